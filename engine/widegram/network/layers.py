@@ -1,0 +1,112 @@
+"""The layers of a network as plain data.
+
+Names, parameters and defaults are those of neural-tangents' ``stax`` in the NTK
+parameterization. A layer holds no shapes: :mod:`widegram.network.shapes` infers them.
+Every sequence field is a tuple, so that layers compare and hash by value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Padding = Literal["SAME", "VALID", "CIRCULAR"]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """K <- W_std^2 A[K] + b_std^2, A the mean over the filter's taps (the same tap in both images)."""
+
+    filter_shape: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "VALID"
+    W_std: float = 1.0
+    b_std: float = 0.0
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The same with a single tap; on an image it acts on the channels of every pixel."""
+
+    W_std: float = 1.0
+    b_std: float = 0.0
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A pointwise nonlinearity, by its name in :mod:`widegram.activations`.
+
+    ``params`` holds every parameter, sorted by name.
+    """
+
+    name: str
+    params: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """AvgPool (kind 'avg') or SumPool ('sum') over windows of both images independently."""
+
+    kind: Literal["avg", "sum"]
+    window_shape: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "VALID"
+
+
+@dataclass(frozen=True)
+class GlobalPool:
+    """GlobalAvgPool ('avg') or GlobalSumPool ('sum') over all pairs of pixels."""
+
+    kind: Literal["avg", "sum"]
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Mean over pairs of equal pixels."""
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Division by the standard deviation over ``axis`` (axes of the batch array, 0 is the batch).
+
+    ``(-1,)`` normalises over channels alone; ``(1, 2, 3)`` over height, width and channels.
+    """
+
+    axis: tuple[int, ...] = (-1,)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout that keeps a unit with probability ``rate``."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class Residual:
+    """FanOut -> (branch, shortcut) -> FanInSum; an empty shortcut is the identity."""
+
+    branch: tuple[Layer, ...]
+    shortcut: tuple[Layer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """``body`` applied ``times`` times."""
+
+    times: int
+    body: tuple[Layer, ...]
+
+
+Layer = (
+    Conv
+    | Dense
+    | Activation
+    | Pool
+    | GlobalPool
+    | Flatten
+    | LayerNorm
+    | Dropout
+    | Residual
+    | Repeat
+)
