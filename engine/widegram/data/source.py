@@ -1,0 +1,138 @@
+"""The inputs of a kernel: floating point rows, checked and fingerprinted, read block by block."""
+
+from __future__ import annotations
+
+import shlex
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from widegram.data.tables import Table, array_table, open_table, split_spec
+from widegram.errors import WidegramError
+
+_BLOCK_BYTES = 8 << 20
+
+
+class Source:
+    """Inputs of shape ``(n, *input_shape)``: ``(n, D)`` vectors or ``(n, H, W, C)`` images.
+
+    Built by :func:`open_source`. ``name`` is for messages; ``location`` (an absolute
+    ``file:key``) finds the same data again, None for an array in memory.
+    """
+
+    def __init__(self, table: Table, rows: int, location: str | None) -> None:
+        self._table = table
+        self.name = table.name
+        self.location = location
+        self.shape: tuple[int, ...] = (rows, *table.shape[1:])
+        wide = table.dtype.itemsize > 4
+        self.dtype: np.dtype[Any] = np.dtype(np.float64 if wide else np.float32)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, lo: int, hi: int) -> np.ndarray:
+        """Rows ``[lo, hi)``, shape ``(hi - lo, *input_shape)``, C-contiguous, of ``dtype``.
+
+        float16 and float32 files give float32, wider ones float64. Raises
+        :class:`WidegramError` naming the first row that holds NaN or an infinity.
+        """
+        if not 0 <= lo <= hi <= len(self):
+            raise IndexError(f"rows [{lo}, {hi}) of {len(self)}")
+        try:
+            block = np.ascontiguousarray(self._table.rows(lo, hi), self.dtype)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WidegramError(
+                f"{self.name}: rows {lo} to {hi - 1} cannot be read: {error}"
+            ) from error
+        finite = np.isfinite(block.reshape(hi - lo, -1))
+        if not finite.all():
+            row = int(np.flatnonzero(~finite.all(axis=1))[0])
+            kind = "NaN" if np.isnan(block[row]).any() else "an infinite value"
+            raise WidegramError(
+                f"{self.name}: row {lo + row} holds {kind}; every input must be finite"
+            )
+        return block
+
+    def fingerprint(self) -> str:
+        """xxh3-128 (hex) of shape, dtype and little-endian bytes of all rows; reads and checks all."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        little = self.dtype.newbyteorder("<")
+        digest = xxhash.xxh3_128(f"{self.shape}{little.str}".encode())
+        row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        step = max(1, _BLOCK_BYTES // row_bytes)
+        for lo in range(0, len(self), step):
+            block = self.read(lo, min(lo + step, len(self)))
+            digest.update(block.astype(little, copy=False).reshape(-1).view(np.uint8))
+        return digest.hexdigest()
+
+
+def open_source(spec: str | Path | np.ndarray | Source, limit: int | None = None) -> Source:
+    """Open inputs: ``'file.npy'``, ``'file.npz:key'``, ``'file.h5:path'`` or an array.
+
+    ``limit`` takes the first rows only. Raises :class:`WidegramError` for a missing file, key or
+    dataset, for integers (naming the command that prepares them), a rank other than 2 or 4,
+    empty data; NaN and infinities are found when their rows are read.
+    """
+    if isinstance(spec, Source):
+        return (
+            spec
+            if limit is None
+            else Source(spec._table, _limited(spec.name, len(spec), limit), spec.location)
+        )
+    if isinstance(spec, str | Path):
+        table, location = _open_file(str(spec))
+    else:
+        table, location = array_table(np.asarray(spec)), None
+    _check_dtype(table, None if location is None else str(spec))
+    _check_shape(table)
+    return Source(table, _limited(table.name, table.shape[0], limit), location)
+
+
+def _limited(name: str, rows: int, limit: int | None) -> int:
+    if limit is not None and limit < 1:
+        raise WidegramError(f"{name}: a limit of {limit} rows leaves no data; give at least 1")
+    return rows if limit is None else min(rows, limit)
+
+
+def _open_file(spec: str) -> tuple[Table, str]:
+    path, key = split_spec(spec)
+    if path.is_dir() or path.name.removesuffix(".gz").endswith(("-ubyte", ".idx")):
+        raise WidegramError(f"{path}: is raw data; run: {prepare_command(spec)}")
+    table = open_table(spec)
+    location = str(path.resolve())
+    return table, f"{location}:{key}" if key is not None else location
+
+
+def prepare_command(spec: str) -> str:
+    """The shell command that turns a raw data set into floating point inputs."""
+    path, _ = split_spec(spec)
+    out = path.parent / (path.name.split(".")[0] + "-prepared.h5")
+    return f"widegram data prepare {shlex.quote(spec)} --out {shlex.quote(str(out))}"
+
+
+def _check_dtype(table: Table, spec: str | None) -> None:
+    if table.dtype.kind == "f":
+        return
+    if table.dtype.kind in "iub":
+        command = prepare_command(spec or "FILE.npy")
+        raise WidegramError(
+            f"{table.name}: holds integers ({table.dtype}), floating point inputs are needed; run: {command}"
+        )
+    raise WidegramError(f"{table.name}: holds {table.dtype}, real floating point inputs are needed")
+
+
+def _check_shape(table: Table) -> None:
+    if len(table.shape) not in (2, 4):
+        raise WidegramError(
+            f"{table.name}: has shape {table.shape}; expected (n, D) vectors or (n, H, W, C) images"
+            + ("; reshape it to (n, H, W, 1)" if len(table.shape) == 3 else "")
+        )
+    if 0 in table.shape:
+        raise WidegramError(f"{table.name}: is empty, its shape is {table.shape}")

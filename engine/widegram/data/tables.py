@@ -1,0 +1,209 @@
+"""Arrays in files of several formats, read a block of rows at a time, of any dtype.
+
+``file.npy``, ``file.npz:key`` and ``file.h5:path/to/dataset`` become a :class:`Table`; nothing is
+held in memory, and a compressed member of an .npz file is unpacked into an anonymous file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from widegram.errors import WidegramError
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_SPEC = re.compile(
+    r"(?P<path>.*\.(?:npy|npz|h5|hdf5|hdf))(?::(?P<key>.*))?", re.IGNORECASE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """``rows(lo, hi)`` is the block ``[lo, hi)`` of an array of ``shape`` and ``dtype``."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    rows: Callable[[int, int], np.ndarray]
+
+
+def split_spec(spec: str) -> tuple[Path, str | None]:
+    """``'dir/f.h5:train/x'`` -> ``(Path('dir/f.h5'), 'train/x')``; no key -> None."""
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        return Path(spec), None
+    key = match["key"]
+    return Path(match["path"]), key.strip("/") if key is not None else None
+
+
+def nearest(wanted: str, names: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` or the list of what there is, for the end of a message."""
+    names = list(names)
+    close = difflib.get_close_matches(wanted, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"it holds: {shown}" if names else "it holds none"
+
+
+def existing_file(path: Path) -> Path:
+    """``path`` if it is a file, else an error naming the nearest name in its folder."""
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise WidegramError(f"{path}: is a directory, a data file was expected")
+    folder = path.parent
+    if not folder.is_dir():
+        raise WidegramError(f"{path}: no such file; its directory {folder} does not exist")
+    close = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1)
+    hint = f"; did you mean {str(folder / close[0])!r}?" if close else ""
+    raise WidegramError(f"{path}: no such file{hint}")
+
+
+def array_table(array: np.ndarray, name: str = "array") -> Table:
+    """A table over an array in memory."""
+    return Table(name, array.shape, array.dtype, lambda lo, hi: array[lo:hi])
+
+
+def open_table(spec: str | Path) -> Table:
+    """The array that ``spec`` names (.npy, .npz:key, .h5:path).
+
+    A file with a single array needs no key. Raises :class:`WidegramError` where the file, key or
+    dataset is missing (naming the nearest), or the file is damaged or of an unknown format.
+    """
+    path, key = split_spec(str(spec))
+    existing_file(path)
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npy":
+            if key:
+                raise WidegramError(f"{path}: an .npy file has no key {key!r}; leave it out")
+            return _npy_table(path)
+        if suffix == ".npz":
+            return _npz_table(path, key)
+        if suffix in HDF5_SUFFIXES:
+            return _h5_table(path, key)
+    except WidegramError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise WidegramError(f"{spec}: cannot be read: {_one_line(error)}") from error
+    raise WidegramError(
+        f"{path}: unknown kind of file; give file.npy, file.npz:key or file.h5:path"
+    )
+
+
+def list_arrays(path: Path) -> list[str]:
+    """Names of the arrays inside an .npz or HDF5 file."""
+    try:
+        if path.suffix.lower() == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+        import h5py
+
+        names: list[str] = []
+        with h5py.File(path, "r") as file:
+            file.visititems(
+                lambda n, item: names.append(n) if isinstance(item, h5py.Dataset) else None
+            )
+        return names
+    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+        raise WidegramError(f"{path}: cannot be read: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _choose(path: Path, key: str | None, names: list[str], what: str) -> str:
+    if key is None:
+        if len(names) == 1:
+            return names[0]
+        raise WidegramError(f"{path}: which {what}? write {path}:NAME; {nearest('', names)}")
+    if key not in names:
+        raise WidegramError(f"{path}: no {what} {key!r}; {nearest(key, names)}")
+    return key
+
+
+def _npy_table(path: Path, name: str | None = None, start: int = 0) -> Table:
+    """An .npy file, or one stored at byte ``start`` of another; mapped anew for each block.
+
+    A lasting memory map would count its touched pages as resident memory.
+    """
+    with open(path, "rb") as file:
+        file.seek(start)
+        shape, order, dtype = _npy_header(file)
+        offset = file.tell()
+        size = file.seek(0, 2)
+    if dtype.hasobject:
+        raise WidegramError(f"{path}: holds Python objects, not numbers")
+    missing = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize - size
+    if missing > 0:
+        raise WidegramError(f"{path}: is truncated, {missing} bytes are missing")
+
+    def rows(lo: int, hi: int) -> np.ndarray:
+        if 0 in shape:
+            return np.empty((max(hi - lo, 0), *shape[1:]), dtype)
+        mapped = np.memmap(path, dtype, "r", offset, shape, order)
+        return np.array(mapped[lo:hi])
+
+    return Table(name or str(path), shape, dtype, rows)
+
+
+def _npy_header(file: Any) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise WidegramError(f"{file.name}: .npy version {version} is not supported; save it again")
+    shape, fortran, dtype = read(file)
+    return shape, "F" if fortran else "C", dtype
+
+
+def _npz_table(path: Path, key: str | None) -> Table:
+    key = _choose(path, key, list_arrays(path), "key")
+    name = f"{path}:{key}"
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(key + ".npy")
+        if info.compress_type == zipfile.ZIP_STORED:
+            return _npy_table(path, name, _member_start(path, info))
+        unpacked = tempfile.NamedTemporaryFile(suffix=".npy")
+        with archive.open(info) as member:
+            shutil.copyfileobj(member, unpacked, 1 << 20)
+        unpacked.flush()
+    table = _npy_table(Path(unpacked.name), name)
+
+    def rows(lo: int, hi: int, _keep: Any = unpacked) -> np.ndarray:
+        return table.rows(lo, hi)
+
+    return Table(name, table.shape, table.dtype, rows)
+
+
+def _member_start(path: Path, info: zipfile.ZipInfo) -> int:
+    """Offset of a stored member's bytes: its local header is 30 bytes, a name and extra fields."""
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        header = file.read(30)
+    name_length, extra_length = struct.unpack("<HH", header[26:30])
+    return int(info.header_offset + 30 + name_length + extra_length)
+
+
+def _h5_table(path: Path, key: str | None) -> Table:
+    import h5py
+
+    key = _choose(path, key, list_arrays(path), "dataset")
+    dataset = h5py.File(path, "r")[key]
+    if dataset.dtype.hasobject or dataset.dtype.names:
+        raise WidegramError(f"{path}:{key}: holds {dataset.dtype}, not numbers")
+    return Table(f"{path}:{key}", dataset.shape, dataset.dtype, lambda lo, hi: dataset[lo:hi])
