@@ -1,1 +1,66 @@
+"""Dual activations: E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for jointly Gaussian u and v.
 
+Each activation's mathematics is written once (:mod:`~widegram.activations.base`) and used by every
+backend; :mod:`~widegram.activations.table` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from widegram.activations.base import FLOOR, Array, Formula
+from widegram.activations.table import REQUIRED, TABLE, Row
+from widegram.errors import WidegramError
+
+__all__ = ["DEFAULTS", "FLOOR", "REQUIRED", "TABLE", "Formula", "Identity", "Row", "get"]
+
+
+class Identity(Formula):
+    """phi(x) = x."""
+
+    code = "identity"
+    n_factors = 0
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return ()
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return np.empty((0, *np.shape(q)))
+
+    @staticmethod
+    def dual(ops: object, k: Array, fx: object, fy: object, const: object) -> tuple[Array, Array]:
+        return k, np.ones_like(k)
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        return q + 0.0, np.ones_like(q)
+
+    def nonnegative(self) -> bool:
+        return True
+
+
+TABLE["Identity"] = Row({}, Identity)
+DEFAULTS: dict[str, Mapping[str, object]] = {name: row.params for name, row in TABLE.items()}
+
+
+def get(name: str, params: Mapping[str, float] | None = None) -> Formula:
+    """The dual activation ``name`` with its parameters (missing ones take their defaults).
+
+    Raises:
+        WidegramError: unknown name or parameter, or a required parameter that is missing.
+    """
+    if name not in TABLE:
+        raise WidegramError(f"unknown activation {name!r}; known: {', '.join(sorted(TABLE))}")
+    row = TABLE[name]
+    given = dict(params or {})
+    unknown = sorted(set(given) - set(row.params))
+    if unknown:
+        known = ", ".join(row.params) or "none"
+        raise WidegramError(f"{name}: unknown parameter {unknown[0]!r}; it takes: {known}")
+    values = {key: given.get(key, default) for key, default in row.params.items()}
+    missing = [key for key, value in values.items() if value is REQUIRED]
+    if missing:
+        raise WidegramError(f"{name}: parameter {missing[0]!r} is required")
+    return row.build(**values)

@@ -1,0 +1,79 @@
+"""What an activation is: its dual written once over a facade of operations.
+
+With (u, v) ~ N(0, [[q, k], [k, q']]) the dual activations of phi are
+
+    K    = E[phi(u) phi(v)]        Kdot = E[phi'(u) phi'(v)]
+
+A subclass writes them in :meth:`Formula.dual` with the operations of an ``ops`` facade
+(:mod:`widegram.activations.numpy_ops` for arrays; the backends bring their own), as functions of
+k and of per-image *factors*, numbers that depend on one image's variance q alone and are therefore
+computed once per image and pixel. ``constants`` are the numbers that depend on parameters alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.activations import numpy_ops
+
+Array = NDArray[np.float64]
+
+# Standard deviations are floored so that zero patches give limit values instead of 0/0: the
+# product of two floors must stay a normal number of the dtype.
+FLOOR = {"float64": 1e-150, "float32": 1e-18}
+
+
+def std(q: Array, floor: float) -> Array:
+    """sqrt(q), at least ``floor``."""
+    return np.maximum(np.sqrt(np.maximum(q, 0.0)), floor)
+
+
+class Formula(ABC):
+    """One dual activation with its parameters bound.
+
+    ``code`` names the formula for the compiled backends: instances of one class differ only in
+    their ``constants``. ``n_factors`` is the number of per-image factors (for a series it depends
+    on the truncation).
+    """
+
+    code: ClassVar[str]
+    n_factors: ClassVar[int] = 1
+
+    @property
+    @abstractmethod
+    def constants(self) -> tuple[float, ...]:
+        """Numbers that depend on the activation's parameters alone."""
+
+    @abstractmethod
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        """Per-image factors, shape (n_factors, \\*q.shape), of variances ``q``."""
+
+    @staticmethod
+    @abstractmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        """(K, Kdot) from k, the factors of both images and the constants, by facade operations.
+
+        A Kdot of None means identically zero.
+        """
+
+    @abstractmethod
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        """(E[phi(u)^2], E[phi'(u)^2]) with u ~ N(0, q): the exact diagonal, same shape as q."""
+
+    def nonnegative(self) -> bool:
+        """Whether K >= 0 whenever k >= 0 holds for the result of :meth:`dual`."""
+        return False
+
+    def moments(self, q: Array, k: Array, q2: Array) -> tuple[Array, Array]:
+        """(K, Kdot), float64, of broadcastable variances q, q2 and covariances k."""
+        q, k, q2 = (np.asarray(a, dtype=np.float64) for a in (q, k, q2))
+        value, slope = self.dual(
+            numpy_ops, k, self.factors(q), self.factors(q2), self.constants
+        )
+        shape = np.broadcast_shapes(q.shape, k.shape, q2.shape)
+        slope = np.zeros(()) if slope is None else slope
+        return np.broadcast_to(value, shape) + 0.0, np.broadcast_to(slope, shape) + 0.0

@@ -1,0 +1,93 @@
+"""Erf and GELU.
+
+Erf: Williams, "Computing with infinite networks" (NeurIPS 1997), eq. 11. GELU with the exact
+Gaussian distribution function: Tsuchida et al., "Avoiding kernel fixed points" (2020); rederived
+here in terms of z = k / sqrt((1 + q)(1 + q')).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from widegram.activations.base import FLOOR, Array, Formula
+
+
+def _arcsine(ops: Any, z: Any) -> tuple[Any, Any]:
+    """asin(z) / (2 pi) and 1 / sqrt(1 - z^2), |z| clamped below 1 by the dtype's resolution."""
+    size = ops.abs_(z)
+    floor = ops.const(ops.smallest(z))
+    u = ops.maximum(ops.sub(ops.const(1.0), size), floor)
+    quarter = ops.sub(ops.const(0.25), ops.angle(u))
+    signed = ops.where_nonnegative(z, quarter, ops.sub(ops.const(0.0), quarter))
+    return signed, ops.reciprocal_sqrt(ops.mul(u, ops.sub(ops.const(2.0), u)))
+
+
+@dataclass(frozen=True)
+class Erf(Formula):
+    """phi(x) = a erf(b x) + c."""
+
+    a: float
+    b: float
+    c: float
+    code = "erf"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (4 * self.a**2, self.c**2, 2 * self.a**2 / np.pi)
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return (np.sqrt(2.0) * abs(self.b) / np.sqrt(1 + 2 * self.b**2 * q))[None]
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        scale, shift, slope = const
+        f = ops.mul(fx[0], fy[0])
+        arcsine, inverse = _arcsine(ops, ops.mul(k, f))
+        return ops.fma(scale, arcsine, shift), ops.mul(ops.mul(slope, f), inverse)
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        w = 2 * self.b**2 * q
+        value = self.a**2 * (2 / np.pi) * np.arcsin(w / (1 + w)) + self.c**2
+        return value, (self.a * self.b) ** 2 * (4 / np.pi) / np.sqrt(1 + 2 * w)
+
+
+    def nonnegative(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Gelu(Formula):
+    """phi(x) = x Phi(x), Phi the standard normal distribution function."""
+
+    code = "gelu"
+    n_factors = 2
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return ()
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return np.stack([1 / np.sqrt(1 + q), q + 0.0])
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        r = ops.mul(fx[0], fy[0])
+        product = ops.mul(fx[1], fy[1])
+        z = ops.mul(k, r)
+        arcsine, inverse = _arcsine(ops, z)
+        z2 = ops.mul(z, z)
+        w = ops.maximum(ops.sub(ops.const(1.0), z2), ops.const(0.0))
+        quarter = ops.add(arcsine, ops.const(0.25))
+        outer = ops.mul(ops.const(1 / (2 * np.pi)), inverse)
+        inner = ops.mul(r, ops.fma(product, w, z2))
+        value = ops.fma(k, quarter, ops.mul(outer, inner))
+        # 1/w + 1 - q q' = 1/w + 1 - product, times r^2, plus 1
+        curved = ops.add(ops.mul(inverse, inverse), ops.sub(ops.const(1.0), product))
+        slope = ops.fma(ops.mul(r, r), curved, ops.const(1.0))
+        return value, ops.fma(ops.mul(outer, z), slope, quarter)
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        return self.moments(q, q, q)

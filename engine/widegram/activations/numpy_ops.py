@@ -1,0 +1,74 @@
+"""The facade of operations on NumPy arrays: textbook functions, float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+add = np.add
+sub = np.subtract
+mul = np.multiply
+div = np.divide
+sqrt = np.sqrt
+abs_ = np.abs
+maximum = np.maximum
+minimum = np.minimum
+exp = np.exp
+
+
+def const(value: float) -> Any:
+    """A constant as an operand."""
+    return np.float64(value)
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """a b + c."""
+    return a * b + c
+
+
+def where_nonnegative(c: Any, a: Any, b: Any) -> Any:
+    """a where c >= 0, else b."""
+    return np.where(c >= 0, a, b)
+
+
+def angle(u: Any) -> Any:
+    """acos(1 - u) / (2 pi) for u in [0, 1]; accurate for small u."""
+    return np.arcsin(np.sqrt(u / 2)) / np.pi
+
+
+def angle_and_area(u: Any) -> tuple[Any, Any]:
+    """acos(c) / (2 pi) and (sqrt(1 - c^2) - c acos(c)) / (2 pi) at c = 1 - u, u in [0, 1].
+
+    The difference cancels as u -> 0, where it is (2/3) sqrt(2) u^(3/2) / (2 pi); its Taylor series
+    in u takes over there.
+    """
+    theta = 2 * np.arcsin(np.sqrt(u / 2))
+    # sin t - t cos t = t^3/3 - t^5/30 + t^7/840 - t^9/45360 + t^11/3991680: at t = 0.1 the next
+    # term is below 1e-19 of the sum.
+    t2 = theta * theta
+    series = theta * t2 * (
+        1 / 3 - t2 * (1 / 30 - t2 * (1 / 840 - t2 * (1 / 45360 - t2 / 3991680)))
+    )
+    area = np.where(theta < 0.1, series, np.sin(theta) - theta * np.cos(theta))
+    return theta / (2 * np.pi), area / (2 * np.pi)
+
+
+def reciprocal_sqrt(x: Any) -> Any:
+    """1 / sqrt(x)."""
+    return 1.0 / np.sqrt(x)
+
+
+def smallest(_like: Any) -> float:
+    """The resolution of 1 - c: a floor for quantities that rounding may make zero."""
+    return 1.1102230246251565e-16
+
+
+def series(c: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
+    """sum_n fx[n + 1] fy[n + 1] c^n and its derivative in c, by Horner's rule."""
+    value = fx[-1] * fy[-1] + 0.0 * c
+    slope = np.zeros_like(value)
+    for a, b in zip(fx[-2:0:-1], fy[-2:0:-1], strict=True):
+        slope = slope * c + value
+        value = value * c + a * b
+    return value, slope

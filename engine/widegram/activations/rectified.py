@@ -1,0 +1,133 @@
+"""ReLU, its relatives, and Sign.
+
+Arc-cosine kernels: Cho and Saul, "Kernel methods for deep learning" (NeurIPS 2009), eq. 3-6. With
+c = k / sqrt(q q'), theta = acos(c):
+
+    ReLU: K = sqrt(q q') / (2 pi) (sin theta + (pi - theta) c),   Kdot = (pi - theta) / (2 pi)
+
+For both signs of c this is K = max(k, 0) / 2 + sqrt(q q') area(1 - |c|), with
+area(u) = (sqrt(1 - c^2) - c acos c) / (2 pi) at c = 1 - u, and Kdot = angle(1 - |c|) for c < 0 and
+1/2 - angle(1 - |c|) for c >= 0.  A piecewise linear phi with slopes a (x < 0) and b (x > 0) has
+(a - b)^2 times that pair plus (a b k, a b).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from widegram.activations.base import FLOOR, Array, Formula, std
+
+
+def _unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any, Any]:
+    """Standard deviation product, c and u = 1 - |c| clamped to [0, 1]."""
+    scale = ops.mul(fx[0], fy[0])
+    c = ops.div(k, scale)
+    u = ops.maximum(ops.sub(ops.const(1.0), ops.abs_(c)), ops.const(0.0))
+    return scale, c, u
+
+
+@dataclass(frozen=True)
+class ABRelu(Formula):
+    """phi(x) = a min(x, 0) + b max(x, 0)."""
+
+    a: float
+    b: float
+    code = "abrelu"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return ((self.a - self.b) ** 2, self.a * self.b, 0.5 * (self.a - self.b) ** 2)
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return std(q, floor)[None]
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        square, product, half = const
+        scale, c, u = _unit(ops, k, fx, fy)
+        angle, area = ops.angle_and_area(u)
+        positive = ops.fma(half, ops.maximum(k, ops.const(0.0)), ops.mul(product, k))
+        value = ops.fma(ops.mul(square, scale), area, positive)
+        turned = ops.where_nonnegative(c, ops.sub(ops.const(0.5), angle), angle)
+        return value, ops.fma(square, turned, product)
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        half = 0.5 * (self.a**2 + self.b**2)
+        return half * q, np.full_like(q, half)
+
+    def nonnegative(self) -> bool:
+        return self.a * self.b >= 0
+
+
+@dataclass(frozen=True)
+class Relu(Formula):
+    """phi(x) = max(x, 0)."""
+
+    code = "relu"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return ()
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return std(q, floor)[None]
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        scale, c, u = _unit(ops, k, fx, fy)
+        angle, area = ops.angle_and_area(u)
+        positive = ops.mul(ops.const(0.5), ops.maximum(k, ops.const(0.0)))
+        value = ops.fma(scale, area, positive)
+        return value, ops.where_nonnegative(c, ops.sub(ops.const(0.5), angle), angle)
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        return 0.5 * q, np.full_like(q, 0.5)
+
+    def nonnegative(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ReluNonnegative(Relu):
+    """Relu where k >= 0 is known: no handling of signs."""
+
+    code = "relu_nonnegative"
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        scale = ops.mul(fx[0], fy[0])
+        u = ops.maximum(ops.sub(ops.const(1.0), ops.div(k, scale)), ops.const(0.0))
+        angle, area = ops.angle_and_area(u)
+        value = ops.fma(scale, area, ops.mul(ops.const(0.5), k))
+        return value, ops.sub(ops.const(0.5), angle)
+
+
+@dataclass(frozen=True)
+class Sign(Formula):
+    """phi(x) = sign(x): K = (2 / pi) asin(c), and no NTK from below."""
+
+    code = "sign"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return ()
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return np.where(q > 0, 1.0 / std(q, floor), 0.0)[None]
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        c = ops.mul(k, ops.mul(fx[0], fy[0]))
+        u = ops.maximum(ops.sub(ops.const(1.0), ops.abs_(c)), ops.const(0.0))
+        # (2/pi) asin|c| = 1 - (2/pi) acos|c|
+        size = ops.fma(ops.const(-4.0), ops.angle(u), ops.const(1.0))
+        return ops.where_nonnegative(c, size, ops.sub(ops.const(0.0), size)), None
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        return np.where(q > 0, 1.0, 0.0), np.zeros_like(q)
+
+    def nonnegative(self) -> bool:
+        return True

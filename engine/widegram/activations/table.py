@@ -1,0 +1,114 @@
+"""Every activation: its name, parameters with defaults, and how to build its formula.
+
+Adding one with a smooth phi is one row of ``SMOOTH`` (phi, phi'); one with a closed form is a
+:class:`~widegram.activations.base.Formula` and a row of ``CLOSED``. Names, parameters and defaults
+are neural-tangents'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from widegram.activations.base import Array, Formula
+from widegram.activations.error_function import Erf, Gelu
+from widegram.activations.hermite import Function, Series
+from widegram.activations.rectified import ABRelu, Relu, Sign
+from widegram.activations.trigonometric import Rbf, Sin
+
+
+class _Required:
+    """Marks a parameter that has no default."""
+
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED = _Required()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One activation: parameter defaults and a builder that takes them by name."""
+
+    params: Mapping[str, float | _Required]
+    build: Callable[..., Formula]
+
+
+def _cos(a: float, b: float, c: float) -> Formula:
+    return Sin(a, b, c + np.pi / 2)
+
+
+CLOSED: dict[str, Row] = {
+    "Relu": Row({}, Relu),
+    "LeakyRelu": Row({"alpha": REQUIRED}, lambda alpha: ABRelu(alpha, 1.0)),
+    "ABRelu": Row({"a": REQUIRED, "b": REQUIRED}, ABRelu),
+    "Abs": Row({}, lambda: ABRelu(-1.0, 1.0)),
+    "Sign": Row({}, Sign),
+    "Erf": Row({"a": 1.0, "b": 1.0, "c": 0.0}, Erf),
+    "Gelu": Row({}, Gelu),
+    "Sin": Row({"a": 1.0, "b": 1.0, "c": 0.0}, Sin),
+    "Cos": Row({"a": 1.0, "b": 1.0, "c": 0.0}, _cos),
+    "Rbf": Row({"gamma": 1.0}, Rbf),
+    # 0.5 erf(x / 2.4020563531719796) + 0.5, neural-tangents' stand-in for the logistic function
+    "Sigmoid_like": Row({}, lambda: Erf(0.5, 1 / 2.4020563531719796, 0.5)),
+}
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _sigmoid_slope(x: Array) -> Array:
+    return _sigmoid(x) * _sigmoid(-x)
+
+
+def _softplus(x: Array) -> Array:
+    return np.logaddexp(0.0, x)
+
+
+def _swish_slope(x: Array) -> Array:
+    return _sigmoid(x) + x * _sigmoid_slope(x)
+
+
+def _mish(x: Array) -> Array:
+    return x * np.tanh(_softplus(x))
+
+
+def _mish_slope(x: Array) -> Array:
+    t = np.tanh(_softplus(x))
+    return t + x * (1 - t * t) * _sigmoid(x)
+
+
+SMOOTH: dict[str, tuple[Function, Function]] = {
+    "Tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    "Sigmoid": (_sigmoid, _sigmoid_slope),
+    "Softplus": (_softplus, _sigmoid),
+    "Swish": (lambda x: x * _sigmoid(x), _swish_slope),
+    "Silu": (lambda x: x * _sigmoid(x), _swish_slope),
+    "Mish": (_mish, _mish_slope),
+    "Softsign": (lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2),
+    "Arctan": (np.arctan, lambda x: 1 / (1 + x * x)),
+    "Gaussian": (lambda x: np.exp(-x * x), lambda x: -2 * x * np.exp(-x * x)),
+}
+
+
+def _elu(alpha: float) -> Formula:
+    return Series(
+        lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0))),
+        lambda x: np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0.0))),
+    )
+
+
+def _smooth_row(function: Function, derivative: Function) -> Row:
+    return Row({}, lambda: Series(function, derivative))
+
+
+# Identity is part of the vocabulary, but changes nothing: the plan drops it.
+TABLE: dict[str, Row] = (
+    CLOSED
+    | {name: _smooth_row(*pair) for name, pair in SMOOTH.items()}
+    | {"Elu": Row({"alpha": 1.0}, _elu)}
+)
