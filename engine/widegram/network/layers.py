@@ -15,7 +15,7 @@ Padding = Literal["SAME", "VALID", "CIRCULAR"]
 
 @dataclass(frozen=True)
 class Conv:
-    """K <- W_std^2 A[K] + b_std^2, A the mean over the filter's taps (the same tap in both images)."""
+    """K <- W_std^2 A[K] + b_std^2, A the mean over the filter's taps (the same in both images)."""
 
     filter_shape: tuple[int, int]
     strides: tuple[int, int] = (1, 1)

@@ -1,0 +1,103 @@
+"""A validated network as a value: canonical form, fingerprint, depth sweeps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from widegram.errors import WidegramError
+from widegram.network.layers import Layer, Repeat, Residual
+from widegram.network.shapes import Row, infer
+from widegram.network.spec import parse_input_shape, parse_layers, write_layers
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with its input shape, (D,) for vectors or (H, W, C) for images.
+
+    Construction checks every layer and fills in the defaults of activations, so that two equal
+    networks compare and hash as equal.
+
+    Raises:
+        WidegramError: a bad parameter, layers that do not fit, or no exact kernel (names the
+            layer and what to do).
+    """
+
+    input_shape: tuple[int, ...]
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        layers = parse_layers(write_layers(self.layers))
+        if not layers:
+            raise WidegramError("layers: the network has no layers")
+        object.__setattr__(self, "input_shape", parse_input_shape(self.input_shape))
+        object.__setattr__(self, "layers", layers)
+        infer(self.input_shape, layers)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the specification with every parameter spelt out (``b_std`` null is 0.0)."""
+        return {"input_shape": list(self.input_shape), "layers": write_layers(self.layers)}
+
+    def to_json(self) -> str:
+        """Return the canonical form as one line of JSON; ``load_network`` reads it back."""
+        return json.dumps(self.canonical(), separators=(", ", ": "), allow_nan=False)
+
+    def fingerprint(self) -> str:
+        """Return the hex SHA-256 of the canonical form, whatever the formatting of its source."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def shapes(self) -> list[Row]:
+        """Return (path, shape before, shape after) of every layer, nested ones included.
+
+        Shapes are spatial: (H, W) for images, () for vectors (channels are infinite).
+        """
+        return infer(self.input_shape, self.layers)
+
+    def unrolled(self) -> Network:
+        """Return the same network with every Repeat written out."""
+        return replace(self, layers=_unroll(self.layers))
+
+    def sweep(self) -> tuple[tuple[Layer, ...], tuple[Layer, ...], int, tuple[Layer, ...]]:
+        """Return (prefix, body, times, suffix) around the one top-level Repeat.
+
+        Raises:
+            WidegramError: there is not exactly one.
+        """
+        at = [i for i, layer in enumerate(self.layers) if isinstance(layer, Repeat)]
+        if len(at) != 1:
+            raise WidegramError(
+                "a depth sweep needs exactly one Repeat at the top level of the network, "
+                f"found {len(at)}; write the repeated layers as "
+                '{"layer": "Repeat", "times": n, "body": [...]}'
+            )
+        repeat = self.layers[at[0]]
+        assert isinstance(repeat, Repeat)
+        return self.layers[: at[0]], repeat.body, repeat.times, self.layers[at[0] + 1 :]
+
+    def at_depth(self, depth: int) -> Network:
+        """Return the network whose one top-level Repeat runs ``depth`` times (>= 1).
+
+        Raises:
+            WidegramError: no such Repeat, or the network does not fit at this depth.
+        """
+        prefix, body, _, suffix = self.sweep()
+        try:
+            return replace(self, layers=(*prefix, Repeat(depth, body), *suffix))
+        except WidegramError as error:
+            raise WidegramError(f"at depth {depth}: {error}") from None
+
+
+def _unroll(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    out: list[Layer] = []
+    for layer in layers:
+        match layer:
+            case Repeat(times=times, body=body):
+                out.extend(_unroll(body) * times)
+            case Residual(branch=branch, shortcut=shortcut):
+                out.append(Residual(_unroll(branch), _unroll(shortcut)))
+            case _:
+                out.append(layer)
+    return tuple(out)

@@ -1,0 +1,231 @@
+"""Networks by name for the shell: ``fcn:depth=3,act=erf,w_var=1.5,b_var=0.05``.
+
+Each preset is one small function from its options to layers. Every Dense and Conv has the weight
+variance ``w_var`` and the bias variance ``b_var`` (He initialisation by default); ``act`` takes the
+parameters of its activation as further options: ``cnn-f:act=leaky_relu,alpha=0.1``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from widegram import activations
+from widegram.errors import WidegramError
+from widegram.network.layers import (
+    Activation,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalPool,
+    Layer,
+    Padding,
+    Pool,
+    Repeat,
+    Residual,
+)
+from widegram.network.model import Network
+from widegram.network.spec import nearest, parse_layers
+
+_COMMON = {"act": "Relu", "w_var": 2.0, "b_var": 0.0, "input": ""}
+_CNN = {"depth": 3, **_COMMON, "filter": 3, "padding": "CIRCULAR"}
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of a preset after parsing, and the layers that most presets share."""
+
+    values: Mapping[str, Any]
+    activation: Activation
+    conv_padding: Padding = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conv_padding", self.values.get("padding", "SAME"))
+
+    @property
+    def depth(self) -> int:
+        return int(self.values["depth"])
+
+    @property
+    def _stds(self) -> dict[str, float]:
+        return {
+            "W_std": math.sqrt(self.values["w_var"]),
+            "b_std": math.sqrt(self.values["b_var"]),
+        }
+
+    def dense(self) -> Dense:
+        return Dense(**self._stds)
+
+    def conv(self, strides: tuple[int, int] = (1, 1)) -> Conv:
+        size = int(self.values.get("filter", 3))
+        return Conv((size, size), strides, self.conv_padding, **self._stds)
+
+
+def _fcn(o: _Options) -> list[Layer]:
+    return [Repeat(o.depth, (o.dense(), o.activation)), o.dense()]
+
+
+def _cnn_f(o: _Options) -> list[Layer]:
+    return [Repeat(o.depth, (o.conv(), o.activation)), Flatten(), o.dense()]
+
+
+def _cnn_p(o: _Options) -> list[Layer]:
+    return [Repeat(o.depth, (o.conv(), o.activation)), GlobalPool("avg"), o.dense()]
+
+
+def _myrtle(*convs: int) -> Callable[[_Options], list[Layer]]:
+    """Shankar et al. 2020, "Neural kernels without tangents", figure 1.
+
+    The last pools there go down to one pixel with nothing in between: a global average.
+    """
+
+    def build(o: _Options) -> list[Layer]:
+        layers: list[Layer] = []
+        for count in convs:
+            for _ in range(count):
+                layers += [o.conv(), o.activation]
+            layers.append(Pool("avg", (2, 2), (2, 2)))
+        return [*layers[:-1], GlobalPool("avg"), o.dense()]
+
+    return build
+
+
+def _wide_resnet(o: _Options) -> list[Layer]:
+    """Zagoruyko and Komodakis 2016: three groups of pre-activation blocks, depth = 6 n + 4."""
+    blocks, rest = divmod(o.depth - 4, 6)
+    if rest or blocks < 1:
+        raise WidegramError(
+            f"preset wide-resnet: depth must be 6 n + 4 (10, 16, 22, 28, ...), found {o.depth}"
+        )
+    layers: list[Layer] = [o.conv()]
+    for strides in ((1, 1), (2, 2), (2, 2)):
+        branch = (o.activation, o.conv(strides), o.activation, o.conv())
+        layers.append(Residual(branch, (o.conv(strides),)))
+        plain = (o.activation, o.conv(), o.activation, o.conv())
+        layers.extend([Residual(plain)] * (blocks - 1))
+    return [*layers, GlobalPool("avg"), o.dense()]
+
+
+@dataclass(frozen=True)
+class _Preset:
+    """Options with their defaults (whose types the values must have), and the builder."""
+
+    options: Mapping[str, Any]
+    build: Callable[[_Options], list[Layer]]
+    image: bool = True
+
+
+PRESETS: Mapping[str, _Preset] = {
+    "fcn": _Preset({"depth": 3, **_COMMON}, _fcn, image=False),
+    "cnn-f": _Preset(_CNN, _cnn_f),
+    "cnn-p": _Preset(_CNN, _cnn_p),
+    "myrtle5": _Preset(_COMMON, _myrtle(2, 1, 1)),
+    "myrtle7": _Preset(_COMMON, _myrtle(2, 2, 2)),
+    "myrtle10": _Preset(_COMMON, _myrtle(3, 3, 3)),
+    "wide-resnet": _Preset({"depth": 28, **_COMMON}, _wide_resnet),
+}
+
+
+def preset(text: str, input_shape: tuple[int, ...] | None = None) -> Network:
+    """Return the network of ``NAME`` or ``NAME:option=value,...``.
+
+    ``input_shape`` comes from the data, or from the option ``input=32x32x3`` where there is none.
+
+    Raises:
+        WidegramError: unknown name or option (with the nearest), a bad value, no input shape.
+    """
+    name, _, rest = text.strip().partition(":")
+    if name not in PRESETS:
+        raise WidegramError(
+            f"unknown network {name!r}{nearest(name, PRESETS)} (or give a .json or .toml file)"
+        )
+    entry = PRESETS[name]
+    given = _split(rest, name)
+    activation = _activation(given.pop("act", entry.options["act"]), given, entry.options, name)
+    values = {**entry.options, **{k: _value(k, v, entry.options, name) for k, v in given.items()}}
+    shape = _input_shape(values["input"], input_shape, name)
+    if entry.image and len(shape) != 3:
+        raise WidegramError(f"preset {name} needs images (H, W, C), the input has shape {shape}")
+    layers = entry.build(_Options(values, activation))
+    if not entry.image and len(shape) == 3:
+        layers.insert(0, Flatten())
+    return Network(shape, tuple(layers))
+
+
+def _split(text: str, name: str) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        key, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or not key or not value:
+            raise WidegramError(f"preset {name}: expected option=value, found {part!r}")
+        if key in out:
+            raise WidegramError(f"preset {name}: option {key!r} is given twice")
+        out[key] = value
+    return out
+
+
+def _activation(
+    act: str, given: dict[str, str], options: Mapping[str, Any], name: str
+) -> Activation:
+    """Look up ``act`` whatever its case and underscores, taking its parameters out of ``given``."""
+    known = {k.lower(): k for k in activations.DEFAULTS}
+    key = act.lower().replace("_", "").replace("-", "")
+    if key not in known:
+        raise WidegramError(
+            f"preset {name}: unknown activation {act!r}{nearest(act, activations.DEFAULTS)}"
+        )
+    parameters = activations.DEFAULTS[known[key]]
+    for option in given:
+        if option not in options and option not in parameters:
+            hint = nearest(option, [*options, *parameters])
+            raise WidegramError(f"preset {name}: unknown option {option!r}{hint}")
+    spec: dict[str, Any] = {"layer": known[key]}
+    for parameter in parameters:
+        if parameter in given:
+            text = given.pop(parameter)
+            integer = isinstance(parameters[parameter], int)
+            spec[parameter] = _convert(text, int if integer else float, parameter, name)
+    try:
+        (layer,) = parse_layers([spec])
+    except WidegramError as error:
+        raise WidegramError(str(error).replace("layers[0]", f"preset {name}:", 1)) from None
+    assert isinstance(layer, Activation)
+    return layer
+
+
+def _convert(text: str, to: type, option: str, name: str) -> Any:
+    try:
+        value = to(text)
+    except ValueError:
+        kind = "an integer" if to is int else "a number"
+        raise WidegramError(f"preset {name}: {option} must be {kind}, found {text!r}") from None
+    return value
+
+
+def _value(option: str, text: str, options: Mapping[str, Any], name: str) -> Any:
+    value = _convert(text, type(options[option]), option, name)
+    if option in ("depth", "filter") and value < 1:
+        raise WidegramError(f"preset {name}: {option} must be >= 1, found {text}")
+    if option in ("w_var", "b_var") and not 0 <= value < math.inf:
+        raise WidegramError(f"preset {name}: {option} must be finite and >= 0, found {text}")
+    if option == "padding":
+        value = value.upper()
+        if value not in ("SAME", "CIRCULAR"):
+            raise WidegramError(f"preset {name}: padding must be SAME or CIRCULAR, found {text}")
+    return value
+
+
+def _input_shape(text: str, given: tuple[int, ...] | None, name: str) -> tuple[int, ...]:
+    if not text:
+        if given is None:
+            raise WidegramError(
+                f"preset {name} takes its input shape from the data; without data add "
+                "input=32x32x3 to its options"
+            )
+        return tuple(given)
+    shape = tuple(_convert(part, int, "input", name) for part in text.lower().split("x"))
+    if given is not None and shape != tuple(given):
+        raise WidegramError(f"preset {name}: input={text}, but the data has shape {tuple(given)}")
+    return shape

@@ -1,0 +1,215 @@
+"""Shape inference and the rules that decide whether a network has an exact kernel.
+
+Two facts travel with the shape. *Gaussian*: an activation, LayerNorm or a sum of branches has a
+closed form only for mean-zero Gaussian inputs, which Dense and Conv make, pools keep, and
+activations, Dropout and Flatten lose (the rules of neural-tangents). *Affine*: whether a Dense or
+Conv lies behind, since Dropout has no meaning on the raw input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from widegram.errors import WidegramError
+from widegram.network.geometry import padding
+from widegram.network.layers import (
+    Activation,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Layer,
+    LayerNorm,
+    Pool,
+    Repeat,
+    Residual,
+)
+from widegram.network.spec import layer_name
+
+Shape = tuple[int, ...]
+Row = tuple[str, Shape, Shape]
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is known between two layers.
+
+    ``shape``: (H, W) of an image, () of a vector. ``lost_at``: the path of what made the values
+    non-Gaussian, None where they are Gaussian. ``affine``: a Dense or Conv lies behind.
+    """
+
+    shape: Shape
+    lost_at: str | None
+    affine: bool
+
+
+def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[Row]:
+    """Return (path, spatial shape before, spatial shape after) of every layer, depth first.
+
+    Spatial shapes are (H, W) for images and () for vectors; a Repeat's body is listed as its
+    first repetition sees it.
+
+    Raises:
+        WidegramError: a layer does not fit its input, or the kernel has no exact form; the
+            message names the layer and what to change.
+    """
+    rows: list[Row] = []
+    state = _State(tuple(input_shape[:-1]), "the raw input", False)
+    state = _sequence(layers, state, "layers", "", rows)
+    if state.shape:
+        raise WidegramError(
+            f"network: the output is still an image of {_show(state.shape)} pixels; "
+            "add Flatten or GlobalAvgPool"
+        )
+    return rows
+
+
+def _show(shape: Shape) -> str:
+    return " x ".join(map(str, shape)) if shape else "a vector"
+
+
+def _sequence(
+    layers: tuple[Layer, ...], state: _State, where: str, note: str, rows: list[Row]
+) -> _State:
+    for i, layer in enumerate(layers):
+        path = f"{where}[{i}] {layer_name(layer)}"
+        at = len(rows)
+        after = _layer(layer, state, path, note, rows)
+        rows.insert(at, (path, state.shape, after.shape))
+        state = after
+    return state
+
+
+def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[Row]) -> _State:
+    match layer:
+        case Conv():
+            shape = _windows(layer.filter_shape, layer, state, path + note)
+            return _State(shape, None, True)
+        case Dense():
+            return _State(state.shape, None, True)
+        case Activation(name="Identity"):
+            return state
+        case Activation():
+            _require_gaussian(state, path, note, "its input")
+            return replace(state, lost_at=path)
+        case Pool():
+            return replace(state, shape=_windows(layer.window_shape, layer, state, path + note))
+        case GlobalPool():
+            _require_image(state, path + note)
+            return replace(state, shape=())
+        case Flatten():
+            return replace(state, shape=(), lost_at=path)
+        case LayerNorm():
+            _require_gaussian(state, path, note, "its input")
+            _check_axis(layer, state, path + note)
+            return state
+        case Dropout():
+            if not state.affine:
+                raise WidegramError(
+                    f"{path}{note}: Dropout cannot act on the raw input; "
+                    "put a Dense or Conv layer before it"
+                )
+            return replace(state, lost_at=path)
+        case Residual():
+            return _residual(layer, state, path, note, rows)
+        case Repeat():
+            return _repeat(layer, state, path, note, rows)
+
+
+def _require_gaussian(state: _State, path: str, note: str, what: str) -> None:
+    if state.lost_at is not None:
+        raise WidegramError(
+            f"{path}{note}: {what} must be Gaussian, but comes from {state.lost_at} with no "
+            "Dense or Conv layer since; put a Dense or Conv layer in between"
+        )
+
+
+def _require_image(state: _State, path: str) -> None:
+    if not state.shape:
+        raise WidegramError(
+            f"{path}: needs an image (H, W, C), but its input is a vector; "
+            "move it before Flatten or global pooling, or remove it"
+        )
+
+
+def _windows(window: tuple[int, int], layer: Conv | Pool, state: _State, path: str) -> Shape:
+    _require_image(state, path)
+    try:
+        return tuple(
+            padding(size, w, s, layer.padding)[0]
+            for size, w, s in zip(state.shape, window, layer.strides, strict=True)
+        )
+    except WidegramError:
+        what = "filter_shape" if isinstance(layer, Conv) else "window_shape"
+        raise WidegramError(
+            f"{path}: {what} {_show(window)} is larger than its image of {_show(state.shape)} "
+            "pixels with padding VALID; use a smaller one, or padding SAME or CIRCULAR"
+        ) from None
+
+
+def normalized_axes(layer: LayerNorm, spatial_ndim: int) -> tuple[int, ...]:
+    """Return the sorted spatial axes (0 is height) a LayerNorm averages the variance over."""
+    ndim = spatial_ndim + 2
+    axes = {axis % ndim for axis in layer.axis if -ndim <= axis < ndim}
+    return tuple(sorted(axis - 1 for axis in axes - {0, ndim - 1}))
+
+
+def _check_axis(layer: LayerNorm, state: _State, path: str) -> None:
+    ndim = len(state.shape) + 2
+    shape = "(batch, H, W, C)" if state.shape else "(batch, features)"
+    for axis in layer.axis:
+        if not -ndim <= axis < ndim:
+            raise WidegramError(f"{path}: axis {axis} does not exist in an input {shape}")
+    axes = {axis % ndim for axis in layer.axis}
+    if 0 in axes:
+        raise WidegramError(
+            f"{path}: axis 0 is the batch, and a kernel may not depend on the other inputs; "
+            f"normalise over axes 1 to {ndim - 1} of {shape}"
+        )
+    if ndim - 1 not in axes:
+        raise WidegramError(
+            f"{path}: axis {list(layer.axis)} leaves out the channels, without which there is no "
+            f"infinite-width limit; add axis {ndim - 1} (or -1) of {shape}"
+        )
+
+
+def _residual(layer: Residual, state: _State, path: str, note: str, rows: list[Row]) -> _State:
+    branch = _sequence(layer.branch, state, f"{path}.branch", note, rows)
+    shortcut = _sequence(layer.shortcut, state, f"{path}.shortcut", note, rows)
+    if branch.shape != shortcut.shape:
+        raise WidegramError(
+            f"{path}{note}: the branch ends with {_show(branch.shape)}, the shortcut with "
+            f"{_show(shortcut.shape)}; give both the same strides, paddings and pools"
+        )
+    _require_gaussian(branch, path, note, "the branch's output")
+    _require_gaussian(shortcut, path, note, "the shortcut's output")
+    if not (_has_affine(layer.branch) or _has_affine(layer.shortcut)):
+        raise WidegramError(
+            f"{path}{note}: branch and shortcut share all their random weights, so that the kernel "
+            "of their sum is not the sum of their kernels; put a Dense or Conv layer in the branch"
+        )
+    return branch
+
+
+def _has_affine(layers: tuple[Layer, ...]) -> bool:
+    for layer in layers:
+        match layer:
+            case Conv() | Dense():
+                return True
+            case Residual(branch=inner) | Repeat(body=inner):
+                if _has_affine(inner):
+                    return True
+            case _:
+                pass
+    return False
+
+
+def _repeat(layer: Repeat, state: _State, path: str, note: str, rows: list[Row]) -> _State:
+    for k in range(layer.times):
+        again = f" (repetition {k + 1})" if k else ""
+        after = _sequence(layer.body, state, f"{path}.body", note + again, rows if k == 0 else [])
+        if after == state:
+            break
+        state = after
+    return state

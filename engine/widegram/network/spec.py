@@ -1,0 +1,274 @@
+"""Network specification (plain dicts and lists) to and from layers, with every value checked.
+
+One table, :data:`LAYERS`, lists the names, parameters and defaults; activations come from
+:data:`widegram.activations.DEFAULTS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args
+
+from widegram import activations
+from widegram.activations.table import SMOOTH
+from widegram.errors import WidegramError
+from widegram.network.layers import (
+    Activation,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Layer,
+    LayerNorm,
+    Padding,
+    Pool,
+    Repeat,
+    Residual,
+)
+
+REQUIRED = object()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'X'?"`` or, with nothing near, the list of known names."""
+    table = {re.sub(r"[\s_-]", "", k).lower(): k for k in known}
+    close = difflib.get_close_matches(re.sub(r"[\s_-]", "", name).lower(), table, n=1, cutoff=0.6)
+    if close:
+        return f", did you mean {table[close[0]]!r}?"
+    return "; known: " + (", ".join(sorted(table.values())) or "none")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"must be a number, found {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"must be finite, found {value!r}")
+    return float(value) + 0.0
+
+
+def _std(value: Any) -> float:
+    if _number(value) < 0:
+        raise ValueError(f"is a standard deviation and must be >= 0, found {value!r}")
+    return _number(value)
+
+
+def _optional_std(value: Any) -> float:
+    return 0.0 if value is None else _std(value)
+
+
+def _rate(value: Any) -> float:
+    if not 0 < _number(value) <= 1:
+        raise ValueError(f"is the probability to keep a unit, in (0, 1], found {value!r}")
+    return _number(value)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if (
+        not isinstance(value, (list, tuple))
+        or len(value) != 2
+        or not all(_is_int(v) and v >= 1 for v in value)
+    ):
+        raise ValueError(f"must be two integers >= 1 (height, width), found {value!r}")
+    return (value[0], value[1])
+
+
+def _strides(value: Any) -> tuple[int, int]:
+    return (1, 1) if value is None else _pair(value)
+
+
+def _padding(value: Any) -> str:
+    if value not in get_args(Padding):
+        hint = nearest(value, get_args(Padding)) if isinstance(value, str) else ""
+        raise ValueError(f"must be SAME, VALID or CIRCULAR, found {value!r}{hint}")
+    return str(value)
+
+
+def _axes(value: Any) -> tuple[int, ...]:
+    axes = [value] if _is_int(value) else value
+    if not isinstance(axes, (list, tuple)) or not axes or not all(_is_int(v) for v in axes):
+        raise ValueError(f"must be an integer or a list of integers, found {value!r}")
+    return tuple(sorted(set(axes)))
+
+
+def _times(value: Any) -> int:
+    if not _is_int(value) or value < 1:
+        raise ValueError(f"must be an integer >= 1, found {value!r}")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """How to check a value (a ValueError says what is wrong), and the default of a missing one."""
+
+    check: Callable[[Any], Any]
+    default: Any = REQUIRED
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One layer name: its class, the fields the name fixes, and its parameters."""
+
+    make: type
+    fixed: Mapping[str, Any]
+    parameters: Mapping[str, _Parameter]
+
+
+_AFFINE = {"W_std": _Parameter(_std, 1.0), "b_std": _Parameter(_optional_std, None)}
+_WINDOW = {"strides": _Parameter(_strides, None), "padding": _Parameter(_padding, "VALID")}
+_POOL = {"window_shape": _Parameter(_pair), **_WINDOW}
+
+LAYERS: Mapping[str, _Kind] = {
+    "Conv": _Kind(Conv, {}, {"filter_shape": _Parameter(_pair), **_WINDOW, **_AFFINE}),
+    "Dense": _Kind(Dense, {}, _AFFINE),
+    "AvgPool": _Kind(Pool, {"kind": "avg"}, _POOL),
+    "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL),
+    "GlobalAvgPool": _Kind(GlobalPool, {"kind": "avg"}, {}),
+    "GlobalSumPool": _Kind(GlobalPool, {"kind": "sum"}, {}),
+    "Flatten": _Kind(Flatten, {}, {}),
+    "LayerNorm": _Kind(LayerNorm, {}, {"axis": _Parameter(_axes, (-1,))}),
+    "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(_rate)}),
+}
+_COMPOSITE = {"Residual": ("branch", "shortcut"), "Repeat": ("times", "body")}
+_SERIES = {*SMOOTH, "Elu"}
+_WIDTHS = {"out_dim", "out_chan", "channels", "width", "features"}
+
+
+def layer_name(layer: Layer) -> str:
+    """Return the specification's name of a layer, such as ``'AvgPool'`` or ``'Relu'``."""
+    match layer:
+        case Activation(name=name):
+            return name
+        case Pool(kind=kind):
+            return f"{kind.capitalize()}Pool"
+        case GlobalPool(kind=kind):
+            return f"Global{kind.capitalize()}Pool"
+        case _:
+            return type(layer).__name__
+
+
+def parse_input_shape(value: Any) -> tuple[int, ...]:
+    """Return a checked input shape: (D,) for vectors or (H, W, C) for images."""
+    ok = isinstance(value, (list, tuple)) and all(_is_int(v) and v >= 1 for v in value)
+    if not ok or len(value) not in (1, 3):
+        raise WidegramError(
+            f"input_shape: must be [D] or [H, W, C] with integers >= 1, found {value!r}"
+        )
+    return tuple(value)
+
+
+def parse_layers(spec: Any, where: str = "layers") -> tuple[Layer, ...]:
+    """Return the layers that a list of ``{"layer": NAME, ...}`` describes.
+
+    Raises:
+        WidegramError: unknown name, unknown, missing or bad parameter; names the layer's path.
+    """
+    if not isinstance(spec, (list, tuple)):
+        raise WidegramError(f"{where}: must be a list of layers, found {spec!r}")
+    return tuple(_parse_layer(entry, f"{where}[{i}]") for i, entry in enumerate(spec))
+
+
+def _parse_layer(entry: Any, where: str) -> Layer:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("layer"), str):
+        raise WidegramError(f'{where}: must be {{"layer": NAME, ...}}, found {entry!r}')
+    name = entry["layer"]
+    values = {str(key): value for key, value in entry.items() if key != "layer"}
+    path = f"{where} {name}"
+    if name in _COMPOSITE:
+        return _parse_composite(name, values, path)
+    if name in LAYERS:
+        kind = LAYERS[name]
+        return kind.make(**kind.fixed, **_parse_parameters(kind.parameters, values, path))
+    if name in activations.DEFAULTS:
+        return _parse_activation(name, values, path)
+    known = [*LAYERS, *_COMPOSITE, *activations.DEFAULTS]
+    raise WidegramError(f"{where}: unknown layer {name!r}{nearest(name, known)}")
+
+
+def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activation:
+    parameters = {
+        key: _Parameter(
+            _number if not _is_int(default) else _times,
+            REQUIRED if default is activations.REQUIRED else default,
+        )
+        for key, default in activations.DEFAULTS[name].items()
+    }
+    if "deg" in values and name in _SERIES:
+        # neural-tangents' quadrature degree: the Hermite series here chooses its own
+        _parse_parameters({"deg": _Parameter(_times)}, {"deg": values.pop("deg")}, path)
+    checked = _parse_parameters(parameters, values, path)
+    try:
+        activations.get(name, checked)
+    except WidegramError as error:
+        raise WidegramError(f"{path}: {error}") from None
+    return Activation(name, tuple(sorted(checked.items())))
+
+
+def _parse_parameters(
+    parameters: Mapping[str, _Parameter], values: dict[str, Any], path: str
+) -> dict[str, Any]:
+    _refuse_unknown(values, parameters, path)
+    out = {}
+    for key, parameter in parameters.items():
+        value = values.get(key, parameter.default)
+        if value is REQUIRED:
+            raise WidegramError(f"{path}: parameter {key!r} is missing")
+        try:
+            out[key] = parameter.check(value)
+        except ValueError as error:
+            raise WidegramError(f"{path}: {key} {error}") from None
+    return out
+
+
+def _refuse_unknown(values: Iterable[str], known: Iterable[str], path: str) -> None:
+    for key in values:
+        if key in _WIDTHS and key not in known:
+            raise WidegramError(f"{path}: parameter {key!r}: widths are infinite, leave it out")
+        if key not in known:
+            raise WidegramError(f"{path}: unknown parameter {key!r}{nearest(key, known)}")
+
+
+def _parse_composite(name: str, values: dict[str, Any], path: str) -> Layer:
+    _refuse_unknown(values, _COMPOSITE[name], path)
+    inner = "branch" if name == "Residual" else "body"
+    if not values.get(inner):
+        raise WidegramError(f"{path}: {inner} must be a list of at least one layer")
+    layers = parse_layers(values[inner], f"{path}.{inner}")
+    if name == "Residual":
+        return Residual(layers, parse_layers(values.get("shortcut", []), f"{path}.shortcut"))
+    if "times" not in values:
+        raise WidegramError(f"{path}: parameter 'times' is missing")
+    try:
+        return Repeat(_times(values["times"]), layers)
+    except ValueError as error:
+        raise WidegramError(f"{path}: times {error}") from None
+
+
+def write_layers(layers: Iterable[Layer]) -> list[dict[str, Any]]:
+    """Return the specification of layers with every parameter spelt out, ready for JSON."""
+    return [_write_layer(layer) for layer in layers]
+
+
+def _write_layer(layer: Layer) -> dict[str, Any]:
+    if isinstance(layer, Activation):
+        return {"layer": layer.name, **dict(layer.params)}
+    if not isinstance(layer, get_args(Layer)):
+        raise WidegramError(f"layers: not a layer: {layer!r}")
+    out: dict[str, Any] = {"layer": layer_name(layer)}
+    for field in fields(layer):
+        value = getattr(layer, field.name)
+        if field.name in ("branch", "shortcut", "body"):
+            value = write_layers(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        if field.name != "kind":
+            out[field.name] = value
+    return out
