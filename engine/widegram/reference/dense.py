@@ -1,0 +1,266 @@
+"""The kernel recursion on full tensors: K[pair, i, j, i', j'] over all pixel pairs, in float64.
+
+Obviously right rather than fast. Vectors are 1 x 1 images. Sources: Novak et al. 2019, "Bayesian
+deep convolutional networks with many channels are Gaussian processes", section 3; Arora et al.
+2019, "On exact computation with an infinitely wide neural net", section 4.
+
+An image's own variances, which activations and LayerNorm need, come from running the network on
+(x, x): that run records them, layer by layer, and the run on (x, x') reads them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram import activations
+from widegram.network import Network, padding
+from widegram.network.layers import (
+    Activation,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Layer,
+    LayerNorm,
+    Padding,
+    Pool,
+    Repeat,
+    Residual,
+)
+from widegram.network.shapes import normalized_axes
+
+Array = NDArray[np.float64]
+EPS = 1e-12  # LayerNorm's, as in neural-tangents
+
+
+@dataclass(frozen=True)
+class Pair:
+    """NNGP ``k`` and NTK ``t`` between all pixels of B pairs of images, shape (B, H, W, H, W)."""
+
+    k: Array
+    t: Array
+
+    def map(self, function: Callable[[Array], Array]) -> Pair:
+        """Apply one linear operation to both."""
+        return Pair(function(self.k), function(self.t))
+
+
+def images(x: NDArray[Any]) -> Array:
+    """View inputs (n, D) or (n, H, W, C) as float64 images (n, H, W, C), vectors as 1 x 1."""
+    x = np.asarray(x, dtype=np.float64)
+    return x[:, None, None, :] if x.ndim == 2 else x
+
+
+def self_kernels(network: Network, x: Array) -> tuple[Array, Array, list[Array]]:
+    """Run the network on every image with itself.
+
+    Args:
+        network: the network.
+        x: images (B, H, W, C).
+
+    Returns:
+        ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in the
+        order in which they are met, the variances (B, H, W) of its input.
+    """
+    run = _SelfRun(vector=len(network.input_shape) == 1)
+    pair = run.sequence(network.layers, _inputs(x, x))
+    return pair.k.reshape(len(x)), pair.t.reshape(len(x)), run.variances
+
+
+def cross_kernels(
+    network: Network, x1: Array, x2: Array, q1: list[Array], q2: list[Array]
+) -> tuple[Array, Array]:
+    """Run the network on B pairs (x1[b], x2[b]) of different images, treated as independent.
+
+    Args:
+        network: the network.
+        x1: images (B, H, W, C).
+        x2: images (B, H, W, C).
+        q1: the variances of ``x1`` as :func:`self_kernels` gives them.
+        q2: those of ``x2``.
+
+    Returns:
+        ``(nngp, ntk)``, arrays (B,).
+    """
+    run = _CrossRun(len(network.input_shape) == 1, iter(zip(q1, q2, strict=True)))
+    pair = run.sequence(network.layers, _inputs(x1, x2))
+    return pair.k.reshape(len(x1)), pair.t.reshape(len(x1))
+
+
+def _inputs(x1: Array, x2: Array) -> Pair:
+    k = np.einsum("bijc,bklc->bijkl", x1, x2) / x1.shape[-1]
+    return Pair(k, np.zeros_like(k))
+
+
+class _Run:
+    """Walks the layers; what differs between (x, x) and (x, x') is left to the two subclasses."""
+
+    def __init__(self, vector: bool) -> None:
+        self.vector = vector
+
+    def sequence(self, layers: tuple[Layer, ...], pair: Pair) -> Pair:
+        for layer in layers:
+            pair = self.layer(layer, pair)
+        return pair
+
+    def layer(self, layer: Layer, pair: Pair) -> Pair:
+        match layer:
+            case Conv():
+                mean = pair.map(lambda a: _conv(a, layer))
+                return _affine(mean, layer.W_std, layer.b_std)
+            case Dense():
+                return _affine(pair, layer.W_std, layer.b_std)
+            case Activation():
+                return self.activation(activations.get(layer.name, dict(layer.params)), pair)
+            case Pool():
+                return pair.map(lambda a: _pool(a, layer))
+            case GlobalPool():
+                self.vector = True
+                return pair.map(lambda a: _global_pool(a, layer.kind))
+            case Flatten():
+                self.vector = True
+                return pair.map(_flatten)
+            case LayerNorm():
+                return self.layer_norm(normalized_axes(layer, 0 if self.vector else 2), pair)
+            case Dropout():
+                return self.dropout(layer.rate, pair)
+            case Residual():
+                return self.residual(layer, pair)
+            case Repeat():
+                for _ in range(layer.times):
+                    pair = self.sequence(layer.body, pair)
+                return pair
+
+    def residual(self, layer: Residual, pair: Pair) -> Pair:
+        vector = self.vector
+        branch = self.sequence(layer.branch, pair)
+        self.vector = vector
+        shortcut = self.sequence(layer.shortcut, pair)
+        return Pair(branch.k + shortcut.k, branch.t + shortcut.t)
+
+    def layer_norm(self, axes: tuple[int, ...], pair: Pair) -> Pair:
+        q1, q2 = self.variances_of(pair)
+        v1, v2 = (
+            np.broadcast_to((q + EPS).mean(axis=tuple(a + 1 for a in axes), keepdims=True), q.shape)
+            for q in (q1, q2)
+        )
+        scale = np.sqrt(v1[:, :, :, None, None] * v2[:, None, None, :, :])
+        return pair.map(lambda a: a / scale)
+
+    def activation(self, formula: Any, pair: Pair) -> Pair:
+        q1, q2 = self.variances_of(pair)
+        k, slope = formula.moments(q1[:, :, :, None, None], pair.k, q2[:, None, None, :, :])
+        return Pair(k, pair.t * slope)
+
+    def variances_of(self, pair: Pair) -> tuple[Array, Array]:
+        """Return the variances (B, H, W) of both images of every pair at this layer."""
+        raise NotImplementedError
+
+    def dropout(self, rate: float, pair: Pair) -> Pair:
+        """Scale what belongs to the same pixel of the same input."""
+        raise NotImplementedError
+
+
+class _SelfRun(_Run):
+    """(x, x): its variances are K's own diagonal; same-pixel moments are the exact ones."""
+
+    def __init__(self, vector: bool) -> None:
+        super().__init__(vector)
+        self.variances: list[Array] = []
+
+    def variances_of(self, pair: Pair) -> tuple[Array, Array]:
+        q = _same_pixel(pair.k).copy()
+        self.variances.append(q)
+        return q, q
+
+    def activation(self, formula: Any, pair: Pair) -> Pair:
+        k, slope = formula.variance(_same_pixel(pair.k))
+        t = _same_pixel(pair.t) * slope
+        after = super().activation(formula, pair)
+        _same_pixel(after.k)[...] = k
+        _same_pixel(after.t)[...] = t
+        return after
+
+    def dropout(self, rate: float, pair: Pair) -> Pair:
+        after = Pair(pair.k.copy(), pair.t.copy())
+        for a in (after.k, after.t):
+            same = _same_pixel(a)
+            same /= rate
+        return after
+
+
+class _CrossRun(_Run):
+    """(x, x') with variances known from the runs on (x, x) and (x', x')."""
+
+    def __init__(self, vector: bool, variances: Iterator[tuple[Array, Array]]) -> None:
+        super().__init__(vector)
+        self.known = variances
+
+    def variances_of(self, pair: Pair) -> tuple[Array, Array]:
+        return next(self.known)
+
+    def dropout(self, rate: float, pair: Pair) -> Pair:
+        return pair
+
+
+def _same_pixel(a: Array) -> Array:
+    """View the entries p = p' of (B, H, W, H, W) as (B, H, W); writing changes ``a``."""
+    b, h, w = a.shape[:3]
+    s = a.strides
+    return np.lib.stride_tricks.as_strided(
+        a, (b, h, w), (s[0], s[1] + s[3], s[2] + s[4]), writeable=True
+    )
+
+
+def _affine(mean: Pair, w_std: float, b_std: float) -> Pair:
+    """K <- W_std^2 A[K] + b_std^2, T <- K + W_std^2 A[T] (theory: NTK parameterization)."""
+    k = w_std**2 * mean.k + b_std**2
+    return Pair(k, k + w_std**2 * mean.t)
+
+
+def _pad(a: Array, axes: tuple[int, ...], widths: tuple[int, int], mode: Padding) -> Array:
+    padding_widths = [widths if axis in axes else (0, 0) for axis in range(a.ndim)]
+    return np.pad(a, padding_widths, mode="wrap" if mode == "CIRCULAR" else "constant")
+
+
+def _conv(a: Array, layer: Conv) -> Array:
+    """Mean over the filter's taps t of a at (s p + t, s p' + t), the same t for both pixels."""
+    for d, (window, stride) in enumerate(zip(layer.filter_shape, layer.strides, strict=True)):
+        axes = (1 + d, 3 + d)
+        out, lo, hi = padding(a.shape[axes[0]], window, stride, layer.padding)
+        padded = _pad(a, axes, (lo, hi), layer.padding)
+        total = np.zeros([out if axis in axes else n for axis, n in enumerate(a.shape)])
+        for tap in range(window):
+            part = slice(tap, tap + stride * (out - 1) + 1, stride)
+            index = tuple(part if axis in axes else slice(None) for axis in range(a.ndim))
+            total += padded[index]
+        a = total / window
+    return a
+
+
+def _pool(a: Array, layer: Pool) -> Array:
+    """Sum or mean over the windows of both images, all pairs of taps; padding counts as zeros."""
+    for axis in (1, 2, 3, 4):
+        d = (axis - 1) % 2
+        window, stride = layer.window_shape[d], layer.strides[d]
+        out, lo, hi = padding(a.shape[axis], window, stride, layer.padding)
+        padded = _pad(a, (axis,), (lo, hi), layer.padding)
+        starts = stride * np.arange(out)
+        total = sum(np.take(padded, starts + tap, axis=axis) for tap in range(window))
+        a = np.asarray(total) / (window if layer.kind == "avg" else 1)
+    return a
+
+
+def _global_pool(a: Array, kind: str) -> Array:
+    reduce = np.mean if kind == "avg" else np.sum
+    return np.asarray(reduce(a, axis=(1, 2, 3, 4), keepdims=True))
+
+
+def _flatten(a: Array) -> Array:
+    return _same_pixel(a).mean(axis=(1, 2))[:, None, None, None, None]
