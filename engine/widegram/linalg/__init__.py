@@ -1,0 +1,1 @@
+"""Solvers on Gram matrices: operators, factorisations, iterations, spectra."""

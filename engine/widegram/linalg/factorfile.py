@@ -1,0 +1,114 @@
+"""The work file of an out-of-core factorisation: packed block columns and their state."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+
+Array = NDArray[Any]
+FORMAT = "widegram-factor"
+
+
+class FactorFile:
+    """Lower block columns of ``width`` in tiles of ``width`` x ``width``, each from its diagonal.
+
+    An existing file is continued when ``key``, n and dtype agree (its own width then holds) and
+    refused otherwise. Columns are flagged after their data is on disk.
+    """
+
+    def __init__(self, path: Path, n: int, width: int, dtype: np.dtype[Any], key: str) -> None:
+        self.path = path
+        if not path.exists():
+            _create(path, n, width, dtype, key)
+        try:
+            self._file = h5py.File(path, "r+")
+        except OSError as error:
+            raise WidegramError(
+                f"{path}: cannot be opened as a work file ({error}); remove it and run again"
+            ) from error
+        self._check(n, dtype, key)
+        self.width = int(self._file.attrs["width"])
+        self.dtype = dtype
+        self.columns = -(-n // self.width)
+        self._n = n
+        self._state: Array = self._file["state"][:]
+
+    def finished(self) -> int:
+        """Number of finished block columns."""
+        return int(self._state.sum())
+
+    def done(self, column: int) -> bool:
+        """Whether the column is on disk."""
+        return bool(self._state[column])
+
+    def read(self, column: int, lo: int, hi: int) -> Array:
+        """Rows lo to hi of a block column, counted from its diagonal: (hi - lo, its width)."""
+        start = self._offset(column)
+        out = np.empty((hi - lo, self._width_of(column)), dtype=self.dtype)
+        self._file["factor"].read_direct(out, np.s_[start + lo : start + hi, : out.shape[1]])
+        return out
+
+    def write(self, column: int, part: Array) -> None:
+        """Store a factored block column, then flag it."""
+        start = self._offset(column)
+        self._file["factor"][start : start + part.shape[0], : part.shape[1]] = part
+        self._sync()
+        self._state[column] = 1
+        self._file["state"][column] = 1
+        self._sync()
+
+    def close(self) -> None:
+        """Close the file; closing twice is allowed."""
+        if self._file:
+            self._file.close()
+
+    def _width_of(self, column: int) -> int:
+        return min(self.width, self._n - column * self.width)
+
+    def _offset(self, column: int) -> int:
+        return self.width * (column * self.columns - column * (column - 1) // 2)
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fdatasync(self._file.id.get_vfd_handle())
+
+    def _check(self, n: int, dtype: np.dtype[Any], key: str) -> None:
+        found = {name: self._file.attrs.get(name) for name in ("format", "n", "dtype", "key")}
+        expected = {"format": FORMAT, "n": n, "dtype": dtype.name, "key": key}
+        for name, value in expected.items():
+            if found[name] != value:
+                self._file.close()
+                raise WidegramError(
+                    f"{self.path}: a factorisation with another {name} ({found[name]!r}, expected "
+                    f"{value!r}); remove the file or give another --out"
+                )
+
+
+def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], key: str) -> None:
+    columns = -(-n // width)
+    tiles = columns * (columns + 1) // 2
+    part = path.with_name(path.name + ".part")
+    space = h5py.h5s.create_simple((tiles * width, width))
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_chunk((width, width))
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(part, "w") as file:
+        kind = h5py.h5t.py_create(dtype, logical=True)
+        h5py.h5d.create(file.id, b"factor", kind, space, layout)
+        file.create_dataset("state", data=np.zeros(columns, dtype=np.uint8))
+        file.attrs.update(format=FORMAT, n=n, width=width, dtype=dtype.name, key=key)
+    handle = os.open(part, os.O_RDWR)
+    try:
+        os.posix_fallocate(handle, 0, os.fstat(handle).st_size)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    os.replace(part, path)

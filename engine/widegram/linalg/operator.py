@@ -1,0 +1,233 @@
+"""A Gram matrix as an operator: shape, dtype, products and block reads in a byte budget.
+
+The source is anything with ``shape``, ``dtype`` and two-dimensional slicing: a NumPy array or
+memmap, or an h5py dataset. Blocks are read by a thread one ahead of the one in use. Of a
+symmetric matrix only the blocks on and above the diagonal are read, each used twice, so that a
+product moves half of the file and the operator is exactly symmetric. Products accumulate in
+float64 whatever the file's dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from widegram.errors import WidegramError
+from widegram.linalg.budget import block_shape, free_memory
+
+Array = NDArray[Any]
+Progress = Callable[[str, float, float], None]
+_DIAGONAL_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class GramOperator:
+    """``source + shift I`` of shape (n1, n2), never held whole.
+
+    ``memory`` bounds the bytes of the blocks in flight (two as read, one converted).
+    """
+
+    source: Any
+    symmetric: bool = True
+    shift: float = 0.0
+    memory: int = 256 * 10**6
+    name: str = "matrix"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n1, n2)."""
+        n1, n2 = self.source.shape
+        return int(n1), int(n2)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the source; products are float64."""
+        return np.dtype(self.source.dtype)
+
+    def shifted(self, shift: float) -> GramOperator:
+        """The same operator with ``shift`` on the diagonal."""
+        return replace(self, shift=shift)
+
+    def block(self, rows: slice, cols: slice, dtype: DTypeLike = np.float64) -> Array:
+        """One block, with the shift where it crosses the diagonal, C-contiguous."""
+        part = np.ascontiguousarray(self.source[rows, cols], dtype=dtype)
+        if isinstance(self.source, np.ndarray) and np.shares_memory(part, self.source):
+            part = part.copy()
+        self._add_shift(part, rows.start, cols.start)
+        return part
+
+    def matmat(self, x: Array, progress: Progress | None = None) -> Array:
+        """(source + shift I) @ x for x of shape (n2, k), in float64; the file is read once."""
+        x = np.asarray(x, dtype=np.float64)
+        if x.ndim != 2 or x.shape[0] != self.shape[1]:
+            raise WidegramError(
+                f"{self.name} has shape {self.shape}: it acts on arrays of shape "
+                f"({self.shape[1]}, k), found {x.shape}"
+            )
+        if type(self.source) is np.ndarray and self.source.dtype == np.float64:
+            out = self.source @ x
+        elif self.symmetric:
+            out = self._symmetric_product(x, progress)
+        else:
+            out = self._product(x, progress)
+        if self.shift:
+            out += self.shift * x
+        return np.asarray(out)
+
+    def matvec(self, x: Array) -> Array:
+        """The product with one vector of shape (n2,)."""
+        return np.asarray(self.matmat(np.asarray(x).reshape(-1, 1))[:, 0])
+
+    def diagonal(self) -> Array:
+        """The diagonal, shift included, float64 of shape (n,)."""
+        n = min(self.shape)
+        parts = []
+        for lo in range(0, n, _DIAGONAL_BLOCK):
+            part = self.source[lo : lo + _DIAGONAL_BLOCK, lo : lo + _DIAGONAL_BLOCK]
+            parts.append(np.diagonal(np.asarray(part)).astype(np.float64))
+        diagonal = np.concatenate(parts) + self.shift
+        if not np.isfinite(diagonal).all():
+            bad = int(np.flatnonzero(~np.isfinite(diagonal))[0])
+            raise WidegramError(
+                f"{self.name}: entry ({bad}, {bad}) is {diagonal[bad]}; compute the matrix again"
+            )
+        return diagonal
+
+    def trace(self) -> float:
+        """Sum of the diagonal."""
+        return float(np.sum(self.diagonal()))
+
+    def frobenius(self) -> float:
+        """Frobenius norm, shift included; the file is read once."""
+        total = 0.0
+        for rows, cols, part in self.blocks(upper=self.symmetric):
+            if self.symmetric and cols.start >= rows.stop:
+                total += 2.0 * float(np.vdot(part, part))
+            else:
+                self._add_shift(part, rows.start, cols.start)
+                total += float(np.vdot(part, part))
+        return float(np.sqrt(total))
+
+    def load(self, dtype: DTypeLike = np.float64, progress: Progress | None = None) -> Array:
+        """The whole matrix as a new Fortran-ordered array that LAPACK may overwrite."""
+        n1, n2 = self.shape
+        out = np.empty((n2, n1), dtype=dtype)
+        if not self.symmetric:
+            raise WidegramError(f"{self.name} is not symmetric; only symmetric matrices are loaded")
+        height, _ = block_shape(n1, n2, self.dtype.itemsize, self.memory)
+        for lo in range(0, n1, height):
+            hi = min(n1, lo + height)
+            out[lo:hi] = self.source[lo:hi]
+            if progress:
+                progress("reading", hi, n1)
+        out[np.diag_indices(n1)] += self.shift
+        return out.T
+
+    def blocks(self, upper: bool = False) -> Iterator[tuple[slice, slice, Array]]:
+        """(rows, columns, float64 block without shift), one block read ahead by a thread.
+
+        With ``upper`` the diagonal squares and what lies right of them. A block is overwritten
+        two steps later: use it at once.
+        """
+        places = list(self._places(upper))
+        size = max((_extent(rows) * _extent(cols) for rows, cols in places), default=0)
+        raw = [np.empty(size, dtype=self.dtype) for _ in range(min(2, len(places)))]
+        work = np.empty(0 if self.dtype == np.float64 else size)
+
+        def fetch(index: int) -> Array:
+            rows, cols = places[index]
+            shape = (_extent(rows), _extent(cols))
+            into = raw[index % 2][: shape[0] * shape[1]].reshape(shape)
+            read_into(self.source, into, rows, cols)
+            return into
+
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(fetch, 0) if places else None
+            for index, (rows, cols) in enumerate(places):
+                assert ahead is not None
+                part = ahead.result()
+                if index + 1 < len(places):
+                    ahead = reader.submit(fetch, index + 1)
+                if part.dtype != np.float64:
+                    converted = work[: part.size].reshape(part.shape)
+                    converted[...] = part
+                    part = converted
+                yield rows, cols, part
+
+    def _places(self, upper: bool) -> Iterator[tuple[slice, slice]]:
+        n1, n2 = self.shape
+        per_entry = 2 * self.dtype.itemsize + (0 if self.dtype == np.float64 else 8)
+        height, width = block_shape(n1, n2, per_entry, self.memory)
+        for lo in range(0, n1, height):
+            rows = slice(lo, min(n1, lo + height))
+            start = 0
+            if upper:
+                yield rows, rows
+                start = rows.stop
+            for left in range(start, n2, width):
+                yield rows, slice(left, min(n2, left + width))
+
+    def _symmetric_product(self, x: Array, progress: Progress | None) -> Array:
+        n = self.shape[0]
+        out = np.zeros((n, x.shape[1]))
+        for rows, cols, part in self.blocks(upper=True):
+            out[rows] += part @ x[cols]
+            if cols.start >= rows.stop:
+                out[cols] += part.T @ x[rows]
+            if progress and cols.stop == n:
+                progress("streaming", rows.stop, n)
+        return out
+
+    def _product(self, x: Array, progress: Progress | None) -> Array:
+        n1, n2 = self.shape
+        out = np.zeros((n1, x.shape[1]))
+        for rows, cols, part in self.blocks():
+            out[rows] += part @ x[cols]
+            if progress and cols.stop == n2:
+                progress("streaming", rows.stop, n1)
+        return out
+
+    def _add_shift(self, part: Array, row: int, col: int) -> None:
+        if not self.shift:
+            return
+        lo = max(row, col)
+        hi = min(row + part.shape[0], col + part.shape[1])
+        if hi > lo:
+            index = np.arange(lo, hi)
+            part[index - row, index - col] += self.shift
+
+
+def as_operator(matrix: Any, memory: int | None = None, name: str = "matrix") -> GramOperator:
+    """An operator over a NumPy array, memmap or h5py dataset (operators pass through).
+
+    Raises WidegramError when it is not a real two-dimensional array.
+    """
+    if isinstance(matrix, GramOperator):
+        return matrix
+    if len(getattr(matrix, "shape", ())) != 2 or np.dtype(matrix.dtype).kind != "f":
+        raise WidegramError(
+            f"{name}: expected a floating-point array of two dimensions, found "
+            f"{getattr(matrix, 'dtype', type(matrix).__name__)} of shape "
+            f"{getattr(matrix, 'shape', '?')}"
+        )
+    symmetric = matrix.shape[0] == matrix.shape[1]
+    budget = free_memory() // 8 if memory is None else memory
+    return GramOperator(matrix, symmetric=symmetric, memory=budget, name=name)
+
+
+def read_into(source: Any, into: Array, rows: slice, cols: slice) -> None:
+    """Copy a block of ``source`` into a C-contiguous array, without a temporary for HDF5."""
+    if hasattr(source, "read_direct"):
+        source.read_direct(into, np.s_[rows, cols])
+    else:
+        into[...] = source[rows, cols]
+
+
+def _extent(part: slice) -> int:
+    return int(part.stop - part.start)
+
