@@ -1,3 +1,48 @@
 """widegram: NNGP and NTK Gram matrices of infinitely wide networks."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from widegram.api import Kernels, kernel
+    from widegram.data import open_source
+    from widegram.errors import WidegramError
+    from widegram.compute import GramResult, gram
+    from widegram.network import load_network
+    from widegram.store import GramFile
+
+__all__ = [
+    "GramFile",
+    "GramResult",
+    "Kernels",
+    "WidegramError",
+    "__version__",
+    "gram",
+    "kernel",
+    "load_network",
+    "open_source",
+]
+
+_HOMES = {
+    "GramFile": "widegram.store",
+    "GramResult": "widegram.compute",
+    "Kernels": "widegram.api",
+    "WidegramError": "widegram.errors",
+    "gram": "widegram.compute",
+    "kernel": "widegram.api",
+    "load_network": "widegram.network",
+    "open_source": "widegram.data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that ``import widegram`` stays cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'widegram' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

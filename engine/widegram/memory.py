@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-
 from widegram.errors import WidegramError
 
 _UNITS = {

@@ -58,7 +58,7 @@ class Source:
         return block
 
     def fingerprint(self) -> str:
-        """xxh3-128 (hex) of shape, dtype and little-endian bytes of all rows; reads and checks all."""
+        """xxh3-128 (hex) of shape, dtype and little-endian bytes; reads and checks every row."""
         return self._fingerprint
 
     @cached_property
@@ -69,7 +69,7 @@ class Source:
         step = max(1, _BLOCK_BYTES // row_bytes)
         for lo in range(0, len(self), step):
             block = self.read(lo, min(lo + step, len(self)))
-            digest.update(block.astype(little, copy=False).reshape(-1).view(np.uint8))
+            digest.update(block.astype(little, copy=False).tobytes())
         return digest.hexdigest()
 
 
@@ -113,7 +113,8 @@ def _open_file(spec: str) -> tuple[Table, str]:
 def prepare_command(spec: str) -> str:
     """The shell command that turns a raw data set into floating point inputs."""
     path, _ = split_spec(spec)
-    out = path.parent / (path.name.split(".")[0] + "-prepared.h5")
+    stem = (path.name or path.resolve().name).split(".")[0]
+    out = path.parent / f"{stem}-prepared.h5"
     return f"widegram data prepare {shlex.quote(spec)} --out {shlex.quote(str(out))}"
 
 
@@ -123,7 +124,8 @@ def _check_dtype(table: Table, spec: str | None) -> None:
     if table.dtype.kind in "iub":
         command = prepare_command(spec or "FILE.npy")
         raise WidegramError(
-            f"{table.name}: holds integers ({table.dtype}), floating point inputs are needed; run: {command}"
+            f"{table.name}: holds integers ({table.dtype}), floating point inputs are needed; "
+            f"run: {command}"
         )
     raise WidegramError(f"{table.name}: holds {table.dtype}, real floating point inputs are needed")
 

@@ -178,7 +178,7 @@ def _npz_table(path: Path, key: str | None) -> Table:
         info = archive.getinfo(key + ".npy")
         if info.compress_type == zipfile.ZIP_STORED:
             return _npy_table(path, name, _member_start(path, info))
-        unpacked = tempfile.NamedTemporaryFile(suffix=".npy")
+        unpacked = tempfile.NamedTemporaryFile(suffix=".npy")  # noqa: SIM115 (lives with the table)
         with archive.open(info) as member:
             shutil.copyfileobj(member, unpacked, 1 << 20)
         unpacked.flush()

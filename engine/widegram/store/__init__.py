@@ -1,1 +1,10 @@
+"""The HDF5 file of a gram matrix: created whole, filled tile by tile, safe against kills."""
 
+from __future__ import annotations
+
+from widegram.store.layout import Grid, Header
+from widegram.store.opening import create
+from widegram.store.view import GramFile
+from widegram.store.writer import Writer, open_for_resume
+
+__all__ = ["GramFile", "Grid", "Header", "Writer", "create", "open_for_resume"]

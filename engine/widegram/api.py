@@ -1,0 +1,56 @@
+"""Kernels of arrays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from widegram.backends import resolve_device
+from widegram.data import Source
+from widegram.compute import make_job
+from widegram.network import Network
+from widegram.store.layout import KERNELS
+
+
+class Kernels(NamedTuple):
+    """The kernel matrices of shape (n1, n2) that were asked for; the other one is None."""
+
+    nngp: np.ndarray | None = None
+    ntk: np.ndarray | None = None
+
+
+def kernel(
+    network: str | Path | dict | Network,
+    x1: str | Path | np.ndarray | Source,
+    x2: str | Path | np.ndarray | Source | None = None,
+    get: str | Sequence[str] = KERNELS,
+    dtype: str = "float64",
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    memory: str | int | None = None,
+) -> np.ndarray | Kernels:
+    """NNGP and NTK of an infinitely wide network, as arrays in memory.
+
+    ``x1`` (n1, *input_shape) and ``x2`` (n2, *input_shape) are floating point; without ``x2`` the
+    result is the symmetric matrix of x1 with itself. ``get='ntk'`` (or 'nngp') returns one array
+    (n1, n2) of ``dtype``, a sequence of names returns :class:`Kernels`. The kernels are
+    dimensionless and in the NTK parameterization of neural-tangents (Novak et al. 2020,
+    arXiv:1912.02803). ``device``, ``threads`` and ``memory`` as in :func:`widegram.gram`, which
+    writes matrices too large for memory to a file.
+
+    Raises :class:`widegram.errors.WidegramError` for bad input.
+    """
+    job = make_job(network, x1, x2, get, dtype, None, threads, memory)
+    for source in (job.x1, job.x2):
+        if source is not None:
+            source.fingerprint()
+    evaluator = job.evaluator(resolve_device(device))
+    rows, cols = range(len(job.x1)), range(len(job.x2 or job.x1))
+    arrays = evaluator.tile(rows, cols, job.x2 is None)
+    if isinstance(get, str) and len(job.kernels) == 1:
+        return arrays[job.kernels[0]]
+    return Kernels(**arrays)

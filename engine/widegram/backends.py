@@ -1,0 +1,82 @@
+"""Who computes tiles: the protocol of an evaluator, and the choice of one by device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from widegram.errors import WidegramError
+
+if TYPE_CHECKING:
+    from widegram.data import Source
+    from widegram.network import Network
+
+DEVICES = ("auto", "cpu", "cuda")
+_KNOWN = (*DEVICES, "reference")
+
+
+class Evaluator(Protocol):
+    """Computes blocks of the kernel matrices of one network on one pair of data sets."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Dataset paths: ``'nngp'``, ``'ntk'`` or ``'depth/<l>/nngp'``, ``'depth/<l>/ntk'``."""
+        ...
+
+    def tile(
+        self,
+        rows: range,
+        cols: range,
+        symmetric: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Arrays (len(rows), len(cols)) of the run's dtype, one for each key.
+
+        ``symmetric``: columns index x1 too; then a tile with ``rows == cols`` is exactly
+        symmetric. ``progress`` is called with the number of entries finished since its last call.
+        """
+        ...
+
+
+def resolve_device(device: str) -> str:
+    """The device that a request stands for: 'auto' is 'cpu' where there is no CUDA backend.
+
+    Raises :class:`WidegramError` for an unknown name, and for 'cuda' where there is none.
+    """
+    if device not in _KNOWN:
+        raise WidegramError(f"device {device!r} is unknown; choose one of {', '.join(DEVICES)}")
+    if device == "cuda":
+        raise WidegramError(
+            "device cuda: CUDA is not available here (this version of widegram computes on the "
+            "CPU only); use --device cpu"
+        )
+    return "cpu" if device == "auto" else device
+
+
+def make_evaluator(
+    device: str,
+    network: Network,
+    x1: Source,
+    x2: Source | None,
+    get: tuple[str, ...],
+    depths: tuple[int, ...],
+    dtype: str,
+    threads: int | None,
+    memory: int,
+) -> Evaluator:
+    """An evaluator of ``network`` on ``device``.
+
+    ``get`` is a subset of ('nngp', 'ntk'), ``depths`` empty or increasing, ``dtype`` 'float32' or
+    'float64', ``threads`` None for all cores, ``memory`` in bytes. Device 'reference' is the
+    dense float64 one, for tests. Raises :class:`WidegramError` as :func:`resolve_device` does and
+    where the backend cannot compute the network.
+    """
+    if resolve_device(device) == "reference":
+        from widegram.reference import ReferenceEvaluator
+
+        return ReferenceEvaluator(network, x1, x2, get, depths, dtype)
+    from widegram.cpu import CpuEvaluator
+
+    return CpuEvaluator(network, x1, x2, get, depths, dtype, threads, memory)

@@ -1,0 +1,201 @@
+"""What a gram file holds: its header, its tiles and the names of its datasets.
+
+Datasets ``/nngp``, ``/ntk`` (or ``/depth/<l>/nngp``, ...) of shape (n1, n2); root attributes as
+in :class:`Header`; ``/state/tiles`` (uint8, 1 where a tile is finished) and
+``/state/checksums/<dataset path>`` (uint64, xxh3-64 of a tile's C-ordered little-endian bytes),
+both of shape :attr:`Grid.shape`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import xxhash
+
+from widegram.errors import WidegramError
+
+FORMAT = "widegram-gram"
+FORMAT_VERSION = 1
+KERNELS = ("nngp", "ntk")
+STATE = "state/tiles"
+CHECKSUMS = "state/checksums"
+_LARGEST_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An (n1, n2) matrix cut into squares of side ``tile``; the last ones may be smaller."""
+
+    n1: int
+    n2: int
+    tile: int
+    symmetric: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of tiles down and across."""
+        return -(-self.n1 // self.tile), -(-self.n2 // self.tile)
+
+    def rows(self, i: int) -> range:
+        """Matrix rows of tile row ``i``."""
+        return range(i * self.tile, min((i + 1) * self.tile, self.n1))
+
+    def cols(self, j: int) -> range:
+        """Matrix columns of tile column ``j``."""
+        return range(j * self.tile, min((j + 1) * self.tile, self.n2))
+
+    def tiles(self) -> list[tuple[int, int]]:
+        """The tiles to compute, row by row: all, or those on and above the diagonal."""
+        down, across = self.shape
+        return [(i, j) for i in range(down) for j in range(i if self.symmetric else 0, across)]
+
+    def entries(self, i: int, j: int) -> int:
+        """Matrix entries that tile (i, j) settles: a mirrored tile counts twice."""
+        mirrored = self.symmetric and i != j
+        return len(self.rows(i)) * len(self.cols(j)) * (2 if mirrored else 1)
+
+    def chunk(self) -> tuple[int, int]:
+        """HDF5 chunk shape: whole tiles, about 512 across, cut so that little is padding."""
+        return self._chunk_side(self.n1), self._chunk_side(self.n2)
+
+    def _chunk_side(self, n: int) -> int:
+        inner = -(-self.tile // -(-self.tile // _LARGEST_CHUNK))
+        panels = -(-n // _LARGEST_CHUNK)
+        times = min(-(-n // (panels * inner)), max(1, _LARGEST_CHUNK // inner))
+        return min(n, inner * times)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Root attributes of a gram file; two runs with equal headers compute the same file.
+
+    ``network`` is canonical JSON; the fingerprints are hex strings, ``x2_fingerprint`` empty for
+    the symmetric matrix of x1 with itself; ``x1_location`` and ``x2_location`` say where the data
+    was read from (empty for arrays in memory), so that ``verify`` can recompute tiles.
+    """
+
+    network: str
+    network_fingerprint: str
+    x1_fingerprint: str
+    x2_fingerprint: str
+    x1_location: str
+    x2_location: str
+    n1: int
+    n2: int
+    kernels: tuple[str, ...]
+    depths: tuple[int, ...]
+    dtype: str
+    symmetric: bool
+    device: str
+    program_version: str
+    tile: int
+
+    @property
+    def grid(self) -> Grid:
+        """The tiles of the file."""
+        return Grid(self.n1, self.n2, self.tile, self.symmetric)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Paths of the datasets, without a leading slash."""
+        return dataset_keys(self.kernels, self.depths)
+
+    def file_bytes(self) -> int:
+        """Size of the file on disk, rounded up: padded chunks, their index, and the state."""
+        rows, cols = self.grid.chunk()
+        chunks = -(-self.n1 // rows) * -(-self.n2 // cols)
+        data = chunks * (rows * cols * np.dtype(self.dtype).itemsize + 128)
+        down, across = self.grid.shape
+        state = (8 * len(self.keys) + 1) * down * across
+        return len(self.keys) * data + state + len(self.network) + 2**17
+
+    def differences(self, other: Header) -> list[str]:
+        """In words, what the run ``other`` asks for that this file is not."""
+        found = []
+        if self.network_fingerprint != other.network_fingerprint:
+            found.append("it was made from another network")
+        if self.symmetric != other.symmetric:
+            kinds = {True: "the symmetric matrix of x with itself", False: "a matrix of x with x2"}
+            found.append(f"it holds {kinds[self.symmetric]}, not {kinds[other.symmetric]}")
+        for name in ("x1", "x2"):
+            field, rows = f"{name}_fingerprint", name.replace("x", "n")
+            if getattr(self, field) != getattr(other, field) and self.symmetric == other.symmetric:
+                counts = f"{getattr(self, rows)} rows then, {getattr(other, rows)} now"
+                found.append(f"it was made from other data as {name} ({counts})")
+        for name in ("kernels", "depths", "dtype", "device", "tile"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                found.append(f"its {name} is {_shown(mine)}, not {_shown(theirs)}")
+        return found
+
+    def write(self, file: h5py.File) -> None:
+        """Set the root attributes of a new file."""
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["complete"] = False
+        for name in _ATTRIBUTES:
+            file.attrs[name] = getattr(self, name)
+
+
+_ATTRIBUTES = (
+    "network", "network_fingerprint", "x1_fingerprint", "x2_fingerprint", "x1_location",
+    "x2_location", "dtype", "symmetric", "device", "program_version", "tile",
+)  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    return (",".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
+
+
+def dataset_keys(kernels: tuple[str, ...], depths: tuple[int, ...]) -> tuple[str, ...]:
+    """Dataset paths: ``('nngp', 'ntk')`` or ``('depth/1/nngp', 'depth/1/ntk', ...)``."""
+    if not depths:
+        return kernels
+    return tuple(f"depth/{depth}/{kernel}" for depth in depths for kernel in kernels)
+
+
+def read_header(file: h5py.File, path: Any) -> Header:
+    """The header of an open file; raises :class:`WidegramError` if it is not a gram file."""
+    attributes = file.attrs
+    if _text(attributes.get("format")) != FORMAT:
+        raise WidegramError(f"{path}: is an HDF5 file, but not a widegram gram file")
+    version = int(attributes.get("format_version", 0))
+    if version != FORMAT_VERSION:
+        raise WidegramError(
+            f"{path}: has format version {version}; this program reads {FORMAT_VERSION}"
+        )
+    depths = tuple(sorted(int(d) for d in file["depth"])) if "depth" in file else ()
+    group = file[f"depth/{depths[0]}"] if depths else file
+    kernels = tuple(k for k in KERNELS if k in group)
+    n1, n2 = group[kernels[0]].shape
+    values: dict[str, Any] = {
+        name: _text(value) if isinstance(value, str | bytes) else value.item()
+        for name, value in ((name, attributes[name]) for name in _ATTRIBUTES)
+    }
+    header = Header(n1=n1, n2=n2, kernels=kernels, depths=depths, **values)
+    _check_datasets(file, header, path)
+    return header
+
+
+def _check_datasets(file: h5py.File, header: Header, path: Any) -> None:
+    json.loads(header.network)
+    for key in header.keys:
+        if file[key].shape != (header.n1, header.n2) or file[key].dtype != np.dtype(header.dtype):
+            raise WidegramError(f"{path}: is damaged: dataset {key} has a wrong shape or dtype")
+    for name in (STATE, *(f"{CHECKSUMS}/{key}" for key in header.keys)):
+        if file[name].shape != header.grid.shape:
+            raise WidegramError(f"{path}: is damaged: dataset {name} has a wrong shape")
+
+
+def _text(value: Any) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def checksum(block: np.ndarray) -> int:
+    """xxh3-64 of a block's C-ordered little-endian bytes."""
+    little = np.ascontiguousarray(block, block.dtype.newbyteorder("<"))
+    return int(xxhash.xxh3_64_intdigest(little.tobytes()))

@@ -1,0 +1,100 @@
+"""Reading a gram file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from widegram.data.tables import nearest
+from widegram.errors import WidegramError
+from widegram.store.layout import STATE, Header
+from widegram.store.opening import hdf5_errors, read
+
+
+class GramFile:
+    """A read-only view of a gram file, cheap to open; also a context manager.
+
+    ``n1``, ``n2`` (shape of every matrix), ``symmetric``, ``dtype``, ``network`` (dict),
+    ``kernels`` (``('nngp', 'ntk')`` or one of them), ``depths`` (empty without a depth sweep),
+    ``complete``, ``fingerprints`` (hex of 'network', 'x1', 'x2'; x2's is x1's for a symmetric
+    matrix). Raises :class:`WidegramError` for a missing, foreign, damaged or locked file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file, self.header = read(self.path)
+        header: Header = self.header
+        self.n1, self.n2 = header.n1, header.n2
+        self.symmetric = header.symmetric
+        self.dtype = np.dtype(header.dtype)
+        self.kernels = header.kernels
+        self.depths = header.depths
+        self.network: dict[str, Any] = json.loads(header.network)
+        self.fingerprints = {
+            "network": header.network_fingerprint,
+            "x1": header.x1_fingerprint,
+            "x2": header.x2_fingerprint or header.x1_fingerprint,
+        }
+        with hdf5_errors(self.path):
+            self.complete = bool(self._file.attrs["complete"])
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """All root attributes as plain Python values."""
+        values = dict(self._file.attrs.items())
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+
+    def dataset(self, kernel: str, depth: int | None = None) -> h5py.Dataset:
+        """The (n1, n2) matrix of ``kernel``, of a depth sweep after ``depth`` repeats.
+
+        Raises :class:`WidegramError` naming the kernels or depths there are.
+        """
+        if kernel not in self.kernels:
+            hint = nearest(kernel, self.kernels)
+            raise WidegramError(f"{self.path}: has no kernel {kernel!r}; {hint}")
+        if depth is None and not self.depths:
+            return self.raw(kernel)
+        if depth not in self.depths:
+            there = ", ".join(map(str, self.depths)) or "none: it is not a depth sweep"
+            asked = "give a depth" if depth is None else f"has no depth {depth}"
+            raise WidegramError(f"{self.path}: {asked}; its depths: {there}")
+        return self.raw(f"depth/{depth}/{kernel}")
+
+    def raw(self, path: str) -> h5py.Dataset:
+        """Any dataset by its path inside the file."""
+        with hdf5_errors(self.path):
+            return self._file[path]
+
+    def finished(self) -> np.ndarray:
+        """Boolean array of :attr:`Grid.shape`: which tiles are finished."""
+        with hdf5_errors(self.path):
+            return self._file[STATE][...] == 1
+
+    def require_complete(self) -> None:
+        """Raise :class:`WidegramError` while tiles are missing."""
+        if not self.complete:
+            done = self.finished()
+            raise WidegramError(
+                f"{self.path}: is not complete ({int(done.sum())} of {done.size} tiles); "
+                "run the same `widegram gram` command again to finish it"
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> GramFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
