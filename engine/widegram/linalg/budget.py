@@ -1,4 +1,4 @@
-"""How much memory there is, and how it is shared out: pure functions of a byte budget."""
+"""How a byte budget is shared out: pure functions."""
 
 from __future__ import annotations
 
@@ -6,20 +6,10 @@ import os
 from pathlib import Path
 
 from widegram.errors import WidegramError
+from widegram.memory import format_size, free_memory, parse_size
 
 CHUNK = 512
 _LEAST_ROWS = 64
-
-
-def free_memory() -> int:
-    """Bytes that can be taken without swapping (MemAvailable), 4 GB where nothing tells."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * 10**9
 
 
 def resident() -> int:
@@ -31,7 +21,7 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def array_budget(memory: int | None) -> int:
+def array_budget(memory: str | int | None) -> int:
     """Bytes for arrays, given what the whole process may use (None: half of what is free).
 
     The interpreter and its libraries are taken off first, down to half of ``memory``: a limit
@@ -39,14 +29,15 @@ def array_budget(memory: int | None) -> int:
     """
     if memory is None:
         return free_memory() // 2
-    return max(memory - resident(), memory // 2)
+    size = parse_size(memory)
+    return max(size - resident(), size // 2)
 
 
 def block_shape(n_rows: int, n_cols: int, entry_bytes: int, budget: int) -> tuple[int, int]:
     """Rows and columns of the largest block of ``entry_bytes`` an entry that fits in ``budget``.
 
-    Whole rows where 64 of them fit, a multiple of 512 rows where 512 fit; else 64 rows or more
-    of as many columns as fit. Raises WidegramError when not even 64 x 64 entries fit.
+    Whole rows where 64 of them fit, a multiple of 512 rows where 512 fit; else 64 rows of as many
+    columns as fit. Raises WidegramError when not even 64 x 64 entries fit.
     """
     entries = budget // entry_bytes
     rows = min(n_rows, entries // max(n_cols, 1))
@@ -57,14 +48,11 @@ def block_shape(n_rows: int, n_cols: int, entry_bytes: int, budget: int) -> tupl
     side = min(_LEAST_ROWS, n_rows)
     cols = entries // side
     if cols < min(_LEAST_ROWS, n_cols):
+        least = 16 * side * _LEAST_ROWS * entry_bytes
         raise WidegramError(
-            f"a memory budget of {budget} bytes does not hold a block of {side} x {_LEAST_ROWS} "
-            f"entries; give at least --memory {_readable(4 * side * _LEAST_ROWS * entry_bytes)}"
+            f"{format_size(budget)} do not hold a block of {side} x {_LEAST_ROWS} entries; "
+            f"give more memory, at least {format_size(least)}"
         )
     if cols > CHUNK:
         cols -= cols % CHUNK
     return side, min(cols, n_cols)
-
-
-def _readable(size: int) -> str:
-    return f"{max(1, -(-size // 10**6))}MB"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
+from widegram.files import check_disk, new_file
 
 Array = NDArray[Any]
 FORMAT = "widegram-factor"
@@ -94,21 +95,14 @@ class FactorFile:
 def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], key: str) -> None:
     columns = -(-n // width)
     tiles = columns * (columns + 1) // 2
-    part = path.with_name(path.name + ".part")
+    check_disk(path, (tiles * width * width + columns) * dtype.itemsize + 2**16)
     space = h5py.h5s.create_simple((tiles * width, width))
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_chunk((width, width))
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    with h5py.File(part, "w") as file:
+    with new_file(path, allocate=True) as part, h5py.File(part, "w", locking=False) as file:
         kind = h5py.h5t.py_create(dtype, logical=True)
         h5py.h5d.create(file.id, b"factor", kind, space, layout)
         file.create_dataset("state", data=np.zeros(columns, dtype=np.uint8))
         file.attrs.update(format=FORMAT, n=n, width=width, dtype=dtype.name, key=key)
-    handle = os.open(part, os.O_RDWR)
-    try:
-        os.posix_fallocate(handle, 0, os.fstat(handle).st_size)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    os.replace(part, path)

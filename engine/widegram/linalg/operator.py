@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from widegram.errors import WidegramError
-from widegram.linalg.budget import block_shape, free_memory
+from widegram.linalg.budget import block_shape
+from widegram.memory import free_memory
 
 Array = NDArray[Any]
 Progress = Callable[[str, float, float], None]
@@ -52,6 +53,11 @@ class GramOperator:
     def shifted(self, shift: float) -> GramOperator:
         """The same operator with ``shift`` on the diagonal."""
         return replace(self, shift=shift)
+
+    def cached(self, dtype: DTypeLike | None = None) -> GramOperator:
+        """The same operator over a copy in memory, of the source's dtype unless given."""
+        whole = replace(self, shift=0.0).load(self.dtype if dtype is None else dtype).T
+        return replace(self, source=whole)
 
     def block(self, rows: slice, cols: slice, dtype: DTypeLike = np.float64) -> Array:
         """One block, with the shift where it crosses the diagonal, C-contiguous."""
@@ -122,7 +128,10 @@ class GramOperator:
         height, _ = block_shape(n1, n2, self.dtype.itemsize, self.memory)
         for lo in range(0, n1, height):
             hi = min(n1, lo + height)
-            out[lo:hi] = self.source[lo:hi]
+            if out.dtype == self.dtype:
+                read_into(self.source, out[lo:hi], slice(lo, hi), slice(0, n2))
+            else:
+                out[lo:hi] = self.source[lo:hi]
             if progress:
                 progress("reading", hi, n1)
         out[np.diag_indices(n1)] += self.shift

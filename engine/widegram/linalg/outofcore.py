@@ -26,6 +26,7 @@ from widegram.linalg.factorfile import FactorFile
 from widegram.linalg.operator import GramOperator, Progress
 from widegram.linalg.refine import refined_solve
 from widegram.linalg.solution import Solution
+from widegram.memory import format_size
 
 Array = NDArray[Any]
 _WIDTHS = (512, 384, 256, 192, 128, 96, 64, 32, 16)
@@ -62,8 +63,8 @@ def plan_columns(n: int, budget: int, itemsize: int) -> ColumnPlan:
     else:
         least = (_STRIPS + 2) * n * _WIDTHS[-1] * itemsize
         raise WidegramError(
-            f"a factorisation of {n} rows does not fit in {budget} bytes of arrays; give at least "
-            f"--memory {least // 10**6 + 200}MB"
+            f"a factorisation of {n} rows does not fit in {format_size(budget)} of arrays; it needs "
+            f"{format_size(least)} and the program itself"
         )
     return grouped(n, min(width, n), budget, itemsize)
 

@@ -1,0 +1,177 @@
+"""(K + reg I) alpha = Y by the method asked for, within a byte budget."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from widegram.errors import WidegramError
+from widegram.linalg.cg import conjugate_gradients
+from widegram.linalg.choose import Choice, choose, preconditioner_rank
+from widegram.linalg.dense import load_cholesky
+from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.outofcore import OutOfCoreCholesky
+from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
+from widegram.linalg.refine import Factor
+from widegram.linalg.restart import RestartFile
+from widegram.linalg.solution import Solution
+
+Array = NDArray[Any]
+PRECONDITIONERS = ("nystrom", "pivoted-cholesky", "none")
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """How to solve. ``memory`` counts bytes of arrays; ``work`` is where work files may lie.
+
+    ``work`` names a file: the factor of cholesky-ooc is kept at ``work.factor`` and the iterate
+    of cg at ``work.restart`` until the run is done. ``key`` names the problem, so that work files
+    of another are refused. ``dtype`` None is float64 where it fits, else float32.
+    """
+
+    memory: int
+    method: str = "auto"
+    dtype: DTypeLike | None = None
+    tol: float = 1e-8
+    max_iter: int = 1000
+    preconditioner: str = "nystrom"
+    rank: int | None = None
+    seed: int = 0
+    work: Path | None = None
+    key: str = ""
+    checkpoint_seconds: float = 10.0
+    keep_factor: bool = False
+    progress: Progress | None = None
+
+
+def absolute_regulariser(operator: GramOperator, diag_reg: float, absolute: bool) -> float:
+    """What is added to the diagonal: ``diag_reg``, times trace / n unless ``absolute``.
+
+    The meaning of neural-tangents' ``diag_reg`` and ``diag_reg_absolute_scale``. Raises
+    WidegramError for a negative value or one that is not finite.
+    """
+    if not np.isfinite(diag_reg) or diag_reg < 0:
+        raise WidegramError(f"diag_reg is {diag_reg:g}; a regulariser is zero or positive")
+    return diag_reg if absolute else diag_reg * operator.trace() / operator.shape[0]
+
+
+def solve(operator: GramOperator, b: Array, options: SolveOptions) -> Solution:
+    """Solve A x = b for the operator with its shift; b of shape (n, k).
+
+    The solution's details name the method's reason under "why". Raises WidegramError when A is
+    not positive definite or the method does not fit in memory.
+    """
+    choice = chosen(operator, b.shape[1], options)
+    if choice.method == "cg":
+        solution = _by_gradients(operator, b, choice, options)
+    else:
+        with factored(operator, b.shape[1], options, choice) as factor:
+            solution = factor.solve(b)
+    solution.details["why"] = choice.reason
+    return solution
+
+
+def chosen(operator: GramOperator, k: int, options: SolveOptions) -> Choice:
+    """The choice that :func:`solve` takes for ``k`` right-hand sides."""
+    folder = Path.cwd() if options.work is None else options.work.resolve().parent
+    free_disk = shutil.disk_usage(folder).free if folder.is_dir() else 0
+    n = operator.shape[0]
+    return choose(options.method, n, k, options.memory, options.dtype, free_disk)
+
+
+@contextmanager
+def factored(
+    operator: GramOperator, k: int, options: SolveOptions, choice: Choice | None = None
+) -> Iterator[Factor]:
+    """A Cholesky factor of the operator, in memory or in ``options.work`` + ".factor".
+
+    The work file is removed when the block ends well, unless ``keep_factor``; it stays after a
+    failure or a kill, and the next run continues it.
+    """
+    choice = choice or chosen(operator, k, options)
+    if choice.method == "cg":
+        raise WidegramError("this needs a factorisation; take --method cholesky or cholesky-ooc")
+    streaming = replace(operator, memory=choice.stream)
+    if choice.method == "cholesky":
+        yield load_cholesky(streaming, choice.dtype, options.progress)
+        return
+    if options.work is None:
+        raise WidegramError("an out-of-core factorisation needs a place for its work file")
+    path = options.work.with_name(options.work.name + ".factor")
+    factor = OutOfCoreCholesky(
+        streaming,
+        path,
+        memory=options.memory - 8 * 14 * operator.shape[0] * k,
+        key=f"{options.key}/{operator.shift!r}",
+        dtype=choice.dtype,
+        progress=options.progress,
+    )
+    try:
+        yield factor
+    except BaseException:
+        factor.close()
+        raise
+    factor.close(delete=not options.keep_factor)
+
+
+def _by_gradients(
+    operator: GramOperator, b: Array, choice: Choice, options: SolveOptions
+) -> Solution:
+    n, k = b.shape
+    plain = replace(operator, shift=0.0, memory=choice.stream)
+    if plain.dtype.itemsize * n * n <= options.memory // 4:
+        plain = plain.cached()
+    rank = preconditioner_rank(n, k, options.memory, options.rank)
+    preconditioner = _preconditioner(plain, rank, operator.shift, options)
+    shifted = plain.shifted(operator.shift)
+    restart, start, before = None, None, 0
+    if options.work is not None:
+        path = options.work.with_name(options.work.name + ".restart")
+        restart = RestartFile(path, f"{options.key}/{operator.shift!r}", options.checkpoint_seconds)
+        start, before = restart.load(b.shape)
+    solution = conjugate_gradients(
+        shifted.matmat,
+        b,
+        preconditioner,
+        tol=options.tol,
+        max_iter=options.max_iter,
+        x0=start,
+        checkpoint=None if restart is None else restart.counting_from(before),
+        progress=options.progress,
+    )
+    if restart is not None:
+        restart.finish(solution.x, before + solution.iterations, solution.status == "ok")
+    solution.details.update(
+        rank=0 if preconditioner is None else preconditioner.rank,
+        preconditioner=options.preconditioner,
+        restarted_from=before,
+    )
+    return solution
+
+
+def _preconditioner(
+    operator: GramOperator, rank: int, mu: float, options: SolveOptions
+) -> LowRank | None:
+    if options.preconditioner not in PRECONDITIONERS:
+        raise WidegramError(
+            f"no preconditioner {options.preconditioner!r}; choose from {', '.join(PRECONDITIONERS)}"
+        )
+    if options.preconditioner == "none" or rank == 0:
+        return None
+    if options.preconditioner == "nystrom":
+        return nystrom(operator, rank, mu, seed=options.seed, progress=options.progress)
+    return pivoted_cholesky(operator, rank, mu, progress=options.progress)
+
+
+def remove_work(out: str | os.PathLike[str]) -> None:
+    """Remove the work files of an output that is to be made anew."""
+    for suffix in (".factor", ".restart"):
+        Path(f"{os.fspath(out)}{suffix}").unlink(missing_ok=True)

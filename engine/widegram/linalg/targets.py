@@ -1,0 +1,102 @@
+"""Labels and regression targets, checked and encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from widegram.data.tables import open_table
+from widegram.errors import WidegramError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """``values`` float64 (n, k).
+
+    From integers: one-hot rows minus 1/k, so that each row sums to zero, and ``classes`` of shape
+    (k,), ascending. From floats: the values themselves, ``classes`` None.
+    """
+
+    values: Array
+    classes: Array | None
+    fingerprint: str
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return int(self.values.shape[0])
+
+
+def load_targets(
+    spec: str, n: int, *, classes: Array | None = None, limit: int | None = None, what: str = "rows"
+) -> Targets:
+    """Read ``file.npy | file.npz:key | file.h5:path`` and encode it.
+
+    ``limit`` takes the first rows, as `gram --limit` does; afterwards there must be ``n``. Raises
+    as :func:`encode`, and where the number of labels does not match.
+    """
+    table = open_table(spec)
+    rows = table.shape[0] if table.shape else 0
+    taken = rows if limit is None else min(rows, limit)
+    if taken != n:
+        hint = f"; pass --limit {n} to take the first {n}" if taken > n else ""
+        raise WidegramError(f"{spec}: holds {taken} labels, the matrix has {n} {what}{hint}")
+    return encode(np.asarray(table.rows(0, n)), classes=classes, name=spec)
+
+
+def encode(values: Array, *, classes: Array | None = None, name: str = "y") -> Targets:
+    """Encode labels: integers of shape (n,) or (n, 1) as classes, floats (n,) or (n, k) as they are.
+
+    ``classes`` are those of the training labels. Raises WidegramError for NaN, other dtypes and
+    shapes, and labels that are not among ``classes``.
+    """
+    values = np.asarray(values)
+    digest = xxhash.xxh3_128(f"{values.shape}{values.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(values).tobytes())
+    if values.ndim not in (1, 2) or 0 in values.shape:
+        raise WidegramError(f"{name}: has shape {values.shape}; labels are (n,) or (n, k)")
+    if values.dtype.kind == "f":
+        return Targets(_regression(values, name), None, digest.hexdigest())
+    if values.dtype.kind not in "iub" or (values.ndim == 2 and values.shape[1] != 1):
+        raise WidegramError(
+            f"{name}: {values.dtype} of shape {values.shape}; expected integer classes (n,) or "
+            "floating-point targets (n, k)"
+        )
+    labels = values.reshape(-1).astype(np.int64)
+    known = np.unique(labels) if classes is None else np.asarray(classes)
+    place = np.minimum(np.searchsorted(known, labels), known.size - 1)
+    if (known[place] != labels).any():
+        row = int(np.flatnonzero(known[place] != labels)[0])
+        raise WidegramError(
+            f"{name}: row {row} has class {labels[row]}, which is not among the training classes "
+            f"{known.tolist()[:12]}"
+        )
+    if known.size < 2:
+        raise WidegramError(f"{name}: holds the single class {known[0]}; two or more are needed")
+    one_hot = np.full((labels.size, known.size), -1.0 / known.size)
+    one_hot[np.arange(labels.size), place] += 1.0
+    return Targets(one_hot, known, digest.hexdigest())
+
+
+def accuracy(predicted: Array, targets: Array) -> float | None:
+    """Share of rows whose largest entry, or sign of a single +-1 column, agrees; None otherwise."""
+    if targets.shape[1] > 1:
+        return float(np.mean(predicted.argmax(axis=1) == targets.argmax(axis=1)))
+    if np.isin(targets, (-1.0, 1.0)).all():
+        return float(np.mean(np.where(predicted > 0, 1.0, -1.0) == targets))
+    return None
+
+
+def _regression(values: Array, name: str) -> Array:
+    targets = values.astype(np.float64).reshape(values.shape[0], -1)
+    finite = np.isfinite(targets).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise WidegramError(f"{name}: row {row} holds NaN or an infinity; labels must be finite")
+    return targets
