@@ -1,0 +1,253 @@
+"""Fixed points, slopes, depth scales and phases, elementwise over arrays of (w, b).
+
+With w = W_std^2 and b = b_std^2 (see :mod:`~widegram.meanfield.maps`):
+
+    q*        smallest stable fixed point of q -> w V(q) + b, the limit of small inputs
+    chi_1     w E[phi'(u)^2] at q*: slope of the correlation map at c = 1
+    c*        stable fixed point of the correlation map: 1 where chi_1 <= 1
+    chi_c     slope at c*
+    p*        limit of Theta on and off its diagonal, q* / (1 - chi_1), where chi_1 < 1
+    p*_ab     limit off the diagonal, q* c* / (1 - chi_c)
+    xi_1      -1 / log chi_1 (ordered); xi_c = -1 / log chi_c; xi_* = -1 / (log chi_c - log chi_1)
+
+c* is found from delta = q - k: the nontrivial fixed point is where w times the mean of Kdot over
+[q - delta, q] is 1. That equation has no root at delta = 0, so 1 - c* keeps its relative precision
+however near the critical line the point lies.
+
+Source: arXiv:1912.13053, sections 2 to 4. All roots: SciPy's bracketing Chandrupatla solver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize.elementwise import find_root
+
+from widegram.errors import WidegramError
+from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.tabulated import tabulated
+
+ORDERED, CRITICAL, CHAOTIC = "ordered", "critical", "chaotic"
+# |chi_1 - 1| below which a point counts as critical: w_var given to 12 digits lands within 1e-11.
+CRITICAL_WIDTH = 1e-10
+# From this many points on a series is tabulated.
+_MANY = 400
+_SCAN = np.logspace(-12, 8, 241)
+
+
+@dataclass(frozen=True)
+class FixedPoints:
+    """All quantities on one shape; NaN where a quantity does not exist.
+
+    ``error`` is the solver's bracket around q* relative to q*, ``iterations`` the larger of the
+    two solvers' counts, ``converged`` False where no bracket existed or a solver gave up.
+    """
+
+    q_star: Array
+    c_star: Array
+    chi_1: Array
+    chi_c: Array
+    p_star: Array
+    p_star_ab: Array
+    xi_1: Array
+    xi_c: Array
+    xi_star: Array
+    gap: Array
+    error: Array
+    iterations: Array
+    converged: Array
+
+    def phase(self) -> np.ndarray:
+        """'ordered', 'critical' or 'chaotic', elementwise ('' where chi_1 is not known)."""
+        off = self.chi_1 - 1
+        kinds = np.where(off < 0, ORDERED, CHAOTIC)
+        kinds = np.where(np.abs(off) <= CRITICAL_WIDTH, CRITICAL, kinds)
+        return np.where(np.isnan(off), "", kinds)
+
+    def item(self, index: tuple[int, ...] = ()) -> dict[str, float]:
+        """One point as plain numbers."""
+        return {f.name: getattr(self, f.name)[index].item() for f in fields(self)}
+
+
+def fixed_points(maps: LayerMaps, w_var: ArrayLike, b_var: ArrayLike) -> FixedPoints:
+    """Every quantity at broadcast arrays of weight and bias variances.
+
+    Raises WidegramError for a negative or non-finite variance, or an activation without a slope.
+    """
+    w, b = np.broadcast_arrays(np.asarray(w_var, np.float64), np.asarray(b_var, np.float64))
+    check_variances(w, b)
+    maps.require_slope()
+    shape, w, b = w.shape, w.ravel(), b.ravel()
+    a = maps.homogeneity()
+    solved = _homogeneous(a, w, b) if a is not None else _isolated(maps, w, b)
+    return FixedPoints(**{name: np.reshape(value, shape) for name, value in solved.items()})
+
+
+def check_variances(w: Array, b: Array) -> None:
+    """Refuse negative and non-finite variances."""
+    for label, value in (("w_var", w), ("b_var", b)):
+        if value.size == 0:
+            raise WidegramError(f"{label} is an empty range; give START:STOP:STEP with START <= STOP")
+        if not np.isfinite(value).all() or value.min() < 0:
+            bad = value[~(np.isfinite(value) & (value >= 0))].ravel()[0]
+            raise WidegramError(f"{label} = {bad:g}: a variance must be finite and not negative")
+
+
+def _isolated(maps: LayerMaps, w: Array, b: Array) -> dict[str, Array]:
+    lo, hi = _bracket_q(maps, w, b)
+    if w.size >= _MANY and np.isfinite(lo).any():
+        maps = tabulated(maps, float(np.nanmin(lo)), float(np.nanmax(hi)))
+    q, error, count, good = _solve_q(maps, w, b, lo, hi)
+    chi_1 = np.full(q.size, np.nan)
+    known = np.isfinite(q)
+    chi_1[known] = w[known] * maps.slope(q[known])
+    delta = np.where(known, 0.0, np.nan)
+    chaotic = known & (chi_1 - 1 > CRITICAL_WIDTH)
+    if chaotic.any():
+        delta[chaotic], more, fine = _solve_delta(maps, w[chaotic], q[chaotic])
+        count[chaotic] = np.maximum(count[chaotic], more)
+        good[chaotic] &= fine
+    chi_c = chi_1.copy()
+    if chaotic.any():
+        chi_c[chaotic] = w[chaotic] * maps.slope_at(q[chaotic], delta[chaotic])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.where(q > 0, delta / q, np.nan)
+    return _derived(q, chi_1, chi_c, gap) | {
+        "error": error,
+        "iterations": count,
+        "converged": good,
+    }
+
+
+def _derived(q: Array, chi_1: Array, chi_c: Array, gap: Array) -> dict[str, Array]:
+    """Everything that follows from q*, 1 - c* and the two slopes."""
+    ordered, chaotic = chi_1 < 1 - CRITICAL_WIDTH, chi_1 > 1 + CRITICAL_WIDTH
+    c = 1 - gap
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(ordered, q / (1 - chi_1), np.nan)
+        p_ab = np.where(chaotic & (chi_c < 1), q * c / (1 - chi_c), p)
+        # chi = 0 (w = 0) means the limit is reached in one layer: a depth scale of 0.
+        xi_1 = np.where(ordered, -1 / np.log(chi_1), np.nan)
+        decays = (ordered | chaotic) & (chi_c < 1)
+        xi_c = np.where(decays, -1 / np.log(chi_c), np.nan)
+        xi_star = np.where(chaotic & (chi_c < chi_1), -1 / np.log(chi_c / chi_1), np.nan)
+    return {
+        "q_star": q,
+        "c_star": c,
+        "gap": gap,
+        "chi_1": chi_1,
+        "chi_c": chi_c,
+        "p_star": p,
+        "p_star_ab": p_ab,
+        "xi_1": np.abs(xi_1),
+        "xi_c": np.abs(xi_c),
+        "xi_star": np.abs(xi_star),
+    }
+
+
+def _solve_q(
+    maps: LayerMaps, w: Array, b: Array, lo: Array, hi: Array
+) -> tuple[Array, Array, Array, Array]:
+    """(q*, relative error, iterations, converged): q* is NaN where q grows without bound."""
+    q = np.full(w.size, np.nan)
+    error, count, good = np.zeros(w.size), np.zeros(w.size), np.zeros(w.size, bool)
+    # q = 0 stays fixed where nothing is added to it and small variances shrink.
+    zero = np.isnan(lo) & (b == 0) & (w * maps.power(_SCAN[:1])[0] <= _SCAN[0])
+    constant = (w == 0) & (b > 0)
+    q[zero], q[constant] = 0.0, b[constant]
+    good[zero | constant] = True
+    todo = ~(zero | constant) & np.isfinite(lo)
+    if todo.any():
+        root = find_root(
+            lambda x, w, b: w * maps.power(x) + b - x, (lo[todo], hi[todo]), args=(w[todo], b[todo])
+        )
+        q[todo], good[todo], count[todo] = root.x, root.success, root.nfev
+        low, high = root.bracket
+        error[todo] = np.minimum(np.abs(high - low), np.abs(root.f_x)) / root.x
+    return q, error, count, good
+
+
+def _bracket_q(maps: LayerMaps, w: Array, b: Array) -> tuple[Array, Array]:
+    """The first interval, from q = 0 up, where w V(q) + b - q turns from positive to negative."""
+    power = maps.power(_SCAN)
+    lo, hi = np.full(w.size, np.nan), np.full(w.size, np.nan)
+    positive = w * maps.power(np.zeros(1))[0] + b > 0
+    last = np.zeros(w.size)
+    for x, v in zip(_SCAN, power, strict=True):
+        value = w * v + b - x
+        turned = positive & (value <= 0) & np.isnan(lo)
+        lo[turned], hi[turned] = last[turned], x
+        positive = value > 0
+        last[positive] = x
+        if not np.isnan(lo).any():
+            break
+    return lo, hi
+
+
+def _solve_delta(maps: LayerMaps, w: Array, q: Array) -> tuple[Array, Array, Array]:
+    """delta in (0, 2 q] where w times the mean slope over [q - delta, q] is 1 (chi_1 > 1)."""
+
+    def excess(x: Array, w: Array, q: Array) -> Array:
+        return np.asarray(w * maps.mean_slope(q, x * q) - 1)
+
+    low, high = np.zeros(q.size), np.ones(q.size)
+    # c' = (w K + b) / q is not negative at c = 0 for any phi, so 1 brackets the root; it is the
+    # root itself where phi is odd and b = 0, up to rounding.
+    at_end = excess(high, w, q)
+    rounding = 1e-13
+    high = np.where(at_end > rounding, 2.0, high)
+    is_root = np.abs(at_end) <= rounding
+    at_end = np.where(at_end > rounding, excess(high, w, q), at_end)
+    solvable = ~is_root & (at_end < 0)
+    gap, count = np.where(is_root, 1.0, np.nan), np.zeros(q.size)
+    good = is_root.copy()
+    if solvable.any():
+        root = find_root(
+            excess, (low[solvable], high[solvable]), args=(w[solvable], q[solvable])
+        )
+        gap[solvable], good[solvable], count[solvable] = root.x, root.success, root.nfev
+    return gap * q, count, good
+
+
+def _homogeneous(a: float, w: Array, b: Array) -> dict[str, Array]:
+    """phi(s x) = s phi(x) for s > 0: V(q) = a q, so that q_l = (w a) q_(l-1) + b exactly."""
+    chi = w * a
+    ordered = chi < 1 - CRITICAL_WIDTH
+    with np.errstate(divide="ignore", invalid="ignore"):
+        q = np.where(ordered, b / (1 - chi), np.nan)
+    # Where the scale of q is lost, the map of c = k / q has slope 1 at c = 1: c* = 1 by a power law.
+    solved = _derived(q, chi, chi.copy(), np.zeros(q.size))
+    for name in ("p_star_ab", "xi_c", "xi_star"):
+        solved[name] = np.where(ordered, solved[name], np.nan)
+    return solved | {
+        "error": np.zeros(q.size),
+        "iterations": np.zeros(q.size),
+        "converged": np.ones(q.size, bool),
+    }
+
+
+def critical_w_var(maps: LayerMaps, b_var: float) -> float | None:
+    """The smallest w with chi_1 = 1 at this b: on that line w = 1 / E[phi'^2] and
+    q - V(q) / E[phi'^2] = b.
+
+    None where no q satisfies it.
+    """
+    check_variances(np.zeros(1), np.array([b_var]))
+    maps.require_slope()
+    a = maps.homogeneity()
+    if a is not None:
+        return 1 / a
+
+    def excess(q: Array) -> Array:
+        return np.asarray(q - maps.power(q) / maps.slope(q) - b_var)
+
+    if b_var == 0 and maps.power(np.zeros(1))[0] == 0:
+        return float(1 / maps.slope(np.zeros(1))[0])
+    value = excess(_SCAN)
+    turns = np.flatnonzero((value[:-1] <= 0) & (value[1:] > 0))
+    if turns.size == 0:
+        return None
+    root = find_root(excess, (_SCAN[turns], _SCAN[turns + 1]))
+    return float((1 / maps.slope(root.x)).min())

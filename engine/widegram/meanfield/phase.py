@@ -1,0 +1,73 @@
+"""Maps of the phase diagram over a grid of (w_var, b_var), and their file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from widegram.files import new_file
+from widegram.meanfield.fixedpoint import FixedPoints, critical_w_var, fixed_points
+from widegram.meanfield.grids import require_memory
+from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.point import QUANTITIES
+
+# Bytes per grid point at the peak, measured with erf: nodes of the quadrature included.
+_BYTES_PER_POINT = 2500
+
+
+@dataclass(frozen=True)
+class PhaseMap:
+    """A phase diagram: ``solved`` holds arrays of shape (len(w_var), len(b_var)).
+
+    ``critical`` (len(b_var),) is the w_var of the line chi_1 = 1, NaN where there is none.
+    """
+
+    act: str
+    w_var: Array
+    b_var: Array
+    solved: FixedPoints
+    critical: Array
+
+
+def phase_map(
+    act: str | LayerMaps, w_var: Array, b_var: Array, memory: str | int | None = None
+) -> PhaseMap:
+    """Solve every point of the grid at once.
+
+    Raises WidegramError for bad variances or a grid too large for ``memory``, naming its size.
+    """
+    maps = LayerMaps.of(act)
+    w_var, b_var = np.asarray(w_var, np.float64), np.asarray(b_var, np.float64)
+    require_memory(
+        _BYTES_PER_POINT * w_var.size * b_var.size,
+        memory,
+        f"a grid of {w_var.size} x {b_var.size} points",
+        "take larger steps",
+    )
+    solved = fixed_points(maps, w_var[:, None], b_var[None, :])
+    lines = [critical_w_var(maps, float(b)) for b in b_var]
+    critical = np.array([np.nan if line is None else line for line in lines])
+    return PhaseMap(maps.name, w_var, b_var, solved, critical)
+
+
+def write_phase(result: PhaseMap, out: str | Path, overwrite: bool = False) -> None:
+    """HDF5: /w_var, /b_var, /critical_w_var, /phase (-1 ordered, 0 critical, 1 chaotic) and one
+    dataset (len(w_var), len(b_var)) for each quantity; NaN where undefined."""
+    kinds = {"ordered": -1, "critical": 0, "chaotic": 1, "": 2}
+    codes = np.vectorize(kinds.get, otypes=[np.int8])(result.solved.phase())
+    with new_file(Path(out), overwrite=overwrite) as part:
+        # The part is locked by new_file itself.
+        with h5py.File(part, "w", locking=False) as file:
+            file.attrs["format"] = "widegram-phase"
+            file.attrs["format_version"] = 1
+            file.attrs["act"] = result.act
+            file["w_var"], file["b_var"] = result.w_var, result.b_var
+            file["critical_w_var"] = result.critical
+            file["phase"] = codes
+            file["phase"].attrs["codes"] = "-1 ordered, 0 critical, 1 chaotic, 2 unknown"
+            for name in (*QUANTITIES, "gap", "error", "converged"):
+                file[name] = getattr(result.solved, name)
+            file["gap"].attrs["meaning"] = "1 - c_star, to its own relative precision"

@@ -1,0 +1,137 @@
+"""Kdot(q, q - delta, q) along delta at one q, with small deltas and small drops to full precision.
+
+Deep in the ordered phase delta = q - k falls below the rounding of q, and with it the drop
+Kdot(q, q, q) - Kdot(q, q - delta, q) that separates Theta's diagonal from the rest. Both are read
+off a Chebyshev series of Kdot in x on [0, X]: x = delta for smooth activations, x = the angle
+theta (cos theta = k / q) where phi has kinks, since Kdot falls linearly in theta there. The
+series' derivative integrated over [0, x] is x times a mean, which loses nothing as x -> 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from widegram.meanfield.maps import Array, LayerMaps
+
+_DEGREE = 24
+# Coefficients beyond the last few must be below this for X to be accepted.
+_TAIL = 1e-13
+_UNDERFLOW = 1e-280
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """exp(log_scale) * value: keeps relative precision below the range of float64."""
+
+    value: Array
+    log_scale: float = 0.0
+
+    def plain(self) -> Array:
+        """The product; entries below 1e-308 become 0."""
+        with np.errstate(under="ignore"):
+            return self.value * np.exp(self.log_scale)
+
+    def times(self, factor: Array | float) -> Scaled:
+        """The product with numbers of ordinary size."""
+        return Scaled(self.value * factor, self.log_scale)
+
+    def plus(self, other: Scaled) -> Scaled:
+        """The sum, at the larger of the two scales."""
+        a, b = (self, other) if self.log_scale >= other.log_scale else (other, self)
+        with np.errstate(under="ignore"):
+            shift = np.exp(b.log_scale - a.log_scale)
+            return Scaled(a.value + b.value * shift, a.log_scale)
+
+    def normalized(self) -> Scaled:
+        """The same numbers with the largest between 1e-100 and 1e100 (powers of two are exact)."""
+        top = float(np.abs(self.value).max(initial=0.0))
+        if top == 0 or 1e-100 < top < 1e100:
+            return self
+        _, exponent = np.frexp(top)
+        return Scaled(
+            np.ldexp(self.value, -int(exponent)), self.log_scale + float(exponent * np.log(2))
+        )
+
+
+class SlopeLine:
+    """Kdot along delta at variance ``q`` of one activation; ``kinked`` selects the variable."""
+
+    def __init__(self, maps: LayerMaps, q: float, kinked: bool) -> None:
+        self.maps, self.q, self.kinked = maps, q, kinked
+        self.slope = float(maps.slope(q))
+        self._fit()
+
+    def _fit(self) -> None:
+        """Halve X from 1/4 of its range until the Chebyshev coefficients have died out."""
+        top = np.pi / 2 if self.kinked else 0.5 * self.q
+        nodes = (chebyshev.chebpts1(_DEGREE + 1) + 1) / 2
+        fit = np.linalg.inv(chebyshev.chebvander(2 * nodes - 1, _DEGREE))
+        for _ in range(8):
+            x = top * nodes
+            delta = 2 * self.q * np.sin(x / 2) ** 2 if self.kinked else x
+            series = fit @ self.maps.slope_at(self.q, delta)
+            if np.abs(series[-4:]).max() <= _TAIL * np.abs(series).max():
+                break
+            top /= 2
+        self.top = top
+        self.series = series
+        self.falling = -chebyshev.chebder(series) * 2 / top
+
+    def mean(self, delta: Array) -> Array:
+        """Mean of Kdot over [q - delta, q]; ``delta * mean`` is V(q) - K(q, q - delta, q)."""
+        small = self._small(delta)
+        if small is None:
+            return self.maps.mean_slope(self.q, delta)
+        if small.max(initial=0.0) <= _flat(self.slope, self._bend()):
+            return np.full(delta.shape, self.slope)
+        if self.kinked:
+            return self.maps.mean_slope(self.q, delta)
+        u, weight = _gauss(small.max(initial=0.0) / self.top)
+        values = chebyshev.chebval(2 * (small[..., None] * u) / self.top - 1, self.series)
+        return np.asarray(values @ weight)
+
+    def drop(self, delta: Scaled) -> Scaled:
+        """Kdot(q, q, q) - Kdot(q, q - delta, q)."""
+        plain = delta.plain()
+        small = self._small(plain)
+        if small is None:
+            return Scaled(self.slope - self.maps.slope_at(self.q, plain))
+        u, weight = _gauss(small.max(initial=0.0) / self.top)
+        at = 2 * (small[..., None] * u) / self.top - 1
+        mean = chebyshev.chebval(at, self.falling) @ weight
+        if not self.kinked:
+            return delta.times(mean)
+        if plain.max(initial=0.0) > _UNDERFLOW:
+            return Scaled(small * mean)
+        return Scaled(np.sqrt(2 * delta.value / self.q) * mean, delta.log_scale / 2)
+
+    def _small(self, delta: Array) -> Array | None:
+        """The Chebyshev variable where all of ``delta`` lies on [0, X], else None."""
+        x = 2 * np.arcsin(np.sqrt(np.clip(delta / (2 * self.q), 0, 1))) if self.kinked else delta
+        return x if x.max(initial=0.0) <= self.top else None
+
+    def _bend(self) -> float:
+        return float(abs(chebyshev.chebval(-1.0, self.falling)))
+
+
+def is_kinked(maps: LayerMaps, q: float = 1.0) -> bool:
+    """Whether phi' jumps: Kdot then falls linearly in the angle, else as its square."""
+    theta = np.array([1e-3, 2e-3])
+    drop = maps.slope(q) - maps.slope_at(q, 2 * q * np.sin(theta / 2) ** 2)
+    floor = 1e-12 * abs(float(maps.slope(q)))
+    return bool(drop[0] > floor and drop[1] / drop[0] < 2.8)
+
+
+def _flat(slope: float, bend: float) -> float:
+    """The x below which Kdot is constant to a tenth of float64's rounding."""
+    return 1e-17 * slope / bend if bend > 0 else 1e-17
+
+
+def _gauss(reach: float) -> tuple[Array, Array]:
+    """Gauss-Legendre on [0, 1] with as many nodes as a stretch of this share of [0, X] needs."""
+    count = 16 if reach > 0.1 else 7 if reach > 1e-4 else 2
+    x, w = np.polynomial.legendre.leggauss(count)
+    return (x + 1) / 2, w / 2
