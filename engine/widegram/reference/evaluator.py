@@ -103,23 +103,18 @@ class ReferenceEvaluator:
 
         ``symmetric`` marks a tile of x1 with itself: equal row and column numbers are then the same
         input (which matters to Dropout), and the mirrored tile is exactly the transpose.
-        ``progress`` is told the number of matrix entries finished, block by block.
+        ``progress`` is told the number of pairs of inputs finished.
         """
         out: dict[str, NDArray[Any]] = {}
         for prefix, network in self._networks.items():
-            tile = self._tile(network, rows, cols, symmetric, progress)
+            tile = self._tile(network, rows, cols, symmetric)
             for kernel in self._get:
                 out[prefix + kernel] = getattr(tile, kernel).astype(self._dtype)
+        if progress is not None:
+            progress(len(rows) * len(cols))
         return out
 
-    def _tile(
-        self,
-        network: Network,
-        rows: range,
-        cols: range,
-        symmetric: bool,
-        progress: Callable[[int], None] | None,
-    ) -> Kernels:
+    def _tile(self, network: Network, rows: range, cols: range, symmetric: bool) -> Kernels:
         first = self._images(network, self._x1, rows)
         source = self._x1 if symmetric or self._x2 is None else self._x2
         same = source is self._x1 and rows == cols
@@ -133,8 +128,6 @@ class ReferenceEvaluator:
             entries = [(i, j) for i, j in entries if rows[i] < cols[j]]
             self._fill(network, second, first, [(j, i) for i, j in mirrored], nngp.T, ntk.T)
         self._fill(network, first, second, entries, nngp, ntk)
-        if progress is not None:
-            progress(nngp.size)
         return Kernels(nngp, ntk)
 
     def _images(self, network: Network, source: Rows, numbers: range) -> _Images:
