@@ -9,33 +9,42 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from widegram.api import Kernels, kernel
-    from widegram.data import open_source
-    from widegram.errors import WidegramError
+    from widegram.check import verify
     from widegram.compute import GramResult, gram
+    from widegram.data import open_source, prepare
+    from widegram.errors import WidegramError
     from widegram.network import load_network
-    from widegram.store import GramFile
+    from widegram.store import GramFile, VerifyReport, export
 
 __all__ = [
     "GramFile",
     "GramResult",
     "Kernels",
+    "VerifyReport",
     "WidegramError",
     "__version__",
+    "export",
     "gram",
     "kernel",
     "load_network",
     "open_source",
+    "prepare",
+    "verify",
 ]
 
 _HOMES = {
     "GramFile": "widegram.store",
     "GramResult": "widegram.compute",
     "Kernels": "widegram.api",
+    "VerifyReport": "widegram.store",
     "WidegramError": "widegram.errors",
+    "export": "widegram.store",
     "gram": "widegram.compute",
     "kernel": "widegram.api",
     "load_network": "widegram.network",
     "open_source": "widegram.data",
+    "prepare": "widegram.data",
+    "verify": "widegram.check",
 }
 
 

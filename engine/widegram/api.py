@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from widegram.backends import resolve_device
-from widegram.data import Source
 from widegram.compute import make_job
+from widegram.data import Source
 from widegram.network import Network
 from widegram.store.layout import KERNELS
 

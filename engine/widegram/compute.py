@@ -252,12 +252,11 @@ def make_job(
     first = open_source(x1)
     second = None if x2 is None else open_source(x2)
     net = load_network(network, first.shape[1:])
-    for source in (first, second):
-        if source is not None and source.shape[1:] != tuple(net.input_shape):
-            raise WidegramError(
-                f"{source.name}: its rows have shape {source.shape[1:]}, "
-                f"the network takes {tuple(net.input_shape)}"
-            )
+    if second is not None and second.shape[1:] != first.shape[1:]:
+        raise WidegramError(
+            f"{second.name}: its rows have shape {second.shape[1:]}, those of {first.name} "
+            f"{first.shape[1:]}; both must be inputs of one network"
+        )
     return Job(net, first, second, kernels, _depths(net, depths), dtype, threads, budget(memory))
 
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from widegram.store.export import export
 from widegram.store.layout import Grid, Header
 from widegram.store.opening import create
+from widegram.store.verify import VerifyReport, verify
 from widegram.store.view import GramFile
 from widegram.store.writer import Writer, open_for_resume
 
-__all__ = ["GramFile", "Grid", "Header", "Writer", "create", "open_for_resume"]
+__all__ = [
+    "GramFile",
+    "Grid",
+    "Header",
+    "VerifyReport",
+    "Writer",
+    "create",
+    "export",
+    "open_for_resume",
+    "verify",
+]

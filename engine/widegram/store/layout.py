@@ -159,7 +159,11 @@ def dataset_keys(kernels: tuple[str, ...], depths: tuple[int, ...]) -> tuple[str
 
 
 def read_header(file: h5py.File, path: Any) -> Header:
-    """The header of an open file; raises :class:`WidegramError` if it is not a gram file."""
+    """The header of an open file.
+
+    Raises :class:`WidegramError` if it is not a gram file, what h5py raises or ValueError if it
+    is a damaged one.
+    """
     attributes = file.attrs
     if _text(attributes.get("format")) != FORMAT:
         raise WidegramError(f"{path}: is an HDF5 file, but not a widegram gram file")
@@ -177,18 +181,18 @@ def read_header(file: h5py.File, path: Any) -> Header:
         for name, value in ((name, attributes[name]) for name in _ATTRIBUTES)
     }
     header = Header(n1=n1, n2=n2, kernels=kernels, depths=depths, **values)
-    _check_datasets(file, header, path)
+    _check_datasets(file, header)
     return header
 
 
-def _check_datasets(file: h5py.File, header: Header, path: Any) -> None:
+def _check_datasets(file: h5py.File, header: Header) -> None:
     json.loads(header.network)
     for key in header.keys:
         if file[key].shape != (header.n1, header.n2) or file[key].dtype != np.dtype(header.dtype):
-            raise WidegramError(f"{path}: is damaged: dataset {key} has a wrong shape or dtype")
+            raise ValueError(f"dataset {key} has a wrong shape or dtype")
     for name in (STATE, *(f"{CHECKSUMS}/{key}" for key in header.keys)):
         if file[name].shape != header.grid.shape:
-            raise WidegramError(f"{path}: is damaged: dataset {name} has a wrong shape")
+            raise ValueError(f"dataset {name} has a wrong shape")
 
 
 def _text(value: Any) -> str | None:

@@ -39,7 +39,11 @@ class Writer:
 
     def pending(self) -> list[tuple[int, int]]:
         """Tiles still to compute, in the order of :meth:`Grid.tiles`."""
-        return [tile for tile in self.grid.tiles() if self._finished[tile] != 1]
+        done = self._finished == 1
+        if self.grid.symmetric:
+            # A kill may fall between the flags of a tile and of its mirror image.
+            done = done & done.T
+        return [tile for tile in self.grid.tiles() if not done[tile]]
 
     def write(self, batch: Iterable[TileResult]) -> None:
         """Store tiles ``(i, j, {key: array})`` and, in a symmetric matrix, their mirror images.

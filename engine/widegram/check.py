@@ -1,0 +1,100 @@
+"""Verifying a gram file against its own network and data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from widegram.backends import Evaluator, make_evaluator
+from widegram.data import Source, open_source
+from widegram.errors import Damaged, WidegramError
+from widegram.memory import budget
+from widegram.network import Network, load_network
+from widegram.store.verify import VerifyReport
+from widegram.store.verify import verify as verify_file
+from widegram.store.view import GramFile
+
+
+def verify(
+    path: str | Path,
+    x1: str | Path | np.ndarray | Source | None = None,
+    x2: str | Path | np.ndarray | Source | None = None,
+    *,
+    sample: int = 4,
+    seed: int = 0,
+    threads: int | None = None,
+    memory: str | int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Check checksums and symmetry of all finished tiles and recompute blocks of ``sample`` tiles.
+
+    The data is looked for where it was when the file was made, unless ``x1`` (and ``x2``) are
+    given; where it is gone or has changed the report's ``note`` says so. The report lists the
+    damage; ``report.raise_if_damaged()`` raises :class:`widegram.errors.Damaged`. Raises that
+    itself if HDF5 cannot read the file, and :class:`widegram.errors.WidegramError` if it is
+    missing, no gram file, or being written.
+    """
+    bytes_ = budget(memory)
+
+    def factory(file: GramFile) -> Evaluator | str:
+        return _evaluator(file, x1, x2, threads, bytes_)
+
+    return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
+
+
+def _evaluator(
+    file: GramFile,
+    x1: str | Path | np.ndarray | Source | None,
+    x2: str | Path | np.ndarray | Source | None,
+    threads: int | None,
+    memory: int,
+) -> Evaluator | str:
+    """The evaluator that made the file, or why there is none."""
+    header = file.header
+    network = _network(file)
+    try:
+        first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1")
+        second = None
+        if not file.symmetric:
+            second = _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2")
+        return make_evaluator(
+            header.device,
+            network,
+            first,
+            second,
+            header.kernels,
+            header.depths,
+            header.dtype,
+            threads,
+            memory,
+        )
+    except WidegramError as error:
+        return f"no tiles were recomputed: {error}"
+
+
+def _network(file: GramFile) -> Network:
+    """The stored network, which must still have the fingerprint that was stored with it."""
+    try:
+        network = load_network(file.network)
+    except WidegramError as error:
+        raise Damaged(f"{file.path}: is damaged: its network cannot be read: {error}") from error
+    if network.fingerprint() != file.fingerprints["network"]:
+        raise Damaged(f"{file.path}: is damaged: its network has another fingerprint than stored")
+    return network
+
+
+def _source(
+    given: str | Path | np.ndarray | Source | None,
+    location: str,
+    rows: int,
+    fingerprint: str,
+    name: str,
+) -> Source:
+    if given is None and not location:
+        raise WidegramError(f"{name} was an array in memory; pass it as {name}")
+    source = open_source(location if given is None else given, rows)
+    if source.fingerprint() != fingerprint:
+        raise WidegramError(f"{source.name} is not the {name} that the file was made from")
+    return source

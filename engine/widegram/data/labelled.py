@@ -1,0 +1,127 @@
+"""Raw inputs and labels in .npy, .npz and HDF5 files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from widegram.data.raw import RawData, Split
+from widegram.data.tables import (
+    HDF5_SUFFIXES,
+    existing_file,
+    list_arrays,
+    nearest,
+    open_table,
+    split_spec,
+)
+from widegram.errors import WidegramError
+
+SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES)
+# (inputs, labels) as data sets in the wild are named; the last column marks a test split.
+_NAMES = (
+    (("train/x", "train/y"), ("test/x", "test/y")),
+    (("x_train", "y_train"), ("x_test", "y_test")),
+    (("X_train", "y_train"), ("X_test", "y_test")),
+    (("train_x", "train_y"), ("test_x", "test_y")),
+    (("train_images", "train_labels"), ("test_images", "test_labels")),
+    (("train_set_x", "train_set_y"), ("test_set_x", "test_set_y")),
+    (("x", "y"), None),
+    (("X", "y"), None),
+    (("images", "labels"), None),
+    (("data", "labels"), None),
+    (("data", "target"), None),
+)
+
+
+def open_labelled(source: str, labels: str | None) -> RawData:
+    """Inputs and labels of ``source``, found by the usual names of arrays.
+
+    ``file.npy`` takes its labels from ``labels`` or a file beside it (``x.npy`` and ``y.npy``,
+    ``images.npy`` and ``labels.npy``); ``.npz`` and HDF5 hold both, as ``x`` and ``y``,
+    ``x_train`` ... ``y_test``, ``images`` and ``labels``, ``train/x`` ...; ``file:key`` names the
+    inputs. Where no labels are found there are none.
+    """
+    path, key = split_spec(source)
+    existing_file(path)
+    if labels is not None:
+        return RawData(source, Split(open_table(source), _values(labels)))
+    if path.suffix.lower() == ".npy":
+        beside = _label_file(path)
+        return RawData(
+            source,
+            Split(open_table(source), _values(str(beside)) if beside else None),
+            None,
+            _note(beside),
+        )
+    names = list_arrays(path)
+    if key is None:
+        return _by_names(path, names)
+    if key not in names:
+        raise WidegramError(f"{path}: has no array {key!r}; {nearest(key, names)}")
+    partner = _partner(key, names)
+    return RawData(
+        source,
+        Split(open_table(source), _values(f"{path}:{partner}") if partner else None),
+        None,
+        _note(partner),
+    )
+
+
+def _note(labels: object) -> str:
+    return "" if labels else "no labels were found; name them with --labels"
+
+
+def _by_names(path: Path, names: list[str]) -> RawData:
+    for train, test in _NAMES:
+        if train[0] in names:
+            held_out = _split(path, test, names) if test and test[0] in names else None
+            split = _split(path, train, names)
+            return RawData(str(path), split, held_out, _note(split.y is not None))
+    if len(names) == 1:
+        return RawData(str(path), Split(open_table(f"{path}:{names[0]}"), None), None, _note(None))
+    raise WidegramError(
+        f"{path}: which array holds the inputs? write {path}:NAME; {nearest('', names)}"
+    )
+
+
+def _split(path: Path, pair: tuple[str, str], names: list[str]) -> Split:
+    inputs, labels = pair
+    return Split(
+        open_table(f"{path}:{inputs}"), _values(f"{path}:{labels}") if labels in names else None
+    )
+
+
+def _values(spec: str) -> np.ndarray:
+    """All labels: integers as int64, real targets as float64; a column (n, 1) is flattened."""
+    table = open_table(spec)
+    if table.dtype.kind not in "iubf" or len(table.shape) not in (1, 2):
+        raise WidegramError(
+            f"{table.name}: labels are numbers of shape (n,) or (n, k), "
+            f"found {table.dtype} of shape {table.shape}"
+        )
+    values = table.rows(0, table.shape[0])
+    values = values.astype(np.float64 if table.dtype.kind == "f" else np.int64)
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _partner(name: str, names: list[str]) -> str | None:
+    """The name of the labels of inputs called ``name``."""
+    for pairs in _NAMES:
+        for pair in pairs:
+            if pair and pair[0] == name and pair[1] in names:
+                return pair[1]
+    return None
+
+
+def _label_file(path: Path) -> Path | None:
+    for pattern, label in (
+        (r"images", "labels"),
+        (r"data", "labels"),
+        (r"(?<![A-Za-z])[xX](?![A-Za-z])", "y"),
+    ):
+        name, count = re.subn(pattern, label, path.stem)
+        if count and path.with_name(name + ".npy").is_file():
+            return path.with_name(name + ".npy")
+    return None

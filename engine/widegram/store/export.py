@@ -1,0 +1,130 @@
+"""Copying one kernel out of a gram file, panel by panel."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy as np
+
+from widegram.data.tables import HDF5_SUFFIXES
+from widegram.errors import WidegramError
+from widegram.files import check_disk, check_target, new_file
+from widegram.memory import budget
+from widegram.store.opening import hdf5_errors
+from widegram.store.view import GramFile
+
+EXPORT_DTYPES = ("float16", "float32", "float64")
+_PANEL_SHARE = 8
+_OVERHEAD = 2**16
+Put = Callable[[int, np.ndarray], None]
+
+
+def export(
+    path: str | Path,
+    kernel: str,
+    to: str | Path,
+    *,
+    dtype: str | None = None,
+    depth: int | None = None,
+    overwrite: bool = False,
+    memory: str | int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write the (n1, n2) matrix ``kernel`` to ``to`` (.npy, .npz or .h5); returns bytes written.
+
+    The array is called ``kernel`` inside an .npz or HDF5 file, and an HDF5 file carries the
+    fingerprints of what it came from. Row panels of an eighth of ``memory`` are read at once.
+    ``progress(rows done, rows)``. The target appears only when whole. Raises
+    :class:`WidegramError` for an incomplete gram file, an unknown kernel, depth or format, a
+    target that exists (without ``overwrite``), too little disk, and values beyond ``dtype``.
+    """
+    target = Path(to)
+    suffix = target.suffix.lower()
+    if suffix not in (".npy", ".npz", *HDF5_SUFFIXES):
+        raise WidegramError(f"{target}: unknown format; give a name ending in .npy, .npz or .h5")
+    if dtype not in (None, *EXPORT_DTYPES):
+        raise WidegramError(f"dtype {dtype!r} is unknown; choose {', '.join(EXPORT_DTYPES)}")
+    panel_bytes = budget(memory) // _PANEL_SHARE
+    with GramFile(path) as file:
+        dataset = file.dataset(kernel, depth)
+        file.require_complete()
+        stored = np.dtype(dtype or file.dtype).newbyteorder("<")
+        size = file.n1 * file.n2 * stored.itemsize
+        if target.resolve() == file.path.resolve():
+            raise WidegramError(f"{target}: is the gram file itself; choose another name")
+        check_target(target, overwrite)
+        check_disk(target, size + _OVERHEAD)
+        with (
+            new_file(target, overwrite=overwrite) as part,
+            _sink(part, suffix, kernel, file, stored) as put,
+        ):
+            for lo, block in _panels(file, dataset, stored, panel_bytes):
+                put(lo, block)
+                if progress is not None:
+                    progress(lo + len(block), file.n1)
+    return size
+
+
+def _panels(
+    file: GramFile, dataset: h5py.Dataset, dtype: np.dtype[Any], panel_bytes: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Row panels converted to ``dtype``; whole chunks high where the budget allows it."""
+    row_bytes = file.n2 * (file.dtype.itemsize + dtype.itemsize)
+    height = max(1, panel_bytes // row_bytes)
+    chunk = file.header.grid.chunk()[0]
+    height = height - height % chunk if height >= chunk else height
+    for lo in range(0, file.n1, height):
+        with hdf5_errors(file.path):
+            panel = dataset[lo : lo + height]
+        with np.errstate(over="ignore"):
+            block = np.ascontiguousarray(panel, dtype)
+        if not np.isfinite(block).all():
+            row = lo + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+            raise WidegramError(
+                f"{file.path}: row {row} does not fit into {dtype.name}; export a wider dtype"
+            )
+        yield lo, block
+
+
+@contextmanager
+def _sink(
+    part: Path, suffix: str, kernel: str, file: GramFile, dtype: np.dtype[Any]
+) -> Iterator[Put]:
+    """A function that stores one panel after the other in the file ``part``."""
+    if suffix in HDF5_SUFFIXES:
+        # The part is ours, empty and locked by new_file: mode 'w' can destroy nothing here.
+        with h5py.File(part, "w", locking=False) as target:
+            copy = target.create_dataset(kernel, (file.n1, file.n2), dtype)
+            for name, value in file.attributes.items():
+                if name.endswith(("network", "fingerprint", "program_version")):
+                    target.attrs[name] = value
+
+            def put(lo: int, block: np.ndarray) -> None:
+                copy[lo : lo + len(block)] = block
+
+            yield put
+    elif suffix == ".npz":
+        with (
+            zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive,
+            archive.open(f"{kernel}.npy", "w", force_zip64=True) as stream,
+        ):
+            yield _npy(stream, file, dtype)
+    else:
+        with open(part, "r+b") as stream:
+            yield _npy(stream, file, dtype)
+
+
+def _npy(stream: IO[bytes], file: GramFile, dtype: np.dtype[Any]) -> Put:
+    """Write the .npy header of the whole matrix; panels follow in order."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (file.n1, file.n2)}
+    np.lib.format.write_array_header_1_0(stream, header)
+
+    def put(lo: int, block: np.ndarray) -> None:
+        stream.write(block.data.cast("B"))
+
+    return put

@@ -1,0 +1,178 @@
+"""Looking for damage: checksums of every finished tile, symmetry, and a sample computed again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from widegram.errors import Damaged
+from widegram.store.layout import CHECKSUMS, checksum
+from widegram.store.opening import Unreadable, hdf5_errors
+from widegram.store.view import GramFile
+
+_BLOCK = 16
+_SHOWN = 8
+# Largest relative difference of a recomputed block. On the device that wrote the file images agree
+# to the bit; another block size lets the matrix product of vectors round differently, and another
+# device sums in another order (measured tolerances of the contract: 1e-10 and, near c = 1, 1e-4).
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+
+
+class TileComputer(Protocol):
+    """What recomputes blocks; :class:`widegram.backends.Evaluator` without its progress."""
+
+    def tile(self, rows: range, cols: range, symmetric: bool) -> dict[str, np.ndarray]:
+        """Arrays (len(rows), len(cols)), one for each dataset."""
+        ...
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What a check found.
+
+    ``tiles_checked`` of ``tiles`` are finished and had their checksums compared;
+    ``entries_recomputed`` entries were computed again and differed by at most ``max_difference``
+    relative to the largest value; ``note`` says why none were. ``damage`` has one line for each
+    problem and is empty for a good file.
+    """
+
+    path: str
+    complete: bool
+    tiles: int
+    tiles_checked: int
+    entries_recomputed: int
+    max_difference: float
+    note: str
+    damage: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no damage was found."""
+        return not self.damage
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready form, with ``ok``."""
+        return {**asdict(self), "ok": self.ok}
+
+    def raise_if_damaged(self) -> None:
+        """Raise :class:`Damaged` with the problems in one line."""
+        if self.damage:
+            shown = "; ".join(self.damage[:_SHOWN])
+            more = len(self.damage) - _SHOWN
+            raise Damaged(
+                f"{self.path}: is damaged: {shown}"
+                + (f"; and {more} more" if more > 0 else "")
+                + "; compute it again with --overwrite"
+            )
+
+
+def verify(
+    path: str | Path,
+    evaluator: Callable[[GramFile], TileComputer | str] | None = None,
+    sample: int = 4,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Check a gram file, one tile at a time.
+
+    ``evaluator(file)`` gives what recomputes a 16 x 16 block in each of ``sample`` finished tiles
+    (chosen by ``seed``), or a sentence why nothing can; None skips that. ``progress(done, total)``
+    counts tiles. Raises :class:`Damaged` if HDF5 cannot read the file, :class:`WidegramError` if
+    it is not a gram file, is missing, or is being written.
+    """
+    try:
+        with GramFile(path) as file, hdf5_errors(file.path):
+            finished = file.finished()
+            damage = [*_state_damage(file, finished), *_checksum_damage(file, finished, progress)]
+            computer = evaluator(file) if evaluator else "no tiles were recomputed"
+            if isinstance(computer, str):
+                entries, difference, note = 0, 0.0, computer
+            else:
+                note = ""
+                entries, difference, wrong = _recompute(file, finished, computer, sample, seed)
+                damage += wrong
+            return VerifyReport(
+                path=str(path),
+                complete=file.complete,
+                tiles=finished.size,
+                tiles_checked=int(finished.sum()),
+                entries_recomputed=entries,
+                max_difference=difference,
+                note=note,
+                damage=tuple(damage),
+            )
+    except Unreadable as error:
+        raise Damaged(str(error)) from error
+
+
+def _state_damage(file: GramFile, finished: np.ndarray) -> Iterator[str]:
+    json.loads(file.header.network)
+    if file.complete and not finished.all():
+        yield f"it says complete, but {int((~finished).sum())} tiles are not finished"
+
+
+def _checksum_damage(
+    file: GramFile, finished: np.ndarray, progress: Callable[[int, int], None] | None
+) -> Iterator[str]:
+    grid = file.header.grid
+    tiles = np.argwhere(finished)
+    for count, (i, j) in enumerate(tiles.tolist(), 1):
+        rows, cols = grid.rows(i), grid.cols(j)
+        for key in file.header.keys:
+            block = _block(file, key, rows, cols)
+            where = f"{key} rows {rows.start}-{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}"
+            if checksum(block) != int(file.raw(f"{CHECKSUMS}/{key}")[i, j]):
+                yield f"{where}: wrong checksum"
+            elif not np.isfinite(block).all():
+                yield f"{where}: not finite"
+            elif grid.symmetric and i <= j and finished[j, i]:
+                mirror = block if i == j else _block(file, key, cols, rows)
+                if not np.array_equal(block, mirror.T):
+                    yield f"{where}: not symmetric"
+        if progress is not None:
+            progress(count, len(tiles))
+
+
+def _block(file: GramFile, key: str, rows: range, cols: range) -> np.ndarray:
+    block: np.ndarray = file.raw(key)[rows.start : rows.stop, cols.start : cols.stop]
+    return block
+
+
+def _recompute(
+    file: GramFile, finished: np.ndarray, computer: TileComputer, sample: int, seed: int
+) -> tuple[int, float, list[str]]:
+    """Entries computed again, their largest relative difference, and what is wrong."""
+    grid, generator = file.header.grid, np.random.default_rng(seed)
+    tiles = [tile for tile in grid.tiles() if finished[tile]]
+    chosen = generator.permutation(len(tiles))[:sample]
+    entries, worst, damage = 0, 0.0, []
+    for i, j in (tiles[k] for k in sorted(chosen.tolist())):
+        rows = _part(grid.rows(i), generator)
+        cols = rows if grid.symmetric and i == j else _part(grid.cols(j), generator)
+        arrays = computer.tile(rows, cols, grid.symmetric)
+        for key in file.header.keys:
+            wanted = arrays[key].astype(np.float64)
+            found = _block(file, key, rows, cols).astype(np.float64)
+            scale = max(np.abs(wanted).max(), np.finfo(np.float32).tiny)
+            difference = float(np.abs(wanted - found).max() / scale)
+            worst = max(worst, difference)
+            # Written so that NaN counts as damage.
+            if not difference <= TOLERANCES[file.header.dtype]:
+                damage.append(
+                    f"{key} rows {rows.start}-{rows.stop - 1}, columns {cols.start}-"
+                    f"{cols.stop - 1}: differs from the recomputed values by {difference:.1e}"
+                )
+        entries += len(rows) * len(cols)
+    return entries, worst, damage
+
+
+def _part(span: range, generator: np.random.Generator) -> range:
+    """At most 16 consecutive indices of a tile's rows or columns."""
+    length = min(_BLOCK, len(span))
+    start = span.start + int(generator.integers(len(span) - length + 1))
+    return range(start, start + length)
