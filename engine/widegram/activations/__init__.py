@@ -11,10 +11,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from widegram.activations.base import FLOOR, Array, Formula
+from widegram.activations.error_function import Erf, Gelu
+from widegram.activations.hermite import Series
+from widegram.activations.rectified import ABRelu, Relu, ReluNonnegative, Sign
+from widegram.activations.scale import Scale
 from widegram.activations.table import REQUIRED, TABLE, Row
+from widegram.activations.trigonometric import Rbf, Sin
 from widegram.errors import WidegramError
 
-__all__ = ["DEFAULTS", "FLOOR", "REQUIRED", "TABLE", "Formula", "Identity", "Row", "get"]
+__all__ = ["DEFAULTS", "FLOOR", "KERNELS", "REQUIRED", "TABLE", "Formula", "Identity", "Row", "get"]
 
 
 class Identity(Formula):
@@ -37,12 +42,18 @@ class Identity(Formula):
     def variance(self, q: Array) -> tuple[Array, Array]:
         return q + 0.0, np.ones_like(q)
 
-    def nonnegative(self) -> bool:
-        return True
+    def nonnegative(self, k_nonnegative: bool) -> bool:
+        return k_nonnegative
 
 
 TABLE["Identity"] = Row({}, Identity)
 DEFAULTS: dict[str, Mapping[str, object]] = {name: row.params for name, row in TABLE.items()}
+
+# Formula classes by code, for backends that compile `dual`.
+KERNELS: dict[str, type[Formula]] = {
+    kind.code: kind
+    for kind in (Relu, ReluNonnegative, ABRelu, Sign, Erf, Gelu, Sin, Rbf, Series, Scale)
+}
 
 
 def get(name: str, params: Mapping[str, float] | None = None) -> Formula:

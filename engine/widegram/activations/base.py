@@ -37,11 +37,12 @@ class Formula(ABC):
 
     ``code`` names the formula for the compiled backends: instances of one class differ only in
     their ``constants``. ``n_factors`` is the number of per-image factors (for a series it depends
-    on the truncation).
+    on the truncation), ``n_constants`` the length of ``constants``.
     """
 
     code: ClassVar[str]
     n_factors: ClassVar[int] = 1
+    n_constants: ClassVar[int] = 0
 
     @property
     @abstractmethod
@@ -64,16 +65,14 @@ class Formula(ABC):
     def variance(self, q: Array) -> tuple[Array, Array]:
         """(E[phi(u)^2], E[phi'(u)^2]) with u ~ N(0, q): the exact diagonal, same shape as q."""
 
-    def nonnegative(self) -> bool:
-        """Whether K >= 0 whenever k >= 0 holds for the result of :meth:`dual`."""
+    def nonnegative(self, k_nonnegative: bool) -> bool:
+        """Whether K >= 0 is known, given whether k >= 0 is."""
         return False
 
     def moments(self, q: Array, k: Array, q2: Array) -> tuple[Array, Array]:
         """(K, Kdot), float64, of broadcastable variances q, q2 and covariances k."""
         q, k, q2 = (np.asarray(a, dtype=np.float64) for a in (q, k, q2))
-        value, slope = self.dual(
-            numpy_ops, k, self.factors(q), self.factors(q2), self.constants
-        )
+        value, slope = self.dual(numpy_ops, k, self.factors(q), self.factors(q2), self.constants)
         shape = np.broadcast_shapes(q.shape, k.shape, q2.shape)
         slope = np.zeros(()) if slope is None else slope
         return np.broadcast_to(value, shape) + 0.0, np.broadcast_to(slope, shape) + 0.0

@@ -33,6 +33,7 @@ class Erf(Formula):
     b: float
     c: float
     code = "erf"
+    n_constants = 3
 
     @property
     def constants(self) -> tuple[float, ...]:
@@ -53,9 +54,8 @@ class Erf(Formula):
         value = self.a**2 * (2 / np.pi) * np.arcsin(w / (1 + w)) + self.c**2
         return value, (self.a * self.b) ** 2 * (4 / np.pi) / np.sqrt(1 + 2 * w)
 
-
-    def nonnegative(self) -> bool:
-        return True
+    def nonnegative(self, k_nonnegative: bool) -> bool:
+        return k_nonnegative
 
 
 @dataclass(frozen=True)

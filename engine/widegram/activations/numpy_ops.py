@@ -32,6 +32,11 @@ def where_nonnegative(c: Any, a: Any, b: Any) -> Any:
     return np.where(c >= 0, a, b)
 
 
+def one_minus(c: Any) -> Any:
+    """1 - c, at least 0."""
+    return np.maximum(1.0 - c, 0.0)
+
+
 def angle(u: Any) -> Any:
     """acos(1 - u) / (2 pi) for u in [0, 1]; accurate for small u."""
     return np.arcsin(np.sqrt(u / 2)) / np.pi
@@ -47,9 +52,7 @@ def angle_and_area(u: Any) -> tuple[Any, Any]:
     # sin t - t cos t = t^3/3 - t^5/30 + t^7/840 - t^9/45360 + t^11/3991680: at t = 0.1 the next
     # term is below 1e-19 of the sum.
     t2 = theta * theta
-    series = theta * t2 * (
-        1 / 3 - t2 * (1 / 30 - t2 * (1 / 840 - t2 * (1 / 45360 - t2 / 3991680)))
-    )
+    series = theta * t2 * (1 / 3 - t2 * (1 / 30 - t2 * (1 / 840 - t2 * (1 / 45360 - t2 / 3991680))))
     area = np.where(theta < 0.1, series, np.sin(theta) - theta * np.cos(theta))
     return theta / (2 * np.pi), area / (2 * np.pi)
 

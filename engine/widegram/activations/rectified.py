@@ -25,8 +25,7 @@ def _unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any, Any]:
     """Standard deviation product, c and u = 1 - |c| clamped to [0, 1]."""
     scale = ops.mul(fx[0], fy[0])
     c = ops.div(k, scale)
-    u = ops.maximum(ops.sub(ops.const(1.0), ops.abs_(c)), ops.const(0.0))
-    return scale, c, u
+    return scale, c, ops.one_minus(ops.abs_(c))
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class ABRelu(Formula):
     a: float
     b: float
     code = "abrelu"
+    n_constants = 3
 
     @property
     def constants(self) -> tuple[float, ...]:
@@ -58,8 +58,9 @@ class ABRelu(Formula):
         half = 0.5 * (self.a**2 + self.b**2)
         return half * q, np.full_like(q, half)
 
-    def nonnegative(self) -> bool:
-        return self.a * self.b >= 0
+    def nonnegative(self, k_nonnegative: bool) -> bool:
+        # E[|u| |v|] >= 0 always; otherwise both terms of K are >= 0 for k >= 0.
+        return self.a * self.b == 0 or self.a == -self.b or (k_nonnegative and self.a * self.b > 0)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Relu(Formula):
     def variance(self, q: Array) -> tuple[Array, Array]:
         return 0.5 * q, np.full_like(q, 0.5)
 
-    def nonnegative(self) -> bool:
+    def nonnegative(self, k_nonnegative: bool) -> bool:
         return True
 
 
@@ -99,7 +100,7 @@ class ReluNonnegative(Relu):
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
         scale = ops.mul(fx[0], fy[0])
-        u = ops.maximum(ops.sub(ops.const(1.0), ops.div(k, scale)), ops.const(0.0))
+        u = ops.one_minus(ops.div(k, scale))
         angle, area = ops.angle_and_area(u)
         value = ops.fma(scale, area, ops.mul(ops.const(0.5), k))
         return value, ops.sub(ops.const(0.5), angle)
@@ -121,7 +122,7 @@ class Sign(Formula):
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
         c = ops.mul(k, ops.mul(fx[0], fy[0]))
-        u = ops.maximum(ops.sub(ops.const(1.0), ops.abs_(c)), ops.const(0.0))
+        u = ops.one_minus(ops.abs_(c))
         # (2/pi) asin|c| = 1 - (2/pi) acos|c|
         size = ops.fma(ops.const(-4.0), ops.angle(u), ops.const(1.0))
         return ops.where_nonnegative(c, size, ops.sub(ops.const(0.0), size)), None
@@ -129,5 +130,5 @@ class Sign(Formula):
     def variance(self, q: Array) -> tuple[Array, Array]:
         return np.where(q > 0, 1.0, 0.0), np.zeros_like(q)
 
-    def nonnegative(self) -> bool:
-        return True
+    def nonnegative(self, k_nonnegative: bool) -> bool:
+        return k_nonnegative

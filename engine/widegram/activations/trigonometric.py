@@ -18,6 +18,7 @@ class Sin(Formula):
     b: float
     c: float
     code = "sin"
+    n_constants = 5
 
     @property
     def constants(self) -> tuple[float, ...]:
@@ -50,6 +51,7 @@ class Rbf(Formula):
 
     gamma: float
     code = "rbf"
+    n_constants = 1
 
     @property
     def constants(self) -> tuple[float, ...]:
@@ -67,5 +69,5 @@ class Rbf(Formula):
     def variance(self, q: Array) -> tuple[Array, Array]:
         return np.ones_like(q), np.full_like(q, 2 * self.gamma)
 
-    def nonnegative(self) -> bool:
+    def nonnegative(self, k_nonnegative: bool) -> bool:
         return True

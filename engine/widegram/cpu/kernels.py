@@ -1,0 +1,70 @@
+"""Compiled plane kernels, by address: one small function per variant, cached on disk.
+
+The driver calls them through their addresses, so a new network needs no compilation: at most a
+variant (an activation with a kind of window) that no network used before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from widegram.cpu.plane_ir import PlaneKernel, Variant
+
+_SIGNATURE = types.void(*[types.int64] * 8)
+
+
+@intrinsic(prefer_literal=True)
+def _plane(typingctx, variant, geometry, params, k_in, t_in, k_out, t_out, fx, fy):  # type: ignore[no-untyped-def]
+    """The body of one variant, named by a literal string."""
+    text = variant.literal_value
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        PlaneKernel(builder, Variant.parse(text), tuple(args[1:])).emit()
+        return context.get_dummy_value()
+
+    return types.void(variant, *[types.int64] * 8), codegen
+
+
+@intrinsic
+def call_plane(typingctx, address, geometry, params, k_in, t_in, k_out, t_out, fx, fy):  # type: ignore[no-untyped-def]
+    """Call the kernel at ``address`` from compiled code."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        builder.call(function, args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 9), codegen
+
+
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """Changes whenever code that shapes a kernel does: part of every cache key."""
+    here = Path(__file__).parent
+    sources = sorted([*here.glob("*.py"), *(here.parent / "activations").glob("*.py")])
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=None)
+def _compiled(text: str) -> Any:
+    def plane_kernel(geometry, params, k_in, t_in, k_out, t_out, fx, fy):  # type: ignore[no-untyped-def]
+        _plane(text, geometry, params, k_in, t_in, k_out, t_out, fx, fy)
+
+    return numba.cfunc(_SIGNATURE, nopython=True, cache=True)(plane_kernel)
+
+
+def address(variant: Variant) -> int:
+    """The address of a compiled kernel; compiles it, or reads it from the cache, when first asked."""
+    return int(_compiled(f"{variant.text()}|{source_digest()}").address)

@@ -1,0 +1,212 @@
+"""The facade of operations on LLVM vectors: one lane per pair of images.
+
+Values are ``<lanes x float>`` or ``<lanes x double>``; LLVM maps them to whatever registers the
+machine has. Flags: 'contract' alone (a fused multiply-add where it likes); never 'reassoc' or
+'nnan', so that every lane gives the same bits wherever it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from widegram.activations.polynomials import ANGLE, AREA
+
+LANES = {"float32": 16, "float64": 8}
+ITEMSIZE = {"float32": 4, "float64": 8}
+INDEX = ir.IntType(64)
+
+# c = 1 to rounding must give angle 0: rounding of k and of the standard deviations moves c by
+# about one resolution, and acos would turn that into its square root.
+SNAP = {"float32": 2.0**-23, "float64": 2.0**-52}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Factors of one image in memory: factor n of this pixel stands at ``address`` + n ``plane``.
+
+    ``broadcast``: one number for all lanes.
+    """
+
+    ops: VectorOps
+    address: Any
+    plane: Any
+    count: Any
+    broadcast: bool
+
+    def __getitem__(self, n: int) -> Any:
+        return self.at(ir.Constant(INDEX, n))
+
+    def at(self, n: Any) -> Any:
+        """Factor n, n an LLVM integer."""
+        address = self.ops.builder.add(self.address, self.ops.bytes(n, self.plane))
+        return self.ops.splat(address) if self.broadcast else self.ops.load(address)
+
+
+class VectorOps:
+    """Operations on vectors, emitted through ``builder`` for one dtype ('float32', 'float64')."""
+
+    def __init__(self, builder: ir.IRBuilder, dtype: str) -> None:
+        self.builder = builder
+        self.dtype = dtype
+        self.lanes = LANES[dtype]
+        self.scalar = ir.FloatType() if dtype == "float32" else ir.DoubleType()
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.suffix = f"v{self.lanes}f{8 * ITEMSIZE[dtype]}"
+
+    # memory -----------------------------------------------------------------------------------
+
+    def bytes(self, *factors: Any) -> Any:
+        """The product of LLVM integers, in bytes."""
+        size: Any = ir.Constant(INDEX, ITEMSIZE[self.dtype])
+        for factor in factors:
+            size = self.builder.mul(size, factor)
+        return size
+
+    def load(self, address: Any) -> Any:
+        """The vector at an address (aligned to the vector)."""
+        pointer = self.builder.inttoptr(address, self.vector.as_pointer())
+        return self.builder.load(pointer, align=ITEMSIZE[self.dtype] * self.lanes)
+
+    def store(self, value: Any, address: Any) -> None:
+        """Write a vector."""
+        pointer = self.builder.inttoptr(address, self.vector.as_pointer())
+        self.builder.store(value, pointer, align=ITEMSIZE[self.dtype] * self.lanes)
+
+    def splat(self, address: Any) -> Any:
+        """The number at an address, in all lanes."""
+        pointer = self.builder.inttoptr(address, self.scalar.as_pointer())
+        value = self.builder.load(pointer, align=ITEMSIZE[self.dtype])
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        zero = ir.Constant(ir.IntType(32), 0)
+        one = self.builder.insert_element(undefined, value, zero)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(one, undefined, mask)
+
+    def variable(self, value: Any | None = None) -> Any:
+        """A mutable vector (LLVM keeps it in a register)."""
+        slot = cgutils.alloca_once(self.builder, self.vector)
+        if value is not None:
+            self.builder.store(value, slot)
+        return slot
+
+    # arithmetic -------------------------------------------------------------------------------
+
+    def const(self, value: float) -> Any:
+        return ir.Constant(self.vector, [value] * self.lanes)
+
+    def add(self, a: Any, b: Any) -> Any:
+        return self.builder.fadd(a, b)
+
+    def sub(self, a: Any, b: Any) -> Any:
+        return self.builder.fsub(a, b)
+
+    def mul(self, a: Any, b: Any) -> Any:
+        return self.builder.fmul(a, b)
+
+    def div(self, a: Any, b: Any) -> Any:
+        return self.builder.fdiv(a, b)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return self._intrinsic("fma", a, b, c)
+
+    def sqrt(self, a: Any) -> Any:
+        return self._intrinsic("sqrt", a)
+
+    def abs_(self, a: Any) -> Any:
+        return self._intrinsic("fabs", a)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        """The larger; b where a is NaN (one machine instruction)."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        """The smaller; b where a is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
+
+    def where_nonnegative(self, c: Any, a: Any, b: Any) -> Any:
+        """a where c >= 0, else b."""
+        return self.builder.select(self.builder.fcmp_ordered(">=", c, self.const(0.0)), a, b)
+
+    def horner(self, x: Any, coefficients: Sequence[float]) -> Any:
+        """A polynomial, coefficients from the constant term up."""
+        value = self.const(coefficients[-1])
+        for coefficient in coefficients[-2::-1]:
+            value = self.fma(value, x, self.const(coefficient))
+        return value
+
+    # functions --------------------------------------------------------------------------------
+
+    def one_minus(self, c: Any) -> Any:
+        """1 - c clamped to >= 0, where c within rounding of 1 gives 0."""
+        return self.maximum(self.sub(self.const(1.0 - SNAP[self.dtype]), c), self.const(0.0))
+
+    def angle(self, u: Any) -> Any:
+        """acos(1 - u) / (2 pi), u in [0, 1]."""
+        return self.mul(self.sqrt(u), self.horner(u, ANGLE[self.dtype]))
+
+    def angle_and_area(self, u: Any) -> tuple[Any, Any]:
+        """acos(c) / (2 pi) and (sqrt(1 - c^2) - c acos c) / (2 pi), c = 1 - u."""
+        root = self.sqrt(u)
+        area = self.mul(self.mul(root, u), self.horner(u, AREA[self.dtype]))
+        return self.mul(root, self.horner(u, ANGLE[self.dtype])), area
+
+    def reciprocal_sqrt(self, x: Any) -> Any:
+        """1 / sqrt(x)."""
+        return self.div(self.const(1.0), self.sqrt(x))
+
+    def smallest(self, like: Any) -> float:
+        """The resolution of 1 - c."""
+        return 2.0**-24 if self.dtype == "float32" else 2.0**-53
+
+    def exp(self, x: Any) -> Any:
+        """exp, by 2^n exp(r) with |r| <= ln(2)/2; relative error within 2 units; 0 below range."""
+        single = self.dtype == "float32"
+        bits, bias, mantissa = (32, 127, 23) if single else (64, 1023, 52)
+        limit = 87.0 if single else 708.0
+        inside = self.minimum(self.maximum(x, self.const(-limit)), self.const(limit))
+        n = self._intrinsic("rint", self.mul(inside, self.const(1.4426950408889634)))
+        high, low = (
+            (0.693359375, -2.12194440e-4)
+            if single
+            else (6.93147180369123816490e-01, 1.90821492927058770002e-10)
+        )
+        r = self.fma(n, self.const(-low), self.fma(n, self.const(-high), inside))
+        degree = 7 if single else 13
+        coefficients = [1.0]
+        for k in range(1, degree + 1):
+            coefficients.append(coefficients[-1] / k)
+        value = self.horner(r, coefficients)
+        integers = ir.VectorType(ir.IntType(bits), self.lanes)
+        whole = self.builder.fptosi(n, integers)
+        shift = ir.Constant(integers, [bias] * self.lanes)
+        exponent = self.builder.shl(
+            self.builder.add(whole, shift), ir.Constant(integers, [mantissa] * self.lanes)
+        )
+        scaled = self.mul(value, self.builder.bitcast(exponent, self.vector))
+        below = self.builder.fcmp_ordered("<", x, self.const(-limit))
+        return self.builder.select(below, self.const(0.0), scaled)
+
+    def series(self, c: Any, fx: Stream, fy: Stream) -> tuple[Any, Any]:
+        """sum_n fx[n + 1] fy[n + 1] c^n and its derivative in c, by Horner's rule."""
+        builder = self.builder
+        value, slope = self.variable(self.const(0.0)), self.variable(self.const(0.0))
+        one = ir.Constant(INDEX, 1)
+        terms = builder.sub(fx.count, one)
+        with cgutils.for_range(builder, terms) as loop:
+            n = builder.sub(terms, loop.index)
+            before = builder.load(value)
+            builder.store(self.fma(builder.load(slope), c, before), slope)
+            term = self.mul(fx.at(n), fy.at(n))
+            builder.store(self.fma(before, c, term), value)
+        return builder.load(value), builder.load(slope)
+
+    def _intrinsic(self, name: str, *args: Any) -> Any:
+        kind = ir.FunctionType(self.vector, [self.vector] * len(args))
+        module = self.builder.module
+        function = cgutils.get_or_insert_function(module, kind, f"llvm.{name}.{self.suffix}")
+        return self.builder.call(function, args)

@@ -1,0 +1,155 @@
+"""Groups: the nodes that one pass over displacement planes computes together.
+
+Inside a group every value's displacement D corresponds to one base displacement d = sigma D, sigma
+growing with the strides on the way, so a plane can go through all the group's nodes while it stays
+in cache. Pools and reductions mix displacements: they end a group, and their result is stored for
+a later one. Circular convolutions couple d with d - h; a group that has one walks the planes of a
+torus of h sigma rows (columns), each made of the rectangles d and d - h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from widegram.plan.graph import Affine, Copy, Gather, Input, Node, Pair, Reduce
+
+Edge = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Group:
+    """``members``: node positions in order. ``sigma``: displacement scale (rows, columns) of each.
+
+    ``torus``: rows and columns of the torus, 0 for an axis without one. Members that
+    are pools, reductions or copies are values loaded from their store.
+    """
+
+    members: tuple[int, ...]
+    sigma: dict[int, Pair]
+    torus: Pair
+
+
+def is_load(node: Node) -> bool:
+    """Whether the node's value is loaded from a store that an earlier group fills."""
+    return isinstance(node.operation, Gather | Reduce | Copy)
+
+
+def _levels(nodes: tuple[Node, ...]) -> list[int]:
+    """How many stores lie behind each node; what is loaded counts where it is first used."""
+    level: list[int] = []
+    for node in nodes:
+        level.append(max((level[j] + is_load(node) for j in node.inputs), default=0))
+    for i in reversed(range(len(nodes))):
+        users = [level[k] for k in range(i + 1, len(nodes)) if _direct(nodes, i, k)]
+        if users and (is_load(nodes[i]) or isinstance(nodes[i].operation, Input)):
+            level[i] = min(users)
+    return level
+
+
+def _direct(nodes: tuple[Node, ...], source: int, target: int) -> bool:
+    """Whether ``target`` reads the value of ``source`` itself rather than a store made of it."""
+    return source in nodes[target].inputs and not is_load(nodes[target])
+
+
+def _edges(nodes: tuple[Node, ...]) -> list[Edge]:
+    return [(j, i) for i, node in enumerate(nodes) if not is_load(node) for j in node.inputs]
+
+
+def _insert(nodes: tuple[Node, ...], edges: set[Edge]) -> tuple[Node, ...]:
+    """Put a store on each edge (a second Input where the edge starts at the input)."""
+    out: list[Node] = []
+    at: list[int] = []
+    for i, node in enumerate(nodes):
+        inputs = []
+        for j in node.inputs:
+            if (j, i) not in edges:
+                inputs.append(at[j])
+                continue
+            source = nodes[j]
+            again = isinstance(source.operation, Input)
+            copy = source if again else Node(Copy(), (at[j],), source.shape)
+            out.append(copy)
+            inputs.append(len(out) - 1)
+        out.append(Node(node.operation, tuple(inputs), node.shape))
+        at.append(len(out) - 1)
+    return tuple(out)
+
+
+def _components(nodes: tuple[Node, ...], level: list[int]) -> list[list[int]]:
+    """Connected nodes of one level, in the order in which they can run."""
+    parent = list(range(len(nodes)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for j, i in _edges(nodes):
+        parent[root(i)] = root(j)
+    found: dict[int, list[int]] = {}
+    for i in range(len(nodes)):
+        found.setdefault(root(i), []).append(i)
+    return sorted(found.values(), key=lambda group: (level[group[0]], group[0]))
+
+
+def _scales(nodes: tuple[Node, ...], members: list[int]) -> dict[int, Pair]:
+    """sigma of each member: 1 at the finest."""
+    links: dict[int, list[tuple[int, Fraction, Fraction]]] = {i: [] for i in members}
+    for i in members:
+        operation = nodes[i].operation
+        sy, sx = operation.strides if isinstance(operation, Affine) else (1, 1)
+        for j in nodes[i].inputs:
+            if j in links and not is_load(nodes[i]):
+                links[j].append((i, Fraction(sy), Fraction(sx)))
+                links[i].append((j, Fraction(1, sy), Fraction(1, sx)))
+    scale = {members[0]: (Fraction(1), Fraction(1))}
+    todo = [members[0]]
+    while todo:
+        i = todo.pop()
+        for j, ry, rx in links[i]:
+            if j not in scale:
+                scale[j] = (scale[i][0] * ry, scale[i][1] * rx)
+                todo.append(j)
+    finest = (min(s[0] for s in scale.values()), min(s[1] for s in scale.values()))
+    return {i: (int(s[0] / finest[0]), int(s[1] / finest[1])) for i, s in scale.items()}
+
+
+def _torus(
+    nodes: tuple[Node, ...], members: list[int], sigma: dict[int, Pair]
+) -> tuple[Pair, set[Edge]]:
+    """The group's torus, and the edges into circular convolutions that need another one."""
+    torus, wrong = [0, 0], set()
+    for i in members:
+        operation = nodes[i].operation
+        if not (isinstance(operation, Affine) and operation.circular):
+            continue
+        (source,) = nodes[i].inputs
+        for axis in (0, 1):
+            size = nodes[source].shape[axis] * sigma[source][axis]
+            if operation.window[axis] > 1 and torus[axis] not in (0, size):
+                wrong.add((source, i))
+            elif operation.window[axis] > 1:
+                torus[axis] = size
+    return (torus[0], torus[1]), wrong
+
+
+def partition(nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...], list[Group]]:
+    """The graph with stores inserted where needed, and its groups in the order in which they run.
+
+    A store is inserted between values of different levels (one branch of a Residual has a pool,
+    the other has not) and before a circular convolution whose torus differs from its group's.
+    """
+    while True:
+        level = _levels(nodes)
+        wrong = {(j, i) for j, i in _edges(nodes) if level[j] != level[i]}
+        groups = []
+        if not wrong:
+            for members in _components(nodes, level):
+                sigma = _scales(nodes, members)
+                torus, conflicts = _torus(nodes, members, sigma)
+                groups.append(Group(tuple(members), sigma, torus))
+                wrong |= conflicts
+        if not wrong:
+            return nodes, groups
+        nodes = _insert(nodes, wrong)
