@@ -61,8 +61,15 @@ def conjugate_gradients(
             status = MAX_ITERATIONS
             break
         correction = _round(
-            product, precondition or np.array, residual, scale, tol, left, history,
-            None if checkpoint is None else _relative_checkpoint(checkpoint, x), progress,
+            product,
+            precondition or np.array,
+            residual,
+            scale,
+            tol,
+            left,
+            history,
+            None if checkpoint is None else _relative_checkpoint(checkpoint, x),
+            progress,
         )
         candidate = x + correction
         new_residual = b - product(candidate)

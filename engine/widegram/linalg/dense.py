@@ -100,7 +100,12 @@ class DenseCholesky:
         pivot = float(self.factor[index, index])
         top = float(np.max(self._diagonal))
         return not_definite(
-            self._upper_product, self.n, float(np.mean(self._diagonal)), index, pivot, top,
+            self._upper_product,
+            self.n,
+            float(np.mean(self._diagonal)),
+            index,
+            pivot,
+            top,
             np.finfo(self.dtype).eps,
         )
 

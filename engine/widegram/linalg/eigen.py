@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,11 @@ def full_eigen(
     if progress:
         progress("eigenvalues (LAPACK)", 0, 1)
     result = linalg.eigh(
-        matrix, lower=True, eigvals_only=not vectors, overwrite_a=True, check_finite=False,
+        matrix,
+        lower=True,
+        eigvals_only=not vectors,
+        overwrite_a=True,
+        check_finite=False,
         driver=driver,
     )
     if progress:
@@ -74,8 +78,19 @@ def choose_driver(n: int, vectors: bool, memory: int) -> str:
     return "evr"
 
 
+class Operator(Protocol):
+    """What block Krylov needs of an operator."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n)."""
+
+    def matmat(self, x: Array, progress: Progress | None = None) -> Array:
+        """A x for x of shape (n, k)."""
+
+
 def partial_eigen(
-    operator: GramOperator,
+    operator: Operator,
     k: int,
     which: str = "LA",
     *,
@@ -88,7 +103,7 @@ def partial_eigen(
     """``k`` eigenpairs at the top (LA), bottom (SA) or half at both ends (BE), streamed.
 
     Block Krylov with Rayleigh-Ritz and thick restart (Stathopoulos, Saad, Wu, SIAM J. Sci.
-    Comput. 19, 1998): each pass applies the operator once to a block of the residuals of the
+    Comput. 19, 1998): each pass applies the operator once, to a block of the residuals of the
     pairs that have not converged. A pair has converged at |K v - lambda v| <= tol |K|. Bottom
     eigenvalues that crowd together converge slowly: ``converged`` and ``residuals`` tell.
     """
@@ -96,43 +111,82 @@ def partial_eigen(
     if which not in WHICH or not 1 <= k <= n:
         raise WidegramError(f"--k {k} --which {which}: give 1 <= k <= {n} and one of {WHICH}")
     block = min(n, max(4, min(k, 16)))
-    most = min(n, max(4 * (k + block), 60))
-    room = memory // (2 * 8 * n)
-    if room < k + 2 * block:
-        raise WidegramError(
-            f"--k {k}: {k + 2 * block} vectors of {n} and their images do not fit in "
-            f"{format_size(memory)}; give more --memory or a smaller --k"
-        )
-    most = min(most, room)
-    rng = np.random.default_rng(seed)
-    basis, _ = np.linalg.qr(rng.standard_normal((n, block)))
-    image = operator.matmat(basis)
+    space = _Space(n, block, k, memory, np.random.default_rng(seed))
+    space.extend(operator, np.empty((n, 0)))
     for passes in range(1, max_passes + 1):
-        small = basis.T @ image
-        theta, turn = np.linalg.eigh((small + small.T) / 2)
+        theta, turn = space.ritz()
         wanted = _ends(theta.size, min(k, theta.size), which)
         scale = max(abs(theta[0]), abs(theta[-1]))
-        ritz = basis @ turn[:, wanted]
-        residual = image @ turn[:, wanted] - ritz * theta[wanted]
+        ritz = space.basis @ turn[:, wanted]
+        residual = space.image @ turn[:, wanted] - ritz * theta[wanted]
         norms = np.linalg.norm(residual, axis=0)
-        open_pairs = np.flatnonzero(norms > tol * scale)
+        unsettled = np.flatnonzero(norms > tol * scale)
         if progress:
-            progress(f"eigenpairs, pass {passes}", wanted.size - open_pairs.size, k)
-        if (wanted.size >= k and not open_pairs.size) or basis.shape[1] == n:
+            progress(f"eigenpairs, pass {passes}", wanted.size - unsettled.size, k)
+        done = wanted.size == k and not unsettled.size
+        if done or space.size == n or passes == max_passes:
             break
-        if passes == max_passes:
-            break
-        if basis.shape[1] + block > most:
-            keep = _restart_set(theta.size, wanted, which, min(most - block, k + 2 * block))
-            basis, image = basis @ turn[:, keep], image @ turn[:, keep]
-        new = _expand(basis, residual[:, open_pairs[-block:] if which == "LA" else open_pairs[:block]],
-                      block, rng)
-        if not new.shape[1]:
-            break
-        basis = np.hstack([basis, new])
-        image = np.hstack([image, operator.matmat(new)])
+        if space.size + block > space.most:
+            room = min(space.most - block, k + 2 * block)
+            space.shrink(turn[:, _with_neighbours(theta.size, wanted, which, room)])
+        first = unsettled[-block:] if which == "LA" else unsettled[:block]
+        space.extend(operator, residual[:, first])
     converged = int(np.sum(norms <= tol * scale))
     return Eigenpairs(theta[wanted], ritz, norms, "block-krylov", passes, converged)
+
+
+class _Space:
+    """An orthonormal basis V (n, size) and its image A V, in arrays of ``most`` columns."""
+
+    def __init__(self, n: int, block: int, k: int, memory: int, rng: np.random.Generator) -> None:
+        self.block = block
+        self.size = 0
+        self._rng = rng
+        columns = memory // (8 * n) - 4 * (k + 2 * block)  # what a restart and a pass hold beside
+        self.most = min(n, max(4 * (k + block), 60), columns // 2)
+        if self.most < min(n, k + 2 * block):
+            raise WidegramError(
+                f"{k} eigenpairs of {n} rows do not fit in {format_size(memory)}; give more "
+                "--memory or a smaller --k"
+            )
+        self._basis = np.empty((n, self.most), order="F")
+        self._image = np.empty((n, self.most), order="F")
+
+    @property
+    def basis(self) -> Array:
+        return self._basis[:, : self.size]
+
+    @property
+    def image(self) -> Array:
+        return self._image[:, : self.size]
+
+    def ritz(self) -> tuple[Array, Array]:
+        small = self.basis.T @ self.image
+        values, vectors = np.linalg.eigh((small + small.T) / 2)
+        return values, vectors
+
+    def shrink(self, turn: Array) -> None:
+        """Keep the combinations ``turn`` (size, kept) of the basis."""
+        basis, image = self.basis @ turn, self.image @ turn
+        self.size = turn.shape[1]
+        self.basis[...] = basis
+        self.image[...] = image
+
+    def extend(self, operator: Operator, directions: Array) -> None:
+        """Add ``directions``, and random ones up to a block, orthonormal to the basis."""
+        n = self._basis.shape[0]
+        width = min(self.block, self.most - self.size)
+        if directions.shape[1] < width:
+            filler = self._rng.standard_normal((n, width - directions.shape[1]))
+            directions = np.hstack([directions, filler])
+        directions = directions / np.linalg.norm(directions, axis=0)
+        for _ in range(3):
+            directions = directions - self.basis @ (self.basis.T @ directions)
+            directions, _ = np.linalg.qr(directions)
+        image = operator.matmat(directions)
+        self.size += width
+        self._basis[:, self.size - width : self.size] = directions
+        self._image[:, self.size - width : self.size] = image
 
 
 def _ends(size: int, k: int, which: str) -> Array:
@@ -140,23 +194,8 @@ def _ends(size: int, k: int, which: str) -> Array:
     return np.concatenate([np.arange(low), np.arange(size - (k - low), size)])
 
 
-def _restart_set(size: int, wanted: Array, which: str, count: int) -> Array:
-    """The wanted Ritz pairs and their neighbours, ``count`` in all."""
+def _with_neighbours(size: int, wanted: Array, which: str, count: int) -> Array:
+    """Indices of the wanted Ritz pairs and those next to them, ``count`` in all."""
     if count <= wanted.size:
         return wanted
-    extra = _ends(size, min(count, size), which)
-    return np.union1d(extra, wanted)
-
-
-def _expand(basis: Array, directions: Array, block: int, rng: np.random.Generator) -> Array:
-    """Directions orthonormalised against the basis, filled up with random ones to ``block``."""
-    n = basis.shape[0]
-    width = min(block, n - basis.shape[1])
-    if directions.shape[1] < width:
-        filler = rng.standard_normal((n, width - directions.shape[1]))
-        directions = np.hstack([directions, filler])
-    directions = directions[:, :width] / np.linalg.norm(directions[:, :width], axis=0)
-    for _ in range(3):
-        directions = directions - basis @ (basis.T @ directions)
-        directions, _ = np.linalg.qr(directions)
-    return directions
+    return np.union1d(_ends(size, min(count, size), which), wanted)

@@ -92,7 +92,9 @@ def open_cross(
             problem += ", but its x is: the cross matrix is kernel(test, train), swap --x and --x2"
     if problem:
         opened.file.close()
-        raise WidegramError(f"{path}: {problem}; make it with --x TEST --x2 TRAIN and the same --net")
+        raise WidegramError(
+            f"{path}: {problem}; make it with --x TEST --x2 TRAIN and the same --net"
+        )
     return opened
 
 

@@ -70,7 +70,9 @@ def _path_by_eigen(
     operator: GramOperator, y: Array, shifts: Sequence[float], options: SolveOptions
 ) -> list[PathPoint]:
     pairs = full_eigen(
-        replace(operator, memory=options.memory // 16), vectors=True, memory=options.memory,
+        replace(operator, memory=options.memory // 16),
+        vectors=True,
+        memory=options.memory,
         progress=options.progress,
     )
     assert pairs.vectors is not None

@@ -239,4 +239,3 @@ def read_into(source: Any, into: Array, rows: slice, cols: slice) -> None:
 
 def _extent(part: slice) -> int:
     return int(part.stop - part.start)
-

@@ -222,13 +222,20 @@ class OutOfCoreCholesky:
             row = column * self._file.width + info - 1
             raise self._failure(row, float(factor[info - 1, info - 1]), float(diagonal.max()))
         if held.shape[0] > width:
-            self._trsm(1.0, held[:width].T, held[width:].T, side=0, lower=0, trans_a=1, overwrite_b=1)
+            self._trsm(
+                1.0, held[:width].T, held[width:].T, side=0, lower=0, trans_a=1, overwrite_b=1
+            )
 
     def _failure(self, row: int, pivot: float, top: float) -> WidegramError:
         diagonal = self._operator.diagonal()
         return not_definite(
-            self._operator.matmat, self.n, float(diagonal.mean()), row, pivot,
-            max(top, float(diagonal.max())), np.finfo(self.dtype).eps,
+            self._operator.matmat,
+            self.n,
+            float(diagonal.mean()),
+            row,
+            pivot,
+            max(top, float(diagonal.max())),
+            np.finfo(self.dtype).eps,
         )
 
     def _forward(self, x: Array, start: int) -> Array:

@@ -50,7 +50,10 @@ class RestartFile:
 
     def save(self, x: Array, iterations: int) -> None:
         """Write the iterate."""
-        with new_file(self.path, overwrite=True) as part, h5py.File(part, "w", locking=False) as file:
+        with (
+            new_file(self.path, overwrite=True) as part,
+            h5py.File(part, "w", locking=False) as file,
+        ):
             file["x"] = x
             file.attrs.update(key=self._key, iterations=iterations)
         self._last = time.monotonic()

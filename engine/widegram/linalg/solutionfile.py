@@ -88,7 +88,9 @@ def read_solution(path: str | Path) -> StoredSolution:
         if file.attrs.get("format") != FORMAT:
             raise WidegramError(f"{path}: is not a solution; `widegram solve` writes them")
         try:
-            values = {entry.name: _plain(file.attrs[entry.name]) for entry in fields(SolutionHeader)}
+            values = {
+                entry.name: _plain(file.attrs[entry.name]) for entry in fields(SolutionHeader)
+            }
             header = SolutionHeader(**values)
             json.loads(header.network)
             alpha, targets = file["alpha"][:], file["targets"][:]

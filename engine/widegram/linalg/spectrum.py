@@ -1,0 +1,233 @@
+"""What there is to know about a spectrum, and which of it the stored numbers can tell."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from widegram.errors import WidegramError
+from widegram.linalg.density import Density, lanczos_density
+from widegram.linalg.eigen import Eigenpairs, choose_driver, full_eigen, partial_eigen
+from widegram.linalg.lowest import lowest_eigen
+from widegram.linalg.operator import GramOperator, Progress
+
+Array = NDArray[Any]
+_FULL_MOST = 12_000
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Summary of a symmetric matrix.
+
+    ``bulk`` is the median eigenvalue with its standard error (0 from a full decomposition);
+    ``effective_rank`` = trace^2 / |K|_F^2. ``resolution`` is sqrt(n) eps lambda_max, with eps of
+    the file's dtype: what rounding alone does to an eigenvalue. Below it an eigenvalue means
+    nothing; ``unresolved`` counts those that were computed. ``pairs`` holds what was asked for.
+    """
+
+    n: int
+    lambda_max: float
+    lambda_min: float
+    bulk: float
+    bulk_error: float
+    trace: float
+    effective_rank: float
+    resolution: float
+    unresolved: int
+    lambda_min_residual: float
+    pairs: Eigenpairs
+    density: Density | None
+    method: str
+    why: str
+    seconds: float
+
+    @property
+    def lambda_min_resolved(self) -> bool:
+        """Whether lambda_min lies above the resolution."""
+        return self.lambda_min > max(self.resolution, self.lambda_min_residual)
+
+    @property
+    def bulk_resolved(self) -> bool:
+        """Whether the median lies above the resolution."""
+        return self.bulk > self.resolution
+
+    @property
+    def kappa(self) -> float:
+        """Condition number; a lower bound where lambda_min is not resolved."""
+        floor = max(self.resolution, self.lambda_min_residual, np.finfo(float).tiny)
+        return self.lambda_max / (self.lambda_min if self.lambda_min_resolved else floor)
+
+
+@dataclass(frozen=True)
+class SpectrumOptions:
+    """What to compute. ``memory`` counts bytes of arrays. ``full``, ``k`` and ``density`` choose;
+    with none of them a full decomposition where it fits and is quick, else density and ends."""
+
+    memory: int
+    full: bool = False
+    vectors: bool = False
+    k: int | None = None
+    which: str = "LA"
+    density: bool = False
+    probes: int = 16
+    steps: int = 80
+    tol: float = 1e-8
+    max_passes: int = 300
+    seed: int = 0
+    progress: Progress | None = None
+
+
+def resolution(n: int, top: float, dtype: DTypeLike) -> float:
+    """sqrt(n) eps lambda_max: what rounding of independent entries does to an eigenvalue, at most.
+
+    An error matrix of independent entries up to eps max|K| has norm below 2 sqrt(n) eps max|K|,
+    and max|K| <= lambda_max for a positive semidefinite K, with room where K has a large mean.
+    """
+    return float(np.sqrt(n) * np.finfo(dtype).eps * abs(top))
+
+
+def spectrum(operator: GramOperator, options: SpectrumOptions) -> Spectrum:
+    """Eigenvalues of the operator as asked, with the summary."""
+    started = time.perf_counter()
+    if options.full and (options.k or options.density):
+        raise WidegramError("--full gives every eigenvalue; leave out --k and --density")
+    operator = replace(operator, memory=options.memory // 8)
+    full, why = _wants_full(operator.shape[0], options)
+    summary = _from_full(operator, options, why) if full else _from_parts(operator, options, why)
+    return replace(summary, seconds=time.perf_counter() - started)
+
+
+def _wants_full(n: int, options: SpectrumOptions) -> tuple[bool, str]:
+    if options.full:
+        return True, "as asked"
+    if options.k or options.density:
+        return False, "as asked"
+    try:
+        choose_driver(n, options.vectors, options.memory - options.memory // 8)
+    except WidegramError:
+        return False, f"a full decomposition of {n} rows does not fit in memory"
+    if n > _FULL_MOST:
+        return False, f"a full decomposition of {n} rows would take long; --full asks for it"
+    return True, f"{n} rows fit in memory"
+
+
+def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Spectrum:
+    trace = operator.trace()
+    pairs = full_eigen(
+        operator,
+        vectors=options.vectors,
+        memory=options.memory - operator.memory,
+        progress=options.progress,
+    )
+    values = pairs.values
+    floor = resolution(values.size, values[-1], operator.dtype)
+    squares = float(np.sum(values**2))
+    return Spectrum(
+        values.size,
+        float(values[-1]),
+        float(values[0]),
+        float(np.median(values)),
+        0.0,
+        trace,
+        trace**2 / squares if squares else 0.0,
+        floor,
+        int(np.sum(values <= floor)),
+        0.0,
+        pairs,
+        None,
+        pairs.method,
+        why,
+        0.0,
+    )
+
+
+def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> Spectrum:
+    n, trace, frobenius = operator.shape[0], operator.trace(), operator.frobenius()
+    if operator.dtype.itemsize * n * n <= options.memory // 4:
+        operator = operator.cached()
+        options = replace(options, memory=options.memory - operator.dtype.itemsize * n * n)
+    which = options.which if options.k else "LA"
+    top = _pairs(operator, max(1, options.k or 1) if which == "LA" else 1, "LA", 0.0, options)
+    lambda_max = float(top.values[-1])
+    lowest = _pairs(
+        operator, max(1, options.k or 1) if which == "SA" else 1, "SA", lambda_max, options
+    )
+    pairs = {"LA": top, "SA": lowest}.get(which)
+    if pairs is None:
+        pairs = _both_ends(operator, options.k or 2, lambda_max, options)
+    density = lanczos_density(
+        operator,
+        probes=options.probes,
+        steps=options.steps,
+        seed=options.seed,
+        progress=options.progress,
+    )
+    bulk, bulk_error = density.quantile(0.5)
+    floor = resolution(n, lambda_max, operator.dtype)
+    assert lowest.residuals is not None
+    known = pairs.values if options.k else np.array([lowest.values[0], lambda_max])
+    return Spectrum(
+        n,
+        lambda_max,
+        float(lowest.values[0]),
+        bulk,
+        bulk_error,
+        trace,
+        (trace / frobenius) ** 2 if frobenius else 0.0,
+        floor,
+        int(np.sum(known <= floor)),
+        float(lowest.residuals[0]),
+        pairs,
+        density if options.density or not options.k else None,
+        f"{top.method} (top), {lowest.method} (bottom), lanczos-quadrature (median)",
+        why,
+        0.0,
+    )
+
+
+def _pairs(
+    operator: GramOperator, k: int, end: str, top: float, options: SpectrumOptions
+) -> Eigenpairs:
+    if end == "LA":
+        return partial_eigen(
+            operator,
+            k,
+            "LA",
+            tol=options.tol,
+            max_passes=options.max_passes,
+            memory=options.memory // 2,
+            seed=options.seed,
+            progress=options.progress,
+        )
+    return lowest_eigen(
+        operator,
+        k,
+        top,
+        tol=options.tol,
+        max_passes=options.max_passes,
+        memory=options.memory // 2,
+        seed=options.seed,
+        progress=options.progress,
+    )
+
+
+def _both_ends(operator: GramOperator, k: int, top: float, options: SpectrumOptions) -> Eigenpairs:
+    """k // 2 pairs from the bottom and the rest from the top, ascending."""
+    high = _pairs(operator, k - k // 2, "LA", top, options)
+    if k < 2:
+        return high
+    low = _pairs(operator, k // 2, "SA", top, options)
+    assert low.vectors is not None and high.vectors is not None
+    assert low.residuals is not None and high.residuals is not None
+    return Eigenpairs(
+        np.concatenate([low.values, high.values]),
+        np.hstack([low.vectors, high.vectors]),
+        np.concatenate([low.residuals, high.residuals]),
+        f"{low.method} and {high.method}",
+        low.iterations + high.iterations,
+        low.converged + high.converged,
+    )
