@@ -16,8 +16,11 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from widegram.cpu.plane_ir import PlaneKernel, Variant
+from widegram.cpu.move_ir import MoveKernel
+from widegram.cpu.plane_base import Variant
+from widegram.cpu.window_ir import WindowKernel
 
+_MOVES = ("copy", "fill", "add", "accumulate", "reduce", "cast")
 _SIGNATURE = types.void(*[types.int64] * 8)
 
 
@@ -27,7 +30,9 @@ def _plane(typingctx, variant, geometry, params, k_in, t_in, k_out, t_out, fx, f
     text = variant.literal_value
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        PlaneKernel(builder, Variant.parse(text), tuple(args[1:])).emit()
+        variant = Variant.parse(text)
+        kernel = MoveKernel if variant.kind in _MOVES else WindowKernel
+        kernel(builder, variant, tuple(args[1:])).emit()
         return context.get_dummy_value()
 
     return types.void(variant, *[types.int64] * 8), codegen

@@ -1,104 +1,24 @@
-"""Vector code of the plane kernels: window sums, affine map, activation, in one pass.
+"""Vector code of the arithmetic kernels: window sums, affine map, activation, in one pass.
 
-A plane is rows x cols pixels of ``lanes`` numbers, one lane per pair of images. Every kernel has the
-same arguments, addresses as 64-bit integers:
-
-    geometry  int64[GEOMETRY] (below), strides in numbers, not bytes
-    params    gain, bias, then the activation's constants
-    k_in, t_in    the first pixel that the first output pixel reads
-    k_out, t_out  the first output pixel
-    fx, fy    factors of the first output pixel, of x and of x'
-
-Kinds of kernel: ``point`` (activation alone), ``tap`` (one-tap window), ``box3`` (3 x 3, stride 1,
-vertical sums carried in registers), ``box`` (any window and stride, separable through a row
-buffer), ``input`` (inner products over channels: k_in is x, t_in is x'; cols counts pixels).
+Kinds: ``point`` (activation alone), ``tap`` (one-tap window), ``box3`` (3 x 3, stride 1, vertical
+sums carried in registers), ``box`` (any window and stride, separable through a row buffer),
+``input`` (inner products over channels: k_in is x, t_in is x'; cols counts pixels).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
 from widegram.activations import KERNELS
-from widegram.cpu.vector_ops import INDEX, Stream, VectorOps
-
-GEOMETRY = (
-    "rows",
-    "cols",
-    "in_row",
-    "in_col",
-    "out_row",
-    "out_col",
-    "fx_row",
-    "fx_col",
-    "fx_plane",
-    "fy_row",
-    "fy_col",
-    "fy_plane",
-    "window_rows",
-    "window_cols",
-    "stride_rows",
-    "stride_cols",
-    "buffer",
-    "count",
-)
-N_PARAMS = 8
+from widegram.cpu.plane_base import N_PARAMS, PlaneCode
+from widegram.cpu.vector_ops import INDEX, Stream
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One compiled kernel: ``kind`` as above, ``code`` of the activation ('none' without).
-
-    ``paired``: x differs per lane, so that its factors are vectors like those of x'.
-    """
-
-    kind: str
-    code: str
-    ntk: bool
-    paired: bool
-    dtype: str
-
-    def text(self) -> str:
-        """A key that :meth:`parse` reads back."""
-        return f"{self.kind}|{self.code}|{self.ntk:d}|{self.paired:d}|{self.dtype}"
-
-    @staticmethod
-    def parse(text: str) -> Variant:
-        kind, code, ntk, paired, dtype = text.split("|")[:5]
-        return Variant(kind, code, ntk == "1", paired == "1", dtype)
-
-
-class PlaneKernel:
-    """Emits one variant into the function under construction."""
-
-    def __init__(self, builder: ir.IRBuilder, variant: Variant, args: tuple[Any, ...]) -> None:
-        self.builder = builder
-        self.variant = variant
-        self.ops = VectorOps(builder, variant.dtype)
-        geometry, self.params, self.k_in, self.t_in, self.k_out, self.t_out, self.fx, self.fy = args
-        (
-            self.rows,
-            self.cols,
-            self.in_row,
-            self.in_col,
-            self.out_row,
-            self.out_col,
-            self.fx_row,
-            self.fx_col,
-            self.fx_plane,
-            self.fy_row,
-            self.fy_col,
-            self.fy_plane,
-            self.window_rows,
-            self.window_cols,
-            self.stride_rows,
-            self.stride_cols,
-            self.buffer,
-            self.count,
-        ) = (self._integer(geometry, n) for n in range(len(GEOMETRY)))
+class WindowKernel(PlaneCode):
+    """Emits one arithmetic variant into the function under construction."""
 
     def emit(self) -> None:
         """Emit the loops over rows and pixels."""
@@ -128,7 +48,7 @@ class PlaneKernel:
 
     def _box3_row(self, row: Any) -> None:
         starts = self._start(row, None)
-        fields = starts[: 1 + self.variant.ntk]
+        fields = starts[: self.fields]
         zero, one, two = (ir.Constant(INDEX, n) for n in (0, 1, 2))
         older = [self.ops.variable(self._vertical3(f, zero)) for f in fields]
         newer = [self.ops.variable(self._vertical3(f, one)) for f in fields]
@@ -147,7 +67,7 @@ class PlaneKernel:
     def _box_row(self, row: Any) -> None:
         builder = self.builder
         starts = self._start(row, self.stride_rows)
-        fields = starts[: 1 + self.variant.ntk]
+        fields = starts[: self.fields]
         one = ir.Constant(INDEX, 1)
         span = builder.add(
             builder.mul(builder.sub(self.cols, one), self.stride_cols), self.window_cols
@@ -157,13 +77,13 @@ class PlaneKernel:
         buffers = [self.buffer, builder.add(self.buffer, half)][: len(fields)]
         with cgutils.for_range(builder, span) as col:
             for field, buffer in zip(fields, buffers, strict=True):
-                first = self._offset(field, col.index, self.in_col)
+                first = self.offset(field, col.index, self.in_col)
                 total = self._sum(first, self.window_rows, self.in_row)
-                self.ops.store(total, self._offset(buffer, col.index, lanes))
+                self.ops.store(total, self.offset(buffer, col.index, lanes))
         with cgutils.for_range(builder, self.cols) as col:
             begin = builder.mul(col.index, self.stride_cols)
             sums = [
-                self._sum(self._offset(buffer, begin, lanes), self.window_cols, lanes)
+                self._sum(self.offset(buffer, begin, lanes), self.window_cols, lanes)
                 for buffer in buffers
             ]
             self._finish(row, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
@@ -174,16 +94,16 @@ class PlaneKernel:
         x_lanes = ir.Constant(INDEX, self.ops.lanes if self.variant.paired else 1)
         y_lanes = ir.Constant(INDEX, self.ops.lanes)
         with cgutils.for_range(builder, self.rows) as row:
-            x_row = self._offset(self.k_in, row.index, self.fx_row)
-            y_row = self._offset(self.t_in, row.index, self.fy_row)
+            x_row = self.offset(self.k_in, row.index, self.fx_row)
+            y_row = self.offset(self.t_in, row.index, self.fy_row)
             with cgutils.for_range(builder, self.cols) as col:
                 first = builder.mul(col.index, self.count)
                 total = self.ops.variable(self.ops.const(0.0))
                 with cgutils.for_range(builder, self.count) as channel:
                     n = builder.add(first, channel.index)
-                    x_at = self._offset(x_row, n, x_lanes)
+                    x_at = self.offset(x_row, n, x_lanes)
                     x = self.ops.load(x_at) if self.variant.paired else self.ops.splat(x_at)
-                    y = self.ops.load(self._offset(y_row, n, y_lanes))
+                    y = self.ops.load(self.offset(y_row, n, y_lanes))
                     builder.store(self.ops.fma(x, y, builder.load(total)), total)
                 self._write(row.index, col.index, builder.load(total), self.ops.const(0.0))
 
@@ -202,12 +122,10 @@ class PlaneKernel:
 
     def _write(self, row: Any, col: Any, k: Any, t: Any) -> None:
         self.ops.store(
-            k, self._offset(self._offset(self.k_out, row, self.out_row), col, self.out_col)
+            k, self.pixel(self.k_out, row, self.out_row, col, self.out_col)
         )
         if self.variant.ntk:
-            self.ops.store(
-                t, self._offset(self._offset(self.t_out, row, self.out_row), col, self.out_col)
-            )
+            self.ops.store(t, self.pixel(self.t_out, row, self.out_row, col, self.out_col))
 
     def _affine(self, k: Any, t: Any) -> tuple[Any, Any]:
         """K = gain k + bias, T = K + gain t."""
@@ -215,10 +133,7 @@ class PlaneKernel:
         return k, None if t is None else self.ops.fma(self.gain, t, k)
 
     def _constants(self) -> None:
-        values = [
-            self.ops.splat(self._offset(self.params, ir.Constant(INDEX, n), ir.Constant(INDEX, 1)))
-            for n in range(N_PARAMS)
-        ]
+        values = [self.param(n) for n in range(N_PARAMS)]
         self.gain, self.bias = values[:2]
         code = self.variant.code
         count = 0 if code == "none" else KERNELS[code].n_constants
@@ -227,13 +142,13 @@ class PlaneKernel:
     def _factors(
         self, base: Any, row: Any, row_step: Any, col: Any, col_step: Any, plane: Any, is_x: bool
     ) -> Stream:
-        at = self._offset(self._offset(base, row, row_step), col, col_step)
+        at = self.pixel(base, row, row_step, col, col_step)
         broadcast = is_x and not self.variant.paired
         return Stream(self.ops, at, plane, self.count, broadcast)
 
     def _vertical3(self, field: Any, col: Any) -> Any:
         """Sum of three rows at one pixel."""
-        first = self._offset(field, col, self.in_col)
+        first = self.offset(field, col, self.in_col)
         row = self.ops.bytes(self.in_row)
         second = self.builder.add(first, row)
         third = self.builder.add(second, row)
@@ -245,7 +160,7 @@ class PlaneKernel:
         total = self.ops.variable(self.ops.const(0.0))
         self.builder.store(self.ops.const(0.0), total)
         with cgutils.for_range(self.builder, count) as loop:
-            value = self.ops.load(self._offset(first, loop.index, step))
+            value = self.ops.load(self.offset(first, loop.index, step))
             self.builder.store(self.ops.add(self.builder.load(total), value), total)
         return self.builder.load(total)
 
@@ -253,14 +168,7 @@ class PlaneKernel:
         """Addresses of the first input pixel of an output row."""
         if stride is not None:
             row = self.builder.mul(row, stride)
-        return self._offset(self.k_in, row, self.in_row), self._offset(self.t_in, row, self.in_row)
+        return self.offset(self.k_in, row, self.in_row), self.offset(self.t_in, row, self.in_row)
 
     def _at(self, base: Any, n: Any, step: Any) -> Any:
-        return self.ops.load(self._offset(base, n, step))
-
-    def _offset(self, base: Any, n: Any, step: Any) -> Any:
-        return self.builder.add(base, self.ops.bytes(n, step))
-
-    def _integer(self, base: Any, n: int) -> Any:
-        address = self.builder.add(base, ir.Constant(INDEX, 8 * n))
-        return self.builder.load(self.builder.inttoptr(address, INDEX.as_pointer()))
+        return self.ops.load(self.offset(base, n, step))
