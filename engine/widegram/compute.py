@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +27,7 @@ _BATCH_SHARE = 8
 DTYPES = ("float32", "float64")
 
 
-@dataclass(frozen=True)
-class GramResult:
+class GramResult(NamedTuple):
     """What one run did.
 
     ``entries`` of each matrix settled in this run (mirror images included), its wall time in

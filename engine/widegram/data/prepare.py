@@ -104,9 +104,11 @@ def prepare(
 
 def open_raw(source: str, labels: str | None = None) -> RawData:
     """The data set that ``source`` names, in whichever of the known formats it is."""
+    path, _ = split_spec(source)
+    if labels is not None and path.suffix.lower() not in SUFFIXES:
+        raise WidegramError(f"{source}: brings its own labels; leave out the labels {labels!r}")
     if source == "digits":
         return open_digits()
-    path, _ = split_spec(source)
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         return open_labelled(source, labels)
     if path.is_dir():
