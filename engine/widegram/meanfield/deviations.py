@@ -155,7 +155,9 @@ class _Walker:
             case Activation():
                 maps, kinked = self._activation(layer)
                 if not 0 < state.q < 1e150:
-                    raise WidegramError(f"the variance q = {state.q:g} has left the range of float64")
+                    raise WidegramError(
+                        f"the variance q = {state.q:g} has left the range of float64"
+                    )
                 return state.activate(self._line(maps, state.q, kinked))
             case LayerNorm():
                 return state.over(state.q + _EPS)

@@ -89,7 +89,9 @@ def check_variances(w: Array, b: Array) -> None:
     """Refuse negative and non-finite variances."""
     for label, value in (("w_var", w), ("b_var", b)):
         if value.size == 0:
-            raise WidegramError(f"{label} is an empty range; give START:STOP:STEP with START <= STOP")
+            raise WidegramError(
+                f"{label} is an empty range; give START:STOP:STEP with START <= STOP"
+            )
         if not np.isfinite(value).all() or value.min() < 0:
             bad = value[~(np.isfinite(value) & (value >= 0))].ravel()[0]
             raise WidegramError(f"{label} = {bad:g}: a variance must be finite and not negative")
@@ -204,9 +206,7 @@ def _solve_delta(maps: LayerMaps, w: Array, q: Array) -> tuple[Array, Array, Arr
     gap, count = np.where(is_root, 1.0, np.nan), np.zeros(q.size)
     good = is_root.copy()
     if solvable.any():
-        root = find_root(
-            excess, (low[solvable], high[solvable]), args=(w[solvable], q[solvable])
-        )
+        root = find_root(excess, (low[solvable], high[solvable]), args=(w[solvable], q[solvable]))
         gap[solvable], good[solvable], count[solvable] = root.x, root.success, root.nfev
     return gap * q, count, good
 

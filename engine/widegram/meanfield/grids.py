@@ -21,7 +21,9 @@ def parse_range(text: str, name: str) -> Array:
     try:
         numbers = [float(part) for part in (parts if len(parts) > 1 else text.split(","))]
     except ValueError:
-        raise WidegramError(f"{name} = {text!r}: give START:STOP:STEP, A,B,C or one number") from None
+        raise WidegramError(
+            f"{name} = {text!r}: give START:STOP:STEP, A,B,C or one number"
+        ) from None
     if not all(math.isfinite(number) for number in numbers):
         raise WidegramError(f"{name} = {text!r}: every number must be finite")
     if len(parts) == 1:

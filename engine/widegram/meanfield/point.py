@@ -67,8 +67,10 @@ def series_error(maps: LayerMaps, q: float) -> float:
     at = np.array([q])
     value, slope = maps.dual.moments(at, at, at)
     exact, exact_slope = maps.dual.variance(at)
-    tails = [float(abs(v - e)[0] / abs(e)[0]) if e[0] else 0.0
-             for v, e in ((value, exact), (slope, exact_slope))]
+    tails = [
+        float(abs(v - e)[0] / abs(e)[0]) if e[0] else 0.0
+        for v, e in ((value, exact), (slope, exact_slope))
+    ]
     return max([*tails, float(np.finfo(float).eps)])
 
 
@@ -76,9 +78,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _statements(
-    maps: LayerMaps, w: float, b: float, solved: FixedPoints, phase: str
-) -> list[str]:
+def _statements(maps: LayerMaps, w: float, b: float, solved: FixedPoints, phase: str) -> list[str]:
     a = maps.homogeneity()
     if a is not None:
         return _homogeneous_statements(maps, w, b, a)
@@ -89,12 +89,16 @@ def _statements(
     if values["q_star"] == 0:
         said.append("q -> 0: signals vanish, and the correlation of vanishing signals is undefined")
     elif phase == CRITICAL:
-        said.append("critical: 1 - c falls as a power law, about 1/l; Theta grows as l q* on the "
-                    "diagonal and (1/3) l q* off it; xi_1 is infinite")
+        said.append(
+            "critical: 1 - c falls as a power law, about 1/l; Theta grows as l q* on the "
+            "diagonal and (1/3) l q* off it; xi_1 is infinite"
+        )
     elif abs(values["chi_1"] - 1) < 0.01:
         depth = -1 / math.log(values["chi_c"])
-        said.append(f"near-critical: a power law up to about {depth:.4g} layers, then the "
-                    f"{'fixed point at c = 1' if phase == ORDERED else 'fixed point c*'}")
+        said.append(
+            f"near-critical: a power law up to about {depth:.4g} layers, then the "
+            f"{'fixed point at c = 1' if phase == ORDERED else 'fixed point c*'}"
+        )
     if not values["converged"]:
         said.append("a solver did not converge: take the digits shown by error, no more")
     return said
@@ -103,17 +107,27 @@ def _statements(
 def _homogeneous_statements(maps: LayerMaps, w: float, b: float, a: float) -> list[str]:
     """phi(s x) = s phi(x): q_l = (w a)^l (q_0 - q*) + q*, and c has a slope 1 at c = 1 of its own."""
     growth = w * a
-    said = [f"scale-free activation: q is multiplied by w_var * {a:.12g} = {growth:.12g} "
-            "in every layer, and chi_1 is that number at every q"]
+    said = [
+        f"scale-free activation: q is multiplied by w_var * {a:.12g} = {growth:.12g} "
+        "in every layer, and chi_1 is that number at every q"
+    ]
     bend = kink(maps, a)
-    law = (f"1 - c falls as {(3 * math.pi / bend) ** 2 / 2:.6g} / l^2" if bend > 0
-           else "c does not move, the function being linear")
+    law = (
+        f"1 - c falls as {(3 * math.pi / bend) ** 2 / 2:.6g} / l^2"
+        if bend > 0
+        else "c does not move, the function being linear"
+    )
     if abs(growth - 1) <= 1e-10:
-        said.append("critical: every q is a fixed point, so q* is the input's own" if b == 0 else
-                    "critical: q grows by b_var in every layer, without a fixed point")
+        said.append(
+            "critical: every q is a fixed point, so q* is the input's own"
+            if b == 0
+            else "critical: q grows by b_var in every layer, without a fixed point"
+        )
         if b == 0:
-            said.append(f"{law}; Theta grows as l q on the diagonal"
-                        + (" and (1/4) l q off it, kappa -> (m + 3)/3" if bend > 0 else ""))
+            said.append(
+                f"{law}; Theta grows as l q on the diagonal"
+                + (" and (1/4) l q off it, kappa -> (m + 3)/3" if bend > 0 else "")
+            )
     elif growth > 1:
         said.append(f"q and Theta grow without bound; the bias becomes negligible and {law}")
     elif b == 0:
@@ -142,5 +156,14 @@ def require_point(act: str | LayerMaps, w_var: float, b_var: float) -> dict[str,
     return values
 
 
-__all__ = ["CHAOTIC", "CRITICAL", "ORDERED", "QUANTITIES", "kink", "point", "require_point",
-           "scales", "series_error"]
+__all__ = [
+    "CHAOTIC",
+    "CRITICAL",
+    "ORDERED",
+    "QUANTITIES",
+    "kink",
+    "point",
+    "require_point",
+    "scales",
+    "series_error",
+]

@@ -104,9 +104,7 @@ def deviation_spectrum(level: float, drop: Scaled) -> Spectrum:
     )
 
 
-def predict(
-    level: float, drop: Scaled, level_test: float, drop_test: Scaled, y: Array
-) -> Array:
+def predict(level: float, drop: Scaled, level_test: float, drop_test: Scaled, y: Array) -> Array:
     """Theta_test Theta_train^-1 y at any scale: drop (m, m), drop_test (n, m), y (m, k) -> (n, k).
 
     Both kernels are level 1 1^T minus their drop; the two drops may have different scales.
@@ -114,7 +112,9 @@ def predict(
     plain = drop.plain()
     if np.abs(plain).max() > _DENSE * abs(level):
         train = level - plain
-        return np.asarray((level_test - drop_test.plain()) @ scipy.linalg.solve(train, y, assume_a="sym"))
+        return np.asarray(
+            (level_test - drop_test.plain()) @ scipy.linalg.solve(train, y, assume_a="sym")
+        )
     parts = _Blocks.of(level, drop)
     m = len(plain)
     top = m * level + parts.scale * parts.g
@@ -149,8 +149,13 @@ class _Blocks:
             scale = float(np.exp(drop.log_scale))
         matrix = -drop.value
         return cls(
-            scale, m * level, float(u @ matrix @ u), basis.T @ matrix @ u, basis.T @ matrix @ basis,
-            u, basis,
+            scale,
+            m * level,
+            float(u @ matrix @ u),
+            basis.T @ matrix @ u,
+            basis.T @ matrix @ basis,
+            u,
+            basis,
         )
 
     def schur(self) -> Array:

@@ -82,7 +82,10 @@ def tabulated(maps: LayerMaps, lo: float, hi: float) -> LayerMaps:
     q = np.exp((nodes * (b - a) + a + b) / 2)
     gap = (nodes + 1) / 2
     to_series = np.linalg.inv(chebyshev.chebvander(nodes, _DEGREE))
-    tables: dict[str, Any] = {"power": to_series @ maps.power(q), "slope": to_series @ maps.slope(q)}
+    tables: dict[str, Any] = {
+        "power": to_series @ maps.power(q),
+        "slope": to_series @ maps.slope(q),
+    }
     for name in ("slope_at", "mean_slope"):
         values = getattr(maps, name)(q[:, None], q[:, None] * gap)
         tables[name] = to_series @ values @ to_series.T

@@ -1,0 +1,163 @@
+"""The deviation recursion over many pairs: per layer two polynomials that all pairs share.
+
+With one norm for all inputs, delta = q - k of a pair is all that its next layer needs. The mean
+slope and the drop of Kdot (see :mod:`~widegram.meanfield.slopeline`) are therefore fitted once per
+layer on the range of delta that the pairs still occupy, and each pair costs two polynomials whatever
+the activation:
+
+    x = delta (smooth phi) or sqrt(delta) (phi with kinks), y = x s - 1
+    fall = x R(y);  delta' = w delta M(y);  D' = w ((slope - fall) D + level fall) + delta'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.polynomial import chebyshev
+
+from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
+
+# Degrees that kernels are compiled for; a layer takes the first that meets the tolerance.
+_DEGREES = (7, 11, 15, 23, 31, 47)
+_TOLERANCE = 1e-11
+# Monomials (Horner) up to this degree lose 2.4^15 = 5e5 roundings at worst; above it Clenshaw.
+_HORNER = 15
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """Constants of one activation and Dense, and the two polynomials, lowest degree first:
+
+    monomials of y up to degree _HORNER, a Chebyshev series above.
+    """
+
+    scale: float
+    slope: float
+    level: float
+    mean: Array
+    fall: Array
+
+
+@dataclass(frozen=True)
+class Program:
+    """A fully connected network at one (w, b): ``layers[l]`` takes depth l to depth l + 1.
+
+    ``levels[l]`` is Theta's diagonal behind l activations and the Dense that follows, ``q[l]`` K's.
+    """
+
+    w: float
+    kinked: bool
+    layers: tuple[LayerTable, ...]
+    levels: Array
+    q: Array
+
+
+def compile_program(
+    maps: LayerMaps, w: float, b: float, q_input: float, delta_max: float, depth: int
+) -> Program:
+    """Tables for ``depth`` hidden layers on pairs with input deviations in [0, delta_max]."""
+    kinked = is_kinked(maps)
+    q, reach = w * q_input + b, w * delta_max
+    level = q
+    tables, levels, qs = [], [level], [q]
+    for _ in range(depth):
+        line = _line(maps, q, kinked)
+        tables.append(_table(line, level, max(reach, 1e-300)))
+        reach = w * reach * float(line.mean(np.array([reach]))[0]) * (1 + 1e-12)
+        level = level * line.slope
+        q = w * float(maps.power(q)) + b
+        level = q + w * level
+        levels.append(level)
+        qs.append(q)
+    return Program(w, kinked, tuple(tables), np.array(levels), np.array(qs))
+
+
+def run_program(program: Program, delta_input: Array, depths: Sequence[int], out: Array) -> None:
+    """Fill ``out`` (len(depths), n) with D = level - Theta of the pairs ``delta_input`` (n,).
+
+    ``depths`` ascend and lie in 1 .. len(program.layers). Releases the GIL.
+    """
+    delta = delta_input * program.w
+    drop = delta.copy()
+    done = 0
+    for row, depth in enumerate(depths):
+        for table in program.layers[done:depth]:
+            constants = np.array([program.w, table.scale, table.slope, table.level])
+            step = _kernel(len(table.mean) - 1, program.kinked)
+            step(delta, drop, constants, table.mean, table.fall)
+        out[row] = drop
+        done = depth
+
+
+@lru_cache(maxsize=64)
+def _line(maps: LayerMaps, q: float, kinked: bool) -> SlopeLine:
+    return SlopeLine(maps, q, kinked)
+
+
+def _table(line: SlopeLine, level: float, reach: float) -> LayerTable:
+    top = np.sqrt(reach) if line.kinked else reach
+    for degree in _DEGREES:
+        nodes = chebyshev.chebpts1(degree + 1)
+        x = top * (nodes + 1) / 2
+        delta = x * x if line.kinked else x
+        fit = _fit(degree)
+        mean = fit @ line.mean(delta)
+        fall = fit @ (line.drop(Scaled(delta)).plain() / x)
+        tails = (np.abs(c[-2:]).max() / max(np.abs(c).max(), 1e-300) for c in (mean, fall))
+        if max(tails) <= _TOLERANCE:
+            break
+    if degree <= _HORNER:
+        mean, fall = _monomials(mean), _monomials(fall)
+    return LayerTable(2 / top, line.slope, level, mean, fall)
+
+
+def _monomials(series: Array) -> Array:
+    """Monomials, padded where cheb2poly has trimmed trailing zeros."""
+    poly = chebyshev.cheb2poly(series)
+    return np.concatenate([poly, np.zeros(len(series) - len(poly))])
+
+
+@lru_cache(maxsize=len(_DEGREES))
+def _fit(degree: int) -> Array:
+    return np.asarray(np.linalg.inv(chebyshev.chebvander(chebyshev.chebpts1(degree + 1), degree)))
+
+
+@lru_cache(maxsize=2 * len(_DEGREES))
+def _kernel(degree: int, kinked: bool) -> Callable[..., Any]:
+    """The layer step for one degree: with the degree known, LLVM unrolls the polynomials."""
+
+    monomials = degree <= _HORNER
+
+    @njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
+    def step(delta, drop, constants, mean, fall):  # type: ignore[no-untyped-def]
+        w, scale, slope, level = constants[0], constants[1], constants[2], constants[3]
+        for i in range(delta.size):
+            d = delta[i]
+            x = np.sqrt(d) if kinked else d
+            y = x * scale - 1.0
+            if monomials:
+                m = mean[degree]
+                f = fall[degree]
+                for j in range(1, degree + 1):
+                    m = m * y + mean[degree - j]
+                    f = f * y + fall[degree - j]
+            else:
+                y2 = 2.0 * y
+                m, m1, f, f1 = 0.0, 0.0, 0.0, 0.0
+                for j in range(degree):
+                    m, m1 = mean[degree - j] + y2 * m - m1, m
+                    f, f1 = fall[degree - j] + y2 * f - f1, f
+                m = mean[0] + y * m - m1
+                f = fall[0] + y * f - f1
+            f = f * x
+            d = w * d * m
+            drop[i] = w * ((slope - f) * drop[i] + level * f) + d
+            delta[i] = d
+
+    return step  # type: ignore[no-any-return]

@@ -1,0 +1,320 @@
+"""Deviations of convolutional networks with CIRCULAR padding, and of inputs of unequal norm.
+
+Unequal variances enter every moment, so the exact form of :mod:`~widegram.meanfield.deviations` is
+not available. Two stretches instead:
+
+1. The recursion on K[x, x', d](p) = cov(x at p, x' at p + d), for the displacements d that the
+   readout needs (0 for Flatten, all for GlobalAvgPool), in float64, until every entry is within
+   CROSSOVER of one common value.
+2. From there the recursion linearised about that value, which continues exactly. A circular
+   convolution keeps the mean over p, so the pooled deviations obey the recursion without any
+   space in it: kappa (pooled K - q), a (mean q_x(p) - q) and tau (pooled Theta - level) follow
+
+       kappa' = Kdot kappa + g (a_x + a_x'),  a' = V' a,
+       tau'   = Kdot tau + level (h kappa + h_q (a_x + a_x'))
+
+   with g = (V' - Kdot)/2 = dK/dq_x, h = dKdot/dk and h_q = (Kdot' - h)/2 = dKdot/dq_x.
+
+Rounding at the crossover and the neglected squares are each near CROSSOVER / (1 - chi_1) of a
+deviation: about seven digits. It ends where its premises end: zero padding and strides have no
+constant fixed point, kinked activations no linearisation, and outside of the ordered phase the
+deviations never become small (float64 then holds them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from widegram import activations
+from widegram.errors import WidegramError
+from widegram.meanfield.deviations import Deviations
+from widegram.meanfield.grids import require_memory
+from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
+from widegram.network import (
+    Activation,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalPool,
+    Layer,
+    Network,
+    padding,
+)
+
+CROSSOVER = 1e-8
+_LIVE_ARRAYS = 7
+
+
+def supports(network: Network) -> str | None:
+    """None where :func:`sweep` can run the network, else the reason why not."""
+    prefix, body, _, suffix = network.sweep()
+    if (
+        len(network.input_shape) == 3
+        and any(isinstance(layer, Flatten | GlobalPool) for layer in (*prefix, *body))
+        and any(isinstance(layer, Conv) for layer in (*prefix, *body))
+    ):
+        return "the network pools before its last convolution"
+    for layer in (*prefix, *body, *suffix):
+        if isinstance(layer, Conv):
+            if layer.padding != "CIRCULAR" or layer.strides != (1, 1):
+                return "deviations need CIRCULAR padding and stride 1: others have no constant fixed point"
+        elif isinstance(layer, GlobalPool):
+            if layer.kind != "avg":
+                return "GlobalSumPool has no fixed point"
+        elif isinstance(layer, Activation):
+            maps = _maps(layer)
+            if is_kinked(maps):
+                return f"{layer.name} has a kink: there is no linearisation at c = 1"
+        elif not isinstance(layer, Dense | Flatten):
+            return f"{type(layer).__name__} has no recursion in deviations"
+    return None
+
+
+def sweep(
+    network: Network,
+    x: Array,
+    rows: Array,
+    depths: Sequence[int],
+    memory: str | int | None = None,
+) -> Iterator[tuple[int, Deviations]]:
+    """Yield (l, deviations (len(rows), len(x)) behind the suffix) for ascending ``depths``.
+
+    ``x`` (m, *input_shape) and ``rows`` (n, *input_shape) are the inputs; where ``rows`` is ``x``
+    the matrices are symmetric. Raises WidegramError for what :func:`supports` refuses, or for
+    tensors beyond ``memory``.
+    """
+    reason = supports(network)
+    if reason is not None:
+        raise WidegramError(reason)
+    prefix, body, _, suffix = network.sweep()
+    flat = bool(prefix) and isinstance(prefix[0], Flatten)
+    state: _Pixels | _Linear = _Pixels.of(
+        _images(rows, flat), _images(x, flat), _pools(suffix), memory
+    )
+    walker = _Walker()
+    state = walker.run(prefix, state)
+    wanted = sorted(set(depths))
+    for depth in range(1, wanted[-1] + 1):
+        state = walker.run(body, state)
+        if isinstance(state, _Pixels) and state.spread() < CROSSOVER:
+            state = state.linearized()
+        if depth in wanted:
+            yield depth, walker.run(suffix, state).readout()
+
+
+def _pools(suffix: Sequence[Layer]) -> bool:
+    return any(isinstance(layer, GlobalPool) for layer in suffix)
+
+
+def _images(x: Array, flat: bool) -> Array:
+    x = np.asarray(x, np.float64)
+    return x.reshape(len(x), 1, 1, -1) if flat or x.ndim == 2 else x
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """K and Theta of shape (n, m, D, H, W), the variances (n, H, W) and (m, H, W) beside them."""
+
+    k: Array
+    t: Array
+    q_rows: Array
+    q_cols: Array
+    t_rows: Array
+    shift: Array  # (D, H W): flat pixel p + d of every p
+    pooled: bool
+
+    @classmethod
+    def of(cls, rows: Array, cols: Array, pooled: bool, memory: str | int | None) -> _Pixels:
+        h, w, channels = rows.shape[1:]
+        count = h * w if pooled else 1
+        size = len(rows) * len(cols) * count * h * w * 8
+        require_memory(
+            _LIVE_ARRAYS * size,
+            memory,
+            f"the recursion on {len(rows)} x {len(cols)} images of {h} x {w} pixels "
+            f"({count} displacements)",
+            "take fewer images",
+        )
+        i, j = np.divmod(np.arange(h * w), w)
+        di, dj = np.divmod(np.arange(count), w)
+        shift = ((i + di[:, None]) % h) * w + (j + dj[:, None]) % w
+        flat = cols.reshape(len(cols), h * w, channels)
+        k = np.empty((len(rows), len(cols), count, h, w))
+        for d in range(count):
+            moved = flat[:, shift[d]]
+            k[:, :, d] = np.einsum(
+                "npc,mpc->nmp", rows.reshape(len(rows), h * w, channels), moved, optimize=True
+            ).reshape(len(rows), len(cols), h, w)
+        k /= channels
+        q_rows, q_cols = ((x**2).mean(axis=-1) for x in (rows, cols))
+        return cls(k, np.zeros_like(k), q_rows, q_cols, np.zeros_like(q_rows), shift, pooled)
+
+    def affine(self, w: float, b: float, filter_shape: tuple[int, int]) -> _Pixels:
+        k = w * _mean_taps(self.k, filter_shape) + b
+        q_rows, q_cols = (w * _mean_taps(q, filter_shape) + b for q in (self.q_rows, self.q_cols))
+        return _Pixels(
+            k,
+            k + w * _mean_taps(self.t, filter_shape),
+            q_rows,
+            q_cols,
+            q_rows + w * _mean_taps(self.t_rows, filter_shape),
+            self.shift,
+            self.pooled,
+        )
+
+    def activate(self, maps: LayerMaps, _line: SlopeLine | None) -> _Pixels:
+        n, m, count, h, w = self.k.shape
+        q1 = self.q_rows[:, None, None]
+        q2 = self.q_cols.reshape(m, h * w)[:, self.shift].reshape(m, count, h, w)[None]
+        k, kdot = maps.dual.moments(q1, self.k, q2)
+        q_rows, slope = maps.dual.variance(self.q_rows)
+        q_cols, _ = maps.dual.variance(self.q_cols)
+        return _Pixels(
+            k, self.t * kdot, q_rows, q_cols, self.t_rows * slope, self.shift, self.pooled
+        )
+
+    def base(self) -> tuple[float, float]:
+        """The common q and the level of Theta: means over images and pixels."""
+        return float(self.q_rows.mean()), float(self.t_rows.mean())
+
+    def spread(self) -> float:
+        """The largest relative distance of any entry of K from the common q."""
+        q, _ = self.base()
+        return float(max(np.abs(a - q).max() for a in (self.k, self.q_rows, self.q_cols)) / q)
+
+    def linearized(self) -> _Linear:
+        """Pool, and subtract the common values."""
+        q, level = self.base()
+        axes = (-3, -2, -1)
+        a = [(v.mean(axis=(-2, -1)) - q) for v in (self.q_rows, self.q_cols)]
+        return _Linear(
+            q,
+            level,
+            Scaled((self.k - q).mean(axis=axes)),
+            Scaled(np.add.outer(*a)),
+            Scaled((self.t - level).mean(axis=axes)),
+        )
+
+    def pool(self) -> _Pixels:
+        """Flatten or GlobalAvgPool: one pixel is left. Nothing pointwise may follow."""
+        mean = {"axis": (-3, -2, -1), "keepdims": True}
+        over = {"axis": (-2, -1), "keepdims": True}
+        return _Pixels(
+            self.k.mean(**mean),
+            self.t.mean(**mean),
+            self.q_rows.mean(**over),
+            self.q_cols.mean(**over),
+            self.t_rows.mean(**over),
+            np.zeros((1, 1), np.intp),
+            False,
+        )
+
+    def readout(self) -> Deviations:
+        """Plain float64 matrices about a common value (behind the pool)."""
+        k, t = (a.reshape(a.shape[:2]) for a in (self.k, self.t))
+        q, level = float(k.mean()), float(t.mean())
+        return Deviations(q, level, Scaled(q - k), Scaled(level - t))
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """Pooled deviations (n, m): K = q + kappa, Theta = level + tau; ``a`` is a_x + a_x'."""
+
+    q: float
+    level: float
+    kappa: Scaled
+    a: Scaled
+    tau: Scaled
+
+    def affine(self, w: float, b: float, _filter: tuple[int, int]) -> _Linear:
+        kappa = self.kappa.times(w).normalized()
+        q = w * self.q + b
+        return _Linear(
+            q,
+            q + w * self.level,
+            kappa,
+            self.a.times(w).normalized(),
+            kappa.plus(self.tau.times(w)).normalized(),
+        )
+
+    def activate(self, maps: LayerMaps, line: SlopeLine | None) -> _Linear:
+        assert line is not None
+        power_slope, slope_slope = _q_slopes(maps, self.q)
+        h = float(line.drop(Scaled(np.array([1e-30]))).value[0]) * 1e30
+        g, h_q = (power_slope - line.slope) / 2, (slope_slope - h) / 2
+        return _Linear(
+            float(maps.power(self.q)),
+            self.level * line.slope,
+            self.kappa.times(line.slope).plus(self.a.times(g)),
+            self.a.times(power_slope),
+            self.tau.times(line.slope)
+            .plus(self.kappa.times(h * self.level))
+            .plus(self.a.times(h_q * self.level)),
+        )
+
+    def pool(self) -> _Linear:
+        return self
+
+    def readout(self) -> Deviations:
+        return Deviations(self.q, self.level, self.kappa.times(-1.0), self.tau.times(-1.0))
+
+
+class _Walker:
+    """Applies layers to either state."""
+
+    def __init__(self) -> None:
+        self._line = lru_cache(maxsize=16)(SlopeLine)
+
+    def run(self, layers: Sequence[Layer], state: _Pixels | _Linear) -> _Pixels | _Linear:
+        for layer in layers:
+            state = self._apply(layer, state)
+        return state
+
+    def _apply(self, layer: Layer, state: _Pixels | _Linear) -> _Pixels | _Linear:
+        match layer:
+            case Conv():
+                return state.affine(layer.W_std**2, layer.b_std**2, layer.filter_shape)
+            case Dense():
+                return state.affine(layer.W_std**2, layer.b_std**2, (1, 1))
+            case Activation():
+                maps = _maps(layer)
+                line = self._line(maps, state.q, False) if isinstance(state, _Linear) else None
+                return state.activate(maps, line)
+            case _:
+                return state.pool()
+
+
+@lru_cache(maxsize=32)
+def _maps(layer: Activation) -> LayerMaps:
+    maps = LayerMaps(layer.name, activations.get(layer.name, dict(layer.params)))
+    maps.require_slope()
+    return maps
+
+
+@lru_cache(maxsize=16)
+def _q_slopes(maps: LayerMaps, q: float) -> tuple[float, float]:
+    """dV/dq and dE[phi'^2]/dq by a Chebyshev series over q (1 -+ 1/4): about 1e-13 relative."""
+    nodes = chebyshev.chebpts1(25)
+    fit = np.linalg.inv(chebyshev.chebvander(nodes, 24))
+    at = q * (1 + nodes / 4)
+    slopes = [
+        float(chebyshev.chebval(0.0, chebyshev.chebder(fit @ f(at)))) / (q / 4)
+        for f in (maps.power, maps.slope)
+    ]
+    return slopes[0], slopes[1]
+
+
+def _mean_taps(a: Array, filter_shape: tuple[int, int]) -> Array:
+    """Circular mean over the filter's taps along the last two axes."""
+    for axis, window in ((-2, filter_shape[0]), (-1, filter_shape[1])):
+        if window == 1:
+            continue
+        _, before, after = padding(a.shape[axis], window, 1, "CIRCULAR")
+        a = sum(np.roll(a, -t, axis) for t in range(-before, after + 1)) / window
+    return a
