@@ -16,7 +16,7 @@ _STEPS = 40
 
 
 class NotPositiveDefinite(WidegramError):
-    """A Cholesky pivot was not positive. ``pivot``, ``row`` and ``proposal`` (relative diag_reg)."""
+    """A Cholesky pivot was not positive; ``proposal`` is a relative diag_reg that mends it."""
 
     def __init__(self, message: str, pivot: float, row: int, proposal: float) -> None:
         super().__init__(message)
@@ -46,8 +46,8 @@ def not_definite(
     scale = mean_diagonal if mean_diagonal > 0 else 1.0
     proposal = round_up(needed / scale)
     message = (
-        f"the matrix is not positive definite: smallest pivot {pivot:.3g} at row {row} of {n} "
-        f"(lowest eigenvalue about {low:.2g}, largest {high:.2g}); add {proposal:g} to the relative "
+        f"the matrix is not positive definite: smallest pivot {pivot:.3g} at row {row} "
+        f"of {n} (lowest eigenvalue about {low:.2g}, largest {high:.2g}); add {proposal:g} to the relative "
         f"regulariser, for example --diag-reg {proposal:g}"
     )
     return NotPositiveDefinite(message, pivot, row, proposal)

@@ -21,13 +21,14 @@ WHICH = ("LA", "SA", "BE")
 class Eigenpairs:
     """``values`` ascending, (k,); ``vectors`` (n, k) or None; ``residuals`` |K v - lambda v|, (k,).
 
-    ``residuals`` is None after LAPACK. ``method`` says what was used, ``converged`` how many of
-    the pairs reached the tolerance.
+    ``residuals`` is None after LAPACK, ``errors`` are bounds on the error of each value (0 there).
+    ``method`` says what was used, ``converged`` how many pairs reached the tolerance.
     """
 
     values: Array
     vectors: Array | None
     residuals: Array | None
+    errors: Array
     method: str
     iterations: int
     converged: int
@@ -61,7 +62,9 @@ def full_eigen(
     if progress:
         progress("eigenvalues (LAPACK)", 1, 1)
     values, basis = result if vectors else (result, None)
-    return Eigenpairs(values, basis, None, f"lapack-{driver}", 0, values.size)
+    return Eigenpairs(
+        values, basis, None, np.zeros(values.size), f"lapack-{driver}", 0, values.size
+    )
 
 
 def choose_driver(n: int, vectors: bool, memory: int) -> str:
@@ -72,8 +75,8 @@ def choose_driver(n: int, vectors: bool, memory: int) -> str:
     needed = (2 if vectors else 1) * square + rest
     if needed > memory:
         raise WidegramError(
-            f"a full decomposition of {n} rows needs {format_size(needed)}, more than the "
-            f"{format_size(memory)} there are for arrays; give more --memory, or take --k or --density"
+            f"a full decomposition of {n} rows needs {format_size(needed)}, more than "
+            f"the {format_size(memory)} there are for arrays; give more --memory, or take --k or --density"
         )
     return "evr"
 
@@ -132,7 +135,7 @@ def partial_eigen(
         first = unsettled[-block:] if which == "LA" else unsettled[:block]
         space.extend(operator, residual[:, first])
     converged = int(np.sum(norms <= tol * scale))
-    return Eigenpairs(theta[wanted], ritz, norms, "block-krylov", passes, converged)
+    return Eigenpairs(theta[wanted], ritz, norms, norms, "block-krylov", passes, converged)
 
 
 class _Space:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.linalg.dense import load_cholesky
+from widegram.linalg.definite import NotPositiveDefinite
+from widegram.linalg.dense import DenseCholesky, load_cholesky
 from widegram.linalg.eigen import Eigenpairs, partial_eigen
 from widegram.linalg.operator import GramOperator, Progress
 from widegram.linalg.refine import Factor
 
 Array = NDArray[Any]
-# Of the largest eigenvalue of the inverse: a bound for the relative error of the lowest
-# eigenvalue, which in practice is near its square.
+# Bound for the relative error of the lowest eigenvalue, which in practice is near its square.
 _INVERSE_TOL = 1e-4
 
 
@@ -51,16 +51,19 @@ def lowest_eigen(
     *,
     memory: int,
     tol: float = 1e-8,
+    inverse_tol: float = _INVERSE_TOL,
     max_passes: int = 300,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Eigenpairs:
     """The ``k`` lowest eigenpairs of ``operator`` (no shift), whose norm is about ``top``.
 
-    By inverse iteration where a factor fits in ``memory``, else by block Krylov on K.
+    By inverse iteration where a factor fits in ``memory``, to ``inverse_tol`` of the inverse's
+    largest eigenvalue; else by block Krylov on K, to ``tol`` of ``top``.
     """
     n = operator.shape[0]
-    if not factor_fits(n, k, memory):
+    factor = _safe_factor(operator, top, progress) if factor_fits(n, k, memory) else None
+    if factor is None:
         return partial_eigen(
             operator,
             k,
@@ -71,13 +74,11 @@ def lowest_eigen(
             seed=seed,
             progress=progress,
         )
-    shift = 10.0 * np.sqrt(n) * np.finfo(operator.dtype).eps * top
-    factor = load_cholesky(operator.shifted(shift), np.float64, progress)
     found = partial_eigen(
         InverseOperator(factor),
         k,
         "LA",
-        tol=1e-10,
+        tol=inverse_tol,
         max_passes=max_passes,
         memory=memory - 8 * n * n,
         seed=seed,
@@ -90,5 +91,20 @@ def lowest_eigen(
     values, turn = np.linalg.eigh((small + small.T) / 2)
     vectors, image = found.vectors @ turn, image @ turn
     residuals = np.linalg.norm(image - vectors * values, axis=0)
-    converged = int(np.sum(residuals <= tol * top))
-    return Eigenpairs(values, vectors, residuals, "inverse-krylov", found.iterations, converged)
+    relative = (found.errors / found.values)[::-1]
+    errors = np.minimum(residuals, np.abs(values) * relative)
+    return Eigenpairs(
+        values, vectors, residuals, errors, "inverse-krylov", found.iterations, found.converged
+    )
+
+
+def _safe_factor(
+    operator: GramOperator, top: float, progress: Progress | None
+) -> DenseCholesky | None:
+    """A factor of K + s I with s at the rounding of K; None where even that is not definite."""
+    n = operator.shape[0]
+    shift = 10.0 * np.sqrt(n) * np.finfo(operator.dtype).eps * top
+    try:
+        return load_cholesky(operator.shifted(shift), np.float64, progress)
+    except NotPositiveDefinite:
+        return None

@@ -63,8 +63,8 @@ def plan_columns(n: int, budget: int, itemsize: int) -> ColumnPlan:
     else:
         least = (_STRIPS + 2) * n * _WIDTHS[-1] * itemsize
         raise WidegramError(
-            f"a factorisation of {n} rows does not fit in {format_size(budget)} of arrays; it needs "
-            f"{format_size(least)} and the program itself"
+            f"a factorisation of {n} rows does not fit in {format_size(budget)} of arrays; it "
+            f"needs {format_size(least)} and the program itself"
         )
     return grouped(n, min(width, n), budget, itemsize)
 
@@ -196,7 +196,7 @@ class OutOfCoreCholesky:
             self._tell(f"updating columns {group[0]}-{group[-1]}", column + 1, group[0])
         writes: list[Future[None]] = []
         for position, column in enumerate(group):
-            lo, hi = self._span(column)
+            lo, _ = self._span(column)
             self._factor_column(held[column], column)
             writes.append(writer.submit(self._file.write, column, held[column]))
             for target in group[position + 1 :]:

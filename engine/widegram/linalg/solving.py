@@ -162,7 +162,8 @@ def _preconditioner(
 ) -> LowRank | None:
     if options.preconditioner not in PRECONDITIONERS:
         raise WidegramError(
-            f"no preconditioner {options.preconditioner!r}; choose from {', '.join(PRECONDITIONERS)}"
+            f"no preconditioner {options.preconditioner!r}; "
+            f"choose from {', '.join(PRECONDITIONERS)}"
         )
     if options.preconditioner == "none" or rank == 0:
         return None

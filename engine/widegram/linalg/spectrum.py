@@ -17,6 +17,9 @@ from widegram.linalg.operator import GramOperator, Progress
 
 Array = NDArray[Any]
 _FULL_MOST = 12_000
+# Inverse iteration, of the largest eigenvalue of the inverse: for vectors, for lambda_min alone.
+_PAIRS_TOL = 1e-7
+_SUMMARY_TOL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Spectrum:
     effective_rank: float
     resolution: float
     unresolved: int
-    lambda_min_residual: float
+    lambda_min_error: float
     pairs: Eigenpairs
     density: Density | None
     method: str
@@ -48,7 +51,7 @@ class Spectrum:
     @property
     def lambda_min_resolved(self) -> bool:
         """Whether lambda_min lies above the resolution."""
-        return self.lambda_min > max(self.resolution, self.lambda_min_residual)
+        return self.lambda_min > max(self.resolution, self.lambda_min_error)
 
     @property
     def bulk_resolved(self) -> bool:
@@ -58,7 +61,7 @@ class Spectrum:
     @property
     def kappa(self) -> float:
         """Condition number; a lower bound where lambda_min is not resolved."""
-        floor = max(self.resolution, self.lambda_min_residual, np.finfo(float).tiny)
+        floor = max(self.resolution, self.lambda_min_error, np.finfo(float).tiny)
         return self.lambda_max / (self.lambda_min if self.lambda_min_resolved else floor)
 
 
@@ -168,7 +171,6 @@ def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> S
     )
     bulk, bulk_error = density.quantile(0.5)
     floor = resolution(n, lambda_max, operator.dtype)
-    assert lowest.residuals is not None
     known = pairs.values if options.k else np.array([lowest.values[0], lambda_max])
     return Spectrum(
         n,
@@ -180,7 +182,7 @@ def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> S
         (trace / frobenius) ** 2 if frobenius else 0.0,
         floor,
         int(np.sum(known <= floor)),
-        float(lowest.residuals[0]),
+        float(lowest.errors[0]),
         pairs,
         density if options.density or not options.k else None,
         f"{top.method} (top), {lowest.method} (bottom), lanczos-quadrature (median)",
@@ -208,6 +210,7 @@ def _pairs(
         k,
         top,
         tol=options.tol,
+        inverse_tol=_PAIRS_TOL if options.k else _SUMMARY_TOL,
         max_passes=options.max_passes,
         memory=options.memory // 2,
         seed=options.seed,
@@ -221,12 +224,15 @@ def _both_ends(operator: GramOperator, k: int, top: float, options: SpectrumOpti
     if k < 2:
         return high
     low = _pairs(operator, k // 2, "SA", top, options)
-    assert low.vectors is not None and high.vectors is not None
-    assert low.residuals is not None and high.residuals is not None
+    assert low.vectors is not None
+    assert high.vectors is not None
+    assert low.residuals is not None
+    assert high.residuals is not None
     return Eigenpairs(
         np.concatenate([low.values, high.values]),
         np.hstack([low.vectors, high.vectors]),
         np.concatenate([low.residuals, high.residuals]),
+        np.concatenate([low.errors, high.errors]),
         f"{low.method} and {high.method}",
         low.iterations + high.iterations,
         low.converged + high.converged,

@@ -51,7 +51,7 @@ def load_targets(
 
 
 def encode(values: Array, *, classes: Array | None = None, name: str = "y") -> Targets:
-    """Encode labels: integers of shape (n,) or (n, 1) as classes, floats (n,) or (n, k) as they are.
+    """Encode labels: integers (n,) or (n, 1) as classes, floats (n,) or (n, k) as they are.
 
     ``classes`` are those of the training labels. Raises WidegramError for NaN, other dtypes and
     shapes, and labels that are not among ``classes``.
