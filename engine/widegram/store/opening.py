@@ -17,7 +17,9 @@ from widegram.errors import WidegramError
 from widegram.files import check_disk, check_target, new_file
 from widegram.store.layout import CHECKSUMS, STATE, Header, read_header
 
-_CHUNK_CACHE = 32 << 20
+# Bytes of chunk cache for each dataset. A writer has none: tiles are whole chunks or slow to
+# compute, and a sweep over many depths opens many datasets.
+_CHUNK_CACHE = {"r": 1 << 20, "r+": 0}
 
 
 class Unreadable(WidegramError):
@@ -59,7 +61,7 @@ def open_file(path: Path, mode: str = "r") -> h5py.File:
     locking = "best-effort" if mode == "r" else True
     with hdf5_errors(path):
         try:
-            return h5py.File(path, mode, locking=locking, rdcc_nbytes=_CHUNK_CACHE)
+            return h5py.File(path, mode, locking=locking, rdcc_nbytes=_CHUNK_CACHE[mode])
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES) or "unable to lock" in str(error):
                 raise WidegramError(
