@@ -1,0 +1,1 @@
+"""The ``widegram`` command: a thin layer of options, messages and progress over the library."""

@@ -1,0 +1,104 @@
+"""``widegram data``: preparing raw data sets, and looking into data files."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.output import emit_json, emit_table
+
+NORMALIZATIONS = ("standardize", "unit-norm", "none")
+
+
+@click.group("data")
+def command() -> None:
+    """Prepare image data sets; look into data files."""
+
+
+@command.command("prepare")
+@click.argument("source")
+@click.option("--out", required=True, metavar="DATA.h5", help="The HDF5 file to write.")
+@click.option("--train", type=click.IntRange(min=1), help="Training inputs to draw [default: all].")
+@click.option("--test", type=click.IntRange(min=0), help="Test inputs to draw [default: all].")
+@click.option(
+    "--normalize",
+    type=click.Choice(NORMALIZATIONS),
+    default="standardize",
+    show_default=True,
+    help="How to scale the inputs; statistics are those of the training inputs.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws.")
+@click.option("--labels", metavar="DATA", help="Labels of an array file that does not hold them.")
+@memory_option
+@overwrite_option
+@json_option
+def prepare_command(
+    source: str,
+    out: str,
+    train: int | None,
+    test: int | None,
+    normalize: str,
+    seed: int,
+    labels: str | None,
+    memory: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write /train/x, /train/y, /test/x and /test/y of SOURCE.
+
+    SOURCE is `digits` (8x8 images, embedded), a file or directory of IDX files (MNIST,
+    Fashion-MNIST; .gz or not), a CIFAR-10 directory (binary or python version), or .npy, .npz or
+    .h5 with labels.
+    """
+    from widegram.data import prepare
+
+    prepared = prepare(
+        source,
+        out,
+        train=train,
+        test=test,
+        normalize=normalize,
+        seed=seed,
+        labels=labels,
+        overwrite=overwrite,
+        memory=memory,
+    )
+    if prepared.note:
+        click.echo(f"widegram: note: {prepared.note}", err=True)
+    if as_json:
+        emit_json(dataclasses.asdict(prepared))
+        return
+    test_line = "none" if prepared.test_shape is None else _shape(prepared.test_shape)
+    emit_table(
+        [
+            ("written", prepared.out),
+            ("train/x", _shape(prepared.train_shape)),
+            ("test/x", test_line),
+            ("labels", "yes" if prepared.labels else "none found"),
+            ("normalize", prepared.normalize),
+        ]
+    )
+
+
+@command.command("info")
+@click.argument("file")
+@json_option
+def info_command(file: str, as_json: bool) -> None:
+    """List the arrays of FILE (.npy, .npz or .h5) with their shapes."""
+    from widegram_cli.datafile import contents
+
+    found = contents(file)
+    if as_json:
+        emit_json(found)
+        return
+    arrays = found["arrays"].items()
+    emit_table((name or file, f"{_shape(a['shape'])} {a['dtype']}") for name, a in arrays)
+    if found["attributes"]:
+        click.echo()
+        emit_table(found["attributes"].items())
+
+
+def _shape(sizes: tuple[int, ...] | list[int]) -> str:
+    return "x".join(str(size) for size in sizes) or "scalar"

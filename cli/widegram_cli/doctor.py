@@ -1,0 +1,41 @@
+"""``widegram doctor``: what this machine offers, what is missing, how to get it."""
+
+from __future__ import annotations
+
+import click
+
+from widegram.memory import format_size
+from widegram_cli.options import json_option
+from widegram_cli.output import emit_json, emit_table
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """Report CPU features, threads, BLAS, HDF5, the CUDA driver and what is missing."""
+    from widegram_cli import machine
+
+    cpu, libraries = machine.cpu(), machine.libraries()
+    cuda = machine.cuda()
+    missing = machine.missing(libraries, cuda)
+    if as_json:
+        emit_json({"cpu": cpu, "libraries": libraries, "cuda": cuda, "missing": missing})
+        return
+    emit_table(
+        [
+            ("cpu", cpu["model"]),
+            ("vector features", " ".join(cpu["features"]) or "none known"),
+            ("threads", f"{cpu['threads']} usable of {cpu['threads_installed']}"),
+            ("memory", f"{format_size(cpu['memory_free'])} free of {format_size(cpu['memory'])}"),
+            *((name, version or "not installed") for name, version in libraries.items()),
+            ("cuda driver", cuda["driver"] or cuda["problem"]),
+            *((f"card {card['index']}", _card_line(card)) for card in cuda["cards"]),
+        ]
+    )
+    for gap in missing:
+        click.echo(f"missing: {gap['what']} ({gap['why']}); install: {gap['install']}")
+
+
+def _card_line(card: dict) -> str:
+    memory = format_size(card["memory"])
+    return f"{card['name']}, compute capability {card['compute_capability']}, {memory}"

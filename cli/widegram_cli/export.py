@@ -1,0 +1,49 @@
+"""``widegram export``: one kernel of a Gram file in another format."""
+
+from __future__ import annotations
+
+import click
+
+from widegram.memory import format_size
+from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.output import emit_json
+
+
+@click.command("export")
+@click.argument("file", metavar="K.h5")
+@click.option("--kernel", required=True, help="nngp or ntk.")
+@click.option("--to", required=True, metavar="TARGET", help="K.npy, K.npz or another .h5.")
+@click.option("--dtype", help="float16, float32 or float64 [default: as stored].")
+@click.option("--depth", type=click.IntRange(min=1), help="Which depth of a depth sweep.")
+@memory_option
+@overwrite_option
+@json_option
+def command(
+    file: str,
+    kernel: str,
+    to: str,
+    dtype: str | None,
+    depth: int | None,
+    memory: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Copy one kernel of K.h5 to TARGET, panel by panel, in bounded memory."""
+    from widegram.store import export
+    from widegram_cli.progress import counting, reporter
+
+    with reporter("rows") as progress:
+        size = export(
+            file,
+            kernel,
+            to,
+            dtype=dtype,
+            depth=depth,
+            overwrite=overwrite,
+            memory=memory,
+            progress=counting(progress),
+        )
+    if as_json:
+        emit_json({"file": file, "kernel": kernel, "depth": depth, "to": to, "bytes": size})
+    else:
+        click.echo(f"{to}: {kernel}, {format_size(size)}")

@@ -1,0 +1,103 @@
+"""``widegram gram``: kernel matrices of a network, streamed to an HDF5 file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from widegram_cli.options import Depths, Kernels, json_option, memory_option, overwrite_option
+from widegram_cli.output import emit_json, human_time
+
+if TYPE_CHECKING:
+    from widegram.compute import GramResult
+
+
+@click.command("gram")
+@click.option("--net", required=True, help="Network: a .json or .toml file, JSON text, a preset.")
+@click.option("--x", required=True, metavar="DATA", help="Inputs: .npy, .npz:key or .h5:path.")
+@click.option("--x2", metavar="DATA", help="Inputs of the columns [default: those of --x].")
+@click.option("--out", required=True, metavar="K.h5", help="The file to write or to resume.")
+@click.option("--get", type=Kernels(), default="nngp,ntk", show_default=True, help="Kernels.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    default="float32",
+    show_default=True,
+    help="Precision of computation and file.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+@click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
+@click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows of --x.")
+@click.option("--limit2", type=click.IntRange(min=1), help="Only the first N rows of --x2.")
+@memory_option
+@overwrite_option
+@json_option
+def command(
+    net: str,
+    x: str,
+    x2: str | None,
+    out: str,
+    get: tuple[str, ...],
+    dtype: str,
+    device: str,
+    depths: tuple[int, ...] | None,
+    tile: int | None,
+    threads: int | None,
+    limit: int | None,
+    limit2: int | None,
+    memory: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Compute NNGP and NTK matrices of --x with itself, or with --x2.
+
+    Run again, the same command resumes an unfinished file. Ctrl-C finishes the batch in flight
+    and leaves a file that can be resumed.
+    """
+    if limit2 is not None and x2 is None:
+        raise click.UsageError("--limit2 limits the rows of --x2, which is not given")
+    from widegram import gram, open_source
+    from widegram_cli.progress import reporter
+
+    rows = open_source(x, limit)
+    columns = None if x2 is None else open_source(x2, limit2)
+    with reporter() as progress:
+        result = gram(
+            net,
+            rows,
+            out,
+            columns,
+            get=get,
+            dtype=dtype,
+            device=device,
+            depths=depths,
+            tile=tile,
+            threads=threads,
+            memory=memory,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if as_json:
+        emit_json({**result._asdict(), "out": out})
+    else:
+        _print(result, out)
+
+
+def _print(result: GramResult, out: str) -> None:
+    if result.entries == 0:
+        click.echo(f"{out}: was complete already")
+        return
+    resumed = f", {result.resumed_tiles} tiles resumed" if result.resumed_tiles else ""
+    click.echo(
+        f"{out}: complete; {result.entries:,} entries in {human_time(result.seconds)}, "
+        f"{result.entries_per_second:,.4g} entries/s{resumed}"
+    )

@@ -1,0 +1,75 @@
+"""``widegram info``: what a Gram file holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from widegram.memory import format_size
+from widegram_cli.options import json_option
+from widegram_cli.output import emit_json, emit_table
+
+if TYPE_CHECKING:
+    from widegram.store import GramFile
+
+
+@click.command("info")
+@click.argument("file", metavar="K.h5")
+@json_option
+def command(file: str, as_json: bool) -> None:
+    """Say what K.h5 holds, where it came from, and how much of it is done."""
+    from widegram.store import GramFile
+
+    with GramFile(file) as gram:
+        facts = _facts(gram)
+    if as_json:
+        emit_json(facts)
+        return
+    tiles = facts["tiles"]
+    kind = "symmetric" if facts["symmetric"] else "x1 by x2"
+    depths = ", ".join(map(str, facts["depths"])) or "none (no depth sweep)"
+    state = "complete" if facts["complete"] else "not complete: run the same command to resume"
+    emit_table(
+        [
+            ("matrices", f"{facts['n1']} x {facts['n2']}, {kind}, {facts['dtype']}"),
+            ("datasets", " ".join(f"/{name}" for name in facts["datasets"])),
+            ("depths", depths),
+            ("tiles", f"{tiles['done']} of {tiles['total']}, {state}"),
+            ("size", format_size(facts["bytes"])),
+            *((name, facts["attributes"][name]) for name in _SHOWN),
+        ]
+    )
+
+
+_SHOWN = (
+    "network",
+    "network_fingerprint",
+    "x1_location",
+    "x1_fingerprint",
+    "x2_location",
+    "x2_fingerprint",
+    "device",
+    "program_version",
+    "tile",
+)
+
+
+def _facts(gram: GramFile) -> dict[str, Any]:
+    finished = gram.finished()
+    return {
+        "file": str(gram.path),
+        "complete": gram.complete,
+        "n1": gram.n1,
+        "n2": gram.n2,
+        "symmetric": gram.symmetric,
+        "dtype": str(gram.dtype),
+        "kernels": gram.kernels,
+        "depths": gram.depths,
+        "datasets": gram.header.keys,
+        "tiles": {"done": finished.sum(), "total": finished.size},
+        "bytes": gram.path.stat().st_size,
+        "network": gram.network,
+        "fingerprints": gram.fingerprints,
+        "attributes": gram.attributes,
+    }

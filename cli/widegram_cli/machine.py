@@ -1,0 +1,147 @@
+"""Facts about the machine, gathered without starting anything: for ``widegram doctor``."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+# Vector features that change what the kernels compile to, widest last.
+_FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "asimd")
+# distribution -> what it is for
+_OPTIONAL = {
+    "matplotlib": "plots",
+    "scikit-learn": "scikit-learn estimators",
+    "dask": "distributed runs",
+}
+_COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+
+
+def cpu() -> dict[str, Any]:
+    """Model, vector features, usable threads, and memory in bytes."""
+    fields = _fields("/proc/cpuinfo")
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    meminfo = _fields("/proc/meminfo")
+    return {
+        "model": fields.get("model name") or platform.processor() or platform.machine(),
+        "features": [name for name in _FEATURES if name in flags],
+        "threads": _usable_threads(),
+        "threads_installed": os.cpu_count() or 1,
+        "memory": _kibibytes(meminfo.get("MemTotal")),
+        "memory_free": _kibibytes(meminfo.get("MemAvailable")),
+    }
+
+
+def libraries() -> dict[str, str | None]:
+    """Versions of Python and of the libraries in use; None where one is not installed."""
+    import h5py
+    import numpy as np
+
+    configuration: Any = np.show_config(mode="dicts")
+    blas = configuration.get("Build Dependencies", {}).get("blas", {})
+    versions: dict[str, str | None] = {
+        "widegram": _version("widegram"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "scipy": _version("scipy"),
+        "numba": _version("numba"),
+        "llvmlite": _version("llvmlite"),
+        "h5py": h5py.__version__,
+        "hdf5": h5py.version.hdf5_version,
+    }
+    for name in (*_OPTIONAL, "numba-cuda"):
+        versions[name] = _version(name)
+    return versions
+
+
+def cuda() -> dict[str, Any]:
+    """The CUDA driver's version and cards, or the problem that hides them."""
+    found: dict[str, Any] = {"driver": None, "problem": None, "cards": []}
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        found["problem"] = "no NVIDIA driver (libcuda.so.1 not found)"
+        return found
+    status = driver.cuInit(0)
+    if status != 0:
+        found["problem"] = f"the NVIDIA driver does not start (cuInit returned {status})"
+        return found
+    version = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    found["driver"] = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    count = ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    found["cards"] = [_card(driver, index) for index in range(count.value)]
+    return found
+
+
+def missing(versions: dict[str, str | None], cards: dict[str, Any]) -> list[dict[str, str]]:
+    """What is not installed, what it would be for, and the command that installs it."""
+    gaps = [
+        {"what": name, "why": why, "install": f"pip install {name}"}
+        for name, why in _OPTIONAL.items()
+        if versions[name] is None
+    ]
+    if cards["cards"] and versions["numba-cuda"] is None:
+        gaps.append(
+            {
+                "what": "numba-cuda",
+                "why": "--device cuda; a card is present",
+                "install": "pip install numba-cuda",
+            }
+        )
+    return gaps
+
+
+def _card(driver: ctypes.CDLL, index: int) -> dict[str, Any]:
+    device = ctypes.c_int()
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    name = ctypes.create_string_buffer(128)
+    driver.cuDeviceGetName(name, len(name), device)
+    memory = ctypes.c_size_t()
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    parts = []
+    for attribute in _COMPUTE_CAPABILITY:
+        value = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        parts.append(str(value.value))
+    return {
+        "index": index,
+        "name": name.value.decode(),
+        "compute_capability": ".".join(parts),
+        "memory": memory.value,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _fields(path: str) -> dict[str, str]:
+    """``name : value`` lines of a /proc file, the first of each name; empty where it is absent."""
+    fields: dict[str, str] = {}
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return fields
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def _usable_threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _kibibytes(field: str | None) -> int:
+    return int(field.split()[0]) * 1024 if field else 0

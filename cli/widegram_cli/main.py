@@ -1,0 +1,77 @@
+"""Entry point: the table of commands, each imported only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from widegram_cli.failures import exit_code_of
+
+# name -> (module that holds it as `command`, line shown by `widegram --help`)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "gram": ("widegram_cli.gram", "Compute NNGP and NTK matrices into an HDF5 file; resumes."),
+    "info": ("widegram_cli.info", "Say what a Gram file holds and how much of it is done."),
+    "verify": ("widegram_cli.verify", "Check a Gram file: checksums, and tiles computed again."),
+    "export": ("widegram_cli.export", "Copy one kernel of a Gram file to .npy, .npz or .h5."),
+    "eig": ("widegram_cli.eig", "Eigenvalues, condition number and spectral density."),
+    "solve": ("widegram_cli.solve", "Solve (K + reg I) alpha = Y, in memory or out of core."),
+    "predict": ("widegram_cli.predict", "Predict with a solution: mean, variance, accuracy."),
+    "net": ("widegram_cli.net", "Print a network: layers, shapes, planes, cost per entry."),
+    "data": ("widegram_cli.data", "Prepare image data sets; look into prepared files."),
+    "doctor": ("widegram_cli.doctor", "Report CPU, threads, libraries, CUDA; what is missing."),
+}
+
+
+class Program(click.Group):
+    """A group that imports a command's module when it runs, and ends in one line on failure."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of ``cmd_name``; None where the table has no such name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, so that help imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, standalone_mode: bool = True, **options: Any
+    ) -> Any:
+        """Run and exit: 0 done, 2 bad input, 3 damage found, 130 interrupted.
+
+        Every failure the user can cause is one line on stderr. With ``standalone_mode=False``
+        exceptions pass to the caller, as with any Click command.
+        """
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **options)
+        try:
+            result = super().main(args, standalone_mode=False, **options)
+        except BaseException as error:
+            code = exit_code_of(error)
+            if code is None:
+                raise
+            sys.exit(code)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="widegram", prog_name="widegram")
+def program() -> None:
+    """NNGP and NTK Gram matrices of infinitely wide networks, tile by tile to HDF5."""
+
+
+def main() -> None:
+    """The console script."""
+    program()

@@ -1,0 +1,120 @@
+"""``widegram net``: a network, its shapes, and what an entry of its kernel costs."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from widegram.memory import format_size
+from widegram_cli.options import Depths, Kernels, Shape, json_option
+from widegram_cli.output import emit_json, emit_table
+
+_DEFAULT_INPUT = (32, 32, 3)
+
+
+@click.command("net")
+@click.argument("net")
+@click.option("--input-shape", type=Shape(), help="Shape of one input: 32,32,3 or 784.")
+@click.option("--get", type=Kernels(), default="nngp,ntk", show_default=True, help="Kernels.")
+@click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
+@json_option
+def command(
+    net: str,
+    input_shape: tuple[int, ...] | None,
+    get: tuple[str, ...],
+    depths: tuple[int, ...] | None,
+    as_json: bool,
+) -> None:
+    """Print the layers of NET, their shapes, its planes and its cost per entry.
+
+    NET is a .json or .toml file, JSON text, or a preset such as fcn:depth=3,act=erf.
+    """
+    from widegram import plan
+    from widegram.network import PRESETS, load_network
+
+    is_preset = net.split(":")[0].strip() in PRESETS
+    if is_preset and input_shape is None and "input=" not in net:
+        input_shape = _DEFAULT_INPUT
+        click.echo(
+            f"widegram: note: a preset takes its input shape from the data; shown for "
+            f"{_shape(input_shape)} (choose with --input-shape)",
+            err=True,
+        )
+    network = load_network(net, input_shape)
+    planned = plan.build(network, get=get, depths=depths)
+    canonical = network.canonical()
+    shapes = [
+        {
+            "layer": path,
+            "parameters": _parameters(canonical, path),
+            "in": list(before),
+            "out": list(after),
+        }
+        for path, before, after in network.shapes()
+    ]
+    description = {
+        "network": canonical,
+        "fingerprint": network.fingerprint(),
+        "shapes": shapes,
+        **planned.describe(),
+    }
+    if as_json:
+        emit_json(description)
+    else:
+        _print(description)
+
+
+def _print(description: dict[str, Any]) -> None:
+    click.echo(f"input {_shape(description['network']['input_shape'])}")
+    emit_table(
+        (row["layer"], f"{_shape(row['in'])} -> {_shape(row['out'])}{_listed(row['parameters'])}")
+        for row in description["shapes"]
+    )
+    click.echo()
+    for index, stage in enumerate(description["stages"]):
+        click.echo(
+            f"stage {index}: {stage['displacements']:,} displacements, "
+            f"{stage['element_layers']:,} element-layers per entry"
+        )
+        click.echo(f"  {_steps(stage['steps'])}")
+    click.echo()
+    sizes = description["bytes_per_pair"].items()
+    emit_table(
+        [
+            ("element-layers per entry", f"{description['element_layers']:,}"),
+            ("bytes per pair", ", ".join(f"{format_size(b)} in {t}" for t, b in sizes)),
+            ("fingerprint", description["fingerprint"]),
+        ]
+    )
+
+
+def _parameters(canonical: dict[str, Any], path: str) -> dict[str, Any]:
+    """Parameters of the layer at ``layers[0] Residual.branch[1] Conv``, without nested layers."""
+    layer: Any = canonical
+    for field, index in re.findall(r"(\w+)\[(\d+)\]", path):
+        layer = layer[field][int(index)]
+    nested = ("layer", "branch", "shortcut", "body")
+    return {name: value for name, value in layer.items() if name not in nested}
+
+
+def _listed(parameters: dict[str, Any]) -> str:
+    """``  filter_shape 3x3, W_std 1.5``; empty where a layer has none."""
+    parts = []
+    for name, value in parameters.items():
+        shown = _shape(value) if isinstance(value, list) else value
+        parts.append(f"{name} {shown:.6g}" if isinstance(shown, float) else f"{name} {shown}")
+    return "  " + ", ".join(parts) if parts else ""
+
+
+def _steps(steps: list[str]) -> str:
+    """Steps in order; a run of equal ones once, with its length."""
+    runs = [(step, len(list(run))) for step, run in itertools.groupby(steps)]
+    return ", ".join(step if count == 1 else f"{count} x ({step})" for step, count in runs)
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return "x".join(str(size) for size in sizes) or "vector"

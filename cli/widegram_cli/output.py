@@ -1,0 +1,44 @@
+"""What commands print on stdout: one JSON object, or aligned lines for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+
+def emit_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object; numbers that JSON cannot hold (NaN, infinities) become null."""
+    click.echo(json.dumps(_plain(values), allow_nan=False))
+
+
+def emit_table(rows: Iterable[tuple[str, Any]]) -> None:
+    """Print ``name  value`` lines with the values aligned."""
+    pairs = [(name, str(value)) for name, value in rows]
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def human_time(seconds: float) -> str:
+    """``45 s``, ``12:03`` or ``5:00:00``."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

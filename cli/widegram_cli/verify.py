@@ -1,0 +1,65 @@
+"""``widegram verify``: checksums, symmetry, and a sample of tiles computed again."""
+
+from __future__ import annotations
+
+import click
+
+from widegram_cli.options import json_option, memory_option
+from widegram_cli.output import emit_json
+
+
+@click.command("verify")
+@click.argument("file", metavar="K.h5")
+@click.option("--x", metavar="DATA", help="The inputs, where they have moved.")
+@click.option("--x2", metavar="DATA", help="The inputs of the columns, where they have moved.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    default=4,
+    show_default=True,
+    help="Tiles of which a block is computed again; 0 compares checksums alone.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+@memory_option
+@json_option
+def command(
+    file: str,
+    x: str | None,
+    x2: str | None,
+    sample: int,
+    seed: int,
+    threads: int | None,
+    memory: int | None,
+    as_json: bool,
+) -> None:
+    """Check K.h5 for damage; ends with exit code 3 and one line where there is any.
+
+    A file that is not complete is checked as far as it goes.
+    """
+    from widegram.check import verify
+    from widegram_cli.progress import counting, reporter
+
+    with reporter("tiles") as progress:
+        report = verify(
+            file,
+            x,
+            x2,
+            sample=sample,
+            seed=seed,
+            threads=threads,
+            memory=memory,
+            progress=counting(progress),
+        )
+    if as_json:
+        emit_json(report.as_dict())
+    report.raise_if_damaged()
+    if as_json:
+        return
+    part = "" if report.complete else f" of {report.tiles} (the file is not complete)"
+    click.echo(f"{file}: no damage; {report.tiles_checked}{part} tiles have their checksums")
+    click.echo(
+        report.note
+        or f"{report.entries_recomputed:,} entries computed again, largest relative difference "
+        f"{report.max_difference:.1e}"
+    )

@@ -1,0 +1,94 @@
+"""Option types and printing helpers of the command line."""
+
+from __future__ import annotations
+
+import json
+
+import click
+import numpy as np
+import pytest
+
+from widegram_cli.options import Depths, Kernels, Shape, Size
+from widegram_cli.output import emit_json, emit_table, human_time
+
+
+def test_sizes_are_bytes():
+    assert Size().convert("500MB", None, None) == 500 * 10**6
+    assert Size().convert("2GiB", None, None) == 2**31
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1", "5 XB", "1kB"])
+def test_bad_sizes(text):
+    with pytest.raises(click.BadParameter, match="memory"):
+        Size().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "depths"),
+    [
+        ("3", (3,)),
+        ("1,2,5-10", (1, 2, 5, 6, 7, 8, 9, 10)),
+        ("4, 2 - 3,2", (2, 3, 4)),
+        ("0-0", (0,)),
+    ],
+)
+def test_depths(text, depths):
+    assert Depths().convert(text, None, None) == depths
+
+
+@pytest.mark.parametrize("text", ["", "1,,2", "-3", "a", "1-2-3", "1.5", "9-3"])
+def test_bad_depths(text):
+    with pytest.raises(click.BadParameter, match=r"depth|backwards"):
+        Depths().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"), [("784", (784,)), ("32,32,3", (32, 32, 3)), ("28x28x1", (28, 28, 1))]
+)
+def test_shapes(text, shape):
+    assert Shape().convert(text, None, None) == shape
+
+
+@pytest.mark.parametrize("text", ["", "8,,3", "8,8,", "-1", "a"])
+def test_bad_shapes(text):
+    with pytest.raises(click.BadParameter, match="is not a shape"):
+        Shape().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "kernels"),
+    [("ntk", ("ntk",)), ("ntk,nngp", ("nngp", "ntk")), ("NNGP, nngp", ("nngp",))],
+)
+def test_kernels(text, kernels):
+    assert Kernels().convert(text, None, None) == kernels
+
+
+def test_json_holds_numpy_values_and_no_nan(capsys):
+    emit_json(
+        {
+            "i": np.int64(3),
+            "f": np.float32(0.5),
+            "bad": [float("nan"), np.float64("inf")],
+            "nested": {1: (True, None, "text")},
+        }
+    )
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {
+        "i": 3,
+        "f": 0.5,
+        "bad": [None, None],
+        "nested": {"1": [True, None, "text"]},
+    }
+
+
+def test_table_aligns_values(capsys):
+    emit_table([("a", 1), ("long", "x")])
+    assert capsys.readouterr().out == "a     1\nlong  x\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.1234, "0.123 s"), (59, "59 s"), (61.4, "1:01"), (3723, "1:02:03")]
+)
+def test_human_time(seconds, text):
+    assert human_time(seconds) == text
