@@ -12,8 +12,8 @@ from widegram.data import Source, open_source
 from widegram.errors import Damaged, WidegramError
 from widegram.memory import budget
 from widegram.network import Network, load_network
-from widegram.store.verify import VerifyReport
-from widegram.store.verify import verify as verify_file
+from widegram.store.verifying import VerifyReport
+from widegram.store.verifying import verify as verify_file
 from widegram.store.view import GramFile
 
 

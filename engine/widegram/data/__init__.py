@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from widegram.data.prepare import Prepared, prepare
+from widegram.data.preparing import Prepared, prepare
 from widegram.data.source import Source, open_source
 
 __all__ = ["Prepared", "Source", "open_source", "prepare"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from widegram.store.export import export
+from widegram.store.exporting import export
 from widegram.store.layout import Grid, Header
 from widegram.store.opening import create
-from widegram.store.verify import VerifyReport, verify
+from widegram.store.verifying import VerifyReport, verify
 from widegram.store.view import GramFile
 from widegram.store.writer import Writer, open_for_resume
 

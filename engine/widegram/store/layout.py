@@ -172,10 +172,10 @@ def read_header(file: h5py.File, path: Any) -> Header:
         raise WidegramError(
             f"{path}: has format version {version}; this program reads {FORMAT_VERSION}"
         )
-    depths = tuple(sorted(int(d) for d in file["depth"])) if "depth" in file else ()
-    group = file[f"depth/{depths[0]}"] if depths else file
-    kernels = tuple(k for k in KERNELS if k in group)
-    n1, n2 = group[kernels[0]].shape
+    sums = file[CHECKSUMS]
+    depths = tuple(sorted(int(d) for d in sums["depth"])) if "depth" in sums else ()
+    kernels = tuple(k for k in KERNELS if k in (sums[f"depth/{depths[0]}"] if depths else sums))
+    n1, n2 = file[dataset_keys(kernels, depths)[0]].shape
     values: dict[str, Any] = {
         name: _text(value) if isinstance(value, str | bytes) else value.item()
         for name, value in ((name, attributes[name]) for name in _ATTRIBUTES)

@@ -113,6 +113,7 @@ def _dataset(
     plist: Any = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plist.set_obj_track_times(False)  # two runs give the same bytes
     if chunk is not None:
         plist.set_chunk(chunk)
     folder, _, leaf = name.rpartition("/")

@@ -1,0 +1,58 @@
+"""kill -9 at random moments, then resume: the file equals the uninterrupted one to the byte."""
+
+from __future__ import annotations
+
+import filecmp
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+import fake_evaluator as fake
+import widegram
+from widegram import compute
+
+_N, _TILE, _DELAY = 90, 16, 0.004
+_FORK = multiprocessing.get_context("fork")
+
+
+def run(out: Path) -> None:
+    widegram.gram(fake.NETWORK, fake.inputs(_N), out, tile=_TILE, dtype="float64")
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_runs_resume_to_the_uninterrupted_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kills: int
+) -> None:
+    monkeypatch.setattr(compute, "_BATCH_TILES", 3)
+    fake.install(monkeypatch, _DELAY)
+    whole, out = tmp_path / "whole.h5", tmp_path / "K.h5"
+    start = time.perf_counter()
+    run(whole)
+    duration = time.perf_counter() - start
+    moments = random.Random(0)
+    killed = partial = 0
+    while killed < kills:
+        process = _FORK.Process(target=run, args=(out,))
+        process.start()
+        process.join(moments.uniform(0, 0.6 * duration))
+        if process.is_alive():
+            process.kill()
+            killed += 1
+        process.join()
+        if not out.exists():
+            continue  # killed while creating: nothing but a .part
+        report = widegram.verify(out, sample=0)
+        assert report.ok, report.damage
+        partial += 0 < report.tiles_checked < report.tiles
+        if report.complete:
+            assert filecmp.cmp(out, whole, shallow=False)
+            out.unlink()
+    run(out)
+    assert filecmp.cmp(out, whole, shallow=False)
+    assert widegram.verify(out, sample=0).ok
+    assert partial > 0  # some kills did fall into the middle
+    assert sorted(os.listdir(tmp_path)) == ["K.h5", "whole.h5"]

@@ -1,0 +1,157 @@
+"""``verify``: damage of every kind is found, good files are not accused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import fake_evaluator as fake
+import widegram
+from widegram import check
+from widegram.errors import Damaged, WidegramError
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[fake.FakeEvaluator]:
+    made = fake.install(monkeypatch)
+    monkeypatch.setattr(check, "make_evaluator", lambda *a: widegram.compute.make_evaluator(*a))
+    return made
+
+
+@pytest.fixture
+def out(made, tmp_path: Path) -> Path:
+    """A complete file whose inputs lie beside it."""
+    np.save(tmp_path / "x.npy", fake.inputs(70))
+    widegram.gram(fake.NETWORK, tmp_path / "x.npy", tmp_path / "K.h5", tile=16)
+    return tmp_path / "K.h5"
+
+
+def offset_of(out: Path, dataset: str, row: int, col: int) -> int:
+    """Where an entry lies in the file."""
+    with h5py.File(out) as file:
+        stored = file[dataset]
+        if stored.chunks is None:
+            start = stored.id.get_offset()
+            return start + (row * stored.shape[1] + col) * stored.dtype.itemsize
+        high, wide = stored.chunks
+        chunk = stored.id.get_chunk_info_by_coord((row // high * high, col // wide * wide))
+        return chunk.byte_offset + (row % high * wide + col % wide) * stored.dtype.itemsize
+
+
+def test_good_file(out: Path) -> None:
+    told = []
+    report = widegram.verify(out, progress=lambda *p: told.append(p))
+    assert report.ok
+    assert (report.complete, report.tiles, report.tiles_checked) == (True, 25, 25)
+    assert report.entries_recomputed >= 3 * 16 * 6  # four tiles, the last ones 6 rows or columns
+    assert (report.max_difference, report.note) == (0.0, "")
+    assert told[-1] == (25, 25)
+    report.raise_if_damaged()
+    assert report.as_dict()["ok"] is True
+
+
+@pytest.mark.parametrize("dataset", ["nngp", "ntk"])
+@pytest.mark.parametrize(("row", "col"), [(0, 0), (3, 40), (40, 3), (69, 69)])
+def test_flipped_bit_is_found(out: Path, dataset: str, row: int, col: int) -> None:
+    fake.damage(out, offset_of(out, dataset, row, col))
+    report = widegram.verify(out, sample=0)
+    low, left = row // 16 * 16, col // 16 * 16
+    assert len(report.damage) in (1, 2)  # the upper tile of a pair is compared with its mirror
+    assert any(f"{dataset} rows {low}-" in d and f"columns {left}-" in d for d in report.damage)
+    with pytest.raises(Damaged, match=r"is damaged: .*wrong checksum.*--overwrite"):
+        report.raise_if_damaged()
+    assert Damaged.exit_code == 3
+
+
+def test_flipped_checksum_and_state_are_found(out: Path) -> None:
+    fake.damage(out, offset_of(out, "state/checksums/ntk", 1, 2))
+    fake.damage(out, offset_of(out, "state/tiles", 2, 2))
+    damage = "; ".join(widegram.verify(out, sample=0).damage)
+    assert "ntk rows 16-31, columns 32-47: wrong checksum" in damage
+    assert "it says complete, but 1 tiles are not finished" in damage
+
+
+def rewrite(out: Path, dataset: str, row: int, col: int, value: float) -> None:
+    """Change an entry and the checksum of its tile with it."""
+    with h5py.File(out, "r+") as file:
+        file[dataset][row, col] = value
+        i, j = row // 16, col // 16
+        tile = file[dataset][i * 16 : i * 16 + 16, j * 16 : j * 16 + 16]
+        file[f"state/checksums/{dataset}"][i, j] = widegram.store.layout.checksum(tile)
+
+
+def test_asymmetry_and_nan_are_found_behind_right_checksums(out: Path) -> None:
+    rewrite(out, "nngp", 3, 40, -1.0)
+    rewrite(out, "ntk", 20, 20, np.nan)
+    damage = "; ".join(widegram.verify(out, sample=0).damage)
+    assert "nngp rows 0-15, columns 32-47: not symmetric" in damage
+    assert "ntk rows 16-31, columns 16-31: not finite" in damage
+
+
+def test_wrong_values_are_found_by_computing_them_again(out: Path) -> None:
+    for row, col in ((3, 40), (40, 3)):
+        rewrite(out, "nngp", row, col, -1.0)
+    assert widegram.verify(out, sample=0).ok
+    report = widegram.verify(out, sample=15)
+    assert "nngp rows 0-15, columns 32-47: differs from the recomputed values" in report.damage[0]
+    assert report.max_difference > 1e-4
+
+
+def test_unfinished_file_is_checked_as_far_as_it_goes(out: Path) -> None:
+    with h5py.File(out, "r+") as file:
+        file["state/tiles"][1:, 1:] = 0
+        file["nngp"][20:, 20:] = 7.0
+        file.attrs["complete"] = False
+    report = widegram.verify(out)
+    assert report.ok
+    assert (report.complete, report.tiles_checked) == (False, 9)
+    assert report.entries_recomputed > 0
+
+
+def test_data_that_moved_or_changed_is_noted(out: Path) -> None:
+    x = out.with_name("x.npy")
+    x.rename(out.with_name("y.npy"))
+    report = widegram.verify(out)
+    assert report.ok
+    assert report.entries_recomputed == 0
+    assert "no tiles were recomputed: " in report.note
+    assert "x.npy: no such file" in report.note
+    assert widegram.verify(out, x1=out.with_name("y.npy")).entries_recomputed > 0
+    np.save(x, fake.inputs(70, 3))
+    assert "is not the x1 that the file was made from" in widegram.verify(out).note
+
+
+def test_inputs_in_memory_must_be_given_again(made, tmp_path: Path) -> None:
+    x1, x2 = fake.inputs(20), fake.inputs(9, 1)
+    widegram.gram(fake.NETWORK, x1, tmp_path / "K.h5", x2)
+    assert "x1 was an array in memory" in widegram.verify(tmp_path / "K.h5").note
+    assert "x2 was an array in memory" in widegram.verify(tmp_path / "K.h5", x1).note
+    assert widegram.verify(tmp_path / "K.h5", x1, x2).entries_recomputed == 16 * 9
+
+
+def test_network_that_lost_its_fingerprint_is_damage(out: Path) -> None:
+    with h5py.File(out, "r+") as file:
+        file.attrs["network"] = file.attrs["network"].replace("Relu", "Erf")
+        file.attrs["network"] += " "
+    with h5py.File(out, "r+") as file:
+        file.attrs["network_fingerprint"] = "0" * 64
+    with pytest.raises(Damaged, match="its network has another fingerprint"):
+        widegram.verify(out)
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.6])
+def test_truncated_file_is_damage(out: Path, keep: float) -> None:
+    os.truncate(out, int(out.stat().st_size * keep))
+    with pytest.raises(Damaged, match="HDF5 cannot read it"):
+        widegram.verify(out)
+
+
+def test_foreign_file_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "K.h5").write_bytes(b"text")
+    with pytest.raises(WidegramError, match="is not an HDF5 file") as info:
+        widegram.verify(tmp_path / "K.h5")
+    assert info.value.exit_code == 2
