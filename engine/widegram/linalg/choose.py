@@ -45,10 +45,11 @@ def choose(
     size, stream = format_size(budget), budget // 8
     if method in ("auto", "cholesky"):
         for kind in (np.float64, np.float32) if dtype is None else (np.dtype(dtype).type,):
-            needed = dense_bytes(n, k, np.dtype(kind).itemsize) + stream
+            held = dense_bytes(n, k, np.dtype(kind).itemsize)
+            needed = held + min(stream, held)
             if needed <= budget:
                 name = np.dtype(kind).name
-                reason = f"{n} rows in {name} need {format_size(needed)} of {size}"
+                reason = f"{n} rows in {name} need {format_size(held)} of {size}"
                 return Choice("cholesky", np.dtype(kind), stream, reason)
         if method == "cholesky":
             raise WidegramError(
@@ -62,14 +63,16 @@ def choose(
         if method == "cholesky-ooc" or work_file < free_disk:
             plan_columns(n, budget - 8 * _VECTORS * n * k, factor.itemsize)
             reason = f"{too_large}, the factor ({format_size(work_file)}) fits on the disk"
+            if method != "auto":
+                reason = f"as asked, with a work file of {format_size(work_file)}"
             return Choice("cholesky-ooc", factor, stream, reason)
     if 8 * _VECTORS * n * k > budget // 2:
         raise WidegramError(
             f"{_VECTORS} blocks of {n} x {k} right-hand sides do not fit in half of {size}; give "
             f"more --memory, at least {format_size(16 * _VECTORS * n * k)}"
         )
-    reason = f"{too_large}, and exact factors of it are out of reach" if method == "auto" else ""
-    return Choice("cg", np.dtype(np.float64), budget // 4, reason or "as asked")
+    reason = f"{too_large}, and a factor of it is out of reach" if method == "auto" else "as asked"
+    return Choice("cg", np.dtype(np.float64), budget // 4, reason)
 
 
 def preconditioner_rank(n: int, k: int, budget: int, wanted: int | None) -> int:

@@ -37,18 +37,18 @@ def not_definite(
     """The error for a failed pivot, with a diag_reg that makes ``product``'s matrix definite.
 
     ``product`` applies the matrix that failed, ``mean_diagonal`` is its trace / n, ``top`` its
-    largest diagonal entry, ``eps`` the rounding of the factorisation. The lowest eigenvalue
+    largest diagonal entry, ``eps`` the rounding of its entries and of the factorisation. The lowest eigenvalue
     comes from a few Lanczos steps, which see it from above; the proposal leaves room for that.
     """
     low, high = extreme_ritz_values(product, n, _STEPS)
     floor = 10.0 * math.sqrt(n) * eps * max(high, top)
-    needed = max(floor, floor - 2.0 * low)
+    needed = floor - 2.0 * min(low, pivot, 0.0)
     scale = mean_diagonal if mean_diagonal > 0 else 1.0
     proposal = round_up(needed / scale)
     message = (
         f"the matrix is not positive definite: smallest pivot {pivot:.3g} at row {row} "
-        f"of {n} (lowest eigenvalue about {low:.2g}, largest {high:.2g}); add {proposal:g} to the relative "
-        f"regulariser, for example --diag-reg {proposal:g}"
+        f"of {n} (lowest eigenvalue about {low:.2g}, largest {high:.2g}); "
+        f"add {proposal:g} to the relative regulariser, for example --diag-reg {proposal:g}"
     )
     return NotPositiveDefinite(message, pivot, row, proposal)
 

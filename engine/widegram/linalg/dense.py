@@ -27,15 +27,19 @@ class DenseCholesky:
     """L L^T = A held in one n x n array.
 
     ``matrix`` is Fortran-ordered, is overwritten, and needs only its lower triangle; where
-    ``operator`` is given residuals are taken against it, else against the upper triangle.
+    ``operator`` is given residuals are taken against it, else against the upper triangle;
+    ``rounding`` is the relative rounding of its entries.
     Raises WidegramError when A is not positive definite: it names the smallest pivot and
     proposes a regulariser.
     """
 
-    def __init__(self, matrix: Array, operator: GramOperator | None = None) -> None:
+    def __init__(
+        self, matrix: Array, operator: GramOperator | None = None, rounding: float = 0.0
+    ) -> None:
         self._matrix = matrix
         self._diagonal = np.diagonal(matrix).copy()
         self._operator = operator
+        self._rounding = max(rounding, float(np.finfo(matrix.dtype).eps))
         self.n = int(matrix.shape[0])
         (potrf,) = lapack.get_lapack_funcs(("potrf",), (matrix,))
         (self._potrs,) = lapack.get_lapack_funcs(("potrs",), (matrix,))
@@ -106,7 +110,7 @@ class DenseCholesky:
             index,
             pivot,
             top,
-            np.finfo(self.dtype).eps,
+            self._rounding,
         )
 
 
@@ -121,7 +125,7 @@ def load_cholesky(
     if progress:
         progress("factoring", 0, 1)
     keep = operator if np.dtype(dtype) == np.float32 else None
-    factor = DenseCholesky(matrix, keep)
+    factor = DenseCholesky(matrix, keep, float(np.finfo(operator.dtype).eps))
     if progress:
         progress("factoring", 1, 1)
     return factor

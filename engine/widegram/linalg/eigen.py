@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,7 +77,8 @@ def choose_driver(n: int, vectors: bool, memory: int) -> str:
     if needed > memory:
         raise WidegramError(
             f"a full decomposition of {n} rows needs {format_size(needed)}, more than "
-            f"the {format_size(memory)} there are for arrays; give more --memory, or take --k or --density"
+            f"the {format_size(memory)} there are for arrays; "
+            "give more --memory, or take --k or --density"
         )
     return "evr"
 
@@ -99,6 +101,7 @@ def partial_eigen(
     *,
     tol: float = 1e-8,
     max_passes: int = 300,
+    meaningless: Callable[[Array], Array] | None = None,
     memory: int,
     seed: int = 0,
     progress: Progress | None = None,
@@ -108,7 +111,8 @@ def partial_eigen(
     Block Krylov with Rayleigh-Ritz and thick restart (Stathopoulos, Saad, Wu, SIAM J. Sci.
     Comput. 19, 1998): each pass applies the operator once, to a block of the residuals of the
     pairs that have not converged. A pair has converged at |K v - lambda v| <= tol |K|. Bottom
-    eigenvalues that crowd together converge slowly: ``converged`` and ``residuals`` tell.
+    eigenvalues that crowd together converge slowly: ``converged`` and ``residuals`` tell. No pass is
+    spent on values for which ``meaningless(values)`` is True (an array of bool).
     """
     n = operator.shape[0]
     if which not in WHICH or not 1 <= k <= n:
@@ -123,7 +127,10 @@ def partial_eigen(
         ritz = space.basis @ turn[:, wanted]
         residual = space.image @ turn[:, wanted] - ritz * theta[wanted]
         norms = np.linalg.norm(residual, axis=0)
-        unsettled = np.flatnonzero(norms > tol * scale)
+        settled = norms <= tol * scale
+        if meaningless is not None:
+            settled |= meaningless(theta[wanted])
+        unsettled = np.flatnonzero(~settled)
         if progress:
             progress(f"eigenpairs, pass {passes}", wanted.size - unsettled.size, k)
         done = wanted.size == k and not unsettled.size

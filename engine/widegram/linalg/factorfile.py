@@ -24,8 +24,18 @@ class FactorFile:
     refused otherwise. Columns are flagged after their data is on disk.
     """
 
-    def __init__(self, path: Path, n: int, width: int, dtype: np.dtype[Any], key: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        n: int,
+        width: int,
+        dtype: np.dtype[Any],
+        key: str,
+        discard_other: bool = False,
+    ) -> None:
         self.path = path
+        if discard_other and path.exists() and not _belongs(path, n, dtype, key):
+            path.unlink()
         if not path.exists():
             _create(path, n, width, dtype, key)
         try:
@@ -81,15 +91,27 @@ class FactorFile:
         os.fdatasync(self._file.id.get_vfd_handle())
 
     def _check(self, n: int, dtype: np.dtype[Any], key: str) -> None:
-        found = {name: self._file.attrs.get(name) for name in ("format", "n", "dtype", "key")}
-        expected = {"format": FORMAT, "n": n, "dtype": dtype.name, "key": key}
+        expected = _identity(n, dtype, key)
         for name, value in expected.items():
-            if found[name] != value:
+            if self._file.attrs.get(name) != value:
                 self._file.close()
                 raise WidegramError(
-                    f"{self.path}: a factorisation with another {name} ({found[name]!r}, expected "
-                    f"{value!r}); remove the file or give another --out"
+                    f"{self.path}: an unfinished factorisation of another matrix or regulariser "
+                    f"(its {name} differs); remove it, pass --overwrite, or give another --out"
                 )
+
+
+def _identity(n: int, dtype: np.dtype[Any], key: str) -> dict[str, Any]:
+    return {"format": FORMAT, "n": n, "dtype": dtype.name, "key": key}
+
+
+def _belongs(path: Path, n: int, dtype: np.dtype[Any], key: str) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            found = _identity(n, dtype, key).items()
+            return all(file.attrs.get(name) == value for name, value in found)
+    except OSError:
+        return False
 
 
 def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], key: str) -> None:
@@ -105,4 +127,4 @@ def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], key: str) -> N
         kind = h5py.h5t.py_create(dtype, logical=True)
         h5py.h5d.create(file.id, b"factor", kind, space, layout)
         file.create_dataset("state", data=np.zeros(columns, dtype=np.uint8))
-        file.attrs.update(format=FORMAT, n=n, width=width, dtype=dtype.name, key=key)
+        file.attrs.update(width=width, **_identity(n, dtype, key))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.eigen import full_eigen
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.solving import SolveOptions, factored
@@ -54,10 +55,16 @@ def regulariser_path(
     than one shift, else from one factorisation for each. ``operator`` is K without a shift.
     """
     n, k = y.shape
-    eigen_bytes = 8 * (2 * n * n + n * (8 * k + 2 * _BLOCK))
-    if len(shifts) > 1 and eigen_bytes <= options.memory:
+    if len(shifts) > 1 and eigen_fits(n, k, options.memory):
         return _path_by_eigen(operator, y, shifts, options)
-    return [_point_by_factor(operator, y, shift, options) for shift in shifts]
+    if len(shifts) == 1:
+        return [_point_by_factor(operator, y, shifts[0], options)]
+    return [_point_or_failure(operator, y, shift, options) for shift in shifts]
+
+
+def eigen_fits(n: int, k: int, memory: int) -> bool:
+    """Whether eigenvectors of n rows, and what a path of k right-hand sides holds, fit."""
+    return 8 * (2 * n * n + n * (8 * k + 2 * _BLOCK)) + memory // 16 <= memory
 
 
 def best_point(points: Sequence[PathPoint]) -> PathPoint:
@@ -72,12 +79,15 @@ def _path_by_eigen(
     pairs = full_eigen(
         replace(operator, memory=options.memory // 16),
         vectors=True,
-        memory=options.memory,
+        memory=options.memory - options.memory // 16,
         progress=options.progress,
     )
     assert pairs.vectors is not None
     rotated = pairs.vectors.T @ y
-    weights = np.stack([_inverse(pairs.values + shift) for shift in shifts], axis=1)
+    floor = np.finfo(np.float64).eps * float(pairs.values[-1])
+    damped = np.add.outer(pairs.values, np.asarray(shifts))
+    sound = damped.min(axis=0) > floor
+    weights = 1.0 / np.maximum(damped, floor)
     diagonals = np.empty((y.shape[0], len(shifts)))
     for lo in range(0, y.shape[0], _BLOCK):
         diagonals[lo : lo + _BLOCK] = pairs.vectors[lo : lo + _BLOCK] ** 2 @ weights
@@ -87,19 +97,27 @@ def _path_by_eigen(
         image = pairs.vectors @ ((pairs.values + shift)[:, None] * (pairs.vectors.T @ alpha))
         residual = float(np.linalg.norm(y - image) / np.linalg.norm(y))
         mse, share = leave_one_out(alpha, diagonals[:, index], y)
+        if not sound[index]:
+            mse, share, residual = np.inf, None, np.inf
         points.append(PathPoint(shift, alpha, mse, share, residual))
     return points
 
 
-def _inverse(values: Array) -> Array:
-    """1 / values; infinite below the rounding of the largest, where nothing is known."""
-    floor = np.finfo(np.float64).eps * float(values[-1])
-    return np.where(values > floor, 1.0 / np.maximum(values, floor), np.inf)
+def _point_or_failure(
+    operator: GramOperator, y: Array, shift: float, options: SolveOptions
+) -> PathPoint:
+    try:
+        return _point_by_factor(operator, y, shift, options)
+    except NotPositiveDefinite:
+        return PathPoint(shift, np.zeros_like(y), np.inf, None, np.inf)
 
 
 def _point_by_factor(
     operator: GramOperator, y: Array, shift: float, options: SolveOptions
 ) -> PathPoint:
+    if options.work is not None:
+        work = options.work.with_name(f"{options.work.name}.{shift:.6g}")
+        options = replace(options, work=work)
     with factored(operator.shifted(shift), y.shape[1], options) as factor:
         solution = factor.solve(y)
         mse, share = leave_one_out(solution.x, factor.inverse_diagonal(), y)

@@ -53,16 +53,21 @@ def lowest_eigen(
     tol: float = 1e-8,
     inverse_tol: float = _INVERSE_TOL,
     max_passes: int = 300,
+    floor: float = 0.0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Eigenpairs:
     """The ``k`` lowest eigenpairs of ``operator`` (no shift), whose norm is about ``top``.
 
     By inverse iteration where a factor fits in ``memory``, to ``inverse_tol`` of the inverse's
-    largest eigenvalue; else by block Krylov on K, to ``tol`` of ``top``.
+    largest eigenvalue; else by block Krylov on K, to ``tol`` of ``top``. No work
+    is spent on pairs below ``floor``.
     """
     n = operator.shape[0]
-    factor = _safe_factor(operator, top, progress) if factor_fits(n, k, memory) else None
+    shift = 10.0 * np.sqrt(n) * np.finfo(operator.dtype).eps * top  # the rounding of K
+    factor = None
+    if factor_fits(n, k, memory):
+        factor = _safe_factor(operator.shifted(shift), progress)
     if factor is None:
         return partial_eigen(
             operator,
@@ -70,6 +75,7 @@ def lowest_eigen(
             "SA",
             tol=tol,
             max_passes=max_passes,
+            meaningless=lambda values: values < floor,
             memory=memory,
             seed=seed,
             progress=progress,
@@ -80,6 +86,7 @@ def lowest_eigen(
         "LA",
         tol=inverse_tol,
         max_passes=max_passes,
+        meaningless=lambda values: values > 1.0 / (floor + shift),
         memory=memory - 8 * n * n,
         seed=seed,
         progress=progress,
@@ -98,13 +105,9 @@ def lowest_eigen(
     )
 
 
-def _safe_factor(
-    operator: GramOperator, top: float, progress: Progress | None
-) -> DenseCholesky | None:
-    """A factor of K + s I with s at the rounding of K; None where even that is not definite."""
-    n = operator.shape[0]
-    shift = 10.0 * np.sqrt(n) * np.finfo(operator.dtype).eps * top
+def _safe_factor(operator: GramOperator, progress: Progress | None) -> DenseCholesky | None:
+    """A factor, or None where the matrix is not positive definite."""
     try:
-        return load_cholesky(operator.shifted(shift), np.float64, progress)
+        return load_cholesky(operator, np.float64, progress)
     except NotPositiveDefinite:
         return None

@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import blas, lapack
 
 from widegram.errors import WidegramError
-from widegram.linalg.definite import not_definite
+from widegram.linalg.definite import NotPositiveDefinite, not_definite
 from widegram.linalg.factorfile import FactorFile
 from widegram.linalg.operator import GramOperator, Progress
 from widegram.linalg.refine import refined_solve
@@ -86,7 +86,8 @@ def grouped(n: int, width: int, budget: int, itemsize: int) -> ColumnPlan:
 class OutOfCoreCholesky:
     """L L^T = A with L in the work file ``path``; continues an unfinished file of the same A.
 
-    ``key`` names the matrix (fingerprints, regulariser): a work file of another key is refused.
+    ``key`` names the matrix (fingerprints, regulariser): a work file of another key is refused,
+    or removed with ``discard_other``.
     ``memory`` bounds the arrays held at once. ``resumed`` is the number of block columns found
     done. Raises WidegramError when A is not positive definite.
     """
@@ -99,6 +100,7 @@ class OutOfCoreCholesky:
         memory: int,
         key: str = "",
         dtype: DTypeLike = np.float64,
+        discard_other: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self.n = operator.shape[0]
@@ -106,7 +108,9 @@ class OutOfCoreCholesky:
         self._progress = progress
         self._plan = plan_columns(self.n, memory, np.dtype(dtype).itemsize)
         self._memory = memory
-        self._file = FactorFile(Path(path), self.n, self._plan.width, np.dtype(dtype), key)
+        self._file = FactorFile(
+            Path(path), self.n, self._plan.width, np.dtype(dtype), key, discard_other
+        )
         if self._file.width != self._plan.width:
             self._plan = grouped(self.n, self._file.width, memory, np.dtype(dtype).itemsize)
         self.resumed = self._file.finished()
@@ -115,8 +119,11 @@ class OutOfCoreCholesky:
         (self._potrf,) = lapack.get_lapack_funcs(("potrf",), (sample,))
         try:
             self._factor()
+        except NotPositiveDefinite:
+            self.close(delete=True)
+            raise
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     @property
@@ -235,7 +242,7 @@ class OutOfCoreCholesky:
             row,
             pivot,
             max(top, float(diagonal.max())),
-            np.finfo(self.dtype).eps,
+            max(np.finfo(self.dtype).eps, np.finfo(self._operator.dtype).eps),
         )
 
     def _forward(self, x: Array, start: int) -> Array:

@@ -30,16 +30,19 @@ class RestartFile:
         self._seconds = seconds
         self._last = time.monotonic()
 
-    def load(self, shape: tuple[int, ...]) -> tuple[Array | None, int]:
+    def load(self, shape: tuple[int, ...], discard_other: bool = False) -> tuple[Array | None, int]:
         """(x, iterations), or (None, 0) where there is no file.
 
-        Raises WidegramError for a file of another problem.
+        A file of another problem is ignored with ``discard_other``, else a WidegramError.
         """
         if not self.path.exists():
             return None, 0
         try:
             with h5py.File(self.path, "r") as file:
-                if file.attrs.get("key") != self._key or file["x"].shape != shape:
+                other = file.attrs.get("key") != self._key or file["x"].shape != shape
+                if other and discard_other:
+                    return None, 0
+                if other:
                     raise WidegramError(
                         f"{self.path}: belongs to another problem (matrix, labels or regulariser); "
                         "remove it or give another --out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,8 +32,9 @@ class SolveOptions:
     """How to solve. ``memory`` counts bytes of arrays; ``work`` is where work files may lie.
 
     ``work`` names a file: the factor of cholesky-ooc is kept at ``work.factor`` and the iterate
-    of cg at ``work.restart`` until the run is done. ``key`` names the problem, so that work files
-    of another are refused. ``dtype`` None is float64 where it fits, else float32.
+    of cg at ``work.restart`` until the run is done. ``key`` names the problem: work files of
+    another are refused, or discarded with ``overwrite``. ``dtype`` None is float64 where it
+    fits, else float32.
     """
 
     memory: int
@@ -48,7 +48,7 @@ class SolveOptions:
     work: Path | None = None
     key: str = ""
     checkpoint_seconds: float = 10.0
-    keep_factor: bool = False
+    overwrite: bool = False
     progress: Progress | None = None
 
 
@@ -93,8 +93,8 @@ def factored(
 ) -> Iterator[Factor]:
     """A Cholesky factor of the operator, in memory or in ``options.work`` + ".factor".
 
-    The work file is removed when the block ends well, unless ``keep_factor``; it stays after a
-    failure or a kill, and the next run continues it.
+    The work file is removed when the block ends well; after a failure or a kill it stays, and
+    the next run continues it.
     """
     choice = choice or chosen(operator, k, options)
     if choice.method == "cg":
@@ -112,6 +112,7 @@ def factored(
         memory=options.memory - 8 * 14 * operator.shape[0] * k,
         key=f"{options.key}/{operator.shift!r}",
         dtype=choice.dtype,
+        discard_other=options.overwrite,
         progress=options.progress,
     )
     try:
@@ -119,7 +120,7 @@ def factored(
     except BaseException:
         factor.close()
         raise
-    factor.close(delete=not options.keep_factor)
+    factor.close(delete=True)
 
 
 def _by_gradients(
@@ -135,8 +136,9 @@ def _by_gradients(
     restart, start, before = None, None, 0
     if options.work is not None:
         path = options.work.with_name(options.work.name + ".restart")
-        restart = RestartFile(path, f"{options.key}/{operator.shift!r}", options.checkpoint_seconds)
-        start, before = restart.load(b.shape)
+        key = f"{options.key}/{operator.shift!r}"
+        restart = RestartFile(path, key, options.checkpoint_seconds)
+        start, before = restart.load(b.shape, discard_other=options.overwrite)
     solution = conjugate_gradients(
         shifted.matmat,
         b,
@@ -170,9 +172,3 @@ def _preconditioner(
     if options.preconditioner == "nystrom":
         return nystrom(operator, rank, mu, seed=options.seed, progress=options.progress)
     return pivoted_cholesky(operator, rank, mu, progress=options.progress)
-
-
-def remove_work(out: str | os.PathLike[str]) -> None:
-    """Remove the work files of an output that is to be made anew."""
-    for suffix in (".factor", ".restart"):
-        Path(f"{os.fspath(out)}{suffix}").unlink(missing_ok=True)

@@ -20,6 +20,7 @@ _FULL_MOST = 12_000
 # Inverse iteration, of the largest eigenvalue of the inverse: for vectors, for lambda_min alone.
 _PAIRS_TOL = 1e-7
 _SUMMARY_TOL = 1e-4
+_SUMMARY_PASSES = 60
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Spectrum:
     ``bulk`` is the median eigenvalue with its standard error (0 from a full decomposition);
     ``effective_rank`` = trace^2 / |K|_F^2. ``resolution`` is sqrt(n) eps lambda_max, with eps of
     the file's dtype: what rounding alone does to an eigenvalue. Below it an eigenvalue means
-    nothing; ``unresolved`` counts those that were computed. ``pairs`` holds what was asked for.
+    nothing; ``unresolved`` counts such among the computed ones, ``known``. ``pairs`` holds what was
+    asked for (``requested``), or what the summary needed.
     """
 
     n: int
@@ -47,6 +49,9 @@ class Spectrum:
     method: str
     why: str
     seconds: float
+    dtype: str
+    requested: bool
+    known: Array
 
     @property
     def lambda_min_resolved(self) -> bool:
@@ -57,6 +62,37 @@ class Spectrum:
     def bulk_resolved(self) -> bool:
         """Whether the median lies above the resolution."""
         return self.bulk > self.resolution
+
+    @property
+    def floor(self) -> float:
+        """The resolution, positive also for the zero matrix."""
+        return max(self.resolution, float(np.finfo(float).tiny))
+
+    @property
+    def computed(self) -> int:
+        """Number of eigenvalues computed."""
+        return int(self.known.size)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json: the summary, and the eigenvalues that were asked for with residuals."""
+        names = ("n", "lambda_max", "lambda_min", "lambda_min_resolved", "lambda_min_error")
+        more = ("bulk", "bulk_error", "bulk_resolved", "kappa", "trace", "effective_rank")
+        rest = ("resolution", "unresolved", "computed", "dtype", "method", "why", "seconds")
+        found = {name: getattr(self, name) for name in (*names, *more, *rest)}
+        found["kappa_is_lower_bound"] = not self.lambda_min_resolved
+        if self.requested and self.pairs.residuals is not None:
+            found["eigenvalues"] = self.pairs.values.tolist()
+            found["residuals"] = self.pairs.residuals.tolist()
+            found["converged"] = self.pairs.converged
+        if self.density is not None:
+            edges = self.density.edges(self.floor, self.lambda_max)
+            count, error = self.density.counts(edges)
+            found["density"] = {
+                "edges": edges.tolist(),
+                "count": count.tolist(),
+                "error": error.tolist(),
+            }
+        return found
 
     @property
     def kappa(self) -> float:
@@ -145,6 +181,9 @@ def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Sp
         pairs.method,
         why,
         0.0,
+        operator.dtype.name,
+        True,
+        values,
     )
 
 
@@ -188,6 +227,9 @@ def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> S
         f"{top.method} (top), {lowest.method} (bottom), lanczos-quadrature (median)",
         why,
         0.0,
+        operator.dtype.name,
+        options.k is not None,
+        known,
     )
 
 
@@ -211,7 +253,8 @@ def _pairs(
         top,
         tol=options.tol,
         inverse_tol=_PAIRS_TOL if options.k else _SUMMARY_TOL,
-        max_passes=options.max_passes,
+        max_passes=options.max_passes if options.k else min(options.max_passes, _SUMMARY_PASSES),
+        floor=resolution(operator.shape[0], top, operator.dtype),
         memory=options.memory // 2,
         seed=options.seed,
         progress=options.progress,

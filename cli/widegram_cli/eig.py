@@ -1,0 +1,124 @@
+"""``widegram eig``: the spectrum of a training matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.output import emit_json, emit_table, human_time
+
+if TYPE_CHECKING:
+    from widegram.linalg.spectrum import Spectrum
+
+
+@click.command("eig")
+@click.argument("file", metavar="K.h5")
+@click.option(
+    "--kernel", type=click.Choice(["nngp", "ntk"]), default="ntk", show_default=True, help="Kernel."
+)
+@click.option("--depth", type=click.IntRange(min=0), help="Depth, of a file with a depth sweep.")
+@click.option("--full", is_flag=True, help="Every eigenvalue, by LAPACK.")
+@click.option("--vectors", is_flag=True, help="With --full: eigenvectors too.")
+@click.option("--k", type=click.IntRange(min=1), help="This many eigenpairs, streaming the file.")
+@click.option(
+    "--which",
+    type=click.Choice(["LA", "SA", "BE"]),
+    default="LA",
+    show_default=True,
+    help="With --k: the largest, the smallest, or half from both ends.",
+)
+@click.option("--density", is_flag=True, help="Spectral density with error bars, streaming.")
+@click.option("--probes", type=click.IntRange(min=2), default=16, show_default=True)
+@click.option("--steps", type=click.IntRange(min=4), default=80, show_default=True)
+@click.option("--tol", type=float, default=1e-8, show_default=True, help="Residual over norm.")
+@click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--plot", metavar="P.png", help="Draw the spectrum.")
+@click.option("--out", metavar="E.h5", help="Write /eigenvalues, /eigenvectors, /density.")
+@memory_option
+@overwrite_option
+@json_option
+def command(
+    file: str,
+    kernel: str,
+    depth: int | None,
+    out: str | None,
+    plot: str | None,
+    memory: int | None,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Eigenvalues, condition number, effective rank and density of the training matrix in K.h5.
+
+    Without --full, --k or --density: every eigenvalue where that fits, else the ends and the
+    density.
+    """
+    if options["vectors"] and not options["full"]:
+        raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
+    from widegram.files import check_target
+    from widegram.linalg.budget import array_budget
+    from widegram.linalg.gramsource import open_train
+    from widegram.linalg.spectrum import SpectrumOptions, spectrum
+    from widegram.linalg.spectrumfile import write_spectrum
+    from widegram_cli.stages import StageReporter
+
+    for target in (out, plot):
+        if target is not None:
+            check_target(Path(target), overwrite)
+    if plot is not None:
+        from widegram.linalg.spectrumplot import require_matplotlib
+
+        require_matplotlib()
+    budget = array_budget(memory)
+    with (
+        open_train(file, kernel, depth, memory=max(budget // 8, 1 << 20)) as train,
+        StageReporter() as progress,
+    ):
+        found = spectrum(train.operator, SpectrumOptions(budget, progress=progress, **options))
+        if out is not None:
+            write_spectrum(Path(out), found, train, overwrite=overwrite)
+    if plot is not None:
+        from widegram.linalg.spectrumplot import plot_spectrum
+
+        plot_spectrum(Path(plot), found, f"{file}, {kernel}", overwrite=overwrite)
+    if as_json:
+        emit_json({**found.as_dict(), "out": out, "plot": plot})
+    else:
+        _print(found)
+
+
+def _print(found: Spectrum) -> None:
+    floor = f"below the resolution {found.resolution:.2g} of {found.dtype}"
+    minimum = f"{found.lambda_min:.8g}" if found.lambda_min_resolved else floor
+    bulk = f"{found.bulk:.8g}" if found.bulk_resolved else floor
+    if found.bulk_error:
+        bulk += f" +- {found.bulk_error:.2g}"
+    bound = "" if found.lambda_min_resolved else "at least "
+    emit_table(
+        [
+            ("method", f"{found.method}: {found.why}"),
+            ("n", found.n),
+            ("lambda_max", f"{found.lambda_max:.8g}"),
+            ("lambda_min", minimum),
+            ("bulk (median)", bulk),
+            ("condition number", f"{bound}{found.kappa:.6g}"),
+            ("trace", f"{found.trace:.8g}"),
+            ("effective rank", f"{found.effective_rank:.4g}"),
+            ("unresolved eigenvalues", f"{found.unresolved} of {found.computed} computed"),
+            ("time", human_time(found.seconds)),
+        ]
+    )
+    if found.pairs.residuals is None or not found.requested:
+        return
+    for value, residual in zip(found.pairs.values[::-1], found.pairs.residuals[::-1], strict=True):
+        shown = f"{value:.10g}" if value > found.resolution else f"unresolved ({floor})"
+        click.echo(f"eigenvalue {shown}  residual {residual:.1e}")
+    if found.pairs.converged < found.pairs.values.size:
+        click.echo(
+            f"only {found.pairs.converged} of {found.pairs.values.size} converged: raise "
+            "--max-passes or --memory, or loosen --tol"
+        )

@@ -1,0 +1,141 @@
+"""``widegram solve``: (K + reg I) alpha = Y."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.output import emit_json, emit_table, human_time
+
+if TYPE_CHECKING:
+    from widegram.linalg.jobs import SolveResult
+
+
+class Floats(click.ParamType):
+    """Numbers separated by commas: ``1e-4,1e-3``."""
+
+    name = "R1,R2,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 1e-4,1e-3", param, ctx)
+
+
+@click.command("solve")
+@click.argument("file", metavar="K.h5")
+@click.option(
+    "--kernel", type=click.Choice(["nngp", "ntk"]), default="ntk", show_default=True, help="Kernel."
+)
+@click.option("--depth", type=click.IntRange(min=0), help="Depth, of a file with a depth sweep.")
+@click.option(
+    "--y", required=True, metavar="DATA", help="Integer classes (n,) or float targets (n, k)."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
+@click.option(
+    "--diag-reg",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Added to the diagonal, times trace / n.",
+)
+@click.option("--absolute", is_flag=True, help="--diag-reg is added as it is.")
+@click.option(
+    "--diag-reg-path", type=Floats(), help="Choose the best of these by leave-one-out error."
+)
+@click.option("--loo", is_flag=True, help="Report leave-one-out error and accuracy.")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "cholesky", "cholesky-ooc", "cg"]),
+    default="auto",
+    show_default=True,
+    help="Solver.",
+)
+@click.option(
+    "--factor-dtype",
+    type=click.Choice(["float32", "float64"]),
+    help="Precision of a factorisation [default: float64 where it fits].",
+)
+@click.option("--tol", type=float, default=1e-8, show_default=True, help="cg: relative residual.")
+@click.option("--max-iter", type=click.IntRange(min=1), default=1000, show_default=True, help="cg.")
+@click.option(
+    "--preconditioner",
+    type=click.Choice(["nystrom", "pivoted-cholesky", "none"]),
+    default="nystrom",
+    show_default=True,
+    help="cg.",
+)
+@click.option("--rank", type=click.IntRange(min=0), help="cg: rank of the preconditioner.")
+@click.option("--seed", type=int, default=0, show_default=True, help="cg: random probes.")
+@click.option("--out", required=True, metavar="A.h5", help="The solution file.")
+@memory_option
+@overwrite_option
+@json_option
+def command(file: str, out: str, as_json: bool, overwrite: bool, **options: Any) -> None:
+    """Solve (K + reg I) alpha = Y for the training matrix in K.h5.
+
+    Work that does not fit in memory keeps its state beside --out (.factor, .restart): after a
+    kill the same command continues.
+    """
+    from widegram.linalg.jobs import SolveJob, solve_file
+    from widegram_cli.stages import StageReporter
+
+    job = SolveJob(
+        gram=Path(file),
+        out=Path(out),
+        kernel=options["kernel"],
+        depth=options["depth"],
+        y=options["y"],
+        limit=options["limit"],
+        diag_reg=options["diag_reg"],
+        absolute=options["absolute"],
+        path=options["diag_reg_path"] or (),
+        loo=options["loo"],
+        method=options["method"],
+        factor_dtype=options["factor_dtype"],
+        tol=options["tol"],
+        max_iter=options["max_iter"],
+        preconditioner=options["preconditioner"],
+        rank=options["rank"],
+        seed=options["seed"],
+        memory=options["memory"],
+        overwrite=overwrite,
+    )
+    with StageReporter() as progress:
+        result = solve_file(job, progress)
+    if as_json:
+        emit_json(result.as_dict())
+    else:
+        _print(result)
+
+
+def _print(result: SolveResult) -> None:
+    emit_table(
+        [
+            ("method", f"{result.method}: {result.why}"),
+            ("status", f"{result.status}: {result.message}"),
+            ("n, right-hand sides", f"{result.n}, {result.k}"),
+            ("diag_reg", f"{result.diag_reg:g} ({result.shift:.6g} added to the diagonal)"),
+            ("iterations", result.iterations),
+            ("residual", f"{result.residual:.2e}"),
+            ("time", human_time(result.seconds)),
+            ("written", result.out),
+        ]
+    )
+    for point in result.path:
+        share = "" if point["accuracy"] is None else f", accuracy {point['accuracy']:.4f}"
+        mark = "  <- best" if len(result.path) > 1 and point["best"] else ""
+        note = "" if point["resolved"] else "  (too ill-conditioned to mean anything)"
+        click.echo(
+            f"leave-one-out at diag_reg {point['diag_reg']:g}: mse {point['mse']:.6g}{share}"
+            f"{note}{mark}"
+        )

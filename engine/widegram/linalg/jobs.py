@@ -1,0 +1,230 @@
+"""`widegram solve` as a library call: from a Gram file and labels to a solution file."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from widegram.errors import WidegramError
+from widegram.files import check_target
+from widegram.linalg.budget import array_budget
+from widegram.linalg.gramsource import GramKernel, open_train
+from widegram.linalg.loo import PathPoint, best_point, regulariser_path
+from widegram.linalg.operator import Progress
+from widegram.linalg.solution import MESSAGES, OK
+from widegram.linalg.solutionfile import SolutionHeader, write_solution
+from widegram.linalg.solving import SolveOptions, absolute_regulariser, chosen, solve
+from widegram.linalg.targets import Targets, load_targets
+
+
+@dataclass(frozen=True)
+class SolveJob:
+    """Arguments of :func:`solve_file`, as the command line names them. ``memory`` is a size or
+    a number of bytes for the whole process; ``path`` a tuple of regularisers to choose from."""
+
+    gram: Path
+    out: Path
+    y: str
+    kernel: str = "ntk"
+    depth: int | None = None
+    limit: int | None = None
+    diag_reg: float = 0.0
+    absolute: bool = False
+    path: tuple[float, ...] = ()
+    loo: bool = False
+    method: str = "auto"
+    factor_dtype: str | None = None
+    tol: float = 1e-8
+    max_iter: int = 1000
+    preconditioner: str = "nystrom"
+    rank: int | None = None
+    seed: int = 0
+    memory: str | int | None = None
+    overwrite: bool = False
+    checkpoint_seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class SolveResult:
+    """What was done. ``diag_reg`` as given (or the best of the path), ``shift`` absolute;
+    ``path`` one dict (diag_reg, mse, accuracy, residual, resolved, best) per regulariser."""
+
+    out: str
+    method: str
+    why: str
+    status: str
+    message: str
+    n: int
+    k: int
+    iterations: int
+    residual: float
+    diag_reg: float
+    shift: float
+    seconds: float
+    loo_mse: float | None = None
+    loo_accuracy: float | None = None
+    path: tuple[dict[str, Any], ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**self.__dict__, "path": list(self.path)}
+
+
+def solve_file(job: SolveJob, progress: Progress | None = None) -> SolveResult:
+    """Solve (K + reg I) alpha = Y and write the solution file.
+
+    Raises WidegramError for bad input: labels that do not match or hold NaN, an incomplete Gram
+    file, a negative regulariser, an output that exists, a method that does not fit in memory.
+    """
+    started = time.perf_counter()
+    check_target(job.out, job.overwrite)
+    memory = array_budget(job.memory)
+    with open_train(job.gram, job.kernel, job.depth, memory=max(memory // 8, 1 << 20)) as train:
+        targets = load_targets(job.y, train.file.n1, limit=job.limit, what="rows")
+        for value in (job.diag_reg, *job.path):
+            absolute_regulariser(train.operator, value, job.absolute)
+        options = SolveOptions(
+            memory=memory - targets.values.nbytes,
+            method=job.method,
+            dtype=job.factor_dtype,
+            tol=job.tol,
+            max_iter=job.max_iter,
+            preconditioner=job.preconditioner,
+            rank=job.rank,
+            seed=job.seed,
+            work=job.out,
+            key=f"{train.key()}/{targets.fingerprint}",
+            checkpoint_seconds=job.checkpoint_seconds,
+            overwrite=job.overwrite,
+            progress=progress,
+        )
+        if job.path or job.loo:
+            result, alpha = _by_leave_one_out(job, train, targets, options)
+        else:
+            result, alpha = _plain(job, train, targets, options)
+        _write(job, train, targets, result, alpha)
+    return SolveResult(**{**result.__dict__, "seconds": time.perf_counter() - started})
+
+
+def _plain(
+    job: SolveJob, train: GramKernel, targets: Targets, options: SolveOptions
+) -> tuple[SolveResult, np.ndarray]:
+    shift = absolute_regulariser(train.operator, job.diag_reg, job.absolute)
+    solution = solve(train.operator.shifted(shift), targets.values, options)
+    details = {name: value for name, value in solution.details.items() if name != "why"}
+    result = SolveResult(
+        str(job.out),
+        solution.method,
+        solution.details["why"],
+        solution.status,
+        solution.message,
+        targets.n,
+        targets.values.shape[1],
+        solution.iterations,
+        solution.residual,
+        job.diag_reg,
+        shift,
+        solution.seconds,
+        details=details,
+    )
+    return result, solution.x
+
+
+def _by_leave_one_out(
+    job: SolveJob, train: GramKernel, targets: Targets, options: SolveOptions
+) -> tuple[SolveResult, np.ndarray]:
+    if job.method == "cg":
+        raise WidegramError(
+            "leave-one-out errors need a factorisation; take --method auto, cholesky or "
+            "cholesky-ooc"
+        )
+    regs = job.path or (job.diag_reg,)
+    shifts = [absolute_regulariser(train.operator, reg, job.absolute) for reg in regs]
+    points = regulariser_path(train.operator, targets.values, shifts, options)
+    best = best_point(points)
+    index = next(i for i, point in enumerate(points) if point is best)
+    method, why = _path_method(train, targets, options, len(regs))
+    rows = tuple(_row(reg, point, point is best) for reg, point in zip(regs, points, strict=True))
+    result = SolveResult(
+        str(job.out),
+        method,
+        why,
+        OK,
+        f"{MESSAGES[OK]}; best leave-one-out error at diag_reg {regs[index]:g}",
+        targets.n,
+        targets.values.shape[1],
+        len(regs),
+        best.residual,
+        regs[index],
+        best.shift,
+        0.0,
+        best.mse,
+        best.accuracy,
+        rows,
+    )
+    return result, best.alpha
+
+
+def _path_method(
+    train: GramKernel, targets: Targets, options: SolveOptions, count: int
+) -> tuple[str, str]:
+    from widegram.linalg.loo import eigen_fits
+
+    n, k = targets.values.shape
+    if count > 1 and eigen_fits(n, k, options.memory):
+        return "eigen", f"one eigendecomposition serves {count} regularisers"
+    choice = chosen(train.operator, k, options)
+    return choice.method, f"one factorisation for each of {count} regularisers: {choice.reason}"
+
+
+def _row(reg: float, point: PathPoint, best: bool) -> dict[str, Any]:
+    return {
+        "diag_reg": reg,
+        "mse": point.mse,
+        "accuracy": point.accuracy,
+        "residual": point.residual,
+        "resolved": point.resolved,
+        "best": best,
+    }
+
+
+def _write(
+    job: SolveJob, train: GramKernel, targets: Targets, result: SolveResult, alpha: np.ndarray
+) -> None:
+    header = SolutionHeader(
+        kernel=job.kernel,
+        depth=-1 if job.depth is None else job.depth,
+        diag_reg=result.diag_reg,
+        diag_reg_absolute=job.absolute,
+        shift=result.shift,
+        method=result.method,
+        status=result.status,
+        iterations=result.iterations,
+        residual=result.residual,
+        gram=str(train.path.resolve()),
+        gram_dtype=str(train.file.dtype),
+        network=json.dumps(train.file.network, sort_keys=True),
+        network_fingerprint=train.fingerprints["network"],
+        x1_fingerprint=train.fingerprints["x1"],
+        y_fingerprint=targets.fingerprint,
+    )
+    tables = {
+        f"path/{name}": np.array([row[name] for row in result.path], dtype=float)
+        for name in ("diag_reg", "mse", "accuracy")
+        if result.path
+    }
+    write_solution(
+        job.out,
+        header,
+        alpha,
+        targets.values,
+        targets.classes,
+        tables=tables,
+        overwrite=job.overwrite,
+    )
