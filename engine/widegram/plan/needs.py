@@ -69,6 +69,13 @@ def _into(node: Node, source: Node, need: Mask, out: Mask) -> None:
         out |= need
 
 
+def sources_of(node: Node, source: Node, need: Mask) -> Mask:
+    """The displacements of ``source`` that ``node``, needed at ``need``, reads."""
+    out = empty(source.shape)
+    _into(node, source, need, out)
+    return out
+
+
 def needed(nodes: tuple[Node, ...], outputs: bool = True, variances: bool = False) -> list[Mask]:
     """The mask of every node.
 

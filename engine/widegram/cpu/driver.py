@@ -1,0 +1,353 @@
+"""The compiled loop over displacements and steps of one strip of pairs.
+
+A strip is one x (or, paired, ``lanes`` of them) against ``lanes`` x'. Everything here is integer
+arithmetic on addresses: the floating-point work is done by the kernels of
+:mod:`widegram.cpu.window_ir` and :mod:`widegram.cpu.move_ir`, called by address.
+"""
+
+from __future__ import annotations
+
+from widegram.cpu.context import At
+from widegram.cpu.halo import halos, jit, move, place, rectangle, row_stride
+from widegram.cpu.kernels import call_plane
+from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField, StoreField
+
+# Numba freezes these as constants.
+_INPUT, _LOAD, _WINDOW, _POINT, _ADD, _COPY, _POOL, _REDUCE, _OUTPUT = range(len(KINDS))
+_MOVE_COPY, _MOVE_FILL, _MOVE_ADD, _MOVE_ACCUMULATE, _MOVE_REDUCE, _MOVE_CAST = range(len(MOVES))
+_KIND, _OUT, _IN0, _IN1 = (
+    int(StepField.KIND), int(StepField.OUT), int(StepField.IN0), int(StepField.IN1),
+)  # fmt: skip
+_KERNEL, _STEP_PARAMS = int(StepField.KERNEL), int(StepField.PARAMS)
+_FACTOR, _N_FACTORS = int(StepField.FACTOR), int(StepField.N_FACTORS)
+_ROWS, _COLS = int(StepField.ROWS), int(StepField.COLS)
+_STRIDE_Y, _STRIDE_X = int(StepField.STRIDE_ROWS), int(StepField.STRIDE_COLS)
+_LO_Y, _LO_X = int(StepField.LO_ROWS), int(StepField.LO_COLS)
+_CIRCULAR, _STORE, _NODE = (
+    int(StepField.CIRCULAR), int(StepField.STORE), int(StepField.NODE),
+)  # fmt: skip
+_P_STEP, _P_STEPS = int(ProgramField.FIRST_STEP), int(ProgramField.N_STEPS)
+_P_D, _P_DS = int(ProgramField.FIRST_DISPLACEMENT), int(ProgramField.N_DISPLACEMENTS)
+_P_TY, _P_TX = int(ProgramField.TORUS_ROWS), int(ProgramField.TORUS_COLS)
+_P_SLOT, _P_SLOTS = int(ProgramField.FIRST_SLOT), int(ProgramField.N_SLOTS)
+_P_ACTIVE, _P_CIRCULAR = int(ProgramField.ACTIVE), int(ProgramField.CIRCULAR)
+_L_H, _L_W = int(SlotField.ROWS), int(SlotField.COLS)
+_L_LO_Y, _L_HI_Y = int(SlotField.LO_ROWS), int(SlotField.HI_ROWS)
+_L_LO_X, _L_HI_X = int(SlotField.LO_COLS), int(SlotField.HI_COLS)
+_G_REDUCED, _G_H, _G_W = int(StoreField.REDUCED), int(StoreField.ROWS), int(StoreField.COLS)
+_G_INDEX, _G_OFFSET, _G_T = (
+    int(StoreField.INDEX), int(StoreField.OFFSET), int(StoreField.T_OFFSET),
+)  # fmt: skip
+_SCRATCH, _SUMS, _X, _Y = int(At.SCRATCH), int(At.SUMS), int(At.X), int(At.Y)
+_XF, _YF, _OUT_K, _OUT_T = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.OUT_K), int(At.OUT_T)
+_OUT_STRIDE, _GEOMETRY, _PARAMS = int(At.OUT_STRIDE), int(At.GEOMETRY), int(At.PARAMS)
+_BUFFER, _ITEM, _LANES = int(At.BUFFER), int(At.ITEMSIZE), int(At.LANES)
+_PAIRED, _ITSELF = int(At.PAIRED), int(At.ITSELF)
+_OWN_K, _OWN_T = int(At.OWN_K), int(At.OWN_T)
+
+
+@jit
+def _factors(step, ctx, geo, h, w, y, x):  # type: ignore[no-untyped-def]
+    """Set the factor strides of the geometry; addresses of x's and of x''s factors at (y, x)."""
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    unit = lanes if ctx[_PAIRED] else 1
+    geo[6], geo[7], geo[8] = w * unit, unit, h * w * unit
+    geo[9], geo[10], geo[11] = w * lanes, lanes, h * w * lanes
+    geo[17] = step[_N_FACTORS]
+    x_at = (step[_FACTOR] + max(0, -y) * w + max(0, -x)) * unit
+    y_at = (step[_FACTOR] + max(0, y) * w + max(0, x)) * lanes
+    return ctx[_XF] + x_at * item, ctx[_YF] + y_at * item
+
+
+@jit
+def _compute(step, ctx, geo, source, target, segment, dy, dx):  # type: ignore[no-untyped-def]
+    """A window, point or add step on one segment."""
+    rows, cols, y, x = rectangle(target, dy, dx)
+    if rows == 0:
+        return
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    _, in_cols, _, _ = rectangle(source, dy, dx)
+    in_row, out_row = row_stride(source, in_cols, lanes), row_stride(target, cols, lanes)
+    k_in, t_in = place(ctx, source, segment, in_cols)
+    k_out, t_out = place(ctx, target, segment, cols)
+    if step[_KIND] == _WINDOW:
+        k_in -= (step[_LO_Y] * in_row + step[_LO_X] * lanes) * item
+    fx, fy = _factors(step, ctx, geo, target[_L_H], target[_L_W], y, x)
+    geo[0], geo[1], geo[2], geo[3], geo[4], geo[5] = rows, cols, in_row, lanes, out_row, lanes
+    geo[12], geo[13], geo[14], geo[15] = step[_ROWS], step[_COLS], step[_STRIDE_Y], step[_STRIDE_X]
+    geo[16] = ctx[_BUFFER]
+    call_plane(
+        step[_KERNEL], ctx[_GEOMETRY], ctx[_PARAMS] + step[_STEP_PARAMS] * item,
+        k_in, k_in + t_in, k_out, k_out + t_out, fx, fy,
+    )  # fmt: skip
+
+
+@jit
+def _add(ctx, geo, moves, first, second, target, segment, dy, dx):  # type: ignore[no-untyped-def]
+    """The sum of two values on one segment."""
+    rows, cols, _, _ = rectangle(target, dy, dx)
+    if rows == 0:
+        return
+    lanes = ctx[_LANES]
+    k0, t0 = place(ctx, first, segment, cols)
+    k1, t1 = place(ctx, second, segment, cols)
+    k, t = place(ctx, target, segment, cols)
+    geo[0], geo[1], geo[2], geo[3] = rows, cols, row_stride(first, cols, lanes), lanes
+    geo[4], geo[5] = row_stride(target, cols, lanes), lanes
+    geo[6], geo[7] = row_stride(second, cols, lanes), lanes
+    call_plane(
+        moves[_MOVE_ADD], ctx[_GEOMETRY], ctx[_PARAMS], k0, k0 + t0, k, k + t, k1, k1 + t1
+    )
+
+
+@jit
+def _input(step, ctx, geo, target, segment, dy, dx):  # type: ignore[no-untyped-def]
+    """Inner products over channels on one segment."""
+    rows, cols, y, x = rectangle(target, dy, dx)
+    if rows == 0:
+        return
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    channels, w = step[_N_FACTORS], target[_L_W]
+    unit = lanes if ctx[_PAIRED] else 1
+    geo[0], geo[1], geo[4], geo[5] = rows, cols, row_stride(target, cols, lanes), lanes
+    geo[6], geo[9], geo[17] = w * channels * unit, w * channels * lanes, channels
+    x_at = ctx[_X] + (max(0, -y) * w + max(0, -x)) * channels * unit * item
+    y_at = ctx[_Y] + (max(0, y) * w + max(0, x)) * channels * lanes * item
+    k, t = place(ctx, target, segment, cols)
+    call_plane(step[_KERNEL], ctx[_GEOMETRY], ctx[_PARAMS], x_at, y_at, k, k + t, 0, 0)
+
+
+@jit
+def _load(step, ctx, geo, moves, stores, index, target, segment, dy, dx):  # type: ignore[no-untyped-def]  # fmt: skip
+    """A value from its store; zeros where the store has no such plane."""
+    rows, cols, y, x = rectangle(target, dy, dx)
+    if rows == 0:
+        return
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    store = stores[step[_STORE]]
+    k, t = place(ctx, target, segment, cols)
+    params = ctx[_PARAMS] + step[_STEP_PARAMS] * item
+    if store[_G_REDUCED]:
+        k_in, t_in = ctx[_SUMS] + store[_G_OFFSET] * 8, ctx[_SUMS] + store[_G_T] * 8
+        call_plane(moves[_MOVE_CAST], ctx[_GEOMETRY], params, k_in, t_in, k, k + t, 0, 0)
+        return
+    h, w = store[_G_H], store[_G_W]
+    plane = index[store[_G_INDEX] + (y + h - 1) * (2 * w - 1) + x + w - 1]
+    out_row = row_stride(target, cols, lanes)
+    if plane < 0:
+        fill = moves[_MOVE_FILL]
+        move(fill, ctx, geo, rows, cols, 0, 0, out_row, lanes, params, 0, 0, k, k + t)
+        return
+    k_in = ctx[_SCRATCH] + (store[_G_OFFSET] + plane * lanes) * item
+    t_in = ctx[_SCRATCH] + (store[_G_T] + plane * lanes) * item
+    copy = moves[_MOVE_COPY]
+    move(
+        copy, ctx, geo, rows, cols, cols * lanes, lanes, out_row, lanes, params, k_in, t_in,
+        k, k + t,
+    )  # fmt: skip
+
+
+@jit
+def _pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Add the rectangle (D = (y, x), first pixel at k) to every pooled plane that it feeds.
+
+    Fine pixels i = s P - lo + u and i' = s P' - lo + u' of windows P and P' have displacement
+    d = s D + (u' - u): for each D with |d - s D| < window, the taps u with u' = u + d - s D in the
+    window. Circular windows also meet d + m h.
+    """
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    accumulate = moves[_MOVE_ACCUMULATE]
+    params = ctx[_PARAMS] + step[_STEP_PARAMS] * item
+    a, b, sy, sx = step[_ROWS], step[_COLS], step[_STRIDE_Y], step[_STRIDE_X]
+    out_h, out_w = store[_G_H], store[_G_W]
+    i0, j0 = max(0, -y), max(0, -x)
+    turns_y = 1 + a // h if step[_CIRCULAR] else 0
+    turns_x = 1 + b // w if step[_CIRCULAR] else 0
+    for turn_y in range(-turns_y, turns_y + 1):
+        d_y = y + turn_y * h
+        for big_y in range(-((a - 1 - d_y) // sy), (d_y + a - 1) // sy + 1):
+            if abs(big_y) >= out_h:
+                continue
+            e_y = d_y - sy * big_y
+            for turn_x in range(-turns_x, turns_x + 1):
+                d_x = x + turn_x * w
+                for big_x in range(-((b - 1 - d_x) // sx), (d_x + b - 1) // sx + 1):
+                    if abs(big_x) >= out_w:
+                        continue
+                    e_x = d_x - sx * big_x
+                    plane = index[
+                        store[_G_INDEX] + (big_y + out_h - 1) * (2 * out_w - 1) + big_x + out_w - 1
+                    ]
+                    if plane < 0:
+                        continue
+                    out_cols = out_w - abs(big_x)
+                    p0, q0 = max(0, -big_y), max(0, -big_x)
+                    to = plane * lanes
+                    for u in range(max(0, -e_y), min(a, a - e_y)):
+                        for v in range(max(0, -e_x), min(b, b - e_x)):
+                            # Rows P whose fine row s P - lo + u lies in the rectangle, by turns of
+                            # the circle; likewise columns.
+                            for m in range(-turns_y, turns_y + 1):
+                                first_p, n_p = _run(
+                                    i0 + m * h + step[_LO_Y] - u, rows, sy, p0, out_h - abs(big_y)
+                                )
+                                for n in range(-turns_x, turns_x + 1):
+                                    first_q, n_q = _run(
+                                        j0 + n * w + step[_LO_X] - v, cols, sx, q0, out_cols
+                                    )
+                                    if n_p <= 0 or n_q <= 0:
+                                        continue
+                                    r = sy * first_p - step[_LO_Y] + u - m * h - i0
+                                    c = sx * first_q - step[_LO_X] + v - n * w - j0
+                                    source = (r * row + c * lanes) * item
+                                    at = (first_p - p0) * out_cols + first_q - q0
+                                    target = ctx[_SCRATCH] + (to + at * lanes) * item
+                                    move(
+                                        accumulate, ctx, geo, n_p, n_q, sy * row, sx * lanes,
+                                        out_cols * lanes, lanes, params, k + source,
+                                        t + source, target + store[_G_OFFSET] * item,
+                                        target + store[_G_T] * item,
+                                    )  # fmt: skip
+
+
+@jit
+def _run(start, length, stride, first, count):  # type: ignore[no-untyped-def]
+    """The positions P in [first, first + count) with start <= stride P < start + length."""
+    low = max(first, -((-start) // stride))
+    high = min(first + count - 1, (start + length - 1) // stride)
+    return low, high - low + 1
+
+
+@jit
+def _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, t):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Fill a store (copy, pool, reduce) from a rectangle at k, t with row stride ``row``."""
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    store = stores[step[_STORE]]
+    params = ctx[_PARAMS] + step[_STEP_PARAMS] * item
+    if step[_KIND] == _REDUCE:
+        k_out, t_out = ctx[_SUMS] + store[_G_OFFSET] * 8, ctx[_SUMS] + store[_G_T] * 8
+        reduce = moves[_MOVE_REDUCE]
+        move(reduce, ctx, geo, rows, cols, row, lanes, 0, 0, params, k, t, k_out, t_out)
+        return
+    h, w = slot[_L_H], slot[_L_W]
+    if step[_KIND] == _POOL:
+        _pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w)
+        return
+    plane = index[store[_G_INDEX] + (y + h - 1) * (2 * w - 1) + x + w - 1]
+    if plane >= 0:
+        k_out = ctx[_SCRATCH] + (store[_G_OFFSET] + plane * lanes) * item
+        t_out = ctx[_SCRATCH] + (store[_G_T] + plane * lanes) * item
+        copy = moves[_MOVE_COPY]
+        move(
+            copy, ctx, geo, rows, cols, row, lanes, cols * lanes, lanes, params, k, t, k_out, t_out
+        )
+
+
+@jit
+def _segment(step, ctx, geo, moves, slots, stores, index, segment, dy, dx):  # type: ignore[no-untyped-def]  # fmt: skip
+    """One step on one segment."""
+    kind = step[_KIND]
+    if kind == _WINDOW or kind == _POINT:
+        _compute(step, ctx, geo, slots[step[_IN0]], slots[step[_OUT]], segment, dy, dx)
+    elif kind == _INPUT:
+        _input(step, ctx, geo, slots[step[_OUT]], segment, dy, dx)
+    elif kind == _LOAD:
+        _load(step, ctx, geo, moves, stores, index, slots[step[_OUT]], segment, dy, dx)
+    elif kind == _ADD:
+        first, second = slots[step[_IN0]], slots[step[_IN1]]
+        _add(ctx, geo, moves, first, second, slots[step[_OUT]], segment, dy, dx)
+    else:
+        slot = slots[step[_IN0]]
+        rows, cols, y, x = rectangle(slot, dy, dx)
+        if rows == 0:
+            return
+        k, t = place(ctx, slot, segment, cols)
+        if kind == _OUTPUT:
+            to = step[_STORE] * ctx[_OUT_STRIDE] * ctx[_ITEM]
+            move(
+                moves[_MOVE_COPY], ctx, geo, 1, 1, 0, 0, 0, 0, 0, k, k + t,
+                ctx[_OUT_K] + to, ctx[_OUT_T] + to,
+            )  # fmt: skip
+            return
+        row = row_stride(slot, cols, ctx[_LANES])
+        _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, k + t)
+
+
+@jit
+def _own(step, ctx, geo, moves, slots, stores, index, own):  # type: ignore[no-untyped-def]
+    """A storing step at d = 0 of an image with itself, from values computed beforehand."""
+    kind = step[_KIND]
+    if kind != _COPY and kind != _POOL and kind != _REDUCE:
+        return
+    slot = slots[step[_IN0]]
+    at = own[step[_NODE]] * ctx[_LANES] * ctx[_ITEM]
+    row = slot[_L_W] * ctx[_LANES]
+    _keep(
+        step, ctx, geo, moves, stores, index, slot, slot[_L_H], slot[_L_W], 0, 0, row,
+        ctx[_OWN_K] + at, ctx[_OWN_T] + at,
+    )  # fmt: skip
+
+
+@jit
+def run_program(n, ctx, geo, programs, steps, displacements, active, slots, stores, index, moves, own):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Run program n at all its displacements."""
+    program = programs[n]
+    ty, tx = program[_P_TY], program[_P_TX]
+    count = program[_P_STEPS]
+    for m in range(program[_P_DS]):
+        dy, dx = displacements[program[_P_D] + m, 0], displacements[program[_P_D] + m, 1]
+        itself = ctx[_ITSELF] and dy == 0 and dx == 0
+        if not itself and not program[_P_CIRCULAR]:
+            for s in range(program[_P_SLOT], program[_P_SLOT] + program[_P_SLOTS]):
+                slot = slots[s]
+                if slot[_L_LO_Y] + slot[_L_HI_Y] + slot[_L_LO_X] + slot[_L_HI_X] > 0:
+                    halos(ctx, geo, moves, slot, dy, dx, ty, tx, False)
+        for s in range(count):
+            if not active[program[_P_ACTIVE] + m * count + s]:
+                continue
+            step = steps[program[_P_STEP] + s]
+            if itself:
+                _own(step, ctx, geo, moves, slots, stores, index, own)
+                continue
+            if program[_P_CIRCULAR] and step[_KIND] == _WINDOW and step[_ROWS] * step[_COLS] > 1:
+                halos(ctx, geo, moves, slots[step[_IN0]], dy, dx, ty, tx, step[_CIRCULAR])
+            for sy in range(2 if ty and dy else 1):
+                for sx in range(2 if tx and dx else 1):
+                    _segment(
+                        step, ctx, geo, moves, slots, stores, index, 2 * sy + sx,
+                        dy - sy * ty, dx - sx * tx,
+                    )  # fmt: skip
+
+
+@jit
+def clear(ctx, geo, moves, begin, end, sums, n_sums):  # type: ignore[no-untyped-def]
+    """Zero the pool stores at [begin, end) of the scratch, and the sums."""
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    sums[:n_sums] = 0.0
+    if end > begin:
+        at = ctx[_SCRATCH] + begin * item
+        pixels = (end - begin) // lanes
+        move(moves[_MOVE_FILL], ctx, geo, 1, pixels, 0, 0, 0, lanes, 0, 0, 0, at, at)
+
+
+@jit
+def run_strips(ctx, geo, programs, steps, displacements, active, slots, stores, index, moves, own,
+               clear_range, sums, n_sums, x_list, out_rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Every program for each x of ``x_list`` against the x' of the context.
+
+    ``x_step``, ``factor_step``: bytes per image; ``out_rows``: output row of each x, ``out_row``
+    its stride in bytes.
+    """
+    x, factors, k, t = ctx[_X], ctx[_XF], ctx[_OUT_K], ctx[_OUT_T]
+    for n in range(x_list.size):
+        ctx[_X] = x + x_list[n] * x_step
+        ctx[_XF] = factors + x_list[n] * factor_step
+        ctx[_OUT_K] = k + out_rows[n] * out_row
+        ctx[_OUT_T] = t + out_rows[n] * out_row
+        clear(ctx, geo, moves, clear_range[0], clear_range[1], sums, n_sums)
+        for p in range(programs.shape[0]):
+            run_program(
+                p, ctx, geo, programs, steps, displacements, active, slots, stores, index, moves,
+                own,
+            )  # fmt: skip
+    ctx[_X], ctx[_XF], ctx[_OUT_K], ctx[_OUT_T] = x, factors, k, t

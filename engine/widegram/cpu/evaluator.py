@@ -1,0 +1,152 @@
+"""Tiles of kernel matrices on all cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.activations import FLOOR
+from widegram.cpu.images import ImageBlocks, Rows
+from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.tables import choose_formulas, encode, factor_layout
+from widegram.cpu.vector_ops import LANES
+from widegram.cpu.workspace import Workspace, aligned
+from widegram.errors import WidegramError
+from widegram.memory import format_size
+from widegram.network.model import Network
+from widegram.plan.plan import Plan, build
+
+Progress = Callable[[int], None]
+_READ = 256
+
+
+class CpuEvaluator:
+    """The CPU backend: planned planes, every tile shared by ``threads`` threads.
+
+    ``x1``, ``x2``: inputs by row (``x2`` None: the symmetric matrix of x1). ``get``: 'nngp' and/or
+    'ntk'; ``depths`` of a sweep, () without one; ``dtype`` 'float32' or 'float64'; ``threads``
+    None for all cores; ``memory`` bytes for working memory and blocks of images.
+
+    Results are the same bits for any thread count and, for images, any tile.
+
+    Raises:
+        WidegramError: the budget does not hold one thread's planes.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        x1: Rows,
+        x2: Rows | None,
+        get: Sequence[str],
+        depths: Sequence[int],
+        dtype: str,
+        threads: int | None = None,
+        memory: int = 2**32,
+    ) -> None:
+        self.plan: Plan = build(network, tuple(get), tuple(depths) or None)
+        self.dtype, self.symmetric = dtype, x2 is None
+        self.keys = tuple(key for key, _, _ in self.plan.keys)
+        self.entry_cost = float(self.plan.element_layers)
+        largest = max(_largest_variance(x) for x in (x1, x2) if x is not None)
+        formulas = choose_formulas(self.plan, largest, dtype)
+        self.layout = factor_layout(self.plan, formulas)
+        self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
+        self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
+        self.threads = self._make_workspaces(threads or os.cpu_count() or 1, memory // 4)
+        runner = ItselfRunner(self.plan, self.layout, self.symmetric, FLOOR[dtype])
+        self.blocks1 = ImageBlocks(x1, runner, dtype, memory // 4)
+        self.blocks2 = self.blocks1 if x2 is None else ImageBlocks(x2, runner, dtype, memory // 4)
+
+    def tile(
+        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Arrays (len(rows), len(cols)) for every key; see :class:`widegram.backends.Evaluator`."""
+        row_block = self.blocks1.rows(rows.start, rows.stop)
+        lane_block = self.blocks2.lanes(cols.start, cols.stop)
+        lanes = LANES[self.dtype]
+        kinds, width = len(self.plan.outputs), len(lane_block.y) * lanes
+        k = aligned((kinds, len(rows), width), self.dtype)
+        t = aligned((kinds, len(rows), width), self.dtype) if self.plan.ntk else k
+        mirrored = symmetric and rows == cols
+
+        def strip(block: int, which: NDArray[np.int64]) -> int:
+            work = self._workspaces.get()
+            try:
+                out = slice(block * lanes, (block + 1) * lanes)
+                work.run_strips(
+                    row_block.x, row_block.factors, lane_block.y[block],
+                    lane_block.factors[block], k[:, :, out], t[:, :, out], which, which,
+                )  # fmt: skip
+            finally:
+                self._workspaces.put(work)
+            return len(which) * min(lanes, len(cols) - block * lanes)
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            jobs = [
+                pool.submit(strip, b, w)
+                for b, w in _jobs(len(rows), len(lane_block.y), lanes, mirrored, self.threads)
+            ]
+            for job in as_completed(jobs):
+                if progress is not None:
+                    progress(job.result())
+                job.result()
+        own = {"nngp": row_block.own.nngp, "ntk": row_block.own.ntk}
+        found = {}
+        for key, n, kernel in self.plan.keys:
+            value = (k if kernel == "nngp" else t)[n, :, : len(cols)].copy()
+            if mirrored:
+                _mirror(value, own[kernel][n])
+            found[key] = value
+        return found
+
+    def _make_workspaces(self, threads: int, memory: int) -> int:
+        size = Workspace.bytes(self.tables, self.dtype)
+        if size > memory:
+            raise WidegramError(
+                f"memory: the planes of {LANES[self.dtype]} pairs of this network take "
+                f"{format_size(size)}, a quarter of the budget is {format_size(memory)}; "
+                f"give at least --memory {format_size(4 * size)}"
+            )
+        threads = min(threads, memory // max(size, 1))
+        for _ in range(threads):
+            self._workspaces.put(Workspace(self.tables, self.dtype, paired=False))
+        return threads
+
+
+def _mirror(value: NDArray[Any], diagonal: NDArray[np.float64]) -> None:
+    """Make a diagonal tile exactly symmetric, with its diagonal from double precision."""
+    lower = np.tril_indices(len(value), -1)
+    value[lower] = value.T[lower]
+    np.fill_diagonal(value, diagonal)
+
+
+def _jobs(
+    n_rows: int, blocks: int, lanes: int, mirrored: bool, threads: int
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """(lane block, rows) of roughly equal cost, a few for every thread, the largest first.
+
+    A mirrored tile needs the rows up to the last column of each block only.
+    """
+    parts = max(1, -(-4 * threads // blocks))
+    jobs = []
+    for block in range(blocks):
+        count = min(n_rows, (block + 1) * lanes) if mirrored else n_rows
+        for which in np.array_split(np.arange(count, dtype=np.int64), min(parts, count)):
+            jobs.append((block, which))
+    return sorted(jobs, key=lambda job: -len(job[1]))
+
+
+def _largest_variance(x: Rows) -> float:
+    """The largest mean square over channels of any pixel."""
+    largest = 0.0
+    for lo in range(0, x.shape[0], _READ):
+        part = x.read(lo, min(lo + _READ, x.shape[0])).astype(np.float64)
+        largest = max(largest, float(np.max(np.mean(part * part, axis=-1))))
+    return largest

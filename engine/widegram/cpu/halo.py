@@ -1,0 +1,149 @@
+"""Rectangles of planes and what surrounds them, in compiled integer arithmetic.
+
+At base displacement d a value on an (h, w) image has the rectangle of pixels (i, j) with
+(i, j) + D inside the image, D = d / sigma: (h - |D|) x (w - |D|) pixels. On a torus the plane d is
+made of up to four such rectangles ("segments"), d or d - torus along each axis; segment (1, 0) is
+number 2. Around a rectangle lies a halo that convolutions read: zeros, or, for circular padding,
+copies from the neighbouring segments.
+"""
+
+from __future__ import annotations
+
+import numba
+
+from widegram.cpu.context import At
+from widegram.cpu.kernels import call_plane
+from widegram.cpu.tables import MOVES, SlotField
+
+jit = numba.njit(cache=True, nogil=True)
+
+# Numba freezes these as constants.
+_H, _W = int(SlotField.ROWS), int(SlotField.COLS)
+_SIGMA_Y, _SIGMA_X = int(SlotField.SIGMA_ROWS), int(SlotField.SIGMA_COLS)
+_LO_Y, _HI_Y = int(SlotField.LO_ROWS), int(SlotField.HI_ROWS)
+_LO_X, _HI_X = int(SlotField.LO_COLS), int(SlotField.HI_COLS)
+_OFFSET, _QUADRANT = int(SlotField.OFFSET), int(SlotField.QUADRANT)
+_T_OFFSET = int(SlotField.T_OFFSET)
+_LANES, _ITEM = int(At.LANES), int(At.ITEMSIZE)
+_SCRATCH, _GEOMETRY = int(At.SCRATCH), int(At.GEOMETRY)
+_COPY, _FILL = MOVES.index("copy"), MOVES.index("fill")
+
+
+@jit
+def move(kernel, ctx, geo, rows, cols, in_row, in_col, out_row, out_col, params, k_in, t_in, k_out, t_out):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Run a moving kernel on a rectangle; strides in numbers."""
+    geo[0], geo[1], geo[2], geo[3], geo[4], geo[5] = rows, cols, in_row, in_col, out_row, out_col
+    call_plane(kernel, ctx[_GEOMETRY], params, k_in, t_in, k_out, t_out, 0, 0)
+
+
+@jit
+def rectangle(slot, dy, dx):  # type: ignore[no-untyped-def]
+    """(rows, cols, D rows, D cols) of a value at segment displacement (dy, dx); rows 0: none."""
+    sy, sx = slot[_SIGMA_Y], slot[_SIGMA_X]
+    if dy % sy != 0 or dx % sx != 0:
+        return 0, 0, 0, 0
+    y, x = dy // sy, dx // sx
+    rows, cols = slot[_H] - abs(y), slot[_W] - abs(x)
+    if rows <= 0 or cols <= 0:
+        return 0, 0, 0, 0
+    return rows, cols, y, x
+
+
+@jit
+def row_stride(slot, cols, lanes):  # type: ignore[no-untyped-def]
+    """Row stride of a rectangle inside its slot, in numbers."""
+    return (cols + slot[_LO_X] + slot[_HI_X]) * lanes
+
+
+@jit
+def place(ctx, slot, segment, cols):  # type: ignore[no-untyped-def]
+    """Address of the rectangle's first pixel (K), and the distance to T, in bytes."""
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    inside = slot[_LO_Y] * row_stride(slot, cols, lanes) + slot[_LO_X] * lanes
+    at = slot[_OFFSET] + segment * slot[_QUADRANT] + inside
+    return ctx[_SCRATCH] + at * item, (slot[_T_OFFSET] - slot[_OFFSET]) * item
+
+
+@jit
+def _zero_halo(ctx, geo, moves, slot, segment, rows, cols):  # type: ignore[no-untyped-def]
+    """Zeros around a rectangle."""
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    row = row_stride(slot, cols, lanes)
+    k, t = place(ctx, slot, segment, cols)
+    left, right = slot[_LO_X], slot[_HI_X]
+    above, below = slot[_LO_Y], slot[_HI_Y]
+    fill = moves[_FILL]
+    wide = cols + left + right
+    for at, height, width in (
+        (-above * row - left * lanes, above, wide),
+        (rows * row - left * lanes, below, wide),
+        (-left * lanes, rows, left),
+        (cols * lanes, rows, right),
+    ):
+        if height > 0 and width > 0:
+            to = k + at * item
+            move(fill, ctx, geo, height, width, 0, 0, row, lanes, 0, 0, 0, to, to + t)
+
+
+@jit
+def _piece(position, end, size, first):  # type: ignore[no-untyped-def]
+    """Where a run of a torus axis comes from: (segment, local start, length).
+
+    ``position``: torus coordinate; ``first``: length of segment 0; the run ends at ``end``
+    positions further at most.
+    """
+    wrapped = position % size
+    if wrapped < first:
+        return 0, wrapped, min(end, first - wrapped)
+    return 1, wrapped - first, min(end, size - wrapped)
+
+
+@jit
+def _wrap_halo(ctx, geo, moves, slot, dy, dx, sy, sx, ty, tx):  # type: ignore[no-untyped-def]
+    """Fill the halo of segment (sy, sx) of plane (dy, dx) from its neighbours on the torus."""
+    lanes, item = ctx[_LANES], ctx[_ITEM]
+    rows, cols, y, x = rectangle(slot, dy - sy * ty, dx - sx * tx)
+    if rows == 0:
+        return
+    h, w = slot[_H], slot[_W]
+    first_rows = h - dy // slot[_SIGMA_Y] if ty else h - abs(y)
+    first_cols = w - dx // slot[_SIGMA_X] if tx else w - abs(x)
+    size_y, size_x = (h if ty else first_rows), (w if tx else first_cols)
+    start_y, start_x = sy * first_rows, sx * first_cols
+    row = row_stride(slot, cols, lanes)
+    k, t = place(ctx, slot, 2 * sy + sx, cols)
+    r = -slot[_LO_Y]
+    while r < rows + slot[_HI_Y]:
+        # Runs stop where the halo turns into the rectangle itself and where a segment ends.
+        end = (0 if r < 0 else (rows if r < rows else rows + slot[_HI_Y])) - r
+        from_y, local_y, height = _piece(start_y + r, end, size_y, first_rows)
+        own_rows = r >= 0 and r < rows
+        c = -slot[_LO_X]
+        while c < cols + slot[_HI_X]:
+            end = (0 if c < 0 else (cols if c < cols else cols + slot[_HI_X])) - c
+            from_x, local_x, width = _piece(start_x + c, end, size_x, first_cols)
+            if not (own_rows and c >= 0 and c < cols):
+                there_cols = first_cols if from_x == 0 else size_x - first_cols
+                there_row = row_stride(slot, there_cols, lanes)
+                source, _ = place(ctx, slot, 2 * from_y + from_x, there_cols)
+                source += (local_y * there_row + local_x * lanes) * item
+                target = k + (r * row + c * lanes) * item
+                move(
+                    moves[_COPY], ctx, geo, height, width, there_row, lanes, row, lanes,
+                    0, source, source + t, target, target + t,
+                )  # fmt: skip
+            c += width
+        r += height
+
+
+@jit
+def halos(ctx, geo, moves, slot, dy, dx, ty, tx, circular):  # type: ignore[no-untyped-def]
+    """Set the halos of all segments of one value: wrapped or zero."""
+    for sy in range(2 if ty and dy else 1):
+        for sx in range(2 if tx and dx else 1):
+            if circular:
+                _wrap_halo(ctx, geo, moves, slot, dy, dx, sy, sx, ty, tx)
+            else:
+                rows, cols, _, _ = rectangle(slot, dy - sy * ty, dx - sx * tx)
+                if rows:
+                    _zero_halo(ctx, geo, moves, slot, 2 * sy + sx, rows, cols)

@@ -1,0 +1,107 @@
+"""Blocks of images laid out for the kernels, with their factors."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.cpu.itself import ItselfRunner, Own
+from widegram.cpu.vector_ops import LANES
+from widegram.cpu.workspace import aligned
+
+
+class Rows(Protocol):
+    """Inputs that can be read by row (``widegram.data.Source``)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def read(self, lo: int, hi: int) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F); and what the
+    images gave against themselves."""
+
+    x: NDArray[Any]
+    factors: NDArray[Any]
+    own: Own
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.x.nbytes + self.factors.nbytes + self.own.factors.nbytes)
+
+
+@dataclass(frozen=True)
+class LaneBlock:
+    """Images side by side: ``y`` (blocks, h, w, C, lanes), ``factors`` (blocks, F, lanes). The
+    last block repeats its last image."""
+
+    y: NDArray[Any]
+    factors: NDArray[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.y.nbytes + self.factors.nbytes)
+
+
+Block = TypeVar("Block", RowBlock, LaneBlock)
+
+
+class ImageBlocks:
+    """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
+
+    def __init__(self, source: Rows, runner: ItselfRunner, dtype: str, memory: int) -> None:
+        self.source, self.runner, self.dtype, self.memory = source, runner, dtype, memory
+        self._kept: OrderedDict[tuple[str, int, int], RowBlock | LaneBlock] = OrderedDict()
+
+    def rows(self, lo: int, hi: int) -> RowBlock:
+        """Images [lo, hi) in row layout."""
+        found = self._find(("rows", lo, hi))
+        if isinstance(found, RowBlock):
+            return found
+        x = self.source.read(lo, hi).astype(np.float64)
+        own = self.runner.run(x)
+        # One spare number keeps the address of an empty factor array valid.
+        factors = aligned((hi - lo, own.factors.shape[1] + 1), self.dtype)
+        factors[:, :-1] = own.factors
+        factors[:, -1] = 0
+        scaled = aligned(x.shape, self.dtype)
+        scaled[...] = x / x.shape[-1]
+        return self._keep(("rows", lo, hi), RowBlock(scaled, factors, own))
+
+    def lanes(self, lo: int, hi: int) -> LaneBlock:
+        """Images [lo, hi) in lane layout."""
+        found = self._find(("lanes", lo, hi))
+        if isinstance(found, LaneBlock):
+            return found
+        kept = self._find(("rows", lo, hi))
+        x = self.source.read(lo, hi)
+        own = kept.own if isinstance(kept, RowBlock) else self.runner.run(x.astype(np.float64))
+        lanes = LANES[self.dtype]
+        blocks = -(-(hi - lo) // lanes)
+        index = np.minimum(np.arange(blocks * lanes), hi - lo - 1).reshape(blocks, lanes)
+        y = aligned((blocks, *x.shape[1:], lanes), self.dtype)
+        factors = aligned((blocks, own.factors.shape[1] + 1, lanes), self.dtype)
+        factors[:, -1] = 0
+        for b in range(blocks):
+            y[b] = np.moveaxis(x[index[b]], 0, -1)
+            factors[b, :-1] = own.factors[index[b]].T
+        return self._keep(("lanes", lo, hi), LaneBlock(y, factors))
+
+    def _find(self, key: tuple[str, int, int]) -> RowBlock | LaneBlock | None:
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    def _keep(self, key: tuple[str, int, int], block: Block) -> Block:
+        self._kept[key] = block
+        while len(self._kept) > 1 and sum(b.nbytes for b in self._kept.values()) > self.memory:
+            self._kept.popitem(last=False)
+        return block

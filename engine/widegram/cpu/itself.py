@@ -1,0 +1,210 @@
+"""Every image with itself, in double precision: variances, factors and diagonal entries.
+
+At d = 0 an image with itself has K = q, the variance, so that each activation is evaluated at c = 1
+exactly (:meth:`Formula.variance`), here in NumPy. Behind a pool or a global pool q also needs the
+image's covariances at d != 0: those planes run through the engine, paired (a lane is an image), with
+the d = 0 values handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.activations.scale import Scale
+from widegram.cpu.tables import FactorLayout, StoreField, encode
+from widegram.cpu.vector_ops import LANES
+from widegram.cpu.workspace import Workspace, aligned
+from widegram.plan.graph import (
+    Act,
+    Add,
+    Affine,
+    Copy,
+    Gather,
+    Input,
+    Keep,
+    Node,
+    Norm,
+    Output,
+    Reduce,
+)
+from widegram.plan.plan import Plan
+from widegram.plan.program import STORING, Program
+
+Array = NDArray[np.float64]
+_DTYPE = "float64"
+_LANES = LANES[_DTYPE]
+_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Own:
+    """Of n images: ``factors`` (n, F), and the kernels with themselves, ``nngp`` and ``ntk``
+    (outputs, n), where the runner was built for them."""
+
+    factors: Array
+    nngp: Array
+    ntk: Array
+
+
+class ItselfRunner:
+    """Runs images against themselves. One per thread.
+
+    ``outputs``: also compute the kernels. ``floor``: the smallest standard deviation.
+    """
+
+    def __init__(self, plan: Plan, layout: FactorLayout, outputs: bool, floor: float) -> None:
+        self.plan, self.layout, self.outputs, self.floor = plan, layout, outputs, floor
+        self.schedule = plan.itself(outputs)
+        self.needed = [bool(mask.any()) for mask in self.schedule.masks]
+        self.alone = all(len(p.displacements) == 1 for p in self.schedule.programs) and not any(
+            isinstance(node.operation, Gather) and need
+            for node, need in zip(plan.nodes, self.needed, strict=True)
+        )
+        if not self.alone:
+            self.tables = encode(plan, self.schedule, layout, _DTYPE, paired=True)
+            self.work = Workspace(self.tables, _DTYPE, paired=True)
+            self.own, at = np.zeros(len(plan.nodes), dtype=np.int64), 0
+            for i, node in enumerate(plan.nodes):
+                self.own[i] = at
+                at += node.shape[0] * node.shape[1]
+            self.own_k, self.own_t = (aligned((at, _LANES), _DTYPE) for _ in range(2))
+
+    def run(self, x: Array) -> Own:
+        """Run images or vectors ``x`` (n, \\*input_shape), float64."""
+        n, kinds = len(x), len(self.plan.outputs)
+        own = Own(np.empty((n, self.layout.total)), np.zeros((kinds, n)), np.zeros((kinds, n)))
+        if self.plan.vector:
+            x = x.reshape(n, 1, 1, -1)
+        step = _BLOCK if self.alone else _LANES
+        for lo in range(0, n, step):
+            self._block(x[lo : lo + step], own, lo)
+        return own
+
+    def _block(self, x: Array, own: Own, lo: int) -> None:
+        count = len(x)
+        lanes_x = None
+        if not self.alone:
+            if count < _LANES:
+                x = np.concatenate([x, np.repeat(x[-1:], _LANES - count, axis=0)])
+            lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
+            lanes_x[...] = np.moveaxis(x, 0, -1) / np.sqrt(x.shape[-1])
+            self.work.clear()
+        values: dict[int, tuple[Array, Array]] = {}
+        factors = np.empty((len(x), self.layout.total))
+        for n, program in enumerate(self.schedule.programs):
+            for i in program.group.members:
+                self._node(i, x, values, factors)
+            if lanes_x is not None and len(program.steps):
+                self._planes(n, program, lanes_x, values, factors)
+        own.factors[lo : lo + count] = factors[:count]
+        if self.outputs:
+            for at, i in enumerate(self.plan.outputs):
+                k, t = values[i]
+                own.nngp[at, lo : lo + count] = k[:count, 0, 0]
+                own.ntk[at, lo : lo + count] = t[:count, 0, 0]
+
+    def _planes(
+        self, n: int, program: Program, x: Array, values: dict[int, Any], factors: Array
+    ) -> None:
+        for step in program.steps:
+            # The storing steps read these; their own input, not what an alias stands for.
+            for i in self.plan.nodes[step.out].inputs if step.kind in STORING else ():
+                node = self.plan.nodes[i]
+                at = slice(self.own[i], self.own[i] + node.shape[0] * node.shape[1])
+                self.own_k[at] = values[i][0].reshape(_LANES, -1).T
+                self.own_t[at] = values[i][1].reshape(_LANES, -1).T
+        lanes = aligned((max(self.layout.total, 1), _LANES), _DTYPE)
+        lanes[: self.layout.total] = factors.T
+        self.work.run_itself(n, x, lanes, self.own_k, self.own_t, self.own)
+
+    def _node(self, i: int, x: Array, values: dict[int, Any], factors: Array) -> None:
+        """Values (K, T), (n, h, w), of node i at d = 0, and its factors."""
+        node = self.plan.nodes[i]
+        operation = node.operation
+        if isinstance(operation, Act | Norm):
+            q = values[node.inputs[0]][0]
+            q = q if isinstance(operation, Act) else _normalised_by(q, operation)
+            made = self.layout.formulas[i].factors(q, self.floor)
+            at = self.layout.offsets[i]
+            size = made[0].size // len(x) * len(made)
+            factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(len(x), -1)
+        if self.needed[i]:
+            values[i] = self._value(i, node, x, values)
+
+    def _value(self, i: int, node: Node, x: Array, values: dict[int, Any]) -> tuple[Array, Array]:
+        operation = node.operation
+        if isinstance(operation, Input):
+            k = np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1]
+            return k, np.zeros_like(k)
+        k, t = values[node.inputs[0]]
+        match operation:
+            case Affine():
+                value = operation.gain * _box(k, operation, node.shape) + operation.bias
+                return value, value + operation.gain * _box(t, operation, node.shape)
+            case Act():
+                value, slope = self.layout.formulas[i].variance(k)
+                return value, t * slope
+            case Norm():
+                factor = Scale().factors(_normalised_by(k, operation))[0] ** 2
+                return k * factor, t * factor
+            case Keep(rate):
+                return k / rate, t / rate
+            case Add():
+                other = values[node.inputs[1]]
+                return k + other[0], t + other[1]
+            case Copy() | Output():
+                return k, t
+            case Reduce(scale=scale) if self.alone:
+                total = scale * k.sum(axis=(1, 2), keepdims=True)
+                return total, scale * t.sum(axis=(1, 2), keepdims=True)
+            case Reduce(scale=scale):
+                return self._sums(i, scale)
+            case Gather():
+                return self._centre(i, node)
+        raise TypeError(f"{operation!r} has no value at d = 0")
+
+    def _store(self, i: int) -> NDArray[np.int64]:
+        rows = [j for kind in (Gather, Copy, Reduce) for j, node in enumerate(self.plan.nodes)
+                if isinstance(node.operation, kind) and self.needed[j]]  # fmt: skip
+        return self.tables.stores[rows.index(i)]
+
+    def _sums(self, i: int, scale: float) -> tuple[Array, Array]:
+        store = self._store(i)
+        at = [store[StoreField.OFFSET], store[StoreField.T_OFFSET]]
+        found = [scale * self.work.sums[a : a + _LANES].reshape(-1, 1, 1) for a in at]
+        return found[0], found[1] if self.plan.ntk else np.zeros_like(found[0])
+
+    def _centre(self, i: int, node: Node) -> tuple[Array, Array]:
+        """The plane D = 0 of a pool's store."""
+        store, (h, w) = self._store(i), node.shape
+        plane = self.tables.index[store[StoreField.INDEX] + (h - 1) * (2 * w - 1) + w - 1]
+        found = []
+        for field in (StoreField.OFFSET, StoreField.T_OFFSET)[: 1 + self.plan.ntk]:
+            at = store[field] + plane * _LANES
+            part = self.work.scratch[at : at + h * w * _LANES].reshape(h, w, _LANES)
+            found.append(np.moveaxis(part, -1, 0).copy())
+        return found[0], found[1] if self.plan.ntk else np.zeros_like(found[0])
+
+
+def _normalised_by(q: Array, operation: Norm) -> Array:
+    """The variance that LayerNorm divides by, at every pixel."""
+    axes = tuple(a + 1 for a in operation.axes)
+    return np.broadcast_to(q.mean(axis=axes, keepdims=True), q.shape) if axes else q
+
+
+def _box(q: Array, affine: Affine, shape: tuple[int, int]) -> Array:
+    """Sums over the window of a convolution, (n, h, w) -> (n, \\*shape)."""
+    if affine.window == (1, 1) and affine.strides == (1, 1):
+        return q
+    pads = [(0, 0), (affine.lo[0], affine.hi[0]), (affine.lo[1], affine.hi[1])]
+    padded = np.pad(q, pads, mode="wrap") if affine.circular else np.pad(q, pads)
+    (sy, sx), (h, w) = affine.strides, shape
+    total = np.zeros((len(q), h, w))
+    for u in range(affine.window[0]):
+        for v in range(affine.window[1]):
+            total += padded[:, u : u + sy * (h - 1) + 1 : sy, v : v + sx * (w - 1) + 1 : sx]
+    return total

@@ -1,0 +1,353 @@
+"""A schedule as arrays of integers: what the compiled driver reads.
+
+The column numbers of each table are the ``*_FIELDS`` below; addresses of kernels and offsets into
+the buffers of one thread are filled in here, so that the driver only adds and calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.activations import Formula
+from widegram.activations.hermite import Series
+from widegram.activations.rectified import Relu, ReluNonnegative
+from widegram.activations.scale import Scale
+from widegram.cpu import kernels
+from widegram.cpu.plane_base import N_PARAMS, Variant
+from widegram.cpu.vector_ops import LANES
+from widegram.plan.graph import Act, Add, Affine, Copy, Gather, Keep, Node, Norm, Reduce
+from widegram.plan.needs import displacements
+from widegram.plan.plan import Plan, Schedule
+from widegram.plan.program import Program, Slot, Step
+
+Ints = NDArray[np.int64]
+
+
+class _Field(IntEnum):
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last: list[Any]) -> int:
+        return count
+
+
+class StepField(_Field):
+    KIND = auto()
+    OUT = auto()
+    IN0 = auto()
+    IN1 = auto()
+    KERNEL = auto()
+    PARAMS = auto()
+    FACTOR = auto()
+    N_FACTORS = auto()
+    ROWS = auto()
+    COLS = auto()
+    STRIDE_ROWS = auto()
+    STRIDE_COLS = auto()
+    LO_ROWS = auto()
+    LO_COLS = auto()
+    CIRCULAR = auto()
+    STORE = auto()
+    NODE = auto()
+
+
+class ProgramField(_Field):
+    FIRST_STEP = auto()
+    N_STEPS = auto()
+    FIRST_DISPLACEMENT = auto()
+    N_DISPLACEMENTS = auto()
+    TORUS_ROWS = auto()
+    TORUS_COLS = auto()
+    FIRST_SLOT = auto()
+    N_SLOTS = auto()
+    ACTIVE = auto()
+    CIRCULAR = auto()
+
+
+class SlotField(_Field):
+    ROWS = auto()
+    COLS = auto()
+    SIGMA_ROWS = auto()
+    SIGMA_COLS = auto()
+    LO_ROWS = auto()
+    HI_ROWS = auto()
+    LO_COLS = auto()
+    HI_COLS = auto()
+    OFFSET = auto()
+    QUADRANT = auto()
+    T_OFFSET = auto()
+
+
+class StoreField(_Field):
+    REDUCED = auto()
+    ROWS = auto()
+    COLS = auto()
+    INDEX = auto()
+    OFFSET = auto()
+    T_OFFSET = auto()
+
+
+# Relative tails of a series' E[phi^2] and E[phi'^2] that may be left out.
+SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
+KINDS = ("input", "load", "window", "point", "add", "copy", "pool", "reduce", "output")
+MOVES = ("copy", "fill", "add", "accumulate", "reduce", "cast")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Arrays for the driver. ``scratch``: numbers of plane buffers and stores one thread needs;
+    the stores that must start from zero lie at [``clear``[0], ``clear``[1]). ``sums``: doubles."""
+
+    programs: Ints
+    steps: Ints
+    displacements: Ints
+    active: NDArray[np.uint8]
+    slots: Ints
+    stores: Ints
+    index: Ints
+    moves: Ints
+    params: NDArray[Any]
+    scratch: int
+    clear: tuple[int, int]
+    sums: int
+    buffer: int
+    factor_offsets: dict[int, int]
+    n_factors: int
+
+
+@dataclass(frozen=True)
+class FactorLayout:
+    """Where each activation's per-image factors stand: ``offsets`` by node, in numbers."""
+
+    formulas: dict[int, Formula]
+    offsets: dict[int, int]
+    total: int
+
+
+def choose_formulas(plan: Plan, largest: float, dtype: str) -> dict[int, Formula]:
+    """The formula of every Act and Norm node; a series gets as many terms as its variances need.
+
+    ``largest``: the largest variance of any input pixel. Each layer's variances are bounded from
+    it, so that the choice depends on the data set as a whole and not on tiles.
+    """
+    chosen: dict[int, Formula] = {}
+    bound: list[float] = []
+    for i, node in enumerate(plan.nodes):
+        below = [bound[j] for j in node.inputs]
+        top = below[0] if below else largest
+        match node.operation:
+            case Affine(window=(a, b), gain=gain, bias=bias):
+                top = gain * a * b * top + bias
+            case Act() | Norm():
+                formula = formula_of(node)
+                if isinstance(formula, Series):
+                    formula = formula.for_range(top, SERIES_TOLERANCE[dtype])
+                chosen[i] = formula
+                grid = np.linspace(0.0, top, 65)
+                top = float(np.max(formula.variance(grid)[0]))
+            case Keep(rate):
+                top /= rate
+            case Gather(window=(a, b), scale=scale):
+                top *= scale * (a * b) ** 2
+            case Reduce(scale=scale):
+                h, w = plan.nodes[node.inputs[0]].shape
+                diagonal = node.operation.diagonal
+                top *= scale * (h * w if diagonal else (h * w) ** 2)
+            case Add():
+                top = sum(below)
+        bound.append(top)
+    return chosen
+
+
+def factor_layout(plan: Plan, formulas: dict[int, Formula]) -> FactorLayout:
+    """Consecutive blocks (n_factors, h, w) of every Act and Norm node."""
+    offsets, total = {}, 0
+    for i, node in enumerate(plan.nodes):
+        if isinstance(node.operation, Act | Norm):
+            offsets[i] = total
+            total += formulas[i].n_factors * node.shape[0] * node.shape[1]
+    return FactorLayout(formulas, offsets, total)
+
+
+def formula_of(node: Node) -> Formula:
+    """The formula that a point-like node applies."""
+    match node.operation:
+        case Act(formula, nonnegative):
+            if nonnegative and type(formula) is Relu:
+                return ReluNonnegative()
+            return formula
+        case Norm():
+            return Scale()
+    raise TypeError(f"{node.operation!r} applies no formula")
+
+
+def encode(
+    plan: Plan, schedule: Schedule, layout: FactorLayout, dtype: str, paired: bool
+) -> Tables:
+    """The tables of a schedule for one dtype; compiles kernels that were never used before."""
+    return _Encoder(plan, schedule, layout, dtype, paired).run()
+
+
+class _Encoder:
+    def __init__(
+        self, plan: Plan, schedule: Schedule, layout: FactorLayout, dtype: str, paired: bool
+    ) -> None:
+        self.plan, self.schedule, self.layout = plan, schedule, layout
+        self.dtype, self.paired, self.lanes = dtype, paired, LANES[dtype]
+        self.store_of: dict[int, int] = {}
+        self.steps: list[list[int]] = []
+        self.params: list[float] = []
+        self.index: list[Ints] = []
+        self.index_size = 0
+
+    def run(self) -> Tables:
+        nodes = self.plan.nodes
+        stores, clear, store_end, sums = self._stores()
+        programs, slots, shifts, active = [], [], [], []
+        n_shifts = n_active = 0
+        most = store_end
+        for program in self.schedule.programs:
+            first_slot, at = len(slots), store_end
+            for slot in program.slots:
+                row, at = self._slot(program, slot, at)
+                slots.append(row)
+            most = max(most, at)
+            circular = any(s.affine is not None and s.affine.circular for s in program.steps)
+            programs.append(
+                [
+                    len(self.steps), len(program.steps), n_shifts, len(program.displacements),
+                    *program.group.torus, first_slot, len(program.slots), n_active, circular,
+                ]
+            )  # fmt: skip
+            for step in program.steps:
+                self.steps.append(self._step(program, step, first_slot))
+            shifts.append(program.displacements)
+            active.append(program.active.astype(np.uint8).ravel())
+            n_shifts += len(program.displacements)
+            n_active += active[-1].size
+        widest = max((n.shape[1] for n in nodes), default=1)
+        window = max((n.operation.window[1] for n in nodes if isinstance(n.operation, Affine)),
+                     default=1)  # fmt: skip
+        return Tables(
+            _ints(programs, ProgramField), _ints(self.steps, StepField),
+            np.concatenate(shifts), np.concatenate(active), _ints(slots, SlotField),
+            _ints(stores, StoreField), np.concatenate([*self.index, np.zeros(1, np.int64)]),
+            np.array([self._address(kind, "none") for kind in MOVES], dtype=np.int64),
+            np.array([*self.params, 0.0], dtype=self.dtype),
+            most, clear, sums, 2 * (widest + 2 * window) * self.lanes,
+            self.layout.offsets, self.layout.total,
+        )  # fmt: skip
+
+    def _address(self, kind: str, code: str) -> int:
+        variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype)
+        return kernels.address(variant)
+
+    def _stores(self) -> tuple[list[list[int]], tuple[int, int], int, int]:
+        """Rows of the store table; pools first, because they must be cleared."""
+        rows: list[list[int]] = []
+        at = sums = 0
+        fields = 1 + self.plan.ntk
+        everything = list(zip(range(len(self.plan.nodes)), self.plan.nodes, strict=True))
+        cleared = 0
+        for kind in (Gather, Copy, Reduce):
+            for i, node in everything:
+                mask = self.schedule.masks[i]
+                if not isinstance(node.operation, kind) or not mask.any():
+                    continue
+                self.store_of[i] = len(rows)
+                if kind is Reduce:
+                    rows.append([1, 1, 1, 0, sums, sums + self.lanes])
+                    sums += fields * self.lanes
+                    continue
+                pixels = self._index(node, mask)
+                size = pixels * self.lanes
+                rows.append([0, *node.shape, self.index_size - mask.size, at, at + size])
+                at += fields * size
+            if kind is Gather:
+                cleared = at
+        return rows, (0, cleared), at, sums
+
+    def _index(self, node: Node, mask: NDArray[np.bool_]) -> int:
+        """Append the plane positions of a store (in pixels, -1 where absent); its size in pixels."""
+        d = np.abs(displacements(mask))
+        areas = np.prod(np.array(node.shape) - d, axis=1)
+        index = np.full(mask.shape, -1, dtype=np.int64)
+        index[mask] = np.concatenate([[0], np.cumsum(areas)[:-1]])
+        self.index.append(index.ravel())
+        self.index_size += index.size
+        return int(areas.sum())
+
+    def _slot(self, program: Program, slot: Slot, at: int) -> tuple[list[int], int]:
+        height = slot.shape[0] + slot.lo[0] + slot.hi[0]
+        width = slot.shape[1] + slot.lo[1] + slot.hi[1]
+        quadrant = height * width * self.lanes
+        torus = program.group.torus
+        size = quadrant * (1 + bool(torus[0])) * (1 + bool(torus[1]))
+        row = [
+            *slot.shape, *slot.sigma, slot.lo[0], slot.hi[0], slot.lo[1], slot.hi[1],
+            at, quadrant, at + size,
+        ]  # fmt: skip
+        return row, at + size * (1 + self.plan.ntk)
+
+    def _step(self, program: Program, step: Step, first_slot: int) -> list[int]:
+        row = dict.fromkeys(StepField, 0)
+        row[StepField.KIND] = KINDS.index(step.kind)
+        if step.out in program.slot_of:
+            row[StepField.OUT] = first_slot + program.slot_of[step.out]
+        for field, value in zip((StepField.IN0, StepField.IN1), step.inputs, strict=False):
+            row[field] = first_slot + program.slot_of[value]
+        sources = self.plan.nodes[step.out].inputs
+        row[StepField.NODE] = sources[0] if sources else step.out
+        row[StepField.STORE] = self.store_of.get(step.out, -1)
+        row[StepField.PARAMS] = len(self.params)
+        operation = self.plan.nodes[step.out].operation
+        gain, bias, constants = 1.0, 0.0, ()
+        if isinstance(operation, Gather):
+            gain = operation.scale
+            self._window(row, operation.window, operation.strides, operation.lo, operation.circular)
+        elif isinstance(operation, Reduce):
+            gain = operation.scale
+        elif step.kind == "output":
+            row[StepField.STORE] = self.plan.outputs.index(step.out)
+        if step.affine is not None:
+            a = step.affine
+            gain, bias = a.gain, a.bias
+            self._window(row, a.window, a.strides, a.lo, a.circular)
+        code = "none"
+        if step.act >= 0:
+            formula = self.layout.formulas[step.act]
+            code, constants = formula.code, formula.constants
+            row[StepField.FACTOR] = self.layout.offsets[step.act]
+            row[StepField.N_FACTORS] = formula.n_factors
+        if step.kind == "input":
+            row[StepField.N_FACTORS] = self.plan.network.input_shape[-1]
+        row[StepField.KERNEL] = self._kernel(step, code)
+        values = [gain, bias, *constants]
+        self.params += values + [0.0] * (N_PARAMS - len(values))
+        return [row[field] for field in StepField]
+
+    @staticmethod
+    def _window(row: dict[StepField, int], window: Any, strides: Any, lo: Any, circ: bool) -> None:
+        row[StepField.ROWS], row[StepField.COLS] = window
+        row[StepField.STRIDE_ROWS], row[StepField.STRIDE_COLS] = strides
+        row[StepField.LO_ROWS], row[StepField.LO_COLS] = lo
+        row[StepField.CIRCULAR] = int(circ)
+
+    def _kernel(self, step: Step, code: str) -> int:
+        if step.kind in ("point", "input"):
+            return self._address(step.kind, code)
+        if step.affine is None:
+            return 0
+        window, strides = step.affine.window, step.affine.strides
+        if window == (1, 1):
+            return self._address("tap", code)
+        if window == (3, 3) and strides == (1, 1):
+            return self._address("box3", code)
+        return self._address("box", code)
+
+
+def _ints(rows: list[list[int]], fields: type[_Field]) -> Ints:
+    return np.array(rows, dtype=np.int64).reshape(len(rows), len(fields))

@@ -1,0 +1,99 @@
+"""The buffers of one thread, and calls into the compiled driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.cpu import driver
+from widegram.cpu.context import CONTEXT, At
+from widegram.cpu.plane_base import GEOMETRY
+from widegram.cpu.tables import Ints, Tables
+from widegram.cpu.vector_ops import ITEMSIZE, LANES
+
+ALIGNMENT = 64
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An uninitialised array whose first element stands on a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+class Workspace:
+    """Scratch planes, stores and the context for one thread; not to be shared by threads."""
+
+    def __init__(self, tables: Tables, dtype: str, paired: bool) -> None:
+        self.tables = tables
+        self.scratch = aligned((max(tables.scratch, 1),), dtype)
+        self.buffer = aligned((max(tables.buffer, 1),), dtype)
+        self.sums = aligned((max(tables.sums, 8),), np.float64)
+        self.geometry = np.zeros(len(GEOMETRY), dtype=np.int64)
+        self.context = np.zeros(CONTEXT, dtype=np.int64)
+        self._no_nodes = np.zeros(1, dtype=np.int64)
+        ctx = self.context
+        ctx[At.SCRATCH] = self.scratch.ctypes.data
+        ctx[At.SUMS] = self.sums.ctypes.data
+        ctx[At.GEOMETRY] = self.geometry.ctypes.data
+        ctx[At.PARAMS] = tables.params.ctypes.data
+        ctx[At.BUFFER] = self.buffer.ctypes.data
+        ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
+        ctx[At.LANES] = LANES[dtype]
+        ctx[At.PAIRED] = paired
+
+    @staticmethod
+    def bytes(tables: Tables, dtype: str) -> int:
+        """Memory of one workspace."""
+        return (tables.scratch + tables.buffer) * ITEMSIZE[dtype] + 8 * tables.sums
+
+    def run_strips(
+        self, x: NDArray[Any], x_factors: NDArray[Any], y: NDArray[Any], y_factors: NDArray[Any],
+        out_k: NDArray[Any], out_t: NDArray[Any], which: Ints, rows: Ints,
+    ) -> None:  # fmt: skip
+        """All programs for images ``which`` of ``x`` against one block of lanes.
+
+        ``x`` (n, ...), ``x_factors`` (n, F); ``y`` (..., lanes), ``y_factors`` (F, lanes);
+        ``out_k``, ``out_t`` (outputs, n_rows, columns), written at ``rows`` and the first ``lanes``
+        columns.
+        """
+        t, ctx = self.tables, self.context
+        ctx[At.X], ctx[At.X_FACTORS] = x.ctypes.data, x_factors.ctypes.data
+        ctx[At.Y], ctx[At.Y_FACTORS] = y.ctypes.data, y_factors.ctypes.data
+        ctx[At.OUT_K], ctx[At.OUT_T] = out_k.ctypes.data, out_t.ctypes.data
+        ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
+        ctx[At.ITSELF] = 0
+        driver.run_strips(
+            ctx, self.geometry, t.programs, t.steps, t.displacements, t.active, t.slots, t.stores,
+            t.index, t.moves, self._no_nodes, np.array(t.clear), self.sums, t.sums, which, rows,
+            x.strides[0], x_factors.strides[0] if x_factors.size else 0, out_k.strides[1],
+        )  # fmt: skip
+
+    def clear(self) -> None:
+        """Zero the stores that accumulate."""
+        t = self.tables
+        driver.clear(
+            self.context, self.geometry, t.moves, t.clear[0], t.clear[1], self.sums, t.sums
+        )
+
+    def run_itself(
+        self, n: int, x: NDArray[Any], factors: NDArray[Any], own_k: NDArray[Any],
+        own_t: NDArray[Any], own: Ints,
+    ) -> None:  # fmt: skip
+        """Program n on images against themselves: ``x`` (..., lanes), ``factors`` (F, lanes).
+
+        At d = 0 the values ``own_k``, ``own_t`` (pixels, lanes) are used, those of node i from
+        pixel ``own[i]`` on.
+        """
+        t, ctx = self.tables, self.context
+        ctx[At.X] = ctx[At.Y] = x.ctypes.data
+        ctx[At.X_FACTORS] = ctx[At.Y_FACTORS] = factors.ctypes.data
+        ctx[At.OWN_K], ctx[At.OWN_T] = own_k.ctypes.data, own_t.ctypes.data
+        ctx[At.ITSELF] = 1
+        driver.run_program(
+            n, ctx, self.geometry, t.programs, t.steps, t.displacements, t.active, t.slots,
+            t.stores, t.index, t.moves, own,
+        )  # fmt: skip

@@ -1,0 +1,187 @@
+"""The plan of a network: what every backend runs, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from widegram.network.model import Network
+from widegram.plan.graph import (
+    Act,
+    Affine,
+    Copy,
+    Gather,
+    Node,
+    Norm,
+    Output,
+    Reduce,
+    build_graph,
+    is_vector,
+)
+from widegram.plan.groups import Group, partition
+from widegram.plan.needs import Mask, displacements, needed
+from widegram.plan.program import Program, build_program
+
+@dataclass(frozen=True)
+class Schedule:
+    """Needs and programs for one purpose. ``programs`` are in the order in which they run."""
+
+    masks: list[Mask]
+    programs: tuple[Program, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network planned into displacement planes.
+
+    ``cross`` computes the kernel of two different inputs; :meth:`itself` what an input needs of
+    itself: the variances of every activation and, if wanted, its own kernel values.
+    ``outputs`` are the positions of the Output nodes, ``keys`` the names of the datasets they
+    fill: "nngp", "ntk", or "depth/<l>/nngp" of a sweep.
+    """
+
+    network: Network
+    nodes: tuple[Node, ...]
+    groups: tuple[Group, ...]
+    get: tuple[str, ...]
+    vector: bool
+    cross: Schedule
+
+    @property
+    def ntk(self) -> bool:
+        """Whether T is carried."""
+        return "ntk" in self.get
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        return tuple(i for i, n in enumerate(self.nodes) if isinstance(n.operation, Output))
+
+    @cached_property
+    def keys(self) -> tuple[tuple[str, int, str], ...]:
+        """(dataset, position in ``outputs``, kernel) of everything that is computed."""
+        found = []
+        for n, i in enumerate(self.outputs):
+            operation = self.nodes[i].operation
+            assert isinstance(operation, Output)
+            prefix = "" if operation.depth is None else f"depth/{operation.depth}/"
+            found += [(prefix + kernel, n, kernel) for kernel in self.get]
+        return tuple(found)
+
+    def itself(self, outputs: bool) -> Schedule:
+        """The schedule of an input with itself."""
+        masks = needed(self.nodes, outputs=outputs, variances=True)
+        return Schedule(masks, _programs(self.nodes, self.groups, masks))
+
+    @cached_property
+    def element_layers(self) -> int:
+        """Elements times Conv or Dense layers that one entry costs."""
+        total = 0
+        for node, mask in zip(self.nodes, self.cross.masks, strict=True):
+            if isinstance(node.operation, Affine):
+                total += _elements(node, mask)
+        return total
+
+    @cached_property
+    def factor_pixels(self) -> int:
+        """Per-image factors (of one-factor activations): numbers per image."""
+        nodes = (n for n in self.nodes if isinstance(n.operation, Act | Norm))
+        return sum(n.shape[0] * n.shape[1] for n in nodes)
+
+    def bytes_per_pair(self, itemsize: int) -> int:
+        """Working memory of one pair: plane buffers of the largest group, and all stores."""
+        fields = 1 + self.ntk
+        buffers = [sum(_slot_pixels(p, s) for s in p.slots) for p in self.cross.programs]
+        stores = sum(
+            _elements(node, mask)
+            for node, mask in zip(self.nodes, self.cross.masks, strict=True)
+            if isinstance(node.operation, Gather | Copy)
+        )
+        return (max(buffers, default=0) + stores) * fields * itemsize
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON-ready data: stages with layers, shapes, displacements, and cost."""
+        stages = []
+        for program in self.cross.programs:
+            members = [i for i in program.group.members if self.cross.masks[i].any()]
+            stages.append(
+                {
+                    "torus": list(program.group.torus),
+                    "displacements": int(len(program.displacements)),
+                    "steps": [_describe_step(self.nodes, step) for step in program.steps],
+                    "values": [
+                        {
+                            "operation": type(self.nodes[i].operation).__name__,
+                            "shape": list(self.nodes[i].shape),
+                            "displacements": int(self.cross.masks[i].sum()),
+                        }
+                        for i in members
+                    ],
+                    "element_layers": sum(
+                        _elements(self.nodes[i], self.cross.masks[i])
+                        for i in members
+                        if isinstance(self.nodes[i].operation, Affine)
+                    ),
+                }
+            )
+        return {
+            "stages": stages,
+            "element_layers": self.element_layers,
+            "bytes_per_pair": {
+                "float32": self.bytes_per_pair(4),
+                "float64": self.bytes_per_pair(8),
+            },
+        }
+
+
+def build(
+    network: Network,
+    get: tuple[str, ...] = ("nngp", "ntk"),
+    depths: tuple[int, ...] | None = None,
+) -> Plan:
+    """Plan ``network`` for the kernels in ``get``, read out at ``depths`` of its Repeat.
+
+    Raises:
+        WidegramError: ``depths`` without exactly one top-level Repeat.
+    """
+    nodes, groups = partition(build_graph(network, depths))
+    masks = needed(nodes)
+    cross = Schedule(masks, _programs(nodes, tuple(groups), masks))
+    return Plan(network, nodes, tuple(groups), tuple(get), is_vector(network), cross)
+
+
+def _programs(
+    nodes: tuple[Node, ...], groups: tuple[Group, ...], masks: list[Mask]
+) -> tuple[Program, ...]:
+    return tuple(build_program(nodes, group, masks) for group in groups)
+
+
+def _elements(node: Node, mask: Mask) -> int:
+    """Pixel pairs of a value at the displacements of ``mask``."""
+    d = np.abs(displacements(mask))
+    return int(np.prod(np.array(node.shape) - d, axis=1).sum())
+
+
+def _slot_pixels(program: Program, slot: Any) -> int:
+    height = slot.shape[0] + slot.lo[0] + slot.hi[0]
+    width = slot.shape[1] + slot.lo[1] + slot.hi[1]
+    quadrants = (1 + bool(program.group.torus[0])) * (1 + bool(program.group.torus[1]))
+    return height * width * quadrants
+
+
+def _describe_step(nodes: tuple[Node, ...], step: Any) -> str:
+    text = str(step.kind)
+    if step.affine is not None:
+        (a, b), (sy, sx) = step.affine.window, step.affine.strides
+        text += f" {a}x{b}" + (f"/{sy}x{sx}" if (sy, sx) != (1, 1) else "")
+        text += " circular" if step.affine.circular else ""
+    if step.act >= 0:
+        operation = nodes[step.act].operation
+        text += f" {operation.formula.code}" if isinstance(operation, Act) else " layernorm"
+    if step.kind == "reduce":
+        operation = nodes[step.out].operation
+        assert isinstance(operation, Reduce)
+        text += " equal pixels" if operation.diagonal else " all pixels"
+    return text
