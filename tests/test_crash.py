@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import multiprocessing
 import os
 import random
@@ -17,6 +16,17 @@ from widegram import compute
 
 _N, _TILE, _DELAY = 90, 16, 0.004
 _FORK = multiprocessing.get_context("fork")
+
+
+def content(out: Path) -> bytes:
+    """The bytes of a file, but for byte 20 of the superblock.
+
+    HDF5 sets it while a file is open for writing and lets readers ignore it in this superblock's
+    version; a kill between the last tile and the end of the process leaves it set.
+    """
+    data = bytearray(out.read_bytes())
+    data[20] = 0
+    return bytes(data)
 
 
 def run(out: Path) -> None:
@@ -49,10 +59,10 @@ def test_killed_runs_resume_to_the_uninterrupted_file(
         assert report.ok, report.damage
         partial += 0 < report.tiles_checked < report.tiles
         if report.complete:
-            assert filecmp.cmp(out, whole, shallow=False)
+            assert content(out) == content(whole)
             out.unlink()
     run(out)
-    assert filecmp.cmp(out, whole, shallow=False)
+    assert content(out) == content(whole)
     assert widegram.verify(out, sample=0).ok
     assert partial > 0  # some kills did fall into the middle
     assert sorted(os.listdir(tmp_path)) == ["K.h5", "whole.h5"]
