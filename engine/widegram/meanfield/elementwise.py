@@ -42,6 +42,15 @@ class LayerTable:
     level: float
     mean: Array
     fall: Array
+    kinked: bool
+
+    def run(self, delta: Array, drop: Array, w: float, own: float) -> None:
+        """In place, 1-d arrays: delta <- w delta M, D <- w ((slope - fall) D + level fall) + own delta.
+
+        ``own`` is 1 where the Dense of variance w belongs to the step, 0 for the activation alone.
+        """
+        constants = (float(w), own, self.scale, self.slope, self.level)
+        _kernel(len(self.mean) - 1, self.kinked)(delta, drop, constants, self.mean, self.fall)
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,6 @@ class Program:
     """
 
     w: float
-    kinked: bool
     layers: tuple[LayerTable, ...]
     levels: Array
     q: Array
@@ -68,14 +76,14 @@ def compile_program(
     tables, levels, qs = [], [level], [q]
     for _ in range(depth):
         line = _line(maps, q, kinked)
-        tables.append(_table(line, level, max(reach, 1e-300)))
+        tables.append(layer_table(line, level, max(reach, 1e-300)))
         reach = w * reach * float(line.mean(np.array([reach]))[0]) * (1 + 1e-12)
         level = level * line.slope
         q = w * float(maps.power(q)) + b
         level = q + w * level
         levels.append(level)
         qs.append(q)
-    return Program(w, kinked, tuple(tables), np.array(levels), np.array(qs))
+    return Program(w, tuple(tables), np.array(levels), np.array(qs))
 
 
 def run_program(program: Program, delta_input: Array, depths: Sequence[int], out: Array) -> None:
@@ -88,9 +96,7 @@ def run_program(program: Program, delta_input: Array, depths: Sequence[int], out
     done = 0
     for row, depth in enumerate(depths):
         for table in program.layers[done:depth]:
-            constants = np.array([program.w, table.scale, table.slope, table.level])
-            step = _kernel(len(table.mean) - 1, program.kinked)
-            step(delta, drop, constants, table.mean, table.fall)
+            table.run(delta, drop, program.w, 1.0)
         out[row] = drop
         done = depth
 
@@ -100,7 +106,8 @@ def _line(maps: LayerMaps, q: float, kinked: bool) -> SlopeLine:
     return SlopeLine(maps, q, kinked)
 
 
-def _table(line: SlopeLine, level: float, reach: float) -> LayerTable:
+def layer_table(line: SlopeLine, level: float, reach: float) -> LayerTable:
+    """Fit both polynomials on delta in [0, reach], reach > 0, for Theta's diagonal ``level``."""
     top = np.sqrt(reach) if line.kinked else reach
     for degree in _DEGREES:
         nodes = chebyshev.chebpts1(degree + 1)
@@ -114,7 +121,7 @@ def _table(line: SlopeLine, level: float, reach: float) -> LayerTable:
             break
     if degree <= _HORNER:
         mean, fall = _monomials(mean), _monomials(fall)
-    return LayerTable(2 / top, line.slope, level, mean, fall)
+    return LayerTable(2 / top, line.slope, level, mean, fall, line.kinked)
 
 
 def _monomials(series: Array) -> Array:
@@ -136,7 +143,7 @@ def _kernel(degree: int, kinked: bool) -> Callable[..., Any]:
 
     @njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
     def step(delta, drop, constants, mean, fall):  # type: ignore[no-untyped-def]
-        w, scale, slope, level = constants[0], constants[1], constants[2], constants[3]
+        w, own, scale, slope, level = constants
         for i in range(delta.size):
             d = delta[i]
             x = np.sqrt(d) if kinked else d
@@ -157,7 +164,7 @@ def _kernel(degree: int, kinked: bool) -> Callable[..., Any]:
                 f = fall[0] + y * f - f1
             f = f * x
             d = w * d * m
-            drop[i] = w * ((slope - f) * drop[i] + level * f) + d
+            drop[i] = w * ((slope - f) * drop[i] + level * f) + own * d
             delta[i] = d
 
     return step  # type: ignore[no-any-return]

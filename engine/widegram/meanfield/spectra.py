@@ -21,7 +21,7 @@ from widegram.meanfield.maps import Array
 from widegram.meanfield.slopeline import Scaled
 
 # Up to this ratio of deviation to level the dense matrix would keep ten digits itself.
-_DENSE = 1e-6
+DENSE = 1e-6
 _LN10 = float(np.log(10.0))
 
 
@@ -77,10 +77,10 @@ def deviation_spectrum(level: float, drop: Scaled) -> Spectrum:
     Six digits and more of every eigenvalue at any scale of ``drop``.
     """
     plain = drop.plain()
-    if np.abs(plain).max() > _DENSE * abs(level):
+    if np.abs(plain).max() > DENSE * abs(level):
         return dense_spectrum(level - plain)
     m = len(plain)
-    parts = _Blocks.of(level, drop)
+    parts = Blocks.of(level, drop)
     bulk = scipy.linalg.eigvalsh(parts.schur())
     top = m * level + parts.scale * parts.g
     smallest = float(bulk[0])
@@ -110,12 +110,12 @@ def predict(level: float, drop: Scaled, level_test: float, drop_test: Scaled, y:
     Both kernels are level 1 1^T minus their drop; the two drops may have different scales.
     """
     plain = drop.plain()
-    if np.abs(plain).max() > _DENSE * abs(level):
+    if np.abs(plain).max() > DENSE * abs(level):
         train = level - plain
         return np.asarray(
             (level_test - drop_test.plain()) @ scipy.linalg.solve(train, y, assume_a="sym")
         )
-    parts = _Blocks.of(level, drop)
+    parts = Blocks.of(level, drop)
     m = len(plain)
     top = m * level + parts.scale * parts.g
     u = parts.u
@@ -129,7 +129,7 @@ def predict(level: float, drop: Scaled, level_test: float, drop_test: Scaled, y:
 
 
 @dataclass(frozen=True)
-class _Blocks:
+class Blocks:
     """The four blocks; ``schur`` is the bulk over e^s."""
 
     scale: float
@@ -141,7 +141,7 @@ class _Blocks:
     basis: Array
 
     @classmethod
-    def of(cls, level: float, drop: Scaled) -> _Blocks:
+    def of(cls, level: float, drop: Scaled) -> Blocks:
         m = len(drop.value)
         u = np.full(m, 1 / np.sqrt(m))
         basis = np.linalg.qr(np.column_stack([u, np.eye(m)[:, : m - 1]]))[0][:, 1:]

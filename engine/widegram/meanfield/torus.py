@@ -32,7 +32,7 @@ from numpy.polynomial import chebyshev
 
 from widegram import activations
 from widegram.errors import WidegramError
-from widegram.meanfield.deviations import Deviations
+from widegram.meanfield.deviations import Deviations, displacements, mean_taps
 from widegram.meanfield.grids import require_memory
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
@@ -44,7 +44,6 @@ from widegram.network import (
     GlobalPool,
     Layer,
     Network,
-    padding,
 )
 
 CROSSOVER = 1e-8
@@ -68,7 +67,7 @@ def supports(network: Network) -> str | None:
             if layer.kind != "avg":
                 return "GlobalSumPool has no fixed point"
         elif isinstance(layer, Activation):
-            maps = _maps(layer)
+            maps = layer_maps(layer)
             if is_kinked(maps):
                 return f"{layer.name} has a kink: there is no linearisation at c = 1"
         elif not isinstance(layer, Dense | Flatten):
@@ -141,9 +140,7 @@ class _Pixels:
             f"({count} displacements)",
             "take fewer images",
         )
-        i, j = np.divmod(np.arange(h * w), w)
-        di, dj = np.divmod(np.arange(count), w)
-        shift = ((i + di[:, None]) % h) * w + (j + dj[:, None]) % w
+        shift = displacements(h, w, pooled)
         flat = cols.reshape(len(cols), h * w, channels)
         k = np.empty((len(rows), len(cols), count, h, w))
         for d in range(count):
@@ -156,14 +153,14 @@ class _Pixels:
         return cls(k, np.zeros_like(k), q_rows, q_cols, np.zeros_like(q_rows), shift, pooled)
 
     def affine(self, w: float, b: float, filter_shape: tuple[int, int]) -> _Pixels:
-        k = w * _mean_taps(self.k, filter_shape) + b
-        q_rows, q_cols = (w * _mean_taps(q, filter_shape) + b for q in (self.q_rows, self.q_cols))
+        k = w * mean_taps(self.k, filter_shape) + b
+        q_rows, q_cols = (w * mean_taps(q, filter_shape) + b for q in (self.q_rows, self.q_cols))
         return _Pixels(
             k,
-            k + w * _mean_taps(self.t, filter_shape),
+            k + w * mean_taps(self.t, filter_shape),
             q_rows,
             q_cols,
-            q_rows + w * _mean_taps(self.t_rows, filter_shape),
+            q_rows + w * mean_taps(self.t_rows, filter_shape),
             self.shift,
             self.pooled,
         )
@@ -283,7 +280,7 @@ class _Walker:
             case Dense():
                 return state.affine(layer.W_std**2, layer.b_std**2, (1, 1))
             case Activation():
-                maps = _maps(layer)
+                maps = layer_maps(layer)
                 line = self._line(maps, state.q, False) if isinstance(state, _Linear) else None
                 return state.activate(maps, line)
             case _:
@@ -291,7 +288,8 @@ class _Walker:
 
 
 @lru_cache(maxsize=32)
-def _maps(layer: Activation) -> LayerMaps:
+def layer_maps(layer: Activation) -> LayerMaps:
+    """The maps of an activation layer; refuses activations without a slope."""
     maps = LayerMaps(layer.name, activations.get(layer.name, dict(layer.params)))
     maps.require_slope()
     return maps
@@ -308,13 +306,3 @@ def _q_slopes(maps: LayerMaps, q: float) -> tuple[float, float]:
         for f in (maps.power, maps.slope)
     ]
     return slopes[0], slopes[1]
-
-
-def _mean_taps(a: Array, filter_shape: tuple[int, int]) -> Array:
-    """Circular mean over the filter's taps along the last two axes."""
-    for axis, window in ((-2, filter_shape[0]), (-1, filter_shape[1])):
-        if window == 1:
-            continue
-        _, before, after = padding(a.shape[axis], window, 1, "CIRCULAR")
-        a = sum(np.roll(a, -t, axis) for t in range(-before, after + 1)) / window
-    return a

@@ -1,0 +1,136 @@
+"""What the paper predicts for Theta's spectrum at depth l: its table of asymptotics.
+
+Source: arXiv:1912.13053, table 1 and sections 3 to 5. A *constant* is a number the measured value
+must approach; a *rate* is a function of l the measured value is proportional to. d = 1 for fully
+connected networks and flattening ones, the number of pixels for global average pooling. At
+criticality Theta off its diagonal is a fraction of the diagonal, 1/3 for smooth activations and
+1/4 for those with a kink (there 1 - c falls as 1/l^2, derived in the same way).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from widegram.meanfield.fixedpoint import CHAOTIC, CRITICAL, ORDERED
+from widegram.meanfield.maps import Array
+
+NAMES = (
+    "diagonal", "off_diagonal", "lambda_max", "bulk", "kappa", "kappa_minus_1", "predictor",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``law`` gives the natural logarithm of the prediction over depths l.
+
+    ``constant`` True: the value itself; False: up to a factor, with ``exponent`` the slope of the
+    logarithm (against l, or against log l where ``power`` is True) after ``polynomial`` powers of
+    l have been divided out. ``text`` is the formula.
+    """
+
+    text: str
+    law: Callable[[Array], Array]
+    constant: bool
+    exponent: float = 0.0
+    polynomial: int = 0
+    power: bool = False
+
+    def values(self, depths: ArrayLike) -> Array:
+        """The prediction at ``depths``; underflows to 0 and overflows to infinity."""
+        with np.errstate(over="ignore", under="ignore"):
+            return np.exp(self.law(np.asarray(depths, np.float64)))
+
+
+def predictions(
+    point: dict[str, Any], m: int, d: int = 1, off: float = 1 / 3, q: float | None = None
+) -> dict[str, Prediction]:
+    """One Prediction for each of NAMES that the table has an entry for.
+
+    ``point`` as :func:`widegram.meanfield.point.point` returns it, ``m`` inputs, ``d`` pixels that
+    are pooled, ``off`` the critical fraction, ``q`` the conserved q where there is no isolated one.
+    """
+    phase = point["phase"]
+    if phase == CRITICAL:
+        return _critical(q if point["q_star"] is None else point["q_star"], m, d, off)
+    if phase == ORDERED:
+        return _ordered(point, m, d)
+    if phase == CHAOTIC and point["p_star_ab"] is not None:
+        return _chaotic(point, d)
+    return {}
+
+
+def _ordered(point: dict[str, Any], m: int, d: int) -> dict[str, Prediction]:
+    p, chi = point["p_star"], point["chi_1"]
+    if not p or not chi:
+        return {}
+    pooled = f"/{d}" if d > 1 else ""
+    return {
+        "diagonal": _constant("p*", p),
+        "off_diagonal": _constant("p*", p),
+        "lambda_max": _constant("m p*", m * p),
+        "bulk": _rate(f"l chi_1^l{pooled}", math.log(chi), 1),
+        "kappa": _rate("m d p*/(l chi_1^l)" if d > 1 else "m p*/(l chi_1^l)", -math.log(chi), -1),
+        "predictor": _constant_rate("O(1)"),
+    }
+
+
+def _critical(q: float | None, m: int, d: int, off: float) -> dict[str, Prediction]:
+    if not q:
+        return {}
+    rest = 1 - off
+    diagonal = (1 + (d - 1) * off) / d
+    fraction = "1/3" if abs(off - 1 / 3) < 1e-12 else f"{off:g}"
+    return {
+        "diagonal": _linear("l q*" if d == 1 else f"({fraction} + {rest:.4g}/d) l q*", diagonal * q),
+        "off_diagonal": _linear(f"{fraction} l q*", off * q),
+        "lambda_max": _linear(f"(m {fraction} + {rest:.4g}/d) l q*", (m * off + rest / d) * q),
+        "bulk": _linear(f"{rest:.4g}/d l q*", rest / d * q),
+        "kappa": _constant("(m d + r)/r, r = rest/off", m * d * off / rest + 1),
+        "predictor": Prediction("1/l", lambda l: -np.log(l), False, -1.0, 0, True),
+    }
+
+
+def _chaotic(point: dict[str, Any], d: int) -> dict[str, Prediction]:
+    up, ratio = math.log(point["chi_1"]), math.log(point["chi_c"] / point["chi_1"])
+    pooled = f"/{d}" if d > 1 else ""
+    return {
+        "diagonal": _rate(f"chi_1^l{pooled}", up, 0),
+        "off_diagonal": _constant("p*_ab", point["p_star_ab"]),
+        "lambda_max": _rate(f"chi_1^l{pooled}", up, 0),
+        "bulk": _rate(f"chi_1^l{pooled}", up, 0),
+        "kappa": _constant("1", 1.0),
+        # The table has O(d l (chi_c/chi_1)^l), which is the rate once the mean of Y is taken out;
+        # kappa itself still holds m p*_ab over the diagonal.
+        "kappa_minus_1": _rate("d m p*_ab / chi_1^l", -up, 0),
+        "predictor": _rate("l (chi_c/chi_1)^l", ratio, 1),
+    }
+
+
+def _constant(text: str, value: float) -> Prediction:
+    return Prediction(text, lambda l: np.full(np.shape(l), math.log(value)), True)
+
+
+def _constant_rate(text: str) -> Prediction:
+    return Prediction(text, lambda l: np.zeros(np.shape(l)), False)
+
+
+def _linear(text: str, factor: float) -> Prediction:
+    return Prediction(text, lambda l: np.log(factor * l), True)
+
+
+def _rate(text: str, exponent: float, polynomial: int) -> Prediction:
+    return Prediction(
+        text, lambda l: exponent * l + polynomial * np.log(l), False, exponent, polynomial
+    )
+
+
+def fitted_exponent(prediction: Prediction, depths: Array, log_values: Array) -> float:
+    """Least-squares slope of the measured logarithm, with the prediction's powers divided out."""
+    x = np.log(depths) if prediction.power else depths
+    return float(np.polyfit(x, log_values - prediction.polynomial * np.log(depths), 1)[0])

@@ -1,0 +1,101 @@
+"""A training and a test set for the mean field commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from widegram.data import open_source
+from widegram.errors import WidegramError
+from widegram.linalg.targets import load_targets
+from widegram.meanfield.maps import Array
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Inputs (n, *input_shape) float64; ``y`` (m, k) one-hot minus 1/k; labels are class numbers.
+
+    The test half may have no rows. ``fingerprint`` is that of the values actually used.
+    """
+
+    x: Array
+    y: Array
+    labels: np.ndarray
+    x_test: Array
+    labels_test: np.ndarray
+    fingerprint: str
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return tuple(self.x.shape[1:])
+
+
+def load_problem(
+    data: str, train: int | None, test: int | None, normalize: bool = True
+) -> Problem:
+    """The first ``train`` and ``test`` rows of a file of ``widegram data prepare``.
+
+    ``normalize`` scales every image to mean square 1 (see :func:`unit_mean_square`). Raises
+    WidegramError for missing datasets or limits beyond the data.
+    """
+    spec = str(data)
+    _need_file(spec)
+    x = _read(f"{spec}:train/x", train)
+    # Classes are those of the whole training split, however few rows are taken.
+    targets = load_targets(f"{spec}:train/y", len(open_source(f"{spec}:train/x")))
+    if targets.classes is None:
+        raise WidegramError(f"{spec}: /train/y holds no classes; accuracy needs integer labels")
+    x_test = _read(f"{spec}:test/x", test)
+    found = load_targets(f"{spec}:test/y", len(x_test), classes=targets.classes, limit=test)
+    if normalize:
+        x, x_test = unit_mean_square(x), unit_mean_square(x_test)
+    digest = xxhash.xxh3_128()
+    y = targets.values[: len(x)]
+    labels, labels_test = y.argmax(axis=1), found.values.argmax(axis=1)
+    for array in (x, x_test, labels, labels_test):
+        digest.update(f"{array.shape}{array.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
+    return Problem(x, y, labels, x_test, labels_test, digest.hexdigest())
+
+
+def unit_mean_square(x: Array) -> Array:
+    """Every input divided by its root mean square: the theory's inputs of one norm, q_0 = 1.
+
+    Raises WidegramError for an input of zeros.
+    """
+    norm = np.sqrt((x.reshape(len(x), -1) ** 2).mean(axis=1))
+    if (norm == 0).any():
+        row = int(np.flatnonzero(norm == 0)[0])
+        raise WidegramError(f"input {row} is zero everywhere; it cannot be scaled to a common norm")
+    return np.asarray(x / norm.reshape(-1, *[1] * (x.ndim - 1)))
+
+
+def unit_pixels(x: Array, window: int = 3) -> Array:
+    """Images (n, H, W, C) -> (n, H, W, window^2 C): every pixel's neighbourhood, wrapped, as its
+    channels, scaled to mean square 1.
+
+    All pixels of all images then have one variance, which the theory of convolutional networks
+    assumes; a single channel scaled alone would keep nothing but its sign.
+    """
+    reach = range(-(window // 2), window - window // 2)
+    stacked = np.concatenate([np.roll(x, (-i, -j), (1, 2)) for i in reach for j in reach], axis=-1)
+    norm = np.sqrt((stacked**2).mean(axis=-1, keepdims=True))
+    if (norm == 0).any():
+        raise WidegramError("an image has a neighbourhood of zeros; standardize the data first")
+    return np.asarray(stacked / norm)
+
+
+def _need_file(spec: str) -> None:
+    if not Path(spec).is_file():
+        raise WidegramError(f"{spec}: no such file; `widegram data prepare` makes one")
+
+
+def _read(spec: str, limit: int | None) -> Array:
+    source = open_source(spec, limit)
+    if limit is not None and len(source) < limit:
+        raise WidegramError(f"{spec}: holds {len(source)} rows, {limit} were asked for")
+    return np.asarray(source.read(0, len(source)), np.float64)

@@ -1,0 +1,286 @@
+"""Theta's spectrum and mean predictor against depth, from one sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.linalg
+
+from widegram.errors import WidegramError
+from widegram.files import check_target, new_file
+from widegram.meanfield import deviations, torus
+from widegram.meanfield.deviations import NORM_TOLERANCE, Deviations
+from widegram.meanfield.fixedpoint import ORDERED
+from widegram.meanfield.grids import require_memory
+from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.point import point
+from widegram.meanfield.predictions import Prediction, predictions
+from widegram.meanfield.problem import Problem
+from widegram.meanfield.slopeline import Scaled, is_kinked
+from widegram.meanfield.spectra import Spectrum, deviation_spectrum, predict
+from widegram.network import Activation, Conv, Dense, GlobalPool, Network
+
+METHODS = ("auto", "deviations", "engine")
+MEASURES = (*(f.name for f in fields(Spectrum)), "predictor", "accuracy")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network whose repeated block is one affine layer and one activation.
+
+    ``outside`` affine layers lie outside of the block: depth l means l + outside layers.
+    """
+
+    act: LayerMaps
+    w_var: float
+    b_var: float
+    pixels: int
+    outside: int
+    point: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SpectrumSweep:
+    """``values[name]`` (depths,) for each of MEASURES, NaN where undefined.
+
+    ``method`` is 'deviations' (exact, one norm), 'linearized' (see :mod:`torus`) or 'engine'.
+    """
+
+    network: Network
+    m: int
+    depths: Array
+    values: dict[str, Array]
+    method: str
+    setting: Setting | None
+    predicted: dict[str, Prediction]
+
+    @property
+    def layers(self) -> Array:
+        """Affine layers at each depth: the l of the theory."""
+        return self.depths + (self.setting.outside if self.setting else 0)
+
+
+def spectrum(
+    network: Network,
+    problem: Problem,
+    depths: Sequence[int],
+    *,
+    method: str = "auto",
+    threads: int | None = None,
+    memory: str | int | None = None,
+    keep: Callable[[int, Deviations], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> SpectrumSweep:
+    """Measure at each of ``depths`` (repeats of the one top-level Repeat).
+
+    ``keep`` receives (l, deviations of the training set) where the method carries them;
+    ``progress`` the number of depths finished. Without test rows, or without labels, predictor
+    and accuracy are NaN. Raises WidegramError for a network without Repeat, bad depths, fewer
+    than two inputs, or a ``method`` that cannot run the network (saying why).
+    """
+    wanted = sorted(set(depths))
+    if not wanted or wanted[0] < 1:
+        raise WidegramError("depths: give at least one, each 1 or more")
+    if len(problem.x) < 2:
+        raise WidegramError("a spectrum needs at least two inputs")
+    network = network.at_depth(wanted[-1])
+    setting = describe(network)
+    chosen = _choose(network, problem, method, setting)
+    sweep = {"deviations": _exact, "linearized": _torus, "engine": _engine}[chosen]
+    values = {name: np.full(len(wanted), np.nan) for name in MEASURES}
+    for i, (depth, train, test) in enumerate(sweep(network, problem, wanted, threads, memory)):
+        for name, value in _measure(problem, train, test).items():
+            values[name][i] = value
+        if keep is not None and chosen != "engine":
+            keep(depth, train)
+        if progress is not None:
+            progress(i + 1)
+    predicted = _predicted(setting, problem, network) if setting else {}
+    return SpectrumSweep(
+        network, len(problem.x), np.array(wanted), values, chosen, setting, predicted
+    )
+
+
+def describe(network: Network) -> Setting | None:
+    """The mean field setting of a network, None where its block is not affine + activation."""
+    prefix, body, _, suffix = network.sweep()
+    affine = [layer for layer in body if isinstance(layer, Dense | Conv)]
+    acts = [layer for layer in body if isinstance(layer, Activation)]
+    if len(affine) != 1 or len(acts) != 1 or len(body) != 2:
+        return None
+    maps = torus.layer_maps(acts[0])
+    pixels = 1
+    if any(isinstance(layer, GlobalPool) for layer in suffix) and not prefix:
+        pixels = int(np.prod(network.input_shape[:2]))
+    outside = sum(isinstance(layer, Dense | Conv) for layer in (*prefix, *suffix))
+    w, b = affine[0].W_std ** 2, affine[0].b_std ** 2
+    return Setting(maps, w, b, pixels, outside, point(maps, w, b))
+
+
+def _predicted(
+    setting: Setting, problem: Problem, network: Network
+) -> dict[str, Prediction]:
+    homogeneous = setting.act.homogeneity()
+    # Without bias a scale-free activation keeps w times the input's own mean square.
+    q = None if homogeneous is None else setting.w_var * float((problem.x**2).mean())
+    off = 1 / 4 if is_kinked(setting.act) else 1 / 3
+    return predictions(setting.point, len(problem.x), setting.pixels, off, q)
+
+
+def _choose(network: Network, problem: Problem, method: str, setting: Setting | None) -> str:
+    if method not in METHODS:
+        raise WidegramError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}")
+    if method == "engine":
+        return "engine"
+    reasons = []
+    reason = deviations.supports(network)
+    if reason is None and not _one_norm(problem, deviations.is_convolutional(network)):
+        reason = "the inputs (or, for images, their pixels) have different norms"
+    if reason is None:
+        return "deviations"
+    reasons.append(reason)
+    reason = torus.supports(network)
+    # Only where they shrink do deviations need more than the engine's float64.
+    ordered = setting is not None and setting.point["phase"] == ORDERED
+    if reason is None and (method == "deviations" or ordered):
+        return "linearized"
+    reasons.append(reason or "outside of the ordered phase")
+    if method == "deviations":
+        raise WidegramError("deviations are not available: " + "; ".join(reasons))
+    return "engine"
+
+
+def _one_norm(problem: Problem, images: bool) -> bool:
+    """One norm for all inputs, for all their pixels where the network takes ``images``."""
+    arrays = [problem.x, problem.x_test]
+    width = problem.x.shape[-1] if images else int(np.prod(problem.x.shape[1:]))
+    both = np.concatenate([(x.reshape(-1, width) ** 2).mean(axis=1) for x in arrays])
+    return bool(np.ptp(both) <= NORM_TOLERANCE * both.mean())
+
+
+_Sweep = Iterator[tuple[int, Deviations, Deviations | None]]
+
+
+def _exact(
+    network: Network, problem: Problem, depths: Sequence[int], threads: Any, memory: Any
+) -> _Sweep:
+    m, n = len(problem.x), len(problem.x_test)
+    images = deviations.is_convolutional(network)
+    pooled = any(isinstance(layer, GlobalPool) for layer in network.sweep()[3])
+    pixels = int(np.prod(problem.x.shape[1:3])) if images else 1
+    # About 40 arrays of one float per pair: the polynomials' nodes.
+    require_memory(8 * 40 * (m + n) * m * pixels * (pixels if pooled else 1), memory,
+                   f"{m} training and {n} test inputs", "take fewer inputs")
+    rows = np.concatenate([problem.x, problem.x_test])
+    if images:
+        start = deviations.pixel_deviations(rows, problem.x, pooled)
+    else:
+        flat = rows.reshape(m + n, -1)
+        start = deviations.input_deviations(flat, flat[:m])
+    for depth, found in deviations.sweep(network, start, depths):
+        yield depth, _part(found, slice(0, m)), _part(found, slice(m, None))
+
+
+def _torus(
+    network: Network, problem: Problem, depths: Sequence[int], threads: Any, memory: Any
+) -> _Sweep:
+    rows = np.concatenate([problem.x, problem.x_test])
+    m = len(problem.x)
+    for depth, found in torus.sweep(network, problem.x, rows, depths, memory):
+        yield depth, _part(found, slice(0, m)), _part(found, slice(m, None))
+
+
+def _part(found: Deviations, rows: slice) -> Deviations:
+    delta, drop = (Scaled(s.value[rows], s.log_scale) for s in (found.delta, found.drop))
+    return Deviations(found.q, found.level, delta, drop)
+
+
+def _engine(
+    network: Network, problem: Problem, depths: Sequence[int], threads: Any, memory: Any
+) -> _Sweep:
+    from widegram.meanfield.enginerows import ntk_sweep
+
+    m, n = len(problem.x), len(problem.x_test)
+    require_memory(8 * len(depths) * m * (m + n), memory,
+                   f"{m} training and {n} test inputs at {len(depths)} depths", "take fewer")
+    options = {"threads": threads, "memory": memory}
+    train = ntk_sweep(network, problem.x, None, tuple(depths), **options)
+    test = ntk_sweep(network, problem.x_test, problem.x, tuple(depths), **options) if n else None
+    for i, depth in enumerate(depths):
+        level = float(np.trace(train[i]) / m)
+        yield depth, _plain(level, train[i]), None if test is None else _plain(level, test[i])
+
+
+def _plain(level: float, theta: Array) -> Deviations:
+    return Deviations(np.nan, level, Scaled(np.zeros_like(theta)), Scaled(level - theta))
+
+
+def _measure(problem: Problem, train: Deviations, test: Deviations | None) -> dict[str, float]:
+    found = deviation_spectrum(train.level, train.drop)
+    values = {f.name: getattr(found, f.name) for f in fields(Spectrum)}
+    if test is None or not len(problem.x_test) or not problem.y.size:
+        return values
+    centred = problem.y - problem.y.mean(axis=0)
+    try:
+        both = predict(train.level, train.drop, test.level, test.drop,
+                       np.concatenate([centred, problem.y], axis=1))
+    except scipy.linalg.LinAlgError:
+        return values
+    classes = problem.y.shape[1]
+    # Root mean square of the predictions of centred labels, relative to the labels'.
+    values["predictor"] = float(np.sqrt((both[:, :classes] ** 2).mean() / (centred**2).mean()))
+    hits = both[:, classes:].argmax(axis=1) == problem.labels_test
+    values["accuracy"] = float(hits.mean())
+    return values
+
+
+class SpectrumFile:
+    """HDF5 under construction; a context manager. Layout in :meth:`finish` and :meth:`keep`."""
+
+    def __init__(self, path: str | Path, overwrite: bool) -> None:
+        self._path, self._overwrite = Path(path), overwrite
+        check_target(self._path, overwrite)
+
+    def __enter__(self) -> SpectrumFile:
+        self._new = new_file(self._path, overwrite=self._overwrite)
+        # The part is locked by new_file itself.
+        self._file = h5py.File(self._new.__enter__(), "w", locking=False)
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._file.close()
+        self._new.__exit__(*failure)
+
+    def keep(self, depth: int, found: Deviations) -> None:
+        """/depth/<l>/{nngp,ntk}_deviation (m, m), float64, attributes level and log_scale:
+
+        kernel = level - exp(log_scale) * dataset, the deviation to full relative precision.
+        """
+        for name, level, part in (
+            ("nngp_deviation", found.q, found.delta),
+            ("ntk_deviation", found.level, found.drop),
+        ):
+            dataset = self._file.create_dataset(f"depth/{depth}/{name}", data=part.value)
+            dataset.attrs["level"], dataset.attrs["log_scale"] = level, part.log_scale
+
+    def finish(self, result: SpectrumSweep) -> None:
+        """/depths and one dataset (depths,) per measure; /predicted/<measure> with attributes
+        formula and kind ('constant', or 'rate', known up to a factor)."""
+        file = self._file
+        file.attrs.update({"format": "widegram-spectrum", "format_version": 1,
+                           "network": result.network.to_json(), "m": result.m,
+                           "method": result.method})
+        if result.setting is not None:
+            file.attrs["phase"] = result.setting.point["phase"] or ""
+        file["depths"] = result.depths
+        for name, values in result.values.items():
+            file[name] = values
+        for name, law in result.predicted.items():
+            dataset = file.create_dataset(f"predicted/{name}", data=law.values(result.layers))
+            dataset.attrs["formula"] = law.text
+            dataset.attrs["kind"] = "constant" if law.constant else "rate"

@@ -1,0 +1,249 @@
+"""Accuracy of gradient flow over a grid of (w_var, depth), row by row, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from widegram.errors import Interrupted, WidegramError
+from widegram.meanfield.deviations import input_deviations
+from widegram.meanfield.elementwise import Program, compile_program, run_program
+from widegram.meanfield.fixedpoint import check_variances, fixed_points
+from widegram.meanfield.flow import Flow, predictions
+from widegram.meanfield.grids import require_memory
+from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.problem import Problem
+from widegram.meanfield.trainfile import Header, TrainFile
+from widegram.progress import Progress, StopRequest
+
+NETS = ("fcn", "cnn-f", "cnn-p")
+# Test images whose deviations at all depths are in memory at once, per thread.
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """One w_var: arrays (depths, times), and per depth lambda_max and kappa."""
+
+    train_accuracy: Array
+    test_accuracy: Array
+    train_mse: Array
+    test_mse: Array
+    lambda_max: Array
+    kappa: Array
+
+
+class Kernels(Protocol):
+    """Where the deviations of a row come from; ``test`` yields blocks of test images."""
+
+    def train(self) -> tuple[Array, Array]:
+        """levels (depths,) and D = level - Theta of the training set, (depths, m, m)."""
+        ...
+
+    def test(self, work: Callable[[slice, Array], None]) -> None:
+        """Call ``work(rows, D)`` with D (depths, len(rows), m) for all test images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is computed: ``net`` is one of NETS, times are in units of eta = 2 / lambda_max."""
+
+    net: str
+    act: str
+    w_var: Array
+    b_var: float
+    depths: tuple[int, ...]
+    times: tuple[float, ...]
+
+
+def trainability(
+    problem: Problem,
+    grid: Grid,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    threads: int | None = None,
+    memory: str | int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> int:
+    """Fill or resume ``out``; returns the number of rows that an earlier run had finished.
+
+    For fcn every grid point shares one matrix of input products. Raises WidegramError for bad
+    variances, depths or times, or an ``out`` of another run (naming what differs); Interrupted
+    after a signal, with every finished row stored.
+    """
+    _check(problem, grid, memory)
+    make = _row_maker(problem, grid, threads or cpu_count() or 1, memory)
+    scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
+    header = Header(grid.net, grid.act, grid.w_var, grid.b_var, grid.depths, grid.times,
+                    problem.fingerprint, len(problem.x), len(problem.x_test))
+    with TrainFile(Path(out), header, scales, overwrite) as file, StopRequest() as stop:
+        pending = file.pending()
+        before = len(grid.w_var) - len(pending)
+        meter = _Meter(len(grid.w_var), before, len(grid.depths), progress)
+        for index in pending:
+            if stop.requested:
+                raise Interrupted(
+                    f"{out}: interrupted, {file.done()} of {len(grid.w_var)} rows are saved; run the "
+                    "same command again to resume"
+                )
+            file.write(index, _solve_row(problem, grid, make(float(grid.w_var[index]))))
+            meter.row()
+        file.finish()
+    return before
+
+
+def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
+    check_variances(grid.w_var, np.array([grid.b_var]))
+    if grid.net not in NETS:
+        raise WidegramError(f"net {grid.net!r} is unknown; choose from {', '.join(NETS)}")
+    if not grid.depths or min(grid.depths) < 1:
+        raise WidegramError("depths: give at least one, each 1 or more")
+    if not grid.times or not all(time > 0 for time in grid.times):
+        raise WidegramError("times: give at least one, each positive")
+    if len(problem.x_test) == 0:
+        raise WidegramError("the test set is empty")
+    m, n = problem.x.shape[0], problem.x_test.shape[0]
+    needed = 8 * (m * n + len(grid.depths) * m * (2 * m + problem.y.shape[1] * len(grid.times)))
+    require_memory(needed, memory, f"{m} training and {n} test images at {len(grid.depths)} depths",
+                   "take fewer images or depths")
+
+
+def _solve_row(problem: Problem, grid: Grid, kernels: Kernels) -> Row:
+    shape = (len(grid.depths), len(grid.times))
+    classes = problem.y.shape[1]
+    levels, drops = kernels.train()
+    flows = [Flow.of(float(level), drop) for level, drop in zip(levels, drops, strict=True)]
+    solved = [flow.solve(problem.y, grid.times) for flow in flows]
+    scores = np.zeros((4, *shape))
+
+    def score(into: int, drop: Array, labels: np.ndarray, depth: int) -> None:
+        alpha, totals = solved[depth]
+        f = predictions(flows[depth].level, drop, alpha, totals).reshape(len(labels), -1, classes)
+        wanted = np.eye(classes)[labels] - 1 / classes
+        scores[into, depth] += (f.argmax(axis=2) == labels[:, None]).sum(axis=0)
+        scores[into + 2, depth] += ((f - wanted[:, None]) ** 2).mean(axis=2).sum(axis=0)
+
+    for depth in range(len(grid.depths)):
+        score(0, drops[depth], problem.labels, depth)
+
+    def work(rows: slice, drop: Array) -> None:
+        for depth in range(len(grid.depths)):
+            score(1, drop[depth], problem.labels_test[rows], depth)
+
+    kernels.test(work)
+    counts = np.array([len(problem.x), len(problem.x_test)] * 2).reshape(4, 1, 1)
+    means = scores / counts
+    return Row(
+        means[0], means[1], means[2], means[3],
+        np.array([flow.lambda_max for flow in flows]),
+        np.array([flow.kappa for flow in flows]),
+    )
+
+
+def _row_maker(
+    problem: Problem, grid: Grid, threads: int, memory: str | int | None
+) -> Callable[[float], Kernels]:
+    if grid.net != "fcn":
+        from widegram.meanfield.enginerows import EngineRows
+
+        return lambda w: EngineRows(problem, grid, w, threads, memory)
+    maps = LayerMaps.of(grid.act)
+    maps.require_slope()
+    flat, flat_test = (x.reshape(len(x), -1) for x in (problem.x, problem.x_test))
+    # The products that every grid point shares; the diagonal of the first is exactly 0.
+    start = input_deviations(flat, flat)
+    test = input_deviations(flat_test, flat)
+    inputs = _Inputs(start.q, start.delta.value, test.delta.value)
+
+    def make(w: float) -> Kernels:
+        reach = max(inputs.train.max(), inputs.test.max())
+        program = compile_program(maps, w, grid.b_var, inputs.q, float(reach), max(grid.depths))
+        return _FcnRows(inputs, program, grid.depths, threads)
+
+    return make
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """delta of the training set with itself (m, m) and of the test set with it (n, m)."""
+
+    q: float
+    train: Array
+    test: Array
+
+
+@dataclass(frozen=True)
+class _FcnRows:
+    inputs: _Inputs
+    program: Program
+    depths: tuple[int, ...]
+    threads: int
+
+    def train(self) -> tuple[Array, Array]:
+        drops = self._run(self.inputs.train)
+        # Symmetric to the last bit, whatever the rounding of the products.
+        drops = (drops + drops.transpose(0, 2, 1)) / 2
+        return self.program.levels[list(self.depths)], drops
+
+    def test(self, work: Callable[[slice, Array], None]) -> None:
+        n = len(self.inputs.test)
+        with ThreadPoolExecutor(self.threads) as pool:
+            blocks = [slice(lo, min(lo + _CHUNK, n)) for lo in range(0, n, _CHUNK)]
+            # Results are consumed in order: sums do not depend on the number of threads.
+            for rows, drop in zip(blocks, _ahead(pool, self._block, blocks), strict=True):
+                work(rows, drop)
+
+    def _block(self, rows: slice) -> Array:
+        return self._run(self.inputs.test[rows])
+
+    def _run(self, delta: Array) -> Array:
+        out = np.empty((len(self.depths), delta.size))
+        run_program(self.program, delta.reshape(-1), self.depths, out)
+        return out.reshape(len(self.depths), *delta.shape)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[slice], Array], blocks: Sequence[slice]
+) -> Iterator[Array]:
+    """``map`` with no more than a few results waiting in memory."""
+    waiting = []
+    for block in blocks:
+        waiting.append(pool.submit(function, block))
+        if len(waiting) > 2 * pool._max_workers:
+            yield waiting.pop(0).result()
+    for future in waiting:
+        yield future.result()
+
+
+class _Meter:
+    """Reports grid points; a row is ``depths`` of them."""
+
+    def __init__(
+        self, rows: int, done: int, depths: int, progress: Callable[[Progress], None] | None
+    ) -> None:
+        from time import perf_counter
+
+        self._clock, self._start = perf_counter, perf_counter()
+        self._rows, self._done, self._before, self._depths = rows, done, done, depths
+        self._progress = progress
+
+    def row(self) -> None:
+        """One row more is stored."""
+        self._done += 1
+        if self._progress is not None:
+            seconds = self._clock() - self._start
+            rate = (self._done - self._before) * self._depths / seconds
+            self._progress(
+                Progress(self._done * self._depths, self._rows * self._depths, rate, seconds)
+            )
+
+
+__all__ = ["NETS", "Grid", "Row", "trainability"]
