@@ -94,7 +94,7 @@ def command(
 def _print(found: Spectrum) -> None:
     floor = f"below the resolution {found.resolution:.2g} of {found.dtype}"
     minimum = f"{found.lambda_min:.8g}" if found.lambda_min_resolved else floor
-    bulk = f"{found.bulk:.8g}" if found.bulk_resolved else floor
+    bulk = f"{found.bulk:.8g}" if found.bulk > found.resolution else floor
     if found.bulk_error:
         bulk += f" +- {found.bulk_error:.2g}"
     bound = "" if found.lambda_min_resolved else "at least "

@@ -37,8 +37,9 @@ def not_definite(
     """The error for a failed pivot, with a diag_reg that makes ``product``'s matrix definite.
 
     ``product`` applies the matrix that failed, ``mean_diagonal`` is its trace / n, ``top`` its
-    largest diagonal entry, ``eps`` the rounding of its entries and of the factorisation. The lowest eigenvalue
-    comes from a few Lanczos steps, which see it from above; the proposal leaves room for that.
+    largest diagonal entry, ``eps`` the rounding of its entries and of the factorisation. The
+    lowest eigenvalue comes from a few Lanczos steps, which see it from above; the proposal leaves
+    room for that.
     """
     low, high = extreme_ritz_values(product, n, _STEPS)
     floor = 10.0 * math.sqrt(n) * eps * max(high, top)

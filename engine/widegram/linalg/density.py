@@ -67,7 +67,8 @@ class Density:
         return pooled, float(np.hypot(_standard_error(self.whole.quantiles(q)), change))
 
     def edges(self, low: float, high: float, bins: int = 60) -> Array:
-        """Logarithmic bin edges from ``low`` to ``high``, the first bin reaching below zero."""
+        """Logarithmic bin edges from ``low`` or the lowest node to ``high``; a first bin below."""
+        low = max(low, 0.5 * float(self.whole.nodes.min()))
         inner = np.geomspace(low, high, bins)
         inner[-1] *= 1 + 1e-9
         return np.concatenate([[min(-inner[-1], float(self.whole.nodes.min()) - 1.0)], inner])

@@ -111,8 +111,8 @@ def partial_eigen(
     Block Krylov with Rayleigh-Ritz and thick restart (Stathopoulos, Saad, Wu, SIAM J. Sci.
     Comput. 19, 1998): each pass applies the operator once, to a block of the residuals of the
     pairs that have not converged. A pair has converged at |K v - lambda v| <= tol |K|. Bottom
-    eigenvalues that crowd together converge slowly: ``converged`` and ``residuals`` tell. No pass is
-    spent on values for which ``meaningless(values)`` is True (an array of bool).
+    eigenvalues that crowd together converge slowly: ``converged`` and ``residuals`` tell. No pass
+    is spent on values for which ``meaningless(values)`` is True (an array of bool).
     """
     n = operator.shape[0]
     if which not in WHICH or not 1 <= k <= n:

@@ -98,6 +98,8 @@ def lowest_eigen(
     values, turn = np.linalg.eigh((small + small.T) / 2)
     vectors, image = found.vectors @ turn, image @ turn
     residuals = np.linalg.norm(image - vectors * values, axis=0)
+    inverted = (1.0 / found.values - shift)[::-1]  # bounds from above, as Ritz values of K are
+    values = np.where(inverted < floor, np.minimum(values, inverted), values)
     relative = (found.errors / found.values)[::-1]
     errors = np.minimum(residuals, np.abs(values) * relative)
     return Eigenpairs(

@@ -60,8 +60,8 @@ class Spectrum:
 
     @property
     def bulk_resolved(self) -> bool:
-        """Whether the median lies above the resolution."""
-        return self.bulk > self.resolution
+        """Whether the median lies above the resolution and its own error."""
+        return self.bulk > max(self.resolution, self.bulk_error)
 
     @property
     def floor(self) -> float:

@@ -1,0 +1,124 @@
+"""Gradient flow on the mean squared error, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.predict.decomposition import Decomposition
+from widegram.predict.kernels import part
+from widegram.predict.layout import Axes, Outputs, matrix
+
+Array = NDArray[Any]
+
+
+def gradient_descent_mse(
+    k_train_train: Any,
+    y_train: Array,
+    learning_rate: float = 1.0,
+    diag_reg: float = 0.0,
+    diag_reg_absolute_scale: bool = False,
+    trace_axes: Axes = (-1,),
+) -> Callable[..., Any]:
+    """Outputs of a network under gradient flow on the mean squared error, as in neural-tangents.
+
+    ``k_train_train`` is the kernel on the training data: shape (n, n), or (n, n, Y, Y, ...) with
+    the axes of ``y_train`` other than ``trace_axes`` in pairs; a Gram file's NTK is taken.
+    ``diag_reg`` is added to its diagonal, times trace / N unless ``diag_reg_absolute_scale``.
+    Time is counted in units of ``learning_rate`` for a loss divided by ``y_train.size``:
+    f_t = K*(K)^-1 (1 - exp(-K learning_rate t / y_train.size)) y (Jacot et al., arXiv:1806.07572;
+    Lee et al., arXiv:1902.06720).
+
+    Returns ``predict_fn(t=None, fx_train_0=0., fx_test_0=None, k_test_train=None)``, which gives
+    the outputs at time ``t`` (a number or an array, whose axes come first; None is infinity) on
+    the training set, on the test set when ``fx_test_0`` is given, or a tuple of both; None as an
+    initial output leaves that set out.
+
+    Raises WidegramError for a singular kernel at infinite time (with a regulariser that mends
+    it), and where an argument is missing.
+    """
+    y = np.asarray(y_train)
+    outputs = Outputs(y, trace_axes)
+
+    @cache
+    def kernel() -> tuple[Decomposition, np.dtype[Any]]:
+        array = part(k_train_train, "ntk")
+        square = matrix(array)
+        found = Decomposition(square, diag_reg, diag_reg_absolute_scale, y.size)
+        return found, array.dtype
+
+    def predict_fn(
+        t: Any = None, fx_train_0: Any = 0.0, fx_test_0: Any = None, k_test_train: Any = None
+    ) -> Any:
+        """Outputs at time ``t``; see :func:`gradient_descent_mse`."""
+        _check(fx_train_0, fx_test_0, k_test_train)
+        decomposition, dtype = kernel()
+        start = np.zeros_like(y, dtype=np.float64) if fx_train_0 is None else fx_train_0
+        gap = outputs.fold(np.broadcast_to(np.subtract(y, start), y.shape))
+        train, test = None, None
+        if fx_train_0 is not None:
+            train = _train(decomposition, gap, t, outputs, y, learning_rate, start).astype(dtype)
+        if fx_test_0 is not None:
+            k_td = part(k_test_train, "ntk")
+            test = _test(decomposition, gap, t, outputs, k_td, learning_rate, fx_test_0)
+            test = test.astype(dtype)
+        if train is not None and test is not None:
+            return train, test
+        return test if train is None else train
+
+    return predict_fn
+
+
+def _train(
+    decomposition: Decomposition,
+    gap: Array,
+    t: Any,
+    outputs: Outputs,
+    y: Array,
+    rate: float,
+    start: Any,
+) -> Array:
+    if t is None:
+        return np.asarray(y)
+    times = np.asarray(t, dtype=np.float64) * rate
+    moved = np.stack([decomposition.learned(time, gap) for time in times.ravel()])
+    shape = tuple(y.shape[axis] for axis in _others(y.ndim, outputs))
+    return _lifted(start, times.ndim) + outputs.unfold(moved, shape, times.shape)
+
+
+def _test(
+    decomposition: Decomposition,
+    gap: Array,
+    t: Any,
+    outputs: Outputs,
+    k_td: Array,
+    rate: float,
+    start: Any,
+) -> Array:
+    across = matrix(k_td).astype(np.float64)
+    if t is None:
+        moved = outputs.unfold(across @ decomposition.solve(gap), k_td.shape[::2])
+        return np.asarray(start) + moved
+    times = np.asarray(t, dtype=np.float64) * rate
+    moved = np.stack([across @ decomposition.solved(time, gap) for time in times.ravel()])
+    return _lifted(start, times.ndim) + outputs.unfold(moved, k_td.shape[::2], times.shape)
+
+
+def _lifted(start: Any, axes: int) -> Array:
+    return np.asarray(start)[(None,) * axes]
+
+
+def _others(ndim: int, outputs: Outputs) -> list[int]:
+    return [axis for axis in range(ndim) if axis - ndim not in outputs.trace_axes]
+
+
+def _check(fx_train_0: Any, fx_test_0: Any, k_test_train: Any) -> None:
+    if fx_train_0 is None and fx_test_0 is None:
+        raise WidegramError("fx_train_0 and fx_test_0 are both None: nothing to predict")
+    if fx_test_0 is not None and k_test_train is None:
+        raise WidegramError("fx_test_0 is given: predictions on the test set need k_test_train")

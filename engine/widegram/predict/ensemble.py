@@ -1,0 +1,157 @@
+"""Infinite ensembles of networks under gradient flow, at finite and infinite times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.predict.decomposition import Decomposition
+from widegram.predict.kernels import Get, canonical, packed
+from widegram.predict.layout import Axes, Outputs, matrix, paired
+from widegram.predict.posterior import Gaussian, ensemble_covariance, gp_inference
+
+Array = NDArray[Any]
+
+
+class _Kernel:
+    """``nngp`` and ``ntk``, each None where it was not needed."""
+
+    def __init__(self, nngp: Array | None = None, ntk: Array | None = None) -> None:
+        self.nngp = nngp
+        self.ntk = ntk
+
+
+def gradient_descent_mse_ensemble(
+    kernel_fn: Callable[..., Any],
+    x_train: Array,
+    y_train: Array,
+    learning_rate: float = 1.0,
+    diag_reg: float = 0.0,
+    diag_reg_absolute_scale: bool = False,
+    trace_axes: Axes = (-1,),
+    **kernel_fn_train_train_kwargs: Any,
+) -> Callable[..., Any]:
+    """Mean and covariance of an infinite ensemble under gradient flow, as in neural-tangents.
+
+    ``kernel_fn(x1, x2, get, **kwargs)`` gives an array for one name in ``get`` and a named tuple
+    or object for several. ``diag_reg`` and the unit of time as in
+    :func:`widegram.predict.gradient_descent_mse`. Decompositions are kept between calls.
+
+    Returns ``predict_fn(t=None, x_test=None, get=None, compute_cov=False, **kwargs)``: the mean,
+    or a :class:`Gaussian` with ``compute_cov``, for the modes ``get`` ('nngp', 'ntk', or a tuple;
+    None is both). ``t`` None is infinity; an array's axes come first. ``x_test`` None predicts
+    the training set. Raises WidegramError as the two functions it is built on.
+    """
+    y = np.asarray(y_train)
+    outputs = Outputs(y, trace_axes)
+    target = outputs.fold(y)
+    options = kernel_fn_train_train_kwargs
+
+    @cache
+    def train(name: str) -> Array:
+        return np.asarray(kernel_fn(x_train, None, name, **options))
+
+    @cache
+    def decomposition(name: str) -> Decomposition:
+        return Decomposition(matrix(train(name)), diag_reg, diag_reg_absolute_scale, y.size)
+
+    @cache
+    def at_infinity(names: tuple[str, ...]) -> Callable[..., Any]:
+        return gp_inference(
+            _Kernel(**{name: train(name) for name in names}),
+            y,
+            diag_reg,
+            diag_reg_absolute_scale,
+            trace_axes,
+        )
+
+    def at_time(mode: str, t: float, cross: _Kernel | None, test: Array | None) -> Any:
+        found = decomposition(mode)
+        if cross is None:
+            mean = found.learned(t, target)
+            return mean, None if test is None else _training_covariance(mode, found, t, train)
+        across = matrix(getattr(cross, mode)).astype(np.float64)
+        mean = across @ found.solved(t, target)
+        if test is None:
+            return mean, None
+        prior = matrix(test)
+        if mode == "nngp":
+            return mean, prior - across @ found.solved(2.0 * t, across.T)
+        assert cross.nngp is not None
+        return mean, ensemble_covariance(
+            lambda b: found.solved(t, b),
+            matrix(train("nngp")).astype(np.float64),
+            across,
+            matrix(cross.nngp),
+            prior,
+        )
+
+    def predict_fn(
+        t: Any = None,
+        x_test: Array | None = None,
+        get: Get = None,
+        compute_cov: bool = False,
+        **kernel_fn_test_test_kwargs: Any,
+    ) -> Any:
+        """Predictions at time ``t``; see :func:`gradient_descent_mse_ensemble`."""
+        modes = canonical(get)
+        names = _needed(modes, compute_cov)
+        merged = _merged(options, kernel_fn_test_test_kwargs)
+        cross, test = None, None
+        if x_test is not None:
+            values = {name: kernel_fn(x_test, x_train, name, **merged) for name in names}
+            cross = _Kernel(**{name: np.asarray(value) for name, value in values.items()})
+            if compute_cov:
+                test = np.asarray(kernel_fn(x_test, None, "nngp", **merged))
+        if t is None:
+            known = test if x_test is not None or not compute_cov else True
+            return at_infinity(names)(get, cross, known)
+        times = np.asarray(t, dtype=np.float64) * learning_rate
+        reference = train(modes[0]) if cross is None else getattr(cross, modes[0])
+        shape, dtype = reference.shape[::2], train(modes[0]).dtype
+        wanted = np.empty(0) if cross is None and compute_cov else test
+        results = {}
+        for mode in modes:
+            pairs = [at_time(mode, time, cross, wanted) for time in times.ravel()]
+            mean = outputs.unfold(np.stack([p[0] for p in pairs]), shape, times.shape)
+            results[mode] = mean.astype(dtype)
+            if compute_cov:
+                stacked = np.stack([p[1] for p in pairs])
+                stacked = stacked.reshape(times.shape + stacked.shape[1:])
+                results[mode] = Gaussian(results[mode], paired(stacked, shape).astype(dtype))
+        return packed(get, results)
+
+    return predict_fn
+
+
+def _training_covariance(
+    mode: str, found: Decomposition, t: float, train: Callable[[str], Array]
+) -> Array:
+    if mode == "nngp":
+        return found.prior(t)
+    half = found.decayed(t, matrix(train("nngp")).astype(np.float64))
+    return found.decayed(t, half.T)
+
+
+def _needed(modes: tuple[str, ...], covariance: bool) -> tuple[str, ...]:
+    """The kernels that ``modes`` depend on, in the order nngp, ntk."""
+    for mode in modes:
+        if mode not in ("nngp", "ntk"):
+            raise WidegramError(f"get={mode!r}: an ensemble is predicted for nngp and ntk")
+    both = covariance and "ntk" in modes
+    return tuple(name for name in ("nngp", "ntk") if name in modes or (both and name == "nngp"))
+
+
+def _merged(train: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
+    for name, value in test.items():
+        if name in train and train[name] is not value and train[name] != value:
+            raise WidegramError(
+                f"kernel_fn argument {name!r} differs between training ({train[name]!r}) and test "
+                f"({value!r}) data; give one value for both"
+            )
+    return {**train, **test}

@@ -1,0 +1,76 @@
+"""Taking the nngp or ntk part of what callers pass as a kernel."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.linalg.gramsource import open_train
+from widegram.memory import free_memory
+from widegram.store import GramFile
+
+Array = NDArray[Any]
+Get = str | tuple[str, ...] | None
+
+
+def part(kernel: Any, name: str) -> Array:
+    """The ``name`` ('nngp' or 'ntk') part as an array.
+
+    An array is its own part; a Gram file (a path or :class:`GramFile`) is read, in its dtype; of
+    anything else the attribute is taken. Raises WidegramError where there is none.
+    """
+    if isinstance(kernel, (str, Path)):
+        with open_train(kernel, name, memory=free_memory() // 16) as train:
+            return train.operator.load(train.operator.dtype)
+    if isinstance(kernel, GramFile):
+        kernel.require_complete()
+        return np.asarray(kernel.dataset(name)[...])
+    if hasattr(kernel, "shape"):
+        return np.asarray(kernel)
+    value = getattr(kernel, name, None)
+    if value is None:
+        raise WidegramError(
+            f"the kernel has no {name!r}: pass one computed with get=('nngp','ntk')"
+        )
+    return np.asarray(value)
+
+
+def has_part(kernel: Any, name: str) -> bool:
+    """Whether the kernel names its parts and has ``name`` (an array does not name its part)."""
+    if isinstance(kernel, (str, Path)):
+        with GramFile(kernel) as file:
+            return name in file.kernels
+    if isinstance(kernel, GramFile):
+        return name in kernel.kernels
+    return getattr(kernel, name, None) is not None
+
+
+def canonical(get: Get) -> tuple[str, ...]:
+    """``get`` as a tuple of lower-case names; None stands for both kernels."""
+    if get is None:
+        return "nngp", "ntk"
+    if not get:
+        raise WidegramError("get is empty; name 'nngp', 'ntk' or both")
+    names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
+    if len(set(names)) < len(names):
+        raise WidegramError(f"get names a kernel twice: {get}")
+    return names
+
+
+def packed(get: Get, values: Mapping[str, Any]) -> Any:
+    """The value itself for a single name, else a named tuple ``Gaussians`` in the order asked."""
+    if isinstance(get, str):
+        return values[get.lower()]
+    return _gaussians(tuple(values))(*values.values())
+
+
+@cache
+def _gaussians(names: tuple[str, ...]) -> Callable[..., Any]:
+    return namedtuple("Gaussians", names)  # noqa: PYI024 (fields follow the caller's get)

@@ -1,0 +1,62 @@
+"""Shapes: kernels of many axes as matrices, outputs with their trace axes moved last.
+
+A kernel has axes (n1, n2, Y, Y, Z, Z ...), each pair being one axis of the outputs; the axes of
+the outputs that a kernel lacks, along which it is a multiple of the identity, are
+``trace_axes``. As a matrix it has shape (n1 Y Z .., n2 Y Z ..), and outputs become (n Y Z .., C)
+with C the size of the trace axes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+
+Array = NDArray[Any]
+Axes = int | tuple[int, ...]
+
+
+def matrix(kernel: Array) -> Array:
+    """A kernel of axes (n1, n2, Y, Y, ...) as a matrix (n1 Y .., n2 Y ..)."""
+    kernel = np.asarray(kernel)
+    if kernel.ndim % 2 or kernel.ndim < 2:
+        raise WidegramError(f"a kernel has pairs of axes (n1, n2, ...), found shape {kernel.shape}")
+    rows, cols = kernel.shape[0::2], kernel.shape[1::2]
+    order = (*range(0, kernel.ndim, 2), *range(1, kernel.ndim, 2))
+    return kernel.transpose(order).reshape(int(np.prod(rows)), int(np.prod(cols)))
+
+
+def paired(covariance: Array, shape: tuple[int, ...]) -> Array:
+    """(..., N, N) as (..., n, n, Y, Y, ...), where ``shape`` = (n, Y, ...) and N its size."""
+    lead = covariance.shape[:-2]
+    split = covariance.reshape(lead + shape + shape)
+    first = len(lead)
+    order = [
+        axis
+        for position in range(len(shape))
+        for axis in (first + position, first + len(shape) + position)
+    ]
+    return split.transpose((*range(first), *order))
+
+
+class Outputs:
+    """How outputs with the shape of ``y`` fold into (N, C) and unfold again."""
+
+    def __init__(self, y: Array, trace_axes: Axes) -> None:
+        axes = (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes)
+        self.trace_axes = tuple(sorted(axis % y.ndim - y.ndim for axis in axes))
+        self.trace_shape = tuple(y.shape[axis] for axis in self.trace_axes)
+        self._last = tuple(range(-len(self.trace_axes), 0))
+
+    def fold(self, y: Array) -> Array:
+        """(N, C) in float64."""
+        moved = np.moveaxis(np.asarray(y, dtype=np.float64), self.trace_axes, self._last)
+        return moved.reshape(-1, int(np.prod(self.trace_shape)))
+
+    def unfold(self, values: Array, shape: tuple[int, ...], lead: tuple[int, ...] = ()) -> Array:
+        """(*lead, N, C) back to outputs whose other axes have ``shape``, N its size."""
+        split = values.reshape(lead + shape + self.trace_shape)
+        return np.moveaxis(split, self._last, self.trace_axes)

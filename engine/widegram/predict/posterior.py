@@ -1,0 +1,124 @@
+"""Gaussian process posteriors: NNGP, the infinite NTK ensemble, and the NTK as a covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.predict.decomposition import Decomposition
+from widegram.predict.kernels import Get, canonical, has_part, packed, part
+from widegram.predict.layout import Axes, Outputs, matrix, paired
+
+Array = NDArray[Any]
+
+
+class Gaussian(NamedTuple):
+    """``mean`` with the shape of the outputs, ``covariance`` with that of the test kernel."""
+
+    mean: Array
+    covariance: Array
+
+
+def gp_inference(
+    k_train_train: Any,
+    y_train: Array,
+    diag_reg: float = 0.0,
+    diag_reg_absolute_scale: bool = False,
+    trace_axes: Axes = (-1,),
+) -> Callable[..., Any]:
+    """Mean and covariance of infinitely wide networks on a test set, as in neural-tangents.
+
+    'nngp' is the exact posterior of a Bayesian network, 'ntk' the distribution of an infinite
+    ensemble trained by gradient flow for infinite time, 'ntkgp' a Gaussian process with the NTK
+    as its covariance (He et al., arXiv:2007.05864). Kernels are arrays, objects or named tuples
+    with ``nngp`` and ``ntk``, or, for the training data, Gram files. ``diag_reg`` is added to the
+    training kernel's diagonal, times trace / N unless ``diag_reg_absolute_scale``.
+
+    Returns ``predict_fn(get=None, k_test_train=None, k_test_test=None)``: the mean, or a
+    :class:`Gaussian` where ``k_test_test`` is given; a named tuple of them where ``get`` is a
+    tuple or None (both kernels). Without ``k_test_train`` the training set, which is N(y, 0).
+
+    Raises WidegramError for a kernel that is not positive definite, and missing parts.
+    """
+    y = np.asarray(y_train)
+    outputs = Outputs(y, trace_axes)
+
+    @cache
+    def training(name: str) -> tuple[Decomposition, np.dtype[Any]]:
+        array = part(k_train_train, name)
+        found = Decomposition(matrix(array), diag_reg, diag_reg_absolute_scale, y.size)
+        return found, array.dtype
+
+    @cache
+    def weights(name: str) -> Array:
+        return training(name)[0].solve(outputs.fold(y))
+
+    def on_training_set(name: str, covariance: bool) -> Any:
+        array = part(k_train_train, name)
+        mean = y.astype(array.dtype)
+        return Gaussian(mean, np.zeros_like(array)) if covariance else mean
+
+    def on_test_set(mode: str, k_td: Any, k_tt: Any) -> Any:
+        name = "ntk" if mode == "ntkgp" else mode
+        array = part(k_td, name)
+        dtype = training(name)[1]
+        shape = array.shape[::2]
+        mean = outputs.unfold(matrix(array).astype(np.float64) @ weights(name), shape)
+        if k_tt is None:
+            return mean.astype(dtype)
+        if mode == "ntk":
+            _require_both(k_train_train, k_td)
+            prior = matrix(part(k_train_train, "nngp")).astype(np.float64)
+            cov = ensemble_covariance(
+                lambda b: training("ntk")[0].solve(b),
+                prior,
+                matrix(array),
+                matrix(part(k_td, "nngp")),
+                matrix(part(k_tt, "nngp")),
+            )
+        else:
+            across = matrix(array).astype(np.float64)
+            cov = matrix(part(k_tt, name)) - across @ training(name)[0].solve(across.T)
+        return Gaussian(mean.astype(dtype), paired(cov, shape).astype(dtype))
+
+    def predict_fn(get: Get = None, k_test_train: Any = None, k_test_test: Any = None) -> Any:
+        """Predictions in the modes ``get``; see :func:`gp_inference`."""
+        found = {}
+        for mode in canonical(get):
+            if mode not in ("nngp", "ntk", "ntkgp"):
+                raise WidegramError(f"get={mode!r}: choose from nngp, ntk, ntkgp")
+            if k_test_train is None:
+                name = "ntk" if mode == "ntkgp" else mode
+                found[mode] = on_training_set(name, k_test_test is not None)
+            else:
+                found[mode] = on_test_set(mode, k_test_train, k_test_test)
+        return packed(get, found)
+
+    return predict_fn
+
+
+def ensemble_covariance(
+    solve: Callable[[Array], Array], prior: Array, ntk: Array, nngp: Array, nngp_test: Array
+) -> Array:
+    """Covariance of an ensemble at the end of training: Lee et al., arXiv:1902.06720, equation 16.
+
+    ``solve(b)`` is Theta^-1 b (or what it has become at a finite time), ``prior`` the training
+    NNGP (N, N), ``ntk`` and ``nngp`` the cross kernels (M, N), ``nngp_test`` (M, M).
+    """
+    pulled = solve(ntk.T.astype(np.float64))
+    mixed = pulled.T @ nngp.T
+    return np.asarray(pulled.T @ (prior @ pulled) - mixed - mixed.T + nngp_test)
+
+
+def _require_both(k_train_train: Any, k_test_train: Any) -> None:
+    for kernel, name in ((k_train_train, "k_train_train"), (k_test_train, "k_test_train")):
+        if not has_part(kernel, "nngp"):
+            raise WidegramError(
+                f"the covariance of an NTK ensemble needs both kernels, and {name} has no 'nngp': "
+                "pass kernels computed with get=('nngp', 'ntk')"
+            )
