@@ -9,17 +9,12 @@ import sys
 
 import click
 import pytest
-from click.testing import CliRunner
 
+from cli_support import run
 from widegram.errors import Damaged, Interrupted, WidegramError
 from widegram_cli import machine
 from widegram_cli.failures import exit_code_of
-from widegram_cli.main import COMMANDS, program
-
-
-def run(*args: str):
-    """Run in this process; stdout and stderr are captured apart."""
-    return CliRunner().invoke(program, list(args))
+from widegram_cli.main import COMMANDS
 
 
 def test_help_lists_every_command_of_the_table():
