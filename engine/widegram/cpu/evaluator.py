@@ -54,15 +54,20 @@ class CpuEvaluator:
         self.dtype, self.symmetric = dtype, x2 is None
         self.keys = tuple(key for key, _, _ in self.plan.keys)
         self.entry_cost = float(self.plan.element_layers)
-        largest = max(_largest_variance(x) for x in (x1, x2) if x is not None)
+        largest = max(
+            _largest_variance(x, self.plan.vector) for x in (x1, x2) if x is not None
+        )
         formulas = choose_formulas(self.plan, largest, dtype)
         self.layout = factor_layout(self.plan, formulas)
         self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
         self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
         self.threads = self._make_workspaces(threads or os.cpu_count() or 1, memory // 4)
+        vector = self.plan.vector
         runner = ItselfRunner(self.plan, self.layout, self.symmetric, FLOOR[dtype])
-        self.blocks1 = ImageBlocks(x1, runner, dtype, memory // 4)
-        self.blocks2 = self.blocks1 if x2 is None else ImageBlocks(x2, runner, dtype, memory // 4)
+        self.blocks1 = ImageBlocks(x1, runner, vector, dtype, memory // 4)
+        self.blocks2 = self.blocks1
+        if x2 is not None:
+            self.blocks2 = ImageBlocks(x2, runner, vector, dtype, memory // 4)
 
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
@@ -116,7 +121,7 @@ class CpuEvaluator:
             )
         threads = min(threads, memory // max(size, 1))
         for _ in range(threads):
-            self._workspaces.put(Workspace(self.tables, self.dtype, paired=False))
+            self._workspaces.put(Workspace(self.tables, self.dtype, vector=self.plan.vector))
         return threads
 
 
@@ -143,10 +148,11 @@ def _jobs(
     return sorted(jobs, key=lambda job: -len(job[1]))
 
 
-def _largest_variance(x: Rows) -> float:
-    """The largest mean square over channels of any pixel."""
+def _largest_variance(x: Rows, vector: bool) -> float:
+    """The largest mean square over channels of any pixel (over all features of a vector)."""
     largest = 0.0
     for lo in range(0, x.shape[0], _READ):
         part = x.read(lo, min(lo + _READ, x.shape[0])).astype(np.float64)
+        part = part.reshape(len(part), -1) if vector else part
         largest = max(largest, float(np.max(np.mean(part * part, axis=-1))))
     return largest

@@ -56,8 +56,11 @@ Block = TypeVar("Block", RowBlock, LaneBlock)
 class ImageBlocks:
     """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
 
-    def __init__(self, source: Rows, runner: ItselfRunner, dtype: str, memory: int) -> None:
-        self.source, self.runner, self.dtype, self.memory = source, runner, dtype, memory
+    def __init__(
+        self, source: Rows, runner: ItselfRunner, vector: bool, dtype: str, memory: int
+    ) -> None:
+        self.source, self.runner, self.vector = source, runner, vector
+        self.dtype, self.memory = dtype, memory
         self._kept: OrderedDict[tuple[str, int, int], RowBlock | LaneBlock] = OrderedDict()
 
     def rows(self, lo: int, hi: int) -> RowBlock:
@@ -65,7 +68,7 @@ class ImageBlocks:
         found = self._find(("rows", lo, hi))
         if isinstance(found, RowBlock):
             return found
-        x = self.source.read(lo, hi).astype(np.float64)
+        x = self._read(lo, hi)
         own = self.runner.run(x)
         # One spare number keeps the address of an empty factor array valid.
         factors = aligned((hi - lo, own.factors.shape[1] + 1), self.dtype)
@@ -81,8 +84,8 @@ class ImageBlocks:
         if isinstance(found, LaneBlock):
             return found
         kept = self._find(("rows", lo, hi))
-        x = self.source.read(lo, hi)
-        own = kept.own if isinstance(kept, RowBlock) else self.runner.run(x.astype(np.float64))
+        x = self._read(lo, hi)
+        own = kept.own if isinstance(kept, RowBlock) else self.runner.run(x)
         lanes = LANES[self.dtype]
         blocks = -(-(hi - lo) // lanes)
         index = np.minimum(np.arange(blocks * lanes), hi - lo - 1).reshape(blocks, lanes)
@@ -93,6 +96,11 @@ class ImageBlocks:
             y[b] = np.moveaxis(x[index[b]], 0, -1)
             factors[b, :-1] = own.factors[index[b]].T
         return self._keep(("lanes", lo, hi), LaneBlock(y, factors))
+
+    def _read(self, lo: int, hi: int) -> NDArray[np.float64]:
+        """Images (n, h, w, C); vectors, and images that are seen as such, (n, 1, 1, D)."""
+        x = self.source.read(lo, hi).astype(np.float64)
+        return x.reshape(hi - lo, 1, 1, -1) if self.vector else x
 
     def _find(self, key: tuple[str, int, int]) -> RowBlock | LaneBlock | None:
         found = self._kept.get(key)

@@ -74,11 +74,9 @@ class ItselfRunner:
             self.own_k, self.own_t = (aligned((at, _LANES), _DTYPE) for _ in range(2))
 
     def run(self, x: Array) -> Own:
-        """Run images or vectors ``x`` (n, \\*input_shape), float64."""
+        """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""
         n, kinds = len(x), len(self.plan.outputs)
         own = Own(np.empty((n, self.layout.total)), np.zeros((kinds, n)), np.zeros((kinds, n)))
-        if self.plan.vector:
-            x = x.reshape(n, 1, 1, -1)
         step = _BLOCK if self.alone else _LANES
         for lo in range(0, n, step):
             self._block(x[lo : lo + step], own, lo)

@@ -92,6 +92,8 @@ class StoreField(_Field):
 
 # Relative tails of a series' E[phi^2] and E[phi'^2] that may be left out.
 SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
+# Vectors are one-pixel images; this many x run side by side as the pixels of one row.
+VECTOR_CHUNK = 64
 KINDS = ("input", "load", "window", "point", "add", "copy", "pool", "reduce", "output")
 MOVES = ("copy", "fill", "add", "accumulate", "reduce", "cast")
 
@@ -283,6 +285,8 @@ class _Encoder:
     def _slot(self, program: Program, slot: Slot, at: int) -> tuple[list[int], int]:
         height = slot.shape[0] + slot.lo[0] + slot.hi[0]
         width = slot.shape[1] + slot.lo[1] + slot.hi[1]
+        if self.plan.vector:
+            width *= VECTOR_CHUNK
         quadrant = height * width * self.lanes
         torus = program.group.torus
         size = quadrant * (1 + bool(torus[0])) * (1 + bool(torus[1]))
@@ -323,7 +327,7 @@ class _Encoder:
             row[StepField.FACTOR] = self.layout.offsets[step.act]
             row[StepField.N_FACTORS] = formula.n_factors
         if step.kind == "input":
-            row[StepField.N_FACTORS] = self.plan.network.input_shape[-1]
+            row[StepField.N_FACTORS] = self._channels()
         row[StepField.KERNEL] = self._kernel(step, code)
         values = [gain, bias, *constants]
         self.params += values + [0.0] * (N_PARAMS - len(values))
@@ -336,7 +340,14 @@ class _Encoder:
         row[StepField.LO_ROWS], row[StepField.LO_COLS] = lo
         row[StepField.CIRCULAR] = int(circ)
 
+    def _channels(self) -> int:
+        """Numbers summed by one inner product."""
+        shape = self.plan.network.input_shape
+        return int(np.prod(shape)) if self.plan.vector else shape[-1]
+
     def _kernel(self, step: Step, code: str) -> int:
+        if step.kind == "input" and self.plan.vector:
+            return self._address("inner", code)
         if step.kind in ("point", "input"):
             return self._address(step.kind, code)
         if step.affine is None:

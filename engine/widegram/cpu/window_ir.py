@@ -2,7 +2,8 @@
 
 Kinds: ``point`` (activation alone), ``tap`` (one-tap window), ``box3`` (3 x 3, stride 1, vertical
 sums carried in registers), ``box`` (any window and stride, separable through a row buffer),
-``input`` (inner products over channels: k_in is x, t_in is x'; cols counts pixels).
+``input`` (inner products over channels: k_in is x, t_in is x'; cols counts pixels), ``inner`` (the
+same for vectors: cols counts the x, ``in_col`` numbers apart, against one block of x').
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from widegram.activations import KERNELS
 from widegram.cpu.plane_base import N_PARAMS, PlaneCode
 from widegram.cpu.vector_ops import INDEX, Stream
 
+_TOGETHER = 8
+_CHUNK = 128
+
 
 class WindowKernel(PlaneCode):
     """Emits one arithmetic variant into the function under construction."""
@@ -24,6 +28,9 @@ class WindowKernel(PlaneCode):
         """Emit the loops over rows and pixels."""
         if self.variant.kind == "input":
             self._input()
+            return
+        if self.variant.kind == "inner":
+            self._inner()
             return
         self._constants()
         with cgutils.for_range(self.builder, self.rows) as row:
@@ -106,6 +113,49 @@ class WindowKernel(PlaneCode):
                     y = self.ops.load(self.offset(y_row, n, y_lanes))
                     builder.store(self.ops.fma(x, y, builder.load(total)), total)
                 self._write(row.index, col.index, builder.load(total), self.ops.const(0.0))
+
+    def _inner(self) -> None:
+        """K = <x, x'> over ``count`` features, T = 0, for all x: a small matrix product.
+
+        Eight x share each load of x'. Features are summed in chunks, each from zero, so that
+        float32 loses no more than a chunk's rounding; the order is the same for every x.
+        """
+        builder = self.builder
+        eight = ir.Constant(INDEX, _TOGETHER)
+        whole = builder.udiv(self.cols, eight)
+        with cgutils.for_range(builder, whole) as loop:
+            self._inner_rows(builder.mul(loop.index, eight), _TOGETHER)
+        done = builder.mul(whole, eight)
+        with cgutils.for_range(builder, builder.sub(self.cols, done)) as loop:
+            self._inner_rows(builder.add(done, loop.index), 1)
+
+    def _inner_rows(self, first: Any, count: int) -> None:
+        builder, ops = self.builder, self.ops
+        chunk, one = ir.Constant(INDEX, _CHUNK), ir.Constant(INDEX, 1)
+        lanes = ir.Constant(INDEX, ops.lanes)
+        starts = [
+            self.offset(self.k_in, builder.add(first, ir.Constant(INDEX, n)), self.in_col)
+            for n in range(count)
+        ]
+        totals = [ops.variable(ops.const(0.0)) for _ in range(count)]
+        chunks = builder.udiv(builder.add(self.count, ir.Constant(INDEX, _CHUNK - 1)), chunk)
+        with cgutils.for_range(builder, chunks) as outer:
+            begin = builder.mul(outer.index, chunk)
+            left = builder.sub(self.count, begin)
+            length = builder.select(builder.icmp_signed("<", left, chunk), left, chunk)
+            parts = [ops.variable(ops.const(0.0)) for _ in range(count)]
+            with cgutils.for_range(builder, length) as inner:
+                n = builder.add(begin, inner.index)
+                y = ops.load(self.offset(self.t_in, n, lanes))
+                for start, part in zip(starts, parts, strict=True):
+                    x = ops.splat(self.offset(start, n, one))
+                    builder.store(ops.fma(x, y, builder.load(part)), part)
+            for total, part in zip(totals, parts, strict=True):
+                builder.store(ops.add(builder.load(total), builder.load(part)), total)
+        zero = ir.Constant(INDEX, 0)
+        for n, total in enumerate(totals):
+            col = builder.add(first, ir.Constant(INDEX, n))
+            self._write(zero, col, builder.load(total), ops.const(0.0))
 
     # pieces -----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu import driver
+from widegram.cpu import driver, vector_driver
 from widegram.cpu.context import CONTEXT, At
 from widegram.cpu.plane_base import GEOMETRY
 from widegram.cpu.tables import Ints, Tables
@@ -27,8 +27,10 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 class Workspace:
     """Scratch planes, stores and the context for one thread; not to be shared by threads."""
 
-    def __init__(self, tables: Tables, dtype: str, paired: bool) -> None:
-        self.tables = tables
+    def __init__(
+        self, tables: Tables, dtype: str, paired: bool = False, vector: bool = False
+    ) -> None:
+        self.tables, self.vector = tables, vector
         self.scratch = aligned((max(tables.scratch, 1),), dtype)
         self.buffer = aligned((max(tables.buffer, 1),), dtype)
         self.sums = aligned((max(tables.sums, 8),), np.float64)
@@ -66,7 +68,8 @@ class Workspace:
         ctx[At.OUT_K], ctx[At.OUT_T] = out_k.ctypes.data, out_t.ctypes.data
         ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
         ctx[At.ITSELF] = 0
-        driver.run_strips(
+        run = vector_driver.run_vectors if self.vector else driver.run_strips
+        run(
             ctx, self.geometry, t.programs, t.steps, t.displacements, t.active, t.slots, t.stores,
             t.index, t.moves, self._no_nodes, np.array(t.clear), self.sums, t.sums, which, rows,
             x.strides[0], x_factors.strides[0] if x_factors.size else 0, out_k.strides[1],
