@@ -92,7 +92,7 @@ def open_idx(path: Path) -> RawData:
     if (families[0], "train") not in found:
         raise WidegramError(f"{path}: has no train-images-idx3-ubyte file beside its test images")
     test = found.get((families[0], "test"))
-    return RawData(str(path), _split(found[families[0], "train"]), test and _split(test))
+    return RawData(str(path), _split(found[families[0], "train"]), _split(test) if test else None)
 
 
 def has_idx(folder: Path) -> bool:

@@ -45,51 +45,45 @@ def open_labelled(source: str, labels: str | None) -> RawData:
     """
     path, key = split_spec(source)
     existing_file(path)
-    if labels is not None:
-        return RawData(source, Split(open_table(source), _values(labels)))
-    if path.suffix.lower() == ".npy":
+    if labels is None and path.suffix.lower() == ".npy":
         beside = _label_file(path)
-        return RawData(
-            source,
-            Split(open_table(source), _values(str(beside)) if beside else None),
-            None,
-            _note(beside),
-        )
-    names = list_arrays(path)
-    if key is None:
-        return _by_names(path, names)
-    if key not in names:
-        raise WidegramError(f"{path}: has no array {key!r}; {nearest(key, names)}")
-    partner = _partner(key, names)
-    return RawData(
-        source,
-        Split(open_table(source), _values(f"{path}:{partner}") if partner else None),
-        None,
-        _note(partner),
-    )
+        labels = str(beside) if beside else None
+    elif labels is None:
+        names = list_arrays(path)
+        if key is None:
+            return _by_names(path, names)
+        partner = _partner(key, names)
+        labels = f"{path}:{partner}" if partner else None
+    split = _split(source, labels)
+    return RawData(source, split, note=_note(split))
 
 
-def _note(labels: object) -> str:
-    return "" if labels else "no labels were found; name them with --labels"
+def _note(split: Split) -> str:
+    return "no labels were found; name them with --labels" if split.y is None else ""
+
+
+def _split(inputs: str, labels: str | None) -> Split:
+    return Split(open_table(inputs), None if labels is None else _values(labels))
 
 
 def _by_names(path: Path, names: list[str]) -> RawData:
-    for train, test in _NAMES:
-        if train[0] in names:
-            held_out = _split(path, test, names) if test and test[0] in names else None
-            split = _split(path, train, names)
-            return RawData(str(path), split, held_out, _note(split.y is not None))
+    """The first of the usual pairs that a file holds; pairs with their labels go first."""
+
+    def split(pair: tuple[str, str]) -> Split:
+        inputs, labels = pair
+        return _split(f"{path}:{inputs}", f"{path}:{labels}" if labels in names else None)
+
+    known = [pairs for pairs in _NAMES if pairs[0][0] in names]
+    if known:
+        train, test = min(known, key=lambda pairs: pairs[0][1] not in names)
+        kept = split(train)
+        held_out = split(test) if test and test[0] in names else None
+        return RawData(str(path), kept, held_out, _note(kept))
     if len(names) == 1:
-        return RawData(str(path), Split(open_table(f"{path}:{names[0]}"), None), None, _note(None))
+        kept = split((names[0], ""))
+        return RawData(str(path), kept, note=_note(kept))
     raise WidegramError(
         f"{path}: which array holds the inputs? write {path}:NAME; {nearest('', names)}"
-    )
-
-
-def _split(path: Path, pair: tuple[str, str], names: list[str]) -> Split:
-    inputs, labels = pair
-    return Split(
-        open_table(f"{path}:{inputs}"), _values(f"{path}:{labels}") if labels in names else None
     )
 
 

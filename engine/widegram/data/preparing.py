@@ -145,9 +145,9 @@ def _select(
         held_out = _Selection(raw.test, _draw(raw.test, test, [seed, 1]))
         return chosen, held_out if len(held_out.indices) else None
     if test is None:
-        test = min(total // _TEST_SHARE, total - (train or 0))
+        test = max(0, min(total // _TEST_SHARE, total - (train or 0)))
     train = total - test if train is None else train
-    if train + max(test, 0) > total or train < 1:
+    if train + test > total or train < 1:
         raise WidegramError(
             f"{raw.name}: has {total} inputs, too few for {train} training and {test} test inputs"
         )
