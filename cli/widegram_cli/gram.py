@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from widegram_cli.options import Depths, Kernels, json_option, memory_option, overwrite_option
-from widegram_cli.output import emit_json, human_time
+from widegram_cli.output import emit_json, human_rate, human_time
 
 if TYPE_CHECKING:
     from widegram.compute import GramResult
@@ -99,5 +99,5 @@ def _print(result: GramResult, out: str) -> None:
     resumed = f", {result.resumed_tiles} tiles resumed" if result.resumed_tiles else ""
     click.echo(
         f"{out}: complete; {result.entries:,} entries in {human_time(result.seconds)}, "
-        f"{result.entries_per_second:,.4g} entries/s{resumed}"
+        f"{human_rate(result.entries_per_second)} entries/s{resumed}"
     )

@@ -37,7 +37,7 @@ def command(file: str, as_json: bool) -> None:
             ("depths", depths),
             ("tiles", f"{tiles['done']} of {tiles['total']}, {state}"),
             ("size", format_size(facts["bytes"])),
-            *((name, facts["attributes"][name]) for name in _SHOWN),
+            *((name, facts["attributes"][name]) for name in _SHOWN if facts["attributes"][name]),
         ]
     )
 

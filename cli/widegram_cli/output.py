@@ -23,6 +23,11 @@ def emit_table(rows: Iterable[tuple[str, Any]]) -> None:
         click.echo(f"{name:<{width}}  {value}")
 
 
+def human_rate(rate: float) -> str:
+    """``12,345`` or ``1.23``: three digits, never an exponent."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 def human_time(seconds: float) -> str:
     """``45 s``, ``12:03`` or ``5:00:00``."""
     if seconds < 60:

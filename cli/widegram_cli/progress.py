@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from widegram.progress import Progress
-from widegram_cli.output import human_time
+from widegram_cli.output import human_rate, human_time
 
 LINE_SECONDS = 30.0
 
@@ -22,7 +22,7 @@ def describe(progress: Progress, unit: str = "entries") -> str:
     share = 100 * progress.done // max(progress.total, 1)
     text = f"{progress.done:,} of {progress.total:,} {unit} ({share} %)"
     if progress.rate > 0:
-        text += f", {_rate(progress.rate)} {unit}/s"
+        text += f", {human_rate(progress.rate)} {unit}/s"
     if math.isfinite(progress.seconds_left) and progress.done < progress.total:
         text += f", {human_time(progress.seconds_left)} left"
     return text
@@ -108,7 +108,3 @@ def counting(report: Callable[[Progress], None]) -> Callable[[int, int], None]:
         report(Progress(done, total, done / seconds if seconds > 0 else 0.0, seconds))
 
     return tell
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
