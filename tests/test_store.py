@@ -167,7 +167,8 @@ def test_second_creator_is_refused(out: Path) -> None:
 def test_part_of_a_killed_run_is_taken_over(out: Path) -> None:
     Path(f"{out}.part").write_bytes(b"left behind")
     create(out, fake.header())
-    assert GramFile(out).header == fake.header()
+    with GramFile(out) as file:
+        assert file.header == fake.header()
     assert not Path(f"{out}.part").exists()
 
 

@@ -12,7 +12,7 @@ from widegram.backends import resolve_device
 from widegram.compute import make_job
 from widegram.data import Source
 from widegram.network import Network
-from widegram.store.layout import KERNELS
+from widegram.store.layout import KERNELS, Grid
 
 
 class Kernels(NamedTuple):
@@ -49,8 +49,14 @@ def kernel(
         if source is not None:
             source.fingerprint()
     evaluator = job.evaluator(resolve_device(device))
-    rows, cols = range(len(job.x1)), range(len(job.x2 or job.x1))
-    arrays = evaluator.tile(rows, cols, job.x2 is None)
+    grid = Grid(len(job.x1), len(job.x2 or job.x1), job.tile(evaluator), job.x2 is None)
+    arrays = {key: np.empty((grid.n1, grid.n2), dtype) for key in job.kernels}
+    for i, j in grid.tiles():
+        rows, cols = grid.rows(i), grid.cols(j)
+        for key, block in evaluator.tile(rows, cols, grid.symmetric).items():
+            arrays[key][rows.start : rows.stop, cols.start : cols.stop] = block
+            if grid.symmetric:
+                arrays[key][cols.start : cols.stop, rows.start : rows.stop] = block.T
     if isinstance(get, str) and len(job.kernels) == 1:
         return arrays[job.kernels[0]]
     return Kernels(**arrays)

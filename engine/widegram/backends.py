@@ -18,7 +18,11 @@ _KNOWN = (*DEVICES, "reference")
 
 
 class Evaluator(Protocol):
-    """Computes blocks of the kernel matrices of one network on one pair of data sets."""
+    """Computes blocks of the kernel matrices of one network on one pair of data sets.
+
+    One that knows the cost of an entry says so in an attribute ``entry_cost`` (element-layers),
+    from which the default size of a tile follows.
+    """
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -76,7 +80,7 @@ def make_evaluator(
     if resolve_device(device) == "reference":
         from widegram.reference import ReferenceEvaluator
 
-        return ReferenceEvaluator(network, x1, x2, get, depths, dtype)
+        return ReferenceEvaluator(network, x1, x2, get, depths or None, dtype)
     from widegram.cpu import CpuEvaluator
 
     return CpuEvaluator(network, x1, x2, get, depths, dtype, threads, memory)

@@ -92,8 +92,9 @@ class Job:
             tile=tile,
         )
 
-    def tile(self, entry_cost: float) -> int:
-        """The default tile side."""
+    def tile(self, evaluator: Evaluator) -> int:
+        """The default tile side for that evaluator."""
+        entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
         matrices = len(dataset_keys(self.kernels, self.depths))
         itemsize = np.dtype(self.dtype).itemsize
         n2 = len(self.x2 or self.x1)
@@ -143,7 +144,7 @@ def gram(
     evaluator: Evaluator | None = None
     if overwrite or not path.exists():
         evaluator = job.evaluator(device)
-        header = job.header(device, tile or job.tile(getattr(evaluator, "entry_cost", 0.0)))
+        header = job.header(device, tile or job.tile(evaluator))
         create(path, header, overwrite)
     else:
         header, complete = _existing(path, job, device, tile)

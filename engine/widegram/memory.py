@@ -75,8 +75,3 @@ def _cgroup_free() -> list[int]:
 def budget(memory: str | int | None) -> int:
     """The byte budget of a command: ``memory``, or a quarter of what is free."""
     return max(free_memory() // 4, _SMALLEST) if memory is None else parse_size(memory)
-
-
-def rows_within(bytes_: int, row_bytes: int, most: int) -> int:
-    """How many rows of ``row_bytes`` fit into ``bytes_``: at least one, at most ``most``."""
-    return max(1, min(bytes_ // max(row_bytes, 1), most))
