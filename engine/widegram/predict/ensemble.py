@@ -115,15 +115,15 @@ def gradient_descent_mse_ensemble(
         reference = train(modes[0]) if cross is None else getattr(cross, modes[0])
         shape, dtype = reference.shape[::2], train(modes[0]).dtype
         wanted = np.empty(0) if cross is None and compute_cov else test
-        results = {}
+        results: dict[str, Any] = {}
         for mode in modes:
             pairs = [at_time(mode, time, cross, wanted) for time in times.ravel()]
-            mean = outputs.unfold(np.stack([p[0] for p in pairs]), shape, times.shape)
-            results[mode] = mean.astype(dtype)
+            mean = np.stack([mean for mean, _ in pairs])
+            results[mode] = outputs.unfold(mean, shape, times.shape).astype(dtype)
             if compute_cov:
-                stacked = np.stack([p[1] for p in pairs])
-                stacked = stacked.reshape(times.shape + stacked.shape[1:])
-                results[mode] = Gaussian(results[mode], paired(stacked, shape).astype(dtype))
+                cov = np.stack([cov for _, cov in pairs])
+                cov = paired(cov.reshape(times.shape + cov.shape[1:]), shape)
+                results[mode] = Gaussian(results[mode], cov.astype(dtype))
         return packed(get, results)
 
     return predict_fn

@@ -28,7 +28,7 @@ def part(kernel: Any, name: str) -> Array:
     """
     if isinstance(kernel, (str, Path)):
         with open_train(kernel, name, memory=free_memory() // 16) as train:
-            return train.operator.load(train.operator.dtype)
+            return train.operator.load(train.operator.dtype).T
     if isinstance(kernel, GramFile):
         kernel.require_complete()
         return np.asarray(kernel.dataset(name)[...])
@@ -73,4 +73,4 @@ def packed(get: Get, values: Mapping[str, Any]) -> Any:
 
 @cache
 def _gaussians(names: tuple[str, ...]) -> Callable[..., Any]:
-    return namedtuple("Gaussians", names)  # noqa: PYI024 (fields follow the caller's get)
+    return namedtuple("Gaussians", names)
