@@ -1,0 +1,100 @@
+"""``widegram predict``: predictions of a solution on test points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.output import emit_json, emit_table, human_time
+from widegram_cli.solve import Floats
+
+if TYPE_CHECKING:
+    from widegram.predict.job import PredictResult
+
+
+@click.command("predict")
+@click.argument("file", metavar="A.h5")
+@click.option("--cross", required=True, metavar="Kc.h5", help="kernel(test, train).")
+@click.option("--y", metavar="DATA", help="Labels of the test points, for accuracy and MSE.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
+@click.option(
+    "--time",
+    "times",
+    type=Floats(),
+    help="Gradient flow at these times, in units of the maximal learning rate.",
+)
+@click.option("--variance", is_flag=True, help="Predictive variance and negative log likelihood.")
+@click.option("--x-test", metavar="DATA", help="--variance: the test points [default: as --cross].")
+@click.option("--test-gram", metavar="Kt.h5", help="--variance: kernel(test, test).")
+@click.option("--gram", metavar="K.h5", help="The training matrix [default: as A.h5 names it].")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "cholesky", "cholesky-ooc"]),
+    default="auto",
+    show_default=True,
+    help="--variance: factorisation.",
+)
+@click.option("--out", metavar="P.h5", help="Write /mean, /variance, /time/<t>/mean.")
+@memory_option
+@overwrite_option
+@json_option
+def command(
+    file: str,
+    cross: str,
+    out: str | None,
+    gram: str | None,
+    test_gram: str | None,
+    times: tuple[float, ...] | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Predict with the solution A.h5: NNGP posterior or NTK ensemble, and gradient flow.
+
+    The training points are predicted too.
+    """
+    from widegram.predict.job import PredictJob, predict_file
+    from widegram_cli.stages import StageReporter
+
+    job = PredictJob(
+        solution=Path(file),
+        cross=Path(cross),
+        out=_path(out),
+        gram=_path(gram),
+        test_gram=_path(test_gram),
+        times=times or (),
+        **options,
+    )
+    with StageReporter() as progress:
+        result = predict_file(job, progress)
+    if as_json:
+        emit_json(result.as_dict())
+    else:
+        _print(result)
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def _print(result: PredictResult) -> None:
+    rows: list[tuple[str, Any]] = [("test points, outputs", f"{result.n_test}, {result.k}")]
+    for name, value in (
+        ("accuracy", result.accuracy),
+        ("mse", result.mse),
+        ("negative log likelihood", result.nll),
+        ("mean variance", result.mean_variance),
+        ("training accuracy", result.train_accuracy),
+        ("training mse", result.train_mse),
+    ):
+        if value is not None:
+            rows.append((name, f"{value:.6g}"))
+    rows.append(("time", human_time(result.seconds)))
+    if result.out is not None:
+        rows.append(("written", result.out))
+    emit_table(rows)
+    for row in result.times:
+        parts = [f"{name} {row[name]:.6g}" for name in row if name != "t" and row[name] is not None]
+        click.echo(f"t = {row['t']:g}: {', '.join(parts)}")

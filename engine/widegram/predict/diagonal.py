@@ -1,0 +1,63 @@
+"""The diagonal of the test points' own kernel, for predictive variances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.compute import make_job
+from widegram.data import open_source
+from widegram.errors import WidegramError
+from widegram.linalg.gramsource import GramKernel, open_train
+from widegram.network import load_network
+
+Array = NDArray[Any]
+_BLOCK = 16
+
+
+def own_diagonal(
+    cross: GramKernel, kernel: str, *, test_gram: Path | None, x_test: str | None, memory: int
+) -> Array:
+    """k(x, x) of the cross file's test points, float64 (n_test,).
+
+    From ``test_gram`` (the matrix of the test points with themselves), else computed from the
+    data ``x_test``, else from the data that the cross file names. Raises WidegramError where those
+    are not the cross file's test points.
+    """
+    if test_gram is not None:
+        with open_train(test_gram, kernel, cross.depth, memory=memory) as own:
+            same = own.fingerprints["x1"] == cross.fingerprints["x1"]
+            if not same or own.fingerprints["network"] != cross.fingerprints["network"]:
+                raise WidegramError(
+                    f"{test_gram}: is not of the network and test points of {cross.path}"
+                )
+            return own.operator.diagonal()
+    location = x_test or cross.file.header.x1_location
+    if not location:
+        raise WidegramError(
+            "variances need the kernel of each test point with itself: pass --x-test DATA or "
+            "--test-gram FILE"
+        )
+    return _computed(cross, kernel, location)
+
+
+def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
+    try:
+        source = open_source(location, cross.file.n1)
+    except WidegramError as error:
+        raise WidegramError(f"{error}; pass the test points as --x-test DATA") from error
+    if source.fingerprint() != cross.fingerprints["x1"]:
+        raise WidegramError(f"{location}: is not the test data of {cross.path}")
+    network = load_network(cross.file.network)
+    if cross.depth is not None:
+        network = network.at_depth(cross.depth)
+    job = make_job(network, source, None, (kernel,), "float64", None, None, None)
+    evaluator = job.evaluator("cpu")
+    out = np.empty(cross.file.n1)
+    for lo in range(0, out.size, _BLOCK):
+        rows = range(lo, min(out.size, lo + _BLOCK))
+        out[lo : rows.stop] = np.diagonal(evaluator.tile(rows, rows, True)[kernel])
+    return out

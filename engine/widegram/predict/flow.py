@@ -1,0 +1,116 @@
+"""Coefficients of gradient flow at finite times, for matrices in memory and larger.
+
+alpha_t = K^-1 (1 - exp(-s K)) Y with s = 2 t / lambda_max, t in units of the maximal learning rate:
+by an eigendecomposition where eigenvectors fit in memory, else by a Chebyshev expansion of
+(1 - exp(-s x)) / x, an entire function, whose degree grows like sqrt(t) and which streams the
+matrix once per degree for all times together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dct
+
+from widegram.linalg.eigen import full_eigen
+from widegram.linalg.loo import eigen_fits
+from widegram.linalg.operator import GramOperator, Progress
+
+Array = NDArray[Any]
+_TOL = 1e-13
+_MOST_DEGREE = 1 << 17
+
+
+def flow_coefficients(
+    operator: GramOperator,
+    y: Array,
+    times: Sequence[float],
+    top: float,
+    *,
+    memory: int,
+    progress: Progress | None = None,
+) -> list[Array]:
+    """alpha_t of shape (n, k) for each time; ``top`` is lambda_max of K without its shift."""
+    rates = [2.0 * t / top for t in times]
+    n, k = y.shape
+    if eigen_fits(n, k, memory):
+        return _by_eigen(operator, y, rates, memory, progress)
+    bound = 1.01 * top + operator.shift
+    return _by_chebyshev(operator, y, rates, bound, progress)
+
+
+def filter_value(x: Array, rate: float) -> Array:
+    """(1 - exp(-rate x)) / x, continued by ``rate`` at 0."""
+    small = np.abs(x) * max(rate, 1.0) < 1e-12
+    safe = np.where(small, 1.0, x)
+    return np.where(small, rate, -np.expm1(-rate * safe) / safe)
+
+
+def chebyshev_coefficients(
+    function: Callable[[Array], Array], bound: float, tol: float = _TOL
+) -> Array:
+    """Coefficients of ``function`` on [0, bound], cut where the rest is below ``tol`` of the first.
+
+    From its values at Chebyshev nodes, doubled until the last coefficients are negligible.
+    """
+    count = 32
+    while True:
+        angles = np.pi * (np.arange(count) + 0.5) / count
+        values = function(0.5 * bound * (1.0 + np.cos(angles)))
+        found = dct(values, type=2) / count
+        found[0] /= 2.0
+        scale = np.abs(found).max()
+        large = np.flatnonzero(np.abs(found) > tol * scale)
+        if scale == 0.0 or large[-1] < count // 2 or count >= _MOST_DEGREE:
+            return np.asarray(found[: large[-1] + 1 if large.size else 1])
+        count *= 2
+
+
+def _by_eigen(
+    operator: GramOperator,
+    y: Array,
+    rates: Sequence[float],
+    memory: int,
+    progress: Progress | None,
+) -> list[Array]:
+    pairs = full_eigen(
+        replace(operator, memory=memory // 16),
+        vectors=True,
+        memory=memory - memory // 16,
+        progress=progress,
+    )
+    assert pairs.vectors is not None
+    values = np.maximum(pairs.values, 0.0)  # as in neural-tangents: the matrix is semidefinite
+    rotated = pairs.vectors.T @ y
+    return [pairs.vectors @ (filter_value(values, rate)[:, None] * rotated) for rate in rates]
+
+
+def _by_chebyshev(
+    operator: GramOperator,
+    y: Array,
+    rates: Sequence[float],
+    bound: float,
+    progress: Progress | None,
+) -> list[Array]:
+    """Clenshaw-free forward recurrence T_{j+1} = 2 z T_j - T_{j-1} with z = 2 K / bound - 1."""
+    tables = [chebyshev_coefficients(partial(filter_value, rate=rate), bound) for rate in rates]
+    degrees = max(table.size for table in tables)
+    previous, current = np.zeros_like(y), y.copy()
+    results = [table[0] * y for table in tables]
+    for degree in range(1, degrees):
+        following = operator.matmat(current)
+        following *= (2.0 if degree == 1 else 4.0) / bound
+        following -= current if degree == 1 else 2.0 * current
+        following -= previous
+        previous, current = current, following
+        for result, table in zip(results, tables, strict=True):
+            if degree < table.size:
+                result += table[degree] * current
+        if progress:
+            progress("gradient flow", degree + 1, degrees)
+    return results

@@ -1,0 +1,305 @@
+"""`widegram predict` as a library call: streamed predictions from a solution and a cross file."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+import widegram
+from widegram.errors import WidegramError
+from widegram.files import check_target, new_file
+from widegram.linalg.budget import array_budget
+from widegram.linalg.gramsource import GramKernel, open_cross, open_train
+from widegram.linalg.operator import Progress
+from widegram.linalg.solutionfile import StoredSolution, read_solution
+from widegram.linalg.solving import SolveOptions
+from widegram.linalg.targets import Targets, accuracy, load_targets
+from widegram.predict.diagonal import own_diagonal
+from widegram.predict.flow import flow_coefficients
+from widegram.predict.rates import largest_eigenvalue
+from widegram.predict.variance import variances, work_place
+
+Array = NDArray[Any]
+FORMAT = "widegram-prediction"
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """Arguments of :func:`predict_file`, as the command line names them.
+
+    ``times`` are in units of the maximal learning rate 2 / lambda_max. ``gram`` is the training
+    matrix, by default the file that the solution names; it is read for times and variances only.
+    """
+
+    solution: Path
+    cross: Path
+    y: str | None = None
+    out: Path | None = None
+    times: tuple[float, ...] = ()
+    variance: bool = False
+    gram: Path | None = None
+    test_gram: Path | None = None
+    x_test: str | None = None
+    limit: int | None = None
+    method: str = "auto"
+    memory: str | int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """Figures of merit, None without labels (accuracy also for plain regression targets).
+
+    ``mse`` is the mean over points and outputs; ``nll`` the mean negative log likelihood of an
+    output, which needs the variance; ``times`` one dict (t, accuracy, mse, train_accuracy,
+    train_mse) per time.
+    """
+
+    n_test: int
+    k: int
+    kernel: str
+    accuracy: float | None
+    mse: float | None
+    nll: float | None
+    train_accuracy: float | None
+    train_mse: float
+    times: tuple[dict[str, Any], ...]
+    mean_variance: float | None
+    out: str | None
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**self.__dict__, "times": list(self.times)}
+
+
+@dataclass
+class _Predictions:
+    mean: Array
+    train_mean: Array
+    variance: Array | None = None
+    at_time: dict[float, tuple[Array, Array]] = field(default_factory=dict)
+
+
+def predict_file(job: PredictJob, progress: Progress | None = None) -> PredictResult:
+    """Predict the test points of ``job.cross``, compare with labels, and write the output.
+
+    Raises WidegramError for bad input: files of another network or training set, an incomplete
+    file, labels that do not match, an output that exists.
+    """
+    started = time.perf_counter()
+    if job.out is not None:
+        check_target(job.out, job.overwrite)
+    for moment in job.times:
+        if not (math.isfinite(moment) and moment >= 0):
+            raise WidegramError(f"time {moment:g}: times are finite and not negative")
+    solution = read_solution(job.solution)
+    header = solution.header
+    depth = None if header.depth < 0 else header.depth
+    memory = array_budget(job.memory)
+    stream = max(memory // 8, 1 << 20)
+    with open_cross(job.cross, header.kernel, depth, memory=stream, train=solution.train) as cross:
+        targets = _targets(job, solution, cross)
+        if cross.operator.shape[1] != solution.alpha.shape[0]:
+            raise WidegramError(
+                f"{job.cross}: has {cross.operator.shape[1]} columns, the solution "
+                f"{solution.alpha.shape[0]} rows"
+            )
+        found = _predictions(job, solution, cross, memory, progress)
+        if job.out is not None:
+            _write(job.out, found, solution, cross, job.overwrite)
+    return _judged(job, found, solution, targets, time.perf_counter() - started)
+
+
+def negative_log_likelihood(mean: Array, variance: Array, noise: float, y: Array) -> float:
+    """Mean over points and outputs of -log N(y | mean, variance + noise)."""
+    spread = np.maximum(variance + noise, np.finfo(np.float64).tiny)[:, None]
+    return float(np.mean(0.5 * (np.log(2.0 * np.pi * spread) + (y - mean) ** 2 / spread)))
+
+
+def _targets(job: PredictJob, solution: StoredSolution, cross: GramKernel) -> Targets | None:
+    if job.y is None:
+        return None
+    targets = load_targets(
+        job.y, cross.file.n1, classes=solution.classes, limit=job.limit, what="test points"
+    )
+    kinds = {True: "classes", False: "floating-point targets"}
+    if (targets.classes is None) != (solution.classes is None):
+        raise WidegramError(
+            f"{job.y}: holds {kinds[targets.classes is not None]}, the solution was trained on "
+            f"{kinds[solution.classes is not None]}"
+        )
+    if targets.values.shape[1] != solution.alpha.shape[1]:
+        raise WidegramError(
+            f"{job.y}: has {targets.values.shape[1]} outputs, the solution "
+            f"{solution.alpha.shape[1]}"
+        )
+    return targets
+
+
+def _predictions(
+    job: PredictJob,
+    solution: StoredSolution,
+    cross: GramKernel,
+    memory: int,
+    progress: Progress | None,
+) -> _Predictions:
+    """Means of all times in one pass over the cross file."""
+    shift, alpha = solution.header.shift, solution.alpha
+    blocks, train_means, variance = [alpha], [solution.targets - shift * alpha], None
+    if job.times or job.variance:
+        with _training_matrix(job, solution, memory) as train:
+            if job.times:
+                top = largest_eigenvalue(train.operator, memory // 2)
+                flows = flow_coefficients(
+                    train.operator.shifted(shift),
+                    solution.targets,
+                    job.times,
+                    top,
+                    memory=memory,
+                    progress=progress,
+                )
+                blocks += flows
+                images = train.operator.matmat(np.hstack(flows), progress)
+                train_means += np.split(images, len(flows), axis=1)
+            if job.variance:
+                variance = _variance(job, cross, train, shift, memory, progress)
+    means = np.split(cross.operator.matmat(np.hstack(blocks), progress), len(blocks), axis=1)
+    found = _Predictions(means[0], train_means[0], variance)
+    for moment, mean, train_mean in zip(job.times, means[1:], train_means[1:], strict=True):
+        found.at_time[moment] = (mean, train_mean)
+    return found
+
+
+def _variance(
+    job: PredictJob,
+    cross: GramKernel,
+    train: GramKernel,
+    shift: float,
+    memory: int,
+    progress: Progress | None,
+) -> Array:
+    prior = own_diagonal(
+        cross, "nngp", test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8
+    )
+    options = SolveOptions(
+        memory=memory,
+        method=job.method,
+        work=work_place(job.out, job.solution),
+        key=train.key(),
+        overwrite=True,
+        progress=progress,
+    )
+    return variances(train, cross, shift, prior, options)
+
+
+def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> GramKernel:
+    header = solution.header
+    path = Path(header.gram) if job.gram is None else job.gram
+    if not path.exists():
+        raise WidegramError(
+            f"{path}: the training matrix of the solution is not there; pass --gram FILE"
+        )
+    depth = None if header.depth < 0 else header.depth
+    train = open_train(path, header.kernel, depth, memory=max(memory // 8, 1 << 20))
+    for name in ("network", "x1"):
+        if train.fingerprints[name] != solution.train[name]:
+            train.file.close()
+            raise WidegramError(
+                f"{path}: is not the training matrix of {solution.path} (its {name} differs)"
+            )
+    return train
+
+
+def _judged(
+    job: PredictJob,
+    found: _Predictions,
+    solution: StoredSolution,
+    targets: Targets | None,
+    seconds: float,
+) -> PredictResult:
+    nll = None
+    if targets is not None and found.variance is not None:
+        noise = solution.header.shift
+        nll = negative_log_likelihood(found.mean, found.variance, noise, targets.values)
+    rows = []
+    for moment, (mean, train_mean) in found.at_time.items():
+        score, error = _score(mean, targets)
+        train_score, train_error = _against(train_mean, solution.targets)
+        rows.append(
+            {
+                "t": moment,
+                "accuracy": score,
+                "mse": error,
+                "train_accuracy": train_score,
+                "train_mse": train_error,
+            }
+        )
+    score, error = _score(found.mean, targets)
+    train_score, train_error = _against(found.train_mean, solution.targets)
+    return PredictResult(
+        found.mean.shape[0],
+        found.mean.shape[1],
+        solution.header.kernel,
+        score,
+        error,
+        nll,
+        train_score,
+        train_error,
+        tuple(rows),
+        None if found.variance is None else float(found.variance.mean()),
+        None if job.out is None else str(job.out),
+        seconds,
+    )
+
+
+def _score(mean: Array, targets: Targets | None) -> tuple[float | None, float | None]:
+    return (None, None) if targets is None else _against(mean, targets.values)
+
+
+def _against(mean: Array, values: Array) -> tuple[float | None, float]:
+    return accuracy(mean, values), float(np.mean((mean - values) ** 2))
+
+
+def time_name(moment: float) -> str:
+    """The group of a time: '512', '0.5'."""
+    return str(int(moment)) if moment == int(moment) else repr(float(moment))
+
+
+def _write(
+    path: Path,
+    found: _Predictions,
+    solution: StoredSolution,
+    cross: GramKernel,
+    overwrite: bool,
+) -> None:
+    with new_file(path, overwrite=overwrite) as part, h5py.File(part, "w", locking=False) as file:
+        file["mean"], file["train/mean"] = found.mean, found.train_mean
+        if found.variance is not None:
+            file["variance"] = found.variance
+        if solution.classes is not None:
+            file["classes"] = solution.classes
+            file["predicted"] = solution.classes[found.mean.argmax(axis=1)]
+        for moment, (mean, train_mean) in found.at_time.items():
+            file[f"time/{time_name(moment)}/mean"] = mean
+            file[f"time/{time_name(moment)}/train/mean"] = train_mean
+        file.attrs.update(
+            format=FORMAT,
+            format_version=1,
+            program_version=widegram.__version__,
+            kernel=solution.header.kernel,
+            depth=solution.header.depth,
+            diag_reg=solution.header.diag_reg,
+            shift=solution.header.shift,
+            network_fingerprint=solution.header.network_fingerprint,
+            x1_fingerprint=solution.header.x1_fingerprint,
+            y_fingerprint=solution.header.y_fingerprint,
+            test_fingerprint=cross.fingerprints["x1"],
+        )
