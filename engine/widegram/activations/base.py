@@ -65,6 +65,10 @@ class Formula(ABC):
     def variance(self, q: Array) -> tuple[Array, Array]:
         """(E[phi(u)^2], E[phi'(u)^2]) with u ~ N(0, q): the exact diagonal, same shape as q."""
 
+    def rounded(self, dtype: str) -> Formula:
+        """The formula with those constants rounded to ``dtype`` that variances must share."""
+        return self
+
     def nonnegative(self, k_nonnegative: bool) -> bool:
         """Whether K >= 0 is known, given whether k >= 0 is."""
         return False

@@ -15,16 +15,6 @@ import numpy as np
 from widegram.activations.base import FLOOR, Array, Formula
 
 
-def _arcsine(ops: Any, z: Any) -> tuple[Any, Any]:
-    """asin(z) / (2 pi) and 1 / sqrt(1 - z^2), |z| clamped below 1 by the dtype's resolution."""
-    size = ops.abs_(z)
-    floor = ops.const(ops.smallest(z))
-    u = ops.maximum(ops.sub(ops.const(1.0), size), floor)
-    quarter = ops.sub(ops.const(0.25), ops.angle(u))
-    signed = ops.where_nonnegative(z, quarter, ops.sub(ops.const(0.0), quarter))
-    return signed, ops.reciprocal_sqrt(ops.mul(u, ops.sub(ops.const(2.0), u)))
-
-
 @dataclass(frozen=True)
 class Erf(Formula):
     """phi(x) = a erf(b x) + c."""
@@ -46,7 +36,7 @@ class Erf(Formula):
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
         scale, shift, slope = const
         f = ops.mul(fx[0], fy[0])
-        arcsine, inverse = _arcsine(ops, ops.mul(k, f))
+        arcsine, inverse = ops.arcsine(ops.mul(k, f))
         return ops.fma(scale, arcsine, shift), ops.mul(ops.mul(slope, f), inverse)
 
     def variance(self, q: Array) -> tuple[Array, Array]:
@@ -77,7 +67,7 @@ class Gelu(Formula):
         r = ops.mul(fx[0], fy[0])
         product = ops.mul(fx[1], fy[1])
         z = ops.mul(k, r)
-        arcsine, inverse = _arcsine(ops, z)
+        arcsine, inverse = ops.arcsine(z)
         z2 = ops.mul(z, z)
         w = ops.maximum(ops.sub(ops.const(1.0), z2), ops.const(0.0))
         quarter = ops.add(arcsine, ops.const(0.25))

@@ -33,8 +33,8 @@ def where_nonnegative(c: Any, a: Any, b: Any) -> Any:
 
 
 def one_minus(c: Any) -> Any:
-    """1 - c, at least 0."""
-    return np.maximum(1.0 - c, 0.0)
+    """1 - c, at least 0, where c within a few roundings of 1 gives 0: see ``SNAP`` of the CPU."""
+    return np.maximum((1.0 - 2.0**-50) - c, 0.0)
 
 
 def angle(u: Any) -> Any:
@@ -57,14 +57,10 @@ def angle_and_area(u: Any) -> tuple[Any, Any]:
     return theta / (2 * np.pi), area / (2 * np.pi)
 
 
-def reciprocal_sqrt(x: Any) -> Any:
-    """1 / sqrt(x)."""
-    return 1.0 / np.sqrt(x)
-
-
-def smallest(_like: Any) -> float:
-    """The resolution of 1 - c: a floor for quantities that rounding may make zero."""
-    return 1.1102230246251565e-16
+def arcsine(z: Any) -> tuple[Any, Any]:
+    """asin(z) / (2 pi) and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
+    rest = np.maximum((1.0 - z) * (1.0 + z), 2.0**-53)
+    return np.arcsin(np.clip(z, -1.0, 1.0)) / (2 * np.pi), 1.0 / np.sqrt(rest)
 
 
 def series(c: Any, fx: Any, fy: Any) -> tuple[Any, Any]:

@@ -3,9 +3,13 @@
     angle: acos(1 - u) / (2 pi)                             = sqrt(u) ANGLE(u)
     area:  (sqrt(1 - c^2) - c acos c) / (2 pi), c = 1 - u   = u sqrt(u) AREA(u)
 
-Both are analytic on [0, 1] (the nearest singularity is u = 2), so interpolation at Chebyshev nodes
-is near-minimax; the fits were made in 50-digit arithmetic (``bench/widegram_bench/polynomials.py``
-makes them again). Largest relative errors: float32 1.3e-7 and 1.5e-7, float64 1.3e-16 and 5e-17.
+    arcsine: asin(z) / (2 pi)                               = z ARCSINE(sqrt(1 - z^2))
+
+ANGLE and AREA are analytic on [0, 1] (the nearest singularity is u = 2), and so is ARCSINE(s) =
+acos(s) / (2 pi sqrt(1 - s^2)) (s = -1); interpolation at Chebyshev nodes is then near-minimax. The
+fits were made in 50-digit arithmetic (``bench/widegram_bench/polynomials.py`` makes them again).
+Largest relative errors of ANGLE, AREA, ARCSINE: float32 1.3e-7, 1.5e-7, 7.8e-8; float64 1.3e-16,
+5e-17, 2.1e-16.
 Coefficients run from the constant term up.
 """
 
@@ -69,5 +73,21 @@ AREA = {
         1.5613986182799540839e-6,
         -5.1601601051351588369e-7,
         8.2468809335240194091e-8,
+    ),
+}
+ARCSINE = {
+    "float32": (
+        0.24999998062989967087, -0.15915178698719945064, 0.12491336399055312334,
+        -0.10516300038303168879, 0.088450193772668448409, -0.067146789035561927557,
+        0.039808873472342013231, -0.015291018802217507851, 0.0027351364537605345212,
+    ),
+    "float64": (
+        0.24999999999999994937, -0.15915494309185478392, 0.12499999999457386101,
+        -0.10610329510491606842, 0.093749991775873681883, -0.084882492780887110783,
+        0.078123320426105849497, -0.072742594259701964118, 0.068273764529795491498,
+        -0.064272895005233603088, 0.060073016173622152262, -0.054626011064247233496,
+        0.0467744276427982947, -0.036147009820335363517, 0.024042306251861939243,
+        -0.013086741127789251118, 0.0055074063630690956335, -0.0016624871677705657374,
+        0.00031798883554968368314, -0.000028809478618744540729,
     ),
 }

@@ -8,12 +8,12 @@ c = k / sqrt(q q'), theta = acos(c):
 For both signs of c this is K = max(k, 0) / 2 + sqrt(q q') area(1 - |c|), with
 area(u) = (sqrt(1 - c^2) - c acos c) / (2 pi) at c = 1 - u, and Kdot = angle(1 - |c|) for c < 0 and
 1/2 - angle(1 - |c|) for c >= 0.  A piecewise linear phi with slopes a (x < 0) and b (x > 0) has
-(a - b)^2 times that pair plus (a b k, a b).
+(a - b)^2 times that pair plus (a b k, a b); for k >= 0 its K is (a^2 + b^2) k / 2 plus the area.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,33 +30,44 @@ def _unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any, Any]:
 
 @dataclass(frozen=True)
 class ABRelu(Formula):
-    """phi(x) = a min(x, 0) + b max(x, 0)."""
+    """phi(x) = a min(x, 0) + b max(x, 0).
+
+    ``slope``: (a^2 + b^2) / 2, what a variance is multiplied by. Deep homogeneous networks multiply
+    it many times over, so variances and covariances must use the same rounding of it.
+    """
 
     a: float
     b: float
+    slope: float = np.nan
     code = "abrelu"
     n_constants = 3
 
+    def __post_init__(self) -> None:
+        if np.isnan(self.slope):
+            object.__setattr__(self, "slope", 0.5 * (self.a**2 + self.b**2))
+
     @property
     def constants(self) -> tuple[float, ...]:
-        return ((self.a - self.b) ** 2, self.a * self.b, 0.5 * (self.a - self.b) ** 2)
+        return ((self.a - self.b) ** 2, self.a * self.b, self.slope)
+
+    def rounded(self, dtype: str) -> ABRelu:
+        return replace(self, slope=float(np.dtype(dtype).type(self.slope)))
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return std(q, floor)[None]
 
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
-        square, product, half = const
+        square, product, slope = const
         scale, c, u = _unit(ops, k, fx, fy)
         angle, area = ops.angle_and_area(u)
-        positive = ops.fma(half, ops.maximum(k, ops.const(0.0)), ops.mul(product, k))
-        value = ops.fma(ops.mul(square, scale), area, positive)
+        linear = ops.mul(ops.where_nonnegative(k, slope, product), k)
+        value = ops.fma(ops.mul(square, scale), area, linear)
         turned = ops.where_nonnegative(c, ops.sub(ops.const(0.5), angle), angle)
         return value, ops.fma(square, turned, product)
 
     def variance(self, q: Array) -> tuple[Array, Array]:
-        half = 0.5 * (self.a**2 + self.b**2)
-        return half * q, np.full_like(q, half)
+        return self.slope * q, np.full_like(q, 0.5 * (self.a**2 + self.b**2))
 
     def nonnegative(self, k_nonnegative: bool) -> bool:
         # E[|u| |v|] >= 0 always; otherwise both terms of K are >= 0 for k >= 0.

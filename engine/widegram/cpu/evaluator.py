@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import FLOOR
-from widegram.cpu.images import ImageBlocks, Rows
+from widegram.cpu.images import ImageBlocks, LaneBlock, RowBlock, Rows
 from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.pairs import PairRunner, close_pairs
 from widegram.cpu.tables import choose_formulas, encode, factor_layout
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import Workspace, aligned
@@ -50,13 +51,15 @@ class CpuEvaluator:
         threads: int | None = None,
         memory: int = 2**32,
     ) -> None:
-        self.plan: Plan = build(network, tuple(get), tuple(depths) or None)
+        self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
         self.dtype, self.symmetric = dtype, x2 is None
         self.keys = tuple(key for key, _, _ in self.plan.keys)
         self.entry_cost = float(self.plan.element_layers)
         largest = max(
             _largest_variance(x, self.plan.vector) for x in (x1, x2) if x is not None
         )
+        self._pair_runner: PairRunner | None = None
+        self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         formulas = choose_formulas(self.plan, largest, dtype)
         self.layout = factor_layout(self.plan, formulas)
         self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
@@ -102,6 +105,8 @@ class CpuEvaluator:
                 if progress is not None:
                     progress(job.result())
                 job.result()
+        if self.dtype == "float32":
+            self._double_close_pairs(rows, cols, row_block, lane_block, k, t, mirrored)
         own = {"nngp": row_block.own.nngp, "ntk": row_block.own.ntk}
         found = {}
         for key, n, kernel in self.plan.keys:
@@ -110,6 +115,27 @@ class CpuEvaluator:
                 _mirror(value, own[kernel][n])
             found[key] = value
         return found
+
+    def _double_close_pairs(
+        self, rows: range, cols: range, row_block: RowBlock, lane_block: LaneBlock,
+        k: NDArray[Any], t: NDArray[Any], mirrored: bool,
+    ) -> None:  # fmt: skip
+        """Replace pairs of nearly parallel inputs by their values in float64."""
+        pairs = close_pairs(row_block.sketch, lane_block.sketch)
+        if mirrored:
+            pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        if not len(pairs):
+            return
+        if self._pair_runner is None:
+            self._pair_runner = PairRunner(*self._pair_arguments)
+        for lo in range(0, len(pairs), _READ):
+            i, j = pairs[lo : lo + _READ].T
+            x = np.concatenate([self.blocks1.read(rows[a], rows[a] + 1) for a in i])
+            y = np.concatenate([self.blocks2.read(cols[b], cols[b] + 1) for b in j])
+            found_k, found_t = self._pair_runner.run(x, y)
+            k[:, i, j] = found_k
+            if self.plan.ntk:
+                t[:, i, j] = found_t
 
     def _make_workspaces(self, threads: int, memory: int) -> int:
         size = Workspace.bytes(self.tables, self.dtype)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.itself import ItselfRunner, Own
+from widegram.cpu.pairs import sketch
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 
@@ -25,12 +26,13 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F); and what the
-    images gave against themselves."""
+    """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F); what the images
+    gave against themselves; and the sketches of their directions."""
 
     x: NDArray[Any]
     factors: NDArray[Any]
     own: Own
+    sketch: NDArray[np.float64]
 
     @property
     def nbytes(self) -> int:
@@ -40,10 +42,11 @@ class RowBlock:
 @dataclass(frozen=True)
 class LaneBlock:
     """Images side by side: ``y`` (blocks, h, w, C, lanes), ``factors`` (blocks, F, lanes). The
-    last block repeats its last image."""
+    last block repeats its last image. ``sketch`` as in :class:`RowBlock`."""
 
     y: NDArray[Any]
     factors: NDArray[Any]
+    sketch: NDArray[np.float64]
 
     @property
     def nbytes(self) -> int:
@@ -68,7 +71,7 @@ class ImageBlocks:
         found = self._find(("rows", lo, hi))
         if isinstance(found, RowBlock):
             return found
-        x = self._read(lo, hi)
+        x = self.read(lo, hi)
         own = self.runner.run(x)
         # One spare number keeps the address of an empty factor array valid.
         factors = aligned((hi - lo, own.factors.shape[1] + 1), self.dtype)
@@ -76,7 +79,7 @@ class ImageBlocks:
         factors[:, -1] = 0
         scaled = aligned(x.shape, self.dtype)
         scaled[...] = x / x.shape[-1]
-        return self._keep(("rows", lo, hi), RowBlock(scaled, factors, own))
+        return self._keep(("rows", lo, hi), RowBlock(scaled, factors, own, sketch(x)))
 
     def lanes(self, lo: int, hi: int) -> LaneBlock:
         """Images [lo, hi) in lane layout."""
@@ -84,7 +87,7 @@ class ImageBlocks:
         if isinstance(found, LaneBlock):
             return found
         kept = self._find(("rows", lo, hi))
-        x = self._read(lo, hi)
+        x = self.read(lo, hi)
         own = kept.own if isinstance(kept, RowBlock) else self.runner.run(x)
         lanes = LANES[self.dtype]
         blocks = -(-(hi - lo) // lanes)
@@ -95,9 +98,9 @@ class ImageBlocks:
         for b in range(blocks):
             y[b] = np.moveaxis(x[index[b]], 0, -1)
             factors[b, :-1] = own.factors[index[b]].T
-        return self._keep(("lanes", lo, hi), LaneBlock(y, factors))
+        return self._keep(("lanes", lo, hi), LaneBlock(y, factors, sketch(x)))
 
-    def _read(self, lo: int, hi: int) -> NDArray[np.float64]:
+    def read(self, lo: int, hi: int) -> NDArray[np.float64]:
         """Images (n, h, w, C); vectors, and images that are seen as such, (n, 1, 1, D)."""
         x = self.source.read(lo, hi).astype(np.float64)
         return x.reshape(hi - lo, 1, 1, -1) if self.vector else x

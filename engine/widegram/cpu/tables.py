@@ -346,7 +346,7 @@ class _Encoder:
         return int(np.prod(shape)) if self.plan.vector else shape[-1]
 
     def _kernel(self, step: Step, code: str) -> int:
-        if step.kind == "input" and self.plan.vector:
+        if step.kind == "input" and self.plan.vector and not self.paired:
             return self._address("inner", code)
         if step.kind in ("point", "input"):
             return self._address(step.kind, code)

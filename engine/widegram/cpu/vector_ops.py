@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from widegram.activations.polynomials import ANGLE, AREA
+from widegram.activations.polynomials import ANGLE, ARCSINE, AREA
 
 LANES = {"float32": 16, "float64": 8}
 ITEMSIZE = {"float32": 4, "float64": 8}
@@ -22,7 +22,7 @@ INDEX = ir.IntType(64)
 
 # c = 1 to rounding must give angle 0: rounding of k and of the standard deviations moves c by
 # about one resolution, and acos would turn that into its square root.
-SNAP = {"float32": 2.0**-23, "float64": 2.0**-52}
+SNAP = {"float32": 2.0**-23, "float64": 2.0**-50}
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,13 @@ class VectorOps:
         area = self.mul(self.mul(root, u), self.horner(u, AREA[self.dtype]))
         return self.mul(root, self.horner(u, ANGLE[self.dtype])), area
 
-    def reciprocal_sqrt(self, x: Any) -> Any:
-        """1 / sqrt(x)."""
-        return self.div(self.const(1.0), self.sqrt(x))
-
-    def smallest(self, like: Any) -> float:
-        """The resolution of 1 - c."""
-        return 2.0**-24 if self.dtype == "float32" else 2.0**-53
+    def arcsine(self, z: Any) -> tuple[Any, Any]:
+        """asin(z) / (2 pi) and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
+        resolution = 2.0**-24 if self.dtype == "float32" else 2.0**-53
+        rest = self.fma(self.sub(self.const(0.0), z), z, self.const(1.0))
+        root = self.sqrt(self.maximum(rest, self.const(resolution)))
+        value = self.mul(z, self.horner(root, ARCSINE[self.dtype]))
+        return value, self.div(self.const(1.0), root)
 
     def exp(self, x: Any) -> Any:
         """exp, by 2^n exp(r) with |r| <= ln(2)/2; relative error within 2 units; 0 below range."""

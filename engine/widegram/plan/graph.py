@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from widegram import activations
 from widegram.activations import Formula
 from widegram.network.geometry import padding
@@ -126,6 +128,7 @@ class Node:
 
 @dataclass
 class _Builder:
+    dtype: str
     nodes: list[Node] = field(default_factory=list)
     nonnegative: list[bool] = field(default_factory=list)
 
@@ -135,6 +138,11 @@ class _Builder:
         self.nodes.append(Node(operation, inputs, shape))
         self.nonnegative.append(nonnegative)
         return len(self.nodes) - 1
+
+    def rounded(self, value: float) -> float:
+        """A constant as the kernels will use it: variances and covariances must agree on it, or
+        their quotient drifts from layer to layer."""
+        return float(np.dtype(self.dtype).type(value))
 
     def sequence(self, layers: Iterable[Layer], at: int) -> int:
         for layer in layers:
@@ -149,10 +157,11 @@ class _Builder:
                 return self._conv(layer, at)
             case Dense(W_std, b_std):
                 one = (1, 1)
-                op = Affine(one, one, (0, 0), (0, 0), False, W_std**2, b_std**2)
+                gain, bias = self.rounded(W_std**2), self.rounded(b_std**2)
+                op = Affine(one, one, (0, 0), (0, 0), False, gain, bias)
                 return self.add(op, (at,), (h, w), sign)
             case Activation(name, params):
-                formula = activations.get(name, dict(params))
+                formula = activations.get(name, dict(params)).rounded(self.dtype)
                 if formula.code == "identity":
                     return at
                 result = formula.nonnegative(sign)
@@ -212,13 +221,15 @@ def is_vector(network: Network) -> bool:
     return isinstance(network.unrolled().layers[0], Flatten)
 
 
-def build_graph(network: Network, depths: tuple[int, ...] | None = None) -> tuple[Node, ...]:
-    """The nodes of ``network``, with one Output per depth of a sweep.
+def build_graph(
+    network: Network, depths: tuple[int, ...] | None = None, dtype: str = "float64"
+) -> tuple[Node, ...]:
+    """The nodes of ``network``, with one Output per depth of a sweep, constants for ``dtype``.
 
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat.
     """
-    build = _Builder()
+    build = _Builder(dtype)
     shape = (1, 1) if is_vector(network) else (network.input_shape[0], network.input_shape[1])
     at = build.add(Input(), (), shape, False)
     if depths is None:

@@ -140,13 +140,16 @@ def build(
     network: Network,
     get: tuple[str, ...] = ("nngp", "ntk"),
     depths: tuple[int, ...] | None = None,
+    dtype: str = "float64",
 ) -> Plan:
     """Plan ``network`` for the kernels in ``get``, read out at ``depths`` of its Repeat.
+
+    Constants are rounded to ``dtype``, the arithmetic of the planes.
 
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat.
     """
-    nodes, groups = partition(build_graph(network, depths))
+    nodes, groups = partition(build_graph(network, depths, dtype))
     masks = needed(nodes)
     cross = Schedule(masks, _programs(nodes, tuple(groups), masks))
     return Plan(network, nodes, tuple(groups), tuple(get), is_vector(network), cross)

@@ -1,0 +1,96 @@
+"""Pairs of nearly parallel inputs, in double precision.
+
+Near c = 1 an angle is the square root of a difference: a single-precision rounding of c becomes 3e-4,
+and a chaotic network multiplies it layer by layer. So a float32 run computes the few pairs whose
+inputs point in nearly the same direction in float64, one pair to a lane.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.activations import FLOOR
+from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.tables import choose_formulas, encode, factor_layout
+from widegram.cpu.vector_ops import LANES
+from widegram.cpu.workspace import Workspace, aligned
+from widegram.network.model import Network
+from widegram.plan.plan import build
+
+Array = NDArray[np.float64]
+_DTYPE = "float64"
+_LANES = LANES[_DTYPE]
+
+# Directions closer than this count as nearly parallel: 1 - c < 5e-7, a few roundings of float32.
+CLOSE = 1e-3
+_SKETCH = 24
+
+
+def sketch(x: Array) -> Array:
+    """Random projections of the directions of inputs (n, ...), shape (n, 24).
+
+    Squared distances of sketches estimate those of directions, within a factor of 2 or so; zero
+    inputs give zeros.
+    """
+    flat = x.reshape(len(x), -1)
+    project = np.random.default_rng(20).standard_normal((flat.shape[1], _SKETCH))
+    norm = np.sqrt(np.einsum("nd,nd->n", flat, flat))
+    # einsum without BLAS: the same bits for an input whatever block it came in.
+    projected = np.einsum("nd,dk->nk", flat, project / np.sqrt(_SKETCH))
+    return projected / np.where(norm > 0, norm, np.inf)[:, None]
+
+
+def close_pairs(a: Array, b: Array) -> NDArray[np.int64]:
+    """Rows (i, j), shape (pairs, 2), of sketches that are close; zero inputs never are."""
+    product = np.einsum("ik,jk->ij", a, b)
+    a2, b2 = np.einsum("ik,ik->i", a, a), np.einsum("jk,jk->j", b, b)
+    distance = a2[:, None] + b2[None, :] - 2 * product
+    close = (distance < (2 * CLOSE) ** 2) & (a2 > 0)[:, None] & (b2 > 0)[None, :]
+    return np.argwhere(close)
+
+
+class PairRunner:
+    """Runs a list of pairs in float64. ``largest`` as for :func:`choose_formulas`."""
+
+    def __init__(
+        self,
+        network: Network,
+        get: tuple[str, ...],
+        depths: tuple[int, ...] | None,
+        largest: float,
+    ) -> None:
+        self.plan = build(network, get, depths)
+        self.layout = factor_layout(self.plan, choose_formulas(self.plan, largest, _DTYPE))
+        self.tables = encode(self.plan, self.plan.cross, self.layout, _DTYPE, paired=True)
+        self.runner = ItselfRunner(self.plan, self.layout, False, FLOOR[_DTYPE])
+        self.work = Workspace(self.tables, _DTYPE, paired=True)
+
+    def run(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """K and T, (outputs, n), of the pairs (x[i], y[i]); images (n, h, w, C), float64."""
+        n, kinds = len(x), len(self.plan.outputs)
+        found = np.empty((2, kinds, n))
+        for lo in range(0, n, _LANES):
+            index = np.minimum(np.arange(lo, lo + _LANES), n - 1)
+            x_lanes, x_factors = self._lanes(x[index] / x.shape[-1], x[index])
+            y_lanes, y_factors = self._lanes(y[index], y[index])
+            out = aligned((2, kinds, 1, _LANES), _DTYPE)
+            out[...] = 0.0
+            one = np.zeros(1, dtype=np.int64)
+            self.work.run_strips(
+                x_lanes[None], x_factors[None], y_lanes, y_factors, out[0], out[1], one, one
+            )
+            hi = min(lo + _LANES, n)
+            found[:, :, lo:hi] = out[:, :, 0, : hi - lo]
+        return found[0], found[1]
+
+    def _lanes(self, scaled: Array, x: Array) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Images and their factors with the lane last."""
+        factors = aligned((self.layout.total + 1, _LANES), _DTYPE)
+        factors[-1] = 0.0
+        factors[:-1] = self.runner.run(x).factors.T
+        lanes = aligned((*x.shape[1:], _LANES), _DTYPE)
+        lanes[...] = np.moveaxis(scaled, 0, -1)
+        return lanes, factors
