@@ -209,7 +209,7 @@ def test_tile_keeps_to_its_budget(memory: int, matrices: int, n: int) -> None:
 def test_tile_is_a_few_seconds_of_work() -> None:
     assert choose_tile(5000, 5000, 2, 4, 10**10) == 512
     assert choose_tile(600, 600, 2, 4, 10**10) == 304
-    assert choose_tile(600, 200, 2, 4, 10**10, entry_cost=1e7) == 32
+    assert choose_tile(600, 200, 2, 4, 10**10, entry_cost=1e6) == 64
     assert choose_tile(600, 600, 2, 4, 10**10, entry_cost=1e12) == 16
 
 

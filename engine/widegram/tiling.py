@@ -7,7 +7,7 @@ import math
 LARGEST_TILE = 512
 LANES = 16
 _TILE_SHARE = 16
-_TILE_ELEMENT_LAYERS = 2e10
+_TILE_ELEMENT_LAYERS = 5e9
 
 
 def choose_tile(
