@@ -13,6 +13,7 @@ from widegram import __version__
 from widegram.backends import Evaluator, make_evaluator, resolve_device
 from widegram.data import Source, open_source
 from widegram.errors import Interrupted, WidegramError
+from widegram.files import check_target
 from widegram.memory import budget
 from widegram.network import Network, load_network
 from widegram.progress import Meter, ProgressCallback, StopRequest
@@ -143,6 +144,7 @@ def gram(
     device = resolve_device(device) if device != "auto" else _device_of(path, overwrite)
     evaluator: Evaluator | None = None
     if overwrite or not path.exists():
+        check_target(path, overwrite)
         evaluator = job.evaluator(device)
         header = job.header(device, tile or job.tile(evaluator))
         create(path, header, overwrite)
