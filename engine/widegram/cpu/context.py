@@ -26,6 +26,20 @@ class At(IntEnum):
     ITSELF = 15
     OWN_K = 16
     OWN_T = 17
+    OWN = 18
+    PROGRAMS = 19
+    N_PROGRAMS = 20
+    STEPS = 21
+    N_STEPS = 22
+    DISPLACEMENTS = 23
+    ACTIVE = 24
+    SLOTS = 25
+    STORES = 26
+    INDEX = 27
+    MOVES = 28
+    N_SUMS = 29
+    CLEAR_BEGIN = 30
+    CLEAR_END = 31
 
 
 CONTEXT = len(At)

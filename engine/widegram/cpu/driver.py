@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from widegram.cpu.context import At
 from widegram.cpu.halo import halos, jit, move, place, rectangle, row_stride
-from widegram.cpu.kernels import call_plane
+from widegram.cpu.kernels import call_plane, peek, peek_byte, poke
 from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField, StoreField
 
 # Numba freezes these as constants.
@@ -43,20 +43,30 @@ _XF, _YF, _OUT_K, _OUT_T = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.OUT_K), 
 _OUT_STRIDE, _GEOMETRY, _PARAMS = int(At.OUT_STRIDE), int(At.GEOMETRY), int(At.PARAMS)
 _BUFFER, _ITEM, _LANES = int(At.BUFFER), int(At.ITEMSIZE), int(At.LANES)
 _PAIRED, _ITSELF = int(At.PAIRED), int(At.ITSELF)
-_OWN_K, _OWN_T = int(At.OWN_K), int(At.OWN_T)
+_OWN_K, _OWN_T, _OWN = int(At.OWN_K), int(At.OWN_T), int(At.OWN)
+_PROGRAMS, _N_PROGRAMS, _STEPS = int(At.PROGRAMS), int(At.N_PROGRAMS), int(At.STEPS)
+_DISPLACEMENTS, _ACTIVE = int(At.DISPLACEMENTS), int(At.ACTIVE)
+_SLOTS, _STORES, _INDEX, _MOVES = int(At.SLOTS), int(At.STORES), int(At.INDEX), int(At.MOVES)
+_N_SUMS, _CLEAR_BEGIN, _CLEAR_END = int(At.N_SUMS), int(At.CLEAR_BEGIN), int(At.CLEAR_END)
+_STEP_ROW, _SLOT_ROW = 8 * len(StepField), 8 * len(SlotField)
+_STORE_ROW, _PROGRAM_ROW = 8 * len(StoreField), 8 * len(ProgramField)
 
 
 @jit
 def _factors(step, ctx, geo, h, w, y, x):  # type: ignore[no-untyped-def]
     """Set the factor strides of the geometry; addresses of x's and of x''s factors at (y, x)."""
-    lanes, item = ctx[_LANES], ctx[_ITEM]
-    unit = lanes if ctx[_PAIRED] else 1
-    geo[6], geo[7], geo[8] = w * unit, unit, h * w * unit
-    geo[9], geo[10], geo[11] = w * lanes, lanes, h * w * lanes
-    geo[17] = step[_N_FACTORS]
-    x_at = (step[_FACTOR] + max(0, -y) * w + max(0, -x)) * unit
-    y_at = (step[_FACTOR] + max(0, y) * w + max(0, x)) * lanes
-    return ctx[_XF] + x_at * item, ctx[_YF] + y_at * item
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    unit = lanes if peek(ctx, _PAIRED) else 1
+    poke(geo, 6, w * unit)
+    poke(geo, 7, unit)
+    poke(geo, 8, h * w * unit)
+    poke(geo, 9, w * lanes)
+    poke(geo, 10, lanes)
+    poke(geo, 11, h * w * lanes)
+    poke(geo, 17, peek(step, _N_FACTORS))
+    x_at = (peek(step, _FACTOR) + max(0, -y) * w + max(0, -x)) * unit
+    y_at = (peek(step, _FACTOR) + max(0, y) * w + max(0, x)) * lanes
+    return peek(ctx, _XF) + x_at * item, peek(ctx, _YF) + y_at * item
 
 
 @jit
@@ -65,19 +75,27 @@ def _compute(step, ctx, geo, source, target, segment, dy, dx):  # type: ignore[n
     rows, cols, y, x = rectangle(target, dy, dx)
     if rows == 0:
         return
-    lanes, item = ctx[_LANES], ctx[_ITEM]
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
     _, in_cols, _, _ = rectangle(source, dy, dx)
     in_row, out_row = row_stride(source, in_cols, lanes), row_stride(target, cols, lanes)
     k_in, t_in = place(ctx, source, segment, in_cols)
     k_out, t_out = place(ctx, target, segment, cols)
-    if step[_KIND] == _WINDOW:
-        k_in -= (step[_LO_Y] * in_row + step[_LO_X] * lanes) * item
-    fx, fy = _factors(step, ctx, geo, target[_L_H], target[_L_W], y, x)
-    geo[0], geo[1], geo[2], geo[3], geo[4], geo[5] = rows, cols, in_row, lanes, out_row, lanes
-    geo[12], geo[13], geo[14], geo[15] = step[_ROWS], step[_COLS], step[_STRIDE_Y], step[_STRIDE_X]
-    geo[16] = ctx[_BUFFER]
+    if peek(step, _KIND) == _WINDOW:
+        k_in -= (peek(step, _LO_Y) * in_row + peek(step, _LO_X) * lanes) * item
+    fx, fy = _factors(step, ctx, geo, peek(target, _L_H), peek(target, _L_W), y, x)
+    poke(geo, 0, rows)
+    poke(geo, 1, cols)
+    poke(geo, 2, in_row)
+    poke(geo, 3, lanes)
+    poke(geo, 4, out_row)
+    poke(geo, 5, lanes)
+    poke(geo, 12, peek(step, _ROWS))
+    poke(geo, 13, peek(step, _COLS))
+    poke(geo, 14, peek(step, _STRIDE_Y))
+    poke(geo, 15, peek(step, _STRIDE_X))
+    poke(geo, 16, peek(ctx, _BUFFER))
     call_plane(
-        step[_KERNEL], ctx[_GEOMETRY], ctx[_PARAMS] + step[_STEP_PARAMS] * item,
+        peek(step, _KERNEL), peek(ctx, _GEOMETRY), peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item,
         k_in, k_in + t_in, k_out, k_out + t_out, fx, fy,
     )  # fmt: skip
 
@@ -88,15 +106,28 @@ def _add(ctx, geo, moves, first, second, target, segment, dy, dx):  # type: igno
     rows, cols, _, _ = rectangle(target, dy, dx)
     if rows == 0:
         return
-    lanes = ctx[_LANES]
+    lanes = peek(ctx, _LANES)
     k0, t0 = place(ctx, first, segment, cols)
     k1, t1 = place(ctx, second, segment, cols)
     k, t = place(ctx, target, segment, cols)
-    geo[0], geo[1], geo[2], geo[3] = rows, cols, row_stride(first, cols, lanes), lanes
-    geo[4], geo[5] = row_stride(target, cols, lanes), lanes
-    geo[6], geo[7] = row_stride(second, cols, lanes), lanes
+    poke(geo, 0, rows)
+    poke(geo, 1, cols)
+    poke(geo, 2, row_stride(first, cols, lanes))
+    poke(geo, 3, lanes)
+    poke(geo, 4, row_stride(target, cols, lanes))
+    poke(geo, 5, lanes)
+    poke(geo, 6, row_stride(second, cols, lanes))
+    poke(geo, 7, lanes)
     call_plane(
-        moves[_MOVE_ADD], ctx[_GEOMETRY], ctx[_PARAMS], k0, k0 + t0, k, k + t, k1, k1 + t1
+        peek(moves, _MOVE_ADD),
+        peek(ctx, _GEOMETRY),
+        peek(ctx, _PARAMS),
+        k0,
+        k0 + t0,
+        k,
+        k + t,
+        k1,
+        k1 + t1,
     )
 
 
@@ -106,15 +137,22 @@ def _input(step, ctx, geo, target, segment, dy, dx):  # type: ignore[no-untyped-
     rows, cols, y, x = rectangle(target, dy, dx)
     if rows == 0:
         return
-    lanes, item = ctx[_LANES], ctx[_ITEM]
-    channels, w = step[_N_FACTORS], target[_L_W]
-    unit = lanes if ctx[_PAIRED] else 1
-    geo[0], geo[1], geo[4], geo[5] = rows, cols, row_stride(target, cols, lanes), lanes
-    geo[6], geo[9], geo[17] = w * channels * unit, w * channels * lanes, channels
-    x_at = ctx[_X] + (max(0, -y) * w + max(0, -x)) * channels * unit * item
-    y_at = ctx[_Y] + (max(0, y) * w + max(0, x)) * channels * lanes * item
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    channels, w = peek(step, _N_FACTORS), peek(target, _L_W)
+    unit = lanes if peek(ctx, _PAIRED) else 1
+    poke(geo, 0, rows)
+    poke(geo, 1, cols)
+    poke(geo, 4, row_stride(target, cols, lanes))
+    poke(geo, 5, lanes)
+    poke(geo, 6, w * channels * unit)
+    poke(geo, 9, w * channels * lanes)
+    poke(geo, 17, channels)
+    x_at = peek(ctx, _X) + (max(0, -y) * w + max(0, -x)) * channels * unit * item
+    y_at = peek(ctx, _Y) + (max(0, y) * w + max(0, x)) * channels * lanes * item
     k, t = place(ctx, target, segment, cols)
-    call_plane(step[_KERNEL], ctx[_GEOMETRY], ctx[_PARAMS], x_at, y_at, k, k + t, 0, 0)
+    call_plane(
+        peek(step, _KERNEL), peek(ctx, _GEOMETRY), peek(ctx, _PARAMS), x_at, y_at, k, k + t, 0, 0
+    )
 
 
 @jit
@@ -123,24 +161,29 @@ def _load(step, ctx, geo, moves, stores, index, target, segment, dy, dx):  # typ
     rows, cols, y, x = rectangle(target, dy, dx)
     if rows == 0:
         return
-    lanes, item = ctx[_LANES], ctx[_ITEM]
-    store = stores[step[_STORE]]
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    store = stores + peek(step, _STORE) * _STORE_ROW
     k, t = place(ctx, target, segment, cols)
-    params = ctx[_PARAMS] + step[_STEP_PARAMS] * item
-    if store[_G_REDUCED]:
-        k_in, t_in = ctx[_SUMS] + store[_G_OFFSET] * 8, ctx[_SUMS] + store[_G_T] * 8
-        call_plane(moves[_MOVE_CAST], ctx[_GEOMETRY], params, k_in, t_in, k, k + t, 0, 0)
+    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
+    if peek(store, _G_REDUCED):
+        k_in, t_in = (
+            peek(ctx, _SUMS) + peek(store, _G_OFFSET) * 8,
+            peek(ctx, _SUMS) + peek(store, _G_T) * 8,
+        )
+        call_plane(
+            peek(moves, _MOVE_CAST), peek(ctx, _GEOMETRY), params, k_in, t_in, k, k + t, 0, 0
+        )
         return
-    h, w = store[_G_H], store[_G_W]
-    plane = index[store[_G_INDEX] + (y + h - 1) * (2 * w - 1) + x + w - 1]
+    h, w = peek(store, _G_H), peek(store, _G_W)
+    plane = peek(index, peek(store, _G_INDEX) + (y + h - 1) * (2 * w - 1) + x + w - 1)
     out_row = row_stride(target, cols, lanes)
     if plane < 0:
-        fill = moves[_MOVE_FILL]
+        fill = peek(moves, _MOVE_FILL)
         move(fill, ctx, geo, rows, cols, 0, 0, out_row, lanes, params, 0, 0, k, k + t)
         return
-    k_in = ctx[_SCRATCH] + (store[_G_OFFSET] + plane * lanes) * item
-    t_in = ctx[_SCRATCH] + (store[_G_T] + plane * lanes) * item
-    copy = moves[_MOVE_COPY]
+    k_in = peek(ctx, _SCRATCH) + (peek(store, _G_OFFSET) + plane * lanes) * item
+    t_in = peek(ctx, _SCRATCH) + (peek(store, _G_T) + plane * lanes) * item
+    copy = peek(moves, _MOVE_COPY)
     move(
         copy, ctx, geo, rows, cols, cols * lanes, lanes, out_row, lanes, params, k_in, t_in,
         k, k + t,
@@ -155,14 +198,19 @@ def _pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w
     d = s D + (u' - u): for each D with |d - s D| < window, the taps u with u' = u + d - s D in the
     window. Circular windows also meet d + m h.
     """
-    lanes, item = ctx[_LANES], ctx[_ITEM]
-    accumulate = moves[_MOVE_ACCUMULATE]
-    params = ctx[_PARAMS] + step[_STEP_PARAMS] * item
-    a, b, sy, sx = step[_ROWS], step[_COLS], step[_STRIDE_Y], step[_STRIDE_X]
-    out_h, out_w = store[_G_H], store[_G_W]
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    accumulate = peek(moves, _MOVE_ACCUMULATE)
+    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
+    a, b, sy, sx = (
+        peek(step, _ROWS),
+        peek(step, _COLS),
+        peek(step, _STRIDE_Y),
+        peek(step, _STRIDE_X),
+    )
+    out_h, out_w = peek(store, _G_H), peek(store, _G_W)
     i0, j0 = max(0, -y), max(0, -x)
-    turns_y = 1 + a // h if step[_CIRCULAR] else 0
-    turns_x = 1 + b // w if step[_CIRCULAR] else 0
+    turns_y = 1 + a // h if peek(step, _CIRCULAR) else 0
+    turns_x = 1 + b // w if peek(step, _CIRCULAR) else 0
     for turn_y in range(-turns_y, turns_y + 1):
         d_y = y + turn_y * h
         for big_y in range(-((a - 1 - d_y) // sy), (d_y + a - 1) // sy + 1):
@@ -175,9 +223,14 @@ def _pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w
                     if abs(big_x) >= out_w:
                         continue
                     e_x = d_x - sx * big_x
-                    plane = index[
-                        store[_G_INDEX] + (big_y + out_h - 1) * (2 * out_w - 1) + big_x + out_w - 1
-                    ]
+                    at = (
+                        peek(store, _G_INDEX)
+                        + (big_y + out_h - 1) * (2 * out_w - 1)
+                        + big_x
+                        + out_w
+                        - 1
+                    )
+                    plane = peek(index, at)
                     if plane < 0:
                         continue
                     out_cols = out_w - abs(big_x)
@@ -189,24 +242,28 @@ def _pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w
                             # the circle; likewise columns.
                             for m in range(-turns_y, turns_y + 1):
                                 first_p, n_p = _run(
-                                    i0 + m * h + step[_LO_Y] - u, rows, sy, p0, out_h - abs(big_y)
+                                    i0 + m * h + peek(step, _LO_Y) - u,
+                                    rows,
+                                    sy,
+                                    p0,
+                                    out_h - abs(big_y),
                                 )
                                 for n in range(-turns_x, turns_x + 1):
                                     first_q, n_q = _run(
-                                        j0 + n * w + step[_LO_X] - v, cols, sx, q0, out_cols
+                                        j0 + n * w + peek(step, _LO_X) - v, cols, sx, q0, out_cols
                                     )
                                     if n_p <= 0 or n_q <= 0:
                                         continue
-                                    r = sy * first_p - step[_LO_Y] + u - m * h - i0
-                                    c = sx * first_q - step[_LO_X] + v - n * w - j0
+                                    r = sy * first_p - peek(step, _LO_Y) + u - m * h - i0
+                                    c = sx * first_q - peek(step, _LO_X) + v - n * w - j0
                                     source = (r * row + c * lanes) * item
                                     at = (first_p - p0) * out_cols + first_q - q0
-                                    target = ctx[_SCRATCH] + (to + at * lanes) * item
+                                    target = peek(ctx, _SCRATCH) + (to + at * lanes) * item
                                     move(
                                         accumulate, ctx, geo, n_p, n_q, sy * row, sx * lanes,
                                         out_cols * lanes, lanes, params, k + source,
-                                        t + source, target + store[_G_OFFSET] * item,
-                                        target + store[_G_T] * item,
+                                        t + source, target + peek(store, _G_OFFSET) * item,
+                                        target + peek(store, _G_T) * item,
                                     )  # fmt: skip
 
 
@@ -221,23 +278,26 @@ def _run(start, length, stride, first, count):  # type: ignore[no-untyped-def]
 @jit
 def _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, t):  # type: ignore[no-untyped-def]  # fmt: skip
     """Fill a store (copy, pool, reduce) from a rectangle at k, t with row stride ``row``."""
-    lanes, item = ctx[_LANES], ctx[_ITEM]
-    store = stores[step[_STORE]]
-    params = ctx[_PARAMS] + step[_STEP_PARAMS] * item
-    if step[_KIND] == _REDUCE:
-        k_out, t_out = ctx[_SUMS] + store[_G_OFFSET] * 8, ctx[_SUMS] + store[_G_T] * 8
-        reduce = moves[_MOVE_REDUCE]
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    store = stores + peek(step, _STORE) * _STORE_ROW
+    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
+    if peek(step, _KIND) == _REDUCE:
+        k_out, t_out = (
+            peek(ctx, _SUMS) + peek(store, _G_OFFSET) * 8,
+            peek(ctx, _SUMS) + peek(store, _G_T) * 8,
+        )
+        reduce = peek(moves, _MOVE_REDUCE)
         move(reduce, ctx, geo, rows, cols, row, lanes, 0, 0, params, k, t, k_out, t_out)
         return
-    h, w = slot[_L_H], slot[_L_W]
-    if step[_KIND] == _POOL:
+    h, w = peek(slot, _L_H), peek(slot, _L_W)
+    if peek(step, _KIND) == _POOL:
         _pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w)
         return
-    plane = index[store[_G_INDEX] + (y + h - 1) * (2 * w - 1) + x + w - 1]
+    plane = peek(index, peek(store, _G_INDEX) + (y + h - 1) * (2 * w - 1) + x + w - 1)
     if plane >= 0:
-        k_out = ctx[_SCRATCH] + (store[_G_OFFSET] + plane * lanes) * item
-        t_out = ctx[_SCRATCH] + (store[_G_T] + plane * lanes) * item
-        copy = moves[_MOVE_COPY]
+        k_out = peek(ctx, _SCRATCH) + (peek(store, _G_OFFSET) + plane * lanes) * item
+        t_out = peek(ctx, _SCRATCH) + (peek(store, _G_T) + plane * lanes) * item
+        copy = peek(moves, _MOVE_COPY)
         move(
             copy, ctx, geo, rows, cols, row, lanes, cols * lanes, lanes, params, k, t, k_out, t_out
         )
@@ -246,71 +306,95 @@ def _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, 
 @jit
 def _segment(step, ctx, geo, moves, slots, stores, index, segment, dy, dx):  # type: ignore[no-untyped-def]  # fmt: skip
     """One step on one segment."""
-    kind = step[_KIND]
+    kind = peek(step, _KIND)
     if kind == _WINDOW or kind == _POINT:
-        _compute(step, ctx, geo, slots[step[_IN0]], slots[step[_OUT]], segment, dy, dx)
+        _compute(
+            step,
+            ctx,
+            geo,
+            slots + peek(step, _IN0) * _SLOT_ROW,
+            slots + peek(step, _OUT) * _SLOT_ROW,
+            segment,
+            dy,
+            dx,
+        )
     elif kind == _INPUT:
-        _input(step, ctx, geo, slots[step[_OUT]], segment, dy, dx)
+        _input(step, ctx, geo, slots + peek(step, _OUT) * _SLOT_ROW, segment, dy, dx)
     elif kind == _LOAD:
-        _load(step, ctx, geo, moves, stores, index, slots[step[_OUT]], segment, dy, dx)
+        _load(
+            step,
+            ctx,
+            geo,
+            moves,
+            stores,
+            index,
+            slots + peek(step, _OUT) * _SLOT_ROW,
+            segment,
+            dy,
+            dx,
+        )
     elif kind == _ADD:
-        first, second = slots[step[_IN0]], slots[step[_IN1]]
-        _add(ctx, geo, moves, first, second, slots[step[_OUT]], segment, dy, dx)
+        first, second = slots + peek(step, _IN0) * _SLOT_ROW, slots + peek(step, _IN1) * _SLOT_ROW
+        _add(ctx, geo, moves, first, second, slots + peek(step, _OUT) * _SLOT_ROW, segment, dy, dx)
     else:
-        slot = slots[step[_IN0]]
+        slot = slots + peek(step, _IN0) * _SLOT_ROW
         rows, cols, y, x = rectangle(slot, dy, dx)
         if rows == 0:
             return
         k, t = place(ctx, slot, segment, cols)
         if kind == _OUTPUT:
-            to = step[_STORE] * ctx[_OUT_STRIDE] * ctx[_ITEM]
+            to = peek(step, _STORE) * peek(ctx, _OUT_STRIDE) * peek(ctx, _ITEM)
             move(
-                moves[_MOVE_COPY], ctx, geo, 1, 1, 0, 0, 0, 0, 0, k, k + t,
-                ctx[_OUT_K] + to, ctx[_OUT_T] + to,
+                peek(moves, _MOVE_COPY), ctx, geo, 1, 1, 0, 0, 0, 0, 0, k, k + t,
+                peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to,
             )  # fmt: skip
             return
-        row = row_stride(slot, cols, ctx[_LANES])
+        row = row_stride(slot, cols, peek(ctx, _LANES))
         _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, k + t)
 
 
 @jit
 def _own(step, ctx, geo, moves, slots, stores, index, own):  # type: ignore[no-untyped-def]
     """A storing step at d = 0 of an image with itself, from values computed beforehand."""
-    kind = step[_KIND]
+    kind = peek(step, _KIND)
     if kind != _COPY and kind != _POOL and kind != _REDUCE:
         return
-    slot = slots[step[_IN0]]
-    at = own[step[_NODE]] * ctx[_LANES] * ctx[_ITEM]
-    row = slot[_L_W] * ctx[_LANES]
+    slot = slots + peek(step, _IN0) * _SLOT_ROW
+    at = peek(own, peek(step, _NODE)) * peek(ctx, _LANES) * peek(ctx, _ITEM)
+    row = peek(slot, _L_W) * peek(ctx, _LANES)
     _keep(
-        step, ctx, geo, moves, stores, index, slot, slot[_L_H], slot[_L_W], 0, 0, row,
-        ctx[_OWN_K] + at, ctx[_OWN_T] + at,
+        step, ctx, geo, moves, stores, index, slot, peek(slot, _L_H), peek(slot, _L_W), 0, 0, row,
+        peek(ctx, _OWN_K) + at, peek(ctx, _OWN_T) + at,
     )  # fmt: skip
 
 
 @jit
-def run_program(n, ctx, geo, programs, steps, displacements, active, slots, stores, index, moves, own):  # type: ignore[no-untyped-def]  # fmt: skip
+def run_program(n, ctx):  # type: ignore[no-untyped-def]
     """Run program n at all its displacements."""
-    program = programs[n]
-    ty, tx = program[_P_TY], program[_P_TX]
-    count = program[_P_STEPS]
-    for m in range(program[_P_DS]):
-        dy, dx = displacements[program[_P_D] + m, 0], displacements[program[_P_D] + m, 1]
-        itself = ctx[_ITSELF] and dy == 0 and dx == 0
-        if not itself and not program[_P_CIRCULAR]:
-            for s in range(program[_P_SLOT], program[_P_SLOT] + program[_P_SLOTS]):
-                slot = slots[s]
-                if slot[_L_LO_Y] + slot[_L_HI_Y] + slot[_L_LO_X] + slot[_L_HI_X] > 0:
-                    halos(ctx, geo, moves, slot, dy, dx, ty, tx, False)
+    geo, moves, own = peek(ctx, _GEOMETRY), peek(ctx, _MOVES), peek(ctx, _OWN)
+    slots, stores, index = peek(ctx, _SLOTS), peek(ctx, _STORES), peek(ctx, _INDEX)
+    displacements, active = peek(ctx, _DISPLACEMENTS), peek(ctx, _ACTIVE)
+    program = peek(ctx, _PROGRAMS) + n * _PROGRAM_ROW
+    ty, tx = peek(program, _P_TY), peek(program, _P_TX)
+    count, circular = peek(program, _P_STEPS), peek(program, _P_CIRCULAR)
+    for m in range(peek(program, _P_DS)):
+        at = 2 * (peek(program, _P_D) + m)
+        dy, dx = peek(displacements, at), peek(displacements, at + 1)
+        itself = peek(ctx, _ITSELF) and dy == 0 and dx == 0
+        if not itself and not circular:
+            first = peek(program, _P_SLOT)
+            for s in range(first, first + peek(program, _P_SLOTS)):
+                halos(ctx, geo, moves, slots + s * _SLOT_ROW, dy, dx, ty, tx, False)
         for s in range(count):
-            if not active[program[_P_ACTIVE] + m * count + s]:
+            if not peek_byte(active, peek(program, _P_ACTIVE) + m * count + s):
                 continue
-            step = steps[program[_P_STEP] + s]
+            step = peek(ctx, _STEPS) + (peek(program, _P_STEP) + s) * _STEP_ROW
             if itself:
                 _own(step, ctx, geo, moves, slots, stores, index, own)
                 continue
-            if program[_P_CIRCULAR] and step[_KIND] == _WINDOW and step[_ROWS] * step[_COLS] > 1:
-                halos(ctx, geo, moves, slots[step[_IN0]], dy, dx, ty, tx, step[_CIRCULAR])
+            if circular and peek(step, _KIND) == _WINDOW and peek(step, _ROWS) * peek(step, _COLS) > 1:  # fmt: skip
+                source = slots + peek(step, _IN0) * _SLOT_ROW
+                halos(ctx, geo, moves, source, dy, dx, ty, tx, peek(step, _CIRCULAR))
             for sy in range(2 if ty and dy else 1):
                 for sx in range(2 if tx and dx else 1):
                     _segment(
@@ -320,34 +404,35 @@ def run_program(n, ctx, geo, programs, steps, displacements, active, slots, stor
 
 
 @jit
-def clear(ctx, geo, moves, begin, end, sums, n_sums):  # type: ignore[no-untyped-def]
-    """Zero the pool stores at [begin, end) of the scratch, and the sums."""
-    lanes, item = ctx[_LANES], ctx[_ITEM]
-    sums[:n_sums] = 0.0
+def clear(ctx):  # type: ignore[no-untyped-def]
+    """Zero the sums and the stores that accumulate."""
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    sums = peek(ctx, _SUMS)
+    for n in range(peek(ctx, _N_SUMS)):
+        poke(sums, n, 0)  # the bits of 0.0
+    begin, end = peek(ctx, _CLEAR_BEGIN), peek(ctx, _CLEAR_END)
     if end > begin:
-        at = ctx[_SCRATCH] + begin * item
+        at = peek(ctx, _SCRATCH) + begin * item
+        fill = peek(peek(ctx, _MOVES), _MOVE_FILL)
         pixels = (end - begin) // lanes
-        move(moves[_MOVE_FILL], ctx, geo, 1, pixels, 0, 0, 0, lanes, 0, 0, 0, at, at)
+        geo = peek(ctx, _GEOMETRY)
+        move(fill, ctx, geo, 1, pixels, 0, 0, 0, lanes, 0, 0, 0, at, at)
 
 
 @jit
-def run_strips(ctx, geo, programs, steps, displacements, active, slots, stores, index, moves, own,
-               clear_range, sums, n_sums, x_list, out_rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Every program for each x of ``x_list`` against the x' of the context.
+def run_strips(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
+    """Every program for each x of ``which`` against the x' of the context.
 
-    ``x_step``, ``factor_step``: bytes per image; ``out_rows``: output row of each x, ``out_row``
-    its stride in bytes.
+    ``x_step``, ``factor_step``: bytes per image; ``rows``: output row of each x, ``out_row`` their
+    stride in bytes.
     """
-    x, factors, k, t = ctx[_X], ctx[_XF], ctx[_OUT_K], ctx[_OUT_T]
-    for n in range(x_list.size):
-        ctx[_X] = x + x_list[n] * x_step
-        ctx[_XF] = factors + x_list[n] * factor_step
-        ctx[_OUT_K] = k + out_rows[n] * out_row
-        ctx[_OUT_T] = t + out_rows[n] * out_row
-        clear(ctx, geo, moves, clear_range[0], clear_range[1], sums, n_sums)
-        for p in range(programs.shape[0]):
-            run_program(
-                p, ctx, geo, programs, steps, displacements, active, slots, stores, index, moves,
-                own,
-            )  # fmt: skip
-    ctx[_X], ctx[_XF], ctx[_OUT_K], ctx[_OUT_T] = x, factors, k, t
+    x, factors = peek(ctx, _X), peek(ctx, _XF)
+    k, t = peek(ctx, _OUT_K), peek(ctx, _OUT_T)
+    for n in range(which.size):
+        poke(ctx, _X, x + which[n] * x_step)
+        poke(ctx, _XF, factors + which[n] * factor_step)
+        poke(ctx, _OUT_K, k + rows[n] * out_row)
+        poke(ctx, _OUT_T, t + rows[n] * out_row)
+        clear(ctx)
+        for p in range(peek(ctx, _N_PROGRAMS)):
+            run_program(p, ctx)

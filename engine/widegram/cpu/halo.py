@@ -12,7 +12,7 @@ from __future__ import annotations
 import numba
 
 from widegram.cpu.context import At
-from widegram.cpu.kernels import call_plane
+from widegram.cpu.kernels import call_plane, peek, poke
 from widegram.cpu.tables import MOVES, SlotField
 
 jit = numba.njit(cache=True, nogil=True)
@@ -32,18 +32,23 @@ _COPY, _FILL = MOVES.index("copy"), MOVES.index("fill")
 @jit
 def move(kernel, ctx, geo, rows, cols, in_row, in_col, out_row, out_col, params, k_in, t_in, k_out, t_out):  # type: ignore[no-untyped-def]  # fmt: skip
     """Run a moving kernel on a rectangle; strides in numbers."""
-    geo[0], geo[1], geo[2], geo[3], geo[4], geo[5] = rows, cols, in_row, in_col, out_row, out_col
-    call_plane(kernel, ctx[_GEOMETRY], params, k_in, t_in, k_out, t_out, 0, 0)
+    poke(geo, 0, rows)
+    poke(geo, 1, cols)
+    poke(geo, 2, in_row)
+    poke(geo, 3, in_col)
+    poke(geo, 4, out_row)
+    poke(geo, 5, out_col)
+    call_plane(kernel, peek(ctx, _GEOMETRY), params, k_in, t_in, k_out, t_out, 0, 0)
 
 
 @jit
 def rectangle(slot, dy, dx):  # type: ignore[no-untyped-def]
     """(rows, cols, D rows, D cols) of a value at segment displacement (dy, dx); rows 0: none."""
-    sy, sx = slot[_SIGMA_Y], slot[_SIGMA_X]
+    sy, sx = peek(slot, _SIGMA_Y), peek(slot, _SIGMA_X)
     if dy % sy != 0 or dx % sx != 0:
         return 0, 0, 0, 0
     y, x = dy // sy, dx // sx
-    rows, cols = slot[_H] - abs(y), slot[_W] - abs(x)
+    rows, cols = peek(slot, _H) - abs(y), peek(slot, _W) - abs(x)
     if rows <= 0 or cols <= 0:
         return 0, 0, 0, 0
     return rows, cols, y, x
@@ -52,27 +57,27 @@ def rectangle(slot, dy, dx):  # type: ignore[no-untyped-def]
 @jit
 def row_stride(slot, cols, lanes):  # type: ignore[no-untyped-def]
     """Row stride of a rectangle inside its slot, in numbers."""
-    return (cols + slot[_LO_X] + slot[_HI_X]) * lanes
+    return (cols + peek(slot, _LO_X) + peek(slot, _HI_X)) * lanes
 
 
 @jit
 def place(ctx, slot, segment, cols):  # type: ignore[no-untyped-def]
     """Address of the rectangle's first pixel (K), and the distance to T, in bytes."""
-    lanes, item = ctx[_LANES], ctx[_ITEM]
-    inside = slot[_LO_Y] * row_stride(slot, cols, lanes) + slot[_LO_X] * lanes
-    at = slot[_OFFSET] + segment * slot[_QUADRANT] + inside
-    return ctx[_SCRATCH] + at * item, (slot[_T_OFFSET] - slot[_OFFSET]) * item
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    inside = peek(slot, _LO_Y) * row_stride(slot, cols, lanes) + peek(slot, _LO_X) * lanes
+    at = peek(slot, _OFFSET) + segment * peek(slot, _QUADRANT) + inside
+    return peek(ctx, _SCRATCH) + at * item, (peek(slot, _T_OFFSET) - peek(slot, _OFFSET)) * item
 
 
 @jit
 def _zero_halo(ctx, geo, moves, slot, segment, rows, cols):  # type: ignore[no-untyped-def]
     """Zeros around a rectangle."""
-    lanes, item = ctx[_LANES], ctx[_ITEM]
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
     row = row_stride(slot, cols, lanes)
     k, t = place(ctx, slot, segment, cols)
-    left, right = slot[_LO_X], slot[_HI_X]
-    above, below = slot[_LO_Y], slot[_HI_Y]
-    fill = moves[_FILL]
+    left, right = peek(slot, _LO_X), peek(slot, _HI_X)
+    above, below = peek(slot, _LO_Y), peek(slot, _HI_Y)
+    fill = peek(moves, _FILL)
     wide = cols + left + right
     for at, height, width in (
         (-above * row - left * lanes, above, wide),
@@ -101,26 +106,26 @@ def _piece(position, end, size, first):  # type: ignore[no-untyped-def]
 @jit
 def _wrap_halo(ctx, geo, moves, slot, dy, dx, sy, sx, ty, tx):  # type: ignore[no-untyped-def]
     """Fill the halo of segment (sy, sx) of plane (dy, dx) from its neighbours on the torus."""
-    lanes, item = ctx[_LANES], ctx[_ITEM]
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
     rows, cols, y, x = rectangle(slot, dy - sy * ty, dx - sx * tx)
     if rows == 0:
         return
-    h, w = slot[_H], slot[_W]
-    first_rows = h - dy // slot[_SIGMA_Y] if ty else h - abs(y)
-    first_cols = w - dx // slot[_SIGMA_X] if tx else w - abs(x)
+    h, w = peek(slot, _H), peek(slot, _W)
+    first_rows = h - dy // peek(slot, _SIGMA_Y) if ty else h - abs(y)
+    first_cols = w - dx // peek(slot, _SIGMA_X) if tx else w - abs(x)
     size_y, size_x = (h if ty else first_rows), (w if tx else first_cols)
     start_y, start_x = sy * first_rows, sx * first_cols
     row = row_stride(slot, cols, lanes)
     k, t = place(ctx, slot, 2 * sy + sx, cols)
-    r = -slot[_LO_Y]
-    while r < rows + slot[_HI_Y]:
+    r = -peek(slot, _LO_Y)
+    while r < rows + peek(slot, _HI_Y):
         # Runs stop where the halo turns into the rectangle itself and where a segment ends.
-        end = (0 if r < 0 else (rows if r < rows else rows + slot[_HI_Y])) - r
+        end = (0 if r < 0 else (rows if r < rows else rows + peek(slot, _HI_Y))) - r
         from_y, local_y, height = _piece(start_y + r, end, size_y, first_rows)
         own_rows = r >= 0 and r < rows
-        c = -slot[_LO_X]
-        while c < cols + slot[_HI_X]:
-            end = (0 if c < 0 else (cols if c < cols else cols + slot[_HI_X])) - c
+        c = -peek(slot, _LO_X)
+        while c < cols + peek(slot, _HI_X):
+            end = (0 if c < 0 else (cols if c < cols else cols + peek(slot, _HI_X))) - c
             from_x, local_x, width = _piece(start_x + c, end, size_x, first_cols)
             if not (own_rows and c >= 0 and c < cols):
                 there_cols = first_cols if from_x == 0 else size_x - first_cols
@@ -129,7 +134,7 @@ def _wrap_halo(ctx, geo, moves, slot, dy, dx, sy, sx, ty, tx):  # type: ignore[n
                 source += (local_y * there_row + local_x * lanes) * item
                 target = k + (r * row + c * lanes) * item
                 move(
-                    moves[_COPY], ctx, geo, height, width, there_row, lanes, row, lanes,
+                    peek(moves, _COPY), ctx, geo, height, width, there_row, lanes, row, lanes,
                     0, source, source + t, target, target + t,
                 )  # fmt: skip
             c += width

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from widegram.cpu.context import At
 from widegram.cpu.halo import jit, move
-from widegram.cpu.kernels import call_plane
+from widegram.cpu.kernels import call_plane, peek, poke
 from widegram.cpu.tables import KINDS, MOVES, VECTOR_CHUNK, SlotField, StepField
 
 _INPUT, _WINDOW, _POINT = KINDS.index("input"), KINDS.index("window"), KINDS.index("point")
@@ -26,65 +26,94 @@ _SCRATCH, _X, _Y = int(At.SCRATCH), int(At.X), int(At.Y)
 _XF, _YF, _OUT_K, _OUT_T = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.OUT_K), int(At.OUT_T)
 _OUT_STRIDE, _GEOMETRY, _PARAMS = int(At.OUT_STRIDE), int(At.GEOMETRY), int(At.PARAMS)
 _ITEM, _LANES = int(At.ITEMSIZE), int(At.LANES)
+_STEPS, _N_STEPS = int(At.STEPS), int(At.N_STEPS)
+_SLOTS, _MOVES = int(At.SLOTS), int(At.MOVES)
+_STEP_ROW, _SLOT_ROW = 8 * len(StepField), 8 * len(SlotField)
 
 
 @jit
 def _step(step, ctx, geo, moves, slots, count, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]  # fmt: skip
     """One step on a chunk of ``count`` x."""
-    lanes, item = ctx[_LANES], ctx[_ITEM]
-    kind = step[_KIND]
-    params = ctx[_PARAMS] + step[_STEP_PARAMS] * item
-    target = slots[step[_OUT]]
-    k = ctx[_SCRATCH] + target[_OFFSET] * item
-    t = ctx[_SCRATCH] + target[_T_OFFSET] * item
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    kind = peek(step, _KIND)
+    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
+    target = slots + peek(step, _OUT) * _SLOT_ROW
+    k = peek(ctx, _SCRATCH) + peek(target, _OFFSET) * item
+    t = peek(ctx, _SCRATCH) + peek(target, _T_OFFSET) * item
     if kind == _INPUT:
-        geo[0], geo[1], geo[3], geo[4], geo[5] = 1, count, x_step // item, 0, lanes
-        geo[17] = step[_N_FACTORS]
-        call_plane(step[_KERNEL], ctx[_GEOMETRY], params, ctx[_X], ctx[_Y], k, t, 0, 0)
-        return
-    source = slots[step[_IN0]]
-    k_in = ctx[_SCRATCH] + source[_OFFSET] * item
-    t_in = ctx[_SCRATCH] + source[_T_OFFSET] * item
-    if kind == _OUTPUT:
-        to = step[_STORE] * ctx[_OUT_STRIDE] * item
-        move(
-            moves[_MOVE_COPY], ctx, geo, count, 1, lanes, 0, out_row // item, 0, params, k_in, t_in,
-            ctx[_OUT_K] + to, ctx[_OUT_T] + to,
-        )  # fmt: skip
-        return
-    geo[0], geo[1], geo[2], geo[3], geo[4], geo[5] = 1, count, 0, lanes, 0, lanes
-    geo[14], geo[15] = 1, 1
-    if kind == _ADD:
-        other = slots[step[_IN1]]
-        geo[6], geo[7] = 0, lanes
+        poke(geo, 0, 1)
+        poke(geo, 1, count)
+        poke(geo, 3, x_step // item)
+        poke(geo, 4, 0)
+        poke(geo, 5, lanes)
+        poke(geo, 17, peek(step, _N_FACTORS))
         call_plane(
-            moves[_MOVE_ADD], ctx[_GEOMETRY], params, k_in, t_in, k, t,
-            ctx[_SCRATCH] + other[_OFFSET] * item, ctx[_SCRATCH] + other[_T_OFFSET] * item,
+            peek(step, _KERNEL),
+            peek(ctx, _GEOMETRY),
+            params,
+            peek(ctx, _X),
+            peek(ctx, _Y),
+            k,
+            t,
+            0,
+            0,
+        )
+        return
+    source = slots + peek(step, _IN0) * _SLOT_ROW
+    k_in = peek(ctx, _SCRATCH) + peek(source, _OFFSET) * item
+    t_in = peek(ctx, _SCRATCH) + peek(source, _T_OFFSET) * item
+    if kind == _OUTPUT:
+        to = peek(step, _STORE) * peek(ctx, _OUT_STRIDE) * item
+        move(
+            peek(moves, _MOVE_COPY), ctx, geo, count, 1, lanes, 0, out_row // item, 0, params, k_in, t_in,
+            peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to,
         )  # fmt: skip
         return
-    geo[6], geo[7], geo[8] = 0, factor_step // item, 1
-    geo[9], geo[10], geo[11] = 0, 0, lanes
-    geo[17] = step[_N_FACTORS]
-    fx = ctx[_XF] + step[_FACTOR] * item
-    fy = ctx[_YF] + step[_FACTOR] * lanes * item
-    call_plane(step[_KERNEL], ctx[_GEOMETRY], params, k_in, t_in, k, t, fx, fy)
+    poke(geo, 0, 1)
+    poke(geo, 1, count)
+    poke(geo, 2, 0)
+    poke(geo, 3, lanes)
+    poke(geo, 4, 0)
+    poke(geo, 5, lanes)
+    poke(geo, 14, 1)
+    poke(geo, 15, 1)
+    if kind == _ADD:
+        other = slots + peek(step, _IN1) * _SLOT_ROW
+        poke(geo, 6, 0)
+        poke(geo, 7, lanes)
+        call_plane(
+            peek(moves, _MOVE_ADD), peek(ctx, _GEOMETRY), params, k_in, t_in, k, t,
+            peek(ctx, _SCRATCH) + peek(other, _OFFSET) * item, peek(ctx, _SCRATCH) + peek(other, _T_OFFSET) * item,
+        )  # fmt: skip
+        return
+    poke(geo, 6, 0)
+    poke(geo, 7, factor_step // item)
+    poke(geo, 8, 1)
+    poke(geo, 9, 0)
+    poke(geo, 10, 0)
+    poke(geo, 11, lanes)
+    poke(geo, 17, peek(step, _N_FACTORS))
+    fx = peek(ctx, _XF) + peek(step, _FACTOR) * item
+    fy = peek(ctx, _YF) + peek(step, _FACTOR) * lanes * item
+    call_plane(peek(step, _KERNEL), peek(ctx, _GEOMETRY), params, k_in, t_in, k, t, fx, fy)
 
 
 @jit
-def run_vectors(ctx, geo, programs, steps, displacements, active, slots, stores, index, moves, own,
-                clear_range, sums, n_sums, x_list, out_rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]  # fmt: skip
-    """All steps for the consecutive x of ``x_list`` against the x' of the context.
+def run_vectors(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
+    """All steps for the consecutive x of ``which`` against the x' of the context.
 
     The arguments are those of :func:`widegram.cpu.driver.run_strips`; a vector network is one
     program without displacements, stores or sums.
     """
-    x, factors, k, t = ctx[_X], ctx[_XF], ctx[_OUT_K], ctx[_OUT_T]
-    for begin in range(0, x_list.size, VECTOR_CHUNK):
-        count = min(VECTOR_CHUNK, x_list.size - begin)
-        ctx[_X] = x + x_list[begin] * x_step
-        ctx[_XF] = factors + x_list[begin] * factor_step
-        ctx[_OUT_K] = k + out_rows[begin] * out_row
-        ctx[_OUT_T] = t + out_rows[begin] * out_row
-        for s in range(steps.shape[0]):
-            _step(steps[s], ctx, geo, moves, slots, count, x_step, factor_step, out_row)
-    ctx[_X], ctx[_XF], ctx[_OUT_K], ctx[_OUT_T] = x, factors, k, t
+    geo, moves, slots = peek(ctx, _GEOMETRY), peek(ctx, _MOVES), peek(ctx, _SLOTS)
+    x, factors = peek(ctx, _X), peek(ctx, _XF)
+    k, t = peek(ctx, _OUT_K), peek(ctx, _OUT_T)
+    for begin in range(0, which.size, VECTOR_CHUNK):
+        count = min(VECTOR_CHUNK, which.size - begin)
+        poke(ctx, _X, x + which[begin] * x_step)
+        poke(ctx, _XF, factors + which[begin] * factor_step)
+        poke(ctx, _OUT_K, k + rows[begin] * out_row)
+        poke(ctx, _OUT_T, t + rows[begin] * out_row)
+        for s in range(peek(ctx, _N_STEPS)):
+            step = peek(ctx, _STEPS) + s * _STEP_ROW
+            _step(step, ctx, geo, moves, slots, count, x_step, factor_step, out_row)

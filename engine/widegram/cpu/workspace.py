@@ -36,13 +36,20 @@ class Workspace:
         self.sums = aligned((max(tables.sums, 8),), np.float64)
         self.geometry = np.zeros(len(GEOMETRY), dtype=np.int64)
         self.context = np.zeros(CONTEXT, dtype=np.int64)
-        self._no_nodes = np.zeros(1, dtype=np.int64)
+        self.at = self.context.ctypes.data
         ctx = self.context
         ctx[At.SCRATCH] = self.scratch.ctypes.data
-        ctx[At.SUMS] = self.sums.ctypes.data
+        ctx[At.SUMS], ctx[At.N_SUMS] = self.sums.ctypes.data, tables.sums
         ctx[At.GEOMETRY] = self.geometry.ctypes.data
         ctx[At.PARAMS] = tables.params.ctypes.data
         ctx[At.BUFFER] = self.buffer.ctypes.data
+        ctx[At.PROGRAMS], ctx[At.N_PROGRAMS] = tables.programs.ctypes.data, len(tables.programs)
+        ctx[At.STEPS], ctx[At.N_STEPS] = tables.steps.ctypes.data, len(tables.steps)
+        ctx[At.DISPLACEMENTS] = tables.displacements.ctypes.data
+        ctx[At.ACTIVE] = tables.active.ctypes.data
+        ctx[At.SLOTS], ctx[At.STORES] = tables.slots.ctypes.data, tables.stores.ctypes.data
+        ctx[At.INDEX], ctx[At.MOVES] = tables.index.ctypes.data, tables.moves.ctypes.data
+        ctx[At.CLEAR_BEGIN], ctx[At.CLEAR_END] = tables.clear
         ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
         ctx[At.LANES] = LANES[dtype]
         ctx[At.PAIRED] = paired
@@ -62,25 +69,18 @@ class Workspace:
         ``out_k``, ``out_t`` (outputs, n_rows, columns), written at ``rows`` and the first ``lanes``
         columns.
         """
-        t, ctx = self.tables, self.context
+        ctx = self.context
         ctx[At.X], ctx[At.X_FACTORS] = x.ctypes.data, x_factors.ctypes.data
         ctx[At.Y], ctx[At.Y_FACTORS] = y.ctypes.data, y_factors.ctypes.data
         ctx[At.OUT_K], ctx[At.OUT_T] = out_k.ctypes.data, out_t.ctypes.data
         ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
         ctx[At.ITSELF] = 0
         run = vector_driver.run_vectors if self.vector else driver.run_strips
-        run(
-            ctx, self.geometry, t.programs, t.steps, t.displacements, t.active, t.slots, t.stores,
-            t.index, t.moves, self._no_nodes, np.array(t.clear), self.sums, t.sums, which, rows,
-            x.strides[0], x_factors.strides[0] if x_factors.size else 0, out_k.strides[1],
-        )  # fmt: skip
+        run(self.at, which, rows, x.strides[0], x_factors.strides[0], out_k.strides[1])
 
     def clear(self) -> None:
         """Zero the stores that accumulate."""
-        t = self.tables
-        driver.clear(
-            self.context, self.geometry, t.moves, t.clear[0], t.clear[1], self.sums, t.sums
-        )
+        driver.clear(self.at)
 
     def run_itself(
         self, n: int, x: NDArray[Any], factors: NDArray[Any], own_k: NDArray[Any],
@@ -91,12 +91,9 @@ class Workspace:
         At d = 0 the values ``own_k``, ``own_t`` (pixels, lanes) are used, those of node i from
         pixel ``own[i]`` on.
         """
-        t, ctx = self.tables, self.context
+        ctx = self.context
         ctx[At.X] = ctx[At.Y] = x.ctypes.data
         ctx[At.X_FACTORS] = ctx[At.Y_FACTORS] = factors.ctypes.data
         ctx[At.OWN_K], ctx[At.OWN_T] = own_k.ctypes.data, own_t.ctypes.data
-        ctx[At.ITSELF] = 1
-        driver.run_program(
-            n, ctx, self.geometry, t.programs, t.steps, t.displacements, t.active, t.slots,
-            t.stores, t.index, t.moves, own,
-        )  # fmt: skip
+        ctx[At.OWN], ctx[At.ITSELF] = own.ctypes.data, 1
+        driver.run_program(n, self.at)
