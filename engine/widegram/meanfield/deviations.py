@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from widegram import activations
 from widegram.errors import WidegramError
 from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.taps import displacements, mean_taps
 from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
 from widegram.network import (
     Activation,
@@ -40,10 +40,11 @@ from widegram.network import (
     Network,
     Repeat,
     Residual,
-    padding,
 )
 
 _EPS = 1e-12  # LayerNorm's, as in the engine
+# Below this share of q the squares of delta are beyond rounding.
+_LINEAR = 1e-17
 # From this many pairs on an activation runs as compiled polynomials.
 _MANY = 4096
 # Below this share of q a delta is computed again by differences.
@@ -87,6 +88,10 @@ class Deviations:
             Scaled(part.value.mean(axis=axes), part.log_scale) for part in (self.delta, self.drop)
         )
         return Deviations(self.q, self.level, delta, drop)
+
+    def is_linear(self) -> bool:
+        """Whether a smooth activation acts on delta and D as a factor, to float64's rounding."""
+        return float(self.delta.plain().max()) < _LINEAR * self.q
 
     def activate(self, line: SlopeLine) -> Deviations:
         """Through the activation whose slopes at this q are ``line``."""
@@ -180,25 +185,6 @@ def pixel_deviations(rows: Array, cols: Array, pooled: bool) -> Deviations:
     return Deviations(q, 0.0, Scaled(delta), Scaled(np.zeros_like(delta)))
 
 
-def displacements(h: int, w: int, pooled: bool) -> NDArray[np.intp]:
-    """(D, h w): the flat pixel p + d of every p; only d = 0 unless ``pooled``."""
-    i, j = np.divmod(np.arange(h * w), w)
-    di, dj = np.divmod(np.arange(h * w if pooled else 1), w)
-    return np.asarray(((i + di[:, None]) % h) * w + (j + dj[:, None]) % w)
-
-
-def mean_taps(a: Array, filter_shape: tuple[int, int]) -> Array:
-    """Circular mean over the filter's taps along the last two axes."""
-    for axis, window in ((-2, filter_shape[0]), (-1, filter_shape[1])):
-        if window > 1:
-            _, before, after = padding(a.shape[axis], window, 1, "CIRCULAR")
-            total = np.roll(a, before, axis)
-            for t in range(1 - before, after + 1):
-                total += np.roll(a, -t, axis)
-            a = total / window
-    return a
-
-
 def is_convolutional(network: Network) -> bool:
     """Whether images reach a convolution or a pool as images."""
     prefix, _, _, _ = network.sweep()
@@ -253,8 +239,12 @@ def sweep(
     walker = _Walker()
     state = walker.run(prefix, start)
     wanted = sorted(set(depths))
+    smooth = not any(walker.kinked(layer) for layer in _walk(body) if isinstance(layer, Activation))
     for depth in range(1, wanted[-1] + 1):
         state = walker.run(body, state)
+        if smooth and _has_pixels(state) and state.is_linear():
+            # Circular means keep the mean over pixels: pool now what would be pooled at the end.
+            state = state.pooled()
         if depth in wanted:
             yield depth, walker.run(suffix, state)
 
@@ -274,7 +264,7 @@ class _Walker:
     def _apply(self, layer: Layer, state: Deviations) -> Deviations:
         match layer:
             case Conv():
-                averaged = state.averaged(layer.filter_shape)
+                averaged = state.averaged(layer.filter_shape) if _has_pixels(state) else state
                 return averaged.dense(layer.W_std**2, layer.b_std**2)
             case Flatten() | GlobalPool():
                 return state.pooled()
@@ -298,12 +288,20 @@ class _Walker:
             case _:
                 return state
 
+    def kinked(self, layer: Activation) -> bool:
+        """Whether phi' jumps."""
+        return self._activation(layer)[1]
+
     def _activation(self, layer: Activation) -> tuple[LayerMaps, bool]:
         if layer not in self._maps:
             maps = LayerMaps(layer.name, activations.get(layer.name, dict(layer.params)))
             maps.require_slope()
             self._maps[layer] = maps, is_kinked(maps)
         return self._maps[layer]
+
+
+def _has_pixels(state: Deviations) -> bool:
+    return state.delta.value.ndim > 2
 
 
 def _walk(layers: Sequence[Layer]) -> Iterator[Layer]:
@@ -317,10 +315,8 @@ def _walk(layers: Sequence[Layer]) -> Iterator[Layer]:
 
 __all__ = [
     "Deviations",
-    "displacements",
     "input_deviations",
     "is_convolutional",
-    "mean_taps",
     "pixel_deviations",
     "supports",
     "sweep",

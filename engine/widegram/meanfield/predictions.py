@@ -71,12 +71,12 @@ def _ordered(point: dict[str, Any], m: int, d: int) -> dict[str, Prediction]:
         return {}
     pooled = f"/{d}" if d > 1 else ""
     return {
-        "diagonal": _constant("p*", p),
-        "off_diagonal": _constant("p*", p),
-        "lambda_max": _constant("m p*", m * p),
-        "bulk": _rate(f"l chi_1^l{pooled}", math.log(chi), 1),
-        "kappa": _rate("m d p*/(l chi_1^l)" if d > 1 else "m p*/(l chi_1^l)", -math.log(chi), -1),
-        "predictor": _constant_rate("O(1)"),
+        "diagonal": constant("p*", p),
+        "off_diagonal": constant("p*", p),
+        "lambda_max": constant("m p*", m * p),
+        "bulk": rate(f"l chi_1^l{pooled}", math.log(chi), 1),
+        "kappa": rate("m d p*/(l chi_1^l)" if d > 1 else "m p*/(l chi_1^l)", -math.log(chi), -1),
+        "predictor": open_rate("O(1)"),
     }
 
 
@@ -91,7 +91,7 @@ def _critical(q: float | None, m: int, d: int, off: float) -> dict[str, Predicti
         "off_diagonal": _linear(f"{fraction} l q*", off * q),
         "lambda_max": _linear(f"(m {fraction} + {rest:.4g}/d) l q*", (m * off + rest / d) * q),
         "bulk": _linear(f"{rest:.4g}/d l q*", rest / d * q),
-        "kappa": _constant("(m d + r)/r, r = rest/off", m * d * off / rest + 1),
+        "kappa": constant("(m d + r)/r, r = rest/off", m * d * off / rest + 1),
         "predictor": Prediction("1/l", lambda l: -np.log(l), False, -1.0, 0, True),
     }
 
@@ -100,23 +100,23 @@ def _chaotic(point: dict[str, Any], d: int) -> dict[str, Prediction]:
     up, ratio = math.log(point["chi_1"]), math.log(point["chi_c"] / point["chi_1"])
     pooled = f"/{d}" if d > 1 else ""
     return {
-        "diagonal": _rate(f"chi_1^l{pooled}", up, 0),
-        "off_diagonal": _constant("p*_ab", point["p_star_ab"]),
-        "lambda_max": _rate(f"chi_1^l{pooled}", up, 0),
-        "bulk": _rate(f"chi_1^l{pooled}", up, 0),
-        "kappa": _constant("1", 1.0),
+        "diagonal": rate(f"chi_1^l{pooled}", up, 0),
+        "off_diagonal": constant("p*_ab", point["p_star_ab"]),
+        "lambda_max": rate(f"chi_1^l{pooled}", up, 0),
+        "bulk": rate(f"chi_1^l{pooled}", up, 0),
+        "kappa": constant("1", 1.0),
         # The table has O(d l (chi_c/chi_1)^l), which is the rate once the mean of Y is taken out;
         # kappa itself still holds m p*_ab over the diagonal.
-        "kappa_minus_1": _rate("d m p*_ab / chi_1^l", -up, 0),
-        "predictor": _rate("l (chi_c/chi_1)^l", ratio, 1),
+        "kappa_minus_1": rate("d m p*_ab / chi_1^l", -up, 0),
+        "predictor": rate("l (chi_c/chi_1)^l", ratio, 1),
     }
 
 
-def _constant(text: str, value: float) -> Prediction:
+def constant(text: str, value: float) -> Prediction:
     return Prediction(text, lambda l: np.full(np.shape(l), math.log(value)), True)
 
 
-def _constant_rate(text: str) -> Prediction:
+def open_rate(text: str) -> Prediction:
     return Prediction(text, lambda l: np.zeros(np.shape(l)), False)
 
 
@@ -124,7 +124,7 @@ def _linear(text: str, factor: float) -> Prediction:
     return Prediction(text, lambda l: np.log(factor * l), True)
 
 
-def _rate(text: str, exponent: float, polynomial: int) -> Prediction:
+def rate(text: str, exponent: float, polynomial: int) -> Prediction:
     return Prediction(
         text, lambda l: exponent * l + polynomial * np.log(l), False, exponent, polynomial
     )

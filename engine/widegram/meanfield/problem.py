@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
-from widegram.data import open_source
+from widegram.data import open_source, prepare
+from widegram.data.tables import HDF5_SUFFIXES, split_spec
 from widegram.errors import WidegramError
 from widegram.linalg.targets import load_targets
 from widegram.meanfield.maps import Array
@@ -60,6 +62,39 @@ def load_problem(
         digest.update(f"{array.shape}{array.dtype.str}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
     return Problem(x, y, labels, x_test, labels_test, digest.hexdigest())
+
+
+def load_inputs(data: str, train: int, test: int, normalize: bool = True) -> Problem:
+    """As :func:`load_problem` for a prepared file, taking at most ``train`` and ``test`` rows.
+
+    Any other inputs (``file.npy``, ``file.h5:path``) come without labels and test set.
+    """
+    path, key = split_spec(data)
+    if key is None and path.suffix.lower() in HDF5_SUFFIXES:
+        sizes = [len(open_source(f"{data}:{part}/x")) for part in ("train", "test")]
+        return load_problem(data, min(train, sizes[0]), max(min(test, sizes[1]), 1), normalize)
+    source = open_source(data)
+    x = np.asarray(source.read(0, min(train, len(source))), np.float64)
+    if normalize:
+        x = unit_mean_square(x)
+    none = np.empty((0, *x.shape[1:]))
+    labels = np.empty(0, np.int64)
+    return Problem(x, np.empty((len(x), 0)), labels, none, labels, "")
+
+
+def digits_problem(seed: int = 0) -> Problem:
+    """The embedded 8 x 8 digits, standardized, images scaled to mean square 1."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "digits.h5"
+        prepare("digits", path, seed=seed)
+        return load_problem(str(path), None, None)
+
+
+def with_unit_pixels(problem: Problem) -> Problem:
+    """The same problem with :func:`unit_pixels` applied to its images."""
+    if problem.x.ndim != 4:
+        raise WidegramError(f"inputs of shape {problem.x.shape[1:]} have no pixels; give images")
+    return replace(problem, x=unit_pixels(problem.x), x_test=unit_pixels(problem.x_test))
 
 
 def unit_mean_square(x: Array) -> Array:

@@ -32,10 +32,11 @@ from numpy.polynomial import chebyshev
 
 from widegram import activations
 from widegram.errors import WidegramError
-from widegram.meanfield.deviations import Deviations, displacements, mean_taps
+from widegram.meanfield.deviations import Deviations
 from widegram.meanfield.grids import require_memory
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
+from widegram.meanfield.taps import displacements, mean_taps
 from widegram.network import (
     Activation,
     Conv,

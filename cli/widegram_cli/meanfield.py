@@ -1,0 +1,112 @@
+"""``widegram meanfield``: phase diagrams, spectra against depth, trainability maps."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from widegram_cli.meanfield_runs import spectrum_command, table_command, trainability_command
+from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.output import emit_json, emit_table, human_time
+
+
+@click.group("meanfield")
+def command() -> None:
+    """Mean field theory of wide networks (arXiv:1912.13053): fixed points, phases, spectra."""
+
+
+command.add_command(spectrum_command)
+command.add_command(trainability_command)
+command.add_command(table_command)
+
+
+@command.command("point")
+@click.option("--act", default="erf", show_default=True, help="erf, tanh, leakyrelu:alpha=0.1 ...")
+@click.option("--w-var", type=float, required=True, help="Weight variance W_std^2.")
+@click.option("--b-var", type=float, required=True, help="Bias variance b_std^2.")
+@json_option
+def point_command(act: str, w_var: float, b_var: float, as_json: bool) -> None:
+    """Phase, fixed points, slopes and depth scales of one setting."""
+    from widegram.meanfield.point import point
+
+    values = point(act, w_var, b_var)
+    if as_json:
+        emit_json({"act": act, "w_var": w_var, "b_var": b_var, **values})
+        return
+    statements = values.pop("statements")
+    emit_table((name, _shown(value)) for name, value in values.items())
+    for statement in statements:
+        click.echo(f"* {statement}")
+
+
+@command.command("phase")
+@click.option("--act", default="erf", show_default=True, help="Activation.")
+@click.option("--w-var", default="0:3:0.01", show_default=True, help="START:STOP:STEP or A,B,C.")
+@click.option("--b-var", default="0.01:0.25:0.001", show_default=True, help="The same for biases.")
+@click.option("--out", required=True, metavar="phase.h5", help="The file to write.")
+@click.option("--plot", metavar="phase.png", help="Draw q*, c*, chi_1 and the depth scale.")
+@memory_option
+@overwrite_option
+@json_option
+def phase_command(
+    act: str,
+    w_var: str,
+    b_var: str,
+    out: str,
+    plot: str | None,
+    memory: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Maps of every quantity over (w_var, b_var), with the line chi_1 = 1."""
+    from widegram.meanfield.grids import parse_range
+    from widegram.meanfield.phase import phase_map, write_phase
+
+    check_outputs(out, plot, overwrite)
+    start = time.perf_counter()
+    result = phase_map(act, parse_range(w_var, "w_var"), parse_range(b_var, "b_var"), memory)
+    seconds = time.perf_counter() - start
+    write_phase(result, out, overwrite)
+    if plot is not None:
+        from widegram.meanfield.plots import plot_phase
+
+        plot_phase(result, plot, overwrite)
+    solved = result.solved
+    kinds = solved.phase()
+    summary: dict[str, Any] = {
+        "out": out,
+        "points": solved.q_star.size,
+        "shape": list(solved.q_star.shape),
+        "seconds": seconds,
+        "unconverged": int((~solved.converged).sum()),
+        **{name: int((kinds == name).sum()) for name in ("ordered", "critical", "chaotic")},
+    }
+    if as_json:
+        emit_json(summary)
+        return
+    click.echo(
+        f"{out}: {summary['points']:,} points in {human_time(seconds)}; ordered "
+        f"{summary['ordered']:,}, critical {summary['critical']:,}, chaotic {summary['chaotic']:,}"
+        + (f", not converged {summary['unconverged']:,}" if summary["unconverged"] else "")
+    )
+
+
+def check_outputs(out: str, plot: str | None, overwrite: bool) -> None:
+    """Refuse what cannot be written before anything is computed."""
+    from widegram.files import check_target
+
+    check_target(Path(out), overwrite)
+    if plot is not None:
+        from widegram.meanfield.plots import pyplot
+
+        pyplot()
+        check_target(Path(plot), overwrite)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

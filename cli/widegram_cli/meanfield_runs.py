@@ -1,0 +1,272 @@
+"""The longer commands of ``widegram meanfield``: spectrum, trainability, table."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from widegram_cli.options import Depths, json_option, memory_option, overwrite_option
+from widegram_cli.output import emit_json, human_time
+
+if TYPE_CHECKING:
+    from widegram.meanfield.spectrum import SpectrumSweep
+    from widegram.meanfield.table import Entry
+    from widegram.network import Network
+
+_RAW = "Use the inputs as they are, not scaled to mean square 1."
+
+
+@click.command("spectrum")
+@click.option("--net", default="fcn", show_default=True, help="Preset, file or JSON with a Repeat.")
+@click.option("--x", required=True, metavar="DATA", help="File of `data prepare`, or any inputs.")
+@click.option("--depths", type=Depths(), required=True, help="Repeats to read out at: 1,2,5-10.")
+@click.option("--act", help="Activation of a preset.")
+@click.option("--w-var", type=float, help="Weight variance of a preset.")
+@click.option("--b-var", type=float, help="Bias variance of a preset.")
+@click.option("--train", type=click.IntRange(min=2), default=64, show_default=True, help="Inputs.")
+@click.option("--test", type=click.IntRange(min=0), default=256, show_default=True,
+              help="Test inputs, where --x has them.")
+@click.option("--method", type=click.Choice(["auto", "deviations", "engine"]), default="auto",
+              show_default=True, help="Deviations keep the bulk beyond float64's rounding.")
+@click.option("--raw", is_flag=True, help=_RAW)
+@click.option("--unit-pixels", is_flag=True,
+              help="Give every pixel its neighbourhood as channels, scaled to mean square 1.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+@click.option("--out", required=True, metavar="S.h5", help="The file to write.")
+@click.option("--plot", metavar="S.png", help="Draw six quantities with their predictions.")
+@memory_option
+@overwrite_option
+@json_option
+def spectrum_command(
+    net: str, x: str, depths: tuple[int, ...], act: str | None, w_var: float | None,
+    b_var: float | None, train: int, test: int, method: str, raw: bool, unit_pixels: bool,
+    threads: int | None, out: str, plot: str | None, memory: int | None, overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Theta's spectrum and mean predictor against depth, from one sweep.
+
+    Rows without --act, --w-var and --b-var take the network as it is given. Labels and test
+    inputs come from /train and /test of --x where it is a file of `widegram data prepare`.
+    """
+    from widegram.meanfield.problem import load_inputs, with_unit_pixels
+    from widegram.meanfield.spectrum import SpectrumFile, spectrum
+    from widegram_cli.meanfield import check_outputs
+    from widegram_cli.stages import StageReporter
+
+    check_outputs(out, plot, overwrite)
+    problem = load_inputs(x, train, test, normalize=not raw)
+    if unit_pixels:
+        problem = with_unit_pixels(problem)
+    network = _network(net, problem.input_shape, act, w_var, b_var, max(depths))
+    start = time.perf_counter()
+    with SpectrumFile(out, overwrite) as file, StageReporter() as report:
+        result = spectrum(
+            network, problem, depths, method=method, threads=threads, memory=memory,
+            keep=file.keep, progress=lambda done: report("depths", done, len(depths)),
+        )
+        file.finish(result)
+    if plot is not None:
+        from widegram.meanfield.plots import plot_spectrum
+
+        plot_spectrum(result, plot, overwrite)
+    _print_spectrum(result, out, time.perf_counter() - start, as_json)
+
+
+def _network(
+    net: str, shape: tuple[int, ...], act: str | None, w_var: float | None, b_var: float | None,
+    depth: int,
+) -> Network:
+    """``net`` with the options added where it is a preset."""
+    from widegram.network import PRESETS, load_network
+
+    name, _, tail = net.partition(":")
+    given = {"w_var": w_var, "b_var": b_var}
+    options = [f"{key}={value!r}" for key, value in given.items() if value is not None]
+    if act is not None:
+        kind, _, parameters = act.partition(":")
+        options += [f"act={kind}", *filter(None, parameters.split(","))]
+    if name not in PRESETS:
+        if options:
+            raise click.UsageError("--act, --w-var and --b-var belong to presets; edit the network")
+        return load_network(net, shape)
+    if name in ("fcn", "cnn-f", "cnn-p") and "depth=" not in tail:
+        options.append(f"depth={depth}")
+    text = ",".join(filter(None, [tail, *options]))
+    return load_network(f"{name}:{text}" if text else name, shape)
+
+
+def _print_spectrum(result: SpectrumSweep, out: str, seconds: float, as_json: bool) -> None:
+    if as_json:
+        phase = result.setting.point["phase"] if result.setting else None
+        emit_json({
+            "out": out, "method": result.method, "phase": phase, "m": result.m,
+            "seconds": seconds, "depths": result.depths.tolist(),
+            **{name: values.tolist() for name, values in result.values.items()},
+            "predicted": {
+                name: {"formula": law.text, "constant": law.constant,
+                       "values": law.values(result.layers).tolist()}
+                for name, law in result.predicted.items()
+            },
+        })
+        return
+    click.echo("  depth  lambda_max  log10 bulk  log10 kappa  |P(Theta)Y|  accuracy")
+    columns = ("lambda_max", "log10_bulk", "log10_kappa", "predictor", "accuracy")
+    for i, depth in enumerate(result.depths):
+        lambda_max, bulk, kappa, predictor, accuracy = (result.values[c][i] for c in columns)
+        click.echo(f"{depth:7d} {lambda_max:11.6g} {bulk:11.6f} {kappa:12.6f} {predictor:12.4g} "
+                   f"{accuracy:9.3f}")
+    click.echo(f"{out}: {len(result.depths)} depths by {result.method} in {human_time(seconds)}")
+
+
+@click.command("trainability")
+@click.option("--data", required=True, metavar="data.h5", help="File of `widegram data prepare`.")
+@click.option("--net", type=click.Choice(["fcn", "cnn-f", "cnn-p"]), default="fcn",
+              show_default=True, help="Family of networks.")
+@click.option("--act", default="erf", show_default=True, help="Activation.")
+@click.option("--w-var", default="0.5:3:0.0641025641025641", show_default=True,
+              help="START:STOP:STEP or A,B,C.")
+@click.option("--b-var", type=float, default=0.18, show_default=True, help="Bias variance.")
+@click.option("--depths", type=Depths(), required=True, help="Hidden layers: 1,2,5-10.")
+@click.option("--times", default="1,8,64,512,4096", show_default=True,
+              help="In units of the learning rate 2/lambda_max.")
+@click.option("--train", type=click.IntRange(min=2), default=256, show_default=True)
+@click.option("--test", type=click.IntRange(min=1), help="Test images [default: all].")
+@click.option("--scale", default="8", show_default=True, help="c of the c xi lines: 6 or 6,8.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+@click.option("--out", required=True, metavar="T.h5", help="The file to write or to resume.")
+@click.option("--plot", metavar="T.png", help="Draw the maps.")
+@memory_option
+@overwrite_option
+@json_option
+def trainability_command(
+    data: str, net: str, act: str, w_var: str, b_var: float, depths: tuple[int, ...], times: str,
+    train: int, test: int | None, scale: str, threads: int | None, out: str, plot: str | None,
+    memory: int | None, overwrite: bool, as_json: bool,
+) -> None:
+    """Accuracy of gradient flow over (w_var, depth). Run again to resume.
+
+    Images are scaled to mean square 1, as the theory assumes.
+    """
+    from widegram.meanfield.grids import parse_range
+    from widegram.meanfield.problem import load_problem
+    from widegram.meanfield.trainability import Grid, trainability
+    from widegram_cli.progress import reporter
+
+    multiples, moments = _numbers(scale, "--scale"), _numbers(times, "--times")
+    if plot is not None:
+        from widegram.meanfield.plots import pyplot, plot_trainability
+
+        pyplot()
+        _check_plot(plot, overwrite)
+    grid = Grid(net, act, parse_range(w_var, "w_var"), b_var, depths, moments)
+    problem = load_problem(data, train, test)
+    start = time.perf_counter()
+    with reporter() as progress:
+        resumed = trainability(problem, grid, out, overwrite=overwrite, threads=threads,
+                               memory=memory, progress=progress)
+    seconds = time.perf_counter() - start
+    if plot is not None:
+        plot_trainability(out, plot, overwrite, multiples)
+    if as_json:
+        emit_json({"out": out, "points": len(grid.w_var) * len(depths), "rows": len(grid.w_var),
+                   "resumed_rows": resumed, "seconds": seconds, "complete": True})
+    elif resumed == len(grid.w_var):
+        click.echo(f"{out}: was complete already")
+    else:
+        click.echo(f"{out}: complete; {len(grid.w_var)} x {len(depths)} points in "
+                   f"{human_time(seconds)}" + (f", {resumed} rows resumed" if resumed else ""))
+
+
+def _check_plot(plot: str, overwrite: bool) -> None:
+    from widegram.files import check_target
+
+    check_target(Path(plot), overwrite)
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{option}: {text!r} is not a list of numbers") from None
+    if not all(0 < value < math.inf for value in values):
+        raise click.UsageError(f"{option}: every number must be positive and finite")
+    return values
+
+
+@click.command("table")
+@click.option("--x", metavar="DATA", help="File of `data prepare` with images [default: digits].")
+@click.option("--act", default="erf", show_default=True, help="Activation.")
+@click.option("--b-var", type=float, default=0.18, show_default=True, help="Bias variance.")
+@click.option("--w-var", metavar="ORDERED,CHAOTIC", default="1.25,2.5", show_default=True,
+              help="The critical one is solved for.")
+@click.option("--nets", default="fcn,cnn-f,cnn-p", show_default=True, help="Rows to measure.")
+@click.option("--ordered", type=Depths(), help="Depths in the ordered phase.")
+@click.option("--critical", type=Depths(), help="Depths at criticality.")
+@click.option("--chaotic", type=Depths(), help="Depths in the chaotic phase.")
+@click.option("--images", type=click.IntRange(min=2), default=10, show_default=True)
+@memory_option
+@json_option
+def table_command(
+    x: str | None, act: str, b_var: float, w_var: str, nets: str,
+    ordered: tuple[int, ...] | None, critical: tuple[int, ...] | None,
+    chaotic: tuple[int, ...] | None, images: int, memory: int | None, as_json: bool,
+) -> None:
+    """The paper's table of asymptotics, measured: predicted, measured, ratio.
+
+    Constants show the ratio at the first, a middle and the last depth; rates the exponent fitted
+    over the second half of the depths, and its ratio to the prediction.
+    """
+    from dataclasses import asdict, replace
+
+    from widegram.meanfield.problem import digits_problem, load_problem
+    from widegram.meanfield.table import NETS, Plan, table
+    from widegram_cli.stages import StageReporter
+
+    chosen = tuple(part.strip() for part in nets.split(","))
+    if set(chosen) - set(NETS):
+        raise click.UsageError(f"--nets: {nets!r}; choose from {', '.join(NETS)}")
+    w_vars = _numbers(w_var, "--w-var")
+    if len(w_vars) != 2:
+        raise click.UsageError("--w-var: give two numbers, the ordered and the chaotic w_var")
+    given = {"ordered": ordered, "critical": critical, "chaotic": chaotic}
+    plan = replace(Plan(images=images), **{k: v for k, v in given.items() if v is not None})
+    problem = digits_problem() if x is None else load_problem(x, images, plan.test_images)
+    found: list[Entry] = []
+    with StageReporter() as report:
+        for entry in table(problem, act, b_var, w_vars, chosen, plan, memory,
+                           progress=lambda stage: report(stage, len(found), 7 * 9 + 25)):
+            found.append(entry)
+    if as_json:
+        emit_json({"entries": [asdict(entry) for entry in found],
+                   "good": sum(entry.good for entry in found), "total": len(found)})
+        return
+    _print_table(found)
+
+
+def _print_table(found: list[Entry]) -> None:
+    heading: tuple[str, str] | None = None
+    for entry in found:
+        if (entry.net, entry.phase) != heading:
+            heading = (entry.net, entry.phase)
+            click.echo(f"\n{entry.net}, {entry.phase}")
+        click.echo(f"  {entry.quantity:<18}{entry.formula:<34}{_result(entry)}")
+    good = sum(entry.good for entry in found)
+    click.echo(f"\n{good} of {len(found)} entries agree")
+
+
+def _result(entry: Entry) -> str:
+    verdict = "" if entry.good else "  DISAGREES"
+    if entry.kind == "constant":
+        picks = sorted({0, len(entry.depths) // 2, len(entry.depths) - 1})
+        shown: list[Any] = [f"{entry.ratios[i]:.5f} at {entry.depths[i]}" for i in picks]
+        measured = 10 ** entry.log10_measured[-1]
+        return (f"predicted {entry.predicted:<10.5g} measured {measured:<10.5g} "
+                f"ratio {', '.join(shown)}{verdict}")
+    if not entry.predicted:
+        return f"exponent {entry.exponent:.2g}, predicted 0{verdict}"
+    return (f"exponent predicted {entry.predicted:<10.6g} fitted {entry.exponent:<10.6g} "
+            f"ratio {entry.exponent / entry.predicted:.5f}{verdict}")
