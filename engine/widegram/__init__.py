@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from widegram import predict, stax
     from widegram.api import Kernels, kernel
     from widegram.check import verify
     from widegram.compute import GramResult, gram
@@ -28,7 +29,9 @@ __all__ = [
     "kernel",
     "load_network",
     "open_source",
+    "predict",
     "prepare",
+    "stax",
     "verify",
 ]
 
@@ -48,8 +51,13 @@ _HOMES = {
 }
 
 
+_MODULES = ("predict", "stax")
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that ``import widegram`` stays cheap."""
+    if name in _MODULES:
+        return import_module(f"widegram.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'widegram' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,103 @@
+"""neural-tangents' ``stax`` for analytic kernels: change the import, keep the network.
+
+``from widegram import stax`` in place of ``from neural_tangents import stax``. Every layer returns
+``(init_fn, apply_fn, kernel_fn)``; combinators take such triples. ``kernel_fn(x1, x2, get)``
+computes the exact infinite-width kernels in the NTK parameterization (Novak et al. 2020,
+arXiv:1912.02803); :meth:`~widegram.stax.kernel_fn.KernelFn.network` gives the same network to
+:func:`widegram.gram`, which writes matrices of any size to a file. Layers without an exact kernel
+here are refused by name when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from widegram.stax.activations import (
+    ABRelu,
+    Abs,
+    Arctan,
+    Cos,
+    Elu,
+    Erf,
+    Gaussian,
+    Gelu,
+    LeakyRelu,
+    Mish,
+    Rbf,
+    Relu,
+    Sigmoid,
+    Sigmoid_like,
+    Sign,
+    Silu,
+    Sin,
+    Softplus,
+    Softsign,
+    Swish,
+    Tanh,
+)
+from widegram.stax.combinators import FanInSum, FanOut, parallel, repeat, serial
+from widegram.stax.kernel_fn import Kernel, KernelFn
+from widegram.stax.linear import (
+    AvgPool,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    GlobalSumPool,
+    Identity,
+    LayerNorm,
+    Padding,
+    SumPool,
+)
+from widegram.stax.refused import REFUSED, refuse
+
+__all__ = [
+    "ABRelu",
+    "Abs",
+    "Arctan",
+    "AvgPool",
+    "Conv",
+    "Cos",
+    "Dense",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "FanInSum",
+    "FanOut",
+    "Flatten",
+    "Gaussian",
+    "Gelu",
+    "GlobalAvgPool",
+    "GlobalSumPool",
+    "Identity",
+    "Kernel",
+    "KernelFn",
+    "LayerNorm",
+    "LeakyRelu",
+    "Mish",
+    "Padding",
+    "Rbf",
+    "Relu",
+    "Sigmoid",
+    "Sigmoid_like",
+    "Sign",
+    "Silu",
+    "Sin",
+    "Softplus",
+    "Softsign",
+    "SumPool",
+    "Swish",
+    "Tanh",
+    "parallel",
+    "repeat",
+    "serial",
+]
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """A name of neural-tangents that is refused: the error comes when it is called."""
+    if name in REFUSED:
+        return refuse(name)
+    raise AttributeError(f"module 'widegram.stax' has no attribute {name!r}")

@@ -1,0 +1,109 @@
+"""Layers as neural-tangents writes them, with open branches, and their closed form.
+
+``serial`` concatenates items, so that FanOut, parallel and FanInSum may stand in different
+``serial`` calls; :func:`close` turns a finished sequence into layers of a
+:class:`~widegram.network.Network`, where FanOut -> parallel -> FanInSum is one Residual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from widegram.errors import WidegramError
+from widegram.network.layers import Activation, Layer, Residual
+from widegram.network.spec import layer_name
+
+
+@dataclass(frozen=True)
+class FanOutItem:
+    """One value becomes ``num`` equal ones."""
+
+    num: int
+
+
+@dataclass(frozen=True)
+class ParallelItem:
+    """Branch n acts on value n."""
+
+    branches: tuple[tuple[Item, ...], ...]
+
+
+@dataclass(frozen=True)
+class FanInSumItem:
+    """The values are added."""
+
+
+Item = Layer | FanOutItem | ParallelItem | FanInSumItem
+
+
+def close(items: Sequence[Item]) -> tuple[Layer, ...]:
+    """The layers of a sequence from one value to one value.
+
+    Raises:
+        WidegramError: FanOut, parallel and FanInSum do not fit together.
+    """
+    layers: list[Layer] = []
+    branches: list[tuple[Item, ...]] | None = None
+    for item in items:
+        match item:
+            case FanOutItem(num):
+                if branches is not None:
+                    raise WidegramError(
+                        "stax.FanOut: follows another FanOut; put the inner one into a branch"
+                    )
+                branches = [()] * num
+            case ParallelItem(parts):
+                branches = _extended(branches, parts)
+            case FanInSumItem():
+                if branches is None:
+                    raise WidegramError("stax.FanInSum: nothing to add; put stax.FanOut before it")
+                layers.extend(_sum([close(branch) for branch in branches]))
+                branches = None
+            case _:
+                if branches is not None:
+                    raise WidegramError(
+                        f"stax.{layer_name(item)}: stands between FanOut and FanInSum; "
+                        "put it into a branch of stax.parallel"
+                    )
+                layers.append(item)
+    if branches is not None:
+        raise WidegramError(
+            f"stax.FanOut: {len(branches)} branches are left open; add stax.FanInSum()"
+        )
+    return tuple(layers)
+
+
+def _extended(
+    branches: list[tuple[Item, ...]] | None, parts: tuple[tuple[Item, ...], ...]
+) -> list[tuple[Item, ...]]:
+    if branches is None:
+        raise WidegramError(
+            "stax.parallel: acts on several inputs, which widegram takes from stax.FanOut alone; "
+            "put stax.FanOut before it"
+        )
+    if len(parts) != len(branches):
+        raise WidegramError(
+            f"stax.parallel: has {len(parts)} branches for the {len(branches)} of stax.FanOut"
+        )
+    return [(*before, *part) for before, part in zip(branches, parts, strict=True)]
+
+
+def _sum(branches: Iterable[tuple[Layer, ...]]) -> tuple[Layer, ...]:
+    """The sum of branches, with an identity last: Residual(a, Residual(b, ...))."""
+    ordered = sorted(branches, key=_is_identity)
+    if len(ordered) == 1:
+        return ordered[0]
+    if _is_identity(ordered[-2]):
+        raise WidegramError(
+            "stax.FanInSum: adds its input to itself, but kernels add for independent branches "
+            "only; let at most one branch be the identity"
+        )
+    shortcut = () if _is_identity(ordered[-1]) else ordered[-1]
+    for branch in reversed(ordered[1:-1]):
+        shortcut = (Residual(branch, shortcut),)
+    return (Residual(ordered[0], shortcut),)
+
+
+def _is_identity(layers: tuple[Layer, ...]) -> bool:
+    return all(isinstance(layer, Activation) and layer.name == "Identity" for layer in layers)

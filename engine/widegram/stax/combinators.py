@@ -1,0 +1,49 @@
+"""Combinators of layers: serial, repeat, and branches that are added up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from widegram.errors import WidegramError
+from widegram.network.layers import Repeat
+from widegram.stax.branches import FanInSumItem, FanOutItem, Item, ParallelItem, close
+from widegram.stax.kernel_fn import KernelFn, Triple, triple
+
+
+def serial(*layers: Triple) -> Triple:
+    """Layers one after the other."""
+    return triple(*(item for n, layer in enumerate(layers) for item in _items(layer, "serial", n)))
+
+
+def parallel(*layers: Triple) -> Triple:
+    """Layer n acts on value n of what ``FanOut`` made."""
+    return triple(ParallelItem(tuple(_items(x, "parallel", n) for n, x in enumerate(layers))))
+
+
+def repeat(layer: Triple, n: int) -> Triple:
+    """``layer`` applied ``n`` times (n >= 0); the same as ``serial(*([layer] * n))``."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise WidegramError(f"stax.repeat: n must be an integer >= 0, found {n!r}")
+    items = _items(layer, "repeat", 0)
+    return triple(Repeat(n, close(items))) if n and items else triple()
+
+
+def FanOut(num: int) -> Triple:
+    """One value becomes ``num`` equal ones, for the branches of ``parallel``."""
+    if isinstance(num, bool) or not isinstance(num, int) or num < 1:
+        raise WidegramError(f"stax.FanOut: num must be an integer >= 1, found {num!r}")
+    return triple(FanOutItem(num))
+
+
+def FanInSum() -> Triple:
+    """The sum of the branches, which must be Gaussian and share no random weights."""
+    return triple(FanInSumItem())
+
+
+def _items(layer: Any, where: str, n: int) -> tuple[Item, ...]:
+    if not isinstance(layer, tuple) or len(layer) != 3 or not isinstance(layer[2], KernelFn):
+        what = "a layer of widegram.stax, (init_fn, apply_fn, kernel_fn)"
+        hint = "; call it: stax.Relu()" if callable(layer) else ""
+        raise WidegramError(f"stax.{where}: argument {n + 1} must be {what}{hint}")
+    items: tuple[Item, ...] = layer[2].items
+    return items

@@ -1,0 +1,216 @@
+"""``kernel_fn``: from arrays, or a kernel computed before, to kernels."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.network import Network
+from widegram.network.layers import GlobalPool, Pool
+from widegram.stax.branches import Item, close
+from widegram.stax.covariance import variances
+
+Array = NDArray[Any]
+Get = str | Sequence[str] | None
+
+FIELDS = ("nngp", "ntk", "cov1", "cov2", "x1_is_x2")
+_SAME = 1e-12  # neural-tangents takes x2 for x1 where they differ by less
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """What ``kernel_fn(x1, x2)`` returns: the fields that neural-tangents calls the same.
+
+    ``nngp``, ``ntk``: (n1, n2). ``cov1`` (n1,), ``cov2`` (n2,): the variance of the outputs for
+    each input, the diagonal of K(x1, x1) and K(x2, x2); ``cov2`` is None where x2 was not given.
+    ``x1_is_x2``: whether both inputs are the same. A kernel_fn applied to a Kernel continues the
+    network that made it.
+    """
+
+    nngp: Array
+    ntk: Array | None
+    cov1: Array
+    cov2: Array | None
+    x1_is_x2: bool
+    items: tuple[Item, ...] = field(repr=False)
+    inputs: tuple[Array, Array | None] = field(repr=False)
+
+
+class KernelFn:
+    """The kernel of the layers it was made from; call it, or ask for its :meth:`network`."""
+
+    def __init__(self, items: tuple[Item, ...]) -> None:
+        self.items = items
+
+    def network(self, input_shape: Sequence[int]) -> Network:
+        """The same network as data, for inputs (D,) or (H, W, C): for ``widegram.gram``.
+
+        Raises :class:`WidegramError` where it has no exact kernel.
+        """
+        return Network(tuple(int(size) for size in input_shape), close(self.items))
+
+    def __call__(
+        self,
+        x1_or_kernel: Any,
+        x2: Any = None,
+        get: Get = None,
+        *,
+        pattern: None = None,
+        mask_constant: None = None,
+        diagonal_batch: bool | None = None,
+        diagonal_spatial: bool | None = None,
+    ) -> Any:
+        """Kernels of two batches of inputs.
+
+        ``x1`` (n1, D) or (n1, H, W, C), ``x2`` the same with n2 rows, None for x1 itself; or one
+        :class:`Kernel` that an earlier kernel_fn returned. ``get='ntk'`` (or any field of
+        :class:`Kernel`) returns that array; a tuple of names a named tuple ``AnalyticKernel``;
+        None a :class:`Kernel`. Arrays are float32 where all inputs are float32 or narrower,
+        float64 otherwise.
+
+        Raises :class:`WidegramError` for bad inputs, networks without an exact kernel, and
+        options of neural-tangents that have no meaning here.
+        """
+        _refuse_options(pattern, mask_constant, diagonal_batch, diagonal_spatial, self.items)
+        names = _names(get)
+        if isinstance(x1_or_kernel, Kernel):
+            if x2 is not None:
+                raise WidegramError("kernel_fn: takes a Kernel alone, without x2")
+            whole = KernelFn((*x1_or_kernel.items, *self.items))
+            inputs = x1_or_kernel.inputs
+            if x1_or_kernel.ntk is None and "ntk" in names:
+                raise WidegramError("kernel_fn: the Kernel it is given was made without ntk")
+        else:
+            whole = self
+            inputs = (_array(x1_or_kernel, "x1"), None if x2 is None else _array(x2, "x2"))
+        found = whole._compute(*inputs, names)
+        if get is None:
+            return Kernel(**found, items=whole.items, inputs=inputs)
+        if isinstance(get, str):
+            return found[names[0]]
+        return _named(names)(*(found[name] for name in names))
+
+    def _compute(self, x1: Array, x2: Array | None, names: tuple[str, ...]) -> dict[str, Any]:
+        from widegram.api import kernel
+
+        network = self.network(x1.shape[1:])
+        if x2 is not None and x2.shape[1:] != x1.shape[1:]:
+            raise WidegramError(
+                f"kernel_fn: x1 has shape {x1.shape} and x2 {x2.shape}; rows must have one shape"
+            )
+        dtype = np.result_type(x1, x1 if x2 is None else x2).name
+        same = x2 is None or _same(x1, x2)
+        found: dict[str, Any] = {"x1_is_x2": same, "cov2": None}
+        wanted = [name for name in ("nngp", "ntk") if name in names]
+        if wanted:
+            result = kernel(network, x1, None if same else x2, wanted, dtype)
+            assert isinstance(result, tuple)
+            found |= result._asdict()
+        if "cov1" in names or "cov2" in names:
+            if same and "nngp" in wanted:
+                found["cov1"] = np.diagonal(found["nngp"]).copy()
+            else:
+                found["cov1"] = variances(network, x1, dtype)
+            if x2 is not None:
+                found["cov2"] = found["cov1"] if same else variances(network, x2, dtype)
+        return found
+
+    def __repr__(self) -> str:
+        return f"KernelFn({self.items!r})"
+
+
+Triple = tuple[Callable[..., Any], Callable[..., Any], KernelFn]
+
+
+def triple(*items: Item) -> Triple:
+    """``(init_fn, apply_fn, kernel_fn)`` of layers."""
+    return init_fn, apply_fn, KernelFn(items)
+
+
+def init_fn(*args: Any, **kwargs: Any) -> NoReturn:
+    """Networks here are infinite, so there are no parameters: always raises."""
+    raise WidegramError(
+        "init_fn: widegram's networks are infinitely wide and have no parameters; for a finite "
+        "network use neural_tangents.stax, for the kernels of this one its kernel_fn"
+    )
+
+
+def apply_fn(*args: Any, **kwargs: Any) -> NoReturn:
+    """Networks here are infinite, so there are no outputs of one network: always raises."""
+    raise WidegramError(
+        "apply_fn: widegram's networks are infinitely wide; for a finite network use "
+        "neural_tangents.stax, for the predictions of this one widegram.predict"
+    )
+
+
+def _array(x: Any, name: str) -> Array:
+    """An input as a float32 or float64 array (of any kind that NumPy reads without copying)."""
+    if isinstance(x, (list, tuple)) or not hasattr(x, "__array__"):
+        raise WidegramError(
+            f"kernel_fn: {name} is a {type(x).__name__}; it must be an array (n, D) or (n, H, W, C)"
+        )
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise WidegramError(f"kernel_fn: {name} holds {array.dtype}; it must hold real numbers")
+    if array.ndim not in (2, 4):
+        hint = " (write signals (n, L, C) as images (n, L, 1, C))" if array.ndim == 3 else ""
+        raise WidegramError(
+            f"kernel_fn: {name} has shape {array.shape}; it must be (n, D) or (n, H, W, C){hint}"
+        )
+    narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    return array.astype(np.float32 if narrow else np.float64, copy=False)
+
+
+def _same(x1: Array, x2: Array) -> bool:
+    if x1 is x2:
+        return True
+    return x1.shape == x2.shape and bool(np.all(np.abs(x1 - x2) < _SAME))
+
+
+def _names(get: Get) -> tuple[str, ...]:
+    if get is None:
+        return FIELDS
+    names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
+    if not names:
+        raise WidegramError("kernel_fn: get is empty; name 'nngp', 'ntk' or both")
+    if len(set(names)) < len(names):
+        raise WidegramError(f"kernel_fn: get names a field twice: {get}")
+    unknown = [name for name in names if name not in FIELDS]
+    if unknown:
+        raise WidegramError(
+            f"kernel_fn: get={unknown[0]!r} is not supported; known: {', '.join(FIELDS)}"
+        )
+    return names
+
+
+@cache
+def _named(names: tuple[str, ...]) -> Callable[..., Any]:
+    return namedtuple("AnalyticKernel", names)
+
+
+def _refuse_options(
+    pattern: object,
+    mask_constant: object,
+    diagonal_batch: bool | None,
+    diagonal_spatial: bool | None,
+    items: tuple[Item, ...],
+) -> None:
+    for name, value in (("pattern", pattern), ("mask_constant", mask_constant)):
+        if value is not None:
+            raise WidegramError(f"kernel_fn: {name} is not supported; leave it out")
+    if diagonal_batch is False:
+        raise WidegramError(
+            "kernel_fn: diagonal_batch=False is not supported: cov1 and cov2 are diagonals; "
+            "kernel_fn(x1, None, 'nngp') is the whole matrix"
+        )
+    if diagonal_spatial and any(isinstance(layer, Pool | GlobalPool) for layer in close(items)):
+        raise WidegramError(
+            "kernel_fn: diagonal_spatial=True leaves out the pairs of pixels that a pool needs"
+        )

@@ -1,0 +1,169 @@
+"""Layers with random weights, pools and normalisations, with neural-tangents' signatures.
+
+Widths are accepted and ignored: the networks are infinitely wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from widegram.errors import WidegramError
+from widegram.stax.kernel_fn import Triple
+from widegram.stax.making import integers, make, number, require_axes, require_ntk
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+class Padding(Enum):
+    """Padding of convolutions and pools; the name may be given as text."""
+
+    CIRCULAR = "CIRCULAR"
+    SAME = "SAME"
+    VALID = "VALID"
+
+
+def Dense(
+    out_dim: int,
+    W_std: float = 1.0,
+    b_std: float | None = None,
+    batch_axis: int = 0,
+    channel_axis: int = -1,
+    parameterization: str = "ntk",
+    s: tuple[int, int] = (1, 1),
+) -> Triple:
+    """Matrix product on the channels; ``out_dim`` and ``s`` (widths) are ignored."""
+    require_axes("Dense", batch_axis, channel_axis)
+    require_ntk("Dense", parameterization)
+    return make("Dense", W_std=number(W_std), b_std=number(b_std))
+
+
+def Conv(
+    out_chan: int,
+    filter_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: str | Padding = "VALID",
+    W_std: float = 1.0,
+    b_std: float | None = None,
+    dimension_numbers: tuple[str, str, str] | None = None,
+    parameterization: str = "ntk",
+    s: tuple[int, int] = (1, 1),
+) -> Triple:
+    """Convolution of images (batch, H, W, channels); ``out_chan`` and ``s`` are ignored."""
+    require_ntk("Conv", parameterization)
+    if dimension_numbers is not None and tuple(dimension_numbers) != _DIMENSIONS:
+        raise WidegramError(
+            f"stax.Conv: dimension_numbers={dimension_numbers!r} is not supported; "
+            f"transpose the inputs to {_DIMENSIONS[0]}, and leave it out"
+        )
+    return make(
+        "Conv",
+        filter_shape=_window("Conv", "filter_shape", filter_shape),
+        strides=None if strides is None else integers(strides),
+        padding=_padding(padding),
+        W_std=number(W_std),
+        b_std=number(b_std),
+    )
+
+
+def AvgPool(
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: str | Padding = "VALID",
+    normalize_edges: bool = False,
+    batch_axis: int = 0,
+    channel_axis: int = -1,
+) -> Triple:
+    """Mean over windows; the default stride is (1, 1)."""
+    if normalize_edges and _padding(padding) == "SAME":
+        raise WidegramError(
+            "stax.AvgPool: normalize_edges=True is not supported with padding SAME; windows are "
+            "divided by their whole size"
+        )
+    return _pool("AvgPool", window_shape, strides, padding, batch_axis, channel_axis)
+
+
+def SumPool(
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: str | Padding = "VALID",
+    batch_axis: int = 0,
+    channel_axis: int = -1,
+) -> Triple:
+    """Sum over windows; the default stride is (1, 1)."""
+    return _pool("SumPool", window_shape, strides, padding, batch_axis, channel_axis)
+
+
+def GlobalAvgPool(batch_axis: int = 0, channel_axis: int = -1) -> Triple:
+    """Mean over all pixels."""
+    require_axes("GlobalAvgPool", batch_axis, channel_axis)
+    return make("GlobalAvgPool")
+
+
+def GlobalSumPool(batch_axis: int = 0, channel_axis: int = -1) -> Triple:
+    """Sum over all pixels."""
+    require_axes("GlobalSumPool", batch_axis, channel_axis)
+    return make("GlobalSumPool")
+
+
+def Flatten(batch_axis: int = 0, batch_axis_out: int = 0) -> Triple:
+    """All pixels and channels as one vector."""
+    require_axes("Flatten", batch_axis, -1)
+    if batch_axis_out not in (0, -2):
+        raise WidegramError(f"stax.Flatten: batch_axis_out={batch_axis_out!r} is not supported")
+    return make("Flatten")
+
+
+def Identity() -> Triple:
+    """Nothing: the shortcut of a residual block."""
+    return make("Identity")
+
+
+def LayerNorm(
+    axis: int | Sequence[int] = -1, eps: float = 1e-12, batch_axis: int = 0, channel_axis: int = -1
+) -> Triple:
+    """Division by the standard deviation over ``axis``, which holds the channels.
+
+    Only the default ``eps`` is taken; the limit of eps to 0 is computed.
+    """
+    require_axes("LayerNorm", batch_axis, channel_axis)
+    if eps != 1e-12:
+        raise WidegramError(
+            f"stax.LayerNorm: eps={eps!r} is not supported; leave it out (zero variance is safe)"
+        )
+    return make("LayerNorm", axis=integers(axis))
+
+
+def Dropout(rate: float, mode: str = "train") -> Triple:
+    """Dropout that keeps a unit with probability ``rate``; nothing in ``mode='test'``."""
+    if mode not in ("train", "test"):
+        raise WidegramError(f"stax.Dropout: mode must be 'train' or 'test', found {mode!r}")
+    made = make("Dropout", rate=number(rate))
+    return made if mode == "train" else Identity()
+
+
+def _pool(
+    name: str, window: Any, strides: Any, padding: Any, batch_axis: int, channel_axis: int
+) -> Triple:
+    require_axes(name, batch_axis, channel_axis)
+    return make(
+        name,
+        window_shape=_window(name, "window_shape", window),
+        strides=None if strides is None else integers(strides),
+        padding=_padding(padding),
+    )
+
+
+def _padding(padding: str | Padding) -> str:
+    return padding.value if isinstance(padding, Padding) else padding
+
+
+def _window(name: str, parameter: str, value: Any) -> Any:
+    found = integers(value)
+    if isinstance(found, tuple) and len(found) in (1, 3):
+        raise WidegramError(
+            f"stax.{name}: {parameter}={found} is for {len(found)}-dimensional inputs; widegram "
+            "takes images with two (write signals (n, L, C) as (n, L, 1, C) with windows (k, 1))"
+        )
+    return found

@@ -1,0 +1,57 @@
+"""From neural-tangents' arguments to checked layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from widegram.errors import WidegramError
+from widegram.network.spec import parse_layers
+from widegram.stax.kernel_fn import Triple, triple
+
+
+def make(name: str, **parameters: Any) -> Triple:
+    """The triple of one layer, its parameters checked as in a network specification."""
+    try:
+        return triple(*parse_layers([{"layer": name, **parameters}]))
+    except WidegramError as error:
+        message = str(error).replace("layers[0] ", "stax.", 1)
+        raise WidegramError(message) from None
+
+
+def number(value: Any) -> Any:
+    """A Python float where ``value`` is any kind of number (an array of one as well)."""
+    try:
+        return value if value is None or isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def integers(value: Sequence[int] | Any) -> Any:
+    """A tuple of integers, whatever sequence it was."""
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return value
+    return tuple(int(v) if hasattr(v, "__index__") else v for v in value)
+
+
+def require_axes(name: str, batch_axis: int, channel_axis: int) -> None:
+    """Refuse all but arrays (batch, ..., channels)."""
+    if batch_axis != 0:
+        raise WidegramError(
+            f"stax.{name}: batch_axis={batch_axis!r} is not supported; move the batch to axis 0 of "
+            "the inputs"
+        )
+    if channel_axis != -1:
+        raise WidegramError(
+            f"stax.{name}: channel_axis={channel_axis!r} is not supported; move the channels to "
+            "the last axis of the inputs, and write channel_axis=-1"
+        )
+
+
+def require_ntk(name: str, parameterization: str) -> None:
+    """Refuse the standard parameterization."""
+    if str(parameterization).lower() != "ntk":
+        raise WidegramError(
+            f"stax.{name}: parameterization={parameterization!r} is not supported; "
+            "widegram computes in the 'ntk' parameterization; use neural_tangents.stax"
+        )

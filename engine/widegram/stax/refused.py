@@ -1,0 +1,58 @@
+"""What neural-tangents' ``stax`` has and this one does not, each with what to use in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from widegram.errors import WidegramError
+
+_SMOOTH = "Tanh, Sigmoid, Softplus, Swish, Silu, Mish, Softsign, Arctan, Elu, Gaussian and Gelu"
+_SERIES = f"of smooth functions there are {_SMOOTH}"
+_GRAPHS = "widegram has no networks on graphs or sequences; use neural_tangents.stax"
+_IMAGES = "widegram's images keep every pixel; crop or resize the inputs instead"
+_MASKS = "widegram has no masked inputs; use neural_tangents.stax"
+_INTERNAL = "it serves to write new layers; widegram.load_network describes networks as data"
+
+REFUSED: dict[str, str] = {
+    "Aggregate": _GRAPHS,
+    "AggregateImplementation": _GRAPHS,
+    "AttentionMechanism": _GRAPHS,
+    "Bool": _INTERNAL,
+    "ConvLocal": "of convolutions there is Conv (shared weights); use neural_tangents.stax",
+    "ConvTranspose": "of convolutions there is Conv; use neural_tangents.stax",
+    "Diagonal": _INTERNAL,
+    "DotGeneral": "of linear layers there are Dense, Conv and the pools; use neural_tangents.stax",
+    "Elementwise": _SERIES,
+    "ElementwiseNumerical": _SERIES,
+    "Exp": _SERIES,
+    "ExpNormalized": f"for a kernel of distances there is Rbf; {_SERIES}",
+    "FanInConcat": "branches are joined by FanInSum; use neural_tangents.stax",
+    "FanInProd": "branches are joined by FanInSum; use neural_tangents.stax",
+    "Gabor": _SERIES,
+    "GlobalSelfAttention": _GRAPHS,
+    "Hermite": _SERIES,
+    "ImageResize": _IMAGES,
+    "Index": _IMAGES,
+    "MaskedArray": _MASKS,
+    "Monomial": _SERIES,
+    "Polynomial": _SERIES,
+    "PositionalEmbedding": _GRAPHS,
+    "RectifiedMonomial": f"for degree 1 there is Relu, for degree 0 Sign; {_SERIES}",
+    "Slice": _IMAGES,
+    "layer": _INTERNAL,
+    "requires": _INTERNAL,
+    "supports_masking": _MASKS,
+    "unmask_fn": _MASKS,
+}
+
+
+def refuse(name: str) -> Callable[..., Any]:
+    """A function that raises :class:`WidegramError` for the layer ``name``."""
+
+    def refused(*args: Any, **kwargs: Any) -> NoReturn:
+        raise WidegramError(f"stax.{name} is not supported: {REFUSED[name]}")
+
+    refused.__name__ = name
+    refused.__doc__ = f"Not supported: {REFUSED[name]}."
+    return refused
