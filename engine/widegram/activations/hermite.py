@@ -5,8 +5,8 @@ a_n(q) = E[phi(s z) h_n(z)], Mehler's formula gives
 
     K = sum_n a_n(q) a_n(q') c^n,      Kdot = dK/dk = (1 / (s s')) sum_n n a_n(q) a_n(q') c^(n-1)
 
-The coefficients come from the derivative, a_(n+1) = s E[phi'(s z) h_n(z)] / sqrt(n + 1), which keeps
-the limit s -> 0 exact. What a truncation after N terms leaves out is known, because
+The coefficients come from the derivative, a_(n+1) = s E[phi'(s z) h_n(z)] / sqrt(n + 1), which
+keeps the limit s -> 0 exact. What a truncation after N terms leaves out is known, because
 sum_n a_n^2 = E[phi^2] and sum_n n a_n^2 / q = E[phi'^2]; by Cauchy-Schwarz the missing tails at
 (q, q') bound the error at any c.
 """

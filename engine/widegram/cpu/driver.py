@@ -10,11 +10,12 @@ from __future__ import annotations
 from widegram.cpu.context import At
 from widegram.cpu.halo import halos, jit, move, place, rectangle, row_stride
 from widegram.cpu.kernels import call_plane, peek, peek_byte, poke
+from widegram.cpu.pooling import pool
 from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField, StoreField
 
 # Numba freezes these as constants.
 _INPUT, _LOAD, _WINDOW, _POINT, _ADD, _COPY, _POOL, _REDUCE, _OUTPUT = range(len(KINDS))
-_MOVE_COPY, _MOVE_FILL, _MOVE_ADD, _MOVE_ACCUMULATE, _MOVE_REDUCE, _MOVE_CAST = range(len(MOVES))
+_MOVE_COPY, _MOVE_FILL, _MOVE_ADD, _MOVE_GATHER, _MOVE_REDUCE, _MOVE_CAST = range(len(MOVES))
 _KIND, _OUT, _IN0, _IN1 = (
     int(StepField.KIND), int(StepField.OUT), int(StepField.IN0), int(StepField.IN1),
 )  # fmt: skip
@@ -94,8 +95,9 @@ def _compute(step, ctx, geo, source, target, segment, dy, dx):  # type: ignore[n
     poke(geo, 14, peek(step, _STRIDE_Y))
     poke(geo, 15, peek(step, _STRIDE_X))
     poke(geo, 16, peek(ctx, _BUFFER))
+    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
     call_plane(
-        peek(step, _KERNEL), peek(ctx, _GEOMETRY), peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item,
+        peek(step, _KERNEL), peek(ctx, _GEOMETRY), params,
         k_in, k_in + t_in, k_out, k_out + t_out, fx, fy,
     )  # fmt: skip
 
@@ -191,91 +193,6 @@ def _load(step, ctx, geo, moves, stores, index, target, segment, dy, dx):  # typ
 
 
 @jit
-def _pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Add the rectangle (D = (y, x), first pixel at k) to every pooled plane that it feeds.
-
-    Fine pixels i = s P - lo + u and i' = s P' - lo + u' of windows P and P' have displacement
-    d = s D + (u' - u): for each D with |d - s D| < window, the taps u with u' = u + d - s D in the
-    window. Circular windows also meet d + m h.
-    """
-    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    accumulate = peek(moves, _MOVE_ACCUMULATE)
-    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
-    a, b, sy, sx = (
-        peek(step, _ROWS),
-        peek(step, _COLS),
-        peek(step, _STRIDE_Y),
-        peek(step, _STRIDE_X),
-    )
-    out_h, out_w = peek(store, _G_H), peek(store, _G_W)
-    i0, j0 = max(0, -y), max(0, -x)
-    turns_y = 1 + a // h if peek(step, _CIRCULAR) else 0
-    turns_x = 1 + b // w if peek(step, _CIRCULAR) else 0
-    for turn_y in range(-turns_y, turns_y + 1):
-        d_y = y + turn_y * h
-        for big_y in range(-((a - 1 - d_y) // sy), (d_y + a - 1) // sy + 1):
-            if abs(big_y) >= out_h:
-                continue
-            e_y = d_y - sy * big_y
-            for turn_x in range(-turns_x, turns_x + 1):
-                d_x = x + turn_x * w
-                for big_x in range(-((b - 1 - d_x) // sx), (d_x + b - 1) // sx + 1):
-                    if abs(big_x) >= out_w:
-                        continue
-                    e_x = d_x - sx * big_x
-                    at = (
-                        peek(store, _G_INDEX)
-                        + (big_y + out_h - 1) * (2 * out_w - 1)
-                        + big_x
-                        + out_w
-                        - 1
-                    )
-                    plane = peek(index, at)
-                    if plane < 0:
-                        continue
-                    out_cols = out_w - abs(big_x)
-                    p0, q0 = max(0, -big_y), max(0, -big_x)
-                    to = plane * lanes
-                    for u in range(max(0, -e_y), min(a, a - e_y)):
-                        for v in range(max(0, -e_x), min(b, b - e_x)):
-                            # Rows P whose fine row s P - lo + u lies in the rectangle, by turns of
-                            # the circle; likewise columns.
-                            for m in range(-turns_y, turns_y + 1):
-                                first_p, n_p = _run(
-                                    i0 + m * h + peek(step, _LO_Y) - u,
-                                    rows,
-                                    sy,
-                                    p0,
-                                    out_h - abs(big_y),
-                                )
-                                for n in range(-turns_x, turns_x + 1):
-                                    first_q, n_q = _run(
-                                        j0 + n * w + peek(step, _LO_X) - v, cols, sx, q0, out_cols
-                                    )
-                                    if n_p <= 0 or n_q <= 0:
-                                        continue
-                                    r = sy * first_p - peek(step, _LO_Y) + u - m * h - i0
-                                    c = sx * first_q - peek(step, _LO_X) + v - n * w - j0
-                                    source = (r * row + c * lanes) * item
-                                    at = (first_p - p0) * out_cols + first_q - q0
-                                    target = peek(ctx, _SCRATCH) + (to + at * lanes) * item
-                                    move(
-                                        accumulate, ctx, geo, n_p, n_q, sy * row, sx * lanes,
-                                        out_cols * lanes, lanes, params, k + source,
-                                        t + source, target + peek(store, _G_OFFSET) * item,
-                                        target + peek(store, _G_T) * item,
-                                    )  # fmt: skip
-
-
-@jit
-def _run(start, length, stride, first, count):  # type: ignore[no-untyped-def]
-    """The positions P in [first, first + count) with start <= stride P < start + length."""
-    low = max(first, -((-start) // stride))
-    high = min(first + count - 1, (start + length - 1) // stride)
-    return low, high - low + 1
-
-
-@jit
 def _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, t):  # type: ignore[no-untyped-def]  # fmt: skip
     """Fill a store (copy, pool, reduce) from a rectangle at k, t with row stride ``row``."""
     lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
@@ -291,7 +208,7 @@ def _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, 
         return
     h, w = peek(slot, _L_H), peek(slot, _L_W)
     if peek(step, _KIND) == _POOL:
-        _pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w)
+        pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w)
         return
     plane = peek(index, peek(store, _G_INDEX) + (y + h - 1) * (2 * w - 1) + x + w - 1)
     if plane >= 0:
@@ -307,7 +224,7 @@ def _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, 
 def _segment(step, ctx, geo, moves, slots, stores, index, segment, dy, dx):  # type: ignore[no-untyped-def]  # fmt: skip
     """One step on one segment."""
     kind = peek(step, _KIND)
-    if kind == _WINDOW or kind == _POINT:
+    if kind in (_WINDOW, _POINT):
         _compute(
             step,
             ctx,
@@ -392,7 +309,8 @@ def run_program(n, ctx):  # type: ignore[no-untyped-def]
             if itself:
                 _own(step, ctx, geo, moves, slots, stores, index, own)
                 continue
-            if circular and peek(step, _KIND) == _WINDOW and peek(step, _ROWS) * peek(step, _COLS) > 1:  # fmt: skip
+            window = peek(step, _KIND) == _WINDOW and peek(step, _ROWS) * peek(step, _COLS) > 1
+            if circular and window:
                 source = slots + peek(step, _IN0) * _SLOT_ROW
                 halos(ctx, geo, moves, source, dy, dx, ty, tx, peek(step, _CIRCULAR))
             for sy in range(2 if ty and dy else 1):

@@ -55,9 +55,7 @@ class CpuEvaluator:
         self.dtype, self.symmetric = dtype, x2 is None
         self.keys = tuple(key for key, _, _ in self.plan.keys)
         self.entry_cost = float(self.plan.element_layers)
-        largest = max(
-            _largest_variance(x, self.plan.vector) for x in (x1, x2) if x is not None
-        )
+        largest = max(_largest_variance(x, self.plan.vector) for x in (x1, x2) if x is not None)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         formulas = choose_formulas(self.plan, largest, dtype)

@@ -15,7 +15,7 @@ from widegram.cpu.context import At
 from widegram.cpu.kernels import call_plane, peek, poke
 from widegram.cpu.tables import MOVES, SlotField
 
-jit = numba.njit(cache=True, nogil=True)
+jit = numba.njit(nogil=True)
 
 # Numba freezes these as constants.
 _H, _W = int(SlotField.ROWS), int(SlotField.COLS)
@@ -30,7 +30,9 @@ _COPY, _FILL = MOVES.index("copy"), MOVES.index("fill")
 
 
 @jit
-def move(kernel, ctx, geo, rows, cols, in_row, in_col, out_row, out_col, params, k_in, t_in, k_out, t_out):  # type: ignore[no-untyped-def]  # fmt: skip
+def move(  # type: ignore[no-untyped-def]
+    kernel, ctx, geo, rows, cols, in_row, in_col, out_row, out_col, params, k_in, t_in, k_out, t_out
+):
     """Run a moving kernel on a rectangle; strides in numbers."""
     poke(geo, 0, rows)
     poke(geo, 1, cols)

@@ -2,8 +2,8 @@
 
 At d = 0 an image with itself has K = q, the variance, so that each activation is evaluated at c = 1
 exactly (:meth:`Formula.variance`), here in NumPy. Behind a pool or a global pool q also needs the
-image's covariances at d != 0: those planes run through the engine, paired (a lane is an image), with
-the d = 0 values handed in.
+image's covariances at d != 0: those planes run through the engine, paired (a lane is an image),
+with the d = 0 values handed in.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ variant (an activation with a kind of window) that no network used before.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from widegram.cpu.move_ir import MoveKernel
 from widegram.cpu.plane_base import Variant
 from widegram.cpu.window_ir import WindowKernel
 
-_MOVES = ("copy", "fill", "add", "accumulate", "reduce", "cast")
+_MOVES = ("copy", "fill", "add", "gather", "reduce", "cast")
 _SIGNATURE = types.void(*[types.int64] * 8)
 
 
@@ -67,7 +67,7 @@ def peek(typingctx, base, n):  # type: ignore[no-untyped-def]
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        return builder.load(_element(builder, *args, 64))
+        return builder.load(_element(builder, args[0], args[1], 64))
 
     return types.int64(types.int64, types.int64), codegen
 
@@ -77,7 +77,7 @@ def peek_byte(typingctx, base, n):  # type: ignore[no-untyped-def]
     """The n-th byte at an address."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        return builder.zext(builder.load(_element(builder, *args, 8)), ir.IntType(64))
+        return builder.zext(builder.load(_element(builder, args[0], args[1], 8)), ir.IntType(64))
 
     return types.int64(types.int64, types.int64), codegen
 
@@ -104,7 +104,7 @@ def source_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(text: str) -> Any:
     def plane_kernel(geometry, params, k_in, t_in, k_out, t_out, fx, fy):  # type: ignore[no-untyped-def]
         _plane(text, geometry, params, k_in, t_in, k_out, t_out, fx, fy)
@@ -113,5 +113,5 @@ def _compiled(text: str) -> Any:
 
 
 def address(variant: Variant) -> int:
-    """The address of a compiled kernel; compiles it, or reads it from the cache, when first asked."""
+    """The address of a compiled kernel, which the first call compiles or reads from the cache."""
     return int(_compiled(f"{variant.text()}|{source_digest()}").address)

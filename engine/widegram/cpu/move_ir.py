@@ -1,7 +1,8 @@
 """Vector code of the kernels that move planes: copies, sums, pools and reductions.
 
 Kinds: ``copy``; ``fill`` (zeros); ``add`` (k_out = k_in + the plane at fx, t_out = t_in + fy);
-``accumulate`` (out += gain in, input strides apart: one tap of a pool); ``reduce`` (adds the sum of
+``gather`` (out += gain times the sum over a window whose taps are ``fx_row`` and ``fx_col`` apart,
+windows ``in_row`` and ``in_col``); ``reduce`` (adds the sum of
 a plane to double-precision sums at k_out, t_out); ``cast`` (writes gain times such sums as a plane
 of one pixel).
 """
@@ -34,25 +35,38 @@ class MoveKernel(PlaneCode):
                 self._plane(source, target, other)
 
     def _plane(self, source: Any, target: Any, other: Any) -> None:
-        gain = self.param(0) if self.variant.kind == "accumulate" else None
-        with cgutils.for_range(self.builder, self.rows) as row:
-            with cgutils.for_range(self.builder, self.cols) as col:
-                at = row.index, col.index
-                out = self.pixel(target, at[0], self.out_row, at[1], self.out_col)
-                self.ops.store(self._moved(source, out, other, at, gain), out)
+        gain = self.param(0) if self.variant.kind == "gather" else None
+        rows, cols = (cgutils.for_range(self.builder, n) for n in (self.rows, self.cols))
+        with rows as row, cols as col:
+            at = row.index, col.index
+            out = self.pixel(target, at[0], self.out_row, at[1], self.out_col)
+            self.ops.store(self._moved(source, out, other, at, gain), out)
 
     def _moved(self, source: Any, out: Any, other: Any, at: tuple[Any, Any], gain: Any) -> Any:
         """What one pixel becomes."""
         row, col = at
         if self.variant.kind == "fill":
             return self.ops.const(0.0)
-        value = self.ops.load(self.pixel(source, row, self.in_row, col, self.in_col))
+        first = self.pixel(source, row, self.in_row, col, self.in_col)
+        if self.variant.kind == "gather":
+            return self.ops.fma(gain, self._window(first), self.ops.load(out))
+        value = self.ops.load(first)
         if self.variant.kind == "add":
             second = self.pixel(other, row, self.fx_row, col, self.fx_col)
             return self.ops.add(value, self.ops.load(second))
-        if self.variant.kind == "accumulate":
-            return self.ops.fma(gain, value, self.ops.load(out))
         return value
+
+    def _window(self, first: Any) -> Any:
+        """The sum over a window of taps."""
+        total = self.ops.variable(self.ops.const(0.0))
+        self.builder.store(self.ops.const(0.0), total)
+        rows, cols = (
+            cgutils.for_range(self.builder, n) for n in (self.window_rows, self.window_cols)
+        )
+        with rows as row, cols as col:
+            value = self.ops.load(self.pixel(first, row.index, self.fx_row, col.index, self.fx_col))
+            self.builder.store(self.ops.add(self.builder.load(total), value), total)
+        return self.builder.load(total)
 
     def _reduce(self, source: Any, target: Any) -> None:
         """Sum each row in the plane's dtype, the rows in double precision."""
@@ -105,6 +119,4 @@ class MoveKernel(PlaneCode):
 
     def _double_pointer(self, base: Any, n: int) -> Any:
         address = self.builder.add(base, ir.Constant(INDEX, 8 * _PART * n))
-        return self.builder.inttoptr(
-            address, ir.VectorType(ir.DoubleType(), _PART).as_pointer()
-        )
+        return self.builder.inttoptr(address, ir.VectorType(ir.DoubleType(), _PART).as_pointer())

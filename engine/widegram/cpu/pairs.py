@@ -1,8 +1,8 @@
 """Pairs of nearly parallel inputs, in double precision.
 
-Near c = 1 an angle is the square root of a difference: a single-precision rounding of c becomes 3e-4,
-and a chaotic network multiplies it layer by layer. So a float32 run computes the few pairs whose
-inputs point in nearly the same direction in float64, one pair to a lane.
+Near c = 1 an angle is the square root of a difference: a single-precision rounding of c becomes
+3e-4, and a chaotic network multiplies it layer by layer. So a float32 run computes the few pairs
+whose inputs point in nearly the same direction in float64, one pair to a lane.
 """
 
 from __future__ import annotations

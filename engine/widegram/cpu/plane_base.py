@@ -1,7 +1,7 @@
 """What all plane kernels share: their arguments and address arithmetic.
 
-A plane is rows x cols pixels of ``lanes`` numbers, one lane per pair of images. Every kernel has the
-same arguments, addresses as 64-bit integers:
+A plane is rows x cols pixels of ``lanes`` numbers, one lane per pair of images. Every kernel has
+the same arguments, addresses as 64-bit integers:
 
     geometry  int64[GEOMETRY] (below), strides in numbers, not bytes
     params    gain, bias, then the activation's constants

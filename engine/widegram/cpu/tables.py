@@ -35,6 +35,8 @@ class _Field(IntEnum):
 
 
 class StepField(_Field):
+    """Columns of the table of steps."""
+
     KIND = auto()
     OUT = auto()
     IN0 = auto()
@@ -55,6 +57,8 @@ class StepField(_Field):
 
 
 class ProgramField(_Field):
+    """Columns of the table of programs."""
+
     FIRST_STEP = auto()
     N_STEPS = auto()
     FIRST_DISPLACEMENT = auto()
@@ -68,6 +72,8 @@ class ProgramField(_Field):
 
 
 class SlotField(_Field):
+    """Columns of the table of plane buffers; offsets in numbers."""
+
     ROWS = auto()
     COLS = auto()
     SIGMA_ROWS = auto()
@@ -82,6 +88,8 @@ class SlotField(_Field):
 
 
 class StoreField(_Field):
+    """Columns of the table of stores; offsets in numbers (doubles where reduced)."""
+
     REDUCED = auto()
     ROWS = auto()
     COLS = auto()
@@ -95,7 +103,7 @@ SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
 # Vectors are one-pixel images; this many x run side by side as the pixels of one row.
 VECTOR_CHUNK = 64
 KINDS = ("input", "load", "window", "point", "add", "copy", "pool", "reduce", "output")
-MOVES = ("copy", "fill", "add", "accumulate", "reduce", "cast")
+MOVES = ("copy", "fill", "add", "gather", "reduce", "cast")
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,9 @@ class _Encoder:
     def run(self) -> Tables:
         nodes = self.plan.nodes
         stores, clear, store_end, sums = self._stores()
-        programs, slots, shifts, active = [], [], [], []
+        programs: list[list[int]] = []
+        slots: list[list[int]] = []
+        shifts, active = [], []
         n_shifts = n_active = 0
         most = store_end
         for program in self.schedule.programs:
@@ -273,7 +283,7 @@ class _Encoder:
         return rows, (0, cleared), at, sums
 
     def _index(self, node: Node, mask: NDArray[np.bool_]) -> int:
-        """Append the plane positions of a store (in pixels, -1 where absent); its size in pixels."""
+        """Append the plane positions of a store (-1 where absent); its size; both in pixels."""
         d = np.abs(displacements(mask))
         areas = np.prod(np.array(node.shape) - d, axis=1)
         index = np.full(mask.shape, -1, dtype=np.int64)
@@ -308,7 +318,8 @@ class _Encoder:
         row[StepField.STORE] = self.store_of.get(step.out, -1)
         row[StepField.PARAMS] = len(self.params)
         operation = self.plan.nodes[step.out].operation
-        gain, bias, constants = 1.0, 0.0, ()
+        gain, bias = 1.0, 0.0
+        constants: tuple[float, ...] = ()
         if isinstance(operation, Gather):
             gain = operation.scale
             self._window(row, operation.window, operation.strides, operation.lo, operation.circular)

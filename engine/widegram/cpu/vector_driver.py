@@ -1,8 +1,8 @@
 """The compiled loop for networks that see vectors.
 
-A vector is a one-pixel image, so a plane would be a single number. Instead up to VECTOR_CHUNK x form
-the columns of a one-row plane against one block of lanes: x's factors then step from column to
-column and those of x' stay. The kernels are the same.
+A vector is a one-pixel image, so a plane would be a single number. Instead up to VECTOR_CHUNK x
+form the columns of a one-row plane against one block of lanes: x's factors then step from column
+to column and those of x' stay. The kernels are the same.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _step(step, ctx, geo, moves, slots, count, x_step, factor_step, out_row):  #
     if kind == _OUTPUT:
         to = peek(step, _STORE) * peek(ctx, _OUT_STRIDE) * item
         move(
-            peek(moves, _MOVE_COPY), ctx, geo, count, 1, lanes, 0, out_row // item, 0, params, k_in, t_in,
+            peek(moves, _MOVE_COPY), ctx, geo, count, 1, lanes, 0, out_row // item, 0, params,
+            k_in, t_in,
             peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to,
         )  # fmt: skip
         return
@@ -83,7 +84,8 @@ def _step(step, ctx, geo, moves, slots, count, x_step, factor_step, out_row):  #
         poke(geo, 7, lanes)
         call_plane(
             peek(moves, _MOVE_ADD), peek(ctx, _GEOMETRY), params, k_in, t_in, k, t,
-            peek(ctx, _SCRATCH) + peek(other, _OFFSET) * item, peek(ctx, _SCRATCH) + peek(other, _T_OFFSET) * item,
+            peek(ctx, _SCRATCH) + peek(other, _OFFSET) * item,
+            peek(ctx, _SCRATCH) + peek(other, _T_OFFSET) * item,
         )  # fmt: skip
         return
     poke(geo, 6, 0)

@@ -171,9 +171,7 @@ class WindowKernel(PlaneCode):
         self._write(row, col, k, t)
 
     def _write(self, row: Any, col: Any, k: Any, t: Any) -> None:
-        self.ops.store(
-            k, self.pixel(self.k_out, row, self.out_row, col, self.out_col)
-        )
+        self.ops.store(k, self.pixel(self.k_out, row, self.out_row, col, self.out_col))
         if self.variant.ntk:
             self.ops.store(t, self.pixel(self.t_out, row, self.out_row, col, self.out_col))
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu import driver, vector_driver
 from widegram.cpu.context import CONTEXT, At
+from widegram.cpu.entries import entries
 from widegram.cpu.plane_base import GEOMETRY
 from widegram.cpu.tables import Ints, Tables
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
@@ -75,12 +75,12 @@ class Workspace:
         ctx[At.OUT_K], ctx[At.OUT_T] = out_k.ctypes.data, out_t.ctypes.data
         ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
         ctx[At.ITSELF] = 0
-        run = vector_driver.run_vectors if self.vector else driver.run_strips
+        run = entries().run_vectors if self.vector else entries().run_strips
         run(self.at, which, rows, x.strides[0], x_factors.strides[0], out_k.strides[1])
 
     def clear(self) -> None:
         """Zero the stores that accumulate."""
-        driver.clear(self.at)
+        entries().clear(self.at)
 
     def run_itself(
         self, n: int, x: NDArray[Any], factors: NDArray[Any], own_k: NDArray[Any],
@@ -96,4 +96,4 @@ class Workspace:
         ctx[At.X_FACTORS] = ctx[At.Y_FACTORS] = factors.ctypes.data
         ctx[At.OWN_K], ctx[At.OWN_T] = own_k.ctypes.data, own_t.ctypes.data
         ctx[At.OWN], ctx[At.ITSELF] = own.ctypes.data, 1
-        driver.run_program(n, self.at)
+        entries().run_program(n, self.at)

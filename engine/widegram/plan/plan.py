@@ -25,6 +25,7 @@ from widegram.plan.groups import Group, partition
 from widegram.plan.needs import Mask, displacements, needed
 from widegram.plan.program import Program, build_program
 
+
 @dataclass(frozen=True)
 class Schedule:
     """Needs and programs for one purpose. ``programs`` are in the order in which they run."""
@@ -109,7 +110,7 @@ class Plan:
             stages.append(
                 {
                     "torus": list(program.group.torus),
-                    "displacements": int(len(program.displacements)),
+                    "displacements": len(program.displacements),
                     "steps": [_describe_step(self.nodes, step) for step in program.steps],
                     "values": [
                         {

@@ -47,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Slot:
-    """A plane buffer shared by values of one shape: image shape, scale, and halo (rows, columns)."""
+    """A plane buffer shared by values of one shape: image shape, scale, halo (rows, columns)."""
 
     shape: Pair
     sigma: Pair

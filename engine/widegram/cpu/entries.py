@@ -1,0 +1,57 @@
+"""The driver's entry points, compiled once per version of the sources and cached on disk.
+
+Numba's cache watches the file of the cached function alone, not the functions it calls. The entry
+points therefore hold a key made of every source that shapes compiled code, which is part of the
+cache's own key.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+
+from widegram.cpu import driver, vector_driver
+from widegram.cpu.kernels import source_digest
+
+
+class Entries(NamedTuple):
+    """Compiled functions; the arguments are those of the functions of the same name."""
+
+    run_strips: Any
+    run_vectors: Any
+    run_program: Any
+    clear: Any
+
+
+@lru_cache(maxsize=1)
+def entries() -> Entries:
+    """The entry points of this version."""
+    return _build(int(source_digest()[:15], 16) | 1)
+
+
+def _build(key: int) -> Entries:
+    jit = numba.njit(cache=True, nogil=True)
+
+    @jit
+    def run_strips(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
+        if key:
+            driver.run_strips(ctx, which, rows, x_step, factor_step, out_row)
+
+    @jit
+    def run_vectors(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
+        if key:
+            vector_driver.run_vectors(ctx, which, rows, x_step, factor_step, out_row)
+
+    @jit
+    def run_program(n, ctx):  # type: ignore[no-untyped-def]
+        if key:
+            driver.run_program(n, ctx)
+
+    @jit
+    def clear(ctx):  # type: ignore[no-untyped-def]
+        if key:
+            driver.clear(ctx)
+
+    return Entries(run_strips, run_vectors, run_program, clear)
