@@ -42,7 +42,6 @@ class DenseCholesky:
         self._rounding = max(rounding, float(np.finfo(matrix.dtype).eps))
         self.n = int(matrix.shape[0])
         (potrf,) = lapack.get_lapack_funcs(("potrf",), (matrix,))
-        (self._potrs,) = lapack.get_lapack_funcs(("potrs",), (matrix,))
         factor, info = potrf(matrix, lower=1, overwrite_a=1, clean=0)
         self.factor: Array = factor
         if info:
@@ -59,7 +58,8 @@ class DenseCholesky:
 
     def apply(self, b: Array) -> Array:
         """A^-1 b by two triangular solves, without refinement; b of shape (n, k)."""
-        x, _ = self._potrs(self.factor, np.asfortranarray(b, dtype=self.dtype), lower=1)
+        (potrs,) = lapack.get_lapack_funcs(("potrs",), (self.factor,))
+        x, _ = potrs(self.factor, np.asfortranarray(b, dtype=self.dtype), lower=1)
         return np.asarray(x, dtype=np.float64)
 
     def half(self, b: Array) -> Array:

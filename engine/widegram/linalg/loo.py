@@ -115,6 +115,7 @@ def _point_or_failure(
 def _point_by_factor(
     operator: GramOperator, y: Array, shift: float, options: SolveOptions
 ) -> PathPoint:
+    options = replace(options, dtype=np.float64)  # the inverse's diagonal is not refined
     if options.work is not None:
         work = options.work.with_name(f"{options.work.name}.{shift:.6g}")
         options = replace(options, work=work)
