@@ -101,3 +101,5 @@ def _print(result: GramResult, out: str) -> None:
         f"{out}: complete; {result.entries:,} entries in {human_time(result.seconds)}, "
         f"{human_rate(result.entries_per_second)} entries/s{resumed}"
     )
+    if result.series_error is not None:
+        click.echo(f"Hermite series: relative truncation error at most {result.series_error:.1e}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -74,5 +75,7 @@ def program() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """The console script; the library's messages go to stderr."""
+    logging.basicConfig(format="widegram: %(message)s", stream=sys.stderr)
+    logging.getLogger("widegram").setLevel(logging.INFO)
     program()

@@ -34,6 +34,8 @@ class GramResult(NamedTuple):
     ``entries`` of each matrix settled in this run (mirror images included), its wall time in
     ``seconds``, their quotient ``entries_per_second``, ``resumed_tiles`` found finished at the
     start out of ``tiles``, the ``tile`` side, and whether the file is ``complete``.
+    ``series_error`` is the relative truncation error of activations computed by Hermite series
+    (of E[phi^2] or E[phi'^2]), None for networks without one.
     """
 
     entries: int
@@ -43,6 +45,7 @@ class GramResult(NamedTuple):
     tiles: int
     tile: int
     complete: bool
+    series_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ class Job:
         matrices = len(dataset_keys(self.kernels, self.depths))
         itemsize = np.dtype(self.dtype).itemsize
         n2 = len(self.x2 or self.x1)
-        return choose_tile(len(self.x1), n2, matrices, itemsize, self.memory, entry_cost)
+        return choose_tile(
+            len(self.x1), n2, matrices, itemsize, self.memory, entry_cost, image_bytes
+        )
 
 
 def gram(
@@ -207,6 +212,7 @@ def fill(
         tiles=len(tiles),
         tile=grid.tile,
         complete=True,
+        series_error=getattr(evaluator, "series_error", None),
     )
 
 

@@ -11,17 +11,25 @@ _TILE_ELEMENT_LAYERS = 5e9
 
 
 def choose_tile(
-    n1: int, n2: int, matrices: int, itemsize: int, memory: int, entry_cost: float = 0.0
+    n1: int,
+    n2: int,
+    matrices: int,
+    itemsize: int,
+    memory: int,
+    entry_cost: float = 0.0,
+    image_bytes: int = 0,
 ) -> int:
     """Side of a tile of an (n1, n2) run that writes ``matrices`` matrices.
 
     At most 512; the tile's matrices take at most a sixteenth of ``memory`` bytes (a batch, its
-    mirror images and the evaluator need the rest), and ``entry_cost`` element-layers per entry
-    add up to some seconds of work, so that an interrupted run loses little. Never less than 16,
+    mirror images and the evaluator need the rest), the images of its rows and columns, with
+    ``image_bytes`` each, at most a quarter, and ``entry_cost`` element-layers per entry add up to some seconds of work, so that an interrupted run loses little. Never less than 16,
     the pairs computed side by side. A matrix that fits is one tile; others are cut evenly into
     multiples of 16.
     """
     largest = min(LARGEST_TILE, math.isqrt(memory // (_TILE_SHARE * matrices * itemsize)))
+    if image_bytes > 0:
+        largest = min(largest, memory // (8 * image_bytes))
     if entry_cost > 0:
         largest = min(largest, math.isqrt(int(_TILE_ELEMENT_LAYERS / entry_cost)))
     largest = max(LANES, largest - largest % LANES)

@@ -56,11 +56,13 @@ def _basis(degree: int) -> Array:
 
 @dataclass(frozen=True)
 class Series(Formula):
-    """A function given with its derivative; ``degree`` is the last term kept."""
+    """A function given with its derivative; ``degree`` is the last term kept, ``tail`` the larger
+    relative tail left out at the largest variance that :meth:`for_range` was told."""
 
     function: Function
     derivative: Function
     degree: int = 64
+    tail: float = np.nan
     code = "series"
 
     @property
@@ -119,7 +121,9 @@ class Series(Formula):
         value, slope = self._tails(largest, MAX_DEGREE)
         good = np.flatnonzero((value <= tolerance) & (slope <= tolerance))
         degree = int(good[0]) if good.size else MAX_DEGREE
-        return Series(self.function, self.derivative, max(degree, 1))
+        degree = max(degree, 1)
+        tail = float(max(value[degree], slope[degree]))
+        return Series(self.function, self.derivative, degree, tail)
 
     def _tails(self, q: float, degree: int) -> tuple[Array, Array]:
         """Relative tails after 0 .. degree terms."""

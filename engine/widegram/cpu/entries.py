@@ -11,9 +11,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numba
+from numba.core import types
 
 from widegram.cpu import driver, vector_driver
 from widegram.cpu.kernels import source_digest
+from widegram.log import announced
+
+_INT, _INTS = types.int64, types.int64[::1]
 
 
 class Entries(NamedTuple):
@@ -27,29 +31,30 @@ class Entries(NamedTuple):
 
 @lru_cache(maxsize=1)
 def entries() -> Entries:
-    """The entry points of this version."""
-    return _build(int(source_digest()[:15], 16) | 1)
+    """The entry points of this version; the first call on a machine compiles them."""
+    with announced("compiling the CPU backend for this machine (once; some 15 seconds)"):
+        return _build(int(source_digest()[:15], 16) | 1)
 
 
 def _build(key: int) -> Entries:
-    jit = numba.njit(cache=True, nogil=True)
+    strips = types.void(_INT, _INTS, _INTS, _INT, _INT, _INT)
 
-    @jit
+    @numba.njit(strips, cache=True, nogil=True)
     def run_strips(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
         if key:
             driver.run_strips(ctx, which, rows, x_step, factor_step, out_row)
 
-    @jit
+    @numba.njit(strips, cache=True, nogil=True)
     def run_vectors(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
         if key:
             vector_driver.run_vectors(ctx, which, rows, x_step, factor_step, out_row)
 
-    @jit
+    @numba.njit(types.void(_INT, _INT), cache=True, nogil=True)
     def run_program(n, ctx):  # type: ignore[no-untyped-def]
         if key:
             driver.run_program(n, ctx)
 
-    @jit
+    @numba.njit(types.void(_INT), cache=True, nogil=True)
     def clear(ctx):  # type: ignore[no-untyped-def]
         if key:
             driver.clear(ctx)

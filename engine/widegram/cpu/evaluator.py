@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,14 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.activations import FLOOR
+from widegram.activations.hermite import MAX_DEGREE
 from widegram.cpu.images import ImageBlocks, LaneBlock, RowBlock, Rows
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.pairs import PairRunner, close_pairs
-from widegram.cpu.tables import choose_formulas, encode, factor_layout
-from widegram.cpu.vector_ops import LANES
+from widegram.cpu.tables import (
+    SERIES_TOLERANCE,
+    choose_formulas,
+    encode,
+    factor_layout,
+    series_error,
+)
+from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.errors import WidegramError
+from widegram.log import logger
 from widegram.memory import format_size
 from widegram.network.model import Network
 from widegram.plan.plan import Plan, build
@@ -33,6 +41,10 @@ class CpuEvaluator:
     ``x1``, ``x2``: inputs by row (``x2`` None: the symmetric matrix of x1). ``get``: 'nngp' and/or
     'ntk'; ``depths`` of a sweep, () without one; ``dtype`` 'float32' or 'float64'; ``threads``
     None for all cores; ``memory`` bytes for working memory and blocks of images.
+
+    ``entry_cost``: element-layers of one entry; ``image_bytes``: memory that one image of a tile
+    takes. ``series_error``: the relative error of activations by Hermite series (see
+    :func:`~widegram.cpu.tables.series_error`), None without them.
 
     Results are the same bits for any thread count and, for images, any tile.
 
@@ -59,12 +71,19 @@ class CpuEvaluator:
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         formulas = choose_formulas(self.plan, largest, dtype)
+        self.series_error = series_error(formulas)
+        if self.series_error is not None and self.series_error > SERIES_TOLERANCE[dtype]:
+            logger.warning(
+                "an activation's Hermite series stops at %d terms: relative error up to %.1e of "
+                "E[phi^2] or E[phi'^2]", MAX_DEGREE, self.series_error,
+            )  # fmt: skip
         self.layout = factor_layout(self.plan, formulas)
+        self.image_bytes = (self.layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
         self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
         self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
         self.threads = self._make_workspaces(threads or os.cpu_count() or 1, memory // 4)
         vector = self.plan.vector
-        runner = ItselfRunner(self.plan, self.layout, self.symmetric, FLOOR[dtype])
+        runner = ItselfRunner(self.plan, self.layout, self.symmetric, dtype)
         self.blocks1 = ImageBlocks(x1, runner, vector, dtype, memory // 4)
         self.blocks2 = self.blocks1
         if x2 is not None:
@@ -87,7 +106,7 @@ class CpuEvaluator:
             try:
                 out = slice(block * lanes, (block + 1) * lanes)
                 work.run_strips(
-                    row_block.x, row_block.factors, lane_block.y[block],
+                    row_block.x, row_block.own.factors, lane_block.y[block],
                     lane_block.factors[block], k[:, :, out], t[:, :, out], which, which,
                 )  # fmt: skip
             finally:

@@ -26,22 +26,21 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F); what the images
-    gave against themselves; and the sketches of their directions."""
+    """Images one at a time: ``x`` (n, h, w, C) divided by C, what the images gave against
+    themselves, and the sketches of their directions."""
 
     x: NDArray[Any]
-    factors: NDArray[Any]
     own: Own
     sketch: NDArray[np.float64]
 
     @property
     def nbytes(self) -> int:
-        return int(self.x.nbytes + self.factors.nbytes + self.own.factors.nbytes)
+        return int(self.x.nbytes + self.own.factors.nbytes)
 
 
 @dataclass(frozen=True)
 class LaneBlock:
-    """Images side by side: ``y`` (blocks, h, w, C, lanes), ``factors`` (blocks, F, lanes). The
+    """Images side by side: ``y`` (blocks, h, w, C, lanes), ``factors`` (blocks, F + 1, lanes). The
     last block repeats its last image. ``sketch`` as in :class:`RowBlock`."""
 
     y: NDArray[Any]
@@ -73,13 +72,9 @@ class ImageBlocks:
             return found
         x = self.read(lo, hi)
         own = self.runner.run(x)
-        # One spare number keeps the address of an empty factor array valid.
-        factors = aligned((hi - lo, own.factors.shape[1] + 1), self.dtype)
-        factors[:, :-1] = own.factors
-        factors[:, -1] = 0
         scaled = aligned(x.shape, self.dtype)
         scaled[...] = x / x.shape[-1]
-        return self._keep(("rows", lo, hi), RowBlock(scaled, factors, own, sketch(x)))
+        return self._keep(("rows", lo, hi), RowBlock(scaled, own, sketch(x)))
 
     def lanes(self, lo: int, hi: int) -> LaneBlock:
         """Images [lo, hi) in lane layout."""
@@ -93,11 +88,10 @@ class ImageBlocks:
         blocks = -(-(hi - lo) // lanes)
         index = np.minimum(np.arange(blocks * lanes), hi - lo - 1).reshape(blocks, lanes)
         y = aligned((blocks, *x.shape[1:], lanes), self.dtype)
-        factors = aligned((blocks, own.factors.shape[1] + 1, lanes), self.dtype)
-        factors[:, -1] = 0
+        factors = aligned((blocks, own.factors.shape[1], lanes), self.dtype)
         for b in range(blocks):
             y[b] = np.moveaxis(x[index[b]], 0, -1)
-            factors[b, :-1] = own.factors[index[b]].T
+            factors[b] = own.factors[index[b]].T
         return self._keep(("lanes", lo, hi), LaneBlock(y, factors, sketch(x)))
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:

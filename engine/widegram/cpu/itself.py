@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.activations import FLOOR
 from widegram.activations.scale import Scale
 from widegram.cpu.tables import FactorLayout, StoreField, encode
 from widegram.cpu.vector_ops import LANES
@@ -42,10 +43,11 @@ _BLOCK = 32
 
 @dataclass(frozen=True)
 class Own:
-    """Of n images: ``factors`` (n, F), and the kernels with themselves, ``nngp`` and ``ntk``
-    (outputs, n), where the runner was built for them."""
+    """Of n images: ``factors`` (n, F + 1) in the runner's dtype (one spare number keeps the address
+    of no factors valid), and the kernels with themselves, ``nngp`` and ``ntk`` (outputs, n),
+    float64, where the runner was built for them."""
 
-    factors: Array
+    factors: NDArray[Any]
     nngp: Array
     ntk: Array
 
@@ -53,11 +55,13 @@ class Own:
 class ItselfRunner:
     """Runs images against themselves. One per thread.
 
-    ``outputs``: also compute the kernels. ``floor``: the smallest standard deviation.
+    ``outputs``: also compute the kernels. ``dtype``: of the factors, which sets the smallest
+    standard deviation.
     """
 
-    def __init__(self, plan: Plan, layout: FactorLayout, outputs: bool, floor: float) -> None:
-        self.plan, self.layout, self.outputs, self.floor = plan, layout, outputs, floor
+    def __init__(self, plan: Plan, layout: FactorLayout, outputs: bool, dtype: str) -> None:
+        self.plan, self.layout, self.outputs = plan, layout, outputs
+        self.dtype, self.floor = dtype, FLOOR[dtype]
         self.schedule = plan.itself(outputs)
         self.needed = [bool(mask.any()) for mask in self.schedule.masks]
         self.alone = all(len(p.displacements) == 1 for p in self.schedule.programs) and not any(
@@ -76,7 +80,9 @@ class ItselfRunner:
     def run(self, x: Array) -> Own:
         """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""
         n, kinds = len(x), len(self.plan.outputs)
-        own = Own(np.empty((n, self.layout.total)), np.zeros((kinds, n)), np.zeros((kinds, n)))
+        factors = aligned((n, self.layout.total + 1), self.dtype)
+        factors[:, -1] = 0
+        own = Own(factors, np.zeros((kinds, n)), np.zeros((kinds, n)))
         step = _BLOCK if self.alone else _LANES
         for lo in range(0, n, step):
             self._block(x[lo : lo + step], own, lo)
@@ -98,7 +104,7 @@ class ItselfRunner:
                 self._node(i, x, values, factors)
             if lanes_x is not None and len(program.steps):
                 self._planes(n, program, lanes_x, values, factors)
-        own.factors[lo : lo + count] = factors[:count]
+        own.factors[lo : lo + count, :-1] = factors[:count]
         if self.outputs:
             for at, i in enumerate(self.plan.outputs):
                 k, t = values[i]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.activations import FLOOR
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.tables import choose_formulas, encode, factor_layout
 from widegram.cpu.vector_ops import LANES
@@ -65,7 +64,7 @@ class PairRunner:
         self.plan = build(network, get, depths)
         self.layout = factor_layout(self.plan, choose_formulas(self.plan, largest, _DTYPE))
         self.tables = encode(self.plan, self.plan.cross, self.layout, _DTYPE, paired=True)
-        self.runner = ItselfRunner(self.plan, self.layout, False, FLOOR[_DTYPE])
+        self.runner = ItselfRunner(self.plan, self.layout, False, _DTYPE)
         self.work = Workspace(self.tables, _DTYPE, paired=True)
 
     def run(self, x: Array, y: Array) -> tuple[Array, Array]:
@@ -89,8 +88,7 @@ class PairRunner:
     def _lanes(self, scaled: Array, x: Array) -> tuple[NDArray[Any], NDArray[Any]]:
         """Images and their factors with the lane last."""
         factors = aligned((self.layout.total + 1, _LANES), _DTYPE)
-        factors[-1] = 0.0
-        factors[:-1] = self.runner.run(x).factors.T
+        factors[...] = self.runner.run(x).factors.T
         lanes = aligned((*x.shape[1:], _LANES), _DTYPE)
         lanes[...] = np.moveaxis(scaled, 0, -1)
         return lanes, factors

@@ -33,9 +33,10 @@ def pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w)
     out_h, out_w = peek(store, _G_H), peek(store, _G_W)
     turns_y = 1 + a // h if peek(step, _CIRCULAR) else 0
     turns_x = 1 + b // w if peek(step, _CIRCULAR) else 0
-    for d_y in range(y - turns_y * h, y + turns_y * h + 1, h):
+    # Two windows may wrap in opposite directions: twice the turns of one.
+    for d_y in range(y - 2 * turns_y * h, y + 2 * turns_y * h + 1, h):
         for pooled_y in range(*_pooled(d_y, a, sy, out_h)):
-            for d_x in range(x - turns_x * w, x + turns_x * w + 1, w):
+            for d_x in range(x - 2 * turns_x * w, x + 2 * turns_x * w + 1, w):
                 for pooled_x in range(*_pooled(d_x, b, sx, out_w)):
                     line = (pooled_y + out_h - 1) * (2 * out_w - 1)
                     plane = peek(index, peek(store, _G_INDEX) + line + pooled_x + out_w - 1)
@@ -56,8 +57,10 @@ def _pooled(d, window, stride, size):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _gather(step, ctx, geo, moves, store, plane, pooled_y, pooled_x, e_y, e_x,
-            rows, cols, y, x, row, k, t, reach_y, reach_x, h, w):  # type: ignore[no-untyped-def]  # fmt: skip
+def _gather(  # type: ignore[no-untyped-def]
+    step, ctx, geo, moves, store, plane, pooled_y, pooled_x, e_y, e_x,
+    rows, cols, y, x, row, k, t, reach_y, reach_x, h, w,
+):  # fmt: skip
     """Add the taps of offset (e_y, e_x) = u' - u to one pooled plane.
 
     Taps whose windows all lie inside the rectangle go in one call; at borders each tap goes alone.

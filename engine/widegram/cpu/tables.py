@@ -156,8 +156,7 @@ def choose_formulas(plan: Plan, largest: float, dtype: str) -> dict[int, Formula
                 if isinstance(formula, Series):
                     formula = formula.for_range(top, SERIES_TOLERANCE[dtype])
                 chosen[i] = formula
-                grid = np.linspace(0.0, top, 65)
-                top = float(np.max(formula.variance(grid)[0]))
+                top = _largest_after(node, formula, top)
             case Keep(rate):
                 top /= rate
             case Gather(window=(a, b), scale=scale):
@@ -170,6 +169,23 @@ def choose_formulas(plan: Plan, largest: float, dtype: str) -> dict[int, Formula
                 top = sum(below)
         bound.append(top)
     return chosen
+
+
+def _largest_after(node: Node, formula: Formula, top: float) -> float:
+    """A bound on the variance behind an activation or LayerNorm, given one before it."""
+    if isinstance(node.operation, Norm):
+        # One pixel may hold all the variance that a normalisation over space averages.
+        return float(node.shape[0] * node.shape[1]) if node.operation.axes else 1.0
+    return float(np.max(formula.variance(np.linspace(0.0, top, 65))[0]))
+
+
+def series_error(formulas: dict[int, Formula]) -> float | None:
+    """The largest relative tail, of E[phi^2] or E[phi'^2], that a series leaves out; None without.
+
+    Each series was chosen for the largest variance it meets, where its tail is largest.
+    """
+    tails = [f.tail for f in formulas.values() if isinstance(f, Series)]
+    return max(tails) if tails else None
 
 
 def factor_layout(plan: Plan, formulas: dict[int, Formula]) -> FactorLayout:
