@@ -99,6 +99,7 @@ class Job:
     def tile(self, evaluator: Evaluator) -> int:
         """The default tile side for that evaluator."""
         entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
+        image_bytes: int = getattr(evaluator, "image_bytes", 0)
         matrices = len(dataset_keys(self.kernels, self.depths))
         itemsize = np.dtype(self.dtype).itemsize
         n2 = len(self.x2 or self.x1)

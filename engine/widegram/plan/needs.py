@@ -61,9 +61,8 @@ def _into(node: Node, source: Node, need: Mask, out: Mask) -> None:
         d = (d[:, None, :] + _window_differences(operation.window)[None]).reshape(-1, 2)
         d = np.unique(d, axis=0)
         if operation.circular:
-            # Windows may reach round the image more than once.
-            for _ in range(1 + max(operation.window) // min(source.shape)):
-                d = np.unique(_wrapped(d, source.shape), axis=0)
+            # Windows may reach round the image more than once, each in its own direction.
+            d = _wrapped(np.unique(d % np.array(source.shape), axis=0), source.shape)
         _mark(out, d)
     else:
         out |= need
