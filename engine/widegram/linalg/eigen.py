@@ -136,7 +136,7 @@ def partial_eigen(
         done = wanted.size == k and not unsettled.size
         if done or space.size == n or passes == max_passes:
             break
-        if space.size + block > space.most:
+        if space.size + block > space.most and space.most < n:
             room = min(space.most - block, k + 2 * block)
             space.shrink(turn[:, _with_neighbours(theta.size, wanted, which, room)])
         first = unsettled[-block:] if which == "LA" else unsettled[:block]
@@ -189,7 +189,7 @@ class _Space:
         if directions.shape[1] < width:
             filler = self._rng.standard_normal((n, width - directions.shape[1]))
             directions = np.hstack([directions, filler])
-        directions = directions / np.linalg.norm(directions, axis=0)
+        directions = directions[:, :width] / np.linalg.norm(directions[:, :width], axis=0)
         for _ in range(3):
             directions = directions - self.basis @ (self.basis.T @ directions)
             directions, _ = np.linalg.qr(directions)

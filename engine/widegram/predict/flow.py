@@ -61,7 +61,7 @@ def chebyshev_coefficients(
     count = 32
     while True:
         angles = np.pi * (np.arange(count) + 0.5) / count
-        values = function(0.5 * bound * (1.0 + np.cos(angles)))
+        values = function(bound * np.cos(0.5 * angles) ** 2)  # no cancellation near 0
         found = dct(values, type=2) / count
         found[0] /= 2.0
         scale = np.abs(found).max()

@@ -1,0 +1,256 @@
+"""Spectra: LAPACK, block Krylov, inverse iteration and quadrature against known eigenvalues."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from linalg_support import peak_memory_below, with_spectrum, write_gram
+from widegram import WidegramError
+from widegram.linalg.density import lanczos_density
+from widegram.linalg.eigen import WHICH, choose_driver, full_eigen, partial_eigen
+from widegram.linalg.lowest import lowest_eigen
+from widegram.linalg.operator import GramOperator, as_operator
+from widegram.linalg.spectrum import SpectrumOptions, resolution, spectrum
+from widegram_cli.main import program
+
+N = 307
+GB = 10**9
+SPECTRA = {
+    "power law": np.arange(1, N + 1) ** -1.5,
+    "geometric": np.geomspace(1e-8, 1, N),
+    "repeated": np.repeat(np.arange(1.0, 8.0), 50)[:N],
+    "outlier": np.r_[np.geomspace(1e-3, 1, N - 1), 100.0],
+}
+
+
+def ends(values: np.ndarray, k: int, which: str) -> np.ndarray:
+    low = {"LA": 0, "SA": k, "BE": k // 2}[which]
+    values = np.sort(values)
+    return np.concatenate([values[:low], values[values.size - (k - low) :]])
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("driver", ["evr", "evd"])
+def test_full(name, driver) -> None:
+    values = np.sort(SPECTRA[name])
+    memory = 8 * N * N * (5 if driver == "evd" else 2) + 8 * 200 * N
+    operator = as_operator(with_spectrum(values))
+    found = full_eigen(operator, vectors=True, memory=memory)
+    assert found.method == f"lapack-{driver}"
+    # LAPACK is backward stable: each eigenvalue moves by some eps |A|.
+    np.testing.assert_allclose(found.values, values, rtol=0, atol=50e-16 * values[-1])
+    defect = operator.matmat(found.vectors) - found.vectors * found.values
+    assert np.abs(defect).max() < 1e-13 * values[-1]
+    assert full_eigen(operator, vectors=False, memory=memory).vectors is None
+
+
+@pytest.mark.parametrize(
+    ("name", "which"), [*(("repeated", which) for which in WHICH), *((s, "LA") for s in SPECTRA)]
+)
+def test_block_krylov(name, which) -> None:
+    found = partial_eigen(as_operator(with_spectrum(SPECTRA[name])), 6, which, memory=GB)
+    expected = ends(SPECTRA[name], 6, which)
+    assert found.converged == 6
+    np.testing.assert_allclose(found.values, expected, atol=1e-7 * SPECTRA[name].max())
+    assert (found.residuals <= 1e-8 * SPECTRA[name].max()).all()
+
+
+def test_block_krylov_reports_what_did_not_converge() -> None:
+    found = partial_eigen(
+        as_operator(with_spectrum(SPECTRA["geometric"])), 4, "SA", memory=GB, max_passes=3
+    )
+    assert found.converged < 4
+    assert found.residuals.max() > 1e-6
+
+
+def test_whole_spectrum_by_block_krylov() -> None:
+    values = np.linspace(1, 2, 23)
+    found = partial_eigen(as_operator(with_spectrum(values)), 23, "LA", memory=GB)
+    np.testing.assert_allclose(found.values, values, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_lowest_by_inverse_iteration(name) -> None:
+    values = np.sort(SPECTRA[name])
+    found = lowest_eigen(
+        as_operator(with_spectrum(values)), 3, values[-1], memory=GB, inverse_tol=1e-7
+    )
+    assert found.method == "inverse-krylov"
+    # Rounding of the matrix itself moves them by eps |A|; the iteration by less than 1e-7.
+    np.testing.assert_allclose(found.values, values[:3], rtol=1e-6, atol=50e-16 * values[-1])
+    streamed = lowest_eigen(
+        as_operator(with_spectrum(values)), 3, values[-1], memory=8 * N * 150, max_passes=5
+    )
+    assert streamed.method == "block-krylov"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(1, 3, N),
+        np.r_[np.geomspace(0.1, 1, N - 1), 50.0],
+        np.repeat([1.0, 4.0, 9.0], 100),
+    ],
+)
+def test_density_within_its_error_bars(values) -> None:
+    density = lanczos_density(as_operator(with_spectrum(values)), probes=24, steps=60, seed=1)
+    edges = np.array([-1.0, 0.5, 1.5, 2.5, 6.0, 100.0])
+    count, error = density.counts(edges)
+    truth = np.histogram(values, edges)[0]
+    # Four standard errors; half an eigenvalue where the estimate has no scatter.
+    assert (np.abs(count - truth) <= 4 * error + 0.5).all()
+    assert count.sum() == pytest.approx(values.size)
+    median, spread = density.quantile(0.5)
+    assert abs(median - np.median(values)) <= 4 * spread + 1e-9
+    assert spread < 0.2 * np.median(values)
+
+
+def test_density_bars_grow_when_eigenvalues_crowd() -> None:
+    # Of 8 decades, 40 steps see the first 3: the estimate is off, and says so.
+    density = lanczos_density(as_operator(with_spectrum(SPECTRA["geometric"])), steps=40)
+    median, spread = density.quantile(0.5)
+    assert spread > 0.5 * abs(median - 1e-4)
+
+
+@pytest.mark.parametrize("options", [{"full": True}, {"k": 4, "which": "BE"}, {"density": True}])
+def test_summary(options) -> None:
+    values = SPECTRA["outlier"]
+    found = spectrum(as_operator(with_spectrum(values)), SpectrumOptions(GB, **options))
+    assert found.n == N
+    assert found.lambda_max == pytest.approx(100.0, rel=1e-10)
+    assert found.lambda_min == pytest.approx(1e-3, rel=1e-6)
+    assert found.lambda_min_resolved
+    assert found.kappa == pytest.approx(1e5, rel=1e-6)
+    assert found.trace == pytest.approx(values.sum(), rel=1e-12)
+    assert found.effective_rank == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-10)
+    assert abs(found.bulk - np.median(values)) <= 4 * found.bulk_error + 1e-12
+    assert found.unresolved == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_eigenvalues_below_the_resolution_are_flagged(dtype) -> None:
+    values = np.geomspace(1e-40, 1, N)
+    matrix = with_spectrum(values).astype(dtype)
+    for options in ({"full": True}, {"k": 3, "which": "SA"}):
+        found = spectrum(as_operator(matrix), SpectrumOptions(GB, **options))
+        assert found.resolution == pytest.approx(np.sqrt(N) * np.finfo(dtype).eps, rel=1e-6)
+        assert not found.lambda_min_resolved
+        assert found.kappa == pytest.approx(1 / found.resolution, rel=1e-3)
+        assert found.as_dict()["kappa_is_lower_bound"]
+    full = spectrum(as_operator(matrix), SpectrumOptions(GB, full=True))
+    assert full.unresolved == pytest.approx((values < full.resolution).sum(), abs=2)
+    assert not full.bulk_resolved
+
+
+def test_resolution_holds_for_rounding() -> None:
+    matrix = with_spectrum(np.geomspace(1e-9, 1, N))
+    moved = np.linalg.eigvalsh(matrix.astype(np.float32).astype(np.float64))
+    change = np.abs(moved - np.linalg.eigvalsh(matrix)).max()
+    assert 0 < change < resolution(N, 1.0, np.float32)
+
+
+def test_refusals() -> None:
+    operator = as_operator(np.eye(20))
+    with pytest.raises(WidegramError, match="leave out --k and --density"):
+        spectrum(operator, SpectrumOptions(GB, full=True, k=3))
+    with pytest.raises(WidegramError, match="1 <= k <= 20"):
+        partial_eigen(operator, 21, memory=GB)
+    with pytest.raises(WidegramError, match="give more --memory, or take --k or --density"):
+        choose_driver(10_000, vectors=False, memory=10**8)
+    with pytest.raises(WidegramError, match="smaller --k"):
+        partial_eigen(as_operator(np.eye(500)), 100, memory=10**5)
+
+
+def test_partial_eigen_keeps_to_its_memory(tmp_path) -> None:
+    n, budget = 2000, 8 * 10**6
+    with h5py.File(tmp_path / "k.h5", "w") as file:
+        dataset = file.create_dataset("k", (n, n), "f8", chunks=(100, 100))
+        for lo in range(0, n, 100):
+            block = np.ones((100, n))
+            block[np.arange(100), lo + np.arange(100)] = 1.0 + np.arange(lo, lo + 100)
+            dataset[lo : lo + 100] = block
+        operator = GramOperator(dataset, memory=2 * 10**6)
+        partial_eigen(operator, 2, memory=budget, max_passes=3)
+        with peak_memory_below(budget + 5 * 10**6):  # and the blocks in flight, and HDF5's cache
+            partial_eigen(operator, 2, memory=budget, max_passes=40)
+
+
+@pytest.fixture
+def gram(tmp_path: Path) -> Path:
+    matrix = with_spectrum(np.geomspace(1e-3, 10, 90))
+    deep = with_spectrum(np.geomspace(1e-12, 10, 90)).astype(np.float32)
+    write_gram(tmp_path / "deep.h5", {"depth/3/ntk": deep}, depths=(3,))
+    return write_gram(tmp_path / "k.h5", {"nngp": matrix, "ntk": matrix + np.eye(90)})
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(program, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def test_command_full(gram, tmp_path) -> None:
+    out = tmp_path / "e.h5"
+    found = json.loads(
+        run("eig", gram, "--kernel", "nngp", "--full", "--vectors", "--out", out, "--json")
+    )
+    assert {"n", "lambda_max", "lambda_min", "bulk", "kappa", "trace"} <= set(found)
+    with h5py.File(out) as file:
+        values, vectors = file["eigenvalues"][:], file["eigenvectors"][:]
+        assert file["resolved"][:].all()
+        assert file.attrs["network_fingerprint"] == "net"
+        assert file.attrs["kernel"] == "nngp"
+    assert (np.diff(values) > 0).all()
+    np.testing.assert_allclose(values, np.geomspace(1e-3, 10, 90), rtol=1e-10)
+    assert vectors.shape == (90, 90)
+    assert found["kappa"] == pytest.approx(1e4, rel=1e-8)
+
+
+def test_command_pairs_density_and_plot(gram, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    out, plot = tmp_path / "e.h5", tmp_path / "e.png"
+    found = json.loads(
+        run("eig", gram, "--k", 4, "--which", "BE", "--out", out, "--plot", plot, "--json")
+    )
+    np.testing.assert_allclose(found["eigenvalues"], ends(1 + np.geomspace(1e-3, 10, 90), 4, "BE"))
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    with h5py.File(out) as file:
+        assert file["eigenvectors"].shape == (90, 4)
+        assert file["residuals"].shape == (4,)
+    text = run("eig", gram, "--density", "--out", tmp_path / "d.h5", "--plot", tmp_path / "d.svg")
+    assert "bulk (median)" in text
+    with h5py.File(tmp_path / "d.h5") as file:
+        assert file["density/count"][:].sum() == pytest.approx(90)
+        assert file["density/edges"].shape[0] == file["density/error"].shape[0] + 1
+
+
+def test_command_never_prints_noise(gram) -> None:
+    deep = gram.with_name("deep.h5")
+    text = run("eig", deep, "--depth", 3, "--full")
+    lowest = text.split("lambda_min")[1].splitlines()[0]
+    assert "below the resolution" in lowest
+    assert "at least" in text.split("condition number")[1].splitlines()[0]
+    pairs = run("eig", deep, "--depth", 3, "--k", 2, "--which", "SA")
+    assert pairs.count("unresolved (below the resolution") == 2
+
+
+def test_command_refusals(gram, tmp_path) -> None:
+    (tmp_path / "there.h5").write_text("precious")
+    for arguments, message in (
+        (["--out", tmp_path / "there.h5"], "pass --overwrite"),
+        (["--depth", "2"], "no depth 2"),
+        (["--k", "91"], "1 <= k <= 90"),
+        (["--full", "--k", "2"], "leave out"),
+        (["--vectors"], "goes with --full"),
+    ):
+        result = CliRunner().invoke(program, ["eig", str(gram), *map(str, arguments)])
+        assert result.exit_code == 2
+        assert message in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "there.h5").read_text() == "precious"

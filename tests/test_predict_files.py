@@ -1,0 +1,275 @@
+"""`widegram predict`: means, variances and finite times from files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import widegram
+from linalg_support import peak_memory_below, write_gram
+from widegram.linalg.operator import GramOperator, as_operator
+from widegram.predict import gp_inference, gradient_descent_mse, max_learning_rate
+from widegram.predict.flow import chebyshev_coefficients, filter_value, flow_coefficients
+from widegram.predict.job import negative_log_likelihood, time_name
+from widegram.predict.variance import block_rows
+from widegram_cli.main import program
+
+N, M = 90, 31
+NETWORK = "fcn:depth=2,act=erf,w_var=1.5,b_var=0.05"
+
+
+def run(*arguments: object) -> dict:
+    result = CliRunner().invoke(program, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files written by the command line: training, cross and test matrices, labels, solutions."""
+    place = tmp_path_factory.mktemp("predict")
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((N + M, 5))
+    y = (x[:, 0] * x[:, 1] + 0.3 * x[:, 2] > 0).astype(int) + (x[:, 3] > 1)
+    np.savez(place / "d.npz", x=x[:N], t=x[N:], y=y[:N], u=y[N:], r=x[:N, :2], s=x[N:, :2])
+    gram = ["gram", "--net", NETWORK, "--dtype", "float64"]
+    run(*gram, "--x", f"{place}/d.npz:x", "--out", place / "k.h5")
+    run(*gram, "--x", f"{place}/d.npz:t", "--x2", f"{place}/d.npz:x", "--out", place / "c.h5")
+    run(*gram, "--x", f"{place}/d.npz:t", "--out", place / "t.h5")
+    for kernel in ("nngp", "ntk"):
+        run(
+            "solve",
+            place / "k.h5",
+            "--kernel",
+            kernel,
+            "--y",
+            f"{place}/d.npz:y",
+            "--diag-reg",
+            1e-2,
+            "--out",
+            place / f"{kernel}.h5",
+        )
+    return place
+
+
+def arrays(place: Path) -> tuple[widegram.Kernels, widegram.Kernels, widegram.Kernels, np.ndarray]:
+    kernels = []
+    for name in ("k.h5", "c.h5", "t.h5"):
+        with widegram.GramFile(place / name) as file:
+            kernels.append(widegram.Kernels(file.dataset("nngp")[:], file.dataset("ntk")[:]))
+    with h5py.File(place / "ntk.h5") as file:
+        return (*kernels, file["targets"][:])
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+@pytest.mark.parametrize("extra", [[], ["--memory", "16MB", "--method", "cholesky-ooc"]])
+def test_mean_and_variance(folder, kernel, extra, tmp_path) -> None:
+    out = tmp_path / "p.h5"
+    found = run(
+        "predict",
+        folder / f"{kernel}.h5",
+        "--cross",
+        folder / "c.h5",
+        "--y",
+        f"{folder}/d.npz:u",
+        "--variance",
+        "--out",
+        out,
+        *extra,
+    )
+    dd, td, tt, y = arrays(folder)
+    expected = gp_inference(dd, y, 1e-2)(kernel, td, tt)
+    with h5py.File(out) as file:
+        mean, variance = file["mean"][:], file["variance"][:]
+        assert file.attrs["x1_fingerprint"] == h5py.File(folder / "k.h5").attrs["x1_fingerprint"]
+        assert set(file["predicted"][:]) <= {0, 1, 2}
+    # Two solves of condition number 1e3; the test kernel's diagonal is computed twice.
+    np.testing.assert_allclose(mean, expected.mean, atol=1e-10)
+    np.testing.assert_allclose(variance, np.diagonal(expected.covariance), atol=1e-9)
+    labels = np.load(folder / "d.npz")["u"]
+    target = (labels[:, None] == np.arange(3)) - 1 / 3
+    assert found["accuracy"] == np.mean(expected.mean.argmax(1) == labels)
+    assert found["mse"] == pytest.approx(np.mean((expected.mean - target) ** 2), rel=1e-9)
+    with h5py.File(folder / f"{kernel}.h5") as file:
+        noise = file.attrs["shift"]
+    spread = (np.diagonal(expected.covariance) + noise)[:, None]
+    nll = 0.5 * np.mean(np.log(2 * np.pi * spread) + (expected.mean - target) ** 2 / spread)
+    assert found["nll"] == pytest.approx(nll, rel=1e-7)
+    assert not list(folder.glob("*.factor")) + list(tmp_path.glob("*.factor"))
+
+
+def test_variance_from_a_test_matrix(folder, tmp_path) -> None:
+    common = ["predict", folder / "nngp.h5", "--cross", folder / "c.h5", "--variance", "--out"]
+    run(*common, tmp_path / "a.h5", "--test-gram", folder / "t.h5")
+    run(*common, tmp_path / "b.h5", "--x-test", f"{folder}/d.npz:t")
+    with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
+        np.testing.assert_allclose(a["variance"][:], b["variance"][:], atol=1e-12)
+
+
+TIMES = [0.0, 0.5, 8.0, 512.0]
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+def test_finite_times(folder, kernel, tmp_path) -> None:
+    out = tmp_path / "p.h5"
+    found = run(
+        "predict",
+        folder / f"{kernel}.h5",
+        "--cross",
+        folder / "c.h5",
+        "--y",
+        f"{folder}/d.npz:u",
+        "--time",
+        ",".join(map(str, TIMES)),
+        "--out",
+        out,
+    )
+    dd, td, _, y = arrays(folder)
+    square, across = getattr(dd, kernel), getattr(td, kernel)
+    rate = max_learning_rate(square, y.size)
+    flow = gradient_descent_mse(square, y, rate, 1e-2)
+    _, test = flow(np.array(TIMES), 0.0, 0.0, across)
+    # The regularised prediction on training points, as neural-tangents says: pass K for k_td.
+    _, train = flow(np.array(TIMES), 0.0, 0.0, square)
+    with h5py.File(out) as file:
+        for index, t in enumerate(TIMES):
+            group = file[f"time/{time_name(t)}"]
+            np.testing.assert_allclose(group["mean"][:], test[index], atol=1e-9)
+            np.testing.assert_allclose(group["train/mean"][:], train[index], atol=1e-9)
+    assert [row["t"] for row in found["times"]] == TIMES
+    errors = [row["train_mse"] for row in found["times"]]
+    assert errors == sorted(errors, reverse=True)
+    assert found["times"][0]["train_mse"] == pytest.approx(np.mean(y**2))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05])
+def test_chebyshev_flow_is_the_eigen_flow(shift) -> None:
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((N, 40))
+    matrix, y = root @ root.T, rng.standard_normal((N, 2))
+    top = np.linalg.eigvalsh(matrix)[-1]
+    times = [0.0, 1.0, 64.0, 4096.0]
+    operator = as_operator(matrix).shifted(shift)
+    dense = flow_coefficients(operator, y, times, top, memory=10**9)
+    streamed = flow_coefficients(operator, y, times, top, memory=10**5)
+    for a, b, t in zip(dense, streamed, times, strict=True):
+        scale = max(t / top, 1e-9)  # the filter's largest value is 2 t / top
+        np.testing.assert_allclose(a, b, atol=1e-10 * scale)
+        np.testing.assert_allclose(matrix @ a, matrix @ b, atol=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3, 1.0, 300.0, 1e5])
+def test_chebyshev_coefficients(rate) -> None:
+    found = chebyshev_coefficients(lambda x: filter_value(x, rate), 2.0)
+    x = np.linspace(0, 2, 57)
+    series = np.polynomial.chebyshev.chebval(x - 1, found)
+    np.testing.assert_allclose(series, filter_value(x, rate), atol=1e-11 * max(rate, 1e-9))
+    assert found.size < 30 + 12 * np.sqrt(rate + 1)  # the degree grows like the square root
+
+
+def test_filter_at_zero() -> None:
+    np.testing.assert_allclose(filter_value(np.array([0.0, 1e-14, 1e-6]), 5.0), 5.0, rtol=1e-5)
+
+
+def test_regression(folder, tmp_path) -> None:
+    run(
+        "solve",
+        folder / "k.h5",
+        "--y",
+        f"{folder}/d.npz:r",
+        "--diag-reg",
+        1e-3,
+        "--out",
+        tmp_path / "a.h5",
+    )
+    found = run(
+        "predict", tmp_path / "a.h5", "--cross", folder / "c.h5", "--y", f"{folder}/d.npz:s"
+    )
+    assert found["mse"] < 0.05
+    result = CliRunner().invoke(
+        program,
+        [
+            "predict",
+            str(tmp_path / "a.h5"),
+            "--cross",
+            str(folder / "c.h5"),
+            "--y",
+            f"{folder}/d.npz:u",
+        ],
+    )
+    assert result.exit_code == 2
+    assert "holds classes" in result.stderr
+
+
+def test_without_labels(folder) -> None:
+    found = run("predict", folder / "ntk.h5", "--cross", folder / "c.h5")
+    assert found["accuracy"] is None
+    assert found["mse"] is None
+    assert found["train_accuracy"] > 0.9
+
+
+def test_refusals(folder, tmp_path) -> None:
+    cross = {"symmetric": False}
+    with widegram.GramFile(folder / "c.h5") as file:
+        prints = file.fingerprints
+        block = {"nngp": file.dataset("nngp")[:], "ntk": file.dataset("ntk")[:]}
+    net, x1, x2 = (prints[name] for name in ("network", "x1", "x2"))
+    flipped = {name: value.T for name, value in block.items()}
+    write_gram(tmp_path / "net.h5", block, network="other", x1=x1, x2=x2, **cross)
+    write_gram(tmp_path / "data.h5", block, network=net, x1=x1, x2="other", **cross)
+    write_gram(tmp_path / "flip.h5", flipped, network=net, x1=x2, x2=x1, **cross)
+    write_gram(tmp_path / "part.h5", block, network=net, x1=x1, x2=x2, complete=False, **cross)
+    write_gram(tmp_path / "ntk.h5", {"ntk": block["ntk"]}, network=net, x1=x1, x2=x2, **cross)
+    (tmp_path / "there.h5").write_text("precious")
+    good, labels = str(folder / "c.h5"), f"{folder}/d.npz:u"
+    for matrix, arguments, message in (
+        (tmp_path / "net.h5", [], "another network"),
+        (tmp_path / "data.h5", [], "not the training data"),
+        (tmp_path / "flip.h5", [], "swap --x and --x2"),
+        (tmp_path / "part.h5", [], "not complete"),
+        (good, ["--y", f"{folder}/d.npz:y"], "90 labels, the matrix has 31 test points"),
+        (good, ["--time", "-1"], "not negative"),
+        (good, ["--out", str(tmp_path / "there.h5")], "pass --overwrite"),
+        (good, ["--time", "1", "--gram", good], "without --x2"),
+        (good, ["--time", "1", "--gram", str(folder / "t.h5")], "not the training matrix"),
+        (good, ["--time", "1", "--gram", str(tmp_path / "no.h5")], "pass --gram"),
+        (good, ["--variance", "--test-gram", str(folder / "k.h5")], "not of the network and test"),
+        (good, ["--variance", "--x-test", f"{folder}/d.npz:x"], "not the test data"),
+        (tmp_path / "ntk.h5", ["--variance", "--test-gram", str(folder / "t.h5")], "has no /nngp"),
+    ):
+        command = ["predict", str(folder / "ntk.h5"), "--cross", str(matrix), *arguments]
+        result = CliRunner().invoke(program, command)
+        assert result.exit_code == 2, (command, result.output)
+        assert message in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "there.h5").read_text() == "precious"
+    result = CliRunner().invoke(program, ["predict", good, "--cross", good, "--y", labels])
+    assert "is not a solution" in result.stderr
+
+
+def test_predictions_stream_the_cross_file(tmp_path) -> None:
+    rows, cols, budget = 4000, 1500, 6 * 10**6  # the cross matrix has 48 MB
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        dataset = file.create_dataset("k", (rows, cols), "f8", chunks=(100, 100))
+        for lo in range(0, rows, 100):
+            dataset[lo : lo + 100] = 1.0
+        operator = GramOperator(dataset, symmetric=False, memory=budget)
+        alpha = np.ones((cols, 5))
+        operator.matmat(alpha)
+        with peak_memory_below(budget + 3 * 10**6):  # and HDF5's cache
+            assert (operator.matmat(alpha) == cols).all()
+
+
+def test_likelihood_and_sizes() -> None:
+    mean, y = np.zeros((2, 1)), np.array([[0.0], [1.0]])
+    expected = 0.5 * np.log(2 * np.pi * 0.5) + 0.5 * 0.5 * 1.0 / 0.5
+    assert negative_log_likelihood(mean, np.full(2, 0.3), 0.2, y) == pytest.approx(expected)
+    assert block_rows(1000, 10_000, 32 * 1000 * 7) == 7
+    assert block_rows(1000, 5, 10**9) == 5
+    assert block_rows(10**6, 5, 1) == 1
+    assert [time_name(t) for t in (512.0, 0.5)] == ["512", "0.5"]
