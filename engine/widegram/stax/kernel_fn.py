@@ -15,7 +15,6 @@ from widegram.errors import WidegramError
 from widegram.network import Network
 from widegram.network.layers import GlobalPool, Pool
 from widegram.stax.branches import Item, close
-from widegram.stax.covariance import variances
 
 Array = NDArray[Any]
 Get = str | Sequence[str] | None
@@ -99,6 +98,7 @@ class KernelFn:
 
     def _compute(self, x1: Array, x2: Array | None, names: tuple[str, ...]) -> dict[str, Any]:
         from widegram.api import kernel
+        from widegram.stax.covariance import variances
 
         network = self.network(x1.shape[1:])
         if x2 is not None and x2.shape[1:] != x1.shape[1:]:
