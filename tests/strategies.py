@@ -1,0 +1,301 @@
+"""Hypothesis strategies: valid random networks over the whole vocabulary, and inputs for them.
+
+A network is drawn layer by layer with what must be known to keep it valid: the image's shape, and
+whether the values are Gaussian (an activation, LayerNorm or sum needs a Dense or Conv before it).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from widegram.network import Network, load_network, padding
+
+Spec = dict[str, Any]
+Pair = tuple[int, int]
+
+# Kdot jumps or has an infinite slope at |c| = 1 (Sign: K too): rounding of K enters as its root.
+KINKED = ("Relu", "LeakyRelu", "ABRelu", "Abs", "Sign")
+# Series of functions with a kink converge slowly: what a truncation leaves out is about its
+# degree^-2, at any precision.
+ROUGH = ("Elu", "Softsign")
+CLOSED = ("Erf", "Gelu", "Sin", "Cos", "Rbf", "Sigmoid_like", "Identity")
+SERIES = ("Tanh", "Sigmoid", "Softplus", "Swish", "Silu", "Mish", "Arctan", "Gaussian")
+HOMOGENEOUS = ("Relu", "LeakyRelu", "ABRelu", "Abs")
+SMOOTH = (*CLOSED, *SERIES)
+
+PADDINGS = st.sampled_from(["SAME", "VALID", "CIRCULAR"])
+STRIDES = st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1), (1, 2), (3, 2), (1, 3)])
+BIASES = st.sampled_from([None, 0.0, 0.1, 0.4])
+
+
+class Vocabulary(NamedTuple):
+    """What a drawn network may contain."""
+
+    activations: tuple[str, ...] = (*KINKED, *SMOOTH)
+    layer_norm: bool = True
+    dropout: bool = True
+    bias: bool = True
+    paddings: tuple[str, ...] = ("SAME", "VALID", "CIRCULAR")
+
+
+EVERYTHING = Vocabulary()
+
+
+class State(NamedTuple):
+    """``shape``: (H, W) of an image, () of a vector; ``gaussian``, ``affine`` as in the module."""
+
+    shape: tuple[int, ...]
+    gaussian: bool
+    affine: bool
+
+
+@st.composite
+def _number(draw: st.DrawFn, low: float, high: float) -> float:
+    """A number with two decimals."""
+    return draw(st.integers(round(100 * low), round(100 * high))) / 100
+
+
+@st.composite
+def _activation(draw: st.DrawFn, vocabulary: Vocabulary) -> Spec:
+    name = draw(st.sampled_from(vocabulary.activations))
+    params: Spec = {}
+    if name == "LeakyRelu":
+        params = {"alpha": draw(_number(-0.5, 0.9))}
+    elif name == "ABRelu":
+        params = {"a": draw(_number(-1, 1)), "b": draw(_number(0.1, 1.5))}
+    elif name in ("Erf", "Sin", "Cos"):
+        params = {
+            "a": draw(_number(-1.5, 1.5)),
+            "b": draw(_number(0.2, 1.5)),
+            "c": draw(_number(-1, 1)),
+        }
+    elif name == "Rbf":
+        params = {"gamma": draw(_number(0.1, 1.5))}
+    elif name == "Elu":
+        params = {"alpha": draw(_number(0.2, 1))}
+    return {"layer": name, **params}
+
+
+@st.composite
+def _weights(draw: st.DrawFn, vocabulary: Vocabulary) -> Spec:
+    bias = draw(BIASES) if vocabulary.bias else None
+    return {"W_std": draw(_number(0.6, 1.6)), "b_std": bias}
+
+
+@st.composite
+def _geometry(draw: st.DrawFn, shape: Pair, vocabulary: Vocabulary, keep: bool) -> Spec:
+    """padding, strides and window; ``keep``: the image's shape stays."""
+    mode = draw(st.sampled_from(vocabulary.paddings))
+    if keep and mode == "VALID":
+        mode = "SAME"
+    strides = (1, 1) if keep else draw(STRIDES)
+    if mode == "VALID":
+        window = tuple(draw(st.integers(1, min(n, 4))) for n in shape)
+    else:
+        window = draw(
+            st.one_of(
+                st.just((3, 3)),
+                st.tuples(st.integers(1, 5), st.integers(1, 5)),
+                st.tuples(st.integers(1, 9), st.integers(1, 9)),
+            )
+        )
+    return {"padding": mode, "strides": list(strides), "window": list(window)}
+
+
+def _shape_after(shape: Pair, geometry: Spec) -> Pair:
+    return tuple(
+        padding(n, w, s, geometry["padding"])[0]
+        for n, w, s in zip(shape, geometry["window"], geometry["strides"], strict=True)
+    )  # type: ignore[return-value]
+
+
+def _windowed(name: str, geometry: Spec, **rest: Any) -> Spec:
+    window = "filter_shape" if name == "Conv" else "window_shape"
+    return {
+        "layer": name,
+        window: geometry["window"],
+        "strides": geometry["strides"],
+        "padding": geometry["padding"],
+        **rest,
+    }
+
+
+@st.composite
+def _affine(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool) -> Any:
+    """(layers, state): a Conv or Dense, then perhaps LayerNorm, an activation, Dropout."""
+    weights = draw(_weights(vocabulary))
+    shape = state.shape
+    if shape and draw(st.integers(0, 4)):
+        geometry = draw(_geometry(shape, vocabulary, keep))
+        layers = [_windowed("Conv", geometry, **weights)]
+        shape = _shape_after(shape, geometry)
+    else:
+        layers = [{"layer": "Dense", **weights}]
+    gaussian = True
+    if vocabulary.layer_norm and draw(st.integers(0, 5)) == 0:
+        axes = [-1, 3, [1, 3], [2, 3], [1, 2, 3]] if shape else [-1, 1]
+        layers.append({"layer": "LayerNorm", "axis": draw(st.sampled_from(axes))})
+    if draw(st.integers(0, 5)):
+        layers.append(draw(_activation(vocabulary)))
+        gaussian = layers[-1]["layer"] == "Identity"
+    if vocabulary.dropout and draw(st.integers(0, 7)) == 0:
+        layers.append({"layer": "Dropout", "rate": draw(_number(0.4, 1))})
+        gaussian = False
+    return layers, State(shape, gaussian, True)
+
+
+@st.composite
+def _pool(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool) -> Any:
+    geometry = draw(_geometry(state.shape, vocabulary, keep))
+    name = draw(st.sampled_from(["AvgPool", "AvgPool", "SumPool"]))
+    if geometry["window"][0] * geometry["window"][1] > 9:
+        name = "AvgPool"
+    layers = [_windowed(name, geometry)]
+    return layers, state._replace(shape=_shape_after(state.shape, geometry))
+
+
+@st.composite
+def _side(
+    draw: st.DrawFn, state: State, change: Spec | None, vocabulary: Vocabulary, depth: int
+) -> Any:
+    """One side of a Residual: layers that keep the shape around one that makes ``change``."""
+    layers: list[Spec] = []
+    if state.gaussian and draw(st.booleans()):
+        layers.append(draw(_activation(vocabulary)))
+        state = state._replace(gaussian=layers[-1]["layer"] == "Identity")
+    for _ in range(draw(st.integers(0, 1))):
+        more, state = draw(_block(state, vocabulary, True, depth))
+        layers += more
+    if change is not None:
+        if draw(st.integers(0, 2)):
+            layers.append(_windowed("Conv", change, **draw(_weights(vocabulary))))
+            state = state._replace(gaussian=True, affine=True)
+        else:
+            layers.append(_windowed("AvgPool", change))
+        state = state._replace(shape=_shape_after(state.shape, change))
+    if not state.gaussian:
+        layers.append({"layer": "Dense", **draw(_weights(vocabulary))})
+        state = state._replace(gaussian=True, affine=True)
+    return layers, state
+
+
+@st.composite
+def _residual(
+    draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, depth: int
+) -> Any:
+    change = None
+    if state.shape and not keep and draw(st.booleans()):
+        change = draw(_geometry(state.shape, vocabulary, False))
+    branch, after = draw(_side(state, change, vocabulary, depth + 1))
+    if not any(layer["layer"] in ("Conv", "Dense") for layer in branch):
+        branch.append({"layer": "Dense", **draw(_weights(vocabulary))})
+    shortcut: list[Spec] = []
+    if change is not None or not state.gaussian or draw(st.booleans()):
+        shortcut, _ = draw(_side(state, change, vocabulary, depth + 1))
+    layer = {"layer": "Residual", "branch": branch, "shortcut": shortcut}
+    return [layer], State(after.shape, True, True)
+
+
+@st.composite
+def _repeat(draw: st.DrawFn, state: State, vocabulary: Vocabulary, depth: int) -> Any:
+    body, after = draw(_affine(state, vocabulary, True))
+    if draw(st.integers(0, 2)) == 0:
+        body, after = draw(_residual(after._replace(gaussian=False), vocabulary, True, depth))
+    times = draw(st.integers(1, 3))
+    return [{"layer": "Repeat", "times": times, "body": body}], after
+
+
+@st.composite
+def _block(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, depth: int) -> Any:
+    """(layers, state) of one building block; ``keep``: it keeps the image's shape."""
+    kinds = ["affine"] * 4 + ["repeat"]
+    if state.shape:
+        kinds += ["pool"] * 2
+    if depth < 2:
+        kinds += ["residual"] * 2
+    match draw(st.sampled_from(kinds)):
+        case "affine":
+            return draw(_affine(state, vocabulary, keep))
+        case "pool":
+            return draw(_pool(state, vocabulary, keep))
+        case "repeat":
+            return draw(_repeat(state, vocabulary, depth))
+        case _:
+            return draw(_residual(state, vocabulary, keep, depth))
+
+
+@st.composite
+def _layers(draw: st.DrawFn, shape: tuple[int, ...], vocabulary: Vocabulary, blocks: int) -> Any:
+    layers: list[Spec] = []
+    state = State(shape, False, False)
+    for _ in range(draw(st.integers(1, blocks))):
+        more, state = draw(_block(state, vocabulary, False, 0))
+        layers += more
+    if state.shape:
+        kind = draw(st.sampled_from(["Flatten", "GlobalAvgPool", "GlobalSumPool"]))
+        layers.append({"layer": kind})
+        state = State((), state.gaussian and kind != "Flatten", state.affine)
+        for _ in range(draw(st.integers(0, 2))):
+            more, state = draw(_affine(state, vocabulary, True))
+            layers += more
+    if draw(st.booleans()):
+        layers.append({"layer": "Dense", **draw(_weights(vocabulary))})
+    return layers
+
+
+@st.composite
+def shapes(draw: st.DrawFn, vector: bool | None = None, largest: int = 7) -> tuple[int, ...]:
+    """An input shape: (D,) or (H, W, C)."""
+    if vector is None:
+        vector = draw(st.integers(0, 3)) == 0
+    if vector:
+        return (draw(st.integers(1, 12)),)
+    side = st.integers(1, largest)
+    return draw(side), draw(side), draw(st.integers(1, 3))
+
+
+@st.composite
+def networks(
+    draw: st.DrawFn,
+    vocabulary: Vocabulary = EVERYTHING,
+    vector: bool | None = None,
+    blocks: int = 4,
+    largest: int = 7,
+) -> Network:
+    """A valid network."""
+    shape = draw(shapes(vector, largest))
+    layers = draw(_layers(shape[:-1], vocabulary, blocks))
+    return load_network({"input_shape": list(shape), "layers": layers})
+
+
+@st.composite
+def sweeps(draw: st.DrawFn, vocabulary: Vocabulary = EVERYTHING) -> Network:
+    """A network with exactly one Repeat at its top level."""
+    shape = draw(shapes(None, 5))
+    first, state = draw(_affine(State(shape[:-1], False, False), vocabulary, True))
+    body, state = draw(_affine(state, vocabulary, True))
+    if draw(st.booleans()):
+        body, state = draw(_residual(state._replace(gaussian=False), vocabulary, True, 1))
+    repeat = {"layer": "Repeat", "times": draw(st.integers(2, 4)), "body": body}
+    end = [{"layer": draw(st.sampled_from(["Flatten", "GlobalAvgPool"]))}] if shape[:-1] else []
+    layers = [*first, repeat, *end, {"layer": "Dense", **draw(_weights(vocabulary))}]
+    return load_network({"input_shape": list(shape), "layers": layers})
+
+
+@st.composite
+def inputs(draw: st.DrawFn, network: Network, most: int = 20, special: bool = True) -> np.ndarray:
+    """(n, \\*input_shape): normal entries; ``special``: perhaps a zero row, a repeated, a negated
+    and a scaled one, or a patch of zeros."""
+    n = draw(st.integers(1, most))
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    x = rng.standard_normal((n, *network.input_shape)) * draw(st.sampled_from([1.0, 1.0, 0.1, 3.0]))
+    if special and n > 1 and draw(st.booleans()):
+        kind = draw(st.sampled_from(["zero", "same", "opposite", "scaled", "patch"]))
+        if kind == "patch":
+            x[-1, : (x.shape[1] + 1) // 2] = 0
+        else:
+            x[-1] = {"zero": 0.0, "same": 1.0, "opposite": -1.0, "scaled": 2.0}[kind] * x[0]
+    return x
