@@ -1,0 +1,103 @@
+"""Every example, run on files that the command line wrote; most solve the same problem."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from widegram_cli.main import program
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+# script, package that it needs, whether it solves exactly what `widegram solve` does
+SCRIPTS = [
+    ("svc.py", "sklearn", False),
+    ("kernel_ridge.py", "sklearn", True),
+    ("scipy_cg.py", "scipy", True),
+    ("dask_solve.py", "dask.array", True),
+    ("memmap.py", "numpy", False),
+    ("torch_solve.py", "torch", True),
+]
+
+
+def run(*arguments: object) -> dict:
+    result = CliRunner().invoke(program, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def accuracy_of(script: str, *arguments: object) -> float:
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split("accuracy")[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that prepare.sh makes, with the console script of this interpreter."""
+    place = tmp_path_factory.mktemp("examples")
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    command = ["sh", str(EXAMPLES / "prepare.sh"), str(place)]
+    subprocess.run(command, check=True, capture_output=True, env={"PATH": path})
+    return place
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path) -> dict[str, float]:
+    found = {}
+    for kernel in ("nngp", "ntk"):
+        run(
+            "solve",
+            folder / "K.h5",
+            "--kernel",
+            kernel,
+            "--y",
+            f"{folder}/digits.h5:train/y",
+            "--diag-reg",
+            1e-3,
+            "--out",
+            folder / f"{kernel}.h5",
+        )
+        found[kernel] = run(
+            "predict",
+            folder / f"{kernel}.h5",
+            "--cross",
+            folder / "Kc.h5",
+            "--y",
+            f"{folder}/digits.h5:test/y",
+        )["accuracy"]
+    return found
+
+
+@pytest.mark.parametrize(("script", "needs", "same"), SCRIPTS)
+def test_example(script, needs, same, folder, ours) -> None:
+    pytest.importorskip(needs)
+    found = accuracy_of(script, folder)
+    if same:
+        assert found == pytest.approx(ours["ntk"], abs=1e-4)  # printed with four digits
+    else:
+        assert found > 0.93
+
+
+@pytest.mark.slow
+def test_gpytorch(folder, ours) -> None:
+    pytest.importorskip("gpytorch")
+    found = accuracy_of("gpytorch_posterior.py", folder)
+    assert found == pytest.approx(ours["nngp"], abs=1e-4)
+
+
+def test_estimator() -> None:
+    pytest.importorskip("sklearn")
+    assert accuracy_of("estimator.py") > 0.93
+
+
+def test_every_script_is_listed_and_tested() -> None:
+    listed = (EXAMPLES / "README.md").read_text()
+    scripts = {path.name for path in EXAMPLES.glob("*.py")}
+    assert all(f"`{name}" in listed for name in scripts)
+    assert scripts == {name for name, _, _ in SCRIPTS} | {"gpytorch_posterior.py", "estimator.py"}
