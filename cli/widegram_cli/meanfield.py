@@ -81,7 +81,7 @@ def phase_command(
         "points": solved.q_star.size,
         "shape": list(solved.q_star.shape),
         "seconds": seconds,
-        "unconverged": int((~solved.converged).sum()),
+        "unconverged": solved.converged.size - int(solved.converged.sum()),
         **{name: int((kinds == name).sum()) for name in ("ordered", "critical", "chaotic")},
     }
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from widegram.meanfield.spectrum import SpectrumSweep
     from widegram.meanfield.table import Entry
     from widegram.network import Network
+
+
+
+def one_blas_thread() -> None:
+    """Keep the linear algebra library to one thread, unless the user has decided otherwise.
+
+    Rows run on threads of their own; the library's would compete with them, many times slower.
+    Has an effect only before NumPy is first imported.
+    """
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
 
 _RAW = "Use the inputs as they are, not scaled to mean square 1."
 
@@ -52,6 +65,7 @@ def spectrum_command(
     Rows without --act, --w-var and --b-var take the network as it is given. Labels and test
     inputs come from /train and /test of --x where it is a file of `widegram data prepare`.
     """
+    one_blas_thread()
     from widegram.meanfield.problem import load_inputs, with_unit_pixels
     from widegram.meanfield.spectrum import SpectrumFile, spectrum
     from widegram_cli.meanfield import check_outputs
@@ -151,6 +165,7 @@ def trainability_command(
 
     Images are scaled to mean square 1, as the theory assumes.
     """
+    one_blas_thread()
     from widegram.meanfield.grids import parse_range
     from widegram.meanfield.problem import load_problem
     from widegram.meanfield.trainability import Grid, trainability
@@ -158,7 +173,7 @@ def trainability_command(
 
     multiples, moments = _numbers(scale, "--scale"), _numbers(times, "--times")
     if plot is not None:
-        from widegram.meanfield.plots import pyplot, plot_trainability
+        from widegram.meanfield.plots import plot_trainability, pyplot
 
         pyplot()
         _check_plot(plot, overwrite)
@@ -220,6 +235,7 @@ def table_command(
     Constants show the ratio at the first, a middle and the last depth; rates the exponent fitted
     over the second half of the depths, and its ratio to the prediction.
     """
+    one_blas_thread()
     from dataclasses import asdict, replace
 
     from widegram.meanfield.problem import digits_problem, load_problem
@@ -233,7 +249,10 @@ def table_command(
     if len(w_vars) != 2:
         raise click.UsageError("--w-var: give two numbers, the ordered and the chaotic w_var")
     given = {"ordered": ordered, "critical": critical, "chaotic": chaotic}
-    plan = replace(Plan(images=images), **{k: v for k, v in given.items() if v is not None})
+    plan = Plan(images=images)
+    for phase, depths in given.items():
+        if depths is not None:
+            plan = replace(plan, **{phase: depths})  # type: ignore[arg-type]
     problem = digits_problem() if x is None else load_problem(x, images, plan.test_images)
     found: list[Entry] = []
     with StageReporter() as report:

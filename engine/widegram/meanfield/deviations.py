@@ -1,9 +1,9 @@
 """The recursion carried in deviations, exact at any depth, for inputs that share one variance.
 
 Vectors of one norm have one q; so have images whose every pixel has one norm over the channels, as
-long as convolutions are CIRCULAR with stride 1. Carried are q, the common diagonal ``level`` of Theta, and
-for every pair the two deviations delta = q - K and D = level - Theta, each as a matrix times an
-exponential, so that neither rounding of q nor the range of float64 limits the depth:
+long as convolutions are CIRCULAR with stride 1. Carried are q, the common diagonal ``level`` of
+Theta, and for every pair the two deviations delta = q - K and D = level - Theta, each as a matrix
+times an exponential, so that neither rounding of q nor the range of float64 limits the depth:
 
     activation    K: q -> V(q),  delta -> delta m(delta),  m the mean of Kdot over [q - delta, q]
                   Theta: D -> Kdot(k) D + level (Kdot(q) - Kdot(k)),  level -> level Kdot(q)
@@ -27,8 +27,8 @@ import numpy as np
 from widegram import activations
 from widegram.errors import WidegramError
 from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.taps import displacements, mean_taps
 from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
+from widegram.meanfield.taps import displacements, mean_taps
 from widegram.network import (
     Activation,
     Conv,
@@ -96,7 +96,9 @@ class Deviations:
     def activate(self, line: SlopeLine) -> Deviations:
         """Through the activation whose slopes at this q are ``line``."""
         if self.delta.value.size >= _MANY and self.delta.log_scale == self.drop.log_scale == 0:
-            return self._activate_many(line)
+            many = self._activate_many(line)
+            if many is not None:
+                return many
         plain = self.delta.plain()
         fall = line.drop(self.delta)
         kdot = line.slope - fall.plain()
@@ -108,12 +110,14 @@ class Deviations:
             drop,
         )
 
-    def _activate_many(self, line: SlopeLine) -> Deviations:
-        """The same by two polynomials per entry: 1e-11 relative instead of 1e-13."""
-        from widegram.meanfield.elementwise import layer_table
+    def _activate_many(self, line: SlopeLine) -> Deviations | None:
+        """The same by two polynomials per entry, 1e-11 relative; None where they are not as good."""
+        from widegram.meanfield.elementwise import TOLERANCE, layer_table
 
         delta, drop = self.delta.value.ravel().copy(), self.drop.value.ravel().copy()
         table = layer_table(line, self.level, max(float(delta.max()), 1e-300))
+        if table.tail > TOLERANCE:
+            return None
         table.run(delta, drop, 1.0, 0.0)
         shape = self.delta.value.shape
         power = float(line.maps.power(self.q))
@@ -150,8 +154,8 @@ def input_deviations(x1: Array, x2: Array) -> Deviations:
     spread = float(np.ptp(norms))
     if q == 0 or spread > NORM_TOLERANCE * q:
         raise WidegramError(
-            f"inputs: the mean squares range from {norms.min():.6g} to {norms.max():.6g}; deviations "
-            "of a fully connected network need inputs of one norm (normalise them)"
+            f"inputs: the mean squares range from {norms.min():.6g} to {norms.max():.6g}; "
+            "deviations of a fully connected network need inputs of one norm (normalise them)"
         )
     delta = ((x1**2).mean(axis=1)[:, None] + (x2**2).mean(axis=1)) / 2 - x1 @ x2.T / x1.shape[1]
     for i, j in zip(*np.nonzero(delta < _NEAR * q), strict=True):
@@ -197,7 +201,7 @@ def supports(network: Network) -> str | None:
     prefix, body, _, suffix = network.sweep()
     if is_convolutional(network):
         return _supports_images((*prefix, *body), suffix)
-    return _unsupported((*prefix, *body, *suffix), _POINTWISE + (Flatten,))
+    return _unsupported((*prefix, *body, *suffix), (*_POINTWISE, Flatten))
 
 
 _POINTWISE = (Dense, Activation, LayerNorm, Residual, Repeat)
@@ -212,7 +216,7 @@ def _supports_images(layers: Sequence[Layer], suffix: Sequence[Layer]) -> str | 
     for layer in suffix:
         if isinstance(layer, GlobalPool) and layer.kind != "avg":
             return "GlobalSumPool has no fixed point"
-    return _unsupported(layers, _POINTWISE + (Conv,)) or _unsupported(
+    return _unsupported(layers, (*_POINTWISE, Conv)) or _unsupported(
         suffix, (Dense, Flatten, GlobalPool)
     )
 
@@ -296,7 +300,13 @@ class _Walker:
         if layer not in self._maps:
             maps = LayerMaps(layer.name, activations.get(layer.name, dict(layer.params)))
             maps.require_slope()
-            self._maps[layer] = maps, is_kinked(maps)
+            kinked = is_kinked(maps)
+            if kinked and maps.dual.code == "series":
+                raise WidegramError(
+                    f"{layer.name}: its derivative jumps and only a Hermite series is known, which "
+                    "ends before the kink; use --method engine"
+                )
+            self._maps[layer] = maps, kinked
         return self._maps[layer]
 
 

@@ -2,8 +2,8 @@
 
 With one norm for all inputs, delta = q - k of a pair is all that its next layer needs. The mean
 slope and the drop of Kdot (see :mod:`~widegram.meanfield.slopeline`) are therefore fitted once per
-layer on the range of delta that the pairs still occupy, and each pair costs two polynomials whatever
-the activation:
+layer on the range of delta that the pairs still occupy, and each pair costs two polynomials
+whatever the activation:
 
     x = delta (smooth phi) or sqrt(delta) (phi with kinks), y = x s - 1
     fall = x R(y);  delta' = w delta M(y);  D' = w ((slope - fall) D + level fall) + delta'
@@ -25,7 +25,7 @@ from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
 
 # Degrees that kernels are compiled for; a layer takes the first that meets the tolerance.
 _DEGREES = (7, 11, 15, 23, 31, 47)
-_TOLERANCE = 1e-11
+TOLERANCE = 1e-11
 # Monomials (Horner) up to this degree lose 2.4^15 = 5e5 roundings at worst; above it Clenshaw.
 _HORNER = 15
 
@@ -34,7 +34,8 @@ _HORNER = 15
 class LayerTable:
     """Constants of one activation and Dense, and the two polynomials, lowest degree first:
 
-    monomials of y up to degree _HORNER, a Chebyshev series above.
+    monomials of y up to degree _HORNER, a Chebyshev series above. ``tail`` is the relative size
+    of their last coefficients: 1e-11, or 1e-8 for pairs near c = -1 of an activation with a kink.
     """
 
     scale: float
@@ -43,11 +44,13 @@ class LayerTable:
     mean: Array
     fall: Array
     kinked: bool
+    tail: float
 
     def run(self, delta: Array, drop: Array, w: float, own: float) -> None:
-        """In place, 1-d arrays: delta <- w delta M, D <- w ((slope - fall) D + level fall) + own delta.
+        """In place, 1-d arrays.
 
-        ``own`` is 1 where the Dense of variance w belongs to the step, 0 for the activation alone.
+        delta <- w delta M, D <- w ((slope - fall) D + level fall) + own delta, where ``own`` is 1
+        if the Dense of variance w belongs to the step and 0 for the activation alone.
         """
         constants = (float(w), own, self.scale, self.slope, self.level)
         _kernel(len(self.mean) - 1, self.kinked)(delta, drop, constants, self.mean, self.fall)
@@ -116,12 +119,12 @@ def layer_table(line: SlopeLine, level: float, reach: float) -> LayerTable:
         fit = _fit(degree)
         mean = fit @ line.mean(delta)
         fall = fit @ (line.drop(Scaled(delta)).plain() / x)
-        tails = (np.abs(c[-2:]).max() / max(np.abs(c).max(), 1e-300) for c in (mean, fall))
-        if max(tails) <= _TOLERANCE:
+        tail = max(float(np.abs(c[-2:]).max() / max(np.abs(c).max(), 1e-300)) for c in (mean, fall))
+        if tail <= TOLERANCE:
             break
     if degree <= _HORNER:
         mean, fall = _monomials(mean), _monomials(fall)
-    return LayerTable(2 / top, line.slope, level, mean, fall, line.kinked)
+    return LayerTable(2 / top, line.slope, level, mean, fall, line.kinked, tail)
 
 
 def _monomials(series: Array) -> Array:
@@ -167,4 +170,4 @@ def _kernel(degree: int, kinked: bool) -> Callable[..., Any]:
             drop[i] = w * ((slope - f) * drop[i] + level * f) + own * d
             delta[i] = d
 
-    return step  # type: ignore[no-any-return]
+    return step

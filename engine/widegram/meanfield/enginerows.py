@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +53,7 @@ class EngineRows:
         self._levels = np.trace(theta, axis1=1, axis2=2) / theta.shape[1]
         return self._levels, self._levels[:, None, None] - theta
 
-    def test(self, work: Callable[[slice, Array], None]) -> None:
+    def test(self, work: Callable[[slice, Array], Array]) -> Iterator[Array]:
         """Blocks of test images within a quarter of the budget."""
         row = 8 * len(self._depths) * len(self._problem.x)
         step = max(1, budget(self._options["memory"]) // (4 * row))
@@ -61,7 +61,7 @@ class EngineRows:
         for lo in range(0, n, step):
             rows = slice(lo, min(lo + step, n))
             theta = self._sweep(self._problem.x_test[rows], self._problem.x)
-            work(rows, self._levels[:, None, None] - theta)
+            yield work(rows, self._levels[:, None, None] - theta)
 
     def _sweep(self, x: Array, x2: Array | None) -> Array:
         return ntk_sweep(self._network, x, x2, self._depths, **self._options)

@@ -20,9 +20,10 @@ Source: arXiv:1912.13053, sections 2 to 4. All roots: SciPy's bracketing Chandru
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize.elementwise import find_root
 
 from widegram.errors import WidegramError
@@ -57,7 +58,7 @@ class FixedPoints:
     gap: Array
     error: Array
     iterations: Array
-    converged: Array
+    converged: NDArray[Any]
 
     def phase(self) -> np.ndarray:
         """'ordered', 'critical' or 'chaotic', elementwise ('' where chi_1 is not known)."""
@@ -97,7 +98,7 @@ def check_variances(w: Array, b: Array) -> None:
             raise WidegramError(f"{label} = {bad:g}: a variance must be finite and not negative")
 
 
-def _isolated(maps: LayerMaps, w: Array, b: Array) -> dict[str, Array]:
+def _isolated(maps: LayerMaps, w: Array, b: Array) -> dict[str, NDArray[Any]]:
     lo, hi = _bracket_q(maps, w, b)
     if w.size >= _MANY and np.isfinite(lo).any():
         maps = tabulated(maps, float(np.nanmin(lo)), float(np.nanmax(hi)))
@@ -123,7 +124,9 @@ def _isolated(maps: LayerMaps, w: Array, b: Array) -> dict[str, Array]:
     }
 
 
-def _derived(q: Array, chi_1: Array, chi_c: Array, gap: Array) -> dict[str, Array]:
+def _derived(
+    q: Array, chi_1: Array, chi_c: Array, gap: Array
+) -> dict[str, NDArray[Any]]:
     """Everything that follows from q*, 1 - c* and the two slopes."""
     ordered, chaotic = chi_1 < 1 - CRITICAL_WIDTH, chi_1 > 1 + CRITICAL_WIDTH
     c = 1 - gap
@@ -151,10 +154,11 @@ def _derived(q: Array, chi_1: Array, chi_c: Array, gap: Array) -> dict[str, Arra
 
 def _solve_q(
     maps: LayerMaps, w: Array, b: Array, lo: Array, hi: Array
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, NDArray[Any]]:
     """(q*, relative error, iterations, converged): q* is NaN where q grows without bound."""
     q = np.full(w.size, np.nan)
-    error, count, good = np.zeros(w.size), np.zeros(w.size), np.zeros(w.size, bool)
+    error, count = np.zeros(w.size), np.zeros(w.size)
+    good: NDArray[Any] = np.zeros(w.size, bool)
     # q = 0 stays fixed where nothing is added to it and small variances shrink.
     zero = np.isnan(lo) & (b == 0) & (w * maps.power(_SCAN[:1])[0] <= _SCAN[0])
     constant = (w == 0) & (b > 0)
@@ -188,7 +192,9 @@ def _bracket_q(maps: LayerMaps, w: Array, b: Array) -> tuple[Array, Array]:
     return lo, hi
 
 
-def _solve_delta(maps: LayerMaps, w: Array, q: Array) -> tuple[Array, Array, Array]:
+def _solve_delta(
+    maps: LayerMaps, w: Array, q: Array
+) -> tuple[Array, Array, NDArray[Any]]:
     """delta in (0, 2 q] where w times the mean slope over [q - delta, q] is 1 (chi_1 > 1)."""
 
     def excess(x: Array, w: Array, q: Array) -> Array:
@@ -211,13 +217,13 @@ def _solve_delta(maps: LayerMaps, w: Array, q: Array) -> tuple[Array, Array, Arr
     return gap * q, count, good
 
 
-def _homogeneous(a: float, w: Array, b: Array) -> dict[str, Array]:
+def _homogeneous(a: float, w: Array, b: Array) -> dict[str, NDArray[Any]]:
     """phi(s x) = s phi(x) for s > 0: V(q) = a q, so that q_l = (w a) q_(l-1) + b exactly."""
     chi = w * a
     ordered = chi < 1 - CRITICAL_WIDTH
     with np.errstate(divide="ignore", invalid="ignore"):
         q = np.where(ordered, b / (1 - chi), np.nan)
-    # Where the scale of q is lost, the map of c = k / q has slope 1 at c = 1: c* = 1 by a power law.
+    # Where the scale of q is lost, the map of c = k / q has slope 1 at c = 1: c* = 1, a power law.
     solved = _derived(q, chi, chi.copy(), np.zeros(q.size))
     for name in ("p_star_ab", "xi_c", "xi_star"):
         solved[name] = np.where(ordered, solved[name], np.nan)

@@ -26,10 +26,8 @@ def parse_range(text: str, name: str) -> Array:
         ) from None
     if not all(math.isfinite(number) for number in numbers):
         raise WidegramError(f"{name} = {text!r}: every number must be finite")
-    if len(parts) == 1:
-        values = np.unique(np.array(numbers))
-    else:
-        values = _colon_range(numbers, text, name)
+    one = len(parts) == 1
+    values = np.unique(np.array(numbers)) if one else _colon_range(numbers, text, name)
     if values.size and values[0] < 0:
         raise WidegramError(f"{name} = {text!r}: a variance cannot be negative")
     return values

@@ -12,11 +12,13 @@ Source: arXiv:1912.13053, sections 2 and 3.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from widegram import activations
+from widegram.activations import Formula
 from widegram.errors import WidegramError
 
 Array = NDArray[np.float64]
@@ -29,24 +31,12 @@ _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
 _DIRECT = 0.25
 
 
-class Dual(Protocol):
-    """What an activation offers (see :mod:`widegram.activations`)."""
-
-    def moments(self, q: ArrayLike, k: ArrayLike, q2: ArrayLike) -> tuple[Array, Array]:
-        """E[phi(u) phi(v)] and E[phi'(u) phi'(v)]."""
-        ...
-
-    def variance(self, q: ArrayLike) -> tuple[Array, Array]:
-        """E[phi(u)^2] and E[phi'(u)^2]."""
-        ...
-
-
 @dataclass(frozen=True)
 class LayerMaps:
     """The maps of one activation. ``name`` is for messages, ``dual`` does the work."""
 
     name: str
-    dual: Dual
+    dual: Formula
     params: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -57,8 +47,6 @@ class LayerMaps:
         """
         if isinstance(act, LayerMaps):
             return act
-        from widegram import activations
-
         name, params = parse_activation(act)
         return cls(name, activations.get(name, params), params)
 
@@ -115,7 +103,7 @@ class LayerMaps:
         return float(ratio[2]) if np.ptp(ratio) <= 1e-12 * abs(ratio[2]) else None
 
     def require_slope(self) -> None:
-        """Refuse activations whose derivative has no mean square (Sign): Kdot is not dK/dk there."""
+        """Refuse activations whose phi' has no mean square (Sign): Kdot is not dK/dk there."""
         q, k = np.array([1.0]), np.array([0.3])
         step = 1e-5
         high, low = (self.dual.moments(q, k + s, q)[0] for s in (step, -step))
@@ -123,8 +111,8 @@ class LayerMaps:
         slope = (high - low) / (2 * step)
         if np.abs(slope - kdot).max() > 1e-4 * (1 + np.abs(slope).max()):
             raise WidegramError(
-                f"{self.name}: the derivative has no mean square, so chi_1 is infinite and there is "
-                "no order-to-chaos transition; choose a continuous activation"
+                f"{self.name}: the derivative has no mean square, so chi_1 is infinite and there "
+                "is no order-to-chaos transition; choose a continuous activation"
             )
 
 
@@ -133,8 +121,6 @@ def parse_activation(text: str) -> tuple[str, dict[str, float]]:
 
     Raises WidegramError where the name is unknown or a parameter is no number.
     """
-    from widegram import activations
-
     head, _, tail = text.partition(":")
     known = {name.lower(): name for name in activations.DEFAULTS}
     key = head.strip().lower().replace("_", "").replace("-", "")

@@ -58,16 +58,18 @@ def write_phase(result: PhaseMap, out: str | Path, overwrite: bool = False) -> N
     dataset (len(w_var), len(b_var)) for each quantity; NaN where undefined."""
     kinds = {"ordered": -1, "critical": 0, "chaotic": 1, "": 2}
     codes = np.vectorize(kinds.get, otypes=[np.int8])(result.solved.phase())
-    with new_file(Path(out), overwrite=overwrite) as part:
-        # The part is locked by new_file itself.
-        with h5py.File(part, "w", locking=False) as file:
-            file.attrs["format"] = "widegram-phase"
-            file.attrs["format_version"] = 1
-            file.attrs["act"] = result.act
-            file["w_var"], file["b_var"] = result.w_var, result.b_var
-            file["critical_w_var"] = result.critical
-            file["phase"] = codes
-            file["phase"].attrs["codes"] = "-1 ordered, 0 critical, 1 chaotic, 2 unknown"
-            for name in (*QUANTITIES, "gap", "error", "converged"):
-                file[name] = getattr(result.solved, name)
-            file["gap"].attrs["meaning"] = "1 - c_star, to its own relative precision"
+    # The part is locked by new_file itself.
+    with (
+        new_file(Path(out), overwrite=overwrite) as part,
+        h5py.File(part, "w", locking=False) as file,
+    ):
+        file.attrs["format"] = "widegram-phase"
+        file.attrs["format_version"] = 1
+        file.attrs["act"] = result.act
+        file["w_var"], file["b_var"] = result.w_var, result.b_var
+        file["critical_w_var"] = result.critical
+        file["phase"] = codes
+        file["phase"].attrs["codes"] = "-1 ordered, 0 critical, 1 chaotic, 2 unknown"
+        for name in (*QUANTITIES, "gap", "error", "converged"):
+            file[name] = getattr(result.solved, name)
+        file["gap"].attrs["meaning"] = "1 - c_star, to its own relative precision"

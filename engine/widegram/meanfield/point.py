@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.errors import WidegramError
 from widegram.meanfield.fixedpoint import (
-    CHAOTIC,
     CRITICAL,
     ORDERED,
     FixedPoints,
@@ -53,11 +51,6 @@ def point(act: str | LayerMaps, w_var: float, b_var: float) -> dict[str, Any]:
     result["iterations"] = int(values["iterations"])
     result["statements"] = _statements(maps, w_var, b_var, solved, phase)
     return result
-
-
-def scales(act: str | LayerMaps, w_var: float, b_var: float) -> FixedPoints:
-    """The same numbers as :class:`FixedPoints` of shape ()."""
-    return fixed_points(LayerMaps.of(act), w_var, b_var)
 
 
 def series_error(maps: LayerMaps, q: float) -> float:
@@ -105,7 +98,7 @@ def _statements(maps: LayerMaps, w: float, b: float, solved: FixedPoints, phase:
 
 
 def _homogeneous_statements(maps: LayerMaps, w: float, b: float, a: float) -> list[str]:
-    """phi(s x) = s phi(x): q_l = (w a)^l (q_0 - q*) + q*, and c has a slope 1 at c = 1 of its own."""
+    """phi(s x) = s phi(x): q_l = w a q_(l-1) + b, and the map of c = k / q has slope 1 at c = 1."""
     growth = w * a
     said = [
         f"scale-free activation: q is multiplied by w_var * {a:.12g} = {growth:.12g} "
@@ -145,25 +138,4 @@ def kink(maps: LayerMaps, a: float) -> float:
     return (1 - kdot / a) * math.pi / theta
 
 
-def require_point(act: str | LayerMaps, w_var: float, b_var: float) -> dict[str, Any]:
-    """:func:`point`, refused where predictions need a fixed point and there is none."""
-    values = point(act, w_var, b_var)
-    if values["q_star"] is None:
-        raise WidegramError(
-            f"w_var = {w_var:g}, b_var = {b_var:g}: no isolated fixed point of q; "
-            + "; ".join(values["statements"])
-        )
-    return values
-
-
-__all__ = [
-    "CHAOTIC",
-    "CRITICAL",
-    "ORDERED",
-    "QUANTITIES",
-    "kink",
-    "point",
-    "require_point",
-    "scales",
-    "series_error",
-]
+__all__ = ["QUANTITIES", "kink", "point", "series_error"]

@@ -87,7 +87,9 @@ def _critical(q: float | None, m: int, d: int, off: float) -> dict[str, Predicti
     diagonal = (1 + (d - 1) * off) / d
     fraction = "1/3" if abs(off - 1 / 3) < 1e-12 else f"{off:g}"
     return {
-        "diagonal": _linear("l q*" if d == 1 else f"({fraction} + {rest:.4g}/d) l q*", diagonal * q),
+        "diagonal": _linear(
+            "l q*" if d == 1 else f"({fraction} + {rest:.4g}/d) l q*", diagonal * q
+        ),
         "off_diagonal": _linear(f"{fraction} l q*", off * q),
         "lambda_max": _linear(f"(m {fraction} + {rest:.4g}/d) l q*", (m * off + rest / d) * q),
         "bulk": _linear(f"{rest:.4g}/d l q*", rest / d * q),
@@ -113,10 +115,12 @@ def _chaotic(point: dict[str, Any], d: int) -> dict[str, Prediction]:
 
 
 def constant(text: str, value: float) -> Prediction:
+    """A limit of one value."""
     return Prediction(text, lambda l: np.full(np.shape(l), math.log(value)), True)
 
 
 def open_rate(text: str) -> Prediction:
+    """A limit that depends on the data: no growth, no decay."""
     return Prediction(text, lambda l: np.zeros(np.shape(l)), False)
 
 
@@ -125,6 +129,7 @@ def _linear(text: str, factor: float) -> Prediction:
 
 
 def rate(text: str, exponent: float, polynomial: int) -> Prediction:
+    """Proportional to l^polynomial exp(exponent l)."""
     return Prediction(
         text, lambda l: exponent * l + polynomial * np.log(l), False, exponent, polynomial
     )

@@ -60,7 +60,7 @@ def load_problem(
     labels, labels_test = y.argmax(axis=1), found.values.argmax(axis=1)
     for array in (x, x_test, labels, labels_test):
         digest.update(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
+        digest.update(np.ascontiguousarray(array).tobytes())
     return Problem(x, y, labels, x_test, labels_test, digest.hexdigest())
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
 
 from widegram.meanfield.maps import Array, LayerMaps
 
@@ -82,36 +83,43 @@ class SlopeLine:
 
     def mean(self, delta: Array) -> Array:
         """Mean of Kdot over [q - delta, q]; ``delta * mean`` is V(q) - K(q, q - delta, q)."""
-        small = self._small(delta)
-        if small is None:
-            return self.maps.mean_slope(self.q, delta)
-        if small.max(initial=0.0) <= _flat(self.slope, self._bend()):
+        x, near = self._variable(delta)
+        reach = float(x[near].max(initial=0.0))
+        if near.all() and reach <= _flat(self.slope, self._bend()):
             return np.full(delta.shape, self.slope)
+        result = np.empty(delta.shape)
         if self.kinked:
-            return self.maps.mean_slope(self.q, delta)
-        u, weight = _gauss(small.max(initial=0.0) / self.top)
-        values = chebyshev.chebval(2 * (small[..., None] * u) / self.top - 1, self.series)
-        return np.asarray(values @ weight)
+            near = np.zeros_like(near)
+        elif near.any():
+            u, weight = _gauss(reach / self.top)
+            result[near] = self._at(x[near][:, None] * u, self.series) @ weight
+        if not near.all():
+            result[~near] = self.maps.mean_slope(self.q, delta[~near])
+        return result
 
     def drop(self, delta: Scaled) -> Scaled:
         """Kdot(q, q, q) - Kdot(q, q - delta, q)."""
         plain = delta.plain()
-        small = self._small(plain)
-        if small is None:
-            return Scaled(self.slope - self.maps.slope_at(self.q, plain))
-        u, weight = _gauss(small.max(initial=0.0) / self.top)
-        at = 2 * (small[..., None] * u) / self.top - 1
-        mean = chebyshev.chebval(at, self.falling) @ weight
-        if not self.kinked:
+        x, near = self._variable(plain)
+        mean = np.zeros(plain.shape)
+        if near.any():
+            u, weight = _gauss(float(x[near].max()) / self.top)
+            mean[near] = self._at(x[near][:, None] * u, self.falling) @ weight
+        if self.kinked and plain.max(initial=0.0) <= _UNDERFLOW:
+            return Scaled(np.sqrt(2 * delta.value / self.q) * mean, delta.log_scale / 2)
+        if near.all() and not self.kinked:
             return delta.times(mean)
-        if plain.max(initial=0.0) > _UNDERFLOW:
-            return Scaled(small * mean)
-        return Scaled(np.sqrt(2 * delta.value / self.q) * mean, delta.log_scale / 2)
+        fall = x * mean
+        fall[~near] = self.slope - self.maps.slope_at(self.q, plain[~near])
+        return Scaled(fall)
 
-    def _small(self, delta: Array) -> Array | None:
-        """The Chebyshev variable where all of ``delta`` lies on [0, X], else None."""
+    def _at(self, x: Array, series: Array) -> Array:
+        return np.asarray(chebyshev.chebval(2 * x / self.top - 1, series))
+
+    def _variable(self, delta: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """The Chebyshev variable, and where it lies on [0, X]."""
         x = 2 * np.arcsin(np.sqrt(np.clip(delta / (2 * self.q), 0, 1))) if self.kinked else delta
-        return x if x.max(initial=0.0) <= self.top else None
+        return x, x <= self.top
 
     def _bend(self) -> float:
         return float(abs(chebyshev.chebval(-1.0, self.falling)))

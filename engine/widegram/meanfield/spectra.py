@@ -20,7 +20,7 @@ import scipy.linalg
 from widegram.meanfield.maps import Array
 from widegram.meanfield.slopeline import Scaled
 
-# Up to this ratio of deviation to level the dense matrix would keep ten digits itself.
+# Above this ratio of deviation to level a dense matrix keeps ten digits of the bulk itself.
 DENSE = 1e-6
 _LN10 = float(np.log(10.0))
 
@@ -121,7 +121,8 @@ def predict(level: float, drop: Scaled, level_test: float, drop_test: Scaled, y:
     u = parts.u
     y_u, y_q = u @ y, parts.basis.T @ y
     # z is e^s times the bulk part of the solution.
-    z = scipy.linalg.solve(parts.schur(), y_q - np.outer(parts.b, y_u) / top, assume_a="sym")
+    coupling = parts.scale / top * np.outer(parts.b, y_u)
+    z = scipy.linalg.solve(parts.schur(), y_q - coupling, assume_a="sym")
     x_u = (y_u - parts.b @ z) / top
     ratio = np.exp(drop_test.log_scale - drop.log_scale)
     small = drop_test.value @ (parts.scale * ratio * np.outer(u, x_u) + ratio * (parts.basis @ z))

@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which depths each phase is measured at (the second half is fitted), and on how many images."""
+    """Depths that each phase is measured at (rates are fitted over the second half), and images."""
 
     ordered: tuple[int, ...] = (100, 200, 500, 1000, 1200, 1400, 1600, 1800, 2000)
     critical: tuple[int, ...] = (100, 200, 500, 1000, 1200, 1400, 1600, 1800, 2000)

@@ -29,6 +29,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
 
 from widegram import activations
 from widegram.errors import WidegramError
@@ -63,7 +64,7 @@ def supports(network: Network) -> str | None:
     for layer in (*prefix, *body, *suffix):
         if isinstance(layer, Conv):
             if layer.padding != "CIRCULAR" or layer.strides != (1, 1):
-                return "deviations need CIRCULAR padding and stride 1: others have no constant fixed point"
+                return "only CIRCULAR padding with stride 1 has a constant fixed point"
         elif isinstance(layer, GlobalPool):
             if layer.kind != "avg":
                 return "GlobalSumPool has no fixed point"
@@ -126,7 +127,7 @@ class _Pixels:
     q_rows: Array
     q_cols: Array
     t_rows: Array
-    shift: Array  # (D, H W): flat pixel p + d of every p
+    shift: NDArray[np.intp]  # (D, H W): flat pixel p + d of every p
     pooled: bool
 
     @classmethod
@@ -167,7 +168,7 @@ class _Pixels:
         )
 
     def activate(self, maps: LayerMaps, _line: SlopeLine | None) -> _Pixels:
-        n, m, count, h, w = self.k.shape
+        m, count, h, w = self.k.shape[1:]
         q1 = self.q_rows[:, None, None]
         q2 = self.q_cols.reshape(m, h * w)[:, self.shift].reshape(m, count, h, w)[None]
         k, kdot = maps.dual.moments(q1, self.k, q2)
@@ -201,14 +202,16 @@ class _Pixels:
 
     def pool(self) -> _Pixels:
         """Flatten or GlobalAvgPool: one pixel is left. Nothing pointwise may follow."""
-        mean = {"axis": (-3, -2, -1), "keepdims": True}
-        over = {"axis": (-2, -1), "keepdims": True}
+        k, t = (a.mean(axis=(-3, -2, -1), keepdims=True) for a in (self.k, self.t))
+        q_rows, q_cols, t_rows = (
+            a.mean(axis=(-2, -1), keepdims=True) for a in (self.q_rows, self.q_cols, self.t_rows)
+        )
         return _Pixels(
-            self.k.mean(**mean),
-            self.t.mean(**mean),
-            self.q_rows.mean(**over),
-            self.q_cols.mean(**over),
-            self.t_rows.mean(**over),
+            k,
+            t,
+            q_rows,
+            q_cols,
+            t_rows,
             np.zeros((1, 1), np.intp),
             False,
         )

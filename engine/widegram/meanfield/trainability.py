@@ -39,6 +39,9 @@ class Row:
     kappa: Array
 
 
+Work = Callable[[slice, Array], Array]
+
+
 class Kernels(Protocol):
     """Where the deviations of a row come from; ``test`` yields blocks of test images."""
 
@@ -46,8 +49,8 @@ class Kernels(Protocol):
         """levels (depths,) and D = level - Theta of the training set, (depths, m, m)."""
         ...
 
-    def test(self, work: Callable[[slice, Array], None]) -> None:
-        """Call ``work(rows, D)`` with D (depths, len(rows), m) for all test images."""
+    def test(self, work: Work) -> Iterator[Array]:
+        """Yield ``work(rows, D)``, D (depths, len(rows), m), for blocks of all test images."""
         ...
 
 
@@ -91,8 +94,8 @@ def trainability(
         for index in pending:
             if stop.requested:
                 raise Interrupted(
-                    f"{out}: interrupted, {file.done()} of {len(grid.w_var)} rows are saved; run the "
-                    "same command again to resume"
+                    f"{out}: interrupted, {file.done()} of {len(grid.w_var)} rows are saved; run "
+                    "the same command again to resume"
                 )
             file.write(index, _solve_row(problem, grid, make(float(grid.w_var[index]))))
             meter.row()
@@ -122,27 +125,23 @@ def _solve_row(problem: Problem, grid: Grid, kernels: Kernels) -> Row:
     levels, drops = kernels.train()
     flows = [Flow.of(float(level), drop) for level, drop in zip(levels, drops, strict=True)]
     solved = [flow.solve(problem.y, grid.times) for flow in flows]
-    scores = np.zeros((4, *shape))
 
-    def score(into: int, drop: Array, labels: np.ndarray, depth: int) -> None:
-        alpha, totals = solved[depth]
-        f = predictions(flows[depth].level, drop, alpha, totals).reshape(len(labels), -1, classes)
+    def score(drop: Array, labels: np.ndarray) -> Array:
+        """Sums over the rows of ``drop`` (depths, rows, m): hits and squared errors."""
+        found = np.empty((2, *shape))
         wanted = np.eye(classes)[labels] - 1 / classes
-        scores[into, depth] += (f.argmax(axis=2) == labels[:, None]).sum(axis=0)
-        scores[into + 2, depth] += ((f - wanted[:, None]) ** 2).mean(axis=2).sum(axis=0)
+        for depth, (alpha, totals) in enumerate(solved):
+            f = predictions(flows[depth].level, drop[depth], alpha, totals)
+            f = f.reshape(len(labels), -1, classes)
+            found[0, depth] = (f.argmax(axis=2) == labels[:, None]).sum(axis=0)
+            found[1, depth] = ((f - wanted[:, None]) ** 2).mean(axis=2).sum(axis=0)
+        return found
 
-    for depth in range(len(grid.depths)):
-        score(0, drops[depth], problem.labels, depth)
-
-    def work(rows: slice, drop: Array) -> None:
-        for depth in range(len(grid.depths)):
-            score(1, drop[depth], problem.labels_test[rows], depth)
-
-    kernels.test(work)
-    counts = np.array([len(problem.x), len(problem.x_test)] * 2).reshape(4, 1, 1)
-    means = scores / counts
+    train = score(drops, problem.labels) / len(problem.x)
+    blocks = kernels.test(lambda rows, drop: score(drop, problem.labels_test[rows]))
+    test = sum(blocks, np.zeros((2, *shape))) / len(problem.x_test)
     return Row(
-        means[0], means[1], means[2], means[3],
+        train[0], test[0], train[1], test[1],
         np.array([flow.lambda_max for flow in flows]),
         np.array([flow.kappa for flow in flows]),
     )
@@ -193,34 +192,17 @@ class _FcnRows:
         drops = (drops + drops.transpose(0, 2, 1)) / 2
         return self.program.levels[list(self.depths)], drops
 
-    def test(self, work: Callable[[slice, Array], None]) -> None:
+    def test(self, work: Work) -> Iterator[Array]:
         n = len(self.inputs.test)
+        blocks = [slice(lo, min(lo + _CHUNK, n)) for lo in range(0, n, _CHUNK)]
         with ThreadPoolExecutor(self.threads) as pool:
-            blocks = [slice(lo, min(lo + _CHUNK, n)) for lo in range(0, n, _CHUNK)]
-            # Results are consumed in order: sums do not depend on the number of threads.
-            for rows, drop in zip(blocks, _ahead(pool, self._block, blocks), strict=True):
-                work(rows, drop)
-
-    def _block(self, rows: slice) -> Array:
-        return self._run(self.inputs.test[rows])
+            # In order: sums do not depend on the number of threads.
+            yield from pool.map(lambda rows: work(rows, self._run(self.inputs.test[rows])), blocks)
 
     def _run(self, delta: Array) -> Array:
         out = np.empty((len(self.depths), delta.size))
         run_program(self.program, delta.reshape(-1), self.depths, out)
         return out.reshape(len(self.depths), *delta.shape)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[slice], Array], blocks: Sequence[slice]
-) -> Iterator[Array]:
-    """``map`` with no more than a few results waiting in memory."""
-    waiting = []
-    for block in blocks:
-        waiting.append(pool.submit(function, block))
-        if len(waiting) > 2 * pool._max_workers:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
 
 
 class _Meter:

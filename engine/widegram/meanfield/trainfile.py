@@ -76,7 +76,7 @@ class TrainFile:
 
     def pending(self) -> list[int]:
         """Numbers of the rows that are not finished."""
-        return np.flatnonzero(self._file["state/rows"][()] == 0).tolist()  # type: ignore[no-any-return]
+        return np.flatnonzero(self._file["state/rows"][()] == 0).tolist()
 
     def done(self) -> int:
         """How many rows are finished."""
@@ -102,27 +102,29 @@ class TrainFile:
 
 def _create(path: Path, header: Header, scales: FixedPoints, overwrite: bool) -> None:
     shape = (len(header.w_var), len(header.depths), len(header.times))
-    with new_file(path, overwrite=overwrite) as part:
-        # The part is locked by new_file itself.
-        with h5py.File(part, "w", locking=False) as file:
-            file.attrs.update(
-                {"format": FORMAT, "format_version": 1, "complete": False,
-                 "run": json.dumps(header.plain())}
-            )
-            file["w_var"], file["depths"], file["times"] = header.w_var, header.depths, header.times
-            for name in _MAPS:
-                file[name] = np.full(shape, np.nan)
-            for name in _DEPTH_MAPS:
-                file[name] = np.full(shape[:2], np.nan)
-            file["xi_1"], file["xi_star"] = scales.xi_1, scales.xi_star
-            file["state/rows"] = np.zeros(shape[0], np.uint8)
+    # The part is locked by new_file itself.
+    with (
+        new_file(path, overwrite=overwrite) as part,
+        h5py.File(part, "w", locking=False) as file,
+    ):
+        file.attrs.update(
+            {"format": FORMAT, "format_version": 1, "complete": False,
+             "run": json.dumps(header.plain())}
+        )
+        file["w_var"], file["depths"], file["times"] = header.w_var, header.depths, header.times
+        for name in _MAPS:
+            file[name] = np.full(shape, np.nan)
+        for name in _DEPTH_MAPS:
+            file[name] = np.full(shape[:2], np.nan)
+        file["xi_1"], file["xi_star"] = scales.xi_1, scales.xi_star
+        file["state/rows"] = np.zeros(shape[0], np.uint8)
 
 
 def _refuse_other_run(path: Path, header: Header) -> None:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
-                raise WidegramError(f"{path}: exists and is no trainability map; choose another name")
+                raise WidegramError(f"{path}: exists and is no trainability map; choose another")
             found = json.loads(file.attrs["run"])
     except OSError as error:
         raise WidegramError(
