@@ -89,14 +89,19 @@ class MoveKernel(PlaneCode):
             self.builder.load(self._double_pointer(source, n), align=64)
             for n in range(self.ops.lanes // _PART)
         ]
+        while len(parts) > 1:
+            parts = [self._join(*parts[n : n + 2]) for n in range(0, len(parts), 2)]
         sums = parts[0]
-        if len(parts) == 2:
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), 2 * _PART), list(range(2 * _PART)))
-            sums = self.builder.shuffle_vector(parts[0], parts[1], mask)
         scaled = self.builder.fmul(self._double(gain), sums)
         if self.variant.dtype == "float32":
             scaled = self.builder.fptrunc(scaled, self.ops.vector)
         self.ops.store(scaled, target)
+
+    def _join(self, low: Any, high: Any) -> Any:
+        """Two vectors as one of twice the length."""
+        length = 2 * low.type.count
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), length), list(range(length)))
+        return self.builder.shuffle_vector(low, high, mask)
 
     def _double(self, value: Any) -> Any:
         """A vector of the dtype in double precision."""
