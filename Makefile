@@ -1,7 +1,8 @@
 # Every target sets up .venv by itself; git, make and Python 3.11 or newer are all it needs.
 #   make demo    the main job on the embedded digits, start to finish
 #   make test    the test suite          make test-slow   the long tests too
-#   make lint    ruff and mypy           make clean       remove what the targets made
+#   make lint    ruff and mypy           make paper       the pictures of docs/paper.md
+#   make clean   remove what the targets made
 #
 # PYTHON=python3.12 picks the interpreter, PIP_ARGS="--no-index --find-links DIR" is added to pip's
 # arguments (pip's own PIP_* variables and configuration work as well), PYTEST_ARGS to pytest's.
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 # Named by the content of pyproject.toml: pip runs again when that changes, and only then.
 STAMP := $(VENV)/installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 
-.PHONY: demo test test-slow lint clean venv
+.PHONY: demo paper test test-slow lint clean venv
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -25,6 +26,9 @@ $(STAMP):
 demo: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" demo/run demo-out
 
+paper: $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/paper/draw paper-out
+
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -36,4 +40,4 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-out paper-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Deviations against mpmath where float64 ends, and against the dense reference where it does not."""
+"""Deviations against mpmath where float64 ends, and the dense reference where it does not."""
 
 from __future__ import annotations
 

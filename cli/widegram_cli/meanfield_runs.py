@@ -45,6 +45,8 @@ _RAW = "Use the inputs as they are, not scaled to mean square 1."
               help="Test inputs, where --x has them.")
 @click.option("--method", type=click.Choice(["auto", "deviations", "engine"]), default="auto",
               show_default=True, help="Deviations keep the bulk beyond float64's rounding.")
+@click.option("--against-float64", is_flag=True,
+              help="With --plot: draw what kernels stored in float64 give, too.")
 @click.option("--raw", is_flag=True, help=_RAW)
 @click.option("--unit-pixels", is_flag=True,
               help="Give every pixel its neighbourhood as channels, scaled to mean square 1.")
@@ -56,9 +58,9 @@ _RAW = "Use the inputs as they are, not scaled to mean square 1."
 @json_option
 def spectrum_command(
     net: str, x: str, depths: tuple[int, ...], act: str | None, w_var: float | None,
-    b_var: float | None, train: int, test: int, method: str, raw: bool, unit_pixels: bool,
-    threads: int | None, out: str, plot: str | None, memory: int | None, overwrite: bool,
-    as_json: bool,
+    b_var: float | None, train: int, test: int, method: str, against_float64: bool, raw: bool,
+    unit_pixels: bool, threads: int | None, out: str, plot: str | None, memory: int | None,
+    overwrite: bool, as_json: bool,
 ) -> None:
     """Theta's spectrum and mean predictor against depth, from one sweep.
 
@@ -86,7 +88,12 @@ def spectrum_command(
     if plot is not None:
         from widegram.meanfield.plots import plot_spectrum
 
-        plot_spectrum(result, plot, overwrite)
+        plain = None
+        if against_float64:
+            plain = spectrum(
+                network, problem, depths, method="engine", threads=threads, memory=memory
+            )
+        plot_spectrum(result, plot, overwrite, plain)
     _print_spectrum(result, out, time.perf_counter() - start, as_json)
 
 

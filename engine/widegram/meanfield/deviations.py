@@ -111,7 +111,7 @@ class Deviations:
         )
 
     def _activate_many(self, line: SlopeLine) -> Deviations | None:
-        """The same by two polynomials per entry, 1e-11 relative; None where they are not as good."""
+        """The same by two polynomials per entry, to 1e-11; None where they are not as good."""
         from widegram.meanfield.elementwise import TOLERANCE, layer_table
 
         delta, drop = self.delta.value.ravel().copy(), self.drop.value.ravel().copy()

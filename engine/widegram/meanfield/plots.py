@@ -74,14 +74,23 @@ _PANELS = (
 )
 
 
-def plot_spectrum(result: SpectrumSweep, out: str | Path, overwrite: bool = False) -> None:
+def plot_spectrum(
+    result: SpectrumSweep,
+    out: str | Path,
+    overwrite: bool = False,
+    plain: SpectrumSweep | None = None,
+) -> None:
     """Six quantities against depth, the paper's predictions dashed.
 
-    Constants are drawn as they are; rates are drawn through the deepest measured point.
+    Constants are drawn as they are; rates are drawn through the deepest measured point. ``plain``
+    is the same sweep from kernels stored in float64, drawn in grey.
     """
     figure = pyplot()(figsize=(11, 6.5), layout="constrained")
     for axis, (name, title) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
         log_values = log10_of(result, name)
+        if plain is not None:
+            axis.plot(plain.depths, log10_of(plain, name), "s-", color="#999999", markersize=3,
+                      label="float64 kernel")
         axis.plot(result.depths, log_values, "o-", color=_INK, markersize=3, label="measured")
         law = result.predicted.get(name)
         known = np.flatnonzero(np.isfinite(log_values))

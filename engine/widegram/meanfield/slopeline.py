@@ -79,7 +79,7 @@ class SlopeLine:
             top /= 2
         self.top = top
         self.series = series
-        self.falling = -chebyshev.chebder(series) * 2 / top
+        self.falling: Array = np.asarray(-chebyshev.chebder(series) * 2 / top, np.float64)
 
     def mean(self, delta: Array) -> Array:
         """Mean of Kdot over [q - delta, q]; ``delta * mean`` is V(q) - K(q, q - delta, q)."""
@@ -118,7 +118,8 @@ class SlopeLine:
 
     def _variable(self, delta: Array) -> tuple[Array, NDArray[np.bool_]]:
         """The Chebyshev variable, and where it lies on [0, X]."""
-        x = 2 * np.arcsin(np.sqrt(np.clip(delta / (2 * self.q), 0, 1))) if self.kinked else delta
+        angle: Array = 2 * np.arcsin(np.sqrt(np.clip(delta / (2 * self.q), 0, 1)))
+        x = angle if self.kinked else delta
         return x, x <= self.top
 
     def _bend(self) -> float:
