@@ -315,7 +315,8 @@ class _Encoder:
             width *= VECTOR_CHUNK
         quadrant = height * width * self.lanes
         torus = program.group.torus
-        size = quadrant * (1 + bool(torus[0])) * (1 + bool(torus[1]))
+        # Segments are numbered 2 (row half) + column half: 0 and 2 where only rows wrap.
+        size = quadrant * (1 + 2 * bool(torus[0]) + bool(torus[1]))
         row = [
             *slot.shape, *slot.sigma, slot.lo[0], slot.hi[0], slot.lo[1], slot.hi[1],
             at, quadrant, at + size,

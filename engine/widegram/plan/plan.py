@@ -171,7 +171,7 @@ def _elements(node: Node, mask: Mask) -> int:
 def _slot_pixels(program: Program, slot: Any) -> int:
     height = slot.shape[0] + slot.lo[0] + slot.hi[0]
     width = slot.shape[1] + slot.lo[1] + slot.hi[1]
-    quadrants = (1 + bool(program.group.torus[0])) * (1 + bool(program.group.torus[1]))
+    quadrants = 1 + 2 * bool(program.group.torus[0]) + bool(program.group.torus[1])
     return height * width * quadrants
 
 
