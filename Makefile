@@ -20,7 +20,7 @@ venv: $(STAMP)
 
 $(STAMP):
 	@PYTHON="$(PYTHON)" .ci/venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[test,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[test,dev,plot]'
 	@rm -f $(VENV)/installed-* && touch $@
 
 demo: $(STAMP)

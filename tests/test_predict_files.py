@@ -269,7 +269,7 @@ def test_likelihood_and_sizes() -> None:
     mean, y = np.zeros((2, 1)), np.array([[0.0], [1.0]])
     expected = 0.5 * np.log(2 * np.pi * 0.5) + 0.5 * 0.5 * 1.0 / 0.5
     assert negative_log_likelihood(mean, np.full(2, 0.3), 0.2, y) == pytest.approx(expected)
-    assert block_rows(1000, 10_000, 32 * 1000 * 7) == 7
+    assert block_rows(1000, 10_000, 112 * 1000 * 7) == 7
     assert block_rows(1000, 5, 10**9) == 5
     assert block_rows(10**6, 5, 1) == 1
     assert [time_name(t) for t in (512.0, 0.5)] == ["512", "0.5"]

@@ -168,6 +168,15 @@ def test_an_output_is_never_overwritten_unasked(folder) -> None:
     assert (folder / "a.h5").read_text() == "precious"
 
 
+def test_inputs_are_never_the_output(folder) -> None:
+    for name in ("k.h5", "y.npy"):
+        command = ["solve", str(folder / "k.h5"), "--y", str(folder / "y.npy"), "--overwrite"]
+        result = CliRunner().invoke(program, [*command, "--out", str(folder / name)])
+        assert result.exit_code == 2
+        assert "is an input of this command" in result.stderr
+    assert np.load(folder / "y.npy").size == N
+
+
 def test_not_definite_proposes_what_works(folder) -> None:
     write_gram(folder / "bad.h5", {"ntk": with_spectrum(np.r_[-0.01, np.geomspace(0.1, 1, N - 1)])})
     command = [

@@ -61,7 +61,7 @@ def command(
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
     from widegram.files import check_target
     from widegram.linalg.budget import array_budget
-    from widegram.linalg.gramsource import open_train
+    from widegram.linalg.gramsource import check_distinct, open_train
     from widegram.linalg.spectrum import SpectrumOptions, spectrum
     from widegram.linalg.spectrumfile import write_spectrum
     from widegram_cli.stages import StageReporter
@@ -69,6 +69,7 @@ def command(
     for target in (out, plot):
         if target is not None:
             check_target(Path(target), overwrite)
+            check_distinct(Path(target), Path(file))
     if plot is not None:
         from widegram.linalg.spectrumplot import require_matplotlib
 
@@ -93,7 +94,11 @@ def command(
 
 def _print(found: Spectrum) -> None:
     floor = f"below the resolution {found.resolution:.2g} of {found.dtype}"
-    minimum = f"{found.lambda_min:.8g}" if found.lambda_min_resolved else floor
+    minimum = floor
+    if found.lambda_min_resolved:
+        minimum = f"{found.lambda_min:.8g}"
+    elif found.lambda_min > found.resolution:
+        minimum = f"at most {found.lambda_min:.3g} (not converged: raise --memory)"
     bulk = f"{found.bulk:.8g}" if found.bulk > found.resolution else floor
     if found.bulk_error:
         bulk += f" +- {found.bulk_error:.2g}"
@@ -117,7 +122,8 @@ def _print(found: Spectrum) -> None:
     for value, residual in zip(found.pairs.values[::-1], found.pairs.residuals[::-1], strict=True):
         shown = f"{value:.10g}" if value > found.resolution else f"unresolved ({floor})"
         click.echo(f"eigenvalue {shown}  residual {residual:.1e}")
-    if found.pairs.converged < found.pairs.values.size:
+    unsettled = found.pairs.values.size - found.pairs.converged - found.unresolved
+    if unsettled > 0:
         click.echo(
             f"only {found.pairs.converged} of {found.pairs.values.size} converged: raise "
             "--max-passes or --memory, or loosen --tol"

@@ -29,7 +29,10 @@ class Choice:
 
 
 def dense_bytes(n: int, k: int, itemsize: int) -> int:
-    """Peak bytes of an in-memory factorisation of n rows with k right-hand sides."""
+    """Peak bytes of an in-memory factorisation of n rows with k right-hand sides.
+
+    With ``itemsize`` 0 those of the right-hand sides alone.
+    """
     return itemsize * n * n + 8 * _VECTORS * n * k
 
 

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from widegram.errors import WidegramError
 from widegram.linalg.cg import conjugate_gradients
-from widegram.linalg.choose import Choice, choose, preconditioner_rank
+from widegram.linalg.choose import Choice, choose, dense_bytes, preconditioner_rank
 from widegram.linalg.dense import load_cholesky
 from widegram.linalg.operator import GramOperator, Progress
 from widegram.linalg.outofcore import OutOfCoreCholesky
@@ -109,7 +109,7 @@ def factored(
     factor = OutOfCoreCholesky(
         streaming,
         path,
-        memory=options.memory - 8 * 14 * operator.shape[0] * k,
+        memory=options.memory - dense_bytes(operator.shape[0], k, 0),
         key=f"{options.key}/{operator.shift!r}",
         dtype=choice.dtype,
         discard_other=options.overwrite,

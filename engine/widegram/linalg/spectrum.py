@@ -96,9 +96,11 @@ class Spectrum:
 
     @property
     def kappa(self) -> float:
-        """Condition number; a lower bound where lambda_min is not resolved."""
-        floor = max(self.resolution, self.lambda_min_error, np.finfo(float).tiny)
-        return self.lambda_max / (self.lambda_min if self.lambda_min_resolved else floor)
+        """Condition number; a lower bound where lambda_min is not resolved.
+
+        As a Rayleigh quotient, what was found for lambda_min is never below it.
+        """
+        return self.lambda_max / max(self.floor, self.lambda_min)
 
 
 @dataclass(frozen=True)

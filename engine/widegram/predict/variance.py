@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
+from widegram.linalg.choose import dense_bytes
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.solving import SolveOptions, factored
@@ -30,7 +31,7 @@ def variances(
     arXiv:1902.06720, equation 16), which needs /nngp in both files.
     """
     n = train.operator.shape[0]
-    block = block_rows(n, cross.operator.shape[0], options.memory // 4)
+    block = block_rows(n, cross.operator.shape[0], options.memory // 8)
     ensemble = train.kernel == "ntk"
     if ensemble:
         for source in (train, cross):
@@ -58,8 +59,8 @@ def variances(
 
 
 def block_rows(n: int, n_test: int, budget: int) -> int:
-    """Test points at a time: four arrays of n float64 each in ``budget`` bytes; at least one."""
-    return max(1, min(n_test, budget // (4 * 8 * n)))
+    """Test points at a time, so that what a solver holds for them fits ``budget`` bytes."""
+    return max(1, min(n_test, budget // dense_bytes(n, 1, 0)))
 
 
 def work_place(out: Path | None, solution: Path) -> Path:
