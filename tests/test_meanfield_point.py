@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from meanfield_support import erf_fixed_point
+from widegram import meanfield
 from widegram.errors import WidegramError
 from widegram.meanfield.fixedpoint import critical_w_var, fixed_points
 from widegram.meanfield.grids import parse_range
 from widegram.meanfield.maps import LayerMaps
 from widegram.meanfield.phase import phase_map, write_phase
-from widegram.meanfield.point import kink, point
+from widegram.meanfield.points import kink, point
 
 # (w_var, b_var): q*, c*, chi_1, chi_c, p* or p*_ab; the paper's setting at six points.
 TABLE = {
@@ -173,3 +174,11 @@ def test_bad_points_are_refused(arguments, match):
 def test_a_grid_too_large_names_its_size():
     with pytest.raises(WidegramError, match=r"3001 x 2001 points needs 15\.0 GB"):
         phase_map("erf", np.zeros(3001), np.zeros(2001), memory="100MB")
+
+
+def test_the_package_offers_its_functions_lazily():
+    assert meanfield.point("erf", 1.25, 0.05)["phase"] == "ordered"
+    for name in meanfield.__all__:
+        assert callable(getattr(meanfield, name))
+    with pytest.raises(AttributeError):
+        _ = meanfield.nothing

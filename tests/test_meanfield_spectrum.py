@@ -19,7 +19,7 @@ from widegram.meanfield.problem import Problem, unit_mean_square, unit_pixels
 from widegram.meanfield.remarks import dropout_limits
 from widegram.meanfield.slopeline import Scaled
 from widegram.meanfield.spectra import dense_spectrum, deviation_spectrum, predict
-from widegram.meanfield.spectrum import SpectrumFile, describe, spectrum
+from widegram.meanfield.sweeps import SpectrumFile, describe, spectrum
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel
 

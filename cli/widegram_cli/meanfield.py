@@ -30,7 +30,7 @@ command.add_command(table_command)
 @json_option
 def point_command(act: str, w_var: float, b_var: float, as_json: bool) -> None:
     """Phase, fixed points, slopes and depth scales of one setting."""
-    from widegram.meanfield.point import point
+    from widegram.meanfield.points import point
 
     values = point(act, w_var, b_var)
     if as_json:

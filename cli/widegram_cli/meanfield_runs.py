@@ -14,8 +14,8 @@ from widegram_cli.options import Depths, json_option, memory_option, overwrite_o
 from widegram_cli.output import emit_json, human_time
 
 if TYPE_CHECKING:
-    from widegram.meanfield.spectrum import SpectrumSweep
-    from widegram.meanfield.table import Entry
+    from widegram.meanfield.asymptotics import Entry
+    from widegram.meanfield.sweeps import SpectrumSweep
     from widegram.network import Network
 
 
@@ -69,7 +69,7 @@ def spectrum_command(
     """
     one_blas_thread()
     from widegram.meanfield.problem import load_inputs, with_unit_pixels
-    from widegram.meanfield.spectrum import SpectrumFile, spectrum
+    from widegram.meanfield.sweeps import SpectrumFile, spectrum
     from widegram_cli.meanfield import check_outputs
     from widegram_cli.stages import StageReporter
 
@@ -175,7 +175,7 @@ def trainability_command(
     one_blas_thread()
     from widegram.meanfield.grids import parse_range
     from widegram.meanfield.problem import load_problem
-    from widegram.meanfield.trainability import Grid, trainability
+    from widegram.meanfield.training import Grid, trainability
     from widegram_cli.progress import reporter
 
     multiples, moments = _numbers(scale, "--scale"), _numbers(times, "--times")
@@ -245,8 +245,8 @@ def table_command(
     one_blas_thread()
     from dataclasses import asdict, replace
 
+    from widegram.meanfield.asymptotics import NETS, Plan, table
     from widegram.meanfield.problem import digits_problem, load_problem
-    from widegram.meanfield.table import NETS, Plan, table
     from widegram_cli.stages import StageReporter
 
     chosen = tuple(part.strip() for part in nets.split(","))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from widegram import predict, stax
+    from widegram import meanfield, predict, stax
     from widegram.api import Kernels, kernel
     from widegram.check import verify
     from widegram.compute import GramResult, gram
@@ -28,6 +28,7 @@ __all__ = [
     "gram",
     "kernel",
     "load_network",
+    "meanfield",
     "open_source",
     "predict",
     "prepare",
@@ -51,7 +52,7 @@ _HOMES = {
 }
 
 
-_MODULES = ("predict", "stax")
+_MODULES = ("meanfield", "predict", "stax")
 
 
 def __getattr__(name: str) -> Any:

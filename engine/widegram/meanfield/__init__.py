@@ -4,3 +4,47 @@ The analysis of Xiao, Pennington and Schoenholz, "Disentangling trainability and
 deep neural networks" (arXiv:1912.13053), for every activation of the engine. ``w_var`` is W_std^2
 and ``b_var`` is b_std^2 throughout.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from widegram.meanfield.asymptotics import table
+    from widegram.meanfield.phase import phase_map, write_phase
+    from widegram.meanfield.points import point
+    from widegram.meanfield.problem import Problem, load_problem
+    from widegram.meanfield.sweeps import spectrum
+    from widegram.meanfield.training import Grid, trainability
+
+__all__ = [
+    "Grid",
+    "Problem",
+    "load_problem",
+    "phase_map",
+    "point",
+    "spectrum",
+    "table",
+    "trainability",
+    "write_phase",
+]
+
+_HOMES = {
+    "Grid": "training",
+    "Problem": "problem",
+    "load_problem": "problem",
+    "phase_map": "phase",
+    "point": "points",
+    "spectrum": "sweeps",
+    "table": "asymptotics",
+    "trainability": "training",
+    "write_phase": "phase",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: most of them need SciPy or Numba."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

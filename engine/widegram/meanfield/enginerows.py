@@ -14,7 +14,7 @@ from widegram.meanfield.problem import Problem
 from widegram.memory import budget
 
 if TYPE_CHECKING:
-    from widegram.meanfield.trainability import Grid
+    from widegram.meanfield.training import Grid
 
 
 def preset_text(net: str, act: str, w: float, b: float, depth: int) -> str:

@@ -12,7 +12,7 @@ from widegram.files import new_file
 from widegram.meanfield.fixedpoint import FixedPoints, critical_w_var, fixed_points
 from widegram.meanfield.grids import require_memory
 from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.point import QUANTITIES
+from widegram.meanfield.points import QUANTITIES
 
 # Bytes per grid point at the peak, measured with erf: nodes of the quadrature included.
 _BYTES_PER_POINT = 2500

@@ -19,7 +19,7 @@ from widegram.files import new_file
 if TYPE_CHECKING:
     from widegram.meanfield.maps import Array
     from widegram.meanfield.phase import PhaseMap
-    from widegram.meanfield.spectrum import SpectrumSweep
+    from widegram.meanfield.sweeps import SpectrumSweep
 
 _DPI = 90
 _INK, _PREDICTED = "#1f4e79", "#c0392b"
@@ -143,14 +143,15 @@ def plot_trainability(
                                     vmax=top, shading="nearest", rasterized=True)
             for (name, xi), style in zip(scales.items(), ("-", "--"), strict=True):
                 for multiple in multiples:
-                    axis.plot(w, multiple * xi, style, color="white", linewidth=1.5,
+                    axis.plot(w, multiple * xi, color="black", linewidth=3)
+                    axis.plot(w, multiple * xi, style, color="cyan", linewidth=1.5,
                               label=rf"${multiple:g}\,{name}$")
             axis.set(ylim=(depths[0], depths[-1]), title=f"{label}, t = {time:g}")
             if row == 1:
                 axis.set_xlabel(r"$\sigma_w^2$")
         axes[row, 0].set_ylabel("depth")
         figure.colorbar(image, ax=axes[row, :], label="accuracy", shrink=0.9)
-    axes[0, 0].legend(fontsize=7, loc="upper left", labelcolor="white", facecolor="black")
+    axes[0, 0].legend(fontsize=7, loc="upper left", labelcolor="cyan", facecolor="black")
     _save(figure, out, overwrite)
 
 

@@ -3,8 +3,8 @@
 Source: arXiv:1912.13053, table 1 and sections 3 to 5. A *constant* is a number the measured value
 must approach; a *rate* is a function of l the measured value is proportional to. d = 1 for fully
 connected networks and flattening ones, the number of pixels for global average pooling. At
-criticality Theta off its diagonal is a fraction of the diagonal, 1/3 for smooth activations and
-1/4 for those with a kink (there 1 - c falls as 1/l^2, derived in the same way).
+criticality Theta off its diagonal is 1/n of the diagonal, n = 3 for smooth activations and 4 for
+those with a kink (there 1 - c falls as 1/l^2; derived in the same way).
 """
 
 from __future__ import annotations
@@ -48,16 +48,17 @@ class Prediction:
 
 
 def predictions(
-    point: dict[str, Any], m: int, d: int = 1, off: float = 1 / 3, q: float | None = None
+    point: dict[str, Any], m: int, d: int = 1, n: int = 3, q: float | None = None
 ) -> dict[str, Prediction]:
     """One Prediction for each of NAMES that the table has an entry for.
 
-    ``point`` as :func:`widegram.meanfield.point.point` returns it, ``m`` inputs, ``d`` pixels that
-    are pooled, ``off`` the critical fraction, ``q`` the conserved q where there is no isolated one.
+    ``point`` as :func:`widegram.meanfield.points.point` returns it, ``m`` inputs, ``d`` pixels that
+    are pooled, ``n`` the critical ratio of diagonal to off-diagonal, ``q`` the conserved q where
+    there is no isolated one.
     """
     phase = point["phase"]
     if phase == CRITICAL:
-        return _critical(q if point["q_star"] is None else point["q_star"], m, d, off)
+        return _critical(q if point["q_star"] is None else point["q_star"], m, d, n)
     if phase == ORDERED:
         return _ordered(point, m, d)
     if phase == CHAOTIC and point["p_star_ab"] is not None:
@@ -80,20 +81,18 @@ def _ordered(point: dict[str, Any], m: int, d: int) -> dict[str, Prediction]:
     }
 
 
-def _critical(q: float | None, m: int, d: int, off: float) -> dict[str, Prediction]:
+def _critical(q: float | None, m: int, d: int, n: int) -> dict[str, Prediction]:
     if not q:
         return {}
-    rest = 1 - off
-    diagonal = (1 + (d - 1) * off) / d
-    fraction = "1/3" if abs(off - 1 / 3) < 1e-12 else f"{off:g}"
+    p, over = (" d", f"({n} d)") if d > 1 else ("", str(n))
     return {
         "diagonal": _linear(
-            "l q*" if d == 1 else f"({fraction} + {rest:.4g}/d) l q*", diagonal * q
+            f"(d + {n - 1})/{over} l q*" if p else "l q*", (d + n - 1) / (n * d) * q
         ),
-        "off_diagonal": _linear(f"{fraction} l q*", off * q),
-        "lambda_max": _linear(f"(m {fraction} + {rest:.4g}/d) l q*", (m * off + rest / d) * q),
-        "bulk": _linear(f"{rest:.4g}/d l q*", rest / d * q),
-        "kappa": constant("(m d + r)/r, r = rest/off", m * d * off / rest + 1),
+        "off_diagonal": _linear(f"1/{n} l q*", q / n),
+        "lambda_max": _linear(f"(m{p} + {n - 1})/{over} l q*", (m * d + n - 1) / (n * d) * q),
+        "bulk": _linear(f"{n - 1}/{over} l q*", (n - 1) / (n * d) * q),
+        "kappa": constant(f"(m{p} + {n - 1})/{n - 1}", (m * d + n - 1) / (n - 1)),
         "predictor": Prediction("1/l", lambda l: -np.log(l), False, -1.0, 0, True),
     }
 

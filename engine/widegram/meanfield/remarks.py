@@ -25,7 +25,7 @@ from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.predictions import Prediction, constant, predictions, rate
 from widegram.meanfield.problem import Problem
 from widegram.meanfield.spectra import dense_spectrum
-from widegram.meanfield.spectrum import spectrum
+from widegram.meanfield.sweeps import spectrum
 from widegram.network import load_network
 
 _KEEP = 0.9
@@ -67,7 +67,7 @@ def _swept(
     sweep = spectrum(load_network(_vector(spec, problem)), problem, depths, method="deviations")
     critical = {"phase": CRITICAL, "q_star": None}
     scale = float((problem.x**2).mean()) if title.startswith("ReLU") else 1.0
-    laws = predictions(critical, len(problem.x), 1, 1 / 4, q * scale)
+    laws = predictions(critical, len(problem.x), 1, 4, q * scale)
     names = ("diagonal", "off_diagonal", "lambda_max", "bulk", "kappa")
     return Remark(
         title, CRITICAL, sweep.depths, sweep.depths + 1.0,

@@ -18,7 +18,7 @@ from widegram.meanfield.fixedpoint import FixedPoints
 from widegram.meanfield.maps import Array
 
 if TYPE_CHECKING:
-    from widegram.meanfield.trainability import Row
+    from widegram.meanfield.training import Row
 
 FORMAT = "widegram-trainability"
 _MAPS = ("train_accuracy", "test_accuracy", "train_mse", "test_mse")

@@ -17,11 +17,11 @@ import numpy as np
 from widegram.errors import WidegramError
 from widegram.meanfield.fixedpoint import CHAOTIC, CRITICAL, ORDERED
 from widegram.meanfield.maps import Array
-from widegram.meanfield.point import point
+from widegram.meanfield.points import point
 from widegram.meanfield.predictions import Prediction, fitted_exponent
 from widegram.meanfield.problem import Problem, with_unit_pixels
 from widegram.meanfield.remarks import remarks
-from widegram.meanfield.spectrum import SpectrumSweep, spectrum
+from widegram.meanfield.sweeps import SpectrumSweep, spectrum
 from widegram.network import load_network
 
 NETS = ("fcn", "cnn-f", "cnn-p")

@@ -18,7 +18,7 @@ from widegram.meanfield.deviations import NORM_TOLERANCE, Deviations
 from widegram.meanfield.fixedpoint import ORDERED
 from widegram.meanfield.grids import require_memory
 from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.point import point
+from widegram.meanfield.points import point
 from widegram.meanfield.predictions import Prediction, predictions
 from widegram.meanfield.problem import Problem
 from widegram.meanfield.slopeline import Scaled, is_kinked
@@ -128,8 +128,8 @@ def _predicted(
     homogeneous = setting.act.homogeneity()
     # Without bias a scale-free activation keeps w times the input's own mean square.
     q = None if homogeneous is None else setting.w_var * float((problem.x**2).mean())
-    off = 1 / 4 if is_kinked(setting.act) else 1 / 3
-    return predictions(setting.point, len(problem.x), setting.pixels, off, q)
+    n = 4 if is_kinked(setting.act) else 3
+    return predictions(setting.point, len(problem.x), setting.pixels, n, q)
 
 
 def _choose(network: Network, problem: Problem, method: str, setting: Setting | None) -> str:
