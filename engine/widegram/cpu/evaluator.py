@@ -67,16 +67,12 @@ class CpuEvaluator:
         self.dtype, self.symmetric = dtype, x2 is None
         self.keys = tuple(key for key, _, _ in self.plan.keys)
         self.entry_cost = float(self.plan.element_layers)
-        largest = max(_largest_variance(x, self.plan.vector) for x in (x1, x2) if x is not None)
+        largest = max(largest_variance(x, self.plan.vector) for x in (x1, x2) if x is not None)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         formulas = choose_formulas(self.plan, largest, dtype)
         self.series_error = series_error(formulas)
-        if self.series_error is not None and self.series_error > SERIES_TOLERANCE[dtype]:
-            logger.warning(
-                "an activation's Hermite series stops at %d terms: relative error up to %.1e of "
-                "E[phi^2] or E[phi'^2]", MAX_DEGREE, self.series_error,
-            )  # fmt: skip
+        warn_of_series(self.series_error, dtype)
         self.layout = factor_layout(self.plan, formulas)
         self.image_bytes = (self.layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
         self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
@@ -129,7 +125,7 @@ class CpuEvaluator:
         for key, n, kernel in self.plan.keys:
             value = (k if kernel == "nngp" else t)[n, :, : len(cols)].copy()
             if mirrored:
-                _mirror(value, own[kernel][n])
+                mirror(value, own[kernel][n])
             found[key] = value
         return found
 
@@ -168,7 +164,16 @@ class CpuEvaluator:
         return threads
 
 
-def _mirror(value: NDArray[Any], diagonal: NDArray[np.float64]) -> None:
+def warn_of_series(error: float | None, dtype: str) -> None:
+    """A message where a series, at its longest, misses its tolerance."""
+    if error is not None and error > SERIES_TOLERANCE[dtype]:
+        logger.warning(
+            "an activation's Hermite series stops at %d terms: relative error up to %.1e of "
+            "E[phi^2] or E[phi'^2]", MAX_DEGREE, error,
+        )  # fmt: skip
+
+
+def mirror(value: NDArray[Any], diagonal: NDArray[np.float64]) -> None:
     """Make a diagonal tile exactly symmetric, with its diagonal from double precision."""
     lower = np.tril_indices(len(value), -1)
     value[lower] = value.T[lower]
@@ -191,7 +196,7 @@ def _jobs(
     return sorted(jobs, key=lambda job: -len(job[1]))
 
 
-def _largest_variance(x: Rows, vector: bool) -> float:
+def largest_variance(x: Rows, vector: bool) -> float:
     """The largest mean square over channels of any pixel (over all features of a vector)."""
     largest = 0.0
     for lo in range(0, x.shape[0], _READ):
