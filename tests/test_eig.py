@@ -139,7 +139,8 @@ def test_eigenvalues_below_the_resolution_are_flagged(dtype) -> None:
     matrix = with_spectrum(values).astype(dtype)
     for options in ({"full": True}, {"k": 3, "which": "SA"}):
         found = spectrum(as_operator(matrix), SpectrumOptions(GB, **options))
-        assert found.resolution == pytest.approx(np.sqrt(N) * np.finfo(dtype).eps, rel=1e-6)
+        floor = resolution(N, 1.0, matrix.diagonal().max(), dtype)
+        assert found.resolution == pytest.approx(floor, rel=1e-6)
         assert not found.lambda_min_resolved
         assert found.kappa == pytest.approx(1 / found.resolution, rel=1e-3)
         assert found.as_dict()["kappa_is_lower_bound"]
@@ -152,7 +153,18 @@ def test_resolution_holds_for_rounding() -> None:
     matrix = with_spectrum(np.geomspace(1e-9, 1, N))
     moved = np.linalg.eigvalsh(matrix.astype(np.float32).astype(np.float64))
     change = np.abs(moved - np.linalg.eigvalsh(matrix)).max()
-    assert 0 < change < resolution(N, 1.0, np.float32)
+    floor = resolution(N, 1.0, matrix.diagonal().max(), np.float32)
+    assert 0 < change < floor
+
+
+def test_eigenvalues_above_the_resolution_mean_something() -> None:
+    # A large mean, as kernels have: its rounding moves the largest eigenvalue, not the others.
+    matrix = 3.0 + 1e-3 * with_spectrum(np.geomspace(1e-1, 1, N))
+    exact = np.linalg.eigvalsh(matrix)
+    found = spectrum(as_operator(matrix.astype(np.float32)), SpectrumOptions(GB, full=True))
+    assert found.lambda_min_resolved
+    assert found.unresolved == 0
+    assert abs(found.lambda_min - exact[0]) < found.resolution
 
 
 def test_refusals() -> None:

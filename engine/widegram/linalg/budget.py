@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from widegram.errors import WidegramError
-from widegram.memory import format_size, free_memory, parse_size
+from widegram.memory import budget, format_size
 
 CHUNK = 512
 _LEAST_ROWS = 64
@@ -22,24 +22,22 @@ def resident() -> int:
 
 
 def array_budget(memory: str | int | None) -> int:
-    """Bytes for arrays, given what the whole process may use (None: half of what is free).
+    """Bytes for arrays, given what the whole process may use (None: a quarter of what is free).
 
     The interpreter and its libraries are taken off first, down to half of ``memory``: a limit
     under what they need cannot be kept by anything done here.
     """
-    if memory is None:
-        return free_memory() // 2
-    size = parse_size(memory)
+    size = budget(memory)
     return max(size - resident(), size // 2)
 
 
-def block_shape(n_rows: int, n_cols: int, entry_bytes: int, budget: int) -> tuple[int, int]:
-    """Rows and columns of the largest block of ``entry_bytes`` an entry that fits in ``budget``.
+def block_shape(n_rows: int, n_cols: int, entry_bytes: int, limit: int) -> tuple[int, int]:
+    """Rows and columns of the largest block of ``entry_bytes`` an entry that fits in ``limit``.
 
     Whole rows where 64 of them fit, a multiple of 512 rows where 512 fit; else 64 rows of as many
     columns as fit. Raises WidegramError when not even 64 x 64 entries fit.
     """
-    entries = budget // entry_bytes
+    entries = limit // entry_bytes
     rows = min(n_rows, entries // max(n_cols, 1))
     if rows >= min(_LEAST_ROWS, n_rows):
         if CHUNK <= rows < n_rows:
@@ -50,7 +48,7 @@ def block_shape(n_rows: int, n_cols: int, entry_bytes: int, budget: int) -> tupl
     if cols < min(_LEAST_ROWS, n_cols):
         least = 16 * side * _LEAST_ROWS * entry_bytes
         raise WidegramError(
-            f"{format_size(budget)} do not hold a block of {side} x {_LEAST_ROWS} entries; "
+            f"{format_size(limit)} do not hold a block of {side} x {_LEAST_ROWS} entries; "
             f"give more memory, at least {format_size(least)}"
         )
     if cols > CHUNK:

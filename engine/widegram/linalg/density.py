@@ -36,6 +36,14 @@ class Quadrature:
         pairs = zip(self.nodes, self.weights, strict=True)
         return np.array([_quantile(nodes, w, q) for nodes, w in pairs])
 
+    def gap(self, value: float) -> float:
+        """Mean distance over the probes between the nodes on either side of ``value``."""
+        gaps = []
+        for nodes in self.nodes:
+            place = int(np.clip(np.searchsorted(nodes, value), 1, nodes.size - 1))
+            gaps.append(nodes[place] - nodes[place - 1])
+        return float(np.mean(gaps))
+
     def pooled_quantile(self, q: float) -> float:
         """The q-quantile of all probes together."""
         return _quantile(self.nodes.ravel(), self.weights.ravel(), q)
@@ -46,7 +54,8 @@ class Density:
     """The spectrum of an n x n matrix after all Lanczos steps, and after half of them.
 
     Error bars add in squares the standard error over the probes and the change from half of the
-    steps to all of them: the first knows nothing of eigenvalues too crowded to be told apart.
+    steps to all of them: the first knows nothing of eigenvalues too crowded to be told apart. A
+    quantile's adds the distance of the nodes around it.
     """
 
     whole: Quadrature
@@ -64,7 +73,9 @@ class Density:
         """(estimate, error) of the q-quantile of the eigenvalues."""
         pooled = self.whole.pooled_quantile(q)
         change = pooled - self.half.pooled_quantile(q)
-        return pooled, float(np.hypot(_standard_error(self.whole.quantiles(q)), change))
+        between = self.whole.gap(pooled) / np.sqrt(12.0)  # where between two nodes is not known
+        scatter = _standard_error(self.whole.quantiles(q))
+        return pooled, float(np.sqrt(scatter**2 + change**2 + between**2))
 
     def edges(self, low: float, high: float, bins: int = 60) -> Array:
         """Logarithmic bin edges from ``low`` or the lowest node to ``high``; a first bin below."""

@@ -61,10 +61,10 @@ def lowest_eigen(
 
     By inverse iteration where a factor fits in ``memory``, to ``inverse_tol`` of the inverse's
     largest eigenvalue; else by block Krylov on K, to ``tol`` of ``top``. No work
-    is spent on pairs below ``floor``.
+    is spent on pairs below ``floor``, the rounding of K.
     """
     n = operator.shape[0]
-    shift = 10.0 * np.sqrt(n) * np.finfo(operator.dtype).eps * top  # the rounding of K
+    shift = 2.0 * max(floor, np.sqrt(n) * np.finfo(np.float64).eps * top)
     factor = None
     if factor_fits(n, k, memory):
         factor = _safe_factor(operator.shifted(shift), progress)

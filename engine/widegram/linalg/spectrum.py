@@ -28,8 +28,8 @@ class Spectrum:
     """Summary of a symmetric matrix.
 
     ``bulk`` is the median eigenvalue with its standard error (0 from a full decomposition);
-    ``effective_rank`` = trace^2 / |K|_F^2. ``resolution`` is sqrt(n) eps lambda_max, with eps of
-    the file's dtype: what rounding alone does to an eigenvalue. Below it an eigenvalue means
+    ``effective_rank`` = trace^2 / |K|_F^2. ``resolution`` is what rounding alone, in the file's
+    dtype, does to an eigenvalue (:func:`resolution`). Below it an eigenvalue means
     nothing; ``unresolved`` counts such among the computed ones, ``known``. ``pairs`` holds what was
     asked for (``requested``), or what the summary needed.
     """
@@ -122,13 +122,15 @@ class SpectrumOptions:
     progress: Progress | None = None
 
 
-def resolution(n: int, top: float, dtype: DTypeLike) -> float:
-    """sqrt(n) eps lambda_max: what rounding of independent entries does to an eigenvalue, at most.
+def resolution(n: int, top: float, entry: float, dtype: DTypeLike) -> float:
+    """What rounding does to an eigenvalue: 2 sqrt(n) eps max|K|, or 10 eps64 lambda_max if larger.
 
-    An error matrix of independent entries up to eps max|K| has norm below 2 sqrt(n) eps max|K|,
-    and max|K| <= lambda_max for a positive semidefinite K, with room where K has a large mean.
+    The first is the norm of a symmetric matrix of independent errors up to eps max|K| in a file
+    of ``dtype`` (``entry`` is max|K|, on the diagonal of a semidefinite matrix); the second is
+    what the eigenvalue solvers add, which are backward stable in float64.
     """
-    return float(np.sqrt(n) * np.finfo(dtype).eps * abs(top))
+    stored = 2.0 * np.sqrt(n) * np.finfo(dtype).eps * abs(entry)
+    return float(max(stored, 10.0 * np.finfo(np.float64).eps * abs(top)))
 
 
 def spectrum(operator: GramOperator, options: SpectrumOptions) -> Spectrum:
@@ -157,7 +159,8 @@ def _wants_full(n: int, options: SpectrumOptions) -> tuple[bool, str]:
 
 
 def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Spectrum:
-    trace = operator.trace()
+    diagonal = operator.diagonal()
+    trace = float(diagonal.sum())
     pairs = full_eigen(
         operator,
         vectors=options.vectors,
@@ -165,7 +168,7 @@ def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Sp
         progress=options.progress,
     )
     values = pairs.values
-    floor = resolution(values.size, values[-1], operator.dtype)
+    floor = resolution(values.size, values[-1], diagonal.max(), operator.dtype)
     squares = float(np.sum(values**2))
     return Spectrum(
         values.size,
@@ -190,7 +193,8 @@ def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Sp
 
 
 def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> Spectrum:
-    n, trace, frobenius = operator.shape[0], operator.trace(), operator.frobenius()
+    n, diagonal, frobenius = operator.shape[0], operator.diagonal(), operator.frobenius()
+    trace = float(diagonal.sum())
     if operator.dtype.itemsize * n * n <= options.memory // 4:
         operator = operator.cached()
         options = replace(options, memory=options.memory - operator.dtype.itemsize * n * n)
@@ -211,7 +215,7 @@ def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> S
         progress=options.progress,
     )
     bulk, bulk_error = density.quantile(0.5)
-    floor = resolution(n, lambda_max, operator.dtype)
+    floor = resolution(n, lambda_max, diagonal.max(), operator.dtype)
     known = pairs.values if options.k else np.array([lowest.values[0], lambda_max])
     return Spectrum(
         n,
@@ -256,7 +260,7 @@ def _pairs(
         tol=options.tol,
         inverse_tol=_PAIRS_TOL if options.k else _SUMMARY_TOL,
         max_passes=options.max_passes if options.k else min(options.max_passes, _SUMMARY_PASSES),
-        floor=resolution(operator.shape[0], top, operator.dtype),
+        floor=resolution(operator.shape[0], top, operator.diagonal().max(), operator.dtype),
         memory=options.memory // 2,
         seed=options.seed,
         progress=options.progress,
