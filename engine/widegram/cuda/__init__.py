@@ -1,0 +1,1 @@
+"""The CUDA backend: the same plans as source text for numba-cuda."""

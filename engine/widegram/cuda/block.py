@@ -1,0 +1,443 @@
+"""The general form: a thread block per pair of images walks the displacements of one program.
+
+Planes lie in shared memory, or in global scratch where they are too large; a thread owns pixels.
+Between steps all threads of the block meet, so that windows may read what others wrote. Everything
+about a step is a constant in the text; runs of equal steps are loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from widegram.cuda.kernel import SIGNATURE, Kernel
+from widegram.cuda.layout import Store
+from widegram.cuda.steps import Context, Job, Loop, Value, jobs_of, rolled
+from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
+from widegram.cuda.writer import Writer
+from widegram.plan.program import Program
+
+SHARED_BYTES = 48 * 1024
+_THREADS = 256
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """Names of one element: pixel (i, j) of x, (p, q) of x', segments e (rows) and f (columns)."""
+
+    i: str
+    j: str
+    p: str
+    q: str
+    e: str
+    f: str
+
+
+def _power(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << (n - 1).bit_length()
+
+
+class BlockForm:
+    """Writes one program; ``threads``: at most so many in a block (a power of two)."""
+
+    def __init__(self, context: Context, program: Program, threads: int = _THREADS) -> None:
+        self.context = context
+        self.space, self.jobs = jobs_of(context, program)
+        self.write = Writer(context.dtype)
+        self.ops = TextOps(self.write)
+        rows = max((shape[0] for shape, _ in self.space.kinds), default=1)
+        cols = max((shape[1] for shape, _ in self.space.kinds), default=1)
+        self.bx = min(32, threads, _power(cols))
+        self.by = max(1, min(threads // self.bx, _power(rows)))
+        self.threads = self.bx * self.by
+        self.row = len(program.steps) + 4 * len(self.space.kinds)
+        self.slot_at, self.plane_of, at = {}, {}, 0
+        for n, slot in enumerate(program.slots):
+            segments = self.space.torus[0].segments * self.space.torus[1].segments
+            self.plane_of[n] = slot.shape[0] * slot.shape[1] * segments
+            self.slot_at[n] = at
+            at += self.plane_of[n] * len(context.fields)
+        self.numbers = at
+        reduced = [job for job in self.jobs if job.kind == "reduce"]
+        self.sums = {job.number: n * len(context.fields) for n, job in enumerate(reduced)}
+        self.n_sums = len(reduced) * len(context.fields)
+
+    # the kernel -------------------------------------------------------------------------------
+
+    def kernel(self, name: str) -> Kernel:
+        """The finished kernel."""
+        item = np.dtype(self.context.dtype).itemsize
+        accumulators = 8 * self.n_sums * self.threads
+        shared = self.numbers * item + accumulators <= SHARED_BYTES
+        self.base = "" if shared else "at + "
+        self._prologue(shared)
+        with self.write.block(f"for m in range({len(self.space.base)}):"):
+            self.write(f"g = m * {self.row}")
+            for n in range(len(self.space.kinds)):
+                for s, text in enumerate(("ya", "yb", "xa", "xb")):
+                    column = len(self.jobs) + 4 * n + s
+                    self.write(f"{text}{n} = table[u(g + {column})]")
+            for item_ in rolled(self.jobs):
+                self._item(item_)
+        self._epilogue()
+        text = self.write.module(f"Planes in blocks: {name}.", SIGNATURE)
+        scratch = 0 if shared else self.numbers
+        return Kernel(name, "block", text, (self.bx, self.by), self.space.table(), scratch)
+
+    def _prologue(self, shared: bool) -> None:
+        write, stores = self.write, self.context.stores
+        write(
+            "b = cuda.blockIdx.x",
+            "tx = cuda.threadIdx.x",
+            "ty = cuda.threadIdx.y",
+            f"tid = ty * {self.bx} + tx",
+            "row = np.int64(pairs[u(2 * b)])",
+            "col = np.int64(pairs[u(2 * b + 1)])",
+            f"fa = row * {self.context.layout.total + 1}",
+            f"fb = col * {self.context.layout.total + 1}",
+        )
+        if self.numbers and shared:
+            write(f"planes = cuda.shared.array({self.numbers}, scalar)")
+        elif self.numbers:
+            write("planes = scratch", f"at = b * {self.numbers}")
+        if self.n_sums:
+            write(f"total = cuda.shared.array({self.n_sums * self.threads}, types.float64)")
+            for n in range(self.n_sums):
+                write(f"total[u({n * self.threads} + tid)] = 0.0")
+        for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
+            first = f"b * {stores.size} + {store.offset}"
+            size = store.planes * store.shape[0] * store.shape[1] * len(self.context.fields)
+            with write.block(f"for c in range(tid, {size}, {self.threads}):"):
+                write(f"stores[u({first} + c)] = {self.ops.const(0.0)}")
+        write("cuda.syncthreads()")
+
+    def _epilogue(self) -> None:
+        if not self.n_sums:
+            return
+        write, half = self.write, self.threads // 2
+        write("cuda.syncthreads()")
+        while half:
+            with write.block(f"if tid < {half}:"):
+                for n in range(self.n_sums):
+                    at = f"u({n * self.threads} + tid"
+                    write(f"total[{at})] += total[{at} + {half})]")
+            write("cuda.syncthreads()")
+            half //= 2
+        with write.block("if tid == 0:"):
+            for job in self.jobs:
+                if job.kind == "reduce":
+                    self._finish_sum(job)
+
+    def _finish_sum(self, job: Job) -> None:
+        assert job.store is not None
+        offsets = (job.store.offset, job.store.t_offset)
+        for n, offset in enumerate(offsets[: len(self.context.fields)]):
+            source = (self.sums[job.number] + n) * self.threads
+            to = f"b * {self.context.stores.sums} + {offset}"
+            self.write(f"sums[u({to})] = {job.scale!r} * total[u({source})]")
+
+    def _item(self, item: Job | Loop) -> None:
+        if isinstance(item, Job):
+            self._job(item, str(item.number), str(item.at))
+            return
+        r = self.write.name("r")
+        with self.write.block(f"for {r} in range({item.times}):"):
+            for job, shift in zip(item.jobs, item.shift, strict=True):
+                self._job(
+                    job, f"{job.number} + {r} * {len(item.jobs)}", f"{job.at} + {r} * {shift}"
+                )
+
+    def _job(self, job: Job, number: str, at: str) -> None:
+        with self.write.block(f"if table[u(g + {number})] != 0:"):
+            self.write(f"# {_title(job)}")
+            getattr(self, f"_{job.kind}")(job, at)
+        if job.out is not None or job.kind == "pool":
+            self.write("cuda.syncthreads()")
+
+    # elements ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _pixels(self, value: Value) -> Iterator[Pixel]:
+        """Loops over the living elements of a value that this thread owns."""
+        with ExitStack() as stack:
+            i, p, e = self._axis(stack, 0, value, "ty", self.by, "y")
+            j, q, f = self._axis(stack, 1, value, "tx", self.bx, "x")
+            yield Pixel(i, j, p, q, e, f)
+
+    def _axis(
+        self, stack: ExitStack, axis: int, value: Value, thread: str, step: int, letter: str
+    ) -> tuple[str, str, str]:
+        write, size = self.write, value.shape[axis]
+        first, second = f"{letter}a{value.kind}", f"{letter}b{value.kind}"
+        i, p = ("i", "p") if axis == 0 else ("j", "q")
+        if not self.space.torus[axis].split:
+            stack.enter_context(write.block(f"for {i} in range({thread}, {size}, {step}):"))
+            write(f"{p} = {i} + {first}")
+            with write.block(f"if {p} >= {size}:"):
+                write(f"{p} = {i} + {second}")
+            stack.enter_context(write.block(f"if {p} >= 0:"))
+            return i, p, "0"
+        e = "e" if axis == 0 else "f"
+        stack.enter_context(write.block(f"for {e} in range(2):"))
+        stack.enter_context(write.block(f"for {i} in range({thread}, {size}, {step}):"))
+        write(f"{p} = {i} + ({first} if {e} == 0 else {second})")
+        stack.enter_context(write.block(f"if {p} >= 0 and {p} < {size}:"))
+        return i, p, e
+
+    def _place(self, value: Value, i: str, j: str, e: str, f: str) -> str:
+        """Position of K's element in ``planes``."""
+        h, w = value.shape
+        across = w * self.space.torus[1].segments
+        row = i if e == "0" else f"({e} * {h} + {i})"
+        col = j if f == "0" else f"{f} * {w} + {j}"
+        return f"{self.base}{self.slot_at[value.slot]} + {row} * {across} + {col}"
+
+    def _at(self, value: Value, pixel: Pixel) -> str:
+        return self.write.let(self._place(value, pixel.i, pixel.j, pixel.e, pixel.f), "at")
+
+    def _get(self, value: Value, at: str) -> list[str]:
+        """K, and T, at a position."""
+        size = self.plane_of[value.slot]
+        shifts = ["", f" + {size}"][: len(self.context.fields)]
+        return [self.write.let(f"planes[u({at}{shift})]") for shift in shifts]
+
+    def _put(self, value: Value, pixel: Pixel, found: list[str]) -> None:
+        at = self._at(value, pixel)
+        size = self.plane_of[value.slot]
+        for shift, name in zip(["", f" + {size}"], found, strict=False):
+            self.write(f"planes[u({at}{shift})] = {name}")
+
+    def _dual(self, job: Job, pixel: Pixel, at: str, found: list[str]) -> list[str]:
+        """The activation, if any, applied to K and T."""
+        if job.formula is None or job.out is None:
+            return found
+        h, w = job.out.shape
+        count = job.formula.n_factors
+        fx, fy = (
+            Factors(
+                self.write, array, self.write.let(f"{base} + {at} + {i} * {w} + {j}", "at"), h * w,
+                count,
+            )
+            for array, base, i, j in (
+                ("fx", "fa", pixel.i, pixel.j),
+                ("fy", "fb", pixel.p, pixel.q),
+            )
+        )  # fmt: skip
+        return activate(self.ops, job.formula, found, fx, fy)
+
+    # steps ------------------------------------------------------------------------------------
+
+    def _input(self, job: Job, at: str) -> None:
+        assert job.out is not None
+        write, (h, w), c = self.write, job.out.shape, self.context.channels
+        with self._pixels(job.out) as pixel:
+            zero = self.ops.const(0.0)
+            write(f"k = {zero}")
+            first = write.let(f"row * {c * h * w} + {pixel.i} * {w} + {pixel.j}", "at")
+            second = write.let(f"col * {c * h * w} + {pixel.p} * {w} + {pixel.q}", "at")
+            with write.block(f"for c in range({c}):"):
+                write(f"k += x[u({first} + c * {h * w})] * y[u({second} + c * {h * w})]")
+            self._put(job.out, pixel, ["k", zero][: len(self.context.fields)])
+
+    def _load(self, job: Job, at: str) -> None:
+        assert job.out is not None
+        assert job.store is not None
+        write, store = self.write, job.store
+        with self._pixels(job.out) as pixel:
+            if store.reduced:
+                first = f"b * {self.context.stores.sums}"
+                offsets = (store.offset, store.t_offset)[: len(self.context.fields)]
+                found = [write.let(f"real(sums[u({first} + {n})])") for n in offsets]
+                self._put(job.out, pixel, found)
+                return
+            for name in self.context.fields:
+                write(f"{name} = {self.ops.const(0.0)}")
+            where = self._stored(store, pixel)
+            with write.block("if plane >= 0:"):
+                for name, offset in zip(
+                    self.context.fields, (store.offset, store.t_offset), strict=False
+                ):
+                    write(f"{name} = stores[u({where} + {offset})]")
+            self._put(job.out, pixel, list(self.context.fields))
+
+    def _stored(self, store: Store, pixel: Pixel) -> str:
+        """Set ``plane``; the position of the element in the pair's store, without its offset."""
+        write, (h, w) = self.write, store.shape
+        write(f"dy = {pixel.p} - {pixel.i}", f"dx = {pixel.q} - {pixel.j}")
+        with write.block("if dy < 0:"):
+            write(f"dy += {h}")
+        with write.block("if dx < 0:"):
+            write(f"dx += {w}")
+        write(f"plane = np.int64(index[u({store.index} + dy * {w} + dx)])")
+        inside = f"plane * {h * w} + {pixel.i} * {w} + {pixel.j}"
+        return self.write.let(f"b * {self.context.stores.size} + {inside}", "at")
+
+    def _point(self, job: Job, at: str) -> None:
+        assert job.out is not None
+        with self._pixels(job.out) as pixel:
+            found = self._get(job.inputs[0], self._at(job.inputs[0], pixel))
+            assert job.formula is not None
+            found = prescaled(self.ops, job.formula, found)
+            self._put(job.out, pixel, self._dual(job, pixel, at, found))
+
+    def _add(self, job: Job, at: str) -> None:
+        assert job.out is not None
+        with self._pixels(job.out) as pixel:
+            first, second = (self._get(v, self._at(v, pixel)) for v in job.inputs)
+            found = [self.ops.add(a, b) for a, b in zip(first, second, strict=True)]
+            self._put(job.out, pixel, found)
+
+    def _window(self, job: Job, at: str) -> None:
+        assert job.out is not None
+        assert job.affine is not None
+        write, (source,) = self.write, job.inputs
+        fields = self.context.fields
+        with self._pixels(job.out) as pixel:
+            for name in fields:
+                write(f"{name} = {self.ops.const(0.0)}")
+            with ExitStack() as stack:
+                i, e = self._tap(stack, job, 0, pixel.i, pixel.p, pixel.e)
+                j, f = self._tap(stack, job, 1, pixel.j, pixel.q, pixel.f)
+                place = write.let(self._place(source, i, j, e, f), "at")
+                for name, value in zip(fields, self._get(source, place), strict=True):
+                    write(f"{name} += {value}")
+            found = affine(self.ops, job.affine, job.formula, list(fields))
+            self._put(job.out, pixel, self._dual(job, pixel, at, found))
+
+    def _tap(
+        self, stack: ExitStack, job: Job, axis: int, i: str, p: str, segment: str
+    ) -> tuple[str, str]:
+        """Loop over the taps of one axis: the source pixel of x, and its segment."""
+        assert job.affine is not None
+        write, conv, (source,) = self.write, job.affine, job.inputs
+        window, stride, lo = conv.window[axis], conv.strides[axis], conv.lo[axis]
+        size = source.shape[axis]
+        if window == 1 and lo == 0:
+            return (i if stride == 1 else f"{i} * {stride}"), segment
+        tap, s, o = (("a", "s", "o"), ("c", "z", "w"))[axis]
+        stack.enter_context(write.block(f"for {tap} in range({window}):"))
+        for name, of in ((s, i), (o, p)):
+            scaled = of if stride == 1 else f"{of} * {stride}"
+            write(f"{name} = {scaled} + {tap} - {lo}")
+        if not conv.circular:
+            inside = f"{s} >= 0 and {s} < {size} and {o} >= 0 and {o} < {size}"
+            stack.enter_context(write.block(f"if {inside}:"))
+            return s, segment
+        write(f"{s} = {s} % {size}", f"{o} = {o} % {size}")
+        if not self.space.torus[axis].split:
+            return s, "0"
+        letter = "yx"[axis]
+        name = f"{s}e"
+        write(f"{name} = 0 if {o} - {s} == {letter}a{source.kind} else 1")
+        return s, name
+
+    def _copy(self, job: Job, at: str) -> None:
+        assert job.store is not None
+        write, store, (source,) = self.write, job.store, job.inputs
+        with self._pixels(source) as pixel:
+            where = self._stored(store, pixel)
+            with write.block("if plane >= 0:"):
+                found = self._get(source, self._at(source, pixel))
+                for value, offset in zip(found, (store.offset, store.t_offset), strict=False):
+                    write(f"stores[u({where} + {offset})] = {value}")
+
+    def _reduce(self, job: Job, at: str) -> None:
+        write, (source,) = self.write, job.inputs
+        for name in self.context.fields:
+            write(f"{name} = {self.ops.const(0.0)}")
+        with self._pixels(source) as pixel:
+            found = self._get(source, self._at(source, pixel))
+            for name, value in zip(self.context.fields, found, strict=True):
+                write(f"{name} += {value}")
+        for n, name in enumerate(self.context.fields):
+            first = (self.sums[job.number] + n) * self.threads
+            write(f"total[u({first} + tid)] += {name}")
+
+    def _output(self, job: Job, at: str) -> None:
+        (source,) = job.inputs
+        with self.write.block("if tid == 0:"):
+            found = self._get(source, self.write.let(self._place(source, "0", "0", "0", "0"), "at"))
+            for n, value in enumerate(found):
+                to = job.output * len(found) + n
+                self.write(f"out[u({to} * n + b)] = {value}")
+
+    def _pool(self, job: Job, at: str) -> None:
+        """Pooled pixel P = (i, j) belongs to one thread, which adds what its window holds."""
+        assert job.pool is not None
+        assert job.store is not None
+        write, store, (source,) = self.write, job.store, job.inputs
+        (h, w), (oh, ow) = source.shape, store.shape
+        with ExitStack() as stack:
+            enter = stack.enter_context
+            for name, thread, step, size in (("i", "ty", self.by, oh), ("j", "tx", self.bx, ow)):
+                enter(write.block(f"for {name} in range({thread}, {size}, {step}):"))
+            s, e, dy = self._pooled(stack, job, 0)
+            z, f, dx = self._pooled(stack, job, 1)
+            write(f"plane = np.int64(index[u({store.index} + {dy} * {ow} + {dx})])")
+            enter(write.block("if plane >= 0:"))
+            found = self._get(source, write.let(self._place(source, s, z, e, f), "at"))
+            inside = f"plane * {oh * ow} + i * {ow} + j"
+            where = write.let(f"b * {self.context.stores.size} + {inside}", "at")
+            for value, offset in zip(found, (store.offset, store.t_offset), strict=False):
+                scale = self.ops.const(job.scale)
+                write(f"stores[u({where} + {offset})] += {scale} * {value}")
+
+    def _pooled(self, stack: ExitStack, job: Job, axis: int) -> tuple[str, str, str]:
+        """Loops along one axis over taps of P and of the windows P' of x' that meet their partner.
+
+        Gives the source pixel, its segment, and P' - P modulo the pooled size.
+        """
+        assert job.pool is not None
+        assert job.store is not None
+        write, pool, (source,) = self.write, job.pool, job.inputs
+        enter = stack.enter_context
+        size, pooled = source.shape[axis], job.store.shape[axis]
+        window, stride, lo = pool.window[axis], pool.strides[axis], pool.lo[axis]
+        own, tap, s, o, other, turn, to, d = (
+            ("i", "a", "s", "o", "v", "r", "p", "dy"),
+            ("j", "c", "z", "w", "l", "h", "q", "dx"),
+        )[axis]
+        letter, kind = "yx"[axis], source.kind
+        first, second = f"{letter}a{kind}", f"{letter}b{kind}"
+        enter(write.block(f"for {tap} in range({window}):"))
+        write(f"{s} = {own} * {stride} + {tap} - {lo}")
+        if pool.circular:
+            write(f"{s} = {s} % {size}")
+        else:
+            enter(write.block(f"if {s} >= 0 and {s} < {size}:"))
+        segment = "0"
+        if self.space.torus[axis].split:
+            segment = "ef"[axis]
+            enter(write.block(f"for {segment} in range(2):"))
+            write(f"{o} = {s} + ({first} if {segment} == 0 else {second})")
+        else:
+            write(f"{o} = {s} + {first}")
+            with write.block(f"if {o} >= {size}:"):
+                write(f"{o} = {s} + {second}")
+        enter(write.block(f"if {o} >= 0 and {o} < {size}:"))
+        enter(write.block(f"for {other} in range({window}):"))
+        place = f"{o} + {lo} - {other}"
+        if pool.circular:
+            turns = 1 + window // size
+            enter(write.block(f"for {turn} in range({-turns}, {turns + 1}):"))
+            place += f" + {turn} * {size}"
+        write(f"{to} = {place}")
+        enter(write.block(f"if {to} >= 0 and {to} % {stride} == 0 and {to} < {stride * pooled}:"))
+        write(f"{d} = {to} // {stride} - {own}")
+        with write.block(f"if {d} < 0:"):
+            write(f"{d} += {pooled}")
+        return s, segment, d
+
+
+def _title(job: Job) -> str:
+    """What a step is, for the reader of the text."""
+    parts = [job.kind]
+    if job.affine is not None:
+        parts.append("x".join(map(str, job.affine.window)))
+    if job.formula is not None:
+        parts.append(job.formula.code)
+    return " ".join(parts)

@@ -1,0 +1,99 @@
+"""Kernel text to machine code: files on disk, numba-cuda dispatchers, PTX for inspection.
+
+The text is written to a file named by its hash, because Numba caches compiled code only for
+functions that come from files; the same network finds its compiled kernels there the next time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from widegram.cuda.kernel import Kernel
+from widegram.errors import WidegramError
+
+# Kernels of the fast form must leave room for others on a multiprocessor: registers of a thread.
+MAX_REGISTERS = {("strip", "float32"): 80, ("strip", "float64"): 128}
+
+
+def cache_folder() -> Path:
+    """Where generated sources and Numba's compiled code lie (``NUMBA_CACHE_DIR`` moves it)."""
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "widegram" / "cuda"
+
+
+def module(text: str) -> Any:
+    """The imported module of a source text.
+
+    Raises :class:`WidegramError` where the cache folder cannot be written.
+    """
+    name = "kernel_" + hashlib.sha256(text.encode()).hexdigest()[:24]
+    path = cache_folder() / f"{name}.py"
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                "w", dir=path.parent, suffix=".tmp", delete=False
+            ) as file:
+                file.write(text)
+            os.replace(file.name, path)
+        except OSError as error:
+            raise WidegramError(
+                f"{path.parent}: generated kernels cannot be written there ({error}); set "
+                "NUMBA_CACHE_DIR to a writable folder"
+            ) from error
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def signature(kernel: Kernel, dtype: str) -> tuple[Any, ...]:
+    """Numba types of the kernel's arguments."""
+    from numba import types
+
+    real = {"float32": types.float32, "float64": types.float64}[dtype][::1]
+    size, ints, sums = types.int64, types.int32[::1], types.float64[::1]
+    if kernel.form == "product":
+        return (size, size, size, real, real, real)
+    return (size, size, ints, real, real, real, real, ints, ints, real, sums, real, real)
+
+
+def options(kernel: Kernel, dtype: str) -> dict[str, Any]:
+    """Compiler options: approximate division and roots, denormals to zero, in float32 only."""
+    found: dict[str, Any] = {"fastmath": dtype == "float32"}
+    most = MAX_REGISTERS.get((kernel.form, dtype))
+    if most:
+        found["max_registers"] = most
+    return found
+
+
+@lru_cache(maxsize=256)
+def _dispatcher(text: str, form: str, dtype: str, arguments: Any, flags: Any) -> Any:
+    from numba import cuda
+
+    return cuda.jit(arguments, cache=True, **dict(flags))(module(text).kernel)
+
+
+def dispatcher(kernel: Kernel, dtype: str) -> Any:
+    """The compiled kernel for the current device, from the cache on disk where it is there."""
+    flags = tuple(sorted(options(kernel, dtype).items()))
+    return _dispatcher(kernel.text, kernel.form, dtype, signature(kernel, dtype), flags)
+
+
+def ptx(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> str:
+    """The kernel's PTX for a compute capability such as (9, 0); no GPU needed."""
+    from numba import cuda
+
+    flags = {"fastmath": dtype == "float32"}
+    found: str = cuda.compile_ptx(
+        module(kernel.text).kernel, signature(kernel, dtype), cc=capability, **flags
+    )[0]
+    return found

@@ -1,0 +1,172 @@
+"""One GPU as the evaluator sees it: memory, streams, compiled kernels, clean errors.
+
+:class:`Gpu` speaks to numba-cuda; tests put a stand-in of the same methods in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.cuda.kernel import Kernel
+from widegram.errors import WidegramError
+
+
+class Device(Protocol):
+    """What the evaluator asks of a device. Arrays are one-dimensional on the device."""
+
+    name: str
+
+    def free_memory(self) -> int:
+        """Bytes that can be allocated."""
+        ...
+
+    def stream(self) -> Any:
+        """A queue of work; what is put on one stream runs in order."""
+        ...
+
+    def entered(self) -> Any:
+        """A context manager: the device is current in this thread; its errors end cleanly."""
+        ...
+
+    def compiled(self, kernel: Kernel, dtype: str) -> Any:
+        """A kernel ready to be launched."""
+        ...
+
+    def empty(self, size: int, dtype: Any) -> Any:
+        """Device memory, zero."""
+        ...
+
+    def put(self, array: NDArray[Any], stream: Any) -> Any:
+        """A copy of an array on the device."""
+        ...
+
+    def launch(
+        self, compiled: Any, grid: tuple[int, int], threads: tuple[int, int], stream: Any, args: Any
+    ) -> None:
+        """Queue a kernel."""
+        ...
+
+    def pinned(self, size: int, dtype: Any) -> NDArray[Any]:
+        """Host memory that the device writes without a detour."""
+        ...
+
+    def get(self, source: Any, target: NDArray[Any], stream: Any) -> None:
+        """Queue a copy from the device's first ``target.size`` numbers."""
+        ...
+
+    def wait(self, stream: Any) -> None:
+        """Until the stream is empty."""
+        ...
+
+
+class Gpu:
+    """CUDA device ``number`` through numba-cuda."""
+
+    def __init__(self, number: int) -> None:
+        from numba import cuda
+
+        self.number, self._cuda = number, cuda
+        self._gpu = cuda.gpus[number]
+        name = self._gpu.name
+        self.name = name.decode() if isinstance(name, bytes) else str(name)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        from numba.cuda.cudadrv.error import CudaSupportError
+
+        driver_error = _driver_errors()
+        try:
+            with self._gpu:
+                yield
+        except (CudaSupportError, *driver_error) as error:
+            raise WidegramError(
+                f"device cuda:{self.number} ({self.name}): {_line(error)}; finished tiles are kept, "
+                "run the same command again to resume (on the CPU with --device cpu)"
+            ) from error
+
+    def free_memory(self) -> int:
+        with self.entered():
+            free: int = self._cuda.current_context().get_memory_info()[0]
+        return int(free)
+
+    def stream(self) -> Any:
+        return self._cuda.stream()
+
+    def compiled(self, kernel: Kernel, dtype: str) -> Any:
+        from widegram.cuda.compiling import dispatcher
+
+        return dispatcher(kernel, dtype)
+
+    def empty(self, size: int, dtype: Any) -> Any:
+        array = self._cuda.device_array(max(size, 1), dtype=dtype)
+        self._cuda.driver.device_memset(array, 0, array.nbytes)
+        return array
+
+    def put(self, array: NDArray[Any], stream: Any) -> Any:
+        return self._cuda.to_device(np.ascontiguousarray(array).reshape(-1), stream=stream)
+
+    def launch(
+        self, compiled: Any, grid: tuple[int, int], threads: tuple[int, int], stream: Any, args: Any
+    ) -> None:
+        compiled[grid, threads, stream](*args)
+
+    def pinned(self, size: int, dtype: Any) -> NDArray[Any]:
+        found: NDArray[Any] = self._cuda.pinned_array(size, dtype=dtype)
+        return found
+
+    def get(self, source: Any, target: NDArray[Any], stream: Any) -> None:
+        source[: target.size].copy_to_host(target, stream=stream)
+
+    def wait(self, stream: Any) -> None:
+        stream.synchronize()
+
+
+def _driver_errors() -> tuple[type[BaseException], ...]:
+    from numba.cuda.cudadrv import driver
+
+    names = ("CudaAPIError", "LinkerError")
+    return tuple(getattr(driver, name) for name in names if hasattr(driver, name))
+
+
+def _line(error: BaseException) -> str:
+    """The first line of a message that says something."""
+    lines = [line.strip(" :") for line in str(error).splitlines() if line.strip(" :")]
+    return lines[0] if lines else type(error).__name__
+
+
+def gpus(numbers: tuple[int, ...]) -> list[Device]:
+    """The CUDA devices of those numbers; () means device 0.
+
+    Raises :class:`WidegramError` where numba-cuda, the driver or a card is missing.
+    """
+    try:
+        from numba import cuda
+    except ImportError as error:
+        raise WidegramError(_UNAVAILABLE.format(f"numba cannot be imported: {error}")) from error
+    if not _has_numba_cuda():
+        raise WidegramError(_UNAVAILABLE.format("numba-cuda is not installed"))
+    if not cuda.is_available():
+        raise WidegramError(_UNAVAILABLE.format("no CUDA driver or card was found"))
+    count = len(cuda.gpus)
+    for number in numbers:
+        if number >= count:
+            cards = "1 card" if count == 1 else f"{count} cards"
+            raise WidegramError(f"device cuda:{number}: this machine has {cards}")
+    return [Gpu(number) for number in numbers or (0,)]
+
+
+def _has_numba_cuda() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("numba_cuda") is not None
+
+
+_UNAVAILABLE = (
+    "device cuda: CUDA is not available here ({}); install with: pip install 'widegram[cuda]', see "
+    "`widegram doctor`, or use --device cpu"
+)

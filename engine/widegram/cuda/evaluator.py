@@ -1,0 +1,145 @@
+"""Tiles of kernel matrices on GPUs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.cpu.evaluator import largest_variance, mirror, warn_of_series
+from widegram.cpu.images import Rows
+from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.pairs import PairRunner, close_pairs
+from widegram.cpu.tables import choose_formulas, factor_layout, series_error
+from widegram.cpu.vector_ops import ITEMSIZE
+from widegram.cuda.device import Device
+from widegram.cuda.images import HostImages
+from widegram.cuda.lane import Lane
+from widegram.cuda.source import Source, generate
+from widegram.log import announced
+from widegram.network.model import Network
+from widegram.plan.plan import Plan, build
+
+Progress = Callable[[int], None]
+_LANES = 2
+_READ = 256
+
+
+def source_of(
+    network: Network,
+    get: Sequence[str] = ("nngp", "ntk"),
+    depths: Sequence[int] | None = None,
+    dtype: str = "float32",
+    largest: float = 1.0,
+) -> Source:
+    """The kernels of a network; ``largest``: the largest mean square of an input pixel."""
+    plan = build(network, tuple(get), tuple(depths) if depths else None, dtype)
+    return generate(plan, factor_layout(plan, choose_formulas(plan, largest, dtype)), dtype)
+
+
+class CudaEvaluator:
+    """The CUDA backend. Arguments as for :class:`widegram.cpu.CpuEvaluator`; ``devices``: the GPUs
+    that share the tiles; ``threads``: most threads of a thread block (a power of two).
+
+    Factors of images, the diagonal and, in float32, pairs of nearly parallel inputs come from the
+    CPU in float64. :meth:`tile` may be called from ``workers`` threads at once.
+
+    Raises:
+        WidegramError: a device's memory does not hold what one pair needs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        x1: Rows,
+        x2: Rows | None,
+        get: Sequence[str],
+        depths: Sequence[int],
+        dtype: str,
+        memory: int,
+        devices: Sequence[Device],
+        threads: int = 256,
+    ) -> None:
+        self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
+        self.dtype, self.symmetric = dtype, x2 is None
+        self.keys = tuple(key for key, _, _ in self.plan.keys)
+        # Tiles are sized by their cost on one CPU thread; a GPU takes some hundred times as many.
+        self.entry_cost = float(self.plan.element_layers) / 256
+        self.device_name = ", ".join(device.name for device in devices)
+        vector = self.plan.vector
+        largest = max(largest_variance(x, vector) for x in (x1, x2) if x is not None)
+        formulas = choose_formulas(self.plan, largest, dtype)
+        self.series_error = series_error(formulas)
+        warn_of_series(self.series_error, dtype)
+        layout = factor_layout(self.plan, formulas)
+        self.image_bytes = (layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
+        self.source = generate(self.plan, layout, dtype, threads)
+        self._pair_runner: PairRunner | None = None
+        self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
+        runner = ItselfRunner(self.plan, layout, self.symmetric, dtype)
+        self.images1 = HostImages(x1, runner, vector, dtype, memory // 4)
+        self.images2 = self.images1
+        if x2 is not None:
+            self.images2 = HostImages(x2, runner, vector, dtype, memory // 4)
+        self.workers = _LANES * len(devices)
+        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        with announced("compiling kernels for the GPU (once for a network)"):
+            for device in devices:
+                budget = min(memory, device.free_memory() // 2) // _LANES
+                for _ in range(_LANES):
+                    self._lanes.put(Lane(device, self.source, dtype, budget))
+
+    def tile(
+        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Arrays (len(rows), len(cols)) for every key; see :class:`widegram.backends.Evaluator`."""
+        first = self.images1.block(rows.start, rows.stop)
+        second = self.images2.block(cols.start, cols.stop)
+        mirrored = symmetric and rows == cols
+        pairs = _pairs(len(rows), len(cols), mirrored)
+        values = np.zeros((len(self.plan.outputs), 1 + self.plan.ntk, len(rows), len(cols)))
+        values = values.astype(self.dtype)
+        lane = self._lanes.get()
+        try:
+            lane.run(first, second, pairs, values, progress)
+        finally:
+            self._lanes.put(lane)
+        if self.dtype == "float32":
+            close = close_pairs(first.sketch, second.sketch)
+            if mirrored:
+                close = close[close[:, 0] < close[:, 1]]
+            self._double(rows, cols, close, values)
+        own = {"nngp": first.own.nngp, "ntk": first.own.ntk}
+        found = {}
+        for key, n, kernel in self.plan.keys:
+            value = values[n, 0 if kernel == "nngp" else 1]
+            if mirrored:
+                mirror(value, own[kernel][n])
+            found[key] = value
+        return found
+
+    def _double(
+        self, rows: range, cols: range, pairs: NDArray[np.int64], values: NDArray[Any]
+    ) -> None:
+        """Replace pairs of nearly parallel inputs by their values in float64."""
+        if not len(pairs):
+            return
+        with self.images1.lock:
+            if self._pair_runner is None:
+                self._pair_runner = PairRunner(*self._pair_arguments)
+            for lo in range(0, len(pairs), _READ):
+                i, j = pairs[lo : lo + _READ].T
+                x = np.concatenate([self.images1.read(rows[a], rows[a] + 1) for a in i])
+                y = np.concatenate([self.images2.read(cols[b], cols[b] + 1) for b in j])
+                for field, found in enumerate(self._pair_runner.run(x, y)[: 1 + self.plan.ntk]):
+                    values[:, field, i, j] = found
+
+
+def _pairs(rows: int, cols: int, mirrored: bool) -> NDArray[np.int32]:
+    """(row, column) of every pair to compute, shape (pairs, 2): above the diagonal if mirrored."""
+    found = np.triu_indices(rows, 1) if mirrored else np.indices((rows, cols)).reshape(2, -1)
+    return np.ascontiguousarray(np.stack(found, axis=-1), dtype=np.int32)

@@ -1,0 +1,33 @@
+"""What a generated kernel is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from widegram.cuda.layout import Ints
+
+# Arguments of every kernel of planes. n pairs (rows of x and y); x, y (images, C, h, w), x divided
+# by C; fx, fy: factors (images, F); table: a row per displacement; index: plane numbers; stores,
+# sums, scratch: per pair; out (outputs, fields, n). Where inputs are vectors, x holds all their
+# inner products, ``columns`` in a row.
+SIGNATURE = "n, columns, pairs, x, y, fx, fy, table, index, stores, sums, scratch, out"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The source of one kernel and how it is launched.
+
+    ``form``: 'block' and 'strip' have a thread block per pair, 'point' a thread per pair.
+    ``threads``: (x, y) of a block. ``scratch``: numbers of global memory that a pair's planes take.
+    """
+
+    name: str
+    form: str
+    text: str
+    threads: tuple[int, int]
+    table: Ints
+    scratch: int = 0
+
+    def grid(self, pairs: int) -> int:
+        """Blocks for that many pairs."""
+        return -(-pairs // self.threads[0]) if self.form == "point" else pairs

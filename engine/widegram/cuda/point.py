@@ -1,0 +1,172 @@
+"""The form for values of one pixel: a thread per pair takes K and T through all steps in registers.
+
+Vectors, and everything behind Flatten or a global pool. Inner products of vectors come from
+:func:`product_kernel`, a tiled matrix product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from widegram.cuda.kernel import SIGNATURE, Kernel
+from widegram.cuda.steps import Context, Job, Loop, Value, jobs_of, rolled
+from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
+from widegram.cuda.writer import Writer
+from widegram.plan.program import Program
+
+_THREADS = 128
+_KINDS = ("input", "load", "window", "point", "add", "reduce", "output")
+
+
+def fits(context: Context, program: Program) -> bool:
+    """Whether a program consists of values of one pixel, each from one pixel."""
+    space, jobs = jobs_of(context, program)
+    one = all(shape == (1, 1) for shape, _ in space.kinds)
+    taps = all(job.affine is None or job.affine.window == (1, 1) for job in jobs)
+    input_ = all(job.kind != "input" for job in jobs) or context.plan.vector
+    stored = all(job.kind != "load" or (job.store and job.store.reduced) for job in jobs)
+    return one and taps and input_ and stored and all(job.kind in _KINDS for job in jobs)
+
+
+class PointForm:
+    """Writes one program of single pixels."""
+
+    def __init__(self, context: Context, program: Program) -> None:
+        self.context = context
+        self.space, self.jobs = jobs_of(context, program)
+        self.write = Writer(context.dtype)
+        self.ops = TextOps(self.write)
+
+    def kernel(self, name: str) -> Kernel:
+        """The finished kernel."""
+        write = self.write
+        stride = self.context.layout.total + 1
+        write(f"b = cuda.blockIdx.x * {_THREADS} + cuda.threadIdx.x")
+        with write.block("if b < n:"):
+            write(
+                "row = np.int64(pairs[u(2 * b)])",
+                "col = np.int64(pairs[u(2 * b + 1)])",
+                f"fa = row * {stride}",
+                f"fb = col * {stride}",
+            )
+            for item in rolled(self.jobs):
+                self._item(item)
+        text = write.module(f"One pixel a pair: {name}.", SIGNATURE)
+        return Kernel(name, "point", text, (_THREADS, 1), self.space.table())
+
+    def _item(self, item: Job | Loop) -> None:
+        if isinstance(item, Job):
+            self._job(item, str(item.at))
+            return
+        r = self.write.name("r")
+        with self.write.block(f"for {r} in range({item.times}):"):
+            for job, shift in zip(item.jobs, item.shift, strict=True):
+                self._job(job, f"{job.at} + {r} * {shift}")
+
+    def _names(self, value: Value) -> list[str]:
+        return [f"{field}{value.slot}_" for field in self.context.fields]
+
+    def _job(self, job: Job, at: str) -> None:
+        found: list[str] = []
+        read = [self._names(value) for value in job.inputs]
+        zero = self.ops.const(0.0)
+        match job.kind:
+            case "input":
+                found = [self.write.let("x[u(row * columns + col)]"), zero]
+            case "load":
+                found = self._load(job)
+            case "add":
+                found = [self.ops.add(a, b) for a, b in zip(*read, strict=True)]
+            case "point":
+                assert job.formula is not None
+                found = self._dual(job, at, prescaled(self.ops, job.formula, read[0]))
+            case "window":
+                assert job.affine is not None
+                found = self._dual(job, at, affine(self.ops, job.affine, job.formula, read[0]))
+            case "output":
+                for n, value in enumerate(read[0]):
+                    self.write(f"out[u({job.output * len(read[0]) + n} * n + b)] = {value}")
+            case "reduce":
+                self._reduce(job, read[0])
+        if job.out is not None:
+            for name, value in zip(self._names(job.out), found, strict=False):
+                self.write(f"{name} = {value}")
+
+    def _load(self, job: Job) -> list[str]:
+        assert job.store is not None
+        first, store = f"b * {self.context.stores.sums}", job.store
+        offsets = (store.offset, store.t_offset)[: len(self.context.fields)]
+        return [self.write.let(f"real(sums[u({first} + {n})])") for n in offsets]
+
+    def _reduce(self, job: Job, read: list[str]) -> None:
+        assert job.store is not None
+        first = f"b * {self.context.stores.sums}"
+        for offset, value in zip((job.store.offset, job.store.t_offset), read, strict=False):
+            self.write(f"sums[u({first} + {offset})] = {job.scale!r} * {value}")
+
+    def _dual(self, job: Job, at: str, read: list[str]) -> list[str]:
+        if job.formula is None:
+            return read
+        count = job.formula.n_factors
+        fx, fy = (
+            Factors(self.write, array, self.write.let(f"{base} + {at}", "at"), 1, count)
+            for array, base in (("fx", "fa"), ("fy", "fb"))
+        )
+        return activate(self.ops, job.formula, read, fx, fy)
+
+
+# The matrix product: a block of 16 x 16 threads makes 64 x 64 products, 4 x 4 each.
+PRODUCT_SIGNATURE = "rows, columns, features, x, y, out"
+PRODUCT_TILE = 64
+_SIDE, _EACH, _DEPTH = 16, 4, 16
+_CHUNK = 8
+_NO_TABLE = np.zeros((1, 1), dtype=np.int32)
+
+
+def product_kernel(dtype: str, side: int = _SIDE) -> Kernel:
+    """out (rows, columns) = x y^T of x (rows, features), y (columns, features), row-major.
+
+    Sums run over chunks of 128 features, each from zero, so that float32 loses no more than a
+    chunk's rounding; the order is the same for every entry.
+    """
+    write, tile = Writer(dtype), side * _EACH
+    zero, pairs = write.constant(0.0), [(i, j) for i in range(_EACH) for j in range(_EACH)]
+    write(
+        "tx = cuda.threadIdx.x",
+        "ty = cuda.threadIdx.y",
+        f"tid = ty * {side} + tx",
+        f"first = cuda.blockIdx.y * {tile}",
+        f"second = cuda.blockIdx.x * {tile}",
+        f"left = cuda.shared.array({_DEPTH * (tile + 1)}, scalar)",
+        f"right = cuda.shared.array({_DEPTH * (tile + 1)}, scalar)",
+        *(f"s{i}{j} = {zero}" for i, j in pairs),
+        *(f"p{i}{j} = {zero}" for i, j in pairs),
+        "chunk = 0",
+    )
+    with write.block(f"for begin in range(0, features, {_DEPTH}):"):
+        with write.block(f"for c in range(tid, {_DEPTH * tile}, {side * side}):"):
+            write(f"f = c % {_DEPTH}", f"r = c // {_DEPTH}")
+            for name, array, start, size in (
+                ("left", "x", "first", "rows"),
+                ("right", "y", "second", "columns"),
+            ):
+                write(f"v = {zero}")
+                with write.block(f"if {start} + r < {size} and begin + f < features:"):
+                    write(f"v = {array}[u(({start} + r) * features + begin + f)]")
+                write(f"{name}[u(f * {tile + 1} + r)] = v")
+        write("cuda.syncthreads()")
+        with write.block(f"for f in range({_DEPTH}):"):
+            for i in range(_EACH):
+                write(f"a{i} = left[u(f * {tile + 1} + ty + {i * side})]")
+                write(f"b{i} = right[u(f * {tile + 1} + tx + {i * side})]")
+            write(*(f"p{i}{j} = a{i} * b{j} + p{i}{j}" for i, j in pairs))
+        write("cuda.syncthreads()", "chunk += 1")
+        with write.block(f"if chunk == {_CHUNK}:"):
+            write("chunk = 0", *(f"s{i}{j} += p{i}{j}" for i, j in pairs))
+            write(*(f"p{i}{j} = {zero}" for i, j in pairs))
+    for i, j in pairs:
+        row, col = f"first + ty + {i * side}", f"second + tx + {j * side}"
+        with write.block(f"if {row} < rows and {col} < columns:"):
+            write(f"out[u(({row}) * columns + {col})] = s{i}{j} + p{i}{j}")
+    text = write.module("Inner products of vectors.", PRODUCT_SIGNATURE)
+    return Kernel("product", "product", text, (side, side), _NO_TABLE)

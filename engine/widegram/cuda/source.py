@@ -1,0 +1,57 @@
+"""From a plan to the kernels that compute it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from widegram.cpu.tables import FactorLayout
+from widegram.cuda import point
+from widegram.cuda.block import BlockForm
+from widegram.cuda.kernel import Kernel
+from widegram.cuda.layout import Stores, stores
+from widegram.cuda.steps import Context
+from widegram.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Source:
+    """The kernels of a plan in the order in which they run on a batch of pairs.
+
+    ``product``: the kernel of inner products that vectors need first.
+    """
+
+    context: Context
+    kernels: tuple[Kernel, ...]
+    product: Kernel | None
+
+    @property
+    def stores(self) -> Stores:
+        """What a pair keeps between kernels."""
+        return self.context.stores
+
+    @property
+    def scratch(self) -> int:
+        """Numbers of global memory that the planes of a pair take."""
+        return max((kernel.scratch for kernel in self.kernels), default=0)
+
+    def text(self) -> str:
+        """All kernels, one after the other."""
+        every = (*([self.product] if self.product else []), *self.kernels)
+        return "\n\n".join(f"# {k.name}: form {k.form}, threads {k.threads}\n{k.text}" for k in every)
+
+
+def generate(plan: Plan, layout: FactorLayout, dtype: str, threads: int = 256) -> Source:
+    """Write the kernels of ``plan``; ``threads``: most threads of a block (a power of two)."""
+    found = stores(plan.nodes, plan.cross, plan.ntk)
+    context = Context(plan, layout, found, dtype)
+    kernels = []
+    for n, program in enumerate(plan.cross.programs):
+        if not program.steps:
+            continue
+        name = f"stage {n}"
+        if point.fits(context, program):
+            kernels.append(point.PointForm(context, program).kernel(name))
+        else:
+            kernels.append(BlockForm(context, program, threads).kernel(name))
+    product = point.product_kernel(dtype) if plan.vector else None
+    return Source(context, tuple(kernels), product)

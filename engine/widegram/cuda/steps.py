@@ -1,0 +1,146 @@
+"""The steps of a program with everything that its source text needs, and repetitions among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from widegram.activations import Formula
+from widegram.cpu.tables import FactorLayout
+from widegram.cuda.layout import Space, Store, Stores, space
+from widegram.plan.graph import Affine, Gather, Pair, Reduce
+from widegram.plan.plan import Plan
+from widegram.plan.program import STORING, Program
+
+_LONGEST_PERIOD = 24
+
+
+@dataclass(frozen=True)
+class Value:
+    """A plane: image shape, position among the space's kinds, buffer number."""
+
+    shape: Pair
+    kind: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One step. ``number``: column of its active flag; ``at``: offset of its factors per image.
+
+    ``out``: the value made (None for storing steps and outputs); ``inputs``: values read;
+    ``store``: what is filled or loaded; ``output``: position among the outputs.
+    """
+
+    kind: str
+    number: int
+    out: Value | None
+    inputs: tuple[Value, ...]
+    affine: Affine | None = None
+    formula: Formula | None = None
+    at: int = 0
+    store: Store | None = None
+    pool: Gather | None = None
+    scale: float = 1.0
+    output: int = -1
+
+    def signature(self) -> Any:
+        """Equal for steps with the same text but for their number and their factors."""
+        formula = self.formula
+        shown = formula and (formula.code, formula.constants, formula.n_factors)
+        return replace(self, number=0, at=0, formula=None), shown
+
+
+@dataclass(frozen=True)
+class Loop:
+    """``times`` repetitions of ``jobs``; each adds len(jobs) to numbers, ``shift`` to factors."""
+
+    jobs: tuple[Job, ...]
+    times: int
+    shift: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the kernels of a plan share."""
+
+    plan: Plan
+    layout: FactorLayout
+    stores: Stores
+    dtype: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """'k', and 't' where T is carried."""
+        return ("k", "t") if self.plan.ntk else ("k",)
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.plan.network.input_shape[-1]
+
+
+def jobs_of(context: Context, program: Program) -> tuple[Space, list[Job]]:
+    """The space of a program and its steps."""
+    nodes = context.plan.nodes
+    where = space(nodes, program)
+
+    def value(i: int) -> Value:
+        kind = where.kinds.index((nodes[i].shape, program.group.sigma[i]))
+        return Value(nodes[i].shape, kind, program.slot_of[i])
+
+    found = []
+    for number, step in enumerate(program.steps):
+        made = None if step.kind in (*STORING, "output") else value(step.out)
+        operation = nodes[step.out].operation
+        job = Job(step.kind, number, made, tuple(value(i) for i in step.inputs), step.affine)
+        if step.act >= 0:
+            job = replace(
+                job, formula=context.layout.formulas[step.act], at=context.layout.offsets[step.act]
+            )
+        if step.kind in (*STORING, "load"):
+            job = replace(job, store=context.stores.of[step.out])
+        if step.kind == "reduce":
+            assert isinstance(operation, Reduce)
+            job = replace(job, scale=operation.scale)
+        if step.kind == "pool":
+            assert isinstance(operation, Gather)
+            job = replace(job, pool=operation, scale=operation.scale)
+        if step.kind == "output":
+            job = replace(job, output=context.plan.outputs.index(step.out))
+        found.append(job)
+    return where, found
+
+
+def rolled(jobs: list[Job]) -> list[Job | Loop]:
+    """The steps with repeated runs as loops, so that a network's text does not grow with depth."""
+    out: list[Job | Loop] = []
+    n = 0
+    while n < len(jobs):
+        best = (0, 1, 1)
+        for period in range(1, min(_LONGEST_PERIOD, (len(jobs) - n) // 2) + 1):
+            times = _repeats(jobs, n, period)
+            best = max(best, ((times - 1) * period, times, -period))
+        saved, times, period = best[0], best[1], -best[2]
+        if not saved:
+            out.append(jobs[n])
+            n += 1
+            continue
+        first, second = jobs[n : n + period], jobs[n + period : n + 2 * period]
+        shift = tuple(b.at - a.at for a, b in zip(first, second, strict=True))
+        out.append(Loop(tuple(first), times, shift))
+        n += times * period
+    return out
+
+
+def _repeats(jobs: list[Job], n: int, period: int) -> int:
+    """How often the ``period`` steps from n on stand one after the other."""
+    times = 1
+    while n + (times + 1) * period <= len(jobs):
+        for q in range(period):
+            one, two = jobs[n + q], jobs[n + times * period + q]
+            step = jobs[n + period + q].at - one.at
+            if one.signature() != two.signature() or two.at - one.at != times * step:
+                return times
+        times += 1
+    return times

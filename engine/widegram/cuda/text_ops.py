@@ -1,0 +1,153 @@
+"""The facade of operations as source text: every operation writes a line and gives back a name.
+
+Arithmetic contracts to fused multiply-adds where the compiler likes; nothing is reordered in the
+text. In float32 the kernels are compiled with approximate division and square root (2 units).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from widegram.activations import Formula
+from widegram.activations.polynomials import ARC
+from widegram.cpu.vector_ops import SNAP
+from widegram.cuda.writer import Writer
+from widegram.plan.graph import Affine
+
+_RESOLUTION = {"float32": 2.0**-24, "float64": 2.0**-53}
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Factors of one image at one pixel: number n stands at ``array``[``at`` + n ``plane``]."""
+
+    write: Writer
+    array: str
+    at: str
+    plane: int
+    count: int
+
+    def __getitem__(self, n: int) -> str:
+        shift = f" + {n * self.plane}" if n else ""
+        return self.write.let(f"{self.array}[u({self.at}{shift})]", "f")
+
+    def term(self, n: str) -> str:
+        """Factor number ``n``, a variable."""
+        return f"{self.array}[u({self.at} + {n} * {self.plane})]"
+
+
+def activate(
+    ops: TextOps, formula: Formula, found: list[str], fx: Factors, fy: Factors
+) -> list[str]:
+    """K, and T where it is carried, behind an activation; ``found`` as its formula takes them."""
+    constants = [ops.const(c) for c in formula.constants]
+    k, slope = formula.dual(ops, found[0], fx, fy, constants)
+    if len(found) == 1:
+        return [k]
+    return [k, ops.const(0.0) if slope is None else ops.mul(found[1], slope)]
+
+
+def prescaled(ops: TextOps, formula: Formula, found: list[str]) -> list[str]:
+    """Planes as a formula takes them; behind a window this is part of :func:`affine`."""
+    if formula.prescale == 1.0:
+        return found
+    return [ops.mul(ops.const(formula.prescale), name) for name in found]
+
+
+def affine(
+    ops: TextOps, operation: Affine, formula: Formula | None, sums: list[str]
+) -> list[str]:
+    """K = gain k + bias and T = K + gain t of window sums, as ``formula`` takes them."""
+    scale = formula.prescale if formula is not None else 1.0
+    gain, bias = ops.const(scale * operation.gain), scale * operation.bias
+    k = ops.fma(gain, sums[0], ops.const(bias)) if bias else ops.mul(gain, sums[0])
+    return [k, ops.fma(gain, sums[1], k)] if len(sums) == 2 else [k]
+
+
+class TextOps:
+    """Operations on names of scalars, written through ``write``."""
+
+    def __init__(self, write: Writer) -> None:
+        self.write = write
+        self.dtype = write.dtype
+
+    def const(self, value: float) -> str:
+        return self.write.constant(value)
+
+    def add(self, a: str, b: str) -> str:
+        return self.write.let(f"{a} + {b}")
+
+    def sub(self, a: str, b: str) -> str:
+        return self.write.let(f"{a} - {b}")
+
+    def mul(self, a: str, b: str) -> str:
+        return self.write.let(f"{a} * {b}")
+
+    def div(self, a: str, b: str) -> str:
+        return self.write.let(f"{a} / {b}")
+
+    def fma(self, a: str, b: str, c: str) -> str:
+        return self.write.let(f"{a} * {b} + {c}")
+
+    def sqrt(self, a: str) -> str:
+        return self.write.let(f"math.sqrt({a})")
+
+    def abs_(self, a: str) -> str:
+        return self.write.let(f"abs({a})")
+
+    def exp(self, a: str) -> str:
+        return self.write.let(f"math.exp({a})")
+
+    def maximum(self, a: str, b: str) -> str:
+        return self.write.let(f"max({a}, {b})")
+
+    def minimum(self, a: str, b: str) -> str:
+        return self.write.let(f"min({a}, {b})")
+
+    def where_nonnegative(self, c: str, a: str, b: str) -> str:
+        """a where c >= 0, else b."""
+        return self.write.let(f"{a} if {c} >= {self.const(0.0)} else {b}")
+
+    def horner(self, x: str, coefficients: Sequence[float]) -> str:
+        """A polynomial, coefficients from the constant term up."""
+        value = self.const(coefficients[-1])
+        for coefficient in coefficients[-2::-1]:
+            value = self.fma(value, x, self.const(coefficient))
+        return value
+
+    def _sine(self, c: str) -> str:
+        """sqrt(1 - c^2), 0 where c is within rounding of 1 or above."""
+        one = self.const(1.0 - 2 * SNAP[self.dtype])
+        rest = self.write.let(f"{one} - {c} * {c}")
+        return self.sqrt(self.maximum(rest, self.const(0.0)))
+
+    def angle(self, c: str) -> str:
+        """acos(c) / pi for c >= 0; c above 1 counts as 1."""
+        return self.mul(self._sine(c), self.horner(c, ARC[self.dtype]))
+
+    def angle_and_area(self, c: str) -> tuple[str, str]:
+        """acos(c) / pi and (sqrt(1 - c^2) - c acos(c)) / pi for c >= 0; c above 1 counts as 1."""
+        sine = self._sine(c)
+        angle = self.mul(sine, self.horner(c, ARC[self.dtype]))
+        scaled = self.mul(sine, self.const(1 / math.pi))
+        return angle, self.write.let(f"{scaled} - {c} * {angle}")
+
+    def arcsine(self, z: str) -> tuple[str, str]:
+        """asin(z) / pi and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
+        one = self.const(1.0)
+        rest = self.write.let(f"{one} - {z} * {z}")
+        root = self.sqrt(self.maximum(rest, self.const(_RESOLUTION[self.dtype])))
+        value = self.mul(z, self.horner(root, ARC[self.dtype]))
+        return value, self.div(one, root)
+
+    def series(self, c: str, fx: Factors, fy: Factors) -> tuple[str, str]:
+        """sum_n fx[n + 1] fy[n + 1] c^n and its derivative in c, by Horner's rule, in a loop."""
+        write = self.write
+        value, slope = write.let(self.const(0.0)), write.let(self.const(0.0))
+        n = write.name("n")
+        with write.block(f"for {n} in range({fx.count - 1}, 0, -1):"):
+            write(f"{slope} = {slope} * {c} + {value}")
+            write(f"{value} = {value} * {c} + {fx.term(n)} * {fy.term(n)}")
+        return value, slope

@@ -1,0 +1,148 @@
+"""Runs generated kernels without a GPU: every thread of a block is a Python generator.
+
+The same text is executed with a stand-in for ``numba.cuda``. Barriers and shuffles become
+``yield``: all threads (of a block, of a warp) must arrive at the same place before any goes on.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+WARP = 32
+
+
+class _Waits(ast.NodeTransformer):
+    """Barriers and shuffles as yields of what is waited for."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if name == "syncthreads":
+            value: ast.expr = ast.Constant(("barrier", node.lineno))
+        elif name == "shfl_sync":
+            place = ast.Constant(("shuffle", node.lineno, node.col_offset))
+            value = ast.Tuple([place, *node.args[1:]], ast.Load())
+        else:
+            return node
+        return ast.Yield(value)
+
+
+class _Shared:
+    """Shared memory of one block: the n-th array that a thread asks for is the same for all.
+
+    It starts as NaN, so that reading what nobody wrote shows.
+    """
+
+    def __init__(self, arrays: list[np.ndarray]) -> None:
+        self.arrays = arrays
+        self.asked = 0
+
+    def array(self, size: int, kind: Any) -> np.ndarray:
+        if self.asked == len(self.arrays):
+            self.arrays.append(np.full(size, np.nan, dtype=kind))
+        self.asked += 1
+        return self.arrays[self.asked - 1]
+
+
+class _Index:
+    """A thread or block index."""
+
+    def __init__(self, x: int, y: int) -> None:
+        self.x, self.y = x, y
+
+
+class _Cuda:
+    """The stand-in for numba.cuda, as one thread sees it."""
+
+    def __init__(self, shared: _Shared, block: _Index, thread: _Index) -> None:
+        self.shared, self.blockIdx, self.threadIdx = shared, block, thread
+
+
+def compile_text(text: str) -> Callable[[Any], Callable[..., Iterator[Any]]]:
+    """A function from a stand-in to the kernel, whose calls give a thread's generator."""
+    tree = ast.parse(text)
+    tree.body = [n for n in tree.body if not isinstance(n, ast.Import | ast.ImportFrom)]
+    code = compile(ast.fix_missing_locations(_Waits().visit(tree)), "<kernel>", "exec")
+    kinds = types.SimpleNamespace(float32=np.float32, float64=np.float64)
+
+    def bind(cuda: _Cuda) -> Callable[..., Iterator[Any]]:
+        names: dict[str, Any] = {"math": _MATH, "np": np, "cuda": cuda, "types": kinds}
+        exec(code, names)
+        names["u"] = _index
+        if names["real"] is np.float64:
+            names["real"] = float
+        kernel: Callable[..., Iterator[Any]] = names["kernel"]
+        return kernel
+
+    return bind
+
+
+def _index(n: Any) -> int:
+    """An unsigned index: what is negative would be far outside."""
+    if n < 0:
+        raise IndexError(f"index {n} is negative")
+    return int(n)
+
+
+_MATH = types.SimpleNamespace(
+    sqrt=lambda a: np.sqrt(a) if isinstance(a, np.float32) else math.sqrt(a),
+    exp=lambda a: np.exp(a) if isinstance(a, np.float32) else math.exp(a),
+    fabs=abs,
+)
+
+
+def launch(text: str, grid: tuple[int, int], threads: tuple[int, int], args: tuple) -> None:
+    """Run every block of a kernel, one after the other."""
+    bind = compile_text(text)
+    for by in range(grid[1]):
+        for bx in range(grid[0]):
+            arrays: list[np.ndarray] = []
+            alive = []
+            for ty in range(threads[1]):
+                for tx in range(threads[0]):
+                    cuda = _Cuda(_Shared(arrays), _Index(bx, by), _Index(tx, ty))
+                    # A kernel without waits is no generator: it has run when it returns.
+                    alive.append(bind(cuda)(*args) or iter(()))
+            _run(alive)
+
+
+def _run(threads: list[Any]) -> None:
+    """Let all threads run to their next wait until all have ended."""
+    waits = [next(t, None) for t in threads]
+    while any(w is not None for w in waits):
+        kinds = {w if w is None or w[0] == "barrier" else w[0] for w in waits}
+        if len(kinds) == 1 and next(iter(kinds))[0] == "barrier":
+            waits = [_next(t, None) for t in threads]
+            continue
+        _shuffle(threads, waits)
+
+
+def _shuffle(threads: list[Any], waits: list[Any]) -> None:
+    """One exchange in every warp whose threads all wait at the same shuffle."""
+    moved = False
+    for lo in range(0, len(threads), WARP):
+        group = waits[lo : lo + WARP]
+        places = {w[0] if w is not None else None for w in group}
+        if len(places) != 1 or None in places or next(iter(places))[0] != "shuffle":
+            continue
+        values = [w[1] for w in group]
+        found = [values[w[2]] for w in group]
+        waits[lo : lo + WARP] = [
+            _next(t, v) for t, v in zip(threads[lo : lo + WARP], found, strict=True)
+        ]
+        moved = True
+    if not moved:
+        raise AssertionError(f"threads wait at different places: {set(map(str, waits))}")
+
+
+def _next(thread: Any, value: Any) -> Any:
+    try:
+        return thread.send(value)
+    except StopIteration:
+        return None
