@@ -37,10 +37,13 @@ class Formula(ABC):
 
     ``code`` names the formula for the compiled backends: instances of one class differ only in
     their ``constants``. ``n_factors`` is the number of per-image factors (for a series it depends
-    on the truncation), ``n_constants`` the length of ``constants``.
+    on the truncation), ``n_constants`` the length of ``constants``. ``prescale``: what k and T
+    are multiplied by before :meth:`dual`, a power of two; behind a convolution it is part of the
+    gain and costs nothing.
     """
 
     code: ClassVar[str]
+    prescale: ClassVar[float] = 1.0
     n_factors: ClassVar[int] = 1
     n_constants: ClassVar[int] = 0
 
@@ -76,7 +79,7 @@ class Formula(ABC):
     def moments(self, q: Array, k: Array, q2: Array) -> tuple[Array, Array]:
         """(K, Kdot), float64, of broadcastable variances q, q2 and covariances k."""
         q, k, q2 = (np.asarray(a, dtype=np.float64) for a in (q, k, q2))
-        value, slope = self.dual(numpy_ops, k, self.factors(q), self.factors(q2), self.constants)
+        value, slope = self.dual(numpy_ops, self.prescale * k, self.factors(q), self.factors(q2), self.constants)
         shape = np.broadcast_shapes(q.shape, k.shape, q2.shape)
-        slope = np.zeros(()) if slope is None else slope
+        slope = np.zeros(()) if slope is None else self.prescale * slope
         return np.broadcast_to(value, shape) + 0.0, np.broadcast_to(slope, shape) + 0.0

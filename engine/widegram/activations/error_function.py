@@ -27,7 +27,7 @@ class Erf(Formula):
 
     @property
     def constants(self) -> tuple[float, ...]:
-        return (4 * self.a**2, self.c**2, 2 * self.a**2 / np.pi)
+        return (2 * self.a**2, self.c**2, 2 * self.a**2 / np.pi)
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return (np.sqrt(2.0) * abs(self.b) / np.sqrt(1 + 2 * self.b**2 * q))[None]
@@ -70,7 +70,7 @@ class Gelu(Formula):
         arcsine, inverse = ops.arcsine(z)
         z2 = ops.mul(z, z)
         w = ops.maximum(ops.sub(ops.const(1.0), z2), ops.const(0.0))
-        quarter = ops.add(arcsine, ops.const(0.25))
+        quarter = ops.fma(ops.const(0.5), arcsine, ops.const(0.25))
         outer = ops.mul(ops.const(1 / (2 * np.pi)), inverse)
         inner = ops.mul(r, ops.fma(product, w, z2))
         value = ops.fma(k, quarter, ops.mul(outer, inner))

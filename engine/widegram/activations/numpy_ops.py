@@ -32,35 +32,34 @@ def where_nonnegative(c: Any, a: Any, b: Any) -> Any:
     return np.where(c >= 0, a, b)
 
 
-def one_minus(c: Any) -> Any:
-    """1 - c, at least 0, where c within a few roundings of 1 gives 0: see ``SNAP`` of the CPU."""
+def _from_one(c: Any) -> Any:
+    """1 - c, where c within a few roundings of 1 gives 0 (see ``SNAP`` of the CPU backend)."""
     return np.maximum((1.0 - 2.0**-50) - c, 0.0)
 
 
-def angle(u: Any) -> Any:
-    """acos(1 - u) / (2 pi) for u in [0, 1]; accurate for small u."""
-    return np.arcsin(np.sqrt(u / 2)) / np.pi
+def angle(c: Any) -> Any:
+    """acos(c) / pi for c >= 0; c above 1 counts as 1. Accurate near c = 1."""
+    return 2 / np.pi * np.arcsin(np.sqrt(_from_one(c) / 2))
 
 
-def angle_and_area(u: Any) -> tuple[Any, Any]:
-    """acos(c) / (2 pi) and (sqrt(1 - c^2) - c acos(c)) / (2 pi) at c = 1 - u, u in [0, 1].
+def angle_and_area(c: Any) -> tuple[Any, Any]:
+    """acos(c) / pi and (sqrt(1 - c^2) - c acos(c)) / pi for c >= 0; c above 1 counts as 1.
 
-    The difference cancels as u -> 0, where it is (2/3) sqrt(2) u^(3/2) / (2 pi); its Taylor series
-    in u takes over there.
+    The difference cancels towards c = 1; its Taylor series in the angle t takes over there.
     """
-    theta = 2 * np.arcsin(np.sqrt(u / 2))
+    t = 2 * np.arcsin(np.sqrt(_from_one(c) / 2))
     # sin t - t cos t = t^3/3 - t^5/30 + t^7/840 - t^9/45360 + t^11/3991680: at t = 0.1 the next
     # term is below 1e-19 of the sum.
-    t2 = theta * theta
-    series = theta * t2 * (1 / 3 - t2 * (1 / 30 - t2 * (1 / 840 - t2 * (1 / 45360 - t2 / 3991680))))
-    area = np.where(theta < 0.1, series, np.sin(theta) - theta * np.cos(theta))
-    return theta / (2 * np.pi), area / (2 * np.pi)
+    t2 = t * t
+    series = t * t2 * (1 / 3 - t2 * (1 / 30 - t2 * (1 / 840 - t2 * (1 / 45360 - t2 / 3991680))))
+    area = np.where(t < 0.1, series, np.sin(t) - t * np.cos(t))
+    return t / np.pi, area / np.pi
 
 
 def arcsine(z: Any) -> tuple[Any, Any]:
-    """asin(z) / (2 pi) and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
+    """asin(z) / pi and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
     rest = np.maximum((1.0 - z) * (1.0 + z), 2.0**-53)
-    return np.arcsin(np.clip(z, -1.0, 1.0)) / (2 * np.pi), 1.0 / np.sqrt(rest)
+    return np.arcsin(np.clip(z, -1.0, 1.0)) / np.pi, 1.0 / np.sqrt(rest)
 
 
 def series(c: Any, fx: Any, fy: Any) -> tuple[Any, Any]:

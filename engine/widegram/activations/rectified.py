@@ -5,10 +5,12 @@ c = k / sqrt(q q'), theta = acos(c):
 
     ReLU: K = sqrt(q q') / (2 pi) (sin theta + (pi - theta) c),   Kdot = (pi - theta) / (2 pi)
 
-For both signs of c this is K = max(k, 0) / 2 + sqrt(q q') area(1 - |c|), with
-area(u) = (sqrt(1 - c^2) - c acos c) / (2 pi) at c = 1 - u, and Kdot = angle(1 - |c|) for c < 0 and
-1/2 - angle(1 - |c|) for c >= 0.  A piecewise linear phi with slopes a (x < 0) and b (x > 0) has
+For both signs of c this is K = max(k, 0) / 2 + sqrt(q q') area(|c|) / 2 with
+area(c) = (sqrt(1 - c^2) - c acos c) / pi, and 2 Kdot = angle(|c|) for c < 0, 1 - angle(|c|) for
+c >= 0, with angle(c) = acos(c) / pi. A piecewise linear phi with slopes a (x < 0) and b (x > 0) has
 (a - b)^2 times that pair plus (a b k, a b); for k >= 0 its K is (a^2 + b^2) k / 2 plus the area.
+
+ReLU takes its inputs halved (:attr:`Formula.prescale`), which saves the products by 1/2.
 """
 
 from __future__ import annotations
@@ -21,11 +23,10 @@ import numpy as np
 from widegram.activations.base import FLOOR, Array, Formula, std
 
 
-def _unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any, Any]:
-    """Standard deviation product, c and u = 1 - |c| clamped to [0, 1]."""
+def _unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
+    """Standard deviation product and c."""
     scale = ops.mul(fx[0], fy[0])
-    c = ops.div(k, scale)
-    return scale, c, ops.one_minus(ops.abs_(c))
+    return scale, ops.div(k, scale)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ABRelu(Formula):
 
     @property
     def constants(self) -> tuple[float, ...]:
-        return ((self.a - self.b) ** 2, self.a * self.b, self.slope)
+        return (0.5 * (self.a - self.b) ** 2, self.a * self.b, self.slope)
 
     def rounded(self, dtype: str) -> ABRelu:
         return replace(self, slope=float(np.dtype(dtype).type(self.slope)))
@@ -58,13 +59,13 @@ class ABRelu(Formula):
 
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
-        square, product, slope = const
-        scale, c, u = _unit(ops, k, fx, fy)
-        angle, area = ops.angle_and_area(u)
+        half, product, slope = const
+        scale, c = _unit(ops, k, fx, fy)
+        angle, area = ops.angle_and_area(ops.abs_(c))
         linear = ops.mul(ops.where_nonnegative(k, slope, product), k)
-        value = ops.fma(ops.mul(square, scale), area, linear)
-        turned = ops.where_nonnegative(c, ops.sub(ops.const(0.5), angle), angle)
-        return value, ops.fma(square, turned, product)
+        value = ops.fma(ops.mul(half, scale), area, linear)
+        turned = ops.where_nonnegative(c, ops.sub(ops.const(1.0), angle), angle)
+        return value, ops.fma(half, turned, product)
 
     def variance(self, q: Array) -> tuple[Array, Array]:
         return self.slope * q, np.full_like(q, 0.5 * (self.a**2 + self.b**2))
@@ -79,21 +80,21 @@ class Relu(Formula):
     """phi(x) = max(x, 0)."""
 
     code = "relu"
+    prescale = 0.5
 
     @property
     def constants(self) -> tuple[float, ...]:
         return ()
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
-        return std(q, floor)[None]
+        return std(0.5 * q, floor)[None]
 
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
-        scale, c, u = _unit(ops, k, fx, fy)
-        angle, area = ops.angle_and_area(u)
-        positive = ops.mul(ops.const(0.5), ops.maximum(k, ops.const(0.0)))
-        value = ops.fma(scale, area, positive)
-        return value, ops.where_nonnegative(c, ops.sub(ops.const(0.5), angle), angle)
+        scale, c = _unit(ops, k, fx, fy)
+        angle, area = ops.angle_and_area(ops.abs_(c))
+        value = ops.fma(scale, area, ops.maximum(k, ops.const(0.0)))
+        return value, ops.where_nonnegative(c, ops.sub(ops.const(1.0), angle), angle)
 
     def variance(self, q: Array) -> tuple[Array, Array]:
         return 0.5 * q, np.full_like(q, 0.5)
@@ -110,11 +111,9 @@ class ReluNonnegative(Relu):
 
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
-        scale = ops.mul(fx[0], fy[0])
-        u = ops.one_minus(ops.div(k, scale))
-        angle, area = ops.angle_and_area(u)
-        value = ops.fma(scale, area, ops.mul(ops.const(0.5), k))
-        return value, ops.sub(ops.const(0.5), angle)
+        scale, c = _unit(ops, k, fx, fy)
+        angle, area = ops.angle_and_area(c)
+        return ops.fma(scale, area, k), ops.sub(ops.const(1.0), angle)
 
 
 @dataclass(frozen=True)
@@ -133,9 +132,8 @@ class Sign(Formula):
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
         c = ops.mul(k, ops.mul(fx[0], fy[0]))
-        u = ops.one_minus(ops.abs_(c))
         # (2/pi) asin|c| = 1 - (2/pi) acos|c|
-        size = ops.fma(ops.const(-4.0), ops.angle(u), ops.const(1.0))
+        size = ops.fma(ops.const(-2.0), ops.angle(ops.abs_(c)), ops.const(1.0))
         return ops.where_nonnegative(c, size, ops.sub(ops.const(0.0), size)), None
 
     def variance(self, q: Array) -> tuple[Array, Array]:

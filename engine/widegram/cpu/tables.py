@@ -352,6 +352,8 @@ class _Encoder:
         if step.act >= 0:
             formula = self.layout.formulas[step.act]
             code, constants = formula.code, formula.constants
+            if step.affine is not None:
+                gain, bias = gain * formula.prescale, bias * formula.prescale
             row[StepField.FACTOR] = self.layout.offsets[step.act]
             row[StepField.N_FACTORS] = formula.n_factors
         if step.kind == "input":

@@ -7,6 +7,7 @@ machine has. Flags: 'contract' alone (a fused multiply-add where it likes); neve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from widegram.activations.polynomials import ANGLE, ARCSINE, AREA
+from widegram.activations.polynomials import ARC
 
 LANES = {"float32": 16, "float64": 8}
 ITEMSIZE = {"float32": 4, "float64": 8}
@@ -141,26 +142,28 @@ class VectorOps:
 
     # functions --------------------------------------------------------------------------------
 
-    def one_minus(self, c: Any) -> Any:
-        """1 - c clamped to >= 0, where c within rounding of 1 gives 0."""
-        return self.maximum(self.sub(self.const(1.0 - SNAP[self.dtype]), c), self.const(0.0))
+    def _sine(self, c: Any) -> Any:
+        """sqrt(1 - c^2), 0 where c is within rounding of 1 or above."""
+        rest = self.fma(self.sub(self.const(0.0), c), c, self.const(1.0 - 2 * SNAP[self.dtype]))
+        return self.sqrt(self.maximum(rest, self.const(0.0)))
 
-    def angle(self, u: Any) -> Any:
-        """acos(1 - u) / (2 pi), u in [0, 1]."""
-        return self.mul(self.sqrt(u), self.horner(u, ANGLE[self.dtype]))
+    def angle(self, c: Any) -> Any:
+        """acos(c) / pi for c >= 0; c above 1 counts as 1."""
+        return self.mul(self._sine(c), self.horner(c, ARC[self.dtype]))
 
-    def angle_and_area(self, u: Any) -> tuple[Any, Any]:
-        """acos(c) / (2 pi) and (sqrt(1 - c^2) - c acos c) / (2 pi), c = 1 - u."""
-        root = self.sqrt(u)
-        area = self.mul(self.mul(root, u), self.horner(u, AREA[self.dtype]))
-        return self.mul(root, self.horner(u, ANGLE[self.dtype])), area
+    def angle_and_area(self, c: Any) -> tuple[Any, Any]:
+        """acos(c) / pi and (sqrt(1 - c^2) - c acos(c)) / pi for c >= 0; c above 1 counts as 1."""
+        sine = self._sine(c)
+        angle = self.mul(sine, self.horner(c, ARC[self.dtype]))
+        scaled = self.mul(sine, self.const(1 / math.pi))
+        return angle, self.fma(self.sub(self.const(0.0), c), angle, scaled)
 
     def arcsine(self, z: Any) -> tuple[Any, Any]:
-        """asin(z) / (2 pi) and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
+        """asin(z) / pi and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
         resolution = 2.0**-24 if self.dtype == "float32" else 2.0**-53
         rest = self.fma(self.sub(self.const(0.0), z), z, self.const(1.0))
         root = self.sqrt(self.maximum(rest, self.const(resolution)))
-        value = self.mul(z, self.horner(root, ARCSINE[self.dtype]))
+        value = self.mul(z, self.horner(root, ARC[self.dtype]))
         return value, self.div(self.const(1.0), root)
 
     def exp(self, x: Any) -> Any:

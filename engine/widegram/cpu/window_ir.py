@@ -41,8 +41,10 @@ class WindowKernel(PlaneCode):
     def _point_row(self, row: Any) -> None:
         k_in, t_in = self._start(row, None)
         with cgutils.for_range(self.builder, self.cols) as col:
-            k = self._at(k_in, col.index, self.in_col)
-            t = self._at(t_in, col.index, self.in_col) if self.variant.ntk else None
+            k = self._prescaled(self._at(k_in, col.index, self.in_col))
+            t = None
+            if self.variant.ntk:
+                t = self._prescaled(self._at(t_in, col.index, self.in_col))
             self._finish(row, col.index, k, t)
 
     def _tap_row(self, row: Any) -> None:
@@ -174,6 +176,11 @@ class WindowKernel(PlaneCode):
         self.ops.store(k, self.pixel(self.k_out, row, self.out_row, col, self.out_col))
         if self.variant.ntk:
             self.ops.store(t, self.pixel(self.t_out, row, self.out_row, col, self.out_col))
+
+    def _prescaled(self, value: Any) -> Any:
+        """A plane as the formula takes it; windows have this in their gain."""
+        scale = KERNELS[self.variant.code].prescale
+        return value if scale == 1.0 else self.ops.mul(self.ops.const(scale), value)
 
     def _affine(self, k: Any, t: Any) -> tuple[Any, Any]:
         """K = gain k + bias, T = K + gain t."""
