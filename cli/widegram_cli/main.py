@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "meanfield": ("widegram_cli.meanfield", "Mean field theory: phases, spectra, trainability."),
     "net": ("widegram_cli.net", "Print a network: layers, shapes, planes, cost per entry."),
     "data": ("widegram_cli.data", "Prepare image data sets; look into prepared files."),
+    "bench": ("widegram_cli.bench", "Measure speed: limits of the machine, neural-tangents."),
     "doctor": ("widegram_cli.doctor", "Report CPU, threads, libraries, CUDA; what is missing."),
 }
 

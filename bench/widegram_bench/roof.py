@@ -1,0 +1,121 @@
+"""The roof: the engine's own vector code on rows that never leave the L1 cache.
+
+One row of 32 pixels (16 or 8 pairs each) is written over and over from three input rows that are
+the same row: the arithmetic, loads and stores of a plane, without the plane.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numba
+import numpy as np
+
+from widegram.activations import Formula
+from widegram.cpu import kernels
+from widegram.cpu.kernels import call_plane
+from widegram.cpu.plane_base import GEOMETRY, N_PARAMS, Variant
+from widegram.cpu.tables import choose_formulas
+from widegram.cpu.vector_ops import LANES
+from widegram.cpu.workspace import aligned
+from widegram.plan.plan import build
+from widegram_bench.networks import cnn
+from widegram_bench.timing import best, once, together
+
+COLUMNS = 32
+_ROWS = 64
+_SAMPLE = 0.05
+
+
+@dataclass(frozen=True)
+class Roof:
+    """Element-layers a second of one kernel, on ``one`` thread and on ``every`` one of ``threads``.
+
+    ``kind``: 'box3' (3 x 3 window) or 'tap' (Dense); ``code``: the formula.
+    """
+
+    activation: str
+    kind: str
+    code: str
+    dtype: str
+    ntk: bool
+    one: float
+    every: float
+    threads: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, JSON-ready."""
+        return asdict(self)
+
+
+def formula(activation: str, dtype: str) -> Formula:
+    """The formula that the engine applies to ``activation`` behind the first layer."""
+    plan = build(cnn(2, 4, activation), ("nngp", "ntk"), None, dtype)
+    return list(choose_formulas(plan, 1.0, dtype).values())[-1]
+
+
+def measure(
+    activation: str,
+    dtype: str,
+    seconds: float,
+    *,
+    kind: str = "box3",
+    ntk: bool = True,
+    threads: int | None = None,
+) -> Roof:
+    """Measure one kernel within about ``seconds``."""
+    threads = threads or os.cpu_count() or 1
+    chosen = formula(activation, dtype)
+    rows = [Rows(chosen, kind, ntk, dtype) for _ in range(threads)]
+    rows[0].spin(1)
+    repeats = max(1, int(_SAMPLE / max(once(lambda: rows[0].spin(16)) / 16, 1e-9)))
+    one = best(lambda: rows[0].spin(repeats), seconds / 2)
+    spins = [lambda row=row: row.spin(repeats) for row in rows]
+    rounds = max(2, int(seconds / 2 / max(one, 1e-3)))
+    every = min(together(spins) for _ in range(rounds))
+    work = repeats * rows[0].elements
+    return Roof(
+        activation, kind, chosen.code, dtype, ntk, work / one, threads * work / every, threads
+    )
+
+
+class Rows:
+    """Buffers of one thread, filled with correlations between 0 and 0.9."""
+
+    def __init__(self, formula: Formula, kind: str, ntk: bool, dtype: str) -> None:
+        lanes = LANES[dtype]
+        self.elements = _ROWS * COLUMNS * lanes
+        self.address = kernels.address(Variant(kind, formula.code, ntk, False, dtype))
+        rng = np.random.default_rng(0)
+        factors = formula.factors(np.ones(COLUMNS))
+        count = len(factors)
+        self.arrays = [aligned((COLUMNS + 2, lanes), dtype) for _ in range(2)]
+        for array in self.arrays:
+            array[...] = rng.uniform(0.0, 0.9, array.shape)
+        self.arrays += [aligned((COLUMNS, lanes), dtype) for _ in range(2)]
+        fx, fy = aligned((count, COLUMNS), dtype), aligned((count, COLUMNS, lanes), dtype)
+        fx[...], fy[...] = factors, factors[..., None]
+        self.arrays += [fx, fy]
+        params = np.zeros(N_PARAMS)
+        params[0] = 1 / 9 if kind == "box3" else 1.0
+        params[2 : 2 + len(formula.constants)] = formula.constants
+        self.params = params.astype(dtype)
+        values = {
+            "rows": _ROWS, "cols": COLUMNS, "in_col": lanes, "out_col": lanes, "fx_col": 1,
+            "fx_plane": COLUMNS, "fy_col": lanes, "fy_plane": COLUMNS * lanes, "count": count,
+            "window_rows": 1, "window_cols": 1, "stride_rows": 1, "stride_cols": 1,
+        }  # fmt: skip
+        self.geometry = np.array([values.get(name, 0) for name in GEOMETRY], dtype=np.int64)
+
+    def spin(self, repeats: int) -> None:
+        """Run the kernel ``repeats`` times, without Python's lock."""
+        at = [array.ctypes.data for array in self.arrays]
+        _spin(self.address, self.geometry.ctypes.data, self.params.ctypes.data, *at, repeats)
+
+
+@numba.njit(nogil=True)
+def _spin(kernel, geometry, params, k_in, t_in, k_out, t_out, fx, fy, repeats):  # type: ignore[no-untyped-def]  # fmt: skip
+    for _ in range(repeats):
+        call_plane(kernel, geometry, params, k_in, t_in, k_out, t_out, fx, fy)

@@ -1,0 +1,64 @@
+"""Clocks: the best of several runs within a budget, and several threads at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+
+def best(run: Callable[[], object], seconds: float, least: int = 2) -> float:
+    """The shortest wall time of ``run`` in seconds: ``least`` runs, more while time remains."""
+    shortest, end, count = float("inf"), time.perf_counter() + seconds, 0
+    while count < least or time.perf_counter() < end:
+        shortest = min(shortest, once(run))
+        count += 1
+    return shortest
+
+
+def once(run: Callable[[], object]) -> float:
+    """Wall time of one run in seconds."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def together(runs: Sequence[Callable[[], object]]) -> float:
+    """Wall time until all runs, each on a thread of its own, started at once, are done.
+
+    The runs must not hold Python's lock, or they take turns.
+    """
+    barrier = threading.Barrier(len(runs) + 1)
+    failures: list[BaseException] = []
+
+    def body(run: Callable[[], object]) -> None:
+        barrier.wait()
+        try:
+            run()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=body, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    start = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - start
+    if failures:
+        raise failures[0]
+    return elapsed
+
+
+class Share:
+    """Divides what is left of a budget among the measurements to come."""
+
+    def __init__(self, seconds: float, count: int) -> None:
+        self.end, self.left = time.perf_counter() + seconds, count
+
+    def next(self) -> float:
+        """Seconds for the next one."""
+        share = max(0.05, (self.end - time.perf_counter()) / max(self.left, 1))
+        self.left -= 1
+        return share

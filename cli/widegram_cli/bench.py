@@ -1,0 +1,265 @@
+"""``widegram bench``: speed against the machine's limits and against neural-tangents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from widegram.files import check_target, new_file
+from widegram_cli.options import json_option, overwrite_option
+from widegram_cli.output import emit_json, human_time
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure speed on this machine: run it while nothing else does."""
+
+
+def _common(seconds: float) -> Callable[[Command], Command]:
+    """Options of every benchmark; ``seconds`` is the default budget."""
+
+    def add(function: Command) -> Command:
+        options = (
+            click.option(
+                "--seconds",
+                type=click.FloatRange(min=1.0),
+                default=seconds,
+                show_default=True,
+                help="Time for the whole benchmark, roughly.",
+            ),
+            click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all]."),
+            click.option("--out", metavar="R.json", help="Write the raw results to this file."),
+            overwrite_option,
+            json_option,
+        )
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+_plot_option = click.option("--plot", metavar="P.png", help="Draw the results (needs matplotlib).")
+
+
+@command.command("kernels")
+@click.option("--peer", type=click.Choice(["neural-tangents"]), help="Measure it as well.")
+@click.option("--peer-python", metavar="PATH", help="Python of the peer's own environment.")
+@click.option(
+    "--suite",
+    type=click.Choice(["readme", "full", "quick"]),
+    default="readme",
+    show_default=True,
+    help="Networks: those of neural-tangents' README; all; tiny ones.",
+)
+@_plot_option
+@_common(900.0)
+def kernels(
+    peer: str | None, peer_python: str | None, suite: str, plot: str | None, **options: Any
+) -> None:
+    """Milliseconds per kernel entry, beside neural-tangents' with --peer."""
+    from widegram_bench import compare, networks, plots
+    from widegram_bench import peer as peers
+
+    _check(options, plot)
+    python = None
+    if peer is not None or peer_python is not None:
+        python = peers.require(Path(peer_python) if peer_python else peers.default_python())
+    cases = networks.suite(suite)
+    cold = compare.cold_start(cases[0])
+    rows = compare.compare(cases, options["seconds"], python, options["threads"], _say)
+    results = _results("kernels", options) | {
+        "suite": suite,
+        "peer": "neural-tangents" if python else None,
+        "cold_first_call_s": cold,
+        "rows": rows,
+    }
+    if plot:
+        plots.kernels(rows, Path(plot), _title(results))
+    _finish(results, options, lambda: _kernel_table(rows, cold))
+
+
+@command.command("roof")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to try it out.")
+@_common(300.0)
+def roof(quick: bool, **options: Any) -> None:
+    """The arithmetic roof of this machine, and how much of it the engine reaches."""
+    from widegram_bench import reached
+
+    _check(options, None)
+    sizes = reached.QUICK if quick else reached.Sizes()
+    found = reached.measure(options["seconds"], sizes, options["threads"], _say)
+    _finish(_results("roof", options) | found, options, lambda: _roof_table(found))
+
+
+@command.command("scaling")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to try it out.")
+@_plot_option
+@_common(180.0)
+def scaling(quick: bool, plot: str | None, **options: Any) -> None:
+    """Cost against pairs, depth and pixels, with fitted exponents; speed against threads."""
+    from widegram_bench import plots
+    from widegram_bench import scaling as curves
+
+    _check(options, plot)
+    sizes = curves.QUICK if quick else curves.Sizes()
+    found = curves.measure(options["seconds"], sizes, options["threads"], say=_say)
+    results = _results("scaling", options) | found
+    if plot:
+        plots.scaling(found, Path(plot), _title(results))
+    _finish(results, options, lambda: _scaling_table(found))
+
+
+def _check(options: dict[str, Any], plot: str | None) -> None:
+    """What would fail after the measurements fails before them."""
+    from widegram_bench import plots
+
+    for path in (options["out"], plot):
+        if path:
+            check_target(Path(path), options["overwrite"])
+    if plot:
+        plots.require()
+
+
+def _results(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    from widegram_cli import machine
+
+    return {
+        "benchmark": name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.cpu(),
+        "versions": machine.libraries(),
+        "seconds": options["seconds"],
+    }
+
+
+def _title(results: dict[str, Any]) -> str:
+    cpu, version = results["machine"], results["versions"]["widegram"]
+    return f"{cpu['model']}, {cpu['threads']} threads, widegram {version}, {results['date'][:10]}"
+
+
+def _finish(results: dict[str, Any], options: dict[str, Any], table: Callable[[], None]) -> None:
+    if options["out"]:
+        with new_file(Path(options["out"]), overwrite=options["overwrite"]) as part:
+            part.write_text(json.dumps(results, indent=1) + "\n")
+    if options["as_json"]:
+        emit_json(results)
+        return
+    click.echo(_title(results))
+    table()
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _print(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns, the first to the left."""
+    widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
+    for row in [header, *rows]:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _kernel_table(rows: Sequence[dict[str, Any]], cold: float) -> None:
+    own = [
+        [
+            row["label"],
+            dtype,
+            f"{own['ms_entry']:.4g}",
+            f"{own['ms_entry_symmetric']:.4g}",
+            f"{own['first_call_s'] + own['import_s']:.2f} s",
+            f"{own['peak_memory'] / 1e6:.0f} MB",
+        ]
+        for row in rows
+        for dtype, own in row["own"].items()
+    ]
+    header = ["widegram", "precision", "ms/entry", "symmetric", "start", "memory"]
+    _print(header, own)
+    click.echo(f"first call on a machine that never ran it: {human_time(cold)}")
+    beside = [row for row in rows if "peer" in row]
+    if not beside:
+        return
+    click.echo("")
+    header = ["neural-tangents", "precision", "batch", "ms/entry", "start", "memory"]
+    _print(
+        header,
+        [
+            [
+                row["label"],
+                dtype,
+                str(peer["best_batch"]),
+                f"{peer['ms_entry']:.4g}",
+                f"{peer['first_call_s'] + peer['import_s']:.2f} s",
+                f"{peer['peak_memory'] / 1e6:.0f} MB",
+            ]
+            for row in beside
+            for dtype, peer in row["peer"].items()
+        ],
+    )
+    click.echo("")
+    click.echo("times faster (float32 against its fastest setting, unless named):")
+    header = ["", "entry", "symmetric", "float32", "float64", "start", "difference 32", "64"]
+    _print(
+        header,
+        [
+            [
+                row["label"],
+                *(f"{row['ratios'][name]:.3g}x" for name in header[1:6]),
+                *(f"{max(row['difference'][d].values()):.1e}" for d in ("float32", "float64")),
+            ]
+            for row in beside
+        ],
+    )
+
+
+def _roof_table(found: dict[str, Any]) -> None:
+    rows = [
+        [f"{r['activation']} {r['dtype']}", f"{r['one']:.3g}", f"{r['every']:.3g}"]
+        for r in found["roof"]
+    ]
+    _print(["roof, element-layers/s", "one thread", f"{found['threads']} threads"], rows)
+    click.echo("")
+    rows = [
+        [
+            f"{r['size']} x {r['size']} {r['activation']} {r['dtype']}",
+            f"{r['ms_entry']:.4g}",
+            f"{r['rate']:.3g}",
+            f"{r['fraction']:.1%}",
+        ]
+        for r in found["pooled"]
+    ]
+    _print(["global pooling", "ms/entry", "element-layers/s", "of the roof"], rows)
+    click.echo("")
+    limited = [(f"Flatten, {r['size']} x {r['size']}", r) for r in found["flat"]]
+    limited += [(f"fully connected, depth {r['depth']}", r) for r in found["dense"]]
+    rows = [
+        [f"{what} {r['dtype']}", f"{r['ms_entry']:.4g}", f"{r['fraction']:.1%}", r["bound"]]
+        for what, r in limited
+    ]
+    _print(["no pooling", "ms/entry", "of the limit", "which is"], rows)
+    if found["networks"]:
+        click.echo("")
+        rows = [
+            [f"{r['network']} {r['dtype']}", f"{r['ms_entry']:.4g}", f"{r['over']:.2f}x"]
+            for r in found["networks"]
+        ]
+        _print(["network", "ms/entry", "over the plain cost"], rows)
+
+
+def _scaling_table(found: dict[str, Any]) -> None:
+    rows = [[name, f"{found[name]['exponent']:.3f}"] for name in ("pairs", "depth", "pixels")]
+    _print(["cost against (pixels: squared)", "exponent"], rows)
+    click.echo("")
+    threads = found["threads"]
+    rows = [[str(r["threads"]), f"{r['engine']:.3g}", f"{r['roof']:.3g}"] for r in threads["rows"]]
+    _print(["threads", "engine", "roof"], rows)
+    click.echo(f"all threads scale {threads['efficiency']:.1%} as well as the roof")
