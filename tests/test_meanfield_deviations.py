@@ -8,7 +8,7 @@ import pytest
 
 from meanfield_support import erf_circle_ntk, erf_ntk, unit_inputs
 from widegram.errors import WidegramError
-from widegram.meanfield import deviations, torus
+from widegram.meanfield import deviations, elementwise, torus
 from widegram.meanfield.elementwise import compile_program, run_program
 from widegram.meanfield.maps import LayerMaps
 from widegram.meanfield.problem import unit_pixels
@@ -194,6 +194,11 @@ def test_many_pairs_take_the_compiled_path_to_the_same_numbers(monkeypatch):
     monkeypatch.setattr(deviations, "_MANY", 1)
     (_, fast), = deviations.sweep(network, start, [25])
     np.testing.assert_allclose(fast.drop.plain(), slow.drop.plain(), rtol=1e-10)
+    # Where no polynomial is good enough the exact form runs on slices.
+    monkeypatch.setattr(elementwise, "TOLERANCE", 0.0)
+    monkeypatch.setattr(deviations, "_BLOCK", 10)
+    (_, sliced), = deviations.sweep(network, start, [25])
+    np.testing.assert_allclose(sliced.drop.plain(), slow.drop.plain(), rtol=1e-12)
 
 
 def test_near_duplicates_keep_their_digits():

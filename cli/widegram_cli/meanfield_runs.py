@@ -282,6 +282,9 @@ def _print_table(found: list[Entry]) -> None:
         click.echo(f"  {entry.quantity:<18}{entry.formula:<34}{_result(entry)}")
     good = sum(entry.good for entry in found)
     click.echo(f"\n{good} of {len(found)} entries agree")
+    if any(entry.quantity == "kappa_minus_1" for entry in found):
+        click.echo("kappa_minus_1: the paper has d l (chi_c/chi_1)^l, the rate of P(Theta)Y; "
+                   "kappa itself keeps m p*_ab over the diagonal")
 
 
 def _result(entry: Entry) -> str:
@@ -292,7 +295,8 @@ def _result(entry: Entry) -> str:
         measured = 10 ** entry.log10_measured[-1]
         return (f"predicted {entry.predicted:<10.5g} measured {measured:<10.5g} "
                 f"ratio {', '.join(shown)}{verdict}")
+    window = f"at {entry.depths[len(entry.depths) // 2]} to {entry.depths[-1]}{verdict}"
     if not entry.predicted:
-        return f"exponent {entry.exponent:.2g}, predicted 0{verdict}"
+        return f"exponent predicted 0          fitted {entry.exponent:.2g} {window}"
     return (f"exponent predicted {entry.predicted:<10.6g} fitted {entry.exponent:<10.6g} "
-            f"ratio {entry.exponent / entry.predicted:.5f}{verdict}")
+            f"ratio {entry.exponent / entry.predicted:.5f} {window}")

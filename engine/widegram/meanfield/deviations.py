@@ -19,7 +19,7 @@ Theta itself is level - D. Source: recursion of arXiv:1912.13053, section 3, in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -47,6 +47,7 @@ _EPS = 1e-12  # LayerNorm's, as in the engine
 _LINEAR = 1e-17
 # From this many pairs on an activation runs as compiled polynomials.
 _MANY = 4096
+_BLOCK = 2**15
 # Below this share of q a delta is computed again by differences.
 _NEAR = 1e-3
 # Norms may differ by the rounding of a normalisation in float32.
@@ -96,9 +97,10 @@ class Deviations:
     def activate(self, line: SlopeLine) -> Deviations:
         """Through the activation whose slopes at this q are ``line``."""
         if self.delta.value.size >= _MANY and self.delta.log_scale == self.drop.log_scale == 0:
-            many = self._activate_many(line)
-            if many is not None:
-                return many
+            return self._activate_many(line) or self._activate_in_blocks(line)
+        return self._activate_few(line)
+
+    def _activate_few(self, line: SlopeLine) -> Deviations:
         plain = self.delta.plain()
         fall = line.drop(self.delta)
         kdot = line.slope - fall.plain()
@@ -123,6 +125,20 @@ class Deviations:
         power = float(line.maps.power(self.q))
         moved = (Scaled(part.reshape(shape)) for part in (delta, drop))
         return Deviations(power, self.level * line.slope, *moved)
+
+    def _activate_in_blocks(self, line: SlopeLine) -> Deviations:
+        """:meth:`_activate_few` on slices: it holds many values per entry."""
+        delta, drop = self.delta.value.ravel(), self.drop.value.ravel()
+        parts = [
+            replace(self, delta=Scaled(delta[block]), drop=Scaled(drop[block]))._activate_few(line)
+            for block in (slice(lo, lo + _BLOCK) for lo in range(0, delta.size, _BLOCK))
+        ]
+        shape = self.delta.value.shape
+        whole = [
+            Scaled(np.concatenate([part.plain() for part in column]).reshape(shape))
+            for column in ([p.delta for p in parts], [p.drop for p in parts])
+        ]
+        return Deviations(parts[0].q, parts[0].level, *whole)
 
     def plus(self, other: Deviations) -> Deviations:
         """The sum of two branches."""
