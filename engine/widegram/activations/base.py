@@ -79,7 +79,9 @@ class Formula(ABC):
     def moments(self, q: Array, k: Array, q2: Array) -> tuple[Array, Array]:
         """(K, Kdot), float64, of broadcastable variances q, q2 and covariances k."""
         q, k, q2 = (np.asarray(a, dtype=np.float64) for a in (q, k, q2))
-        value, slope = self.dual(numpy_ops, self.prescale * k, self.factors(q), self.factors(q2), self.constants)
+        value, slope = self.dual(
+            numpy_ops, self.prescale * k, self.factors(q), self.factors(q2), self.constants
+        )
         shape = np.broadcast_shapes(q.shape, k.shape, q2.shape)
         slope = np.zeros(()) if slope is None else self.prescale * slope
         return np.broadcast_to(value, shape) + 0.0, np.broadcast_to(slope, shape) + 0.0

@@ -20,6 +20,7 @@ from widegram.activations.polynomials import ARC
 LANES = {"float32": 16, "float64": 8}
 ITEMSIZE = {"float32": 4, "float64": 8}
 INDEX = ir.IntType(64)
+WAYS = {"float32": 2, "float64": 2}
 
 # c = 1 to rounding must give angle 0: rounding of k and of the standard deviations moves c by
 # about one resolution, and acos would turn that into its square root.
@@ -133,8 +134,23 @@ class VectorOps:
         """a where c >= 0, else b."""
         return self.builder.select(self.builder.fcmp_ordered(">=", c, self.const(0.0)), a, b)
 
-    def horner(self, x: Any, coefficients: Sequence[float]) -> Any:
-        """A polynomial, coefficients from the constant term up."""
+    def polynomial(self, x: Any, coefficients: Sequence[float]) -> Any:
+        """A polynomial, coefficients from the constant term up.
+
+        Every WAYS-th term forms a Horner scheme in x^WAYS of its own: a pixel's work is one chain
+        of dependent operations, and this shortens its longest link.
+        """
+        ways = WAYS[self.dtype]
+        powers = [x]
+        while len(powers) < ways.bit_length():
+            powers.append(self.mul(powers[-1], powers[-1]))
+        parts = [self._horner(powers[-1], coefficients[n::ways]) for n in range(ways)]
+        # Pairs of neighbours join with x, then pairs of those with x^2, ...
+        for power in powers[:-1]:
+            parts = [self.fma(parts[n + 1], power, parts[n]) for n in range(0, len(parts), 2)]
+        return parts[0]
+
+    def _horner(self, x: Any, coefficients: Sequence[float]) -> Any:
         value = self.const(coefficients[-1])
         for coefficient in coefficients[-2::-1]:
             value = self.fma(value, x, self.const(coefficient))
@@ -149,12 +165,12 @@ class VectorOps:
 
     def angle(self, c: Any) -> Any:
         """acos(c) / pi for c >= 0; c above 1 counts as 1."""
-        return self.mul(self._sine(c), self.horner(c, ARC[self.dtype]))
+        return self.mul(self._sine(c), self.polynomial(c, ARC[self.dtype]))
 
     def angle_and_area(self, c: Any) -> tuple[Any, Any]:
         """acos(c) / pi and (sqrt(1 - c^2) - c acos(c)) / pi for c >= 0; c above 1 counts as 1."""
         sine = self._sine(c)
-        angle = self.mul(sine, self.horner(c, ARC[self.dtype]))
+        angle = self.mul(sine, self.polynomial(c, ARC[self.dtype]))
         scaled = self.mul(sine, self.const(1 / math.pi))
         return angle, self.fma(self.sub(self.const(0.0), c), angle, scaled)
 
@@ -163,7 +179,7 @@ class VectorOps:
         resolution = 2.0**-24 if self.dtype == "float32" else 2.0**-53
         rest = self.fma(self.sub(self.const(0.0), z), z, self.const(1.0))
         root = self.sqrt(self.maximum(rest, self.const(resolution)))
-        value = self.mul(z, self.horner(root, ARC[self.dtype]))
+        value = self.mul(z, self.polynomial(root, ARC[self.dtype]))
         return value, self.div(self.const(1.0), root)
 
     def exp(self, x: Any) -> Any:
@@ -183,7 +199,7 @@ class VectorOps:
         coefficients = [1.0]
         for k in range(1, degree + 1):
             coefficients.append(coefficients[-1] / k)
-        value = self.horner(r, coefficients)
+        value = self.polynomial(r, coefficients)
         integers = ir.VectorType(ir.IntType(bits), self.lanes)
         whole = self.builder.fptosi(n, integers)
         shift = ir.Constant(integers, [bias] * self.lanes)
