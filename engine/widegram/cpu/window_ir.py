@@ -33,9 +33,6 @@ class WindowKernel(PlaneCode):
             self._inner()
             return
         self._constants()
-        if self.variant.kind == "box3":
-            self._box3()
-            return
         with cgutils.for_range(self.builder, self.rows) as row:
             getattr(self, f"_{self.variant.kind}_row")(row.index)
 
@@ -44,8 +41,10 @@ class WindowKernel(PlaneCode):
     def _point_row(self, row: Any) -> None:
         k_in, t_in = self._start(row, None)
         with cgutils.for_range(self.builder, self.cols) as col:
-            k = self._at(k_in, col.index, self.in_col)
-            t = self._at(t_in, col.index, self.in_col) if self.variant.ntk else None
+            k = self._prescaled(self._at(k_in, col.index, self.in_col))
+            t = None
+            if self.variant.ntk:
+                t = self._prescaled(self._at(t_in, col.index, self.in_col))
             self._finish(row, col.index, k, t)
 
     def _tap_row(self, row: Any) -> None:
@@ -56,36 +55,23 @@ class WindowKernel(PlaneCode):
             t = self._at(t_in, col.index, step) if self.variant.ntk else None
             self._finish(row, col.index, *self._affine(k, t))
 
-    def _box3(self) -> None:
-        """Rows two by two, which share two of their four input rows, and the last alone."""
-        builder, two = self.builder, ir.Constant(INDEX, 2)
-        pairs = builder.udiv(self.rows, two)
-        with cgutils.for_range(builder, pairs) as loop:
-            self._box3_rows(builder.mul(loop.index, two), 2)
-        done = builder.mul(pairs, two)
-        with cgutils.for_range(builder, builder.sub(self.rows, done)) as loop:
-            self._box3_rows(builder.add(done, loop.index), 1)
-
-    def _box3_rows(self, row: Any, count: int) -> None:
-        """``count`` output rows; the vertical sums of two pixels stay in registers."""
-        builder, ops = self.builder, self.ops
-        fields = self._start(row, None)[: self.fields]
-        one, two = ir.Constant(INDEX, 1), ir.Constant(INDEX, 2)
-        older = [[ops.variable(v) for v in self._vertical3(f, one, -1, count)] for f in fields]
-        newer = [[ops.variable(v) for v in self._vertical3(f, one, 0, count)] for f in fields]
-        with cgutils.for_range(builder, self.cols) as col:
-            ahead = builder.add(col.index, two)
-            sums: list[list[Any]] = [[] for _ in range(count)]
-            for field, olds, news in zip(fields, older, newer, strict=True):
-                lasts = self._vertical3(field, ahead, 0, count)
-                for part, last, old, new in zip(sums, lasts, olds, news, strict=True):
-                    middle, first = builder.load(new), builder.load(old)
-                    part.append(ops.add(ops.add(first, last), middle))
-                    builder.store(middle, old)
-                    builder.store(last, new)
-            for n, part in enumerate(sums):
-                k, t = self._affine(part[0], part[1] if len(part) > 1 else None)
-                self._finish(builder.add(row, ir.Constant(INDEX, n)), col.index, k, t)
+    def _box3_row(self, row: Any) -> None:
+        starts = self._start(row, None)
+        fields = starts[: self.fields]
+        zero, one, two = (ir.Constant(INDEX, n) for n in (0, 1, 2))
+        older = [self.ops.variable(self._vertical3(f, zero)) for f in fields]
+        newer = [self.ops.variable(self._vertical3(f, one)) for f in fields]
+        with cgutils.for_range(self.builder, self.cols) as col:
+            sums: list[Any] = []
+            ahead = self.builder.add(col.index, two)
+            for field, old, new in zip(fields, older, newer, strict=True):
+                last = self._vertical3(field, ahead)
+                middle = self.builder.load(new)
+                first = self.builder.load(old)
+                sums.append(self.ops.add(self.ops.add(first, last), middle))
+                self.builder.store(middle, old)
+                self.builder.store(last, new)
+            self._finish(row, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
 
     def _box_row(self, row: Any) -> None:
         builder = self.builder
@@ -191,6 +177,11 @@ class WindowKernel(PlaneCode):
         if self.variant.ntk:
             self.ops.store(t, self.pixel(self.t_out, row, self.out_row, col, self.out_col))
 
+    def _prescaled(self, value: Any) -> Any:
+        """A plane as the formula takes it; windows have this in their gain."""
+        scale = KERNELS[self.variant.code].prescale
+        return value if scale == 1.0 else self.ops.mul(self.ops.const(scale), value)
+
     def _affine(self, k: Any, t: Any) -> tuple[Any, Any]:
         """K = gain k + bias, T = K + gain t."""
         k = self.ops.fma(self.gain, k, self.bias)
@@ -210,17 +201,14 @@ class WindowKernel(PlaneCode):
         broadcast = is_x and not self.variant.paired
         return Stream(self.ops, at, plane, self.count, broadcast)
 
-    def _vertical3(self, field: Any, col: Any, shift: int, count: int) -> list[Any]:
-        """Sums of three rows at pixel ``col`` + ``shift``, for ``count`` (1 or 2) output rows."""
-        builder, ops = self.builder, self.ops
-        at = self.offset(field, builder.add(col, ir.Constant(INDEX, shift)), self.in_col)
-        row = ops.bytes(self.in_row)
-        values = []
-        for _ in range(count + 2):
-            values.append(ops.load(at))
-            at = builder.add(at, row)
-        shared = ops.add(values[1], values[2])
-        return [ops.add(values[0], shared), *(ops.add(shared, v) for v in values[3:])]
+    def _vertical3(self, field: Any, col: Any) -> Any:
+        """Sum of three rows at one pixel."""
+        first = self.offset(field, col, self.in_col)
+        row = self.ops.bytes(self.in_row)
+        second = self.builder.add(first, row)
+        third = self.builder.add(second, row)
+        outer = self.ops.add(self.ops.load(first), self.ops.load(third))
+        return self.ops.add(outer, self.ops.load(second))
 
     def _sum(self, first: Any, count: Any, step: Any) -> Any:
         """Sum of ``count`` vectors, ``step`` numbers apart."""
