@@ -15,7 +15,18 @@ import pytest
 from cli_support import refused, run, run_json
 from widegram.errors import WidegramError
 from widegram.network import load_network
-from widegram_bench import compare, engine, limits, networks, peer, reached, roof, scaling, timing
+from widegram_bench import (
+    compare,
+    engine,
+    limits,
+    networks,
+    peer,
+    plots,
+    reached,
+    roof,
+    scaling,
+    timing,
+)
 from widegram_bench.work import least_work, operations
 
 SECONDS = 1.0
@@ -231,10 +242,10 @@ class TestCommand:
         case = networks.suite("quick")[2]
         monkeypatch.setattr(networks, "suite", lambda name: [case])
         monkeypatch.setattr(compare, "cold_start", lambda case: 12.0)
-        out, plot = tmp_path / "r.json", tmp_path / "p.png"
+        out = tmp_path / "r.json"
         found = run_json(
             "bench", "kernels", "--suite", "quick", "--peer", "neural-tangents", "--peer-python",
-            fake, "--seconds", SECONDS, "--out", out, "--plot", plot,
+            fake, "--seconds", SECONDS, "--out", out,
         )  # fmt: skip
         assert found == json.loads(out.read_text())
         assert [row["kind"] for row in found["rows"]] == ["dense"]
@@ -242,7 +253,6 @@ class TestCommand:
         assert found["machine"]["threads"] >= 1
         assert found["versions"]["widegram"]
         assert found["cold_first_call_s"] == 12.0
-        assert plot.read_bytes().startswith(b"\x89PNG")
 
     def test_missing_peer(
         self, fake: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -261,12 +271,10 @@ class TestCommand:
         assert "element-layers/s on one thread" in result.stderr
         assert json.loads(out.read_text())["benchmark"] == "roof"
 
-    def test_scaling(self, tmp_path: Path) -> None:
-        plot = tmp_path / "s.png"
-        result = run("bench", "scaling", "--quick", "--seconds", SECONDS, "--plot", plot)
+    def test_scaling(self) -> None:
+        result = run("bench", "scaling", "--quick", "--seconds", SECONDS)
         assert result.exit_code == 0, result.stderr
         assert "exponent" in result.stdout
-        assert plot.read_bytes().startswith(b"\x89PNG")
 
     def test_kernels_alone_as_a_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
         case = networks.suite("quick")[2]
@@ -290,6 +298,26 @@ class TestCommand:
         refused("exists; choose another name", "bench", "roof", "--out", existing)
         refused("does not exist", "bench", "scaling", "--plot", tmp_path / "no/p.png")
         assert existing.read_text() == "{}"
+
+
+class TestPlots:
+    def test_scaling(self, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        plot = tmp_path / "s.png"
+        result = run("bench", "scaling", "--quick", "--seconds", SECONDS, "--plot", plot)
+        assert result.exit_code == 0, result.stderr
+        assert plot.read_bytes().startswith(b"\x89PNG")
+
+    def test_kernels(self, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        alone = {k: v for k, v in rows[0].items() if k not in ("peer", "peer_best", "ratios")}
+        plots.kernels([rows[0], alone], tmp_path / "p.png", "title")
+        assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_missing_matplotlib(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        plot = tmp_path / "s.png"
+        refused(r"pip install 'widegram\[plot\]'", "bench", "scaling", "--plot", plot)
 
 
 @pytest.mark.slow

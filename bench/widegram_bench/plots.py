@@ -49,6 +49,7 @@ def kernels(rows: Sequence[dict[str, Any]], out: Path, title: str) -> None:
     axes.set_yticks(list(at), names)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(left=min(own) / 4)
     axes.set_xlabel("ms per entry of a symmetric matrix (NNGP and NTK)")
     axes.set_title(title, fontsize=9)
     axes.legend(loc="best", fontsize=9)
