@@ -183,9 +183,7 @@ def _side(
 
 
 @st.composite
-def _residual(
-    draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, depth: int
-) -> Any:
+def _residual(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, depth: int) -> Any:
     change = None
     if state.shape and not keep and draw(st.booleans()):
         change = draw(_geometry(state.shape, vocabulary, False))
