@@ -1,0 +1,135 @@
+"""Random networks of finite width in the NTK parameterization, with their parameter gradients.
+
+Plain NumPy. A layer takes h (images, H, W, channels) and returns its output with a function that
+turns the output's gradient into the input's and records the gradients of its own parameters, one
+row per image. A vector is a 1 x 1 image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import erf
+
+from widegram.network import Conv, Dense, Flatten, GlobalPool, Pool, Residual
+from widegram.network.layers import Activation, Layer
+
+Array = np.ndarray
+Backward = Callable[[Array], Array]
+
+PHI = {
+    "Relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
+    "Erf": (erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
+}
+
+
+def _axis(size: int, window: int, stride: int, mode: str) -> tuple[Array, Array]:
+    """Input position of every (output, tap), and whether it lies inside the image."""
+    out = (size - window) // stride + 1 if mode == "VALID" else -(-size // stride)
+    total = max((out - 1) * stride + window - size, 0)
+    lo = 0 if mode == "VALID" else total // 2
+    at = stride * np.arange(out)[:, None] + np.arange(window) - lo
+    inside = np.ones_like(at, dtype=bool) if mode == "CIRCULAR" else (at >= 0) & (at < size)
+    return at % size, inside
+
+
+class Sample:
+    """One draw of a network's parameters, run on some inputs.
+
+    ``value`` (images, outputs); :meth:`tangent` the products of parameter gradients of output 0.
+    """
+
+    def __init__(self, layers: Sequence[Layer], x: Array, width: int, outputs: int, seed: int):
+        self.rng, self.width = np.random.default_rng(seed), width
+        self.gradients: list[Array] = []
+        *body, last = layers
+        h, self._back = self._sequence(body, x)
+        self._readout = self._affine(last, h, outputs)
+        self.value = self._readout[0][:, 0, 0, :]
+
+    def tangent(self) -> Array:
+        """<df(x)/dtheta, df(x')/dtheta> of output 0 over all parameters, (images, images)."""
+        gradient = np.zeros_like(self._readout[0])
+        gradient[..., 0] = 1.0
+        self._back(self._readout[1](gradient))
+        return np.sum([g @ g.T for g in self.gradients], axis=0)
+
+    def _sequence(self, layers: Sequence[Layer], h: Array) -> tuple[Array, Backward]:
+        steps = []
+        for layer in layers:
+            h, step = self._layer(layer, h)
+            steps.append(step)
+
+        def back(g: Array) -> Array:
+            for step in reversed(steps):
+                g = step(g)
+            return g
+
+        return h, back
+
+    def _layer(self, layer: Layer, h: Array) -> tuple[Array, Backward]:
+        match layer:
+            case Conv() | Dense():
+                return self._affine(layer, h, self.width)
+            case Activation(name=name):
+                phi, slope = PHI[name]
+                return phi(h), lambda g: g * slope(h)
+            case Pool():
+                patches, back = self._patches(h, layer.window_shape, layer.strides, layer.padding)
+                taps = patches.shape[3]
+                return patches.mean(axis=3), lambda g: back(
+                    np.repeat(g[:, :, :, None] / taps, taps, axis=3)
+                )
+            case GlobalPool():
+                pixels = h.shape[1] * h.shape[2]
+                mean = h.mean(axis=(1, 2), keepdims=True)
+                return mean, lambda g: np.broadcast_to(g / pixels, h.shape)
+            case Flatten():
+                return h.reshape(len(h), 1, 1, -1), lambda g: g.reshape(h.shape)
+            case Residual(branch=branch, shortcut=shortcut):
+                left, left_back = self._sequence(branch, h)
+                right, right_back = self._sequence(shortcut, h)
+                return left + right, lambda g: left_back(g) + right_back(g)
+        raise TypeError(f"{layer!r} is not sampled")
+
+    def _patches(
+        self, h: Array, window: tuple[int, int], strides: tuple[int, int], mode: str
+    ) -> tuple[Array, Backward]:
+        """(images, H', W', taps, channels), zero outside the image, and its transpose."""
+        (i, in_i), (j, in_j) = (_axis(h.shape[1 + a], window[a], strides[a], mode) for a in (0, 1))
+        rows, cols = i[:, None, :, None], j[None, :, None, :]
+        inside = (in_i[:, None, :, None] & in_j[None, :, None, :]).astype(float)[None, ..., None]
+        patches = h[:, rows, cols] * inside
+        shape = (*patches.shape[:3], -1, h.shape[-1])
+
+        def back(g: Array) -> Array:
+            out = np.zeros_like(h)
+            np.add.at(out, (slice(None), rows, cols), g.reshape(patches.shape) * inside)
+            return out
+
+        return patches.reshape(shape), back
+
+    def _affine(self, layer: Any, h: Array, width: int) -> tuple[Array, Backward]:
+        one = (1, 1)
+        geometry = (
+            (layer.filter_shape, layer.strides, layer.padding)
+            if isinstance(layer, Conv)
+            else (one, one, "VALID")
+        )
+        patches, patches_back = self._patches(h, *geometry)
+        shape = patches.shape
+        flat = patches.reshape(*shape[:3], -1)
+        fan_in = flat.shape[-1]
+        weights = self.rng.standard_normal((fan_in, width))
+        bias = self.rng.standard_normal(width)
+        gain = layer.W_std / np.sqrt(fan_in)
+
+        def back(g: Array) -> Array:
+            per_image = gain * np.einsum("nhwi,nhwo->nio", flat, g, optimize=True)
+            self.gradients.append(per_image.reshape(len(h), -1))
+            self.gradients.append(layer.b_std * g.sum(axis=(1, 2)))
+            return patches_back((gain * g @ weights.T).reshape(shape))
+
+        return gain * flat @ weights + layer.b_std * bias, back
