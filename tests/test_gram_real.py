@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import filecmp
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +123,30 @@ def test_kernel_refuses_what_gram_refuses(data: Path) -> None:
         widegram.kernel(IMAGES, x)
     with pytest.raises(WidegramError, match=r"expects \[8, 8, 1\].*has \[4, 4, 1\]"):
         widegram.kernel(IMAGES, np.ones((5, 4, 4, 1)))
+
+
+REAL_MEMORY_SCRIPT = textwrap.dedent(
+    """
+    import resource, sys
+    import numpy as np, widegram
+    n, out = int(sys.argv[1]), sys.argv[2]
+    x = np.random.default_rng(0).standard_normal((n, 10, 10, 2)).astype(np.float32)
+    widegram.gram("cnn-f:depth=6", x, out, memory="64MB")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """
+)
+
+
+def test_memory_of_the_engine_does_not_grow_with_the_matrix(tmp_path: Path) -> None:
+    peaks = []
+    for n in (128, 2560):
+        done = subprocess.run(
+            [sys.executable, "-c", REAL_MEMORY_SCRIPT, str(n), str(tmp_path / f"{n}.h5")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks.append(int(done.stdout) * 1024)
+    # Two matrices of 26 MB each and 15 MB of factors and inputs per thousand images: far more in
+    # all than the budget by which the large run may exceed the small one.
+    assert peaks[1] - peaks[0] < 64 * 10**6
