@@ -219,8 +219,8 @@ class BlockForm:
         count = job.formula.n_factors
         fx, fy = (
             Factors(
-                self.write, array, self.write.let(f"{base} + {at} + {i} * {w} + {j}", "at"), h * w,
-                count,
+                self.write, array, self.write.let(f"{base} + {at} + {i} * {w} + {j}", "at"),
+                self.context.layout.plane(h, w), count,
             )
             for array, base, i, j in (
                 ("fx", "fa", pixel.i, pixel.j),

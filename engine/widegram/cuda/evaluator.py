@@ -43,7 +43,7 @@ def source_of(
 
 class CudaEvaluator:
     """The CUDA backend. Arguments as for :class:`widegram.cpu.CpuEvaluator`; ``devices``: the GPUs
-    that share the tiles; ``threads``: most threads of a thread block (a power of two).
+    that share the tiles; ``threads``, ``strips`` as for :func:`~widegram.cuda.source.generate`.
 
     Factors of images, the diagonal and, in float32, pairs of nearly parallel inputs come from the
     CPU in float64. :meth:`tile` may be called from ``workers`` threads at once.
@@ -63,6 +63,7 @@ class CudaEvaluator:
         memory: int,
         devices: Sequence[Device],
         threads: int = 256,
+        strips: bool = True,
     ) -> None:
         self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
         self.dtype, self.symmetric = dtype, x2 is None
@@ -77,14 +78,15 @@ class CudaEvaluator:
         warn_of_series(self.series_error, dtype)
         layout = factor_layout(self.plan, formulas)
         self.image_bytes = (layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
-        self.source = generate(self.plan, layout, dtype, threads)
+        self.source = generate(self.plan, layout, dtype, threads, strips)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         runner = ItselfRunner(self.plan, layout, self.symmetric, dtype)
-        self.images1 = HostImages(x1, runner, vector, dtype, memory // 4)
+        gather = self.source.context.layout.gather
+        self.images1 = HostImages(x1, runner, gather, vector, dtype, memory // 4)
         self.images2 = self.images1
         if x2 is not None:
-            self.images2 = HostImages(x2, runner, vector, dtype, memory // 4)
+            self.images2 = HostImages(x2, runner, gather, vector, dtype, memory // 4)
         self.workers = _LANES * len(devices)
         self._lanes: SimpleQueue[Lane] = SimpleQueue()
         with announced("compiling kernels for the GPU (once for a network)"):

@@ -18,26 +18,29 @@ from widegram.cpu.pairs import sketch
 @dataclass(frozen=True)
 class Block:
     """Images lo to hi - 1: ``scaled`` = x / C and ``x``, both (n, C, h, w), vectors (n, D); what
-    they gave against themselves; sketches of their directions. ``key`` names the block."""
+    they gave against themselves, with ``factors`` (n, F + 1) in the device's layout; sketches of
+    their directions. ``key`` names the block."""
 
     key: tuple[int, int, int]
     scaled: NDArray[Any]
     x: NDArray[Any]
     own: Own
+    factors: NDArray[Any]
     sketch: NDArray[np.float64]
 
     @property
     def nbytes(self) -> int:
-        return int(self.scaled.nbytes + self.x.nbytes + self.own.factors.nbytes)
+        return int(self.scaled.nbytes + self.x.nbytes + self.factors.nbytes)
 
 
 class HostImages:
     """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
 
     def __init__(
-        self, source: Rows, runner: ItselfRunner, vector: bool, dtype: str, memory: int
-    ) -> None:
-        self.source, self.runner, self.vector = source, runner, vector
+        self, source: Rows, runner: ItselfRunner, gather: NDArray[np.int64], vector: bool,
+        dtype: str, memory: int,
+    ) -> None:  # fmt: skip
+        self.source, self.runner, self.gather, self.vector = source, runner, gather, vector
         self.dtype, self.memory = dtype, memory
         self.lock = RLock()
         self._kept: OrderedDict[tuple[int, int], Block] = OrderedDict()
@@ -61,7 +64,10 @@ class HostImages:
         first = np.ascontiguousarray(np.moveaxis(x, -1, 1))
         key = (id(self), lo, hi)
         scaled = (first / x.shape[-1]).astype(self.dtype)
-        return Block(key, scaled, first.astype(self.dtype), self.runner.run(x), sketch(x))
+        own = self.runner.run(x)
+        factors = np.ascontiguousarray(own.factors[:, self.gather])
+        own = Own(own.factors[:, :0], own.nngp, own.ntk)
+        return Block(key, scaled, first.astype(self.dtype), own, factors, sketch(x))
 
     def _bytes(self) -> int:
         return sum(block.nbytes for block in self._kept.values())

@@ -115,8 +115,8 @@ class Lane:
         found = self._blocks.pop(key, None)
         if found is None:
             x = block.scaled if scaled else block.x
-            found = [self.device.put(a, self.stream) for a in (x, block.own.factors)]
-            self._sizes[key] = x.nbytes + block.own.factors.nbytes
+            found = [self.device.put(a, self.stream) for a in (x, block.factors)]
+            self._sizes[key] = x.nbytes + block.factors.nbytes
         self._blocks[key] = found
         while len(self._blocks) > 2 and self._held() > self.image_budget:
             self._blocks.popitem(last=False)

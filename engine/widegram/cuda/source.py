@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from widegram.cpu.tables import FactorLayout
-from widegram.cuda import point
+from widegram.cuda import point, strip
 from widegram.cuda.block import BlockForm
+from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import Kernel
 from widegram.cuda.layout import Stores, stores
 from widegram.cuda.steps import Context
@@ -40,10 +41,16 @@ class Source:
         return "\n\n".join(f"# {k.name}: form {k.form}, threads {k.threads}\n{k.text}" for k in every)
 
 
-def generate(plan: Plan, layout: FactorLayout, dtype: str, threads: int = 256) -> Source:
-    """Write the kernels of ``plan``; ``threads``: most threads of a block (a power of two)."""
+def generate(
+    plan: Plan, layout: FactorLayout, dtype: str, threads: int = 256, strips: bool = True
+) -> Source:
+    """Write the kernels of ``plan``.
+
+    ``threads``: most threads of a block (a power of two); ``strips``: use the fast form where a
+    program fits it.
+    """
     found = stores(plan.nodes, plan.cross, plan.ntk)
-    context = Context(plan, layout, found, dtype)
+    context = Context(plan, device_layout(plan.nodes, layout), found, dtype)
     kernels = []
     for n, program in enumerate(plan.cross.programs):
         if not program.steps:
@@ -51,6 +58,8 @@ def generate(plan: Plan, layout: FactorLayout, dtype: str, threads: int = 256) -
         name = f"stage {n}"
         if point.fits(context, program):
             kernels.append(point.PointForm(context, program).kernel(name))
+        elif strips and strip.fits(context, program):
+            kernels.append(strip.StripForm(context, program).kernel(name))
         else:
             kernels.append(BlockForm(context, program, threads).kernel(name))
     product = point.product_kernel(dtype) if plan.vector else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from widegram.activations import Formula
-from widegram.cpu.tables import FactorLayout
+from widegram.cuda.factors import DeviceLayout
 from widegram.cuda.layout import Space, Store, Stores, space
 from widegram.plan.graph import Affine, Gather, Pair, Reduce
 from widegram.plan.plan import Plan
@@ -65,7 +65,7 @@ class Context:
     """What the kernels of a plan share."""
 
     plan: Plan
-    layout: FactorLayout
+    layout: DeviceLayout
     stores: Stores
     dtype: str
 

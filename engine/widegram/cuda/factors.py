@@ -1,0 +1,50 @@
+"""Per-image factors on the device.
+
+A node's factors are planes of (h + 7) x w numbers: behind the last row the first ones stand again,
+so that a thread may walk 8 rows of a torus from any row on without wrapping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.activations import Formula
+from widegram.cpu.tables import FactorLayout
+from widegram.plan.graph import Node
+
+EXTRA = 7
+
+
+@dataclass(frozen=True)
+class DeviceLayout:
+    """``offsets`` by node, ``total`` numbers per image, and ``gather``, where each number stands in
+    the CPU's layout."""
+
+    formulas: dict[int, Formula]
+    offsets: dict[int, int]
+    total: int
+    gather: NDArray[np.int64]
+
+    @staticmethod
+    def plane(height: int, width: int) -> int:
+        """Numbers of one factor of an (h, w) value."""
+        return width * (height + EXTRA if height > 1 else 1)
+
+
+def device_layout(nodes: tuple[Node, ...], layout: FactorLayout) -> DeviceLayout:
+    """The device's layout of the same factors."""
+    offsets, parts, at = {}, [], 0
+    for i, start in layout.offsets.items():
+        (h, w), count = nodes[i].shape, layout.formulas[i].n_factors
+        rows = np.arange(DeviceLayout.plane(h, w) // w) % h
+        index = start + np.arange(count)[:, None, None] * (h * w)
+        index = index + rows[:, None] * w + np.arange(w)
+        offsets[i] = at
+        at += index.size
+        parts.append(index.ravel())
+    # One spare number keeps the position of no factors valid.
+    parts.append(np.array([layout.total]))
+    return DeviceLayout(layout.formulas, offsets, at, np.concatenate(parts))

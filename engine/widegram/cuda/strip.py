@@ -1,0 +1,467 @@
+"""The fast form: planes in registers through all steps of a program.
+
+A lane is a column, a thread holds ``rows`` consecutive rows of it, the warps of a block share one
+plane; where an image is narrower than a warp, several planes stand side by side. Horizontal
+neighbours come by shuffles, rows above and below by shared memory, whose two halves take turns, so
+that one barrier a convolution is enough. The halves never start over between planes: a warp may
+still read the last half of the plane before.
+
+With zero padding the edge between two rows is dead where it crosses the border of either image;
+that is a factor of 0 or 1, which costs nothing in a multiply-add.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from widegram.cuda.kernel import SIGNATURE, Kernel
+from widegram.cuda.layout import Ints
+from widegram.cuda.steps import Context, Job, Loop, jobs_of, rolled
+from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
+from widegram.cuda.writer import Writer
+from widegram.plan.graph import Gather
+from widegram.plan.program import Program
+
+WARP = 32
+MOST_ROWS = 8
+_MOST_WARPS = 8
+_MOST_SLOTS = 3
+_MOST_SUMS = 8
+_FULL = "0xffffffff"
+_KINDS = ("input", "load", "window", "point", "add", "reduce", "copy", "pool")
+
+
+def strip_rows(height: int) -> int:
+    """Rows that a thread holds: the largest divisor of the height up to 8."""
+    return max(r for r in range(1, MOST_ROWS + 1) if height % r == 0)
+
+
+def fits(context: Context, program: Program) -> bool:
+    """Whether a program can be written in this form."""
+    if context.plan.vector or len(program.steps) == 0:
+        return False
+    space, jobs = jobs_of(context, program)
+    if len(space.kinds) != 1 or any(torus.split for torus in space.torus):
+        return False
+    (((height, width), _),) = space.kinds
+    rows = strip_rows(height)
+    lanes = WARP // width if width <= WARP and WARP % width == 0 else 1
+    large = 1 < width <= WARP and rows > 1 and height // rows <= _MOST_WARPS
+    windows = [job.affine for job in jobs if job.affine is not None]
+    wide = [a for a in windows if a.window != (1, 1)]
+    return (
+        large
+        and bool(space.active.all())
+        and len(space.base) >= lanes
+        and (space.torus[0].period, space.torus[1].period) == (height, width)
+        and all(a.strides == (1, 1) and a.window in ((1, 1), (3, 3)) for a in windows)
+        and all(a.lo == (1, 1) == a.hi for a in wide)
+        and len({a.circular for a in wide}) < 2
+        and all(job.kind in _KINDS and _plain(job) for job in jobs)
+        and sum(job.kind == "reduce" for job in jobs) <= _MOST_SUMS
+        and _slots(in_place(jobs)) <= _MOST_SLOTS
+    )
+
+
+def _plain(job: Job) -> bool:
+    """Whether a pool's windows tile the image, and a loaded value is an image."""
+    if job.kind == "load":
+        return job.store is not None and not job.store.reduced
+    if job.pool is None:
+        return True
+    assert job.store is not None
+    pool: Gather = job.pool
+    (shape,) = (value.shape for value in job.inputs)
+    tiled = all(n * s == h for n, s, h in zip(job.store.shape, pool.strides, shape, strict=True))
+    return tiled and pool.window == pool.strides and pool.lo == (0, 0) and not pool.circular
+
+
+def in_place(jobs: list[Job]) -> list[Job]:
+    """The steps with buffers of their own: a result takes the place of an input read last."""
+    last: dict[int, int] = {}
+    current: dict[int, int] = {}
+    makers: list[list[int]] = []
+    for n, job in enumerate(jobs):
+        makers.append([current[value.slot] for value in job.inputs])
+        for maker in makers[-1]:
+            last[maker] = n
+        if job.out is not None:
+            current[job.out.slot] = n
+    place: dict[int, int] = {}
+    free: list[int] = []
+    out, used = [], 0
+    for n, job in enumerate(jobs):
+        inputs = tuple(
+            replace(value, slot=place[maker])
+            for value, maker in zip(job.inputs, makers[n], strict=True)
+        )
+        free += sorted({place[maker] for maker in makers[n] if last[maker] == n})
+        made = job.out
+        if made is not None:
+            if not free:
+                free.append(used)
+                used += 1
+            place[n] = free.pop(0)
+            made = replace(made, slot=place[n])
+            if n not in last:
+                free.append(place[n])
+        out.append(replace(job, inputs=inputs, out=made))
+    return out
+
+
+def _slots(jobs: list[Job]) -> int:
+    return 1 + max((job.out.slot for job in jobs if job.out is not None), default=-1)
+
+
+class StripForm:
+    """Writes one program that :func:`fits`."""
+
+    def __init__(self, context: Context, program: Program) -> None:
+        self.context = context
+        self.space, jobs = jobs_of(context, program)
+        self.jobs = in_place(jobs)
+        (((self.height, self.width), _),) = self.space.kinds
+        self.rows = strip_rows(self.height)
+        self.warps = self.height // self.rows
+        self.lanes = WARP // self.width if WARP % self.width == 0 else 1
+        self.threads = WARP * self.warps
+        self.write = Writer(context.dtype)
+        self.ops = TextOps(self.write)
+        wide = [j.affine for j in jobs if j.affine is not None and j.affine.window != (1, 1)]
+        self.circular = bool(wide) and wide[0].circular
+        self.wide = bool(wide)
+        reduced = [job for job in self.jobs if job.kind == "reduce"]
+        self.sums = {job.number: n * len(context.fields) for n, job in enumerate(reduced)}
+        self.n_sums = len(reduced) * len(context.fields)
+
+    # the kernel -------------------------------------------------------------------------------
+
+    def kernel(self, name: str) -> Kernel:
+        """The finished kernel."""
+        table = self._table()
+        self._prologue()
+        with self.write.block(f"for m in range({len(table) // self.lanes}):"):
+            self._displacement()
+            for item in rolled(self.jobs):
+                self._item(item)
+        self._epilogue()
+        text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
+        return Kernel(name, "strip", text, (WARP, self.warps), table)
+
+    def _table(self) -> Ints:
+        """(dy, dx, 1) of every displacement, filled up to whole warps by ones that do not count."""
+        base = self.space.base
+        missing = -len(base) % self.lanes
+        table = np.ones((len(base) + missing, 3), dtype=np.int32)
+        table[:, :2] = np.concatenate([base, np.repeat(base[:1], missing, axis=0)])
+        table[len(base) :, 2] = 0
+        return table
+
+    def _prologue(self) -> None:
+        write, w = self.write, self.width
+        write(
+            "b = cuda.blockIdx.x",
+            "tx = cuda.threadIdx.x",
+            "ty = cuda.threadIdx.y",
+            f"tid = ty * {WARP} + tx",
+            f"group = {f'tx // {w}' if self.lanes > 1 else '0'}",
+            f"j = tx % {w}",
+            f"left = group * {w} + (j + {w - 1}) % {w}",
+            f"right = group * {w} + (j + 1) % {w}",
+            f"first = ty * {self.rows}",
+            "row = np.int64(pairs[u(2 * b)])",
+            "col = np.int64(pairs[u(2 * b + 1)])",
+            f"fa = row * {self.context.layout.total + 1} + first * {w} + j",
+        )
+        if self.warps > 1 and self.wide:
+            self.half = 2 * len(self.context.fields) * self.threads
+            write(
+                f"halo = cuda.shared.array({2 * self.half}, scalar)",
+                "turn = 0",
+                f"above = (ty + {self.warps - 1}) % {self.warps} * {WARP} + tx",
+                f"below = (ty + 1) % {self.warps} * {WARP} + tx",
+            )
+        if any(job.kind == "pool" for job in self.jobs):
+            size = self.height * self.width * self.lanes * len(self.context.fields)
+            write(f"plane = cuda.shared.array({size}, scalar)")
+        if self.n_sums:
+            write(f"total = cuda.shared.array({self.n_sums * self.threads}, types.float64)")
+            for n in range(self.n_sums):
+                write(f"total[u({n * self.threads} + tid)] = 0.0")
+        for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
+            first = f"b * {self.context.stores.size} + {store.offset}"
+            size = store.planes * store.shape[0] * store.shape[1] * len(self.context.fields)
+            with write.block(f"for c in range(tid, {size}, {self.threads}):"):
+                write(f"stores[u({first} + c)] = {self.ops.const(0.0)}")
+        write("cuda.syncthreads()")
+
+    def _displacement(self) -> None:
+        """Where this thread's pixels of x' are, and which edges are dead."""
+        write, h, w = self.write, self.height, self.width
+        zero, one = self.ops.const(0.0), self.ops.const(1.0)
+        write(
+            f"g = (m * {self.lanes} + group) * 3",
+            "dy = np.int64(table[u(g)])",
+            "dx = np.int64(table[u(g + 1)])",
+            f"alive = table[u(g + 2)] != 0{'' if w * self.lanes == WARP else f' and tx < {w}'}",
+            "q = j + dx",
+        )
+        with write.block(f"if q >= {w}:"):
+            write(f"q -= {w}")
+        write("p = first + dy")
+        with write.block(f"if p >= {h}:"):
+            write(f"p -= {h}")
+        write(f"fb = col * {self.context.layout.total + 1} + p * {w} + q")
+        if self.circular or not self.wide:
+            return
+        write(
+            f"cl = {zero} if j == 0 or q == 0 else {one}",
+            f"cr = {zero} if j == {w - 1} or q == {w - 1} else {one}",
+            f"e0 = {zero} if first == 0 or p == 0 else {one}",
+        )
+        for r in range(1, self.rows + 1):
+            last = f"first == {h - r} or " if r == self.rows else ""
+            write(f"e{r} = {zero} if {last}p == {h - r} else {one}")
+
+    def _epilogue(self) -> None:
+        write = self.write
+        if not self.n_sums:
+            return
+        write("cuda.syncthreads()")
+        with write.block(f"if tid < {self.n_sums}:"):
+            write("found = 0.0")
+            with write.block(f"for c in range({self.threads}):"):
+                write(f"found += total[u(tid * {self.threads} + c)]")
+            write(f"total[u(tid * {self.threads})] = found")
+        write("cuda.syncthreads()")
+        with write.block("if tid == 0:"):
+            for job in self.jobs:
+                if job.kind != "reduce":
+                    continue
+                assert job.store is not None
+                offsets = (job.store.offset, job.store.t_offset)
+                for n, offset in enumerate(offsets[: len(self.context.fields)]):
+                    source = (self.sums[job.number] + n) * self.threads
+                    to = f"b * {self.context.stores.sums} + {offset}"
+                    write(f"sums[u({to})] = {job.scale!r} * total[u({source})]")
+
+    def _item(self, item: Job | Loop) -> None:
+        if isinstance(item, Job):
+            self._job(item, str(item.at))
+            return
+        r = self.write.name("r")
+        with self.write.block(f"for {r} in range({item.times}):"):
+            for job, shift in zip(item.jobs, item.shift, strict=True):
+                self._job(job, f"{job.at} + {r} * {shift}")
+
+    def _job(self, job: Job, at: str) -> None:
+        self.write(f"# {job.kind}{f' {job.formula.code}' if job.formula else ''}")
+        getattr(self, f"_{job.kind}")(job, at)
+
+    # registers --------------------------------------------------------------------------------
+
+    def _names(self, slot: int, r: int) -> list[str]:
+        """K, and T, of row r."""
+        return [f"{field}{slot}_{r}" for field in self.context.fields]
+
+    def _set(self, job: Job, r: int, found: list[str]) -> None:
+        assert job.out is not None
+        for name, value in zip(self._names(job.out.slot, r), found, strict=True):
+            self.write(f"{name} = {value}")
+
+    def _dual(self, job: Job, at: tuple[str, str], r: int, found: list[str]) -> list[str]:
+        if job.formula is None:
+            return found
+        shift = f" + {r * self.width}" if r else ""
+        size, count = self.context.layout.plane(self.height, self.width), job.formula.n_factors
+        fx = Factors(self.write, "fx", at[0] + shift, size, count)
+        fy = Factors(self.write, "fy", at[1] + shift, size, count)
+        return activate(self.ops, job.formula, found, fx, fy)
+
+    def _factors_at(self, job: Job, at: str) -> tuple[str, str]:
+        """Positions of the first row's factors of x and of x'."""
+        if job.formula is None:
+            return "", ""
+        return self.write.let(f"fa + {at}", "at"), self.write.let(f"fb + {at}", "at")
+
+    # steps ------------------------------------------------------------------------------------
+
+    def _input(self, job: Job, at: str) -> None:
+        assert job.out is not None
+        write, c, size = self.write, self.context.channels, self.height * self.width
+        for r in range(self.rows):
+            self._set(job, r, [self.ops.const(0.0)] * len(self.context.fields))
+        with write.block(f"for c in range({c}):"):
+            write(f"xa = (row * {c} + c) * {size} + first * {self.width} + j")
+            write(f"ya = (col * {c} + c) * {size} + q")
+            for r in range(self.rows):
+                p = self._row_of(r)
+                name = self._names(job.out.slot, r)[0]
+                write(
+                    f"{name} += x[u(xa + {r * self.width})] * y[u(ya + {p} * {self.width})]"
+                )
+
+    def _row_of(self, r: int) -> str:
+        """Row of x' that belongs to row r of the strip."""
+        if r == 0:
+            return "p"
+        return self.write.let(f"p + {r} - ({self.height} if p >= {self.height - r} else 0)", "p")
+
+    def _stored(self, job: Job) -> str:
+        """Set ``number``, the plane's in the store; position of the first pixel, less offset."""
+        assert job.store is not None
+        store, (h, w) = job.store, job.store.shape
+        self.write(f"number = np.int64(index[u({store.index} + dy * {w} + dx)])")
+        inside = f"number * {h * w} + first * {w} + j"
+        return self.write.let(f"b * {self.context.stores.size} + {inside}", "at")
+
+    def _load(self, job: Job, at: str) -> None:
+        assert job.store is not None
+        write, where = self.write, self._stored(job)
+        for r in range(self.rows):
+            self._set(job, r, [self.ops.const(0.0)] * len(self.context.fields))
+        with write.block("if number >= 0:"):
+            for r in range(self.rows):
+                offsets = (job.store.offset, job.store.t_offset)[: len(self.context.fields)]
+                shift = r * self.width
+                self._set(job, r, [f"stores[u({where} + {n + shift})]" for n in offsets])
+
+    def _copy(self, job: Job, at: str) -> None:
+        assert job.store is not None
+        write, where = self.write, self._stored(job)
+        with write.block("if number >= 0 and alive:"):
+            for r in range(self.rows):
+                names = self._names(job.inputs[0].slot, r)
+                offsets = (job.store.offset, job.store.t_offset)
+                for name, n in zip(names, offsets, strict=False):
+                    write(f"stores[u({where} + {n + r * self.width})] = {name}")
+
+    def _point(self, job: Job, at: str) -> None:
+        assert job.formula is not None
+        where = self._factors_at(job, at)
+        for r in range(self.rows):
+            found = prescaled(self.ops, job.formula, self._names(job.inputs[0].slot, r))
+            self._set(job, r, self._dual(job, where, r, found))
+
+    def _add(self, job: Job, at: str) -> None:
+        first, second = job.inputs
+        for r in range(self.rows):
+            both = zip(self._names(first.slot, r), self._names(second.slot, r), strict=True)
+            self._set(job, r, [self.ops.add(a, b) for a, b in both])
+
+    def _window(self, job: Job, at: str) -> None:
+        assert job.affine is not None
+        (source,) = job.inputs
+        sums = [self._names(source.slot, r) for r in range(self.rows)]
+        if job.affine.window != (1, 1):
+            across = [[self._across(name) for name in names] for names in sums]
+            sums = self._down(across)
+        where = self._factors_at(job, at)
+        for r in range(self.rows):
+            found = affine(self.ops, job.affine, job.formula, sums[r])
+            self._set(job, r, self._dual(job, where, r, found))
+
+    def _across(self, name: str) -> str:
+        """The sum of a pixel and its neighbours in the row."""
+        write = self.write
+        left = write.let(f"cuda.shfl_sync({_FULL}, {name}, left)")
+        right = write.let(f"cuda.shfl_sync({_FULL}, {name}, right)")
+        if self.circular:
+            return write.let(f"{left} + {right} + {name}")
+        return write.let(f"cr * {right} + (cl * {left} + {name})")
+
+    def _down(self, across: list[list[str]]) -> list[list[str]]:
+        """Sums over three rows, the outer ones from the neighbouring warps."""
+        write, fields = self.write, len(self.context.fields)
+        above, below = across[-1], across[0]
+        if self.warps > 1:
+            for n in range(fields):
+                for edge, names in ((0, across[0]), (1, across[-1])):
+                    shift = (2 * n + edge) * self.threads
+                    write(f"halo[u(turn + {shift} + tid)] = {names[n]}")
+            write("cuda.syncthreads()")
+            above, below = (
+                [
+                    write.let(f"halo[u(turn + {(2 * n + edge) * self.threads} + {warp})]")
+                    for n in range(fields)
+                ]
+                for edge, warp in ((1, "above"), (0, "below"))
+            )
+            write(f"turn = {self.half} - turn")
+        padded = [above, *across, below]
+        return [
+            [self._three(padded[r][n], padded[r + 1][n], padded[r + 2][n], r) for n in range(fields)]
+            for r in range(self.rows)
+        ]
+
+    def _three(self, above: str, middle: str, below: str, r: int) -> str:
+        if self.circular:
+            return self.write.let(f"{above} + {below} + {middle}")
+        return self.write.let(f"e{r + 1} * {below} + (e{r} * {above} + {middle})")
+
+    def _reduce(self, job: Job, at: str) -> None:
+        write, (source,) = self.write, job.inputs
+        for n in range(len(self.context.fields)):
+            names = [self._names(source.slot, r)[n] for r in range(self.rows)]
+            while len(names) > 1:
+                pairs = zip(names[::2], names[1::2], strict=False)
+                odd = names[-1:] if len(names) % 2 else []
+                names = [self.ops.add(a, b) for a, b in pairs] + odd
+            at = f"u({(self.sums[job.number] + n) * self.threads} + tid)"
+            with write.block("if alive:"):
+                write(f"total[{at}] += {names[0]}")
+
+    def _pool(self, job: Job, at: str) -> None:
+        """Windows tile the image: the plane goes to shared memory, where each pooled pixel's
+        thread picks up its pixels one by one and adds each to the plane that its partner names."""
+        assert job.store is not None
+        assert job.pool is not None
+        write, (source,), (sy, sx) = self.write, job.inputs, job.pool.strides
+        (oh, ow), w, size = job.store.shape, self.width, self.height * self.width
+        fields = self.context.fields
+        with write.block("if tx < {}:".format(w * self.lanes)):
+            for r in range(self.rows):
+                for n, name in enumerate(self._names(source.slot, r)):
+                    where = f"(group * {len(fields)} + {n}) * {size} + (first + {r}) * {w} + j"
+                    write(f"plane[u({where})] = {name}")
+        write("cuda.syncthreads()")
+        with write.block(f"for e in range({self.lanes}):"):
+            write(
+                f"ga = (m * {self.lanes} + e) * 3",
+                "sa = np.int64(table[u(ga)])",
+                "sb = np.int64(table[u(ga + 1)])",
+            )
+            inner = write.block(f"for c in range(tid, {oh * ow}, {self.threads}):")
+            with write.block("if table[u(ga + 2)] != 0:"), inner:
+                write(f"i = c // {ow}", f"l = c % {ow}")
+                for v in range(sy):
+                    self._partner("i", v, sy, oh, "sa", f"da{v}", self.height)
+                for v in range(sx):
+                    self._partner("l", v, sx, ow, "sb", f"db{v}", self.width)
+                for v in range(sy):
+                    for z in range(sx):
+                        write(f"to = np.int64(index[u({job.store.index} + da{v} * {ow} + db{z})])")
+                        with write.block("if to >= 0:"):
+                            where = f"b * {self.context.stores.size} + to * {oh * ow} + c"
+                            write(f"to = {where}")
+                            inside = f"(i * {sy} + {v}) * {w} + l * {sx} + {z}"
+                            for n in range(len(fields)):
+                                offset = (job.store.offset, job.store.t_offset)[n]
+                                value = f"plane[u((e * {len(fields)} + {n}) * {size} + {inside})]"
+                                scale = self.ops.const(job.scale)
+                                write(f"stores[u(to + {offset})] += {scale} * {value}")
+        write("cuda.syncthreads()")
+
+    def _partner(
+        self, own: str, tap: int, stride: int, pooled: int, d: str, name: str, size: int
+    ) -> None:
+        """Pooled displacement of tap ``tap`` of pooled pixel ``own``, modulo the pooled size."""
+        write = self.write
+        write(f"{name} = {own} * {stride} + {tap} + {d}")
+        with write.block(f"if {name} >= {size}:"):
+            write(f"{name} -= {size}")
+        write(f"{name} = {name} // {stride} - {own}")
+        with write.block(f"if {name} < 0:"):
+            write(f"{name} += {pooled}")
