@@ -38,6 +38,7 @@ def _layer(stax: Any, entry: dict[str, Any]) -> Any:
         shortcut = network(stax, entry["shortcut"]) if entry["shortcut"] else stax.Identity()
         branches = stax.parallel(network(stax, entry["branch"]), shortcut)
         return stax.serial(stax.FanOut(2), branches, stax.FanInSum())
+    entry = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
     if name in ("Conv", "Dense"):
         entry["b_std"] = entry["b_std"] or None
         return getattr(stax, name)(1, **entry)
