@@ -173,6 +173,17 @@ def test_predictions_belong_to_the_phase():
         assert value is None or law.values([1.0])[0] == value
 
 
+def test_a_kink_halves_the_rate_of_the_ordered_bulk():
+    problem = small_problem()
+    network = load_network("fcn:act=relu,w_var=1.5,b_var=0.1", problem.input_shape)
+    found = spectrum(network, problem, [60, 80, 100])
+    law = found.predicted["bulk"]
+    assert law.exponent == pytest.approx(np.log(0.75) / 2)
+    measured = found.values["log10_bulk"] * np.log(10)
+    # The next order is smaller by chi_1^(l/2), 2e-4 at depth 60.
+    assert fitted_exponent(law, found.layers, measured) == pytest.approx(law.exponent, rel=1e-4)
+
+
 def test_fitted_exponents_divide_the_powers_out():
     problem = small_problem()
     network = load_network("fcn:act=erf,w_var=0.9,b_var=0.1", problem.input_shape)

@@ -60,23 +60,31 @@ def predictions(
     if phase == CRITICAL:
         return _critical(q if point["q_star"] is None else point["q_star"], m, d, n)
     if phase == ORDERED:
-        return _ordered(point, m, d)
+        return _ordered(point, m, d, n)
     if phase == CHAOTIC and point["p_star_ab"] is not None:
         return _chaotic(point, d)
     return {}
 
 
-def _ordered(point: dict[str, Any], m: int, d: int) -> dict[str, Prediction]:
+def _ordered(point: dict[str, Any], m: int, d: int, n: int) -> dict[str, Prediction]:
     p, chi = point["p_star"], point["chi_1"]
     if not p or not chi:
         return {}
     pooled = f"/{d}" if d > 1 else ""
+    pixels = " d" if d > 1 else ""
+    if n == 3:
+        bulk = rate(f"l chi_1^l{pooled}", math.log(chi), 1)
+        kappa = rate(f"m{pixels} p*/(l chi_1^l)", -math.log(chi), -1)
+    else:
+        # With a kink Kdot falls as the angle, the square root of 1 - c, and so does Theta.
+        bulk = rate(f"chi_1^(l/2){pooled}", math.log(chi) / 2, 0)
+        kappa = rate(f"m{pixels} p*/chi_1^(l/2)", -math.log(chi) / 2, 0)
     return {
         "diagonal": constant("p*", p),
         "off_diagonal": constant("p*", p),
         "lambda_max": constant("m p*", m * p),
-        "bulk": rate(f"l chi_1^l{pooled}", math.log(chi), 1),
-        "kappa": rate("m d p*/(l chi_1^l)" if d > 1 else "m p*/(l chi_1^l)", -math.log(chi), -1),
+        "bulk": bulk,
+        "kappa": kappa,
         "predictor": open_rate("O(1)"),
     }
 
