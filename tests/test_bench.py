@@ -107,9 +107,9 @@ class TestRoof:
         assert top.threads == 2
         assert (top.kind, top.dtype, top.ntk) == ("box3", dtype, True)
 
-    def test_rows_compute_the_layer(self) -> None:
-        # The values that a roof row writes are those of the engine's formula.
-        formula = roof.formula("Erf", "float64")
+    @pytest.mark.parametrize("activation", ["Relu", "Erf", "Gelu"])
+    def test_rows_compute_the_layer(self, activation: str) -> None:
+        formula = roof.formula(activation, "float64")
         rows = roof.Rows(formula, "box3", True, "float64")
         rows.spin(1)
         k_in, t_in, k_out, t_out = rows.arrays[:4]

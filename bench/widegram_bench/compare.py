@@ -20,6 +20,8 @@ DTYPES = ("float64", "float32")
 _PEER_SHARE = 0.7
 _COMPARED = 4
 _LEAST = 1.0
+# Shares of the time: the peer needs seconds for one entry of a pooled network.
+_WEIGHT = {"pooled": 3, "flat": 1, "dense": 1}
 _START = 8.0  # the peer's import
 
 Say = Callable[[str], None]
@@ -45,7 +47,8 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         for n, case in enumerate(cases):
             say(f"{case.label} ...")
-            share = max(_LEAST, (end - time.perf_counter()) / (len(cases) - n))
+            part = _WEIGHT[case.kind] / sum(_WEIGHT[later.kind] for later in cases[n:])
+            share = max(_LEAST, (end - time.perf_counter()) * part)
             row = _row(case, share, peer_python, threads or os.cpu_count() or 1, Path(folder))
             rows.append(row)
             say(describe(row))

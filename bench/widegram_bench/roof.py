@@ -99,7 +99,7 @@ class Rows:
         fx[...], fy[...] = factors, factors[..., None]
         self.arrays += [fx, fy]
         params = np.zeros(N_PARAMS)
-        params[0] = 1 / 9 if kind == "box3" else 1.0
+        params[0] = formula.prescale * (1 / 9 if kind == "box3" else 1.0)
         params[2 : 2 + len(formula.constants)] = formula.constants
         self.params = params.astype(dtype)
         values = {
