@@ -109,6 +109,10 @@ def _compiled(text: str) -> Any:
     def plane_kernel(geometry, params, k_in, t_in, k_out, t_out, fx, fy):  # type: ignore[no-untyped-def]
         _plane(text, geometry, params, k_in, t_in, k_out, t_out, fx, fy)
 
+    # Numba's cache has one index per function name. Under one name, two processes that compile
+    # different variants at the same time could each take the other's file.
+    variant = text.rpartition("|")[0]
+    plane_kernel.__qualname__ = f"plane_kernel_{variant.replace('|', '_')}"
     return numba.cfunc(_SIGNATURE, nopython=True, cache=True)(plane_kernel)
 
 
