@@ -1,0 +1,82 @@
+"""Networks that once went wrong on the CPU, against the reference; and its cache of kernels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from network_specs import DENSE, FLATTEN, GAP, load, residual
+from widegram import reference
+from widegram.cpu import CpuEvaluator
+from widegram.reference.evaluator import ArrayRows
+
+
+def conv(*window: int, padding: str = "CIRCULAR") -> dict:
+    return {"layer": "Conv", "filter_shape": list(window), "padding": padding, "b_std": 0.2}
+
+
+def pool(*window: int, padding: str = "CIRCULAR", strides: tuple[int, int] = (1, 1)) -> dict:
+    return {
+        "layer": "AvgPool", "window_shape": list(window), "padding": padding,
+        "strides": list(strides),
+    }  # fmt: skip
+
+
+CASES = {
+    # The windows of the first and the last pixel wrap in opposite directions.
+    "circular pool of a row": ((1, 4, 1), [pool(1, 3), DENSE, GAP]),
+    "circular pool": ((5, 4, 2), [conv(3, 3), pool(3, 2), DENSE, GAP]),
+    "circular pool with strides": ((5, 6, 2), [pool(4, 4, strides=(2, 3)), DENSE, GAP]),
+    "circular pool wider than the image": ((2, 3, 1), [DENSE, pool(5, 8), DENSE, GAP]),
+    "circular pool before a pool": (
+        (4, 5, 1),
+        [pool(4, 4), DENSE, pool(3, 3, padding="SAME"), DENSE, FLATTEN],
+    ),
+    # A torus that wraps rows alone: its plane's halves are segments 0 and 2.
+    "column filter": ((4, 1, 1), [conv(3, 1), {"layer": "Erf"}, conv(2, 1), GAP]),
+    "column filter on an image": ((4, 3, 2), [conv(3, 1), {"layer": "Erf"}, conv(2, 1), GAP]),
+    "row filter on an image": ((4, 3, 2), [conv(1, 3), {"layer": "Erf"}, conv(1, 2), GAP]),
+    "column filter beside a pool": (
+        (2, 1, 1),
+        [residual(pool(2, 1), DENSE, shortcut=[conv(2, 1)]), FLATTEN],
+    ),
+    "two tori and none": (
+        (4, 4, 1),
+        [residual(conv(2, 1, padding="SAME"), shortcut=[conv(3, 1)]), GAP],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("own", [True, False], ids=["own", "cross"])
+def test_case(name: str, own: bool) -> None:
+    shape, layers = CASES[name]
+    network = load(shape, *layers)
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((3, *shape)), None if own else rng.standard_normal((2, *shape))
+    wanted = reference.kernel(network, x, y)
+    second = None if y is None else ArrayRows(y)
+    evaluator = CpuEvaluator(network, ArrayRows(x), second, ("nngp", "ntk"), (), "float64", 1)
+    found = evaluator.tile(range(3), range(3 if own else 2), own)
+    for key, value in found.items():
+        want = getattr(wanted, key)
+        # a few layers of sums of order one in another order
+        np.testing.assert_allclose(value, want, rtol=0, atol=1e-13 * np.abs(want).max())
+
+
+def test_every_kernel_has_a_cache_index_of_its_own(tmp_path: Path) -> None:
+    """Under a common index, processes that compile at the same time swapped each other's files."""
+    program = (
+        "from widegram.cpu import kernels\n"
+        "from widegram.cpu.plane_base import Variant\n"
+        "for kind in ('copy', 'fill', 'add'):\n"
+        "    kernels.address(Variant(kind, 'none', False, False, 'float64'))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert len(list(tmp_path.rglob("*plane_kernel*.nbi"))) == 3
