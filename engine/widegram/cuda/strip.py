@@ -29,6 +29,8 @@ MOST_ROWS = 8
 _MOST_WARPS = 8
 _MOST_SLOTS = 3
 _MOST_SUMS = 8
+# Fewer lanes at work than this, and the block form is no slower.
+_FEWEST_LANES = 20
 _FULL = "0xffffffff"
 _KINDS = ("input", "load", "window", "point", "add", "reduce", "copy", "pool")
 
@@ -48,11 +50,13 @@ def fits(context: Context, program: Program) -> bool:
     (((height, width), _),) = space.kinds
     rows = strip_rows(height)
     lanes = WARP // width if width <= WARP and WARP % width == 0 else 1
-    large = 1 < width <= WARP and rows > 1 and height // rows <= _MOST_WARPS
+    large = width <= WARP and rows > 1 and height // rows <= _MOST_WARPS
+    busy = lanes * width >= _FEWEST_LANES
     windows = [job.affine for job in jobs if job.affine is not None]
     wide = [a for a in windows if a.window != (1, 1)]
     return (
         large
+        and busy
         and bool(space.active.all())
         and len(space.base) >= lanes
         and (space.torus[0].period, space.torus[1].period) == (height, width)

@@ -1,0 +1,91 @@
+"""What the assembler makes of a kernel: registers, spills, instructions of its innermost loop.
+
+Needs no GPU: PTX from numba-cuda, ptxas and nvdisasm from PyPI (``nvidia-cuda-nvcc``,
+``nvidia-cuda-nvdisasm``) or from a CUDA toolkit on the PATH.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from widegram.cuda.compiling import MAX_REGISTERS, ptx
+from widegram.cuda.kernel import Kernel
+from widegram.errors import WidegramError
+
+
+@dataclass(frozen=True)
+class Report:
+    """``local``: whether the PTX uses local memory; ``spills`` bytes; ``loop``: instructions of the
+    innermost loop that computes an activation (a root or a reciprocal), None without one."""
+
+    local: bool
+    registers: int
+    spills: int
+    loop: int | None
+
+
+def tool(name: str) -> Path | None:
+    """ptxas or nvdisasm: of a PyPI package, or on the PATH."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        for path in sorted(Path(folder).glob(f"*/bin/{name}")):
+            return path
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def inspect(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> Report:
+    """Compile for a compute capability and count.
+
+    Raises :class:`WidegramError` where ptxas or nvdisasm is missing.
+    """
+    text = ptx(kernel, dtype, capability)
+    most = MAX_REGISTERS.get((kernel.form, dtype))
+    with tempfile.TemporaryDirectory() as folder:
+        source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(text)
+        limit = [f"--maxrregcount={most}"] if most else []
+        target = f"--gpu-name=sm_{capability[0]}{capability[1]}"
+        said = _run("ptxas", ["-v", target, *limit, str(source), "-o", str(binary)])
+        listing = _run("nvdisasm", ["-c", str(binary)])
+    registers = re.search(r"Used (\d+) registers", said)
+    spills = [int(n) for n in re.findall(r"(\d+) bytes spill", said)]
+    assert registers is not None
+    return Report(
+        ".local" in text, int(registers[1]), sum(spills), _activation_loop(listing.splitlines())
+    )
+
+
+def _run(name: str, arguments: Sequence[str]) -> str:
+    path = tool(name)
+    if path is None:
+        raise WidegramError(f"{name} is not installed; pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm")
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WidegramError(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[0]}")
+    return done.stdout + done.stderr
+
+
+def _activation_loop(lines: Sequence[str]) -> int | None:
+    """Instructions of the shortest loop that holds a MUFU (special function) instruction."""
+    labels: dict[str, int] = {}
+    instructions: list[str] = []
+    lengths = []
+    for line in lines:
+        if label := re.match(r"\s*(\.L_\w+):", line):
+            labels[label[1]] = len(instructions)
+        elif found := re.match(r"\s*/\*[0-9a-f]+\*/\s+(.*?);", line):
+            instructions.append(found[1])
+            target = re.search(r"\bBRA\b.*?(\.L_\w+)", found[1])
+            if target and target[1] in labels:
+                body = instructions[labels[target[1]] :]
+                if any("MUFU" in text for text in body):
+                    lengths.append(len(body))
+    return min(lengths, default=None)
