@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    metavar="auto|cpu|cuda|cuda:0,1",
     default="auto",
     show_default=True,
-    help="Where to compute.",
+    help="Where to compute: the CPU, the first card, or several cards.",
 )
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from widegram.devices import cuda_numbers
 from widegram.errors import WidegramError
 
 if TYPE_CHECKING:
@@ -45,17 +46,19 @@ class Evaluator(Protocol):
 
 
 def resolve_device(device: str) -> str:
-    """The device that a request stands for: 'auto' is 'cpu' where there is no CUDA backend.
+    """The device that a request stands for: 'auto' is 'cpu', 'cuda' the first card.
 
-    Raises :class:`WidegramError` for an unknown name, and for 'cuda' where there is none.
+    Raises :class:`WidegramError` for an unknown name, and for cards that are not there.
     """
-    if device not in _KNOWN:
-        raise WidegramError(f"device {device!r} is unknown; choose one of {', '.join(DEVICES)}")
-    if device == "cuda":
+    numbers = cuda_numbers(device)
+    if numbers is None and device not in _KNOWN:
         raise WidegramError(
-            "device cuda: CUDA is not available here (this version of widegram computes on the "
-            "CPU only); use --device cpu"
+            f"device {device!r} is unknown; choose one of {', '.join(DEVICES)}, cuda:0,1"
         )
+    if numbers is not None:
+        from widegram.cuda.device import gpus
+
+        gpus(numbers)
     return "cpu" if device == "auto" else device
 
 
@@ -72,12 +75,19 @@ def make_evaluator(
 ) -> Evaluator:
     """An evaluator of ``network`` on ``device``.
 
-    ``get`` is a subset of ('nngp', 'ntk'), ``depths`` empty or increasing, ``dtype`` 'float32' or
+    ``device`` as for :func:`resolve_device`; several cards share the tiles. ``get`` is a subset of ('nngp', 'ntk'), ``depths`` empty or increasing, ``dtype`` 'float32' or
     'float64', ``threads`` None for all cores, ``memory`` in bytes. Device 'reference' is the
     dense float64 one, for tests. Raises :class:`WidegramError` as :func:`resolve_device` does and
     where the backend cannot compute the network.
     """
-    if resolve_device(device) == "reference":
+    device = resolve_device(device)
+    numbers = cuda_numbers(device)
+    if numbers is not None:
+        from widegram.cuda.device import gpus
+        from widegram.cuda.evaluator import CudaEvaluator
+
+        return CudaEvaluator(network, x1, x2, get, depths, dtype, memory, gpus(numbers))
+    if device == "reference":
         from widegram.reference import ReferenceEvaluator
 
         return ReferenceEvaluator(network, x1, x2, get, depths or None, dtype)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from widegram.backends import Evaluator, make_evaluator
+from widegram.devices import available
 from widegram.data import Source, open_source
 from widegram.errors import Damaged, WidegramError
 from widegram.memory import budget
@@ -60,7 +61,7 @@ def _evaluator(
         if not file.symmetric:
             second = _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2")
         return make_evaluator(
-            header.device,
+            available(header.device),
             network,
             first,
             second,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from widegram import __version__
+from widegram.ahead import Ahead
 from widegram.backends import Evaluator, make_evaluator, resolve_device
+from widegram.devices import continues, joined, kind_of
 from widegram.data import Source, open_source
 from widegram.errors import Interrupted, WidegramError
 from widegram.files import check_target
@@ -91,7 +93,7 @@ class Job:
             depths=self.depths,
             dtype=self.dtype,
             symmetric=x2 is None,
-            device=device,
+            device=kind_of(device),
             program_version=__version__,
             tile=tile,
         )
@@ -130,7 +132,8 @@ def gram(
     x2; without ``x2`` the symmetric (n1, n1) matrix, of which one half is computed. With
     ``depths`` ``/depth/<l>/...``: the network read out after l repeats of its top-level Repeat.
     An unfinished ``out`` of the same run is resumed, to the same bits; a complete one is left as
-    it is.
+    it is. What a GPU began ``device='cpu'`` may finish; the file's attribute ``device`` then names
+    both, whose values differ within the tolerance of the dtype.
 
     ``network``: a file, JSON text, preset, dict or Network. ``x1``, ``x2``: floating point
     (n, *input_shape), an array or ``'file.npy' | 'file.npz:key' | 'file.h5:path'``. ``get``: which
@@ -160,7 +163,9 @@ def gram(
             done = len(header.grid.tiles())
             return GramResult(0, 0.0, 0.0, done, done, header.tile, True)
     with open_for_resume(path, header) as writer:
-        return fill(writer, evaluator or job.evaluator(device), job.memory, progress)
+        evaluator = evaluator or job.evaluator(device)
+        writer.note_device(joined(header.device, device), getattr(evaluator, "device_name", ""))
+        return fill(writer, evaluator, job.memory, progress)
 
 
 def _device_of(path: Path, overwrite: bool) -> str:
@@ -168,7 +173,7 @@ def _device_of(path: Path, overwrite: bool) -> str:
     if path.is_file() and not overwrite:
         file, found = read(path)
         file.close()
-        return resolve_device(found.device)
+        return resolve_device(found.device.split(",")[0])
     return resolve_device("auto")
 
 
@@ -177,6 +182,8 @@ def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Head
     file, found = read(path)
     with file:
         wanted = job.header(device, tile or found.tile)
+        if continues(found.device, device):
+            wanted = replace(wanted, device=found.device)
         refuse_other_run(path, found, wanted)
         return wanted, bool(file.attrs["complete"])
 
@@ -194,9 +201,10 @@ def fill(
     missing = sum(grid.entries(i, j) for i, j in pending)
     meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
     left = list(reversed(pending))
-    with StopRequest() as stop:
+    wanted = [(grid.rows(i), grid.cols(j)) for i, j in pending]
+    with StopRequest() as stop, Ahead(evaluator, wanted, grid.symmetric) as ahead:
         while left and not stop.requested:
-            writer.write(_batch(left, writer, evaluator, meter, stop, memory // _BATCH_SHARE))
+            writer.write(_batch(left, writer, ahead, meter, stop, memory // _BATCH_SHARE))
         if not left:
             writer.finish()
     if left:
@@ -220,7 +228,7 @@ def fill(
 def _batch(
     left: list[tuple[int, int]],
     writer: Writer,
-    evaluator: Evaluator,
+    ahead: Ahead,
     meter: Meter,
     stop: StopRequest,
     most_bytes: int,
@@ -233,7 +241,7 @@ def _batch(
         i, j = left.pop()
         rows, cols = grid.rows(i), grid.cols(j)
         advance = meter.begin_tile(grid.entries(i, j), len(rows) * len(cols))
-        arrays = evaluator.tile(rows, cols, grid.symmetric, advance)
+        arrays = ahead.next(advance)
         meter.end_tile(grid.entries(i, j))
         batch.append((i, j, arrays))
         size += sum(array.nbytes for array in arrays.values())

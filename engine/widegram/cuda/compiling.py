@@ -18,7 +18,7 @@ from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
 
 # Kernels of the fast form must leave room for others on a multiprocessor: registers of a thread.
-MAX_REGISTERS = {("strip", "float32"): 80, ("strip", "float64"): 128}
+MAX_REGISTERS = {("strip", "float32"): 64, ("strip", "float64"): 128}
 
 
 def cache_folder() -> Path:

@@ -37,6 +37,21 @@ class Writer:
         """Whether every tile is finished and the file says so."""
         return bool(self._file.attrs["complete"])
 
+    def note_device(self, device: str, name: str) -> None:
+        """Record in the file what computes the tiles from now on.
+
+        Attribute ``device`` becomes ``device``; ``name`` (such as a card's) is added to
+        ``device_name``, where it is not empty.
+        """
+        noted = str(self._file.attrs.get("device_name", ""))
+        names = dict.fromkeys(part for part in (*noted.split("; "), name) if part)
+        with file_system_errors(self.path):
+            if device != self.header.device:
+                self._file.attrs["device"] = device
+            if names and "; ".join(names) != noted:
+                self._file.attrs["device_name"] = "; ".join(names)
+            self._sync()
+
     def pending(self) -> list[tuple[int, int]]:
         """Tiles still to compute, in the order of :meth:`Grid.tiles`."""
         done = self._finished == 1

@@ -1,0 +1,57 @@
+"""Tiles computed ahead of the one that is wanted, while finished ones are written."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+import numpy as np
+
+from widegram.backends import Evaluator
+
+Arrays = dict[str, np.ndarray]
+
+
+class Ahead:
+    """The tiles ``wanted`` (rows, columns), in that order, from an evaluator.
+
+    An evaluator with an attribute ``workers`` computes that many at once, and one more while the
+    caller writes; any other computes each tile when it is asked for. A block's end drops what was
+    computed and never asked for.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, wanted: Sequence[tuple[range, range]], symmetric: bool
+    ) -> None:
+        self._evaluator, self._symmetric = evaluator, symmetric
+        self._left = deque(wanted)
+        self._running: deque[Future[Arrays]] = deque()
+        self._workers: int = getattr(evaluator, "workers", 0)
+        self._pool = ThreadPoolExecutor(self._workers) if self._workers else None
+
+    def next(self, advance: Callable[[int], None]) -> Arrays:
+        """The next tile; ``advance`` is told the pairs of inputs as they finish."""
+        if self._pool is None:
+            rows, cols = self._left.popleft()
+            return self._evaluator.tile(rows, cols, self._symmetric, advance)
+        while self._left and len(self._running) <= self._workers:
+            rows, cols = self._left.popleft()
+            job = self._pool.submit(self._evaluator.tile, rows, cols, self._symmetric)
+            self._running.append(job)
+        found = self._running.popleft().result()
+        advance(next(iter(found.values())).size)
+        return found
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
