@@ -21,12 +21,24 @@ _DEFAULT_INPUT = (32, 32, 3)
 @click.option("--input-shape", type=Shape(), help="Shape of one input: 32,32,3 or 784.")
 @click.option("--get", type=Kernels(), default="nngp,ntk", show_default=True, help="Kernels.")
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
+@click.option("--source", is_flag=True, help="Print the kernels written for --device cuda.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="With --source.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    default="float32",
+    show_default=True,
+    help="With --source.",
+)
 @json_option
 def command(
     net: str,
     input_shape: tuple[int, ...] | None,
     get: tuple[str, ...],
     depths: tuple[int, ...] | None,
+    source: bool,
+    device: str,
+    dtype: str,
     as_json: bool,
 ) -> None:
     """Print the layers of NET, their shapes, its planes and its cost per entry.
@@ -35,6 +47,9 @@ def command(
     """
     from widegram import plan
     from widegram.network import PRESETS, load_network
+
+    if source and device != "cuda":
+        raise click.UsageError("--source prints the kernels of --device cuda; the CPU runs tables")
 
     is_preset = net.split(":")[0].strip() in PRESETS
     if is_preset and input_shape is None and "input=" not in net:
@@ -45,6 +60,11 @@ def command(
             err=True,
         )
     network = load_network(net, input_shape)
+    if source:
+        from widegram.cuda.evaluator import source_of
+
+        click.echo(source_of(network, get, depths, dtype).text())
+        return
     planned = plan.build(network, get=get, depths=depths)
     canonical = network.canonical()
     shapes = [

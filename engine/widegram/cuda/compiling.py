@@ -67,8 +67,11 @@ def signature(kernel: Kernel, dtype: str) -> tuple[Any, ...]:
 
 
 def options(kernel: Kernel, dtype: str) -> dict[str, Any]:
-    """Compiler options: approximate division and roots, denormals to zero, in float32 only."""
-    found: dict[str, Any] = {"fastmath": dtype == "float32"}
+    """Compiler options: approximate division and roots, denormals to zero, in float32 only.
+
+    PTX is assembled as it is, so that what runs is what :mod:`~widegram.cuda.inspecting` counts.
+    """
+    found: dict[str, Any] = {"fastmath": dtype == "float32", "lto": False}
     most = MAX_REGISTERS.get((kernel.form, dtype))
     if most:
         found["max_registers"] = most

@@ -64,12 +64,18 @@ class Device(Protocol):
         ...
 
 
+# Where the exceptions of numba-cuda and of NVIDIA's bindings are defined.
+_CUDA_MODULES = ("numba.cuda", "numba_cuda", "cuda.")
+
+
 class Gpu:
     """CUDA device ``number`` through numba-cuda."""
 
     def __init__(self, number: int) -> None:
-        from numba import cuda
+        from numba import config, cuda
 
+        # The last batch of a tile may be small; that is no mistake to be warned of.
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
         self.number, self._cuda = number, cuda
         self._gpu = cuda.gpus[number]
         name = self._gpu.name
@@ -77,13 +83,12 @@ class Gpu:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        from numba.cuda.cudadrv.error import CudaSupportError
-
-        driver_error = _driver_errors()
         try:
             with self._gpu:
                 yield
-        except (CudaSupportError, *driver_error) as error:
+        except Exception as error:
+            if not type(error).__module__.startswith(_CUDA_MODULES):
+                raise
             raise WidegramError(
                 f"device cuda:{self.number} ({self.name}): {_line(error)}; finished tiles are kept, "
                 "run the same command again to resume (on the CPU with --device cpu)"
@@ -103,8 +108,10 @@ class Gpu:
         return dispatcher(kernel, dtype)
 
     def empty(self, size: int, dtype: Any) -> Any:
+        from numba.cuda.cudadrv.driver import device_memset
+
         array = self._cuda.device_array(max(size, 1), dtype=dtype)
-        self._cuda.driver.device_memset(array, 0, array.nbytes)
+        device_memset(array, 0, array.nbytes)
         return array
 
     def put(self, array: NDArray[Any], stream: Any) -> Any:
@@ -124,13 +131,6 @@ class Gpu:
 
     def wait(self, stream: Any) -> None:
         stream.synchronize()
-
-
-def _driver_errors() -> tuple[type[BaseException], ...]:
-    from numba.cuda.cudadrv import driver
-
-    names = ("CudaAPIError", "LinkerError")
-    return tuple(getattr(driver, name) for name in names if hasattr(driver, name))
 
 
 def _line(error: BaseException) -> str:

@@ -1,0 +1,202 @@
+"""Host code of the CUDA backend on stand-in devices: tiles, batches, files, errors, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from cuda_standin import StandIn
+
+import widegram
+from widegram import compute
+from widegram.ahead import Ahead
+from widegram.cuda import compiling, device
+from widegram.cuda.evaluator import CudaEvaluator, source_of
+from widegram.cuda.lane import LARGEST_BATCH, batch_size, pair_bytes
+from widegram.data import open_source
+from widegram.devices import available, continues, cuda_numbers, joined, kind_of
+from widegram.errors import WidegramError
+from widegram.network import load_network
+from widegram_cli.main import program
+
+VECTORS = {
+    "input_shape": [6],
+    "layers": [{"layer": "Dense", "b_std": 0.2}, {"layer": "Relu"}, {"layer": "Dense"}],
+}
+IMAGES = {
+    "input_shape": [3, 4, 1],
+    "layers": [
+        {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"},
+        {"layer": "Relu"},
+        {"layer": "GlobalAvgPool"},
+    ],
+}
+
+
+def _data(n: int, shape: tuple[int, ...], seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, *shape)).astype(np.float32)
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
+    """Two stand-ins in place of this machine's cards."""
+    made = [StandIn(name="card A"), StandIn(name="card B")]
+    monkeypatch.setattr(device, "gpus", lambda numbers: [made[n] for n in numbers or (0,)])
+    return made
+
+
+def _evaluator(spec: dict, x: np.ndarray, card: StandIn, dtype: str = "float64") -> CudaEvaluator:
+    network, source = load_network(spec), open_source(x)
+    return CudaEvaluator(
+        network, source, None, ("nngp", "ntk"), (), dtype, 2**28, [card], threads=8
+    )
+
+
+def test_symmetric_tiles_compute_one_half_and_the_diagonal_in_double() -> None:
+    card = StandIn()
+    evaluator = _evaluator(IMAGES, _data(4, (3, 4, 1)), card, "float32")
+    tile = evaluator.tile(range(4), range(4), True)
+    assert [grid for _, grid in card.launches] == [(6, 1), (1, 1)]
+    wanted = widegram.kernel(IMAGES, _data(4, (3, 4, 1)), dtype="float64")
+    for key, exact in zip(("nngp", "ntk"), wanted, strict=True):
+        np.testing.assert_array_equal(tile[key], tile[key].T)
+        np.testing.assert_array_equal(np.diag(tile[key]), np.diag(exact).astype(np.float32))
+        # The contract's tolerance for float32.
+        np.testing.assert_allclose(tile[key], exact, rtol=0, atol=1e-5 * np.abs(exact).max())
+
+
+def test_nearly_parallel_inputs_are_computed_in_double() -> None:
+    x = _data(3, (6,)).astype(np.float64)
+    x[1] = x[0] * (1 + 1e-7)
+    found = _evaluator(VECTORS, x, StandIn(), "float32").tile(range(3), range(3), True)
+    wanted = widegram.kernel(VECTORS, x, dtype="float64")
+    # To the rounding of the float32 result.
+    np.testing.assert_allclose(found["ntk"][0, 1], wanted.ntk[0, 1], rtol=1e-7)
+
+
+@pytest.mark.parametrize("spec", [VECTORS, IMAGES], ids=["vectors", "images"])
+def test_batches_do_not_change_the_bits(spec: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = _data(5, tuple(spec["input_shape"]))
+    whole = _evaluator(spec, x, StandIn()).tile(range(5), range(5), False)
+    monkeypatch.setattr("widegram.cuda.lane.LARGEST_BATCH", 4)
+    told: list[int] = []
+    parts = _evaluator(spec, x, StandIn()).tile(range(5), range(5), False, told.append)
+    assert told == [4, 4, 4, 4, 4, 4, 1]
+    for key, value in whole.items():
+        np.testing.assert_array_equal(parts[key], value)
+
+
+def test_a_batch_fills_half_of_the_budget() -> None:
+    source = source_of(load_network(IMAGES))
+    one = pair_bytes(source, "float32")
+    # Two sums in double, two results and a pair of indices: this network keeps nothing else.
+    assert one == 2 * 8 + 2 * 4 + 8
+    assert batch_size(source, "float32", 20 * one) == 10
+    assert batch_size(source, "float32", 2**40) == LARGEST_BATCH
+    with pytest.raises(WidegramError, match="device memory: one pair .* more --memory"):
+        batch_size(source, "float32", one)
+
+
+def test_kernels_are_found_again_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    text = source_of(load_network(IMAGES)).kernels[0].text.replace("from numba import cuda, types", "")
+    text = text.replace("types.float32", "np.float32")
+    first, second = compiling.module(text), compiling.module(text)
+    assert first.__file__ == second.__file__
+    assert [p.read_text() for p in tmp_path.rglob("*.py")] == [text]
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/none")
+    with pytest.raises(WidegramError, match="NUMBA_CACHE_DIR"):
+        compiling.module(text)
+
+
+def test_two_cards_share_the_tiles(cards: list[StandIn], tmp_path: Path) -> None:
+    x, out = _data(12, (6,)), tmp_path / "K.h5"
+    result = widegram.gram(VECTORS, x, out, device="cuda:0,1", tile=3, dtype="float64")
+    assert result.complete
+    assert all(card.launches for card in cards)
+    wanted = widegram.kernel(VECTORS, x, dtype="float64")
+    with h5py.File(out) as file:
+        # The sums of the products are taken in another order.
+        np.testing.assert_allclose(file["ntk"][...], wanted.ntk, rtol=1e-13)
+        assert (file.attrs["device"], file.attrs["device_name"]) == ("cuda", "card A, card B")
+
+
+def test_a_failing_card_keeps_finished_tiles_and_the_cpu_goes_on(
+    cards: list[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, out = _data(12, (6,)), tmp_path / "K.h5"
+    monkeypatch.setattr(compute, "_BATCH_TILES", 1)
+    tile, count = CudaEvaluator.tile, iter(range(100))
+
+    def failing(self, *args):  # type: ignore[no-untyped-def]
+        if next(count) >= 4:
+            cards[0].error = WidegramError("device cuda:0 (card A): an illegal address")
+        return tile(self, *args)
+
+    monkeypatch.setattr(CudaEvaluator, "tile", failing)
+    with pytest.raises(WidegramError, match="illegal address"):
+        widegram.gram(VECTORS, x, out, device="cuda", tile=3)
+    finished = widegram.verify(out, sample=0).tiles_checked
+    assert finished > 0
+    with pytest.raises(WidegramError, match="its device is cuda, not reference"):
+        widegram.gram(VECTORS, x, out, device="reference", tile=3)
+    result = widegram.gram(VECTORS, x, out, device="cpu", tile=3)
+    assert result.complete
+    assert result.resumed_tiles > 0
+    with h5py.File(out) as file:
+        assert file.attrs["device"] == "cuda,cpu"
+        wanted = widegram.kernel(VECTORS, x, dtype="float64").ntk
+        # The contract's tolerance for float32.
+        np.testing.assert_allclose(file["ntk"][...], wanted, rtol=0, atol=1e-5 * wanted.max())
+
+
+def test_what_was_computed_ahead_and_never_asked_for_is_dropped() -> None:
+    class Slow:
+        workers, keys = 2, ("nngp",)
+
+        def tile(self, rows, cols, symmetric, progress=None):  # type: ignore[no-untyped-def]
+            return {"nngp": np.full((len(rows), len(cols)), rows.start)}
+
+    wanted = [(range(n, n + 1), range(2)) for n in range(9)]
+    told: list[int] = []
+    with Ahead(Slow(), wanted, False) as ahead:
+        found = [ahead.next(told.append)["nngp"][0, 0] for _ in range(3)]
+    assert found == [0, 1, 2]
+    assert told == [2, 2, 2]
+
+
+def test_names_of_devices() -> None:
+    assert [cuda_numbers(d) for d in ("cuda", "cuda:1", "cuda:0,2", "cpu", "cuda:")] == [
+        (), (1,), (0, 2), None, None,
+    ]  # fmt: skip
+    assert kind_of("cuda:0,1") == "cuda"
+    assert continues("cuda", "cpu")
+    assert continues("cuda,cpu", "cuda:1")
+    assert not continues("cpu", "cuda")
+    assert joined("cuda", "cpu") == "cuda,cpu"
+    assert joined("cuda,cpu", "cuda:0") == "cuda,cpu"
+    assert available("cpu") == "cpu"
+    with pytest.raises(WidegramError, match="names a card twice"):
+        cuda_numbers("cuda:1,1")
+
+
+def test_no_card_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_has_numba_cuda", lambda: False)
+    with pytest.raises(WidegramError, match=r"not available here \(numba-cuda is not installed\)"):
+        device.gpus(())
+
+
+def test_net_prints_the_source_of_its_kernels() -> None:
+    arguments = ["net", json.dumps(IMAGES), "--device", "cuda", "--source"]
+    result = CliRunner().invoke(program, arguments)
+    assert result.exit_code == 0
+    assert result.stdout.count("def kernel(") == 2
+    assert "# window 3x3 relu" in result.stdout or "# window relu" in result.stdout
+    compile(result.stdout, "source", "exec")
+    refused = CliRunner().invoke(program, ["net", json.dumps(IMAGES), "--source"])
+    assert refused.exit_code == 2
+    assert "--device cuda" in refused.stderr
