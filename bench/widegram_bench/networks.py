@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
-from widegram.network.layers import Activation, Conv, Dense, Flatten, GlobalPool, Layer
+from widegram.network.layers import Activation, Conv, Dense, Flatten, GlobalPool, Layer, Repeat
 
 IMAGE = (32, 32, 3)
 VECTOR = (3072,)
@@ -56,8 +56,7 @@ def cnn(
 
 def dense(depth: int, inputs: tuple[int, ...] = VECTOR, act: str = "Relu") -> Network:
     """``depth`` layers of Dense(W_std = sqrt 2) and an activation, then Dense."""
-    layers: tuple[Layer, ...] = (Dense(2**0.5, 0.1), Activation(act)) * depth
-    return Network(inputs, (*layers, Dense()))
+    return Network(inputs, (Repeat(depth, (Dense(2**0.5, 0.1), Activation(act))), Dense()))
 
 
 def _pooled(name: str, label: str, network: Network) -> Case:

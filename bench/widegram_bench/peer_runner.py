@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 START = time.perf_counter()
+_UNROLLED = 32  # compiling a hundred layers written out takes minutes
 _LIVE_ARRAYS = 6  # of the size of the covariance tensor, at the peak of one layer
 
 
@@ -33,7 +34,7 @@ def network(stax: Any, layers: list[dict[str, Any]]) -> Any:
 def _layer(stax: Any, entry: dict[str, Any]) -> Any:
     name = entry.pop("layer")
     if name == "Repeat":
-        return stax.serial(*([network(stax, entry["body"])] * entry["times"]))
+        return _repeated(stax, entry["body"], entry["times"])
     if name == "Residual":
         shortcut = network(stax, entry["shortcut"]) if entry["shortcut"] else stax.Identity()
         branches = stax.parallel(network(stax, entry["branch"]), shortcut)
@@ -43,6 +44,17 @@ def _layer(stax: Any, entry: dict[str, Any]) -> Any:
         entry["b_std"] = entry["b_std"] or None
         return getattr(stax, name)(1, **entry)
     return getattr(stax, name)(**entry)
+
+
+def _repeated(stax: Any, body: list[dict[str, Any]], times: int) -> Any:
+    """``body`` written out; a long one in the peer's compiled loop, where it allows that.
+
+    Its loop wants layers that keep their shape and hold no convolution.
+    """
+    layer = network(stax, body)
+    if times <= _UNROLLED or "Conv" in _names(body):
+        return stax.serial(*([layer] * times))
+    return stax.serial(layer, stax.repeat(layer, times - 1))
 
 
 def covariance_bytes(shape: list[int], layers: list[dict[str, Any]], itemsize: int) -> int:
