@@ -6,6 +6,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ _OPTIONAL = {
     "scikit-learn": "scikit-learn estimators",
     "dask": "distributed runs",
 }
+# The CUDA backend: what it needs on a machine with a card, and to inspect kernels without one.
+_CUDA = {
+    "numba-cuda": ("--device cuda", "pip install 'widegram[cuda]'"),
+    "nvidia-nvvm": ("compiling kernels", "pip install 'widegram[cuda]'"),
+    "nvidia-cuda-nvcc": ("ptxas, to count a kernel's registers", "pip install nvidia-cuda-nvcc"),
+    "nvidia-cuda-nvdisasm": (
+        "nvdisasm, to count a kernel's instructions",
+        "pip install nvidia-cuda-nvdisasm",
+    ),
+}
+_DRIVER = "the driver of your card's system, such as: apt install nvidia-driver-580"
 _COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 
@@ -53,7 +65,7 @@ def libraries() -> dict[str, str | None]:
         "h5py": h5py.__version__,
         "hdf5": h5py.version.hdf5_version,
     }
-    for name in (*_OPTIONAL, "numba-cuda"):
+    for name in (*_OPTIONAL, *_CUDA):
         versions[name] = _version(name)
     return versions
 
@@ -86,15 +98,22 @@ def missing(versions: dict[str, str | None], cards: dict[str, Any]) -> list[dict
         for name, why in _OPTIONAL.items()
         if versions[name] is None
     ]
-    if cards["cards"] and versions["numba-cuda"] is None:
-        gaps.append(
-            {
-                "what": "numba-cuda",
-                "why": "--device cuda; a card is present",
-                "install": "pip install numba-cuda",
-            }
-        )
+    if cards.get("problem") is not None:
+        gaps.append({"what": "CUDA driver", "why": cards["problem"], "install": _DRIVER})
+    for name, (why, install) in _CUDA.items():
+        if versions.get(name) is None and _needed(name, versions):
+            gaps.append({"what": name, "why": why, "install": install})
     return gaps
+
+
+def _needed(name: str, versions: dict[str, str | None]) -> bool:
+    """Whether a missing part of the CUDA backend is worth a line on this machine."""
+    if name == "numba-cuda":
+        return True
+    if versions.get("numba-cuda") is None:
+        return False
+    # A CUDA toolkit brings its own compiler and assembler.
+    return shutil.which("nvcc") is None and not (name == "nvidia-nvvm" and "CUDA_HOME" in os.environ)
 
 
 def _card(driver: ctypes.CDLL, index: int) -> dict[str, Any]:

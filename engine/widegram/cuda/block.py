@@ -15,7 +15,7 @@ import numpy as np
 
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Store
-from widegram.cuda.steps import Context, Job, Loop, Value, jobs_of, rolled
+from widegram.cuda.steps import Context, Job, Loop, Value, in_place, jobs_of, rolled
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
@@ -46,7 +46,8 @@ class BlockForm:
 
     def __init__(self, context: Context, program: Program, threads: int = _THREADS) -> None:
         self.context = context
-        self.space, self.jobs = jobs_of(context, program)
+        self.space, jobs = jobs_of(context, program)
+        self.jobs = in_place(jobs, windows=False)
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
         rows = max((shape[0] for shape, _ in self.space.kinds), default=1)
@@ -56,11 +57,12 @@ class BlockForm:
         self.threads = self.bx * self.by
         self.row = len(program.steps) + 4 * len(self.space.kinds)
         self.slot_at, self.plane_of, at = {}, {}, 0
-        for n, slot in enumerate(program.slots):
-            segments = self.space.torus[0].segments * self.space.torus[1].segments
-            self.plane_of[n] = slot.shape[0] * slot.shape[1] * segments
-            self.slot_at[n] = at
-            at += self.plane_of[n] * len(context.fields)
+        segments = self.space.torus[0].segments * self.space.torus[1].segments
+        shapes = {job.out.slot: job.out.shape for job in self.jobs if job.out is not None}
+        for slot, (h, w) in sorted(shapes.items()):
+            self.plane_of[slot] = h * w * segments
+            self.slot_at[slot] = at
+            at += self.plane_of[slot] * len(context.fields)
         self.numbers = at
         reduced = [job for job in self.jobs if job.kind == "reduce"]
         self.sums = {job.number: n * len(context.fields) for n, job in enumerate(reduced)}

@@ -112,6 +112,55 @@ def jobs_of(context: Context, program: Program) -> tuple[Space, list[Job]]:
     return where, found
 
 
+def in_place(jobs: list[Job], windows: bool) -> list[Job]:
+    """The steps with buffers of their own: a result takes the place of an input read last.
+
+    ``windows``: also that of a convolution's input, where a thread holds all it needs of it. Equal
+    blocks of a network then use equal buffers, so that they can stand in a loop.
+    """
+    last: dict[int, int] = {}
+    current: dict[int, int] = {}
+    makers: list[list[int]] = []
+    for n, job in enumerate(jobs):
+        makers.append([current[value.slot] for value in job.inputs])
+        for maker in makers[-1]:
+            last[maker] = n
+        if job.out is not None:
+            current[job.out.slot] = n
+    place: dict[int, int] = {}
+    free: dict[int, list[int]] = {}
+    out, used = [], 0
+    for n, job in enumerate(jobs):
+        inputs = tuple(
+            replace(value, slot=place[maker])
+            for value, maker in zip(job.inputs, makers[n], strict=True)
+        )
+        dying = {v.slot: v.kind for v, m in zip(inputs, makers[n], strict=True) if last[m] == n}
+        apart = job.kind == "window" and not windows
+        made = job.out
+        if not apart:
+            _release(free, dying)
+        if made is not None:
+            slots = free.setdefault(made.kind, [])
+            if not slots:
+                slots.append(used)
+                used += 1
+            place[n] = slots.pop(0)
+            made = replace(made, slot=place[n])
+            if n not in last:
+                _release(free, {place[n]: made.kind})
+        if apart:
+            _release(free, dying)
+        out.append(replace(job, inputs=inputs, out=made))
+    return out
+
+
+def _release(free: dict[int, list[int]], slots: dict[int, int]) -> None:
+    """Give buffers (slot -> kind) back; the lowest is taken first."""
+    for slot, kind in slots.items():
+        free[kind] = sorted([*free.get(kind, []), slot])
+
+
 def rolled(jobs: list[Job]) -> list[Job | Loop]:
     """The steps with repeated runs as loops, so that a network's text does not grow with depth."""
     out: list[Job | Loop] = []

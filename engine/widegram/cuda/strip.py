@@ -12,13 +12,11 @@ that is a factor of 0 or 1, which costs nothing in a multiply-add.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
-from widegram.cuda.steps import Context, Job, Loop, jobs_of, rolled
+from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, rolled
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.graph import Gather
@@ -65,7 +63,7 @@ def fits(context: Context, program: Program) -> bool:
         and len({a.circular for a in wide}) < 2
         and all(job.kind in _KINDS and _plain(job) for job in jobs)
         and sum(job.kind == "reduce" for job in jobs) <= _MOST_SUMS
-        and _slots(in_place(jobs)) <= _MOST_SLOTS
+        and _slots(in_place(jobs, windows=True)) <= _MOST_SLOTS
     )
 
 
@@ -82,39 +80,6 @@ def _plain(job: Job) -> bool:
     return tiled and pool.window == pool.strides and pool.lo == (0, 0) and not pool.circular
 
 
-def in_place(jobs: list[Job]) -> list[Job]:
-    """The steps with buffers of their own: a result takes the place of an input read last."""
-    last: dict[int, int] = {}
-    current: dict[int, int] = {}
-    makers: list[list[int]] = []
-    for n, job in enumerate(jobs):
-        makers.append([current[value.slot] for value in job.inputs])
-        for maker in makers[-1]:
-            last[maker] = n
-        if job.out is not None:
-            current[job.out.slot] = n
-    place: dict[int, int] = {}
-    free: list[int] = []
-    out, used = [], 0
-    for n, job in enumerate(jobs):
-        inputs = tuple(
-            replace(value, slot=place[maker])
-            for value, maker in zip(job.inputs, makers[n], strict=True)
-        )
-        free += sorted({place[maker] for maker in makers[n] if last[maker] == n})
-        made = job.out
-        if made is not None:
-            if not free:
-                free.append(used)
-                used += 1
-            place[n] = free.pop(0)
-            made = replace(made, slot=place[n])
-            if n not in last:
-                free.append(place[n])
-        out.append(replace(job, inputs=inputs, out=made))
-    return out
-
-
 def _slots(jobs: list[Job]) -> int:
     return 1 + max((job.out.slot for job in jobs if job.out is not None), default=-1)
 
@@ -125,7 +90,7 @@ class StripForm:
     def __init__(self, context: Context, program: Program) -> None:
         self.context = context
         self.space, jobs = jobs_of(context, program)
-        self.jobs = in_place(jobs)
+        self.jobs = in_place(jobs, windows=True)
         (((self.height, self.width), _),) = self.space.kinds
         self.rows = strip_rows(self.height)
         self.warps = self.height // self.rows

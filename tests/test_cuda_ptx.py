@@ -1,0 +1,96 @@
+"""Kernels compiled to PTX and assembled, without a GPU: no local memory, no spills, in budget."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from widegram.cuda.compiling import ptx
+from widegram.cuda.evaluator import source_of
+from widegram.cuda.inspecting import inspect, tool
+from widegram.network import load_network
+
+_MISSING = [name for name in ("numba_cuda", "cuda") if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(
+    bool(_MISSING), reason=f"not installed: {', '.join(_MISSING)} (pip install 'widegram[cuda]')"
+)
+assembled = pytest.mark.skipif(
+    tool("ptxas") is None or tool("nvdisasm") is None,
+    reason="no ptxas or nvdisasm (pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm)",
+)
+
+# "<network> <dtype> sm_<capability>" -> [registers, instructions of the layer loop]: the most that
+# is allowed. Measured with numba-cuda 0.30 and CUDA 13.5, plus 5 % for other versions.
+BUDGETS: dict[str, list[Any]] = json.loads(Path(__file__).with_name("cuda_budgets.json").read_text())
+
+
+def _cnn(size: int, act: str = "Relu", padding: str = "SAME", times: int = 21) -> dict[str, Any]:
+    conv = {"layer": "Conv", "filter_shape": [3, 3], "padding": padding}
+    return {
+        "input_shape": [size, size, 3],
+        "layers": [
+            {"layer": "Repeat", "times": times, "body": [conv, {"layer": act}]},
+            {"layer": "GlobalAvgPool"},
+        ],
+    }
+
+
+NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
+    "relu 32x32 float32": (_cnn(32), "float32"),
+    "relu 32x32 float64": (_cnn(32), "float64"),
+    "erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
+    "relu 28x28 float32": (_cnn(28), "float32"),
+    "relu 16x16 circular float32": (_cnn(16, padding="CIRCULAR"), "float32"),
+    "relu 8x8 float32": (_cnn(8), "float32"),
+    "relu 64x64 float32": (_cnn(64), "float32"),
+    "tanh 6x6 float32": (_cnn(6, "Tanh", times=2), "float32"),
+}
+
+
+# Each takes seconds to compile; the others run with -m slow.
+QUICK = {("relu 32x32 float32", (8, 0)), ("relu 32x32 float32", (9, 0)),
+         ("relu 32x32 float64", (9, 0)), ("erf 32x32 float32", (9, 0)),
+         ("relu 8x8 float32", (9, 0)), ("relu 64x64 float32", (9, 0))}  # fmt: skip
+
+
+@assembled
+@pytest.mark.parametrize(
+    ("name", "capability"),
+    [
+        pytest.param(name, cc, marks=() if (name, cc) in QUICK else pytest.mark.slow)
+        for name in NETWORKS
+        for cc in ((8, 0), (9, 0))
+    ],
+)
+def test_first_stage_is_within_its_budget(name: str, capability: tuple[int, int]) -> None:
+    network, dtype = NETWORKS[name]
+    kernel = source_of(load_network(network), dtype=dtype).kernels[0]
+    report = inspect(kernel, dtype, capability)
+    assert not report.local
+    assert report.spills == 0
+    registers, loop = BUDGETS[f"{name} sm_{capability[0]}{capability[1]}"]
+    assert report.registers <= registers
+    # A series has no root in its loop: there only registers are bounded.
+    assert (report.loop is None) == (loop is None)
+    assert loop is None or report.loop <= loop
+
+
+def test_vectors_compile_without_local_memory() -> None:
+    layers = [{"layer": "Dense"}, {"layer": "Gelu"}, {"layer": "Dense"}, {"layer": "Tanh"}]
+    source = source_of(load_network({"input_shape": [64], "layers": layers}), dtype="float64")
+    assert source.product is not None
+    for kernel in (source.product, *source.kernels):
+        text = ptx(kernel, "float64", (9, 0))
+        assert ".visible .entry" in text
+        assert ".local" not in text
+
+
+def test_float32_uses_no_double_arithmetic_between_planes() -> None:
+    """A double constant in the text would turn float32 arithmetic into double."""
+    text = ptx(source_of(load_network(_cnn(16)), dtype="float32").kernels[0], "float32", (9, 0))
+    products = [line for line in text.splitlines() if "fma.rn.f64" in line]
+    assert products == []
