@@ -148,7 +148,10 @@ def test_doctor_names_what_is_missing_and_the_command_that_installs_it():
     versions = {"matplotlib": None, "scikit-learn": "1.5", "dask": "2024.1", "numba-cuda": None}
     card = {"index": 0, "name": "a card", "compute_capability": "9.0", "memory": 1}
     gaps = machine.missing(versions, {"cards": [card]})
-    assert [gap["install"] for gap in gaps] == ["pip install matplotlib", "pip install numba-cuda"]
+    install = "pip install 'widegram[cuda]'"
+    assert [gap["install"] for gap in gaps] == ["pip install matplotlib", install]
+    (gap,) = machine.missing({**versions, "matplotlib": "3.8"}, {"cards": [], "problem": "none"})
+    assert (gap["what"], gap["why"]) == ("CUDA driver", "none")
     assert machine.missing({**versions, "matplotlib": "3.8"}, {"cards": []}) == []
 
 

@@ -101,15 +101,15 @@ def missing(versions: dict[str, str | None], cards: dict[str, Any]) -> list[dict
     if cards.get("problem") is not None:
         gaps.append({"what": "CUDA driver", "why": cards["problem"], "install": _DRIVER})
     for name, (why, install) in _CUDA.items():
-        if versions.get(name) is None and _needed(name, versions):
+        if versions.get(name) is None and _needed(name, cards, versions):
             gaps.append({"what": name, "why": why, "install": install})
     return gaps
 
 
-def _needed(name: str, versions: dict[str, str | None]) -> bool:
+def _needed(name: str, cards: dict[str, Any], versions: dict[str, str | None]) -> bool:
     """Whether a missing part of the CUDA backend is worth a line on this machine."""
     if name == "numba-cuda":
-        return True
+        return bool(cards["cards"])
     if versions.get("numba-cuda") is None:
         return False
     # A CUDA toolkit brings its own compiler and assembler.
