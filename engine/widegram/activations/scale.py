@@ -23,7 +23,7 @@ class Scale(Formula):
         return ()
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
-        return (1 / np.sqrt(q + EPSILON))[None]
+        return (1 / np.sqrt(np.maximum(q, 0.0) + EPSILON))[None]
 
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:

@@ -79,7 +79,8 @@ class CpuEvaluator:
         self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
         self.threads = self._make_workspaces(threads or os.cpu_count() or 1, memory // 4)
         vector = self.plan.vector
-        runner = ItselfRunner(self.plan, self.layout, self.symmetric, dtype)
+        runner = ItselfRunner(self.plan, self.layout, False, dtype)
+        self._diagonal: ItselfRunner | None = None
         self.blocks1 = ImageBlocks(x1, runner, vector, dtype, memory // 4)
         self.blocks2 = self.blocks1
         if x2 is not None:
@@ -102,7 +103,7 @@ class CpuEvaluator:
             try:
                 out = slice(block * lanes, (block + 1) * lanes)
                 work.run_strips(
-                    row_block.x, row_block.own.factors, lane_block.y[block],
+                    row_block.x, row_block.factors, lane_block.y[block],
                     lane_block.factors[block], k[:, :, out], t[:, :, out], which, which,
                 )  # fmt: skip
             finally:
@@ -120,7 +121,7 @@ class CpuEvaluator:
                 job.result()
         if self.dtype == "float32":
             self._double_close_pairs(rows, cols, row_block, lane_block, k, t, mirrored)
-        own = {"nngp": row_block.own.nngp, "ntk": row_block.own.ntk}
+        own = self._own_kernels(rows) if mirrored else {}
         found = {}
         for key, n, kernel in self.plan.keys:
             value = (k if kernel == "nngp" else t)[n, :, : len(cols)].copy()
@@ -128,6 +129,13 @@ class CpuEvaluator:
                 mirror(value, own[kernel][n])
             found[key] = value
         return found
+
+    def _own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
+        """Kernels of images with themselves, (outputs, n), from double precision."""
+        if self._diagonal is None:
+            self._diagonal = ItselfRunner(self.plan, self.layout, True, self.dtype)
+        own = self._diagonal.run(self.blocks1.read(rows.start, rows.stop))
+        return {"nngp": own.nngp, "ntk": own.ntk}
 
     def _double_close_pairs(
         self, rows: range, cols: range, row_block: RowBlock, lane_block: LaneBlock,

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.itself import ItselfRunner, Own
+from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.pairs import sketch
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
@@ -26,16 +26,16 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Images one at a time: ``x`` (n, h, w, C) divided by C, what the images gave against
-    themselves, and the sketches of their directions."""
+    """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F + 1), and the
+    sketches of their directions."""
 
     x: NDArray[Any]
-    own: Own
+    factors: NDArray[Any]
     sketch: NDArray[np.float64]
 
     @property
     def nbytes(self) -> int:
-        return int(self.x.nbytes + self.own.factors.nbytes)
+        return int(self.x.nbytes + self.factors.nbytes)
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class ImageBlocks:
         if isinstance(found, RowBlock):
             return found
         x = self.read(lo, hi)
-        own = self.runner.run(x)
+        factors = self.runner.run(x).factors
         scaled = aligned(x.shape, self.dtype)
         scaled[...] = x / x.shape[-1]
-        return self._keep(("rows", lo, hi), RowBlock(scaled, own, sketch(x)))
+        return self._keep(("rows", lo, hi), RowBlock(scaled, factors, sketch(x)))
 
     def lanes(self, lo: int, hi: int) -> LaneBlock:
         """Images [lo, hi) in lane layout."""
@@ -83,15 +83,15 @@ class ImageBlocks:
             return found
         kept = self._find(("rows", lo, hi))
         x = self.read(lo, hi)
-        own = kept.own if isinstance(kept, RowBlock) else self.runner.run(x)
+        own = kept.factors if isinstance(kept, RowBlock) else self.runner.run(x).factors
         lanes = LANES[self.dtype]
         blocks = -(-(hi - lo) // lanes)
         index = np.minimum(np.arange(blocks * lanes), hi - lo - 1).reshape(blocks, lanes)
         y = aligned((blocks, *x.shape[1:], lanes), self.dtype)
-        factors = aligned((blocks, own.factors.shape[1], lanes), self.dtype)
+        factors = aligned((blocks, own.shape[1], lanes), self.dtype)
         for b in range(blocks):
             y[b] = np.moveaxis(x[index[b]], 0, -1)
-            factors[b] = own.factors[index[b]].T
+            factors[b] = own[index[b]].T
         return self._keep(("lanes", lo, hi), LaneBlock(y, factors, sketch(x)))
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:

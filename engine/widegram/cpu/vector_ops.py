@@ -24,7 +24,7 @@ WAYS = {"float32": 2, "float64": 2}
 
 # c = 1 to rounding must give angle 0: rounding of k and of the standard deviations moves c by
 # about one resolution, and acos would turn that into its square root.
-SNAP = {"float32": 2.0**-23, "float64": 2.0**-50}
+SNAP = {"float32": 2.0**-22, "float64": 2.0**-50}
 
 
 @dataclass(frozen=True)
