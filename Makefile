@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Named by the content of pyproject.toml: pip runs again when that changes, and only then.
 STAMP := $(VENV)/installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 
-.PHONY: demo paper test test-slow lint clean venv
+.PHONY: demo paper test test-slow gpu lint clean venv
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -34,6 +34,18 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "not gpu and not peer" $(PYTEST_ARGS)
+
+# On a machine with a card: its Python's own numba-cuda, JAX and so on, no network, nothing
+# installed. neural-tangents, where it is not installed: WIDEGRAM_PEER_PATH=its wheel or folder.
+GPU_PYTHON ?= python3
+GPU_OUT ?= bench/results/gpu.json
+gpu: export PYTHONPATH := $(CURDIR)/engine:$(CURDIR)/cli:$(CURDIR)/bench:$(PYTHONPATH)
+gpu:
+	@status=0; \
+	$(GPU_PYTHON) -m pytest -m gpu -q -p no:cacheprovider tests/test_cuda_gpu.py $(PYTEST_ARGS) \
+	    $$($(GPU_PYTHON) -c "import xdist" 2>/dev/null && echo -n 8) || status=$$?; \
+	$(GPU_PYTHON) -m widegram_bench.gpu --out $(GPU_OUT) || status=$$?; \
+	exit $$status
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -59,12 +59,25 @@ _plot_option = click.option("--plot", metavar="P.png", help="Draw the results (n
     show_default=True,
     help="Networks: those of neural-tangents' README; all; tiny ones.",
 )
+@click.option("--device", default="cpu", metavar="cpu|cuda|cuda:1", help="Where to compute.")
 @_plot_option
 @_common(900.0)
 def kernels(
-    peer: str | None, peer_python: str | None, suite: str, plot: str | None, **options: Any
+    peer: str | None,
+    peer_python: str | None,
+    suite: str,
+    device: str,
+    plot: str | None,
+    **options: Any,
 ) -> None:
-    """Milliseconds per kernel entry, beside neural-tangents' with --peer."""
+    """Milliseconds per kernel entry, beside neural-tangents' with --peer.
+
+    On a card: the networks of its goals, neural-tangents by this Python's own JAX, the bound by
+    instructions issued, and Nsight Compute's numbers, where they are installed.
+    """
+    if device != "cpu":
+        _card_kernels(device, suite, plot, options)
+        return
     from widegram_bench import compare, networks, plots
     from widegram_bench import peer as peers
 
@@ -84,6 +97,25 @@ def kernels(
     if plot:
         plots.kernels(rows, Path(plot), _title(results))
     _finish(results, options, lambda: _kernel_table(rows, cold))
+
+
+def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, Any]) -> None:
+    """The benchmark of :mod:`widegram_bench.gpu`."""
+    from widegram.backends import resolve_device
+    from widegram.devices import cuda_numbers
+
+    numbers = cuda_numbers(resolve_device(device))
+    if numbers is None or len(numbers) > 1:
+        raise click.UsageError("--device takes cpu or one card here")
+    from widegram.cuda.device import gpus
+    from widegram_bench import gpu, gpu_profile
+
+    _check(options, plot)
+    number = (numbers or (0,))[0]
+    found = gpu.run(gpus((number,))[0], number, options["seconds"], suite == "quick")
+    if plot:
+        gpu_profile.picture(found, Path(plot))
+    _finish(_results("kernels", options) | found, options, lambda: gpu.table(found))
 
 
 @command.command("roof")

@@ -72,7 +72,8 @@ class Gpu:
     """CUDA device ``number`` through numba-cuda."""
 
     def __init__(self, number: int) -> None:
-        from numba import config, cuda
+        from numba import cuda
+        from numba.cuda.core import config
 
         # The last batch of a tile may be small; that is no mistake to be warned of.
         config.CUDA_LOW_OCCUPANCY_WARNINGS = 0

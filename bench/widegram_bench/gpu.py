@@ -1,0 +1,236 @@
+"""The CUDA backend on this machine's card: time per entry, the issue bound, the profiler, the peer.
+
+``python -m widegram_bench.gpu --out R.json`` needs no installed widegram, only its sources on the
+path. Every part that a missing tool keeps from running is named in the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from widegram.cuda.device import Device, gpus
+from widegram.cuda.evaluator import CudaEvaluator
+from widegram.cuda.inspecting import inspect, tool
+from widegram.cuda.kernel import Kernel
+from widegram.cuda.strip import WARP
+from widegram.data import open_source
+from widegram.errors import WidegramError
+from widegram.network import Network
+from widegram_bench import gpu_card, gpu_peer, gpu_profile
+from widegram_bench.networks import cnn, dense, preset
+
+KERNELS = ("nngp", "ntk")
+_MEMORY = 8 * 2**30
+_SMALLEST, _LARGEST = 16, 512
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network in one precision. ``target``: microseconds an entry on an H100, ``ratio``: times
+    faster than the peer, as the project's goals set them; None without a goal. ``batches``: of the
+    peer, () where it is not run."""
+
+    name: str
+    network: Network
+    dtype: str
+    target: float | None = None
+    ratio: float | None = None
+    batches: tuple[int, ...] = ()
+
+
+def cases() -> list[Case]:
+    """What is measured, the most important first."""
+    return [
+        Case("cnn21-pool", cnn(21, 32), "float32", 40.0, 20.0, (1, 2, 4, 8)),
+        Case("cnn21-flatten", cnn(21, 32, pooled=False), "float32", None, 10.0, (16, 64, 256)),
+        Case("myrtle10", preset("myrtle10"), "float32", 10.0, None, (1, 2, 4, 8)),
+        Case("cnn21-pool", cnn(21, 32), "float64", 200.0, None, (1, 2, 4)),
+        Case("cnn21-pool-erf", cnn(21, 32, "Erf"), "float32"),
+        Case("cnn21-pool-16", cnn(21, 16), "float32"),
+        Case("fcn10", dense(10), "float32", None, None, (256, 1024)),
+    ]
+
+
+def measure(case: Case, device: Device, seconds: float) -> dict[str, Any]:
+    """Times of the largest tile that fits into about ``seconds``.
+
+    ``us_entry``: of a whole call of :meth:`CudaEvaluator.tile` whose images are known already, the
+    best of several; ``prepare_s``: kernels, factors of the images and the first call.
+    """
+    start = time.perf_counter()
+    x = np.random.default_rng(0).standard_normal((2 * _LARGEST, *case.network.input_shape))
+    x = x.astype(case.dtype)
+    sources = open_source(x[:_LARGEST]), open_source(x[_LARGEST:])
+    evaluator = CudaEvaluator(case.network, *sources, KERNELS, (), case.dtype, _MEMORY, [device])
+    n = _SMALLEST
+    prepared = None
+    while True:
+        evaluator.tile(range(n), range(n), False)
+        prepared = prepared or time.perf_counter() - start
+        spent = _best(evaluator, n, 1)
+        if n == _LARGEST or 4 * spent > seconds / 5:
+            break
+        n *= 2
+    spent = _best(evaluator, n, max(2, min(10, int(seconds / spent / 2))))
+    row = {
+        "name": case.name, "dtype": case.dtype, "n": n, "us_entry": 1e6 * spent / n**2,
+        "element_layers": evaluator.plan.element_layers, "prepare_s": prepared,
+        "forms": [k.form for k in evaluator.source.kernels],
+        "target_us": case.target,
+    }  # fmt: skip
+    row["rate"] = row["element_layers"] / row["us_entry"] * 1e6
+    values = evaluator.tile(range(4), range(4), False)
+    row["difference"] = _difference(case, x, values)
+    return row
+
+
+def _best(evaluator: CudaEvaluator, n: int, times: int) -> float:
+    best = float("inf")
+    for _ in range(times):
+        start = time.perf_counter()
+        evaluator.tile(range(n), range(n), False)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _difference(case: Case, x: np.ndarray, values: dict[str, np.ndarray]) -> dict[str, float]:
+    """From the CPU backend in float64, relative to the largest value."""
+    import widegram
+
+    count = 2 if case.network.input_shape[0] < 1000 else 4
+    exact = widegram.kernel(case.network, x[:count], x[_LARGEST : _LARGEST + count], device="cpu")
+    return {
+        key: float(np.abs(values[key][:count, :count] - value).max() / np.abs(value).max())
+        for key, value in zip(KERNELS, exact, strict=True)
+        if value is not None
+    }
+
+
+def bound(kernel: Kernel, rows: int, card: dict[str, Any], element_layers: int, dtype: str) -> Any:
+    """Microseconds an entry if every scheduler issued one instruction of the layer loop a clock."""
+    report = inspect(kernel, dtype, card["capability"])
+    if report.loop is None:
+        return None
+    instructions = report.loop / rows
+    per_second = card["multiprocessors"] * 4 * card["clock_hz"] * WARP
+    return {
+        **asdict(report),
+        "instructions_per_element_layer": instructions,
+        "us_entry": 1e6 * element_layers * instructions / per_second,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print a table, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="bench/results/gpu.json", help="raw results")
+    parser.add_argument("--seconds", type=float, default=240.0, help="time for all of it, roughly")
+    parser.add_argument("--device", type=int, default=0, help="number of the card")
+    parser.add_argument("--quick", action="store_true", help="the first network alone, no peer")
+    options = parser.parse_args(arguments)
+    try:
+        device = gpus((options.device,))[0]
+    except WidegramError as error:
+        print(f"widegram: error: {error}", file=sys.stderr)
+        return error.exit_code
+    results = run(device, options.device, options.seconds, options.quick)
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=1) + "\n")
+    gpu_profile.picture(results, out.with_suffix(".png"))
+    table(results)
+    return 0
+
+
+def run(device: Device, number: int, seconds: float, quick: bool) -> dict[str, Any]:
+    """All results; ``missing`` says what could not be measured and why."""
+    end = time.perf_counter() + seconds
+    card = gpu_card.describe(number)
+    missing: list[str] = []
+    rows: list[dict[str, Any]] = []
+    chosen = cases()[:1] if quick else cases()
+    for n, case in enumerate(chosen):
+        share = max(5.0, (end - time.perf_counter()) / (len(chosen) - n) / 3)
+        rows.append(_row(case, device, card, share, missing, quick))
+        print(_line(rows[-1]), file=sys.stderr, flush=True)
+    profile = gpu_profile.profile(number, missing)
+    return {"benchmark": "gpu", "card": card, "rows": rows, "profile": profile, "missing": missing}
+
+
+def _row(
+    case: Case, device: Device, card: dict[str, Any], seconds: float, missing: list[str],
+    quick: bool,
+) -> dict[str, Any]:  # fmt: skip
+    with gpu_card.watched(card):
+        row = measure(case, device, seconds)
+    if tool("ptxas") and tool("nvdisasm"):
+        row["bound"] = _bound(case, card, row)
+    else:
+        _note(missing, "issue bound: no ptxas or nvdisasm")
+    if case.batches and not quick:
+        with tempfile.TemporaryDirectory() as folder:
+            found = gpu_peer.run(
+                case.network, case.dtype, case.batches, seconds, card["memory"], Path(folder)
+            )
+        if "problem" in found:
+            _note(missing, f"neural-tangents: {found['problem']}")
+        else:
+            row["peer"] = found
+            row["ratio"] = 1e3 * found["ms_entry"] / row["us_entry"]
+            row["target_ratio"] = case.ratio
+    return row
+
+
+def _bound(case: Case, card: dict[str, Any], row: dict[str, Any]) -> Any:
+    """The bound of the first stage, where it is in the fast form and holds all layers."""
+    from widegram.cuda.evaluator import source_of
+    from widegram.cuda.strip import strip_rows
+
+    kernel = source_of(case.network, dtype=case.dtype).kernels[0]
+    if kernel.form != "strip":
+        return None
+    rows = strip_rows(case.network.input_shape[0])
+    found = bound(kernel, rows, card, row["element_layers"], case.dtype)
+    if found:
+        found["reached"] = found["us_entry"] / row["us_entry"]
+    return found
+
+
+def _note(missing: list[str], text: str) -> None:
+    if text not in missing:
+        missing.append(text)
+
+
+def _line(row: dict[str, Any]) -> str:
+    text = f"{row['name']} {row['dtype']}: {row['us_entry']:.4g} us per entry"
+    if row["target_us"]:
+        text += f" (goal {row['target_us']:g})"
+    if row.get("bound"):
+        text += f", {100 * row['bound']['reached']:.0f} % of the issue bound"
+    if "ratio" in row:
+        text += f", {row['ratio']:.3g}x neural-tangents"
+    return text + f"; off by {max(row['difference'].values()):.1e}"
+
+
+def table(results: dict[str, Any]) -> None:
+    """Print the results for people."""
+    print(results["card"]["name"])
+    for row in results["rows"]:
+        print(_line(row))
+    for name, value in (results["profile"] or {}).items():
+        print(f"{name}: {value}")
+    for text in results["missing"]:
+        print(f"not measured: {text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Nsight Compute's numbers of the fast kernel, and a roofline picture."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+# Nsight Compute's names -> ours.
+METRICS = {
+    "gpu__time_duration.sum": "time_ns",
+    "sm__warps_active.avg.pct_of_peak_sustained_active": "occupancy_percent",
+    "smsp__issue_active.avg.pct_of_peak_sustained_active": "issue_percent",
+    "sm__inst_executed_pipe_fma.avg.pct_of_peak_sustained_active": "fma_pipe_percent",
+    "sm__inst_executed_pipe_xu.avg.pct_of_peak_sustained_active": "special_pipe_percent",
+    "sm__inst_executed_pipe_lsu.avg.pct_of_peak_sustained_active": "memory_pipe_percent",
+    "smsp__inst_executed.sum": "instructions",
+    "dram__bytes.sum": "dram_bytes",
+    "lts__t_bytes.sum": "l2_bytes",
+    "smsp__sass_thread_inst_executed_op_ffma_pred_on.sum": "ffma",
+    "smsp__sass_thread_inst_executed_op_fadd_pred_on.sum": "fadd",
+    "smsp__sass_thread_inst_executed_op_fmul_pred_on.sum": "fmul",
+}
+_PAIRS = 48
+_SECONDS = 150
+
+
+def profile(number: int, missing: list[str]) -> dict[str, float] | None:
+    """Metrics of one launch of the 21-layer network's first kernel; None, and why, without."""
+    ncu = shutil.which("ncu")
+    if ncu is None:
+        missing.append("profiler: ncu is not installed")
+        return None
+    command = [
+        ncu, "--csv", "--clock-control", "none", "--kernel-name", "regex:kernel", "--launch-skip",
+        "2", "--launch-count", "1", "--metrics", ",".join(METRICS), sys.executable, "-m",
+        "widegram_bench.gpu_profile", str(number),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        missing.append(f"profiler: {error}")
+        return None
+    found = parse(done.stdout)
+    if not found:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        missing.append(f"profiler: {said[-1] if said else 'no output'}")
+        return None
+    return found
+
+
+def parse(text: str) -> dict[str, float]:
+    """Our names and values of the lines that ncu --csv prints."""
+    lines = [line for line in text.splitlines() if line.startswith('"')]
+    found = {}
+    for row in csv.DictReader(lines):
+        name = METRICS.get(row.get("Metric Name", ""))
+        value = row.get("Metric Value", "").replace(",", "")
+        if name is not None and value and value.lower() not in ("nan", "n/a"):
+            found[name] = float(value)
+    return found
+
+
+def picture(results: dict[str, Any], out: Path) -> bool:
+    """Arithmetic rate against intensity under the card's two roofs; False without the numbers."""
+    found, card = results["profile"], results["card"]
+    needed = ("time_ns", "dram_bytes", "l2_bytes", "ffma", "fadd", "fmul")
+    if importlib.util.find_spec("matplotlib") is None or not found:
+        return False
+    if any(name not in found for name in needed):
+        return False
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    peak = card["multiprocessors"] * 4 * 32 * 2 * card["clock_hz"]
+    memory = float(card.get("memory_bandwidth") or 3.35e12)
+    flops = 2 * found["ffma"] + found["fadd"] + found["fmul"]
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    intensity = np.logspace(-1, 5, 100)
+    axes.loglog(intensity, np.minimum(peak, memory * intensity), "k-", label="roof (DRAM)")
+    for name, label in (("dram_bytes", "DRAM"), ("l2_bytes", "L2")):
+        axes.loglog(flops / max(found[name], 1.0), flops / found["time_ns"] * 1e9, "o", label=label)
+    axes.set_xlabel("floating-point operations per byte")
+    axes.set_ylabel("floating-point operations per second")
+    axes.set_title(f"21-layer ReLU network, 32 x 32, float32, {card['name']}", fontsize=9)
+    axes.legend()
+    figure.savefig(out, dpi=120)
+    return True
+
+
+def main(number: int) -> None:
+    """A few launches of the kernel that is profiled."""
+    import numpy as np
+
+    from widegram.cuda.device import gpus
+    from widegram.cuda.evaluator import CudaEvaluator
+    from widegram.data import open_source
+    from widegram_bench.networks import cnn
+
+    x = np.random.default_rng(0).standard_normal((2 * _PAIRS, 32, 32, 3)).astype(np.float32)
+    evaluator = CudaEvaluator(
+        cnn(21, 32), open_source(x[:_PAIRS]), open_source(x[_PAIRS:]), ("nngp", "ntk"), (),
+        "float32", 4 * 2**30, gpus((number,)),
+    )  # fmt: skip
+    for _ in range(3):
+        evaluator.tile(range(_PAIRS), range(_PAIRS), False)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
