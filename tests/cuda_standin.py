@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
 from cuda_emulator import launch
 from widegram.cuda.kernel import Kernel
 

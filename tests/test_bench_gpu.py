@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cuda_standin import StandIn
 from widegram_bench import gpu, gpu_card, gpu_peer, gpu_profile
 from widegram_bench.networks import cnn

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from cuda_standin import StandIn
 
 import widegram
+from cuda_standin import StandIn
 from widegram import compute
 from widegram.ahead import Ahead
 from widegram.cuda import compiling, device
@@ -97,14 +97,14 @@ def test_a_batch_fills_half_of_the_budget() -> None:
     assert one == 2 * 8 + 2 * 4 + 8
     assert batch_size(source, "float32", 20 * one) == 10
     assert batch_size(source, "float32", 2**40) == LARGEST_BATCH
-    with pytest.raises(WidegramError, match="device memory: one pair .* more --memory"):
+    with pytest.raises(WidegramError, match=r"device memory: one pair .* more --memory"):
         batch_size(source, "float32", one)
 
 
 def test_kernels_are_found_again_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    text = source_of(load_network(IMAGES)).kernels[0].text.replace("from numba import cuda, types", "")
-    text = text.replace("types.float32", "np.float32")
+    text = source_of(load_network(IMAGES)).kernels[0].text
+    text = text.replace("from numba import cuda, types", "").replace("types.float32", "np.float32")
     first, second = compiling.module(text), compiling.module(text)
     assert first.__file__ == second.__file__
     assert [p.read_text() for p in tmp_path.rglob("*.py")] == [text]

@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import strategies
 from cuda_standin import StandIn
 from golden_cases import assert_matches, cases, load
-
+from strategies import KINKED, SMOOTH, Vocabulary
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
-from widegram.network import load_network
+from widegram.network import Network, load_network
 from widegram.reference import ReferenceEvaluator
 
 # What the emulator runs in a second or so; larger images are for a GPU.
@@ -38,6 +42,8 @@ RELU, GAP, FLAT, DENSE = (
     {"layer": "Dense", "b_std": 0.1},
 )
 CHAIN = [_conv(), RELU, _conv(), RELU]
+# Without a sign: its jump turns rounding at c = 0 or 1 into numbers of order one.
+CONTINUOUS = Vocabulary(activations=tuple(a for a in (*KINKED, *SMOOTH) if a != "Sign"))
 WRAP = _conv(padding="CIRCULAR")
 
 # name -> (input shape, layers, forms of its kernels)
@@ -171,6 +177,35 @@ def test_planes_larger_than_shared_memory(monkeypatch: pytest.MonkeyPatch) -> No
     evaluator, found, wanted = _both({"input_shape": shape, "layers": layers})
     assert evaluator.source.scratch > 0
     _assert_equal(found, wanted, 1e-13)
+
+
+@pytest.mark.parametrize("rows", [2, 8], ids=["two strips", "one strip"])
+@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
+def test_images_wider_than_a_warp(
+    rows: int, padding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("widegram.cuda.strip.MOST_ROWS", rows)
+    layers = [_conv(padding=padding), RELU, _conv(padding=padding), RELU, GAP]
+    evaluator, found, wanted = _both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))
+    kernel = evaluator.source.kernels[0]
+    assert (kernel.form, kernel.threads) == ("strip", (33, 4 // min(rows, 4)))
+    _assert_equal(found, wanted, 1e-13)
+
+
+@given(network=strategies.networks(CONTINUOUS), data=st.data())
+@settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
+def test_random_networks(network: Network, data: st.DataObject) -> None:
+    x = data.draw(strategies.inputs(network, most=3, special=False))
+    source, n = open_source(x[:2]), len(x[:2])
+    evaluator = CudaEvaluator(
+        network, source, None, ("nngp", "ntk"), (), "float64", 2**28, [StandIn()], threads=16
+    )
+    found = evaluator.tile(range(n), range(n), True)
+    wanted = ReferenceEvaluator(network, source).tile(range(n), range(n), True)
+    for key, value in wanted.items():
+        # As on the CPU: a thousandth where pixels cancel; kinks turn 1e-16 into its square root.
+        scale = max(float(np.abs(value).max()), 1e-3)
+        np.testing.assert_allclose(found[key], value, rtol=0, atol=1e-6 * scale)
 
 
 def test_zero_images_give_limits() -> None:

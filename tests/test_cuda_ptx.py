@@ -25,7 +25,8 @@ assembled = pytest.mark.skipif(
 
 # "<network> <dtype> sm_<capability>" -> [registers, instructions of the layer loop]: the most that
 # is allowed. Measured with numba-cuda 0.30 and CUDA 13.5, plus 5 % for other versions.
-BUDGETS: dict[str, list[Any]] = json.loads(Path(__file__).with_name("cuda_budgets.json").read_text())
+_TABLE = Path(__file__).with_name("cuda_budgets.json")
+BUDGETS: dict[str, list[Any]] = json.loads(_TABLE.read_text())
 
 
 def _cnn(size: int, act: str = "Relu", padding: str = "SAME", times: int = 21) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def measure(case: Case, device: Device, seconds: float) -> dict[str, Any]:
             break
         n *= 2
     spent = _best(evaluator, n, max(2, min(10, int(seconds / spent / 2))))
-    row = {
+    row: dict[str, Any] = {
         "name": case.name, "dtype": case.dtype, "n": n, "us_entry": 1e6 * spent / n**2,
         "element_layers": evaluator.plan.element_layers, "prepare_s": prepared,
         "forms": [k.form for k in evaluator.source.kernels],

@@ -32,7 +32,12 @@ def describe(number: int) -> dict[str, Any]:
 
 def query(number: int, field: str) -> str | None:
     """One field of nvidia-smi; None where that is missing."""
-    command = ["nvidia-smi", f"--id={number}", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    command = [
+        "nvidia-smi",
+        f"--id={number}",
+        f"--query-gpu={field}",
+        "--format=csv,noheader,nounits",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

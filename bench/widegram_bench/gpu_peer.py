@@ -81,15 +81,12 @@ def _public(module: Any) -> dict[str, Any]:
 
 
 def load_stax(folder: Path) -> Any:
-    """The analytic part of neural-tangents as one namespace; a wheel is unpacked into ``folder``."""
-    import jax
-    import jax.core
-    import jax.extend.core
-
+    """The analytic part of neural-tangents as a namespace; a wheel is unpacked into ``folder``."""
+    jax, core = importlib.import_module("jax"), importlib.import_module("jax.core")
     for name in ("jax.extend.core", "jax._src.core"):
         for key, value in _public(importlib.import_module(name)).items():
-            if not hasattr(jax.core, key):
-                setattr(jax.core, key, value)
+            if not hasattr(core, key):
+                setattr(core, key, value)
     util = types.ModuleType("jax.util")
     vars(util).update(_public(importlib.import_module("jax._src.util")))
     sys.modules["jax.util"] = util
@@ -133,9 +130,9 @@ def main() -> None:
     output, sys.stdout = sys.stdout, sys.stderr
     # This file's folder is on the path already; the runner's helpers stand beside it.
     runner = importlib.import_module("peer_runner")
-    import jax
     import numpy as np
 
+    jax = importlib.import_module("jax")
     jax.config.update("jax_enable_x64", job["dtype"] == "float64")
     stax = load_stax(Path(job["folder"]))
     spec = job["network"]

@@ -113,7 +113,8 @@ def _needed(name: str, cards: dict[str, Any], versions: dict[str, str | None]) -
     if versions.get("numba-cuda") is None:
         return False
     # A CUDA toolkit brings its own compiler and assembler.
-    return shutil.which("nvcc") is None and not (name == "nvidia-nvvm" and "CUDA_HOME" in os.environ)
+    toolkit = shutil.which("nvcc") is not None or "CUDA_HOME" in os.environ
+    return not (toolkit and name.startswith("nvidia-"))
 
 
 def _card(driver: ctypes.CDLL, index: int) -> dict[str, Any]:

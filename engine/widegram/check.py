@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from widegram.backends import Evaluator, make_evaluator
-from widegram.devices import available
 from widegram.data import Source, open_source
+from widegram.devices import available
 from widegram.errors import Damaged, WidegramError
 from widegram.memory import budget
 from widegram.network import Network, load_network

@@ -12,8 +12,8 @@ import numpy as np
 from widegram import __version__
 from widegram.ahead import Ahead
 from widegram.backends import Evaluator, make_evaluator, resolve_device
-from widegram.devices import continues, joined, kind_of
 from widegram.data import Source, open_source
+from widegram.devices import continues, joined, kind_of
 from widegram.errors import Interrupted, WidegramError
 from widegram.files import check_target
 from widegram.memory import budget

@@ -38,7 +38,7 @@ def continues(file: str, device: str) -> bool:
 
 
 def joined(file: str, device: str) -> str:
-    """The attribute ``device`` of a file that ``file`` has filled so far and ``device`` goes on with."""
+    """The attribute ``device`` of a file, so far ``file``, that ``device`` goes on with."""
     return ",".join(dict.fromkeys([*file.split(","), kind_of(device)]))
 
 

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widegram.cuda.kernel import SIGNATURE, Kernel
+from widegram.cuda.kernel import SHARED_BYTES, SIGNATURE, Kernel
 from widegram.cuda.layout import Store
 from widegram.cuda.steps import Context, Job, Loop, Value, in_place, jobs_of, rolled
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
 
-SHARED_BYTES = 48 * 1024
 _THREADS = 256
 
 
@@ -372,7 +371,7 @@ class BlockForm:
         assert job.pool is not None
         assert job.store is not None
         write, store, (source,) = self.write, job.store, job.inputs
-        (h, w), (oh, ow) = source.shape, store.shape
+        oh, ow = store.shape
         with ExitStack() as stack:
             enter = stack.enter_context
             for name, thread, step, size in (("i", "ty", self.by, oh), ("j", "tx", self.bx, ow)):

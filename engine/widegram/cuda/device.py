@@ -91,8 +91,8 @@ class Gpu:
             if not type(error).__module__.startswith(_CUDA_MODULES):
                 raise
             raise WidegramError(
-                f"device cuda:{self.number} ({self.name}): {_line(error)}; finished tiles are kept, "
-                "run the same command again to resume (on the CPU with --device cpu)"
+                f"device cuda:{self.number} ({self.name}): {_line(error)}; finished tiles are "
+                "kept, run the same command again to resume (on the CPU with --device cpu)"
             ) from error
 
     def free_memory(self) -> int:

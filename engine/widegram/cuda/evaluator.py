@@ -143,5 +143,5 @@ class CudaEvaluator:
 
 def _pairs(rows: int, cols: int, mirrored: bool) -> NDArray[np.int32]:
     """(row, column) of every pair to compute, shape (pairs, 2): above the diagonal if mirrored."""
-    found = np.triu_indices(rows, 1) if mirrored else np.indices((rows, cols)).reshape(2, -1)
-    return np.ascontiguousarray(np.stack(found, axis=-1), dtype=np.int32)
+    found = np.array(np.triu_indices(rows, 1)) if mirrored else np.indices((rows, cols))
+    return np.ascontiguousarray(found.reshape(2, -1).T, dtype=np.int32)

@@ -66,7 +66,9 @@ def inspect(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> Report:
 def _run(name: str, arguments: Sequence[str]) -> str:
     path = tool(name)
     if path is None:
-        raise WidegramError(f"{name} is not installed; pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm")
+        raise WidegramError(
+            f"{name} is not installed; pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm"
+        )
     done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise WidegramError(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[0]}")

@@ -13,6 +13,10 @@ from widegram.cuda.layout import Ints
 SIGNATURE = "n, columns, pairs, x, y, fx, fy, table, index, stores, sums, scratch, out"
 
 
+# Shared memory that every card gives a block without being asked.
+SHARED_BYTES = 48 * 1024
+
+
 @dataclass(frozen=True)
 class Kernel:
     """The source of one kernel and how it is launched.

@@ -58,6 +58,7 @@ class Lane:
             self.index = device.put(source.stores.index, self.stream)
             self.product = source.product and device.compiled(source.product, dtype)
         self._buffers: dict[str, Any] = {}
+        self._pairs = 0
 
     def run(
         self, first: Block, second: Block, pairs: NDArray[np.int32], values: NDArray[Any],

@@ -38,7 +38,9 @@ class Source:
     def text(self) -> str:
         """All kernels, one after the other."""
         every = (*([self.product] if self.product else []), *self.kernels)
-        return "\n\n".join(f"# {k.name}: form {k.form}, threads {k.threads}\n{k.text}" for k in every)
+        return "\n\n".join(
+            f"# {k.name}: form {k.form}, threads {k.threads}\n{k.text}" for k in every
+        )
 
 
 def generate(

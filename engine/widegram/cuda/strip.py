@@ -4,7 +4,8 @@ A lane is a column, a thread holds ``rows`` consecutive rows of it, the warps of
 plane; where an image is narrower than a warp, several planes stand side by side. Horizontal
 neighbours come by shuffles, rows above and below by shared memory, whose two halves take turns, so
 that one barrier a convolution is enough. The halves never start over between planes: a warp may
-still read the last half of the plane before.
+still read the last half of the plane before. Rows longer than a warp find their horizontal
+neighbours in a plane in shared memory, at the price of a second barrier.
 
 With zero padding the edge between two rows is dead where it crosses the border of either image;
 that is a factor of 0 or 1, which costs nothing in a multiply-add.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from widegram.cuda.kernel import SIGNATURE, Kernel
+from widegram.cuda.kernel import SHARED_BYTES, SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
 from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, rolled
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
@@ -25,6 +26,7 @@ from widegram.plan.program import Program
 WARP = 32
 MOST_ROWS = 8
 _MOST_WARPS = 8
+_MOST_THREADS = 1024
 _MOST_SLOTS = 3
 _MOST_SUMS = 8
 # Fewer lanes at work than this, and the block form is no slower.
@@ -48,13 +50,20 @@ def fits(context: Context, program: Program) -> bool:
     (((height, width), _),) = space.kinds
     rows = strip_rows(height)
     lanes = WARP // width if width <= WARP and WARP % width == 0 else 1
-    large = width <= WARP and rows > 1 and height // rows <= _MOST_WARPS
-    busy = lanes * width >= _FEWEST_LANES
+    if width <= WARP:
+        large = height // rows <= _MOST_WARPS and lanes * width >= _FEWEST_LANES
+    else:
+        pools = any(job.kind == "pool" for job in jobs)
+        numbers = len(context.fields) * width * (height * (1 + pools) + 2 * height // rows)
+        sums = 8 * len(context.fields) * sum(job.kind == "reduce" for job in jobs)
+        threads = width * height // rows
+        shared = numbers * np.dtype(context.dtype).itemsize + sums * threads
+        large = threads <= _MOST_THREADS and shared <= SHARED_BYTES
     windows = [job.affine for job in jobs if job.affine is not None]
     wide = [a for a in windows if a.window != (1, 1)]
     return (
         large
-        and busy
+        and rows > 1
         and bool(space.active.all())
         and len(space.base) >= lanes
         and (space.torus[0].period, space.torus[1].period) == (height, width)
@@ -95,7 +104,9 @@ class StripForm:
         self.rows = strip_rows(self.height)
         self.warps = self.height // self.rows
         self.lanes = WARP // self.width if WARP % self.width == 0 else 1
-        self.threads = WARP * self.warps
+        # Threads along x: a warp, or all columns of a wider image.
+        self.across = max(WARP, self.width)
+        self.threads = self.across * self.warps
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
         wide = [j.affine for j in jobs if j.affine is not None and j.affine.window != (1, 1)]
@@ -117,7 +128,7 @@ class StripForm:
                 self._item(item)
         self._epilogue()
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
-        return Kernel(name, "strip", text, (WARP, self.warps), table)
+        return Kernel(name, "strip", text, (self.across, self.warps), table)
 
     def _table(self) -> Ints:
         """(dy, dx, 1) of every displacement, filled up to whole warps by ones that do not count."""
@@ -134,7 +145,7 @@ class StripForm:
             "b = cuda.blockIdx.x",
             "tx = cuda.threadIdx.x",
             "ty = cuda.threadIdx.y",
-            f"tid = ty * {WARP} + tx",
+            f"tid = ty * {self.across} + tx",
             f"group = {f'tx // {w}' if self.lanes > 1 else '0'}",
             f"j = tx % {w}",
             f"left = group * {w} + (j + {w - 1}) % {w}",
@@ -145,13 +156,18 @@ class StripForm:
             f"fa = row * {self.context.layout.total + 1} + first * {w} + j",
         )
         if self.warps > 1 and self.wide:
-            self.half = 2 * len(self.context.fields) * self.threads
+            # Where rows are spread over shared memory their barrier keeps the halos apart as well.
+            self.half = 2 * len(self.context.fields) * self.threads if w <= WARP else 0
+            size = self.half or len(self.context.fields) * self.threads
             write(
-                f"halo = cuda.shared.array({2 * self.half}, scalar)",
+                f"halo = cuda.shared.array({2 * size}, scalar)",
                 "turn = 0",
-                f"above = (ty + {self.warps - 1}) % {self.warps} * {WARP} + tx",
-                f"below = (ty + 1) % {self.warps} * {WARP} + tx",
+                f"above = (ty + {self.warps - 1}) % {self.warps} * {self.across} + tx",
+                f"below = (ty + 1) % {self.warps} * {self.across} + tx",
             )
+        if self.wide and self.width > WARP:
+            size = self.height * self.width * len(self.context.fields)
+            write(f"rows = cuda.shared.array({size}, scalar)")
         if any(job.kind == "pool" for job in self.jobs):
             size = self.height * self.width * self.lanes * len(self.context.fields)
             write(f"plane = cuda.shared.array({size}, scalar)")
@@ -174,7 +190,7 @@ class StripForm:
             f"g = (m * {self.lanes} + group) * 3",
             "dy = np.int64(table[u(g)])",
             "dx = np.int64(table[u(g + 1)])",
-            f"alive = table[u(g + 2)] != 0{'' if w * self.lanes == WARP else f' and tx < {w}'}",
+            f"alive = table[u(g + 2)] != 0{'' if w * self.lanes == self.across else f' and tx < {w}'}",
             "q = j + dx",
         )
         with write.block(f"if q >= {w}:"):
@@ -268,9 +284,7 @@ class StripForm:
             for r in range(self.rows):
                 p = self._row_of(r)
                 name = self._names(job.out.slot, r)[0]
-                write(
-                    f"{name} += x[u(xa + {r * self.width})] * y[u(ya + {p} * {self.width})]"
-                )
+                write(f"{name} += x[u(xa + {r * self.width})] * y[u(ya + {p} * {self.width})]")
 
     def _row_of(self, r: int) -> str:
         """Row of x' that belongs to row r of the strip."""
@@ -325,18 +339,40 @@ class StripForm:
         (source,) = job.inputs
         sums = [self._names(source.slot, r) for r in range(self.rows)]
         if job.affine.window != (1, 1):
-            across = [[self._across(name) for name in names] for names in sums]
+            if self.width > WARP:
+                self._spread(sums)
+            across = [
+                [self._neighbours(name, r, n) for n, name in enumerate(names)]
+                for r, names in enumerate(sums)
+            ]
             sums = self._down(across)
         where = self._factors_at(job, at)
         for r in range(self.rows):
             found = affine(self.ops, job.affine, job.formula, sums[r])
             self._set(job, r, self._dual(job, where, r, found))
 
-    def _across(self, name: str) -> str:
-        """The sum of a pixel and its neighbours in the row."""
+    def _spread(self, sums: list[list[str]]) -> None:
+        """All rows to shared memory, once all have read what stood there before: in a block of
+        several strips they met at the halos since."""
+        size = self.height * self.width
+        if self.warps == 1:
+            self.write("cuda.syncthreads()")
+        for r, names in enumerate(sums):
+            for n, name in enumerate(names):
+                at = f"{n * size} + (first + {r}) * {self.width} + j"
+                self.write(f"rows[u({at})] = {name}")
+        self.write("cuda.syncthreads()")
+
+    def _neighbours(self, name: str, r: int, n: int) -> str:
+        """The sum of a pixel of row r and its neighbours in the row; ``n``: the field."""
         write = self.write
-        left = write.let(f"cuda.shfl_sync({_FULL}, {name}, left)")
-        right = write.let(f"cuda.shfl_sync({_FULL}, {name}, right)")
+        if self.width > WARP:
+            at = f"{n * self.height * self.width} + (first + {r}) * {self.width}"
+            left, right = (write.let(f"rows[u({at} + {side})]") for side in ("left", "right"))
+        else:
+            left, right = (
+                write.let(f"cuda.shfl_sync({_FULL}, {name}, {side})") for side in ("left", "right")
+            )
         if self.circular:
             return write.let(f"{left} + {right} + {name}")
         return write.let(f"cr * {right} + (cl * {left} + {name})")
@@ -358,12 +394,14 @@ class StripForm:
                 ]
                 for edge, warp in ((1, "above"), (0, "below"))
             )
-            write(f"turn = {self.half} - turn")
+            if self.half:
+                write(f"turn = {self.half} - turn")
         padded = [above, *across, below]
-        return [
-            [self._three(padded[r][n], padded[r + 1][n], padded[r + 2][n], r) for n in range(fields)]
-            for r in range(self.rows)
-        ]
+        found = []
+        for r in range(self.rows):
+            three = zip(*padded[r : r + 3], strict=True)
+            found.append([self._three(a, b, c, r) for a, b, c in three])
+        return found
 
     def _three(self, above: str, middle: str, below: str, r: int) -> str:
         if self.circular:
@@ -390,7 +428,7 @@ class StripForm:
         write, (source,), (sy, sx) = self.write, job.inputs, job.pool.strides
         (oh, ow), w, size = job.store.shape, self.width, self.height * self.width
         fields = self.context.fields
-        with write.block("if tx < {}:".format(w * self.lanes)):
+        with write.block(f"if tx < {w * self.lanes}:"):
             for r in range(self.rows):
                 for n, name in enumerate(self._names(source.slot, r)):
                     where = f"(group * {len(fields)} + {n}) * {size} + (first + {r}) * {w} + j"

@@ -56,9 +56,7 @@ def prescaled(ops: TextOps, formula: Formula, found: list[str]) -> list[str]:
     return [ops.mul(ops.const(formula.prescale), name) for name in found]
 
 
-def affine(
-    ops: TextOps, operation: Affine, formula: Formula | None, sums: list[str]
-) -> list[str]:
+def affine(ops: TextOps, operation: Affine, formula: Formula | None, sums: list[str]) -> list[str]:
     """K = gain k + bias and T = K + gain t of window sums, as ``formula`` takes them."""
     scale = formula.prescale if formula is not None else 1.0
     gain, bias = ops.const(scale * operation.gain), scale * operation.bias
