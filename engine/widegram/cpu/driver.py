@@ -8,7 +8,7 @@ arithmetic on addresses: the floating-point work is done by the kernels of
 from __future__ import annotations
 
 from widegram.cpu.context import At
-from widegram.cpu.halo import halos, jit, move, place, rectangle, row_stride
+from widegram.cpu.halo import halos, jit, move, place, rectangle, row_stride, zero_halo
 from widegram.cpu.kernels import call_plane, peek, peek_byte, poke
 from widegram.cpu.pooling import pool
 from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField, StoreField
@@ -31,7 +31,7 @@ _P_STEP, _P_STEPS = int(ProgramField.FIRST_STEP), int(ProgramField.N_STEPS)
 _P_D, _P_DS = int(ProgramField.FIRST_DISPLACEMENT), int(ProgramField.N_DISPLACEMENTS)
 _P_TY, _P_TX = int(ProgramField.TORUS_ROWS), int(ProgramField.TORUS_COLS)
 _P_SLOT, _P_SLOTS = int(ProgramField.FIRST_SLOT), int(ProgramField.N_SLOTS)
-_P_ACTIVE, _P_CIRCULAR = int(ProgramField.ACTIVE), int(ProgramField.CIRCULAR)
+_P_ACTIVE, _P_TOGETHER = int(ProgramField.ACTIVE), int(ProgramField.TOGETHER)
 _L_H, _L_W = int(SlotField.ROWS), int(SlotField.COLS)
 _L_LO_Y, _L_HI_Y = int(SlotField.LO_ROWS), int(SlotField.HI_ROWS)
 _L_LO_X, _L_HI_X = int(SlotField.LO_COLS), int(SlotField.HI_COLS)
@@ -286,39 +286,72 @@ def _own(step, ctx, geo, moves, slots, stores, index, own):  # type: ignore[no-u
 
 
 @jit
+def _plain(m, program, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]
+    """Displacements m, m + 1, ... of a program without a torus, together step by step.
+
+    Each has its own segment of every buffer.
+    """
+    together = min(peek(program, _P_TOGETHER), peek(program, _P_DS) - m)
+    shifts = peek(ctx, _DISPLACEMENTS) + 16 * (peek(program, _P_D) + m)
+    count, first = peek(program, _P_STEPS), peek(program, _P_SLOT)
+    for s in range(first, first + peek(program, _P_SLOTS)):
+        slot = slots + s * _SLOT_ROW
+        for b in range(together):
+            rows, cols, _, _ = rectangle(slot, peek(shifts, 2 * b), peek(shifts, 2 * b + 1))
+            if rows:
+                zero_halo(ctx, geo, moves, slot, b, rows, cols)
+    for s in range(count):
+        step = peek(ctx, _STEPS) + (peek(program, _P_STEP) + s) * _STEP_ROW
+        for b in range(together):
+            if peek_byte(peek(ctx, _ACTIVE), peek(program, _P_ACTIVE) + (m + b) * count + s):
+                _segment(
+                    step, ctx, geo, moves, slots, stores, index, b,
+                    peek(shifts, 2 * b), peek(shifts, 2 * b + 1),
+                )  # fmt: skip
+
+
+@jit
+def _wrapped(m, program, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]
+    """Displacement m of a program on a torus: every step on all segments of the plane."""
+    ty, tx = peek(program, _P_TY), peek(program, _P_TX)
+    shift = peek(ctx, _DISPLACEMENTS) + 16 * (peek(program, _P_D) + m)
+    dy, dx = peek(shift, 0), peek(shift, 1)
+    count = peek(program, _P_STEPS)
+    for s in range(count):
+        if not peek_byte(peek(ctx, _ACTIVE), peek(program, _P_ACTIVE) + m * count + s):
+            continue
+        step = peek(ctx, _STEPS) + (peek(program, _P_STEP) + s) * _STEP_ROW
+        if peek(step, _KIND) == _WINDOW and peek(step, _ROWS) * peek(step, _COLS) > 1:
+            source = slots + peek(step, _IN0) * _SLOT_ROW
+            halos(ctx, geo, moves, source, dy, dx, ty, tx, peek(step, _CIRCULAR))
+        for sy in range(2 if ty and dy else 1):
+            for sx in range(2 if tx and dx else 1):
+                _segment(
+                    step, ctx, geo, moves, slots, stores, index, 2 * sy + sx,
+                    dy - sy * ty, dx - sx * tx,
+                )  # fmt: skip
+
+
+@jit
 def run_program(n, ctx):  # type: ignore[no-untyped-def]
-    """Run program n at all its displacements."""
+    """Run program n at all its displacements; the first is d = 0."""
     geo, moves, own = peek(ctx, _GEOMETRY), peek(ctx, _MOVES), peek(ctx, _OWN)
     slots, stores, index = peek(ctx, _SLOTS), peek(ctx, _STORES), peek(ctx, _INDEX)
-    displacements, active = peek(ctx, _DISPLACEMENTS), peek(ctx, _ACTIVE)
     program = peek(ctx, _PROGRAMS) + n * _PROGRAM_ROW
-    ty, tx = peek(program, _P_TY), peek(program, _P_TX)
-    count, circular = peek(program, _P_STEPS), peek(program, _P_CIRCULAR)
-    for m in range(peek(program, _P_DS)):
-        at = 2 * (peek(program, _P_D) + m)
-        dy, dx = peek(displacements, at), peek(displacements, at + 1)
-        itself = peek(ctx, _ITSELF) and dy == 0 and dx == 0
-        if not itself and not circular:
-            first = peek(program, _P_SLOT)
-            for s in range(first, first + peek(program, _P_SLOTS)):
-                halos(ctx, geo, moves, slots + s * _SLOT_ROW, dy, dx, ty, tx, False)
-        for s in range(count):
-            if not peek_byte(active, peek(program, _P_ACTIVE) + m * count + s):
-                continue
+    m = 0
+    if peek(ctx, _ITSELF):
+        for s in range(peek(program, _P_STEPS)):
             step = peek(ctx, _STEPS) + (peek(program, _P_STEP) + s) * _STEP_ROW
-            if itself:
+            if peek_byte(peek(ctx, _ACTIVE), peek(program, _P_ACTIVE) + s):
                 _own(step, ctx, geo, moves, slots, stores, index, own)
-                continue
-            window = peek(step, _KIND) == _WINDOW and peek(step, _ROWS) * peek(step, _COLS) > 1
-            if circular and window:
-                source = slots + peek(step, _IN0) * _SLOT_ROW
-                halos(ctx, geo, moves, source, dy, dx, ty, tx, peek(step, _CIRCULAR))
-            for sy in range(2 if ty and dy else 1):
-                for sx in range(2 if tx and dx else 1):
-                    _segment(
-                        step, ctx, geo, moves, slots, stores, index, 2 * sy + sx,
-                        dy - sy * ty, dx - sx * tx,
-                    )  # fmt: skip
+        m = 1
+    while m < peek(program, _P_DS):
+        if peek(program, _P_TY) or peek(program, _P_TX):
+            _wrapped(m, program, ctx, geo, moves, slots, stores, index)
+            m += 1
+        else:
+            _plain(m, program, ctx, geo, moves, slots, stores, index)
+            m += peek(program, _P_TOGETHER)
 
 
 @jit

@@ -72,7 +72,7 @@ def place(ctx, slot, segment, cols):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _zero_halo(ctx, geo, moves, slot, segment, rows, cols):  # type: ignore[no-untyped-def]
+def zero_halo(ctx, geo, moves, slot, segment, rows, cols):  # type: ignore[no-untyped-def]
     """Zeros around a rectangle."""
     lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
     row = row_stride(slot, cols, lanes)
@@ -153,4 +153,4 @@ def halos(ctx, geo, moves, slot, dy, dx, ty, tx, circular):  # type: ignore[no-u
             else:
                 rows, cols, _, _ = rectangle(slot, dy - sy * ty, dx - sx * tx)
                 if rows:
-                    _zero_halo(ctx, geo, moves, slot, 2 * sy + sx, rows, cols)
+                    zero_halo(ctx, geo, moves, slot, 2 * sy + sx, rows, cols)

@@ -19,7 +19,7 @@ from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Scale
 from widegram.cpu import kernels
 from widegram.cpu.plane_base import N_PARAMS, Variant
-from widegram.cpu.vector_ops import LANES
+from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.plan.graph import Act, Add, Affine, Copy, Gather, Keep, Node, Norm, Reduce
 from widegram.plan.needs import displacements
 from widegram.plan.plan import Plan, Schedule
@@ -68,7 +68,7 @@ class ProgramField(_Field):
     FIRST_SLOT = auto()
     N_SLOTS = auto()
     ACTIVE = auto()
-    CIRCULAR = auto()
+    TOGETHER = auto()
 
 
 class SlotField(_Field):
@@ -102,6 +102,9 @@ class StoreField(_Field):
 SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
 # Vectors are one-pixel images; this many x run side by side as the pixels of one row.
 VECTOR_CHUNK = 64
+# Planes of several displacements at once may take this much of a core's second-level cache.
+PLANES_BYTES = 640 * 1024
+MOST_TOGETHER = 2
 KINDS = ("input", "load", "window", "point", "add", "copy", "pool", "reduce", "output")
 MOVES = ("copy", "fill", "add", "gather", "reduce", "cast")
 
@@ -243,11 +246,11 @@ class _Encoder:
                 row, at = self._slot(program, slot, at)
                 slots.append(row)
             most = max(most, at)
-            circular = any(s.affine is not None and s.affine.circular for s in program.steps)
             programs.append(
                 [
                     len(self.steps), len(program.steps), n_shifts, len(program.displacements),
-                    *program.group.torus, first_slot, len(program.slots), n_active, circular,
+                    *program.group.torus, first_slot, len(program.slots), n_active,
+                    self._together(program),
                 ]
             )  # fmt: skip
             for step in program.steps:
@@ -314,14 +317,25 @@ class _Encoder:
         if self.plan.vector:
             width *= VECTOR_CHUNK
         quadrant = height * width * self.lanes
-        torus = program.group.torus
-        # Segments are numbered 2 (row half) + column half: 0 and 2 where only rows wrap.
-        size = quadrant * (1 + 2 * bool(torus[0]) + bool(torus[1]))
+        size = quadrant * max(program.segments, self._together(program))
         row = [
             *slot.shape, *slot.sigma, slot.lo[0], slot.hi[0], slot.lo[1], slot.hi[1],
             at, quadrant, at + size,
         ]  # fmt: skip
         return row, at + size * (1 + self.plan.ntk)
+
+    def _together(self, program: Program) -> int:
+        """Displacements that run through the steps together, so that each step's factors, too
+        many for a core's own cache, are fetched once for all of them; their planes must fit."""
+        if any(program.group.torus) or self.paired or self.plan.vector:
+            return 1
+        fields, item = 1 + self.plan.ntk, ITEMSIZE[self.dtype]
+        pixels = sum(
+            (s.shape[0] + s.lo[0] + s.hi[0]) * (s.shape[1] + s.lo[1] + s.hi[1])
+            for s in program.slots
+        )
+        size = max(1, pixels * self.lanes * fields * item)
+        return max(1, min(MOST_TOGETHER, PLANES_BYTES // size))
 
     def _step(self, program: Program, step: Step, first_slot: int) -> list[int]:
         row = dict.fromkeys(StepField, 0)

@@ -23,7 +23,7 @@ from widegram.plan.graph import (
 )
 from widegram.plan.groups import Group, partition
 from widegram.plan.needs import Mask, displacements, needed
-from widegram.plan.program import Program, build_program
+from widegram.plan.program import Program, Slot, build_program
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Plan:
     def bytes_per_pair(self, itemsize: int) -> int:
         """Working memory of one pair: plane buffers of the largest group, and all stores."""
         fields = 1 + self.ntk
-        buffers = [sum(_slot_pixels(p, s) for s in p.slots) for p in self.cross.programs]
+        buffers = [sum(_slot_pixels(s) for s in p.slots) * p.segments for p in self.cross.programs]
         stores = sum(
             _elements(node, mask)
             for node, mask in zip(self.nodes, self.cross.masks, strict=True)
@@ -168,11 +168,10 @@ def _elements(node: Node, mask: Mask) -> int:
     return int(np.prod(np.array(node.shape) - d, axis=1).sum())
 
 
-def _slot_pixels(program: Program, slot: Any) -> int:
+def _slot_pixels(slot: Slot) -> int:
     height = slot.shape[0] + slot.lo[0] + slot.hi[0]
     width = slot.shape[1] + slot.lo[1] + slot.hi[1]
-    quadrants = 1 + 2 * bool(program.group.torus[0]) + bool(program.group.torus[1])
-    return height * width * quadrants
+    return height * width
 
 
 def _describe_step(nodes: tuple[Node, ...], step: Any) -> str:

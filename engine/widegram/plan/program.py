@@ -70,6 +70,13 @@ class Program:
     slots: tuple[Slot, ...]
     slot_of: dict[int, int]
 
+    @property
+    def segments(self) -> int:
+        """Rectangles that a buffer holds at once: those of a torus plane (numbered 2 (row half) +
+        column half, so 0 and 2 where only rows wrap), or those of several displacements."""
+        rows, cols = self.group.torus
+        return 1 + 2 * bool(rows) + bool(cols)
+
 
 def build_program(nodes: tuple[Node, ...], group: Group, masks: list[Mask]) -> Program:
     """The program of one group; empty where nothing of it is needed."""
