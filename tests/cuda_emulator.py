@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -64,11 +65,16 @@ class _Cuda:
         self.shared, self.blockIdx, self.threadIdx = shared, block, thread
 
 
+# Building a syntax tree in two threads at once fails in some versions of Python.
+_PARSING = threading.Lock()
+
+
 def compile_text(text: str) -> Callable[[Any], Callable[..., Iterator[Any]]]:
     """A function from a stand-in to the kernel, whose calls give a thread's generator."""
-    tree = ast.parse(text)
-    tree.body = [n for n in tree.body if not isinstance(n, ast.Import | ast.ImportFrom)]
-    code = compile(ast.fix_missing_locations(_Waits().visit(tree)), "<kernel>", "exec")
+    with _PARSING:
+        tree = ast.parse(text)
+        tree.body = [n for n in tree.body if not isinstance(n, ast.Import | ast.ImportFrom)]
+        code = compile(ast.fix_missing_locations(_Waits().visit(tree)), "<kernel>", "exec")
     kinds = types.SimpleNamespace(float32=np.float32, float64=np.float64)
 
     def bind(cuda: _Cuda) -> Callable[..., Iterator[Any]]:

@@ -181,10 +181,8 @@ def test_planes_larger_than_shared_memory(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("rows", [2, 8], ids=["two strips", "one strip"])
 @pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
-def test_images_wider_than_a_warp(
-    rows: int, padding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("widegram.cuda.strip.MOST_ROWS", rows)
+def test_images_wider_than_a_warp(rows: int, padding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("widegram.cuda.strip_fit.MOST_ROWS", rows)
     layers = [_conv(padding=padding), RELU, _conv(padding=padding), RELU, GAP]
     evaluator, found, wanted = _both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))
     kernel = evaluator.source.kernels[0]

@@ -21,7 +21,7 @@ from widegram.cuda.device import Device, gpus
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.inspecting import inspect, tool
 from widegram.cuda.kernel import Kernel
-from widegram.cuda.strip import WARP
+from widegram.cuda.strip_fit import WARP
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import Network
@@ -193,7 +193,7 @@ def _row(
 def _bound(case: Case, card: dict[str, Any], row: dict[str, Any]) -> Any:
     """The bound of the first stage, where it is in the fast form and holds all layers."""
     from widegram.cuda.evaluator import source_of
-    from widegram.cuda.strip import strip_rows
+    from widegram.cuda.strip_fit import strip_rows
 
     kernel = source_of(case.network, dtype=case.dtype).kernels[0]
     if kernel.form != "strip":

@@ -76,9 +76,10 @@ def make_evaluator(
     """An evaluator of ``network`` on ``device``.
 
     ``device`` as for :func:`resolve_device`; several cards share the tiles. ``get`` is a subset of
-    ('nngp', 'ntk'), ``depths`` empty or increasing, ``dtype`` 'float32' or 'float64', ``threads`` None for all cores, ``memory`` in bytes. Device 'reference' is the
-    dense float64 one, for tests. Raises :class:`WidegramError` as :func:`resolve_device` does and
-    where the backend cannot compute the network.
+    ('nngp', 'ntk'), ``depths`` empty or increasing, ``dtype`` 'float32' or 'float64', ``threads``
+    None for all cores, ``memory`` in bytes. Device 'reference' is the dense float64 one, for tests.
+    Raises :class:`WidegramError` as :func:`resolve_device` does and where the backend cannot
+    compute the network.
     """
     device = resolve_device(device)
     numbers = cuda_numbers(device)

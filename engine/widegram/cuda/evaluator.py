@@ -81,7 +81,9 @@ class CudaEvaluator:
         self.source = generate(self.plan, layout, dtype, threads, strips)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
-        runner = ItselfRunner(self.plan, layout, self.symmetric, dtype)
+        runner = ItselfRunner(self.plan, layout, False, dtype)
+        self._itself = (self.plan, layout, True, dtype)
+        self._diagonal: ItselfRunner | None = None
         gather = self.source.context.layout.gather
         self.images1 = HostImages(x1, runner, gather, vector, dtype, memory // 4)
         self.images2 = self.images1
@@ -115,7 +117,7 @@ class CudaEvaluator:
             if mirrored:
                 close = close[close[:, 0] < close[:, 1]]
             self._double(rows, cols, close, values)
-        own = {"nngp": first.own.nngp, "ntk": first.own.ntk}
+        own = self._own_kernels(rows) if mirrored else {}
         found = {}
         for key, n, kernel in self.plan.keys:
             value = values[n, 0 if kernel == "nngp" else 1]
@@ -123,6 +125,14 @@ class CudaEvaluator:
                 mirror(value, own[kernel][n])
             found[key] = value
         return found
+
+    def _own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
+        """Kernels of images with themselves, (outputs, n), from double precision."""
+        with self.images1.lock:
+            if self._diagonal is None:
+                self._diagonal = ItselfRunner(*self._itself)
+            own = self._diagonal.run(self.images1.read(rows.start, rows.stop))
+        return {"nngp": own.nngp, "ntk": own.ntk}
 
     def _double(
         self, rows: range, cols: range, pairs: NDArray[np.int64], values: NDArray[Any]

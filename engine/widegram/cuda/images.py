@@ -11,20 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.images import Rows
-from widegram.cpu.itself import ItselfRunner, Own
+from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.pairs import sketch
 
 
 @dataclass(frozen=True)
 class Block:
-    """Images lo to hi - 1: ``scaled`` = x / C and ``x``, both (n, C, h, w), vectors (n, D); what
-    they gave against themselves, with ``factors`` (n, F + 1) in the device's layout; sketches of
-    their directions. ``key`` names the block."""
+    """Images lo to hi - 1: ``scaled`` = x / C and ``x``, both (n, C, h, w), vectors (n, D);
+    ``factors`` (n, F + 1) in the device's layout; sketches of their directions. ``key`` names the
+    block."""
 
     key: tuple[int, int, int]
     scaled: NDArray[Any]
     x: NDArray[Any]
-    own: Own
     factors: NDArray[Any]
     sketch: NDArray[np.float64]
 
@@ -64,10 +63,8 @@ class HostImages:
         first = np.ascontiguousarray(np.moveaxis(x, -1, 1))
         key = (id(self), lo, hi)
         scaled = (first / x.shape[-1]).astype(self.dtype)
-        own = self.runner.run(x)
-        factors = np.ascontiguousarray(own.factors[:, self.gather])
-        own = Own(own.factors[:, :0], own.nngp, own.ntk)
-        return Block(key, scaled, first.astype(self.dtype), own, factors, sketch(x))
+        factors = np.ascontiguousarray(self.runner.run(x).factors[:, self.gather])
+        return Block(key, scaled, first.astype(self.dtype), factors, sketch(x))
 
     def _bytes(self) -> int:
         return sum(block.nbytes for block in self._kept.values())

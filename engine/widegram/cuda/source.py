@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from widegram.cpu.tables import FactorLayout
-from widegram.cuda import point, strip
+from widegram.cuda import point, strip_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import Kernel
 from widegram.cuda.layout import Stores, stores
 from widegram.cuda.steps import Context
+from widegram.cuda.strip import StripForm
 from widegram.plan.plan import Plan
 
 
@@ -60,8 +61,8 @@ def generate(
         name = f"stage {n}"
         if point.fits(context, program):
             kernels.append(point.PointForm(context, program).kernel(name))
-        elif strips and strip.fits(context, program):
-            kernels.append(strip.StripForm(context, program).kernel(name))
+        elif strips and strip_fit.fits(context, program):
+            kernels.append(StripForm(context, program).kernel(name))
         else:
             kernels.append(BlockForm(context, program, threads).kernel(name))
     product = point.product_kernel(dtype) if plan.vector else None

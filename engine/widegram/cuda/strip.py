@@ -15,86 +15,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from widegram.cuda.kernel import SHARED_BYTES, SIGNATURE, Kernel
+from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
 from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, rolled
+from widegram.cuda.strip_fit import WARP, strip_rows
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.writer import Writer
-from widegram.plan.graph import Gather
 from widegram.plan.program import Program
 
-WARP = 32
-MOST_ROWS = 8
-_MOST_WARPS = 8
-_MOST_THREADS = 1024
-_MOST_SLOTS = 3
-_MOST_SUMS = 8
-# Fewer lanes at work than this, and the block form is no slower.
-_FEWEST_LANES = 20
 _FULL = "0xffffffff"
-_KINDS = ("input", "load", "window", "point", "add", "reduce", "copy", "pool")
-
-
-def strip_rows(height: int) -> int:
-    """Rows that a thread holds: the largest divisor of the height up to 8."""
-    return max(r for r in range(1, MOST_ROWS + 1) if height % r == 0)
-
-
-def fits(context: Context, program: Program) -> bool:
-    """Whether a program can be written in this form."""
-    if context.plan.vector or len(program.steps) == 0:
-        return False
-    space, jobs = jobs_of(context, program)
-    if len(space.kinds) != 1 or any(torus.split for torus in space.torus):
-        return False
-    (((height, width), _),) = space.kinds
-    rows = strip_rows(height)
-    lanes = WARP // width if width <= WARP and WARP % width == 0 else 1
-    if width <= WARP:
-        large = height // rows <= _MOST_WARPS and lanes * width >= _FEWEST_LANES
-    else:
-        pools = any(job.kind == "pool" for job in jobs)
-        numbers = len(context.fields) * width * (height * (1 + pools) + 2 * height // rows)
-        sums = 8 * len(context.fields) * sum(job.kind == "reduce" for job in jobs)
-        threads = width * height // rows
-        shared = numbers * np.dtype(context.dtype).itemsize + sums * threads
-        large = threads <= _MOST_THREADS and shared <= SHARED_BYTES
-    windows = [job.affine for job in jobs if job.affine is not None]
-    wide = [a for a in windows if a.window != (1, 1)]
-    return (
-        large
-        and rows > 1
-        and bool(space.active.all())
-        and len(space.base) >= lanes
-        and (space.torus[0].period, space.torus[1].period) == (height, width)
-        and all(a.strides == (1, 1) and a.window in ((1, 1), (3, 3)) for a in windows)
-        and all(a.lo == (1, 1) == a.hi for a in wide)
-        and len({a.circular for a in wide}) < 2
-        and all(job.kind in _KINDS and _plain(job) for job in jobs)
-        and sum(job.kind == "reduce" for job in jobs) <= _MOST_SUMS
-        and _slots(in_place(jobs, windows=True)) <= _MOST_SLOTS
-    )
-
-
-def _plain(job: Job) -> bool:
-    """Whether a pool's windows tile the image, and a loaded value is an image."""
-    if job.kind == "load":
-        return job.store is not None and not job.store.reduced
-    if job.pool is None:
-        return True
-    assert job.store is not None
-    pool: Gather = job.pool
-    (shape,) = (value.shape for value in job.inputs)
-    tiled = all(n * s == h for n, s, h in zip(job.store.shape, pool.strides, shape, strict=True))
-    return tiled and pool.window == pool.strides and pool.lo == (0, 0) and not pool.circular
-
-
-def _slots(jobs: list[Job]) -> int:
-    return 1 + max((job.out.slot for job in jobs if job.out is not None), default=-1)
 
 
 class StripForm:
-    """Writes one program that :func:`fits`."""
+    """Writes one program that :func:`~widegram.cuda.strip_fit.fits`."""
 
     def __init__(self, context: Context, program: Program) -> None:
         self.context = context
@@ -186,11 +119,12 @@ class StripForm:
         """Where this thread's pixels of x' are, and which edges are dead."""
         write, h, w = self.write, self.height, self.width
         zero, one = self.ops.const(0.0), self.ops.const(1.0)
+        inside = "" if w * self.lanes == self.across else f" and tx < {w}"
         write(
             f"g = (m * {self.lanes} + group) * 3",
             "dy = np.int64(table[u(g)])",
             "dx = np.int64(table[u(g + 1)])",
-            f"alive = table[u(g + 2)] != 0{'' if w * self.lanes == self.across else f' and tx < {w}'}",
+            f"alive = table[u(g + 2)] != 0{inside}",
             "q = j + dx",
         )
         with write.block(f"if q >= {w}:"):
