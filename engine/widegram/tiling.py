@@ -23,8 +23,9 @@ def choose_tile(
 
     At most 512; the tile's matrices take at most a sixteenth of ``memory`` bytes (a batch, its
     mirror images and the evaluator need the rest), the images of its rows and columns, with
-    ``image_bytes`` each, at most a quarter, and ``entry_cost`` element-layers per entry add up to some seconds of work, so that an interrupted run loses little. Never less than 16,
-    the pairs computed side by side. A matrix that fits is one tile; others are cut evenly into
+    ``image_bytes`` each, at most a quarter, and ``entry_cost`` element-layers per entry add up
+    to some seconds of work, so that an interrupted run loses little. Never less than 16, the
+    pairs computed side by side. A matrix that fits is one tile; others are cut evenly into
     multiples of 16.
     """
     largest = min(LARGEST_TILE, math.isqrt(memory // (_TILE_SHARE * matrices * itemsize)))

@@ -121,7 +121,7 @@ class CpuEvaluator:
                 job.result()
         if self.dtype == "float32":
             self._double_close_pairs(rows, cols, row_block, lane_block, k, t, mirrored)
-        own = self._own_kernels(rows) if mirrored else {}
+        own = self.own_kernels(rows) if mirrored else {}
         found = {}
         for key, n, kernel in self.plan.keys:
             value = (k if kernel == "nngp" else t)[n, :, : len(cols)].copy()
@@ -130,8 +130,8 @@ class CpuEvaluator:
             found[key] = value
         return found
 
-    def _own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
-        """Kernels of images with themselves, (outputs, n), from double precision."""
+    def own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
+        """Kernels of the images ``rows`` of x1 with themselves, (outputs, n), in float64."""
         if self._diagonal is None:
             self._diagonal = ItselfRunner(self.plan, self.layout, True, self.dtype)
         own = self._diagonal.run(self.blocks1.read(rows.start, rows.stop))

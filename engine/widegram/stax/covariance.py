@@ -23,7 +23,7 @@ def variances(network: Network, x: NDArray[Any], dtype: str) -> NDArray[Any]:
     source = open_source(x)
     evaluator = CpuEvaluator(network, source, None, ("nngp",), (), dtype, 1, budget(None))
     parts = [
-        evaluator.blocks1.rows(lo, min(lo + _ROWS, len(source))).own.nngp[0]
+        evaluator.own_kernels(range(lo, min(lo + _ROWS, len(source))))["nngp"][0]
         for lo in range(0, len(source), _ROWS)
     ]
     return np.concatenate(parts).astype(dtype)
