@@ -17,9 +17,6 @@ from typing import Any
 from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
 
-# Kernels of the fast form must leave room for others on a multiprocessor: registers of a thread.
-MAX_REGISTERS = {("strip", "float32"): 64, ("strip", "float64"): 128}
-
 
 def cache_folder() -> Path:
     """Where generated sources and Numba's compiled code lie (``NUMBA_CACHE_DIR`` moves it)."""
@@ -72,9 +69,8 @@ def options(kernel: Kernel, dtype: str) -> dict[str, Any]:
     PTX is assembled as it is, so that what runs is what :mod:`~widegram.cuda.inspecting` counts.
     """
     found: dict[str, Any] = {"fastmath": dtype == "float32", "lto": False}
-    most = MAX_REGISTERS.get((kernel.form, dtype))
-    if most:
-        found["max_registers"] = most
+    if kernel.registers:
+        found["max_registers"] = kernel.registers
     return found
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from widegram.cuda.compiling import MAX_REGISTERS, ptx
+from widegram.cuda.compiling import ptx
 from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
 
@@ -47,11 +47,10 @@ def inspect(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> Report:
     Raises :class:`WidegramError` where ptxas or nvdisasm is missing.
     """
     text = ptx(kernel, dtype, capability)
-    most = MAX_REGISTERS.get((kernel.form, dtype))
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(text)
-        limit = [f"--maxrregcount={most}"] if most else []
+        limit = [f"--maxrregcount={kernel.registers}"] if kernel.registers else []
         target = f"--gpu-name=sm_{capability[0]}{capability[1]}"
         said = _run("ptxas", ["-v", target, *limit, str(source), "-o", str(binary)])
         listing = _run("nvdisasm", ["-c", str(binary)])

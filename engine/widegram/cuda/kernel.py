@@ -23,6 +23,7 @@ class Kernel:
 
     ``form``: 'block' and 'strip' have a thread block per pair, 'point' a thread per pair.
     ``threads``: (x, y) of a block. ``scratch``: numbers of global memory that a pair's planes take.
+    ``registers``: the most that a thread may use, 0 for no limit.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Kernel:
     threads: tuple[int, int]
     table: Ints
     scratch: int = 0
+    registers: int = 0
 
     def grid(self, pairs: int) -> int:
         """Blocks for that many pairs."""

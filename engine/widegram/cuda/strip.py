@@ -24,6 +24,14 @@ from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
 
 _FULL = "0xffffffff"
+# Registers that a thread may use, so that enough of them run at once; planes side by side need a
+# few more for their addresses.
+_REGISTERS = {
+    ("float32", False): 64,
+    ("float32", True): 72,
+    ("float64", False): 128,
+    ("float64", True): 128,
+}
 
 
 class StripForm:
@@ -61,7 +69,8 @@ class StripForm:
                 self._item(item)
         self._epilogue()
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
-        return Kernel(name, "strip", text, (self.across, self.warps), table)
+        threads, most = (self.across, self.warps), _REGISTERS[self.context.dtype, self.lanes > 1]
+        return Kernel(name, "strip", text, threads, table, registers=most)
 
     def _table(self) -> Ints:
         """(dy, dx, 1) of every displacement, filled up to whole warps by ones that do not count."""
