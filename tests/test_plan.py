@@ -224,3 +224,13 @@ def test_description_names_stages() -> None:
     assert steps[0] == ["input", "window 3x3 relu", "pool"]
     assert steps[1] == ["load", "window 3x3 circular layernorm", "reduce all pixels"]
     assert steps[2] == ["load", "output"]
+
+
+def test_variances_fill_no_store_that_nothing_reads() -> None:
+    """A readout in the middle of a sweep is not needed for variances, the value it reads is."""
+    network = load_network("cnn-p:depth=3", (6, 6, 1))
+    plan = build(network, depths=(1, 2, 3))
+    schedule = plan.itself(outputs=False)
+    for program in schedule.programs:
+        for step in program.steps:
+            assert schedule.masks[step.out].any(), step.kind

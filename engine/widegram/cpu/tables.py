@@ -23,7 +23,7 @@ from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.plan.graph import Act, Add, Affine, Copy, Gather, Keep, Node, Norm, Reduce
 from widegram.plan.needs import displacements
 from widegram.plan.plan import Plan, Schedule
-from widegram.plan.program import Program, Slot, Step
+from widegram.plan.program import STORING, Program, Slot, Step
 
 Ints = NDArray[np.int64]
 
@@ -346,7 +346,8 @@ class _Encoder:
             row[field] = first_slot + program.slot_of[value]
         sources = self.plan.nodes[step.out].inputs
         row[StepField.NODE] = sources[0] if sources else step.out
-        row[StepField.STORE] = self.store_of.get(step.out, -1)
+        if step.kind in (*STORING, "load"):
+            row[StepField.STORE] = self.store_of[step.out]
         row[StepField.PARAMS] = len(self.params)
         operation = self.plan.nodes[step.out].operation
         gain, bias = 1.0, 0.0

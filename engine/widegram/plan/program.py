@@ -93,8 +93,10 @@ def _steps(nodes: tuple[Node, ...], group: Group, masks: list[Mask]) -> tuple[St
     steps: list[Step] = []
 
     def made(i: int) -> None:
-        """Fill the stores that read value i."""
+        """Fill those stores that are needed and read value i."""
         for k in readers[i]:
+            if not masks[k].any():
+                continue
             match nodes[k].operation:
                 case Copy():
                     steps.append(Step("copy", k, (alias.get(i, i),)))
