@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself; git, make and Python 3.11 or newer are all it needs.
 #   make demo    the main job on the embedded digits, start to finish
 #   make test    the test suite          make test-slow   the long tests too
+#   make bench   the roof of this machine, the time per entry
 #   make lint    ruff and mypy           make paper       the pictures of docs/paper.md
 #   make clean   remove what the targets made
 #
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 # Named by the content of pyproject.toml: pip runs again when that changes, and only then.
 STAMP := $(VENV)/installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 
-.PHONY: demo paper test test-slow gpu lint clean venv
+.PHONY: demo bench paper test test-slow gpu lint clean venv
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -50,6 +51,10 @@ gpu:
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/widegram bench roof
+	$(BIN)/widegram bench kernels
 
 clean:
 	rm -rf $(VENV) demo-out paper-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

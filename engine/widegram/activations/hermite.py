@@ -23,6 +23,7 @@ import numpy as np
 from widegram.activations.base import FLOOR, Array, Formula, std
 
 MAX_DEGREE = 512
+_TOGETHER = 64
 Function = Callable[[Array], Array]
 
 
@@ -54,6 +55,22 @@ def _basis(degree: int) -> Array:
     return h * weight
 
 
+def _expectations(rows: Array, function: Function, s: Array) -> Array:
+    """Weighted sums over the nodes, ``rows`` (r, nodes) times function(z s), shape (r, s.size).
+
+    The products always have _TOGETHER columns, so that a variance gives the same bits whatever
+    others it is computed with.
+    """
+    z, _ = _nodes()
+    out = np.empty((len(rows), s.size))
+    for lo in range(0, s.size, _TOGETHER):
+        part = s[lo : lo + _TOGETHER]
+        padded = np.full(_TOGETHER, part[-1])
+        padded[: part.size] = part
+        out[:, lo : lo + part.size] = (rows @ function(z[:, None] * padded))[:, : part.size]
+    return out
+
+
 @dataclass(frozen=True)
 class Series(Formula):
     """A function given with its derivative; ``degree`` is the last term kept, ``tail`` the larger
@@ -77,18 +94,13 @@ class Series(Formula):
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         q = np.asarray(q, dtype=np.float64)
         s = std(q, floor).reshape(-1)
-        z, weight = _nodes()
+        _, weight = _nodes()
         out = np.empty((self.degree + 2, s.size))
-        basis = _basis(self.degree)
+        out[0] = 1 / s
+        out[1:2] = _expectations(weight[None], self.function, s)
+        slopes = _expectations(_basis(self.degree)[: self.degree], self.derivative, s)
         orders = np.sqrt(np.arange(1, self.degree + 1))[:, None]
-        step = max(1, 2**21 // z.size)
-        for lo in range(0, s.size, step):
-            part = s[lo : lo + step]
-            arguments = z[:, None] * part
-            out[0, lo : lo + step] = 1 / part
-            out[1, lo : lo + step] = weight @ self.function(arguments)
-            slopes = basis[: self.degree] @ self.derivative(arguments)
-            out[2:, lo : lo + step] = slopes * part / orders
+        out[2:] = slopes * s / orders
         return out.reshape(self.degree + 2, *q.shape)
 
     @staticmethod
@@ -101,13 +113,9 @@ class Series(Formula):
     def variance(self, q: Array) -> tuple[Array, Array]:
         q = np.asarray(q, dtype=np.float64)
         s = np.sqrt(np.maximum(q, 0.0)).reshape(-1)
-        z, weight = _nodes()
-        value, slope = np.empty(s.size), np.empty(s.size)
-        step = max(1, 2**21 // z.size)
-        for lo in range(0, s.size, step):
-            arguments = z[:, None] * s[lo : lo + step]
-            value[lo : lo + step] = weight @ self.function(arguments) ** 2
-            slope[lo : lo + step] = weight @ self.derivative(arguments) ** 2
+        weight = _nodes()[1][None]
+        value = _expectations(weight, lambda x: self.function(x) ** 2, s)
+        slope = _expectations(weight, lambda x: self.derivative(x) ** 2, s)
         return value.reshape(q.shape), slope.reshape(q.shape)
 
     def truncation(self, q: float) -> tuple[float, float]:
