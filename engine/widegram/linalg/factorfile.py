@@ -59,29 +59,35 @@ class FactorFile:
         """Whether the column is on disk."""
         return bool(self._state[column])
 
-    def read(self, column: int, lo: int, hi: int) -> Array:
-        """Rows lo to hi of a block column, counted from its diagonal: (hi - lo, its width)."""
-        start = self._offset(column)
-        out = np.empty((hi - lo, self._width_of(column)), dtype=self.dtype)
-        self._file["factor"].read_direct(out, np.s_[start + lo : start + hi, : out.shape[1]])
-        return out
+    def read_into(self, into: Array, column: int, start: int | None = None) -> None:
+        """Rows of a block column, all its width, into a C-contiguous array.
+
+        From row ``start`` below its diagonal on, or the last ones where that is None.
+        """
+        rows, width = into.shape
+        if start is None:
+            start = self._n - column * self.width - rows
+        start += self._offset(column)
+        self._file["factor"].read_direct(into, np.s_[start : start + rows, :width])
 
     def write(self, column: int, part: Array) -> None:
-        """Store a factored block column, then flag it."""
+        """Store a factored block column, then flag it.
+
+        The flag reaches the file when the column is on disk, and the disk with the next column or
+        at the end: after a power failure too a flagged column is whole.
+        """
         start = self._offset(column)
         self._file["factor"][start : start + part.shape[0], : part.shape[1]] = part
         self._sync()
         self._state[column] = 1
         self._file["state"][column] = 1
-        self._sync()
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file; closing twice is allowed."""
         if self._file:
+            self._sync()
             self._file.close()
-
-    def _width_of(self, column: int) -> int:
-        return min(self.width, self._n - column * self.width)
 
     def _offset(self, column: int) -> int:
         return self.width * (column * self.columns - column * (column - 1) // 2)

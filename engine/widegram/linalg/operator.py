@@ -10,7 +10,6 @@ float64 whatever the file's dtype.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from widegram.errors import WidegramError
+from widegram.linalg.ahead import read_ahead
 from widegram.linalg.budget import block_shape
 from widegram.memory import free_memory
 
@@ -61,11 +61,14 @@ class GramOperator:
 
     def block(self, rows: slice, cols: slice, dtype: DTypeLike = np.float64) -> Array:
         """One block, with the shift where it crosses the diagonal, C-contiguous."""
-        part = np.ascontiguousarray(self.source[rows, cols], dtype=dtype)
-        if isinstance(self.source, np.ndarray) and np.shares_memory(part, self.source):
-            part = part.copy()
-        self._add_shift(part, rows.start, cols.start)
+        part = np.empty((_extent(rows), _extent(cols)), dtype=dtype)
+        self.block_into(part, rows, cols)
         return part
+
+    def block_into(self, into: Array, rows: slice, cols: slice) -> None:
+        """One block, as :meth:`block` gives it, into a C-contiguous array of any float dtype."""
+        read_into(self.source, into, rows, cols)
+        self._add_shift(into, rows.start, cols.start)
 
     def matmat(self, x: Array, progress: Progress | None = None) -> Array:
         """(source + shift I) @ x for x of shape (n2, k), in float64; the file is read once."""
@@ -155,18 +158,12 @@ class GramOperator:
             read_into(self.source, into, rows, cols)
             return into
 
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(fetch, 0) if places else None
-            for index, (rows, cols) in enumerate(places):
-                assert ahead is not None
-                part = ahead.result()
-                if index + 1 < len(places):
-                    ahead = reader.submit(fetch, index + 1)
-                if part.dtype != np.float64:
-                    converted = work[: part.size].reshape(part.shape)
-                    converted[...] = part
-                    part = converted
-                yield rows, cols, part
+        for (rows, cols), part in zip(places, read_ahead(fetch, len(places)), strict=True):
+            if part.dtype != np.float64:
+                converted = work[: part.size].reshape(part.shape)
+                converted[...] = part
+                part = converted
+            yield rows, cols, part
 
     def _places(self, upper: bool) -> Iterator[tuple[slice, slice]]:
         n1, n2 = self.shape

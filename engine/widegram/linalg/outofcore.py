@@ -1,16 +1,18 @@
 """Cholesky factorisation of matrices larger than memory, on tiles in an HDF5 work file.
 
 Left-looking by groups of block columns: a group is held in memory, every finished block column
-is streamed past it once, read one ahead of the product in use, then the group is factored and
-written. A finished block column is flagged only after its data is on disk, so that a killed run
-continues at the first unflagged one.
+is streamed past it once, read one ahead of the product in use; then the group's columns of A are
+added, which are read ahead too, and the group is factored and written while the next one begins.
+A finished block column is flagged only after its data is on disk, so that a killed run continues
+at the first unflagged one, to the same bits: what is computed for a column does not depend on the
+group it is in.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
 from widegram.errors import WidegramError
+from widegram.linalg.ahead import read_ahead
+from widegram.linalg.blas import solve_right, subtract_product, subtract_square
 from widegram.linalg.definite import NotPositiveDefinite, not_definite
 from widegram.linalg.factorfile import FactorFile
 from widegram.linalg.operator import GramOperator, Progress
@@ -30,7 +34,7 @@ from widegram.memory import format_size
 
 Array = NDArray[Any]
 _WIDTHS = (512, 384, 256, 192, 128, 96, 64, 32, 16)
-_STRIPS = 3  # two read buffers and one for what a conversion needs
+_STRIPS = 3  # two read buffers and one column that is still being written
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,8 @@ class OutOfCoreCholesky:
         if self._file.width != self._plan.width:
             self._plan = grouped(self.n, self._file.width, memory, np.dtype(dtype).itemsize)
         self.resumed = self._file.finished()
-        sample = np.empty((1, 1), dtype=dtype)
-        self._gemm, self._trsm = blas.get_blas_funcs(("gemm", "trsm"), (sample,))
-        (self._potrf,) = lapack.get_lapack_funcs(("potrf",), (sample,))
+        (self._potrf,) = lapack.get_lapack_funcs(("potrf",), (np.empty((1, 1), dtype=dtype),))
+        self._writes: dict[int, Future[None]] = {}
         try:
             self._factor()
         except NotPositiveDefinite:
@@ -142,7 +145,8 @@ class OutOfCoreCholesky:
         total = 0.0
         for column in range(self._file.columns):
             rows = min(self._file.width, self.n - column * self._file.width)
-            head = self._file.read(column, 0, rows)
+            head = np.empty((rows, rows), dtype=self.dtype)
+            self._file.read_into(head, column, 0)
             total += math.fsum(np.log(np.diagonal(head).astype(np.float64)))
         return 2.0 * total
 
@@ -184,42 +188,44 @@ class OutOfCoreCholesky:
         return out
 
     def _factor(self) -> None:
-        done, total = 0.0, self.n**3 / 3.0
         with ThreadPoolExecutor(1) as writer:
             for group in self._plan.groups:
                 wanted = [c for c in group if not self._file.done(c)]
                 if wanted:
                     self._factor_group(wanted, writer)
-                done = (total * 3 - (self.n - self._span(group[-1])[1]) ** 3) / 3.0
-                self._tell("factoring", done, total)
+            self._wait_for_writes(leave=0)
 
     def _factor_group(self, group: list[int], writer: ThreadPoolExecutor) -> None:
         """Left-looking update, factorisation and writing of the block columns in ``group``."""
-        first = self._span(group[0])[0]
-        held = {column: self._load(column) for column in group}
-        for column, part in self._stream(range(group[0]), from_row=first):
+        self._wait_for_writes(leave=1)
+        first, last = self._span(group[0])[0], self._span(group[-1])[1]
+        held = {column: np.zeros(self._shape(column), dtype=self.dtype) for column in group}
+        steps, begun = group[0] + len(group), self._work(first)
+        for step, (column, part) in enumerate(self._stream(range(group[0]), first, group)):
+            if step >= group[0]:
+                part = self._finish(held[column], part, column, writer)
             for target in group:
-                self._update(held[target], part, self._span(target), first)
-            self._tell(f"updating columns {group[0]}-{group[-1]}", column + 1, group[0])
-        writes: list[Future[None]] = []
-        for position, column in enumerate(group):
-            lo, _ = self._span(column)
-            self._factor_column(held[column], column)
-            writes.append(writer.submit(self._file.write, column, held[column]))
-            for target in group[position + 1 :]:
-                self._update(held[target], held[column], self._span(target), lo)
-        for write in writes:
-            write.result()
+                if target > column:
+                    self._update(held[target], part)
+            share = (step + 1) / steps * (self._work(last) - begun)
+            self._tell("factoring", begun + share, self._work(self.n))
 
-    def _load(self, column: int) -> Array:
-        lo, hi = self._span(column)
-        return self._operator.block(slice(lo, self.n), slice(lo, hi), self.dtype)
+    def _finish(
+        self, held: Array, original: Array, column: int, writer: ThreadPoolExecutor
+    ) -> Array:
+        """Add the matrix to the updates of a column, factor it, and send it to be written."""
+        held += original
+        self._factor_column(held, column)
+        self._writes[column] = writer.submit(self._file.write, column, held)
+        return held
 
-    def _update(self, target: Array, part: Array, span: tuple[int, int], first: int) -> None:
-        """target -= P[span.lo:] P[span]^T, with row ``first`` of the matrix at part's top."""
-        below = part[span[0] - first :]
-        across = part[span[0] - first : span[1] - first]
-        self._gemm(-1.0, across.T, below.T, 1.0, target.T, trans_a=1, overwrite_c=1)
+    def _update(self, target: Array, part: Array) -> None:
+        """target -= P[lo:] P[lo:hi]^T; ``part`` holds P down to the last row of the matrix."""
+        width = target.shape[1]
+        below = part[part.shape[0] - target.shape[0] :]
+        subtract_square(target[:width], below[:width])
+        if target.shape[0] > width:
+            subtract_product(target[width:], below[width:], below[:width])
 
     def _factor_column(self, held: Array, column: int) -> None:
         width = held.shape[1]
@@ -229,9 +235,22 @@ class OutOfCoreCholesky:
             row = column * self._file.width + info - 1
             raise self._failure(row, float(factor[info - 1, info - 1]), float(diagonal.max()))
         if held.shape[0] > width:
-            self._trsm(
-                1.0, held[:width].T, held[width:].T, side=0, lower=0, trans_a=1, overwrite_b=1
-            )
+            solve_right(held[:width], held[width:])
+
+    def _wait_for_writes(self, leave: int) -> None:
+        """Until all but the last ``leave`` columns are on disk; the plan has room for one."""
+        for column in sorted(self._writes)[: len(self._writes) - leave]:
+            self._writes[column].result()
+            del self._writes[column]
+
+    def _shape(self, column: int, from_row: int | None = None) -> tuple[int, int]:
+        """Of a block column from its diagonal, or from a row of the matrix, on."""
+        lo, hi = self._span(column)
+        return self.n - (lo if from_row is None else from_row), hi - lo
+
+    def _work(self, rows: int) -> float:
+        """Operations that the first columns, ``rows`` wide in all, take."""
+        return rows**2 * (self.n - 2.0 * rows / 3.0)
 
     def _failure(self, row: int, pivot: float, top: float) -> WidegramError:
         diagonal = self._operator.diagonal()
@@ -255,21 +274,32 @@ class OutOfCoreCholesky:
                 x[hi:] -= part[width:, :width] @ x[lo:hi]
         return x
 
-    def _stream(self, columns: range, from_row: int | None = None) -> Iterator[tuple[int, Array]]:
-        """(column, its rows from its diagonal or from ``from_row`` on), one read ahead."""
+    def _stream(
+        self, columns: range, from_row: int | None = None, originals: Sequence[int] = ()
+    ) -> Iterator[tuple[int, Array]]:
+        """(column, its rows from its diagonal or from ``from_row`` on), one read ahead.
 
-        def fetch(column: int) -> Array:
-            start = 0 if from_row is None else from_row - column * self._file.width
-            return self._file.read(column, start, self.n - column * self._file.width)
+        After the finished columns those of the matrix itself. Use each at once: it is overwritten
+        two steps later.
+        """
+        numbers = [*columns, *originals]
+        size = self.n * self._file.width
+        buffers = [np.empty(size, dtype=self.dtype) for _ in range(min(2, len(numbers)))]
 
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(fetch, columns[0]) if len(columns) else None
-            for index, column in enumerate(columns):
-                assert ahead is not None
-                part = ahead.result()
-                if index + 1 < len(columns):
-                    ahead = reader.submit(fetch, columns[index + 1])
-                yield column, part
+        def fetch(index: int) -> Array:
+            column, finished = numbers[index], index < len(columns)
+            rows, cols = self._shape(column, from_row if finished else None)
+            into = buffers[index % 2][: rows * cols].reshape(rows, cols)
+            if finished:
+                if write := self._writes.get(column):
+                    write.result()
+                self._file.read_into(into, column)
+            else:
+                lo, hi = self._span(column)
+                self._operator.block_into(into, slice(lo, self.n), slice(lo, hi))
+            return into
+
+        yield from zip(numbers, read_ahead(fetch, len(numbers)), strict=True)
 
     def _span(self, column: int) -> tuple[int, int]:
         lo = column * self._file.width
