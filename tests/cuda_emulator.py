@@ -64,6 +64,10 @@ class _Cuda:
     def __init__(self, shared: _Shared, block: _Index, thread: _Index) -> None:
         self.shared, self.blockIdx, self.threadIdx = shared, block, thread
 
+    @staticmethod
+    def fma(a: Any, b: Any, c: Any) -> Any:
+        return a * b + c
+
 
 # Building a syntax tree in two threads at once fails in some versions of Python.
 _PARSING = threading.Lock()
@@ -79,6 +83,7 @@ def compile_text(text: str) -> Callable[[Any], Callable[..., Iterator[Any]]]:
 
     def bind(cuda: _Cuda) -> Callable[..., Iterator[Any]]:
         names: dict[str, Any] = {"math": _MATH, "np": np, "cuda": cuda, "types": kinds}
+        names |= _INSTRUCTIONS
         exec(code, names)
         names["u"] = _index
         if names["real"] is np.float64:
@@ -101,6 +106,25 @@ _MATH = types.SimpleNamespace(
     exp=lambda a: np.exp(a) if isinstance(a, np.float32) else math.exp(a),
     fabs=abs,
 )
+
+
+def _saturated(a: Any, b: Any, c: Any) -> Any:
+    found = a * b + c
+    return type(found)(min(max(found, 0.0), 1.0))
+
+
+def _rough(value: float) -> float:
+    """The 20 leading bits."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * 2.0**20), exponent - 20)
+
+
+# Stand-ins for widegram.cuda.intrinsics, as rough as on a card: what refines them is tested too.
+_INSTRUCTIONS: dict[str, Callable[..., Any]] = {
+    "saturated": _saturated,
+    "rough_reciprocal": lambda a: _rough(1.0 / a),
+    "rough_inverse_root": lambda a: _rough(1.0 / math.sqrt(a)),
+}
 
 
 def launch(text: str, grid: tuple[int, int], threads: tuple[int, int], args: tuple) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from widegram.cuda.kernel import SIGNATURE, Kernel
-from widegram.cuda.steps import Context, Job, Loop, Value, jobs_of, rolled
+from widegram.cuda.steps import Context, Job, Loop, Value, jobs_of, loop_over, rolled
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
@@ -58,10 +58,9 @@ class PointForm:
         if isinstance(item, Job):
             self._job(item, str(item.at))
             return
-        r = self.write.name("r")
-        with self.write.block(f"for {r} in range({item.times}):"):
-            for job, shift in zip(item.jobs, item.shift, strict=True):
-                self._job(job, f"{job.at} + {r} * {shift}")
+        with loop_over(self.write, item) as places:
+            for job, at in zip(item.jobs, places, strict=True):
+                self._job(job, at)
 
     def _names(self, value: Value) -> list[str]:
         return [f"{field}{value.slot}_" for field in self.context.fields]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from widegram.activations import Formula
 from widegram.cuda.factors import DeviceLayout
 from widegram.cuda.layout import Space, Store, Stores, space
+from widegram.cuda.writer import Writer
 from widegram.plan.graph import Affine, Gather, Pair, Reduce
 from widegram.plan.plan import Plan
 from widegram.plan.program import STORING, Program
@@ -180,6 +183,25 @@ def rolled(jobs: list[Job]) -> list[Job | Loop]:
         out.append(Loop(tuple(first), times, shift))
         n += times * period
     return out
+
+
+@contextmanager
+def loop_over(write: Writer, loop: Loop) -> Iterator[list[str]]:
+    """A loop over repetitions; gives the offset of each job's factors in the current one.
+
+    Where all factors move on by the same number, that is what the loop counts in: no product is
+    left for the compiler to take out.
+    """
+    r, moving = write.name("r"), {shift for shift in loop.shift if shift}
+    step = next(iter(moving)) if len(moving) == 1 else 1
+    write(f"{r} = 0")
+    with write.block(f"while {r} < {loop.times * step}:"):
+        turns = {0: "", step: f" + {r}"}
+        yield [
+            f"{job.at}{turns.get(shift, f' + {r} * {shift // step}')}"
+            for job, shift in zip(loop.jobs, loop.shift, strict=True)
+        ]
+        write(f"{r} += {step}")
 
 
 def _repeats(jobs: list[Job], n: int, period: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
-from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, rolled
+from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, loop_over, rolled
 from widegram.cuda.strip_fit import WARP, strip_rows
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.writer import Writer
@@ -179,10 +179,9 @@ class StripForm:
         if isinstance(item, Job):
             self._job(item, str(item.at))
             return
-        r = self.write.name("r")
-        with self.write.block(f"for {r} in range({item.times}):"):
-            for job, shift in zip(item.jobs, item.shift, strict=True):
-                self._job(job, f"{job.at} + {r} * {shift}")
+        with loop_over(self.write, item) as places:
+            for job, at in zip(item.jobs, places, strict=True):
+                self._job(job, at)
 
     def _job(self, job: Job, at: str) -> None:
         self.write(f"# {job.kind}{f' {job.formula.code}' if job.formula else ''}")

@@ -17,6 +17,8 @@ from widegram.cuda.writer import Writer
 from widegram.plan.graph import Affine
 
 _RESOLUTION = {"float32": 2.0**-24, "float64": 2.0**-53}
+# Instead of 0 under a root in float64, which is made from the root's reciprocal.
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,31 @@ class TextOps:
         return self.write.let(f"{a} * {b}")
 
     def div(self, a: str, b: str) -> str:
-        return self.write.let(f"{a} / {b}")
+        """a / b for normal b; in float64 1 / b from 20 bits by one step of third order."""
+        if self.dtype == "float32":
+            return self.write.let(f"{a} / {b}")
+        rough = self.write.let(f"rough_reciprocal({b})")
+        error = self._fused(f"-{b}", rough, self.const(1.0))
+        step = self._fused(error, error, error)
+        return self.mul(a, self._fused(rough, step, rough))
 
     def fma(self, a: str, b: str, c: str) -> str:
         return self.write.let(f"{a} * {b} + {c}")
 
     def sqrt(self, a: str) -> str:
-        return self.write.let(f"math.sqrt({a})")
+        """sqrt(a) for normal a > 0; in float64 from 20 bits of 1 / sqrt(a) by a third-order step:
+        sqrt(a) = y / sqrt(1 - e) with y = a r, e = 1 - y r."""
+        if self.dtype == "float32":
+            return self.write.let(f"math.sqrt({a})")
+        rough = self.write.let(f"rough_inverse_root({a})")
+        root = self.mul(a, rough)
+        error = self._fused(f"-{root}", rough, self.const(1.0))
+        step = self._fused(error, self.const(0.375), self.const(0.5))
+        return self._fused(self.mul(root, error), step, root)
+
+    def _fused(self, a: str, b: str, c: str) -> str:
+        """a b + c, rounded once."""
+        return self.write.let(f"cuda.fma({a}, {b}, {c})")
 
     def abs_(self, a: str) -> str:
         return self.write.let(f"abs({a})")
@@ -118,8 +138,10 @@ class TextOps:
     def _sine(self, c: str) -> str:
         """sqrt(1 - c^2), 0 where c is within rounding of 1 or above."""
         one = self.const(1.0 - 2 * SNAP[self.dtype])
+        if self.dtype == "float32":
+            return self.sqrt(self.write.let(f"saturated(-{c}, {c}, {one})"))
         rest = self.write.let(f"{one} - {c} * {c}")
-        return self.sqrt(self.maximum(rest, self.const(0.0)))
+        return self.sqrt(self.maximum(rest, self.const(_TINY)))
 
     def angle(self, c: str) -> str:
         """acos(c) / pi for c >= 0; c above 1 counts as 1."""
@@ -127,10 +149,10 @@ class TextOps:
 
     def angle_and_area(self, c: str) -> tuple[str, str]:
         """acos(c) / pi and (sqrt(1 - c^2) - c acos(c)) / pi for c >= 0; c above 1 counts as 1."""
-        sine = self._sine(c)
-        angle = self.mul(sine, self.horner(c, ARC[self.dtype]))
-        scaled = self.mul(sine, self.const(1 / math.pi))
-        return angle, self.write.let(f"{scaled} - {c} * {angle}")
+        sine, arc = self._sine(c), self.horner(c, ARC[self.dtype])
+        rest = self.write.let(f"{self.const(1 / math.pi)} - {c} * {arc}")
+        # The angle goes into 1 - angle alone, which is then one fused operation.
+        return self.mul(sine, arc), self.mul(sine, rest)
 
     def arcsine(self, z: str) -> tuple[str, str]:
         """asin(z) / pi and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""

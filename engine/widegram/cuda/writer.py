@@ -15,6 +15,8 @@ import math
 import numpy as np
 from numba import cuda, types
 
+from widegram.cuda.intrinsics import rough_inverse_root, rough_reciprocal, saturated
+
 real = np.{dtype}
 scalar = types.{dtype}
 u = np.uint64

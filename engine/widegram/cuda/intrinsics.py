@@ -1,0 +1,45 @@
+"""Single PTX instructions that Numba has no name for; generated kernels import them.
+
+Source: NVIDIA, PTX ISA, sections on ``fma``, ``rcp.approx.ftz.f64`` and ``rsqrt.approx.ftz.f64``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+_KINDS = {"f": (types.float32, ir.FloatType()), "d": (types.float64, ir.DoubleType())}
+
+
+def _instruction(name: str, letter: str, count: int) -> tuple[Any, Any]:
+    """Signature and code generator of an instruction on ``count`` registers ('f' or 'd')."""
+    kind, llvm = _KINDS[letter]
+    operands = ", ".join(f"${n}" for n in range(count + 1))
+    constraints = ",".join([f"={letter}", *[letter] * count])
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = ir.FunctionType(llvm, [llvm] * count)
+        return builder.call(ir.InlineAsm(function, f"{name} {operands};", constraints), arguments)
+
+    return kind(*[kind] * count), generate
+
+
+@intrinsic
+def saturated(typing_context, a, b, c):  # type: ignore[no-untyped-def]
+    """a b + c in float32, rounded once, clamped to [0, 1]; NaN gives 0."""
+    return _instruction("fma.rn.ftz.sat.f32", "f", 3)
+
+
+@intrinsic
+def rough_reciprocal(typing_context, a):  # type: ignore[no-untyped-def]
+    """1 / a in float64 to about 20 bits, for normal numbers."""
+    return _instruction("rcp.approx.ftz.f64", "d", 1)
+
+
+@intrinsic
+def rough_inverse_root(typing_context, a):  # type: ignore[no-untyped-def]
+    """1 / sqrt(a) in float64 to about 20 bits, for positive normal numbers."""
+    return _instruction("rsqrt.approx.ftz.f64", "d", 1)
