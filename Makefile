@@ -22,6 +22,8 @@ venv: $(STAMP)
 $(STAMP):
 	@PYTHON="$(PYTHON)" .ci/venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[test,dev,plot]'
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[cuda-test]' \
+	    || echo "note: the extra cuda-test does not install here; what compiles CUDA kernels is skipped" >&2
 	@rm -f $(VENV)/installed-* && touch $@
 
 demo: $(STAMP)
