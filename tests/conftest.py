@@ -7,8 +7,16 @@ import os
 # Before NumPy is imported: the matrices of these tests are too small for threads to pay.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import pytest
 from hypothesis import settings
 
 # Reproducible on every machine: fixed examples, and no deadline, since compilation counts as time.
 settings.register_profile("widegram", derandomize=True, deadline=None)
 settings.load_profile("widegram")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only ``-m gpu`` sees a card: elsewhere 'auto' means the CPU on every machine."""
+    chosen = config.getoption("markexpr")
+    if "gpu" not in chosen or "not gpu" in chosen:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

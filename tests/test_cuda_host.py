@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -14,7 +15,8 @@ import widegram
 from cuda_standin import StandIn
 from widegram import compute
 from widegram.ahead import Ahead
-from widegram.cuda import compiling, device
+from widegram.backends import resolve_device
+from widegram.cuda import compiling, device, trial
 from widegram.cuda.evaluator import CudaEvaluator, source_of
 from widegram.cuda.lane import LARGEST_BATCH, batch_size, pair_bytes
 from widegram.data import open_source
@@ -185,9 +187,60 @@ def test_names_of_devices() -> None:
 
 
 def test_no_card_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_has_numba_cuda", lambda: False)
+    monkeypatch.setattr(device, "has_numba_cuda", lambda: False)
     with pytest.raises(WidegramError, match=r"not available here \(numba-cuda is not installed\)"):
         device.gpus(())
+
+
+@pytest.fixture
+def drivers(cards: list[StandIn], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[StandIn]]:
+    """The stand-ins with a driver, and no memory of an earlier trial."""
+    monkeypatch.setattr(trial, "has_driver", lambda: True)
+    monkeypatch.setattr(device, "has_numba_cuda", lambda: True)
+    trial.first_card_works.cache_clear()
+    yield cards
+    trial.first_card_works.cache_clear()
+
+
+def test_auto_takes_a_card_that_computes(drivers: list[StandIn], tmp_path: Path) -> None:
+    assert resolve_device("auto") == "cuda"
+    assert [form for form, _ in drivers[0].launches] == ["product"]
+    out = tmp_path / "K.h5"
+    widegram.gram(VECTORS, _data(4, (6,)), out)
+    with h5py.File(out) as file:
+        assert (file.attrs["device"], file.attrs["device_name"]) == ("cuda", "card A")
+
+
+def test_auto_says_why_it_leaves_a_card_alone(
+    drivers: list[StandIn], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "widegram")
+    drivers[0].error = WidegramError("device cuda:0 (card A): the driver is too old")
+    assert resolve_device("auto") == "cpu"
+    assert caplog.messages == ["device auto means the CPU: " + str(drivers[0].error)]
+    trial.first_card_works.cache_clear()
+    monkeypatch.setattr(trial, "multiply", lambda card: 0.0)
+    assert resolve_device("auto") == "cpu"
+    assert caplog.messages[1:] == ["device auto means the CPU: card A computes 2 x 3 = 0"]
+
+
+@pytest.mark.parametrize("lacking", ["driver", "numba-cuda", "card"])
+def test_auto_is_silent_where_there_is_nothing(
+    lacking: str, drivers: list[StandIn], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def none(numbers: tuple[int, ...]) -> list[StandIn]:
+        raise WidegramError("device cuda: CUDA is not available here")
+
+    caplog.set_level("INFO", "widegram")
+    target, name = {
+        "driver": (trial, "has_driver"),
+        "numba-cuda": (device, "has_numba_cuda"),
+        "card": (device, "gpus"),
+    }[lacking]
+    monkeypatch.setattr(target, name, none if lacking == "card" else lambda: False)
+    assert resolve_device("auto") == "cpu"
+    assert not caplog.messages
 
 
 def test_net_prints_the_source_of_its_kernels() -> None:

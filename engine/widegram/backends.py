@@ -46,7 +46,7 @@ class Evaluator(Protocol):
 
 
 def resolve_device(device: str) -> str:
-    """The device that a request stands for: 'auto' is 'cpu', 'cuda' the first card.
+    """The device that a request stands for: 'auto' is the first card if it works, else the CPU.
 
     Raises :class:`WidegramError` for an unknown name, and for cards that are not there.
     """
@@ -59,7 +59,11 @@ def resolve_device(device: str) -> str:
         from widegram.cuda.device import gpus
 
         gpus(numbers)
-    return "cpu" if device == "auto" else device
+    if device == "auto":
+        from widegram.cuda.trial import first_card_works
+
+        return "cuda" if first_card_works() else "cpu"
+    return device
 
 
 def make_evaluator(

@@ -149,7 +149,7 @@ def gpus(numbers: tuple[int, ...]) -> list[Device]:
         from numba import cuda
     except ImportError as error:
         raise WidegramError(_UNAVAILABLE.format(f"numba cannot be imported: {error}")) from error
-    if not _has_numba_cuda():
+    if not has_numba_cuda():
         raise WidegramError(_UNAVAILABLE.format("numba-cuda is not installed"))
     if not cuda.is_available():
         raise WidegramError(_UNAVAILABLE.format("no CUDA driver or card was found"))
@@ -161,7 +161,8 @@ def gpus(numbers: tuple[int, ...]) -> list[Device]:
     return [Gpu(number) for number in numbers or (0,)]
 
 
-def _has_numba_cuda() -> bool:
+def has_numba_cuda() -> bool:
+    """Whether the package numba-cuda is installed (not imported)."""
     from importlib.util import find_spec
 
     return find_spec("numba_cuda") is not None
