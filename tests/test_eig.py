@@ -90,6 +90,36 @@ def test_lowest_by_inverse_iteration(name) -> None:
     assert streamed.method == "block-krylov"
 
 
+def test_lowest_by_inverse_iteration_on_the_disk(tmp_path) -> None:
+    values = np.sort(np.arange(1, 601) ** -1.5)  # the bottom crowds: 1e-6 of the norm between two
+    memory = 8 * 600 * 380  # of 600 columns
+    seen: list[Path] = []
+    found = lowest_eigen(
+        as_operator(with_spectrum(values)),
+        3,
+        1.0,
+        memory=memory,
+        work=tmp_path / "e",
+        inverse_tol=1e-7,
+        progress=lambda *_: seen.extend(tmp_path.iterdir()),
+    )
+    assert found.method == "inverse-krylov on the disk"
+    assert {path.name for path in seen} == {"e.factor"}
+    assert not list(tmp_path.iterdir())
+    # As in memory: 1e-7 of the inverse's norm, squared or not.
+    np.testing.assert_allclose(found.values, values[:3], rtol=1e-6)
+    assert (np.abs(found.values - values[:3]) <= found.errors + 1e-13).all()
+    # K's residual: the inverse's, 1e-7 / lambda, times lambda and the norm 1.
+    assert (found.residuals < 1e-7).all()
+
+
+def test_lowest_of_an_indefinite_matrix_is_streamed() -> None:
+    values = np.r_[-1.0, np.linspace(2, 3, N - 1)]
+    found = lowest_eigen(as_operator(with_spectrum(values)), 1, 3.0, memory=GB)
+    assert found.method == "block-krylov"
+    assert found.values[0] == pytest.approx(-1.0, abs=1e-8)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -240,6 +270,32 @@ def test_command_pairs_density_and_plot(gram, tmp_path) -> None:
     with h5py.File(tmp_path / "d.h5") as file:
         assert file["density/count"][:].sum() == pytest.approx(90)
         assert file["density/edges"].shape[0] == file["density/error"].shape[0] + 1
+
+
+def test_command_beyond_memory(tmp_path) -> None:
+    n = 1400  # 15.7 MB; 16 MB leave half of that for arrays
+    values = np.sort(np.arange(1, n + 1) ** -1.2)
+    gram = write_gram(tmp_path / "k.h5", {"ntk": with_spectrum(values)}, tile=200)
+    for arguments, count in ((["--which", "SA"], 4), (["--which", "BE"], 2)):
+        found = json.loads(run("eig", gram, "--memory", "16MB", "--k", 4, *arguments, "--json"))
+        assert "inverse-krylov on the disk" in found["method"]
+        assert found["lambda_min_resolved"]
+        assert found["converged"] == 4
+        assert found["lambda_min_residual"] < 1e-8
+        np.testing.assert_allclose(found["eigenvalues"][:count], values[:count], rtol=1e-6)
+    text = run("eig", gram, "--memory", "16MB", "--k", 2)  # the top alone: no factorisation
+    assert "block-krylov (bottom)" in text
+    lowest = text.split("lambda_min")[1].splitlines()[0]
+    assert "residual" in lowest or "not converged: take --which SA" in lowest
+    assert [path.name for path in tmp_path.iterdir()] == ["k.h5"]
+
+
+def test_command_names_a_negative_eigenvalue(tmp_path) -> None:
+    gram = write_gram(tmp_path / "k.h5", {"ntk": with_spectrum(np.r_[-0.5, np.ones(40)])})
+    for arguments in (["--full"], ["--k", 2, "--which", "SA"]):
+        lowest = run("eig", gram, *arguments).split("lambda_min")[1].splitlines()[0]
+        assert "-0.5 (negative: no kernel matrix" in lowest
+    assert json.loads(run("eig", gram, "--json"))["indefinite"] is True
 
 
 def test_command_never_prints_noise(gram) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ def command(
     """Eigenvalues, condition number, effective rank and density of the training matrix in K.h5.
 
     Without --full, --k or --density: every eigenvalue where that fits, else the ends and the
-    density.
+    density. The smallest eigenvalues of a matrix larger than memory come from a factor on the
+    disk, beside --out or K.h5 (.factor): after a kill the same command continues it.
     """
     if options["vectors"] and not options["full"]:
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
@@ -79,7 +81,9 @@ def command(
         open_train(file, kernel, depth, memory=max(budget // 8, 1 << 20)) as train,
         StageReporter() as progress,
     ):
-        found = spectrum(train.operator, SpectrumOptions(budget, progress=progress, **options))
+        work = _work_place(Path(file), kernel, out)
+        settings = SpectrumOptions(budget, work=work, key=train.key(), progress=progress, **options)
+        found = spectrum(train.operator, settings)
         if out is not None:
             write_spectrum(Path(out), found, train, overwrite=overwrite)
     if plot is not None:
@@ -92,13 +96,28 @@ def command(
         _print(found)
 
 
+def _work_place(file: Path, kernel: str, out: str | None) -> Path | None:
+    """Where a factor on the disk goes: beside --out, else beside the Gram file; None: nowhere."""
+    place = file.with_name(f"{file.name}.{kernel}") if out is None else Path(out)
+    return place if os.access(place.parent, os.W_OK) else None
+
+
+def _lambda_min(found: Spectrum, floor: str) -> str:
+    """The value with its error where it means something, else why it does not."""
+    if found.indefinite:
+        return f"{found.lambda_min:.8g} (negative: no kernel matrix; `widegram verify` the file)"
+    if found.lambda_min <= found.resolution:
+        return floor
+    if not found.lambda_min_resolved:
+        return f"at most {found.lambda_min:.3g} (not converged: take --which SA, or more memory)"
+    if found.lambda_min_residual is None:
+        return f"{found.lambda_min:.8g}"
+    error, residual = found.lambda_min_error, found.lambda_min_residual
+    return f"{found.lambda_min:.8g} +- {error:.1g}, residual {residual:.1e}"
+
+
 def _print(found: Spectrum) -> None:
     floor = f"below the resolution {found.resolution:.2g} of {found.dtype}"
-    minimum = floor
-    if found.lambda_min_resolved:
-        minimum = f"{found.lambda_min:.8g}"
-    elif found.lambda_min > found.resolution:
-        minimum = f"at most {found.lambda_min:.3g} (not converged: raise --memory)"
     bulk = f"{found.bulk:.8g}" if found.bulk > found.resolution else floor
     if found.bulk_error:
         bulk += f" +- {found.bulk_error:.2g}"
@@ -108,7 +127,7 @@ def _print(found: Spectrum) -> None:
             ("method", f"{found.method}: {found.why}"),
             ("n", found.n),
             ("lambda_max", f"{found.lambda_max:.8g}"),
-            ("lambda_min", minimum),
+            ("lambda_min", _lambda_min(found, floor)),
             ("bulk (median)", bulk),
             ("condition number", f"{bound}{found.kappa:.6g}"),
             ("trace", f"{found.trace:.8g}"),
@@ -120,7 +139,7 @@ def _print(found: Spectrum) -> None:
     if found.pairs.residuals is None or not found.requested:
         return
     for value, residual in zip(found.pairs.values[::-1], found.pairs.residuals[::-1], strict=True):
-        shown = f"{value:.10g}" if value > found.resolution else f"unresolved ({floor})"
+        shown = f"{value:.10g}" if abs(value) > found.resolution else f"unresolved ({floor})"
         click.echo(f"eigenvalue {shown}  residual {residual:.1e}")
     unsettled = found.pairs.values.size - found.pairs.converged - found.unresolved
     if unsettled > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Spectrum:
     """Summary of a symmetric matrix.
 
     ``bulk`` is the median eigenvalue with its standard error (0 from a full decomposition);
+    ``lambda_min_residual`` = |K v - lambda_min v|, None after LAPACK;
     ``effective_rank`` = trace^2 / |K|_F^2. ``resolution`` is what rounding alone, in the file's
     dtype, does to an eigenvalue (:func:`resolution`). Below it an eigenvalue means
     nothing; ``unresolved`` counts such among the computed ones, ``known``. ``pairs`` holds what was
@@ -44,6 +46,7 @@ class Spectrum:
     resolution: float
     unresolved: int
     lambda_min_error: float
+    lambda_min_residual: float | None
     pairs: Eigenpairs
     density: Density | None
     method: str
@@ -55,8 +58,13 @@ class Spectrum:
 
     @property
     def lambda_min_resolved(self) -> bool:
-        """Whether lambda_min lies above the resolution."""
+        """Whether lambda_min lies above the resolution and its own error."""
         return self.lambda_min > max(self.resolution, self.lambda_min_error)
+
+    @property
+    def indefinite(self) -> bool:
+        """Whether lambda_min is negative by more than rounding, which no kernel's is."""
+        return self.lambda_min < -self.resolution
 
     @property
     def bulk_resolved(self) -> bool:
@@ -76,9 +84,18 @@ class Spectrum:
     def as_dict(self) -> dict[str, Any]:
         """For --json: the summary, and the eigenvalues that were asked for with residuals."""
         names = ("n", "lambda_max", "lambda_min", "lambda_min_resolved", "lambda_min_error")
-        more = ("bulk", "bulk_error", "bulk_resolved", "kappa", "trace", "effective_rank")
+        more = (
+            "lambda_min_residual",
+            "bulk",
+            "bulk_error",
+            "bulk_resolved",
+            "kappa",
+            "trace",
+            "effective_rank",
+        )
         rest = ("resolution", "unresolved", "computed", "dtype", "method", "why", "seconds")
         found = {name: getattr(self, name) for name in (*names, *more, *rest)}
+        found["indefinite"] = self.indefinite
         found["kappa_is_lower_bound"] = not self.lambda_min_resolved
         if self.requested and self.pairs.residuals is not None:
             found["eigenvalues"] = self.pairs.values.tolist()
@@ -106,7 +123,8 @@ class Spectrum:
 @dataclass(frozen=True)
 class SpectrumOptions:
     """What to compute. ``memory`` counts bytes of arrays. ``full``, ``k`` and ``density`` choose;
-    with none of them a full decomposition where it fits and is quick, else density and ends."""
+    with none of them a full decomposition where it fits and is quick, else density and ends.
+    ``work`` names a file beside which a factor may lie on the disk, ``key`` the matrix."""
 
     memory: int
     full: bool = False
@@ -119,6 +137,8 @@ class SpectrumOptions:
     tol: float = 1e-8
     max_passes: int = 300
     seed: int = 0
+    work: Path | None = None
+    key: str = ""
     progress: Progress | None = None
 
 
@@ -179,8 +199,9 @@ def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Sp
         trace,
         trace**2 / squares if squares else 0.0,
         floor,
-        int(np.sum(values <= floor)),
+        int(np.sum(np.abs(values) <= floor)),
         0.0,
+        None,
         pairs,
         None,
         pairs.method,
@@ -198,15 +219,11 @@ def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> S
     if operator.dtype.itemsize * n * n <= options.memory // 4:
         operator = operator.cached()
         options = replace(options, memory=options.memory - operator.dtype.itemsize * n * n)
-    which = options.which if options.k else "LA"
-    top = _pairs(operator, max(1, options.k or 1) if which == "LA" else 1, "LA", 0.0, options)
+    high, low = _counts(options)
+    top = _highest(operator, high, options)
     lambda_max = float(top.values[-1])
-    lowest = _pairs(
-        operator, max(1, options.k or 1) if which == "SA" else 1, "SA", lambda_max, options
-    )
-    pairs = {"LA": top, "SA": lowest}.get(which)
-    if pairs is None:
-        pairs = _both_ends(operator, options.k or 2, lambda_max, options)
+    lowest = _lowest(operator, low, lambda_max, options)
+    pairs = _asked(top, lowest, options)
     density = lanczos_density(
         operator,
         probes=options.probes,
@@ -226,8 +243,9 @@ def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> S
         trace,
         (trace / frobenius) ** 2 if frobenius else 0.0,
         floor,
-        int(np.sum(known <= floor)),
+        int(np.sum(np.abs(known) <= floor)),
         float(lowest.errors[0]),
+        None if lowest.residuals is None else float(lowest.residuals[0]),
         pairs,
         density if options.density or not options.k else None,
         f"{top.method} (top), {lowest.method} (bottom), lanczos-quadrature (median)",
@@ -239,40 +257,54 @@ def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> S
     )
 
 
-def _pairs(
-    operator: GramOperator, k: int, end: str, top: float, options: SpectrumOptions
-) -> Eigenpairs:
-    if end == "LA":
-        return partial_eigen(
-            operator,
-            k,
-            "LA",
-            tol=options.tol,
-            max_passes=options.max_passes,
-            memory=options.memory // 2,
-            seed=options.seed,
-            progress=options.progress,
-        )
-    return lowest_eigen(
+def _counts(options: SpectrumOptions) -> tuple[int, int]:
+    """Pairs at the top and at the bottom, of each at least the one that the summary needs."""
+    k = options.k or 1
+    high = {"LA": k, "SA": 1, "BE": k - k // 2}[options.which]
+    low = {"LA": 1, "SA": k, "BE": max(1, k // 2)}[options.which]
+    return high, low
+
+
+def _highest(operator: GramOperator, k: int, options: SpectrumOptions) -> Eigenpairs:
+    return partial_eigen(
         operator,
         k,
-        top,
+        "LA",
         tol=options.tol,
-        inverse_tol=_PAIRS_TOL if options.k else _SUMMARY_TOL,
-        max_passes=options.max_passes if options.k else min(options.max_passes, _SUMMARY_PASSES),
-        floor=resolution(operator.shape[0], top, operator.diagonal().max(), operator.dtype),
+        max_passes=options.max_passes,
         memory=options.memory // 2,
         seed=options.seed,
         progress=options.progress,
     )
 
 
-def _both_ends(operator: GramOperator, k: int, top: float, options: SpectrumOptions) -> Eigenpairs:
-    """k // 2 pairs from the bottom and the rest from the top, ascending."""
-    high = _pairs(operator, k - k // 2, "LA", top, options)
-    if k < 2:
+def _lowest(operator: GramOperator, k: int, top: float, options: SpectrumOptions) -> Eigenpairs:
+    """The bottom; on the disk only where it was asked for, not for a summary beside the top."""
+    beside_top = options.k is not None and options.which == "LA"
+    return lowest_eigen(
+        operator,
+        k,
+        top,
+        tol=options.tol,
+        inverse_tol=_PAIRS_TOL if options.k else _SUMMARY_TOL,
+        max_passes=min(options.max_passes, _SUMMARY_PASSES)
+        if beside_top or not options.k
+        else options.max_passes,
+        floor=resolution(operator.shape[0], top, operator.diagonal().max(), operator.dtype),
+        memory=options.memory - options.memory // 8,
+        work=None if beside_top else options.work,
+        key=options.key,
+        seed=options.seed,
+        progress=options.progress,
+    )
+
+
+def _asked(high: Eigenpairs, low: Eigenpairs, options: SpectrumOptions) -> Eigenpairs:
+    """Of both ends what --which asks for, ascending."""
+    if options.which == "LA" or options.k is None or (options.which == "BE" and options.k < 2):
         return high
-    low = _pairs(operator, k // 2, "SA", top, options)
+    if options.which == "SA":
+        return low
     assert low.vectors is not None
     assert high.vectors is not None
     assert low.residuals is not None

@@ -21,7 +21,7 @@ def write_spectrum(path: Path, found: Spectrum, train: GramKernel, *, overwrite:
     with new_file(path, overwrite=overwrite) as part, h5py.File(part, "w", locking=False) as file:
         values = found.known
         file["eigenvalues"] = values
-        file["resolved"] = values > found.resolution
+        file["resolved"] = np.abs(values) > found.resolution
         if found.pairs.vectors is not None and (found.requested or found.pairs.residuals is None):
             file["eigenvectors"] = found.pairs.vectors
         if found.pairs.residuals is not None and found.requested:
