@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from widegram_cli.meanfield_runs import spectrum_command, table_command, trainability_command
+from widegram_cli.meanfield_runs import spectrum_command, trainability_command
+from widegram_cli.meanfield_table import table_command
 from widegram_cli.options import json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 

@@ -1,4 +1,4 @@
-"""The longer commands of ``widegram meanfield``: spectrum, trainability, table."""
+"""The longer commands of ``widegram meanfield``: spectrum and trainability."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +14,8 @@ from widegram_cli.options import Depths, json_option, memory_option, overwrite_o
 from widegram_cli.output import emit_json, human_time
 
 if TYPE_CHECKING:
-    from widegram.meanfield.asymptotics import Entry
     from widegram.meanfield.sweeps import SpectrumSweep
     from widegram.network import Network
-
 
 
 def one_blas_thread() -> None:
@@ -178,7 +176,7 @@ def trainability_command(
     from widegram.meanfield.training import Grid, trainability
     from widegram_cli.progress import reporter
 
-    multiples, moments = _numbers(scale, "--scale"), _numbers(times, "--times")
+    multiples, moments = numbers(scale, "--scale"), numbers(times, "--times")
     if plot is not None:
         from widegram.meanfield.plots import plot_trainability, pyplot
 
@@ -209,7 +207,8 @@ def _check_plot(plot: str, overwrite: bool) -> None:
     check_target(Path(plot), overwrite)
 
 
-def _numbers(text: str, option: str) -> tuple[float, ...]:
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Positive numbers separated by commas; a usage error naming ``option`` otherwise."""
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -217,86 +216,3 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
     if not all(0 < value < math.inf for value in values):
         raise click.UsageError(f"{option}: every number must be positive and finite")
     return values
-
-
-@click.command("table")
-@click.option("--x", metavar="DATA", help="File of `data prepare` with images [default: digits].")
-@click.option("--act", default="erf", show_default=True, help="Activation.")
-@click.option("--b-var", type=float, default=0.18, show_default=True, help="Bias variance.")
-@click.option("--w-var", metavar="ORDERED,CHAOTIC", default="1.25,2.5", show_default=True,
-              help="The critical one is solved for.")
-@click.option("--nets", default="fcn,cnn-f,cnn-p", show_default=True, help="Rows to measure.")
-@click.option("--ordered", type=Depths(), help="Depths in the ordered phase.")
-@click.option("--critical", type=Depths(), help="Depths at criticality.")
-@click.option("--chaotic", type=Depths(), help="Depths in the chaotic phase.")
-@click.option("--images", type=click.IntRange(min=2), default=10, show_default=True)
-@memory_option
-@json_option
-def table_command(
-    x: str | None, act: str, b_var: float, w_var: str, nets: str,
-    ordered: tuple[int, ...] | None, critical: tuple[int, ...] | None,
-    chaotic: tuple[int, ...] | None, images: int, memory: int | None, as_json: bool,
-) -> None:
-    """The paper's table of asymptotics, measured: predicted, measured, ratio.
-
-    Constants show the ratio at the first, a middle and the last depth; rates the exponent fitted
-    over the second half of the depths, and its ratio to the prediction.
-    """
-    one_blas_thread()
-    from dataclasses import asdict, replace
-
-    from widegram.meanfield.asymptotics import NETS, Plan, table
-    from widegram.meanfield.problem import digits_problem, load_problem
-    from widegram_cli.stages import StageReporter
-
-    chosen = tuple(part.strip() for part in nets.split(","))
-    if set(chosen) - set(NETS):
-        raise click.UsageError(f"--nets: {nets!r}; choose from {', '.join(NETS)}")
-    w_vars = _numbers(w_var, "--w-var")
-    if len(w_vars) != 2:
-        raise click.UsageError("--w-var: give two numbers, the ordered and the chaotic w_var")
-    given = {"ordered": ordered, "critical": critical, "chaotic": chaotic}
-    plan = Plan(images=images)
-    for phase, depths in given.items():
-        if depths is not None:
-            plan = replace(plan, **{phase: depths})  # type: ignore[arg-type]
-    problem = digits_problem() if x is None else load_problem(x, images, plan.test_images)
-    found: list[Entry] = []
-    with StageReporter() as report:
-        for entry in table(problem, act, b_var, w_vars, chosen, plan, memory,
-                           progress=lambda stage: report(stage, len(found), 7 * 9 + 25)):
-            found.append(entry)
-    if as_json:
-        emit_json({"entries": [asdict(entry) for entry in found],
-                   "good": sum(entry.good for entry in found), "total": len(found)})
-        return
-    _print_table(found)
-
-
-def _print_table(found: list[Entry]) -> None:
-    heading: tuple[str, str] | None = None
-    for entry in found:
-        if (entry.net, entry.phase) != heading:
-            heading = (entry.net, entry.phase)
-            click.echo(f"\n{entry.net}, {entry.phase}")
-        click.echo(f"  {entry.quantity:<18}{entry.formula:<34}{_result(entry)}")
-    good = sum(entry.good for entry in found)
-    click.echo(f"\n{good} of {len(found)} entries agree")
-    if any(entry.quantity == "kappa_minus_1" for entry in found):
-        click.echo("kappa_minus_1: the paper has d l (chi_c/chi_1)^l, the rate of P(Theta)Y; "
-                   "kappa itself keeps m p*_ab over the diagonal")
-
-
-def _result(entry: Entry) -> str:
-    verdict = "" if entry.good else "  DISAGREES"
-    if entry.kind == "constant":
-        picks = sorted({0, len(entry.depths) // 2, len(entry.depths) - 1})
-        shown: list[Any] = [f"{entry.ratios[i]:.5f} at {entry.depths[i]}" for i in picks]
-        measured = 10 ** entry.log10_measured[-1]
-        return (f"predicted {entry.predicted:<10.5g} measured {measured:<10.5g} "
-                f"ratio {', '.join(shown)}{verdict}")
-    window = f"at {entry.depths[len(entry.depths) // 2]} to {entry.depths[-1]}{verdict}"
-    if not entry.predicted:
-        return f"exponent predicted 0          fitted {entry.exponent:.2g} {window}"
-    return (f"exponent predicted {entry.predicted:<10.6g} fitted {entry.exponent:<10.6g} "
-            f"ratio {entry.exponent / entry.predicted:.5f} {window}")

@@ -16,9 +16,10 @@ import numpy as np
 
 from widegram.errors import WidegramError
 from widegram.meanfield.fixedpoint import CHAOTIC, CRITICAL, ORDERED
-from widegram.meanfield.maps import Array
+from widegram.meanfield.growth import in_range
+from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.points import point
-from widegram.meanfield.predictions import Prediction, fitted_exponent
+from widegram.meanfield.predictions import Prediction, fitted_exponent, fitted_limit
 from widegram.meanfield.problem import Problem, with_unit_pixels
 from widegram.meanfield.remarks import remarks
 from widegram.meanfield.sweeps import SpectrumSweep, spectrum
@@ -28,18 +29,26 @@ NETS = ("fcn", "cnn-f", "cnn-p")
 ENTRIES = (
     "diagonal", "off_diagonal", "lambda_max", "bulk", "kappa", "kappa_minus_1", "predictor",
 )  # fmt: skip
+GROWING = "growing"
 EXPONENT_TOLERANCE = 0.02
 _CLOSE = 0.005
+# What a slow approach may still lack at the deepest depth: log l / l is 0.04 at 100 layers.
+_FAR = 0.1
+# Where the chaotic rates are fitted chi_1^l reaches this: constants beside it are 1e-5 of it.
+_CHAOTIC_GROWTH = 17.3
+# A variance from which on V(q) / q is constant to five digits where q grows without bound.
+_LARGE = 1e10
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the table.
+    """One entry of the table, at ``layers`` (the l of the laws), ``depths`` hidden ones.
 
-    A constant has ``predicted`` and ``ratios`` (measured over predicted) at ``depths``. A rate has
-    ``exponent`` fitted over the second half of the depths, and ``predicted`` is the exponent it
-    should have. ``good``: the last ratio is within 0.005 of 1, or within 0.1 and nearer
-    than at the middle depth (corrections fall as log l / l); or the exponent is within 2 %.
+    A constant has ``predicted``, ``ratios`` (measured over predicted), and ``limit``: where the
+    ratios go as l grows, extrapolated over the second half of the depths where the approach is
+    slow (log l / l), else the last ratio. A rate has ``exponent``, fitted over the second half
+    of the depths, and ``predicted`` is the exponent it should have. ``good``: the limit is within
+    0.005 of 1 and the last ratio within 0.1; or the exponent is within 2 %.
     """
 
     net: str
@@ -48,29 +57,58 @@ class Entry:
     formula: str
     kind: str
     depths: tuple[int, ...]
+    layers: tuple[float, ...]
     log10_measured: tuple[float, ...]
     predicted: float
     ratios: tuple[float, ...]
+    limit: float
     exponent: float
     good: bool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Depths that each phase is measured at (rates are fitted over the second half), and images."""
+    """Depths that each phase is measured at (rates are fitted over the second half), and images.
+
+    Chaotic depths that are not given follow from chi_1, those of a diagonal that grows without
+    bound from its growth.
+    """
 
     ordered: tuple[int, ...] = (100, 200, 500, 1000, 1200, 1400, 1600, 1800, 2000)
     critical: tuple[int, ...] = (100, 200, 500, 1000, 1200, 1400, 1600, 1800, 2000)
-    chaotic: tuple[int, ...] = (20, 40, 50, 60, 70, 80, 90, 100)
+    chaotic: tuple[int, ...] = ()
     images: int = 10
     test_images: int = 30
     # Global pooling couples every pixel with every other.
     pooled_images: int = 6
     pooled_test_images: int = 10
 
-    def depths(self, phase: str) -> tuple[int, ...]:
-        """Those of one phase."""
-        return {ORDERED: self.ordered, CRITICAL: self.critical, CHAOTIC: self.chaotic}[phase]
+    def depths(self, phase: str, growth: float) -> tuple[int, ...]:
+        """Those of one phase; ``growth`` per layer of Theta's diagonal in the last two."""
+        if phase in (ORDERED, CRITICAL):
+            return self.ordered if phase == ORDERED else self.critical
+        if self.chaotic:
+            return self.chaotic
+        if phase == CHAOTIC:
+            reach = _CHAOTIC_GROWTH / np.log(growth)
+            return tuple(int(np.ceil(reach * part / 10)) for part in (2, 4, 5, 6, 7, 8, 9, 10))
+        return in_range(self.critical, growth)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One column of the table: a phase, or GROWING, at one w_var. ``depths`` it is measured at.
+
+    ``mean_square`` of the inputs: V(q*), with which q is q* from the first layer on as the theory
+    assumes, and 1 where there is no q*. Where q grows deviations are no smaller than q / l^2:
+    float64 holds them, and the engine's sweep is the ``method``.
+    """
+
+    phase: str
+    w_var: float
+    mean_square: float
+    depths: tuple[int, ...]
+    method: str
 
 
 def table(
@@ -88,26 +126,45 @@ def table(
     ``w_vars`` are the ordered and the chaotic w_var; the critical one is solved for. Raises
     WidegramError where an activation has no critical point or a w_var lies in the wrong phase.
     """
-    ordered, chaotic = w_vars or (1.25, 2.5)
-    critical = point(act, ordered, b_var)["w_var_critical"]
-    if critical is None:
-        raise WidegramError(f"{act}: there is no critical w_var at b_var = {b_var:g}")
+    cases = _cases(act, b_var, w_vars or (1.25, 2.5), plan)
+    name, _, parameters = act.partition(":")
+    tail = f",{parameters}" if parameters else ""
     for net in nets:
         data = prepared(problem, net, plan)
-        for phase, w in ((ORDERED, ordered), (CRITICAL, critical), (CHAOTIC, chaotic)):
-            found = point(act, w, b_var)["phase"]
-            if found != phase:
-                raise WidegramError(f"w_var = {w:g}, b_var = {b_var:g} is {found}, not {phase}")
+        for case in cases:
             if progress is not None:
-                progress(f"{net}, {phase}")
-            name, _, parameters = act.partition(":")
-            options = f"depth=1,act={name},w_var={w!r},b_var={b_var!r}"
-            network = load_network(
-                f"{net}:{options}" + (f",{parameters}" if parameters else ""), data.input_shape
+                progress(f"{net}, {case.phase}")
+            options = f"depth=1,act={name},w_var={case.w_var!r},b_var={b_var!r}{tail}"
+            network = load_network(f"{net}:{options}", data.input_shape)
+            sweep = spectrum(
+                network, scaled(data, case.mean_square), case.depths, method=case.method,
+                memory=memory,
             )
-            sweep = spectrum(network, data, plan.depths(phase), method="deviations", memory=memory)
-            yield from entries(net, phase, sweep)
+            yield from entries(net, case.phase, sweep)
     yield from _remark_entries(problem, plan, progress)
+
+
+def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: Plan) -> list[Case]:
+    ordered, chaotic = w_vars
+    maps = LayerMaps.of(act)
+    critical = point(maps, ordered, b_var)["w_var_critical"]
+    if critical is None:
+        raise WidegramError(f"{act}: there is no critical w_var at b_var = {b_var:g}")
+    cases = []
+    for wanted, w in ((ORDERED, ordered), (CRITICAL, critical), (CHAOTIC, chaotic)):
+        found = point(maps, w, b_var)
+        phase, growth, q = found["phase"], found["chi_1"], found["q_star"]
+        if q is None and phase in (CHAOTIC, None):
+            phase, growth = GROWING, w * float(maps.power(_LARGE)) / _LARGE
+        if phase != wanted and (phase, wanted) != (GROWING, CHAOTIC):
+            raise WidegramError(
+                f"w_var = {w:g}, b_var = {b_var:g} is {phase}, not {wanted}, for {act}; its "
+                f"critical w_var is {critical:.6g}"
+            )
+        method = "engine" if phase == GROWING else "deviations"
+        mean_square = float(maps.power(q)) if q else 1.0
+        cases.append(Case(phase, w, mean_square, plan.depths(phase, growth), method))
+    return cases
 
 
 def prepared(problem: Problem, net: str, plan: Plan) -> Problem:
@@ -128,6 +185,12 @@ def prepared(problem: Problem, net: str, plan: Plan) -> Problem:
     return with_unit_pixels(chosen)
 
 
+def scaled(problem: Problem, mean_square: float) -> Problem:
+    """Inputs of mean square 1 scaled to another."""
+    factor = np.sqrt(mean_square)
+    return replace(problem, x=problem.x * factor, x_test=problem.x_test * factor)
+
+
 def entries(net: str, phase: str, sweep: SpectrumSweep) -> Iterator[Entry]:
     """One Entry for each prediction of a sweep."""
     for name in ENTRIES:
@@ -142,15 +205,15 @@ def entry(
 ) -> Entry:
     """Compare natural logarithms ``measured`` at ``layers`` with ``law``."""
     ratios: tuple[float, ...] = ()
-    exponent = np.nan
+    exponent = limit = np.nan
+    half = len(depths) // 2
     if law.constant:
         ratio = np.exp(measured - law.law(layers))
         ratios = tuple(ratio.tolist())
         predicted = float(np.exp(law.law(layers[-1:]))[0])
-        off = np.abs(ratio - 1)
-        good = bool(off[-1] <= max(off[len(off) // 2], _CLOSE) and off[-1] < 0.1)
+        limit = fitted_limit(law, layers[half:], ratio[half:])
+        good = bool(abs(limit - 1) <= _CLOSE and abs(ratio[-1] - 1) < _FAR)
     else:
-        half = len(depths) // 2
         exponent = fitted_exponent(law, layers[half:], measured[half:])
         predicted = law.exponent
         # An exponent of 0 (a limit that depends on the data) has no relative error.
@@ -158,8 +221,8 @@ def entry(
         good = bool(abs(exponent - predicted) <= EXPONENT_TOLERANCE * scale)
     kind = "constant" if law.constant else "power" if law.power else "rate"
     return Entry(
-        net, phase, name, law.text, kind, tuple(int(l) for l in depths),
-        tuple((measured / np.log(10)).tolist()), predicted, ratios, exponent, good,
+        net, phase, name, law.text, kind, tuple(int(l) for l in depths), tuple(layers.tolist()),
+        tuple((measured / np.log(10)).tolist()), predicted, ratios, limit, exponent, good,
     )
 
 
@@ -182,4 +245,4 @@ def _remark_entries(
                         np.log(remark.measured[name]))
 
 
-__all__ = ["ENTRIES", "NETS", "Entry", "Plan", "entries", "prepared", "table"]
+__all__ = ["ENTRIES", "GROWING", "NETS", "Entry", "Plan", "entries", "prepared", "table"]

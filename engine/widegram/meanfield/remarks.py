@@ -21,8 +21,9 @@ from scipy.optimize import brentq
 
 from widegram.meanfield.enginerows import ntk_sweep
 from widegram.meanfield.fixedpoint import CRITICAL, ORDERED
+from widegram.meanfield.growth import LOG, in_range, linear
 from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.predictions import Prediction, constant, predictions, rate
+from widegram.meanfield.predictions import Prediction, constant, growing, rate
 from widegram.meanfield.problem import Problem
 from widegram.meanfield.spectra import dense_spectrum
 from widegram.meanfield.sweeps import spectrum
@@ -65,9 +66,8 @@ def _swept(
     spec = {"input_shape": list(problem.input_shape), "layers": [
         {"layer": "Flatten"}, repeat, {"layer": "Dense", "W_std": readout}]}
     sweep = spectrum(load_network(_vector(spec, problem)), problem, depths, method="deviations")
-    critical = {"phase": CRITICAL, "q_star": None}
     scale = float((problem.x**2).mean()) if title.startswith("ReLU") else 1.0
-    laws = predictions(critical, len(problem.x), 1, 4, q * scale)
+    laws = growing(linear(q * scale, True), len(problem.x))
     names = ("diagonal", "off_diagonal", "lambda_max", "bulk", "kappa")
     return Remark(
         title, CRITICAL, sweep.depths, sweep.depths + 1.0,
@@ -77,8 +77,7 @@ def _swept(
 
 def _residual(problem: Problem, depths: Sequence[int]) -> Remark:
     w, m = 0.5, len(problem.x)
-    # (1 + w/2)^l stays within float64, squared.
-    depths = [depth for depth in depths if depth * math.log10(1 + w / 2) < 140]
+    depths = in_range(depths, 1 + w / 2, 140)  # float64, squared
     spec = {"input_shape": list(problem.input_shape), "layers": [
         {"layer": "Flatten"},
         {"layer": "Dense"},
@@ -95,8 +94,8 @@ def _residual(problem: Problem, depths: Sequence[int]) -> Remark:
     growth = math.log(1 + w / 2)
     laws = {
         "diagonal": rate("l (1 + w/2)^l", growth, 1),
-        "off_over_diagonal": constant("1/4", 0.25),
-        "kappa": constant("(m + 3)/3", (m + 3) / 3),
+        "off_over_diagonal": constant("1/4", 0.25, LOG),
+        "kappa": constant("(m + 3)/3", (m + 3) / 3, LOG),
     }
     title = f"residual ReLU, w_var {w:g}"
     return Remark(title, CRITICAL, sweep.depths, sweep.depths.astype(float), measured, laws)

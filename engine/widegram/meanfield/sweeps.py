@@ -17,6 +17,7 @@ from widegram.meanfield import deviations, torus
 from widegram.meanfield.deviations import NORM_TOLERANCE, Deviations
 from widegram.meanfield.fixedpoint import ORDERED
 from widegram.meanfield.grids import require_memory
+from widegram.meanfield.growth import growth_of
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.points import point
 from widegram.meanfield.predictions import Prediction, predictions
@@ -100,7 +101,7 @@ def spectrum(
             keep(depth, train)
         if progress is not None:
             progress(i + 1)
-    predicted = _predicted(setting, problem, network) if setting else {}
+    predicted = _predicted(setting, problem) if setting else {}
     return SpectrumSweep(
         network, len(problem.x), np.array(wanted), values, chosen, setting, predicted
     )
@@ -122,14 +123,11 @@ def describe(network: Network) -> Setting | None:
     return Setting(maps, w, b, pixels, outside, point(maps, w, b))
 
 
-def _predicted(
-    setting: Setting, problem: Problem, network: Network
-) -> dict[str, Prediction]:
-    homogeneous = setting.act.homogeneity()
-    # Without bias a scale-free activation keeps w times the input's own mean square.
-    q = None if homogeneous is None else setting.w_var * float((problem.x**2).mean())
-    n = 4 if is_kinked(setting.act) else 3
-    return predictions(setting.point, len(problem.x), setting.pixels, n, q)
+def _predicted(setting: Setting, problem: Problem) -> dict[str, Prediction]:
+    maps = setting.act
+    q = float((problem.x**2).mean())
+    growth = growth_of(maps, setting.w_var, setting.b_var, q, setting.point)
+    return predictions(setting.point, len(problem.x), setting.pixels, is_kinked(maps), growth)
 
 
 def _choose(network: Network, problem: Problem, method: str, setting: Setting | None) -> str:
