@@ -11,10 +11,11 @@ from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.choose import choose, dense_bytes, preconditioner_rank
 from widegram.linalg.definite import NotPositiveDefinite, round_up
 from widegram.linalg.dense import load_cholesky
-from widegram.linalg.loo import best_point, leave_one_out, regulariser_path
+from widegram.linalg.loo import best_point, leave_one_out, path_choice, regulariser_path
 from widegram.linalg.operator import as_operator
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
 from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
+from widegram.linalg.tridiagonal import Tridiagonal
 
 N, K = 211, 4  # n is a multiple of no block size used here
 SPECTRA = {
@@ -179,14 +180,19 @@ def test_factor_values() -> None:
     np.testing.assert_allclose(factor.inverse_diagonal(), inverse, rtol=1e-9)
 
 
-@pytest.mark.parametrize("memory", [GB, 5 * 10**4])  # one eigendecomposition, or factors
-def test_leave_one_out_is_leaving_one_out(memory, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("memory", "count", "method"),
+    [(GB, 3, "cholesky"), (GB, 9, "tridiagonal"), (5 * 10**4, 9, "cholesky-ooc")],
+)
+def test_leave_one_out_is_leaving_one_out(memory, count, method, tmp_path) -> None:
     n = 61
     matrix = with_spectrum(np.geomspace(1e-3, 1, n)) + 0.1
     y = np.eye(3)[np.random.default_rng(1).integers(0, 3, n)] - 1 / 3
     options = SolveOptions(memory, work=tmp_path / "a.h5")
-    shifts = [1e-4, 1e-2, 1.0]
-    points = regulariser_path(as_operator(matrix, memory=10**6), y, shifts, options)
+    shifts = np.geomspace(1e-4, 1.0, count).tolist()
+    operator = as_operator(matrix, memory=10**6)
+    assert path_choice(operator, 3, count, options).method == method
+    points = regulariser_path(operator, y, shifts, options)
     for shift, point in zip(shifts, points, strict=True):
         regularised = matrix + shift * np.eye(n)
         left = np.empty_like(y)
@@ -202,14 +208,45 @@ def test_leave_one_out_is_leaving_one_out(memory, tmp_path) -> None:
     assert best_point(points).mse == min(point.mse for point in points)
 
 
+@pytest.mark.parametrize("n", [2, 3, 40])
+def test_tridiagonal_reduction(n) -> None:
+    matrix = with_spectrum(np.linspace(-0.5, 2, n))
+    reduced = Tridiagonal(np.asfortranarray(matrix))
+    assert [reduced.definite(shift) for shift in (0.4, 0.6)] == [False, True]
+    diagonals = reduced.inverse_diagonals([0.6, 3.0])
+    for shift, diagonal in zip((0.6, 3.0), diagonals.T, strict=True):
+        inverse = np.linalg.inv(matrix + shift * np.eye(n))
+        # Condition below 30: some hundred eps.
+        np.testing.assert_allclose(diagonal, np.diagonal(inverse), rtol=1e-12)
+        np.testing.assert_allclose(reduced.solve(shift, np.eye(n)), inverse, atol=1e-12)
+
+
+def test_a_path_of_one_row() -> None:
+    points = regulariser_path(as_operator(np.eye(1)), np.ones((1, 1)), [1.0] * 9, SolveOptions(GB))
+    assert points[8].mse == pytest.approx(1.0)
+
+
+def test_leave_one_out_that_does_not_fit_is_refused() -> None:
+    operator = as_operator(np.eye(30))
+    options = SolveOptions(GB, method="cg")
+    with pytest.raises(WidegramError, match="too many for one in memory or on the disk"):
+        path_choice(operator, 1, 1, options)
+    points = regulariser_path(
+        as_operator(-np.eye(30)), np.ones((30, 1)), [0, 0.5], SolveOptions(GB)
+    )
+    with pytest.raises(WidegramError, match="give larger ones"):
+        best_point(points)
+
+
+@pytest.mark.parametrize("count", [2, 12])
 @pytest.mark.parametrize("memory", [GB, 4 * 10**5])
-def test_a_path_passes_over_singular_points(memory, tmp_path) -> None:
+def test_a_path_passes_over_singular_points(memory, count, tmp_path) -> None:
     values = np.r_[np.zeros(10), np.geomspace(1e-2, 1, N - 10)]
     options = SolveOptions(memory, work=tmp_path / "a.h5")
     operator = as_operator(with_spectrum(values) - 1e-12 * np.eye(N), memory=10**5)
-    points = regulariser_path(operator, B, [0.0, 0.1], options)
-    assert [point.resolved for point in points] == [False, True]
-    assert best_point(points) is points[1]
+    points = regulariser_path(operator, B, [0.0] * (count - 1) + [0.1], options)
+    assert [point.resolved for point in points] == [False] * (count - 1) + [True]
+    assert best_point(points) is points[-1]
 
 
 def test_leave_one_out_of_a_diagonal_matrix_predicts_zero() -> None:

@@ -21,6 +21,7 @@ from widegram.linalg.refine import refined_solve
 from widegram.linalg.solution import Solution
 
 Array = NDArray[Any]
+_COLUMNS = 128
 
 
 class DenseCholesky:
@@ -69,10 +70,19 @@ class DenseCholesky:
         return np.asarray(x, dtype=np.float64)
 
     def inverse_diagonal(self) -> Array:
-        """diag(A^-1), float64 of shape (n,). The factor is used up: it becomes the inverse."""
-        (potri,) = lapack.get_lapack_funcs(("potri",), (self.factor,))
-        inverse, _ = potri(self.factor, lower=1, overwrite_c=1)
-        return np.diagonal(inverse).astype(np.float64)
+        """diag(A^-1), float64 of shape (n,). The factor is used up: it becomes its inverse.
+
+        As sums of squares of the columns of L^-1, half the work of the inverse of A.
+        """
+        (trtri,) = lapack.get_lapack_funcs(("trtri",), (self.factor,))
+        inverse, _ = trtri(self.factor, lower=1, overwrite_c=1)
+        out = np.empty(self.n)
+        for lo in range(0, self.n, _COLUMNS):
+            hi = min(self.n, lo + _COLUMNS)
+            head = np.tril(inverse[lo:hi, lo:hi]).astype(np.float64)
+            below = inverse[hi:, lo:hi].astype(np.float64)
+            out[lo:hi] = np.einsum("ij,ij->j", head, head) + np.einsum("ij,ij->j", below, below)
+        return out
 
     def product(self, x: Array) -> Array:
         """A x in float64."""

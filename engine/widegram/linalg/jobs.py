@@ -15,11 +15,11 @@ from widegram.errors import WidegramError
 from widegram.files import check_target
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel, check_distinct, open_train
-from widegram.linalg.loo import PathPoint, best_point, regulariser_path
+from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MESSAGES, OK
 from widegram.linalg.solutionfile import SolutionHeader, write_solution
-from widegram.linalg.solving import SolveOptions, absolute_regulariser, chosen, solve
+from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
 from widegram.linalg.targets import Targets, load_targets
 
 
@@ -148,15 +148,15 @@ def _by_leave_one_out(
         )
     regs = job.path or (job.diag_reg,)
     shifts = [absolute_regulariser(train.operator, reg, job.absolute) for reg in regs]
-    points = regulariser_path(train.operator, targets.values, shifts, options)
+    choice = path_choice(train.operator, targets.values.shape[1], len(regs), options)
+    points = regulariser_path(train.operator, targets.values, shifts, options, choice)
     best = best_point(points)
     index = next(i for i, point in enumerate(points) if point is best)
-    method, why = _path_method(train, targets, options, len(regs))
     rows = tuple(_row(reg, point, point is best) for reg, point in zip(regs, points, strict=True))
     result = SolveResult(
         str(job.out),
-        method,
-        why,
+        choice.method,
+        choice.reason,
         OK,
         f"{MESSAGES[OK]}; best leave-one-out error at diag_reg {regs[index]:g}",
         targets.n,
@@ -171,18 +171,6 @@ def _by_leave_one_out(
         rows,
     )
     return result, best.alpha
-
-
-def _path_method(
-    train: GramKernel, targets: Targets, options: SolveOptions, count: int
-) -> tuple[str, str]:
-    from widegram.linalg.loo import eigen_fits
-
-    n, k = targets.values.shape
-    if count > 1 and eigen_fits(n, k, options.memory):
-        return "eigen", f"one eigendecomposition serves {count} regularisers"
-    choice = chosen(train.operator, k, options)
-    return choice.method, f"one factorisation for each of {count} regularisers: {choice.reason}"
 
 
 def _row(reg: float, point: PathPoint, best: bool) -> dict[str, Any]:

@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 
 from widegram.linalg.eigen import full_eigen
-from widegram.linalg.loo import eigen_fits
 from widegram.linalg.operator import GramOperator, Progress
 
 Array = NDArray[Any]
 _TOL = 1e-13
 _MOST_DEGREE = 1 << 17
+
+
+def eigen_fits(n: int, k: int, memory: int) -> bool:
+    """Whether eigenvectors of n rows, and what a few times of k right-hand sides hold, fit."""
+    return 8 * (2 * n * n + n * (8 * k + 512)) + memory // 16 <= memory
 
 
 def flow_coefficients(
