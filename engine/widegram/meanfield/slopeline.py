@@ -21,6 +21,8 @@ _DEGREE = 24
 # Coefficients beyond the last few must be below this for X to be accepted.
 _TAIL = 1e-13
 _UNDERFLOW = 1e-280
+# On a stretch of this share of [0, X] a polynomial is its value at 0, to rounding.
+_POINT = 1e-18
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,11 @@ class SlopeLine:
         plain = delta.plain()
         x, near = self._variable(plain)
         mean = np.zeros(plain.shape)
-        if near.any():
-            u, weight = _gauss(float(x[near].max()) / self.top)
+        reach = float(x[near].max(initial=0.0)) / self.top
+        if reach <= _POINT:
+            mean[near] = chebyshev.chebval(-1.0, self.falling)
+        else:
+            u, weight = _gauss(reach)
             mean[near] = self._at(x[near][:, None] * u, self.falling) @ weight
         if self.kinked and plain.max(initial=0.0) <= _UNDERFLOW:
             return Scaled(np.sqrt(2 * delta.value / self.q) * mean, delta.log_scale / 2)
