@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import strategies
 from cuda_standin import StandIn
 from golden_cases import assert_matches, cases, load
 from strategies import KINKED, SMOOTH, Vocabulary
-from widegram.cuda.evaluator import CudaEvaluator
+from widegram.cuda.evaluator import CudaEvaluator, source_of
+from widegram.cuda.kernel import Kernel
 from widegram.data import open_source
 from widegram.network import Network, load_network
 from widegram.reference import ReferenceEvaluator
@@ -187,6 +189,34 @@ def test_images_wider_than_a_warp(rows: int, padding: str, monkeypatch: pytest.M
     evaluator, found, wanted = _both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))
     kernel = evaluator.source.kernels[0]
     assert (kernel.form, kernel.threads) == ("strip", (33, 4 // min(rows, 4)))
+    _assert_equal(found, wanted, 1e-13)
+
+
+def _shared_bytes(kernel: Kernel, dtype: str) -> int:
+    sizes = {"scalar": np.dtype(dtype).itemsize, "types.float64": 8}
+    arrays = re.findall(r"cuda\.shared\.array\((\d+), ([\w.]+)\)", kernel.text)
+    return sum(int(count) * sizes[kind] for count, kind in arrays)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [8, 17, 30, 32, 48, 66])
+def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
+    once = {"input_shape": [size, size, 3], "layers": [*CHAIN, _pool(), *CHAIN, GAP]}
+    body = {"layer": "Repeat", "times": 20, "body": [_conv(), RELU]}
+    often = {"input_shape": [size, size, 3], "layers": [body, GAP]}
+    for spec, depths in ((once, None), (often, (1, 3)), (often, range(1, 21))):
+        for kernel in source_of(load_network(spec), depths=depths, dtype=dtype).kernels:
+            assert _shared_bytes(kernel, dtype) <= 48 * 1024
+            assert kernel.threads[0] * kernel.threads[1] <= 1024
+
+
+@pytest.mark.parametrize("shape", [[5, 3, 1], [8, 8, 1], [16, 8, 1]], ids=["block", "strip", "two"])
+def test_sums_that_share_accumulators(shape: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", 100)
+    body = {"layer": "Repeat", "times": 3, "body": [_conv(), RELU]}
+    spec = {"input_shape": shape, "layers": [body, GAP, DENSE]}
+    evaluator, found, wanted = _both(spec, counts=(1, 1), depths=(1, 3))
+    assert "part = cuda.shared" in evaluator.source.kernels[0].text
     _assert_equal(found, wanted, 1e-13)
 
 

@@ -25,8 +25,7 @@ class BlockForm(Elements):
     def kernel(self, name: str) -> Kernel:
         """The finished kernel."""
         item = np.dtype(self.context.dtype).itemsize
-        accumulators = 8 * self.n_sums * self.threads
-        shared = self.numbers * item + accumulators <= SHARED_BYTES
+        shared = self.numbers * item + self.sums.nbytes <= SHARED_BYTES
         self.base = "" if shared else "at + "
         self._prologue(shared)
         with self.write.block(f"for m in range({len(self.space.base)}):"):
@@ -37,7 +36,7 @@ class BlockForm(Elements):
                     self.write(f"{text}{n} = table[u(g + {column})]")
             for item_ in rolled(self.jobs):
                 self._item(item_)
-        self._epilogue()
+        self.sums.finish(self.write)
         text = self.write.module(f"Planes in blocks: {name}.", SIGNATURE)
         scratch = 0 if shared else self.numbers
         return Kernel(name, "block", text, (self.bx, self.by), self.space.table(), scratch)
@@ -58,41 +57,13 @@ class BlockForm(Elements):
             write(f"planes = cuda.shared.array({self.numbers}, scalar)")
         elif self.numbers:
             write("planes = scratch", f"at = b * {self.numbers}")
-        if self.n_sums:
-            write(f"total = cuda.shared.array({self.n_sums * self.threads}, types.float64)")
-            for n in range(self.n_sums):
-                write(f"total[u({n * self.threads} + tid)] = 0.0")
+        self.sums.start(write)
         for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
             first = f"b * {stores.size} + {store.offset}"
             size = store.planes * store.shape[0] * store.shape[1] * len(self.context.fields)
             with write.block(f"for c in range(tid, {size}, {self.threads}):"):
                 write(f"stores[u({first} + c)] = {self.ops.const(0.0)}")
         write("cuda.syncthreads()")
-
-    def _epilogue(self) -> None:
-        if not self.n_sums:
-            return
-        write, half = self.write, self.threads // 2
-        write("cuda.syncthreads()")
-        while half:
-            with write.block(f"if tid < {half}:"):
-                for n in range(self.n_sums):
-                    at = f"u({n * self.threads} + tid"
-                    write(f"total[{at})] += total[{at} + {half})]")
-            write("cuda.syncthreads()")
-            half //= 2
-        with write.block("if tid == 0:"):
-            for job in self.jobs:
-                if job.kind == "reduce":
-                    self._finish_sum(job)
-
-    def _finish_sum(self, job: Job) -> None:
-        assert job.store is not None
-        offsets = (job.store.offset, job.store.t_offset)
-        for n, offset in enumerate(offsets[: len(self.context.fields)]):
-            source = (self.sums[job.number] + n) * self.threads
-            to = f"b * {self.context.stores.sums} + {offset}"
-            self.write(f"sums[u({to})] = {job.scale!r} * total[u({source})]")
 
     def _item(self, item: Job | Loop) -> None:
         if isinstance(item, Job):
@@ -224,9 +195,7 @@ class BlockForm(Elements):
             found = self._get(source, self._at(source, pixel))
             for name, value in zip(self.context.fields, found, strict=True):
                 write(f"{name} += {value}")
-        for n, name in enumerate(self.context.fields):
-            first = (self.sums[job.number] + n) * self.threads
-            write(f"total[u({first} + tid)] += {name}")
+        self.sums.add(write, job, self.context.fields)
 
     def _output(self, job: Job, at: str) -> None:
         (source,) = job.inputs

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from widegram.cuda.layout import Store
 from widegram.cuda.steps import Context, Job, Value, in_place, jobs_of
+from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import Factors, TextOps, activate
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
@@ -56,9 +57,7 @@ class Elements:
             self.slot_at[slot] = at
             at += self.plane_of[slot] * len(context.fields)
         self.numbers = at
-        reduced = [job for job in self.jobs if job.kind == "reduce"]
-        self.sums = {job.number: n * len(context.fields) for n, job in enumerate(reduced)}
-        self.n_sums = len(reduced) * len(context.fields)
+        self.sums = Sums(context, self.jobs, self.threads)
         self.base = ""
 
     @contextmanager

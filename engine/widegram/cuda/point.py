@@ -119,53 +119,69 @@ PRODUCT_SIGNATURE = "rows, columns, features, x, y, out"
 PRODUCT_TILE = 64
 _SIDE, _EACH, _DEPTH = 16, 4, 16
 _CHUNK = 8
+# One more than a tile: threads that write a column of it meet different banks.
+_PITCH = PRODUCT_TILE + 1
 _NO_TABLE = np.zeros((1, 1), dtype=np.int32)
 
 
-def product_kernel(dtype: str, side: int = _SIDE) -> Kernel:
+def product_kernel(dtype: str) -> Kernel:
     """out (rows, columns) = x y^T of x (rows, features), y (columns, features), row-major.
 
     Sums run over chunks of 128 features, each from zero, so that float32 loses no more than a
     chunk's rounding; the order is the same for every entry.
     """
-    write, tile = Writer(dtype), side * _EACH
+    write = Writer(dtype)
     zero, pairs = write.constant(0.0), [(i, j) for i in range(_EACH) for j in range(_EACH)]
-    write(
-        "tx = cuda.threadIdx.x",
-        "ty = cuda.threadIdx.y",
-        f"tid = ty * {side} + tx",
-        f"first = cuda.blockIdx.y * {tile}",
-        f"second = cuda.blockIdx.x * {tile}",
-        f"left = cuda.shared.array({_DEPTH * (tile + 1)}, scalar)",
-        f"right = cuda.shared.array({_DEPTH * (tile + 1)}, scalar)",
-        *(f"s{i}{j} = {zero}" for i, j in pairs),
-        *(f"p{i}{j} = {zero}" for i, j in pairs),
-        "chunk = 0",
-    )
-    with write.block(f"for begin in range(0, features, {_DEPTH}):"):
-        with write.block(f"for c in range(tid, {_DEPTH * tile}, {side * side}):"):
-            write(f"f = c % {_DEPTH}", f"r = c // {_DEPTH}")
-            for name, array, start, size in (
-                ("left", "x", "first", "rows"),
-                ("right", "y", "second", "columns"),
-            ):
-                write(f"v = {zero}")
-                with write.block(f"if {start} + r < {size} and begin + f < features:"):
-                    write(f"v = {array}[u(({start} + r) * features + begin + f)]")
-                write(f"{name}[u(f * {tile + 1} + r)] = v")
+    _product_start(write)
+    write(*(f"{name}{i}{j} = {zero}" for name in "sp" for i, j in pairs))
+    write("chunk = 0", "begin = 0")
+    with write.block("while begin < features:"):
+        _product_fill(write, zero)
         write("cuda.syncthreads()")
-        with write.block(f"for f in range({_DEPTH}):"):
+        for f in range(_DEPTH):
             for i in range(_EACH):
-                write(f"a{i} = left[u(f * {tile + 1} + ty + {i * side})]")
-                write(f"b{i} = right[u(f * {tile + 1} + tx + {i * side})]")
+                at = f * _PITCH + i * _SIDE
+                write(f"a{i} = left[u(ty + {at})]", f"b{i} = right[u(tx + {at})]")
             write(*(f"p{i}{j} = a{i} * b{j} + p{i}{j}" for i, j in pairs))
-        write("cuda.syncthreads()", "chunk += 1")
+        write("cuda.syncthreads()", f"begin += {_DEPTH}", "chunk += 1")
         with write.block(f"if chunk == {_CHUNK}:"):
             write("chunk = 0", *(f"s{i}{j} += p{i}{j}" for i, j in pairs))
             write(*(f"p{i}{j} = {zero}" for i, j in pairs))
     for i, j in pairs:
-        row, col = f"first + ty + {i * side}", f"second + tx + {j * side}"
+        row, col = f"first + ty + {i * _SIDE}", f"second + tx + {j * _SIDE}"
         with write.block(f"if {row} < rows and {col} < columns:"):
             write(f"out[u(({row}) * columns + {col})] = s{i}{j} + p{i}{j}")
     text = write.module("Inner products of vectors.", PRODUCT_SIGNATURE)
-    return Kernel("product", "product", text, (side, side), _NO_TABLE)
+    return Kernel("product", "product", text, (_SIDE, _SIDE), _NO_TABLE)
+
+
+def _product_start(write: Writer) -> None:
+    """Where a thread reads: feature f of four rows of x and of y. Rows past the end read the last
+    one; nothing of theirs is stored."""
+    write(
+        "tx = cuda.threadIdx.x",
+        "ty = cuda.threadIdx.y",
+        f"f = (ty * {_SIDE} + tx) % {_DEPTH}",
+        f"r = (ty * {_SIDE} + tx) // {_DEPTH}",
+        f"first = cuda.blockIdx.y * {PRODUCT_TILE}",
+        f"second = cuda.blockIdx.x * {PRODUCT_TILE}",
+        f"left = cuda.shared.array({_DEPTH * _PITCH}, scalar)",
+        f"right = cuda.shared.array({_DEPTH * _PITCH}, scalar)",
+        f"to = f * {_PITCH} + r",
+    )
+    for i in range(_EACH):
+        for name, start, size in (("xa", "first", "rows"), ("ya", "second", "columns")):
+            row = f"min({start} + r + {i * _SIDE}, {size} - 1)"
+            write(f"{name}{i} = np.int64({row}) * features + f")
+
+
+def _product_fill(write: Writer, zero: str) -> None:
+    """The next features of both tiles to shared memory; 0 past the last one."""
+    for n in range(_EACH):
+        write(f"v{n} = {zero}", f"w{n} = {zero}")
+    with write.block("if begin + f < features:"):
+        for n in range(_EACH):
+            write(f"v{n} = x[u(xa{n} + begin)]", f"w{n} = y[u(ya{n} + begin)]")
+    for n in range(_EACH):
+        at = f"u(to + {n * _SIDE})"
+        write(f"left[{at}] = v{n}", f"right[{at}] = w{n}")

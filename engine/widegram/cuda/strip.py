@@ -19,6 +19,7 @@ from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
 from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, loop_over, rolled
 from widegram.cuda.strip_fit import WARP, strip_rows
+from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
@@ -53,9 +54,7 @@ class StripForm:
         wide = [j.affine for j in jobs if j.affine is not None and j.affine.window != (1, 1)]
         self.circular = bool(wide) and wide[0].circular
         self.wide = bool(wide)
-        reduced = [job for job in self.jobs if job.kind == "reduce"]
-        self.sums = {job.number: n * len(context.fields) for n, job in enumerate(reduced)}
-        self.n_sums = len(reduced) * len(context.fields)
+        self.sums = Sums(context, self.jobs, self.threads)
 
     # the kernel -------------------------------------------------------------------------------
 
@@ -67,7 +66,7 @@ class StripForm:
             self._displacement()
             for item in rolled(self.jobs):
                 self._item(item)
-        self._epilogue()
+        self.sums.finish(self.write)
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
         threads, most = (self.across, self.warps), _REGISTERS[self.context.dtype, self.lanes > 1]
         return Kernel(name, "strip", text, threads, table, registers=most)
@@ -113,10 +112,7 @@ class StripForm:
         if any(job.kind == "pool" for job in self.jobs):
             size = self.height * self.width * self.lanes * len(self.context.fields)
             write(f"plane = cuda.shared.array({size}, scalar)")
-        if self.n_sums:
-            write(f"total = cuda.shared.array({self.n_sums * self.threads}, types.float64)")
-            for n in range(self.n_sums):
-                write(f"total[u({n * self.threads} + tid)] = 0.0")
+        self.sums.start(write)
         for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
             first = f"b * {self.context.stores.size} + {store.offset}"
             size = store.planes * store.shape[0] * store.shape[1] * len(self.context.fields)
@@ -152,28 +148,6 @@ class StripForm:
         for r in range(1, self.rows + 1):
             last = f"first == {h - r} or " if r == self.rows else ""
             write(f"e{r} = {zero} if {last}p == {h - r} else {one}")
-
-    def _epilogue(self) -> None:
-        write = self.write
-        if not self.n_sums:
-            return
-        write("cuda.syncthreads()")
-        with write.block(f"if tid < {self.n_sums}:"):
-            write("found = 0.0")
-            with write.block(f"for c in range({self.threads}):"):
-                write(f"found += total[u(tid * {self.threads} + c)]")
-            write(f"total[u(tid * {self.threads})] = found")
-        write("cuda.syncthreads()")
-        with write.block("if tid == 0:"):
-            for job in self.jobs:
-                if job.kind != "reduce":
-                    continue
-                assert job.store is not None
-                offsets = (job.store.offset, job.store.t_offset)
-                for n, offset in enumerate(offsets[: len(self.context.fields)]):
-                    source = (self.sums[job.number] + n) * self.threads
-                    to = f"b * {self.context.stores.sums} + {offset}"
-                    write(f"sums[u({to})] = {job.scale!r} * total[u({source})]")
 
     def _item(self, item: Job | Loop) -> None:
         if isinstance(item, Job):
@@ -351,16 +325,15 @@ class StripForm:
         return self.write.let(f"e{r + 1} * {below} + (e{r} * {above} + {middle})")
 
     def _reduce(self, job: Job, at: str) -> None:
-        write, (source,) = self.write, job.inputs
+        (source,), found = job.inputs, []
         for n in range(len(self.context.fields)):
             names = [self._names(source.slot, r)[n] for r in range(self.rows)]
             while len(names) > 1:
                 pairs = zip(names[::2], names[1::2], strict=False)
                 odd = names[-1:] if len(names) % 2 else []
                 names = [self.ops.add(a, b) for a, b in pairs] + odd
-            at = f"u({(self.sums[job.number] + n) * self.threads} + tid)"
-            with write.block("if alive:"):
-                write(f"total[{at}] += {names[0]}")
+            found += names
+        self.sums.add(self.write, job, found, "alive")
 
     def _pool(self, job: Job, at: str) -> None:
         """Windows tile the image: the plane goes to shared memory, where each pooled pixel's

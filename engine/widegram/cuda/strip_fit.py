@@ -6,6 +6,7 @@ import numpy as np
 
 from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.steps import Context, Job, in_place, jobs_of
+from widegram.cuda.sums import Sums
 from widegram.plan.graph import Gather
 from widegram.plan.program import Program
 
@@ -35,19 +36,16 @@ def fits(context: Context, program: Program) -> bool:
     (((height, width), _),) = space.kinds
     rows = strip_rows(height)
     lanes = WARP // width if width <= WARP and WARP % width == 0 else 1
+    threads = max(WARP, width) * (height // rows)
     if width <= WARP:
-        large = height // rows <= _MOST_WARPS and lanes * width >= _FEWEST_LANES
+        large = threads <= WARP * _MOST_WARPS and lanes * width >= _FEWEST_LANES
     else:
-        pools = any(job.kind == "pool" for job in jobs)
-        numbers = len(context.fields) * width * (height * (1 + pools) + 2 * height // rows)
-        sums = 8 * len(context.fields) * sum(job.kind == "reduce" for job in jobs)
-        threads = width * height // rows
-        shared = numbers * np.dtype(context.dtype).itemsize + sums * threads
-        large = threads <= _MOST_THREADS and shared <= SHARED_BYTES
+        large = threads <= _MOST_THREADS
     windows = [job.affine for job in jobs if job.affine is not None]
     wide = [a for a in windows if a.window != (1, 1)]
     return (
         large
+        and _shared_bytes(context, jobs, (height, width), lanes, threads) <= SHARED_BYTES
         and rows > 1
         and bool(space.active.all())
         and len(space.base) >= lanes
@@ -59,6 +57,18 @@ def fits(context: Context, program: Program) -> bool:
         and sum(job.kind == "reduce" for job in jobs) <= _MOST_SUMS
         and _slots(in_place(jobs, windows=True)) <= _MOST_SLOTS
     )
+
+
+def _shared_bytes(
+    context: Context, jobs: list[Job], shape: tuple[int, int], lanes: int, threads: int
+) -> int:
+    """Shared memory of a block: halos, rows wider than a warp, planes to be pooled, sums."""
+    pixels = shape[0] * shape[1]
+    halos = 2 * threads * (2 if shape[1] <= WARP else 1)
+    spread = pixels if shape[1] > WARP else 0
+    pooled = pixels * lanes if any(job.kind == "pool" for job in jobs) else 0
+    numbers = len(context.fields) * (halos + spread + pooled)
+    return numbers * np.dtype(context.dtype).itemsize + Sums(context, jobs, threads).nbytes
 
 
 def _plain(job: Job) -> bool:
