@@ -3,16 +3,14 @@
     python -m widegram_bench.linalg --n 2000,4000 --folder /scratch --json results.json
 
 The matrix is the NNGP of one ReLU layer on random inputs, float64, written as a Gram file is.
-Each row runs in a process of its own, so that its peak memory is its own.
+Each row runs in a process of its own, so that its peak memory is its own. Rows are added to those
+that results.json has, and results.md gets the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,12 +25,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-import widegram
 from widegram.linalg.eigen import full_eigen
+from widegram.linalg.loo import regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.linalg.solving import SolveOptions, solve
 from widegram.memory import format_size
+from widegram_bench.linalg_report import markdown, save
 
 Array = NDArray[Any]
 _OUTPUTS = 10
@@ -93,10 +92,21 @@ def in_memory(dtype: str) -> Callable[[Any, int, Path], dict[str, Any]]:
     """widegram's Cholesky in place, with refinement."""
 
     def measure(source: Any, budget: int, folder: Path) -> dict[str, Any]:
-        n = source.shape[0]
         operator = GramOperator(source, shift=_REGULARISER, memory=1 << 28)
-        found = solve(operator, targets(n), SolveOptions(10**15, "cholesky", dtype))
-        return {"residual": found.residual, "iterations": found.iterations}
+        clock: dict[tuple[str, float], float] = {}
+        options = SolveOptions(
+            10**15,
+            "cholesky",
+            dtype,
+            progress=lambda stage, done, total: clock.update({(stage, done): time.perf_counter()}),
+        )
+        found = solve(operator, targets(source.shape[0]), options)
+        factored = clock["factoring", 1] - clock["factoring", 0]
+        return {
+            "factor": factored,
+            "residual": found.residual,
+            "iterations": found.iterations,
+        }
 
     return measure
 
@@ -130,6 +140,14 @@ def streaming(source: Any, budget: int, folder: Path) -> dict[str, Any]:
     return {"seconds": seconds, "gb_per_s": 8e-9 * source.shape[0] ** 2 / seconds}
 
 
+def leave_one_out(source: Any, budget: int, folder: Path) -> dict[str, Any]:
+    """Leave-one-out errors for four regularisers, in memory."""
+    operator, y = GramOperator(source, memory=1 << 28), targets(source.shape[0])
+    shifts = [_REGULARISER * 10.0**power for power in range(4)]
+    points = regulariser_path(operator, y, shifts, SolveOptions(10**15))
+    return {"residual": max(point.residual for point in points)}
+
+
 def eigenvalues(source: Any, budget: int, folder: Path) -> dict[str, Any]:
     """All eigenvalues by LAPACK in place."""
     found = full_eigen(replace(as_operator(source), memory=1 << 28), vectors=False, memory=10**15)
@@ -144,6 +162,7 @@ CASES: dict[str, Callable[[Any, int, Path], dict[str, Any]]] = {
     "cholesky-ooc": out_of_core,
     "cg": gradients,
     "stream": streaming,
+    "loo-4": leave_one_out,
     "eig-full": eigenvalues,
 }
 _FACTORISATIONS = {"scipy", "sklearn-kernel-ridge", "cholesky", "cholesky-float32", "cholesky-ooc"}
@@ -177,49 +196,65 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": platform.platform(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "widegram": widegram.__version__,
-    }
-
-
 def main() -> None:
-    """Measure every case at every n, print a table, write the rows as JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--n", default="1000,2000", help="sizes")
-    parser.add_argument("--cases", default=",".join(CASES), help="which of them")
-    parser.add_argument("--share", type=float, default=0.5, help="out-of-core budget / matrix")
-    parser.add_argument("--folder", type=Path, help="where matrices and work files go")
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument(
-        "--one", nargs=3, metavar=("CASE", "FILE", "BUDGET"), help=argparse.SUPPRESS
-    )
-    options = parser.parse_args()
+    """Measure every case at every n, print a table, add the rows to the JSON file."""
+    options = _options()
     if options.one:
         name, path, budget = options.one
         print(json.dumps(run_case(name, Path(path), int(budget), Path(path).parent)))
         return
+    if options.report:
+        print(markdown(json.loads(options.report.read_text()), options.report.name))
+        return
     folder = Path(tempfile.mkdtemp(prefix="widegram-bench-", dir=options.folder))
-    rows: list[dict[str, Any]] = []
     try:
         for n in map(int, options.n.split(",")):
-            path = folder / f"{n}.h5"
-            write_matrix(path, n)
-            budget = int(options.share * 8 * n * n)
-            for name in options.cases.split(","):
-                rows.append(_in_subprocess(name, path, budget))
-                _show(rows[-1])
-            path.unlink()
+            rows = _measure(n, options.cases.split(","), options.share, options.repeat, folder)
+            if options.json and rows:
+                save(options.json, rows)
     finally:
         shutil.rmtree(folder)
-    if options.json:
-        options.json.write_text(json.dumps({**machine(), "rows": rows}, indent=1) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--n", default="1000,2000", help="sizes")
+    parser.add_argument("--cases", default=",".join(CASES), help="which of them")
+    parser.add_argument("--share", type=float, default=0.5, help="out-of-core budget / matrix")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each, the fastest counts")
+    parser.add_argument("--folder", type=Path, help="where matrices and work files go")
+    parser.add_argument("--json", type=Path, help="add the rows here, and write the table beside")
+    parser.add_argument("--report", type=Path, help="print the table of this JSON file, no runs")
+    parser.add_argument(
+        "--one", nargs=3, metavar=("CASE", "FILE", "BUDGET"), help=argparse.SUPPRESS
+    )
+    options = parser.parse_args()
+    unknown = [name for name in options.cases.split(",") if name not in CASES]
+    if unknown:
+        parser.error(f"no case {', '.join(unknown)}; choose from {', '.join(CASES)}")
+    return options
+
+
+def _measure(
+    n: int, names: list[str], share: float, repeat: int, folder: Path
+) -> list[dict[str, Any]]:
+    """The rows of the cases that did not fail, the fastest run of each."""
+    path, budget = folder / f"{n}.h5", int(share * 8 * n * n)
+    _say(f"n {n}: writing a matrix of {format_size(8 * n * n)}")
+    write_matrix(path, n)
+    rows = []
+    for name in names:
+        _say(f"n {n}: {name} ...")
+        runs = [_in_subprocess(name, path, budget) for _ in range(repeat)]
+        best = min(runs, key=lambda row: row.get("seconds", float("inf")))
+        _show(best)
+        rows += [best] if "failed" not in best else []
+    path.unlink()
+    return rows
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _in_subprocess(name: str, path: Path, budget: int) -> dict[str, Any]:
@@ -234,7 +269,7 @@ def _in_subprocess(name: str, path: Path, budget: int) -> dict[str, Any]:
 
 def _show(row: dict[str, Any]) -> None:
     if "failed" in row:
-        print(f"{row['case']:<22} failed: {row['failed']}")
+        print(f"{row['case']:<22} failed: {row['failed']}", flush=True)
         return
     rate = f"{row['gflops']:7.1f} GFLOP/s" if "gflops" in row else ""
     rate = f"{row['gb_per_s']:7.2f} GB/s" if "gb_per_s" in row else rate

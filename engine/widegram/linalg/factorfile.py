@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from widegram.files import check_disk, new_file
 
 Array = NDArray[Any]
 FORMAT = "widegram-factor"
+_SECONDS = 2.0
 
 
 class FactorFile:
     """Lower block columns of ``width`` in tiles of ``width`` x ``width``, each from its diagonal.
 
     An existing file is continued when ``key``, n and dtype agree (its own width then holds) and
-    refused otherwise. Columns are flagged after their data is on disk.
+    refused otherwise. Columns are flagged after their data is on disk, every few seconds: a sync
+    for each would take longer than factoring it. What is not flagged is computed again.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class FactorFile:
         self.columns = -(-n // self.width)
         self._n = n
         self._state: Array = self._file["state"][:]
+        self._unflagged: list[int] = []
+        self._flagged_at = time.monotonic()
 
     def finished(self) -> int:
         """Number of finished block columns."""
@@ -71,23 +76,28 @@ class FactorFile:
         self._file["factor"].read_direct(into, np.s_[start : start + rows, :width])
 
     def write(self, column: int, part: Array) -> None:
-        """Store a factored block column, then flag it.
-
-        The flag reaches the file when the column is on disk, and the disk with the next column or
-        at the end: after a power failure too a flagged column is whole.
-        """
+        """Store a factored block column."""
         start = self._offset(column)
         self._file["factor"][start : start + part.shape[0], : part.shape[1]] = part
-        self._sync()
-        self._state[column] = 1
-        self._file["state"][column] = 1
-        self._file.flush()
+        self._unflagged.append(column)
+        if time.monotonic() - self._flagged_at > _SECONDS:
+            self._flag()
 
-    def close(self) -> None:
-        """Close the file; closing twice is allowed."""
+    def close(self, discard: bool = False) -> None:
+        """Close the file; ``discard`` where it is no longer needed. Closing twice is allowed."""
         if self._file:
-            self._sync()
+            if not discard:
+                self._flag()
             self._file.close()
+
+    def _flag(self) -> None:
+        """Flag what has been written, with its data on the disk before the flags."""
+        self._sync()
+        self._state[self._unflagged] = 1
+        self._file["state"][...] = self._state
+        self._sync()
+        self._unflagged = []
+        self._flagged_at = time.monotonic()
 
     def _offset(self, column: int) -> int:
         return self.width * (column * self.columns - column * (column - 1) // 2)

@@ -3,8 +3,8 @@
 Left-looking by groups of block columns: a group is held in memory, every finished block column
 is streamed past it once, read one ahead of the product in use; then the group's columns of A are
 added, which are read ahead too, and the group is factored and written while the next one begins.
-A finished block column is flagged only after its data is on disk, so that a killed run continues
-at the first unflagged one, to the same bits: what is computed for a column does not depend on the
+Finished block columns are flagged after their data is on disk, so that a killed run continues at
+the first unflagged one, to the same bits: what is computed for a column does not depend on the
 group it is in.
 """
 
@@ -136,7 +136,7 @@ class OutOfCoreCholesky:
 
     def close(self, delete: bool = False) -> None:
         """Close the work file; ``delete`` removes it."""
-        self._file.close()
+        self._file.close(discard=delete)
         if delete:
             self._file.path.unlink(missing_ok=True)
 
