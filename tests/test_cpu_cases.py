@@ -1,11 +1,6 @@
-"""Networks that once went wrong on the CPU, against the reference; and its cache of kernels."""
+"""Networks that once went wrong on the CPU, against the reference."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,16 +62,3 @@ def test_case(name: str, own: bool) -> None:
         want = getattr(wanted, key)
         # a few layers of sums of order one in another order
         np.testing.assert_allclose(value, want, rtol=0, atol=1e-13 * np.abs(want).max())
-
-
-def test_every_kernel_has_a_cache_index_of_its_own(tmp_path: Path) -> None:
-    """Under a common index, processes that compile at the same time swapped each other's files."""
-    program = (
-        "from widegram.cpu import kernels\n"
-        "from widegram.cpu.plane_base import Variant\n"
-        "for kind in ('copy', 'fill', 'add'):\n"
-        "    kernels.address(Variant(kind, 'none', False, False, 'float64'))\n"
-    )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
-    assert len(list(tmp_path.rglob("*plane_kernel*.nbi"))) == 3

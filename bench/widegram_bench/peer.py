@@ -58,7 +58,9 @@ def run_peer(python: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 def run_own(job: dict[str, Any], cache: Path | None = None) -> dict[str, Any]:
     """The result of ``own_runner``; ``cache``: where its compiled code is kept, None as always."""
-    changed = {} if cache is None else {"NUMBA_CACHE_DIR": str(cache)}
+    changed = (
+        {} if cache is None else {"WIDEGRAM_CACHE_DIR": str(cache), "NUMBA_CACHE_DIR": str(cache)}
+    )
     return _run([sys.executable, "-m", "widegram_bench.own_runner"], job, "widegram", changed)
 
 

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from widegram.activations import Formula
-from widegram.cpu import kernels
+from widegram.cpu import planes
 from widegram.cpu.kernels import call_plane
 from widegram.cpu.plane_base import GEOMETRY, N_PARAMS, Variant
 from widegram.cpu.tables import choose_formulas
@@ -87,7 +87,7 @@ class Rows:
     def __init__(self, formula: Formula, kind: str, ntk: bool, dtype: str) -> None:
         lanes = LANES[dtype]
         self.elements = _ROWS * COLUMNS * lanes
-        self.address = kernels.address(Variant(kind, formula.code, ntk, False, dtype))
+        self.address = planes.address(Variant(kind, formula.code, ntk, False, dtype))
         rng = np.random.default_rng(0)
         factors = formula.factors(np.ones(COLUMNS))
         count = len(factors)

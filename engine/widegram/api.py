@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from widegram.backends import resolve_device
+from widegram.backends import Evaluator, resolve_device
 from widegram.compute import make_job
 from widegram.data import Source
 from widegram.network import Network
 from widegram.store.layout import KERNELS, Grid
+from widegram.tiling import LARGEST_IN_MEMORY
 
 
 class Kernels(NamedTuple):
@@ -45,18 +46,24 @@ def kernel(
     Raises :class:`widegram.errors.WidegramError` for bad input.
     """
     job = make_job(network, x1, x2, get, dtype, None, threads, memory)
-    for source in (job.x1, job.x2):
-        if source is not None:
-            source.fingerprint()
     evaluator = job.evaluator(resolve_device(device))
-    grid = Grid(len(job.x1), len(job.x2 or job.x1), job.tile(evaluator), job.x2 is None)
-    arrays = {key: np.empty((grid.n1, grid.n2), dtype) for key in job.kernels}
-    for i, j in grid.tiles():
-        rows, cols = grid.rows(i), grid.cols(j)
-        for key, block in evaluator.tile(rows, cols, grid.symmetric).items():
-            arrays[key][rows.start : rows.stop, cols.start : cols.stop] = block
-            if grid.symmetric:
-                arrays[key][cols.start : cols.stop, rows.start : rows.stop] = block.T
+    tile = job.tile(evaluator, LARGEST_IN_MEMORY)
+    arrays = _whole(evaluator, Grid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None))
     if isinstance(get, str) and len(job.kernels) == 1:
         return arrays[job.kernels[0]]
     return Kernels(**arrays)
+
+
+def _whole(evaluator: Evaluator, grid: Grid) -> dict[str, np.ndarray]:
+    """All tiles of a grid, put together."""
+    if len(grid.tiles()) == 1:
+        return evaluator.tile(grid.rows(0), grid.cols(0), grid.symmetric)
+    arrays: dict[str, np.ndarray] = {}
+    for i, j in grid.tiles():
+        rows, cols = grid.rows(i), grid.cols(j)
+        for key, block in evaluator.tile(rows, cols, grid.symmetric).items():
+            whole = arrays.setdefault(key, np.empty((grid.n1, grid.n2), block.dtype))
+            whole[rows.start : rows.stop, cols.start : cols.stop] = block
+            if grid.symmetric:
+                whole[cols.start : cols.stop, rows.start : rows.stop] = block.T
+    return arrays

@@ -22,7 +22,7 @@ from widegram.progress import Meter, ProgressCallback, StopRequest
 from widegram.store.layout import KERNELS, Header, dataset_keys
 from widegram.store.opening import create, read
 from widegram.store.writer import TileResult, Writer, open_for_resume, refuse_other_run
-from widegram.tiling import choose_tile
+from widegram.tiling import LARGEST_TILE, choose_tile
 
 _BATCH_SECONDS = 5.0
 _BATCH_TILES = 32
@@ -98,15 +98,15 @@ class Job:
             tile=tile,
         )
 
-    def tile(self, evaluator: Evaluator) -> int:
-        """The default tile side for that evaluator."""
+    def tile(self, evaluator: Evaluator, largest: int = LARGEST_TILE) -> int:
+        """The default tile side for that evaluator, at most ``largest``."""
         entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
         image_bytes: int = getattr(evaluator, "image_bytes", 0)
         matrices = len(dataset_keys(self.kernels, self.depths))
         itemsize = np.dtype(self.dtype).itemsize
         n2 = len(self.x2 or self.x1)
         return choose_tile(
-            len(self.x1), n2, matrices, itemsize, self.memory, entry_cost, image_bytes
+            len(self.x1), n2, matrices, itemsize, self.memory, entry_cost, image_bytes, largest
         )
 
 

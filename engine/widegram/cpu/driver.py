@@ -371,7 +371,7 @@ def clear(ctx):  # type: ignore[no-untyped-def]
 
 
 @jit
-def run_strips(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
+def run_strips(ctx, which, rows, count, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
     """Every program for each x of ``which`` against the x' of the context.
 
     ``x_step``, ``factor_step``: bytes per image; ``rows``: output row of each x, ``out_row`` their
@@ -379,11 +379,11 @@ def run_strips(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[
     """
     x, factors = peek(ctx, _X), peek(ctx, _XF)
     k, t = peek(ctx, _OUT_K), peek(ctx, _OUT_T)
-    for n in range(which.size):
-        poke(ctx, _X, x + which[n] * x_step)
-        poke(ctx, _XF, factors + which[n] * factor_step)
-        poke(ctx, _OUT_K, k + rows[n] * out_row)
-        poke(ctx, _OUT_T, t + rows[n] * out_row)
+    for n in range(count):
+        poke(ctx, _X, x + peek(which, n) * x_step)
+        poke(ctx, _XF, factors + peek(which, n) * factor_step)
+        poke(ctx, _OUT_K, k + peek(rows, n) * out_row)
+        poke(ctx, _OUT_T, t + peek(rows, n) * out_row)
         clear(ctx)
         for p in range(peek(ctx, _N_PROGRAMS)):
             run_program(p, ctx)

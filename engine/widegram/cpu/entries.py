@@ -1,27 +1,24 @@
-"""The driver's entry points, compiled once per version of the sources and cached on disk.
+"""The driver's entry points, compiled once per version of the sources and kept on disk.
 
-Numba's cache watches the file of the cached function alone, not the functions it calls. The entry
-points therefore hold a key made of every source that shapes compiled code, which is part of the
-cache's own key.
+Numba translates the driver; what is kept is the machine code of its LLVM IR, so that later
+processes need not load Numba. Nothing in the driver raises or allocates: its IR calls nothing.
 """
 
 from __future__ import annotations
 
+import ctypes
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numba
-from numba.core import types
-
-from widegram.cpu import driver, vector_driver
-from widegram.cpu.kernels import source_digest
+from widegram.cpu import object_code
 from widegram.log import announced
 
-_INT, _INTS = types.int64, types.int64[::1]
+_ARGUMENTS = {"run_strips": 7, "run_vectors": 9, "run_program": 2, "clear": 1}
 
 
 class Entries(NamedTuple):
-    """Compiled functions; the arguments are those of the functions of the same name."""
+    """Compiled functions of 64-bit integers, arrays by address; their arguments are those of the
+    driver's functions of the same name. They let other threads run."""
 
     run_strips: Any
     run_vectors: Any
@@ -33,30 +30,22 @@ class Entries(NamedTuple):
 def entries() -> Entries:
     """The entry points of this version; the first call on a machine compiles them."""
     with announced("compiling the CPU backend for this machine (once; some 15 seconds)"):
-        return _build(int(source_digest()[:15], 16) | 1)
+        return Entries(**{name: _entry(name, count) for name, count in _ARGUMENTS.items()})
 
 
-def _build(key: int) -> Entries:
-    strips = types.void(_INT, _INTS, _INTS, _INT, _INT, _INT)
+def _entry(name: str, count: int) -> Any:
+    address = object_code.address(name, lambda: _translated(name, count))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count)(address)
 
-    @numba.njit(strips, cache=True, nogil=True)
-    def run_strips(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
-        if key:
-            driver.run_strips(ctx, which, rows, x_step, factor_step, out_row)
 
-    @numba.njit(strips, cache=True, nogil=True)
-    def run_vectors(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
-        if key:
-            vector_driver.run_vectors(ctx, which, rows, x_step, factor_step, out_row)
+def _translated(name: str, count: int) -> tuple[str, str]:
+    """LLVM IR of a function of the driver and its name there."""
+    import numba
+    from numba.core import types
 
-    @numba.njit(types.void(_INT, _INT), cache=True, nogil=True)
-    def run_program(n, ctx):  # type: ignore[no-untyped-def]
-        if key:
-            driver.run_program(n, ctx)
+    from widegram.cpu import driver, vector_driver
 
-    @numba.njit(types.void(_INT), cache=True, nogil=True)
-    def clear(ctx):  # type: ignore[no-untyped-def]
-        if key:
-            driver.clear(ctx)
-
-    return Entries(run_strips, run_vectors, run_program, clear)
+    module = vector_driver if name == "run_vectors" else driver
+    signature = types.void(*[types.int64] * count)
+    compiled = numba.cfunc(signature, error_model="numpy")(getattr(module, name).py_func)
+    return compiled.inspect_llvm(), compiled.native_name

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations.hermite import MAX_DEGREE
-from widegram.cpu.images import ImageBlocks, LaneBlock, RowBlock, Rows
+from widegram.cpu.images import ImageBlocks, Rows
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.pairs import PairRunner, close_pairs
 from widegram.cpu.tables import (
@@ -24,6 +24,8 @@ from widegram.cpu.tables import (
     series_error,
 )
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
+from widegram.cpu.vector_tiles import VectorTiles
+from widegram.cpu.vectors import VectorInputs
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.errors import WidegramError
 from widegram.log import logger
@@ -46,7 +48,7 @@ class CpuEvaluator:
     takes. ``series_error``: the relative error of activations by Hermite series (see
     :func:`~widegram.cpu.tables.series_error`), None without them.
 
-    Results are the same bits for any thread count and, for images, any tile.
+    Results are the same bits for any thread count and any tile.
 
     Raises:
         WidegramError: the budget does not hold one thread's planes.
@@ -67,7 +69,9 @@ class CpuEvaluator:
         self.dtype, self.symmetric = dtype, x2 is None
         self.keys = tuple(key for key, _, _ in self.plan.keys)
         self.entry_cost = float(self.plan.element_layers)
-        largest = max(largest_variance(x, self.plan.vector) for x in (x1, x2) if x is not None)
+        self._sources = x1, x1 if x2 is None else x2
+        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+        vectors, largest = self._read(memory // 4)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         formulas = choose_formulas(self.plan, largest, dtype)
@@ -78,25 +82,48 @@ class CpuEvaluator:
         self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
         self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
         self.threads = self._make_workspaces(threads or os.cpu_count() or 1, memory // 4)
-        vector = self.plan.vector
         runner = ItselfRunner(self.plan, self.layout, False, dtype)
         self._diagonal: ItselfRunner | None = None
-        self.blocks1 = ImageBlocks(x1, runner, vector, dtype, memory // 4)
-        self.blocks2 = self.blocks1
+        self._vectors: VectorTiles | None = None
+        if vectors is not None:
+            work = self._workspaces
+            self._vectors = VectorTiles(self.plan, dtype, vectors, runner, work, self._pool)
+            return
+        self.blocks1 = self.blocks2 = ImageBlocks(x1, runner, dtype, memory // 4)
         if x2 is not None:
-            self.blocks2 = ImageBlocks(x2, runner, vector, dtype, memory // 4)
+            self.blocks2 = ImageBlocks(x2, runner, dtype, memory // 4)
 
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
     ) -> dict[str, NDArray[Any]]:
         """Arrays (len(rows), len(cols)) for every key; see :class:`widegram.backends.Evaluator`."""
+        mirrored = symmetric and rows == cols
+        if self._vectors is not None:
+            k, t, pairs = self._vectors.tile(rows, cols, mirrored, progress)
+        else:
+            k, t, pairs = self._image_tile(rows, cols, mirrored, progress)
+        if len(pairs):
+            self._double(pairs, rows, cols, k, t, mirrored)
+        own = self.own_kernels(rows) if mirrored else {}
+        found = {}
+        for key, n, kernel in self.plan.keys:
+            value = (k if kernel == "nngp" else t)[n, :, : len(cols)]
+            if mirrored:
+                np.fill_diagonal(value, own[kernel][n])
+            # One tile's arrays may be handed on as they are, but not a part of a wider one.
+            found[key] = np.ascontiguousarray(value)
+        return found
+
+    def _image_tile(
+        self, rows: range, cols: range, mirrored: bool, progress: Progress | None
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+        """K, T (outputs, rows, columns and some more) and nearly parallel pairs of images."""
         row_block = self.blocks1.rows(rows.start, rows.stop)
         lane_block = self.blocks2.lanes(cols.start, cols.stop)
         lanes = LANES[self.dtype]
         kinds, width = len(self.plan.outputs), len(lane_block.y) * lanes
         k = aligned((kinds, len(rows), width), self.dtype)
         t = aligned((kinds, len(rows), width), self.dtype) if self.plan.ntk else k
-        mirrored = symmetric and rows == cols
 
         def strip(block: int, which: NDArray[np.int64]) -> int:
             work = self._workspaces.get()
@@ -110,53 +137,68 @@ class CpuEvaluator:
                 self._workspaces.put(work)
             return len(which) * min(lanes, len(cols) - block * lanes)
 
-        with ThreadPoolExecutor(self.threads) as pool:
-            jobs = [
-                pool.submit(strip, b, w)
-                for b, w in _jobs(len(rows), len(lane_block.y), lanes, mirrored, self.threads)
-            ]
-            for job in as_completed(jobs):
-                if progress is not None:
-                    progress(job.result())
-                job.result()
+        jobs = [
+            self._pool.submit(strip, b, w)
+            for b, w in _jobs(len(rows), len(lane_block.y), lanes, mirrored, self.threads)
+        ]
+        for job in as_completed(jobs):
+            if progress is not None:
+                progress(job.result())
+            job.result()
+        pairs = np.empty((0, 2), dtype=np.int64)
         if self.dtype == "float32":
-            self._double_close_pairs(rows, cols, row_block, lane_block, k, t, mirrored)
-        own = self.own_kernels(rows) if mirrored else {}
-        found = {}
-        for key, n, kernel in self.plan.keys:
-            value = (k if kernel == "nngp" else t)[n, :, : len(cols)].copy()
-            if mirrored:
-                mirror(value, own[kernel][n])
-            found[key] = value
-        return found
+            pairs = close_pairs(row_block.sketch, lane_block.sketch)
+        if mirrored:
+            for value in (k,) if t is k else (k, t):
+                for one in value:
+                    mirror_lower(one[:, : len(cols)])
+        return k, t, pairs
 
     def own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
         """Kernels of the images ``rows`` of x1 with themselves, (outputs, n), in float64."""
         if self._diagonal is None:
             self._diagonal = ItselfRunner(self.plan, self.layout, True, self.dtype)
-        own = self._diagonal.run(self.blocks1.read(rows.start, rows.stop))
+        if self._vectors is None:
+            own = self._diagonal.run(self.blocks1.read(rows.start, rows.stop))
+        else:
+            own = self._diagonal.of_squares(self._vectors.inputs[0].exact_squares(rows))
         return {"nngp": own.nngp, "ntk": own.ntk}
 
-    def _double_close_pairs(
-        self, rows: range, cols: range, row_block: RowBlock, lane_block: LaneBlock,
-        k: NDArray[Any], t: NDArray[Any], mirrored: bool,
+    def _read(self, memory: int) -> tuple[tuple[VectorInputs, VectorInputs] | None, float]:
+        """Vectors, packed for inner products, and the largest variance of all inputs."""
+        x1, x2 = self._sources
+        if not self.plan.vector:
+            sources = (x1,) if x2 is x1 else (x1, x2)
+            return None, max(largest_variance(x, False) for x in sources)
+        first = second = VectorInputs(x1, self.dtype, memory, self._pool)
+        if x2 is not x1:
+            second = VectorInputs(x2, self.dtype, memory, self._pool)
+        return (first, second), float(max(first.squares.max(), second.squares.max()))
+
+    def _double(
+        self, pairs: NDArray[np.int64], rows: range, cols: range, k: NDArray[Any],
+        t: NDArray[Any], mirrored: bool,
     ) -> None:  # fmt: skip
         """Replace pairs of nearly parallel inputs by their values in float64."""
-        pairs = close_pairs(row_block.sketch, lane_block.sketch)
         if mirrored:
             pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-        if not len(pairs):
-            return
+        x1, x2 = self._sources
         if self._pair_runner is None:
             self._pair_runner = PairRunner(*self._pair_arguments)
         for lo in range(0, len(pairs), _READ):
             i, j = pairs[lo : lo + _READ].T
-            x = np.concatenate([self.blocks1.read(rows[a], rows[a] + 1) for a in i])
-            y = np.concatenate([self.blocks2.read(cols[b], cols[b] + 1) for b in j])
-            found_k, found_t = self._pair_runner.run(x, y)
-            k[:, i, j] = found_k
-            if self.plan.ntk:
-                t[:, i, j] = found_t
+            x = np.concatenate([self._image(x1, rows[a]) for a in i])
+            y = np.concatenate([self._image(x2, cols[b]) for b in j])
+            found = self._pair_runner.run(x, y)
+            for value, to in zip(found, (k, t) if self.plan.ntk else (k,), strict=False):
+                to[:, i, j] = value
+                if mirrored:
+                    to[:, j, i] = value
+
+    def _image(self, source: Rows, n: int) -> NDArray[np.float64]:
+        """One input (1, h, w, C); vectors (1, 1, 1, D)."""
+        x = source.read(n, n + 1).astype(np.float64)
+        return x.reshape(1, 1, 1, -1) if self.plan.vector else x
 
     def _make_workspaces(self, threads: int, memory: int) -> int:
         size = Workspace.bytes(self.tables, self.dtype)
@@ -168,7 +210,7 @@ class CpuEvaluator:
             )
         threads = min(threads, memory // max(size, 1))
         for _ in range(threads):
-            self._workspaces.put(Workspace(self.tables, self.dtype, vector=self.plan.vector))
+            self._workspaces.put(Workspace(self.tables, self.dtype))
         return threads
 
 
@@ -183,9 +225,14 @@ def warn_of_series(error: float | None, dtype: str) -> None:
 
 def mirror(value: NDArray[Any], diagonal: NDArray[np.float64]) -> None:
     """Make a diagonal tile exactly symmetric, with its diagonal from double precision."""
+    mirror_lower(value)
+    np.fill_diagonal(value, diagonal)
+
+
+def mirror_lower(value: NDArray[Any]) -> None:
+    """Copy what stands above the diagonal of a square array to below it."""
     lower = np.tril_indices(len(value), -1)
     value[lower] = value.T[lower]
-    np.fill_diagonal(value, diagonal)
 
 
 def _jobs(

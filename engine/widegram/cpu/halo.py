@@ -15,7 +15,8 @@ from widegram.cpu.context import At
 from widegram.cpu.kernels import call_plane, peek, poke
 from widegram.cpu.tables import MOVES, SlotField
 
-jit = numba.njit(nogil=True)
+# Without checks of divisors: what raises would call the interpreter.
+jit = numba.njit(error_model="numpy")
 
 # Numba freezes these as constants.
 _H, _W = int(SlotField.ROWS), int(SlotField.COLS)

@@ -58,10 +58,8 @@ Block = TypeVar("Block", RowBlock, LaneBlock)
 class ImageBlocks:
     """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
 
-    def __init__(
-        self, source: Rows, runner: ItselfRunner, vector: bool, dtype: str, memory: int
-    ) -> None:
-        self.source, self.runner, self.vector = source, runner, vector
+    def __init__(self, source: Rows, runner: ItselfRunner, dtype: str, memory: int) -> None:
+        self.source, self.runner = source, runner
         self.dtype, self.memory = dtype, memory
         self._kept: OrderedDict[tuple[str, int, int], RowBlock | LaneBlock] = OrderedDict()
 
@@ -95,9 +93,8 @@ class ImageBlocks:
         return self._keep(("lanes", lo, hi), LaneBlock(y, factors, sketch(x)))
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
-        """Images (n, h, w, C); vectors, and images that are seen as such, (n, 1, 1, D)."""
-        x = self.source.read(lo, hi).astype(np.float64)
-        return x.reshape(hi - lo, 1, 1, -1) if self.vector else x
+        """Images (n, h, w, C)."""
+        return self.source.read(lo, hi).astype(np.float64)
 
     def _find(self, key: tuple[str, int, int]) -> RowBlock | LaneBlock | None:
         found = self._kept.get(key)

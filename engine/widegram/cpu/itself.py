@@ -39,6 +39,7 @@ Array = NDArray[np.float64]
 _DTYPE = "float64"
 _LANES = LANES[_DTYPE]
 _BLOCK = 32
+_SQUARES = 1024
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,30 @@ class ItselfRunner:
 
     def run(self, x: Array) -> Own:
         """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""
-        n, kinds = len(x), len(self.plan.outputs)
-        factors = aligned((n, self.layout.total + 1), self.dtype)
-        factors[:, -1] = 0
-        own = Own(factors, np.zeros((kinds, n)), np.zeros((kinds, n)))
+        own = self._empty(len(x))
         step = _BLOCK if self.alone else _LANES
-        for lo in range(0, n, step):
+        for lo in range(0, len(x), step):
             self._block(x[lo : lo + step], own, lo)
         return own
+
+    def of_squares(self, squares: Array) -> Own:
+        """The same of vectors given by their mean squares (n,)."""
+        own = self._empty(len(squares))
+        for lo in range(0, len(squares), _SQUARES):
+            part = squares[lo : lo + _SQUARES].reshape(-1, 1, 1)
+            values: dict[int, tuple[Array, Array]] = {}
+            factors = np.empty((len(part), self.layout.total))
+            for program in self.schedule.programs:
+                for i in program.group.members:
+                    self._node(i, part, values, factors)
+            self._keep(own, lo, len(part), values, factors)
+        return own
+
+    def _empty(self, n: int) -> Own:
+        kinds = len(self.plan.outputs)
+        factors = aligned((n, self.layout.total + 1), self.dtype)
+        factors[:, -1] = 0
+        return Own(factors, np.zeros((kinds, n)), np.zeros((kinds, n)))
 
     def _block(self, x: Array, own: Own, lo: int) -> None:
         count = len(x)
@@ -97,13 +114,18 @@ class ItselfRunner:
             lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
             lanes_x[...] = np.moveaxis(x, 0, -1) / np.sqrt(x.shape[-1])
             self.work.clear()
+        squares = np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1]
         values: dict[int, tuple[Array, Array]] = {}
         factors = np.empty((len(x), self.layout.total))
         for n, program in enumerate(self.schedule.programs):
             for i in program.group.members:
-                self._node(i, x, values, factors)
+                self._node(i, squares, values, factors)
             if lanes_x is not None and len(program.steps):
                 self._planes(n, program, lanes_x, values, factors)
+        self._keep(own, lo, count, values, factors)
+
+    def _keep(self, own: Own, lo: int, count: int, values: dict[int, Any], factors: Array) -> None:
+        """Results of one block."""
         own.factors[lo : lo + count, :-1] = factors[:count]
         if self.outputs:
             for at, i in enumerate(self.plan.outputs):
@@ -125,8 +147,11 @@ class ItselfRunner:
         lanes[: self.layout.total] = factors.T
         self.work.run_itself(n, x, lanes, self.own_k, self.own_t, self.own)
 
-    def _node(self, i: int, x: Array, values: dict[int, Any], factors: Array) -> None:
-        """Values (K, T), (n, h, w), of node i at d = 0, and its factors."""
+    def _node(self, i: int, squares: Array, values: dict[int, Any], factors: Array) -> None:
+        """Values (K, T), (n, h, w), of node i at d = 0, and its factors.
+
+        ``squares``: those of the input, (n, h, w).
+        """
         node = self.plan.nodes[i]
         operation = node.operation
         if isinstance(operation, Act | Norm):
@@ -134,16 +159,17 @@ class ItselfRunner:
             q = q if isinstance(operation, Act) else _normalised_by(q, operation)
             made = self.layout.formulas[i].factors(q, self.floor)
             at = self.layout.offsets[i]
-            size = made[0].size // len(x) * len(made)
-            factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(len(x), -1)
+            size = made[0].size // len(squares) * len(made)
+            factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(len(squares), -1)
         if self.needed[i]:
-            values[i] = self._value(i, node, x, values)
+            values[i] = self._value(i, node, squares, values)
 
-    def _value(self, i: int, node: Node, x: Array, values: dict[int, Any]) -> tuple[Array, Array]:
+    def _value(
+        self, i: int, node: Node, squares: Array, values: dict[int, Any]
+    ) -> tuple[Array, Array]:
         operation = node.operation
         if isinstance(operation, Input):
-            k = np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1]
-            return k, np.zeros_like(k)
+            return squares, np.zeros_like(squares)
         k, t = values[node.inputs[0]]
         match operation:
             case Affine():

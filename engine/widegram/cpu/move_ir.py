@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from widegram.cpu import flow
 from widegram.cpu.plane_base import PlaneCode
 from widegram.cpu.vector_ops import INDEX
 
@@ -36,7 +36,7 @@ class MoveKernel(PlaneCode):
 
     def _plane(self, source: Any, target: Any, other: Any) -> None:
         gain = self.param(0) if self.variant.kind == "gather" else None
-        rows, cols = (cgutils.for_range(self.builder, n) for n in (self.rows, self.cols))
+        rows, cols = (flow.for_range(self.builder, n) for n in (self.rows, self.cols))
         with rows as row, cols as col:
             at = row.index, col.index
             out = self.pixel(target, at[0], self.out_row, at[1], self.out_col)
@@ -60,9 +60,7 @@ class MoveKernel(PlaneCode):
         """The sum over a window of taps."""
         total = self.ops.variable(self.ops.const(0.0))
         self.builder.store(self.ops.const(0.0), total)
-        rows, cols = (
-            cgutils.for_range(self.builder, n) for n in (self.window_rows, self.window_cols)
-        )
+        rows, cols = (flow.for_range(self.builder, n) for n in (self.window_rows, self.window_cols))
         with rows as row, cols as col:
             value = self.ops.load(self.pixel(first, row.index, self.fx_row, col.index, self.fx_col))
             self.builder.store(self.ops.add(self.builder.load(total), value), total)
@@ -70,11 +68,11 @@ class MoveKernel(PlaneCode):
 
     def _reduce(self, source: Any, target: Any) -> None:
         """Sum each row in the plane's dtype, the rows in double precision."""
-        with cgutils.for_range(self.builder, self.rows) as row:
+        with flow.for_range(self.builder, self.rows) as row:
             start = self.offset(source, row.index, self.in_row)
             total = self.ops.variable()
             self.builder.store(self.ops.const(0.0), total)
-            with cgutils.for_range(self.builder, self.cols) as col:
+            with flow.for_range(self.builder, self.cols) as col:
                 value = self.ops.load(self.offset(start, col.index, self.in_col))
                 self.builder.store(self.ops.add(self.builder.load(total), value), total)
             sums = self._double(self.builder.load(total))

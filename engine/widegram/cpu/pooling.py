@@ -33,10 +33,11 @@ def pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w)
     out_h, out_w = peek(store, _G_H), peek(store, _G_W)
     turns_y = 1 + a // h if peek(step, _CIRCULAR) else 0
     turns_x = 1 + b // w if peek(step, _CIRCULAR) else 0
-    # Two windows may wrap in opposite directions: twice the turns of one.
-    for d_y in range(y - 2 * turns_y * h, y + 2 * turns_y * h + 1, h):
+    # Two windows may wrap in opposite directions: twice the turns of one. Steps of at least 1: a
+    # range that might have step 0 would have to raise.
+    for d_y in range(y - 2 * turns_y * h, y + 2 * turns_y * h + 1, max(h, 1)):
         for pooled_y in range(*_pooled(d_y, a, sy, out_h)):
-            for d_x in range(x - 2 * turns_x * w, x + 2 * turns_x * w + 1, w):
+            for d_x in range(x - 2 * turns_x * w, x + 2 * turns_x * w + 1, max(w, 1)):
                 for pooled_x in range(*_pooled(d_x, b, sx, out_w)):
                     line = (pooled_y + out_h - 1) * (2 * out_w - 1)
                     plane = peek(index, peek(store, _G_INDEX) + line + pooled_x + out_w - 1)
@@ -89,11 +90,11 @@ def _gather(  # type: ignore[no-untyped-def]
     poke(geo, 13, step_v)
     params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
     out = peek(ctx, _SCRATCH) + plane * lanes * item
-    for u in range(u0, u1, step_u):
-        for turn_y in range(-reach_y, reach_y + 1, h):
+    for u in range(u0, u1, max(step_u, 1)):
+        for turn_y in range(-reach_y, reach_y + 1, max(h, 1)):
             p, count_p = _run(turn_y - base_r - u, rows, sy, p0, n_p, step_u)
-            for v in range(v0, v1, step_v):
-                for turn_x in range(-reach_x, reach_x + 1, w):
+            for v in range(v0, v1, max(step_v, 1)):
+                for turn_x in range(-reach_x, reach_x + 1, max(w, 1)):
                     q, count_q = _run(turn_x - base_c - v, cols, sx, q0, n_q, step_v)
                     if count_p <= 0 or count_q <= 0:
                         continue

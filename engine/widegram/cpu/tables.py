@@ -17,7 +17,7 @@ from widegram.activations import Formula
 from widegram.activations.hermite import Series
 from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Scale
-from widegram.cpu import kernels
+from widegram.cpu import planes
 from widegram.cpu.plane_base import N_PARAMS, Variant
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.plan.graph import Act, Add, Affine, Copy, Gather, Keep, Node, Norm, Reduce
@@ -100,8 +100,8 @@ class StoreField(_Field):
 
 # Relative tails of a series' E[phi^2] and E[phi'^2] that may be left out.
 SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
-# Vectors are one-pixel images; this many x run side by side as the pixels of one row.
-VECTOR_CHUNK = 64
+# Vectors are one-pixel images; this many x, and blocks of x', run as the pixels of one plane.
+REGION = (64, 16)
 # Planes of several displacements at once may take this much of a core's second-level cache.
 PLANES_BYTES = 640 * 1024
 MOST_TOGETHER = 2
@@ -274,7 +274,7 @@ class _Encoder:
 
     def _address(self, kind: str, code: str) -> int:
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype)
-        return kernels.address(variant)
+        return planes.address(variant)
 
     def _stores(self) -> tuple[list[list[int]], tuple[int, int], int, int]:
         """Rows of the store table; pools first, because they must be cleared."""
@@ -315,7 +315,7 @@ class _Encoder:
         height = slot.shape[0] + slot.lo[0] + slot.hi[0]
         width = slot.shape[1] + slot.lo[1] + slot.hi[1]
         if self.plan.vector:
-            width *= VECTOR_CHUNK
+            width *= REGION[0] * REGION[1]
         quadrant = height * width * self.lanes
         size = quadrant * max(program.segments, self._together(program))
         row = [
@@ -373,6 +373,8 @@ class _Encoder:
             row[StepField.N_FACTORS] = formula.n_factors
         if step.kind == "input":
             row[StepField.N_FACTORS] = self._channels()
+            if self.plan.vector and not self.paired:
+                gain = 1.0 / self._channels()
         row[StepField.KERNEL] = self._kernel(step, code)
         values = [gain, bias, *constants]
         self.params += values + [0.0] * (N_PARAMS - len(values))

@@ -1,19 +1,19 @@
 """The compiled loop for networks that see vectors.
 
-A vector is a one-pixel image, so a plane would be a single number. Instead up to VECTOR_CHUNK x
-form the columns of a one-row plane against one block of lanes: x's factors then step from column
-to column and those of x' stay. The kernels are the same.
+A vector is a one-pixel image, so a plane would be a single number. Instead the pairs of some x
+and some blocks of x' (``REGION`` of the tables) form a plane, a row to an x and a column to a
+block: x's factors then step from row to row, those of x' from column to column. The kernels are
+the same.
 """
 
 from __future__ import annotations
 
 from widegram.cpu.context import At
-from widegram.cpu.halo import jit, move
+from widegram.cpu.halo import jit
 from widegram.cpu.kernels import call_plane, peek, poke
-from widegram.cpu.tables import KINDS, MOVES, VECTOR_CHUNK, SlotField, StepField
+from widegram.cpu.tables import KINDS, MOVES, SlotField, StepField
 
-_INPUT, _WINDOW, _POINT = KINDS.index("input"), KINDS.index("window"), KINDS.index("point")
-_ADD, _OUTPUT = KINDS.index("add"), KINDS.index("output")
+_INPUT, _ADD, _OUTPUT = KINDS.index("input"), KINDS.index("add"), KINDS.index("output")
 _MOVE_COPY, _MOVE_ADD = MOVES.index("copy"), MOVES.index("add")
 _KIND, _OUT = int(StepField.KIND), int(StepField.OUT)
 _IN0, _IN1 = int(StepField.IN0), int(StepField.IN1)
@@ -32,55 +32,39 @@ _STEP_ROW, _SLOT_ROW = 8 * len(StepField), 8 * len(SlotField)
 
 
 @jit
-def _step(step, ctx, geo, moves, slots, count, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]  # fmt: skip
-    """One step on a chunk of ``count`` x."""
+def _step(step, ctx, geo, moves, slots, rows, cols, x_step, y_step, out_row):  # type: ignore[no-untyped-def]  # fmt: skip
+    """One step on a region of ``rows`` x and ``cols`` blocks of x'; strides in numbers."""
     lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
     kind = peek(step, _KIND)
     params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
     target = slots + peek(step, _OUT) * _SLOT_ROW
     k = peek(ctx, _SCRATCH) + peek(target, _OFFSET) * item
     t = peek(ctx, _SCRATCH) + peek(target, _T_OFFSET) * item
+    poke(geo, 0, rows)
+    poke(geo, 1, cols)
+    poke(geo, 2, cols * lanes)
+    poke(geo, 3, lanes)
+    poke(geo, 4, cols * lanes)
+    poke(geo, 5, lanes)
+    poke(geo, 17, peek(step, _N_FACTORS))
     if kind == _INPUT:
-        poke(geo, 0, 1)
-        poke(geo, 1, count)
-        poke(geo, 3, x_step // item)
-        poke(geo, 4, 0)
-        poke(geo, 5, lanes)
-        poke(geo, 17, peek(step, _N_FACTORS))
-        call_plane(
-            peek(step, _KERNEL),
-            peek(ctx, _GEOMETRY),
-            params,
-            peek(ctx, _X),
-            peek(ctx, _Y),
-            k,
-            t,
-            0,
-            0,
-        )
+        x, y = peek(ctx, _X), peek(ctx, _Y)
+        call_plane(peek(step, _KERNEL), peek(ctx, _GEOMETRY), params, x, y, k, t, 0, 0)
         return
     source = slots + peek(step, _IN0) * _SLOT_ROW
     k_in = peek(ctx, _SCRATCH) + peek(source, _OFFSET) * item
     t_in = peek(ctx, _SCRATCH) + peek(source, _T_OFFSET) * item
     if kind == _OUTPUT:
         to = peek(step, _STORE) * peek(ctx, _OUT_STRIDE) * item
-        move(
-            peek(moves, _MOVE_COPY), ctx, geo, count, 1, lanes, 0, out_row // item, 0, params,
-            k_in, t_in,
-            peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to,
+        poke(geo, 4, out_row)
+        call_plane(
+            peek(moves, _MOVE_COPY), peek(ctx, _GEOMETRY), params, k_in, t_in,
+            peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to, 0, 0,
         )  # fmt: skip
         return
-    poke(geo, 0, 1)
-    poke(geo, 1, count)
-    poke(geo, 2, 0)
-    poke(geo, 3, lanes)
-    poke(geo, 4, 0)
-    poke(geo, 5, lanes)
-    poke(geo, 14, 1)
-    poke(geo, 15, 1)
     if kind == _ADD:
         other = slots + peek(step, _IN1) * _SLOT_ROW
-        poke(geo, 6, 0)
+        poke(geo, 6, cols * lanes)
         poke(geo, 7, lanes)
         call_plane(
             peek(moves, _MOVE_ADD), peek(ctx, _GEOMETRY), params, k_in, t_in, k, t,
@@ -88,34 +72,45 @@ def _step(step, ctx, geo, moves, slots, count, x_step, factor_step, out_row):  #
             peek(ctx, _SCRATCH) + peek(other, _T_OFFSET) * item,
         )  # fmt: skip
         return
-    poke(geo, 6, 0)
-    poke(geo, 7, factor_step // item)
-    poke(geo, 8, 1)
-    poke(geo, 9, 0)
-    poke(geo, 10, 0)
-    poke(geo, 11, lanes)
-    poke(geo, 17, peek(step, _N_FACTORS))
+    _factors(geo, lanes, x_step, y_step)
+    poke(geo, 14, 1)
+    poke(geo, 15, 1)
     fx = peek(ctx, _XF) + peek(step, _FACTOR) * item
     fy = peek(ctx, _YF) + peek(step, _FACTOR) * lanes * item
     call_plane(peek(step, _KERNEL), peek(ctx, _GEOMETRY), params, k_in, t_in, k, t, fx, fy)
 
 
 @jit
-def run_vectors(ctx, which, rows, x_step, factor_step, out_row):  # type: ignore[no-untyped-def]
-    """All steps for the consecutive x of ``which`` against the x' of the context.
+def _factors(geo, lanes, x_step, y_step):  # type: ignore[no-untyped-def]
+    """Strides of the factors of x and of x'."""
+    poke(geo, 6, x_step)
+    poke(geo, 7, 0)
+    poke(geo, 8, 1)
+    poke(geo, 9, 0)
+    poke(geo, 10, y_step)
+    poke(geo, 11, lanes)
 
-    The arguments are those of :func:`widegram.cpu.driver.run_strips`; a vector network is one
-    program without displacements, stores or sums.
+
+@jit
+def run_vectors(ctx, rows, cols, x_step, y_step, out_row, close, factor, found):  # type: ignore[no-untyped-def]  # fmt: skip
+    """All steps for ``rows`` x and ``cols`` blocks of x' that begin where the context says.
+
+    A vector network is one program without displacements, stores or sums. ``x_step``, ``y_step``:
+    numbers from one x's factors, and one block's, to the next; ``out_row``: from one row of the
+    outputs to the next. ``close``: address of the kernel that finds nearly parallel pairs, 0
+    without; ``factor``: where the factor that it compares stands; ``found``: what it fills, a
+    number and then the pairs.
     """
     geo, moves, slots = peek(ctx, _GEOMETRY), peek(ctx, _MOVES), peek(ctx, _SLOTS)
-    x, factors = peek(ctx, _X), peek(ctx, _XF)
-    k, t = peek(ctx, _OUT_K), peek(ctx, _OUT_T)
-    for begin in range(0, which.size, VECTOR_CHUNK):
-        count = min(VECTOR_CHUNK, which.size - begin)
-        poke(ctx, _X, x + which[begin] * x_step)
-        poke(ctx, _XF, factors + which[begin] * factor_step)
-        poke(ctx, _OUT_K, k + rows[begin] * out_row)
-        poke(ctx, _OUT_T, t + rows[begin] * out_row)
-        for s in range(peek(ctx, _N_STEPS)):
-            step = peek(ctx, _STEPS) + s * _STEP_ROW
-            _step(step, ctx, geo, moves, slots, count, x_step, factor_step, out_row)
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    for s in range(peek(ctx, _N_STEPS)):
+        step = peek(ctx, _STEPS) + s * _STEP_ROW
+        _step(step, ctx, geo, moves, slots, rows, cols, x_step, y_step, out_row)
+        if close and peek(step, _KIND) == _INPUT:
+            target = slots + peek(step, _OUT) * _SLOT_ROW
+            k = peek(ctx, _SCRATCH) + peek(target, _OFFSET) * item
+            _factors(geo, lanes, x_step, y_step)
+            call_plane(
+                close, peek(ctx, _GEOMETRY), peek(ctx, _PARAMS), k, 0, found, found + 8,
+                peek(ctx, _XF) + factor * item, peek(ctx, _YF) + factor * lanes * item,
+            )  # fmt: skip

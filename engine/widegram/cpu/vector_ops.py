@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from widegram.activations.polynomials import ARC
+from widegram.cpu import flow
 
 LANES = {"float32": 16, "float64": 8}
 ITEMSIZE = {"float32": 4, "float64": 8}
@@ -91,7 +91,7 @@ class VectorOps:
 
     def variable(self, value: Any | None = None) -> Any:
         """A mutable vector (LLVM keeps it in a register)."""
-        slot = cgutils.alloca_once(self.builder, self.vector)
+        slot = flow.alloca_once(self.builder, self.vector)
         if value is not None:
             self.builder.store(value, slot)
         return slot
@@ -216,7 +216,7 @@ class VectorOps:
         value, slope = self.variable(self.const(0.0)), self.variable(self.const(0.0))
         one = ir.Constant(INDEX, 1)
         terms = builder.sub(fx.count, one)
-        with cgutils.for_range(builder, terms) as loop:
+        with flow.for_range(builder, terms) as loop:
             n = builder.sub(terms, loop.index)
             before = builder.load(value)
             builder.store(self.fma(builder.load(slope), c, before), slope)
@@ -227,5 +227,5 @@ class VectorOps:
     def _intrinsic(self, name: str, *args: Any) -> Any:
         kind = ir.FunctionType(self.vector, [self.vector] * len(args))
         module = self.builder.module
-        function = cgutils.get_or_insert_function(module, kind, f"llvm.{name}.{self.suffix}")
+        function = flow.get_or_insert_function(module, kind, f"llvm.{name}.{self.suffix}")
         return self.builder.call(function, args)

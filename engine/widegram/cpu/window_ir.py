@@ -2,8 +2,7 @@
 
 Kinds: ``point`` (activation alone), ``tap`` (one-tap window), ``box3`` (3 x 3, stride 1, vertical
 sums carried in registers), ``box`` (any window and stride, separable through a row buffer),
-``input`` (inner products over channels: k_in is x, t_in is x'; cols counts pixels), ``inner`` (the
-same for vectors: cols counts the x, ``in_col`` numbers apart, against one block of x').
+``input`` (inner products over channels: k_in is x, t_in is x'; cols counts pixels).
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from widegram.activations import KERNELS
+from widegram.cpu import flow
 from widegram.cpu.plane_base import N_PARAMS, PlaneCode
 from widegram.cpu.vector_ops import INDEX, Stream
-
-_TOGETHER = 8
-_CHUNK = 128
 
 
 class WindowKernel(PlaneCode):
@@ -29,18 +25,15 @@ class WindowKernel(PlaneCode):
         if self.variant.kind == "input":
             self._input()
             return
-        if self.variant.kind == "inner":
-            self._inner()
-            return
         self._constants()
-        with cgutils.for_range(self.builder, self.rows) as row:
+        with flow.for_range(self.builder, self.rows) as row:
             getattr(self, f"_{self.variant.kind}_row")(row.index)
 
     # rows of each kind ------------------------------------------------------------------------
 
     def _point_row(self, row: Any) -> None:
         k_in, t_in = self._start(row, None)
-        with cgutils.for_range(self.builder, self.cols) as col:
+        with flow.for_range(self.builder, self.cols) as col:
             k = self._prescaled(self._at(k_in, col.index, self.in_col))
             t = None
             if self.variant.ntk:
@@ -50,7 +43,7 @@ class WindowKernel(PlaneCode):
     def _tap_row(self, row: Any) -> None:
         k_in, t_in = self._start(row, self.stride_rows)
         step = self.builder.mul(self.in_col, self.stride_cols)
-        with cgutils.for_range(self.builder, self.cols) as col:
+        with flow.for_range(self.builder, self.cols) as col:
             k = self._at(k_in, col.index, step)
             t = self._at(t_in, col.index, step) if self.variant.ntk else None
             self._finish(row, col.index, *self._affine(k, t))
@@ -61,7 +54,7 @@ class WindowKernel(PlaneCode):
         zero, one, two = (ir.Constant(INDEX, n) for n in (0, 1, 2))
         older = [self.ops.variable(self._vertical3(f, zero)) for f in fields]
         newer = [self.ops.variable(self._vertical3(f, one)) for f in fields]
-        with cgutils.for_range(self.builder, self.cols) as col:
+        with flow.for_range(self.builder, self.cols) as col:
             sums: list[Any] = []
             ahead = self.builder.add(col.index, two)
             for field, old, new in zip(fields, older, newer, strict=True):
@@ -84,12 +77,12 @@ class WindowKernel(PlaneCode):
         lanes = ir.Constant(INDEX, self.ops.lanes)
         half = self.ops.bytes(span, lanes)
         buffers = [self.buffer, builder.add(self.buffer, half)][: len(fields)]
-        with cgutils.for_range(builder, span) as col:
+        with flow.for_range(builder, span) as col:
             for field, buffer in zip(fields, buffers, strict=True):
                 first = self.offset(field, col.index, self.in_col)
                 total = self._sum(first, self.window_rows, self.in_row)
                 self.ops.store(total, self.offset(buffer, col.index, lanes))
-        with cgutils.for_range(builder, self.cols) as col:
+        with flow.for_range(builder, self.cols) as col:
             begin = builder.mul(col.index, self.stride_cols)
             sums = [
                 self._sum(self.offset(buffer, begin, lanes), self.window_cols, lanes)
@@ -102,62 +95,19 @@ class WindowKernel(PlaneCode):
         builder = self.builder
         x_lanes = ir.Constant(INDEX, self.ops.lanes if self.variant.paired else 1)
         y_lanes = ir.Constant(INDEX, self.ops.lanes)
-        with cgutils.for_range(builder, self.rows) as row:
+        with flow.for_range(builder, self.rows) as row:
             x_row = self.offset(self.k_in, row.index, self.fx_row)
             y_row = self.offset(self.t_in, row.index, self.fy_row)
-            with cgutils.for_range(builder, self.cols) as col:
+            with flow.for_range(builder, self.cols) as col:
                 first = builder.mul(col.index, self.count)
                 total = self.ops.variable(self.ops.const(0.0))
-                with cgutils.for_range(builder, self.count) as channel:
+                with flow.for_range(builder, self.count) as channel:
                     n = builder.add(first, channel.index)
                     x_at = self.offset(x_row, n, x_lanes)
                     x = self.ops.load(x_at) if self.variant.paired else self.ops.splat(x_at)
                     y = self.ops.load(self.offset(y_row, n, y_lanes))
                     builder.store(self.ops.fma(x, y, builder.load(total)), total)
                 self._write(row.index, col.index, builder.load(total), self.ops.const(0.0))
-
-    def _inner(self) -> None:
-        """K = <x, x'> over ``count`` features, T = 0, for all x: a small matrix product.
-
-        Eight x share each load of x'. Features are summed in chunks, each from zero, so that
-        float32 loses no more than a chunk's rounding; the order is the same for every x.
-        """
-        builder = self.builder
-        eight = ir.Constant(INDEX, _TOGETHER)
-        whole = builder.udiv(self.cols, eight)
-        with cgutils.for_range(builder, whole) as loop:
-            self._inner_rows(builder.mul(loop.index, eight), _TOGETHER)
-        done = builder.mul(whole, eight)
-        with cgutils.for_range(builder, builder.sub(self.cols, done)) as loop:
-            self._inner_rows(builder.add(done, loop.index), 1)
-
-    def _inner_rows(self, first: Any, count: int) -> None:
-        builder, ops = self.builder, self.ops
-        chunk, one = ir.Constant(INDEX, _CHUNK), ir.Constant(INDEX, 1)
-        lanes = ir.Constant(INDEX, ops.lanes)
-        starts = [
-            self.offset(self.k_in, builder.add(first, ir.Constant(INDEX, n)), self.in_col)
-            for n in range(count)
-        ]
-        totals = [ops.variable(ops.const(0.0)) for _ in range(count)]
-        chunks = builder.udiv(builder.add(self.count, ir.Constant(INDEX, _CHUNK - 1)), chunk)
-        with cgutils.for_range(builder, chunks) as outer:
-            begin = builder.mul(outer.index, chunk)
-            left = builder.sub(self.count, begin)
-            length = builder.select(builder.icmp_signed("<", left, chunk), left, chunk)
-            parts = [ops.variable(ops.const(0.0)) for _ in range(count)]
-            with cgutils.for_range(builder, length) as inner:
-                n = builder.add(begin, inner.index)
-                y = ops.load(self.offset(self.t_in, n, lanes))
-                for start, part in zip(starts, parts, strict=True):
-                    x = ops.splat(self.offset(start, n, one))
-                    builder.store(ops.fma(x, y, builder.load(part)), part)
-            for total, part in zip(totals, parts, strict=True):
-                builder.store(ops.add(builder.load(total), builder.load(part)), total)
-        zero = ir.Constant(INDEX, 0)
-        for n, total in enumerate(totals):
-            col = builder.add(first, ir.Constant(INDEX, n))
-            self._write(zero, col, builder.load(total), ops.const(0.0))
 
     # pieces -----------------------------------------------------------------------------------
 
@@ -214,7 +164,7 @@ class WindowKernel(PlaneCode):
         """Sum of ``count`` vectors, ``step`` numbers apart."""
         total = self.ops.variable(self.ops.const(0.0))
         self.builder.store(self.ops.const(0.0), total)
-        with cgutils.for_range(self.builder, count) as loop:
+        with flow.for_range(self.builder, count) as loop:
             value = self.ops.load(self.offset(first, loop.index, step))
             self.builder.store(self.ops.add(self.builder.load(total), value), total)
         return self.builder.load(total)

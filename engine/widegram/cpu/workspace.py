@@ -27,10 +27,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 class Workspace:
     """Scratch planes, stores and the context for one thread; not to be shared by threads."""
 
-    def __init__(
-        self, tables: Tables, dtype: str, paired: bool = False, vector: bool = False
-    ) -> None:
-        self.tables, self.vector = tables, vector
+    def __init__(self, tables: Tables, dtype: str, paired: bool = False) -> None:
+        self.tables = tables
         self.scratch = aligned((max(tables.scratch, 1),), dtype)
         self.buffer = aligned((max(tables.buffer, 1),), dtype)
         self.sums = aligned((max(tables.sums, 8),), np.float64)
@@ -75,8 +73,10 @@ class Workspace:
         ctx[At.OUT_K], ctx[At.OUT_T] = out_k.ctypes.data, out_t.ctypes.data
         ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
         ctx[At.ITSELF] = 0
-        run = entries().run_vectors if self.vector else entries().run_strips
-        run(self.at, which, rows, x.strides[0], x_factors.strides[0], out_k.strides[1])
+        entries().run_strips(
+            self.at, which.ctypes.data, rows.ctypes.data, len(which), x.strides[0],
+            x_factors.strides[0], out_k.strides[1],
+        )  # fmt: skip
 
     def clear(self) -> None:
         """Zero the stores that accumulate."""

@@ -1,0 +1,44 @@
+"""Compiled plane kernels, by address: one small function per variant, kept on disk.
+
+The driver calls them through their addresses, so a new network needs no compilation: at most a
+variant (an activation with a kind of window) that no network used before.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from llvmlite import ir
+
+from widegram.cpu import inner_ir, object_code
+from widegram.cpu.inner_ir import InnerKernel
+from widegram.cpu.move_ir import MoveKernel
+from widegram.cpu.plane_base import Variant
+from widegram.cpu.window_ir import WindowKernel
+
+_MOVES = ("copy", "fill", "add", "gather", "reduce", "cast")
+
+
+@cache
+def address(variant: Variant) -> int:
+    """The address of a compiled kernel, which the first call compiles or reads from disk."""
+    name = f"plane_{variant.text().replace('|', '_')}"
+    return object_code.address(name, lambda: _emitted(variant))
+
+
+def _emitted(variant: Variant) -> tuple[str, str]:
+    """LLVM IR of a variant and the name of its function."""
+    module = ir.Module("plane")
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
+    function = ir.Function(module, kind, "plane")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    _emitter(variant.kind)(builder, variant, function.args).emit()
+    builder.ret_void()
+    return str(module), function.name
+
+
+def _emitter(kind: str) -> type[InnerKernel | MoveKernel | WindowKernel]:
+    """What writes kernels of a kind."""
+    if kind in inner_ir.KINDS:
+        return InnerKernel
+    return MoveKernel if kind in _MOVES else WindowKernel

@@ -1,0 +1,125 @@
+"""Vector inputs, packed for inner products, with their mean squares and factors."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.cpu import planes
+from widegram.cpu.images import Rows
+from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.plane_base import GEOMETRY, Variant
+from widegram.cpu.vector_ops import LANES
+from widegram.cpu.workspace import aligned
+
+# Mean squares times these two, multiplied, are what inner products are compared with: pairs with
+# 1 - c < 2e-6 are nearly parallel, some roundings of float32.
+CLOSE = 1 - 2e-6
+_READ = 256
+_FAR = 1e18
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Inputs lo to hi: ``lanes`` (blocks, D, lanes) as in :mod:`~widegram.cpu.inner_ir`, and the
+    factors of each: ``x`` (n, F + 1), and in blocks ``y`` (blocks, F + 1, lanes). Factor F is the
+    root of CLOSE times the mean square, so that products of two bound what is nearly parallel."""
+
+    lanes: NDArray[Any]
+    x: NDArray[Any]
+    y: NDArray[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.lanes.nbytes + self.x.nbytes + self.y.nbytes)
+
+
+class VectorInputs:
+    """One data set. ``squares`` (n,): <x, x> / D of every input, float64, 1 / D as in ``dtype``.
+
+    All inputs are read once when this is made, and stay packed if that takes at most half of
+    ``memory`` bytes; blocks that are asked for are kept while they fit into the rest.
+    """
+
+    def __init__(self, source: Rows, dtype: str, memory: int, pool: ThreadPoolExecutor) -> None:
+        self.source, self.dtype, self.memory, self.pool = source, dtype, memory, pool
+        self.n, self.features = source.shape[0], int(np.prod(source.shape[1:]))
+        self.lanes = LANES[dtype]
+        self.squares = np.empty(self.n)
+        self._kept: OrderedDict[tuple[int, int], Packed] = OrderedDict()
+        self._pack = _function(Variant("pack", "none", False, False, dtype))
+        blocks = -(-self.n // self.lanes)
+        whole = blocks * self.lanes * self.features * np.dtype(dtype).itemsize <= memory // 2
+        self._all = self._packed(0, self.n, self.squares) if whole else None
+        if not whole:
+            for lo in range(0, self.n, _READ):
+                hi = min(lo + _READ, self.n)
+                self._packed(lo, hi, self.squares[lo:hi])
+
+    def block(self, lo: int, hi: int, runner: ItselfRunner) -> Packed:
+        """Inputs lo to hi - 1 with the factors that ``runner`` gives their mean squares."""
+        found = self._kept.get((lo, hi))
+        if found is not None:
+            self._kept.move_to_end((lo, hi))
+            return found
+        if self._all is not None and lo % self.lanes == 0:
+            lanes = self._all[lo // self.lanes : -(-hi // self.lanes)]
+        else:
+            lanes = self._packed(lo, hi, np.empty(hi - lo))
+        x = runner.of_squares(self.squares[lo:hi]).factors
+        x[:, -1] = np.sqrt(CLOSE * self.squares[lo:hi])
+        x[self.squares[lo:hi] == 0, -1] = _FAR
+        index = np.minimum(np.arange(len(lanes) * self.lanes), hi - lo - 1)
+        y = aligned((len(lanes), x.shape[1], self.lanes), self.dtype)
+        y[...] = x[index].reshape(len(lanes), self.lanes, -1).transpose(0, 2, 1)
+        self._kept[lo, hi] = Packed(lanes, x, y)
+        while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > self.memory // 2:
+            self._kept.popitem(last=False)
+        return self._kept[lo, hi]
+
+    def exact_squares(self, rows: range) -> NDArray[np.float64]:
+        """<x, x> / D of some inputs with an exact 1 / D."""
+        gain = float(np.dtype(self.dtype).type(1.0 / self.features))
+        return self.squares[rows.start : rows.stop] / (gain * self.features)
+
+    def _packed(self, lo: int, hi: int, squares: NDArray[np.float64]) -> NDArray[Any]:
+        """Inputs in blocks of lanes; their mean squares go to ``squares``."""
+        lanes = aligned((-(-(hi - lo) // self.lanes), self.features, self.lanes), self.dtype)
+        jobs = []
+        for begin in range(lo, hi, _READ):
+            end = min(begin + _READ, hi)
+            part = self.source.read(begin, end).reshape(end - begin, -1)
+            part = np.ascontiguousarray(part, dtype=self.dtype)
+            to = slice((begin - lo) // self.lanes, -(-(end - lo) // self.lanes))
+            squares_to = squares[begin - lo : end - lo]
+            jobs.append(self.pool.submit(self._pack_rows, part, lanes[to], squares_to))
+        for job in jobs:
+            job.result()
+        return lanes
+
+    def _pack_rows(
+        self, x: NDArray[Any], lanes: NDArray[Any], squares: NDArray[np.float64]
+    ) -> None:
+        geometry = np.zeros(len(GEOMETRY), dtype=np.int64)
+        geometry[GEOMETRY.index("in_row")] = geometry[GEOMETRY.index("count")] = self.features
+        gain = np.array([1.0 / self.features, *[0.0] * 7], dtype=self.dtype)
+        found = np.empty(self.lanes)
+        for n, block in enumerate(lanes):
+            rows = x[n * self.lanes : (n + 1) * self.lanes]
+            geometry[GEOMETRY.index("rows")] = len(rows)
+            self._pack(
+                geometry.ctypes.data, gain.ctypes.data, rows.ctypes.data, 0,
+                block.ctypes.data, found.ctypes.data, 0, 0,
+            )  # fmt: skip
+            squares[n * self.lanes : (n + 1) * self.lanes] = found[: len(rows)]
+
+
+def _function(variant: Variant) -> Any:
+    """A compiled kernel as a Python function, which lets other threads run."""
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(planes.address(variant))
