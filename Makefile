@@ -3,6 +3,7 @@
 #   make test    the test suite          make test-slow   the long tests too
 #   make bench   the roof of this machine, the time per entry
 #   make lint    ruff and mypy           make paper       the pictures of docs/paper.md
+#   make gpu     on a machine with a card: tests, times and profile of the CUDA backend, 8 minutes
 #   make clean   remove what the targets made
 #
 # PYTHON=python3.12 picks the interpreter, PIP_ARGS="--no-index --find-links DIR" is added to pip's
@@ -40,15 +41,12 @@ test-slow: $(STAMP)
 
 # On a machine with a card: its Python's own numba-cuda, JAX and so on, no network, nothing
 # installed. neural-tangents, where it is not installed: WIDEGRAM_PEER_PATH=its wheel or folder.
+# What fails or is missing is named at the end and in the results, and costs nothing else.
 GPU_PYTHON ?= python3
 GPU_OUT ?= bench/results/gpu.json
 gpu: export PYTHONPATH := $(CURDIR)/engine:$(CURDIR)/cli:$(CURDIR)/bench:$(PYTHONPATH)
 gpu:
-	@status=0; \
-	$(GPU_PYTHON) -m pytest -m gpu -q -p no:cacheprovider tests/test_cuda_gpu.py $(PYTEST_ARGS) \
-	    $$($(GPU_PYTHON) -c "import xdist" 2>/dev/null && echo -n 8) || status=$$?; \
-	$(GPU_PYTHON) -m widegram_bench.gpu --out $(GPU_OUT) || status=$$?; \
-	exit $$status
+	@$(GPU_PYTHON) -m widegram_bench.gpu_run --tests --out $(GPU_OUT)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cuda_standin import StandIn
-from widegram_bench import gpu, gpu_card, gpu_peer, gpu_profile
+from widegram_bench import gpu, gpu_card, gpu_peer, gpu_profile, gpu_run
 from widegram_bench.networks import cnn
 
 CARD = {
@@ -40,20 +40,83 @@ def test_a_row_says_time_rate_and_error(tiny: gpu.Case) -> None:
     assert max(row["difference"].values()) < 1e-13
 
 
-def test_what_is_missing_is_named(tiny: gpu.Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "cases", lambda: [tiny])
-    monkeypatch.setattr(gpu, "tool", lambda name: None)
-    monkeypatch.setattr(gpu_card, "describe", lambda number: dict(CARD))
-    monkeypatch.setattr(gpu_card, "query", lambda number, field: None)
-    monkeypatch.setattr(gpu_profile.shutil, "which", lambda name: None)
-    monkeypatch.setattr(gpu_peer, "run", lambda *arguments: {"problem": "not installed"})
-    found = gpu.run(StandIn(), 0, 1.0, False)
-    assert found["missing"] == [
-        "issue bound: no ptxas or nvdisasm",
-        "neural-tangents: not installed",
-        "profiler: ncu is not installed",
+def _answers(**found: Any) -> gpu_run.Start:
+    """A stand-in for processes: what each kind of part prints, or the problem that ends it."""
+
+    def start(command: list[str], seconds: float) -> tuple[str, str]:
+        assert seconds > 0
+        kind = "tests" if "pytest" in command else command[3]
+        answer = found[kind]
+        if isinstance(answer, str):
+            return "", answer
+        return "a warning\n" + json.dumps(answer), ""
+
+    return start
+
+
+ROW = {
+    "name": "cnn21-pool", "dtype": "float32", "us_entry": 50.0, "target_us": 40.0,
+    "difference": {"ntk": 1e-6},
+}  # fmt: skip
+
+
+def test_a_part_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    saved: list[str] = []
+    start = _answers(
+        card=CARD, own=ROW, profile={"problem": "ncu is not installed"},
+        peer="an illegal address was met", tests="stopped after 120 s",
+    )  # fmt: skip
+    found = gpu_run.run(0, 100.0, False, True, lambda r: saved.append(json.dumps(r)), start)
+    assert json.loads(saved[-1]) == json.loads(json.dumps(found))
+    assert len(found["rows"]) == len(gpu.cases())
+    assert found["missing"][:3] == [
+        "smoke: stopped after 120 s",
+        "issue bound: no ptxas or nvdisasm, or another form",
+        "profile: ncu is not installed",
     ]
-    json.dumps(found)
+    assert "peer cnn21-pool float32: an illegal address was met" in found["missing"]
+    gpu_run.table(found)
+    assert "50 us per entry (goal 40)" in capsys.readouterr().out
+
+
+def test_ratios_and_outcomes_of_tests() -> None:
+    listed = [
+        "tests/test_cuda_gpu.py::test_golden[fcn 1-float32] PASSED  [ 1%]",
+        "[gw1] [ 5%] FAILED tests/test_cuda_gpu.py::test_forms_agree[float32] ",
+        "FAILED tests/test_cuda_gpu.py::test_forms_agree[float32] - AssertionError",
+    ]
+
+    def start(command: list[str], seconds: float) -> tuple[str, str]:
+        if "pytest" in command:
+            return "\n".join(listed), "1 failed, 1 passed"
+        return _answers(card=CARD, own=ROW, profile={}, peer={"ms_entry": 2.5})(command, seconds)
+
+    found = gpu_run.run(0, 100.0, False, True, lambda results: None, start)
+    assert found["rows"][0]["ratio"] == 50.0
+    wanted = {"passed": 1, "failed": ["tests/test_cuda_gpu.py::test_forms_agree[float32]"]}
+    assert found["tests"]["smoke"] == wanted
+
+
+def test_without_time_nothing_is_started() -> None:
+    found = gpu_run.run(0, 0.0, False, True, lambda results: None, _answers())
+    assert found["missing"][:2] == ["card: no time left", "smoke: no time left"]
+    assert found["rows"] == []
+
+
+def test_a_process_is_stopped_with_what_it_started() -> None:
+    assert gpu_run.start(["sh", "-c", "echo 1; echo 2 >&2"], 60) == ("1\n", "")
+    assert gpu_run.start(["sh", "-c", "echo 1; echo why >&2; exit 3"], 60) == ("1\n", "why")
+    assert gpu_run.start(["sh", "-c", "echo 1; sleep 600"], 1) == ("1\n", "stopped after 1 s")
+
+
+def test_a_part_without_a_card_is_a_problem(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "R.json"
+    assert gpu_run.main(["--quick", "--out", str(out)]) == 1
+    found = json.loads(out.read_text())
+    assert found["rows"] == []
+    assert [text.split(":")[0] for text in found["missing"]] == [
+        "card", "own cnn21-pool float32", "profile",
+    ]  # fmt: skip
 
 
 def test_clock_is_the_highest_seen(monkeypatch: pytest.MonkeyPatch) -> None:

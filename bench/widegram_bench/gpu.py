@@ -1,31 +1,21 @@
-"""The CUDA backend on this machine's card: time per entry, the issue bound, the profiler, the peer.
-
-``python -m widegram_bench.gpu --out R.json`` needs no installed widegram, only its sources on the
-path. Every part that a missing tool keeps from running is named in the results.
-"""
+"""The CUDA backend on this machine's card: networks with goals, time per entry, the issue bound."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from widegram.cuda.device import Device, gpus
+from widegram.cuda.device import Device
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.inspecting import inspect, tool
 from widegram.cuda.kernel import Kernel
 from widegram.cuda.strip_fit import WARP
 from widegram.data import open_source
-from widegram.errors import WidegramError
 from widegram.network import Network
-from widegram_bench import gpu_card, gpu_peer, gpu_profile
+from widegram_bench import gpu_card
 from widegram_bench.networks import cnn, dense, preset
 
 KERNELS = ("nngp", "ntk")
@@ -129,64 +119,13 @@ def bound(kernel: Kernel, rows: int, card: dict[str, Any], element_layers: int, 
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print a table, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="bench/results/gpu.json", help="raw results")
-    parser.add_argument("--seconds", type=float, default=240.0, help="time for all of it, roughly")
-    parser.add_argument("--device", type=int, default=0, help="number of the card")
-    parser.add_argument("--quick", action="store_true", help="the first network alone, no peer")
-    options = parser.parse_args(arguments)
-    try:
-        device = gpus((options.device,))[0]
-    except WidegramError as error:
-        print(f"widegram: error: {error}", file=sys.stderr)
-        return error.exit_code
-    results = run(device, options.device, options.seconds, options.quick)
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(results, indent=1) + "\n")
-    gpu_profile.picture(results, out.with_suffix(".png"))
-    table(results)
-    return 0
-
-
-def run(device: Device, number: int, seconds: float, quick: bool) -> dict[str, Any]:
-    """All results; ``missing`` says what could not be measured and why."""
-    end = time.perf_counter() + seconds
-    card = gpu_card.describe(number)
-    missing: list[str] = []
-    rows: list[dict[str, Any]] = []
-    chosen = cases()[:1] if quick else cases()
-    for n, case in enumerate(chosen):
-        share = max(5.0, (end - time.perf_counter()) / (len(chosen) - n) / 3)
-        rows.append(_row(case, device, card, share, missing, quick))
-        print(_line(rows[-1]), file=sys.stderr, flush=True)
-    profile = gpu_profile.profile(number, missing)
-    return {"benchmark": "gpu", "card": card, "rows": rows, "profile": profile, "missing": missing}
-
-
-def _row(
-    case: Case, device: Device, card: dict[str, Any], seconds: float, missing: list[str],
-    quick: bool,
-) -> dict[str, Any]:  # fmt: skip
+def own(case: Case, device: Device, card: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """:func:`measure` with the bound by instructions issued, at the clock seen meanwhile."""
     with gpu_card.watched(card):
         row = measure(case, device, seconds)
+    row["clock_hz"] = card["clock_hz"]
     if tool("ptxas") and tool("nvdisasm"):
         row["bound"] = _bound(case, card, row)
-    else:
-        _note(missing, "issue bound: no ptxas or nvdisasm")
-    if case.batches and not quick:
-        with tempfile.TemporaryDirectory() as folder:
-            found = gpu_peer.run(
-                case.network, case.dtype, case.batches, seconds, card["memory"], Path(folder)
-            )
-        if "problem" in found:
-            _note(missing, f"neural-tangents: {found['problem']}")
-        else:
-            row["peer"] = found
-            row["ratio"] = 1e3 * found["ms_entry"] / row["us_entry"]
-            row["target_ratio"] = case.ratio
     return row
 
 
@@ -203,34 +142,3 @@ def _bound(case: Case, card: dict[str, Any], row: dict[str, Any]) -> Any:
     if found:
         found["reached"] = found["us_entry"] / row["us_entry"]
     return found
-
-
-def _note(missing: list[str], text: str) -> None:
-    if text not in missing:
-        missing.append(text)
-
-
-def _line(row: dict[str, Any]) -> str:
-    text = f"{row['name']} {row['dtype']}: {row['us_entry']:.4g} us per entry"
-    if row["target_us"]:
-        text += f" (goal {row['target_us']:g})"
-    if row.get("bound"):
-        text += f", {100 * row['bound']['reached']:.0f} % of the issue bound"
-    if "ratio" in row:
-        text += f", {row['ratio']:.3g}x neural-tangents"
-    return text + f"; off by {max(row['difference'].values()):.1e}"
-
-
-def table(results: dict[str, Any]) -> None:
-    """Print the results for people."""
-    print(results["card"]["name"])
-    for row in results["rows"]:
-        print(_line(row))
-    for name, value in (results["profile"] or {}).items():
-        print(f"{name}: {value}")
-    for text in results["missing"]:
-        print(f"not measured: {text}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,33 +26,24 @@ METRICS = {
     "smsp__sass_thread_inst_executed_op_fmul_pred_on.sum": "fmul",
 }
 _PAIRS = 48
-_SECONDS = 150
 
 
-def profile(number: int, missing: list[str]) -> dict[str, float] | None:
-    """Metrics of one launch of the 21-layer network's first kernel; None, and why, without."""
+def profile(number: int, seconds: float) -> dict[str, Any]:
+    """Metrics of one launch of the 21-layer network's first kernel, or the ``problem``."""
     ncu = shutil.which("ncu")
     if ncu is None:
-        missing.append("profiler: ncu is not installed")
-        return None
+        return {"problem": "ncu is not installed"}
     command = [
         ncu, "--csv", "--clock-control", "none", "--kernel-name", "regex:kernel", "--launch-skip",
         "2", "--launch-count", "1", "--metrics", ",".join(METRICS), sys.executable, "-m",
         "widegram_bench.gpu_profile", str(number),
     ]  # fmt: skip
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        missing.append(f"profiler: {error}")
-        return None
-    found = parse(done.stdout)
-    if not found:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        missing.append(f"profiler: {said[-1] if said else 'no output'}")
-        return None
-    return found
+        return {"problem": str(error)}
+    said = (done.stdout + done.stderr).strip().splitlines()
+    return parse(done.stdout) or {"problem": said[-1] if said else "no output"}
 
 
 def parse(text: str) -> dict[str, float]:

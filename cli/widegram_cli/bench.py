@@ -100,22 +100,21 @@ def kernels(
 
 
 def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, Any]) -> None:
-    """The benchmark of :mod:`widegram_bench.gpu`."""
+    """The benchmark of :mod:`widegram_bench.gpu_run`, without tests."""
     from widegram.backends import resolve_device
     from widegram.devices import cuda_numbers
 
     numbers = cuda_numbers(resolve_device(device))
     if numbers is None or len(numbers) > 1:
         raise click.UsageError("--device takes cpu or one card here")
-    from widegram.cuda.device import gpus
-    from widegram_bench import gpu, gpu_profile
+    from widegram_bench import gpu_profile, gpu_run
 
     _check(options, plot)
     number = (numbers or (0,))[0]
-    found = gpu.run(gpus((number,))[0], number, options["seconds"], suite == "quick")
-    if plot:
+    found = gpu_run.run(number, options["seconds"], suite == "quick", False, lambda results: None)
+    if plot and found["card"] and found["profile"]:
         gpu_profile.picture(found, Path(plot))
-    _finish(_results("kernels", options) | found, options, lambda: gpu.table(found))
+    _finish(_results("kernels", options) | found, options, lambda: gpu_run.table(found))
 
 
 @command.command("roof")
