@@ -10,7 +10,7 @@ import pytest
 from meanfield_support import erf_fixed_point
 from widegram import meanfield
 from widegram.errors import WidegramError
-from widegram.meanfield.fixedpoint import critical_w_var, fixed_points
+from widegram.meanfield.fixedpoint import critical_line, critical_w_var, fixed_points
 from widegram.meanfield.grids import parse_range
 from widegram.meanfield.maps import LayerMaps
 from widegram.meanfield.phase import phase_map, write_phase
@@ -40,30 +40,54 @@ def test_erf_agrees_with_the_table(w, b):
     assert set(found) >= KEYS
 
 
-@pytest.mark.parametrize(("w", "b"), [(0.8, 0.18), (1.5, 0.05), (1.76, 0.18), (3.0, 0.05),
-                                      (1.7477, 0.18), (2.5, 0.001)])
+@pytest.mark.parametrize(("w", "b"), [
+    (0.8, 0.18), (1.5, 0.05), (1.76, 0.18), (3.0, 0.05), (2.5, 0.001),
+    # Towards the critical 1.747603749767...: |1 - chi_1| from 1e-3 to 3e-10.
+    (1.7477, 0.18), (1.7475, 0.18), (1.74761, 0.18), (1.7476, 0.18), (1.7476038, 0.18),
+    (1.7476037, 0.18), (1.747603751, 0.18), (1.747603749, 0.18),
+])
 def test_erf_agrees_with_mpmath_to_twelve_digits(w, b):
-    with mp.workdps(40):
-        exact = [float(value) for value in erf_fixed_point(w, b)]
+    names = ("q_star", "c_star", "chi_1", "chi_c", "p_star_ab")
+    with mp.workdps(60):
+        q, c, chi_1, chi_c, _ = exact = erf_fixed_point(w, b)
+        want = dict(zip(names, exact, strict=True)) | {"xi_c": -1 / mp.log(chi_c)}
+        if chi_1 < 1:
+            want |= {"p_star": q / (1 - chi_1), "xi_1": -1 / mp.log(chi_1)}
+        else:
+            want |= {"one_minus_c_star": 1 - c, "xi_star": -1 / mp.log(chi_c / chi_1)}
+        want = {name: float(value) for name, value in want.items()}
     found = point("erf", w, b)
-    values = [found[name] for name in ("q_star", "c_star", "chi_1", "chi_c")]
-    np.testing.assert_allclose(values, exact[:4], rtol=1e-12)
-    # p*_ab divides by 1 - chi_c, which has lost as many digits as it is small.
-    np.testing.assert_allclose(found["p_star_ab"], exact[4], rtol=1e-12 + 1e-14 / (1 - exact[3]))
+    for name, value in want.items():
+        assert found[name] == pytest.approx(value, rel=1e-13), name  # a few roundings
+    if abs(want["chi_1"] - 1) < 1e-2:
+        assert "near-critical" in found["statements"][0]
 
 
-def test_near_critical_points_keep_the_relative_precision_of_one_minus_c():
+def test_parameters_of_erf_reach_the_refined_solution():
+    # a erf(b x) at (w, v) is erf at (a^2 b^2 w, b^2 v), its q scaled by b^2.
+    plain, scaled = point("erf", 1.5, 0.05), point("erf:a=1.25,b=0.8", 1.5, 0.05 / 0.64)
+    assert scaled["q_star"] * 0.64 == pytest.approx(plain["q_star"], rel=1e-14)
+    # 0.05 / 0.64 is rounded; 1 - chi, 0.03, has its error 30 times over.
+    for name in ("chi_1", "c_star", "xi_star", "xi_c"):
+        assert scaled[name] == pytest.approx(plain[name], rel=1e-14)
+    offset = point("erf:c=0.3", 1.5, 0.05)
+    plain = point("erf", 1.5, 0.05 + 1.5 * 0.09)
+    assert offset["q_star"] == pytest.approx(plain["q_star"], rel=1e-14)
+
+
+def test_the_critical_value_agrees_with_the_theory():
     critical = critical_w_var(LayerMaps.of("erf"), 0.18)
     assert critical == pytest.approx(1.74760374977, abs=6e-12)  # the theory gives 12 digits
-    for step in (1e-3, 1e-5):
-        w = round(critical + step, 12)
-        with mp.workdps(50):
-            _, c, chi_1, *_ = erf_fixed_point(repr(w), "0.18")
-            gap, excess = float(1 - c), float(chi_1 - 1)
-        found = point("erf", w, 0.18)
-        # chi_1 - 1 is a difference of numbers near 1: its relative error is eps over itself.
-        assert found["one_minus_c_star"] == pytest.approx(gap, rel=4e-15 / excess)
-        assert "near-critical" in found["statements"][0]
+    line = critical_line(LayerMaps.of("erf"), [0.0, 0.18, 0.05])
+    # One by one or together: the solver stops at other points of the last interval.
+    np.testing.assert_allclose(line[1:], [critical, 1.37583900735], rtol=3e-12)
+    assert line[0] == pytest.approx(np.pi / 4, rel=1e-15)
+
+
+def test_series_say_how_many_digits_are_left_near_criticality():
+    lines = point("tanh", 2.2339, 0.18)["statements"]
+    assert "near-critical" in lines[0]
+    assert "about 9 are left" in lines[1]
 
 
 def test_the_critical_point_itself_is_a_power_law():
@@ -102,6 +126,10 @@ def test_scale_free_activations_have_statements_instead_of_nan():
     growing = point("relu", 2.5, 0.1)
     assert growing["phase"] == "chaotic"
     assert any("without bound" in line for line in growing["statements"])
+    with_bias = point("relu", 2.0, 0.18)["statements"]
+    assert any("b_var l^2 / 2" in line and "4/7" in line for line in with_bias)
+    smooth = point("gelu", 2.5, 0.18)["statements"]
+    assert any("scale-free" in line and "(1/4) l q_l" in line for line in smooth)
     assert point("leakyrelu:alpha=0.1", 2.0, 0.0)["w_var_critical"] == pytest.approx(2 / 1.01)
     for found in (critical, ordered, growing):
         assert all(value == value for value in found.values() if isinstance(value, float))

@@ -82,7 +82,8 @@ def phase_command(
         "points": solved.q_star.size,
         "shape": list(solved.q_star.shape),
         "seconds": seconds,
-        "unconverged": solved.converged.size - int(solved.converged.sum()),
+        "unconverged": int((~solved.converged & (kinds != "")).sum()),
+        "unbounded": int((kinds == "").sum()),
         **{name: int((kinds == name).sum()) for name in ("ordered", "critical", "chaotic")},
     }
     if as_json:
@@ -91,6 +92,7 @@ def phase_command(
     click.echo(
         f"{out}: {summary['points']:,} points in {human_time(seconds)}; ordered "
         f"{summary['ordered']:,}, critical {summary['critical']:,}, chaotic {summary['chaotic']:,}"
+        + (f", q without bound {summary['unbounded']:,}" if summary["unbounded"] else "")
         + (f", not converged {summary['unconverged']:,}" if summary["unconverged"] else "")
     )
 

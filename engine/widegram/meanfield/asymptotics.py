@@ -16,7 +16,7 @@ import numpy as np
 
 from widegram.errors import WidegramError
 from widegram.meanfield.fixedpoint import CHAOTIC, CRITICAL, ORDERED
-from widegram.meanfield.growth import in_range
+from widegram.meanfield.growth import LARGE, in_range
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.points import point
 from widegram.meanfield.predictions import Prediction, fitted_exponent, fitted_limit
@@ -36,8 +36,6 @@ _CLOSE = 0.005
 _FAR = 0.1
 # Where the chaotic rates are fitted chi_1^l reaches this: constants beside it are 1e-5 of it.
 _CHAOTIC_GROWTH = 17.3
-# A variance from which on V(q) / q is constant to five digits where q grows without bound.
-_LARGE = 1e10
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: Plan) -> list[
         found = point(maps, w, b_var)
         phase, growth, q = found["phase"], found["chi_1"], found["q_star"]
         if q is None and phase in (CHAOTIC, None):
-            phase, growth = GROWING, w * float(maps.power(_LARGE)) / _LARGE
+            phase, growth = GROWING, w * float(maps.power(LARGE)) / LARGE
         if phase != wanted and (phase, wanted) != (GROWING, CHAOTIC):
             raise WidegramError(
                 f"w_var = {w:g}, b_var = {b_var:g} is {phase}, not {wanted}, for {act}; its "

@@ -235,25 +235,32 @@ def _homogeneous(a: float, w: Array, b: Array) -> dict[str, NDArray[Any]]:
 
 
 def critical_w_var(maps: LayerMaps, b_var: float) -> float | None:
-    """The smallest w with chi_1 = 1 at this b: on that line w = 1 / E[phi'^2] and
-    q - V(q) / E[phi'^2] = b.
+    """The smallest w with chi_1 = 1 at this b; None where there is none."""
+    w = float(critical_line(maps, np.array([b_var]))[0])
+    return None if np.isnan(w) else w
 
-    None where no q satisfies it.
+
+def critical_line(maps: LayerMaps, b_var: ArrayLike) -> Array:
+    """The smallest w with chi_1 = 1 at each b (n,): on that line w = 1 / E[phi'^2] and
+    q - V(q) / E[phi'^2] = b. NaN where no q satisfies it.
     """
-    check_variances(np.zeros(1), np.array([b_var]))
+    b = np.asarray(b_var, np.float64)
+    check_variances(np.zeros(1), b)
     maps.require_slope()
     a = maps.homogeneity()
     if a is not None:
-        return 1 / a
+        return np.full(b.size, 1 / a)
 
-    def excess(q: Array) -> Array:
-        return np.asarray(q - maps.power(q) / maps.slope(q) - b_var)
+    def excess(q: Array, b: Array) -> Array:
+        return np.asarray(q - maps.power(q) / maps.slope(q) - b)
 
-    if b_var == 0 and maps.power(np.zeros(1))[0] == 0:
-        return float(1 / maps.slope(np.zeros(1))[0])
-    value = excess(_SCAN)
-    turns = np.flatnonzero((value[:-1] <= 0) & (value[1:] > 0))
-    if turns.size == 0:
-        return None
-    root = find_root(excess, (_SCAN[turns], _SCAN[turns + 1]))
-    return float((1 / maps.slope(root.x)).min())
+    value = excess(_SCAN[:, None], b)
+    turns, which = np.nonzero((value[:-1] <= 0) & (value[1:] > 0))
+    line = np.full(b.size, np.inf)
+    if turns.size:
+        root = find_root(excess, (_SCAN[turns], _SCAN[turns + 1]), args=(b[which],))
+        np.minimum.at(line, which, 1 / maps.slope(root.x))
+    if maps.power(np.zeros(1))[0] == 0:
+        # Without bias q = 0 is the fixed point.
+        line[b == 0] = 1 / maps.slope(np.zeros(1))[0]
+    return np.where(np.isinf(line), np.nan, line)

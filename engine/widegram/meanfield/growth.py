@@ -35,7 +35,7 @@ from widegram.meanfield.slopeline import is_kinked
 # of 1/sqrt(l) and 1/l.
 EXPONENTIAL, LOG, ROOT = "exponential", "log", "root"
 # A variance at which every smooth function with two different slopes at infinity looks kinked.
-_FAR = 1e10
+LARGE = 1e10
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def growth_of(
         if homogeneous:
             return with_bias(b) if b > 0 else linear(w * q_input, True)
         return linear(point["q_star"], is_kinked(maps)) if point["q_star"] else None
-    if point["q_star"] is None and point["phase"] != ORDERED and is_kinked(maps, _FAR):
+    if point["q_star"] is None and point["phase"] != ORDERED and is_kinked(maps, LARGE):
         return without_bound(maps, w, b, q_input)
     return None
 
@@ -111,6 +111,7 @@ def in_range(depths: Sequence[int], growth: float, decades: float = 90) -> tuple
 
 __all__ = [
     "EXPONENTIAL",
+    "LARGE",
     "LOG",
     "ROOT",
     "Growth",

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from widegram.files import new_file
-from widegram.meanfield.fixedpoint import FixedPoints, critical_w_var, fixed_points
+from widegram.meanfield.fixedpoint import FixedPoints, critical_line, fixed_points
 from widegram.meanfield.grids import require_memory
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.points import QUANTITIES
@@ -48,9 +48,7 @@ def phase_map(
         "take larger steps",
     )
     solved = fixed_points(maps, w_var[:, None], b_var[None, :])
-    lines = [critical_w_var(maps, float(b)) for b in b_var]
-    critical = np.array([np.nan if line is None else line for line in lines])
-    return PhaseMap(maps.name, w_var, b_var, solved, critical)
+    return PhaseMap(maps.name, w_var, b_var, solved, critical_line(maps, b_var))
 
 
 def write_phase(result: PhaseMap, out: str | Path, overwrite: bool = False) -> None:

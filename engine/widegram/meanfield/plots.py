@@ -50,7 +50,7 @@ def plot_phase(result: PhaseMap, out: str | Path, overwrite: bool = False) -> No
          np.minimum(scale, 100), "cividis", (0, 100)),
     )  # fmt: skip
     for axis, (title, values, colours, limits) in zip(axes.flat, panels, strict=True):
-        low, high = limits or (np.nanmin(values), np.nanmax(values))
+        low, high = limits or (None, None)
         image = axis.pcolormesh(
             result.w_var, result.b_var, values.T, cmap=colours, vmin=low, vmax=high,
             shading="nearest", rasterized=True,
@@ -58,8 +58,9 @@ def plot_phase(result: PhaseMap, out: str | Path, overwrite: bool = False) -> No
         figure.colorbar(image, ax=axis)
         axis.plot(result.critical, result.b_var, color="white", linewidth=2.5)
         axis.plot(result.critical, result.b_var, color="black", linewidth=1.2)
-        axis.set(title=title, xlabel=r"$\sigma_w^2$", ylabel=r"$\sigma_b^2$",
-                 xlim=(result.w_var[0], result.w_var[-1]))
+        axis.set(title=title, xlabel=r"$\sigma_w^2$", ylabel=r"$\sigma_b^2$")
+        if len(result.w_var) > 1:
+            axis.set_xlim(result.w_var[0], result.w_var[-1])
     figure.suptitle(rf"{result.act}: phase diagram; line: $\chi_1 = 1$")
     _save(figure, out, overwrite)
 

@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from widegram.activations.error_function import Erf
 from widegram.meanfield.fixedpoint import (
+    CHAOTIC,
     CRITICAL,
     ORDERED,
     FixedPoints,
     critical_w_var,
     fixed_points,
 )
+from widegram.meanfield.growth import LARGE
 from widegram.meanfield.maps import LayerMaps
+from widegram.meanfield.precise import refine
+from widegram.meanfield.slopeline import is_kinked
 
 QUANTITIES = (
     "q_star",
@@ -40,8 +45,11 @@ def point(act: str | LayerMaps, w_var: float, b_var: float) -> dict[str, Any]:
     """
     maps = LayerMaps.of(act)
     solved = fixed_points(maps, w_var, b_var)
-    values = solved.item()
     phase = str(solved.phase())
+    values = solved.item()
+    solvable = phase == ORDERED or (phase == CHAOTIC and values["gap"] > 0)
+    if isinstance(maps.dual, Erf) and solvable and values["q_star"] > 0:
+        values |= refine(maps.dual, w_var, b_var, values["q_star"], values["gap"])
     result: dict[str, Any] = {"phase": phase or None}
     result |= {name: _known(values[name]) for name in QUANTITIES}
     result["w_var_critical"] = critical_w_var(maps, b_var)
@@ -77,7 +85,13 @@ def _statements(maps: LayerMaps, w: float, b: float, solved: FixedPoints, phase:
         return _homogeneous_statements(maps, w, b, a)
     values = solved.item()
     if math.isnan(values["q_star"]):
-        return ["q grows without bound from small inputs: there is no stable fixed point"]
+        said = ["q grows without bound from small inputs: there is no stable fixed point"]
+        if is_kinked(maps, LARGE):
+            said.append(
+                "large signals see a scale-free activation: 1 - c falls as 1 / l^2; Theta grows as "
+                "l q_l on the diagonal and (1/4) l q_l off it, kappa -> (m + 3)/3"
+            )
+        return said
     said = []
     if values["q_star"] == 0:
         said.append("q -> 0: signals vanish, and the correlation of vanishing signals is undefined")
@@ -92,6 +106,11 @@ def _statements(maps: LayerMaps, w: float, b: float, solved: FixedPoints, phase:
             f"near-critical: a power law up to about {depth:.4g} layers, then the "
             f"{'fixed point at c = 1' if phase == ORDERED else 'fixed point c*'}"
         )
+        if not isinstance(maps.dual, Erf):
+            digits = math.log10(abs(values["chi_1"] - 1) / series_error(maps, values["q_star"]))
+            said.append(
+                f"p* and xi divide by 1 - chi, which has lost digits: about {digits:.0f} are left"
+            )
     if not values["converged"]:
         said.append("a solver did not converge: take the digits shown by error, no more")
     return said
@@ -121,8 +140,16 @@ def _homogeneous_statements(maps: LayerMaps, w: float, b: float, a: float) -> li
                 f"{law}; Theta grows as l q on the diagonal"
                 + (" and (1/4) l q off it, kappa -> (m + 3)/3" if bend > 0 else "")
             )
+        elif bend > 0:
+            said.append(
+                f"1 - c falls as {(3 * math.pi / bend) ** 2 / 8:.6g} / l^2; Theta grows as "
+                "b_var l^2 / 2 on the diagonal and 4/7 of that off it, kappa -> (4 m + 3)/3"
+            )
     elif growth > 1:
-        said.append(f"q and Theta grow without bound; the bias becomes negligible and {law}")
+        said.append(
+            f"q and Theta grow without bound; the bias becomes negligible and {law}"
+            + ("; Theta is l q_l on the diagonal, (1/4) l q_l off it" if bend > 0 else "")
+        )
     elif b == 0:
         said.append(f"q -> 0 at rate {growth:.6g}; of the vanishing signals {law}")
     else:
