@@ -267,6 +267,13 @@ def test_command_pairs_density_and_plot(gram, tmp_path) -> None:
         assert file["residuals"].shape == (4,)
     text = run("eig", gram, "--density", "--out", tmp_path / "d.h5", "--plot", tmp_path / "d.svg")
     assert "bulk (median)" in text
+    counts = [
+        float(line.split(": ")[1].split()[0])
+        for line in text.splitlines()
+        if "+- " in line and line.startswith("eigenvalues")
+    ]
+    assert len(counts) == 2  # 1 to 10, and above
+    assert sum(counts) == pytest.approx(90, abs=0.2)  # printed with one decimal
     with h5py.File(tmp_path / "d.h5") as file:
         assert file["density/count"][:].sum() == pytest.approx(90)
         assert file["density/edges"].shape[0] == file["density/error"].shape[0] + 1
@@ -274,16 +281,17 @@ def test_command_pairs_density_and_plot(gram, tmp_path) -> None:
 
 def test_command_beyond_memory(tmp_path) -> None:
     n = 1400  # 15.7 MB; 16 MB leave half of that for arrays
-    values = np.sort(np.arange(1, n + 1) ** -1.2)
+    values = np.r_[np.arange(1, 5) * 1e-4, np.geomspace(1e-3, 1, n - 4)]
     gram = write_gram(tmp_path / "k.h5", {"ntk": with_spectrum(values)}, tile=200)
+    small = ["--memory", "16MB", "--steps", 20, "--probes", 4]
     for arguments, count in ((["--which", "SA"], 4), (["--which", "BE"], 2)):
-        found = json.loads(run("eig", gram, "--memory", "16MB", "--k", 4, *arguments, "--json"))
+        found = json.loads(run("eig", gram, *small, "--k", 4, *arguments, "--json"))
         assert "inverse-krylov on the disk" in found["method"]
         assert found["lambda_min_resolved"]
         assert found["converged"] == 4
-        assert found["lambda_min_residual"] < 1e-8
+        assert found["lambda_min_residual"] < 1e-7  # as above
         np.testing.assert_allclose(found["eigenvalues"][:count], values[:count], rtol=1e-6)
-    text = run("eig", gram, "--memory", "16MB", "--k", 2)  # the top alone: no factorisation
+    text = run("eig", gram, *small, "--k", 2)  # the top alone: no factorisation
     assert "block-krylov (bottom)" in text
     lowest = text.split("lambda_min")[1].splitlines()[0]
     assert "residual" in lowest or "not converged: take --which SA" in lowest
@@ -296,6 +304,15 @@ def test_command_names_a_negative_eigenvalue(tmp_path) -> None:
         lowest = run("eig", gram, *arguments).split("lambda_min")[1].splitlines()[0]
         assert "-0.5 (negative: no kernel matrix" in lowest
     assert json.loads(run("eig", gram, "--json"))["indefinite"] is True
+
+
+def test_a_bound_is_called_a_bound() -> None:
+    values = np.sort(np.arange(1, 601) ** -1.5)
+    options = SpectrumOptions(8 * 600 * 250, k=1, max_passes=12)  # no room for a factor
+    found = spectrum(as_operator(with_spectrum(values)), options)
+    assert not found.lambda_min_resolved
+    assert found.lambda_min > values[0]
+    assert found.as_dict()["kappa_is_lower_bound"]
 
 
 def test_command_never_prints_noise(gram) -> None:

@@ -95,8 +95,10 @@ def test_path_picks_the_best_and_says_so(folder, memory) -> None:
     assert [row["best"] for row in found["path"]].count(True) == 1
     single = solved(folder, *arguments, "--diag-reg", regs[0], "--loo", "--overwrite")
     assert single["path"][0]["mse"] == pytest.approx(errors[0], rel=1e-6)
-    text = invoke(folder, *arguments, "--diag-reg-path", "1,2", "--overwrite").stdout
+    text = invoke(folder, *arguments, "--diag-reg-path", "1,100", "--overwrite").stdout
     assert text.count("<- best") == 1
+    assert "diag_reg 100, an end of the path: larger ones may be better" in text
+    assert "end of the path" not in single["message"]
 
 
 def test_runs_give_the_same_file(folder) -> None:
@@ -120,7 +122,7 @@ def test_a_restart_goes_on(folder) -> None:
     ]
     found = solved(folder, *arguments, "--max-iter", 5)
     assert found["status"] == "max_iterations"
-    assert "--max-iter" in found["message"]
+    assert "the same command with --overwrite goes on" in found["message"]
     assert (folder / "a.h5.restart").exists()
     again = solved(folder, *arguments, "--overwrite")
     assert again["status"] == "ok"
@@ -146,6 +148,8 @@ def test_refusals(folder) -> None:
         (k, [*y, "--diag-reg-path", "1,-1"], "zero or positive"),
         (k, [*y, "--diag-reg-path", "1,x"], "not a list of numbers"),
         (k, [*y, "--loo", "--method", "cg"], "need a factorisation"),
+        (k, [*y, "--loo", "--factor-dtype", "float32"], "factorisation in float64"),
+        (k, [*y, "--tol", "-1"], "not in the range"),
         (k, [*y, "--memory", "1MB"], "too small|no memory|at least"),
         (str(folder / "part.h5"), y, "not complete"),
         (str(folder / "cross.h5"), y, "without --x2"),
@@ -233,6 +237,9 @@ def test_accuracy() -> None:
     assert accuracy(np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 1.0]])) == 0.5
     assert accuracy(np.array([[0.3], [-2.0]]), np.array([[1.0], [1.0]])) == 0.5
     assert accuracy(np.array([[0.3]]), np.array([[0.7]])) is None
+    assert accuracy(np.array([[1.0, 2.0]]), np.array([[-0.5, 0.5]])) == 1.0
+    for regression in ([[0.1, 0.7], [0.3, 0.2]], [[1.0, 1.0], [0.0, 1.0]], [[0.5, 0.5]]):
+        assert accuracy(np.array(regression), np.array(regression)) is None
 
 
 def test_labels_of_many_formats(tmp_path) -> None:

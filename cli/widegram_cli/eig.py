@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.options import Tolerance, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--density", is_flag=True, help="Spectral density with error bars, streaming.")
 @click.option("--probes", type=click.IntRange(min=2), default=16, show_default=True)
 @click.option("--steps", type=click.IntRange(min=4), default=80, show_default=True)
-@click.option("--tol", type=float, default=1e-8, show_default=True, help="Residual over norm.")
+@click.option("--tol", type=Tolerance, default=1e-8, show_default=True, help="Residual over norm.")
 @click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--plot", metavar="P.png", help="Draw the spectrum.")
@@ -136,6 +136,9 @@ def _print(found: Spectrum) -> None:
             ("time", human_time(found.seconds)),
         ]
     )
+    for low, high, count, error in found.decades():
+        place = f"{low:.3g} to {high:.3g}" if low > 0 else f"below {high:.3g}"
+        click.echo(f"eigenvalues {place}: {count:.1f} +- {error:.1g}")
     if found.pairs.residuals is None or not found.requested:
         return
     for value, residual in zip(found.pairs.values[::-1], found.pairs.residuals[::-1], strict=True):

@@ -85,6 +85,9 @@ class Kernels(click.ParamType):
         return tuple(name for name in ("nngp", "ntk") if name in asked)
 
 
+Tolerance = click.FloatRange(min=0.0, min_open=True, max=1.0)
+
+
 def json_option(command: Command) -> Command:
     """``--json``: one JSON object on stdout and nothing else there."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)

@@ -91,6 +91,8 @@ def _print(result: PredictResult) -> None:
     ):
         if value is not None:
             rows.append((name, f"{value:.6g}"))
+    if result.solution_status != "ok":
+        rows.append(("solution", f"{result.solution_status}: its solver stopped early"))
     rows.append(("time", human_time(result.seconds)))
     if result.out is not None:
         rows.append(("written", result.out))

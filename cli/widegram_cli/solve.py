@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.options import Tolerance, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class Floats(click.ParamType):
     type=click.Choice(["float32", "float64"]),
     help="Precision of a factorisation [default: float64 where it fits].",
 )
-@click.option("--tol", type=float, default=1e-8, show_default=True, help="cg: relative residual.")
+@click.option(
+    "--tol", type=Tolerance, default=1e-8, show_default=True, help="cg: relative residual."
+)
 @click.option("--max-iter", type=click.IntRange(min=1), default=1000, show_default=True, help="cg.")
 @click.option(
     "--preconditioner",

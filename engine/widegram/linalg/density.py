@@ -55,7 +55,9 @@ class Density:
 
     Error bars add in squares the standard error over the probes and the change from half of the
     steps to all of them: the first knows nothing of eigenvalues too crowded to be told apart. A
-    quantile's adds the distance of the nodes around it.
+    quantile's adds the distance of the nodes around it. The standard error of a count m is at
+    least sqrt(2 m / probes): few probes may agree by chance, and 2 m bounds the variance of
+    z^T P z for random signs z and a projector P of rank m (Hutchinson).
     """
 
     whole: Quadrature
@@ -67,7 +69,8 @@ class Density:
         shares = self.n * self.whole.shares(edges)
         mean = shares.mean(axis=0)
         change = mean - self.n * self.half.shares(edges).mean(axis=0)
-        return mean, np.hypot(_standard_error(shares), change)
+        expected = np.sqrt(2.0 * np.maximum(mean, 0.0) / shares.shape[0])
+        return mean, np.hypot(np.maximum(_standard_error(shares), expected), change)
 
     def quantile(self, q: float) -> tuple[float, float]:
         """(estimate, error) of the q-quantile of the eigenvalues."""

@@ -141,10 +141,10 @@ def _plain(
 def _by_leave_one_out(
     job: SolveJob, train: GramKernel, targets: Targets, options: SolveOptions
 ) -> tuple[SolveResult, np.ndarray]:
-    if job.method == "cg":
+    if job.method == "cg" or job.factor_dtype == "float32":
         raise WidegramError(
-            "leave-one-out errors need a factorisation; take --method auto, cholesky or "
-            "cholesky-ooc"
+            "leave-one-out errors need a factorisation in float64; take --method auto, cholesky or "
+            "cholesky-ooc, without --factor-dtype"
         )
     regs = job.path or (job.diag_reg,)
     shifts = [absolute_regulariser(train.operator, reg, job.absolute) for reg in regs]
@@ -158,7 +158,7 @@ def _by_leave_one_out(
         choice.method,
         choice.reason,
         OK,
-        f"{MESSAGES[OK]}; best leave-one-out error at diag_reg {regs[index]:g}",
+        f"{MESSAGES[OK]}{_verdict(regs, index)}",
         targets.n,
         targets.values.shape[1],
         len(regs),
@@ -171,6 +171,17 @@ def _by_leave_one_out(
         rows,
     )
     return result, best.alpha
+
+
+def _verdict(regs: tuple[float, ...], index: int) -> str:
+    """Which regulariser of several is the best, and whether the path should have gone on."""
+    if len(regs) == 1:
+        return ""
+    found = f"; best leave-one-out error at diag_reg {regs[index]:g}"
+    for end, name in ((min(regs), "smaller"), (max(regs), "larger")):
+        if regs[index] == end:
+            found += f", an end of the path: {name} ones may be better"
+    return found
 
 
 def _row(reg: float, point: PathPoint, best: bool) -> dict[str, Any]:

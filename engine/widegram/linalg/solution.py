@@ -16,8 +16,8 @@ STAGNATED = "stagnated"
 MESSAGES = {
     OK: "solved: the true residual is under the tolerance",
     MAX_ITERATIONS: (
-        "stopped at the iteration limit; raise --max-iter (the restart file continues from here), "
-        "--rank for a stronger preconditioner, or take --method cholesky-ooc"
+        "stopped at the iteration limit: the same command with --overwrite goes on from here; "
+        "raise --max-iter, --rank for a stronger preconditioner, or take --method cholesky-ooc"
     ),
     STAGNATED: (
         "the residual no longer falls: the matrix is too ill-conditioned for this tolerance; try a "

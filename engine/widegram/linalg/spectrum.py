@@ -21,6 +21,7 @@ _FULL_MOST = 12_000
 # Inverse iteration, of the largest eigenvalue of the inverse: for vectors, for lambda_min alone.
 _PAIRS_TOL = 1e-7
 _SUMMARY_TOL = 1e-4
+_CONVERGED = 0.1  # a larger relative error of lambda_min leaves only a bound from above
 _SUMMARY_PASSES = 60
 
 
@@ -58,8 +59,9 @@ class Spectrum:
 
     @property
     def lambda_min_resolved(self) -> bool:
-        """Whether lambda_min lies above the resolution and its own error."""
-        return self.lambda_min > max(self.resolution, self.lambda_min_error)
+        """Whether lambda_min lies above the resolution and its error well below it."""
+        converged = self.lambda_min_error <= _CONVERGED * self.lambda_min
+        return bool(converged and self.lambda_min > self.resolution)
 
     @property
     def indefinite(self) -> bool:
@@ -75,6 +77,20 @@ class Spectrum:
     def floor(self) -> float:
         """The resolution, positive also for the zero matrix."""
         return max(self.resolution, float(np.finfo(float).tiny))
+
+    def decades(self) -> list[tuple[float, float, float, float]]:
+        """(from, to, count, its error) by powers of ten, ascending, those that hold something.
+
+        What lies below the resolution counts from minus infinity. Empty without a density.
+        """
+        if self.density is None:
+            return []
+        low, high = np.log10(self.floor), np.log10(self.lambda_max)
+        inner = 10.0 ** np.arange(np.ceil(low + 1e-9), np.floor(high) + 1)
+        edges = np.concatenate([[-np.inf, self.floor], inner, [self.lambda_max * (1 + 1e-9)]])
+        count, error = self.density.counts(edges)
+        rows = zip(edges[:-1], edges[1:], count, error, strict=True)
+        return [(float(a), float(b), float(c), float(e)) for a, b, c, e in rows if c > 0 or e > 0]
 
     @property
     def computed(self) -> int:

@@ -65,7 +65,7 @@ def _density(axes: Any, found: Spectrum) -> None:
         axes.axvline(edges[1], color="0.5", ls="--", lw=1)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1.0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0, top=3.0 * float(np.max(count + error)))
     axes.set_xlabel("eigenvalue")
     axes.set_ylabel("eigenvalues per bin")
     axes.legend()

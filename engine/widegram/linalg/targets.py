@@ -85,8 +85,15 @@ def encode(values: Array, *, classes: Array | None = None, name: str = "y") -> T
 
 
 def accuracy(predicted: Array, targets: Array) -> float | None:
-    """Share of rows whose largest entry, or sign of a single +-1 column, agrees; None otherwise."""
+    """Share of rows whose largest entry, or sign of a single +-1 column, agrees.
+
+    None for targets that name no class: one-hot rows do, plain or shifted, and single +-1 columns.
+    """
     if targets.shape[1] > 1:
+        high = targets > 0.5 * (targets.min() + targets.max())
+        values = np.where(high, targets.max(), targets.min())
+        if (high.sum(axis=1) != 1).any() or not np.allclose(values, targets, rtol=0, atol=1e-6):
+            return None
         return float(np.mean(predicted.argmax(axis=1) == targets.argmax(axis=1)))
     if np.isin(targets, (-1.0, 1.0)).all():
         return float(np.mean(np.where(predicted > 0, 1.0, -1.0) == targets))

@@ -58,8 +58,8 @@ class PredictResult:
     """Figures of merit, None without labels (accuracy also for plain regression targets).
 
     ``mse`` is the mean over points and outputs; ``nll`` the mean negative log likelihood of an
-    output, which needs the variance; ``times`` one dict (t, accuracy, mse, train_accuracy,
-    train_mse) per time.
+    output, which needs the variance; ``solution_status`` is not 'ok' where the solver stopped
+    early; ``times`` one dict (t, accuracy, mse, train_accuracy, train_mse) per time.
     """
 
     n_test: int
@@ -72,6 +72,7 @@ class PredictResult:
     train_mse: float
     times: tuple[dict[str, Any], ...]
     mean_variance: float | None
+    solution_status: str
     out: str | None
     seconds: float
 
@@ -256,6 +257,7 @@ def _judged(
         train_error,
         tuple(rows),
         None if found.variance is None else float(found.variance.mean()),
+        solution.header.status,
         None if job.out is None else str(job.out),
         seconds,
     )
