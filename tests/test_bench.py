@@ -125,6 +125,7 @@ class TestRoof:
         least = limits.least_ms(networks.dense(2, (8,)), "float32", top, 1e9, 1e9)
         assert least["limit"] == max(least["compute"], least["memory"]) == least[least["bound"]]
         assert limits.gemm("float32", 0.0) > 0
+        assert limits.inner("float64", 0.0, 1) > 0
         assert limits.bandwidth(0.0, 1) > 0
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from widegram.cpu import object_code
 from widegram.log import announced
 
-_ARGUMENTS = {"run_strips": 7, "run_vectors": 9, "run_program": 2, "clear": 1}
+_ARGUMENTS = {"run_strips": 7, "run_vectors": 13, "run_program": 2, "clear": 1}
 
 
 class Entries(NamedTuple):

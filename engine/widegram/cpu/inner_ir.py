@@ -14,8 +14,9 @@ Kinds, with the arguments of :mod:`~widegram.cpu.plane_base`:
            block (the last is repeated); t_out: mean squares, ``lanes`` doubles
     inner  k_in, t_in: first block of x and of x'; K (rows, cols blocks) = gain <x, x'>, T = 0;
            ``rows`` is rounded up to whole groups, so that k_out and t_out have room for them
-    close  appends (row, block, bits of lanes) to the int64 at t_out where k > fx fy, and adds to
-           their number at k_out
+    close  appends (row, ``buffer`` + block, bits of lanes) to the int64 at t_out where k > fx fy,
+           and adds to their number at k_out
+    turn   the transpose of ``rows`` blocks of rows and ``cols`` blocks of columns, K and T
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from widegram.cpu import flow
 from widegram.cpu.plane_base import PlaneCode
 from widegram.cpu.vector_ops import INDEX
 
-KINDS = ("pack", "inner", "close")
+KINDS = ("pack", "inner", "close", "turn")
 CHUNK = 256
 
 
@@ -175,10 +176,45 @@ class InnerKernel(PlaneCode):
                 with builder.if_then(some, likely=False):
                     n = builder.load(number)
                     entry = builder.mul(n, ir.Constant(INDEX, 24))
-                    for at, item in enumerate((row.index, col.index, builder.zext(which, INDEX))):
+                    block = builder.add(self.buffer, col.index)
+                    for at, item in enumerate((row.index, block, builder.zext(which, INDEX))):
                         to = builder.add(builder.add(self.t_out, entry), ir.Constant(INDEX, 8 * at))
                         builder.store(item, builder.inttoptr(to, INDEX.as_pointer()))
                     builder.store(builder.add(n, ir.Constant(INDEX, 1)), number)
+
+    # transposes -------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        builder, lanes = self.builder, ir.Constant(INDEX, self.ops.lanes)
+        high, wide = (builder.mul(n, lanes) for n in (self.in_row, self.out_row))
+        rows, cols = (flow.for_range(builder, n) for n in (self.rows, self.cols))
+        with rows as row, cols as col:
+            for source, target in ((self.k_in, self.k_out), (self.t_in, self.t_out))[: self.fields]:
+                first = self.pixel(source, row.index, high, col.index, lanes)
+                to = self.pixel(target, col.index, wide, row.index, lanes)
+                self._turn_block(first, to)
+
+    def _turn_block(self, source: Any, target: Any) -> None:
+        """Transpose lanes x lanes numbers, swapping ever larger blocks off the diagonal."""
+        count = self.ops.lanes
+        at = [ir.Constant(INDEX, n) for n in range(count)]
+        lines = [self.ops.load(self.offset(source, n, self.in_row)) for n in at]
+        size = 1
+        while size < count:
+            low = [j if not j & size else count + j - size for j in range(count)]
+            high = [j + size if not j & size else count + j for j in range(count)]
+            for n in range(count):
+                if not n & size:
+                    a, b = lines[n], lines[n + size]
+                    lines[n], lines[n + size] = self._chosen(a, b, low), self._chosen(a, b, high)
+            size *= 2
+        for n, line in zip(at, lines, strict=True):
+            self.ops.store(line, self.offset(target, n, self.out_row))
+
+    def _chosen(self, a: Any, b: Any, which: list[int]) -> Any:
+        """Numbers of two vectors, those of the second counted after those of the first."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(which)), which)
+        return self.builder.shuffle_vector(a, b, mask)
 
     # pieces -----------------------------------------------------------------------------------
 

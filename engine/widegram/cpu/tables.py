@@ -101,7 +101,7 @@ class StoreField(_Field):
 # Relative tails of a series' E[phi^2] and E[phi'^2] that may be left out.
 SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
 # Vectors are one-pixel images; this many x, and blocks of x', run as the pixels of one plane.
-REGION = (64, 16)
+REGION = (128, 12)
 # Planes of several displacements at once may take this much of a core's second-level cache.
 PLANES_BYTES = 640 * 1024
 MOST_TOGETHER = 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 from widegram.cpu.context import At
 from widegram.cpu.halo import jit
 from widegram.cpu.kernels import call_plane, peek, poke
-from widegram.cpu.tables import KINDS, MOVES, SlotField, StepField
+from widegram.cpu.tables import KINDS, MOVES, REGION, SlotField, StepField
 
 _INPUT, _ADD, _OUTPUT = KINDS.index("input"), KINDS.index("add"), KINDS.index("output")
 _MOVE_COPY, _MOVE_ADD = MOVES.index("copy"), MOVES.index("add")
@@ -28,6 +28,8 @@ _OUT_STRIDE, _GEOMETRY, _PARAMS = int(At.OUT_STRIDE), int(At.GEOMETRY), int(At.P
 _ITEM, _LANES = int(At.ITEMSIZE), int(At.LANES)
 _STEPS, _N_STEPS = int(At.STEPS), int(At.N_STEPS)
 _SLOTS, _MOVES = int(At.SLOTS), int(At.MOVES)
+_REGION_BLOCKS = REGION[1]
+_OWN_BLOCKS = 3  # where a region meets the diagonal: as many as run together
 _STEP_ROW, _SLOT_ROW = 8 * len(StepField), 8 * len(SlotField)
 
 
@@ -92,25 +94,76 @@ def _factors(geo, lanes, x_step, y_step):  # type: ignore[no-untyped-def]
 
 
 @jit
-def run_vectors(ctx, rows, cols, x_step, y_step, out_row, close, factor, found):  # type: ignore[no-untyped-def]  # fmt: skip
-    """All steps for ``rows`` x and ``cols`` blocks of x' that begin where the context says.
+def _close(ctx, geo, slots, step, rows, cols, x_step, y_step, kernel, factor, found, block):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Add a region's nearly parallel pairs to a list; ``block``: the number of its first one."""
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    target = slots + peek(step, _OUT) * _SLOT_ROW
+    k = peek(ctx, _SCRATCH) + peek(target, _OFFSET) * item
+    _factors(geo, lanes, x_step, y_step)
+    poke(geo, 16, block)
+    call_plane(
+        kernel, peek(ctx, _GEOMETRY), peek(ctx, _PARAMS), k, 0, found, found + 8,
+        peek(ctx, _XF) + factor * item, peek(ctx, _YF) + factor * lanes * item,
+    )  # fmt: skip
+
+
+@jit
+def _turn(ctx, geo, rows, cols, out_row, kernel, turned_k, turned_t, outputs):  # type: ignore[no-untyped-def]
+    """Write the transpose of a region's outputs."""
+    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
+    poke(geo, 0, rows // lanes)
+    poke(geo, 1, cols)
+    poke(geo, 2, out_row)
+    poke(geo, 4, out_row)
+    for n in range(outputs):
+        to = n * peek(ctx, _OUT_STRIDE) * item
+        call_plane(
+            kernel, peek(ctx, _GEOMETRY), 0, peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to,
+            turned_k + to, turned_t + to, 0, 0,
+        )  # fmt: skip
+
+
+@jit
+def run_vectors(  # type: ignore[no-untyped-def]
+    ctx, rows, blocks, x_step, y_step, out_row, close, factor, found, turn, turned_k, turned_t,
+    outputs,
+):  # fmt: skip
+    """All steps for ``rows`` x and ``blocks`` blocks of x' that begin where the context says, a
+    region after the other.
 
     A vector network is one program without displacements, stores or sums. ``x_step``, ``y_step``:
     numbers from one x's factors, and one block's, to the next; ``out_row``: from one row of the
     outputs to the next. ``close``: address of the kernel that finds nearly parallel pairs, 0
     without; ``factor``: where the factor that it compares stands; ``found``: what it fills, a
-    number and then the pairs.
+    number and then the pairs. ``turn``: address of the kernel that writes the transpose of all
+    ``outputs`` outputs to ``turned_k`` and ``turned_t``, 0 without; the first x' are then the x
+    themselves, and what lies below the diagonal is not computed but for small corners.
     """
     geo, moves, slots = peek(ctx, _GEOMETRY), peek(ctx, _MOVES), peek(ctx, _SLOTS)
     lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    for s in range(peek(ctx, _N_STEPS)):
-        step = peek(ctx, _STEPS) + s * _STEP_ROW
-        _step(step, ctx, geo, moves, slots, rows, cols, x_step, y_step, out_row)
-        if close and peek(step, _KIND) == _INPUT:
-            target = slots + peek(step, _OUT) * _SLOT_ROW
-            k = peek(ctx, _SCRATCH) + peek(target, _OFFSET) * item
-            _factors(geo, lanes, x_step, y_step)
-            call_plane(
-                close, peek(ctx, _GEOMETRY), peek(ctx, _PARAMS), k, 0, found, found + 8,
-                peek(ctx, _XF) + factor * item, peek(ctx, _YF) + factor * lanes * item,
-            )  # fmt: skip
+    y, factors = peek(ctx, _Y), peek(ctx, _YF)
+    k, t = peek(ctx, _OUT_K), peek(ctx, _OUT_T)
+    own = rows // lanes if turn else 0
+    begin = 0
+    while begin < blocks:
+        cols = min(_OWN_BLOCKS, own - begin) if begin < own else _REGION_BLOCKS
+        cols = min(cols, blocks - begin)
+        high = min(rows, (begin + cols) * lanes) if begin < own else rows
+        first = begin * lanes * item
+        poke(ctx, _YF, factors + begin * y_step * item)
+        poke(ctx, _OUT_K, k + first)
+        poke(ctx, _OUT_T, t + first)
+        for s in range(peek(ctx, _N_STEPS)):
+            step = peek(ctx, _STEPS) + s * _STEP_ROW
+            is_input = peek(step, _KIND) == _INPUT
+            if is_input:
+                poke(ctx, _Y, y + first * peek(step, _N_FACTORS))
+            _step(step, ctx, geo, moves, slots, high, cols, x_step, y_step, out_row)
+            if is_input and close:
+                _close(
+                    ctx, geo, slots, step, high, cols, x_step, y_step, close, factor, found, begin
+                )
+        if turn:
+            down = first * out_row
+            _turn(ctx, geo, high, cols, out_row, turn, turned_k + down, turned_t + down, outputs)
+        begin += cols

@@ -1,4 +1,4 @@
-"""Tiles of networks that see vectors: regions of pairs, shared by all threads."""
+"""Tiles of networks that see vectors: strips of rows, shared by all threads."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from widegram.cpu.vectors import Packed, VectorInputs
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.plan.plan import Plan
 
-Region = tuple[int, int, int, int]
+Strip = tuple[int, int, int]  # rows from, to; first column
 Pairs = NDArray[np.int64]
+_STRIPS = 8
 
 
 class VectorTiles:
@@ -35,6 +36,7 @@ class VectorTiles:
         self.plan, self.dtype, self.inputs, self.runner = plan, dtype, inputs, runner
         self.free, self.pool = free, pool
         self.lanes = LANES[dtype]
+        self.turn = planes.address(Variant("turn", "none", plan.ntk, False, dtype))
         self.close = 0
         if dtype == "float32":
             self.close = planes.address(Variant("close", "none", plan.ntk, False, dtype))
@@ -53,17 +55,13 @@ class VectorTiles:
         k = aligned(shape, self.dtype)
         t = aligned(shape, self.dtype) if self.plan.ntk else k
 
-        def region(at: Region) -> tuple[int, Pairs]:
-            r0, r1, c0, c1 = at
-            pairs = self._region(x, y, at, k, t)
-            if mirrored:
-                mirror_right_of_diagonal(k, at)
-                if t is not k:
-                    mirror_right_of_diagonal(t, at)
-            return (r1 - r0) * (min(c1, len(cols)) - c0), pairs
+        def strip(at: Strip) -> tuple[int, Pairs]:
+            r0, r1, first = at
+            pairs = self._strip(x, y, at, k, t, mirrored)
+            return (r1 - r0) * (len(cols) - first), pairs
 
         found = [np.empty((0, 2), dtype=np.int64)]
-        jobs = [self.pool.submit(region, at) for at in self._regions(*shape[1:], mirrored)]
+        jobs = [self.pool.submit(strip, at) for at in self._strips(len(rows), mirrored)]
         for job in as_completed(jobs):
             done, pairs = job.result()
             found.append(pairs)
@@ -73,21 +71,25 @@ class VectorTiles:
         pairs = pairs[pairs[:, 1] < len(cols)]
         return k, t, pairs[np.lexsort(pairs.T[::-1])]
 
-    def _regions(self, rows: int, cols: int, mirrored: bool) -> Iterator[Region]:
-        """(first row, end, first column, end) of each; of a mirrored tile those that reach the
-        diagonal or lie above."""
-        high, wide = REGION[0], REGION[1] * self.lanes
-        for c0 in range(0, cols, wide):
-            for r0 in range(0, rows, high):
-                first = max(c0, r0) if mirrored else c0
-                if first < c0 + wide:
-                    yield r0, min(r0 + high, rows), first, min(c0 + wide, cols)
+    def _strips(self, rows: int, mirrored: bool) -> Iterator[Strip]:
+        """Strips of a tile, the largest first; those of a mirrored one begin at the diagonal."""
+        high = REGION[0]
+        # Few rows: lower strips, so that every thread has some.
+        while high > self.lanes and rows < _STRIPS * high:
+            high //= 2
+        for r0 in range(0, rows, high):
+            yield r0, min(r0 + high, rows), r0 if mirrored else 0
 
-    def _region(self, x: Packed, y: Packed, at: Region, k: NDArray[Any], t: NDArray[Any]) -> Pairs:
-        """Fill one region; its nearly parallel pairs."""
-        r0, r1, c0, c1 = at
-        first, end = c0 // self.lanes, c1 // self.lanes
-        found = np.zeros(1 + 3 * (r1 - r0) * (end - first) * bool(self.close), dtype=np.int64)
+    def _strip(
+        self, x: Packed, y: Packed, at: Strip, k: NDArray[Any], t: NDArray[Any], mirrored: bool
+    ) -> Pairs:
+        """Fill one strip, and, of a mirrored tile, its transpose; its nearly parallel pairs."""
+        r0, r1, c0 = at
+        first = c0 // self.lanes
+        blocks = len(y.lanes) - first
+        found = np.zeros(1 + 3 * (r1 - r0) * blocks * bool(self.close), dtype=np.int64)
+        whole = mirrored and (r1 - r0) % self.lanes == 0 and k.shape[1] == k.shape[2]
+        turned = [v[:, c0:, r0:].ctypes.data if whole else 0 for v in (k, t)]
         work = self.free.get()
         try:
             ctx = work.context
@@ -98,11 +100,16 @@ class VectorTiles:
             ctx[At.OUT_T] = t[:, r0:, c0:].ctypes.data
             ctx[At.OUT_STRIDE] = k.strides[0] // k.itemsize
             entries().run_vectors(
-                work.at, r1 - r0, end - first, x.x.shape[1], y.y.shape[1] * self.lanes,
-                k.shape[2], self.close, x.x.shape[1] - 1, found.ctypes.data,
+                work.at, r1 - r0, blocks, x.x.shape[1], y.y.shape[1] * self.lanes, k.shape[2],
+                self.close, x.x.shape[1] - 1, found.ctypes.data,
+                self.turn if whole else 0, *turned, len(k),
             )  # fmt: skip
         finally:
             self.free.put(work)
+        if mirrored and not whole:
+            for value in (k,) if t is k else (k, t):
+                end = value.shape[1]
+                value[:, r1:end, r0:r1] = value[:, r0:r1, r1:end].transpose(0, 2, 1)
         return self._decoded(found, r0, c0)
 
     def _decoded(self, found: Pairs, r0: int, c0: int) -> Pairs:
@@ -110,11 +117,3 @@ class VectorTiles:
         entry = found[1 : 1 + 3 * found[0]].reshape(-1, 3)
         n, lane = np.nonzero(entry[:, 2, None] >> np.arange(self.lanes) & 1)
         return np.stack([r0 + entry[n, 0], c0 + entry[n, 1] * self.lanes + lane], axis=1)
-
-
-def mirror_right_of_diagonal(value: NDArray[Any], at: Region) -> None:
-    """Copy what a region has beyond its own rows' columns to the other half."""
-    r0, r1, c0, c1 = at
-    first, end = max(c0, r1), min(c1, value.shape[1])
-    if first < end:
-        value[:, first:end, r0:r1] = value[:, r0:r1, first:end].transpose(0, 2, 1)
