@@ -87,6 +87,13 @@ def test_trainability_draws_and_resumes(tmp_path, data):
     assert is_picture(tmp_path / "t.png")
     assert run_json(*arguments)["resumed_rows"] == 3
     assert "was complete already" in run(*arguments).stdout
+    # The whole command again: the picture of a complete map stays.
+    before = (tmp_path / "t.png").read_bytes()
+    assert "was complete already" in run(*arguments, "--plot", tmp_path / "t.png").stdout
+    assert (tmp_path / "t.png").read_bytes() == before
+    changed = (*arguments[:5], "0.8,1.7", *arguments[6:])
+    refused("another w_var", *changed, "--plot", tmp_path / "u.png")
+    refused("exists", *changed[:-1], tmp_path / "v.h5", "--plot", tmp_path / "t.png")
 
 
 def test_table_agrees_in_small(monkeypatch):

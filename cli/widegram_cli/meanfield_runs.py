@@ -173,6 +173,7 @@ def trainability_command(
     one_blas_thread()
     from widegram.meanfield.grids import parse_range
     from widegram.meanfield.problem import load_problem
+    from widegram.meanfield.trainfile import is_complete
     from widegram.meanfield.training import Grid, trainability
     from widegram_cli.progress import reporter
 
@@ -181,7 +182,10 @@ def trainability_command(
         from widegram.meanfield.plots import plot_trainability, pyplot
 
         pyplot()
-        _check_plot(plot, overwrite)
+        # Of a complete map run again, the picture is there as well: both stay as they are.
+        drawn = not overwrite and Path(plot).exists() and is_complete(out)
+        if not drawn:
+            _check_plot(plot, overwrite)
     grid = Grid(net, act, parse_range(w_var, "w_var"), b_var, depths, moments)
     problem = load_problem(data, train, test)
     start = time.perf_counter()
@@ -189,7 +193,7 @@ def trainability_command(
         resumed = trainability(problem, grid, out, overwrite=overwrite, threads=threads,
                                memory=memory, progress=progress)
     seconds = time.perf_counter() - start
-    if plot is not None:
+    if plot is not None and not drawn:
         plot_trainability(out, plot, overwrite, multiples)
     if as_json:
         emit_json({"out": out, "points": len(grid.w_var) * len(depths), "rows": len(grid.w_var),

@@ -147,7 +147,9 @@ def plot_trainability(
                     axis.plot(w, multiple * xi, color="black", linewidth=3)
                     axis.plot(w, multiple * xi, style, color="cyan", linewidth=1.5,
                               label=rf"${multiple:g}\,{name}$")
-            axis.set(ylim=(depths[0], depths[-1]), title=f"{label}, t = {time:g}")
+            axis.set_title(f"{label}, t = {time:g}")
+            if len(depths) > 1:
+                axis.set_ylim(depths[0], depths[-1])
             if row == 1:
                 axis.set_xlabel(r"$\sigma_w^2$")
         axes[row, 0].set_ylabel("depth")

@@ -161,6 +161,7 @@ def _one_norm(problem: Problem, images: bool) -> bool:
     return bool(np.ptp(both) <= NORM_TOLERANCE * both.mean())
 
 
+_REMEDY = "take fewer inputs, --method engine (kernels in float64),"
 _Sweep = Iterator[tuple[int, Deviations, Deviations | None]]
 
 
@@ -173,7 +174,7 @@ def _exact(
     pixels = int(np.prod(problem.x.shape[1:3])) if images else 1
     # delta, D and their images under averages and activations: measured with cnn-p and fcn.
     require_memory(8 * 14 * (m + n) * m * pixels * (pixels if pooled else 1), memory,
-                   f"{m} training and {n} test inputs", "take fewer inputs")
+                   f"the recursion on {m} training and {n} test inputs", _REMEDY)
     rows = np.concatenate([problem.x, problem.x_test])
     if images:
         start = deviations.pixel_deviations(rows, problem.x, pooled)
@@ -205,7 +206,8 @@ def _engine(
 
     m, n = len(problem.x), len(problem.x_test)
     require_memory(8 * len(depths) * m * (m + n), memory,
-                   f"{m} training and {n} test inputs at {len(depths)} depths", "take fewer")
+                   f"Theta of {m} training and {n} test inputs at {len(depths)} depths",
+                   "take fewer of them")
     options = {"threads": threads, "memory": memory}
     train = ntk_sweep(network, problem.x, None, tuple(depths), **options)
     test = ntk_sweep(network, problem.x_test, problem.x, tuple(depths), **options) if n else None

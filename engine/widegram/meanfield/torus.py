@@ -140,7 +140,7 @@ class _Pixels:
             memory,
             f"the recursion on {len(rows)} x {len(cols)} images of {h} x {w} pixels "
             f"({count} displacements)",
-            "take fewer images",
+            "take fewer images, --method engine (kernels in float64),",
         )
         shift = displacements(h, w, pooled)
         flat = cols.reshape(len(cols), h * w, channels)

@@ -100,6 +100,15 @@ class TrainFile:
         os.fdatasync(self._file.id.get_vfd_handle())
 
 
+def is_complete(path: str | Path) -> bool:
+    """Whether ``path`` is a finished trainability map; False for anything else."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get("format") == FORMAT and bool(file.attrs["complete"])
+    except OSError:
+        return False
+
+
 def _create(path: Path, header: Header, scales: FixedPoints, overwrite: bool) -> None:
     shape = (len(header.w_var), len(header.depths), len(header.times))
     # The part is locked by new_file itself.
