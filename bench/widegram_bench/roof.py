@@ -15,9 +15,9 @@ import numpy as np
 
 from widegram.activations import Formula
 from widegram.cpu import planes
+from widegram.cpu.formulas import choose_formulas
 from widegram.cpu.kernels import call_plane
 from widegram.cpu.plane_base import GEOMETRY, N_PARAMS, Variant
-from widegram.cpu.tables import choose_formulas
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 from widegram.plan.plan import build

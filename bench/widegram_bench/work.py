@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from widegram.activations import Formula
-from widegram.cpu.tables import choose_formulas, factor_layout
+from widegram.cpu.formulas import choose_formulas, factor_layout
 from widegram.cpu.vector_ops import ITEMSIZE, VectorOps
 from widegram.network import Network
 from widegram.plan.graph import Affine

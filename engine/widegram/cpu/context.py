@@ -40,6 +40,9 @@ class At(IntEnum):
     N_SUMS = 29
     CLEAR_BEGIN = 30
     CLEAR_END = 31
+    CELLS = 32
+    CELL_ACTIVE = 33
+    PACKED = 34
 
 
 CONTEXT = len(At)

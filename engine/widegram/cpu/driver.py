@@ -10,7 +10,8 @@ from __future__ import annotations
 from widegram.cpu.context import At
 from widegram.cpu.halo import halos, jit, move, place, rectangle, row_stride, zero_halo
 from widegram.cpu.kernels import call_plane, peek, peek_byte, poke
-from widegram.cpu.pooling import pool
+from widegram.cpu.packed_driver import run_packed
+from widegram.cpu.stores import keep, load, output
 from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField, StoreField
 
 # Numba freezes these as constants.
@@ -32,6 +33,7 @@ _P_D, _P_DS = int(ProgramField.FIRST_DISPLACEMENT), int(ProgramField.N_DISPLACEM
 _P_TY, _P_TX = int(ProgramField.TORUS_ROWS), int(ProgramField.TORUS_COLS)
 _P_SLOT, _P_SLOTS = int(ProgramField.FIRST_SLOT), int(ProgramField.N_SLOTS)
 _P_ACTIVE, _P_TOGETHER = int(ProgramField.ACTIVE), int(ProgramField.TOGETHER)
+_P_CELLS = int(ProgramField.N_CELLS)
 _L_H, _L_W = int(SlotField.ROWS), int(SlotField.COLS)
 _L_LO_Y, _L_HI_Y = int(SlotField.LO_ROWS), int(SlotField.HI_ROWS)
 _L_LO_X, _L_HI_X = int(SlotField.LO_COLS), int(SlotField.HI_COLS)
@@ -153,71 +155,8 @@ def _input(step, ctx, geo, target, segment, dy, dx):  # type: ignore[no-untyped-
     y_at = peek(ctx, _Y) + (max(0, y) * w + max(0, x)) * channels * lanes * item
     k, t = place(ctx, target, segment, cols)
     call_plane(
-        peek(step, _KERNEL), peek(ctx, _GEOMETRY), peek(ctx, _PARAMS), x_at, y_at, k, k + t, 0, 0
+        peek(step, _KERNEL), peek(ctx, _GEOMETRY), peek(ctx, _PARAMS), 0, 0, k, k + t, x_at, y_at
     )
-
-
-@jit
-def _load(step, ctx, geo, moves, stores, index, target, segment, dy, dx):  # type: ignore[no-untyped-def]  # fmt: skip
-    """A value from its store; zeros where the store has no such plane."""
-    rows, cols, y, x = rectangle(target, dy, dx)
-    if rows == 0:
-        return
-    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    store = stores + peek(step, _STORE) * _STORE_ROW
-    k, t = place(ctx, target, segment, cols)
-    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
-    if peek(store, _G_REDUCED):
-        k_in, t_in = (
-            peek(ctx, _SUMS) + peek(store, _G_OFFSET) * 8,
-            peek(ctx, _SUMS) + peek(store, _G_T) * 8,
-        )
-        call_plane(
-            peek(moves, _MOVE_CAST), peek(ctx, _GEOMETRY), params, k_in, t_in, k, k + t, 0, 0
-        )
-        return
-    h, w = peek(store, _G_H), peek(store, _G_W)
-    plane = peek(index, peek(store, _G_INDEX) + (y + h - 1) * (2 * w - 1) + x + w - 1)
-    out_row = row_stride(target, cols, lanes)
-    if plane < 0:
-        fill = peek(moves, _MOVE_FILL)
-        move(fill, ctx, geo, rows, cols, 0, 0, out_row, lanes, params, 0, 0, k, k + t)
-        return
-    k_in = peek(ctx, _SCRATCH) + (peek(store, _G_OFFSET) + plane * lanes) * item
-    t_in = peek(ctx, _SCRATCH) + (peek(store, _G_T) + plane * lanes) * item
-    copy = peek(moves, _MOVE_COPY)
-    move(
-        copy, ctx, geo, rows, cols, cols * lanes, lanes, out_row, lanes, params, k_in, t_in,
-        k, k + t,
-    )  # fmt: skip
-
-
-@jit
-def _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, t):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Fill a store (copy, pool, reduce) from a rectangle at k, t with row stride ``row``."""
-    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    store = stores + peek(step, _STORE) * _STORE_ROW
-    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
-    if peek(step, _KIND) == _REDUCE:
-        k_out, t_out = (
-            peek(ctx, _SUMS) + peek(store, _G_OFFSET) * 8,
-            peek(ctx, _SUMS) + peek(store, _G_T) * 8,
-        )
-        reduce = peek(moves, _MOVE_REDUCE)
-        move(reduce, ctx, geo, rows, cols, row, lanes, 0, 0, params, k, t, k_out, t_out)
-        return
-    h, w = peek(slot, _L_H), peek(slot, _L_W)
-    if peek(step, _KIND) == _POOL:
-        pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w)
-        return
-    plane = peek(index, peek(store, _G_INDEX) + (y + h - 1) * (2 * w - 1) + x + w - 1)
-    if plane >= 0:
-        k_out = peek(ctx, _SCRATCH) + (peek(store, _G_OFFSET) + plane * lanes) * item
-        t_out = peek(ctx, _SCRATCH) + (peek(store, _G_T) + plane * lanes) * item
-        copy = peek(moves, _MOVE_COPY)
-        move(
-            copy, ctx, geo, rows, cols, row, lanes, cols * lanes, lanes, params, k, t, k_out, t_out
-        )
 
 
 @jit
@@ -238,18 +177,12 @@ def _segment(step, ctx, geo, moves, slots, stores, index, segment, dy, dx):  # t
     elif kind == _INPUT:
         _input(step, ctx, geo, slots + peek(step, _OUT) * _SLOT_ROW, segment, dy, dx)
     elif kind == _LOAD:
-        _load(
-            step,
-            ctx,
-            geo,
-            moves,
-            stores,
-            index,
-            slots + peek(step, _OUT) * _SLOT_ROW,
-            segment,
-            dy,
-            dx,
-        )
+        target = slots + peek(step, _OUT) * _SLOT_ROW
+        rows, cols, y, x = rectangle(target, dy, dx)
+        if rows:
+            k, t = place(ctx, target, segment, cols)
+            row = row_stride(target, cols, peek(ctx, _LANES))
+            load(step, ctx, geo, moves, stores, index, rows, cols, y, x, row, k, k + t)
     elif kind == _ADD:
         first, second = slots + peek(step, _IN0) * _SLOT_ROW, slots + peek(step, _IN1) * _SLOT_ROW
         _add(ctx, geo, moves, first, second, slots + peek(step, _OUT) * _SLOT_ROW, segment, dy, dx)
@@ -260,14 +193,10 @@ def _segment(step, ctx, geo, moves, slots, stores, index, segment, dy, dx):  # t
             return
         k, t = place(ctx, slot, segment, cols)
         if kind == _OUTPUT:
-            to = peek(step, _STORE) * peek(ctx, _OUT_STRIDE) * peek(ctx, _ITEM)
-            move(
-                peek(moves, _MOVE_COPY), ctx, geo, 1, 1, 0, 0, 0, 0, 0, k, k + t,
-                peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to,
-            )  # fmt: skip
+            output(step, ctx, geo, moves, k, k + t)
             return
         row = row_stride(slot, cols, peek(ctx, _LANES))
-        _keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, k + t)
+        keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, k + t)
 
 
 @jit
@@ -279,7 +208,7 @@ def _own(step, ctx, geo, moves, slots, stores, index, own):  # type: ignore[no-u
     slot = slots + peek(step, _IN0) * _SLOT_ROW
     at = peek(own, peek(step, _NODE)) * peek(ctx, _LANES) * peek(ctx, _ITEM)
     row = peek(slot, _L_W) * peek(ctx, _LANES)
-    _keep(
+    keep(
         step, ctx, geo, moves, stores, index, slot, peek(slot, _L_H), peek(slot, _L_W), 0, 0, row,
         peek(ctx, _OWN_K) + at, peek(ctx, _OWN_T) + at,
     )  # fmt: skip
@@ -334,7 +263,7 @@ def _wrapped(m, program, ctx, geo, moves, slots, stores, index):  # type: ignore
 
 @jit
 def run_program(n, ctx):  # type: ignore[no-untyped-def]
-    """Run program n at all its displacements; the first is d = 0."""
+    """Run program n at all its displacements; the first, also of packed planes, is d = 0."""
     geo, moves, own = peek(ctx, _GEOMETRY), peek(ctx, _MOVES), peek(ctx, _OWN)
     slots, stores, index = peek(ctx, _SLOTS), peek(ctx, _STORES), peek(ctx, _INDEX)
     program = peek(ctx, _PROGRAMS) + n * _PROGRAM_ROW
@@ -345,6 +274,9 @@ def run_program(n, ctx):  # type: ignore[no-untyped-def]
             if peek_byte(peek(ctx, _ACTIVE), peek(program, _P_ACTIVE) + s):
                 _own(step, ctx, geo, moves, slots, stores, index, own)
         m = 1
+    if peek(program, _P_CELLS):
+        run_packed(m, program, ctx, geo, moves, slots, stores, index)
+        return
     while m < peek(program, _P_DS):
         if peek(program, _P_TY) or peek(program, _P_TX):
             _wrapped(m, program, ctx, geo, moves, slots, stores, index)

@@ -13,16 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations.hermite import MAX_DEGREE
+from widegram.cpu.formulas import SERIES_TOLERANCE, choose_formulas, factor_layout, series_error
 from widegram.cpu.images import ImageBlocks, Rows
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.pairs import PairRunner, close_pairs
-from widegram.cpu.tables import (
-    SERIES_TOLERANCE,
-    choose_formulas,
-    encode,
-    factor_layout,
-    series_error,
-)
+from widegram.cpu.tables import encode
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.vector_tiles import VectorTiles
 from widegram.cpu.vectors import VectorInputs

@@ -25,36 +25,83 @@ class MoveKernel(PlaneCode):
 
     def emit(self) -> None:
         """Emit the kernel named by the variant's kind."""
-        pairs = [(self.k_in, self.k_out, self.fx), (self.t_in, self.t_out, self.fy)]
-        for source, target, other in pairs[: self.fields]:
-            if self.variant.kind == "cast":
+        planes = [(self.k_in, self.k_out, self.fx), (self.t_in, self.t_out, self.fy)]
+        self.planes = planes[: self.fields]
+        if self.variant.kind == "cast":
+            for source, target, _ in self.planes:
                 self._cast(source, target)
-            elif self.variant.kind == "reduce":
-                self._reduce(source, target)
-            else:
-                self._plane(source, target, other)
+        elif self.variant.kind == "reduce":
+            self._reduce()
+        elif self.variant.kind == "gather":
+            self._gather()
+        else:
+            self._plane()
 
-    def _plane(self, source: Any, target: Any, other: Any) -> None:
-        gain = self.param(0) if self.variant.kind == "gather" else None
+    def _plane(self) -> None:
         rows, cols = (flow.for_range(self.builder, n) for n in (self.rows, self.cols))
         with rows as row, cols as col:
             at = row.index, col.index
-            out = self.pixel(target, at[0], self.out_row, at[1], self.out_col)
-            self.ops.store(self._moved(source, out, other, at, gain), out)
+            for source, target, other in self.planes:
+                out = self.pixel(target, at[0], self.out_row, at[1], self.out_col)
+                self.ops.store(self._moved(source, other, at), out)
 
-    def _moved(self, source: Any, out: Any, other: Any, at: tuple[Any, Any], gain: Any) -> Any:
+    def _moved(self, source: Any, other: Any, at: tuple[Any, Any]) -> Any:
         """What one pixel becomes."""
         row, col = at
         if self.variant.kind == "fill":
             return self.ops.const(0.0)
-        first = self.pixel(source, row, self.in_row, col, self.in_col)
-        if self.variant.kind == "gather":
-            return self.ops.fma(gain, self._window(first), self.ops.load(out))
-        value = self.ops.load(first)
+        value = self.ops.load(self.pixel(source, row, self.in_row, col, self.in_col))
         if self.variant.kind == "add":
             second = self.pixel(other, row, self.fx_row, col, self.fx_col)
             return self.ops.add(value, self.ops.load(second))
         return value
+
+    def _gather(self) -> None:
+        """Windows of up to 2 x 2 taps, those of the usual pools, have loops without counters."""
+        builder, two = self.builder, ir.Constant(INDEX, 2)
+        both = builder.add(builder.mul(self.window_rows, ir.Constant(INDEX, 4)), self.window_cols)
+        small = builder.and_(
+            builder.icmp_signed("<=", self.window_rows, two),
+            builder.icmp_signed("<=", self.window_cols, two),
+        )
+        with builder.if_then(builder.not_(small)):
+            self._gather_plane(0, 0)
+        for rows in (1, 2):
+            for cols in (1, 2):
+                taps = ir.Constant(INDEX, 4 * rows + cols)
+                here = builder.and_(small, builder.icmp_signed("==", both, taps))
+                with builder.if_then(here):
+                    self._gather_plane(rows, cols)
+
+    def _gather_plane(self, rows: int, cols: int) -> None:
+        """out += gain times the sum over each window; ``rows`` x ``cols`` taps where not 0."""
+        gain = self.param(0)
+        with flow.for_range(self.builder, self.rows) as row:
+            starts = [
+                (self.offset(k, row.index, self.in_row), self.offset(to, row.index, self.out_row))
+                for k, to, _ in self.planes
+            ]
+            with flow.for_range(self.builder, self.cols) as col:
+                for start, to in starts:
+                    first = self.offset(start, col.index, self.in_col)
+                    out = self.offset(to, col.index, self.out_col)
+                    total = self._taps(first, rows, cols) if rows else self._window(first)
+                    self.ops.store(self.ops.fma(gain, total, self.ops.load(out)), out)
+
+    def _taps(self, first: Any, rows: int, cols: int) -> Any:
+        """The sum over a window of so many taps, in the order of :meth:`_window`."""
+        total = self.ops.const(0.0)
+        for row in range(rows):
+            for col in range(cols):
+                at = self.pixel(
+                    first,
+                    ir.Constant(INDEX, row),
+                    self.fx_row,
+                    ir.Constant(INDEX, col),
+                    self.fx_col,
+                )
+                total = self.ops.add(total, self.ops.load(at))
+        return total
 
     def _window(self, first: Any) -> Any:
         """The sum over a window of taps."""
@@ -66,20 +113,23 @@ class MoveKernel(PlaneCode):
             self.builder.store(self.ops.add(self.builder.load(total), value), total)
         return self.builder.load(total)
 
-    def _reduce(self, source: Any, target: Any) -> None:
+    def _reduce(self) -> None:
         """Sum each row in the plane's dtype, the rows in double precision."""
         with flow.for_range(self.builder, self.rows) as row:
-            start = self.offset(source, row.index, self.in_row)
-            total = self.ops.variable()
-            self.builder.store(self.ops.const(0.0), total)
+            totals = []
+            for source, _, _ in self.planes:
+                start = self.offset(source, row.index, self.in_row)
+                totals.append((start, self.ops.variable()))
+                self.builder.store(self.ops.const(0.0), totals[-1][1])
             with flow.for_range(self.builder, self.cols) as col:
-                value = self.ops.load(self.offset(start, col.index, self.in_col))
-                self.builder.store(self.ops.add(self.builder.load(total), value), total)
-            sums = self._double(self.builder.load(total))
-            for n, part in enumerate(self._parts(sums)):
-                pointer = self._double_pointer(target, n)
-                before = self.builder.load(pointer, align=64)
-                self.builder.store(self.builder.fadd(before, part), pointer, align=64)
+                for start, total in totals:
+                    value = self.ops.load(self.offset(start, col.index, self.in_col))
+                    self.builder.store(self.ops.add(self.builder.load(total), value), total)
+            for (_, target, _), (_, total) in zip(self.planes, totals, strict=True):
+                for n, part in enumerate(self._parts(self._double(self.builder.load(total)))):
+                    pointer = self._double_pointer(target, n)
+                    before = self.builder.load(pointer, align=64)
+                    self.builder.store(self.builder.fadd(before, part), pointer, align=64)
 
     def _cast(self, source: Any, target: Any) -> None:
         gain = self.param(0)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cpu.formulas import choose_formulas, factor_layout
 from widegram.cpu.itself import ItselfRunner
-from widegram.cpu.tables import choose_formulas, encode, factor_layout
+from widegram.cpu.tables import encode
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.network.model import Network

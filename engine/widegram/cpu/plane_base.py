@@ -47,6 +47,7 @@ class Variant:
     """One compiled kernel: ``kind`` as above, ``code`` of the activation ('none' without).
 
     ``paired``: x differs per lane, so that its factors are vectors like those of x'.
+    ``packed``: several displacements share a plane (:mod:`widegram.cpu.packing`).
     """
 
     kind: str
@@ -54,15 +55,17 @@ class Variant:
     ntk: bool
     paired: bool
     dtype: str
+    packed: bool = False
 
     def text(self) -> str:
         """A key that :meth:`parse` reads back."""
-        return f"{self.kind}|{self.code}|{self.ntk:d}|{self.paired:d}|{self.dtype}"
+        flags = f"{self.ntk:d}|{self.paired:d}|{self.packed:d}"
+        return f"{self.kind}|{self.code}|{flags}|{self.dtype}"
 
     @staticmethod
     def parse(text: str) -> Variant:
-        kind, code, ntk, paired, dtype = text.split("|")[:5]
-        return Variant(kind, code, ntk == "1", paired == "1", dtype)
+        kind, code, ntk, paired, packed, dtype = text.split("|")[:6]
+        return Variant(kind, code, ntk == "1", paired == "1", dtype, packed == "1")
 
 
 class PlaneCode:
@@ -72,6 +75,10 @@ class PlaneCode:
         self.builder = builder
         self.variant = variant
         self.ops = VectorOps(builder, variant.dtype)
+        self._read(args)
+
+    def _read(self, args: tuple[Any, ...]) -> None:
+        """Take the arguments apart."""
         geometry, self.params, self.k_in, self.t_in, self.k_out, self.t_out, self.fx, self.fy = args
         (
             self.rows,

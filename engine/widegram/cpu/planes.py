@@ -13,6 +13,7 @@ from llvmlite import ir
 from widegram.cpu import inner_ir, object_code
 from widegram.cpu.inner_ir import InnerKernel
 from widegram.cpu.move_ir import MoveKernel
+from widegram.cpu.packed_ir import PackedKernel
 from widegram.cpu.plane_base import Variant
 from widegram.cpu.window_ir import WindowKernel
 
@@ -32,13 +33,15 @@ def _emitted(variant: Variant) -> tuple[str, str]:
     kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
     function = ir.Function(module, kind, "plane")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    _emitter(variant.kind)(builder, variant, function.args).emit()
+    _emitter(variant)(builder, variant, function.args).emit()
     builder.ret_void()
     return str(module), function.name
 
 
-def _emitter(kind: str) -> type[InnerKernel | MoveKernel | WindowKernel]:
-    """What writes kernels of a kind."""
-    if kind in inner_ir.KINDS:
+def _emitter(variant: Variant) -> type[InnerKernel | MoveKernel | WindowKernel]:
+    """What writes a kernel."""
+    if variant.kind in inner_ir.KINDS:
         return InnerKernel
-    return MoveKernel if kind in _MOVES else WindowKernel
+    if variant.kind in _MOVES:
+        return MoveKernel
+    return PackedKernel if variant.packed else WindowKernel

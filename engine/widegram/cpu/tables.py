@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.activations import Formula
-from widegram.activations.hermite import Series
-from widegram.activations.rectified import Relu, ReluNonnegative
-from widegram.activations.scale import Scale
 from widegram.cpu import planes
+from widegram.cpu.formulas import FactorLayout
+from widegram.cpu.packing import CELL_ROW, PACKED_ROW, Layout, PackedSteps, Packing, pack
 from widegram.cpu.plane_base import N_PARAMS, Variant
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
-from widegram.plan.graph import Act, Add, Affine, Copy, Gather, Keep, Node, Norm, Reduce
+from widegram.plan.graph import Affine, Copy, Gather, Node, Reduce
 from widegram.plan.needs import displacements
 from widegram.plan.plan import Plan, Schedule
 from widegram.plan.program import STORING, Program, Slot, Step
@@ -69,6 +67,11 @@ class ProgramField(_Field):
     N_SLOTS = auto()
     ACTIVE = auto()
     TOGETHER = auto()
+    FIRST_CELL = auto()
+    N_CELLS = auto()
+    CELL_ACTIVE = auto()
+    LEVELS = auto()
+    SIZE = auto()
 
 
 class SlotField(_Field):
@@ -85,6 +88,7 @@ class SlotField(_Field):
     OFFSET = auto()
     QUADRANT = auto()
     T_OFFSET = auto()
+    LEVEL = auto()
 
 
 class StoreField(_Field):
@@ -98,12 +102,10 @@ class StoreField(_Field):
     T_OFFSET = auto()
 
 
-# Relative tails of a series' E[phi^2] and E[phi'^2] that may be left out.
-SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
 # Vectors are one-pixel images; this many x, and blocks of x', run as the pixels of one plane.
 REGION = (128, 12)
 # Planes of several displacements at once may take this much of a core's second-level cache.
-PLANES_BYTES = 640 * 1024
+PLANES_BYTES = 768 * 1024
 MOST_TOGETHER = 2
 KINDS = ("input", "load", "window", "point", "add", "copy", "pool", "reduce", "output")
 MOVES = ("copy", "fill", "add", "gather", "reduce", "cast")
@@ -129,88 +131,9 @@ class Tables:
     buffer: int
     factor_offsets: dict[int, int]
     n_factors: int
-
-
-@dataclass(frozen=True)
-class FactorLayout:
-    """Where each activation's per-image factors stand: ``offsets`` by node, in numbers."""
-
-    formulas: dict[int, Formula]
-    offsets: dict[int, int]
-    total: int
-
-
-def choose_formulas(plan: Plan, largest: float, dtype: str) -> dict[int, Formula]:
-    """The formula of every Act and Norm node; a series gets as many terms as its variances need.
-
-    ``largest``: the largest variance of any input pixel. Each layer's variances are bounded from
-    it, so that the choice depends on the data set as a whole and not on tiles.
-    """
-    chosen: dict[int, Formula] = {}
-    bound: list[float] = []
-    for i, node in enumerate(plan.nodes):
-        below = [bound[j] for j in node.inputs]
-        top = below[0] if below else largest
-        match node.operation:
-            case Affine(window=(a, b), gain=gain, bias=bias):
-                top = gain * a * b * top + bias
-            case Act() | Norm():
-                formula = formula_of(node)
-                if isinstance(formula, Series):
-                    formula = formula.for_range(top, SERIES_TOLERANCE[dtype])
-                chosen[i] = formula
-                top = _largest_after(node, formula, top)
-            case Keep(rate):
-                top /= rate
-            case Gather(window=(a, b), scale=scale):
-                top *= scale * (a * b) ** 2
-            case Reduce(scale=scale):
-                h, w = plan.nodes[node.inputs[0]].shape
-                diagonal = node.operation.diagonal
-                top *= scale * (h * w if diagonal else (h * w) ** 2)
-            case Add():
-                top = sum(below)
-        bound.append(top)
-    return chosen
-
-
-def _largest_after(node: Node, formula: Formula, top: float) -> float:
-    """A bound on the variance behind an activation or LayerNorm, given one before it."""
-    if isinstance(node.operation, Norm):
-        # One pixel may hold all the variance that a normalisation over space averages.
-        return float(node.shape[0] * node.shape[1]) if node.operation.axes else 1.0
-    return float(np.max(formula.variance(np.linspace(0.0, top, 65))[0]))
-
-
-def series_error(formulas: dict[int, Formula]) -> float | None:
-    """The largest relative tail, of E[phi^2] or E[phi'^2], that a series leaves out; None without.
-
-    Each series was chosen for the largest variance it meets, where its tail is largest.
-    """
-    tails = [f.tail for f in formulas.values() if isinstance(f, Series)]
-    return max(tails) if tails else None
-
-
-def factor_layout(plan: Plan, formulas: dict[int, Formula]) -> FactorLayout:
-    """Consecutive blocks (n_factors, h, w) of every Act and Norm node."""
-    offsets, total = {}, 0
-    for i, node in enumerate(plan.nodes):
-        if isinstance(node.operation, Act | Norm):
-            offsets[i] = total
-            total += formulas[i].n_factors * node.shape[0] * node.shape[1]
-    return FactorLayout(formulas, offsets, total)
-
-
-def formula_of(node: Node) -> Formula:
-    """The formula that a point-like node applies."""
-    match node.operation:
-        case Act(formula, nonnegative):
-            if nonnegative and type(formula) is Relu:
-                return ReluNonnegative()
-            return formula
-        case Norm():
-            return Scale()
-    raise TypeError(f"{node.operation!r} applies no formula")
+    cells: Ints
+    cell_active: NDArray[np.uint8]
+    packed: Ints
 
 
 def encode(
@@ -231,6 +154,9 @@ class _Encoder:
         self.params: list[float] = []
         self.index: list[Ints] = []
         self.index_size = 0
+        self.cells: list[Ints] = []
+        self.cell_active: list[NDArray[np.uint8]] = []
+        self.packed: list[list[int]] = []
 
     def run(self) -> Tables:
         nodes = self.plan.nodes
@@ -242,19 +168,26 @@ class _Encoder:
         most = store_end
         for program in self.schedule.programs:
             first_slot, at = len(slots), store_end
+            packing = self._packing(program)
+            planes = max(program.segments, self._together(program))
             for slot in program.slots:
-                row, at = self._slot(program, slot, at)
+                if packing is None:
+                    row, at = self._slot(slot, planes, at, 0)
+                else:
+                    level = packing.levels.index(slot.shape)
+                    row, at = self._slot(packing.slot(slot), 1, at, level)
                 slots.append(row)
             most = max(most, at)
             programs.append(
                 [
                     len(self.steps), len(program.steps), n_shifts, len(program.displacements),
                     *program.group.torus, first_slot, len(program.slots), n_active,
-                    self._together(program),
+                    self._together(program), *self._cells(packing), at - store_end,
                 ]
             )  # fmt: skip
+            self._packed_steps(program, packing, slots[first_slot:])
             for step in program.steps:
-                self.steps.append(self._step(program, step, first_slot))
+                self.steps.append(self._step(program, step, first_slot, packing is not None))
             shifts.append(program.displacements)
             active.append(program.active.astype(np.uint8).ravel())
             n_shifts += len(program.displacements)
@@ -270,11 +203,58 @@ class _Encoder:
             np.array([*self.params, 0.0], dtype=self.dtype),
             most, clear, sums, 2 * (widest + 2 * window) * self.lanes,
             self.layout.offsets, self.layout.total,
+            np.concatenate([*self.cells, np.zeros((1, CELL_ROW), np.int64)]),
+            np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
+            np.array(self.packed, dtype=np.int64).reshape(-1, PACKED_ROW),
         )  # fmt: skip
 
-    def _address(self, kind: str, code: str) -> int:
-        variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype)
+    def _address(self, kind: str, code: str, packed: bool = False) -> int:
+        variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed)
         return planes.address(variant)
+
+    def _packing(self, program: Program) -> Packing | None:
+        """Packed planes where they are possible and fit into a core's second-level cache."""
+        packing = None if self.plan.vector else pack(program)
+        if packing is None:
+            return None
+        return packing if self._plane_bytes(program, packing) <= PLANES_BYTES else None
+
+    def _plane_bytes(self, program: Program, packing: Packing | None) -> int:
+        """Bytes of all buffers of a program, for one displacement or packed plane."""
+        slots = [packing.slot(slot) if packing else slot for slot in program.slots]
+        fields = 1 + self.plan.ntk
+        return sum(map(_slot_pixels, slots)) * self.lanes * fields * ITEMSIZE[self.dtype]
+
+    def _cells(self, packing: Packing | None) -> tuple[int, int, int, int]:
+        """Append the cells of a program: the first, their number, the first activity, levels."""
+        cells, active = sum(map(len, self.cells)), sum(map(len, self.cell_active))
+        if packing is None:
+            return cells, 0, active, 0
+        self.cells.append(packing.cells.reshape(-1, CELL_ROW))
+        self.cell_active.append(packing.active.ravel())
+        return cells, len(packing.cells), active, len(packing.levels)
+
+    def _packed_steps(
+        self, program: Program, packing: Packing | None, slots: list[list[int]]
+    ) -> None:
+        """Append rows of the table of packed steps, empty ones where planes are not packed."""
+        if packing is None:
+            self.packed += [[0] * PACKED_ROW for _ in program.steps]
+            return
+        factors = tuple(
+            (self.layout.offsets[s.act], self.layout.formulas[s.act].n_factors)
+            if s.act >= 0 else (0, 0)
+            for s in program.steps
+        )  # fmt: skip
+        places = tuple(
+            (row[SlotField.OFFSET], row[SlotField.T_OFFSET] - row[SlotField.OFFSET])
+            for row in slots
+        )
+        layout = Layout(
+            self.lanes, ITEMSIZE[self.dtype], self.lanes if self.paired else 1, self._channels(),
+            places, factors,
+        )  # fmt: skip
+        self.packed += PackedSteps(program, packing, layout).rows()
 
     def _stores(self) -> tuple[list[list[int]], tuple[int, int], int, int]:
         """Rows of the store table; pools first, because they must be cleared."""
@@ -311,16 +291,16 @@ class _Encoder:
         self.index_size += index.size
         return int(areas.sum())
 
-    def _slot(self, program: Program, slot: Slot, at: int) -> tuple[list[int], int]:
+    def _slot(self, slot: Slot, planes: int, at: int, level: int) -> tuple[list[int], int]:
         height = slot.shape[0] + slot.lo[0] + slot.hi[0]
         width = slot.shape[1] + slot.lo[1] + slot.hi[1]
         if self.plan.vector:
             width *= REGION[0] * REGION[1]
         quadrant = height * width * self.lanes
-        size = quadrant * max(program.segments, self._together(program))
+        size = quadrant * planes
         row = [
             *slot.shape, *slot.sigma, slot.lo[0], slot.hi[0], slot.lo[1], slot.hi[1],
-            at, quadrant, at + size,
+            at, quadrant, at + size, level,
         ]  # fmt: skip
         return row, at + size * (1 + self.plan.ntk)
 
@@ -329,15 +309,10 @@ class _Encoder:
         many for a core's own cache, are fetched once for all of them; their planes must fit."""
         if any(program.group.torus) or self.paired or self.plan.vector:
             return 1
-        fields, item = 1 + self.plan.ntk, ITEMSIZE[self.dtype]
-        pixels = sum(
-            (s.shape[0] + s.lo[0] + s.hi[0]) * (s.shape[1] + s.lo[1] + s.hi[1])
-            for s in program.slots
-        )
-        size = max(1, pixels * self.lanes * fields * item)
+        size = max(1, self._plane_bytes(program, None))
         return max(1, min(MOST_TOGETHER, PLANES_BYTES // size))
 
-    def _step(self, program: Program, step: Step, first_slot: int) -> list[int]:
+    def _step(self, program: Program, step: Step, first_slot: int, packed: bool) -> list[int]:
         row = dict.fromkeys(StepField, 0)
         row[StepField.KIND] = KINDS.index(step.kind)
         if step.out in program.slot_of:
@@ -375,7 +350,7 @@ class _Encoder:
             row[StepField.N_FACTORS] = self._channels()
             if self.plan.vector and not self.paired:
                 gain = 1.0 / self._channels()
-        row[StepField.KERNEL] = self._kernel(step, code)
+        row[StepField.KERNEL] = self._kernel(step, code, packed)
         values = [gain, bias, *constants]
         self.params += values + [0.0] * (N_PARAMS - len(values))
         return [row[field] for field in StepField]
@@ -392,19 +367,24 @@ class _Encoder:
         shape = self.plan.network.input_shape
         return int(np.prod(shape)) if self.plan.vector else shape[-1]
 
-    def _kernel(self, step: Step, code: str) -> int:
+    def _kernel(self, step: Step, code: str, packed: bool) -> int:
         if step.kind == "input" and self.plan.vector and not self.paired:
             return self._address("inner", code)
         if step.kind in ("point", "input"):
-            return self._address(step.kind, code)
+            return self._address(step.kind, code, packed)
         if step.affine is None:
             return 0
         window, strides = step.affine.window, step.affine.strides
         if window == (1, 1):
-            return self._address("tap", code)
+            return self._address("tap", code, packed)
         if window == (3, 3) and strides == (1, 1):
-            return self._address("box3", code)
-        return self._address("box", code)
+            return self._address("box3", code, packed)
+        return self._address("box", code, packed)
+
+
+def _slot_pixels(slot: Slot) -> int:
+    height = slot.shape[0] + slot.lo[0] + slot.hi[0]
+    return height * (slot.shape[1] + slot.lo[1] + slot.hi[1])
 
 
 def _ints(rows: list[list[int]], fields: type[_Field]) -> Ints:

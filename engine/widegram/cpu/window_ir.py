@@ -2,11 +2,13 @@
 
 Kinds: ``point`` (activation alone), ``tap`` (one-tap window), ``box3`` (3 x 3, stride 1, vertical
 sums carried in registers), ``box`` (any window and stride, separable through a row buffer),
-``input`` (inner products over channels: k_in is x, t_in is x'; cols counts pixels).
+``input`` (inner products over channels: fx is x, fy is x').
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -16,45 +18,62 @@ from widegram.cpu import flow
 from widegram.cpu.plane_base import N_PARAMS, PlaneCode
 from widegram.cpu.vector_ops import INDEX, Stream
 
+_UNROLLED = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring pixels of a row, as LLVM integers: ``cols`` of them from (``row``, ``col``) of
+    the plane on, made from windows that begin at (``in_row``, ``in_col``); they are (``x_row``,
+    ``x_col``) of x and (``y_row``, ``y_col``) of x'."""
+
+    cols: Any
+    row: Any
+    col: Any
+    in_row: Any
+    in_col: Any
+    x_row: Any
+    x_col: Any
+    y_row: Any
+    y_col: Any
+
 
 class WindowKernel(PlaneCode):
     """Emits one arithmetic variant into the function under construction."""
 
     def emit(self) -> None:
         """Emit the loops over rows and pixels."""
-        if self.variant.kind == "input":
-            self._input()
-            return
-        self._constants()
-        with flow.for_range(self.builder, self.rows) as row:
-            getattr(self, f"_{self.variant.kind}_row")(row.index)
+        if self.variant.kind != "input":
+            self._constants()
+        for run in self._runs():
+            getattr(self, f"_{self.variant.kind}_row")(run)
 
     # rows of each kind ------------------------------------------------------------------------
 
-    def _point_row(self, row: Any) -> None:
-        k_in, t_in = self._start(row, None)
-        with flow.for_range(self.builder, self.cols) as col:
+    def _point_row(self, run: Run) -> None:
+        k_in, t_in = self._start(run)
+        with flow.for_range(self.builder, run.cols) as col:
             k = self._prescaled(self._at(k_in, col.index, self.in_col))
             t = None
             if self.variant.ntk:
                 t = self._prescaled(self._at(t_in, col.index, self.in_col))
-            self._finish(row, col.index, k, t)
+            self._finish(run, col.index, k, t)
 
-    def _tap_row(self, row: Any) -> None:
-        k_in, t_in = self._start(row, self.stride_rows)
+    def _tap_row(self, run: Run) -> None:
+        k_in, t_in = self._start(run)
         step = self.builder.mul(self.in_col, self.stride_cols)
-        with flow.for_range(self.builder, self.cols) as col:
+        with flow.for_range(self.builder, run.cols) as col:
             k = self._at(k_in, col.index, step)
             t = self._at(t_in, col.index, step) if self.variant.ntk else None
-            self._finish(row, col.index, *self._affine(k, t))
+            self._finish(run, col.index, *self._affine(k, t))
 
-    def _box3_row(self, row: Any) -> None:
-        starts = self._start(row, None)
+    def _box3_row(self, run: Run) -> None:
+        starts = self._start(run)
         fields = starts[: self.fields]
-        zero, one, two = (ir.Constant(INDEX, n) for n in (0, 1, 2))
-        older = [self.ops.variable(self._vertical3(f, zero)) for f in fields]
+        one, two = (ir.Constant(INDEX, n) for n in (1, 2))
+        older = [self.ops.variable(self._vertical3_left(f)) for f in fields]
         newer = [self.ops.variable(self._vertical3(f, one)) for f in fields]
-        with flow.for_range(self.builder, self.cols) as col:
+        with flow.for_range(self.builder, run.cols) as col:
             sums: list[Any] = []
             ahead = self.builder.add(col.index, two)
             for field, old, new in zip(fields, older, newer, strict=True):
@@ -64,15 +83,15 @@ class WindowKernel(PlaneCode):
                 sums.append(self.ops.add(self.ops.add(first, last), middle))
                 self.builder.store(middle, old)
                 self.builder.store(last, new)
-            self._finish(row, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
+            self._finish(run, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
 
-    def _box_row(self, row: Any) -> None:
+    def _box_row(self, run: Run) -> None:
         builder = self.builder
-        starts = self._start(row, self.stride_rows)
+        starts = self._start(run)
         fields = starts[: self.fields]
         one = ir.Constant(INDEX, 1)
         span = builder.add(
-            builder.mul(builder.sub(self.cols, one), self.stride_cols), self.window_cols
+            builder.mul(builder.sub(run.cols, one), self.stride_cols), self.window_cols
         )
         lanes = ir.Constant(INDEX, self.ops.lanes)
         half = self.ops.bytes(span, lanes)
@@ -82,50 +101,85 @@ class WindowKernel(PlaneCode):
                 first = self.offset(field, col.index, self.in_col)
                 total = self._sum(first, self.window_rows, self.in_row)
                 self.ops.store(total, self.offset(buffer, col.index, lanes))
-        with flow.for_range(builder, self.cols) as col:
+        with flow.for_range(builder, run.cols) as col:
             begin = builder.mul(col.index, self.stride_cols)
             sums = [
                 self._sum(self.offset(buffer, begin, lanes), self.window_cols, lanes)
                 for buffer in buffers
             ]
-            self._finish(row, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
+            self._finish(run, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
 
-    def _input(self) -> None:
-        """K = <x, x'> over ``count`` channels, T = 0; x is scaled by 1 / C beforehand."""
+    def _input_row(self, run: Run) -> None:
+        """K = <x, x'> over ``count`` channels, T = 0; x is scaled by 1 / C beforehand.
+
+        The usual numbers of channels have loops without a counter.
+        """
+        for channels in _UNROLLED:
+            count = ir.Constant(INDEX, channels)
+            with self.builder.if_then(self.builder.icmp_signed("==", self.count, count)):
+                self._input_pixels(run, count, channels)
+        most = ir.Constant(INDEX, max(_UNROLLED))
+        with self.builder.if_then(self.builder.icmp_signed(">", self.count, most)):
+            self._input_pixels(run, self.count, 0)
+
+    def _input_pixels(self, run: Run, count: Any, unrolled: int) -> None:
         builder = self.builder
         x_lanes = ir.Constant(INDEX, self.ops.lanes if self.variant.paired else 1)
         y_lanes = ir.Constant(INDEX, self.ops.lanes)
-        with flow.for_range(builder, self.rows) as row:
-            x_row = self.offset(self.k_in, row.index, self.fx_row)
-            y_row = self.offset(self.t_in, row.index, self.fy_row)
-            with flow.for_range(builder, self.cols) as col:
-                first = builder.mul(col.index, self.count)
-                total = self.ops.variable(self.ops.const(0.0))
-                with flow.for_range(builder, self.count) as channel:
-                    n = builder.add(first, channel.index)
-                    x_at = self.offset(x_row, n, x_lanes)
-                    x = self.ops.load(x_at) if self.variant.paired else self.ops.splat(x_at)
-                    y = self.ops.load(self.offset(y_row, n, y_lanes))
-                    builder.store(self.ops.fma(x, y, builder.load(total)), total)
-                self._write(row.index, col.index, builder.load(total), self.ops.const(0.0))
+        x_row = self.offset(self.fx, run.x_row, self.fx_row)
+        y_row = self.offset(self.fy, run.y_row, self.fy_row)
+
+        def product(x_at: Any, y_at: Any, channel: Any, before: Any) -> Any:
+            at = self.offset(x_at, channel, x_lanes)
+            x = self.ops.load(at) if self.variant.paired else self.ops.splat(at)
+            return self.ops.fma(x, self.ops.load(self.offset(y_at, channel, y_lanes)), before)
+
+        with flow.for_range(builder, run.cols) as loop:
+            x_col, y_col = (builder.add(c, loop.index) for c in (run.x_col, run.y_col))
+            x_at = self.offset(x_row, builder.mul(x_col, count), x_lanes)
+            y_at = self.offset(y_row, builder.mul(y_col, count), y_lanes)
+            total = self.ops.const(0.0)
+            for n in range(unrolled):
+                total = product(x_at, y_at, ir.Constant(INDEX, n), total)
+            if not unrolled:
+                sums = self.ops.variable()
+                builder.store(total, sums)
+                with flow.for_range(builder, count) as channel:
+                    builder.store(product(x_at, y_at, channel.index, builder.load(sums)), sums)
+                total = builder.load(sums)
+            self._write(run, loop.index, total, self.ops.const(0.0))
 
     # pieces -----------------------------------------------------------------------------------
 
-    def _finish(self, row: Any, col: Any, k: Any, t: Any) -> None:
+    def _runs(self) -> Iterator[Run]:
+        """Inside the loop over all rows: each run of a row."""
+        zero = ir.Constant(INDEX, 0)
+        with flow.for_range(self.builder, self.rows) as loop:
+            row = loop.index
+            first = row
+            if self.variant.kind in ("tap", "box"):
+                first = self.builder.mul(row, self.stride_rows)
+            yield Run(self.cols, row, zero, first, zero, row, zero, row, zero)
+
+    def _finish(self, run: Run, index: Any, k: Any, t: Any) -> None:
         """Activation at one pixel, then both stores."""
         if self.variant.code != "none":
             formula = KERNELS[self.variant.code]
-            fx = self._factors(self.fx, row, self.fx_row, col, self.fx_col, self.fx_plane, True)
-            fy = self._factors(self.fy, row, self.fy_row, col, self.fy_col, self.fy_plane, False)
+            fx = self._factors(
+                self.fx, run.x_row, self.fx_row, run.x_col, index, self.fx_col, self.fx_plane, True
+            )
+            fy = self._factors(
+                self.fy, run.y_row, self.fy_row, run.y_col, index, self.fy_col, self.fy_plane, False
+            )
             k, slope = formula.dual(self.ops, k, fx, fy, self.constants)
             if t is not None:
                 t = self.ops.const(0.0) if slope is None else self.ops.mul(t, slope)
-        self._write(row, col, k, t)
+        self._write(run, index, k, t)
 
-    def _write(self, row: Any, col: Any, k: Any, t: Any) -> None:
-        self.ops.store(k, self.pixel(self.k_out, row, self.out_row, col, self.out_col))
-        if self.variant.ntk:
-            self.ops.store(t, self.pixel(self.t_out, row, self.out_row, col, self.out_col))
+    def _write(self, run: Run, index: Any, k: Any, t: Any) -> None:
+        for base, value in ((self.k_out, k), (self.t_out, t))[: self.fields]:
+            first = self.pixel(base, run.row, self.out_row, run.col, self.out_col)
+            self.ops.store(value, self.offset(first, index, self.out_col))
 
     def _prescaled(self, value: Any) -> Any:
         """A plane as the formula takes it; windows have this in their gain."""
@@ -145,11 +199,17 @@ class WindowKernel(PlaneCode):
         self.constants = values[2 : 2 + count]
 
     def _factors(
-        self, base: Any, row: Any, row_step: Any, col: Any, col_step: Any, plane: Any, is_x: bool
-    ) -> Stream:
-        at = self.pixel(base, row, row_step, col, col_step)
+        self, base: Any, row: Any, row_step: Any, first: Any, index: Any, col_step: Any, plane: Any,
+        is_x: bool,
+    ) -> Stream:  # fmt: skip
+        start = self.pixel(base, row, row_step, first, col_step)
         broadcast = is_x and not self.variant.paired
+        at = self.offset(start, index, col_step)
         return Stream(self.ops, at, plane, self.count, broadcast)
+
+    def _vertical3_left(self, field: Any) -> Any:
+        """Sum of three rows left of the first pixel."""
+        return self._vertical3(field, ir.Constant(INDEX, 0))
 
     def _vertical3(self, field: Any, col: Any) -> Any:
         """Sum of three rows at one pixel."""
@@ -169,11 +229,13 @@ class WindowKernel(PlaneCode):
             self.builder.store(self.ops.add(self.builder.load(total), value), total)
         return self.builder.load(total)
 
-    def _start(self, row: Any, stride: Any) -> tuple[Any, Any]:
-        """Addresses of the first input pixel of an output row."""
-        if stride is not None:
-            row = self.builder.mul(row, stride)
-        return self.offset(self.k_in, row, self.in_row), self.offset(self.t_in, row, self.in_row)
+    def _start(self, run: Run) -> tuple[Any, Any]:
+        """Addresses of the first input pixel of a run."""
+        k, t = (
+            self.pixel(base, run.in_row, self.in_row, run.in_col, self.in_col)
+            for base in (self.k_in, self.t_in)
+        )
+        return k, t
 
     def _at(self, base: Any, n: Any, step: Any) -> Any:
         return self.ops.load(self.offset(base, n, step))

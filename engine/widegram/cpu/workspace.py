@@ -48,6 +48,10 @@ class Workspace:
         ctx[At.SLOTS], ctx[At.STORES] = tables.slots.ctypes.data, tables.stores.ctypes.data
         ctx[At.INDEX], ctx[At.MOVES] = tables.index.ctypes.data, tables.moves.ctypes.data
         ctx[At.CLEAR_BEGIN], ctx[At.CLEAR_END] = tables.clear
+        ctx[At.CELLS], ctx[At.CELL_ACTIVE] = (
+            tables.cells.ctypes.data, tables.cell_active.ctypes.data,
+        )  # fmt: skip
+        ctx[At.PACKED] = tables.packed.ctypes.data
         ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
         ctx[At.LANES] = LANES[dtype]
         ctx[At.PAIRED] = paired

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.evaluator import largest_variance, mirror, warn_of_series
+from widegram.cpu.formulas import choose_formulas, factor_layout, series_error
 from widegram.cpu.images import Rows
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.pairs import PairRunner, close_pairs
-from widegram.cpu.tables import choose_formulas, factor_layout, series_error
 from widegram.cpu.vector_ops import ITEMSIZE
 from widegram.cuda.device import Device
 from widegram.cuda.images import HostImages

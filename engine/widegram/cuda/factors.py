@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import Formula
-from widegram.cpu.tables import FactorLayout
+from widegram.cpu.formulas import FactorLayout
 from widegram.plan.graph import Node
 
 EXTRA = 7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from widegram.cpu.tables import FactorLayout
+from widegram.cpu.formulas import FactorLayout
 from widegram.cuda import point, strip_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.factors import device_layout

@@ -1,0 +1,99 @@
+"""Which formula each activation of a plan gets for a data set, and where its factors stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from widegram.activations import Formula
+from widegram.activations.hermite import Series
+from widegram.activations.rectified import Relu, ReluNonnegative
+from widegram.activations.scale import Scale
+from widegram.plan.graph import Act, Add, Affine, Gather, Keep, Node, Norm, Reduce
+from widegram.plan.plan import Plan
+
+# Relative tails of a series' E[phi^2] and E[phi'^2] that may be left out.
+SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
+
+
+@dataclass(frozen=True)
+class FactorLayout:
+    """Where each activation's per-image factors stand: ``offsets`` by node, in numbers."""
+
+    formulas: dict[int, Formula]
+    offsets: dict[int, int]
+    total: int
+
+
+def choose_formulas(plan: Plan, largest: float, dtype: str) -> dict[int, Formula]:
+    """The formula of every Act and Norm node; a series gets as many terms as its variances need.
+
+    ``largest``: the largest variance of any input pixel. Each layer's variances are bounded from
+    it, so that the choice depends on the data set as a whole and not on tiles.
+    """
+    chosen: dict[int, Formula] = {}
+    bound: list[float] = []
+    for i, node in enumerate(plan.nodes):
+        below = [bound[j] for j in node.inputs]
+        top = below[0] if below else largest
+        match node.operation:
+            case Affine(window=(a, b), gain=gain, bias=bias):
+                top = gain * a * b * top + bias
+            case Act() | Norm():
+                formula = formula_of(node)
+                if isinstance(formula, Series):
+                    formula = formula.for_range(top, SERIES_TOLERANCE[dtype])
+                chosen[i] = formula
+                top = _largest_after(node, formula, top)
+            case Keep(rate):
+                top /= rate
+            case Gather(window=(a, b), scale=scale):
+                top *= scale * (a * b) ** 2
+            case Reduce(scale=scale):
+                h, w = plan.nodes[node.inputs[0]].shape
+                diagonal = node.operation.diagonal
+                top *= scale * (h * w if diagonal else (h * w) ** 2)
+            case Add():
+                top = sum(below)
+        bound.append(top)
+    return chosen
+
+
+def _largest_after(node: Node, formula: Formula, top: float) -> float:
+    """A bound on the variance behind an activation or LayerNorm, given one before it."""
+    if isinstance(node.operation, Norm):
+        # One pixel may hold all the variance that a normalisation over space averages.
+        return float(node.shape[0] * node.shape[1]) if node.operation.axes else 1.0
+    return float(np.max(formula.variance(np.linspace(0.0, top, 65))[0]))
+
+
+def series_error(formulas: dict[int, Formula]) -> float | None:
+    """The largest relative tail, of E[phi^2] or E[phi'^2], that a series leaves out; None without.
+
+    Each series was chosen for the largest variance it meets, where its tail is largest.
+    """
+    tails = [f.tail for f in formulas.values() if isinstance(f, Series)]
+    return max(tails) if tails else None
+
+
+def factor_layout(plan: Plan, formulas: dict[int, Formula]) -> FactorLayout:
+    """Consecutive blocks (n_factors, h, w) of every Act and Norm node."""
+    offsets, total = {}, 0
+    for i, node in enumerate(plan.nodes):
+        if isinstance(node.operation, Act | Norm):
+            offsets[i] = total
+            total += formulas[i].n_factors * node.shape[0] * node.shape[1]
+    return FactorLayout(formulas, offsets, total)
+
+
+def formula_of(node: Node) -> Formula:
+    """The formula that a point-like node applies."""
+    match node.operation:
+        case Act(formula, nonnegative):
+            if nonnegative and type(formula) is Relu:
+                return ReluNonnegative()
+            return formula
+        case Norm():
+            return Scale()
+    raise TypeError(f"{node.operation!r} applies no formula")

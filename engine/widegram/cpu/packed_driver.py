@@ -1,0 +1,191 @@
+"""The compiled loop over packed planes: a cell is up to four displacements, equal modulo the image.
+
+Everything that does not change from cell to cell is in tables made beforehand, so that a step costs
+a few loads and a call.
+"""
+
+from __future__ import annotations
+
+from widegram.cpu.context import At
+from widegram.cpu.halo import jit, move
+from widegram.cpu.kernels import call_plane, peek, peek_byte, poke
+from widegram.cpu.packed_ir import CELL, PACKED
+from widegram.cpu.packing import CELL_ROW, PACKED_ROW, CellField, PackedField
+from widegram.cpu.stores import keep, load
+from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField
+
+# Numba freezes these as constants.
+_INPUT, _LOAD, _WINDOW, _POINT, _ADD, _COPY, _POOL, _REDUCE, _OUTPUT = range(len(KINDS))
+_MOVE_FILL, _MOVE_ADD = MOVES.index("fill"), MOVES.index("add")
+_KIND, _IN0, _KERNEL = int(StepField.KIND), int(StepField.IN0), int(StepField.KERNEL)
+_STEP_PARAMS = int(StepField.PARAMS)
+_P_STEP, _P_STEPS = int(ProgramField.FIRST_STEP), int(ProgramField.N_STEPS)
+_P_SLOT, _P_SLOTS = int(ProgramField.FIRST_SLOT), int(ProgramField.N_SLOTS)
+_P_CELL, _P_CELLS = int(ProgramField.FIRST_CELL), int(ProgramField.N_CELLS)
+_P_ACTIVE, _P_LEVELS = int(ProgramField.CELL_ACTIVE), int(ProgramField.LEVELS)
+_P_SIZE = int(ProgramField.SIZE)
+_L_OFFSET, _L_T = int(SlotField.OFFSET), int(SlotField.T_OFFSET)
+_L_ROWS, _L_COLS = int(SlotField.ROWS), int(SlotField.COLS)
+_L_LO_ROWS, _L_LO_COLS = int(SlotField.LO_ROWS), int(SlotField.LO_COLS)
+_L_LEVEL = int(SlotField.LEVEL)
+_IN_AT, _OTHER_AT, _OUT_AT = (
+    int(PackedField.IN_AT), int(PackedField.OTHER_AT), int(PackedField.OUT_AT),
+)  # fmt: skip
+_FX_AT, _FY_AT, _FY_PIXEL = (
+    int(PackedField.FX_AT), int(PackedField.FY_AT), int(PackedField.FY_PIXEL),
+)  # fmt: skip
+_LEVEL = int(PackedField.LEVEL)
+_T_IN, _T_OUT = PACKED.index("t_in"), PACKED.index("t_out")
+_IN_ROW, _OUT_ROW = PACKED.index("in_row"), PACKED.index("out_row")
+_H, _W = PACKED.index("height"), PACKED.index("width")
+_GAP_ROWS, _GAP_COLS = PACKED.index("gap_rows"), PACKED.index("gap_cols")
+_FIRST_ROWS, _FIRST_COLS = CELL.index("first_rows"), CELL.index("first_cols")
+_ALL_ROWS, _SECOND_COLS = CELL.index("rows"), CELL.index("second_cols")
+_DY, _DX, _SEGMENTS = int(CellField.DY), int(CellField.DX), int(CellField.SEGMENTS)
+_Y_AT = int(CellField.Y_AT)
+_SCRATCH, _X, _Y = int(At.SCRATCH), int(At.X), int(At.Y)
+_XF, _YF, _PARAMS = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.PARAMS)
+_GEOMETRY, _BUFFER = int(At.GEOMETRY), int(At.BUFFER)
+_ITEM, _LANES = int(At.ITEMSIZE), int(At.LANES)
+_STEPS, _CELLS, _PACKED = int(At.STEPS), int(At.CELLS), int(At.PACKED)
+_CELL_ACTIVE = int(At.CELL_ACTIVE)
+_STEP_BYTES, _SLOT_BYTES = 8 * len(StepField), 8 * len(SlotField)
+_CELL_BYTES, _PACKED_BYTES = 8 * CELL_ROW, 8 * PACKED_ROW
+
+
+@jit
+def _clean(program, ctx, geo, moves, slots):  # type: ignore[no-untyped-def]
+    """Zeros in every buffer (K and T alike): what lies around planes is never written again."""
+    lanes = peek(ctx, _LANES)
+    first = slots + peek(program, _P_SLOT) * _SLOT_BYTES
+    at = peek(ctx, _SCRATCH) + peek(first, _L_OFFSET) * peek(ctx, _ITEM)
+    pixels = peek(program, _P_SIZE) // lanes
+    move(peek(moves, _MOVE_FILL), ctx, geo, 1, pixels, 0, 0, 0, lanes, 0, 0, 0, at, at)
+
+
+@jit
+def _clear_gaps(program, cell, scratch, ctx, geo, moves, slots):  # type: ignore[no-untyped-def]
+    """Zeros behind the first rows and the first columns of every buffer."""
+    lanes, item, fill = peek(ctx, _LANES), peek(ctx, _ITEM), peek(moves, _MOVE_FILL)
+    for s in range(peek(program, _P_SLOTS)):
+        slot = slots + (peek(program, _P_SLOT) + s) * _SLOT_BYTES
+        tall, wide = peek(slot, _L_LO_ROWS), peek(slot, _L_LO_COLS)
+        if tall == 0 and wide == 0:
+            continue
+        own = cell + peek(slot, _L_LEVEL) * _CELL_BYTES
+        height, width = peek(slot, _L_ROWS) + tall, peek(slot, _L_COLS) + wide
+        row = (width + 2 * wide) * lanes
+        k = scratch + (peek(slot, _L_OFFSET) + tall * row + wide * lanes) * item
+        t = (peek(slot, _L_T) - peek(slot, _L_OFFSET)) * item
+        at = k + peek(own, _FIRST_ROWS) * row * item
+        move(fill, ctx, geo, tall, width, 0, 0, row, lanes, 0, 0, 0, at, at + t)
+        at = k + peek(own, _FIRST_COLS) * lanes * item
+        move(fill, ctx, geo, height, wide, 0, 0, row, lanes, 0, 0, 0, at, at + t)
+
+
+@jit
+def _compute(step, packed, cell, scratch, ctx, is_input):  # type: ignore[no-untyped-def]
+    """An input, window or point step on a whole packed plane."""
+    y_at = peek(packed, _FY_AT) + peek(cell, _Y_AT) * peek(packed, _FY_PIXEL)
+    call_plane(
+        peek(step, _KERNEL), packed, cell,
+        peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * peek(ctx, _ITEM),
+        scratch + peek(packed, _IN_AT), scratch + peek(packed, _OUT_AT),
+        peek(ctx, _X if is_input else _XF) + peek(packed, _FX_AT),
+        peek(ctx, _Y if is_input else _YF) + y_at,
+        peek(ctx, _BUFFER),
+    )  # fmt: skip
+
+
+@jit
+def _add(packed, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+    """The sum of two packed planes, gaps and all."""
+    lanes, row, t = peek(ctx, _LANES), peek(packed, _OUT_ROW), peek(packed, _T_OUT)
+    first, second = scratch + peek(packed, _IN_AT), scratch + peek(packed, _OTHER_AT)
+    out = scratch + peek(packed, _OUT_AT)
+    poke(geo, 0, peek(packed, _H) + peek(packed, _GAP_ROWS))
+    poke(geo, 1, peek(packed, _W) + peek(packed, _GAP_COLS))
+    poke(geo, 2, row)
+    poke(geo, 3, lanes)
+    poke(geo, 4, row)
+    poke(geo, 5, lanes)
+    poke(geo, 6, row)
+    poke(geo, 7, lanes)
+    call_plane(
+        peek(moves, _MOVE_ADD), peek(ctx, _GEOMETRY), 0, first, first + t, out, out + t,
+        second, second + t,
+    )  # fmt: skip
+
+
+@jit
+def _pieces(step, packed, cell, wanted, scratch, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+    """A step that loads or stores, on each of the rectangles of ``wanted``."""
+    lanes, item, kind = peek(ctx, _LANES), peek(ctx, _ITEM), peek(step, _KIND)
+    h, w = peek(packed, _H), peek(packed, _W)
+    slot = slots + peek(step, _IN0) * _SLOT_BYTES
+    base, row, t = scratch + peek(packed, _IN_AT), peek(packed, _IN_ROW), peek(packed, _T_IN)
+    if kind == _LOAD:
+        base, row, t = scratch + peek(packed, _OUT_AT), peek(packed, _OUT_ROW), peek(packed, _T_OUT)
+    for segment in range(4):
+        if not wanted & (1 << segment):
+            continue
+        y, x = peek(cell, _DY) - (segment >> 1) * h, peek(cell, _DX) - (segment & 1) * w
+        down = (peek(cell, _FIRST_ROWS) + peek(packed, _GAP_ROWS)) * (segment >> 1)
+        along = (peek(cell, _FIRST_COLS) + peek(packed, _GAP_COLS)) * (segment & 1)
+        k, rows, cols = base + (down * row + along * lanes) * item, h - abs(y), w - abs(x)
+        if kind == _LOAD:
+            load(step, ctx, geo, moves, stores, index, rows, cols, y, x, row, k, k + t)
+        else:
+            keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, k + t)
+
+
+@jit
+def _reduce(step, packed, cell, scratch, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+    """The sum of a whole packed plane; its gaps are zero."""
+    lower = peek(cell, _ALL_ROWS) > peek(cell, _FIRST_ROWS)
+    rows = peek(cell, _ALL_ROWS) + (peek(packed, _GAP_ROWS) if lower else 0)
+    cols = peek(cell, _FIRST_COLS)
+    if peek(cell, _SECOND_COLS):
+        cols += peek(cell, _SECOND_COLS) + peek(packed, _GAP_COLS)
+    slot, k = slots + peek(step, _IN0) * _SLOT_BYTES, scratch + peek(packed, _IN_AT)
+    keep(
+        step, ctx, geo, moves, stores, index, slot, rows, cols, 0, 0, peek(packed, _IN_ROW),
+        k, k + peek(packed, _T_IN),
+    )  # fmt: skip
+
+
+@jit
+def _step(step, packed, cell, wanted, scratch, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+    """One step of one cell."""
+    kind = peek(step, _KIND)
+    own = cell + peek(packed, _LEVEL) * _CELL_BYTES
+    if kind in (_WINDOW, _POINT):
+        _compute(step, packed, own, scratch, ctx, False)
+    elif kind == _INPUT:
+        _compute(step, packed, own, scratch, ctx, True)
+    elif kind == _ADD:
+        _add(packed, scratch, ctx, geo, moves)
+    elif kind == _REDUCE and wanted == peek(own, _SEGMENTS):
+        _reduce(step, packed, own, scratch, ctx, geo, moves, slots, stores, index)
+    else:
+        _pieces(step, packed, own, wanted, scratch, ctx, geo, moves, slots, stores, index)
+
+
+@jit
+def run_packed(first, program, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+    """All cells of a program from ``first`` on."""
+    _clean(program, ctx, geo, moves, slots)
+    count, scratch = peek(program, _P_STEPS), peek(ctx, _SCRATCH)
+    steps = peek(ctx, _STEPS) + peek(program, _P_STEP) * _STEP_BYTES
+    rows = peek(ctx, _PACKED) + peek(program, _P_STEP) * _PACKED_BYTES
+    cells = peek(ctx, _CELLS) + peek(program, _P_CELL) * _CELL_BYTES
+    for m in range(first, peek(program, _P_CELLS)):
+        cell = cells + m * peek(program, _P_LEVELS) * _CELL_BYTES
+        _clear_gaps(program, cell, scratch, ctx, geo, moves, slots)
+        for s in range(count):
+            wanted = peek_byte(peek(ctx, _CELL_ACTIVE), peek(program, _P_ACTIVE) + m * count + s)
+            if wanted:
+                _step(
+                    steps + s * _STEP_BYTES, rows + s * _PACKED_BYTES, cell, wanted, scratch,
+                    ctx, geo, moves, slots, stores, index,
+                )  # fmt: skip

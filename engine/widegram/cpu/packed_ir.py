@@ -1,0 +1,111 @@
+"""The arithmetic kernels on packed planes: all displacements that are equal modulo the image.
+
+At displacement d a value on an (h, w) image has (h - |d_y|) x (w - |d_x|) pixels; d and d - h along
+an axis have h rows together. A packed plane holds both, with a gap of zeros between them that
+serves as the halo of each: rows of w pixels in place of w / 2, a quarter of the calls.
+
+The arguments of a packed kernel, addresses as 64-bit integers:
+
+    geometry  int64[PACKED], strides in numbers, the same for all planes of a step
+    cell      int64[CELL], of this plane
+    params    gain, bias, then the activation's constants
+    k_in, k_out   the first pixel read and written; T stands ``t_in``, ``t_out`` bytes behind
+    fx, fy    factors (for ``input``: pixels) of the first output pixel, of x and of x'
+    buffer    a row of scratch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from llvmlite import ir
+
+from widegram.cpu import flow
+from widegram.cpu.vector_ops import INDEX
+from widegram.cpu.window_ir import Run, WindowKernel
+
+PACKED = (
+    "t_in",
+    "t_out",
+    "in_row",
+    "out_row",
+    "stride_rows",
+    "stride_cols",
+    "fx_row",
+    "fx_col",
+    "fx_plane",
+    "fy_row",
+    "fy_col",
+    "fy_plane",
+    "window_rows",
+    "window_cols",
+    "count",
+    "height",
+    "width",
+    "gap_rows",
+    "gap_cols",
+)
+# Rows of the first rectangle and of all; columns of the first and of the second.
+CELL = ("first_rows", "rows", "first_cols", "second_cols")
+
+
+class PackedKernel(WindowKernel):
+    """Emits one arithmetic variant for packed planes."""
+
+    def _read(self, args: tuple[Any, ...]) -> None:
+        geometry, cell, self.params, self.k_in, self.k_out, self.fx, self.fy, self.buffer = args
+        value = {name: self.integer(geometry, n) for n, name in enumerate(PACKED)}
+        (self.first_rows, self.rows, self.first_cols, self.second_cols) = (
+            self.integer(cell, n) for n in range(len(CELL))
+        )
+        self.t_in = self.builder.add(self.k_in, value["t_in"])
+        self.t_out = self.builder.add(self.k_out, value["t_out"])
+        self.in_row, self.out_row = value["in_row"], value["out_row"]
+        self.in_col = self.out_col = ir.Constant(INDEX, self.ops.lanes)
+        self.stride_rows, self.stride_cols = value["stride_rows"], value["stride_cols"]
+        self.fx_row, self.fx_col, self.fx_plane = (value[f"fx_{n}"] for n in _STEPS)
+        self.fy_row, self.fy_col, self.fy_plane = (value[f"fy_{n}"] for n in _STEPS)
+        self.window_rows, self.window_cols = value["window_rows"], value["window_cols"]
+        self.count = value["count"]
+        self.height, self.width = value["height"], value["width"]
+        self.gap_rows, self.gap_cols = value["gap_rows"], value["gap_cols"]
+
+    def _runs(self) -> Iterator[Run]:
+        """The rectangles' rows, left and right of the gap."""
+        builder = self.builder
+        zero, one, two = (ir.Constant(INDEX, n) for n in (0, 1, 2))
+        beside = builder.icmp_signed(">", self.second_cols, zero)
+        parts = builder.select(beside, two, one)
+        with flow.for_range(builder, self.rows) as loop:
+            lower = builder.icmp_signed(">=", loop.index, self.first_rows)
+            gap_rows = builder.select(lower, self.gap_rows, zero)
+            y_row = builder.sub(loop.index, builder.select(lower, self.height, zero))
+            with flow.for_range(builder, parts) as part:
+                right = builder.icmp_signed(">", part.index, zero)
+                gap_cols = builder.select(right, self.gap_cols, zero)
+                first = builder.select(right, self.first_cols, zero)
+                turned = builder.sub(self.first_cols, self.width)
+                yield Run(
+                    builder.select(right, self.second_cols, self.first_cols),
+                    builder.add(loop.index, gap_rows),
+                    builder.add(first, gap_cols),
+                    builder.add(self._strided(loop.index, self.stride_rows), gap_rows),
+                    builder.add(self._strided(first, self.stride_cols), gap_cols),
+                    loop.index,
+                    first,
+                    y_row,
+                    builder.select(right, turned, zero),
+                )
+
+    def _strided(self, index: Any, stride: Any) -> Any:
+        """Only ``tap`` and ``box`` have strides."""
+        return self.builder.mul(index, stride) if self.variant.kind in _STRIDED else index
+
+    def _vertical3_left(self, field: Any) -> Any:
+        """Nothing but zeros stand left of a rectangle."""
+        return self.ops.const(0.0)
+
+
+_STEPS = ("row", "col", "plane")
+_STRIDED = ("tap", "box")

@@ -1,0 +1,169 @@
+"""Which programs run on packed planes (:mod:`widegram.cpu.packed_ir`), and their tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.cpu.packed_ir import CELL, PACKED
+from widegram.plan.graph import Pair
+from widegram.plan.program import STORING, Program, Slot
+
+Ints = NDArray[np.int64]
+
+
+class CellField(IntEnum):
+    """Columns of the table of cells behind those that kernels read: the displacement of the first
+    rectangle, which of the four there are (bit 2 (row half) + column half), and the first pixel
+    of x' (rows times width plus columns)."""
+
+    DY = len(CELL)
+    DX = len(CELL) + 1
+    SEGMENTS = len(CELL) + 2
+    Y_AT = len(CELL) + 3
+
+
+class PackedField(IntEnum):
+    """Columns of the table of packed steps behind the kernel's geometry: bytes from the scratch
+    (``IN_AT``, ``OUT_AT``, ``OTHER_AT``), from the factors or pixels of x and x', bytes of x' per
+    pixel, and which shape the step works on."""
+
+    IN_AT = len(PACKED)
+    OTHER_AT = len(PACKED) + 1
+    OUT_AT = len(PACKED) + 2
+    FX_AT = len(PACKED) + 3
+    FY_AT = len(PACKED) + 4
+    FY_PIXEL = len(PACKED) + 5
+    LEVEL = len(PACKED) + 6
+
+
+CELL_ROW, PACKED_ROW = len(CellField) + len(CELL), len(PackedField) + len(PACKED)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """``gap`` between rectangles (rows, columns); ``levels``: the shapes of values, finest first;
+    ``cells`` (n, levels, CELL_ROW), the first is d = 0; ``active`` (n, steps): the rectangles (bits
+    as in SEGMENTS) that each step is wanted for."""
+
+    gap: Pair
+    levels: tuple[Pair, ...]
+    cells: Ints
+    active: NDArray[np.uint8]
+
+    def slot(self, slot: Slot) -> Slot:
+        """The slot with room for a packed plane."""
+        gap = self.gap
+        return Slot(slot.shape, slot.sigma, gap, (2 * gap[0], 2 * gap[1]))
+
+
+def pack(program: Program) -> Packing | None:
+    """The packed planes of a program; None where planes wrap, where shapes are not the finest one
+    divided by their strides, where a plain 3 x 3 window is not centred, or where no two
+    displacements would share a plane."""
+    if any(program.group.torus) or not program.slots:
+        return None
+    sizes = {tuple(np.multiply(slot.shape, slot.sigma)) for slot in program.slots}
+    windows = [step.affine for step in program.steps if step.affine is not None]
+    centred = all(a.lo == (1, 1) for a in windows if a.window == (3, 3) and a.strides == (1, 1))
+    if len(sizes) > 1 or not centred:
+        return None
+    gap = tuple(max((max(a.lo[n], a.hi[n]) for a in windows), default=0) for n in (0, 1))
+    halves = (program.displacements < 0).astype(np.int64)
+    base = program.displacements % np.array(*sizes)
+    keys, where = np.unique(base, axis=0, return_inverse=True)
+    if len(keys) == len(base):
+        return None
+    bits = (1 << (2 * halves[:, 0] + halves[:, 1])).astype(np.uint8)
+    active = np.zeros((len(keys), len(program.steps)), dtype=np.uint8)
+    np.bitwise_or.at(active, where.ravel(), bits[:, None] * program.active.astype(np.uint8))
+    segments = np.zeros(len(keys), dtype=np.int64)
+    np.bitwise_or.at(segments, where.ravel(), bits.astype(np.int64))
+    levels = sorted({(slot.sigma, slot.shape) for slot in program.slots})
+    tables = [_cells(keys // np.array(sigma), segments, shape) for sigma, shape in levels]
+    cells = np.stack(tables, axis=1)
+    return Packing((gap[0], gap[1]), tuple(shape for _, shape in levels), cells, active)
+
+
+def _cells(keys: Ints, segments: Ints, shape: Pair) -> Ints:
+    rows = np.zeros((len(keys), CELL_ROW), dtype=np.int64)
+    (h, w), (dy, dx) = shape, keys.T
+    lower, right = (segments & 0b1100) != 0, (segments & 0b1010) != 0
+    rows[:, CELL.index("first_rows")] = h - dy
+    rows[:, CELL.index("rows")] = np.where(lower, h, h - dy)
+    rows[:, CELL.index("first_cols")] = w - dx
+    rows[:, CELL.index("second_cols")] = np.where(right, dx, 0)
+    rows[:, CellField.DY], rows[:, CellField.DX] = dy, dx
+    rows[:, CellField.SEGMENTS] = segments
+    rows[:, CellField.Y_AT] = dy * w + dx
+    return rows
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the tables of packed steps are made of: ``lanes``, bytes of a number ``item``, numbers
+    of x per pixel of a factor ``unit`` (``lanes`` where x differs per lane), ``channels``; the
+    offset of each slot and the distance to its T, and of each step's factors (offset, count), all
+    in numbers."""
+
+    lanes: int
+    item: int
+    unit: int
+    channels: int
+    slots: tuple[tuple[int, int], ...]
+    factors: tuple[tuple[int, int], ...]
+
+
+class PackedSteps:
+    """Makes the table of packed steps of one program."""
+
+    def __init__(self, program: Program, packing: Packing, layout: Layout) -> None:
+        self.program, self.packing, self.layout = program, packing, layout
+
+    def rows(self) -> list[list[int]]:
+        """One row per step."""
+        return [self._row(n) for n in range(len(self.program.steps))]
+
+    def _place(self, value: int) -> tuple[int, int, int]:
+        """First pixel, row stride and distance to T of a value, in numbers."""
+        n, gap = self.program.slot_of[value], self.packing.gap
+        row = (self.program.slots[n].shape[1] + 3 * gap[1]) * self.layout.lanes
+        at, t = self.layout.slots[n]
+        return at + gap[0] * row + gap[1] * self.layout.lanes, row, t
+
+    def _row(self, n: int) -> list[int]:
+        step, layout = self.program.steps[n], self.layout
+        storing = step.kind in (*STORING, "output")
+        value = step.inputs[0] if storing else step.out
+        h, w = self.program.slots[self.program.slot_of[value]].shape
+        lanes, unit, item = layout.lanes, layout.unit, layout.item
+        each = layout.channels if step.kind == "input" else 1
+        at, count = layout.factors[n]
+        named = {
+            "fx_row": w * unit * each, "fx_col": unit, "fx_plane": h * w * unit,
+            "fy_row": w * lanes * each, "fy_col": lanes, "fy_plane": h * w * lanes,
+            "count": each if step.kind == "input" else count,
+            "height": h, "width": w, "gap_rows": self.packing.gap[0],
+            "gap_cols": self.packing.gap[1], "stride_rows": 1, "stride_cols": 1,
+        }  # fmt: skip
+        out = dict.fromkeys(PackedField, 0)
+        out[PackedField.LEVEL] = self.packing.levels.index((h, w))
+        for to, i in zip((PackedField.IN_AT, PackedField.OTHER_AT), step.inputs, strict=False):
+            first, named["in_row"], named["t_in"] = self._place(i)
+            out[to] = first * item
+        if not storing:
+            first, named["out_row"], named["t_out"] = self._place(step.out)
+            out[PackedField.OUT_AT] = first * item
+        if step.affine is not None:
+            named["window_rows"], named["window_cols"] = step.affine.window
+            named["stride_rows"], named["stride_cols"] = step.affine.strides
+            before = step.affine.lo[0] * named["in_row"] + step.affine.lo[1] * lanes
+            out[PackedField.IN_AT] -= before * item
+        for field in ("t_in", "t_out"):
+            named[field] = named.get(field, 0) * item
+        out[PackedField.FX_AT], out[PackedField.FY_AT] = at * unit * item, at * lanes * item
+        out[PackedField.FY_PIXEL] = lanes * each * item
+        return [named.get(name, 0) for name in PACKED] + [out[field] for field in PackedField]

@@ -1,0 +1,86 @@
+"""Packed planes: every displacement in one cell, and the same kernels as without packing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from widegram.cpu import CpuEvaluator, tables
+from widegram.cpu.packing import CellField, pack
+from widegram.data import open_source
+from widegram.network import load_network
+from widegram.plan.plan import build
+
+_CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.3, "b_std": 0.1}
+
+
+def _network(shape: list[int], stride: int, filter_size: int):  # type: ignore[no-untyped-def]
+    window = {**_CONV, "filter_shape": [filter_size, filter_size]}
+    branch = [{"layer": "Relu"}, window]
+    layers = [
+        _CONV,
+        {"layer": "Residual", "branch": branch, "shortcut": []},
+        {"layer": "Erf"},
+        {**window, "strides": [stride, stride]},
+        {"layer": "Relu"},
+        {"layer": "GlobalAvgPool"},
+    ]
+    return load_network({"input_shape": shape, "layers": layers})
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 7)])
+def test_cells_hold_each_displacement_once(shape: tuple[int, int]) -> None:
+    plan = build(_network([*shape, 3], 1, 3))
+    program = plan.cross.programs[0]
+    packing = pack(program)
+    assert packing is not None
+    found = []
+    for row in packing.cells[:, 0]:
+        for bit in range(4):
+            if row[CellField.SEGMENTS] >> bit & 1:
+                y, x = row[CellField.DY] - (bit >> 1) * shape[0], row[CellField.DX]
+                found.append((int(y), int(x - (bit & 1) * shape[1])))
+    assert sorted(found) == sorted(map(tuple, program.displacements.tolist()))
+    assert tuple(packing.cells[0, 0, [CellField.DY, CellField.DX]]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [{**_CONV, "padding": "VALID"}, {"layer": "GlobalAvgPool"}],
+        [{**_CONV, "padding": "CIRCULAR"}, {"layer": "Relu"}, {"layer": "GlobalAvgPool"}],
+        [_CONV, {"layer": "Relu"}, {"layer": "Flatten"}],
+    ],
+    ids=["shapes differ", "planes wrap", "one displacement"],
+)
+def test_what_cannot_be_packed_is_left_alone(layers: list[dict[str, object]]) -> None:
+    network = load_network({"input_shape": [6, 6, 1], "layers": layers})
+    assert pack(build(network).cross.programs[0]) is None
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 2]), st.sampled_from([1, 2, 3, 5]),
+    st.integers(1, 6), st.sampled_from(["float32", "float64"]),
+)  # fmt: skip
+def test_packing_changes_only_the_order_of_sums(
+    rows: int, cols: int, stride: int, filter_size: int, channels: int, dtype: str
+) -> None:
+    network = _network([2 * rows, 2 * cols, channels], stride, filter_size)
+    x = np.random.default_rng(0).standard_normal((5, *network.input_shape)).astype(dtype)
+
+    def kernels() -> dict[str, np.ndarray]:
+        source = open_source(x)
+        evaluator = CpuEvaluator(network, source, None, ("nngp", "ntk"), (), dtype, 1)
+        return evaluator.tile(range(5), range(5), True)
+
+    packed = kernels()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "pack", lambda program: None)
+        plain = kernels()
+    # The global pool sums whole packed planes: rounding of sums of at most 64 rows of a plane.
+    tolerance = {"float32": 2e-6, "float64": 1e-14}[dtype]
+    for key, value in packed.items():
+        assert np.max(np.abs(value - plain[key])) <= tolerance * np.max(np.abs(plain[key]))
