@@ -91,10 +91,11 @@ class BlockForm(Elements):
         with self._pixels(job.out) as pixel:
             zero = self.ops.const(0.0)
             write(f"k = {zero}")
-            first = write.let(f"row * {c * h * w} + {pixel.i} * {w} + {pixel.j}", "at")
-            second = write.let(f"col * {c * h * w} + {pixel.p} * {w} + {pixel.q}", "at")
+            size = self.context.layout.plane(h, w)
+            first = write.let(f"row * {c * size} + {pixel.i} * {w} + {pixel.j}", "at")
+            second = write.let(f"col * {c * size} + {pixel.p} * {w} + {pixel.q}", "at")
             with write.block(f"for c in range({c}):"):
-                write(f"k += x[u({first} + c * {h * w})] * y[u({second} + c * {h * w})]")
+                write(f"k += x[u({first} + c * {size})] * y[u({second} + c * {size})]")
             self._put(job.out, pixel, ["k", zero][: len(self.context.fields)])
 
     def _load(self, job: Job, at: str) -> None:

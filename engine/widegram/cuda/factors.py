@@ -1,7 +1,8 @@
 """Per-image factors on the device.
 
-A node's factors are planes of (h + 7) x w numbers: behind the last row the first ones stand again,
-so that a thread may walk 8 rows of a torus from any row on without wrapping.
+A node's factors, and the channels of images, are planes of (h + 7) x w numbers: behind the last row
+the first ones stand again, so that a thread may walk 8 rows of a torus from any row on without
+wrapping.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from widegram.plan.graph import Node
 EXTRA = 7
 
 
+def rows(height: int) -> NDArray[np.int64]:
+    """The rows of an image as they stand on the device."""
+    return np.arange(height + EXTRA if height > 1 else 1) % height
+
+
 @dataclass(frozen=True)
 class DeviceLayout:
     """``offsets`` by node, ``total`` numbers per image, and ``gather``, where each number stands in
@@ -31,7 +37,7 @@ class DeviceLayout:
     @staticmethod
     def plane(height: int, width: int) -> int:
         """Numbers of one factor of an (h, w) value."""
-        return width * (height + EXTRA if height > 1 else 1)
+        return width * len(rows(height))
 
 
 def device_layout(nodes: tuple[Node, ...], layout: FactorLayout) -> DeviceLayout:
@@ -39,9 +45,8 @@ def device_layout(nodes: tuple[Node, ...], layout: FactorLayout) -> DeviceLayout
     offsets, parts, at = {}, [], 0
     for i, start in layout.offsets.items():
         (h, w), count = nodes[i].shape, layout.formulas[i].n_factors
-        rows = np.arange(DeviceLayout.plane(h, w) // w) % h
         index = start + np.arange(count)[:, None, None] * (h * w)
-        index = index + rows[:, None] * w + np.arange(w)
+        index = index + rows(h)[:, None] * w + np.arange(w)
         offsets[i] = at
         at += index.size
         parts.append(index.ravel())

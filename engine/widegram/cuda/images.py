@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from widegram.cpu.images import Rows
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.pairs import sketch
+from widegram.cuda.factors import rows
 
 
 @dataclass(frozen=True)
 class Block:
-    """Images lo to hi - 1: ``scaled`` = x / C and ``x``, both (n, C, h, w), vectors (n, D);
-    ``factors`` (n, F + 1) in the device's layout; sketches of their directions. ``key`` names the
-    block."""
+    """Images lo to hi - 1: ``scaled`` = x / C and ``x``, both (n, C, h + 7, w) with the first rows
+    again behind the last one (see :mod:`widegram.cuda.factors`), vectors (n, D); ``factors``
+    (n, F + 1) in the device's layout; sketches of their directions. ``key`` names the block."""
 
     key: tuple[int, int, int]
     scaled: NDArray[Any]
@@ -60,7 +61,7 @@ class HostImages:
 
     def _make(self, lo: int, hi: int) -> Block:
         x = self.read(lo, hi)
-        first = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+        first = np.ascontiguousarray(np.moveaxis(x, -1, 1)[:, :, rows(x.shape[1])])
         key = (id(self), lo, hi)
         scaled = (first / x.shape[-1]).astype(self.dtype)
         factors = np.ascontiguousarray(self.runner.run(x).factors[:, self.gather])

@@ -23,7 +23,8 @@ from widegram.errors import WidegramError
 @dataclass(frozen=True)
 class Report:
     """``local``: whether the PTX uses local memory; ``spills`` bytes; ``loop``: instructions of the
-    innermost loop that computes an activation (a root or a reciprocal), None without one."""
+    innermost loop that computes an activation (a root or a reciprocal), or of the product of
+    vectors; None without one."""
 
     local: bool
     registers: int
@@ -57,9 +58,8 @@ def inspect(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> Report:
     registers = re.search(r"Used (\d+) registers", said)
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill", said)]
     assert registers is not None
-    return Report(
-        ".local" in text, int(registers[1]), sum(spills), _activation_loop(listing.splitlines())
-    )
+    loop = _shortest_loop(listing.splitlines(), "FMA" if kernel.form == "product" else "MUFU")
+    return Report(".local" in text, int(registers[1]), sum(spills), loop)
 
 
 def _run(name: str, arguments: Sequence[str]) -> str:
@@ -74,8 +74,8 @@ def _run(name: str, arguments: Sequence[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _activation_loop(lines: Sequence[str]) -> int | None:
-    """Instructions of the shortest loop that holds a MUFU (special function) instruction."""
+def _shortest_loop(lines: Sequence[str], holding: str) -> int | None:
+    """Instructions of the shortest loop that holds such an instruction, as MUFU for roots."""
     labels: dict[str, int] = {}
     instructions: list[str] = []
     lengths = []
@@ -87,6 +87,6 @@ def _activation_loop(lines: Sequence[str]) -> int | None:
             target = re.search(r"\bBRA\b.*?(\.L_\w+)", found[1])
             if target and target[1] in labels:
                 body = instructions[labels[target[1]] :]
-                if any("MUFU" in text for text in body):
+                if any(holding in text for text in body):
                     lengths.append(len(body))
     return min(lengths, default=None)

@@ -19,6 +19,7 @@ from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
 from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, loop_over, rolled
 from widegram.cuda.strip_fit import WARP, strip_rows
+from widegram.cuda.strip_pool import Pool
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.writer import Writer
@@ -43,7 +44,7 @@ class StripForm:
         self.space, jobs = jobs_of(context, program)
         self.jobs = in_place(jobs, windows=True)
         (((self.height, self.width), _),) = self.space.kinds
-        self.rows = strip_rows(self.height)
+        self.rows = strip_rows(self.height, jobs)
         self.warps = self.height // self.rows
         self.lanes = WARP // self.width if WARP % self.width == 0 else 1
         # Threads along x: a warp, or all columns of a wider image.
@@ -109,9 +110,6 @@ class StripForm:
         if self.wide and self.width > WARP:
             size = self.height * self.width * len(self.context.fields)
             write(f"rows = cuda.shared.array({size}, scalar)")
-        if any(job.kind == "pool" for job in self.jobs):
-            size = self.height * self.width * self.lanes * len(self.context.fields)
-            write(f"plane = cuda.shared.array({size}, scalar)")
         self.sums.start(write)
         for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
             first = f"b * {self.context.stores.size} + {store.offset}"
@@ -191,22 +189,16 @@ class StripForm:
 
     def _input(self, job: Job, at: str) -> None:
         assert job.out is not None
-        write, c, size = self.write, self.context.channels, self.height * self.width
+        write, c = self.write, self.context.channels
+        size = self.context.layout.plane(self.height, self.width)
         for r in range(self.rows):
             self._set(job, r, [self.ops.const(0.0)] * len(self.context.fields))
         with write.block(f"for c in range({c}):"):
             write(f"xa = (row * {c} + c) * {size} + first * {self.width} + j")
-            write(f"ya = (col * {c} + c) * {size} + q")
+            write(f"ya = (col * {c} + c) * {size} + p * {self.width} + q")
             for r in range(self.rows):
-                p = self._row_of(r)
-                name = self._names(job.out.slot, r)[0]
-                write(f"{name} += x[u(xa + {r * self.width})] * y[u(ya + {p} * {self.width})]")
-
-    def _row_of(self, r: int) -> str:
-        """Row of x' that belongs to row r of the strip."""
-        if r == 0:
-            return "p"
-        return self.write.let(f"p + {r} - ({self.height} if p >= {self.height - r} else 0)", "p")
+                name, shift = self._names(job.out.slot, r)[0], r * self.width
+                write(f"{name} += x[u(xa + {shift})] * y[u(ya + {shift})]")
 
     def _stored(self, job: Job) -> str:
         """Set ``number``, the plane's in the store; position of the first pixel, less offset."""
@@ -336,54 +328,6 @@ class StripForm:
         self.sums.add(self.write, job, found, "alive")
 
     def _pool(self, job: Job, at: str) -> None:
-        """Windows tile the image: the plane goes to shared memory, where each pooled pixel's
-        thread picks up its pixels one by one and adds each to the plane that its partner names."""
-        assert job.store is not None
-        assert job.pool is not None
-        write, (source,), (sy, sx) = self.write, job.inputs, job.pool.strides
-        (oh, ow), w, size = job.store.shape, self.width, self.height * self.width
-        fields = self.context.fields
-        with write.block(f"if tx < {w * self.lanes}:"):
-            for r in range(self.rows):
-                for n, name in enumerate(self._names(source.slot, r)):
-                    where = f"(group * {len(fields)} + {n}) * {size} + (first + {r}) * {w} + j"
-                    write(f"plane[u({where})] = {name}")
-        write("cuda.syncthreads()")
-        with write.block(f"for e in range({self.lanes}):"):
-            write(
-                f"ga = (m * {self.lanes} + e) * 3",
-                "sa = np.int64(table[u(ga)])",
-                "sb = np.int64(table[u(ga + 1)])",
-            )
-            inner = write.block(f"for c in range(tid, {oh * ow}, {self.threads}):")
-            with write.block("if table[u(ga + 2)] != 0:"), inner:
-                write(f"i = c // {ow}", f"l = c % {ow}")
-                for v in range(sy):
-                    self._partner("i", v, sy, oh, "sa", f"da{v}", self.height)
-                for v in range(sx):
-                    self._partner("l", v, sx, ow, "sb", f"db{v}", self.width)
-                for v in range(sy):
-                    for z in range(sx):
-                        write(f"to = np.int64(index[u({job.store.index} + da{v} * {ow} + db{z})])")
-                        with write.block("if to >= 0:"):
-                            where = f"b * {self.context.stores.size} + to * {oh * ow} + c"
-                            write(f"to = {where}")
-                            inside = f"(i * {sy} + {v}) * {w} + l * {sx} + {z}"
-                            for n in range(len(fields)):
-                                offset = (job.store.offset, job.store.t_offset)[n]
-                                value = f"plane[u((e * {len(fields)} + {n}) * {size} + {inside})]"
-                                scale = self.ops.const(job.scale)
-                                write(f"stores[u(to + {offset})] += {scale} * {value}")
-        write("cuda.syncthreads()")
-
-    def _partner(
-        self, own: str, tap: int, stride: int, pooled: int, d: str, name: str, size: int
-    ) -> None:
-        """Pooled displacement of tap ``tap`` of pooled pixel ``own``, modulo the pooled size."""
-        write = self.write
-        write(f"{name} = {own} * {stride} + {tap} + {d}")
-        with write.block(f"if {name} >= {size}:"):
-            write(f"{name} -= {size}")
-        write(f"{name} = {name} // {stride} - {own}")
-        with write.block(f"if {name} < 0:"):
-            write(f"{name} += {pooled}")
+        rows = [self._names(job.inputs[0].slot, r) for r in range(self.rows)]
+        add = Pool(self.ops, job, self.context.stores.size)
+        add([list(names) for names in zip(*rows, strict=True)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import lcm
+
 import numpy as np
 
 from widegram.cuda.kernel import SHARED_BYTES
@@ -21,9 +24,12 @@ _FEWEST_LANES = 20
 _KINDS = ("input", "load", "window", "point", "add", "reduce", "copy", "pool")
 
 
-def strip_rows(height: int) -> int:
-    """Rows that a thread holds: the largest divisor of the height up to 8."""
-    return max(r for r in range(1, MOST_ROWS + 1) if height % r == 0)
+def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
+    """Rows that a thread holds: the largest divisor of the height up to 8 that holds whole windows
+    of every pool; 0 where there is none."""
+    window = lcm(*(job.pool.strides[0] for job in jobs if job.pool is not None))
+    rows = range(window, MOST_ROWS + 1, window)
+    return max((r for r in rows if height % r == 0), default=0)
 
 
 def fits(context: Context, program: Program) -> bool:
@@ -34,7 +40,9 @@ def fits(context: Context, program: Program) -> bool:
     if len(space.kinds) != 1 or any(torus.split for torus in space.torus):
         return False
     (((height, width), _),) = space.kinds
-    rows = strip_rows(height)
+    rows = strip_rows(height, jobs)
+    if rows < 2:
+        return False
     lanes = WARP // width if width <= WARP and WARP % width == 0 else 1
     threads = max(WARP, width) * (height // rows)
     if width <= WARP:
@@ -45,43 +53,42 @@ def fits(context: Context, program: Program) -> bool:
     wide = [a for a in windows if a.window != (1, 1)]
     return (
         large
-        and _shared_bytes(context, jobs, (height, width), lanes, threads) <= SHARED_BYTES
-        and rows > 1
+        and _shared_bytes(context, jobs, (height, width), threads) <= SHARED_BYTES
         and bool(space.active.all())
         and len(space.base) >= lanes
         and (space.torus[0].period, space.torus[1].period) == (height, width)
         and all(a.strides == (1, 1) and a.window in ((1, 1), (3, 3)) for a in windows)
         and all(a.lo == (1, 1) == a.hi for a in wide)
         and len({a.circular for a in wide}) < 2
-        and all(job.kind in _KINDS and _plain(job) for job in jobs)
+        and all(job.kind in _KINDS and _plain(job, threads) for job in jobs)
         and sum(job.kind == "reduce" for job in jobs) <= _MOST_SUMS
         and _slots(in_place(jobs, windows=True)) <= _MOST_SLOTS
     )
 
 
-def _shared_bytes(
-    context: Context, jobs: list[Job], shape: tuple[int, int], lanes: int, threads: int
-) -> int:
-    """Shared memory of a block: halos, rows wider than a warp, planes to be pooled, sums."""
-    pixels = shape[0] * shape[1]
+def _shared_bytes(context: Context, jobs: list[Job], shape: tuple[int, int], threads: int) -> int:
+    """Shared memory of a block: halos, rows wider than a warp, sums."""
     halos = 2 * threads * (2 if shape[1] <= WARP else 1)
-    spread = pixels if shape[1] > WARP else 0
-    pooled = pixels * lanes if any(job.kind == "pool" for job in jobs) else 0
-    numbers = len(context.fields) * (halos + spread + pooled)
+    spread = shape[0] * shape[1] if shape[1] > WARP else 0
+    numbers = len(context.fields) * (halos + spread)
     return numbers * np.dtype(context.dtype).itemsize + Sums(context, jobs, threads).nbytes
 
 
-def _plain(job: Job) -> bool:
-    """Whether a pool's windows tile the image, and a loaded value is an image."""
+def _plain(job: Job, threads: int) -> bool:
+    """Whether a pool's windows tile the image inside warps, and a loaded value is an image."""
     if job.kind == "load":
         return job.store is not None and not job.store.reduced
     if job.pool is None:
         return True
     assert job.store is not None
     pool: Gather = job.pool
-    (shape,) = (value.shape for value in job.inputs)
-    tiled = all(n * s == h for n, s, h in zip(job.store.shape, pool.strides, shape, strict=True))
-    return tiled and pool.window == pool.strides and pool.lo == (0, 0) and not pool.circular
+    ((height, width),) = (value.shape for value in job.inputs)
+    oh, ow = job.store.shape
+    tiled = (oh * pool.strides[0], ow * pool.strides[1]) == (height, width)
+    whole = width <= WARP or (WARP % pool.strides[1] == 0 and threads % WARP == 0)
+    return (
+        tiled and whole and pool.window == pool.strides and pool.lo == (0, 0) and not pool.circular
+    )
 
 
 def _slots(jobs: list[Job]) -> int:
