@@ -1,9 +1,9 @@
 """Coefficients of gradient flow at finite times, for matrices in memory and larger.
 
 alpha_t = K^-1 (1 - exp(-s K)) Y with s = 2 t / lambda_max, t in units of the maximal learning rate:
-by an eigendecomposition where eigenvectors fit in memory, else by a Chebyshev expansion of
-(1 - exp(-s x)) / x, an entire function, whose degree grows like sqrt(t) and which streams the
-matrix once per degree for all times together.
+by a Chebyshev expansion of (1 - exp(-s x)) / x, an entire function, whose degree grows like
+sqrt(t) and which streams the matrix once per degree for all times together; by an
+eigendecomposition where that is cheaper and its vectors fit in memory.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from widegram.linalg.operator import GramOperator, Progress
 Array = NDArray[Any]
 _TOL = 1e-13
 _MOST_DEGREE = 1 << 17
+# Times in floating-point operations at the rate of a product: an eigendecomposition takes 9 n^3, of
+# which the reduction runs at a fraction of that rate; one entry read and converted takes some 60.
+_EIGEN_COST = 18.0
+_ENTRY_COST = 60.0
 
 
 def eigen_fits(n: int, k: int, memory: int) -> bool:
@@ -42,10 +46,16 @@ def flow_coefficients(
     """alpha_t of shape (n, k) for each time; ``top`` is lambda_max of K without its shift."""
     rates = [2.0 * t / top for t in times]
     n, k = y.shape
-    if eigen_fits(n, k, memory):
-        return _by_eigen(operator, y, rates, memory, progress)
     bound = 1.01 * top + operator.shift
-    return _by_chebyshev(operator, y, rates, bound, progress)
+    tables = [chebyshev_coefficients(partial(filter_value, rate=rate), bound) for rate in rates]
+    degrees = max(table.size for table in tables)
+    cheaper = _EIGEN_COST * n < degrees * (_ENTRY_COST + 2.0 * k)
+    if cheaper and eigen_fits(n, k, memory):
+        return _by_eigen(operator, y, rates, memory, progress)
+    for dtype in (np.dtype(np.float64), operator.dtype):
+        if dtype.itemsize * n * n <= memory // 2:
+            return _by_chebyshev(operator.cached(dtype), y, tables, bound, progress)
+    return _by_chebyshev(operator, y, tables, bound, progress)
 
 
 def filter_value(x: Array, rate: float) -> Array:
@@ -97,12 +107,11 @@ def _by_eigen(
 def _by_chebyshev(
     operator: GramOperator,
     y: Array,
-    rates: Sequence[float],
+    tables: Sequence[Array],
     bound: float,
     progress: Progress | None,
 ) -> list[Array]:
     """Clenshaw-free forward recurrence T_{j+1} = 2 z T_j - T_{j-1} with z = 2 K / bound - 1."""
-    tables = [chebyshev_coefficients(partial(filter_value, rate=rate), bound) for rate in rates]
     degrees = max(table.size for table in tables)
     previous, current = np.zeros_like(y), y.copy()
     results = [table[0] * y for table in tables]
