@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from widegram import compute
+from widegram import job
 from widegram.store import Header
 
 NETWORK = "fcn:depth=1"
@@ -54,11 +54,11 @@ def install(patch: pytest.MonkeyPatch, delay: float = 0.0) -> list[FakeEvaluator
     made: list[FakeEvaluator] = []
 
     def make(device, network, x1, x2, get, depths, dtype, threads, memory):
-        keys = compute.dataset_keys(get, depths)
+        keys = job.dataset_keys(get, depths)
         made.append(FakeEvaluator(keys, dtype, delay))
         return made[-1]
 
-    patch.setattr(compute, "make_evaluator", make)
+    patch.setattr(job, "make_evaluator", make)
     return made
 
 

@@ -18,7 +18,7 @@ from widegram.errors import Damaged, WidegramError
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[fake.FakeEvaluator]:
     made = fake.install(monkeypatch)
-    monkeypatch.setattr(check, "make_evaluator", lambda *a: widegram.compute.make_evaluator(*a))
+    monkeypatch.setattr(check, "make_evaluator", lambda *a: widegram.job.make_evaluator(*a))
     return made
 
 

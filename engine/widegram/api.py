@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from widegram.backends import Evaluator, resolve_device
-from widegram.compute import make_job
 from widegram.data import Source
+from widegram.job import make_job
 from widegram.network import Network
-from widegram.store.layout import KERNELS, Grid
-from widegram.tiling import LARGEST_IN_MEMORY
+from widegram.tiling import KERNELS, LARGEST_IN_MEMORY, Grid
 
 
 class Kernels(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,23 +11,22 @@ import numpy as np
 
 from widegram import __version__
 from widegram.ahead import Ahead
-from widegram.backends import Evaluator, make_evaluator, resolve_device
-from widegram.data import Source, open_source
+from widegram.backends import Evaluator, resolve_device
+from widegram.data import Source
 from widegram.devices import continues, joined, kind_of
 from widegram.errors import Interrupted, WidegramError
 from widegram.files import check_target
-from widegram.memory import budget
-from widegram.network import Network, load_network
+from widegram.job import Job, make_job
+from widegram.network import Network
 from widegram.progress import Meter, ProgressCallback, StopRequest
-from widegram.store.layout import KERNELS, Header, dataset_keys
+from widegram.store.layout import Header
 from widegram.store.opening import create, read
 from widegram.store.writer import TileResult, Writer, open_for_resume, refuse_other_run
-from widegram.tiling import LARGEST_TILE, choose_tile
+from widegram.tiling import KERNELS
 
 _BATCH_SECONDS = 5.0
 _BATCH_TILES = 32
 _BATCH_SHARE = 8
-DTYPES = ("float32", "float64")
 
 
 class GramResult(NamedTuple):
@@ -48,66 +47,6 @@ class GramResult(NamedTuple):
     tile: int
     complete: bool
     series_error: float | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """A checked request: everything that decides the values, and the budget for computing them."""
-
-    network: Network
-    x1: Source
-    x2: Source | None
-    kernels: tuple[str, ...]
-    depths: tuple[int, ...]
-    dtype: str
-    threads: int | None
-    memory: int
-
-    def evaluator(self, device: str) -> Evaluator:
-        """The evaluator for this job on ``device``."""
-        return make_evaluator(
-            device,
-            self.network,
-            self.x1,
-            self.x2,
-            self.kernels,
-            self.depths,
-            self.dtype,
-            self.threads,
-            self.memory,
-        )
-
-    def header(self, device: str, tile: int) -> Header:
-        """The header of the file that this job makes; reads all data to fingerprint it."""
-        x2 = self.x2
-        return Header(
-            network=self.network.to_json(),
-            network_fingerprint=self.network.fingerprint(),
-            x1_fingerprint=self.x1.fingerprint(),
-            x2_fingerprint=x2.fingerprint() if x2 else "",
-            x1_location=self.x1.location or "",
-            x2_location=(x2.location or "") if x2 else "",
-            n1=len(self.x1),
-            n2=len(x2 or self.x1),
-            kernels=self.kernels,
-            depths=self.depths,
-            dtype=self.dtype,
-            symmetric=x2 is None,
-            device=kind_of(device),
-            program_version=__version__,
-            tile=tile,
-        )
-
-    def tile(self, evaluator: Evaluator, largest: int = LARGEST_TILE) -> int:
-        """The default tile side for that evaluator, at most ``largest``."""
-        entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
-        image_bytes: int = getattr(evaluator, "image_bytes", 0)
-        matrices = len(dataset_keys(self.kernels, self.depths))
-        itemsize = np.dtype(self.dtype).itemsize
-        n2 = len(self.x2 or self.x1)
-        return choose_tile(
-            len(self.x1), n2, matrices, itemsize, self.memory, entry_cost, image_bytes, largest
-        )
 
 
 def gram(
@@ -155,7 +94,7 @@ def gram(
     if overwrite or not path.exists():
         check_target(path, overwrite)
         evaluator = job.evaluator(device)
-        header = job.header(device, tile or job.tile(evaluator))
+        header = _header(job, device, tile or job.tile(evaluator))
         create(path, header, overwrite)
     else:
         header, complete = _existing(path, job, device, tile)
@@ -181,11 +120,33 @@ def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Head
     """Header of a file of the same run and whether it is complete; raises if it is another's."""
     file, found = read(path)
     with file:
-        wanted = job.header(device, tile or found.tile)
+        wanted = _header(job, device, tile or found.tile)
         if continues(found.device, device):
             wanted = replace(wanted, device=found.device)
         refuse_other_run(path, found, wanted)
         return wanted, bool(file.attrs["complete"])
+
+
+def _header(job: Job, device: str, tile: int) -> Header:
+    """The header of the file that a job makes; reads all data to fingerprint it."""
+    x2 = job.x2
+    return Header(
+        network=job.network.to_json(),
+        network_fingerprint=job.network.fingerprint(),
+        x1_fingerprint=job.x1.fingerprint(),
+        x2_fingerprint=x2.fingerprint() if x2 else "",
+        x1_location=job.x1.location or "",
+        x2_location=(x2.location or "") if x2 else "",
+        n1=len(job.x1),
+        n2=len(x2 or job.x1),
+        kernels=job.kernels,
+        depths=job.depths,
+        dtype=job.dtype,
+        symmetric=x2 is None,
+        device=kind_of(device),
+        program_version=__version__,
+        tile=tile,
+    )
 
 
 def fill(
@@ -248,53 +209,3 @@ def _batch(
         if len(batch) == _BATCH_TILES or size >= most_bytes or meter.seconds >= end:
             break
     return batch
-
-
-def make_job(
-    network: str | Path | dict | Network,
-    x1: str | Path | np.ndarray | Source,
-    x2: str | Path | np.ndarray | Source | None,
-    get: str | Sequence[str],
-    dtype: str,
-    depths: Sequence[int] | None,
-    threads: int | None,
-    memory: str | int | None,
-) -> Job:
-    """Check a request and open its data; raises :class:`WidegramError` saying what is wrong."""
-    dtype = str(np.dtype(dtype)) if not isinstance(dtype, str) else dtype
-    if dtype not in DTYPES:
-        raise WidegramError(f"dtype {dtype!r} is unknown; choose float32 or float64")
-    if threads is not None and threads < 1:
-        raise WidegramError(f"threads {threads}: at least one is needed")
-    kernels = _kernels(get)
-    first = open_source(x1)
-    second = None if x2 is None else open_source(x2)
-    net = load_network(network, first.shape[1:])
-    if second is not None and second.shape[1:] != first.shape[1:]:
-        raise WidegramError(
-            f"{second.name}: its rows have shape {second.shape[1:]}, those of {first.name} "
-            f"{first.shape[1:]}; both must be inputs of one network"
-        )
-    return Job(net, first, second, kernels, _depths(net, depths), dtype, threads, budget(memory))
-
-
-def _kernels(get: str | Sequence[str]) -> tuple[str, ...]:
-    asked = [k.strip() for k in get.split(",")] if isinstance(get, str) else list(get)
-    if not asked or set(asked) - set(KERNELS):
-        raise WidegramError(
-            f"get {','.join(asked)!r} is not understood; give nngp, ntk or nngp,ntk"
-        )
-    return tuple(k for k in KERNELS if k in asked)
-
-
-def _depths(network: Network, depths: Sequence[int] | None) -> tuple[int, ...]:
-    if depths is None:
-        return ()
-    _, _, times, _ = network.sweep()
-    wrong = [d for d in depths if not 1 <= d <= times]
-    if wrong or not len(depths):
-        raise WidegramError(
-            f"depths {','.join(map(str, wrong or depths))!r}: the network repeats its block "
-            f"{times} times; give depths from 1 to {times}"
-        )
-    return tuple(sorted(set(depths)))

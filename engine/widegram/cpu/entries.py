@@ -7,8 +7,8 @@ processes need not load Numba. Nothing in the driver raises or allocates: its IR
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 from widegram.cpu import object_code
 from widegram.log import announced
@@ -16,25 +16,16 @@ from widegram.log import announced
 _ARGUMENTS = {"run_strips": 7, "run_vectors": 13, "run_program": 2, "clear": 1}
 
 
-class Entries(NamedTuple):
-    """Compiled functions of 64-bit integers, arrays by address; their arguments are those of the
-    driver's functions of the same name. They let other threads run."""
+@cache
+def entry(name: str) -> Any:
+    """A compiled function of 64-bit integers, arrays by address.
 
-    run_strips: Any
-    run_vectors: Any
-    run_program: Any
-    clear: Any
-
-
-@lru_cache(maxsize=1)
-def entries() -> Entries:
-    """The entry points of this version; the first call on a machine compiles them."""
+    Its arguments are those of the driver's function of the same name. It lets other threads run.
+    The first call on a machine compiles it.
+    """
+    count = _ARGUMENTS[name]
     with announced("compiling the CPU backend for this machine (once; some 15 seconds)"):
-        return Entries(**{name: _entry(name, count) for name, count in _ARGUMENTS.items()})
-
-
-def _entry(name: str, count: int) -> Any:
-    address = object_code.address(name, lambda: _translated(name, count))
+        address = object_code.address(name, lambda: _translated(name, count))
     return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count)(address)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from widegram.cpu import planes
 from widegram.cpu.context import At
-from widegram.cpu.entries import entries
+from widegram.cpu.entries import entry
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.plane_base import Variant
 from widegram.cpu.tables import REGION
@@ -99,7 +99,7 @@ class VectorTiles:
             ctx[At.OUT_K] = k[:, r0:, c0:].ctypes.data
             ctx[At.OUT_T] = t[:, r0:, c0:].ctypes.data
             ctx[At.OUT_STRIDE] = k.strides[0] // k.itemsize
-            entries().run_vectors(
+            entry("run_vectors")(
                 work.at, r1 - r0, blocks, x.x.shape[1], y.y.shape[1] * self.lanes, k.shape[2],
                 self.close, x.x.shape[1] - 1, found.ctypes.data,
                 self.turn if whole else 0, *turned, len(k),

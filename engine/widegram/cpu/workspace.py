@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.context import CONTEXT, At
-from widegram.cpu.entries import entries
+from widegram.cpu.entries import entry
 from widegram.cpu.plane_base import GEOMETRY
 from widegram.cpu.tables import Ints, Tables
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
@@ -77,14 +77,14 @@ class Workspace:
         ctx[At.OUT_K], ctx[At.OUT_T] = out_k.ctypes.data, out_t.ctypes.data
         ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
         ctx[At.ITSELF] = 0
-        entries().run_strips(
+        entry("run_strips")(
             self.at, which.ctypes.data, rows.ctypes.data, len(which), x.strides[0],
             x_factors.strides[0], out_k.strides[1],
         )  # fmt: skip
 
     def clear(self) -> None:
         """Zero the stores that accumulate."""
-        entries().clear(self.at)
+        entry("clear")(self.at)
 
     def run_itself(
         self, n: int, x: NDArray[Any], factors: NDArray[Any], own_k: NDArray[Any],
@@ -100,4 +100,4 @@ class Workspace:
         ctx[At.X_FACTORS] = ctx[At.Y_FACTORS] = factors.ctypes.data
         ctx[At.OWN_K], ctx[At.OWN_T] = own_k.ctypes.data, own_t.ctypes.data
         ctx[At.OWN], ctx[At.ITSELF] = own.ctypes.data, 1
-        entries().run_program(n, self.at)
+        entry("run_program")(n, self.at)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from widegram.backends import resolve_device
-from widegram.compute import make_job
+from widegram.job import make_job
 from widegram.meanfield.maps import Array
 from widegram.meanfield.problem import Problem
 from widegram.memory import budget

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.compute import make_job
 from widegram.data import open_source
 from widegram.errors import WidegramError
+from widegram.job import make_job
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.network import load_network
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from widegram.store.exporting import export
-from widegram.store.layout import Grid, Header
+from widegram.store.layout import Header
 from widegram.store.opening import create
 from widegram.store.verifying import VerifyReport, verify
 from widegram.store.view import GramFile
 from widegram.store.writer import Writer, open_for_resume
+from widegram.tiling import Grid
 
 __all__ = [
     "GramFile",

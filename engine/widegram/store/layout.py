@@ -17,56 +17,12 @@ import numpy as np
 import xxhash
 
 from widegram.errors import WidegramError
+from widegram.tiling import KERNELS, Grid, dataset_keys
 
 FORMAT = "widegram-gram"
 FORMAT_VERSION = 1
-KERNELS = ("nngp", "ntk")
 STATE = "state/tiles"
 CHECKSUMS = "state/checksums"
-_LARGEST_CHUNK = 512
-
-
-@dataclass(frozen=True)
-class Grid:
-    """An (n1, n2) matrix cut into squares of side ``tile``; the last ones may be smaller."""
-
-    n1: int
-    n2: int
-    tile: int
-    symmetric: bool
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of tiles down and across."""
-        return -(-self.n1 // self.tile), -(-self.n2 // self.tile)
-
-    def rows(self, i: int) -> range:
-        """Matrix rows of tile row ``i``."""
-        return range(i * self.tile, min((i + 1) * self.tile, self.n1))
-
-    def cols(self, j: int) -> range:
-        """Matrix columns of tile column ``j``."""
-        return range(j * self.tile, min((j + 1) * self.tile, self.n2))
-
-    def tiles(self) -> list[tuple[int, int]]:
-        """The tiles to compute, row by row: all, or those on and above the diagonal."""
-        down, across = self.shape
-        return [(i, j) for i in range(down) for j in range(i if self.symmetric else 0, across)]
-
-    def entries(self, i: int, j: int) -> int:
-        """Matrix entries that tile (i, j) settles: a mirrored tile counts twice."""
-        mirrored = self.symmetric and i != j
-        return len(self.rows(i)) * len(self.cols(j)) * (2 if mirrored else 1)
-
-    def chunk(self) -> tuple[int, int]:
-        """HDF5 chunk shape: whole tiles, about 512 across, cut so that little is padding."""
-        return self._chunk_side(self.n1), self._chunk_side(self.n2)
-
-    def _chunk_side(self, n: int) -> int:
-        inner = -(-self.tile // -(-self.tile // _LARGEST_CHUNK))
-        panels = -(-n // _LARGEST_CHUNK)
-        times = min(-(-n // (panels * inner)), max(1, _LARGEST_CHUNK // inner))
-        return min(n, inner * times)
 
 
 @dataclass(frozen=True)
@@ -149,13 +105,6 @@ _ATTRIBUTES = (
 
 def _shown(value: Any) -> str:
     return (",".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
-
-
-def dataset_keys(kernels: tuple[str, ...], depths: tuple[int, ...]) -> tuple[str, ...]:
-    """Dataset paths: ``('nngp', 'ntk')`` or ``('depth/1/nngp', 'depth/1/ntk', ...)``."""
-    if not depths:
-        return kernels
-    return tuple(f"depth/{depth}/{kernel}" for depth in depths for kernel in kernels)
 
 
 def read_header(file: h5py.File, path: Any) -> Header:

@@ -1,0 +1,107 @@
+"""A request for kernels, checked: what is computed, from what, within which budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from widegram.backends import Evaluator, make_evaluator
+from widegram.data import Source, open_source
+from widegram.errors import WidegramError
+from widegram.memory import budget
+from widegram.network import Network, load_network
+from widegram.tiling import KERNELS, LARGEST_TILE, choose_tile, dataset_keys
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked request: everything that decides the values, and the budget for computing them."""
+
+    network: Network
+    x1: Source
+    x2: Source | None
+    kernels: tuple[str, ...]
+    depths: tuple[int, ...]
+    dtype: str
+    threads: int | None
+    memory: int
+
+    def evaluator(self, device: str) -> Evaluator:
+        """The evaluator for this job on ``device``."""
+        return make_evaluator(
+            device,
+            self.network,
+            self.x1,
+            self.x2,
+            self.kernels,
+            self.depths,
+            self.dtype,
+            self.threads,
+            self.memory,
+        )
+
+    def tile(self, evaluator: Evaluator, largest: int = LARGEST_TILE) -> int:
+        """The default tile side for that evaluator, at most ``largest``."""
+        entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
+        image_bytes: int = getattr(evaluator, "image_bytes", 0)
+        matrices = len(dataset_keys(self.kernels, self.depths))
+        itemsize = np.dtype(self.dtype).itemsize
+        n2 = len(self.x2 or self.x1)
+        return choose_tile(
+            len(self.x1), n2, matrices, itemsize, self.memory, entry_cost, image_bytes, largest
+        )
+
+
+def make_job(
+    network: str | Path | dict | Network,
+    x1: str | Path | np.ndarray | Source,
+    x2: str | Path | np.ndarray | Source | None,
+    get: str | Sequence[str],
+    dtype: str,
+    depths: Sequence[int] | None,
+    threads: int | None,
+    memory: str | int | None,
+) -> Job:
+    """Check a request and open its data; raises :class:`WidegramError` saying what is wrong."""
+    dtype = str(np.dtype(dtype)) if not isinstance(dtype, str) else dtype
+    if dtype not in DTYPES:
+        raise WidegramError(f"dtype {dtype!r} is unknown; choose float32 or float64")
+    if threads is not None and threads < 1:
+        raise WidegramError(f"threads {threads}: at least one is needed")
+    kernels = _kernels(get)
+    first = open_source(x1)
+    second = None if x2 is None else open_source(x2)
+    net = load_network(network, first.shape[1:])
+    if second is not None and second.shape[1:] != first.shape[1:]:
+        raise WidegramError(
+            f"{second.name}: its rows have shape {second.shape[1:]}, those of {first.name} "
+            f"{first.shape[1:]}; both must be inputs of one network"
+        )
+    return Job(net, first, second, kernels, _depths(net, depths), dtype, threads, budget(memory))
+
+
+def _kernels(get: str | Sequence[str]) -> tuple[str, ...]:
+    asked = [k.strip() for k in get.split(",")] if isinstance(get, str) else list(get)
+    if not asked or set(asked) - set(KERNELS):
+        raise WidegramError(
+            f"get {','.join(asked)!r} is not understood; give nngp, ntk or nngp,ntk"
+        )
+    return tuple(k for k in KERNELS if k in asked)
+
+
+def _depths(network: Network, depths: Sequence[int] | None) -> tuple[int, ...]:
+    if depths is None:
+        return ()
+    _, _, times, _ = network.sweep()
+    wrong = [d for d in depths if not 1 <= d <= times]
+    if wrong or not len(depths):
+        raise WidegramError(
+            f"depths {','.join(map(str, wrong or depths))!r}: the network repeats its block "
+            f"{times} times; give depths from 1 to {times}"
+        )
+    return tuple(sorted(set(depths)))
