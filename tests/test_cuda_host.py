@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cuda_standin import StandIn
 from widegram import compute
 from widegram.ahead import Ahead
 from widegram.backends import resolve_device
-from widegram.cuda import compiling, device, trial
+from widegram.cuda import compiling, device, inspecting, trial
 from widegram.cuda.evaluator import CudaEvaluator, source_of
 from widegram.cuda.lane import LARGEST_BATCH, batch_size, pair_bytes
 from widegram.data import open_source
@@ -113,6 +114,22 @@ def test_kernels_are_found_again_on_disk(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/none")
     with pytest.raises(WidegramError, match="NUMBA_CACHE_DIR"):
         compiling.module(text)
+
+
+def test_a_toolkit_on_the_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.setenv(name, "gone again at the end")
+        monkeypatch.delenv(name)
+    (tmp_path / "nvvm").mkdir()
+    (tmp_path / "bin").mkdir()
+    for name in ("nvcc", "ncu"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    compiling.name_toolkit()
+    assert os.environ["CUDA_HOME"] == str(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert inspecting.tool("ncu") == tmp_path / "bin" / "ncu"
 
 
 def test_two_cards_share_the_tiles(cards: list[StandIn], tmp_path: Path) -> None:

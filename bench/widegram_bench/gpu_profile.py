@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from widegram.cuda.inspecting import tool
 
 # Nsight Compute's names -> ours.
 METRICS = {
@@ -30,13 +31,13 @@ _PAIRS = 48
 
 def profile(number: int, seconds: float) -> dict[str, Any]:
     """Metrics of one launch of the 21-layer network's first kernel, or the ``problem``."""
-    ncu = shutil.which("ncu")
+    ncu = tool("ncu")
     if ncu is None:
         return {"problem": "ncu is not installed"}
     command = [
-        ncu, "--csv", "--clock-control", "none", "--kernel-name", "regex:kernel", "--launch-skip",
-        "2", "--launch-count", "1", "--metrics", ",".join(METRICS), sys.executable, "-m",
-        "widegram_bench.gpu_profile", str(number),
+        str(ncu), "--csv", "--clock-control", "none", "--kernel-name", "regex:kernel",
+        "--launch-skip", "2", "--launch-count", "1", "--metrics", ",".join(METRICS),
+        sys.executable, "-m", "widegram_bench.gpu_profile", str(number),
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)

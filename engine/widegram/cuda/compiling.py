@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,22 @@ from typing import Any
 
 from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
+
+
+def name_toolkit() -> None:
+    """Set ``CUDA_HOME``, where it is not set, to a CUDA toolkit that is installed.
+
+    numba-cuda finds libNVVM by it where no Python package holds that library: the toolkit of the
+    ``nvcc`` on the PATH, or /usr/local/cuda.
+    """
+    if "CUDA_HOME" in os.environ or "CUDA_PATH" in os.environ:
+        return
+    nvcc = shutil.which("nvcc")
+    found = [Path(nvcc).resolve().parents[1]] if nvcc else []
+    for folder in (*found, Path("/usr/local/cuda")):
+        if (folder / "nvvm").is_dir():
+            os.environ["CUDA_HOME"] = str(folder)
+            return
 
 
 def cache_folder() -> Path:
@@ -89,6 +106,7 @@ def dispatcher(kernel: Kernel, dtype: str) -> Any:
 
 def ptx(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> str:
     """The kernel's PTX for a compute capability such as (9, 0); no GPU needed."""
+    name_toolkit()
     from numba import cuda
 
     flags = {"fastmath": dtype == "float32"}

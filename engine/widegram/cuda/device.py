@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cuda.compiling import dispatcher, name_toolkit
 from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
 
@@ -73,10 +75,9 @@ class Gpu:
 
     def __init__(self, number: int) -> None:
         from numba import cuda
-        from numba.cuda.core import config
 
         # The last batch of a tile may be small; that is no mistake to be warned of.
-        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+        warnings.filterwarnings("ignore", "Grid size")
         self.number, self._cuda = number, cuda
         self._gpu = cuda.gpus[number]
         name = self._gpu.name
@@ -104,8 +105,6 @@ class Gpu:
         return self._cuda.stream()
 
     def compiled(self, kernel: Kernel, dtype: str) -> Any:
-        from widegram.cuda.compiling import dispatcher
-
         return dispatcher(kernel, dtype)
 
     def empty(self, size: int, dtype: Any) -> Any:
@@ -145,6 +144,7 @@ def gpus(numbers: tuple[int, ...]) -> list[Device]:
 
     Raises :class:`WidegramError` where numba-cuda, the driver or a card is missing.
     """
+    name_toolkit()
     try:
         from numba import cuda
     except ImportError as error:

@@ -7,6 +7,7 @@ Needs no GPU: PTX from numba-cuda, ptxas and nvdisasm from PyPI (``nvidia-cuda-n
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from widegram.cuda.compiling import ptx
+from widegram.cuda.compiling import name_toolkit, ptx
 from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
 
@@ -33,12 +34,14 @@ class Report:
 
 
 def tool(name: str) -> Path | None:
-    """ptxas or nvdisasm: of a PyPI package, or on the PATH."""
+    """ptxas, nvdisasm or ncu: of a PyPI package, on the PATH, or in the CUDA toolkit."""
     spec = importlib.util.find_spec("nvidia")
     for folder in spec.submodule_search_locations or [] if spec else []:
         for path in sorted(Path(folder).glob(f"*/bin/{name}")):
             return path
-    found = shutil.which(name)
+    name_toolkit()
+    places = os.environ["PATH"] + os.pathsep + str(Path(os.environ.get("CUDA_HOME", "/"), "bin"))
+    found = shutil.which(name, path=places)
     return Path(found) if found else None
 
 
