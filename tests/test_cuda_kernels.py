@@ -52,7 +52,7 @@ WRAP = _conv(padding="CIRCULAR")
 NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
     "one pixel": ([1, 1, 2], [*CHAIN, GAP], ["block", "point"]),
     "one row": ([1, 5, 1], [_conv(1, 3), RELU, _conv(1, 3), RELU, GAP], ["block", "point"]),
-    "same": ([5, 3, 2], [*CHAIN, GAP, DENSE], ["block", "point"]),
+    "same": ([11, 3, 2], [*CHAIN, GAP, DENSE], ["block", "point"]),
     "valid": ([6, 5, 1], [_conv(padding="VALID"), RELU, _conv(2, 2, padding="VALID"), RELU, GAP],
               ["block", "point"]),
     "even filters": ([4, 5, 1], [_conv(2, 4), RELU, GAP], ["block", "point"]),
@@ -71,13 +71,13 @@ NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
                     ["block", "block", "point"]),
     "circular pool": ([4, 3, 1], [_conv(), RELU, _pool(window=3, padding="CIRCULAR"), _conv(),
                                   RELU, GAP], ["block", "block", "point"]),
-    "residual": ([5, 3, 1], [_conv(), {"layer": "Residual", "branch": [RELU, _conv()],
+    "residual": ([11, 3, 1], [_conv(), {"layer": "Residual", "branch": [RELU, _conv()],
                                        "shortcut": []}, RELU, GAP], ["block", "point"]),
     "residual over a pool": ([4, 4, 1], [_conv(), {"layer": "Residual",
                              "branch": [RELU, _conv(), _pool(), _conv(1, 1)],
                              "shortcut": [_pool(), _conv(1, 1)]}, RELU, GAP],
                              ["strip", "block", "point"]),
-    "norm and dropout": ([4, 3, 2], [_conv(), {"layer": "LayerNorm", "axis": [1, 2, 3]}, RELU,
+    "norm and dropout": ([11, 2, 2], [_conv(), {"layer": "LayerNorm", "axis": [1, 2, 3]}, RELU,
                                      {"layer": "Dropout", "rate": 0.7}, _conv(), RELU, GAP],
                          ["block", "point"]),
     "sum pooling": ([3, 4, 1], [_conv(), RELU, {"layer": "GlobalSumPool"}], ["strip", "point"]),
@@ -89,6 +89,11 @@ NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
     "strips around pools": ([8, 8, 1], [_conv(), RELU, _pool(), _conv(), {"layer": "Gelu"},
                                         _conv(1, 1), _pool("SumPool"), _conv(), RELU, GAP],
                             ["strip", "strip", "block", "point"]),
+    "strips side by side": ([5, 3, 1], [*CHAIN, GAP], ["strip", "point"]),
+    "strips side by side around a pool": ([6, 6, 1], [_conv(), RELU, _pool(), _conv(), RELU, GAP],
+                                          ["strip", "block", "point"]),
+    "strip of a pool by three": ([6, 9, 1], [_conv(), RELU, _pool(window=3, stride=3), GAP],
+                                 ["strip", "block", "point"]),
     "strip of a residual": ([4, 8, 1], [_conv(), {"layer": "Residual", "branch": [RELU, _conv()],
                                         "shortcut": []}, RELU, _conv(), RELU, GAP],
                             ["strip", "point"]),
@@ -164,7 +169,7 @@ def test_nngp_alone(name: str) -> None:
     _assert_equal(found, wanted, 1e-13)
 
 
-@pytest.mark.parametrize("shape", [[5, 3, 1], [8, 8, 1]], ids=["block", "strip"])
+@pytest.mark.parametrize("shape", [[11, 3, 1], [8, 8, 1]], ids=["block", "strip"])
 def test_depth_sweep(shape: list[int]) -> None:
     body = {"layer": "Repeat", "times": 5, "body": [_conv(), RELU]}
     spec = {"input_shape": shape, "layers": [body, GAP, DENSE]}
@@ -210,7 +215,7 @@ def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
             assert kernel.threads[0] * kernel.threads[1] <= 1024
 
 
-@pytest.mark.parametrize("shape", [[5, 3, 1], [8, 8, 1], [16, 8, 1]], ids=["block", "strip", "two"])
+@pytest.mark.parametrize("shape", [[11, 3, 1], [8, 8, 1], [16, 8, 1]], ids=["block", "strip", "two"])
 def test_sums_that_share_accumulators(shape: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", 100)
     body = {"layer": "Repeat", "times": 3, "body": [_conv(), RELU]}

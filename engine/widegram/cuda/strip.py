@@ -46,7 +46,7 @@ class StripForm:
         (((self.height, self.width), _),) = self.space.kinds
         self.rows = strip_rows(self.height, jobs)
         self.warps = self.height // self.rows
-        self.lanes = WARP // self.width if WARP % self.width == 0 else 1
+        self.lanes = max(1, WARP // self.width)
         # Threads along x: a warp, or all columns of a wider image.
         self.across = max(WARP, self.width)
         self.threads = self.across * self.warps
@@ -88,7 +88,7 @@ class StripForm:
             "tx = cuda.threadIdx.x",
             "ty = cuda.threadIdx.y",
             f"tid = ty * {self.across} + tx",
-            f"group = {f'tx // {w}' if self.lanes > 1 else '0'}",
+            f"group = {f'min(tx // {w}, {self.lanes - 1})' if self.lanes > 1 else '0'}",
             f"j = tx % {w}",
             f"left = group * {w} + (j + {w - 1}) % {w}",
             f"right = group * {w} + (j + 1) % {w}",
@@ -122,7 +122,7 @@ class StripForm:
         """Where this thread's pixels of x' are, and which edges are dead."""
         write, h, w = self.write, self.height, self.width
         zero, one = self.ops.const(0.0), self.ops.const(1.0)
-        inside = "" if w * self.lanes == self.across else f" and tx < {w}"
+        inside = "" if w * self.lanes == self.across else f" and tx < {w * self.lanes}"
         write(
             f"g = (m * {self.lanes} + group) * 3",
             "dy = np.int64(table[u(g)])",

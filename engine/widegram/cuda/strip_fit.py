@@ -43,7 +43,7 @@ def fits(context: Context, program: Program) -> bool:
     rows = strip_rows(height, jobs)
     if rows < 2:
         return False
-    lanes = WARP // width if width <= WARP and WARP % width == 0 else 1
+    lanes = max(1, WARP // width)
     threads = max(WARP, width) * (height // rows)
     if width <= WARP:
         large = threads <= WARP * _MOST_WARPS and lanes * width >= _FEWEST_LANES
