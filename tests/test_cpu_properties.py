@@ -13,7 +13,7 @@ import strategies
 from strategies import HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
 from widegram import reference
 from widegram.cpu import CpuEvaluator
-from widegram.network import Network
+from widegram.network import Network, load_network
 from widegram.network.layers import Activation, Repeat, Residual
 from widegram.reference.evaluator import ArrayRows
 
@@ -254,3 +254,15 @@ def test_same_rows_in_another_order_give_the_same_kernel(data: st.DataObject) ->
     found, turned = kernels(network, x, x[:1]), kernels(network, x[order], x[:1])
     for key in BOTH:
         np.testing.assert_array_equal(found[key][order], turned[key])
+
+
+@pytest.mark.parametrize("window", [(2, 2), (5, 5), (8, 8), (9, 9), (1, 6), (11, 3)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", "CIRCULAR"])
+def test_windows_of_every_size_agree_with_the_reference(
+    window: tuple[int, int], padding: str
+) -> None:
+    conv = {"layer": "Conv", "filter_shape": list(window), "padding": padding, "b_std": 0.1}
+    layers = [conv, {"layer": "Erf"}, {**conv, "padding": "SAME"}, {"layer": "GlobalAvgPool"}]
+    network = load_network({"input_shape": [12, 10, 2], "layers": layers})
+    x = np.random.default_rng(1).standard_normal((4, *network.input_shape))
+    check_against_reference(network, x, None)

@@ -1,7 +1,8 @@
 """The roof: the engine's own vector code on rows that never leave the L1 cache.
 
 One row of 32 pixels (16 or 8 pairs each) is written over and over from three input rows that are
-the same row: the arithmetic, loads and stores of a plane, without the plane.
+the same row: the arithmetic, loads and stores of a plane, without the plane. The form of packed
+planes, the fastest one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from widegram.activations import Formula
 from widegram.cpu import planes
 from widegram.cpu.formulas import choose_formulas
 from widegram.cpu.kernels import call_plane
-from widegram.cpu.plane_base import GEOMETRY, N_PARAMS, Variant
+from widegram.cpu.packed_ir import CELL, PACKED
+from widegram.cpu.plane_base import N_PARAMS, Variant
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 from widegram.plan.plan import build
@@ -87,13 +89,14 @@ class Rows:
     def __init__(self, formula: Formula, kind: str, ntk: bool, dtype: str) -> None:
         lanes = LANES[dtype]
         self.elements = _ROWS * COLUMNS * lanes
-        self.address = planes.address(Variant(kind, formula.code, ntk, False, dtype))
+        self.address = planes.address(Variant(kind, formula.code, ntk, False, dtype, packed=True))
         rng = np.random.default_rng(0)
         factors = formula.factors(np.ones(COLUMNS))
         count = len(factors)
         self.arrays = [aligned((COLUMNS + 2, lanes), dtype) for _ in range(2)]
         for array in self.arrays:
             array[...] = rng.uniform(0.0, 0.9, array.shape)
+            array[0] = 0.0  # the halo
         self.arrays += [aligned((COLUMNS, lanes), dtype) for _ in range(2)]
         fx, fy = aligned((count, COLUMNS), dtype), aligned((count, COLUMNS, lanes), dtype)
         fx[...], fy[...] = factors, factors[..., None]
@@ -102,20 +105,25 @@ class Rows:
         params[0] = formula.prescale * (1 / 9 if kind == "box3" else 1.0)
         params[2 : 2 + len(formula.constants)] = formula.constants
         self.params = params.astype(dtype)
+        at = [array.ctypes.data for array in self.arrays]
         values = {
-            "rows": _ROWS, "cols": COLUMNS, "in_col": lanes, "out_col": lanes, "fx_col": 1,
+            "t_in": at[1] - at[0], "t_out": at[3] - at[2], "fx_col": 1,
             "fx_plane": COLUMNS, "fy_col": lanes, "fy_plane": COLUMNS * lanes, "count": count,
             "window_rows": 1, "window_cols": 1, "stride_rows": 1, "stride_cols": 1,
+            "height": _ROWS, "width": COLUMNS,
         }  # fmt: skip
-        self.geometry = np.array([values.get(name, 0) for name in GEOMETRY], dtype=np.int64)
+        self.geometry = np.array([values.get(name, 0) for name in PACKED], dtype=np.int64)
+        cell = {"first_rows": _ROWS, "rows": _ROWS, "first_cols": COLUMNS, "second_cols": 0}
+        self.cell = np.array([cell[name] for name in CELL], dtype=np.int64)
 
     def spin(self, repeats: int) -> None:
         """Run the kernel ``repeats`` times, without Python's lock."""
-        at = [array.ctypes.data for array in self.arrays]
-        _spin(self.address, self.geometry.ctypes.data, self.params.ctypes.data, *at, repeats)
+        k_in, _, k_out, _, fx, fy = (array.ctypes.data for array in self.arrays)
+        at = (self.geometry, self.cell, self.params)
+        _spin(self.address, *(a.ctypes.data for a in at), k_in, k_out, fx, fy, repeats)
 
 
 @numba.njit(nogil=True)
-def _spin(kernel, geometry, params, k_in, t_in, k_out, t_out, fx, fy, repeats):  # type: ignore[no-untyped-def]  # fmt: skip
+def _spin(kernel, geometry, cell, params, k_in, k_out, fx, fy, repeats):  # type: ignore[no-untyped-def]
     for _ in range(repeats):
-        call_plane(kernel, geometry, params, k_in, t_in, k_out, t_out, fx, fy)
+        call_plane(kernel, geometry, cell, params, k_in, k_out, fx, fy, 0)

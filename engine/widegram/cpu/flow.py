@@ -34,6 +34,17 @@ def for_range(builder: ir.IRBuilder, count: Any) -> Iterator[Loop]:
     builder.position_at_end(end)
 
 
+@contextmanager
+def blocks(builder: ir.IRBuilder, count: Any, size: Any) -> Iterator[tuple[Any, Any]]:
+    """A loop over blocks of ``size`` of ``count`` numbers: the first of each block and how many."""
+    one = ir.Constant(count.type, 1)
+    turns = builder.sdiv(builder.sub(builder.add(count, size), one), size)
+    with for_range(builder, turns) as loop:
+        begin = builder.mul(loop.index, size)
+        left = builder.sub(count, begin)
+        yield begin, builder.select(builder.icmp_signed("<", left, size), left, size)
+
+
 def alloca_once(builder: ir.IRBuilder, kind: Any) -> Any:
     """A variable of the function, which LLVM keeps in a register where it can."""
     with builder.goto_entry_block():

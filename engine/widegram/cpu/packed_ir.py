@@ -17,6 +17,7 @@ The arguments of a packed kernel, addresses as 64-bit integers:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -73,38 +74,59 @@ class PackedKernel(WindowKernel):
 
     def _runs(self) -> Iterator[Run]:
         """The rectangles' rows, left and right of the gap."""
+        with flow.for_range(self.builder, self.rows) as loop, self._parts() as part:
+            yield self._run(loop.index, part)
+
+    def _rectangles(self) -> Iterator[tuple[Any, Run]]:
+        builder, zero = self.builder, ir.Constant(INDEX, 0)
+        with self._halves(builder.sub(self.rows, self.first_rows)) as half:
+            lower = builder.icmp_signed(">", half, zero)
+            rows = builder.select(lower, builder.sub(self.rows, self.first_rows), self.first_rows)
+            with self._parts() as part:
+                yield rows, self._run(builder.select(lower, self.first_rows, zero), part)
+
+    @contextmanager
+    def _halves(self, second: Any) -> Iterator[Any]:
+        """A loop over the first part, and the second where it is not empty."""
         builder = self.builder
-        zero, one, two = (ir.Constant(INDEX, n) for n in (0, 1, 2))
-        beside = builder.icmp_signed(">", self.second_cols, zero)
-        parts = builder.select(beside, two, one)
-        with flow.for_range(builder, self.rows) as loop:
-            lower = builder.icmp_signed(">=", loop.index, self.first_rows)
-            gap_rows = builder.select(lower, self.gap_rows, zero)
-            y_row = builder.sub(loop.index, builder.select(lower, self.height, zero))
-            with flow.for_range(builder, parts) as part:
-                right = builder.icmp_signed(">", part.index, zero)
-                gap_cols = builder.select(right, self.gap_cols, zero)
-                first = builder.select(right, self.first_cols, zero)
-                turned = builder.sub(self.first_cols, self.width)
-                yield Run(
-                    builder.select(right, self.second_cols, self.first_cols),
-                    builder.add(loop.index, gap_rows),
-                    builder.add(first, gap_cols),
-                    builder.add(self._strided(loop.index, self.stride_rows), gap_rows),
-                    builder.add(self._strided(first, self.stride_cols), gap_cols),
-                    loop.index,
-                    first,
-                    y_row,
-                    builder.select(right, turned, zero),
-                )
+        one, two = (ir.Constant(INDEX, n) for n in (1, 2))
+        both = builder.icmp_signed(">", second, ir.Constant(INDEX, 0))
+        with flow.for_range(builder, builder.select(both, two, one)) as loop:
+            yield loop.index
+
+    def _parts(self) -> AbstractContextManager[Any]:
+        return self._halves(self.second_cols)
+
+    def _run(self, row: Any, part: Any) -> Run:
+        """Row ``row`` of both halves together, left (``part`` 0) or right."""
+        builder, zero = self.builder, ir.Constant(INDEX, 0)
+        lower = builder.icmp_signed(">=", row, self.first_rows)
+        gap_rows = builder.select(lower, self.gap_rows, zero)
+        right = builder.icmp_signed(">", part, zero)
+        gap_cols = builder.select(right, self.gap_cols, zero)
+        first = builder.select(right, self.first_cols, zero)
+        turned = builder.sub(self.first_cols, self.width)
+        return Run(
+            builder.select(right, self.second_cols, self.first_cols),
+            builder.add(row, gap_rows),
+            builder.add(first, gap_cols),
+            builder.add(self._strided(row, self.stride_rows), gap_rows),
+            builder.add(self._strided(first, self.stride_cols), gap_cols),
+            row,
+            first,
+            builder.sub(row, builder.select(lower, self.height, zero)),
+            builder.select(right, turned, zero),
+        )
 
     def _strided(self, index: Any, stride: Any) -> Any:
         """Only ``tap`` and ``box`` have strides."""
         return self.builder.mul(index, stride) if self.variant.kind in _STRIDED else index
 
-    def _vertical3_left(self, field: Any) -> Any:
-        """Nothing but zeros stand left of a rectangle."""
-        return self.ops.const(0.0)
+    def _vertical_left(self, field: Any, n: int, size: int) -> Any:
+        """Nothing but zeros stand left of a rectangle, for a window of 3 one pixel."""
+        if size == 3 and n == 0:
+            return self.ops.const(0.0)
+        return super()._vertical_left(field, n, size)
 
 
 _STEPS = ("row", "col", "plane")

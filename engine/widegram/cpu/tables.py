@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from widegram.cpu import planes
 from widegram.cpu.formulas import FactorLayout
+from widegram.cpu.large_ir import ROWS_OF_SCRATCH
 from widegram.cpu.packing import CELL_ROW, PACKED_ROW, Layout, PackedSteps, Packing, pack
 from widegram.cpu.plane_base import N_PARAMS, Variant
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
+from widegram.cpu.window_ir import SQUARES
 from widegram.plan.graph import Affine, Copy, Gather, Node, Reduce
 from widegram.plan.needs import displacements
 from widegram.plan.plan import Plan, Schedule
@@ -107,6 +109,8 @@ REGION = (128, 12)
 # Planes of several displacements at once may take this much of a core's second-level cache.
 PLANES_BYTES = 768 * 1024
 MOST_TOGETHER = 2
+# Windows of this many rows or columns are summed at a cost that does not depend on their size.
+LARGE = 5
 KINDS = ("input", "load", "window", "point", "add", "copy", "pool", "reduce", "output")
 MOVES = ("copy", "fill", "add", "gather", "reduce", "cast")
 
@@ -159,7 +163,6 @@ class _Encoder:
         self.packed: list[list[int]] = []
 
     def run(self) -> Tables:
-        nodes = self.plan.nodes
         stores, clear, store_end, sums = self._stores()
         programs: list[list[int]] = []
         slots: list[list[int]] = []
@@ -192,21 +195,26 @@ class _Encoder:
             active.append(program.active.astype(np.uint8).ravel())
             n_shifts += len(program.displacements)
             n_active += active[-1].size
-        widest = max((n.shape[1] for n in nodes), default=1)
-        window = max((n.operation.window[1] for n in nodes if isinstance(n.operation, Affine)),
-                     default=1)  # fmt: skip
         return Tables(
             _ints(programs, ProgramField), _ints(self.steps, StepField),
             np.concatenate(shifts), np.concatenate(active), _ints(slots, SlotField),
             _ints(stores, StoreField), np.concatenate([*self.index, np.zeros(1, np.int64)]),
             np.array([self._address(kind, "none") for kind in MOVES], dtype=np.int64),
             np.array([*self.params, 0.0], dtype=self.dtype),
-            most, clear, sums, 2 * (widest + 2 * window) * self.lanes,
+            most, clear, sums, self._buffer(),
             self.layout.offsets, self.layout.total,
             np.concatenate([*self.cells, np.zeros((1, CELL_ROW), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
             np.array(self.packed, dtype=np.int64).reshape(-1, PACKED_ROW),
         )  # fmt: skip
+
+    def _buffer(self) -> int:
+        """Numbers of scratch for the row sums of the widest value and the largest window."""
+        widest = max((n.shape[1] for n in self.plan.nodes), default=1)
+        windows = [n.operation.window for n in self.plan.nodes if isinstance(n.operation, Affine)]
+        a, b = (max((w[n] for w in windows), default=1) for n in (0, 1))
+        pixels = (a + ROWS_OF_SCRATCH) * (widest + 2 * b) + b
+        return 2 * pixels * self.lanes
 
     def _address(self, kind: str, code: str, packed: bool = False) -> int:
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed)
@@ -377,9 +385,12 @@ class _Encoder:
         window, strides = step.affine.window, step.affine.strides
         if window == (1, 1):
             return self._address("tap", code, packed)
-        if window == (3, 3) and strides == (1, 1):
-            return self._address("box3", code, packed)
-        return self._address("box", code, packed)
+        kind = "box"
+        if strides == (1, 1) and window[0] == window[1] <= max(SQUARES.values()):
+            kind = f"box{window[0]}"
+        elif strides == (1, 1) and max(window) >= LARGE:
+            kind = "large"
+        return self._address(kind, code, packed)
 
 
 def _slot_pixels(slot: Slot) -> int:

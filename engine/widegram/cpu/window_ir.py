@@ -1,24 +1,28 @@
 """Vector code of the arithmetic kernels: window sums, affine map, activation, in one pass.
 
-Kinds: ``point`` (activation alone), ``tap`` (one-tap window), ``box3`` (3 x 3, stride 1, vertical
-sums carried in registers), ``box`` (any window and stride, separable through a row buffer),
-``input`` (inner products over channels: fx is x, fy is x').
+Kinds: ``point`` (activation alone), ``tap`` (one-tap window), ``box2`` to ``box8`` (square,
+stride 1, vertical sums carried in registers), ``box`` (any window and stride, separable through a
+row buffer), ``large`` (any window, stride 1: see :mod:`widegram.cpu.large_ir`), ``input`` (inner
+products over channels: fx is x, fy is x').
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
 
 from widegram.activations import KERNELS
 from widegram.cpu import flow
+from widegram.cpu.large_ir import Field, LargeSums
 from widegram.cpu.plane_base import N_PARAMS, PlaneCode
 from widegram.cpu.vector_ops import INDEX, Stream
 
 _UNROLLED = (1, 2, 3, 4)
+# Square windows at stride 1 whose sums are carried in registers.
+SQUARES = {f"box{n}": n for n in range(2, 9)}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,12 @@ class Run:
     y_row: Any
     y_col: Any
 
+    def down(self, builder: ir.IRBuilder, rows: Any) -> Run:
+        """The run ``rows`` further down, where strides are 1."""
+        moved = (builder.add(at, rows) for at in (self.row, self.in_row, self.x_row, self.y_row))
+        row, in_row, x_row, y_row = moved
+        return replace(self, row=row, in_row=in_row, x_row=x_row, y_row=y_row)
+
 
 class WindowKernel(PlaneCode):
     """Emits one arithmetic variant into the function under construction."""
@@ -45,8 +55,12 @@ class WindowKernel(PlaneCode):
         """Emit the loops over rows and pixels."""
         if self.variant.kind != "input":
             self._constants()
+        if self.variant.kind == "large":
+            self._large()
+            return
+        square = self.variant.kind in SQUARES
         for run in self._runs():
-            getattr(self, f"_{self.variant.kind}_row")(run)
+            self._carried_row(run) if square else getattr(self, f"_{self.variant.kind}_row")(run)
 
     # rows of each kind ------------------------------------------------------------------------
 
@@ -67,23 +81,31 @@ class WindowKernel(PlaneCode):
             t = self._at(t_in, col.index, step) if self.variant.ntk else None
             self._finish(run, col.index, *self._affine(k, t))
 
-    def _box3_row(self, run: Run) -> None:
-        starts = self._start(run)
-        fields = starts[: self.fields]
-        one, two = (ir.Constant(INDEX, n) for n in (1, 2))
-        older = [self.ops.variable(self._vertical3_left(f)) for f in fields]
-        newer = [self.ops.variable(self._vertical3(f, one)) for f in fields]
+    def _carried_row(self, run: Run) -> None:
+        """A square window, one vertical sum made and the others kept in registers."""
+        size = SQUARES[self.variant.kind]
+        fields = self._start(run)[: self.fields]
+        kept = [
+            [self.ops.variable(self._vertical_left(field, n, size)) for n in range(size - 1)]
+            for field in fields
+        ]
         with flow.for_range(self.builder, run.cols) as col:
             sums: list[Any] = []
-            ahead = self.builder.add(col.index, two)
-            for field, old, new in zip(fields, older, newer, strict=True):
-                last = self._vertical3(field, ahead)
-                middle = self.builder.load(new)
-                first = self.builder.load(old)
-                sums.append(self.ops.add(self.ops.add(first, last), middle))
-                self.builder.store(middle, old)
-                self.builder.store(last, new)
+            ahead = self.builder.add(col.index, ir.Constant(INDEX, size - 1))
+            for field, variables in zip(fields, kept, strict=True):
+                values = [self.builder.load(v) for v in variables]
+                values.append(self._vertical(field, ahead, size))
+                sums.append(self._total(values))
+                for variable, value in zip(variables, values[1:], strict=True):
+                    self.builder.store(value, variable)
             self._finish(run, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
+
+    def _total(self, values: list[Any]) -> Any:
+        """The outermost two first, the middle last: a window turned round gives the same bits."""
+        while len(values) > 1:
+            outer = self.ops.add(values[0], values[-1])
+            values = [outer, *values[1:-1]] if len(values) > 2 else [outer]
+        return values[0]
 
     def _box_row(self, run: Run) -> None:
         builder = self.builder
@@ -149,7 +171,26 @@ class WindowKernel(PlaneCode):
                 total = builder.load(sums)
             self._write(run, loop.index, total, self.ops.const(0.0))
 
+    def _large(self) -> None:
+        for rows, run in self._rectangles():
+            window = self.window_rows, self.window_cols
+            sums = LargeSums(self.ops, rows, run.cols, *window, self.in_row)
+            fields, scratch = [], self.buffer
+            for start in self._start(run)[: self.fields]:
+                fields.append(Field(start, scratch))
+                scratch = self.builder.add(scratch, self.ops.bytes(sums.scratch()))
+
+            def finish(row: Any, col: Any, found: list[Any], run: Run = run) -> None:
+                t = found[1] if len(found) > 1 else None
+                self._finish(run.down(self.builder, row), col, *self._affine(found[0], t))
+
+            sums.emit(fields, finish)
+
     # pieces -----------------------------------------------------------------------------------
+
+    def _rectangles(self) -> Iterator[tuple[Any, Run]]:
+        """The number of rows and the first run of everything that is one rectangle."""
+        yield self.rows, Run(self.cols, *[ir.Constant(INDEX, 0)] * 8)
 
     def _runs(self) -> Iterator[Run]:
         """Inside the loop over all rows: each run of a row."""
@@ -207,18 +248,17 @@ class WindowKernel(PlaneCode):
         at = self.offset(start, index, col_step)
         return Stream(self.ops, at, plane, self.count, broadcast)
 
-    def _vertical3_left(self, field: Any) -> Any:
-        """Sum of three rows left of the first pixel."""
-        return self._vertical3(field, ir.Constant(INDEX, 0))
+    def _vertical_left(self, field: Any, n: int, size: int) -> Any:
+        """Sum of ``size`` rows at pixel n of the first window."""
+        return self._vertical(field, ir.Constant(INDEX, n), size)
 
-    def _vertical3(self, field: Any, col: Any) -> Any:
-        """Sum of three rows at one pixel."""
-        first = self.offset(field, col, self.in_col)
+    def _vertical(self, field: Any, col: Any, size: int) -> Any:
+        """Sum of ``size`` rows at one pixel."""
+        at = [self.offset(field, col, self.in_col)]
         row = self.ops.bytes(self.in_row)
-        second = self.builder.add(first, row)
-        third = self.builder.add(second, row)
-        outer = self.ops.add(self.ops.load(first), self.ops.load(third))
-        return self.ops.add(outer, self.ops.load(second))
+        while len(at) < size:
+            at.append(self.builder.add(at[-1], row))
+        return self._total([self.ops.load(address) for address in at])
 
     def _sum(self, first: Any, count: Any, step: Any) -> Any:
         """Sum of ``count`` vectors, ``step`` numbers apart."""
