@@ -105,14 +105,14 @@ def test_a_batch_fills_half_of_the_budget() -> None:
 
 
 def test_kernels_are_found_again_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("WIDEGRAM_CACHE_DIR", str(tmp_path))
     text = source_of(load_network(IMAGES)).kernels[0].text
     text = text.replace("from numba import cuda, types", "").replace("types.float32", "np.float32")
     first, second = compiling.module(text), compiling.module(text)
     assert first.__file__ == second.__file__
     assert [p.read_text() for p in tmp_path.rglob("*.py")] == [text]
-    monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/none")
-    with pytest.raises(WidegramError, match="NUMBA_CACHE_DIR"):
+    monkeypatch.setenv("WIDEGRAM_CACHE_DIR", "/proc/none")
+    with pytest.raises(WidegramError, match="WIDEGRAM_CACHE_DIR"):
         compiling.module(text)
 
 

@@ -215,11 +215,11 @@ def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
             assert kernel.threads[0] * kernel.threads[1] <= 1024
 
 
-@pytest.mark.parametrize("shape", [[11, 3, 1], [8, 8, 1], [16, 8, 1]], ids=["block", "strip", "two"])
-def test_sums_that_share_accumulators(shape: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("height", [11, 8, 16], ids=["block", "strip", "two strips"])
+def test_sums_that_share_accumulators(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", 100)
     body = {"layer": "Repeat", "times": 3, "body": [_conv(), RELU]}
-    spec = {"input_shape": shape, "layers": [body, GAP, DENSE]}
+    spec = {"input_shape": [height, 3 if height == 11 else 8, 1], "layers": [body, GAP, DENSE]}
     evaluator, found, wanted = _both(spec, counts=(1, 1), depths=(1, 3))
     assert "part = cuda.shared" in evaluator.source.kernels[0].text
     _assert_equal(found, wanted, 1e-13)

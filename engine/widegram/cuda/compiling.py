@@ -36,9 +36,13 @@ def name_toolkit() -> None:
 
 
 def cache_folder() -> Path:
-    """Where generated sources and Numba's compiled code lie (``NUMBA_CACHE_DIR`` moves it)."""
-    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "widegram" / "cuda"
+    """Where generated sources lie, with Numba's compiled code beside them (``NUMBA_CACHE_DIR``
+    moves that): in ``$WIDEGRAM_CACHE_DIR``, or in the user's cache folder."""
+    named = os.environ.get("WIDEGRAM_CACHE_DIR")
+    if named:
+        return Path(named, "cuda")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache, "widegram", "cuda")
 
 
 def module(text: str) -> Any:
@@ -59,7 +63,7 @@ def module(text: str) -> Any:
         except OSError as error:
             raise WidegramError(
                 f"{path.parent}: generated kernels cannot be written there ({error}); set "
-                "NUMBA_CACHE_DIR to a writable folder"
+                "WIDEGRAM_CACHE_DIR to a writable folder"
             ) from error
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
