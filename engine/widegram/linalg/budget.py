@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from widegram.errors import WidegramError
@@ -10,6 +12,9 @@ from widegram.memory import budget, format_size
 
 CHUNK = 512
 _LEAST_ROWS = 64
+_LEAST_ARRAYS = 32 * 10**6
+_BLAS_SCRATCH = 20 * 10**6  # of NumPy's and SciPy's own, measured
+_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 def resident() -> int:
@@ -24,11 +29,23 @@ def resident() -> int:
 def array_budget(memory: str | int | None) -> int:
     """Bytes for arrays, given what the whole process may use (None: a quarter of what is free).
 
-    The interpreter and its libraries are taken off first, down to half of ``memory``: a limit
-    under what they need cannot be kept by anything done here.
+    The interpreter, its libraries and what BLAS works in are taken off first, down to 32 MB or
+    half of ``memory``: a limit under what they need cannot be kept by anything done here. From
+    here on the process gives large blocks back to the system when they are freed.
     """
     size = budget(memory)
-    return max(size - resident(), size // 2)
+    _give_back_freed_blocks()
+    return max(size - resident() - _BLAS_SCRATCH, min(size // 2, _LEAST_ARRAYS))
+
+
+def _give_back_freed_blocks() -> None:
+    """Blocks of 4 MB and more get mappings of their own, for good.
+
+    glibc raises that size up to 32 MB when such a block is freed; later ones then lie in the heap,
+    which keeps what is freed inside it: 30 MB beside every budget. Other C libraries are left be.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 4 << 20)
 
 
 def block_shape(n_rows: int, n_cols: int, entry_bytes: int, limit: int) -> tuple[int, int]:

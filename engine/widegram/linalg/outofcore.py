@@ -177,7 +177,8 @@ class OutOfCoreCholesky:
         """diag(A^-1) as column norms of L^-1, a group of columns per pass over the file."""
         out = np.empty(self.n)
         strips = 2 * self.n * self._file.width * self.dtype.itemsize
-        group = max(16, int((self._memory - strips) // (16 * self.n)))
+        # A column, its product, and half as much for copies of blocks.
+        group = max(16, int((self._memory - strips) // (20 * self.n)))
         for lo in range(0, self.n, group):
             hi = min(self.n, lo + group)
             unit = np.zeros((self.n, hi - lo))
