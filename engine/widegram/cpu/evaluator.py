@@ -77,8 +77,9 @@ class CpuEvaluator:
         self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
         self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
         self.threads = self._make_workspaces(threads or os.cpu_count() or 1, memory // 4)
-        runner = ItselfRunner(self.plan, self.layout, False, dtype)
-        self._diagonal: ItselfRunner | None = None
+        # Of vectors one runner makes factors and diagonals: both take numbers, not planes.
+        runner = ItselfRunner(self.plan, self.layout, self.plan.vector, dtype)
+        self._diagonal: ItselfRunner | None = runner if self.plan.vector else None
         self._vectors: VectorTiles | None = None
         if vectors is not None:
             work = self._workspaces
