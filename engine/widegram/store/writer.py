@@ -15,8 +15,11 @@ from widegram.errors import WidegramError
 from widegram.files import file_system_errors
 from widegram.store.layout import CHECKSUMS, STATE, Header, checksum
 from widegram.store.opening import hdf5_errors, read
+from widegram.store.verifying import TOLERANCES
 
 TileResult = tuple[int, int, Mapping[str, np.ndarray]]
+
+_DEVICE_NOTE = "tiles come from {}: they differ by rounding, within {:g} of the largest entry"
 
 
 class Writer:
@@ -41,13 +44,18 @@ class Writer:
         """Record in the file what computes the tiles from now on.
 
         Attribute ``device`` becomes ``device``; ``name`` (such as a card's) is added to
-        ``device_name``, where it is not empty.
+        ``device_name``, where it is not empty. Where several kinds of devices have filled the file,
+        ``device_note`` says how far their values may differ.
         """
         noted = str(self._file.attrs.get("device_name", ""))
         names = dict.fromkeys(part for part in (*noted.split("; "), name) if part)
         with file_system_errors(self.path):
             if device != self.header.device:
                 self._file.attrs["device"] = device
+                if "," in device:
+                    self._file.attrs["device_note"] = _DEVICE_NOTE.format(
+                        device.replace(",", ", then "), TOLERANCES[self.header.dtype]
+                    )
             if names and "; ".join(names) != noted:
                 self._file.attrs["device_name"] = "; ".join(names)
             self._sync()
