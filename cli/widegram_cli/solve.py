@@ -85,6 +85,9 @@ class Floats(click.ParamType):
 def command(file: str, out: str, as_json: bool, overwrite: bool, **options: Any) -> None:
     """Solve (K + reg I) alpha = Y for the training matrix in K.h5.
 
+    Leave-one-out errors come from a factorisation for each regulariser, in memory or on the disk,
+    or from one tridiagonalisation for more than eight; the solution is that of the best.
+
     Work that does not fit in memory keeps its state beside --out (.factor, .restart): after a
     kill the same command continues.
     """
