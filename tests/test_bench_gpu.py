@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,22 @@ def test_peer_without_its_package_is_a_problem_in_one_line(
     monkeypatch.setenv(gpu_peer.PATH, str(tmp_path / "nothing"))
     found = gpu_peer.run(cnn(1, 2), "float32", (1,), 1.0, 2**30, tmp_path)
     assert "\n" not in found["problem"]
+
+
+def test_batches_that_the_peer_finished_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = json.dumps({"batches": {"8": {"ms_entry": 3.0}, "16": {"skipped": "memory"}}})
+
+    def slow(command: list[str], **options: Any) -> None:
+        raise subprocess.TimeoutExpired(command, options["timeout"], output=printed.encode())
+
+    monkeypatch.setattr(gpu_peer.subprocess, "run", slow)
+    found = gpu_peer.run(cnn(1, 2), "float32", (8, 16), 10.0, 2**30, tmp_path)
+    assert (found["ms_entry"], found["best_batch"]) == (3.0, 8)
+    printed = ""
+    found = gpu_peer.run(cnn(1, 2), "float32", (8, 16), 10.0, 2**30, tmp_path)
+    assert found == {"problem": "stopped after 17 s"}
 
 
 def test_frozen_dict_is_a_hashable_mapping() -> None:

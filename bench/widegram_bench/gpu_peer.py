@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 PATH = "WIDEGRAM_PEER_PATH"
-_HERE = Path(__file__).parent
+# Times the seconds for all batches: compiling the last one may take longer than was left.
+_PATIENCE = 1.7
 
 
 def run(
@@ -39,17 +40,24 @@ def run(
         "folder": str(folder),
     }  # fmt: skip
     changed = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    stopped = ""
     try:
         done = subprocess.run(
             [sys.executable, __file__], input=json.dumps(job), capture_output=True, text=True,
-            env=os.environ | changed, timeout=3 * seconds + 60, check=False,
+            env=os.environ | changed, timeout=_PATIENCE * seconds, check=False,
         )  # fmt: skip
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {"problem": str(error).splitlines()[0]}
+        output, errors = done.stdout, done.stderr
+    except OSError as error:
+        return {"problem": str(error)}
+    except subprocess.TimeoutExpired as error:
+        # A line was printed after every batch; they count.
+        stopped = f"stopped after {error.timeout:.0f} s"
+        output, errors = (error.stdout or b"").decode(), ""
+    try:
+        found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
-        said = done.stderr.strip().splitlines()
-        return {"problem": said[-1] if said else f"exit code {done.returncode}"}
+        said = errors.strip().splitlines()
+        return {"problem": stopped or (said[-1] if said else f"exit code {done.returncode}")}
     timed = {b: r["ms_entry"] for b, r in found["batches"].items() if "ms_entry" in r}
     if not timed:
         return {"problem": "no batch fits into the time and memory"}
@@ -157,7 +165,8 @@ def main() -> None:
             found["batches"][str(b)] = {"skipped": str(error).splitlines()[0][:200]}
             continue
         found["batches"][str(b)] = {"first_call_s": timed[0], "ms_entry": 1e3 * timed[1] / b**2}
-    output.write(json.dumps(found) + "\n")
+        print(json.dumps(found), file=output, flush=True)
+    print(json.dumps(found), file=output)
 
 
 if __name__ == "__main__":
