@@ -118,3 +118,16 @@ def test_depths_follow_the_growth_unless_given():
     assert Plan().depths("growing", 1.25)[-1] == 928  # 1.25^928 = 1e90
     assert in_range((5, 10), 1.25) == in_range((5, 10), 0.9) == (5, 10)
     assert Plan(chaotic=(3, 5)).depths("chaotic", 1.19) == (3, 5)
+
+
+def test_vanishing_signals_have_no_rows(monkeypatch):
+    monkeypatch.setattr(table_module, "_remark_entries", lambda *_: iter(()))
+    plan = Plan(critical=(50, 100, 200, 300), chaotic=(50, 100, 150, 200))
+    found = list(table(digits_problem(), "relu", 0.0, nets=("fcn",), plan=plan))
+    assert {entry.phase for entry in found} == {"critical", "growing"}
+    assert {entry.fitted_from for entry in found} == {50}  # all four
+
+
+def test_one_depth_makes_no_rate():
+    with pytest.raises(WidegramError, match="two depths at least"):
+        next(table(digits_problem(), plan=Plan(ordered=(5,))))

@@ -94,7 +94,7 @@ def _result(entry: Entry) -> str:
         measured = 10 ** entry.log10_measured[-1]
         return (f"predicted {entry.predicted:<11.6g} measured {measured:<11.6g} "
                 f"ratio {', '.join(shown)}, limit {entry.limit:.6f}{verdict}")
-    window = f"at {entry.depths[len(entry.depths) // 2]} to {entry.depths[-1]}{verdict}"
+    window = f"at {entry.fitted_from} to {entry.depths[-1]}{verdict}"
     if not entry.predicted:
         return f"exponent predicted 0           fitted {entry.exponent:.2g} {window}"
     return (f"exponent predicted {entry.predicted:<11.6g} fitted {entry.exponent:<11.6g} "

@@ -19,7 +19,7 @@ from widegram.meanfield.fixedpoint import CHAOTIC, CRITICAL, ORDERED
 from widegram.meanfield.growth import LARGE, in_range
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.points import point
-from widegram.meanfield.predictions import Prediction, fitted_exponent, fitted_limit
+from widegram.meanfield.predictions import ENOUGH, Prediction, fitted_exponent, fitted_limit
 from widegram.meanfield.problem import Problem, with_unit_pixels
 from widegram.meanfield.remarks import remarks
 from widegram.meanfield.sweeps import SpectrumSweep, spectrum
@@ -43,10 +43,11 @@ class Entry:
     """One entry of the table, at ``layers`` (the l of the laws), ``depths`` hidden ones.
 
     A constant has ``predicted``, ``ratios`` (measured over predicted), and ``limit``: where the
-    ratios go as l grows, extrapolated over the second half of the depths where the approach is
-    slow (log l / l), else the last ratio. A rate has ``exponent``, fitted over the second half
-    of the depths, and ``predicted`` is the exponent it should have. ``good``: the limit is within
-    0.005 of 1 and the last ratio within 0.1; or the exponent is within 2 %.
+    ratios go as l grows, extrapolated where the approach is slow (log l / l), else the last ratio.
+    A rate has the fitted ``exponent``, and ``predicted`` is the exponent it should have. Fits use
+    the depths from ``fitted_from`` on: the second half, four at least where there are as many.
+    ``good``: the limit is within 0.005 of 1 and the last ratio within 0.1; or the exponent is
+    within 2 %.
     """
 
     net: str
@@ -61,6 +62,7 @@ class Entry:
     ratios: tuple[float, ...]
     limit: float
     exponent: float
+    fitted_from: int
     good: bool
 
 
@@ -98,8 +100,9 @@ class Case:
     """One column of the table: a phase, or GROWING, at one w_var. ``depths`` it is measured at.
 
     ``mean_square`` of the inputs: V(q*), with which q is q* from the first layer on as the theory
-    assumes, and 1 where there is no q*. Where q grows deviations are no smaller than q / l^2:
-    float64 holds them, and the engine's sweep is the ``method``.
+    assumes, and 1 where there is no q*. ``method``: deviations while Theta's entries are alike; the
+    engine where q grows (they differ by 1 / l^2 at least) and in the chaotic phase, where the
+    off-diagonal is lost in the diagonal's rounding.
     """
 
     phase: str
@@ -122,8 +125,11 @@ def table(
     """Yield every entry. ``problem`` holds standardized images (n, H, W, C).
 
     ``w_vars`` are the ordered and the chaotic w_var; the critical one is solved for. Raises
-    WidegramError where an activation has no critical point or a w_var lies in the wrong phase.
+    WidegramError where an activation has no critical point, a w_var lies in the wrong phase, or
+    ``plan`` gives a phase a single depth.
     """
+    if 1 in (len(plan.ordered), len(plan.critical), len(plan.chaotic)):
+        raise WidegramError("a rate needs two depths at least; give each phase more than one")
     cases = _cases(act, b_var, w_vars or (1.25, 2.5), plan)
     name, _, parameters = act.partition(":")
     tail = f",{parameters}" if parameters else ""
@@ -159,7 +165,10 @@ def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: Plan) -> list[
                 f"w_var = {w:g}, b_var = {b_var:g} is {phase}, not {wanted}, for {act}; its "
                 f"critical w_var is {critical:.6g}"
             )
-        method = "engine" if phase == GROWING else "deviations"
+        if q == 0:
+            # Without bias signals vanish: the table has nothing to say.
+            continue
+        method = "deviations" if phase in (ORDERED, CRITICAL) else "engine"
         mean_square = float(maps.power(q)) if q else 1.0
         cases.append(Case(phase, w, mean_square, plan.depths(phase, growth), method))
     return cases
@@ -204,15 +213,15 @@ def entry(
     """Compare natural logarithms ``measured`` at ``layers`` with ``law``."""
     ratios: tuple[float, ...] = ()
     exponent = limit = np.nan
-    half = len(depths) // 2
+    start = max(0, min(len(depths) // 2, len(depths) - ENOUGH))
     if law.constant:
         ratio = np.exp(measured - law.law(layers))
         ratios = tuple(ratio.tolist())
         predicted = float(np.exp(law.law(layers[-1:]))[0])
-        limit = fitted_limit(law, layers[half:], ratio[half:])
+        limit = fitted_limit(law, layers[start:], ratio[start:])
         good = bool(abs(limit - 1) <= _CLOSE and abs(ratio[-1] - 1) < _FAR)
     else:
-        exponent = fitted_exponent(law, layers[half:], measured[half:])
+        exponent = fitted_exponent(law, layers[start:], measured[start:])
         predicted = law.exponent
         # An exponent of 0 (a limit that depends on the data) has no relative error.
         scale = abs(predicted) if predicted else 1.0
@@ -220,7 +229,8 @@ def entry(
     kind = "constant" if law.constant else "power" if law.power else "rate"
     return Entry(
         net, phase, name, law.text, kind, tuple(int(l) for l in depths), tuple(layers.tolist()),
-        tuple((measured / np.log(10)).tolist()), predicted, ratios, limit, exponent, good,
+        tuple((measured / np.log(10)).tolist()), predicted, ratios, limit, exponent,
+        int(depths[start]), good,
     )
 
 

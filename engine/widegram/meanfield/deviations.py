@@ -292,9 +292,10 @@ class _Walker:
                 return state.dense(layer.W_std**2, layer.b_std**2)
             case Activation():
                 maps, kinked = self._activation(layer)
-                if not 0 < state.q < 1e150:
+                if not 1e-150 < state.q < 1e150:
                     raise WidegramError(
-                        f"the variance q = {state.q:g} has left the range of float64"
+                        f"the variance q = {state.q:g} leaves the range of float64 at this depth; "
+                        "read out fewer layers"
                     )
                 return state.activate(self._line(maps, state.q, kinked))
             case LayerNorm():

@@ -25,7 +25,7 @@ NAMES = (
     "diagonal", "off_diagonal", "lambda_max", "bulk", "kappa", "kappa_minus_1", "predictor",
 )  # fmt: skip
 # Fewer measured depths than this say nothing about the limit of a slow approach.
-_ENOUGH = 4
+ENOUGH = 4
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,17 @@ def rate(text: str, exponent: float, polynomial: int) -> Prediction:
 
 
 def fitted_exponent(prediction: Prediction, depths: Array, log_values: Array) -> float:
-    """Least-squares slope of the measured logarithm, with the prediction's powers divided out."""
+    """Least-squares slope of the measured logarithm, with the prediction's powers divided out.
+
+    Where there are such powers and depths enough, a term 1/l takes up the next order, (l + a) in
+    place of l: pooling makes a as large as the depths.
+    """
     x = np.log(depths) if prediction.power else depths
-    return float(np.polyfit(x, log_values - prediction.polynomial * np.log(depths), 1)[0])
+    columns = [x, np.ones_like(depths)]
+    if prediction.polynomial and len(depths) >= ENOUGH:
+        columns.append(1 / depths)
+    values = log_values - prediction.polynomial * np.log(depths)
+    return float(np.linalg.lstsq(np.stack(columns, axis=1), values, rcond=None)[0][0])
 
 
 def fitted_limit(prediction: Prediction, depths: Array, ratios: Array) -> float:
@@ -170,7 +178,7 @@ def fitted_limit(prediction: Prediction, depths: Array, ratios: Array) -> float:
     Least squares on 1 and the corrections of the prediction's approach; the last ratio where that
     is exponential or the depths are too few.
     """
-    if prediction.approach == EXPONENTIAL or len(depths) < _ENOUGH:
+    if prediction.approach == EXPONENTIAL or len(depths) < ENOUGH:
         return float(ratios[-1])
     first = np.log(depths) / depths if prediction.approach == "log" else depths**-0.5
     basis = np.stack([np.ones_like(depths), first, 1 / depths], axis=1)

@@ -95,6 +95,7 @@ def spectrum(
     sweep = {"deviations": _exact, "linearized": _torus, "engine": _engine}[chosen]
     values = {name: np.full(len(wanted), np.nan) for name in MEASURES}
     for i, (depth, train, test) in enumerate(sweep(network, problem, wanted, threads, memory)):
+        _require_range(depth, train)
         for name, value in _measure(problem, train, test).items():
             values[name][i] = value
         if keep is not None and chosen != "engine":
@@ -105,6 +106,15 @@ def spectrum(
     return SpectrumSweep(
         network, len(problem.x), np.array(wanted), values, chosen, setting, predicted
     )
+
+
+def _require_range(depth: int, train: Deviations) -> None:
+    diagonal = train.level - float(np.diag(train.drop.plain()).mean())
+    if not (np.isfinite(train.drop.value).all() and _SMALLEST < diagonal < np.inf):
+        raise WidegramError(
+            f"depth {depth}: Theta leaves the range of float64, its diagonal is {diagonal:.3g}; "
+            "read out fewer layers"
+        )
 
 
 def describe(network: Network) -> Setting | None:
@@ -161,6 +171,8 @@ def _one_norm(problem: Problem, images: bool) -> bool:
     return bool(np.ptp(both) <= NORM_TOLERANCE * both.mean())
 
 
+# Below this diagonal products of Theta's entries underflow.
+_SMALLEST = 1e-150
 _REMEDY = "take fewer inputs, --method engine (kernels in float64),"
 _Sweep = Iterator[tuple[int, Deviations, Deviations | None]]
 
@@ -209,15 +221,19 @@ def _engine(
                    f"Theta of {m} training and {n} test inputs at {len(depths)} depths",
                    "take fewer of them")
     options = {"threads": threads, "memory": memory}
-    train = ntk_sweep(network, problem.x, None, tuple(depths), **options)
-    test = ntk_sweep(network, problem.x_test, problem.x, tuple(depths), **options) if n else None
+    test = None
+    # What overflows is refused by depth where it is read out.
+    with np.errstate(over="ignore", invalid="ignore"):
+        train = ntk_sweep(network, problem.x, None, tuple(depths), **options)
+        if n:
+            test = ntk_sweep(network, problem.x_test, problem.x, tuple(depths), **options)
     for i, depth in enumerate(depths):
-        level = float(np.trace(train[i]) / m)
-        yield depth, _plain(level, train[i]), None if test is None else _plain(level, test[i])
+        yield depth, _plain(train[i]), None if test is None else _plain(test[i])
 
 
-def _plain(level: float, theta: Array) -> Deviations:
-    return Deviations(np.nan, level, Scaled(np.zeros_like(theta)), Scaled(level - theta))
+def _plain(theta: Array) -> Deviations:
+    """Theta as deviations from 0: in the chaotic phase its diagonal is far from the rest."""
+    return Deviations(np.nan, 0.0, Scaled(np.zeros_like(theta)), Scaled(-theta))
 
 
 def _measure(problem: Problem, train: Deviations, test: Deviations | None) -> dict[str, float]:
