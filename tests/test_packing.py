@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widegram.cpu import CpuEvaluator, tables
-from widegram.cpu.packing import CellField, pack
+from widegram.cpu.packing import BATCH, CellField, batch_inputs, pack
 from widegram.data import open_source
 from widegram.network import load_network
 from widegram.plan.plan import build
@@ -44,6 +44,21 @@ def test_cells_hold_each_displacement_once(shape: tuple[int, int]) -> None:
                 found.append((int(y), int(x - (bit & 1) * shape[1])))
     assert sorted(found) == sorted(map(tuple, program.displacements.tolist()))
     assert tuple(packing.cells[0, 0, [CellField.DY, CellField.DX]]) == (0, 0)
+
+
+def test_inputs_are_made_for_neighbours_only() -> None:
+    layers = [_CONV, {"layer": "Relu"}, {"layer": "GlobalAvgPool"}]
+    network = load_network({"input_shape": [6, 6, 1], "layers": layers})
+    program = build(network).cross.programs[0]
+    packing = pack(program)
+    assert packing is not None
+    assert batch_inputs(program, packing) == BATCH
+    cells = packing.cells[:, 0]
+    firsts = np.flatnonzero(cells[:, CellField.COUNT] == BATCH)
+    assert len(firsts) == 6
+    for n in firsts:
+        assert np.ptp(cells[n : n + BATCH, CellField.DY]) == 0
+        assert cells[n : n + BATCH, CellField.BATCH].tolist() == list(range(BATCH))
 
 
 @pytest.mark.parametrize(

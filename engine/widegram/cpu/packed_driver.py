@@ -23,7 +23,9 @@ _P_STEP, _P_STEPS = int(ProgramField.FIRST_STEP), int(ProgramField.N_STEPS)
 _P_SLOT, _P_SLOTS = int(ProgramField.FIRST_SLOT), int(ProgramField.N_SLOTS)
 _P_CELL, _P_CELLS = int(ProgramField.FIRST_CELL), int(ProgramField.N_CELLS)
 _P_ACTIVE, _P_LEVELS = int(ProgramField.CELL_ACTIVE), int(ProgramField.LEVELS)
-_P_SIZE = int(ProgramField.SIZE)
+_P_SIZE, _P_PACKED = int(ProgramField.SIZE), int(ProgramField.FIRST_PACKED)
+_P_AHEAD, _P_PLANE = int(ProgramField.AHEAD), int(ProgramField.AHEAD_PLANE)
+_P_INPUTS = int(ProgramField.INPUTS_KERNEL)
 _L_OFFSET, _L_T = int(SlotField.OFFSET), int(SlotField.T_OFFSET)
 _L_ROWS, _L_COLS = int(SlotField.ROWS), int(SlotField.COLS)
 _L_LO_ROWS, _L_LO_COLS = int(SlotField.LO_ROWS), int(SlotField.LO_COLS)
@@ -42,7 +44,7 @@ _GAP_ROWS, _GAP_COLS = PACKED.index("gap_rows"), PACKED.index("gap_cols")
 _FIRST_ROWS, _FIRST_COLS = CELL.index("first_rows"), CELL.index("first_cols")
 _ALL_ROWS, _SECOND_COLS = CELL.index("rows"), CELL.index("second_cols")
 _DY, _DX, _SEGMENTS = int(CellField.DY), int(CellField.DX), int(CellField.SEGMENTS)
-_Y_AT = int(CellField.Y_AT)
+_Y_AT, _BATCH, _COUNT = int(CellField.Y_AT), int(CellField.BATCH), int(CellField.COUNT)
 _SCRATCH, _X, _Y = int(At.SCRATCH), int(At.X), int(At.Y)
 _XF, _YF, _PARAMS = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.PARAMS)
 _GEOMETRY, _BUFFER = int(At.GEOMETRY), int(At.BUFFER)
@@ -86,14 +88,15 @@ def _clear_gaps(program, cell, scratch, ctx, geo, moves, slots):  # type: ignore
 @jit
 def _compute(step, packed, cell, scratch, ctx, is_input):  # type: ignore[no-untyped-def]
     """An input, window or point step on a whole packed plane."""
+    x_at = peek(ctx, _X if is_input else _XF) + peek(packed, _FX_AT)
+    if not is_input and peek(packed, _OTHER_AT) >= 0:
+        x_at = scratch + peek(packed, _OTHER_AT)
     y_at = peek(packed, _FY_AT) + peek(cell, _Y_AT) * peek(packed, _FY_PIXEL)
     call_plane(
         peek(step, _KERNEL), packed, cell,
         peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * peek(ctx, _ITEM),
         scratch + peek(packed, _IN_AT), scratch + peek(packed, _OUT_AT),
-        peek(ctx, _X if is_input else _XF) + peek(packed, _FX_AT),
-        peek(ctx, _Y if is_input else _YF) + y_at,
-        peek(ctx, _BUFFER),
+        x_at, peek(ctx, _Y if is_input else _YF) + y_at, peek(ctx, _BUFFER),
     )  # fmt: skip
 
 
@@ -155,14 +158,50 @@ def _reduce(step, packed, cell, scratch, ctx, geo, moves, slots, stores, index):
 
 
 @jit
-def _step(step, packed, cell, wanted, scratch, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+def _clear_ahead(program, packed, cell, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+    """Zeros in the gaps of the inputs made at once, the first of which is of ``cell``."""
+    lanes, item, row = peek(ctx, _LANES), peek(ctx, _ITEM), peek(packed, _OUT_ROW)
+    fill = peek(moves, _MOVE_FILL)
+    tall, wide = peek(packed, _GAP_ROWS), peek(packed, _GAP_COLS)
+    height, width = peek(packed, _H) + tall, peek(packed, _W) + wide
+    cell_bytes = peek(program, _P_LEVELS) * _CELL_BYTES
+    for n in range(peek(cell, _COUNT)):
+        own = cell + n * cell_bytes
+        k = scratch + peek(packed, _OUT_AT) + n * peek(program, _P_PLANE) * item
+        at = k + peek(own, _FIRST_ROWS) * row * item
+        move(fill, ctx, geo, tall, width, 0, 0, row, lanes, 0, 0, 0, at, at)
+        at = k + peek(own, _FIRST_COLS) * lanes * item
+        move(fill, ctx, geo, height, wide, 0, 0, row, lanes, 0, 0, 0, at, at)
+
+
+@jit
+def _inputs(step, packed, cell, program, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+    """The inputs of one cell, or of several at once; nothing where they are made already."""
+    if peek(cell, _BATCH):
+        return
+    _clear_ahead(program, packed, cell, scratch, ctx, geo, moves)
+    if peek(cell, _COUNT) == 1:
+        _compute(step, packed, cell, scratch, ctx, True)
+        return
+    y_at = peek(packed, _FY_AT) + peek(cell, _Y_AT) * peek(packed, _FY_PIXEL)
+    call_plane(
+        peek(program, _P_INPUTS), packed, cell, 0, peek(program, _P_PLANE) * peek(ctx, _ITEM),
+        scratch + peek(packed, _OUT_AT), peek(ctx, _X), peek(ctx, _Y) + y_at, 0,
+    )  # fmt: skip
+
+
+@jit
+def _step(step, packed, cell, wanted, program, scratch, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
     """One step of one cell."""
     kind = peek(step, _KIND)
     own = cell + peek(packed, _LEVEL) * _CELL_BYTES
     if kind in (_WINDOW, _POINT):
         _compute(step, packed, own, scratch, ctx, False)
     elif kind == _INPUT:
-        _compute(step, packed, own, scratch, ctx, True)
+        if peek(program, _P_AHEAD):
+            _inputs(step, packed, own, program, scratch, ctx, geo, moves)
+        else:
+            _compute(step, packed, own, scratch, ctx, True)
     elif kind == _ADD:
         _add(packed, scratch, ctx, geo, moves)
     elif kind == _REDUCE and wanted == peek(own, _SEGMENTS):
@@ -177,15 +216,16 @@ def run_packed(first, program, ctx, geo, moves, slots, stores, index):  # type: 
     _clean(program, ctx, geo, moves, slots)
     count, scratch = peek(program, _P_STEPS), peek(ctx, _SCRATCH)
     steps = peek(ctx, _STEPS) + peek(program, _P_STEP) * _STEP_BYTES
-    rows = peek(ctx, _PACKED) + peek(program, _P_STEP) * _PACKED_BYTES
+    rows = peek(ctx, _PACKED) + peek(program, _P_PACKED) * _PACKED_BYTES
     cells = peek(ctx, _CELLS) + peek(program, _P_CELL) * _CELL_BYTES
     for m in range(first, peek(program, _P_CELLS)):
         cell = cells + m * peek(program, _P_LEVELS) * _CELL_BYTES
         _clear_gaps(program, cell, scratch, ctx, geo, moves, slots)
+        own = rows + peek(cell, _BATCH) * count * _PACKED_BYTES
         for s in range(count):
             wanted = peek_byte(peek(ctx, _CELL_ACTIVE), peek(program, _P_ACTIVE) + m * count + s)
             if wanted:
                 _step(
-                    steps + s * _STEP_BYTES, rows + s * _PACKED_BYTES, cell, wanted, scratch,
-                    ctx, geo, moves, slots, stores, index,
+                    steps + s * _STEP_BYTES, own + s * _PACKED_BYTES, cell, wanted, program,
+                    scratch, ctx, geo, moves, slots, stores, index,
                 )  # fmt: skip

@@ -10,7 +10,8 @@ The arguments of a packed kernel, addresses as 64-bit integers:
     cell      int64[CELL], of this plane
     params    gain, bias, then the activation's constants
     k_in, k_out   the first pixel read and written; T stands ``t_in``, ``t_out`` bytes behind
-    fx, fy    factors (for ``input``: pixels) of the first output pixel, of x and of x'
+    fx, fy    factors (for ``input``: pixels) of the first output pixel, of x and of x'; in kinds
+              that end in '+' fx is the first pixel of a plane that is added to the result
     buffer    a row of scratch
 """
 
@@ -24,7 +25,7 @@ from llvmlite import ir
 
 from widegram.cpu import flow
 from widegram.cpu.vector_ops import INDEX
-from widegram.cpu.window_ir import Run, WindowKernel
+from widegram.cpu.window_ir import PLUS, Run, WindowKernel
 
 PACKED = (
     "t_in",
@@ -50,6 +51,10 @@ PACKED = (
 # Rows of the first rectangle and of all; columns of the first and of the second.
 CELL = ("first_rows", "rows", "first_cols", "second_cols")
 
+# Cells whose inputs the kind ``inputs`` makes at once, side by side in the table of cells; their
+# planes stand ``k_in`` bytes apart, T is not written.
+BATCH = 4
+
 
 class PackedKernel(WindowKernel):
     """Emits one arithmetic variant for packed planes."""
@@ -71,6 +76,45 @@ class PackedKernel(WindowKernel):
         self.count = value["count"]
         self.height, self.width = value["height"], value["width"]
         self.gap_rows, self.gap_cols = value["gap_rows"], value["gap_cols"]
+
+    def emit(self) -> None:
+        """Emit the loops over rows and pixels."""
+        if self.kind != "inputs":
+            super().emit()
+            return
+        for channels, count in self._channels():
+            self._inputs(count, channels)
+
+    def _inputs(self, count: Any, unrolled: int) -> None:
+        """Inner products of BATCH neighbouring displacements: each pixel of x' is loaded once."""
+        builder, zero = self.builder, ir.Constant(INDEX, 0)
+        shift = builder.sub(self.width, self.first_cols)
+        start = builder.sub(self.fy, self.ops.bytes(builder.mul(shift, count), self.fy_col))
+        with flow.for_range(builder, self.rows) as loop:
+            run = self._run(loop.index, zero)
+            x_row = self.offset(self.fx, run.x_row, self.fx_row)
+            y_row = self.offset(start, run.y_row, self.fy_row)
+            out = self.offset(self.k_out, run.row, self.out_row)
+            with flow.for_range(builder, self.width) as col:
+                y_at = self.offset(y_row, builder.mul(col.index, count), self.fy_col)
+                places = [self._met(col.index, shift, n) for n in range(BATCH)]
+                x_at = [
+                    self.offset(x_row, builder.mul(x_col, count), self.fx_col)
+                    for x_col, _ in places
+                ]
+                sums = self._products(x_at, y_at, count, unrolled)
+                for n, (_, plane_col) in enumerate(places):
+                    plane = builder.add(out, builder.mul(self.k_in, ir.Constant(INDEX, n)))
+                    self.ops.store(sums[n], self.offset(plane, plane_col, self.out_col))
+
+    def _met(self, y_col: Any, shift: Any, n: int) -> tuple[Any, Any]:
+        """Which column of x a column of x' meets ``shift`` + n further, and its place in the row
+        of the plane."""
+        builder, zero = self.builder, ir.Constant(INDEX, 0)
+        straight = builder.sub(y_col, builder.add(shift, ir.Constant(INDEX, n)))
+        right = builder.icmp_signed("<", straight, zero)
+        x_col = builder.add(straight, builder.select(right, self.width, zero))
+        return x_col, builder.add(x_col, builder.select(right, self.gap_cols, zero))
 
     def _runs(self) -> Iterator[Run]:
         """The rectangles' rows, left and right of the gap."""
@@ -120,7 +164,19 @@ class PackedKernel(WindowKernel):
 
     def _strided(self, index: Any, stride: Any) -> Any:
         """Only ``tap`` and ``box`` have strides."""
-        return self.builder.mul(index, stride) if self.variant.kind in _STRIDED else index
+        return self.builder.mul(index, stride) if self.kind in _STRIDED else index
+
+    def _write(self, run: Run, index: Any, k: Any, t: Any) -> None:
+        if self.variant.kind.endswith(PLUS):
+            t_other = self.builder.add(self.fx, self.builder.sub(self.t_out, self.k_out))
+            first, second = (
+                self._at(self.pixel(base, run.row, self.out_row, run.col, self.out_col), index,
+                         self.out_col)
+                for base in (self.fx, t_other)
+            )  # fmt: skip
+            k = self.ops.add(k, first)
+            t = None if t is None else self.ops.add(t, second)
+        super()._write(run, index, k, t)
 
     def _vertical_left(self, field: Any, n: int, size: int) -> Any:
         """Nothing but zeros stand left of a rectangle, for a window of 3 one pixel."""

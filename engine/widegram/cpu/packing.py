@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.packed_ir import CELL, PACKED
+from widegram.cpu.packed_ir import BATCH, CELL, PACKED
 from widegram.plan.graph import Pair
 from widegram.plan.program import STORING, Program, Slot
 
@@ -17,19 +17,22 @@ Ints = NDArray[np.int64]
 
 class CellField(IntEnum):
     """Columns of the table of cells behind those that kernels read: the displacement of the first
-    rectangle, which of the four there are (bit 2 (row half) + column half), and the first pixel
-    of x' (rows times width plus columns)."""
+    rectangle, which of the four there are (bit 2 (row half) + column half), the first pixel of x'
+    (rows times width plus columns), the position among cells whose inputs are made at once, and
+    for the first of them their number."""
 
     DY = len(CELL)
     DX = len(CELL) + 1
     SEGMENTS = len(CELL) + 2
     Y_AT = len(CELL) + 3
+    BATCH = len(CELL) + 4
+    COUNT = len(CELL) + 5
 
 
 class PackedField(IntEnum):
     """Columns of the table of packed steps behind the kernel's geometry: bytes from the scratch
-    (``IN_AT``, ``OUT_AT``, ``OTHER_AT``), from the factors or pixels of x and x', bytes of x' per
-    pixel, and which shape the step works on."""
+    (``IN_AT``, ``OUT_AT``, ``OTHER_AT`` of what is added, -1 without), from the factors or pixels
+    of x and x', bytes of x' per pixel, and which shape the step works on."""
 
     IN_AT = len(PACKED)
     OTHER_AT = len(PACKED) + 1
@@ -102,12 +105,54 @@ def _cells(keys: Ints, segments: Ints, shape: Pair) -> Ints:
     return rows
 
 
+def batch_inputs(program: Program, packing: Packing) -> int:
+    """Number the cells whose inputs are made at once; how many at most, 0 where none are.
+
+    They are BATCH neighbours along a row of displacements: the same rows of x' meet x, one column
+    further each. Only windows and activations may read such an input, whose T is a plane of zeros.
+    """
+    made = [n for n, step in enumerate(program.steps) if step.kind == "input"]
+    if len(made) != 1:
+        return 0
+    value = program.steps[made[0]].out
+    for step in program.steps:
+        if value in step.inputs and (step.kind not in ("window", "point") or len(step.inputs) > 1):
+            return 0
+    cells, wanted = packing.cells, packing.active[:, made[0]] != 0
+    cells[:, :, CellField.COUNT] = 1
+    same = [CellField.DY, CELL.index("rows")]
+    found, n = 0, 0
+    while n + BATCH <= len(cells):
+        some = cells[n : n + BATCH, 0]
+        if (
+            np.all(some[:, same] == some[0, same])
+            and np.all(np.diff(some[:, CellField.DX]) == 1)
+            and wanted[n : n + BATCH].all()
+        ):
+            cells[n : n + BATCH, :, CellField.BATCH] = np.arange(BATCH)[:, None]
+            cells[n, :, CellField.COUNT] = found = BATCH
+            n += BATCH
+        else:
+            n += 1
+    return found
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Planes of inputs made at once: the ``value``, where they start and the distance from one to
+    the next, in numbers; a plane of zeros, the T of all, is behind the last."""
+
+    value: int
+    at: int
+    plane: int
+
+
 @dataclass(frozen=True)
 class Layout:
     """What the tables of packed steps are made of: ``lanes``, bytes of a number ``item``, numbers
     of x per pixel of a factor ``unit`` (``lanes`` where x differs per lane), ``channels``; the
     offset of each slot and the distance to its T, and of each step's factors (offset, count), all
-    in numbers."""
+    in numbers; where inputs are made."""
 
     lanes: int
     item: int
@@ -115,6 +160,7 @@ class Layout:
     channels: int
     slots: tuple[tuple[int, int], ...]
     factors: tuple[tuple[int, int], ...]
+    ahead: Ahead | None = None
 
 
 class PackedSteps:
@@ -124,17 +170,20 @@ class PackedSteps:
         self.program, self.packing, self.layout = program, packing, layout
 
     def rows(self) -> list[list[int]]:
-        """One row per step."""
-        return [self._row(n) for n in range(len(self.program.steps))]
+        """One row per step, for each position among inputs that are made at once."""
+        positions, steps = range(BATCH if self.layout.ahead else 1), range(len(self.program.steps))
+        return [self._row(n, batch) for batch in positions for n in steps]
 
-    def _place(self, value: int) -> tuple[int, int, int]:
+    def _place(self, value: int, batch: int) -> tuple[int, int, int]:
         """First pixel, row stride and distance to T of a value, in numbers."""
-        n, gap = self.program.slot_of[value], self.packing.gap
+        n, gap, ahead = self.program.slot_of[value], self.packing.gap, self.layout.ahead
         row = (self.program.slots[n].shape[1] + 3 * gap[1]) * self.layout.lanes
         at, t = self.layout.slots[n]
+        if ahead is not None and value == ahead.value:
+            at, t = ahead.at + batch * ahead.plane, (BATCH - batch) * ahead.plane
         return at + gap[0] * row + gap[1] * self.layout.lanes, row, t
 
-    def _row(self, n: int) -> list[int]:
+    def _row(self, n: int, batch: int) -> list[int]:
         step, layout = self.program.steps[n], self.layout
         storing = step.kind in (*STORING, "output")
         value = step.inputs[0] if storing else step.out
@@ -151,11 +200,14 @@ class PackedSteps:
         }  # fmt: skip
         out = dict.fromkeys(PackedField, 0)
         out[PackedField.LEVEL] = self.packing.levels.index((h, w))
-        for to, i in zip((PackedField.IN_AT, PackedField.OTHER_AT), step.inputs, strict=False):
-            first, named["in_row"], named["t_in"] = self._place(i)
-            out[to] = first * item
+        out[PackedField.OTHER_AT] = -1
+        if len(step.inputs) > 1:
+            out[PackedField.OTHER_AT] = self._place(step.inputs[1], batch)[0] * item
+        if step.inputs:
+            first, named["in_row"], named["t_in"] = self._place(step.inputs[0], batch)
+            out[PackedField.IN_AT] = first * item
         if not storing:
-            first, named["out_row"], named["t_out"] = self._place(step.out)
+            first, named["out_row"], named["t_out"] = self._place(step.out, batch)
             out[PackedField.OUT_AT] = first * item
         if step.affine is not None:
             named["window_rows"], named["window_cols"] = step.affine.window

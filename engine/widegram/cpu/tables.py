@@ -16,14 +16,24 @@ from numpy.typing import NDArray
 from widegram.cpu import planes
 from widegram.cpu.formulas import FactorLayout
 from widegram.cpu.large_ir import ROWS_OF_SCRATCH
-from widegram.cpu.packing import CELL_ROW, PACKED_ROW, Layout, PackedSteps, Packing, pack
+from widegram.cpu.packed_ir import BATCH
+from widegram.cpu.packing import (
+    CELL_ROW,
+    PACKED_ROW,
+    Ahead,
+    Layout,
+    PackedSteps,
+    Packing,
+    batch_inputs,
+    pack,
+)
 from widegram.cpu.plane_base import N_PARAMS, Variant
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
-from widegram.cpu.window_ir import SQUARES
+from widegram.cpu.window_ir import PLUS, SQUARES
 from widegram.plan.graph import Affine, Copy, Gather, Node, Reduce
 from widegram.plan.needs import displacements
 from widegram.plan.plan import Plan, Schedule
-from widegram.plan.program import STORING, Program, Slot, Step
+from widegram.plan.program import STORING, Program, Slot, Step, fuse_sums
 
 Ints = NDArray[np.int64]
 
@@ -74,6 +84,10 @@ class ProgramField(_Field):
     CELL_ACTIVE = auto()
     LEVELS = auto()
     SIZE = auto()
+    FIRST_PACKED = auto()
+    AHEAD = auto()
+    AHEAD_PLANE = auto()
+    INPUTS_KERNEL = auto()
 
 
 class SlotField(_Field):
@@ -171,7 +185,7 @@ class _Encoder:
         most = store_end
         for program in self.schedule.programs:
             first_slot, at = len(slots), store_end
-            packing = self._packing(program)
+            program, packing = self._packing(program)
             planes = max(program.segments, self._together(program))
             for slot in program.slots:
                 if packing is None:
@@ -180,15 +194,18 @@ class _Encoder:
                     level = packing.levels.index(slot.shape)
                     row, at = self._slot(packing.slot(slot), 1, at, level)
                 slots.append(row)
+            ahead = self._ahead(program, packing, at)
+            at = ahead.at + (BATCH + 1) * ahead.plane if ahead else at
             most = max(most, at)
             programs.append(
                 [
                     len(self.steps), len(program.steps), n_shifts, len(program.displacements),
                     *program.group.torus, first_slot, len(program.slots), n_active,
                     self._together(program), *self._cells(packing), at - store_end,
+                    len(self.packed), *self._inputs(ahead),
                 ]
             )  # fmt: skip
-            self._packed_steps(program, packing, slots[first_slot:])
+            self._packed_steps(program, packing, slots[first_slot:], ahead)
             for step in program.steps:
                 self.steps.append(self._step(program, step, first_slot, packing is not None))
             shifts.append(program.displacements)
@@ -205,7 +222,7 @@ class _Encoder:
             self.layout.offsets, self.layout.total,
             np.concatenate([*self.cells, np.zeros((1, CELL_ROW), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
-            np.array(self.packed, dtype=np.int64).reshape(-1, PACKED_ROW),
+            np.array([*self.packed, [0] * PACKED_ROW], dtype=np.int64),
         )  # fmt: skip
 
     def _buffer(self) -> int:
@@ -220,12 +237,13 @@ class _Encoder:
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed)
         return planes.address(variant)
 
-    def _packing(self, program: Program) -> Packing | None:
+    def _packing(self, program: Program) -> tuple[Program, Packing | None]:
         """Packed planes where they are possible and fit into a core's second-level cache."""
-        packing = None if self.plan.vector else pack(program)
-        if packing is None:
-            return None
-        return packing if self._plane_bytes(program, packing) <= PLANES_BYTES else None
+        fused = fuse_sums(self.plan.nodes, program)
+        packing = None if self.plan.vector else pack(fused)
+        if packing is None or self._plane_bytes(fused, packing) > PLANES_BYTES:
+            return program, None
+        return fused, packing
 
     def _plane_bytes(self, program: Program, packing: Packing | None) -> int:
         """Bytes of all buffers of a program, for one displacement or packed plane."""
@@ -242,12 +260,30 @@ class _Encoder:
         self.cell_active.append(packing.active.ravel())
         return cells, len(packing.cells), active, len(packing.levels)
 
+    def _ahead(self, program: Program, packing: Packing | None, at: int) -> Ahead | None:
+        """Where the inputs of several cells are made at once, if they fit beside the planes."""
+        if packing is None or self.paired:
+            return None
+        made = [step.out for step in program.steps if step.kind == "input"]
+        if not made:
+            return None
+        plane = _slot_pixels(packing.slot(program.slots[program.slot_of[made[0]]])) * self.lanes
+        size = (BATCH + 1) * plane * ITEMSIZE[self.dtype] + self._plane_bytes(program, packing)
+        if size > PLANES_BYTES or not batch_inputs(program, packing):
+            return None
+        return Ahead(made[0], at, plane)
+
+    def _inputs(self, ahead: Ahead | None) -> tuple[int, int, int]:
+        if ahead is None:
+            return 0, 0, 0
+        return 1, ahead.plane, self._address("inputs", "none", True)
+
     def _packed_steps(
-        self, program: Program, packing: Packing | None, slots: list[list[int]]
-    ) -> None:
-        """Append rows of the table of packed steps, empty ones where planes are not packed."""
+        self, program: Program, packing: Packing | None, slots: list[list[int]],
+        ahead: Ahead | None,
+    ) -> None:  # fmt: skip
+        """Append rows of the table of packed steps."""
         if packing is None:
-            self.packed += [[0] * PACKED_ROW for _ in program.steps]
             return
         factors = tuple(
             (self.layout.offsets[s.act], self.layout.formulas[s.act].n_factors)
@@ -260,7 +296,7 @@ class _Encoder:
         )
         layout = Layout(
             self.lanes, ITEMSIZE[self.dtype], self.lanes if self.paired else 1, self._channels(),
-            places, factors,
+            places, factors, ahead,
         )  # fmt: skip
         self.packed += PackedSteps(program, packing, layout).rows()
 
@@ -383,14 +419,16 @@ class _Encoder:
         if step.affine is None:
             return 0
         window, strides = step.affine.window, step.affine.strides
+        plus = PLUS if len(step.inputs) > 1 else ""
         if window == (1, 1):
-            return self._address("tap", code, packed)
-        kind = "box"
-        if strides == (1, 1) and window[0] == window[1] <= max(SQUARES.values()):
+            kind = "tap"
+        elif strides == (1, 1) and window[0] == window[1] <= max(SQUARES.values()):
             kind = f"box{window[0]}"
         elif strides == (1, 1) and max(window) >= LARGE:
             kind = "large"
-        return self._address(kind, code, packed)
+        else:
+            kind = "box"
+        return self._address(kind + plus, code, packed)
 
 
 def _slot_pixels(slot: Slot) -> int:

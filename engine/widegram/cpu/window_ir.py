@@ -21,6 +21,7 @@ from widegram.cpu.plane_base import N_PARAMS, PlaneCode
 from widegram.cpu.vector_ops import INDEX, Stream
 
 _UNROLLED = (1, 2, 3, 4)
+PLUS = "+"  # ends the names of kinds that add a plane to their result
 # Square windows at stride 1 whose sums are carried in registers.
 SQUARES = {f"box{n}": n for n in range(2, 9)}
 
@@ -53,14 +54,19 @@ class WindowKernel(PlaneCode):
 
     def emit(self) -> None:
         """Emit the loops over rows and pixels."""
-        if self.variant.kind != "input":
+        if self.kind != "input":
             self._constants()
-        if self.variant.kind == "large":
+        if self.kind == "large":
             self._large()
             return
-        square = self.variant.kind in SQUARES
+        rows = self._carried_row if self.kind in SQUARES else getattr(self, f"_{self.kind}_row")
         for run in self._runs():
-            self._carried_row(run) if square else getattr(self, f"_{self.variant.kind}_row")(run)
+            rows(run)
+
+    @property
+    def kind(self) -> str:
+        """The variant's kind, whatever is added."""
+        return self.variant.kind.removesuffix(PLUS)
 
     # rows of each kind ------------------------------------------------------------------------
 
@@ -83,7 +89,7 @@ class WindowKernel(PlaneCode):
 
     def _carried_row(self, run: Run) -> None:
         """A square window, one vertical sum made and the others kept in registers."""
-        size = SQUARES[self.variant.kind]
+        size = SQUARES[self.kind]
         fields = self._start(run)[: self.fields]
         kept = [
             [self.ops.variable(self._vertical_left(field, n, size)) for n in range(size - 1)]
@@ -132,44 +138,62 @@ class WindowKernel(PlaneCode):
             self._finish(run, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
 
     def _input_row(self, run: Run) -> None:
-        """K = <x, x'> over ``count`` channels, T = 0; x is scaled by 1 / C beforehand.
+        """K = <x, x'> over ``count`` channels, T = 0; x is scaled by 1 / C beforehand."""
+        for channels, count in self._channels():
+            x_row = self.pixel(self.fx, run.x_row, self.fx_row, run.x_col, self._lanes_of_x(count))
+            y_row = self.pixel(self.fy, run.y_row, self.fy_row, run.y_col, self._lanes_of_y(count))
+            with flow.for_range(self.builder, run.cols) as loop:
+                x_at = self.offset(x_row, loop.index, self._lanes_of_x(count))
+                y_at = self.offset(y_row, loop.index, self._lanes_of_y(count))
+                (total,) = self._products([x_at], y_at, count, channels)
+                self._write(run, loop.index, total, self.ops.const(0.0))
 
-        The usual numbers of channels have loops without a counter.
-        """
+    def _channels(self) -> Iterator[tuple[int, Any]]:
+        """(channels, or 0 for any number; their number as an LLVM integer), each in a branch of its
+        own: the usual numbers of channels have loops without a counter."""
         for channels in _UNROLLED:
             count = ir.Constant(INDEX, channels)
             with self.builder.if_then(self.builder.icmp_signed("==", self.count, count)):
-                self._input_pixels(run, count, channels)
+                yield channels, count
         most = ir.Constant(INDEX, max(_UNROLLED))
         with self.builder.if_then(self.builder.icmp_signed(">", self.count, most)):
-            self._input_pixels(run, self.count, 0)
+            yield 0, self.count
 
-    def _input_pixels(self, run: Run, count: Any, unrolled: int) -> None:
-        builder = self.builder
-        x_lanes = ir.Constant(INDEX, self.ops.lanes if self.variant.paired else 1)
-        y_lanes = ir.Constant(INDEX, self.ops.lanes)
-        x_row = self.offset(self.fx, run.x_row, self.fx_row)
-        y_row = self.offset(self.fy, run.y_row, self.fy_row)
+    def _lanes_of_x(self, count: Any) -> Any:
+        """Numbers of x per pixel of ``count`` channels."""
+        return self.builder.mul(count, self._x_lanes)
 
-        def product(x_at: Any, y_at: Any, channel: Any, before: Any) -> Any:
-            at = self.offset(x_at, channel, x_lanes)
-            x = self.ops.load(at) if self.variant.paired else self.ops.splat(at)
-            return self.ops.fma(x, self.ops.load(self.offset(y_at, channel, y_lanes)), before)
+    def _lanes_of_y(self, count: Any) -> Any:
+        return self.builder.mul(count, ir.Constant(INDEX, self.ops.lanes))
 
-        with flow.for_range(builder, run.cols) as loop:
-            x_col, y_col = (builder.add(c, loop.index) for c in (run.x_col, run.y_col))
-            x_at = self.offset(x_row, builder.mul(x_col, count), x_lanes)
-            y_at = self.offset(y_row, builder.mul(y_col, count), y_lanes)
-            total = self.ops.const(0.0)
-            for n in range(unrolled):
-                total = product(x_at, y_at, ir.Constant(INDEX, n), total)
-            if not unrolled:
-                sums = self.ops.variable()
-                builder.store(total, sums)
-                with flow.for_range(builder, count) as channel:
-                    builder.store(product(x_at, y_at, channel.index, builder.load(sums)), sums)
-                total = builder.load(sums)
-            self._write(run, loop.index, total, self.ops.const(0.0))
+    @property
+    def _x_lanes(self) -> Any:
+        return ir.Constant(INDEX, self.ops.lanes if self.variant.paired else 1)
+
+    def _products(self, x_at: list[Any], y_at: Any, count: Any, unrolled: int) -> list[Any]:
+        """Inner products of the pixels of x at ``x_at`` with one of x', channel by channel."""
+        builder, ops = self.builder, self.ops
+        y_lanes = ir.Constant(INDEX, ops.lanes)
+
+        def step(channel: Any, before: list[Any]) -> list[Any]:
+            y = ops.load(self.offset(y_at, channel, y_lanes))
+            at = [self.offset(x, channel, self._x_lanes) for x in x_at]
+            xs = [ops.load(a) if self.variant.paired else ops.splat(a) for a in at]
+            return [ops.fma(x, y, total) for x, total in zip(xs, before, strict=True)]
+
+        totals = [ops.const(0.0) for _ in x_at]
+        for n in range(unrolled):
+            totals = step(ir.Constant(INDEX, n), totals)
+        if unrolled:
+            return totals
+        sums = [ops.variable() for _ in x_at]
+        for variable in sums:
+            builder.store(ops.const(0.0), variable)
+        with flow.for_range(builder, count) as channel:
+            found = step(channel.index, [builder.load(v) for v in sums])
+            for variable, value in zip(sums, found, strict=True):
+                builder.store(value, variable)
+        return [builder.load(v) for v in sums]
 
     def _large(self) -> None:
         for rows, run in self._rectangles():
@@ -198,7 +222,7 @@ class WindowKernel(PlaneCode):
         with flow.for_range(self.builder, self.rows) as loop:
             row = loop.index
             first = row
-            if self.variant.kind in ("tap", "box"):
+            if self.kind in ("tap", "box"):
                 first = self.builder.mul(row, self.stride_rows)
             yield Run(self.cols, row, zero, first, zero, row, zero, row, zero)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -84,6 +84,30 @@ def build_program(nodes: tuple[Node, ...], group: Group, masks: list[Mask]) -> P
     base, active = _schedule(nodes, group, steps, masks)
     slots, slot_of = _allocate(nodes, group, steps)
     return Program(group, steps, base, active, slots, slot_of)
+
+
+def fuse_sums(nodes: tuple[Node, ...], program: Program) -> Program:
+    """The program with each sum that is the only reader of a plain window made in one step with it:
+    a window step whose second input is added to its result."""
+    made = {step.out: n for n, step in enumerate(program.steps) if step.kind == "window"}
+    readers = [i for step in program.steps for i in step.inputs]
+    steps, dropped = list(program.steps), set()
+    for n, step in enumerate(program.steps):
+        for i, other in (step.inputs[::-1], step.inputs) if step.kind == "add" else ():
+            window = program.steps[made[i]] if i in made else None
+            if window is None or window.act >= 0 or readers.count(i) > 1 or n in dropped:
+                continue
+            steps[n] = Step("window", step.out, (*window.inputs, other), window.affine)
+            dropped.add(made[i])
+            break
+    if not dropped:
+        return program
+    kept = [n for n in range(len(steps)) if n not in dropped]
+    left = tuple(steps[n] for n in kept)
+    slots, slot_of = _allocate(nodes, program.group, left)
+    return replace(
+        program, steps=left, active=program.active[:, kept], slots=slots, slot_of=slot_of
+    )
 
 
 def _steps(nodes: tuple[Node, ...], group: Group, masks: list[Mask]) -> tuple[Step, ...]:
