@@ -261,3 +261,23 @@ def test_inputs_of_the_two_commands_have_the_norms_they_promise():
 
 def test_inputs_of_one_norm_for_the_fully_connected_case():
     assert np.ptp((unit_inputs(0, 4, 6) ** 2).mean(axis=1)) < 1e-15
+
+
+@pytest.mark.parametrize(("net", "method"), [
+    ("fcn:act=relu,w_var=3.0", "deviations"), ("fcn:act=relu,w_var=3.0", "engine"),
+    ("fcn:act=relu,w_var=1.25", "engine"), ("cnn-p:act=erf,w_var=0.5", "auto"),
+])
+def test_signals_beyond_float64_are_refused_in_one_line(net, method):
+    problem = small_problem()
+    network = load_network(net, problem.input_shape)
+    with pytest.raises(WidegramError, match=r"range of float64.*read out fewer layers"):
+        spectrum(network, problem, [2, 3000], method=method)
+
+
+def test_the_chaotic_off_diagonal_survives_beside_a_huge_diagonal():
+    problem = small_problem()
+    network = load_network("fcn:act=erf,w_var=2.5,b_var=0.18", problem.input_shape)
+    found = spectrum(network, problem, [250], method="engine")  # the diagonal is near 6e19
+    limit = found.setting.point["p_star_ab"]
+    # l chi_c^l is 4e-12 at 250 layers; float64's rounding of the diagonal would be 1e4.
+    assert found.values["off_diagonal"][0] == pytest.approx(limit, rel=1e-9)

@@ -51,7 +51,8 @@ def dense_spectrum(theta: Array) -> Spectrum:
     values = scipy.linalg.eigvalsh(theta)
     m = len(theta)
     diagonal = np.diag(theta)
-    off = (theta.sum() - diagonal.sum()) / (m * (m - 1))
+    # Not a difference of sums: the diagonal may be 1e16 times the rest.
+    off = (theta - np.diag(diagonal)).sum() / (m * (m - 1))
     # kappa - 1 from the matrix without its mean diagonal: the chaotic phase needs it.
     level = float(diagonal.mean())
     rest = scipy.linalg.eigvalsh((theta - level * np.eye(m)) / level)

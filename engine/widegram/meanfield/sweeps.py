@@ -23,7 +23,7 @@ from widegram.meanfield.points import point
 from widegram.meanfield.predictions import Prediction, predictions
 from widegram.meanfield.problem import Problem
 from widegram.meanfield.slopeline import Scaled, is_kinked
-from widegram.meanfield.spectra import Spectrum, deviation_spectrum, predict
+from widegram.meanfield.spectra import DENSE, Spectrum, deviation_spectrum, predict
 from widegram.network import Activation, Conv, Dense, GlobalPool, Network
 
 METHODS = ("auto", "deviations", "engine")
@@ -228,12 +228,21 @@ def _engine(
         if n:
             test = ntk_sweep(network, problem.x_test, problem.x, tuple(depths), **options)
     for i, depth in enumerate(depths):
-        yield depth, _plain(train[i]), None if test is None else _plain(test[i])
+        level = _level(train[i])
+        yield depth, _plain(level, train[i]), None if test is None else _plain(level, test[i])
 
 
-def _plain(theta: Array) -> Deviations:
-    """Theta as deviations from 0: in the chaotic phase its diagonal is far from the rest."""
-    return Deviations(np.nan, 0.0, Scaled(np.zeros_like(theta)), Scaled(-theta))
+def _level(theta: Array) -> float:
+    """The mean diagonal where Theta is nearly constant, else 0: deep in the chaotic phase the
+    diagonal is so large that a difference from it would round the rest away."""
+    level = float(np.trace(theta) / len(theta))
+    if not np.isfinite(level):
+        return 0.0
+    return level if np.abs(theta - level).max() <= DENSE * abs(level) else 0.0
+
+
+def _plain(level: float, theta: Array) -> Deviations:
+    return Deviations(np.nan, level, Scaled(np.zeros_like(theta)), Scaled(level - theta))
 
 
 def _measure(problem: Problem, train: Deviations, test: Deviations | None) -> dict[str, float]:
