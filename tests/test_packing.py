@@ -16,11 +16,11 @@ from widegram.plan.plan import build
 _CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.3, "b_std": 0.1}
 
 
-def _network(shape: list[int], stride: int, filter_size: int):  # type: ignore[no-untyped-def]
-    window = {**_CONV, "filter_shape": [filter_size, filter_size]}
+def _network(shape, stride, filter_size, padding="SAME"):  # type: ignore[no-untyped-def]
+    window = {**_CONV, "filter_shape": [filter_size, filter_size], "padding": padding}
     branch = [{"layer": "Relu"}, window]
     layers = [
-        _CONV,
+        {**_CONV, "padding": padding},
         {"layer": "Residual", "branch": branch, "shortcut": []},
         {"layer": "Erf"},
         {**window, "strides": [stride, stride]},
@@ -65,25 +65,26 @@ def test_inputs_are_made_for_neighbours_only() -> None:
     "layers",
     [
         [{**_CONV, "padding": "VALID"}, {"layer": "GlobalAvgPool"}],
-        [{**_CONV, "padding": "CIRCULAR"}, {"layer": "Relu"}, {"layer": "GlobalAvgPool"}],
+        [{**_CONV, "padding": "CIRCULAR"}, {"layer": "Relu"}, _CONV, {"layer": "GlobalAvgPool"}],
         [_CONV, {"layer": "Relu"}, {"layer": "Flatten"}],
     ],
-    ids=["shapes differ", "planes wrap", "one displacement"],
+    ids=["shapes differ", "some windows wrap", "one displacement"],
 )
 def test_what_cannot_be_packed_is_left_alone(layers: list[dict[str, object]]) -> None:
     network = load_network({"input_shape": [6, 6, 1], "layers": layers})
     assert pack(build(network).cross.programs[0]) is None
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
     st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 2]), st.sampled_from([1, 2, 3, 5, 9]),
-    st.integers(1, 6), st.sampled_from(["float32", "float64"]),
+    st.integers(1, 6), st.sampled_from(["SAME", "CIRCULAR"]),
+    st.sampled_from(["float32", "float64"]),
 )  # fmt: skip
 def test_packing_changes_only_the_order_of_sums(
-    rows: int, cols: int, stride: int, filter_size: int, channels: int, dtype: str
+    rows: int, cols: int, stride: int, filter_size: int, channels: int, padding: str, dtype: str
 ) -> None:
-    network = _network([2 * rows, 2 * cols, channels], stride, filter_size)
+    network = _network([2 * rows, 2 * cols, channels], stride, filter_size, padding)
     x = np.random.default_rng(0).standard_normal((5, *network.input_shape)).astype(dtype)
 
     def kernels() -> dict[str, np.ndarray]:

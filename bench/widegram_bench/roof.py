@@ -19,7 +19,7 @@ from widegram.cpu import planes
 from widegram.cpu.formulas import choose_formulas
 from widegram.cpu.kernels import call_plane
 from widegram.cpu.packed_ir import CELL, PACKED
-from widegram.cpu.plane_base import N_PARAMS, Variant
+from widegram.cpu.plane_base import GAPS, N_PARAMS, Variant
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 from widegram.plan.plan import build
@@ -89,7 +89,7 @@ class Rows:
     def __init__(self, formula: Formula, kind: str, ntk: bool, dtype: str) -> None:
         lanes = LANES[dtype]
         self.elements = _ROWS * COLUMNS * lanes
-        self.address = planes.address(Variant(kind, formula.code, ntk, False, dtype, packed=True))
+        self.address = planes.address(Variant(kind, formula.code, ntk, False, dtype, packed=GAPS))
         rng = np.random.default_rng(0)
         factors = formula.factors(np.ones(COLUMNS))
         count = len(factors)

@@ -16,7 +16,7 @@ from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField
 
 # Numba freezes these as constants.
 _INPUT, _LOAD, _WINDOW, _POINT, _ADD, _COPY, _POOL, _REDUCE, _OUTPUT = range(len(KINDS))
-_MOVE_FILL, _MOVE_ADD = MOVES.index("fill"), MOVES.index("add")
+_MOVE_FILL, _MOVE_ADD, _MOVE_COPY = MOVES.index("fill"), MOVES.index("add"), MOVES.index("copy")
 _KIND, _IN0, _KERNEL = int(StepField.KIND), int(StepField.IN0), int(StepField.KERNEL)
 _STEP_PARAMS = int(StepField.PARAMS)
 _P_STEP, _P_STEPS = int(ProgramField.FIRST_STEP), int(ProgramField.N_STEPS)
@@ -25,7 +25,7 @@ _P_CELL, _P_CELLS = int(ProgramField.FIRST_CELL), int(ProgramField.N_CELLS)
 _P_ACTIVE, _P_LEVELS = int(ProgramField.CELL_ACTIVE), int(ProgramField.LEVELS)
 _P_SIZE, _P_PACKED = int(ProgramField.SIZE), int(ProgramField.FIRST_PACKED)
 _P_AHEAD, _P_PLANE = int(ProgramField.AHEAD), int(ProgramField.AHEAD_PLANE)
-_P_INPUTS = int(ProgramField.INPUTS_KERNEL)
+_P_INPUTS, _P_WRAPS = int(ProgramField.INPUTS_KERNEL), int(ProgramField.WRAPS)
 _L_OFFSET, _L_T = int(SlotField.OFFSET), int(SlotField.T_OFFSET)
 _L_ROWS, _L_COLS = int(SlotField.ROWS), int(SlotField.COLS)
 _L_LO_ROWS, _L_LO_COLS = int(SlotField.LO_ROWS), int(SlotField.LO_COLS)
@@ -36,7 +36,10 @@ _IN_AT, _OTHER_AT, _OUT_AT = (
 _FX_AT, _FY_AT, _FY_PIXEL = (
     int(PackedField.FX_AT), int(PackedField.FY_AT), int(PackedField.FY_PIXEL),
 )  # fmt: skip
-_LEVEL = int(PackedField.LEVEL)
+_LEVEL, _HALO_AT = int(PackedField.LEVEL), int(PackedField.HALO_AT)
+_HALO_LO_Y, _HALO_HI_Y = int(PackedField.HALO_LO_ROWS), int(PackedField.HALO_HI_ROWS)
+_HALO_LO_X, _HALO_HI_X = int(PackedField.HALO_LO_COLS), int(PackedField.HALO_HI_COLS)
+_HALO_H, _HALO_W = int(PackedField.HALO_ROWS), int(PackedField.HALO_COLS)
 _T_IN, _T_OUT = PACKED.index("t_in"), PACKED.index("t_out")
 _IN_ROW, _OUT_ROW = PACKED.index("in_row"), PACKED.index("out_row")
 _H, _W = PACKED.index("height"), PACKED.index("width")
@@ -158,6 +161,25 @@ def _reduce(step, packed, cell, scratch, ctx, geo, moves, slots, stores, index):
 
 
 @jit
+def _wrap(packed, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+    """The halo of a plane on a torus from its other side: columns first, then rows with corners."""
+    lanes, item, copy = peek(ctx, _LANES), peek(ctx, _ITEM), peek(moves, _MOVE_COPY)
+    row, t, k = peek(packed, _IN_ROW), peek(packed, _T_IN), scratch + peek(packed, _HALO_AT)
+    h, w = peek(packed, _HALO_H), peek(packed, _HALO_W)
+    above, below = peek(packed, _HALO_LO_Y), peek(packed, _HALO_HI_Y)
+    left, right = peek(packed, _HALO_LO_X), peek(packed, _HALO_HI_X)
+    wide = left + w + right
+    for height, width, source, target in (
+        (h, left, (w - left) * lanes, -left * lanes),
+        (h, right, 0, w * lanes),
+        (above, wide, (h - above) * row - left * lanes, -above * row - left * lanes),
+        (below, wide, -left * lanes, h * row - left * lanes),
+    ):
+        a, b = k + source * item, k + target * item
+        move(copy, ctx, geo, height, width, row, lanes, row, lanes, 0, a, a + t, b, b + t)
+
+
+@jit
 def _clear_ahead(program, packed, cell, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
     """Zeros in the gaps of the inputs made at once, the first of which is of ``cell``."""
     lanes, item, row = peek(ctx, _LANES), peek(ctx, _ITEM), peek(packed, _OUT_ROW)
@@ -196,6 +218,8 @@ def _step(step, packed, cell, wanted, program, scratch, ctx, geo, moves, slots, 
     kind = peek(step, _KIND)
     own = cell + peek(packed, _LEVEL) * _CELL_BYTES
     if kind in (_WINDOW, _POINT):
+        if peek(packed, _HALO_AT) >= 0:
+            _wrap(packed, scratch, ctx, geo, moves)
         _compute(step, packed, own, scratch, ctx, False)
     elif kind == _INPUT:
         if peek(program, _P_AHEAD):
@@ -213,14 +237,16 @@ def _step(step, packed, cell, wanted, program, scratch, ctx, geo, moves, slots, 
 @jit
 def run_packed(first, program, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
     """All cells of a program from ``first`` on."""
-    _clean(program, ctx, geo, moves, slots)
+    if peek(program, _P_AHEAD) or not peek(program, _P_WRAPS):
+        _clean(program, ctx, geo, moves, slots)
     count, scratch = peek(program, _P_STEPS), peek(ctx, _SCRATCH)
     steps = peek(ctx, _STEPS) + peek(program, _P_STEP) * _STEP_BYTES
     rows = peek(ctx, _PACKED) + peek(program, _P_PACKED) * _PACKED_BYTES
     cells = peek(ctx, _CELLS) + peek(program, _P_CELL) * _CELL_BYTES
     for m in range(first, peek(program, _P_CELLS)):
         cell = cells + m * peek(program, _P_LEVELS) * _CELL_BYTES
-        _clear_gaps(program, cell, scratch, ctx, geo, moves, slots)
+        if not peek(program, _P_WRAPS):
+            _clear_gaps(program, cell, scratch, ctx, geo, moves, slots)
         own = rows + peek(cell, _BATCH) * count * _PACKED_BYTES
         for s in range(count):
             wanted = peek_byte(peek(ctx, _CELL_ACTIVE), peek(program, _P_ACTIVE) + m * count + s)

@@ -2,7 +2,9 @@
 
 At displacement d a value on an (h, w) image has (h - |d_y|) x (w - |d_x|) pixels; d and d - h along
 an axis have h rows together. A packed plane holds both, with a gap of zeros between them that
-serves as the halo of each: rows of w pixels in place of w / 2, a quarter of the calls.
+serves as the halo of each: rows of w pixels in place of w / 2, a quarter of the calls. Where
+convolutions are circular both are neighbours on a torus: there is no gap, and the plane's halo is
+copied from its other side.
 
 The arguments of a packed kernel, addresses as 64-bit integers:
 
@@ -24,6 +26,7 @@ from typing import Any
 from llvmlite import ir
 
 from widegram.cpu import flow
+from widegram.cpu.plane_base import GAPS
 from widegram.cpu.vector_ops import INDEX
 from widegram.cpu.window_ir import PLUS, Run, WindowKernel
 
@@ -179,8 +182,8 @@ class PackedKernel(WindowKernel):
         super()._write(run, index, k, t)
 
     def _vertical_left(self, field: Any, n: int, size: int) -> Any:
-        """Nothing but zeros stand left of a rectangle, for a window of 3 one pixel."""
-        if size == 3 and n == 0:
+        """Only zeros stand left of a rectangle with gaps, for a window of 3 one pixel."""
+        if self.variant.packed == GAPS and size == 3 and n == 0:
             return self.ops.const(0.0)
         return super()._vertical_left(field, n, size)
 

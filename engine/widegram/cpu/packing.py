@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.packed_ir import BATCH, CELL, PACKED
-from widegram.plan.graph import Pair
-from widegram.plan.program import STORING, Program, Slot
+from widegram.cpu.plane_base import GAPS, WRAPS
+from widegram.plan.graph import Affine, Pair
+from widegram.plan.program import STORING, Program, Slot, Step
 
 Ints = NDArray[np.int64]
 
@@ -32,7 +33,8 @@ class CellField(IntEnum):
 class PackedField(IntEnum):
     """Columns of the table of packed steps behind the kernel's geometry: bytes from the scratch
     (``IN_AT``, ``OUT_AT``, ``OTHER_AT`` of what is added, -1 without), from the factors or pixels
-    of x and x', bytes of x' per pixel, and which shape the step works on."""
+    of x and x', bytes of x' per pixel, which shape the step works on; on a torus the first pixel of
+    the window's source (-1 where no halo is read), its halo and its shape."""
 
     IN_AT = len(PACKED)
     OTHER_AT = len(PACKED) + 1
@@ -41,6 +43,13 @@ class PackedField(IntEnum):
     FY_AT = len(PACKED) + 4
     FY_PIXEL = len(PACKED) + 5
     LEVEL = len(PACKED) + 6
+    HALO_AT = len(PACKED) + 7
+    HALO_LO_ROWS = len(PACKED) + 8
+    HALO_HI_ROWS = len(PACKED) + 9
+    HALO_LO_COLS = len(PACKED) + 10
+    HALO_HI_COLS = len(PACKED) + 11
+    HALO_ROWS = len(PACKED) + 12
+    HALO_COLS = len(PACKED) + 13
 
 
 CELL_ROW, PACKED_ROW = len(CellField) + len(CELL), len(PackedField) + len(PACKED)
@@ -48,33 +57,37 @@ CELL_ROW, PACKED_ROW = len(CellField) + len(CELL), len(PackedField) + len(PACKED
 
 @dataclass(frozen=True)
 class Packing:
-    """``gap`` between rectangles (rows, columns); ``levels``: the shapes of values, finest first;
+    """``gap`` between rectangles (rows, columns), ``halo`` on each side of all, ``mode`` GAPS or
+    WRAPS, without gaps; ``levels``: the shapes of values, finest first;
     ``cells`` (n, levels, CELL_ROW), the first is d = 0; ``active`` (n, steps): the rectangles (bits
     as in SEGMENTS) that each step is wanted for."""
 
+    mode: int
     gap: Pair
+    halo: Pair
     levels: tuple[Pair, ...]
     cells: Ints
     active: NDArray[np.uint8]
 
     def slot(self, slot: Slot) -> Slot:
         """The slot with room for a packed plane."""
-        gap = self.gap
-        return Slot(slot.shape, slot.sigma, gap, (2 * gap[0], 2 * gap[1]))
+        (y, x), gap = self.halo, self.gap
+        return Slot(slot.shape, slot.sigma, self.halo, (y + gap[0], x + gap[1]))
 
 
 def pack(program: Program) -> Packing | None:
-    """The packed planes of a program; None where planes wrap, where shapes are not the finest one
-    divided by their strides, where a plain 3 x 3 window is not centred, or where no two
-    displacements would share a plane."""
-    if any(program.group.torus) or not program.slots:
-        return None
+    """The packed planes of a program; None where shapes are not the finest one divided by their
+    strides, where a plain 3 x 3 window is not centred, where some windows wrap and others do not,
+    or where no two displacements would share a plane."""
     sizes = {tuple(np.multiply(slot.shape, slot.sigma)) for slot in program.slots}
-    windows = [step.affine for step in program.steps if step.affine is not None]
-    centred = all(a.lo == (1, 1) for a in windows if a.window == (3, 3) and a.strides == (1, 1))
-    if len(sizes) > 1 or not centred:
+    if len(sizes) != 1:
         return None
-    gap = tuple(max((max(a.lo[n], a.hi[n]) for a in windows), default=0) for n in (0, 1))
+    windows = [step.affine for step in program.steps if step.affine is not None]
+    halo = tuple(max((max(a.lo[n], a.hi[n]) for a in windows), default=0) for n in (0, 1))
+    if any(program.group.torus):
+        return _wrapped(program, windows, (halo[0], halo[1]))
+    if not all(a.lo == (1, 1) for a in windows if a.window == (3, 3) and a.strides == (1, 1)):
+        return None
     halves = (program.displacements < 0).astype(np.int64)
     base = program.displacements % np.array(*sizes)
     keys, where = np.unique(base, axis=0, return_inverse=True)
@@ -85,10 +98,31 @@ def pack(program: Program) -> Packing | None:
     np.bitwise_or.at(active, where.ravel(), bits[:, None] * program.active.astype(np.uint8))
     segments = np.zeros(len(keys), dtype=np.int64)
     np.bitwise_or.at(segments, where.ravel(), bits.astype(np.int64))
+    gap = (halo[0], halo[1])
+    return Packing(GAPS, gap, gap, *_levels(program, keys, segments), active)
+
+
+def _wrapped(program: Program, windows: list[Affine], halo: Pair) -> Packing | None:
+    """Planes of a torus, where every window wraps around both its axes, once at most."""
+    (height, width), slots = program.group.torus, program.slots
+    wide = [a for a in windows if a.window != (1, 1)]
+    least = [min(slot.shape[n] for slot in slots) for n in (0, 1)]
+    sizes = {tuple(np.multiply(slot.shape, slot.sigma)) for slot in slots}
+    if sizes != {(height, width)} or not all(a.circular for a in wide):
+        return None
+    if halo[0] > least[0] or halo[1] > least[1]:
+        return None
+    keys = program.displacements
+    lower, right = keys.T > 0
+    segments = 1 + 2 * right + 4 * lower + 8 * (lower & right)
+    active = (segments[:, None] * program.active).astype(np.uint8)
+    return Packing(WRAPS, (0, 0), halo, *_levels(program, keys, segments), active)
+
+
+def _levels(program: Program, keys: Ints, segments: Ints) -> tuple[tuple[Pair, ...], Ints]:
     levels = sorted({(slot.sigma, slot.shape) for slot in program.slots})
     tables = [_cells(keys // np.array(sigma), segments, shape) for sigma, shape in levels]
-    cells = np.stack(tables, axis=1)
-    return Packing((gap[0], gap[1]), tuple(shape for _, shape in levels), cells, active)
+    return tuple(shape for _, shape in levels), np.stack(tables, axis=1)
 
 
 def _cells(keys: Ints, segments: Ints, shape: Pair) -> Ints:
@@ -176,12 +210,13 @@ class PackedSteps:
 
     def _place(self, value: int, batch: int) -> tuple[int, int, int]:
         """First pixel, row stride and distance to T of a value, in numbers."""
-        n, gap, ahead = self.program.slot_of[value], self.packing.gap, self.layout.ahead
-        row = (self.program.slots[n].shape[1] + 3 * gap[1]) * self.layout.lanes
+        n, ahead = self.program.slot_of[value], self.layout.ahead
+        slot = self.packing.slot(self.program.slots[n])
+        row = (slot.shape[1] + slot.lo[1] + slot.hi[1]) * self.layout.lanes
         at, t = self.layout.slots[n]
         if ahead is not None and value == ahead.value:
             at, t = ahead.at + batch * ahead.plane, (BATCH - batch) * ahead.plane
-        return at + gap[0] * row + gap[1] * self.layout.lanes, row, t
+        return at + slot.lo[0] * row + slot.lo[1] * self.layout.lanes, row, t
 
     def _row(self, n: int, batch: int) -> list[int]:
         step, layout = self.program.steps[n], self.layout
@@ -200,7 +235,7 @@ class PackedSteps:
         }  # fmt: skip
         out = dict.fromkeys(PackedField, 0)
         out[PackedField.LEVEL] = self.packing.levels.index((h, w))
-        out[PackedField.OTHER_AT] = -1
+        out[PackedField.OTHER_AT] = out[PackedField.HALO_AT] = -1
         if len(step.inputs) > 1:
             out[PackedField.OTHER_AT] = self._place(step.inputs[1], batch)[0] * item
         if step.inputs:
@@ -213,9 +248,21 @@ class PackedSteps:
             named["window_rows"], named["window_cols"] = step.affine.window
             named["stride_rows"], named["stride_cols"] = step.affine.strides
             before = step.affine.lo[0] * named["in_row"] + step.affine.lo[1] * lanes
+            self._halo(step, out)
             out[PackedField.IN_AT] -= before * item
         for field in ("t_in", "t_out"):
             named[field] = named.get(field, 0) * item
         out[PackedField.FX_AT], out[PackedField.FY_AT] = at * unit * item, at * lanes * item
         out[PackedField.FY_PIXEL] = lanes * each * item
         return [named.get(name, 0) for name in PACKED] + [out[field] for field in PackedField]
+
+    def _halo(self, step: Step, out: dict[PackedField, int]) -> None:
+        """What a window reads around its source on a torus."""
+        affine = step.affine
+        if self.packing.mode != WRAPS or affine is None or affine.window == (1, 1):
+            return
+        shape = self.program.slots[self.program.slot_of[step.inputs[0]]].shape
+        out[PackedField.HALO_AT] = out[PackedField.IN_AT]
+        out[PackedField.HALO_LO_ROWS], out[PackedField.HALO_LO_COLS] = affine.lo
+        out[PackedField.HALO_HI_ROWS], out[PackedField.HALO_HI_COLS] = affine.hi
+        out[PackedField.HALO_ROWS], out[PackedField.HALO_COLS] = shape

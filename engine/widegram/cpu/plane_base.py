@@ -40,6 +40,7 @@ GEOMETRY = (
     "count",
 )
 N_PARAMS = 8
+GAPS, WRAPS = 1, 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Variant:
     """One compiled kernel: ``kind`` as above, ``code`` of the activation ('none' without).
 
     ``paired``: x differs per lane, so that its factors are vectors like those of x'.
-    ``packed``: several displacements share a plane (:mod:`widegram.cpu.packing`).
+    ``packed``: several displacements share a plane (:mod:`widegram.cpu.packed_ir`), with GAPS of
+    zeros between them or as neighbours on a torus (WRAPS).
     """
 
     kind: str
@@ -55,7 +57,7 @@ class Variant:
     ntk: bool
     paired: bool
     dtype: str
-    packed: bool = False
+    packed: int = 0
 
     def text(self) -> str:
         """A key that :meth:`parse` reads back."""
@@ -65,7 +67,7 @@ class Variant:
     @staticmethod
     def parse(text: str) -> Variant:
         kind, code, ntk, paired, packed, dtype = text.split("|")[:6]
-        return Variant(kind, code, ntk == "1", paired == "1", dtype, packed == "1")
+        return Variant(kind, code, ntk == "1", paired == "1", dtype, int(packed))
 
 
 class PlaneCode:

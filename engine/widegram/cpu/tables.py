@@ -27,7 +27,7 @@ from widegram.cpu.packing import (
     batch_inputs,
     pack,
 )
-from widegram.cpu.plane_base import N_PARAMS, Variant
+from widegram.cpu.plane_base import N_PARAMS, WRAPS, Variant
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.window_ir import PLUS, SQUARES
 from widegram.plan.graph import Affine, Copy, Gather, Node, Reduce
@@ -88,6 +88,7 @@ class ProgramField(_Field):
     AHEAD = auto()
     AHEAD_PLANE = auto()
     INPUTS_KERNEL = auto()
+    WRAPS = auto()
 
 
 class SlotField(_Field):
@@ -194,6 +195,7 @@ class _Encoder:
                     level = packing.levels.index(slot.shape)
                     row, at = self._slot(packing.slot(slot), 1, at, level)
                 slots.append(row)
+            mode = packing.mode if packing else 0
             ahead = self._ahead(program, packing, at)
             at = ahead.at + (BATCH + 1) * ahead.plane if ahead else at
             most = max(most, at)
@@ -202,12 +204,12 @@ class _Encoder:
                     len(self.steps), len(program.steps), n_shifts, len(program.displacements),
                     *program.group.torus, first_slot, len(program.slots), n_active,
                     self._together(program), *self._cells(packing), at - store_end,
-                    len(self.packed), *self._inputs(ahead),
+                    len(self.packed), *self._inputs(ahead, mode), mode == WRAPS,
                 ]
             )  # fmt: skip
             self._packed_steps(program, packing, slots[first_slot:], ahead)
             for step in program.steps:
-                self.steps.append(self._step(program, step, first_slot, packing is not None))
+                self.steps.append(self._step(program, step, first_slot, mode))
             shifts.append(program.displacements)
             active.append(program.active.astype(np.uint8).ravel())
             n_shifts += len(program.displacements)
@@ -233,7 +235,7 @@ class _Encoder:
         pixels = (a + ROWS_OF_SCRATCH) * (widest + 2 * b) + b
         return 2 * pixels * self.lanes
 
-    def _address(self, kind: str, code: str, packed: bool = False) -> int:
+    def _address(self, kind: str, code: str, packed: int = 0) -> int:
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed)
         return planes.address(variant)
 
@@ -273,10 +275,10 @@ class _Encoder:
             return None
         return Ahead(made[0], at, plane)
 
-    def _inputs(self, ahead: Ahead | None) -> tuple[int, int, int]:
+    def _inputs(self, ahead: Ahead | None, mode: int) -> tuple[int, int, int]:
         if ahead is None:
             return 0, 0, 0
-        return 1, ahead.plane, self._address("inputs", "none", True)
+        return 1, ahead.plane, self._address("inputs", "none", mode)
 
     def _packed_steps(
         self, program: Program, packing: Packing | None, slots: list[list[int]],
@@ -356,7 +358,7 @@ class _Encoder:
         size = max(1, self._plane_bytes(program, None))
         return max(1, min(MOST_TOGETHER, PLANES_BYTES // size))
 
-    def _step(self, program: Program, step: Step, first_slot: int, packed: bool) -> list[int]:
+    def _step(self, program: Program, step: Step, first_slot: int, packed: int) -> list[int]:
         row = dict.fromkeys(StepField, 0)
         row[StepField.KIND] = KINDS.index(step.kind)
         if step.out in program.slot_of:
@@ -411,7 +413,7 @@ class _Encoder:
         shape = self.plan.network.input_shape
         return int(np.prod(shape)) if self.plan.vector else shape[-1]
 
-    def _kernel(self, step: Step, code: str, packed: bool) -> int:
+    def _kernel(self, step: Step, code: str, packed: int) -> int:
         if step.kind == "input" and self.plan.vector and not self.paired:
             return self._address("inner", code)
         if step.kind in ("point", "input"):
