@@ -74,7 +74,7 @@ def test_spectrum_of_images(tmp_path, data):
     found = run_json("meanfield", "spectrum", "--net", "cnn-f:act=erf,w_var=2.5,b_var=0.18",
                      "--x", data, "--unit-pixels", "--depths", "1,30", "--train", 6, "--test", 5,
                      "--out", tmp_path / "s.h5")
-    assert found["method"] == "deviations"
+    assert found["method"] == "engine"
     assert found["kappa"][1] == pytest.approx(1, abs=0.1)
 
 

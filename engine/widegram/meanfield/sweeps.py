@@ -15,7 +15,7 @@ from widegram.errors import WidegramError
 from widegram.files import check_target, new_file
 from widegram.meanfield import deviations, torus
 from widegram.meanfield.deviations import NORM_TOLERANCE, Deviations
-from widegram.meanfield.fixedpoint import ORDERED
+from widegram.meanfield.fixedpoint import CHAOTIC, ORDERED
 from widegram.meanfield.grids import require_memory
 from widegram.meanfield.growth import growth_of
 from widegram.meanfield.maps import Array, LayerMaps
@@ -143,7 +143,9 @@ def _predicted(setting: Setting, problem: Problem) -> dict[str, Prediction]:
 def _choose(network: Network, problem: Problem, method: str, setting: Setting | None) -> str:
     if method not in METHODS:
         raise WidegramError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}")
-    if method == "engine":
+    # In the chaotic phase the off-diagonal would be lost in the level's rounding.
+    chaotic = setting is not None and setting.point["phase"] == CHAOTIC
+    if method == "engine" or (method == "auto" and chaotic):
         return "engine"
     reasons = []
     reason = deviations.supports(network)
