@@ -45,6 +45,44 @@ class Speed:
         return asdict(self) | {"ms_entry": self.ms_entry, "rate": self.rate}
 
 
+class Tile:
+    """A tile of random images to be timed: x1 against other x2, on ``threads`` threads.
+
+    ``entries`` (n1, n2) fixes its size; otherwise it takes about ``seconds``.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        dtype: str,
+        seconds: float,
+        *,
+        threads: int | None = None,
+        entries: tuple[int, int] | None = None,
+        get: tuple[str, ...] = KERNELS,
+    ) -> None:
+        threads = threads or os.cpu_count() or 1
+        n1, n2 = entries or (_LARGEST, _LARGEST)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((n1 + n2, *network.input_shape)).astype(dtype)
+        self.evaluator = CpuEvaluator(
+            network, open_source(x[:n1]), open_source(x[n1:]), get, (), dtype, threads, _MEMORY
+        )
+        if entries is None:
+            n1, n2 = _size(self.evaluator, threads, LANES[dtype], seconds)
+        self.rows, self.cols, self.dtype = range(n1), range(n2), dtype
+
+    def run(self) -> None:
+        """Fill it once."""
+        self.evaluator.tile(self.rows, self.cols, False)
+
+    def speed(self, seconds: float) -> Speed:
+        """What ``seconds`` for it mean."""
+        evaluator, entries = self.evaluator, len(self.rows) * len(self.cols)
+        cost = int(evaluator.entry_cost)
+        return Speed(entries, seconds, cost, self.dtype, evaluator.threads)
+
+
 def measure(
     network: Network,
     dtype: str,
@@ -55,30 +93,19 @@ def measure(
     get: tuple[str, ...] = KERNELS,
 ) -> Speed:
     """The best time of a tile within about ``seconds``; ``entries`` (n1, n2) fixes its size."""
-    threads = threads or os.cpu_count() or 1
-    lanes = LANES[dtype]
-    n1, n2 = entries or (_LARGEST, _LARGEST)
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((n1 + n2, *network.input_shape)).astype(dtype)
-    evaluator = CpuEvaluator(
-        network, open_source(x[:n1]), open_source(x[n1:]), get, (), dtype, threads, _MEMORY
-    )
-    if entries is None:
-        n1, n2 = _size(evaluator, threads, lanes, seconds)
-    rows, cols = range(n1), range(n2)
-    spent = once(lambda: evaluator.tile(rows, cols, False))
-    shortest = best(lambda: evaluator.tile(rows, cols, False), max(0.0, seconds - spent))
-    return Speed(n1 * n2, shortest, int(evaluator.entry_cost), dtype, evaluator.threads)
+    tile = Tile(network, dtype, seconds / 4, threads=threads, entries=entries, get=get)
+    spent = once(tile.run)
+    return tile.speed(best(tile.run, max(0.0, seconds - spent)))
 
 
 def _size(evaluator: CpuEvaluator, threads: int, lanes: int, seconds: float) -> tuple[int, int]:
-    """Rows and columns of a tile that takes about a quarter of ``seconds``."""
+    """Rows and columns of a tile that takes about ``seconds``."""
     n1, n2 = threads, lanes
     while True:
         evaluator.tile(range(n1), range(n2), False)
         spent = once(lambda: evaluator.tile(range(n1), range(n2), False))  # noqa: B023
-        wanted = n1 * n2 * seconds / 4 / spent
-        if spent > seconds / 40 or (n1 >= _LARGEST and n2 >= _LARGEST):
+        wanted = n1 * n2 * seconds / spent
+        if spent > seconds / 10 or (n1 >= _LARGEST and n2 >= _LARGEST):
             break
         side = math.sqrt(min(wanted, 16 * n1 * n2))
         n1 = min(_LARGEST, max(n1, threads * round(side / threads)))

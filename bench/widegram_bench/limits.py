@@ -16,7 +16,6 @@ from widegram.cpu.tables import REGION
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.workspace import aligned
 from widegram.network import Network
-from widegram_bench.roof import Roof
 from widegram_bench.timing import best, together
 from widegram_bench.work import least_work
 
@@ -25,30 +24,56 @@ _SIDE = 1024
 _REPEATS = 20
 
 
+class Stream:
+    """Reads of ``size`` bytes by each thread, over and over: from memory, or from the smallest
+    cache that holds them. ``work``: bytes that all threads read in a turn."""
+
+    def __init__(self, threads: int | None = None, size: int = _STREAM) -> None:
+        threads, self.repeats = threads or os.cpu_count() or 1, max(1, _STREAM // max(size, 4096))
+        self.arrays = [np.ones(max(size // 4, 16), dtype=np.float32) for _ in range(threads)]
+        self.work = threads * self.repeats * self.arrays[0].nbytes
+
+    def run(self) -> None:
+        """A turn of all threads."""
+        together([lambda a=array: self._read(a) for array in self.arrays])  # type: ignore[misc]
+
+    def _read(self, array: np.ndarray[Any, Any]) -> None:
+        for _ in range(self.repeats):
+            np.max(array)
+
+
 def bandwidth(seconds: float, threads: int | None = None) -> float:
     """Bytes a second that all threads together read from memory."""
-    threads = threads or os.cpu_count() or 1
-    arrays = [np.ones(_STREAM // 4, dtype=np.float32) for _ in range(threads)]
-    runs = [lambda a=array: np.max(a) for array in arrays]
-    fastest = min(together(runs) for _ in range(max(3, int(seconds / 0.02))))
-    return threads * _STREAM / fastest
+    stream = Stream(threads)
+    return stream.work / best(stream.run, seconds, 3)
 
 
-def gemm(dtype: str, seconds: float) -> float:
-    """Multiply-adds a second of NumPy's matrix product."""
-    a = np.ones((_SIDE, _SIDE), dtype=dtype)
-    out = np.empty_like(a)
-    return float(_SIDE**3 / best(lambda: np.matmul(a, a, out=out), seconds))
+class Gemm:
+    """NumPy's matrix product: ``work`` multiply-adds a turn."""
+
+    work = _SIDE**3
+
+    def __init__(self, dtype: str) -> None:
+        self.a = np.ones((_SIDE, _SIDE), dtype=dtype)
+        self.out = np.empty_like(self.a)
+
+    def run(self) -> None:
+        """A turn."""
+        np.matmul(self.a, self.a, out=self.out)
 
 
-def inner(dtype: str, seconds: float, threads: int | None = None) -> float:
-    """Multiply-adds a second of the engine's inner products on all threads, in the best case:
-    inputs and results that never leave a core's own cache."""
-    threads = threads or os.cpu_count() or 1
-    runs = [_products(dtype) for _ in range(threads)]
-    each = REGION[0] * REGION[1] * LANES[dtype] * CHUNK
-    fastest = best(lambda: together(runs), seconds)
-    return threads * _REPEATS * each / fastest
+class Inner:
+    """The engine's inner products on all threads in the best case, inputs and results that never
+    leave a core's own cache: ``work`` multiply-adds a turn."""
+
+    def __init__(self, dtype: str, threads: int | None = None) -> None:
+        self.runs = [_products(dtype) for _ in range(threads or os.cpu_count() or 1)]
+        each = REGION[0] * REGION[1] * LANES[dtype] * CHUNK
+        self.work = len(self.runs) * _REPEATS * each
+
+    def run(self) -> None:
+        """A turn of all threads."""
+        together(self.runs)
 
 
 def _products(dtype: str) -> Callable[[], None]:
@@ -73,18 +98,23 @@ def _products(dtype: str) -> Callable[[], None]:
     return run
 
 
-def least_ms(network: Network, dtype: str, roof: Roof, stream: float, product: float) -> Any:
+def least_ms(network: Network, dtype: str, layers: float, stream: float, product: float) -> Any:
     """Milliseconds per entry at the limit, by cause; the limit is the largest.
 
-    ``compute``: element-layers at the roof, and for vectors their inner product at the rate
-    ``product``. ``memory``: factors and pixels of x' read once per entry; vectors, of which many
-    share what is read, have their results written.
+    ``compute``: element-layers at the rate ``layers``, and for vectors their inner product at the
+    rate ``product``. ``memory``: factors and pixels of x' read once per entry at ``stream`` bytes
+    a second; vectors, of which many share what is read, have their results written.
     """
     work = least_work(network, dtype)
-    compute, moved = work["element_layers"] / roof.every, work["bytes"]
+    compute = work["element_layers"] / layers
     if len(network.input_shape) == 1:
         compute += network.input_shape[0] / product
-        moved = 2 * ITEMSIZE[dtype]
-    causes = {"compute": 1e3 * compute, "memory": 1e3 * moved / stream}
+    causes = {"compute": 1e3 * compute, "memory": 1e3 * bytes_moved(network, dtype) / stream}
     cause = max(causes, key=lambda name: causes[name])
     return {**causes, "limit": causes[cause], "bound": cause}
+
+
+def bytes_moved(network: Network, dtype: str) -> int:
+    """Bytes that one entry reads, of a vector network writes, at least."""
+    vector = len(network.input_shape) == 1
+    return 2 * ITEMSIZE[dtype] if vector else int(least_work(network, dtype)["bytes"])

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from widegram.cpu.vector_ops import LANES
 from widegram.network import Network
 from widegram_bench import engine, limits, roof
 from widegram_bench.networks import cnn, dense, preset
-from widegram_bench.timing import Share
+from widegram_bench.timing import Share, Turns
 from widegram_bench.work import least_work
 
 Say = Callable[[str], None]
 ACTIVATIONS = ("Relu", "Erf")
 DTYPES = ("float32", "float64")
+_PIECE = 0.06  # of a row's time: what one tile takes, so that many turns are taken
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,15 @@ def measure(
     """All tables within about ``seconds``.
 
     ``roof``: element-layers a second by activation and dtype. ``pooled``: the engine on images
-    with global pooling and its ``fraction`` of the roof. ``flat`` and ``dense``: without
-    pooling and fully connected, ``fraction`` of the limit named in ``bound``. ``networks``: cost
-    per entry over what their element-layers cost in the plain 32 x 32 network (``over``).
-    ``machine_limits``: bandwidth in bytes/s; multiply-adds/s of NumPy's GEMM and of the engine's
-    inner products in cache, of which the faster counts.
+    with global pooling and its ``fraction`` of the roof. ``flat`` and ``dense``: without pooling
+    and fully connected, ``fraction`` of the limit named in ``bound``. ``networks``: cost per entry
+    over what their element-layers cost in the ``plain`` network on the same images (``over``). Whatever is compared is measured in turns. ``machine_limits``: bandwidth of memory
+    in bytes/s.
     """
     sizes = sizes or Sizes()
     threads = threads or os.cpu_count() or 1
     todo = len(ACTIVATIONS) * len(DTYPES) * (1 + len(sizes.sides)) + len(DTYPES) * (
-        2 + len(sizes.flat_sides) + len(sizes.dense_depths) + len(sizes.presets)
+        len(sizes.flat_sides) + len(sizes.dense_depths) + len(sizes.presets)
     )
     clock = Share(seconds, todo)
     found: dict[str, Any] = {"threads": threads, "roof": [], "pooled": [], "work": []}
@@ -64,75 +65,77 @@ def measure(
             found["work"].append({"activation": activation, "dtype": dtype, **work})
             for side in sizes.sides:
                 network = cnn(sizes.depth, side, activation)
-                row = _pooled(network, top, clock.next(), threads)
+                row = _pooled(network, activation, dtype, clock.next(), threads)
                 found["pooled"].append(row)
                 say(_line(f"{side} x {side} {activation} {dtype}", row))
-    stream = limits.bandwidth(0.5, threads)
-    found["machine_limits"] = {"bandwidth": stream}
+    found["machine_limits"] = {"bandwidth": limits.bandwidth(0.5, threads)}
     for name in ("flat", "dense", "networks"):
         found[name] = []
     for dtype in DTYPES:
-        rates = limits.gemm(dtype, clock.next() / 8), limits.inner(dtype, 0.2, threads)
-        found["machine_limits"] |= {f"gemm_{dtype}": rates[0], f"inner_{dtype}": rates[1]}
-        product = max(rates)
-        box = roof.measure("Relu", dtype, clock.next() / 4, threads=threads)
-        tap = roof.measure("Relu", dtype, 0.2, kind="tap", threads=threads)
         cases = [
-            *(("flat", cnn(sizes.depth, s, pooled=False), box, s) for s in sizes.flat_sides),
-            *(("dense", dense(d, (sizes.inputs,)), tap, d) for d in sizes.dense_depths),
+            *(("flat", cnn(sizes.depth, s, pooled=False), s) for s in sizes.flat_sides),
+            *(("dense", dense(d, (sizes.inputs,)), d) for d in sizes.dense_depths),
         ]
-        for table, network, top, size in cases:
-            row = _limited(network, top, clock.next(), threads, stream, product)
+        for table, network, size in cases:
+            row = _limited(network, dtype, clock.next(), threads)
             row |= {"size" if table == "flat" else "depth": size}
             found[table].append(row)
             say(_line(f"{table} {size} {dtype}", row))
-        found["networks"] += _networks(sizes.presets, found["pooled"], dtype, clock, threads, say)
+        for name in sizes.presets:
+            row = _beside_plain(name, dtype, clock.next(), threads, sizes.depth)
+            found["networks"].append(row)
+            over = f"{row['over']:.2f}x the plain cost"
+            say(f"{name} {dtype}: {row['ms_entry']:.4g} ms per entry, {over}")
     return found
 
 
-def _pooled(network: Network, top: roof.Roof, seconds: float, threads: int) -> dict[str, Any]:
-    speed = engine.measure(network, top.dtype, seconds, threads=threads)
-    return {
-        "activation": top.activation,
-        "size": network.input_shape[0],
-        **speed.as_dict(),
-        "roof": top.every,
-        "fraction": speed.rate / top.every,
-    }
-
-
-def _limited(
-    network: Network,
-    top: roof.Roof,
-    seconds: float,
-    threads: int,
-    stream: float,
-    product: float,
+def _pooled(
+    network: Network, activation: str, dtype: str, seconds: float, threads: int
 ) -> dict[str, Any]:
-    limit = limits.least_ms(network, top.dtype, top, stream, product)
-    speed = engine.measure(network, top.dtype, seconds, threads=threads)
-    return speed.as_dict() | limit | {"fraction": limit["limit"] / speed.ms_entry}
+    tile = engine.Tile(network, dtype, seconds * _PIECE, threads=threads)
+    spinner = roof.Spinner(activation, dtype, threads=threads)
+    spent, spin = Turns(tile.run, spinner.every).take(seconds)
+    speed, top = tile.speed(spent), threads * spinner.work / spin
+    size = network.input_shape[0]
+    row = {"activation": activation, "size": size, **speed.as_dict()}
+    return row | {"roof": top, "fraction": speed.rate / top}
 
 
-def _networks(
-    presets: Sequence[str],
-    pooled: Sequence[dict[str, Any]],
-    dtype: str,
-    clock: Share,
-    threads: int,
-    say: Say,
-) -> list[dict[str, Any]]:
-    """Presets against the plain network of their largest image."""
-    plain = [r for r in pooled if r["activation"] == "Relu" and r["dtype"] == dtype]
-    rows = []
-    for name in presets:
-        network = preset(name)
-        speed = engine.measure(network, dtype, clock.next(), threads=threads)
-        rate = min(plain, key=lambda r: abs(r["size"] - network.input_shape[0]))["rate"]
-        row = {"network": name, **speed.as_dict(), "over": rate / speed.rate}
-        rows.append(row)
-        say(f"{name} {dtype}: {speed.ms_entry:.4g} ms per entry, {row['over']:.2f}x the plain cost")
-    return rows
+def _limited(network: Network, dtype: str, seconds: float, threads: int) -> dict[str, Any]:
+    """A network without pooling beside its limits; a block of x' is read from where it fits."""
+    vector = len(network.input_shape) == 1
+    tile = engine.Tile(network, dtype, seconds * _PIECE, threads=threads)
+    kind = "tap" if vector else "box3"
+    spinner = roof.Spinner("Relu", dtype, kind=kind, threads=threads)
+    block = limits.bytes_moved(network, dtype) * LANES[dtype]
+    stream = limits.Stream(threads) if vector else limits.Stream(threads, block)
+    runs: list[Callable[[], object]] = [tile.run, spinner.every, stream.run]
+    products: list[limits.Gemm | limits.Inner] = []
+    if vector:
+        products = [limits.Gemm(dtype), limits.Inner(dtype, threads)]
+    runs += [product.run for product in products]
+    spent, spin, read, *multiply = Turns(*runs).take(seconds)
+    product = max((p.work / s for p, s in zip(products, multiply, strict=True)), default=1.0)
+    layers, speed = threads * spinner.work / spin, tile.speed(spent)
+    limit = limits.least_ms(network, dtype, layers, stream.work / read, product)
+    rates = {"roof": layers, "bandwidth": stream.work / read, "product": product}
+    return speed.as_dict() | limit | rates | {"fraction": limit["limit"] / speed.ms_entry}
+
+
+def _beside_plain(
+    name: str, dtype: str, seconds: float, threads: int, depth: int
+) -> dict[str, Any]:
+    """A preset beside the plain network of its images."""
+    network = preset(name)
+    side = network.input_shape[0]
+    tiles = [
+        engine.Tile(n, dtype, seconds * _PIECE / 2, threads=threads)
+        for n in (network, cnn(depth, side))
+    ]
+    times = Turns(*(tile.run for tile in tiles)).take(seconds)
+    speed, plain = (tile.speed(t) for tile, t in zip(tiles, times, strict=True))
+    over = plain.rate / speed.rate
+    return {"network": name, **speed.as_dict(), "plain": plain.rate, "over": over}
 
 
 def _roof_line(top: roof.Roof) -> str:

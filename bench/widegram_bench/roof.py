@@ -24,7 +24,7 @@ from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 from widegram.plan.plan import build
 from widegram_bench.networks import cnn
-from widegram_bench.timing import best, once, together
+from widegram_bench.timing import Turns, once, together
 
 COLUMNS = 32
 _ROWS = 64
@@ -69,18 +69,42 @@ def measure(
 ) -> Roof:
     """Measure one kernel within about ``seconds``."""
     threads = threads or os.cpu_count() or 1
-    chosen = formula(activation, dtype)
-    rows = [Rows(chosen, kind, ntk, dtype) for _ in range(threads)]
-    rows[0].spin(1)
-    repeats = max(1, int(_SAMPLE / max(once(lambda: rows[0].spin(16)) / 16, 1e-9)))
-    one = best(lambda: rows[0].spin(repeats), seconds / 2)
-    spins = [lambda row=row: row.spin(repeats) for row in rows]
-    rounds = max(2, int(seconds / 2 / max(one, 1e-3)))
-    every = min(together(spins) for _ in range(rounds))
-    work = repeats * rows[0].elements
+    spinner = Spinner(activation, dtype, kind=kind, ntk=ntk, threads=threads)
+    one, every = Turns(spinner.one, spinner.every).take(seconds, 2)
     return Roof(
-        activation, kind, chosen.code, dtype, ntk, work / one, threads * work / every, threads
-    )
+        activation, kind, spinner.code, dtype, ntk,
+        spinner.work / one, threads * spinner.work / every, threads,
+    )  # fmt: skip
+
+
+class Spinner:
+    """The rows of all threads, to be measured beside something else: ``work`` element-layers on
+    each thread a turn."""
+
+    def __init__(
+        self,
+        activation: str,
+        dtype: str,
+        *,
+        kind: str = "box3",
+        ntk: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        chosen = formula(activation, dtype)
+        self.code = chosen.code
+        self.rows = [Rows(chosen, kind, ntk, dtype) for _ in range(threads or os.cpu_count() or 1)]
+        self.rows[0].spin(1)
+        first = self.rows[0]
+        self.repeats = max(1, int(_SAMPLE / max(once(lambda: first.spin(16)) / 16, 1e-9)))
+        self.work = self.repeats * first.elements
+
+    def one(self) -> None:
+        """One thread's turn, alone."""
+        self.rows[0].spin(self.repeats)
+
+    def every(self) -> None:
+        """A turn of all threads."""
+        together([lambda row=row: row.spin(self.repeats) for row in self.rows])  # type: ignore[misc]
 
 
 class Rows:

@@ -11,7 +11,7 @@ import numpy as np
 
 from widegram_bench import engine, roof
 from widegram_bench.networks import cnn
-from widegram_bench.timing import Share
+from widegram_bench.timing import Share, Turns
 
 Say = Callable[[str], None]
 
@@ -71,10 +71,15 @@ def measure(
     for name in ("pairs", "depth", "pixels"):
         say(f"cost against {name}: exponent {found[name]['exponent']:.3f}")
     rows = []
-    for n in counts:
-        top = roof.measure("Relu", dtype, clock.next() / 2, threads=n)
-        speed = tile(cnn(10, sizes.thread_side), sizes.tile, n)
-        rows.append({"threads": n, "engine": speed.rate, "roof": top.every})
+    network = cnn(10, sizes.thread_side)
+    tiles = [engine.Tile(network, dtype, 0.0, threads=n, entries=sizes.tile) for n in counts]
+    spinners = [roof.Spinner("Relu", dtype, threads=n) for n in counts]
+    runs = [tile.run for tile in tiles] + [spinner.every for spinner in spinners]
+    times = Turns(*runs).take(2 * len(counts) * clock.next())
+    for n, t, s, spent, spin in zip(
+        counts, tiles, spinners, times, times[len(counts) :], strict=False
+    ):
+        rows.append({"threads": n, "engine": t.speed(spent).rate, "roof": n * s.work / spin})
     speed_up = {name: rows[-1][name] / rows[0][name] for name in ("engine", "roof")}
     found["threads"] = {
         "rows": rows,

@@ -16,6 +16,25 @@ def best(run: Callable[[], object], seconds: float, least: int = 2) -> float:
     return shortest
 
 
+class Turns:
+    """Runs measured in turns, so that what disturbs the machine for a while meets all of them.
+
+    ``shortest[n]``: the best wall time so far of run n, in seconds.
+    """
+
+    def __init__(self, *runs: Callable[[], object]) -> None:
+        self.runs, self.shortest = runs, [float("inf")] * len(runs)
+
+    def take(self, seconds: float, least: int = 3) -> list[float]:
+        """``least`` turns, more while time remains; the shortest times."""
+        end, count = time.perf_counter() + seconds, 0
+        while count < least or time.perf_counter() < end:
+            for n, run in enumerate(self.runs):
+                self.shortest[n] = min(self.shortest[n], once(run))
+            count += 1
+        return self.shortest
+
+
 def once(run: Callable[[], object]) -> float:
     """Wall time of one run in seconds."""
     start = time.perf_counter()
