@@ -100,3 +100,33 @@ def test_packing_changes_only_the_order_of_sums(
     tolerance = {"float32": 2e-6, "float64": 1e-14}[dtype]
     for key, value in packed.items():
         assert np.max(np.abs(value - plain[key])) <= tolerance * np.max(np.abs(plain[key]))
+
+
+@pytest.mark.parametrize("filter_size", [1, 3, 5])
+@pytest.mark.parametrize("residual", [False, True])
+def test_values_written_in_place_are_the_same_bits(filter_size: int, residual: bool) -> None:
+    """Planes too large for two buffers have one, in which each window climbs a few rows."""
+    window = {**_CONV, "filter_shape": [filter_size, filter_size]}
+    step = [{"layer": "Relu"}, window]
+    layers = [_CONV, *step, *step, {"layer": "Erf"}, {"layer": "GlobalAvgPool"}]
+    if residual:
+        layers[1:1] = [{"layer": "Residual", "branch": step, "shortcut": []}]
+    network = load_network({"input_shape": [7, 6, 2], "layers": layers})
+    x = np.random.default_rng(0).standard_normal((9, *network.input_shape))
+
+    def kernels() -> tuple[int, dict[str, np.ndarray]]:
+        evaluator = CpuEvaluator(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1)
+        climb = evaluator.tables.programs[0][tables.ProgramField.CLIMB]
+        return int(climb), evaluator.tile(range(9), range(9), True)
+
+    climb, wanted = kernels()
+    assert climb == 0
+    for budget in range(2**17, 0, -2048):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tables, "PLANES_BYTES", budget)
+            climb, found = kernels()
+        if climb:
+            break
+    assert climb > 0
+    for key, value in wanted.items():
+        np.testing.assert_array_equal(found[key], value)

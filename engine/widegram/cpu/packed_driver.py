@@ -26,6 +26,7 @@ _P_ACTIVE, _P_LEVELS = int(ProgramField.CELL_ACTIVE), int(ProgramField.LEVELS)
 _P_SIZE, _P_PACKED = int(ProgramField.SIZE), int(ProgramField.FIRST_PACKED)
 _P_AHEAD, _P_PLANE = int(ProgramField.AHEAD), int(ProgramField.AHEAD_PLANE)
 _P_INPUTS, _P_WRAPS = int(ProgramField.INPUTS_KERNEL), int(ProgramField.WRAPS)
+_P_CLIMB = int(ProgramField.CLIMB)
 _L_OFFSET, _L_T = int(SlotField.OFFSET), int(SlotField.T_OFFSET)
 _L_ROWS, _L_COLS = int(SlotField.ROWS), int(SlotField.COLS)
 _L_LO_ROWS, _L_LO_COLS = int(SlotField.LO_ROWS), int(SlotField.LO_COLS)
@@ -39,6 +40,7 @@ _FX_AT, _FY_AT, _FY_PIXEL = (
 _LEVEL, _HALO_AT = int(PackedField.LEVEL), int(PackedField.HALO_AT)
 _HALO_LO_Y, _HALO_HI_Y = int(PackedField.HALO_LO_ROWS), int(PackedField.HALO_HI_ROWS)
 _HALO_LO_X, _HALO_HI_X = int(PackedField.HALO_LO_COLS), int(PackedField.HALO_HI_COLS)
+_CLIMBED = int(PackedField.CLIMBED)
 _HALO_H, _HALO_W = int(PackedField.HALO_ROWS), int(PackedField.HALO_COLS)
 _T_IN, _T_OUT = PACKED.index("t_in"), PACKED.index("t_out")
 _IN_ROW, _OUT_ROW = PACKED.index("in_row"), PACKED.index("out_row")
@@ -74,18 +76,23 @@ def _clear_gaps(program, cell, scratch, ctx, geo, moves, slots):  # type: ignore
     lanes, item, fill = peek(ctx, _LANES), peek(ctx, _ITEM), peek(moves, _MOVE_FILL)
     for s in range(peek(program, _P_SLOTS)):
         slot = slots + (peek(program, _P_SLOT) + s) * _SLOT_BYTES
-        tall, wide = peek(slot, _L_LO_ROWS), peek(slot, _L_LO_COLS)
-        if tall == 0 and wide == 0:
+        climb, wide = peek(program, _P_CLIMB), peek(slot, _L_LO_COLS)
+        top = peek(slot, _L_LO_ROWS)
+        tall = top - climb
+        if top == 0 and wide == 0:
             continue
         own = cell + peek(slot, _L_LEVEL) * _CELL_BYTES
         height, width = peek(slot, _L_ROWS) + tall, peek(slot, _L_COLS) + wide
         row = (width + 2 * wide) * lanes
-        k = scratch + (peek(slot, _L_OFFSET) + tall * row + wide * lanes) * item
+        k = scratch + (peek(slot, _L_OFFSET) + top * row + wide * lanes) * item
         t = (peek(slot, _L_T) - peek(slot, _L_OFFSET)) * item
         at = k + peek(own, _FIRST_ROWS) * row * item
         move(fill, ctx, geo, tall, width, 0, 0, row, lanes, 0, 0, 0, at, at + t)
         at = k + peek(own, _FIRST_COLS) * lanes * item
         move(fill, ctx, geo, height, wide, 0, 0, row, lanes, 0, 0, 0, at, at + t)
+        if climb:
+            at = k - climb * row * item
+            move(fill, ctx, geo, climb, width, 0, 0, row, lanes, 0, 0, 0, at, at + t)
 
 
 @jit
@@ -180,6 +187,20 @@ def _wrap(packed, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _clear_left(packed, cell, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+    """Zeros in the gap and below a plane written in place, where its source still stands."""
+    lanes, item, row, t = (
+        peek(ctx, _LANES), peek(ctx, _ITEM), peek(packed, _OUT_ROW), peek(packed, _T_OUT),
+    )  # fmt: skip
+    k, climbed = scratch + peek(packed, _OUT_AT), peek(packed, _CLIMBED)
+    fill = peek(moves, _MOVE_FILL)
+    width = peek(packed, _W) + peek(packed, _GAP_COLS)
+    for at in (peek(cell, _FIRST_ROWS), peek(packed, _H) + peek(packed, _GAP_ROWS)):
+        to = k + at * row * item
+        move(fill, ctx, geo, climbed, width, 0, 0, row, lanes, 0, 0, 0, to, to + t)
+
+
+@jit
 def _clear_ahead(program, packed, cell, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
     """Zeros in the gaps of the inputs made at once, the first of which is of ``cell``."""
     lanes, item, row = peek(ctx, _LANES), peek(ctx, _ITEM), peek(packed, _OUT_ROW)
@@ -221,6 +242,8 @@ def _step(step, packed, cell, wanted, program, scratch, ctx, geo, moves, slots, 
         if peek(packed, _HALO_AT) >= 0:
             _wrap(packed, scratch, ctx, geo, moves)
         _compute(step, packed, own, scratch, ctx, False)
+        if peek(packed, _CLIMBED):
+            _clear_left(packed, own, scratch, ctx, geo, moves)
     elif kind == _INPUT:
         if peek(program, _P_AHEAD):
             _inputs(step, packed, own, program, scratch, ctx, geo, moves)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from widegram.cpu.packed_ir import BATCH, CELL, PACKED
 from widegram.cpu.plane_base import GAPS, WRAPS
+from widegram.cpu.window_ir import SQUARES
 from widegram.plan.graph import Affine, Pair
 from widegram.plan.program import STORING, Program, Slot, Step
 
@@ -34,7 +35,8 @@ class PackedField(IntEnum):
     """Columns of the table of packed steps behind the kernel's geometry: bytes from the scratch
     (``IN_AT``, ``OUT_AT``, ``OTHER_AT`` of what is added, -1 without), from the factors or pixels
     of x and x', bytes of x' per pixel, which shape the step works on; on a torus the first pixel of
-    the window's source (-1 where no halo is read), its halo and its shape."""
+    the window's source (-1 where no halo is read), its halo and its shape; the rows by which a
+    result in place moves up."""
 
     IN_AT = len(PACKED)
     OTHER_AT = len(PACKED) + 1
@@ -50,8 +52,11 @@ class PackedField(IntEnum):
     HALO_HI_COLS = len(PACKED) + 11
     HALO_ROWS = len(PACKED) + 12
     HALO_COLS = len(PACKED) + 13
+    CLIMBED = len(PACKED) + 14
 
 
+# Kernels that have read all they need of a row before they write one.
+_CLIMBING = {(1, 1), *((n, n) for n in SQUARES.values())}
 CELL_ROW, PACKED_ROW = len(CellField) + len(CELL), len(PackedField) + len(PACKED)
 
 
@@ -60,7 +65,8 @@ class Packing:
     """``gap`` between rectangles (rows, columns), ``halo`` on each side of all, ``mode`` GAPS or
     WRAPS, without gaps; ``levels``: the shapes of values, finest first;
     ``cells`` (n, levels, CELL_ROW), the first is d = 0; ``active`` (n, steps): the rectangles (bits
-    as in SEGMENTS) that each step is wanted for."""
+    as in SEGMENTS) that each step is wanted for. ``drift``: the rows by which each value stands
+    higher than the first in its buffer, where values are written in place."""
 
     mode: int
     gap: Pair
@@ -68,11 +74,17 @@ class Packing:
     levels: tuple[Pair, ...]
     cells: Ints
     active: NDArray[np.uint8]
+    drift: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def climb(self) -> int:
+        """The rows above a plane that values written in place climb into."""
+        return max(self.drift.values(), default=0)
 
     def slot(self, slot: Slot) -> Slot:
         """The slot with room for a packed plane."""
         (y, x), gap = self.halo, self.gap
-        return Slot(slot.shape, slot.sigma, self.halo, (y + gap[0], x + gap[1]))
+        return Slot(slot.shape, slot.sigma, (y + self.climb, x), (y + gap[0], x + gap[1]))
 
 
 def pack(program: Program) -> Packing | None:
@@ -100,6 +112,27 @@ def pack(program: Program) -> Packing | None:
     np.bitwise_or.at(segments, where.ravel(), bits.astype(np.int64))
     gap = (halo[0], halo[1])
     return Packing(GAPS, gap, gap, *_levels(program, keys, segments), active)
+
+
+def climb(program: Program, packing: Packing) -> Packing | None:
+    """Packing for a program that writes in place; None where a window cannot.
+
+    Row i of a window's result needs rows i - lo ... of its source, and takes the place of row
+    i - lo: each window moves its plane up by lo rows.
+    """
+    drift: dict[int, int] = {}
+    now: dict[int, int] = {}
+    for step in program.steps:
+        if step.kind in (*STORING, "output"):
+            continue
+        slot = program.slot_of[step.out]
+        affine = step.affine
+        if affine is not None and slot == program.slot_of[step.inputs[0]]:
+            if affine.window not in _CLIMBING or affine.strides != (1, 1):
+                return None
+            now[slot] += affine.lo[0]
+        drift[step.out] = now.setdefault(slot, 0)
+    return replace(packing, drift=drift) if packing.mode == GAPS else None
 
 
 def _wrapped(program: Program, windows: list[Affine], halo: Pair) -> Packing | None:
@@ -216,7 +249,8 @@ class PackedSteps:
         at, t = self.layout.slots[n]
         if ahead is not None and value == ahead.value:
             at, t = ahead.at + batch * ahead.plane, (BATCH - batch) * ahead.plane
-        return at + slot.lo[0] * row + slot.lo[1] * self.layout.lanes, row, t
+        top = slot.lo[0] - self.packing.drift.get(value, 0)
+        return at + top * row + slot.lo[1] * self.layout.lanes, row, t
 
     def _row(self, n: int, batch: int) -> list[int]:
         step, layout = self.program.steps[n], self.layout
@@ -249,9 +283,12 @@ class PackedSteps:
             named["stride_rows"], named["stride_cols"] = step.affine.strides
             before = step.affine.lo[0] * named["in_row"] + step.affine.lo[1] * lanes
             self._halo(step, out)
+            if self.packing.drift:
+                same = self.program.slot_of[step.inputs[0]] == self.program.slot_of[step.out]
+                out[PackedField.CLIMBED] = step.affine.lo[0] if same else 0
             out[PackedField.IN_AT] -= before * item
-        for field in ("t_in", "t_out"):
-            named[field] = named.get(field, 0) * item
+        for name in ("t_in", "t_out"):
+            named[name] = named.get(name, 0) * item
         out[PackedField.FX_AT], out[PackedField.FY_AT] = at * unit * item, at * lanes * item
         out[PackedField.FY_PIXEL] = lanes * each * item
         return [named.get(name, 0) for name in PACKED] + [out[field] for field in PackedField]

@@ -25,6 +25,7 @@ from widegram.cpu.packing import (
     PackedSteps,
     Packing,
     batch_inputs,
+    climb,
     pack,
 )
 from widegram.cpu.plane_base import N_PARAMS, WRAPS, Variant
@@ -33,7 +34,7 @@ from widegram.cpu.window_ir import PLUS, SQUARES
 from widegram.plan.graph import Affine, Copy, Gather, Node, Reduce
 from widegram.plan.needs import displacements
 from widegram.plan.plan import Plan, Schedule
-from widegram.plan.program import STORING, Program, Slot, Step, fuse_sums
+from widegram.plan.program import STORING, Program, Slot, Step, fuse_sums, in_place
 
 Ints = NDArray[np.int64]
 
@@ -89,6 +90,7 @@ class ProgramField(_Field):
     AHEAD_PLANE = auto()
     INPUTS_KERNEL = auto()
     WRAPS = auto()
+    CLIMB = auto()
 
 
 class SlotField(_Field):
@@ -205,6 +207,7 @@ class _Encoder:
                     *program.group.torus, first_slot, len(program.slots), n_active,
                     self._together(program), *self._cells(packing), at - store_end,
                     len(self.packed), *self._inputs(ahead, mode), mode == WRAPS,
+                    packing.climb if packing else 0,
                 ]
             )  # fmt: skip
             self._packed_steps(program, packing, slots[first_slot:], ahead)
@@ -241,11 +244,19 @@ class _Encoder:
 
     def _packing(self, program: Program) -> tuple[Program, Packing | None]:
         """Packed planes where they are possible and fit into a core's second-level cache."""
-        fused = fuse_sums(self.plan.nodes, program)
-        packing = None if self.plan.vector else pack(fused)
-        if packing is None or self._plane_bytes(fused, packing) > PLANES_BYTES:
+        if self.plan.vector:
             return program, None
-        return fused, packing
+        fused = fuse_sums(self.plan.nodes, program)
+        packing = pack(fused)
+        if packing is None:
+            return program, None
+        if self._plane_bytes(fused, packing) <= PLANES_BYTES:
+            return fused, packing
+        smaller = in_place(self.plan.nodes, fused)
+        packing = climb(smaller, packing)
+        if packing is not None and self._plane_bytes(smaller, packing) <= PLANES_BYTES:
+            return smaller, packing
+        return program, None
 
     def _plane_bytes(self, program: Program, packing: Packing | None) -> int:
         """Bytes of all buffers of a program, for one displacement or packed plane."""

@@ -110,6 +110,19 @@ def fuse_sums(nodes: tuple[Node, ...], program: Program) -> Program:
     )
 
 
+def in_place(nodes: tuple[Node, ...], program: Program) -> Program:
+    """The program with every value in the buffer of the first value that its step reads, where
+    that one is not read again and has its shape."""
+    last = {i: n for n, step in enumerate(program.steps) for i in step.inputs}
+    same = {
+        step.out: step.inputs[0]
+        for n, step in enumerate(program.steps)
+        if step.kind in ("window", "point") and last[step.inputs[0]] == n
+    }
+    slots, slot_of = _allocate(nodes, program.group, program.steps, same)
+    return replace(program, slots=slots, slot_of=slot_of)
+
+
 def _steps(nodes: tuple[Node, ...], group: Group, masks: list[Mask]) -> tuple[Step, ...]:
     readers = _readers(nodes)
     alias: dict[int, int] = {}
@@ -191,9 +204,16 @@ def _schedule(
 
 
 def _allocate(
-    nodes: tuple[Node, ...], group: Group, steps: tuple[Step, ...]
+    nodes: tuple[Node, ...],
+    group: Group,
+    steps: tuple[Step, ...],
+    same: dict[int, int] | None = None,
 ) -> tuple[tuple[Slot, ...], dict[int, int]]:
-    """Buffers: a value keeps its buffer to its last reader; equal shapes share."""
+    """Buffers: a value keeps its buffer to its last reader; equal shapes share.
+
+    ``same``: values that take the buffer of another, which they read last, where shapes allow.
+    """
+    same = same or {}
     last: dict[int, int] = {}
     lo: dict[tuple[Pair, Pair], Pair] = {}
     hi: dict[tuple[Pair, Pair], Pair] = {}
@@ -211,7 +231,11 @@ def _allocate(
     slot_of: dict[int, int] = {}
     free: dict[tuple[Pair, Pair], list[int]] = {}
     for n, step in enumerate(steps):
-        if step.kind not in (*STORING, "output"):
+        taken = same.get(step.out)
+        if taken is not None and key(taken) == key(step.out):
+            slot_of[step.out] = slot_of[taken]
+        elif step.kind not in (*STORING, "output"):
+            taken = None
             kind = key(step.out)
             pool = free.setdefault(kind, [])
             if not pool:
@@ -219,7 +243,7 @@ def _allocate(
                 pool.append(len(slots) - 1)
             slot_of[step.out] = pool.pop()
         for i in set(step.inputs):
-            if last[i] == n:
+            if last[i] == n and i != taken:
                 free[key(i)].append(slot_of[i])
     return tuple(slots), slot_of
 
