@@ -46,8 +46,8 @@ def measure(
     ``roof``: element-layers a second by activation and dtype. ``pooled``: the engine on images
     with global pooling and its ``fraction`` of the roof. ``flat`` and ``dense``: without pooling
     and fully connected, ``fraction`` of the limit named in ``bound``. ``networks``: cost per entry
-    over what their element-layers cost in the ``plain`` network on the same images (``over``). Whatever is compared is measured in turns. ``machine_limits``: bandwidth of memory
-    in bytes/s.
+    over what their element-layers cost in the ``plain`` network on the same images (``over``).
+    Whatever is compared is measured in turns. ``machine_limits``: bandwidth of memory in bytes/s.
     """
     sizes = sizes or Sizes()
     threads = threads or os.cpu_count() or 1
