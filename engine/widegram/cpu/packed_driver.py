@@ -11,7 +11,7 @@ from widegram.cpu.halo import jit, move
 from widegram.cpu.kernels import call_plane, peek, peek_byte, poke
 from widegram.cpu.packed_ir import CELL, PACKED
 from widegram.cpu.packing import CELL_ROW, PACKED_ROW, CellField, PackedField
-from widegram.cpu.stores import keep, load
+from widegram.cpu.stores import keep, load, output
 from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField
 
 # Numba freezes these as constants.
@@ -251,6 +251,9 @@ def _step(step, packed, cell, wanted, program, scratch, ctx, geo, moves, slots, 
             _compute(step, packed, own, scratch, ctx, True)
     elif kind == _ADD:
         _add(packed, scratch, ctx, geo, moves)
+    elif kind == _OUTPUT:
+        k = scratch + peek(packed, _IN_AT)
+        output(step, ctx, geo, moves, k, k + peek(packed, _T_IN))
     elif kind == _REDUCE and wanted == peek(own, _SEGMENTS):
         _reduce(step, packed, own, scratch, ctx, geo, moves, slots, stores, index)
     else:
