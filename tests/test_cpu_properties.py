@@ -88,9 +88,11 @@ def check_against_reference(network: Network, x: np.ndarray, y: np.ndarray | Non
     for key in BOTH:
         value = getattr(wanted, key)
         error = np.abs(found[key] - value).max() / scale(value)
+        # What the inputs' rounding already does to the reference, with room for each layer's own.
+        allowed = tolerance
         if error > tolerance:
-            tolerance = max(tolerance, 10 * sensitivity(network, x, y, key))
-        assert error <= tolerance, f"{key} off by {error:.1e} of max|K|: {network.to_json()}"
+            allowed = max(tolerance, 10 * sensitivity(network, x, y, key))
+        assert error <= allowed, f"{key} off by {error:.1e} of max|K|: {network.to_json()}"
 
 
 def sensitivity(network: Network, x: np.ndarray, y: np.ndarray | None, key: str) -> float:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from widegram import reference
 from widegram.cpu import CpuEvaluator, tables
+from widegram.cpu.fields import ProgramField
 from widegram.cpu.packing import BATCH, CellField, batch_inputs, pack
 from widegram.data import open_source
 from widegram.network import load_network
@@ -134,7 +135,7 @@ def test_values_written_in_place_are_the_same_bits(filter_size: int, residual: b
 
     def kernels() -> tuple[int, dict[str, np.ndarray]]:
         evaluator = CpuEvaluator(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1)
-        climb = evaluator.tables.programs[0][tables.ProgramField.CLIMB]
+        climb = evaluator.tables.programs[0][ProgramField.CLIMB]
         return int(climb), evaluator.tile(range(9), range(9), True)
 
     climb, wanted = kernels()

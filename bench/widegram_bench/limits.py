@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from widegram.cpu import planes
+from widegram.cpu.fields import REGION
 from widegram.cpu.inner_ir import CHUNK
 from widegram.cpu.plane_base import GEOMETRY, N_PARAMS, Variant
-from widegram.cpu.tables import REGION
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.workspace import aligned
 from widegram.network import Network

@@ -8,11 +8,11 @@ arithmetic on addresses: the floating-point work is done by the kernels of
 from __future__ import annotations
 
 from widegram.cpu.context import At
+from widegram.cpu.fields import KINDS, MOVES, ProgramField, SlotField, StepField, StoreField
 from widegram.cpu.halo import halos, jit, move, place, rectangle, row_stride, zero_halo
 from widegram.cpu.kernels import call_plane, peek, peek_byte, poke
 from widegram.cpu.packed_driver import run_packed
 from widegram.cpu.stores import keep, load, output
-from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField, StoreField
 
 # Numba freezes these as constants.
 _INPUT, _LOAD, _WINDOW, _POINT, _ADD, _COPY, _POOL, _REDUCE, _OUTPUT = range(len(KINDS))

@@ -41,7 +41,7 @@ class CpuEvaluator:
 
     ``entry_cost``: element-layers of one entry; ``image_bytes``: memory that one image of a tile
     takes. ``series_error``: the relative error of activations by Hermite series (see
-    :func:`~widegram.cpu.tables.series_error`), None without them.
+    :func:`~widegram.cpu.formulas.series_error`), None without them.
 
     Results are the same bits for any thread count and any tile.
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numba
 
 from widegram.cpu.context import At
+from widegram.cpu.fields import MOVES, SlotField
 from widegram.cpu.kernels import call_plane, peek, poke
-from widegram.cpu.tables import MOVES, SlotField
 
 # Without checks of divisors: what raises would call the interpreter.
 jit = numba.njit(error_model="numpy")

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from widegram.activations import FLOOR
 from widegram.activations.scale import Scale
+from widegram.cpu.fields import StoreField
 from widegram.cpu.formulas import FactorLayout
-from widegram.cpu.tables import StoreField, encode
+from widegram.cpu.tables import encode
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.plan.graph import (

@@ -7,12 +7,12 @@ a few loads and a call.
 from __future__ import annotations
 
 from widegram.cpu.context import At
+from widegram.cpu.fields import KINDS, MOVES, ProgramField, SlotField, StepField
 from widegram.cpu.halo import jit, move
 from widegram.cpu.kernels import call_plane, peek, peek_byte, poke
 from widegram.cpu.packed_ir import CELL, PACKED
 from widegram.cpu.packing import CELL_ROW, PACKED_ROW, CellField, PackedField
 from widegram.cpu.stores import keep, load, output
-from widegram.cpu.tables import KINDS, MOVES, ProgramField, SlotField, StepField
 
 # Numba freezes these as constants.
 _INPUT, _LOAD, _WINDOW, _POINT, _ADD, _COPY, _POOL, _REDUCE, _OUTPUT = range(len(KINDS))

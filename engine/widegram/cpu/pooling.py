@@ -8,9 +8,9 @@ pixel P gets the taps u for which u' = u + d - s D is a tap too. Circular window
 from __future__ import annotations
 
 from widegram.cpu.context import At
+from widegram.cpu.fields import MOVES, StepField, StoreField
 from widegram.cpu.halo import jit
 from widegram.cpu.kernels import call_plane, peek, poke
-from widegram.cpu.tables import MOVES, StepField, StoreField
 
 # Numba freezes these as constants.
 _GATHER = MOVES.index("gather")

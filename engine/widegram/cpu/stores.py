@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from widegram.cpu.context import At
+from widegram.cpu.fields import KINDS, MOVES, SlotField, StepField, StoreField
 from widegram.cpu.halo import jit, move
 from widegram.cpu.kernels import call_plane, peek
 from widegram.cpu.pooling import pool
-from widegram.cpu.tables import KINDS, MOVES, SlotField, StepField, StoreField
 
 # Numba freezes these as constants.
 _POOL, _REDUCE = KINDS.index("pool"), KINDS.index("reduce")

@@ -1,19 +1,29 @@
 """A schedule as arrays of integers: what the compiled driver reads.
 
-The column numbers of each table are the ``*_FIELDS`` below; addresses of kernels and offsets into
+The columns of each table are in :mod:`widegram.cpu.fields`; addresses of kernels and offsets into
 the buffers of one thread are filled in here, so that the driver only adds and calls.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum, auto
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu import planes
+from widegram.cpu.fields import (
+    KINDS,
+    MOVES,
+    REGION,
+    Field,
+    Ints,
+    ProgramField,
+    SlotField,
+    StepField,
+    StoreField,
+)
 from widegram.cpu.formulas import FactorLayout
 from widegram.cpu.large_ir import ROWS_OF_SCRATCH
 from widegram.cpu.packed_ir import BATCH
@@ -36,100 +46,11 @@ from widegram.plan.needs import displacements
 from widegram.plan.plan import Plan, Schedule
 from widegram.plan.program import STORING, Program, Slot, Step, fuse_sums, in_place
 
-Ints = NDArray[np.int64]
-
-
-class _Field(IntEnum):
-    @staticmethod
-    def _generate_next_value_(name: str, start: int, count: int, last: list[Any]) -> int:
-        return count
-
-
-class StepField(_Field):
-    """Columns of the table of steps."""
-
-    KIND = auto()
-    OUT = auto()
-    IN0 = auto()
-    IN1 = auto()
-    KERNEL = auto()
-    PARAMS = auto()
-    FACTOR = auto()
-    N_FACTORS = auto()
-    ROWS = auto()
-    COLS = auto()
-    STRIDE_ROWS = auto()
-    STRIDE_COLS = auto()
-    LO_ROWS = auto()
-    LO_COLS = auto()
-    CIRCULAR = auto()
-    STORE = auto()
-    NODE = auto()
-
-
-class ProgramField(_Field):
-    """Columns of the table of programs."""
-
-    FIRST_STEP = auto()
-    N_STEPS = auto()
-    FIRST_DISPLACEMENT = auto()
-    N_DISPLACEMENTS = auto()
-    TORUS_ROWS = auto()
-    TORUS_COLS = auto()
-    FIRST_SLOT = auto()
-    N_SLOTS = auto()
-    ACTIVE = auto()
-    TOGETHER = auto()
-    FIRST_CELL = auto()
-    N_CELLS = auto()
-    CELL_ACTIVE = auto()
-    LEVELS = auto()
-    SIZE = auto()
-    FIRST_PACKED = auto()
-    AHEAD = auto()
-    AHEAD_PLANE = auto()
-    INPUTS_KERNEL = auto()
-    WRAPS = auto()
-    CLIMB = auto()
-
-
-class SlotField(_Field):
-    """Columns of the table of plane buffers; offsets in numbers."""
-
-    ROWS = auto()
-    COLS = auto()
-    SIGMA_ROWS = auto()
-    SIGMA_COLS = auto()
-    LO_ROWS = auto()
-    HI_ROWS = auto()
-    LO_COLS = auto()
-    HI_COLS = auto()
-    OFFSET = auto()
-    QUADRANT = auto()
-    T_OFFSET = auto()
-    LEVEL = auto()
-
-
-class StoreField(_Field):
-    """Columns of the table of stores; offsets in numbers (doubles where reduced)."""
-
-    REDUCED = auto()
-    ROWS = auto()
-    COLS = auto()
-    INDEX = auto()
-    OFFSET = auto()
-    T_OFFSET = auto()
-
-
-# Vectors are one-pixel images; this many x, and blocks of x', run as the pixels of one plane.
-REGION = (128, 12)
 # Planes of several displacements at once may take this much of a core's second-level cache.
 PLANES_BYTES = 768 * 1024
 MOST_TOGETHER = 2
 # Windows of this many rows or columns are summed at a cost that does not depend on their size.
 LARGE = 5
-KINDS = ("input", "load", "window", "point", "add", "copy", "pool", "reduce", "output")
-MOVES = ("copy", "fill", "add", "gather", "reduce", "cast")
 
 
 @dataclass(frozen=True)
@@ -449,5 +370,5 @@ def _slot_pixels(slot: Slot) -> int:
     return height * (slot.shape[1] + slot.lo[1] + slot.hi[1])
 
 
-def _ints(rows: list[list[int]], fields: type[_Field]) -> Ints:
+def _ints(rows: list[list[int]], fields: type[Field]) -> Ints:
     return np.array(rows, dtype=np.int64).reshape(len(rows), len(fields))

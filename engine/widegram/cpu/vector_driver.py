@@ -9,9 +9,9 @@ the same.
 from __future__ import annotations
 
 from widegram.cpu.context import At
+from widegram.cpu.fields import KINDS, MOVES, REGION, SlotField, StepField
 from widegram.cpu.halo import jit
 from widegram.cpu.kernels import call_plane, peek, poke
-from widegram.cpu.tables import KINDS, MOVES, REGION, SlotField, StepField
 
 _INPUT, _ADD, _OUTPUT = KINDS.index("input"), KINDS.index("add"), KINDS.index("output")
 _MOVE_COPY, _MOVE_ADD = MOVES.index("copy"), MOVES.index("add")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from widegram.cpu import planes
 from widegram.cpu.context import At
 from widegram.cpu.entries import entry
+from widegram.cpu.fields import REGION
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.plane_base import Variant
-from widegram.cpu.tables import REGION
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.vectors import Packed, VectorInputs
 from widegram.cpu.workspace import Workspace, aligned

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from widegram.cpu.context import CONTEXT, At
 from widegram.cpu.entries import entry
+from widegram.cpu.fields import Ints
 from widegram.cpu.plane_base import GEOMETRY
-from widegram.cpu.tables import Ints, Tables
+from widegram.cpu.tables import Tables
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
 
 ALIGNMENT = 64
