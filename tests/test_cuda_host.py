@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 import widegram
 from cuda_standin import StandIn
@@ -20,6 +22,7 @@ from widegram.backends import resolve_device
 from widegram.cuda import compiling, device, inspecting, trial
 from widegram.cuda.evaluator import CudaEvaluator, source_of
 from widegram.cuda.lane import LARGEST_BATCH, batch_size, pair_bytes
+from widegram.cuda.pairs import Pairs
 from widegram.data import open_source
 from widegram.devices import available, continues, cuda_numbers, joined, kind_of
 from widegram.errors import WidegramError
@@ -91,6 +94,21 @@ def test_batches_do_not_change_the_bits(spec: dict, monkeypatch: pytest.MonkeyPa
     assert told == [4, 4, 4, 4, 4, 4, 1]
     for key, value in whole.items():
         np.testing.assert_array_equal(parts[key], value)
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.booleans(), st.integers(1, 50))
+def test_batches_list_every_pair_once(rows: int, columns: int, mirrored: bool, batch: int) -> None:
+    columns = rows if mirrored else columns
+    pairs, tile = Pairs(rows, columns, mirrored), np.zeros(rows * columns, dtype=int)
+    for lo in range(0, len(pairs), batch):
+        hi = min(lo + batch, len(pairs))
+        listed, place = pairs.listed(lo, hi), pairs.place(lo, hi)
+        tile[place] += 1
+        at = np.arange(rows * columns)[place]
+        found = np.stack(np.divmod(at, columns), axis=1)
+        np.testing.assert_array_equal(found if mirrored else found[:1], listed)
+    wanted = np.triu(np.ones((rows, columns)), 1) if mirrored else np.ones((rows, columns))
+    np.testing.assert_array_equal(tile.reshape(rows, columns), wanted)
 
 
 def test_a_batch_fills_half_of_the_budget() -> None:

@@ -16,6 +16,7 @@ from widegram.activations.hermite import MAX_DEGREE
 from widegram.cpu.formulas import SERIES_TOLERANCE, choose_formulas, factor_layout, series_error
 from widegram.cpu.images import ImageBlocks, Rows
 from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import PairRunner, close_pairs
 from widegram.cpu.tables import encode
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
@@ -77,17 +78,20 @@ class CpuEvaluator:
         self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
         self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
         self.threads = self._make_workspaces(threads or os.cpu_count() or 1, memory // 4)
-        # Of vectors one runner makes factors and diagonals: both take numbers, not planes.
-        runner = ItselfRunner(self.plan, self.layout, self.plan.vector, dtype)
-        self._diagonal: ItselfRunner | None = runner if self.plan.vector else None
         self._vectors: VectorTiles | None = None
+        self._diagonal: ItselfPool | None = None
+        self._itself_memory = memory // 16
         if vectors is not None:
-            work = self._workspaces
-            self._vectors = VectorTiles(self.plan, dtype, vectors, runner, work, self._pool)
+            # Factors and diagonals of vectors take numbers, not planes: one runner makes both.
+            self._itself = ItselfRunner(self.plan, self.layout, True, dtype)
+            self._vectors = VectorTiles(
+                self.plan, dtype, vectors, self._itself, self._workspaces, self._pool
+            )
             return
-        self.blocks1 = self.blocks2 = ImageBlocks(x1, runner, dtype, memory // 4)
+        runners = self._runners(False)
+        self.blocks1 = self.blocks2 = ImageBlocks(x1, runners, dtype, memory // 4)
         if x2 is not None:
-            self.blocks2 = ImageBlocks(x2, runner, dtype, memory // 4)
+            self.blocks2 = ImageBlocks(x2, runners, dtype, memory // 4)
 
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
@@ -152,13 +156,18 @@ class CpuEvaluator:
 
     def own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
         """Kernels of the images ``rows`` of x1 with themselves, (outputs, n), in float64."""
-        if self._diagonal is None:
-            self._diagonal = ItselfRunner(self.plan, self.layout, True, self.dtype)
-        if self._vectors is None:
-            own = self._diagonal.run(self.blocks1.read(rows.start, rows.stop))
+        if self._vectors is not None:
+            own = self._itself.of_squares(self._vectors.inputs[0].exact_squares(rows))
         else:
-            own = self._diagonal.of_squares(self._vectors.inputs[0].exact_squares(rows))
-        return {"nngp": own.nngp, "ntk": own.ntk}
+            self._diagonal = self._diagonal or self._runners(True)
+            own = self._diagonal.run(self.blocks1.read(rows.start, rows.stop))
+        return own.kernels
+
+    def _runners(self, outputs: bool) -> ItselfPool:
+        return ItselfPool(
+            self.plan, self.layout, outputs, self.dtype, self._pool, self.threads,
+            self._itself_memory,
+        )  # fmt: skip
 
     def _read(self, memory: int) -> tuple[tuple[VectorInputs, VectorInputs] | None, float]:
         """Vectors, packed for inner products, and the largest variance of all inputs."""
@@ -226,9 +235,9 @@ def mirror(value: NDArray[Any], diagonal: NDArray[np.float64]) -> None:
 
 
 def mirror_lower(value: NDArray[Any]) -> None:
-    """Copy what stands above the diagonal of a square array to below it."""
-    lower = np.tril_indices(len(value), -1)
-    value[lower] = value.T[lower]
+    """Copy what stands above the diagonal of a square array to below it; the diagonal becomes 0."""
+    upper = np.triu(value, 1)
+    np.add(upper, upper.T, out=value)
 
 
 def _jobs(

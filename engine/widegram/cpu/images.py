@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
@@ -58,8 +58,8 @@ Block = TypeVar("Block", RowBlock, LaneBlock)
 class ImageBlocks:
     """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
 
-    def __init__(self, source: Rows, runner: ItselfRunner, dtype: str, memory: int) -> None:
-        self.source, self.runner = source, runner
+    def __init__(self, source: Rows, runners: ItselfPool, dtype: str, memory: int) -> None:
+        self.source, self.runners = source, runners
         self.dtype, self.memory = dtype, memory
         self._kept: OrderedDict[tuple[str, int, int], RowBlock | LaneBlock] = OrderedDict()
 
@@ -69,7 +69,7 @@ class ImageBlocks:
         if isinstance(found, RowBlock):
             return found
         x = self.read(lo, hi)
-        factors = self.runner.run(x).factors
+        factors = self.runners.run(x).factors
         scaled = aligned(x.shape, self.dtype)
         scaled[...] = x / x.shape[-1]
         return self._keep(("rows", lo, hi), RowBlock(scaled, factors, sketch(x)))
@@ -81,7 +81,7 @@ class ImageBlocks:
             return found
         kept = self._find(("rows", lo, hi))
         x = self.read(lo, hi)
-        own = kept.factors if isinstance(kept, RowBlock) else self.runner.run(x).factors
+        own = kept.factors if isinstance(kept, RowBlock) else self.runners.run(x).factors
         lanes = LANES[self.dtype]
         blocks = -(-(hi - lo) // lanes)
         index = np.minimum(np.arange(blocks * lanes), hi - lo - 1).reshape(blocks, lanes)

@@ -8,6 +8,7 @@ with the d = 0 values handed in.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ from widegram.plan.program import STORING, Program
 Array = NDArray[np.float64]
 _DTYPE = "float64"
 _LANES = LANES[_DTYPE]
-_BLOCK = 32
+_PIXELS = 1 << 15
 _SQUARES = 1024
 
 
@@ -53,6 +54,11 @@ class Own:
     factors: NDArray[Any]
     nngp: Array
     ntk: Array
+
+    @property
+    def kernels(self) -> dict[str, Array]:
+        """The kernels by name."""
+        return {"nngp": self.nngp, "ntk": self.ntk}
 
 
 class ItselfRunner:
@@ -71,26 +77,46 @@ class ItselfRunner:
             isinstance(node.operation, Gather) and need
             for node, need in zip(plan.nodes, self.needed, strict=True)
         )
+        # Images that are run together.
+        self.step = _LANES
+        if self.alone:
+            height, width = plan.nodes[0].shape
+            self.step = max(1, min(_SQUARES, _PIXELS // (height * width)))
         if not self.alone:
             self.tables = encode(plan, self.schedule, layout, _DTYPE, paired=True)
-            self.work = Workspace(self.tables, _DTYPE, paired=True)
-            self.own, at = np.zeros(len(plan.nodes), dtype=np.int64), 0
-            for i, node in enumerate(plan.nodes):
-                self.own[i] = at
-                at += node.shape[0] * node.shape[1]
-            self.own_k, self.own_t = (aligned((at, _LANES), _DTYPE) for _ in range(2))
+            sizes = [node.shape[0] * node.shape[1] for node in plan.nodes]
+            self.own = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+            self._allocate()
+
+    def _allocate(self) -> None:
+        self.work = Workspace(self.tables, _DTYPE, paired=True)
+        self.own_k, self.own_t = (aligned((int(self.own[-1]), _LANES), _DTYPE) for _ in range(2))
+
+    def another(self) -> ItselfRunner:
+        """The same for another thread: tables are shared, working memory is not."""
+        made = copy(self)
+        if not made.alone:
+            made._allocate()
+        return made
+
+    @property
+    def nbytes(self) -> int:
+        """Working memory of one runner."""
+        if self.alone:
+            return 0
+        planes = Workspace.bytes(self.tables, _DTYPE)
+        return planes + self.own_k.nbytes + self.own_t.nbytes
 
     def run(self, x: Array) -> Own:
         """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""
-        own = self._empty(len(x))
-        step = _BLOCK if self.alone else _LANES
-        for lo in range(0, len(x), step):
-            self._block(x[lo : lo + step], own, lo)
+        own = self.empty(len(x))
+        for lo in range(0, len(x), self.step):
+            self.fill(x[lo : lo + self.step], own, lo)
         return own
 
     def of_squares(self, squares: Array) -> Own:
         """The same of vectors given by their mean squares (n,)."""
-        own = self._empty(len(squares))
+        own = self.empty(len(squares))
         for lo in range(0, len(squares), _SQUARES):
             part = squares[lo : lo + _SQUARES].reshape(-1, 1, 1)
             values: dict[int, tuple[Array, Array]] = {}
@@ -101,13 +127,15 @@ class ItselfRunner:
             self._keep(own, lo, len(part), values, factors)
         return own
 
-    def _empty(self, n: int) -> Own:
+    def empty(self, n: int) -> Own:
+        """Room for the results of n images."""
         kinds = len(self.plan.outputs)
         factors = aligned((n, self.layout.total + 1), self.dtype)
         factors[:, -1] = 0
         return Own(factors, np.zeros((kinds, n)), np.zeros((kinds, n)))
 
-    def _block(self, x: Array, own: Own, lo: int) -> None:
+    def fill(self, x: Array, own: Own, lo: int) -> None:
+        """Run at most ``step`` images; their results are ``lo`` onwards."""
         count = len(x)
         lanes_x = None
         if not self.alone:

@@ -14,7 +14,7 @@ import numpy as np
 from widegram.cuda.block_elements import Elements
 from widegram.cuda.kernel import SHARED_BYTES, SIGNATURE, Kernel
 from widegram.cuda.steps import Job, Loop, rolled
-from widegram.cuda.text_ops import affine, prescaled
+from widegram.cuda.text_ops import affine, find_pair, prescaled
 
 
 class BlockForm(Elements):
@@ -43,13 +43,12 @@ class BlockForm(Elements):
 
     def _prologue(self, shared: bool) -> None:
         write, stores = self.write, self.context.stores
+        write("b = cuda.blockIdx.x")
+        find_pair(write)
         write(
-            "b = cuda.blockIdx.x",
             "tx = cuda.threadIdx.x",
             "ty = cuda.threadIdx.y",
             f"tid = ty * {self.bx} + tx",
-            "row = np.int64(pairs[u(2 * b)])",
-            "col = np.int64(pairs[u(2 * b + 1)])",
             f"fa = row * {self.context.layout.total + 1}",
             f"fb = col * {self.context.layout.total + 1}",
         )

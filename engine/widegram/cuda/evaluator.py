@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
@@ -11,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.evaluator import largest_variance, mirror, warn_of_series
-from widegram.cpu.formulas import choose_formulas, factor_layout, series_error
+from widegram.cpu.formulas import FactorLayout, choose_formulas, factor_layout, series_error
 from widegram.cpu.images import Rows
-from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import PairRunner, close_pairs
 from widegram.cpu.vector_ops import ITEMSIZE
 from widegram.cuda.device import Device
-from widegram.cuda.images import HostImages
+from widegram.cuda.images import Block, HostImages
 from widegram.cuda.lane import Lane
+from widegram.cuda.pairs import Pairs
 from widegram.cuda.source import Source, generate
 from widegram.log import announced
 from widegram.network.model import Network
@@ -81,14 +84,12 @@ class CudaEvaluator:
         self.source = generate(self.plan, layout, dtype, threads, strips)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
-        runner = ItselfRunner(self.plan, layout, False, dtype)
-        self._itself = (self.plan, layout, True, dtype)
-        self._diagonal: ItselfRunner | None = None
+        runners = self._own_runners(layout, memory // 16)
         gather = self.source.context.layout.gather
-        self.images1 = HostImages(x1, runner, gather, vector, dtype, memory // 4)
+        self.images1 = HostImages(x1, runners, gather, vector, dtype, memory // 4)
         self.images2 = self.images1
         if x2 is not None:
-            self.images2 = HostImages(x2, runner, gather, vector, dtype, memory // 4)
+            self.images2 = HostImages(x2, runners, gather, vector, dtype, memory // 4)
         self.workers = _LANES * len(devices)
         self._lanes: SimpleQueue[Lane] = SimpleQueue()
         with announced("compiling kernels for the GPU (once for a network)"):
@@ -104,9 +105,9 @@ class CudaEvaluator:
         first = self.images1.block(rows.start, rows.stop)
         second = self.images2.block(cols.start, cols.stop)
         mirrored = symmetric and rows == cols
-        pairs = _pairs(len(rows), len(cols), mirrored)
-        values = np.zeros((len(self.plan.outputs), 1 + self.plan.ntk, len(rows), len(cols)))
-        values = values.astype(self.dtype)
+        pairs = Pairs(len(rows), len(cols), mirrored)
+        shape = len(self.plan.outputs), 1 + self.plan.ntk, len(rows), len(cols)
+        values = np.empty(shape, self.dtype)
         lane = self._lanes.get()
         try:
             lane.run(first, second, pairs, values, progress)
@@ -117,7 +118,7 @@ class CudaEvaluator:
             if mirrored:
                 close = close[close[:, 0] < close[:, 1]]
             self._double(rows, cols, close, values)
-        own = self._own_kernels(rows) if mirrored else {}
+        own = self._own_kernels(rows, first) if mirrored else {}
         found = {}
         for key, n, kernel in self.plan.keys:
             value = values[n, 0 if kernel == "nngp" else 1]
@@ -126,13 +127,31 @@ class CudaEvaluator:
             found[key] = value
         return found
 
-    def _own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
+    def _own_runners(self, layout: FactorLayout, memory: int) -> ItselfPool:
+        """What makes the factors of images; where that needs no planes it makes the diagonal, too,
+        and otherwise ``_diagonal`` does."""
+        cores = os.cpu_count() or 1
+        pool = ThreadPoolExecutor(cores)
+
+        def make(outputs: bool) -> ItselfPool:
+            return ItselfPool(self.plan, layout, outputs, self.dtype, pool, cores, memory)
+
+        self._diagonal: ItselfPool | None = None
+        if not self.symmetric:
+            return make(False)
+        whole = make(True)
+        if whole.alone:
+            return whole
+        self._diagonal = whole
+        return make(False)
+
+    def _own_kernels(self, rows: range, block: Block) -> dict[str, NDArray[np.float64]]:
         """Kernels of images with themselves, (outputs, n), from double precision."""
+        if self._diagonal is None:
+            return block.own
         with self.images1.lock:
-            if self._diagonal is None:
-                self._diagonal = ItselfRunner(*self._itself)
-            own = self._diagonal.run(self.images1.read(rows.start, rows.stop))
-        return {"nngp": own.nngp, "ntk": own.ntk}
+            x = self.images1.read(rows.start, rows.stop)
+        return self._diagonal.run(x).kernels
 
     def _double(
         self, rows: range, cols: range, pairs: NDArray[np.int64], values: NDArray[Any]
@@ -150,8 +169,3 @@ class CudaEvaluator:
                 for field, found in enumerate(self._pair_runner.run(x, y)[: 1 + self.plan.ntk]):
                     values[:, field, i, j] = found
 
-
-def _pairs(rows: int, cols: int, mirrored: bool) -> NDArray[np.int32]:
-    """(row, column) of every pair to compute, shape (pairs, 2): above the diagonal if mirrored."""
-    found = np.array(np.triu_indices(rows, 1)) if mirrored else np.indices((rows, cols))
-    return np.ascontiguousarray(found.reshape(2, -1).T, dtype=np.int32)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.images import Rows
-from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
 from widegram.cuda.factors import rows
 
@@ -20,13 +20,15 @@ from widegram.cuda.factors import rows
 class Block:
     """Images lo to hi - 1: ``scaled`` = x / C and ``x``, both (n, C, h + 7, w) with the first rows
     again behind the last one (see :mod:`widegram.cuda.factors`), vectors (n, D); ``factors``
-    (n, F + 1) in the device's layout; sketches of their directions. ``key`` names the block."""
+    (n, F + 1) in the device's layout; sketches of their directions; ``own``: their kernels with
+    themselves, where the runners make those. ``key`` names the block."""
 
     key: tuple[int, int, int]
     scaled: NDArray[Any]
     x: NDArray[Any]
     factors: NDArray[Any]
     sketch: NDArray[np.float64]
+    own: dict[str, NDArray[np.float64]]
 
     @property
     def nbytes(self) -> int:
@@ -37,10 +39,10 @@ class HostImages:
     """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
 
     def __init__(
-        self, source: Rows, runner: ItselfRunner, gather: NDArray[np.int64], vector: bool,
+        self, source: Rows, runners: ItselfPool, gather: NDArray[np.int64], vector: bool,
         dtype: str, memory: int,
     ) -> None:  # fmt: skip
-        self.source, self.runner, self.gather, self.vector = source, runner, gather, vector
+        self.source, self.runners, self.gather, self.vector = source, runners, gather, vector
         self.dtype, self.memory = dtype, memory
         self.lock = RLock()
         self._kept: OrderedDict[tuple[int, int], Block] = OrderedDict()
@@ -64,8 +66,9 @@ class HostImages:
         first = np.ascontiguousarray(np.moveaxis(x, -1, 1)[:, :, rows(x.shape[1])])
         key = (id(self), lo, hi)
         scaled = (first / x.shape[-1]).astype(self.dtype)
-        factors = np.ascontiguousarray(self.runner.run(x).factors[:, self.gather])
-        return Block(key, scaled, first.astype(self.dtype), factors, sketch(x))
+        own = self.runners.run(x)
+        factors = np.ascontiguousarray(own.factors[:, self.gather])
+        return Block(key, scaled, first.astype(self.dtype), factors, sketch(x), own.kernels)
 
     def _bytes(self) -> int:
         return sum(block.nbytes for block in self._kept.values())

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from widegram.cuda.layout import Ints
 
-# Arguments of every kernel of planes. n pairs (rows of x and y); x, y (images, C, h, w), x divided
-# by C; fx, fy: factors (images, F); table: a row per displacement; index: plane numbers; stores,
-# sums, scratch: per pair; out (outputs, fields, n). Where inputs are vectors, x holds all their
-# inner products, ``columns`` in a row.
+# Arguments of every kernel of planes. n pairs (rows of x and y), listed in ``pairs``, or only the
+# first, whose successors walk the rows of a tile of so many columns; x, y (images, C, h, w), x
+# divided by C; fx, fy: factors (images, F); table: a row per displacement; index: plane numbers;
+# stores, sums, scratch: per pair; out (outputs, fields, n). Where inputs are vectors, x holds all
+# their inner products, ``columns`` in a row.
 SIGNATURE = "n, columns, pairs, x, y, fx, fy, table, index, stores, sums, scratch, out"
 
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from widegram.cpu.vector_ops import ITEMSIZE
 from widegram.cuda.device import Device
 from widegram.cuda.images import Block
+from widegram.cuda.pairs import Pairs
 from widegram.cuda.point import PRODUCT_TILE
 from widegram.cuda.source import Source
 from widegram.errors import WidegramError
 from widegram.memory import format_size
 
-LARGEST_BATCH = 1 << 16
+LARGEST_BATCH = 1 << 18
 
 
 def pair_bytes(source: Source, dtype: str) -> int:
@@ -29,7 +30,7 @@ def pair_bytes(source: Source, dtype: str) -> int:
 
 
 def batch_size(source: Source, dtype: str, budget: int) -> int:
-    """Pairs of one batch: what half of ``budget`` bytes holds, at most 65,536.
+    """Pairs of one batch: what half of ``budget`` bytes holds, at most 262,144.
 
     Raises :class:`WidegramError` where that is none.
     """
@@ -61,10 +62,11 @@ class Lane:
         self._pairs = 0
 
     def run(
-        self, first: Block, second: Block, pairs: NDArray[np.int32], values: NDArray[Any],
+        self, first: Block, second: Block, pairs: Pairs, values: NDArray[Any],
         progress: Callable[[int], None] | None,
     ) -> None:  # fmt: skip
         """Fill ``values`` (outputs, fields, rows, columns) at ``pairs`` of two blocks of images."""
+        flat = values.reshape(values.shape[0] * values.shape[1], -1)
         columns = values.shape[3]
         with self.device.entered():
             self._allocate(min(self.batch, max(len(pairs), 1)))
@@ -72,26 +74,18 @@ class Lane:
             y, fy = self._images(second, False)
             if self.product is not None:
                 x = self._product(first, second, x, y)
-            waiting: tuple[NDArray[np.int32], NDArray[Any]] | None = None
+            waiting: tuple[Any, NDArray[Any]] | None = None
             for n, lo in enumerate(range(0, len(pairs), self.batch)):
-                part = pairs[lo : lo + self.batch]
-                found = self._host[n % 2][: len(part) * values.shape[0] * values.shape[1]]
-                self._launch(len(part), columns, part, x, y, fx, fy, n % 2)
+                hi = min(lo + self.batch, len(pairs))
+                found = self._host[n % 2][: (hi - lo) * len(flat)]
+                self._launch(hi - lo, columns, pairs.listed(lo, hi), x, y, fx, fy, n % 2)
                 if waiting is not None:
-                    self._place(*waiting, values, progress)
+                    _place(*waiting, flat, progress)
                 self.device.get(self._buffers[f"out{n % 2}"], found, self.stream)
                 self.device.wait(self.stream)
-                waiting = (part, found)
+                waiting = (pairs.place(lo, hi), found)
             if waiting is not None:
-                self._place(*waiting, values, progress)
-
-    def _place(
-        self, pairs: NDArray[np.int32], found: NDArray[Any], values: NDArray[Any],
-        progress: Callable[[int], None] | None,
-    ) -> None:  # fmt: skip
-        values[:, :, pairs[:, 0], pairs[:, 1]] = found.reshape(*values.shape[:2], len(pairs))
-        if progress is not None:
-            progress(len(pairs))
+                _place(*waiting, flat, progress)
 
     def _allocate(self, pairs: int) -> None:
         """Buffers for ``pairs`` pairs, kept until a larger batch comes."""
@@ -153,3 +147,14 @@ class Lane:
                 buffers["sums"], buffers["scratch"], buffers[f"out{half}"],
             )  # fmt: skip
             self.device.launch(compiled, (kernel.grid(n), 1), kernel.threads, self.stream, args)
+
+
+def _place(
+    where: slice | NDArray[np.int64], found: NDArray[Any], flat: NDArray[Any],
+    progress: Callable[[int], None] | None,
+) -> None:  # fmt: skip
+    """Values (outputs x fields, pairs) to their places in the tile (outputs x fields, entries)."""
+    for to, part in zip(flat, found.reshape(len(flat), -1), strict=True):
+        to[where] = part
+    if progress is not None:
+        progress(found.size // len(flat))

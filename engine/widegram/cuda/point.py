@@ -10,7 +10,7 @@ import numpy as np
 
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.steps import Context, Job, Loop, Value, jobs_of, loop_over, rolled
-from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
+from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
 
@@ -43,12 +43,8 @@ class PointForm:
         stride = self.context.layout.total + 1
         write(f"b = cuda.blockIdx.x * {_THREADS} + cuda.threadIdx.x")
         with write.block("if b < n:"):
-            write(
-                "row = np.int64(pairs[u(2 * b)])",
-                "col = np.int64(pairs[u(2 * b + 1)])",
-                f"fa = row * {stride}",
-                f"fb = col * {stride}",
-            )
+            find_pair(write)
+            write(f"fa = row * {stride}", f"fb = col * {stride}")
             for item in rolled(self.jobs):
                 self._item(item)
         text = write.module(f"One pixel a pair: {name}.", SIGNATURE)

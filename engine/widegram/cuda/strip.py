@@ -21,7 +21,7 @@ from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, loop_over
 from widegram.cuda.strip_fit import WARP, strip_rows
 from widegram.cuda.strip_pool import Pool
 from widegram.cuda.sums import Sums
-from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
+from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
 
@@ -83,8 +83,9 @@ class StripForm:
 
     def _prologue(self) -> None:
         write, w = self.write, self.width
+        write("b = cuda.blockIdx.x")
+        find_pair(write)
         write(
-            "b = cuda.blockIdx.x",
             "tx = cuda.threadIdx.x",
             "ty = cuda.threadIdx.y",
             f"tid = ty * {self.across} + tx",
@@ -93,8 +94,6 @@ class StripForm:
             f"left = group * {w} + (j + {w - 1}) % {w}",
             f"right = group * {w} + (j + 1) % {w}",
             f"first = ty * {self.rows}",
-            "row = np.int64(pairs[u(2 * b)])",
-            "col = np.int64(pairs[u(2 * b + 1)])",
             f"fa = row * {self.context.layout.total + 1} + first * {w} + j",
         )
         if self.warps > 1 and self.wide:

@@ -40,6 +40,19 @@ class Factors:
         return f"{self.array}[u({self.at} + {n} * {self.plane})]"
 
 
+def find_pair(write: Writer) -> None:
+    """Set ``row`` and ``col``, the images of pair ``b``: as listed, or ``b`` steps on from the only
+    pair listed, row by row."""
+    with write.block("if pairs.size == 2:"):
+        write(
+            "step = np.uint32(pairs[1]) + np.uint32(b)",
+            "row = np.int64(pairs[0]) + np.int64(np.uint32(step) // np.uint32(columns))",
+            "col = np.int64(np.uint32(step) % np.uint32(columns))",
+        )
+    with write.block("else:"):
+        write("row = np.int64(pairs[u(2 * b)])", "col = np.int64(pairs[u(2 * b + 1)])")
+
+
 def activate(
     ops: TextOps, formula: Formula, found: list[str], fx: Factors, fy: Factors
 ) -> list[str]:

@@ -1,0 +1,93 @@
+"""What the host spends per entry of a tile while a card computes: with a card that does nothing.
+
+    python -m widegram_bench.gpu_host
+
+No card is needed; values are meaningless.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.cuda.evaluator import CudaEvaluator
+from widegram.cuda.kernel import Kernel
+from widegram.data import open_source
+from widegram.network import Network
+from widegram_bench.networks import cnn, dense
+
+_TILE = 512
+_TIMES = 7
+
+
+class Idle:
+    """A device whose memory is the host's and whose kernels do nothing."""
+
+    name = "idle"
+
+    def free_memory(self) -> int:
+        return 1 << 34
+
+    def stream(self) -> Any:
+        return None
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        yield
+
+    def compiled(self, kernel: Kernel, dtype: str) -> Any:
+        return kernel
+
+    def empty(self, size: int, dtype: Any) -> NDArray[Any]:
+        return np.zeros(max(size, 1), dtype)
+
+    def put(self, array: NDArray[Any], stream: Any) -> NDArray[Any]:
+        return np.array(array).reshape(-1)
+
+    def launch(self, *arguments: Any) -> None:
+        pass
+
+    def pinned(self, size: int, dtype: Any) -> NDArray[Any]:
+        return np.zeros(size, dtype)
+
+    def get(self, source: NDArray[Any], target: NDArray[Any], stream: Any) -> None:
+        target[...] = source[: target.size]
+
+    def wait(self, stream: Any) -> None:
+        pass
+
+
+def nanoseconds(network: Network, dtype: str, symmetric: bool) -> float:
+    """Per entry of one tile whose images are known already, the best of several."""
+    x = np.random.default_rng(0).standard_normal((2 * _TILE, *network.input_shape)).astype(dtype)
+    x2 = None if symmetric else open_source(x[_TILE:])
+    evaluator = CudaEvaluator(
+        network, open_source(x[:_TILE]), x2, ("nngp", "ntk"), (), dtype, 1 << 32, [Idle()]
+    )
+    best = float("inf")
+    for _ in range(_TIMES):
+        start = time.perf_counter()
+        evaluator.tile(range(_TILE), range(_TILE), symmetric)
+        best = min(best, time.perf_counter() - start)
+    return 1e9 * best / _TILE**2
+
+
+def main() -> int:
+    """Print a line for every network, precision and kind of tile."""
+    for name, network in (("dense 10", dense(10)), ("cnn21-flatten", cnn(21, 32, pooled=False))):
+        for dtype in ("float32", "float64"):
+            for symmetric in (False, True):
+                kind = "diagonal" if symmetric else "off the diagonal"
+                found = nanoseconds(network, dtype, symmetric)
+                print(f"{name} {dtype}, tile {kind}: {found:.2f} ns per entry")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
