@@ -40,12 +40,13 @@ class _Shared:
     It starts as NaN, so that reading what nobody wrote shows.
     """
 
-    def __init__(self, arrays: list[np.ndarray]) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: list[np.ndarray], dynamic: int) -> None:
+        self.arrays, self.dynamic = arrays, dynamic
         self.asked = 0
 
     def array(self, size: int, kind: Any) -> np.ndarray:
         if self.asked == len(self.arrays):
+            size = size or self.dynamic // np.dtype(kind).itemsize
             self.arrays.append(np.full(size, np.nan, dtype=kind))
         self.asked += 1
         return self.arrays[self.asked - 1]
@@ -127,8 +128,11 @@ _INSTRUCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def launch(text: str, grid: tuple[int, int], threads: tuple[int, int], args: tuple) -> None:
-    """Run every block of a kernel, one after the other."""
+def launch(
+    text: str, grid: tuple[int, int], threads: tuple[int, int], args: tuple, dynamic: int = 0
+) -> None:
+    """Run every block of a kernel, one after the other. ``dynamic``: bytes of the shared array
+    without a size."""
     bind = compile_text(text)
     for by in range(grid[1]):
         for bx in range(grid[0]):
@@ -136,7 +140,7 @@ def launch(text: str, grid: tuple[int, int], threads: tuple[int, int], args: tup
             alive = []
             for ty in range(threads[1]):
                 for tx in range(threads[0]):
-                    cuda = _Cuda(_Shared(arrays), _Index(bx, by), _Index(tx, ty))
+                    cuda = _Cuda(_Shared(arrays, dynamic), _Index(bx, by), _Index(tx, ty))
                     # A kernel without waits is no generator: it has run when it returns.
                     alive.append(bind(cuda)(*args) or iter(()))
             _run(alive)

@@ -9,19 +9,24 @@ from typing import Any
 import numpy as np
 
 from cuda_emulator import launch
-from widegram.cuda.kernel import Kernel
+from widegram.cuda.kernel import SHARED_BYTES, Kernel
 
 
 class StandIn:
     """Counts what is asked of it. ``fail_after``: launches until an error is raised."""
 
-    def __init__(self, free: int = 2**30, name: str = "stand-in") -> None:
-        self.name, self.free = name, free
+    def __init__(
+        self, free: int = 2**30, name: str = "stand-in", shared: int = SHARED_BYTES
+    ) -> None:
+        self.name, self.free, self.shared = name, free, shared
         self.launches: list[tuple[str, tuple[int, int]]] = []
         self.error: Exception | None = None
 
     def free_memory(self) -> int:
         return self.free
+
+    def shared_memory(self) -> int:
+        return self.shared
 
     def stream(self) -> Any:
         return object()
@@ -46,7 +51,7 @@ class StandIn:
         if self.error is not None:
             raise self.error
         self.launches.append((compiled.form, grid))
-        launch(compiled.text, grid, threads, args)
+        launch(compiled.text, grid, threads, args, compiled.dynamic)
 
     def pinned(self, size: int, dtype: Any) -> np.ndarray:
         return np.empty(size, dtype=dtype)

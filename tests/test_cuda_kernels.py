@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -121,8 +122,9 @@ def _both(
     rng = np.random.default_rng(7)
     x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
     get, depths = options.pop("get", ("nngp", "ntk")), options.pop("depths", ())
+    card = options.pop("card", None) or StandIn()
     options.setdefault("threads", 16)
-    evaluator = CudaEvaluator(network, x1, x2, get, depths, dtype, 2**28, [StandIn()], **options)
+    evaluator = CudaEvaluator(network, x1, x2, get, depths, dtype, 2**28, [card], **options)
     found = evaluator.tile(range(counts[0]), range(counts[1]), False)
     reference = ReferenceEvaluator(network, x1, x2, get, depths or None)
     wanted = reference.tile(range(counts[0]), range(counts[1]), False)
@@ -182,11 +184,31 @@ def test_depth_sweep(shape: list[int]) -> None:
     _assert_equal(found, wanted, 1e-13)
 
 
-def test_planes_larger_than_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planes_larger_than_shared_memory() -> None:
+    shape, layers, _ = NETWORKS["pool"]
+    spec = {"input_shape": shape, "layers": layers}
+    evaluator, found, wanted = _both(spec, card=StandIn(shared=64))
+    assert evaluator.source.scratch > 0
+    _assert_equal(found, wanted, 1e-13)
+
+
+def test_planes_in_shared_memory_asked_for_at_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("widegram.cuda.block.SHARED_BYTES", 64)
     shape, layers, _ = NETWORKS["pool"]
     evaluator, found, wanted = _both({"input_shape": shape, "layers": layers})
-    assert evaluator.source.scratch > 0
+    assert any(kernel.dynamic for kernel in evaluator.source.kernels)
+    assert evaluator.source.scratch == 0
+    _assert_equal(found, wanted, 1e-13)
+
+
+def test_rows_in_shared_memory_asked_for_at_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [_conv(), RELU, _conv(), RELU, GAP]
+    for module in ("strip", "strip_fit"):
+        # Room for the halos of 33 threads and their sums, but not for the rows.
+        monkeypatch.setattr(f"widegram.cuda.{module}.SHARED_BYTES", 3000)
+    evaluator, found, wanted = _both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))
+    kernel = evaluator.source.kernels[0]
+    assert (kernel.form, kernel.dynamic) == ("strip", 4 * 33 * 2 * 8)
     _assert_equal(found, wanted, 1e-13)
 
 
@@ -213,9 +235,12 @@ def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
     once = {"input_shape": [size, size, 3], "layers": [*CHAIN, _pool(), *CHAIN, GAP]}
     body = {"layer": "Repeat", "times": 20, "body": [_conv(), RELU]}
     often = {"input_shape": [size, size, 3], "layers": [body, GAP]}
-    for spec, depths in ((once, None), (often, (1, 3)), (often, range(1, 21))):
-        for kernel in source_of(load_network(spec), depths=depths, dtype=dtype).kernels:
+    wanted = ((once, None), (often, (1, 3)), (often, range(1, 21)))
+    for (spec, depths), most in itertools.product(wanted, (48 * 1024, 227 * 1024)):
+        network = load_network(spec)
+        for kernel in source_of(network, depths=depths, dtype=dtype, shared=most).kernels:
             assert _shared_bytes(kernel, dtype) <= 48 * 1024
+            assert _shared_bytes(kernel, dtype) + kernel.dynamic <= most
             assert kernel.threads[0] * kernel.threads[1] <= 1024
 
 

@@ -34,6 +34,9 @@ class Idle:
     def free_memory(self) -> int:
         return 1 << 34
 
+    def shared_memory(self) -> int:
+        return 48 * 1024
+
     def stream(self) -> Any:
         return None
 

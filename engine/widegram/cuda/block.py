@@ -11,10 +11,13 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from widegram.cuda.block_elements import Elements
+from widegram.cuda.block_elements import MOST_THREADS, Elements
 from widegram.cuda.kernel import SHARED_BYTES, SIGNATURE, Kernel
 from widegram.cuda.steps import Job, Loop, rolled
 from widegram.cuda.text_ops import affine, find_pair, prescaled
+
+# Of a multiprocessor.
+_REGISTERS = 1 << 16
 
 
 class BlockForm(Elements):
@@ -24,10 +27,12 @@ class BlockForm(Elements):
 
     def kernel(self, name: str) -> Kernel:
         """The finished kernel."""
-        item = np.dtype(self.context.dtype).itemsize
-        shared = self.numbers * item + self.sums.nbytes <= SHARED_BYTES
+        planes = self.numbers * np.dtype(self.context.dtype).itemsize
+        nbytes = planes + self.sums.nbytes
+        shared = nbytes <= self.context.shared
+        dynamic = planes if shared and nbytes > SHARED_BYTES else 0
         self.base = "" if shared else "at + "
-        self._prologue(shared)
+        self._prologue(shared, 0 if dynamic else self.numbers)
         with self.write.block(f"for m in range({len(self.space.base)}):"):
             self.write(f"g = m * {self.row}")
             for n in range(len(self.space.kinds)):
@@ -39,9 +44,12 @@ class BlockForm(Elements):
         self.sums.finish(self.write)
         text = self.write.module(f"Planes in blocks: {name}.", SIGNATURE)
         scratch = 0 if shared else self.numbers
-        return Kernel(name, "block", text, (self.bx, self.by), self.space.table(), scratch)
+        threads, table = (self.bx, self.by), self.space.table()
+        registers = _REGISTERS // self.threads if self.threads > MOST_THREADS else 0
+        return Kernel(name, "block", text, threads, table, scratch, dynamic, registers)
 
-    def _prologue(self, shared: bool) -> None:
+    def _prologue(self, shared: bool, size: int) -> None:
+        """``size`` of the array of planes in shared memory, 0 where it is given at launch."""
         write, stores = self.write, self.context.stores
         write("b = cuda.blockIdx.x")
         find_pair(write)
@@ -53,7 +61,7 @@ class BlockForm(Elements):
             f"fb = col * {self.context.layout.total + 1}",
         )
         if self.numbers and shared:
-            write(f"planes = cuda.shared.array({self.numbers}, scalar)")
+            write(f"planes = cuda.shared.array({size}, scalar)")
         elif self.numbers:
             write("planes = scratch", f"at = b * {self.numbers}")
         self.sums.start(write)

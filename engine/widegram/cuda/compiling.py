@@ -108,6 +108,19 @@ def dispatcher(kernel: Kernel, dtype: str) -> Any:
     return _dispatcher(kernel.text, kernel.form, dtype, signature(kernel, dtype), flags)
 
 
+def allow_shared(compiled: Any, nbytes: int) -> None:
+    """Let a compiled kernel use that much shared memory, given at launch, on the current device.
+
+    Source: NVIDIA, CUDA driver API, ``cuKernelSetAttribute``: beyond 48 KB a kernel must say so.
+    """
+    from numba.cuda.cudadrv.driver import binding, driver
+
+    attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    for overload in compiled.overloads.values():
+        function = overload._codelibrary.get_cufunc()
+        driver.cuKernelSetAttribute(attribute, nbytes, function.handle, function.device.id)
+
+
 def ptx(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> str:
     """The kernel's PTX for a compute capability such as (9, 0); no GPU needed."""
     name_toolkit()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cuda.compiling import dispatcher, name_toolkit
+from widegram.cuda.compiling import allow_shared, dispatcher, name_toolkit
 from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
 
@@ -25,6 +25,10 @@ class Device(Protocol):
 
     def free_memory(self) -> int:
         """Bytes that can be allocated."""
+        ...
+
+    def shared_memory(self) -> int:
+        """Bytes of shared memory that a block may use."""
         ...
 
     def stream(self) -> Any:
@@ -101,11 +105,17 @@ class Gpu:
             free: int = self._cuda.current_context().get_memory_info()[0]
         return int(free)
 
+    def shared_memory(self) -> int:
+        return int(self._gpu.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+
     def stream(self) -> Any:
         return self._cuda.stream()
 
     def compiled(self, kernel: Kernel, dtype: str) -> Any:
-        return dispatcher(kernel, dtype)
+        found = dispatcher(kernel, dtype)
+        if kernel.dynamic:
+            allow_shared(found, kernel.dynamic)
+        return found, kernel.dynamic
 
     def empty(self, size: int, dtype: Any) -> Any:
         from numba.cuda.cudadrv.driver import device_memset
@@ -120,7 +130,8 @@ class Gpu:
     def launch(
         self, compiled: Any, grid: tuple[int, int], threads: tuple[int, int], stream: Any, args: Any
     ) -> None:
-        compiled[grid, threads, stream](*args)
+        kernel, dynamic = compiled
+        kernel[grid, threads, stream, dynamic](*args)
 
     def pinned(self, size: int, dtype: Any) -> NDArray[Any]:
         found: NDArray[Any] = self._cuda.pinned_array(size, dtype=dtype)

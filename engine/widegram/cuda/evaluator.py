@@ -20,6 +20,7 @@ from widegram.cpu.pairs import PairRunner, close_pairs
 from widegram.cpu.vector_ops import ITEMSIZE
 from widegram.cuda.device import Device
 from widegram.cuda.images import Block, HostImages
+from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.lane import Lane
 from widegram.cuda.pairs import Pairs
 from widegram.cuda.source import Source, generate
@@ -38,10 +39,13 @@ def source_of(
     depths: Sequence[int] | None = None,
     dtype: str = "float32",
     largest: float = 1.0,
+    shared: int = SHARED_BYTES,
 ) -> Source:
-    """The kernels of a network; ``largest``: the largest mean square of an input pixel."""
+    """The kernels of a network; ``largest``: the largest mean square of an input pixel, ``shared``:
+    bytes of shared memory that a block may use, as every card has unless given."""
     plan = build(network, tuple(get), tuple(depths) if depths else None, dtype)
-    return generate(plan, factor_layout(plan, choose_formulas(plan, largest, dtype)), dtype)
+    layout = factor_layout(plan, choose_formulas(plan, largest, dtype))
+    return generate(plan, layout, dtype, shared=shared)
 
 
 class CudaEvaluator:
@@ -81,7 +85,8 @@ class CudaEvaluator:
         warn_of_series(self.series_error, dtype)
         layout = factor_layout(self.plan, formulas)
         self.image_bytes = (layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
-        self.source = generate(self.plan, layout, dtype, threads, strips)
+        shared = min(device.shared_memory() for device in devices)
+        self.source = generate(self.plan, layout, dtype, threads, strips, shared)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         runners = self._own_runners(layout, memory // 16)

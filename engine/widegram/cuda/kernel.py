@@ -24,6 +24,7 @@ class Kernel:
 
     ``form``: 'block' and 'strip' have a thread block per pair, 'point' a thread per pair.
     ``threads``: (x, y) of a block. ``scratch``: numbers of global memory that a pair's planes take.
+    ``dynamic``: bytes of shared memory that are asked for at launch, beyond what every card gives.
     ``registers``: the most that a thread may use, 0 for no limit.
     """
 
@@ -33,6 +34,7 @@ class Kernel:
     threads: tuple[int, int]
     table: Ints
     scratch: int = 0
+    dynamic: int = 0
     registers: int = 0
 
     def grid(self, pairs: int) -> int:

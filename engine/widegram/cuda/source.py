@@ -8,11 +8,12 @@ from widegram.cpu.formulas import FactorLayout
 from widegram.cuda import point, strip_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.factors import device_layout
-from widegram.cuda.kernel import Kernel
+from widegram.cuda.kernel import SHARED_BYTES, Kernel
 from widegram.cuda.layout import Stores, stores
 from widegram.cuda.steps import Context
 from widegram.cuda.strip import StripForm
 from widegram.plan.plan import Plan
+from widegram.plan.program import Program
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,16 @@ class Source:
 
 
 def generate(
-    plan: Plan, layout: FactorLayout, dtype: str, threads: int = 256, strips: bool = True
-) -> Source:
+    plan: Plan, layout: FactorLayout, dtype: str, threads: int = 256, strips: bool = True,
+    shared: int = SHARED_BYTES,
+) -> Source:  # fmt: skip
     """Write the kernels of ``plan``.
 
     ``threads``: most threads of a block (a power of two); ``strips``: use the fast form where a
-    program fits it.
+    program fits it; ``shared``: bytes of shared memory that a block may use on the device.
     """
     found = stores(plan.nodes, plan.cross, plan.ntk)
-    context = Context(plan, device_layout(plan.nodes, layout), found, dtype)
+    context = Context(plan, device_layout(plan.nodes, layout), found, dtype, shared)
     kernels = []
     for n, program in enumerate(plan.cross.programs):
         if not program.steps:
@@ -64,6 +66,15 @@ def generate(
         elif strips and strip_fit.fits(context, program):
             kernels.append(StripForm(context, program).kernel(name))
         else:
-            kernels.append(BlockForm(context, program, threads).kernel(name))
+            kernels.append(_block(context, program, threads, name))
     product = point.product_kernel(dtype) if plan.vector else None
     return Source(context, tuple(kernels), product)
+
+
+def _block(context: Context, program: Program, threads: int, name: str) -> Kernel:
+    """The general form; a block whose planes leave room for few others gets twice the threads."""
+    kernel = BlockForm(context, program, threads).kernel(name)
+    if not kernel.dynamic:
+        return kernel
+    wide = BlockForm(context, program, 2 * threads).kernel(name)
+    return wide if wide.dynamic else kernel

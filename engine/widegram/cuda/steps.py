@@ -9,6 +9,7 @@ from typing import Any
 
 from widegram.activations import Formula
 from widegram.cuda.factors import DeviceLayout
+from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.layout import Space, Store, Stores, space
 from widegram.cuda.writer import Writer
 from widegram.plan.graph import Affine, Gather, Pair, Reduce
@@ -65,12 +66,13 @@ class Loop:
 
 @dataclass(frozen=True)
 class Context:
-    """What the kernels of a plan share."""
+    """What the kernels of a plan share; ``shared``: bytes of shared memory that a block may use."""
 
     plan: Plan
     layout: DeviceLayout
     stores: Stores
     dtype: str
+    shared: int = SHARED_BYTES
 
     @property
     def fields(self) -> tuple[str, ...]:

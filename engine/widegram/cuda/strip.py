@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from widegram.cuda.kernel import SIGNATURE, Kernel
+from widegram.cuda.kernel import SHARED_BYTES, SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
 from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, loop_over, rolled
-from widegram.cuda.strip_fit import WARP, strip_rows
+from widegram.cuda.strip_fit import WARP, fixed_bytes, spread_bytes, strip_rows
 from widegram.cuda.strip_pool import Pool
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled
@@ -70,7 +70,14 @@ class StripForm:
         self.sums.finish(self.write)
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
         threads, most = (self.across, self.warps), _REGISTERS[self.context.dtype, self.lanes > 1]
-        return Kernel(name, "strip", text, threads, table, registers=most)
+        return Kernel(name, "strip", text, threads, table, dynamic=self._dynamic(), registers=most)
+
+    def _dynamic(self) -> int:
+        """Bytes of shared memory for whole rows, where not every card has them to give."""
+        shape = self.height, self.width
+        fixed = fixed_bytes(self.context, self.jobs, shape, self.threads)
+        spread = spread_bytes(self.context, shape)
+        return spread if self.wide and fixed + spread > SHARED_BYTES else 0
 
     def _table(self) -> Ints:
         """(dy, dx, 1) of every displacement, filled up to whole warps by ones that do not count."""
@@ -108,7 +115,7 @@ class StripForm:
             )
         if self.wide and self.width > WARP:
             size = self.height * self.width * len(self.context.fields)
-            write(f"rows = cuda.shared.array({size}, scalar)")
+            write(f"rows = cuda.shared.array({0 if self._dynamic() else size}, scalar)")
         self.sums.start(write)
         for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
             first = f"b * {self.context.stores.size} + {store.offset}"

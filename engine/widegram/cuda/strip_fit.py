@@ -53,7 +53,7 @@ def fits(context: Context, program: Program) -> bool:
     wide = [a for a in windows if a.window != (1, 1)]
     return (
         large
-        and _shared_bytes(context, jobs, (height, width), threads) <= SHARED_BYTES
+        and _shared_fits(context, jobs, (height, width), threads)
         and bool(space.active.all())
         and len(space.base) >= lanes
         and (space.torus[0].period, space.torus[1].period) == (height, width)
@@ -66,12 +66,21 @@ def fits(context: Context, program: Program) -> bool:
     )
 
 
-def _shared_bytes(context: Context, jobs: list[Job], shape: tuple[int, int], threads: int) -> int:
-    """Shared memory of a block: halos, rows wider than a warp, sums."""
-    halos = 2 * threads * (2 if shape[1] <= WARP else 1)
-    spread = shape[0] * shape[1] if shape[1] > WARP else 0
-    numbers = len(context.fields) * (halos + spread)
-    return numbers * np.dtype(context.dtype).itemsize + Sums(context, jobs, threads).nbytes
+def spread_bytes(context: Context, shape: tuple[int, int]) -> int:
+    """Shared memory of the planes whose rows are wider than a warp."""
+    numbers = shape[0] * shape[1] if shape[1] > WARP else 0
+    return len(context.fields) * numbers * np.dtype(context.dtype).itemsize
+
+
+def fixed_bytes(context: Context, jobs: Sequence[Job], shape: tuple[int, int], threads: int) -> int:
+    """Shared memory that a block needs besides: halos, sums."""
+    halos = len(context.fields) * 2 * threads * (2 if shape[1] <= WARP else 1)
+    return halos * np.dtype(context.dtype).itemsize + Sums(context, jobs, threads).nbytes
+
+
+def _shared_fits(context: Context, jobs: list[Job], shape: tuple[int, int], threads: int) -> bool:
+    fixed, spread = fixed_bytes(context, jobs, shape, threads), spread_bytes(context, shape)
+    return fixed <= SHARED_BYTES and fixed + spread <= context.shared
 
 
 def _plain(job: Job, threads: int) -> bool:
