@@ -60,6 +60,8 @@ class Lane:
             self.product = source.product and device.compiled(source.product, dtype)
         self._buffers: dict[str, Any] = {}
         self._pairs = 0
+        self._products: Any = None
+        self._products_size = 0
 
     def run(
         self, first: Block, second: Block, pairs: Pairs, values: NDArray[Any],
@@ -123,15 +125,18 @@ class Lane:
     def _product(self, first: Block, second: Block, x: Any, y: Any) -> Any:
         """All inner products of two blocks of vectors."""
         rows, columns = len(first.x), len(second.x)
-        out = self.device.empty(rows * columns, self.dtype)
+        if rows * columns > self._products_size:
+            self._products_size = rows * columns
+            self._products = self.device.empty(rows * columns, self.dtype)
         grid = (-(-columns // PRODUCT_TILE), -(-rows // PRODUCT_TILE))
         features = first.x.size // rows
         kernel = self.source.product
         assert kernel is not None
         self.device.launch(
-            self.product, grid, kernel.threads, self.stream, (rows, columns, features, x, y, out)
-        )
-        return out
+            self.product, grid, kernel.threads, self.stream,
+            (rows, columns, features, x, y, self._products),
+        )  # fmt: skip
+        return self._products
 
     def _launch(
         self, n: int, columns: int, pairs: NDArray[np.int32], x: Any, y: Any, fx: Any, fy: Any,
