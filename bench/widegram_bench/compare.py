@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from widegram.cores import usable_cores
 from widegram.memory import free_memory
 from widegram.plan.plan import build
 from widegram_bench.networks import Case
@@ -49,7 +49,7 @@ def compare(
             say(f"{case.label} ...")
             part = _WEIGHT[case.kind] / sum(_WEIGHT[later.kind] for later in cases[n:])
             share = max(_LEAST, (end - time.perf_counter()) * part)
-            row = _row(case, share, peer_python, threads or os.cpu_count() or 1, Path(folder))
+            row = _row(case, share, peer_python, threads or usable_cores(), Path(folder))
             rows.append(row)
             say(describe(row))
     return rows
@@ -65,7 +65,7 @@ def cold_start(case: Case) -> float:
             "inputs": str(inputs),
             "dtype": "float32",
             "compare": 1,
-            "threads": os.cpu_count() or 1,
+            "threads": usable_cores(),
             "seconds": 0,
             "values": str(Path(folder) / "values.npz"),
         }

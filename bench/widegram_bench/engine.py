@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from widegram.cores import usable_cores
 from widegram.cpu import CpuEvaluator
 from widegram.cpu.vector_ops import LANES
 from widegram.data import open_source
@@ -61,7 +61,7 @@ class Tile:
         entries: tuple[int, int] | None = None,
         get: tuple[str, ...] = KERNELS,
     ) -> None:
-        threads = threads or os.cpu_count() or 1
+        threads = threads or usable_cores()
         n1, n2 = entries or (_LARGEST, _LARGEST)
         rng = np.random.default_rng(0)
         x = rng.standard_normal((n1 + n2, *network.input_shape)).astype(dtype)

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from widegram.cores import usable_cores
 from widegram_bench import gpu_profile
 from widegram_bench.gpu import Case, cases
 
@@ -109,7 +110,7 @@ class Run:
         if limit < 5:
             self.lack(f"{name}: no time left")
             return
-        workers = max(1, min(12, (os.cpu_count() or 1) - 2))
+        workers = max(1, min(12, usable_cores() - 2))
         parallel = ["-n", str(workers)] if find_spec("xdist") else []
         command = [
             sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider",

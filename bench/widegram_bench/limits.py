@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from widegram.cores import usable_cores
 from widegram.cpu import planes
 from widegram.cpu.fields import REGION
 from widegram.cpu.inner_ir import CHUNK
@@ -29,7 +29,7 @@ class Stream:
     cache that holds them. ``work``: bytes that all threads read in a turn."""
 
     def __init__(self, threads: int | None = None, size: int = _STREAM) -> None:
-        threads, self.repeats = threads or os.cpu_count() or 1, max(1, _STREAM // max(size, 4096))
+        threads, self.repeats = threads or usable_cores(), max(1, _STREAM // max(size, 4096))
         self.arrays = [np.ones(max(size // 4, 16), dtype=np.float32) for _ in range(threads)]
         self.work = threads * self.repeats * self.arrays[0].nbytes
 
@@ -67,7 +67,7 @@ class Inner:
     leave a core's own cache: ``work`` multiply-adds a turn."""
 
     def __init__(self, dtype: str, threads: int | None = None) -> None:
-        self.runs = [_products(dtype) for _ in range(threads or os.cpu_count() or 1)]
+        self.runs = [_products(dtype) for _ in range(threads or usable_cores())]
         each = REGION[0] * REGION[1] * LANES[dtype] * CHUNK
         self.work = len(self.runs) * _REPEATS * each
 

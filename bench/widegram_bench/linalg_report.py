@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import widegram
+from widegram.cores import usable_cores
 from widegram.errors import WidegramError
 from widegram.memory import format_size
 
@@ -37,7 +38,7 @@ def machine() -> Row:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": platform.platform(),
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "all cores"),
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from widegram.cores import usable_cores
 from widegram.cpu.vector_ops import LANES
 from widegram.network import Network
 from widegram_bench import engine, limits, roof
@@ -50,7 +50,7 @@ def measure(
     Whatever is compared is measured in turns. ``machine_limits``: bandwidth of memory in bytes/s.
     """
     sizes = sizes or Sizes()
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     todo = len(ACTIVATIONS) * len(DTYPES) * (1 + len(sizes.sides)) + len(DTYPES) * (
         len(sizes.flat_sides) + len(sizes.dense_depths) + len(sizes.presets)
     )

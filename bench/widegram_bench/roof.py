@@ -7,7 +7,6 @@ planes, the fastest one.
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numba
 import numpy as np
 
 from widegram.activations import Formula
+from widegram.cores import usable_cores
 from widegram.cpu import planes
 from widegram.cpu.formulas import choose_formulas
 from widegram.cpu.kernels import call_plane
@@ -68,7 +68,7 @@ def measure(
     threads: int | None = None,
 ) -> Roof:
     """Measure one kernel within about ``seconds``."""
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     spinner = Spinner(activation, dtype, kind=kind, ntk=ntk, threads=threads)
     one, every = Turns(spinner.one, spinner.every).take(seconds, 2)
     return Roof(
@@ -92,7 +92,7 @@ class Spinner:
     ) -> None:
         chosen = formula(activation, dtype)
         self.code = chosen.code
-        self.rows = [Rows(chosen, kind, ntk, dtype) for _ in range(threads or os.cpu_count() or 1)]
+        self.rows = [Rows(chosen, kind, ntk, dtype) for _ in range(threads or usable_cores())]
         self.rows[0].spin(1)
         first = self.rows[0]
         self.repeats = max(1, int(_SAMPLE / max(once(lambda: first.spin(16)) / 16, 1e-9)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from widegram.cores import usable_cores
 from widegram_bench import engine, roof
 from widegram_bench.networks import cnn
 from widegram_bench.timing import Share, Turns
@@ -48,7 +48,7 @@ def measure(
     ``efficiency``: the engine's speed-up over the roof's, on all.
     """
     sizes = sizes or Sizes()
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     counts = sorted({*(2**k for k in range(threads.bit_length())), threads})
     todo = len(sizes.pairs) + len(sizes.depths) + len(sizes.sides) + 2 * len(counts)
     clock = Share(seconds, todo)

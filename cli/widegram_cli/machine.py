@@ -10,6 +10,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from widegram.cores import usable_cores
+
 # Vector features that change what the kernels compile to, widest last.
 _FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "asimd")
 # distribution -> what it is for
@@ -40,7 +42,7 @@ def cpu() -> dict[str, Any]:
     return {
         "model": fields.get("model name") or platform.processor() or platform.machine(),
         "features": [name for name in _FEATURES if name in flags],
-        "threads": _usable_threads(),
+        "threads": usable_cores(),
         "threads_installed": os.cpu_count() or 1,
         "memory": _kibibytes(meminfo.get("MemTotal")),
         "memory_free": _kibibytes(meminfo.get("MemAvailable")),
@@ -155,12 +157,6 @@ def _fields(path: str) -> dict[str, str]:
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
     return fields
-
-
-def _usable_threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _kibibytes(field: str | None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations.hermite import MAX_DEGREE
+from widegram.cores import usable_cores
 from widegram.cpu.formulas import SERIES_TOLERANCE, choose_formulas, factor_layout, series_error
 from widegram.cpu.images import ImageBlocks, Rows
 from widegram.cpu.itself import ItselfRunner
@@ -38,7 +38,7 @@ class CpuEvaluator:
 
     ``x1``, ``x2``: inputs by row (``x2`` None: the symmetric matrix of x1). ``get``: 'nngp' and/or
     'ntk'; ``depths`` of a sweep, () without one; ``dtype`` 'float32' or 'float64'; ``threads``
-    None for all cores; ``memory`` bytes for working memory and blocks of images.
+    None for all cores that may be used; ``memory`` bytes for working memory and blocks of images.
 
     ``entry_cost``: element-layers of one entry; ``image_bytes``: memory that one image of a tile
     takes. ``series_error``: the relative error of activations by Hermite series (see
@@ -66,7 +66,7 @@ class CpuEvaluator:
         self.keys = tuple(key for key, _, _ in self.plan.keys)
         self.entry_cost = float(self.plan.element_layers)
         self._sources = x1, x1 if x2 is None else x2
-        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(threads or usable_cores())
         vectors, largest = self._read(memory // 4)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
@@ -77,7 +77,7 @@ class CpuEvaluator:
         self.image_bytes = (self.layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
         self.tables = encode(self.plan, self.plan.cross, self.layout, dtype, paired=False)
         self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
-        self.threads = self._make_workspaces(threads or os.cpu_count() or 1, memory // 4)
+        self.threads = self._make_workspaces(threads or usable_cores(), memory // 4)
         self._vectors: VectorTiles | None = None
         self._diagonal: ItselfPool | None = None
         self._itself_memory = memory // 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cores import usable_cores
 from widegram.cpu.evaluator import largest_variance, mirror, warn_of_series
 from widegram.cpu.formulas import FactorLayout, choose_formulas, factor_layout, series_error
 from widegram.cpu.images import Rows
@@ -135,7 +135,7 @@ class CudaEvaluator:
     def _own_runners(self, layout: FactorLayout, memory: int) -> ItselfPool:
         """What makes the factors of images; where that needs no planes it makes the diagonal, too,
         and otherwise ``_diagonal`` does."""
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         pool = ThreadPoolExecutor(cores)
 
         def make(outputs: bool) -> ItselfPool:

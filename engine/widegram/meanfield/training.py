@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from widegram.cores import usable_cores
 from widegram.errors import Interrupted, WidegramError
 from widegram.meanfield.deviations import input_deviations
 from widegram.meanfield.elementwise import Program, compile_program, run_program
@@ -86,7 +86,7 @@ def trainability(
     what differs); Interrupted after a signal, with every finished row stored.
     """
     _check(problem, grid, memory)
-    make = _row_maker(problem, grid, threads or cpu_count() or 1, memory)
+    make = _row_maker(problem, grid, threads or usable_cores(), memory)
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
     header = Header(grid.net, grid.act, grid.w_var, grid.b_var, grid.depths, grid.times,
                     problem.fingerprint, len(problem.x), len(problem.x_test))
