@@ -22,6 +22,8 @@ METRICS = {
     "smsp__inst_executed.sum": "instructions",
     "dram__bytes.sum": "dram_bytes",
     "lts__t_bytes.sum": "l2_bytes",
+    "lts__t_sectors.avg.pct_of_peak_sustained_elapsed": "l2_percent",
+    "l1tex__t_sector_hit_rate.pct": "l1_hit_percent",
     "smsp__sass_thread_inst_executed_op_ffma_pred_on.sum": "ffma",
     "smsp__sass_thread_inst_executed_op_fadd_pred_on.sum": "fadd",
     "smsp__sass_thread_inst_executed_op_fmul_pred_on.sum": "fmul",

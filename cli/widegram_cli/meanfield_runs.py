@@ -48,7 +48,7 @@ _RAW = "Use the inputs as they are, not scaled to mean square 1."
 @click.option("--raw", is_flag=True, help=_RAW)
 @click.option("--unit-pixels", is_flag=True,
               help="Give every pixel its neighbourhood as channels, scaled to mean square 1.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores it may use].")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
 @click.option("--out", required=True, metavar="S.h5", help="The file to write.")
 @click.option("--plot", metavar="S.png", help="Draw six quantities with their predictions.")
 @memory_option
@@ -155,7 +155,7 @@ def _print_spectrum(result: SpectrumSweep, out: str, seconds: float, as_json: bo
 @click.option("--train", type=click.IntRange(min=2), default=256, show_default=True)
 @click.option("--test", type=click.IntRange(min=1), help="Test images [default: all].")
 @click.option("--scale", default="8", show_default=True, help="c of the c xi lines: 6 or 6,8.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores it may use].")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
 @click.option("--out", required=True, metavar="T.h5", help="The file to write or to resume.")
 @click.option("--plot", metavar="T.png", help="Draw the maps.")
 @memory_option

@@ -20,7 +20,7 @@ from widegram_cli.output import emit_json
     help="Tiles of which a block is computed again; 0 compares checksums alone.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores it may use].")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
 @memory_option
 @json_option
 def command(
