@@ -19,7 +19,7 @@ from widegram.cpu.vector_ops import ITEMSIZE
 from widegram.cuda.device import Device
 from widegram.cuda.images import HostImages
 from widegram.cuda.lane import Lane
-from widegram.cuda.source import Source, generate
+from widegram.cuda.source import FORMS, Source, generate
 from widegram.log import announced
 from widegram.network.model import Network
 from widegram.plan.plan import Plan, build
@@ -35,15 +35,18 @@ def source_of(
     depths: Sequence[int] | None = None,
     dtype: str = "float32",
     largest: float = 1.0,
+    forms: Sequence[str] = FORMS,
 ) -> Source:
-    """The kernels of a network; ``largest``: the largest mean square of an input pixel."""
+    """The kernels of a network; ``largest``: the largest mean square of an input pixel; ``forms``
+    as for :func:`~widegram.cuda.source.generate`."""
     plan = build(network, tuple(get), tuple(depths) if depths else None, dtype)
-    return generate(plan, factor_layout(plan, choose_formulas(plan, largest, dtype)), dtype)
+    layout = factor_layout(plan, choose_formulas(plan, largest, dtype))
+    return generate(plan, layout, dtype, forms=forms)
 
 
 class CudaEvaluator:
     """The CUDA backend. Arguments as for :class:`widegram.cpu.CpuEvaluator`; ``devices``: the GPUs
-    that share the tiles; ``threads``, ``strips`` as for :func:`~widegram.cuda.source.generate`.
+    that share the tiles; ``threads``, ``forms`` as for :func:`~widegram.cuda.source.generate`.
 
     Factors of images, the diagonal and, in float32, pairs of nearly parallel inputs come from the
     CPU in float64. :meth:`tile` may be called from ``workers`` threads at once.
@@ -63,7 +66,7 @@ class CudaEvaluator:
         memory: int,
         devices: Sequence[Device],
         threads: int = 256,
-        strips: bool = True,
+        forms: Sequence[str] = FORMS,
     ) -> None:
         self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
         self.dtype, self.symmetric = dtype, x2 is None
@@ -78,7 +81,7 @@ class CudaEvaluator:
         warn_of_series(self.series_error, dtype)
         layout = factor_layout(self.plan, formulas)
         self.image_bytes = (layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
-        self.source = generate(self.plan, layout, dtype, threads, strips)
+        self.source = generate(self.plan, layout, dtype, threads, forms)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         runner = ItselfRunner(self.plan, layout, False, dtype)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from widegram.cpu.formulas import FactorLayout
-from widegram.cuda import point, strip_fit
+from widegram.cuda import point, strip_fit, tile_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import Kernel
 from widegram.cuda.layout import Stores, stores
 from widegram.cuda.steps import Context
 from widegram.cuda.strip import StripForm
+from widegram.cuda.tile import TileForm
 from widegram.plan.plan import Plan
+from widegram.plan.program import Program
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,22 @@ class Source:
         )
 
 
+# The forms of kernels of planes, in order of preference; 'block' holds every program.
+FORMS = ("strip", "block")
+
+
 def generate(
-    plan: Plan, layout: FactorLayout, dtype: str, threads: int = 256, strips: bool = True
+    plan: Plan,
+    layout: FactorLayout,
+    dtype: str,
+    threads: int = 256,
+    forms: Sequence[str] = FORMS,
 ) -> Source:
     """Write the kernels of ``plan``.
 
-    ``threads``: most threads of a block (a power of two); ``strips``: use the fast form where a
-    program fits it.
+    ``threads``: most threads of a block (a power of two) in the block form; ``forms``: the forms
+    of planes that may be used, 'tile', 'strip' and 'block', the first that a program fits; 'block'
+    holds every program, so that it comes last.
     """
     found = stores(plan.nodes, plan.cross, plan.ntk)
     context = Context(plan, device_layout(plan.nodes, layout), found, dtype)
@@ -61,9 +73,28 @@ def generate(
         name = f"stage {n}"
         if point.fits(context, program):
             kernels.append(point.PointForm(context, program).kernel(name))
-        elif strips and strip_fit.fits(context, program):
-            kernels.append(StripForm(context, program).kernel(name))
         else:
-            kernels.append(BlockForm(context, program, threads).kernel(name))
+            kernels.append(_form(context, program, forms, threads).kernel(name))
     product = point.product_kernel(dtype) if plan.vector else None
     return Source(context, tuple(kernels), product)
+
+
+def _form(
+    context: Context, program: Program, forms: Sequence[str], threads: int
+) -> TileForm | StripForm | BlockForm:
+    """The first of ``forms`` that holds a program of planes."""
+    for form in forms:
+        match form:
+            case "tile" if tile_fit.fits(context, program):
+                return TileForm(context, program)
+            case "strip" if strip_fit.fits(context, program):
+                return StripForm(context, program)
+            case "block":
+                return BlockForm(context, program, threads)
+            case "tile" | "strip":
+                continue
+            case _:
+                raise ValueError(f"form {form!r}: expected 'tile', 'strip' or 'block'")
+    kinds = ", ".join(sorted({step.kind for step in program.steps}))
+    listed = ", ".join(forms)
+    raise ValueError(f"none of the forms {listed} holds a program of {kinds}; add 'block'")
