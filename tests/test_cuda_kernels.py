@@ -28,6 +28,8 @@ from cuda_support import (
 from golden_cases import assert_matches, cases, load
 from widegram.cuda.evaluator import CudaEvaluator, source_of
 from widegram.cuda.kernel import Kernel
+from widegram.cuda.pooling import pooled
+from widegram.cuda.steps import jobs_of
 from widegram.data import open_source
 from widegram.network import Network, load_network
 from widegram.reference import ReferenceEvaluator
@@ -164,6 +166,28 @@ def test_images_wider_than_a_warp(rows: int, padding: str, monkeypatch: pytest.M
     kernel = evaluator.source.kernels[0]
     assert (kernel.form, kernel.threads) == ("strip", (33, 4 // min(rows, 4)))
     assert_equal(found, wanted, 1e-13)
+
+
+@pytest.mark.parametrize(
+    ("form", "shape"),
+    [("tile", (16, 8)), ("tile", (16, 16)), ("strip", (8, 8)), ("strip", (6, 6)),
+     ("strip", (16, 16)), ("strip", (8, 16))],
+)  # fmt: skip
+def test_planes_at_once_add_to_different_pooled_planes(form: str, shape: tuple[int, int]) -> None:
+    """On a card their threads do so without order."""
+    layers = [conv(), RELU, pool(), conv(), RELU, GAP]
+    network = load_network({"input_shape": [*shape, 1], "layers": layers})
+    source = source_of(network, forms=(form, "block"))
+    kernel, (program, *_) = source.kernels[0], source.context.plan.cross.programs
+    assert kernel.form == form
+    (job,) = (job for job in jobs_of(source.context, program)[1] if job.pool is not None)
+    at_once = kernel.threads[0] * (kernel.threads[1] if form == "tile" else 1)
+    lanes = shape[0] * shape[1] // kernel.pixels if form == "tile" else shape[1]
+    living = kernel.table[kernel.table[:, 2] == 1, :2]
+    assert len(np.unique(living, axis=0)) == len(living) == shape[0] * shape[1]
+    for block in kernel.table.reshape(-1, at_once // lanes, 3):
+        targets = [to for dy, dx, alive in block if alive for to in pooled(job, dy, dx)]
+        assert len(targets) == len(set(targets))
 
 
 def _shared_bytes(kernel: Kernel, dtype: str) -> int:

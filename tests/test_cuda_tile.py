@@ -194,17 +194,3 @@ def test_displacements_of_a_block_leave_equal_remainders() -> None:
     np.testing.assert_array_equal(living[np.lexsort(living.T[::-1])], base)
     for block in table.reshape(-1, tile.planes, 3):
         assert len(np.unique(block[:, :2] % (tile.rows, tile.columns), axis=0)) == 1
-
-
-def test_no_two_planes_of_a_block_add_to_one_pooled_plane() -> None:
-    """They would do so at the same time, on a card without order."""
-    _, layers, tile, _ = NETWORKS["pools"]
-    network = load_network({"input_shape": [16, 8, 1], "layers": layers})
-    assert _tile(source_of(network).context) == tile
-    base = np.argwhere(np.ones((16, 8)))
-    for block in grouped(base, tile).reshape(-1, tile.planes, 3):
-        targets: list[tuple[int, int]] = []
-        for dy, dx, alive in block:
-            rows, columns = {(dy + v) // 2 % 8 for v in (0, 1)}, {(dx + z) // 2 % 4 for z in (0, 1)}
-            targets += [(a, b) for a in rows for b in columns] if alive else []
-        assert len(targets) == len(set(targets))

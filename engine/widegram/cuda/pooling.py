@@ -9,9 +9,47 @@ comes out to the plane in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from widegram.cuda.steps import Job
 from widegram.cuda.text_ops import TextOps
+
+Displacement = tuple[int, int]
+
+
+def together(
+    base: NDArray[np.int64], planes: int, jobs: Sequence[Job]
+) -> list[list[Displacement]]:
+    """Displacements in groups of up to ``planes`` that may be worked on side by side: no two of
+    them add to the same pooled plane, because threads do so without order."""
+    pools = [job for job in jobs if job.pool is not None]
+    done: list[list[Displacement]] = []
+    open_: list[tuple[list[Displacement], set[Any]]] = []
+    for dy, dx in base.tolist():
+        targets = {(job.number, *to) for job in pools for to in pooled(job, dy, dx)}
+        found = next((n for n, (_, used) in enumerate(open_) if used.isdisjoint(targets)), None)
+        if found is None:
+            found = len(open_)
+            open_.append(([], set()))
+        group, used = open_[found]
+        group.append((dy, dx))
+        used |= targets
+        if len(group) == planes:
+            done.append(open_.pop(found)[0])
+    return [*done, *(group for group, _ in open_)]
+
+
+def pooled(job: Job, dy: int, dx: int) -> set[Displacement]:
+    """Displacements of the pooled planes that the plane at (dy, dx) adds to."""
+    assert job.pool is not None
+    assert job.store is not None
+    (sy, sx), (oh, ow) = job.pool.strides, job.store.shape
+    axes = ((dy, sy, oh), (dx, sx, ow))
+    rows, columns = ({(d + tap) // s % o for tap in range(s)} for d, s, o in axes)
+    return {(a, b) for a in rows for b in columns}
 
 
 class Pooling:

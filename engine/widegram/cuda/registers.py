@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from widegram.activations import Formula
 from widegram.cuda.kernel import SIGNATURE, Kernel
@@ -24,6 +26,19 @@ WARP = 32
 FULL = "0xffffffff"
 # The factors of x and of x' at the n-th pixel of a thread.
 FactorsAt = Callable[[int], tuple[PixelFactors, PixelFactors]]
+
+
+def filled(groups: Sequence[Any], planes: int) -> Ints:
+    """Rows (dy, dx, 1) of groups of displacements, (n, 2) each, filled up to a multiple of
+    ``planes`` by rows (dy, dx, 0)."""
+    parts = []
+    for group in groups:
+        part = np.ones((len(group) + -len(group) % planes, 3), dtype=np.int32)
+        part[:, :2] = group[0]
+        part[: len(group), :2] = group
+        part[len(group) :, 2] = 0
+        parts.append(part)
+    return np.concatenate(parts)
 
 
 class RegisterForm(ABC):

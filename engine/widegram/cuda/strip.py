@@ -9,11 +9,10 @@ find their horizontal neighbours in a plane in shared memory, at the price of a 
 
 from __future__ import annotations
 
-import numpy as np
-
 from widegram.activations import Formula
 from widegram.cuda.layout import Ints
-from widegram.cuda.registers import FULL, WARP, FactorsAt, RegisterForm
+from widegram.cuda.pooling import together
+from widegram.cuda.registers import FULL, WARP, FactorsAt, RegisterForm, filled
 from widegram.cuda.steps import Context, Job
 from widegram.cuda.strip_fit import strip_rows
 from widegram.cuda.strip_pool import Pool
@@ -49,12 +48,7 @@ class StripForm(RegisterForm):
     # the kernel -------------------------------------------------------------------------------
 
     def _table(self) -> Ints:
-        base = self.space.base
-        missing = -len(base) % self.planes
-        table = np.ones((len(base) + missing, 3), dtype=np.int32)
-        table[:, :2] = np.concatenate([base, np.repeat(base[:1], missing, axis=0)])
-        table[len(base) :, 2] = 0
-        return table
+        return filled(together(self.space.base, self.planes, self.jobs), self.planes)
 
     def _prologue(self) -> None:
         write, w = self.write, self.width

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cuda.alike import alike, slots
+from widegram.cuda.factors import EXTRA
 from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.layout import Ints, Space
-from widegram.cuda.registers import WARP
+from widegram.cuda.registers import WARP, filled
 from widegram.cuda.steps import Context, Job, in_place, jobs_of
 from widegram.cuda.sums import Sums
 from widegram.plan.graph import Pair
@@ -28,8 +29,8 @@ VECTOR = 16
 _MOST_WARPS = 8
 # The text of a layer grows with a tile, and the instruction cache does not.
 _MOST_PIXELS = 32
-# Rows of a tile: behind the last row of a plane seven others stand again.
-_MOST_ROWS = 8
+# Planes in memory go on for that many rows behind the last one, so that turned tiles are whole.
+_MOST_ROWS = EXTRA + 1
 # Instructions of an element and layer that do not depend on the tile, about.
 _FIXED = 28.0
 
@@ -89,16 +90,8 @@ def choose(context: Context, program: Program) -> Tile | None:
 
 
 def grouped(base: NDArray[np.int64], tile: Tile) -> Ints:
-    """Rows (dy, dx, 1) of displacements in groups that are equal modulo (rows, columns), each
-    filled up to a multiple of a block's planes by rows (dy, dx, 0)."""
-    parts = []
-    for group in _groups(base, tile):
-        missing = -len(group) % tile.planes
-        part = np.ones((len(group) + missing, 3), dtype=np.int32)
-        part[:, :2] = np.concatenate([group, np.repeat(group[:1], missing, axis=0)])
-        part[len(group) :, 2] = 0
-        parts.append(part)
-    return np.concatenate(parts)
+    """Rows of the kernel's table in groups that are equal modulo (rows, columns)."""
+    return filled(_groups(base, tile), tile.planes)
 
 
 def _groups(base: NDArray[np.int64], tile: Tile) -> list[NDArray[np.int64]]:
@@ -129,7 +122,7 @@ def _registers(context: Context, jobs: Sequence[Job], tile: Tile) -> int:
 
 def _shared_bytes(
     context: Context, jobs: list[Job], shape: Pair, tile: Tile, factors: int
-) -> int:  # fmt: skip
+) -> int:
     """Shared memory of a block: two halves with factors of both images, and sums."""
     numbers = 4 * factors * shape[0] * shape[1]
     sums = Sums(context, jobs, WARP * tile.warps)
@@ -150,8 +143,8 @@ def _whole_windows(job: Job, tile: Tile) -> bool:
 
 def _use(space: Space, tile: Tile) -> float:
     """The share of the work on elements of displacements that count."""
-    slots_ = sum(-(-len(group) // tile.planes) * tile.planes for group in _groups(space.base, tile))
-    return len(space.base) / slots_ * tile.lanes * tile.side_by_side / WARP
+    places = sum(len(group) + -len(group) % tile.planes for group in _groups(space.base, tile))
+    return len(space.base) / places * tile.lanes * tile.side_by_side / WARP
 
 
 def _cost(context: Context, space: Space, tile: Tile, factors: int) -> float:
