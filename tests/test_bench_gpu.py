@@ -56,7 +56,7 @@ def _answers(**found: Any) -> gpu_run.Start:
 
 
 ROW = {
-    "name": "cnn21-pool", "dtype": "float32", "us_entry": 50.0, "target_us": 40.0,
+    "name": "cnn21-pool", "dtype": "float32", "form": "tile", "us_entry": 50.0, "target_us": 40.0,
     "difference": {"ntk": 1e-6},
 }  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_a_part_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
         "issue bound: no ptxas or nvdisasm, or another form",
         "profile: ncu is not installed",
     ]
-    assert "peer cnn21-pool float32: an illegal address was met" in found["missing"]
+    assert "peer cnn21-pool float32 strip: an illegal address was met" in found["missing"]
     gpu_run.table(found)
     assert "50 us per entry (goal 40)" in capsys.readouterr().out
 
@@ -116,7 +116,7 @@ def test_a_part_without_a_card_is_a_problem(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert found["rows"] == []
     assert [text.split(":")[0] for text in found["missing"]] == [
-        "card", "own cnn21-pool float32", "profile",
+        "card", "own cnn21-pool float32 strip", "profile",
     ]  # fmt: skip
 
 

@@ -56,9 +56,9 @@ def test_forms_agree(dtype: str) -> None:
     network, x = load_network(CHAIN), open_source(_images(6))
     tiles = [
         CudaEvaluator(
-            network, x, None, ("nngp", "ntk"), (), dtype, 2**30, gpus((0,)), strips=strips
+            network, x, None, ("nngp", "ntk"), (), dtype, 2**30, gpus((0,)), forms=(form, "block")
         ).tile(range(3), range(3, 6), False)
-        for strips in (True, False)
+        for form in ("strip", "tile", "block")
     ]
     wanted = widegram.kernel(CHAIN, _images(6)[:3], _images(6)[3:], dtype="float64", device="cpu")
     for tile in tiles:

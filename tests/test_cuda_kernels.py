@@ -13,10 +13,24 @@ from hypothesis import strategies as st
 
 import strategies
 from cuda_standin import StandIn
+from cuda_support import (
+    CHAIN,
+    CONTINUOUS,
+    DENSE,
+    FLAT,
+    GAP,
+    RELU,
+    WRAP,
+    assert_equal,
+    both,
+    conv,
+    pool,
+)
 from golden_cases import assert_matches, cases, load
-from strategies import KINKED, SMOOTH, Vocabulary
 from widegram.cuda.evaluator import CudaEvaluator, source_of
 from widegram.cuda.kernel import Kernel
+from widegram.cuda.rounds import most_at_once, pooled
+from widegram.cuda.steps import jobs_of
 from widegram.data import open_source
 from widegram.network import Network, load_network
 from widegram.reference import ReferenceEvaluator
@@ -25,82 +39,58 @@ from widegram.reference import ReferenceEvaluator
 _MOST_PIXELS = 64
 
 
-def _conv(rows: int = 3, cols: int = 3, **extra: Any) -> dict[str, Any]:
-    return {
-        "layer": "Conv", "filter_shape": [rows, cols], "padding": "SAME", "W_std": 1.3,
-        "b_std": 0.2, **extra,
-    }  # fmt: skip
-
-
-def _pool(kind: str = "AvgPool", window: int = 2, stride: int = 2, padding: str = "VALID") -> dict:
-    return {
-        "layer": kind, "window_shape": [window] * 2, "strides": [stride] * 2, "padding": padding,
-    }  # fmt: skip
-
-
-RELU, GAP, FLAT, DENSE = (
-    {"layer": "Relu"},
-    {"layer": "GlobalAvgPool"},
-    {"layer": "Flatten"},
-    {"layer": "Dense", "b_std": 0.1},
-)
-CHAIN = [_conv(), RELU, _conv(), RELU]
-# Without a sign: its jump turns rounding at c = 0 or 1 into numbers of order one.
-CONTINUOUS = Vocabulary(activations=tuple(a for a in (*KINKED, *SMOOTH) if a != "Sign"))
-WRAP = _conv(padding="CIRCULAR")
-
 # name -> (input shape, layers, forms of its kernels)
 NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
     "one pixel": ([1, 1, 2], [*CHAIN, GAP], ["block", "point"]),
-    "one row": ([1, 5, 1], [_conv(1, 3), RELU, _conv(1, 3), RELU, GAP], ["block", "point"]),
+    "one row": ([1, 5, 1], [conv(1, 3), RELU, conv(1, 3), RELU, GAP], ["block", "point"]),
     "same": ([11, 3, 2], [*CHAIN, GAP, DENSE], ["block", "point"]),
-    "valid": ([6, 5, 1], [_conv(padding="VALID"), RELU, _conv(2, 2, padding="VALID"), RELU, GAP],
+    "valid": ([6, 5, 1], [conv(padding="VALID"), RELU, conv(2, 2, padding="VALID"), RELU, GAP],
               ["block", "point"]),
-    "even filters": ([4, 5, 1], [_conv(2, 4), RELU, GAP], ["block", "point"]),
-    "strided": ([6, 5, 1], [_conv(strides=[2, 1]), RELU, _conv(strides=[2, 2]), RELU, GAP],
+    "even filters": ([4, 5, 1], [conv(2, 4), RELU, GAP], ["block", "point"]),
+    "strided": ([6, 5, 1], [conv(strides=[2, 1]), RELU, conv(strides=[2, 2]), RELU, GAP],
                 ["block", "point"]),
     "flatten": ([4, 4, 2], [*CHAIN, FLAT, DENSE, {"layer": "Erf"}, DENSE], ["block", "point"]),
-    "circular on a smaller image": ([6, 6, 1], [_conv(padding="VALID"), RELU, WRAP, RELU, GAP],
+    "circular on a smaller image": ([6, 6, 1], [conv(padding="VALID"), RELU, WRAP, RELU, GAP],
                                     ["block", "point"]),
-    "circular and strided": ([5, 4, 1], [WRAP, RELU, _conv(padding="CIRCULAR", strides=[2, 2]),
+    "circular and strided": ([5, 4, 1], [WRAP, RELU, conv(padding="CIRCULAR", strides=[2, 2]),
                                          RELU, GAP], ["block", "point"]),
-    "circular next to zeros": ([4, 5, 1], [WRAP, RELU, _conv(), RELU, GAP], ["block", "point"]),
-    "pool": ([5, 4, 1], [_conv(), RELU, _pool(), _conv(), RELU, GAP], ["block", "block", "point"]),
-    "overlapping pool": ([5, 5, 1], [_conv(), RELU, _pool("SumPool", 3, 2), _conv(), RELU, FLAT],
+    "circular next to zeros": ([4, 5, 1], [WRAP, RELU, conv(), RELU, GAP], ["block", "point"]),
+    "pool": ([5, 4, 1], [conv(), RELU, pool(), conv(), RELU, GAP], ["block", "block", "point"]),
+    "overlapping pool": ([5, 5, 1], [conv(), RELU, pool("SumPool", 3, 2), conv(), RELU, FLAT],
                          ["block", "block", "point"]),
-    "padded pool": ([4, 5, 1], [_conv(), RELU, _pool(window=3, padding="SAME"), _conv(), GAP],
+    "padded pool": ([4, 5, 1], [conv(), RELU, pool(window=3, padding="SAME"), conv(), GAP],
                     ["block", "block", "point"]),
-    "circular pool": ([4, 3, 1], [_conv(), RELU, _pool(window=3, padding="CIRCULAR"), _conv(),
+    "circular pool": ([4, 3, 1], [conv(), RELU, pool(window=3, padding="CIRCULAR"), conv(),
                                   RELU, GAP], ["block", "block", "point"]),
-    "residual": ([11, 3, 1], [_conv(), {"layer": "Residual", "branch": [RELU, _conv()],
+    "residual": ([11, 3, 1], [conv(), {"layer": "Residual", "branch": [RELU, conv()],
                                        "shortcut": []}, RELU, GAP], ["block", "point"]),
-    "residual over a pool": ([4, 4, 1], [_conv(), {"layer": "Residual",
-                             "branch": [RELU, _conv(), _pool(), _conv(1, 1)],
-                             "shortcut": [_pool(), _conv(1, 1)]}, RELU, GAP],
+    "residual over a pool": ([4, 4, 1], [conv(), {"layer": "Residual",
+                             "branch": [RELU, conv(), pool(), conv(1, 1)],
+                             "shortcut": [pool(), conv(1, 1)]}, RELU, GAP],
                              ["strip", "block", "point"]),
-    "norm and dropout": ([11, 2, 2], [_conv(), {"layer": "LayerNorm", "axis": [1, 2, 3]}, RELU,
-                                     {"layer": "Dropout", "rate": 0.7}, _conv(), RELU, GAP],
+    "norm and dropout": ([11, 2, 2], [conv(), {"layer": "LayerNorm", "axis": [1, 2, 3]}, RELU,
+                                     {"layer": "Dropout", "rate": 0.7}, conv(), RELU, GAP],
                          ["block", "point"]),
-    "sum pooling": ([3, 4, 1], [_conv(), RELU, {"layer": "GlobalSumPool"}], ["strip", "point"]),
+    "sum pooling": ([3, 4, 1], [conv(), RELU, {"layer": "GlobalSumPool"}], ["strip", "point"]),
     "strip": ([8, 8, 2], [*CHAIN, *CHAIN[:2], GAP], ["strip", "point"]),
-    "strip of two warps": ([16, 8, 1], [_conv(), {"layer": "Erf"}, _conv(), {"layer": "Erf"}, GAP],
+    "strip of two warps": ([16, 8, 1], [conv(), {"layer": "Erf"}, conv(), {"layer": "Erf"}, GAP],
                            ["strip", "point"]),
     "circular strip": ([8, 4, 1], [WRAP, RELU, WRAP, RELU, GAP], ["strip", "point"]),
     "strip with idle lanes": ([2, 20, 1], [*CHAIN, GAP], ["strip", "point"]),
-    "strips around pools": ([8, 8, 1], [_conv(), RELU, _pool(), _conv(), {"layer": "Gelu"},
-                                        _conv(1, 1), _pool("SumPool"), _conv(), RELU, GAP],
+    "strips around pools": ([8, 8, 1], [conv(), RELU, pool(), conv(), {"layer": "Gelu"},
+                                        conv(1, 1), pool("SumPool"), conv(), RELU, GAP],
                             ["strip", "strip", "block", "point"]),
     "strips side by side": ([5, 3, 1], [*CHAIN, GAP], ["strip", "point"]),
-    "strips side by side around a pool": ([6, 6, 1], [_conv(), RELU, _pool(), _conv(), RELU, GAP],
+    "strips side by side around a pool": ([6, 6, 1], [conv(), RELU, pool(), conv(), RELU, GAP],
                                           ["strip", "block", "point"]),
-    "two strips around a pool": ([16, 4, 2], [_conv(), RELU, _pool(), _conv(), RELU, GAP],
+    "two strips around a pool": ([16, 4, 2], [conv(), RELU, pool(), conv(), RELU, GAP],
                                  ["strip", "strip", "point"]),
-    "pool of images wider than a warp": ([2, 64, 1], [_conv(), RELU, _pool(), GAP],
+    "pool of images wider than a warp": ([2, 64, 1], [conv(), RELU, pool(), GAP],
                                          ["strip", "block", "point"]),
-    "strip of a pool by three": ([6, 9, 1], [_conv(), RELU, _pool(window=3, stride=3), GAP],
+    "strip of a pool by three": ([6, 9, 1], [conv(), RELU, pool(window=3, stride=3), GAP],
                                  ["strip", "block", "point"]),
-    "strip of a residual": ([4, 8, 1], [_conv(), {"layer": "Residual", "branch": [RELU, _conv()],
-                                        "shortcut": []}, RELU, _conv(), RELU, GAP],
+    "strip of a residual": ([4, 8, 1], [conv(), {"layer": "Residual", "branch": [RELU, conv()],
+                                        "shortcut": []}, RELU, conv(), RELU, GAP],
                             ["strip", "point"]),
     "vector": ([7], [DENSE, RELU, {"layer": "Residual", "branch": [DENSE, {"layer": "Erf"}, DENSE],
                                    "shortcut": [DENSE]}, {"layer": "LayerNorm", "axis": [1]}, RELU,
@@ -114,113 +104,123 @@ ACTIVATIONS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def _both(
-    spec: dict, dtype: str = "float64", counts: tuple[int, int] = (1, 2), **options: Any
-) -> tuple[CudaEvaluator, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The evaluator on the stand-in, its tile, and the reference's."""
-    network = load_network(spec)
-    rng = np.random.default_rng(7)
-    x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
-    get, depths = options.pop("get", ("nngp", "ntk")), options.pop("depths", ())
-    card = options.pop("card", None) or StandIn()
-    options.setdefault("threads", 16)
-    evaluator = CudaEvaluator(network, x1, x2, get, depths, dtype, 2**28, [card], **options)
-    found = evaluator.tile(range(counts[0]), range(counts[1]), False)
-    reference = ReferenceEvaluator(network, x1, x2, get, depths or None)
-    wanted = reference.tile(range(counts[0]), range(counts[1]), False)
-    return evaluator, found, wanted
-
-
-def _assert_equal(
-    found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], tolerance: float
-) -> None:
-    assert list(found) == list(wanted)
-    for key, value in wanted.items():
-        assert found[key].shape == value.shape
-        np.testing.assert_allclose(found[key], value, rtol=0, atol=tolerance * abs(value).max())
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_operations(name: str) -> None:
     shape, layers, forms = NETWORKS[name]
-    evaluator, found, wanted = _both({"input_shape": shape, "layers": layers})
+    evaluator, found, wanted = both({"input_shape": shape, "layers": layers})
     assert [kernel.form for kernel in evaluator.source.kernels] == forms
     # Rounding of float64 through a few layers, in another order of summation.
-    _assert_equal(found, wanted, 1e-13)
+    assert_equal(found, wanted, 1e-13)
 
 
 @pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer["layer"])
-@pytest.mark.parametrize("strips", [True, False], ids=["strip", "block"])
-def test_activations(layer: dict[str, Any], strips: bool) -> None:
-    spec = {"input_shape": [4, 4, 1], "layers": [_conv(), layer, _conv(), layer, GAP]}
-    evaluator, found, wanted = _both(spec, counts=(1, 1), strips=strips)
-    assert evaluator.source.kernels[0].form == ("strip" if strips else "block")
+@pytest.mark.parametrize("form", ["tile", "strip", "block"])
+def test_activations(layer: dict[str, Any], form: str) -> None:
+    spec = {"input_shape": [4, 4, 1], "layers": [conv(), layer, conv(), layer, GAP]}
+    evaluator, found, wanted = both(spec, counts=(1, 1), forms=(form, "block"))
+    # The factors of a long series are more than shared memory holds.
+    held = form != "tile" or layer["layer"] != "Tanh"
+    assert evaluator.source.kernels[0].form == (form if held else "block")
     # A series is cut where its relative tail is 1e-13 of the variance; the tail adds up.
-    _assert_equal(found, wanted, 1e-11 if layer["layer"] == "Tanh" else 1e-13)
+    assert_equal(found, wanted, 1e-11 if layer["layer"] == "Tanh" else 1e-13)
 
 
 @pytest.mark.parametrize("name", ["same", "pool", "strip", "strips around pools", "vector"])
 def test_float32(name: str) -> None:
     shape, layers, _ = NETWORKS[name]
-    _, found, wanted = _both({"input_shape": shape, "layers": layers}, "float32", (1, 1))
+    _, found, wanted = both({"input_shape": shape, "layers": layers}, "float32", (1, 1))
     assert found["ntk"].dtype == np.float32
     # The contract's tolerance for float32.
-    _assert_equal(found, wanted, 1e-5)
+    assert_equal(found, wanted, 1e-5)
 
 
 @pytest.mark.parametrize("name", ["pool", "strips around pools", "vector"])
 def test_nngp_alone(name: str) -> None:
     shape, layers, _ = NETWORKS[name]
-    _, found, wanted = _both({"input_shape": shape, "layers": layers}, get=("nngp",))
-    _assert_equal(found, wanted, 1e-13)
+    _, found, wanted = both({"input_shape": shape, "layers": layers}, get=("nngp",))
+    assert_equal(found, wanted, 1e-13)
 
 
 @pytest.mark.parametrize("shape", [[11, 3, 1], [8, 8, 1]], ids=["block", "strip"])
 def test_depth_sweep(shape: list[int]) -> None:
-    body = {"layer": "Repeat", "times": 5, "body": [_conv(), RELU]}
+    body = {"layer": "Repeat", "times": 5, "body": [conv(), RELU]}
     spec = {"input_shape": shape, "layers": [body, GAP, DENSE]}
-    _, found, wanted = _both(spec, counts=(1, 1), depths=(1, 2, 5))
+    _, found, wanted = both(spec, counts=(1, 1), depths=(1, 2, 5))
     assert len(found) == 6
-    _assert_equal(found, wanted, 1e-13)
+    assert_equal(found, wanted, 1e-13)
 
 
 def test_planes_larger_than_shared_memory() -> None:
     shape, layers, _ = NETWORKS["pool"]
     spec = {"input_shape": shape, "layers": layers}
-    evaluator, found, wanted = _both(spec, card=StandIn(shared=64))
+    evaluator, found, wanted = both(spec, card=StandIn(shared=64))
     assert evaluator.source.scratch > 0
-    _assert_equal(found, wanted, 1e-13)
+    assert_equal(found, wanted, 1e-13)
 
 
 def test_planes_in_shared_memory_asked_for_at_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("widegram.cuda.block.SHARED_BYTES", 64)
     shape, layers, _ = NETWORKS["pool"]
-    evaluator, found, wanted = _both({"input_shape": shape, "layers": layers})
+    evaluator, found, wanted = both({"input_shape": shape, "layers": layers})
     assert any(kernel.dynamic for kernel in evaluator.source.kernels)
     assert evaluator.source.scratch == 0
-    _assert_equal(found, wanted, 1e-13)
+    assert_equal(found, wanted, 1e-13)
 
 
 def test_rows_in_shared_memory_asked_for_at_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = [_conv(), RELU, _conv(), RELU, GAP]
+    layers = [conv(), RELU, conv(), RELU, GAP]
     for module in ("strip", "strip_fit"):
         # Room for the halos of 33 threads and their sums, but not for the rows.
         monkeypatch.setattr(f"widegram.cuda.{module}.SHARED_BYTES", 3000)
-    evaluator, found, wanted = _both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))
+    evaluator, found, wanted = both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))
     kernel = evaluator.source.kernels[0]
     assert (kernel.form, kernel.dynamic) == ("strip", 4 * 33 * 2 * 8)
-    _assert_equal(found, wanted, 1e-13)
+    assert_equal(found, wanted, 1e-13)
 
 
 @pytest.mark.parametrize("rows", [2, 8], ids=["two strips", "one strip"])
 @pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
 def test_images_wider_than_a_warp(rows: int, padding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("widegram.cuda.strip_fit.MOST_ROWS", rows)
-    layers = [_conv(padding=padding), RELU, _conv(padding=padding), RELU, GAP]
-    evaluator, found, wanted = _both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))
+    layers = [conv(padding=padding), RELU, conv(padding=padding), RELU, GAP]
+    evaluator, found, wanted = both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))
     kernel = evaluator.source.kernels[0]
     assert (kernel.form, kernel.threads) == ("strip", (33, 4 // min(rows, 4)))
-    _assert_equal(found, wanted, 1e-13)
+    assert_equal(found, wanted, 1e-13)
+
+
+@pytest.mark.parametrize(
+    ("form", "shape"),
+    [("tile", (16, 8)), ("tile", (16, 16)), ("strip", (8, 8)), ("strip", (6, 6)),
+     ("strip", (16, 16)), ("strip", (8, 16))],
+)  # fmt: skip
+def test_planes_at_once_add_to_different_pooled_planes(form: str, shape: tuple[int, int]) -> None:
+    """On a card their threads do so without order."""
+    layers = [conv(), RELU, pool(), conv(), RELU, GAP]
+    network = load_network({"input_shape": [*shape, 1], "layers": layers})
+    source = source_of(network, forms=(form, "block"))
+    kernel, (program, *_) = source.kernels[0], source.context.plan.cross.programs
+    assert kernel.form == form
+    (job,) = (job for job in jobs_of(source.context, program)[1] if job.pool is not None)
+    # A tile's lanes hold a plane; a strip's lanes a row, and several warps its rows.
+    lanes = shape[0] * shape[1] // kernel.pixels if form == "tile" else shape[1]
+    warps = 1 if form == "tile" else shape[0] // kernel.pixels
+    at_once = kernel.threads[0] // lanes * (kernel.threads[1] // warps)
+    assert at_once > 1
+    living = kernel.table[kernel.table[:, 2] == 1, :2]
+    assert len(np.unique(living, axis=0)) == len(living) == shape[0] * shape[1]
+    for block in kernel.table.reshape(-1, at_once, 3):
+        targets = [to for dy, dx, alive in block if alive for to in pooled(job, dy, dx)]
+        assert len(targets) == len(set(targets))
+
+
+@pytest.mark.parametrize(
+    ("size", "planes", "limit", "wanted"),
+    [(32, 1, 4, 4), (31, 1, 4, 4), (16, 2, 7, 4), (8, 4, 14, 8), (5, 6, 8, 5), (1, 1, 8, 1)],
+)
+def test_hardly_a_plane_is_idle(size: int, planes: int, limit: int, wanted: int) -> None:
+    base = np.stack(np.indices((size, size)), axis=-1).reshape(-1, 2)
+    assert most_at_once(base, [], planes, limit) == wanted
 
 
 def _shared_bytes(kernel: Kernel, dtype: str) -> int:
@@ -232,8 +232,8 @@ def _shared_bytes(kernel: Kernel, dtype: str) -> int:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [8, 17, 30, 32, 48, 66])
 def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
-    once = {"input_shape": [size, size, 3], "layers": [*CHAIN, _pool(), *CHAIN, GAP]}
-    body = {"layer": "Repeat", "times": 20, "body": [_conv(), RELU]}
+    once = {"input_shape": [size, size, 3], "layers": [*CHAIN, pool(), *CHAIN, GAP]}
+    body = {"layer": "Repeat", "times": 20, "body": [conv(), RELU]}
     often = {"input_shape": [size, size, 3], "layers": [body, GAP]}
     wanted = ((once, None), (often, (1, 3)), (often, range(1, 21)))
     for (spec, depths), most in itertools.product(wanted, (48 * 1024, 227 * 1024)):
@@ -247,11 +247,11 @@ def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
 @pytest.mark.parametrize("height", [11, 8, 16], ids=["block", "strip", "two strips"])
 def test_sums_that_share_accumulators(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", 100)
-    body = {"layer": "Repeat", "times": 3, "body": [_conv(), RELU]}
+    body = {"layer": "Repeat", "times": 3, "body": [conv(), RELU]}
     spec = {"input_shape": [height, 3 if height == 11 else 8, 1], "layers": [body, GAP, DENSE]}
-    evaluator, found, wanted = _both(spec, counts=(1, 1), depths=(1, 3))
+    evaluator, found, wanted = both(spec, counts=(1, 1), depths=(1, 3))
     assert "part = cuda.shared" in evaluator.source.kernels[0].text
-    _assert_equal(found, wanted, 1e-13)
+    assert_equal(found, wanted, 1e-13)
 
 
 @given(network=strategies.networks(CONTINUOUS), data=st.data())

@@ -11,7 +11,8 @@ import pytest
 
 from widegram.cuda.compiling import ptx
 from widegram.cuda.evaluator import source_of
-from widegram.cuda.inspecting import inspect, tool
+from widegram.cuda.inspecting import _shortest_loop, inspect, tool
+from widegram.cuda.source import FORMS
 from widegram.network import load_network
 
 _MISSING = [name for name in ("numba_cuda", "cuda") if importlib.util.find_spec(name) is None]
@@ -40,6 +41,7 @@ def _cnn(size: int, act: str = "Relu", padding: str = "SAME", times: int = 21) -
     }
 
 
+# A network whose name begins with "tile" in that form, the others in the forms of the default.
 NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 32x32 float32": (_cnn(32), "float32"),
     "relu 32x32 float64": (_cnn(32), "float64"),
@@ -52,6 +54,13 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 96x96 float32": (_cnn(96, times=3), "float32"),
     "tanh 6x6 float32": (_cnn(6, "Tanh", times=2), "float32"),
     "myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
+    "tile relu 32x32 float32": (_cnn(32), "float32"),
+    "tile erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
+    "tile relu 32x32 circular float32": (_cnn(32, padding="CIRCULAR"), "float32"),
+    "tile relu 28x28 float32": (_cnn(28), "float32"),
+    "tile relu 16x16 float32": (_cnn(16), "float32"),
+    "tile relu 16x16 float64": (_cnn(16), "float64"),
+    "tile myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
     "product float32": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float32"),
     "product float64": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float64"),
 }
@@ -62,7 +71,7 @@ SHARED = {(8, 0): 163 * 1024, (9, 0): 227 * 1024}
 QUICK = {("relu 32x32 float32", (8, 0)), ("relu 32x32 float32", (9, 0)),
          ("relu 32x32 float64", (9, 0)), ("erf 32x32 float32", (9, 0)),
          ("relu 8x8 float32", (9, 0)), ("relu 64x64 float32", (9, 0)),
-         ("relu 96x96 float32", (8, 0)),
+         ("relu 96x96 float32", (8, 0)), ("tile relu 32x32 float32", (9, 0)),
          ("myrtle10 float32", (9, 0)), ("product float32", (9, 0)),
          ("product float64", (8, 0))}  # fmt: skip
 
@@ -78,8 +87,12 @@ QUICK = {("relu 32x32 float32", (8, 0)), ("relu 32x32 float32", (9, 0)),
 )
 def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int]) -> None:
     network, dtype = NETWORKS[name]
-    source = source_of(load_network(network), dtype=dtype, shared=SHARED[capability])
+    forms = ("tile", *FORMS) if name.startswith("tile") else FORMS
+    source = source_of(
+        load_network(network), dtype=dtype, forms=forms, shared=SHARED[capability]
+    )
     kernel = source.product or source.kernels[0]
+    assert (kernel.form == "tile") == name.startswith("tile")
     report = inspect(kernel, dtype, capability)
     assert not report.local
     assert report.spills == 0
@@ -105,3 +118,13 @@ def test_float32_uses_no_double_arithmetic_between_planes() -> None:
     text = ptx(source_of(load_network(_cnn(16)), dtype="float32").kernels[0], "float32", (9, 0))
     products = [line for line in text.splitlines() if "fma.rn.f64" in line]
     assert products == []
+
+
+def test_a_loop_with_two_ways_counts_their_mean() -> None:
+    way = ["@P0 BRA `(.L_x_2)", *["FADD R1, R1, R2"] * 4, "BRA `(.L_x_3)", ".L_x_2:",
+           *["FFMA R1, R1, R2, R3"] * 2, ".L_x_3:"]  # fmt: skip
+    body = [".L_x_1:", *way, "MUFU.RCP R1, R1", "@P1 BRA `(.L_x_1)", "EXIT", "BRA `(.L_x_1)"]
+    listing = [line if line.endswith(":") else f"  /*0000*/  {line} ;" for line in body]
+    # A branch, then four and a branch or two, then the root and the branch back.
+    assert _shortest_loop(listing, "MUFU") == ((1 + 5 + 2) + (1 + 2 + 2)) // 2
+    assert _shortest_loop(listing, "DFMA") is None

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from widegram.cuda.device import Device
-from widegram.cuda.evaluator import CudaEvaluator
+from widegram.cuda.evaluator import CudaEvaluator, source_of
 from widegram.cuda.inspecting import inspect, tool
 from widegram.cuda.kernel import Kernel
-from widegram.cuda.strip_fit import WARP
+from widegram.cuda.registers import WARP
+from widegram.cuda.source import FORMS
 from widegram.data import open_source
 from widegram.network import Network
 from widegram_bench import gpu_card
@@ -21,13 +22,15 @@ from widegram_bench.networks import cnn, dense, preset
 KERNELS = ("nngp", "ntk")
 _MEMORY = 8 * 2**30
 _SMALLEST, _LARGEST = 16, 512
+_TILES = ("tile", *FORMS)
 
 
 @dataclass(frozen=True)
 class Case:
     """A network in one precision. ``target``: microseconds an entry on an H100, ``ratio``: times
     faster than the peer, as the project's goals set them; None without a goal. ``batches``: sizes
-    of the peer's, the likely best first, because time may not reach for all; () without it."""
+    of the peer's, the likely best first, because time may not reach for all; () without it.
+    ``forms``: of kernels of planes, in order of preference."""
 
     name: str
     network: Network
@@ -35,16 +38,25 @@ class Case:
     target: float | None = None
     ratio: float | None = None
     batches: tuple[int, ...] = ()
+    forms: tuple[str, ...] = FORMS
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What names a case: network, precision, and its preferred form."""
+        return self.name, self.dtype, self.forms[0]
 
 
 def cases() -> list[Case]:
-    """What is measured, the most important first."""
+    """What is measured, the most important first. The peer's times count for all forms."""
     return [
         Case("cnn21-pool", cnn(21, 32), "float32", 40.0, 20.0, (8, 16, 4, 1)),
+        Case("cnn21-pool", cnn(21, 32), "float32", 40.0, forms=_TILES),
         Case("cnn21-flatten", cnn(21, 32, pooled=False), "float32", None, 10.0, (256, 512, 64)),
         Case("myrtle10", preset("myrtle10"), "float32", 10.0, None, (8, 16, 4)),
+        Case("myrtle10", preset("myrtle10"), "float32", 10.0, forms=_TILES),
         Case("cnn21-pool", cnn(21, 32), "float64", 200.0, None, (8, 4, 1)),
         Case("cnn21-pool-erf", cnn(21, 32, "Erf"), "float32"),
+        Case("cnn21-pool-erf", cnn(21, 32, "Erf"), "float32", forms=_TILES),
         Case("cnn21-pool-16", cnn(21, 16), "float32"),
         Case("fcn10", dense(10), "float32", None, None, (1024, 256)),
     ]
@@ -60,7 +72,9 @@ def measure(case: Case, device: Device, seconds: float) -> dict[str, Any]:
     x = np.random.default_rng(0).standard_normal((2 * _LARGEST, *case.network.input_shape))
     x = x.astype(case.dtype)
     sources = open_source(x[:_LARGEST]), open_source(x[_LARGEST:])
-    evaluator = CudaEvaluator(case.network, *sources, KERNELS, (), case.dtype, _MEMORY, [device])
+    evaluator = CudaEvaluator(
+        case.network, *sources, KERNELS, (), case.dtype, _MEMORY, [device], forms=case.forms
+    )
     n = _SMALLEST
     prepared = None
     while True:
@@ -72,7 +86,8 @@ def measure(case: Case, device: Device, seconds: float) -> dict[str, Any]:
         n *= 2
     spent = _best(evaluator, n, max(2, min(10, int(seconds / spent / 2))))
     row: dict[str, Any] = {
-        "name": case.name, "dtype": case.dtype, "n": n, "us_entry": 1e6 * spent / n**2,
+        "name": case.name, "dtype": case.dtype, "form": case.forms[0], "n": n,
+        "us_entry": 1e6 * spent / n**2,
         "element_layers": evaluator.plan.element_layers, "prepare_s": prepared,
         "forms": [k.form for k in evaluator.source.kernels],
         "target_us": case.target,
@@ -105,12 +120,12 @@ def _difference(case: Case, x: np.ndarray, values: dict[str, np.ndarray]) -> dic
     }
 
 
-def bound(kernel: Kernel, rows: int, card: dict[str, Any], element_layers: int, dtype: str) -> Any:
+def bound(kernel: Kernel, card: dict[str, Any], element_layers: int, dtype: str) -> Any:
     """Microseconds an entry if every scheduler issued one instruction of the layer loop a clock."""
     report = inspect(kernel, dtype, card["capability"])
     if report.loop is None:
         return None
-    instructions = report.loop / rows
+    instructions = report.loop / kernel.pixels
     per_second = card["multiprocessors"] * 4 * card["clock_hz"] * WARP
     return {
         **asdict(report),
@@ -130,15 +145,9 @@ def own(case: Case, device: Device, card: dict[str, Any], seconds: float) -> dic
 
 
 def _bound(case: Case, card: dict[str, Any], row: dict[str, Any]) -> Any:
-    """The bound of the first stage, where it is in the fast form and holds all layers."""
-    from widegram.cuda.evaluator import source_of
-    from widegram.cuda.strip_fit import strip_rows
-
-    kernel = source_of(case.network, dtype=case.dtype).kernels[0]
-    if kernel.form != "strip":
-        return None
-    rows = strip_rows(case.network.input_shape[0])
-    found = bound(kernel, rows, card, row["element_layers"], case.dtype)
+    """The bound of the first stage, where it keeps planes in registers and holds all layers."""
+    kernel = source_of(case.network, dtype=case.dtype, forms=case.forms).kernels[0]
+    found = bound(kernel, card, row["element_layers"], case.dtype) if kernel.pixels else None
     if found:
         found["reached"] = found["us_entry"] / row["us_entry"]
     return found

@@ -1,6 +1,6 @@
 """One part of the benchmark on a card, in a process of its own (:mod:`widegram_bench.gpu_run`).
 
-    python -m widegram_bench.gpu_part card|own|peer|profile NUMBER SECONDS [CASE DTYPE]
+    python -m widegram_bench.gpu_part card|own|peer|profile NUMBER SECONDS [CASE DTYPE FORM]
 
 prints one JSON object in the last line of its output.
 """
@@ -17,14 +17,14 @@ from typing import Any
 from widegram_bench import gpu, gpu_card, gpu_peer, gpu_profile
 
 
-def part(kind: str, number: int, seconds: float, name: str, dtype: str) -> dict[str, Any]:
-    """The results of one part: of a case for 'own' and 'peer'."""
+def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> dict[str, Any]:
+    """The results of one part: of the case with that key for 'own' and 'peer'."""
     card = gpu_card.describe(number)
     if kind == "card":
         return card
     if kind == "profile":
         return gpu_profile.profile(number, seconds)
-    case = next(c for c in gpu.cases() if (c.name, c.dtype) == (name, dtype))
+    case = next(c for c in gpu.cases() if c.key == key)
     if kind == "own":
         from widegram.cuda.device import gpus
 
@@ -37,8 +37,8 @@ def part(kind: str, number: int, seconds: float, name: str, dtype: str) -> dict[
 
 def main(arguments: Sequence[str]) -> None:
     """Run the part that the arguments name."""
-    kind, number, seconds, name, dtype = (*arguments, "", "")[:5]
-    print(json.dumps(part(kind, int(number), float(seconds), name, dtype)))
+    kind, number, seconds, *key = arguments
+    print(json.dumps(part(kind, int(number), float(seconds), tuple(key))))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from widegram_bench import gpu_profile
 from widegram_bench.gpu import Case, cases
 
 # Longest a part may take, in seconds: the first one compiles the CPU's kernels, too.
-_LIMITS = {"card": 60.0, "smoke": 120.0, "own": 75.0, "profile": 90.0, "peer": 120.0}
+_LIMITS = {"card": 60.0, "smoke": 120.0, "own": 90.0, "profile": 90.0, "peer": 120.0}
 _SMOKE = "forms_agree or zero_and_repeated"
 _OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR)\b")
 Results = dict[str, Any]
@@ -86,13 +86,13 @@ class Run:
         self, kind: str, case: Case | None = None, share: float = 0.2
     ) -> dict[str, Any] | None:
         """What :mod:`~widegram_bench.gpu_part` prints; ``share``: of its limit, for measuring."""
-        title = f"{kind} {case.name} {case.dtype}" if case else kind
+        title = " ".join([kind, *(case.key if case else ())])
         limit = self.left(kind)
         if limit < 5:
             self.lack(f"{title}: no time left")
             return None
         arguments = [kind, str(self.number), f"{share * limit:.1f}"]
-        arguments += [case.name, case.dtype] if case else []
+        arguments += case.key if case else ()
         command = [sys.executable, "-m", "widegram_bench.gpu_part", *arguments]
         output, problem = self.start(command, limit)
         try:
@@ -185,11 +185,12 @@ def _test(text: str) -> str:
 
 def line(row: dict[str, Any]) -> str:
     """A row for people."""
-    text = f"{row['name']} {row['dtype']}: {row['us_entry']:.4g} us per entry"
+    text = f"{row['name']} {row['dtype']} {row['form']}: {row['us_entry']:.4g} us per entry"
     if row["target_us"]:
         text += f" (goal {row['target_us']:g})"
     if row.get("bound"):
-        text += f", {100 * row['bound']['reached']:.0f} % of the issue bound"
+        bound = row["bound"]
+        text += f", {100 * bound['reached']:.0f} % of the issue bound {bound['us_entry']:.4g} us"
     if row.get("ratio"):
         text += f", {row['ratio']:.3g}x neural-tangents"
     return text + f"; off by {max(row['difference'].values()):.1e}"

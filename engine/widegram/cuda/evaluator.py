@@ -23,7 +23,7 @@ from widegram.cuda.images import Block, HostImages
 from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.lane import Lane
 from widegram.cuda.pairs import Pairs
-from widegram.cuda.source import Source, generate
+from widegram.cuda.source import FORMS, Source, generate
 from widegram.log import announced
 from widegram.network.model import Network
 from widegram.plan.plan import Plan, build
@@ -40,17 +40,18 @@ def source_of(
     dtype: str = "float32",
     largest: float = 1.0,
     shared: int = SHARED_BYTES,
+    forms: Sequence[str] = FORMS,
 ) -> Source:
-    """The kernels of a network; ``largest``: the largest mean square of an input pixel, ``shared``:
-    bytes of shared memory that a block may use, as every card has unless given."""
+    """The kernels of a network; ``largest``: the largest mean square of an input pixel; ``shared``,
+    ``forms`` as for :func:`~widegram.cuda.source.generate`."""
     plan = build(network, tuple(get), tuple(depths) if depths else None, dtype)
     layout = factor_layout(plan, choose_formulas(plan, largest, dtype))
-    return generate(plan, layout, dtype, shared=shared)
+    return generate(plan, layout, dtype, forms=forms, shared=shared)
 
 
 class CudaEvaluator:
     """The CUDA backend. Arguments as for :class:`widegram.cpu.CpuEvaluator`; ``devices``: the GPUs
-    that share the tiles; ``threads``, ``strips`` as for :func:`~widegram.cuda.source.generate`.
+    that share the tiles; ``threads``, ``forms`` as for :func:`~widegram.cuda.source.generate`.
 
     Factors of images, the diagonal and, in float32, pairs of nearly parallel inputs come from the
     CPU in float64. :meth:`tile` may be called from ``workers`` threads at once.
@@ -70,7 +71,7 @@ class CudaEvaluator:
         memory: int,
         devices: Sequence[Device],
         threads: int = 256,
-        strips: bool = True,
+        forms: Sequence[str] = FORMS,
     ) -> None:
         self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
         self.dtype, self.symmetric = dtype, x2 is None
@@ -86,7 +87,7 @@ class CudaEvaluator:
         layout = factor_layout(self.plan, formulas)
         self.image_bytes = (layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
         shared = min(device.shared_memory() for device in devices)
-        self.source = generate(self.plan, layout, dtype, threads, strips, shared)
+        self.source = generate(self.plan, layout, dtype, threads, forms, shared)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
         runners = self._own_runners(layout, memory // 16)

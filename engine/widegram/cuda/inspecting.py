@@ -78,18 +78,41 @@ def _run(name: str, arguments: Sequence[str]) -> str:
 
 
 def _shortest_loop(lines: Sequence[str], holding: str) -> int | None:
-    """Instructions of the shortest loop that holds such an instruction, as MUFU for roots."""
+    """Instructions of the shortest loop that holds such an instruction, as MUFU for roots: where
+    branches lead past some of them, the mean of the shortest and the longest way through."""
     labels: dict[str, int] = {}
     instructions: list[str] = []
-    lengths = []
     for line in lines:
         if label := re.match(r"\s*(\.L_\w+):", line):
             labels[label[1]] = len(instructions)
         elif found := re.match(r"\s*/\*[0-9a-f]+\*/\s+(.*?);", line):
             instructions.append(found[1])
-            target = re.search(r"\bBRA\b.*?(\.L_\w+)", found[1])
-            if target and target[1] in labels:
-                body = instructions[labels[target[1]] :]
-                if any(holding in text for text in body):
-                    lengths.append(len(body))
-    return min(lengths, default=None)
+    lengths = []
+    for end, text in enumerate(instructions):
+        start = _target(text, labels)
+        if start is None or start > end:
+            continue
+        if any(holding in one for one in instructions[start : end + 1]):
+            lengths.append(_way(instructions, labels, start, end))
+    return min((length for length in lengths if length), default=None)
+
+
+def _target(text: str, labels: dict[str, int]) -> int | None:
+    """Number of the instruction that a branch leads to."""
+    found = re.search(r"\bBRA\b.*?(\.L_\w+)", text)
+    return labels.get(found[1]) if found else None
+
+
+def _way(instructions: Sequence[str], labels: dict[str, int], start: int, end: int) -> int:
+    """Mean length of the shortest and the longest way from ``start`` to ``end``, both included; 0
+    where there is none."""
+    ways = {end: (1, 1)}
+    for n in range(end - 1, start - 1, -1):
+        text, target = instructions[n], _target(instructions[n], labels)
+        onward = [n + 1] if target is None or text.startswith("@") else []
+        if target is not None and n < target <= end:
+            onward.append(target)
+        known = [ways[to] for to in onward if to in ways]
+        if known:
+            ways[n] = 1 + min(low for low, _ in known), 1 + max(high for _, high in known)
+    return sum(ways.get(start, (0, 0))) // 2

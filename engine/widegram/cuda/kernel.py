@@ -22,10 +22,11 @@ SHARED_BYTES = 48 * 1024
 class Kernel:
     """The source of one kernel and how it is launched.
 
-    ``form``: 'block' and 'strip' have a thread block per pair, 'point' a thread per pair.
+    ``form``: 'block', 'strip' and 'tile' have a thread block per pair, 'point' a thread.
     ``threads``: (x, y) of a block. ``scratch``: numbers of global memory that a pair's planes take.
     ``dynamic``: bytes of shared memory that are asked for at launch, beyond what every card gives.
-    ``registers``: the most that a thread may use, 0 for no limit.
+    ``registers``: the most that a thread may use, 0 for no limit. ``pixels``: how many pixels of a
+    plane a thread keeps in registers, 0 in forms that keep them elsewhere.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Kernel:
     scratch: int = 0
     dynamic: int = 0
     registers: int = 0
+    pixels: int = 0
 
     def grid(self, pairs: int) -> int:
         """Blocks for that many pairs."""

@@ -1,75 +1,60 @@
-"""Which planes of a program are computed at the same time.
+"""Which planes of a program are worked on at the same time.
 
 Planes of one pair that run side by side read the same factors, which then come from the first-level
-cache. Where a program pools, each plane adds to pooled planes in memory, so that those computed at
-the same time must add to different ones.
+cache. Where a program pools, each plane adds to pooled planes in memory, without order, so that
+those that run side by side must add to different ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.plan.graph import Pair
+from widegram.cuda.steps import Job
 
-Ints = NDArray[np.int64]
-# Strides (the windows tile the image) and pooled shape.
-Tiling = tuple[Pair, Pair]
+Displacement = tuple[int, int]
 # Idle places that more planes at once may cost, as a share of all.
 _IDLE = 0.01
 
 
-def rounds(base: Ints, pools: Sequence[Tiling], width: int) -> Ints:
-    """Rounds of at most ``width`` base displacements (n, 2): positions in ``base``, shape
-    (rounds, width), -1 where there is none.
-
-    In a round no two planes add to the same plane of a pool.
-    """
-    taken: list[int] = []
-    members: list[list[int]] = []
-    open_: list[int] = []
-    for n, d in enumerate(base):
-        mask = _targets(d, pools)
-        for at in open_:
-            if not taken[at] & mask:
-                break
-        else:
-            at = len(members)
-            taken.append(0)
-            members.append([])
-            open_.append(at)
-        taken[at] |= mask
-        members[at].append(n)
-        if len(members[at]) == width:
-            open_.remove(at)
-    found = np.full((len(members), width), -1, dtype=np.int64)
-    for at, round_ in enumerate(members):
-        found[at, : len(round_)] = round_
-    return found
+def together(base: NDArray[np.int64], planes: int, jobs: Sequence[Job]) -> list[list[Displacement]]:
+    """Displacements in groups of up to ``planes`` that may be worked on side by side: no two of
+    them add to the same pooled plane, because threads do so without order."""
+    pools = [job for job in jobs if job.pool is not None]
+    done: list[list[Displacement]] = []
+    open_: list[tuple[list[Displacement], set[Any]]] = []
+    for dy, dx in base.tolist():
+        targets = {(job.number, *to) for job in pools for to in pooled(job, dy, dx)}
+        found = next((n for n, (_, used) in enumerate(open_) if used.isdisjoint(targets)), None)
+        if found is None:
+            found = len(open_)
+            open_.append(([], set()))
+        group, used = open_[found]
+        group.append((dy, dx))
+        used |= targets
+        if len(group) == planes:
+            done.append(open_.pop(found)[0])
+    return [*done, *(group for group, _ in open_)]
 
 
-def most_at_once(base: Ints, pools: Sequence[Tiling], lanes: int, limit: int) -> int:
-    """How many times ``lanes`` planes to compute at once: the most, up to ``limit``, that leave
-    hardly more places idle than ``lanes`` planes do."""
-    alone = rounds(base, pools, lanes).size
+def most_at_once(base: NDArray[np.int64], jobs: Sequence[Job], planes: int, limit: int) -> int:
+    """How many times ``planes`` planes to work on at once: the most, up to ``limit``, that leave
+    hardly more of them idle than once does."""
+    alone = planes * len(together(base, planes, jobs))
     for times in range(limit, 1, -1):
-        if rounds(base, pools, times * lanes).size <= (1 + _IDLE) * alone:
+        if times * planes * len(together(base, times * planes, jobs)) <= (1 + _IDLE) * alone:
             return times
     return 1
 
 
-def _targets(d: Ints, pools: Sequence[Tiling]) -> int:
-    """The pooled planes that displacement ``d`` adds to, as bits."""
-    mask = at = 0
-    for strides, shape in pools:
-        rows, cols = (
-            {(int(d[axis]) + tap) // strides[axis] % shape[axis] for tap in range(strides[axis])}
-            for axis in (0, 1)
-        )
-        for row, col in product(rows, cols):
-            mask |= 1 << (at + row * shape[1] + col)
-        at += shape[0] * shape[1]
-    return mask
+def pooled(job: Job, dy: int, dx: int) -> set[Displacement]:
+    """Displacements of the pooled planes that the plane at (dy, dx) adds to."""
+    assert job.pool is not None
+    assert job.store is not None
+    (sy, sx), (oh, ow) = job.pool.strides, job.store.shape
+    axes = ((dy, sy, oh), (dx, sx, ow))
+    rows, columns = ({(d + tap) // s % o for tap in range(s)} for d, s, o in axes)
+    return {(a, b) for a in rows for b in columns}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from widegram.cpu.formulas import FactorLayout
-from widegram.cuda import point, strip_fit
+from widegram.cuda import point, strip_fit, tile_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import SHARED_BYTES, Kernel
 from widegram.cuda.layout import Stores, stores
 from widegram.cuda.steps import Context
 from widegram.cuda.strip import StripForm
+from widegram.cuda.tile import TileForm
 from widegram.plan.plan import Plan
 from widegram.plan.program import Program
 
@@ -45,14 +47,24 @@ class Source:
         )
 
 
+# The forms of kernels of planes, in order of preference; 'block' holds every program.
+FORMS = ("strip", "block")
+
+
 def generate(
-    plan: Plan, layout: FactorLayout, dtype: str, threads: int = 256, strips: bool = True,
+    plan: Plan,
+    layout: FactorLayout,
+    dtype: str,
+    threads: int = 256,
+    forms: Sequence[str] = FORMS,
     shared: int = SHARED_BYTES,
-) -> Source:  # fmt: skip
+) -> Source:
     """Write the kernels of ``plan``.
 
-    ``threads``: most threads of a block (a power of two); ``strips``: use the fast form where a
-    program fits it; ``shared``: bytes of shared memory that a block may use on the device.
+    ``threads``: most threads of a block (a power of two) in the block form; ``forms``: the forms
+    of planes that may be used, 'tile', 'strip' and 'block', the first that a program fits; 'block'
+    holds every program, so that it comes last; ``shared``: bytes of shared memory that a block may
+    use on the device, by default what every card gives.
     """
     found = stores(plan.nodes, plan.cross, plan.ntk)
     context = Context(plan, device_layout(plan.nodes, layout), found, dtype, shared)
@@ -63,12 +75,31 @@ def generate(
         name = f"stage {n}"
         if point.fits(context, program):
             kernels.append(point.PointForm(context, program).kernel(name))
-        elif strips and strip_fit.fits(context, program):
-            kernels.append(StripForm(context, program).kernel(name))
         else:
-            kernels.append(_block(context, program, threads, name))
+            kernels.append(_planes(context, program, forms, threads, name))
     product = point.product_kernel(dtype) if plan.vector else None
     return Source(context, tuple(kernels), product)
+
+
+def _planes(
+    context: Context, program: Program, forms: Sequence[str], threads: int, name: str
+) -> Kernel:
+    """A program of planes in the first of ``forms`` that holds it."""
+    for form in forms:
+        match form:
+            case "tile" if tile_fit.fits(context, program):
+                return TileForm(context, program).kernel(name)
+            case "strip" if strip_fit.fits(context, program):
+                return StripForm(context, program).kernel(name)
+            case "block":
+                return _block(context, program, threads, name)
+            case "tile" | "strip":
+                continue
+            case _:
+                raise ValueError(f"form {form!r}: expected 'tile', 'strip' or 'block'")
+    kinds = ", ".join(sorted({step.kind for step in program.steps}))
+    listed = ", ".join(forms)
+    raise ValueError(f"none of the forms {listed} holds a program of {kinds}; add 'block'")
 
 
 def _block(context: Context, program: Program, threads: int, name: str) -> Kernel:

@@ -1,4 +1,4 @@
-"""Which programs the fast form can hold: small enough, alike enough, 3 x 3 windows at stride 1."""
+"""Which programs the strip form can hold: alike, small enough, with enough lanes at work."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from math import lcm
 
 import numpy as np
 
+from widegram.cuda.alike import alike, slots
 from widegram.cuda.kernel import SHARED_BYTES
+from widegram.cuda.registers import WARP
 from widegram.cuda.steps import Context, Job, in_place, jobs_of
 from widegram.cuda.sums import Sums
-from widegram.plan.graph import Gather
 from widegram.plan.program import Program
 
-WARP = 32
 MOST_ROWS = 8
 _MOST_WARPS = 8
 _MOST_THREADS = 1024
 _MOST_SLOTS = 3
-_MOST_SUMS = 8
 # Fewer lanes at work than this, and the block form is no slower.
 _FEWEST_LANES = 20
-_KINDS = ("input", "load", "window", "point", "add", "reduce", "copy", "pool")
 
 
 def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
@@ -34,10 +32,8 @@ def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
 
 def fits(context: Context, program: Program) -> bool:
     """Whether a program can be written in this form."""
-    if context.plan.vector or len(program.steps) == 0:
-        return False
     space, jobs = jobs_of(context, program)
-    if len(space.kinds) != 1 or any(torus.split for torus in space.torus):
+    if not alike(context, space, jobs):
         return False
     (((height, width), _),) = space.kinds
     rows = strip_rows(height, jobs)
@@ -49,20 +45,12 @@ def fits(context: Context, program: Program) -> bool:
         large = threads <= WARP * _MOST_WARPS and lanes * width >= _FEWEST_LANES
     else:
         large = threads <= _MOST_THREADS
-    windows = [job.affine for job in jobs if job.affine is not None]
-    wide = [a for a in windows if a.window != (1, 1)]
     return (
         large
         and _shared_fits(context, jobs, (height, width), threads)
-        and bool(space.active.all())
         and len(space.base) >= lanes
-        and (space.torus[0].period, space.torus[1].period) == (height, width)
-        and all(a.strides == (1, 1) and a.window in ((1, 1), (3, 3)) for a in windows)
-        and all(a.lo == (1, 1) == a.hi for a in wide)
-        and len({a.circular for a in wide}) < 2
-        and all(job.kind in _KINDS and _plain(job, threads) for job in jobs)
-        and sum(job.kind == "reduce" for job in jobs) <= _MOST_SUMS
-        and _slots(in_place(jobs, windows=True)) <= _MOST_SLOTS
+        and all(_whole_windows(job, width, threads) for job in jobs)
+        and slots(in_place(jobs, windows=True)) <= _MOST_SLOTS
     )
 
 
@@ -83,22 +71,8 @@ def _shared_fits(context: Context, jobs: list[Job], shape: tuple[int, int], thre
     return fixed <= SHARED_BYTES and fixed + spread <= context.shared
 
 
-def _plain(job: Job, threads: int) -> bool:
-    """Whether a pool's windows tile the image inside warps, and a loaded value is an image."""
-    if job.kind == "load":
-        return job.store is not None and not job.store.reduced
-    if job.pool is None:
+def _whole_windows(job: Job, width: int, threads: int) -> bool:
+    """Whether a pool's windows lie inside warps."""
+    if job.pool is None or width <= WARP:
         return True
-    assert job.store is not None
-    pool: Gather = job.pool
-    ((height, width),) = (value.shape for value in job.inputs)
-    oh, ow = job.store.shape
-    tiled = (oh * pool.strides[0], ow * pool.strides[1]) == (height, width)
-    whole = width <= WARP or (WARP % pool.strides[1] == 0 and threads % WARP == 0)
-    return (
-        tiled and whole and pool.window == pool.strides and pool.lo == (0, 0) and not pool.circular
-    )
-
-
-def _slots(jobs: list[Job]) -> int:
-    return 1 + max((job.out.slot for job in jobs if job.out is not None), default=-1)
+    return WARP % job.pool.strides[1] == 0 and threads % WARP == 0

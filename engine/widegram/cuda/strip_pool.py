@@ -1,52 +1,31 @@
-"""Average pools of planes in registers, without shared memory.
-
-The windows tile the image, so that tap (v, z) of every window meets a partner in the same pooled
-plane: for base displacement d the one at pooled displacement floor((d + tap) / stride), modulo the
-pooled size. Taps of a window that go to one plane are added up first, rows inside a thread and
-columns by shuffles, and one thread adds what comes out to the plane in memory.
-"""
+"""Average pools of strips: rows inside a thread, columns by shuffles, without shared memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from widegram.cuda.steps import Job
-from widegram.cuda.text_ops import TextOps
-
-WARP = 32
-_FULL = "0xffffffff"
+from widegram.cuda.pooling import Pooling
+from widegram.cuda.registers import FULL, WARP
 
 
-class Pool:
-    """One ``pool`` step of a program; ``size``: numbers of a pair's stores.
-
-    The text uses the strip form's ``tid``, ``tx``, ``j``, ``first``, ``dy``, ``dx``, ``alive``.
-    """
-
-    def __init__(self, ops: TextOps, job: Job, size: int) -> None:
-        assert job.store is not None
-        assert job.pool is not None
-        self.ops, self.write = ops, ops.write
-        self.job, self.store, self.size = job, job.store, size
-        self.strides = job.pool.strides
+class Pool(Pooling):
+    """One ``pool`` step of the strip form."""
 
     def __call__(self, planes: Sequence[Sequence[str]]) -> None:
         """``planes``: for K, and T, the names of a thread's rows."""
         write, (sy, _) = self.write, self.strides
         self._columns()
         across = [[self._across(name) for name in names] for names in planes]
-        self._targets()
-        scale = self.ops.const(self.job.scale)
-        kept = [
-            [self.write.let(f"{scale} * {name}", "acc") for name in names[::sy]] for names in across
+        self.rows()
+        write(*(f"to{v} = {self.plane(f'da{v}', 'db')}" for v in range(sy)))
+        self.inside()
+        taps = [
+            [f"{self.scale} * {name}" for names in across for name in names[v::sy]]
+            for v in range(sy)
         ]
-        for v in range(1, sy):
-            with write.block(f"if da{v} != da{v - 1}:"):
-                self._store(v - 1, kept)
-                write(*(f"{name} = {self.ops.const(0.0)}" for names in kept for name in names))
-            for names, sums in zip(across, kept, strict=True):
-                write(*(f"{a} += {scale} * {b}" for a, b in zip(sums, names[v::sy], strict=True)))
-        self._store(sy - 1, kept)
+        self.runs(
+            "da", taps, lambda v, sums: self.add("adds", f"to{v}", sums, len(planes), 1)
+        )  # fmt: skip
         # The next displacement may add to these planes by other threads.
         write("cuda.syncthreads()")
 
@@ -68,25 +47,6 @@ class Pool:
         """The sum over those columns of a window that go to the same plane."""
         total = name
         for k in range(1, self.strides[1]):
-            other = self.write.let(f"cuda.shfl_sync({_FULL}, {name}, side{k})")
+            other = self.write.let(f"cuda.shfl_sync({FULL}, {name}, side{k})")
             total = self.ops.fma(f"same{k}", other, total)
         return total
-
-    def _targets(self) -> None:
-        """Number of the plane of every row of a window, and where this thread's part begins."""
-        write, (sy, sx), (oh, ow) = self.write, self.strides, self.store.shape
-        for v in range(sy):
-            write(
-                f"da{v} = (dy + {v}) // {sy} % {oh}",
-                f"to{v} = np.int64(index[u({self.store.index} + da{v} * {ow} + db)])",
-            )
-        write(f"inside = b * {self.size} + first // {sy} * {ow} + j // {sx}")
-
-    def _store(self, v: int, kept: list[list[str]]) -> None:
-        write, (oh, ow) = self.write, self.store.shape
-        with write.block(f"if adds and to{v} >= 0:"):
-            at = write.let(f"inside + to{v} * {oh * ow}", "at")
-            offsets = (self.store.offset, self.store.t_offset)
-            for offset, names in zip(offsets, kept, strict=False):
-                for a, name in enumerate(names):
-                    write(f"stores[u({at} + {offset + a * ow})] += {name}")

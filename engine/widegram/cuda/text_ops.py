@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from widegram.activations import Formula
 from widegram.activations.polynomials import ARC
@@ -19,6 +20,23 @@ from widegram.plan.graph import Affine
 _RESOLUTION = {"float32": 2.0**-24, "float64": 2.0**-53}
 # Instead of 0 under a root in float64, which is made from the root's reciprocal.
 _TINY = 1e-300
+
+
+class PixelFactors(Protocol):
+    """The factors of one image at one pixel."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, n: int) -> str:
+        """The name of factor number n."""
+        ...
+
+    def term(self, n: str) -> str:
+        """Factor number ``n``, a variable, as an expression."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,6 @@ class Factors:
         return self.write.let(f"{self.array}[u({self.at}{shift})]", "f")
 
     def term(self, n: str) -> str:
-        """Factor number ``n``, a variable."""
         return f"{self.array}[u({self.at} + {n} * {self.plane})]"
 
 
@@ -54,7 +71,7 @@ def find_pair(write: Writer) -> None:
 
 
 def activate(
-    ops: TextOps, formula: Formula, found: list[str], fx: Factors, fy: Factors
+    ops: TextOps, formula: Formula, found: list[str], fx: PixelFactors, fy: PixelFactors
 ) -> list[str]:
     """K, and T where it is carried, behind an activation; ``found`` as its formula takes them."""
     constants = [ops.const(c) for c in formula.constants]
@@ -175,7 +192,7 @@ class TextOps:
         value = self.mul(z, self.horner(root, ARC[self.dtype]))
         return value, self.div(one, root)
 
-    def series(self, c: str, fx: Factors, fy: Factors) -> tuple[str, str]:
+    def series(self, c: str, fx: PixelFactors, fy: PixelFactors) -> tuple[str, str]:
         """sum_n fx[n + 1] fy[n + 1] c^n and its derivative in c, by Horner's rule, in a loop."""
         write = self.write
         value, slope = write.let(self.const(0.0)), write.let(self.const(0.0))

@@ -1,0 +1,291 @@
+"""What the forms that keep planes in registers share.
+
+A thread holds the same pixels of a plane through all steps of a program. Every plane is a torus:
+with zero padding the edge between two rows, or two columns, is dead where it crosses the border of
+either image; that is a factor of 0 or 1, which costs nothing in a multiply-add.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from widegram.activations import Formula
+from widegram.cuda.kernel import SIGNATURE, Kernel
+from widegram.cuda.layout import Ints
+from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, loop_over, rolled
+from widegram.cuda.sums import Sums
+from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, find_pair, prescaled
+from widegram.cuda.writer import Writer
+from widegram.plan.program import Program
+
+WARP = 32
+FULL = "0xffffffff"
+# The factors of x and of x' at the n-th pixel of a thread.
+FactorsAt = Callable[[int], tuple[PixelFactors, PixelFactors]]
+
+
+def filled(groups: Sequence[Any], planes: int) -> Ints:
+    """Rows (dy, dx, 1) of groups of displacements, (n, 2) each, filled up to a multiple of
+    ``planes`` by rows (dy, dx, 0)."""
+    parts = []
+    for group in groups:
+        part = np.ones((len(group) + -len(group) % planes, 3), dtype=np.int32)
+        part[:, :2] = group[0]
+        part[: len(group), :2] = group
+        part[len(group) :, 2] = 0
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+class RegisterForm(ABC):
+    """Writes one program whose planes live in registers; a subclass says which pixels a thread has.
+
+    A subclass sets ``threads`` (x, y) of a block, ``cells``: the positions of a thread's pixels in
+    a plane, less that of its first one; ``planes``: planes that a block works on at once;
+    ``registers``: the most a thread may use. Its text defines ``b``, ``tid``, ``row``, ``col``, and
+    for every displacement ``dy``, ``dx``, ``alive``, and ``first`` and ``j``, row and column of the
+    first pixel in x, ``p`` and ``q``, those in x'.
+    """
+
+    form: ClassVar[str]
+    threads: tuple[int, int]
+    cells: tuple[int, ...]
+    planes: int
+    registers: int
+
+    def __init__(self, context: Context, program: Program) -> None:
+        self.context = context
+        self.space, jobs = jobs_of(context, program)
+        self.jobs = in_place(jobs, windows=True)
+        (((self.height, self.width), _),) = self.space.kinds
+        self.write = Writer(context.dtype)
+        self.ops = TextOps(self.write)
+        wide = [j.affine for j in jobs if j.affine is not None and j.affine.window != (1, 1)]
+        self.circular = bool(wide) and wide[0].circular
+        self.wide = bool(wide)
+
+    @property
+    def count(self) -> int:
+        """Threads of a block."""
+        return self.threads[0] * self.threads[1]
+
+    # the kernel -------------------------------------------------------------------------------
+
+    def kernel(self, name: str) -> Kernel:
+        """The finished kernel."""
+        table, self.sums = self._table(), Sums(self.context, self.jobs, self.count)
+        self._pair()
+        self._prologue()
+        self.sums.start(self.write)
+        self._clear_pools()
+        self.write("cuda.syncthreads()")
+        with self.write.block(f"for m in range({len(table) // self.planes}):"):
+            self._displacement()
+            for item in rolled(self.jobs):
+                self._item(item)
+        self.sums.finish(self.write)
+        text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
+        return Kernel(
+            name, self.form, text, self.threads, table, dynamic=self._dynamic(),
+            registers=self.registers, pixels=len(self.cells),
+        )  # fmt: skip
+
+    def _dynamic(self) -> int:
+        """Bytes of shared memory beyond what every card has to give."""
+        return 0
+
+    @abstractmethod
+    def _table(self) -> Ints:
+        """(dy, dx, 1) of every displacement; ``planes`` consecutive rows are worked on at once.
+
+        Rows (dy, dx, 0) that fill up such a group do not count.
+        """
+
+    def _pair(self) -> None:
+        """Which thread this is, and the pair of images of its block."""
+        self.write(
+            "b = cuda.blockIdx.x",
+            "tx = cuda.threadIdx.x",
+            "ty = cuda.threadIdx.y",
+            f"tid = ty * {self.threads[0]} + tx",
+        )
+        find_pair(self.write)
+
+    @abstractmethod
+    def _prologue(self) -> None:
+        """What a thread needs before the first displacement; shared memory."""
+
+    def _clear_pools(self) -> None:
+        """Stores that pools add to, zero."""
+        for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
+            first = f"b * {self.context.stores.size} + {store.offset}"
+            size = store.planes * store.shape[0] * store.shape[1] * len(self.context.fields)
+            with self.write.block(f"for c in range(tid, {size}, {self.count}):"):
+                self.write(f"stores[u({first} + c)] = {self.ops.const(0.0)}")
+
+    @abstractmethod
+    def _displacement(self) -> None:
+        """Where this thread's pixels of x' are, and which edges are dead."""
+
+    def _read_table(self, g: str) -> None:
+        """The displacement in row ``g`` of the table; ``alive``: whether it counts."""
+        self.write(
+            f"g = ({g}) * 3",
+            "dy = np.int64(table[u(g)])",
+            "dx = np.int64(table[u(g + 1)])",
+            "alive = table[u(g + 2)] != 0",
+        )
+
+    def _edges(
+        self, prefix: str, first: str, other: str, count: int, size: int, inner: Sequence[str]
+    ) -> None:
+        """Factors 0 or 1 of edges of ``count`` rows or columns, from ``first`` on in x and from
+        ``other`` on in x': number 0 before them, then those at ``inner``, the last behind them;
+        ``size``: all rows or columns."""
+        zero, one = self.ops.const(0.0), self.ops.const(1.0)
+        self.write(f"{prefix}0 = {zero} if {first} == 0 or {other} == 0 else {one}")
+        for n, at in enumerate(inner, 1):
+            self.write(f"{prefix}{n} = {zero} if {other} == {size} - {at} else {one}")
+        last = f"{first} == {size - count} or {other} == {size - count}"
+        self.write(f"{prefix}{len(inner) + 1} = {zero} if {last} else {one}")
+
+    def _item(self, item: Job | Loop) -> None:
+        if isinstance(item, Job):
+            self._job(item, str(item.at))
+            return
+        with loop_over(self.write, item) as places:
+            for job, at in zip(item.jobs, places, strict=True):
+                self._job(job, at)
+
+    def _job(self, job: Job, at: str) -> None:
+        self.write(f"# {job.kind}{f' {job.formula.code}' if job.formula else ''}")
+        getattr(self, f"_{job.kind}")(job, at)
+
+    # registers --------------------------------------------------------------------------------
+
+    def _names(self, slot: int, n: int) -> list[str]:
+        """K, and T, of pixel n."""
+        return [f"{field}{slot}_{n}" for field in self.context.fields]
+
+    def _planes(self, slot: int) -> list[list[str]]:
+        """The names of all pixels of a buffer: for K, and T, a list."""
+        names = [self._names(slot, n) for n in range(len(self.cells))]
+        return [list(field) for field in zip(*names, strict=True)]
+
+    def _set(self, job: Job, n: int, found: list[str]) -> None:
+        assert job.out is not None
+        for name, value in zip(self._names(job.out.slot, n), found, strict=True):
+            self.write(f"{name} = {value}")
+
+    def _clear(self, job: Job) -> None:
+        for n in range(len(self.cells)):
+            self._set(job, n, [self.ops.const(0.0)] * len(self.context.fields))
+
+    @abstractmethod
+    def _expect(self, formula: Formula, at: str) -> None:
+        """Begin to fetch what :meth:`_factors` gives; called before a window is summed up."""
+
+    @abstractmethod
+    def _factors(self, formula: Formula, at: str) -> FactorsAt:
+        """The factors of a formula, which begin at ``at``."""
+
+    # steps ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _input(self, job: Job, at: str) -> None:
+        """K of the inputs."""
+
+    def _stored(self, job: Job) -> str:
+        """Set ``number``, the plane's in the store; position of the first pixel, less offset."""
+        assert job.store is not None
+        store, (h, w) = job.store, job.store.shape
+        self.write(f"number = np.int64(index[u({store.index} + dy * {w} + dx)])")
+        inside = f"number * {h * w} + first * {w} + j"
+        return self.write.let(f"b * {self.context.stores.size} + {inside}", "at")
+
+    def _load(self, job: Job, at: str) -> None:
+        assert job.store is not None
+        where = self._stored(job)
+        self._clear(job)
+        with self.write.block("if number >= 0:"):
+            for n, shift in enumerate(self.cells):
+                offsets = (job.store.offset, job.store.t_offset)[: len(self.context.fields)]
+                self._set(job, n, [f"stores[u({where} + {o + shift})]" for o in offsets])
+
+    def _copy(self, job: Job, at: str) -> None:
+        assert job.store is not None
+        where = self._stored(job)
+        with self.write.block("if number >= 0 and alive:"):
+            for n, shift in enumerate(self.cells):
+                names = self._names(job.inputs[0].slot, n)
+                offsets = (job.store.offset, job.store.t_offset)
+                for name, offset in zip(names, offsets, strict=False):
+                    self.write(f"stores[u({where} + {offset + shift})] = {name}")
+
+    def _point(self, job: Job, at: str) -> None:
+        assert job.formula is not None
+        self._expect(job.formula, at)
+        factors = self._factors(job.formula, at)
+        for n in range(len(self.cells)):
+            found = prescaled(self.ops, job.formula, self._names(job.inputs[0].slot, n))
+            self._set(job, n, activate(self.ops, job.formula, found, *factors(n)))
+
+    def _add(self, job: Job, at: str) -> None:
+        first, second = job.inputs
+        for n in range(len(self.cells)):
+            both = zip(self._names(first.slot, n), self._names(second.slot, n), strict=True)
+            self._set(job, n, [self.ops.add(a, b) for a, b in both])
+
+    def _window(self, job: Job, at: str) -> None:
+        assert job.affine is not None
+        (source,), formula = job.inputs, job.formula
+        if formula is not None:
+            self._expect(formula, at)
+        planes = self._planes(source.slot)
+        if job.affine.window != (1, 1):
+            planes = self._three_by_three(planes)
+        factors = self._factors(formula, at) if formula is not None else None
+        for n, sums in enumerate(zip(*planes, strict=True)):
+            found = affine(self.ops, job.affine, formula, list(sums))
+            if formula is not None and factors is not None:
+                found = activate(self.ops, formula, found, *factors(n))
+            self._set(job, n, found)
+
+    @abstractmethod
+    def _three_by_three(self, planes: list[list[str]]) -> list[list[str]]:
+        """Sums over every pixel and its eight neighbours."""
+
+    def _threes(self, edges: Sequence[str], line: Sequence[str]) -> list[str]:
+        """Sums of every number of a line but its ends with both neighbours. ``edges``: the factors
+        of the edges between them, '' where an edge is never dead; two sums share the pair at such
+        an edge."""
+        found: list[str] = []
+        while len(found) < len(line) - 2:
+            n = len(found)
+            before, one, two = line[n : n + 3]
+            if n + 2 < len(line) - 1 and not edges[n + 1]:
+                pair = self.ops.add(one, two)
+                found.append(self._plus(edges[n], before, pair))
+                found.append(self._plus(edges[n + 2], line[n + 3], pair))
+            else:
+                inner = self._plus(edges[n], before, one)
+                found.append(self._plus(edges[n + 1], two, inner))
+        return found
+
+    def _plus(self, edge: str, value: str, total: str) -> str:
+        """``total`` and what comes over an edge."""
+        return self.ops.fma(edge, value, total) if edge else self.ops.add(value, total)
+
+    def _reduce(self, job: Job, at: str) -> None:
+        found = []
+        for names in self._planes(job.inputs[0].slot):
+            while len(names) > 1:
+                pairs = zip(names[::2], names[1::2], strict=False)
+                odd = names[-1:] if len(names) % 2 else []
+                names = [self.ops.add(a, b) for a, b in pairs] + odd
+            found += names
+        self.sums.add(self.write, job, found, "alive")
