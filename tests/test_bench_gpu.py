@@ -73,7 +73,7 @@ def test_a_part_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
     assert found["missing"][:3] == [
         "smoke: stopped after 120 s",
         "issue bound: no ptxas or nvdisasm, or another form",
-        "profile: ncu is not installed",
+        "profile strip: ncu is not installed",
     ]
     assert "peer cnn21-pool float32 strip: an illegal address was met" in found["missing"]
     gpu_run.table(found)
@@ -116,7 +116,7 @@ def test_a_part_without_a_card_is_a_problem(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert found["rows"] == []
     assert [text.split(":")[0] for text in found["missing"]] == [
-        "card", "own cnn21-pool float32 strip", "profile",
+        "card", "own cnn21-pool float32 strip", "profile strip", "profile tile",
     ]  # fmt: skip
 
 
@@ -130,10 +130,10 @@ def test_clock_is_the_highest_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_profiler_output_and_picture(tmp_path: Path) -> None:
     assert gpu_profile.parse(SAID) == {"time_ns": 1250.0}
-    results: dict[str, Any] = {"card": CARD, "profile": {"time_ns": 1250.0}}
+    results: dict[str, Any] = {"card": CARD, "profile": {"strip": {"time_ns": 1250.0}}}
     assert not gpu_profile.picture(results, tmp_path / "r.png")
     numbers = dict.fromkeys(("time_ns", "dram_bytes", "l2_bytes", "ffma", "fadd", "fmul"), 1e6)
-    results["profile"] = numbers
+    results["profile"] |= {"tile": numbers}
     pytest.importorskip("matplotlib")
     assert gpu_profile.picture(results, tmp_path / "r.png")
     assert (tmp_path / "r.png").stat().st_size > 1000

@@ -1,6 +1,6 @@
 """One part of the benchmark on a card, in a process of its own (:mod:`widegram_bench.gpu_run`).
 
-    python -m widegram_bench.gpu_part card|own|peer|profile NUMBER SECONDS [CASE DTYPE FORM]
+    python -m widegram_bench.gpu_part card|own|peer|profile NUMBER SECONDS [[CASE DTYPE] FORM]
 
 prints one JSON object in the last line of its output.
 """
@@ -18,12 +18,13 @@ from widegram_bench import gpu, gpu_card, gpu_peer, gpu_profile
 
 
 def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> dict[str, Any]:
-    """The results of one part: of the case with that key for 'own' and 'peer'."""
+    """The results of one part: of the case with that key for 'own' and 'peer', of a form of kernels
+    for 'profile'."""
     card = gpu_card.describe(number)
     if kind == "card":
         return card
     if kind == "profile":
-        return gpu_profile.profile(number, seconds)
+        return gpu_profile.profile(number, seconds, *key)
     case = next(c for c in gpu.cases() if c.key == key)
     if kind == "own":
         from widegram.cuda.device import gpus

@@ -1,4 +1,4 @@
-"""Nsight Compute's numbers of the fast kernel, and a roofline picture."""
+"""Nsight Compute's numbers of the fast kernels, and a roofline picture."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ METRICS = {
 _PAIRS = 48
 
 
-def profile(number: int, seconds: float) -> dict[str, Any]:
-    """Metrics of one launch of the 21-layer network's first kernel, or the ``problem``."""
+def profile(number: int, seconds: float, form: str) -> dict[str, Any]:
+    """Metrics of one launch of the 21-layer network's first kernel, written in a ``form``, or the
+    ``problem``."""
     ncu = tool("ncu")
     if ncu is None:
         return {"problem": "ncu is not installed"}
     command = [
         str(ncu), "--csv", "--clock-control", "none", "--kernel-name", "regex:kernel",
         "--launch-skip", "2", "--launch-count", "1", "--metrics", ",".join(METRICS),
-        sys.executable, "-m", "widegram_bench.gpu_profile", str(number),
+        sys.executable, "-m", "widegram_bench.gpu_profile", str(number), form,
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
@@ -62,25 +63,27 @@ def parse(text: str) -> dict[str, float]:
 
 
 def picture(results: dict[str, Any], out: Path) -> bool:
-    """Arithmetic rate against intensity under the card's two roofs; False without the numbers."""
-    found, card = results["profile"], results["card"]
-    needed = ("time_ns", "dram_bytes", "l2_bytes", "ffma", "fadd", "fmul")
-    if importlib.util.find_spec("matplotlib") is None or not found:
-        return False
-    if any(name not in found for name in needed):
+    """Arithmetic rates of all forms against intensity under the card's two roofs; False without
+    the numbers."""
+    card = results["card"]
+    needed = {"time_ns", "dram_bytes", "l2_bytes", "ffma", "fadd", "fmul"}
+    profiles = {form: found for form, found in results["profile"].items() if needed <= set(found)}
+    if importlib.util.find_spec("matplotlib") is None or not profiles:
         return False
     import numpy as np
     from matplotlib.figure import Figure
 
     peak = card["multiprocessors"] * 4 * 32 * 2 * card["clock_hz"]
     memory = float(card.get("memory_bandwidth") or 3.35e12)
-    flops = 2 * found["ffma"] + found["fadd"] + found["fmul"]
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     intensity = np.logspace(-1, 5, 100)
     axes.loglog(intensity, np.minimum(peak, memory * intensity), "k-", label="roof (DRAM)")
-    for name, label in (("dram_bytes", "DRAM"), ("l2_bytes", "L2")):
-        axes.loglog(flops / max(found[name], 1.0), flops / found["time_ns"] * 1e9, "o", label=label)
+    for (form, found), marker in zip(profiles.items(), "os^", strict=False):
+        flops = 2 * found["ffma"] + found["fadd"] + found["fmul"]
+        rate = flops / found["time_ns"] * 1e9
+        for name, label in (("dram_bytes", "DRAM"), ("l2_bytes", "L2")):
+            axes.loglog(flops / max(found[name], 1.0), rate, marker, label=f"{form}, {label}")
     axes.set_xlabel("floating-point operations per byte")
     axes.set_ylabel("floating-point operations per second")
     axes.set_title(f"21-layer ReLU network, 32 x 32, float32, {card['name']}", fontsize=9)
@@ -89,7 +92,7 @@ def picture(results: dict[str, Any], out: Path) -> bool:
     return True
 
 
-def main(number: int) -> None:
+def main(number: int, form: str) -> None:
     """A few launches of the kernel that is profiled."""
     import numpy as np
 
@@ -101,11 +104,11 @@ def main(number: int) -> None:
     x = np.random.default_rng(0).standard_normal((2 * _PAIRS, 32, 32, 3)).astype(np.float32)
     evaluator = CudaEvaluator(
         cnn(21, 32), open_source(x[:_PAIRS]), open_source(x[_PAIRS:]), ("nngp", "ntk"), (),
-        "float32", 4 * 2**30, gpus((number,)),
+        "float32", 4 * 2**30, gpus((number,)), forms=(form, "block"),
     )  # fmt: skip
     for _ in range(3):
         evaluator.tile(range(_PAIRS), range(_PAIRS), False)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

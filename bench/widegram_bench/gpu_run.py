@@ -26,7 +26,7 @@ from widegram_bench import gpu_profile
 from widegram_bench.gpu import Case, cases
 
 # Longest a part may take, in seconds: the first one compiles the CPU's kernels, too.
-_LIMITS = {"card": 60.0, "smoke": 120.0, "own": 90.0, "profile": 90.0, "peer": 120.0}
+_LIMITS = {"card": 60.0, "smoke": 120.0, "own": 90.0, "profile": 60.0, "peer": 120.0}
 _SMOKE = "forms_agree or zero_and_repeated"
 _OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR)\b")
 Results = dict[str, Any]
@@ -68,7 +68,7 @@ class Run:
         self.number, self.save, self.start = number, save, start
         self.end = time.monotonic() + seconds
         self.results: dict[str, Any] = {
-            "benchmark": "gpu", "card": None, "rows": [], "profile": None, "tests": {},
+            "benchmark": "gpu", "card": None, "rows": [], "profile": {}, "tests": {},
             "missing": [],
         }  # fmt: skip
 
@@ -83,16 +83,15 @@ class Run:
         self.save(self.results)
 
     def part(
-        self, kind: str, case: Case | None = None, share: float = 0.2
+        self, kind: str, key: tuple[str, ...] = (), share: float = 0.2
     ) -> dict[str, Any] | None:
         """What :mod:`~widegram_bench.gpu_part` prints; ``share``: of its limit, for measuring."""
-        title = " ".join([kind, *(case.key if case else ())])
+        title = " ".join([kind, *key])
         limit = self.left(kind)
         if limit < 5:
             self.lack(f"{title}: no time left")
             return None
-        arguments = [kind, str(self.number), f"{share * limit:.1f}"]
-        arguments += case.key if case else ()
+        arguments = [kind, str(self.number), f"{share * limit:.1f}", *key]
         command = [sys.executable, "-m", "widegram_bench.gpu_part", *arguments]
         output, problem = self.start(command, limit)
         try:
@@ -128,7 +127,7 @@ class Run:
 
     def own(self, case: Case) -> None:
         """Our row of a case."""
-        row = self.part("own", case)
+        row = self.part("own", case.key)
         if row is None:
             return
         if row.get("bound") is None:
@@ -142,7 +141,7 @@ class Run:
         rows = [
             r for r in self.results["rows"] if (r["name"], r["dtype"]) == (case.name, case.dtype)
         ]
-        found = self.part("peer", case, 0.55) if rows and case.batches else None
+        found = self.part("peer", case.key, 0.55) if rows and case.batches else None
         for row in rows if found else []:
             row["peer"], row["target_ratio"] = found, case.ratio
             row["ratio"] = 1e3 * found["ms_entry"] / row["us_entry"] if found else None
@@ -164,7 +163,9 @@ def run(
         work.tests("smoke", _SMOKE)
     for case in chosen:
         work.own(case)
-    work.results["profile"] = work.part("profile", share=0.9)
+    for form in ("strip", "tile"):
+        found = work.part("profile", (form,), share=0.9)
+        work.results["profile"] |= {form: found} if found else {}
     goals = [c for c in chosen if c.ratio] + [c for c in chosen if not c.ratio]
     ours, others = goals[:2], goals[2:]
     for case in [] if quick else ours:
@@ -201,8 +202,8 @@ def table(results: dict[str, Any]) -> None:
     print((results["card"] or {}).get("name", "no card"))
     for row in results["rows"]:
         print(line(row))
-    for name, value in (results["profile"] or {}).items():
-        print(f"{name}: {value}")
+    for form, profile in results["profile"].items():
+        print(f"profile of the {form} form:", *(f"{k} {v:.6g}" for k, v in profile.items()))
     for name, found in results["tests"].items():
         print(f"{name}: {found['passed']} passed", *found["failed"], sep="\n  FAILED ")
     for text in results["missing"]:
