@@ -1,0 +1,125 @@
+"""PTX text taken apart: one kernel's parameters, shared arrays and instructions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SIZES = {"8": 1, "16": 2, "32": 4, "64": 8}
+_ENTRY = re.compile(r"\.entry\s+([\w$]+)\s*\((.*?)\)\s*(?:\.\w+[^{]*)?\{(.*?)\n\}", re.DOTALL)
+_PARAM = re.compile(r"\.param\s+(?:\.align\s+\d+\s+)?\.[busf](\d+)\s+([\w$]+)(?:\[(\d+)\])?")
+_SHARED = re.compile(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+([\w$]+)\[(\d+)\]")
+_REGISTER = re.compile(r"\.reg\s+\.(\w+)\s+(%\w+)")
+_LINE = re.compile(r"(?:@(!?)(%\w+)\s+)?([a-z][\w.]*)\s*(.*)", re.DOTALL)
+# Declarations that say nothing about what is computed.
+_IGNORED = (".reg", ".loc", ".file", ".pragma", ".maxntid", ".minnctapersm")
+
+
+class Unsupported(Exception):
+    """What this machine cannot do, with the text that asks for it."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """``guard``: predicate register, '' for none; ``negated``: runs where that is false."""
+
+    name: str
+    operands: tuple[str, ...]
+    guard: str = ""
+    negated: bool = False
+    line: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.name} {', '.join(self.operands)}"
+        return f"line {self.line}: {text}"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A kernel's parameter: where it lies among the parameters' bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """One kernel. ``kinds``: types of registers by the start of their names; ``labels``: positions
+    in ``code``; ``shared``: bytes of the shared arrays."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    shared: dict[str, int]
+    code: tuple[Instruction, ...]
+    labels: dict[str, int]
+    kinds: dict[str, str]
+
+    def kind(self, register: str) -> str:
+        """The type that a register is declared with."""
+        found = self.kinds.get(register) or self.kinds.get(register.rstrip("0123456789"))
+        if found is None:
+            raise Unsupported(f"register {register}")
+        return found
+
+
+def programs(text: str) -> list[Program]:
+    """The kernels of a PTX text.
+
+    Raises :class:`Unsupported` for functions, local memory and what else does not occur.
+    """
+    text = re.sub(r"//[^\n]*", "", text)
+    if ".local" in text or ".func" in text:
+        raise Unsupported("local memory or functions")
+    shared = {name: int(size) for _, name, size in _SHARED.findall(text)}
+    return [
+        Program(
+            match[1],
+            _parameters(match[2]),
+            _used(shared, match[3]),
+            *_body(text, match),
+            dict((name, kind) for kind, name in _REGISTER.findall(match[3])),
+        )  # fmt: skip
+        for match in _ENTRY.finditer(text)
+    ]
+
+
+def _used(shared: dict[str, int], body: str) -> dict[str, int]:
+    return {name: size for name, size in shared.items() if re.search(rf"\b{name}\b", body)}
+
+
+def _parameters(text: str) -> tuple[Parameter, ...]:
+    found, offset = [], 0
+    for bits, name, count in _PARAM.findall(text):
+        size = _SIZES[bits] * int(count or 1)
+        offset = -(-offset // _SIZES[bits]) * _SIZES[bits]
+        found.append(Parameter(name, offset, size))
+        offset += size
+    return tuple(found)
+
+
+def _body(text: str, match: re.Match[str]) -> tuple[tuple[Instruction, ...], dict[str, int]]:
+    """Instructions and labels of a kernel; lines are counted from the top of the text."""
+    code: list[Instruction] = []
+    labels: dict[str, int] = {}
+    line = text[: match.start(3)].count("\n") + 1
+    for part in re.split(r"(?<=[;:])", match[3]):
+        here = line + part[: len(part) - len(part.lstrip())].count("\n")
+        line += part.count("\n")
+        part = part.strip()
+        if part.endswith(":"):
+            labels[part[:-1]] = len(code)
+        elif part.endswith(";") and not part.startswith(_IGNORED):
+            code.append(_instruction(part[:-1], here))
+    return tuple(code), labels
+
+
+def _instruction(text: str, line: int) -> Instruction:
+    found = _LINE.fullmatch(text)
+    if found is None or "{" in text:
+        raise Unsupported(f"line {line}: {text}")
+    # A destination with a predicate beside it, as shuffles have, is two operands.
+    operands = [o.strip() for part in found[4].split(",") for o in part.split("|")]
+    return Instruction(
+        found[3], tuple(o for o in operands if o), found[2] or "", bool(found[1]), line
+    )
