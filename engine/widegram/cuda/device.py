@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +40,8 @@ class Device(Protocol):
         """A kernel ready to be launched."""
         ...
 
-    def empty(self, size: int, dtype: Any) -> Any:
-        """Device memory, zero."""
+    def empty(self, size: int, dtype: Any, stream: Any) -> Any:
+        """Device memory, zero for what comes later on the stream."""
         ...
 
     def put(self, array: NDArray[Any], stream: Any) -> Any:
@@ -70,14 +71,22 @@ class Device(Protocol):
 _CUDA_MODULES = ("numba.cuda", "numba_cuda", "cuda.")
 
 
+# numba-cuda frees memory in the thread that drops the last reference, which may have no current
+# context: from this many blocks on it is done here instead, where there is one.
+_MOST_UNFREED = 10
+_FREEING = threading.Lock()
+
+
 class Gpu:
     """CUDA device ``number`` through numba-cuda."""
 
     def __init__(self, number: int) -> None:
         from numba import cuda
+        from numba.cuda.cudadrv import driver
 
         # The last batch of a tile may be small; that is no mistake to be warned of.
         warnings.filterwarnings("ignore", "Grid size")
+        driver.config.CUDA_DEALLOCS_COUNT, driver.config.CUDA_DEALLOCS_RATIO = 2**31, 1.0
         self.number, self._cuda = number, cuda
         self._gpu = cuda.gpus[number]
         name = self._gpu.name
@@ -88,6 +97,7 @@ class Gpu:
         try:
             with self._gpu:
                 yield
+                self._free()
         except Exception as error:
             if not type(error).__module__.startswith(_CUDA_MODULES):
                 raise
@@ -96,8 +106,19 @@ class Gpu:
                 "kept, run the same command again to resume (on the CPU with --device cpu)"
             ) from error
 
+    def _free(self, most: int = _MOST_UNFREED) -> None:
+        """Free what nobody holds any more, if it is more than ``most`` blocks.
+
+        numba-cuda's list of them has no lock of its own.
+        """
+        pending = self._cuda.current_context().memory_manager.deallocations
+        with _FREEING:
+            if len(pending) > most:
+                pending.clear()
+
     def free_memory(self) -> int:
         with self.entered():
+            self._free(0)
             free: int = self._cuda.current_context().get_memory_info()[0]
         return int(free)
 
@@ -105,13 +126,18 @@ class Gpu:
         return self._cuda.stream()
 
     def compiled(self, kernel: Kernel, dtype: str) -> Any:
-        return dispatcher(kernel, dtype)
+        found = dispatcher(kernel, dtype)
+        # A kernel from the cache is loaded at its first launch, which several threads may come to
+        # at once; numba-cuda does not lock that either.
+        for overload in found.overloads.values():
+            overload.bind()
+        return found
 
-    def empty(self, size: int, dtype: Any) -> Any:
+    def empty(self, size: int, dtype: Any, stream: Any) -> Any:
         from numba.cuda.cudadrv.driver import device_memset
 
-        array = self._cuda.device_array(max(size, 1), dtype=dtype)
-        device_memset(array, 0, array.nbytes)
+        array = self._cuda.device_array(max(size, 1), dtype=dtype, stream=stream)
+        device_memset(array, 0, array.nbytes, stream=stream)
         return array
 
     def put(self, array: NDArray[Any], stream: Any) -> Any:

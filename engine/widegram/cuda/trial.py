@@ -55,7 +55,7 @@ def multiply(card: devices.Device) -> float:
     with card.entered():
         stream = card.stream()
         two, three = (card.put(np.array([v], dtype=np.float32), stream) for v in (2, 3))
-        out = card.empty(1, np.float32)
+        out = card.empty(1, np.float32, stream)
         compiled = card.compiled(kernel, "float32")
         card.launch(compiled, (1, 1), kernel.threads, stream, (1, 1, 1, two, three, out))
         found = card.pinned(1, np.float32)
