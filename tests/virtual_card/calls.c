@@ -273,16 +273,18 @@ int cuGetErrorString(int error, const char **text) {
     return *text = line, SUCCESS;
 }
 
-/* What is not here is not found; programs that need it say its name. */
+/* What is not here is not found; programs that need it say its name. VIRTUAL_CARD_LACKS names one
+ * more, as a driver would lack that is too old. */
 int cuGetProcAddress_v2(const char *name, void **address, int version, uint64_t flags, int *status) {
     (void)version, (void)flags;
     char newer[128];
     snprintf(newer, sizeof newer, "%s_v2", name);
+    const char *lacking = getenv("VIRTUAL_CARD_LACKS");
     Dl_info self;
     dladdr((void *)cuInit, &self);
     void *library = dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
-    *address = dlsym(library, newer);
-    if (!*address) *address = dlsym(library, name);
+    *address = lacking && !strcmp(lacking, name) ? NULL : dlsym(library, newer);
+    if (!*address && !(lacking && !strcmp(lacking, name))) *address = dlsym(library, name);
     dlclose(library);
     if (status) *status = *address ? 0 : 1;
     return *address ? SUCCESS : NOT_FOUND;

@@ -72,16 +72,14 @@ def programs(text: str) -> list[Program]:
     if ".local" in text or ".func" in text:
         raise Unsupported("local memory or functions")
     shared = {name: int(size) for _, name, size in _SHARED.findall(text)}
-    return [
-        Program(
-            match[1],
-            _parameters(match[2]),
-            _used(shared, match[3]),
-            *_body(text, match),
-            dict((name, kind) for kind, name in _REGISTER.findall(match[3])),
-        )  # fmt: skip
-        for match in _ENTRY.finditer(text)
-    ]
+    return [_program(text, match, shared) for match in _ENTRY.finditer(text)]
+
+
+def _program(text: str, match: re.Match[str], shared: dict[str, int]) -> Program:
+    name, parameters, body = match.groups()
+    code, labels = _body(text, match)
+    kinds = {register: kind for kind, register in _REGISTER.findall(body)}
+    return Program(name, _parameters(parameters), _used(shared, body), code, labels, kinds)
 
 
 def _used(shared: dict[str, int], body: str) -> dict[str, int]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ class Device(Protocol):
         ...
 
 
-# Where the exceptions of numba-cuda and of NVIDIA's bindings are defined.
+# numba-cuda and NVIDIA's bindings, whose errors are of many types.
 _CUDA_MODULES = ("numba.cuda", "numba_cuda", "cuda.")
 
 
@@ -94,17 +95,11 @@ class Gpu:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        try:
+        advice = "run the same command again to resume (on the CPU with --device cpu)"
+        with _one_line(f"cuda:{self.number} ({self.name})", f"finished tiles are kept, {advice}"):
             with self._gpu:
                 yield
                 self._free()
-        except Exception as error:
-            if not type(error).__module__.startswith(_CUDA_MODULES):
-                raise
-            raise WidegramError(
-                f"device cuda:{self.number} ({self.name}): {_line(error)}; finished tiles are "
-                "kept, run the same command again to resume (on the CPU with --device cpu)"
-            ) from error
 
     def _free(self, most: int = _MOST_UNFREED) -> None:
         """Free what nobody holds any more, if it is more than ``most`` blocks.
@@ -159,8 +154,30 @@ class Gpu:
         stream.synchronize()
 
 
+@contextmanager
+def _one_line(device: str, advice: str) -> Iterator[None]:
+    """Errors of numba-cuda, the bindings and the driver as :class:`WidegramError`."""
+    try:
+        yield
+    except WidegramError:
+        raise
+    except Exception as error:
+        if not _of_cuda(error):
+            raise
+        raise WidegramError(f"device {device}: {_line(error)}; {advice}") from error
+
+
+def _of_cuda(error: Exception) -> bool:
+    """Whether it was raised by code of numba-cuda or the bindings."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [type(error).__module__, *(f.f_globals.get("__name__", "") for f, _ in frames)]
+    return any(name.startswith(_CUDA_MODULES) for name in modules)
+
+
 def _line(error: BaseException) -> str:
     """The first line of a message that says something."""
+    if isinstance(error, SystemError) and error.__cause__ is not None:
+        return _line(error.__cause__)
     lines = [line.strip(" :") for line in str(error).splitlines() if line.strip(" :")]
     return lines[0] if lines else type(error).__name__
 
@@ -177,14 +194,15 @@ def gpus(numbers: tuple[int, ...]) -> list[Device]:
         raise WidegramError(_UNAVAILABLE.format(f"numba cannot be imported: {error}")) from error
     if not has_numba_cuda():
         raise WidegramError(_UNAVAILABLE.format("numba-cuda is not installed"))
-    if not cuda.is_available():
-        raise WidegramError(_UNAVAILABLE.format("no CUDA driver or card was found"))
-    count = len(cuda.gpus)
-    for number in numbers:
-        if number >= count:
-            cards = "1 card" if count == 1 else f"{count} cards"
-            raise WidegramError(f"device cuda:{number}: this machine has {cards}")
-    return [Gpu(number) for number in numbers or (0,)]
+    with _one_line("cuda", "see `widegram doctor`, or use --device cpu"):
+        if not cuda.is_available():
+            raise WidegramError(_UNAVAILABLE.format("no CUDA driver or card was found"))
+        count = len(cuda.gpus)
+        for number in numbers:
+            if number >= count:
+                cards = "1 card" if count == 1 else f"{count} cards"
+                raise WidegramError(f"device cuda:{number}: this machine has {cards}")
+        return [Gpu(number) for number in numbers or (0,)]
 
 
 def has_numba_cuda() -> bool:
