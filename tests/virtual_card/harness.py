@@ -91,7 +91,7 @@ def _tell(error: Exception) -> None:
         text += "\n" + "".join(traceback.format_exception(error))
     path = os.environ.get("VIRTUAL_CARD_LOG")
     if path is None:
-        print(text, file=sys.stderr)
+        sys.stderr.write(text + "\n")
         return
     with open(path, "a") as file:
         file.write(text + "\n")

@@ -135,7 +135,7 @@ class _Wave:
         steps = self.decoded.steps
         here = position
         try:
-            for here in range(position, end):  # noqa: B007
+            for here in range(position, end):
                 steps[here](self)
         except Exception as error:
             raise self._fault(here, error) from error

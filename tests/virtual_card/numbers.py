@@ -95,6 +95,12 @@ class Approximate:
         # Rounding adds as much again.
         return flush(self._off(exact, exact * 2.0**-24).astype(np.float32))
 
+    def power(self, a: Array) -> Array:
+        """ex2.approx.ftz.f32: relative error 2^-22."""
+        exact = np.exp2(flush(a).astype(np.float64))
+        # Rounding adds the rest.
+        return flush(self._off(exact, exact * 0.75 * 2.0**-22).astype(np.float32))
+
     def reciprocal(self, a: Array) -> Array:
         """rcp.approx.ftz.f64: from the upper 32 bits to the upper 32 bits, 20 bits right."""
         a = _normal(_upper(a))

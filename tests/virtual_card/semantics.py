@@ -23,6 +23,7 @@ KINDS: dict[str, np.dtype[Any]] = {
     name: np.dtype(kind)
     for name, kind in {
         "pred": np.bool_, "b32": np.uint32, "u32": np.uint32, "s32": np.int32, "f32": np.float32,
+        "b16": np.uint16, "u16": np.uint16, "s16": np.int16,
         "b64": np.uint64, "u64": np.uint64, "s64": np.int64, "f64": np.float64,
     }.items()
 }  # fmt: skip
@@ -116,15 +117,15 @@ def _special(
         return Meaning((kind, kind, _U32, _U32), kind, _insert)
     if base in ("shl", "shr") and kind.kind in "iu":
         return Meaning((kind, _U32), kind, _shift(base, kind))
-    if (base, modifiers) == ("mul", ("wide",)) and kind.itemsize == 4:
-        wide = np.dtype(kind.str.replace("4", "8"))
+    if (base, modifiers) == ("mul", ("wide",)) and kind.kind in "iu" and kind.itemsize < 8:
+        wide = np.dtype(f"{kind.kind}{2 * kind.itemsize}")
         return Meaning((kind, kind), wide, lambda a, b: a.astype(wide) * b.astype(wide))
     if (base, modifiers) == ("mul", ("hi",)) and kind != np.int64:
         raise Unsupported(f"mul.hi.{kind}")
     if modifiers == ("approx", "ftz"):
         found = {
             ("div", "f32"): (2, approximate.divide), ("sqrt", "f32"): (1, approximate.root),
-            ("rcp", "f64"): (1, approximate.reciprocal),
+            ("ex2", "f32"): (1, approximate.power), ("rcp", "f64"): (1, approximate.reciprocal),
             ("rsqrt", "f64"): (1, approximate.inverse_root),
         }.get((base, f"f{8 * kind.itemsize}"))  # fmt: skip
         if found is not None and kind.kind == "f":

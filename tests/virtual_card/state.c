@@ -1,6 +1,6 @@
 /* Settings, memory and errors of the stub driver.
  *
- * VIRTUAL_CARDS: number of cards; VIRTUAL_CARD_BYTES: memory of each; VIRTUAL_CARD_FAIL: errors to
+ * VIRTUAL_CARD_COUNT: number of cards; VIRTUAL_CARD_BYTES: memory of each; VIRTUAL_CARD_FAIL: errors to
  * return, such as "launch:3:700,allocate:5:2" for the third launch and the fifth allocation;
  * VIRTUAL_CARD_LOG: a file that gets a line for each call that moves data or computes.
  */
@@ -37,7 +37,7 @@ void lock(void) {
 void unlock(void) { pthread_mutex_unlock(&everything); }
 
 int cards(void) {
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES"), *wanted = getenv("VIRTUAL_CARDS");
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES"), *wanted = getenv("VIRTUAL_CARD_COUNT");
     if (visible && !*visible) return 0;
     int found = wanted ? atoi(wanted) : 1;
     return found < MOST_CARDS ? found : MOST_CARDS;

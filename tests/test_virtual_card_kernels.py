@@ -1,0 +1,104 @@
+"""Generated kernels as NVVM compiles them, run from their PTX, against the dense reference.
+
+What the emulator of threads (test_cuda_kernels) cannot see: the compiler's reordering, fused and
+approximate instructions, numbers flushed to zero, races between warps.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from test_cuda_kernels import ACTIVATIONS, GAP, NETWORKS, _assert_equal, _conv
+from virtual_card.memory import Fault
+from virtual_kernels import PtxDevice
+from widegram.cuda.evaluator import CudaEvaluator
+from widegram.data import open_source
+from widegram.network import load_network
+from widegram.reference import ReferenceEvaluator
+
+_MISSING = [name for name in ("numba_cuda", "cuda") if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(
+    bool(_MISSING), reason=f"not installed: {', '.join(_MISSING)} (pip install 'widegram[cuda]')"
+)
+
+# The contract's tolerance for float32; in float64 rounding through a few layers.
+_TOLERANCES = {"float32": 1e-5, "float64": 1e-13}
+# Each takes seconds to compile; the others run with -m slow.
+_QUICK = {
+    ("sum pooling", "float64"), ("strips side by side around a pool", "float32"),
+    ("circular strip", "float32"), ("pool", "float64"), ("circular and strided", "float32"),
+    ("padded pool", "float32"), ("vector", "float64"), ("vector", "float32"),
+}  # fmt: skip
+
+
+def _tiles(
+    spec: dict[str, Any], dtype: str, device: PtxDevice, **options: Any
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The tile of 3 x 4 random inputs from PTX, and the reference's."""
+    network = load_network(spec)
+    rng = np.random.default_rng(7)
+    x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in (3, 4))
+    evaluator = CudaEvaluator(
+        network, x1, x2, ("nngp", "ntk"), (), dtype, 2**28, [device], **options
+    )
+    wanted = ReferenceEvaluator(network, x1, x2, ("nngp", "ntk"), None)
+    return tuple(e.tile(range(3), range(4), False) for e in (evaluator, wanted))  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=() if (name, dtype) in _QUICK else pytest.mark.slow)
+        for name in NETWORKS
+        for dtype in _TOLERANCES
+    ],
+)
+def test_networks(name: str, dtype: str) -> None:
+    shape, layers, forms = NETWORKS[name]
+    device = PtxDevice(worst=True)
+    found, wanted = _tiles({"input_shape": shape, "layers": layers}, dtype, device)
+    assert [form for form, _ in device.launches if form != "product"] == forms
+    _assert_equal(found, wanted, _TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer["layer"])
+@pytest.mark.parametrize("strips", [True, False], ids=["strip", "block"])
+@pytest.mark.slow
+def test_activations(layer: dict[str, Any], strips: bool, dtype: str) -> None:
+    spec = {"input_shape": [4, 4, 1], "layers": [_conv(), layer, _conv(), layer, GAP]}
+    found, wanted = _tiles(spec, dtype, PtxDevice(worst=True), strips=strips)
+    # A series is cut where its relative tail is 1e-13 of the variance; the tail adds up.
+    series = layer["layer"] == "Tanh" and dtype == "float64"
+    _assert_equal(found, wanted, 1e-11 if series else _TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("layer", ["Erf", "Sin"])
+def test_smooth_activations_in_float32(layer: str) -> None:
+    spec = {"input_shape": [3, 4, 1], "layers": [_conv(), {"layer": layer}, _conv(), GAP]}
+    found, wanted = _tiles(spec, "float32", PtxDevice(worst=True))
+    _assert_equal(found, wanted, _TOLERANCES["float32"])
+
+
+def test_planes_in_global_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("widegram.cuda.block.SHARED_BYTES", 64)
+    shape, layers, _ = NETWORKS["strided"]
+    spec = {"input_shape": shape, "layers": layers}
+    found, wanted = _tiles(spec, "float64", PtxDevice(), threads=64)
+    _assert_equal(found, wanted, _TOLERANCES["float64"])
+
+
+def test_a_missing_barrier_is_found() -> None:
+    shape, layers, _ = NETWORKS["one row"]
+    spec = {"input_shape": [7, 9, 1], "layers": layers}
+    unharmed, wanted = _tiles(spec, "float64", PtxDevice())
+    _assert_equal(unharmed, wanted, _TOLERANCES["float64"])
+    # Only a block of several warps has anything to wait for.
+    without = PtxDevice(edit=lambda text: re.sub(r"bar\.sync\s+0;", "", text))
+    with pytest.raises(Fault, match=r"kernel.*: race: thread \d+ of block \d+ .*shared"):
+        _tiles(spec, "float64", without)
