@@ -329,5 +329,5 @@ class StripForm:
 
     def _pool(self, job: Job, at: str) -> None:
         rows = [self._names(job.inputs[0].slot, r) for r in range(self.rows)]
-        add = Pool(self.ops, job, self.context.stores.size)
+        add = Pool(self.ops, job, self.context.stores.size, self.lanes)
         add([list(names) for names in zip(*rows, strict=True)])

@@ -3,7 +3,8 @@
 The windows tile the image, so that tap (v, z) of every window meets a partner in the same pooled
 plane: for base displacement d the one at pooled displacement floor((d + tap) / stride), modulo the
 pooled size. Taps of a window that go to one plane are added up first, rows inside a thread and
-columns by shuffles, and one thread adds what comes out to the plane in memory.
+columns by shuffles, and one thread adds what comes out to the plane in memory. Displacements that
+stand side by side in a warp may meet in one plane: they add to it one after the other.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ _FULL = "0xffffffff"
 
 
 class Pool:
-    """One ``pool`` step of a program; ``size``: numbers of a pair's stores.
+    """One ``pool`` step of a program; ``size``: numbers of a pair's stores; ``groups``:
+    displacements side by side.
 
-    The text uses the strip form's ``tid``, ``tx``, ``j``, ``first``, ``dy``, ``dx``, ``alive``.
+    The text uses the strip form's ``tid``, ``tx``, ``j``, ``group``, ``first``, ``dy``, ``dx``,
+    ``alive``.
     """
 
-    def __init__(self, ops: TextOps, job: Job, size: int) -> None:
+    def __init__(self, ops: TextOps, job: Job, size: int, groups: int) -> None:
         assert job.store is not None
         assert job.pool is not None
         self.ops, self.write = ops, ops.write
-        self.job, self.store, self.size = job, job.store, size
+        self.job, self.store, self.size, self.groups = job, job.store, size, groups
         self.strides = job.pool.strides
 
     def __call__(self, planes: Sequence[Sequence[str]]) -> None:
@@ -41,14 +44,15 @@ class Pool:
             [self.write.let(f"{scale} * {name}", "acc") for name in names[::sy]] for names in across
         ]
         for v in range(1, sy):
+            self._store(v - 1, kept, f" and da{v} != da{v - 1}")
             with write.block(f"if da{v} != da{v - 1}:"):
-                self._store(v - 1, kept)
                 write(*(f"{name} = {self.ops.const(0.0)}" for names in kept for name in names))
             for names, sums in zip(across, kept, strict=True):
                 write(*(f"{a} += {scale} * {b}" for a, b in zip(sums, names[v::sy], strict=True)))
         self._store(sy - 1, kept)
-        # The next displacement may add to these planes by other threads.
-        write("cuda.syncthreads()")
+        if self.groups == 1:
+            # The next displacement may add to these planes by other threads.
+            write("cuda.syncthreads()")
 
     def _columns(self) -> None:
         """Where the other columns of this thread's window are, and which go to the same plane."""
@@ -82,11 +86,16 @@ class Pool:
             )
         write(f"inside = b * {self.size} + first // {sy} * {ow} + j // {sx}")
 
-    def _store(self, v: int, kept: list[list[str]]) -> None:
+    def _store(self, v: int, kept: list[list[str]], when: str = "") -> None:
+        """Add what is kept to the planes of row v, one displacement of a warp after the other."""
         write, (oh, ow) = self.write, self.store.shape
-        with write.block(f"if adds and to{v} >= 0:"):
-            at = write.let(f"inside + to{v} * {oh * ow}", "at")
-            offsets = (self.store.offset, self.store.t_offset)
-            for offset, names in zip(offsets, kept, strict=False):
-                for a, name in enumerate(names):
-                    write(f"stores[u({at} + {offset + a * ow})] += {name}")
+        at = write.let(f"inside + to{v} * {oh * ow}", "at")
+        offsets = (self.store.offset, self.store.t_offset)
+        for group in range(self.groups):
+            turn = f" and group == {group}" if self.groups > 1 else ""
+            with write.block(f"if adds and to{v} >= 0{when}{turn}:"):
+                for offset, names in zip(offsets, kept, strict=False):
+                    for a, name in enumerate(names):
+                        write(f"stores[u({at} + {offset + a * ow})] += {name}")
+            if self.groups > 1:
+                write("cuda.syncthreads()")
