@@ -152,6 +152,23 @@ def test_loads_and_conversions_extend_the_sign() -> None:
     assert _run(body, np.array([-3], dtype=np.int32), out)[0] == -3
 
 
+def test_halves_of_a_register() -> None:
+    body = """
+ld.global.f64 %fd1, [%rd2];
+{
+.reg .b32 %temp;
+mov.b64 {%r5, %temp}, %fd1;
+	}
+{
+.reg .b32 %temp;
+mov.b64 {%temp, %r6}, %fd1;
+	}
+mov.b64 %fd2, {%r6, %r5};
+st.global.f64 [%rd1], %fd2;"""
+    found = _run(body, np.array([np.pi]), np.zeros(1)).view(np.uint32)
+    np.testing.assert_array_equal(found[::-1], np.array([np.pi]).view(np.uint32))
+
+
 def test_threads_part_and_meet_again() -> None:
     # Each thread counts to its own number; then a shuffle, which all must reach together.
     body = """

@@ -102,22 +102,31 @@ def _body(text: str, match: re.Match[str]) -> tuple[tuple[Instruction, ...], dic
     labels: dict[str, int] = {}
     line = text[: match.start(3)].count("\n") + 1
     for part in re.split(r"(?<=[;:])", match[3]):
-        here = line + part[: len(part) - len(part.lstrip())].count("\n")
+        # Braces around a few instructions declare registers of their own, whose names differ.
+        rest = part.lstrip("{} \t\n")
+        here = line + part[: len(part) - len(rest)].count("\n")
         line += part.count("\n")
-        part = part.strip()
+        part = rest.strip()
         if part.endswith(":"):
             labels[part[:-1]] = len(code)
         elif part.endswith(";") and not part.startswith(_IGNORED):
             code.append(_instruction(part[:-1], here))
+    if not code or code[-1].name not in ("ret", "bra", "bra.uni"):
+        raise Unsupported("a kernel that does not end")
     return tuple(code), labels
 
 
 def _instruction(text: str, line: int) -> Instruction:
     found = _LINE.fullmatch(text)
-    if found is None or "{" in text:
+    if found is None:
         raise Unsupported(f"line {line}: {text}")
+    negated, guard, name, rest = found.groups()
+    if "{" in rest:
+        # Two halves of a register: instructions of our own names.
+        if name != "mov.b64":
+            raise Unsupported(f"line {line}: {text}")
+        name = "unpack" if rest.startswith("{") else "pack"
+        rest = rest.replace("{", "").replace("}", "")
     # A destination with a predicate beside it, as shuffles have, is two operands.
-    operands = [o.strip() for part in found[4].split(",") for o in part.split("|")]
-    return Instruction(
-        found[3], tuple(o for o in operands if o), found[2] or "", bool(found[1]), line
-    )
+    operands = [o.strip() for part in rest.split(",") for o in part.split("|")]
+    return Instruction(name, tuple(o for o in operands if o), guard or "", bool(negated), line)

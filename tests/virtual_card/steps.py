@@ -115,6 +115,8 @@ class _Decoder:
             return self._shuffle(position, name, operands)
         if base in ("ld", "st"):
             return self._access(name, operands)
+        if base in ("pack", "unpack"):
+            return self._halves(base, operands)
         if name == "cvta.to.global.u64":
             name = "mov.u64"
         return self._compute(name, operands)
@@ -134,6 +136,27 @@ class _Decoder:
             wave.keep(target, values if values.dtype == gives else values.astype(gives))
 
         return step
+
+    def _halves(self, name: str, operands: tuple[str, ...]) -> Step:
+        """mov.b64 from or to two registers, the lower half first."""
+        count = np.uint64(32)
+        if name == "pack":
+            target = self._register(operands[0])
+            low, high = (self._operand(o, _U32) for o in operands[1:])
+
+            def pack(wave: Any) -> None:
+                wave.keep(target, high(wave).astype(_U64) << count | low(wave))
+
+            return pack
+        targets = [self._register(o) for o in operands[:2]]
+        whole = self._operand(operands[2], _U64)
+
+        def unpack(wave: Any) -> None:
+            value = whole(wave)
+            for target, half in zip(targets, (value, value >> count), strict=True):
+                wave.keep(target, half.astype(_U32))
+
+        return unpack
 
     def _operand(self, text: str, kind: np.dtype[Any]) -> Fetch:
         """A register, a constant, an index or the address of a shared array, as a type."""
