@@ -75,7 +75,9 @@ def _silent(done: CompletedProcess[str], card: VirtualCard) -> None:
     assert card.faults == []
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:1,0", "auto"])
+@pytest.mark.parametrize(
+    "device", ["cuda:1,0", "auto", pytest.param("cuda", marks=pytest.mark.slow)]
+)
 def test_gram(device: str, card: VirtualCard, job: Job) -> None:
     _silent(card.widegram(*job.arguments, "--device", device, count=2), card)
     job.right("cuda")
@@ -101,8 +103,8 @@ def test_all_work_is_queued_on_streams_and_results_come_to_pinned_memory(
     ("failure", "reason"),
     [
         ("launch:12:700", "CUDA_ERROR_ILLEGAL_ADDRESS"),
-        ("wait:6:719", "CUDA_ERROR_LAUNCH_FAILED"),
-        ("copy:30:214", "CUDA_ERROR_ECC_UNCORRECTABLE"),
+        pytest.param("wait:6:719", "CUDA_ERROR_LAUNCH_FAILED", marks=pytest.mark.slow),
+        pytest.param("copy:30:214", "CUDA_ERROR_ECC_UNCORRECTABLE", marks=pytest.mark.slow),
     ],
 )
 def test_an_error_half_way_is_one_line_and_the_cpu_goes_on(
@@ -121,12 +123,15 @@ def test_an_error_half_way_is_one_line_and_the_cpu_goes_on(
     job.right("cuda,cpu")
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_freed_and_asked_for_again(card: VirtualCard, job: Job) -> None:
     _silent(card.widegram(*job.arguments, "--device", "cuda", fail="allocate:25:2"), card)
     job.right("cuda")
 
 
-@pytest.mark.parametrize(("memory", "code"), [(1000, 2), (30_000, 0)])
+@pytest.mark.parametrize(
+    ("memory", "code"), [pytest.param(1000, 2, marks=pytest.mark.slow), (30_000, 0)]
+)
 def test_cards_with_little_memory(memory: int, code: int, card: VirtualCard, job: Job) -> None:
     done = card.widegram(*job.arguments, "--device", "cuda", bytes=memory)
     assert done.returncode == code
@@ -137,7 +142,10 @@ def test_cards_with_little_memory(memory: int, code: int, card: VirtualCard, job
         job.right("cuda")
 
 
-@pytest.mark.parametrize("function", ["cuLibraryLoadData", "cuDevicePrimaryCtxRetain"])
+@pytest.mark.parametrize(
+    "function",
+    ["cuLibraryLoadData", pytest.param("cuDevicePrimaryCtxRetain", marks=pytest.mark.slow)],
+)
 def test_a_driver_that_lacks_a_function(function: str, card: VirtualCard, job: Job) -> None:
     done = card.widegram(*job.arguments, "--device", "cuda", lacks=function)
     assert done.returncode == 2
@@ -212,8 +220,7 @@ def _printed(script: str, card: VirtualCard, **options: Any) -> list[str]:
 
 
 def test_a_wait_that_is_forgotten_shows(card: VirtualCard) -> None:
-    assert _printed("multiply()", card) == ["4.0"]
-    assert _printed("multiply(wait=False)", card) == ["5.0"]
+    assert _printed("multiply()\nmultiply(wait=False)", card) == ["4.0", "5.0"]
 
 
 def test_a_kernel_on_disk_is_loaded_before_threads_share_it(
@@ -237,3 +244,50 @@ def test_an_access_outside_of_memory_is_an_error_of_the_driver(card: VirtualCard
     assert "CUDA_ERROR_ILLEGAL_ADDRESS" in done.stderr
     assert len(card.faults) == 1
     assert "ld.global.f64" in card.faults[0]
+
+
+@pytest.mark.slow
+def test_the_tests_for_a_card(card: VirtualCard) -> None:
+    small = "forms_agree or zero_and_repeated or avgpool or fc-relu-d1"
+    done = card.run(
+        *["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/test_cuda_gpu.py"],
+        *["-k", small], seconds=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert " passed" in done.stdout
+    assert card.faults == []
+
+
+_ROW = """
+from widegram_bench import gpu, gpu_part
+from widegram_bench.networks import cnn
+gpu._SMALLEST = gpu._LARGEST = 4
+gpu.cases = lambda: [gpu.Case("tiny", cnn(2, 8), "float64", 1.0)]
+gpu_part.main(["own", "0", "1", "tiny", "float64"])
+"""
+
+
+@pytest.mark.slow
+def test_a_row_of_the_benchmark(card: VirtualCard) -> None:
+    done = card.run("-c", _ROW, seconds=300)
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert row["forms"] == ["strip", "point"]
+    # Two backends in float64.
+    assert max(row["difference"].values()) < 1e-12
+    assert card.faults == []
+
+
+@pytest.mark.slow
+def test_the_benchmark_names_what_it_cannot_measure(card: VirtualCard, tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    arguments = ["-m", "widegram_bench.gpu_run", "--quick", "--seconds", 20, "--out", out]
+    done = card.run(*arguments, seconds=300)
+    assert done.returncode == 1, done.stderr
+    found = json.loads(out.read_text())
+    assert found["card"]["name"] == "Virtual card A"
+    assert found["card"]["driver"] is None
+    # The network is far too large for a card made of software.
+    assert found["rows"] == []
+    assert [text.partition(":")[0] for text in found["missing"]] == [
+        "own cnn21-pool float32", "profile",
+    ]  # fmt: skip

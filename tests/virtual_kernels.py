@@ -13,7 +13,9 @@ from virtual_card.ptx_text import programs
 from widegram.cuda.compiling import ptx
 from widegram.cuda.kernel import Kernel
 
-CAPABILITY = (9, 0)
+
+# PTX by kernel text and type: compiling takes seconds.
+_COMPILED: dict[tuple[str, str], str] = {}
 
 
 class PtxDevice(StandIn):
@@ -27,7 +29,9 @@ class PtxDevice(StandIn):
     def compiled(self, kernel: Kernel, dtype: str) -> Any:
         key = kernel.text, dtype
         if key not in self._machines:
-            program = programs(self.edit(ptx(kernel, dtype, CAPABILITY)))[0]
+            if key not in _COMPILED:
+                _COMPILED[key] = ptx(kernel, dtype, (9, 0))
+            program = programs(self.edit(_COMPILED[key]))[0]
             self._machines[key] = Machine(program, self.worst)
         return kernel, self._machines[key]
 

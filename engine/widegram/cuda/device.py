@@ -95,11 +95,9 @@ class Gpu:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        advice = "run the same command again to resume (on the CPU with --device cpu)"
-        with _one_line(f"cuda:{self.number} ({self.name})", f"finished tiles are kept, {advice}"):
-            with self._gpu:
-                yield
-                self._free()
+        with _one_line(f"cuda:{self.number} ({self.name})", _RESUME), self._gpu:
+            yield
+            self._free()
 
     def _free(self, most: int = _MOST_UNFREED) -> None:
         """Free what nobody holds any more, if it is more than ``most`` blocks.
@@ -212,6 +210,9 @@ def has_numba_cuda() -> bool:
     return find_spec("numba_cuda") is not None
 
 
+_RESUME = (
+    "finished tiles are kept, run the same command again to resume (on the CPU with --device cpu)"
+)
 _UNAVAILABLE = (
     "device cuda: CUDA is not available here ({}); install with: pip install 'widegram[cuda]', see "
     "`widegram doctor`, or use --device cpu"
