@@ -13,7 +13,6 @@ from virtual_card.ptx_text import programs
 from widegram.cuda.compiling import ptx
 from widegram.cuda.kernel import Kernel
 
-
 # PTX by kernel text and type: compiling takes seconds.
 _COMPILED: dict[tuple[str, str], str] = {}
 

@@ -1,6 +1,7 @@
 """The Python side of the stub driver: PTX of the kernels that numba-cuda loads, and their runs.
 
-The driver imports this in every process that initializes it.
+The driver imports this in every process that initializes it. VIRTUAL_CARD_WORST=1: approximate
+instructions are as wrong as documented.
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ class _Cards:
         self.machines: list[Machine] = []
         self.numbers: dict[str, int] = {}
         self.memories: dict[int, Memory] = {}
-        check = os.environ.get("VIRTUAL_CARD_RACES", "1") == "1"
-        self.check, self.worst = check, os.environ.get("VIRTUAL_CARD_WORST") == "1"
+        self.worst = os.environ.get("VIRTUAL_CARD_WORST") == "1"
 
     def kernel(self, name: bytes, count: Any, sizes: Any) -> int:
         """The number of a kernel, and the sizes of its parameters."""
@@ -45,7 +45,7 @@ class _Cards:
             if text not in self.numbers:
                 program = next(p for p in programs(self.ptx[text]) if p.name == text)
                 self.numbers[text] = len(self.machines)
-                self.machines.append(Machine(program, self.worst, self.check))
+                self.machines.append(Machine(program, self.worst))
             number = self.numbers[text]
             parameters = self.machines[number].program.parameters
             count[0] = len(parameters)
@@ -81,7 +81,7 @@ class _Cards:
             self._memory(card).remove(address)
 
     def _memory(self, card: int) -> Memory:
-        return self.memories.setdefault(card, Memory(self.check))
+        return self.memories.setdefault(card, Memory())
 
 
 def _tell(error: Exception) -> None:

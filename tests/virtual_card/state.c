@@ -1,8 +1,8 @@
 /* Settings, memory and errors of the stub driver.
  *
- * VIRTUAL_CARD_COUNT: number of cards; VIRTUAL_CARD_BYTES: memory of each; VIRTUAL_CARD_FAIL: errors to
- * return, such as "launch:3:700,allocate:5:2" for the third launch and the fifth allocation;
- * VIRTUAL_CARD_LOG: a file that gets a line for each call that moves data or computes.
+ * VIRTUAL_CARD_COUNT: number of cards; VIRTUAL_CARD_BYTES: memory of each; VIRTUAL_CARD_FAIL:
+ * errors to return, such as "launch:3:700,allocate:5:2" for the third launch and the fifth
+ * allocation; VIRTUAL_CARD_LOG: a file that gets a line for each call that moves data or computes.
  */
 #include "driver.h"
 
@@ -117,8 +117,8 @@ int allocate(size_t size, int card, void **address) {
         blocks = block;
         if (card >= 0) contexts[card].used += size;
     }
-    unlock();
     if (!result && card >= 0) python_memory(card, (uintptr_t)*address, size);
+    unlock();
     return result;
 }
 
@@ -130,11 +130,13 @@ int release(void *address, int is_pinned) {
     int wrong = !block || (block->card < 0) != is_pinned;
     if (!wrong) {
         *at = block->next;
-        if (block->card >= 0) contexts[block->card].used -= block->size;
+        if (block->card >= 0) {
+            contexts[block->card].used -= block->size;
+            python_memory(block->card, block->start, 0);
+        }
     }
     unlock();
     if (wrong) return INVALID_VALUE;
-    if (block->card >= 0) python_memory(block->card, block->start, 0);
     /* Writes that come later, and reads, find nothing there that they expect. */
     memset(address, 0xff, block->size);
     free(address);
