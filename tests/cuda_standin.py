@@ -38,7 +38,7 @@ class StandIn:
     def compiled(self, kernel: Kernel, dtype: str) -> Kernel:
         return kernel
 
-    def empty(self, size: int, dtype: Any) -> np.ndarray:
+    def empty(self, size: int, dtype: Any, stream: Any) -> np.ndarray:
         return np.zeros(max(size, 1), dtype=dtype)
 
     def put(self, array: np.ndarray, stream: Any) -> np.ndarray:

@@ -47,7 +47,7 @@ class Idle:
     def compiled(self, kernel: Kernel, dtype: str) -> Any:
         return kernel
 
-    def empty(self, size: int, dtype: Any) -> NDArray[Any]:
+    def empty(self, size: int, dtype: Any, stream: Any) -> NDArray[Any]:
         return np.zeros(max(size, 1), dtype)
 
     def put(self, array: NDArray[Any], stream: Any) -> NDArray[Any]:

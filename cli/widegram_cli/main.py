@@ -79,4 +79,6 @@ def main() -> None:
     """The console script; the library's messages go to stderr."""
     logging.basicConfig(format="widegram: %(message)s", stream=sys.stderr)
     logging.getLogger("widegram").setLevel(logging.INFO)
+    # What numba-cuda says of an error of the driver comes again in our one line.
+    logging.getLogger("numba").setLevel(logging.CRITICAL)
     program()

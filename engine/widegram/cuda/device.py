@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,8 +45,8 @@ class Device(Protocol):
         """A kernel ready to be launched."""
         ...
 
-    def empty(self, size: int, dtype: Any) -> Any:
-        """Device memory, zero."""
+    def empty(self, size: int, dtype: Any, stream: Any) -> Any:
+        """Device memory, zero for what comes later on the stream."""
         ...
 
     def put(self, array: NDArray[Any], stream: Any) -> Any:
@@ -70,8 +72,14 @@ class Device(Protocol):
         ...
 
 
-# Where the exceptions of numba-cuda and of NVIDIA's bindings are defined.
+# numba-cuda and NVIDIA's bindings, whose errors are of many types.
 _CUDA_MODULES = ("numba.cuda", "numba_cuda", "cuda.")
+
+
+# numba-cuda frees memory in the thread that drops the last reference, which may have no current
+# context: from this many blocks on it is done here instead, where there is one.
+_MOST_UNFREED = 10
+_FREEING = threading.Lock()
 
 
 class Gpu:
@@ -79,9 +87,11 @@ class Gpu:
 
     def __init__(self, number: int) -> None:
         from numba import cuda
+        from numba.cuda.cudadrv import driver
 
         # The last batch of a tile may be small; that is no mistake to be warned of.
         warnings.filterwarnings("ignore", "Grid size")
+        driver.config.CUDA_DEALLOCS_COUNT, driver.config.CUDA_DEALLOCS_RATIO = 2**31, 1.0
         self.number, self._cuda = number, cuda
         self._gpu = cuda.gpus[number]
         name = self._gpu.name
@@ -89,19 +99,23 @@ class Gpu:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        try:
-            with self._gpu:
-                yield
-        except Exception as error:
-            if not type(error).__module__.startswith(_CUDA_MODULES):
-                raise
-            raise WidegramError(
-                f"device cuda:{self.number} ({self.name}): {_line(error)}; finished tiles are "
-                "kept, run the same command again to resume (on the CPU with --device cpu)"
-            ) from error
+        with _one_line(f"cuda:{self.number} ({self.name})", _RESUME), self._gpu:
+            yield
+            self._free()
+
+    def _free(self, most: int = _MOST_UNFREED) -> None:
+        """Free what nobody holds any more, if it is more than ``most`` blocks.
+
+        numba-cuda's list of them has no lock of its own.
+        """
+        pending = self._cuda.current_context().memory_manager.deallocations
+        with _FREEING:
+            if len(pending) > most:
+                pending.clear()
 
     def free_memory(self) -> int:
         with self.entered():
+            self._free(0)
             free: int = self._cuda.current_context().get_memory_info()[0]
         return int(free)
 
@@ -113,15 +127,19 @@ class Gpu:
 
     def compiled(self, kernel: Kernel, dtype: str) -> Any:
         found = dispatcher(kernel, dtype)
+        # A kernel from the cache is loaded at its first launch, which several threads may come to
+        # at once; numba-cuda does not lock that either.
+        for overload in found.overloads.values():
+            overload.bind()
         if kernel.dynamic:
             allow_shared(found, kernel.dynamic)
         return found, kernel.dynamic
 
-    def empty(self, size: int, dtype: Any) -> Any:
+    def empty(self, size: int, dtype: Any, stream: Any) -> Any:
         from numba.cuda.cudadrv.driver import device_memset
 
-        array = self._cuda.device_array(max(size, 1), dtype=dtype)
-        device_memset(array, 0, array.nbytes)
+        array = self._cuda.device_array(max(size, 1), dtype=dtype, stream=stream)
+        device_memset(array, 0, array.nbytes, stream=stream)
         return array
 
     def put(self, array: NDArray[Any], stream: Any) -> Any:
@@ -144,8 +162,30 @@ class Gpu:
         stream.synchronize()
 
 
+@contextmanager
+def _one_line(device: str, advice: str) -> Iterator[None]:
+    """Errors of numba-cuda, the bindings and the driver as :class:`WidegramError`."""
+    try:
+        yield
+    except WidegramError:
+        raise
+    except Exception as error:
+        if not _of_cuda(error):
+            raise
+        raise WidegramError(f"device {device}: {_line(error)}; {advice}") from error
+
+
+def _of_cuda(error: Exception) -> bool:
+    """Whether it was raised by code of numba-cuda or the bindings."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [type(error).__module__, *(f.f_globals.get("__name__", "") for f, _ in frames)]
+    return any(name.startswith(_CUDA_MODULES) for name in modules)
+
+
 def _line(error: BaseException) -> str:
     """The first line of a message that says something."""
+    if isinstance(error, SystemError) and error.__cause__ is not None:
+        return _line(error.__cause__)
     lines = [line.strip(" :") for line in str(error).splitlines() if line.strip(" :")]
     return lines[0] if lines else type(error).__name__
 
@@ -162,14 +202,15 @@ def gpus(numbers: tuple[int, ...]) -> list[Device]:
         raise WidegramError(_UNAVAILABLE.format(f"numba cannot be imported: {error}")) from error
     if not has_numba_cuda():
         raise WidegramError(_UNAVAILABLE.format("numba-cuda is not installed"))
-    if not cuda.is_available():
-        raise WidegramError(_UNAVAILABLE.format("no CUDA driver or card was found"))
-    count = len(cuda.gpus)
-    for number in numbers:
-        if number >= count:
-            cards = "1 card" if count == 1 else f"{count} cards"
-            raise WidegramError(f"device cuda:{number}: this machine has {cards}")
-    return [Gpu(number) for number in numbers or (0,)]
+    with _one_line("cuda", "see `widegram doctor`, or use --device cpu"):
+        if not cuda.is_available():
+            raise WidegramError(_UNAVAILABLE.format("no CUDA driver or card was found"))
+        count = len(cuda.gpus)
+        for number in numbers:
+            if number >= count:
+                cards = "1 card" if count == 1 else f"{count} cards"
+                raise WidegramError(f"device cuda:{number}: this machine has {cards}")
+        return [Gpu(number) for number in numbers or (0,)]
 
 
 def has_numba_cuda() -> bool:
@@ -179,6 +220,9 @@ def has_numba_cuda() -> bool:
     return find_spec("numba_cuda") is not None
 
 
+_RESUME = (
+    "finished tiles are kept, run the same command again to resume (on the CPU with --device cpu)"
+)
 _UNAVAILABLE = (
     "device cuda: CUDA is not available here ({}); install with: pip install 'widegram[cuda]', see "
     "`widegram doctor`, or use --device cpu"

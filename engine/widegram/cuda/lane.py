@@ -93,17 +93,17 @@ class Lane:
         """Buffers for ``pairs`` pairs, kept until a larger batch comes."""
         if self._buffers and self._pairs >= pairs:
             return
-        plan, source, device = self.source.context.plan, self.source, self.device
+        plan, source, empty = self.source.context.plan, self.source, self.device.empty
         outputs = len(plan.outputs) * (1 + plan.ntk) * pairs
         self._buffers = {}
         self._buffers = {
-            "stores": device.empty(source.stores.size * pairs, self.dtype),
-            "sums": device.empty(source.stores.sums * pairs, np.float64),
-            "scratch": device.empty(source.scratch * pairs, self.dtype),
-            "out0": device.empty(outputs, self.dtype),
-            "out1": device.empty(outputs, self.dtype),
+            "stores": empty(source.stores.size * pairs, self.dtype, self.stream),
+            "sums": empty(source.stores.sums * pairs, np.float64, self.stream),
+            "scratch": empty(source.scratch * pairs, self.dtype, self.stream),
+            "out0": empty(outputs, self.dtype, self.stream),
+            "out1": empty(outputs, self.dtype, self.stream),
         }
-        self._host = [device.pinned(outputs, self.dtype) for _ in range(2)]
+        self._host = [self.device.pinned(outputs, self.dtype) for _ in range(2)]
         self._pairs = pairs
 
     def _images(self, block: Block, scaled: bool) -> list[Any]:
@@ -127,7 +127,7 @@ class Lane:
         rows, columns = len(first.x), len(second.x)
         if rows * columns > self._products_size:
             self._products_size = rows * columns
-            self._products = self.device.empty(rows * columns, self.dtype)
+            self._products = self.device.empty(rows * columns, self.dtype, self.stream)
         grid = (-(-columns // PRODUCT_TILE), -(-rows // PRODUCT_TILE))
         features = first.x.size // rows
         kernel = self.source.product
