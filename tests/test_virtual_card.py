@@ -99,6 +99,31 @@ def test_all_work_is_queued_on_streams_and_results_come_to_pinned_memory(
     assert sum(line.startswith("launch") for line in card.log) > 4
 
 
+# Only rows of a large image need more than every block has; here the limit is lower instead.
+SHARED = """
+import numpy as np
+import widegram
+from widegram.cuda import strip, strip_fit
+strip.SHARED_BYTES = strip_fit.SHARED_BYTES = 3000
+conv = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
+layers = [conv, {"layer": "Relu"}, {"layer": "GlobalAvgPool"}]
+network = {"input_shape": [4, 33, 1], "layers": layers}
+x = np.random.default_rng(0).standard_normal((2, 4, 33, 1))
+found, exact = (widegram.kernel(network, x, dtype="float64", device=d) for d in ("cuda", "cpu"))
+# Rounding through one layer.
+np.testing.assert_allclose(found.ntk, exact.ntk, rtol=1e-13)
+"""
+
+
+def test_shared_memory_is_asked_for_before_a_launch_has_it(card: VirtualCard) -> None:
+    done = card.run("-c", SHARED)
+    assert (done.returncode, card.faults) == (0, []), done.stderr
+    asked = [n for n, line in enumerate(card.log) if line.startswith("shared memory 2112")]
+    launched = [n for n, line in enumerate(card.log) if line.endswith("2112 bytes")]
+    assert len(launched) == 1
+    assert asked[0] < launched[0]
+
+
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [

@@ -96,10 +96,12 @@ def test_planes_in_global_memory() -> None:
     assert_equal(found, wanted, _TOLERANCES["float64"])
 
 
-@pytest.mark.slow
-def test_planes_in_shared_memory_given_at_launch() -> None:
-    spec = {"input_shape": [64, 64, 1], "layers": [*CHAIN, GAP]}
-    device = PtxDevice(shared=227 * 1024)
+def test_rows_in_shared_memory_given_at_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("strip", "strip_fit"):
+        # Room for the halos of 33 threads and their sums, but not for the rows.
+        monkeypatch.setattr(f"widegram.cuda.{module}.SHARED_BYTES", 3000)
+    spec = {"input_shape": [4, 33, 1], "layers": [*CHAIN, GAP]}
+    device = PtxDevice()
     found, wanted = _tiles(spec, "float64", device, 1)
     assert [form for form, _ in device.launches] == ["strip", "point"]
     assert_equal(found, wanted, _TOLERANCES["float64"])

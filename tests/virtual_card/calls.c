@@ -226,6 +226,7 @@ int cuKernelSetAttribute(int attribute, int value, Kernel *kernel, int card) {
     (void)card;
     if (attribute != MAX_DYNAMIC_SHARED || value < 0 || value > MOST_SHARED_BYTES)
         return INVALID_VALUE;
+    note("shared memory %d", value);
     return kernel->shared = (unsigned)value, SUCCESS;
 }
 int cuFuncGetAttribute(int *value, int attribute, Kernel *kernel) {

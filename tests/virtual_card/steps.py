@@ -164,6 +164,8 @@ class _Decoder:
         """A register, a constant, an index or the address of a shared array, as a type."""
         if re.fullmatch(r"%n?(tid|ctaid)\.[xy]", text):
             return lambda wave: wave.pick(wave.index[text]).view(kind)
+        if text == "%dynamic_smem_size":
+            return lambda wave: np.array([wave.launch.dynamic], dtype=kind)
         if text.startswith("%"):
             return self._read(text, kind)
         if text in self.program.shared:

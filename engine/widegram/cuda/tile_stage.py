@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from widegram.cuda.registers import WARP, FactorsAt
 from widegram.cuda.text_ops import PixelFactors
 from widegram.cuda.tile_fit import VECTOR, Tile, vector
@@ -25,6 +27,9 @@ class Stage:
         height, width = shape
         most = WARP * tile.warps // width
         self.at_once = max(n for n in range(1, most + 1) if height % n == 0)
+        self.copying = self.at_once * width
+        # Threads that fetch what another one copies, and store nothing.
+        self.idle = WARP * tile.warps - self.copying
         self.vector = vector(tile, write.dtype)
         self.waiting: list[tuple[str, str, int]] = []
         self.names: list[str] = []
@@ -32,12 +37,11 @@ class Stage:
 
     def start(self, half: int) -> None:
         """Make the shared memory of two halves, and where in a plane a thread copies."""
-        width = self.shape[1]
         self.half = half
         self.write(
             f"staged = cuda.shared.array({2 * half}, scalar, {VECTOR})",
             "turn = 0",
-            f"sa = min(tid & 1023, {self.at_once * width - 1})",
+            f"sa = min(tid & 1023, {self.copying - 1})",
         )
 
     def turn(self, over: str, aside: str) -> None:
@@ -56,9 +60,10 @@ class Stage:
         """Put the plane that is on its way into shared memory, and send for the next."""
         number = 2 * self.count - len(self.waiting)
         first = self.write.let("turn + sa", "at")
-        for name, shift in zip(self.names, self._shifts(), strict=True):
-            to = number * self.shape[0] * self.shape[1] + shift
-            self.write(f"staged[u({first} + {to})] = {name}")
+        with self.write.block(f"if tid < {self.copying}:") if self.idle else nullcontext():
+            for name, shift in zip(self.names, self._shifts(), strict=True):
+                to = number * self.shape[0] * self.shape[1] + shift
+                self.write(f"staged[u({first} + {to})] = {name}")
         del self.waiting[0]
         self._send()
 
