@@ -288,7 +288,7 @@ from widegram_bench import gpu, gpu_part
 from widegram_bench.networks import cnn
 gpu._SMALLEST = gpu._LARGEST = 4
 gpu.cases = lambda: [gpu.Case("tiny", cnn(2, 8), "float64", 1.0)]
-gpu_part.main(["own", "0", "1", "tiny", "float64"])
+gpu_part.main(["own", "0", "1", "tiny", "float64", "strip"])
 """
 
 
@@ -314,5 +314,5 @@ def test_the_benchmark_names_what_it_cannot_measure(card: VirtualCard, tmp_path:
     # The network is far too large for a card made of software.
     assert found["rows"] == []
     assert [text.partition(":")[0] for text in found["missing"]] == [
-        "own cnn21-pool float32", "profile",
+        "own cnn21-pool float32 strip", "profile strip", "profile tile",
     ]  # fmt: skip
