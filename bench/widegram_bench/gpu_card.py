@@ -8,9 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# float32 results a clock and multiprocessor (CUDA C++ Programming Guide, throughput of native
+# arithmetic instructions) by compute capability or its first number; None where not known here.
+_LANES = {5: 128, 7: 64, 10: 128, 12: 128, (6, 0): 64, (8, 0): 64} | dict.fromkeys(
+    [(6, 1), (6, 2), (8, 6), (8, 7), (8, 9), (9, 0)], 128
+)
+
 
 def describe(number: int) -> dict[str, Any]:
-    """Name, compute capability, multiprocessors, memory in bytes, highest clock in Hz."""
+    """Name, compute capability, multiprocessors with their float32 lanes, memory in bytes and bytes
+    a second, highest clock in Hz."""
     from numba import cuda
 
     gpu = cuda.gpus[number]
@@ -23,11 +30,30 @@ def describe(number: int) -> dict[str, Any]:
             "name": name,
             "capability": tuple(device.compute_capability),
             "multiprocessors": int(device.MULTIPROCESSOR_COUNT),
+            "float32_lanes": lanes(tuple(device.compute_capability)),
             "memory": int(total),
             "memory_free": int(free),
+            "memory_bandwidth": bandwidth(device),
             "clock_hz": 1e3 * int(device.CLOCK_RATE),
             "driver": query(number, "driver_version"),
         }
+
+
+def lanes(capability: tuple[int, int]) -> int | None:
+    """float32 additions or products that a multiprocessor ends each clock; None if not known."""
+    return _LANES.get(capability) or _LANES.get(capability[0])
+
+
+def bandwidth(device: Any) -> float | None:
+    """Bytes a second of a card's memory: two transfers of its bus's width each clock. None where
+    the driver does not say."""
+    from numba.cuda.cudadrv.driver import CudaAPIError
+
+    try:
+        kilohertz, bits = int(device.MEMORY_CLOCK_RATE), int(device.GLOBAL_MEMORY_BUS_WIDTH)
+    except (AttributeError, CudaAPIError):
+        return None
+    return 2 * 1e3 * kilohertz * bits / 8 or None
 
 
 def query(number: int, field: str) -> str | None:

@@ -9,6 +9,7 @@ wheel file that holds ``neural_tangents``.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -88,8 +89,8 @@ def _public(module: Any) -> dict[str, Any]:
     return {name: getattr(module, name) for name in dir(module) if not name.startswith("__")}
 
 
-def load_stax(folder: Path) -> Any:
-    """The analytic part of neural-tangents as a namespace; a wheel is unpacked into ``folder``."""
+def load_stax(sources: Path) -> Any:
+    """The analytic part of neural-tangents as a namespace, from the folder of the package."""
     jax, core = importlib.import_module("jax"), importlib.import_module("jax.core")
     for name in ("jax.extend.core", "jax._src.core"):
         for key, value in _public(importlib.import_module(name)).items():
@@ -104,7 +105,7 @@ def load_stax(folder: Path) -> Any:
         vars(frozen)["frozendict"] = FrozenDict
         sys.modules["frozendict"] = frozen
     package = types.ModuleType("neural_tangents")
-    package.__path__ = [str(_package(folder))]
+    package.__path__ = [str(sources)]
     sys.modules["neural_tangents"] = package
     stax = types.SimpleNamespace()
     for part in ("linear", "elementwise", "combinators", "branching"):
@@ -113,8 +114,8 @@ def load_stax(folder: Path) -> Any:
     return stax
 
 
-def _package(folder: Path) -> Path:
-    """Where the sources of neural_tangents are."""
+def package(folder: Path) -> Path:
+    """Where the sources of neural_tangents are; a wheel is unpacked into ``folder``."""
     named = os.environ.get(PATH)
     if named and zipfile.is_zipfile(named):
         with zipfile.ZipFile(named) as wheel:
@@ -126,6 +127,12 @@ def _package(folder: Path) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit(f"neural-tangents is not installed; name its wheel or folder by {PATH}")
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def version(sources: Path) -> str | None:
+    """Of the package in this folder, by the metadata beside it; None without any."""
+    found = importlib.metadata.distributions(name="neural-tangents", path=[str(sources.parent)])
+    return next((package.version for package in found), None)
 
 
 def main() -> None:
@@ -142,14 +149,15 @@ def main() -> None:
 
     jax = importlib.import_module("jax")
     jax.config.update("jax_enable_x64", job["dtype"] == "float64")
-    stax = load_stax(Path(job["folder"]))
+    sources = package(Path(job["folder"]))
+    stax = load_stax(sources)
     spec = job["network"]
     _, _, raw = runner.network(stax, spec["layers"])
     kernel_fn = jax.jit(lambda a, b: tuple(raw(a, b, ("nngp", "ntk"))))
     with np.load(job["inputs"]) as file:
         x = jax.numpy.asarray(file["x"], job["dtype"])
     found: dict[str, Any] = {
-        "versions": {"neural-tangents": "0.6.5", "jax": jax.__version__},
+        "versions": {"neural-tangents": version(sources), "jax": jax.__version__},
         "device": str(jax.devices()[0].device_kind),
         "batches": {},
     }

@@ -63,8 +63,8 @@ def parse(text: str) -> dict[str, float]:
 
 
 def picture(results: dict[str, Any], out: Path) -> bool:
-    """Arithmetic rates of all forms against intensity under the card's two roofs; False without
-    the numbers."""
+    """Arithmetic rates of all forms against intensity, under those of the card's two roofs that are
+    known; False without the numbers."""
     card = results["card"]
     needed = {"time_ns", "dram_bytes", "l2_bytes", "ffma", "fadd", "fmul"}
     profiles = {form: found for form, found in results["profile"].items() if needed <= set(found)}
@@ -73,12 +73,12 @@ def picture(results: dict[str, Any], out: Path) -> bool:
     import numpy as np
     from matplotlib.figure import Figure
 
-    peak = card["multiprocessors"] * 4 * 32 * 2 * card["clock_hz"]
-    memory = float(card.get("memory_bandwidth") or 3.35e12)
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     intensity = np.logspace(-1, 5, 100)
-    axes.loglog(intensity, np.minimum(peak, memory * intensity), "k-", label="roof (DRAM)")
+    if known := roofs(card, intensity):
+        label = f"roof ({', '.join(known)})"
+        axes.loglog(intensity, np.min(list(known.values()), axis=0), "k-", label=label)
     for (form, found), marker in zip(profiles.items(), "os^", strict=False):
         flops = 2 * found["ffma"] + found["fadd"] + found["fmul"]
         rate = flops / found["time_ns"] * 1e9
@@ -90,6 +90,17 @@ def picture(results: dict[str, Any], out: Path) -> bool:
     axes.legend()
     figure.savefig(out, dpi=120)
     return True
+
+
+def roofs(card: dict[str, Any], intensity: Any) -> dict[str, Any]:
+    """The most operations a second that float32 arithmetic and DRAM allow, as far as known."""
+    found = {}
+    if card.get("float32_lanes"):
+        peak = card["multiprocessors"] * card["float32_lanes"] * 2 * card["clock_hz"]
+        found["arithmetic"] = peak + 0 * intensity
+    if card.get("memory_bandwidth"):
+        found["DRAM"] = card["memory_bandwidth"] * intensity
+    return found
 
 
 def main(number: int, form: str) -> None:
