@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from widegram.errors import WidegramError
 from widegram.files import check_target, new_file
 from widegram_cli.options import json_option, overwrite_option
 from widegram_cli.output import emit_json, human_time
@@ -72,10 +73,18 @@ def kernels(
 ) -> None:
     """Milliseconds per kernel entry, beside neural-tangents' with --peer.
 
-    On a card: the networks of its goals, neural-tangents by this Python's own JAX, the bound by
-    instructions issued, and Nsight Compute's numbers, where they are installed.
+    On a card: the networks of its goals, or one of them with --suite quick; neural-tangents by this
+    Python's own JAX, the bound by instructions issued, and Nsight Compute's numbers, where they are
+    installed.
     """
     if device != "cpu":
+        given = {
+            "--suite full": suite == "full",
+            "--peer with --suite quick": peer and suite == "quick",
+            "--peer-python": peer_python,
+            "--threads": options["threads"],
+        }
+        _only_cpu([name for name, value in given.items() if value])
         _card_kernels(device, suite, plot, options)
         return
     from widegram_bench import compare, networks, plots
@@ -99,6 +108,11 @@ def kernels(
     _finish(results, options, lambda: _kernel_table(rows, cold))
 
 
+def _only_cpu(given: Sequence[str]) -> None:
+    if given:
+        raise click.UsageError(f"on a card there is no {', '.join(given)}")
+
+
 def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, Any]) -> None:
     """The benchmark of :mod:`widegram_bench.gpu_run`, without tests."""
     from widegram.backends import resolve_device
@@ -112,6 +126,9 @@ def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, 
     _check(options, plot)
     number = (numbers or (0,))[0]
     found = gpu_run.run(number, options["seconds"], suite == "quick", False, lambda results: None)
+    if not found["rows"]:
+        why = [text for text in found["missing"] if text.startswith(("everything", "card", "own"))]
+        raise WidegramError(f"device {device}: nothing was measured: {why[0]}")
     if plot and found["card"] and found["profile"]:
         gpu_profile.picture(found, Path(plot))
     _finish(_results("kernels", options) | found, options, lambda: gpu_run.table(found))
