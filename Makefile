@@ -39,8 +39,11 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "not gpu and not peer" $(PYTEST_ARGS)
 
-# On a machine with a card: its Python's own numba-cuda, JAX and so on, no network, nothing
-# installed. neural-tangents, where it is not installed: WIDEGRAM_PEER_PATH=its wheel or folder.
+# On a machine with a card: its own Python, no network, nothing installed. What it needs is numba,
+# numba-cuda, NumPy and xxhash; for the tests pytest and h5py (pytest-xdist runs them side by side);
+# for ratios JAX with CUDA and neural-tangents, where that is not installed
+# WIDEGRAM_PEER_PATH=its wheel or folder; for the issue bound ptxas and nvdisasm; for the profile
+# ncu; for its picture matplotlib.
 # What fails or is missing is named at the end and in the results, and costs nothing else.
 GPU_PYTHON ?= python3
 GPU_OUT ?= bench/results/gpu.json
