@@ -311,8 +311,12 @@ def test_the_benchmark_names_what_it_cannot_measure(card: VirtualCard, tmp_path:
     found = json.loads(out.read_text())
     assert found["card"]["name"] == "Virtual card A"
     assert found["card"]["driver"] is None
+    # Those of an H100.
+    assert found["card"]["float32_lanes"] == 128
+    assert round(found["card"]["memory_bandwidth"] / 1e9) == 3352
     # The network is far too large for a card made of software.
     assert found["rows"] == []
     assert [text.partition(":")[0] for text in found["missing"]] == [
-        "own cnn21-pool float32 strip", "profile strip", "profile tile",
+        "own cnn21-pool float32 strip", "profile strip",
+        "bound cnn21-pool float32 strip", "profile tile",
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 from widegram.cuda.device import Device
 from widegram.cuda.evaluator import CudaEvaluator, source_of
 from widegram.cuda.inspecting import inspect, tool
-from widegram.cuda.kernel import Kernel
 from widegram.cuda.registers import WARP
 from widegram.cuda.source import FORMS
 from widegram.data import open_source
@@ -62,15 +62,14 @@ def cases() -> list[Case]:
     ]
 
 
-def measure(case: Case, device: Device, seconds: float) -> dict[str, Any]:
-    """Times of the largest tile that fits into about ``seconds``.
+def measure(case: Case, device: Device, seconds: float) -> tuple[dict[str, Any], CudaEvaluator]:
+    """Times of the largest tile that fits into about ``seconds``, and what computed it.
 
     ``us_entry``: of a whole call of :meth:`CudaEvaluator.tile` whose images are known already, the
     best of several; ``prepare_s``: kernels, factors of the images and the first call.
     """
     start = time.perf_counter()
-    x = np.random.default_rng(0).standard_normal((2 * _LARGEST, *case.network.input_shape))
-    x = x.astype(case.dtype)
+    x = _images(case)
     sources = open_source(x[:_LARGEST]), open_source(x[_LARGEST:])
     evaluator = CudaEvaluator(
         case.network, *sources, KERNELS, (), case.dtype, _MEMORY, [device], forms=case.forms
@@ -93,9 +92,13 @@ def measure(case: Case, device: Device, seconds: float) -> dict[str, Any]:
         "target_us": case.target,
     }  # fmt: skip
     row["rate"] = row["element_layers"] / row["us_entry"] * 1e6
-    values = evaluator.tile(range(4), range(4), False)
-    row["difference"] = _difference(case, x, values)
-    return row
+    return row, evaluator
+
+
+def _images(case: Case) -> np.ndarray:
+    """Those of both sides, one after the other."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((2 * _LARGEST, *case.network.input_shape)).astype(case.dtype)
 
 
 def _best(evaluator: CudaEvaluator, n: int, times: int) -> float:
@@ -107,10 +110,11 @@ def _best(evaluator: CudaEvaluator, n: int, times: int) -> float:
     return best
 
 
-def _difference(case: Case, x: np.ndarray, values: dict[str, np.ndarray]) -> dict[str, float]:
+def _difference(case: Case, evaluator: CudaEvaluator) -> dict[str, float]:
     """From the CPU backend in float64, relative to the largest value."""
     import widegram
 
+    x, values = _images(case), evaluator.tile(range(4), range(4), False)
     count = 2 if case.network.input_shape[0] < 1000 else 4
     exact = widegram.kernel(case.network, x[:count], x[_LARGEST : _LARGEST + count], device="cpu")
     return {
@@ -120,34 +124,40 @@ def _difference(case: Case, x: np.ndarray, values: dict[str, np.ndarray]) -> dic
     }
 
 
-def bound(kernel: Kernel, card: dict[str, Any], element_layers: int, dtype: str) -> Any:
-    """Microseconds an entry if every scheduler issued one instruction of the layer loop a clock."""
-    report = inspect(kernel, dtype, card["capability"])
-    if report.loop is None:
-        return None
-    instructions = report.loop / kernel.pixels
-    per_second = card["multiprocessors"] * 4 * card["clock_hz"] * WARP
-    return {
-        **asdict(report),
-        "instructions_per_element_layer": instructions,
-        "us_entry": 1e6 * element_layers * instructions / per_second,
-    }
-
-
-def own(case: Case, device: Device, card: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """:func:`measure` with the bound by instructions issued, at the clock seen meanwhile."""
+def own(
+    case: Case, device: Device, card: dict[str, Any], seconds: float
+) -> Iterator[dict[str, Any]]:
+    """The row of a case with the clock seen meanwhile, then again with its difference from the CPU
+    backend: what is timed is not lost to what comes after."""
     with gpu_card.watched(card):
-        row = measure(case, device, seconds)
-    row["clock_hz"] = card["clock_hz"]
-    if tool("ptxas") and tool("nvdisasm"):
-        row["bound"] = _bound(case, card, row)
-    return row
+        row, evaluator = measure(case, device, seconds)
+    row |= {key: card[key] for key in ("multiprocessors", "clock_hz")}
+    yield row
+    yield row | {"difference": _difference(case, evaluator)}
 
 
-def _bound(case: Case, card: dict[str, Any], row: dict[str, Any]) -> Any:
-    """The bound of the first stage, where it keeps planes in registers and holds all layers."""
+def layer_loop(case: Case, capability: tuple[int, int]) -> dict[str, Any]:
+    """What the assembler makes of the layer loop of the first stage, where that keeps planes in
+    registers; else the ``problem``. It compiles the kernel again."""
+    for name in ("ptxas", "nvdisasm"):
+        if tool(name) is None:
+            return {"problem": f"{name} is not installed"}
     kernel = source_of(case.network, dtype=case.dtype, forms=case.forms).kernels[0]
-    found = bound(kernel, card, row["element_layers"], case.dtype) if kernel.pixels else None
-    if found:
-        found["reached"] = found["us_entry"] / row["us_entry"]
-    return found
+    if not kernel.pixels:
+        return {"problem": "no planes in registers"}
+    report = inspect(kernel, case.dtype, capability)
+    if report.loop is None:
+        return {"problem": "no layer loop in the kernel"}
+    return asdict(report) | {"instructions_per_element_layer": report.loop / kernel.pixels}
+
+
+def bound(loop: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """Microseconds an entry if every scheduler issued one instruction of :func:`layer_loop` a
+    clock, and how much of that a row reaches.
+
+    A multiprocessor has 4 schedulers, each for 32 lanes, on all cards since compute capability 5.0
+    but those of 6.0, which have 2.
+    """
+    per_second = row["multiprocessors"] * 4 * row["clock_hz"] * WARP
+    us = 1e6 * row["element_layers"] * loop["instructions_per_element_layer"] / per_second
+    return loop | {"us_entry": us, "reached": us / row["us_entry"]}

@@ -1,45 +1,77 @@
 """One part of the benchmark on a card, in a process of its own (:mod:`widegram_bench.gpu_run`).
 
-    python -m widegram_bench.gpu_part card|own|peer|profile NUMBER SECONDS [[CASE DTYPE] FORM]
+    python -m widegram_bench.gpu_part card|own|bound|peer|profile NUMBER SECONDS [[CASE DTYPE] FORM]
 
-prints one JSON object in the last line of its output.
+prints JSON objects, one a line: the last one is the result, those before it are what is known until
+then.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from widegram_bench import gpu, gpu_card, gpu_peer, gpu_profile
 
+_KINDS = ("card", "own", "bound", "peer", "profile")
+_FORMS = ("strip", "tile")
 
-def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> dict[str, Any]:
-    """The results of one part: of the case with that key for 'own' and 'peer', of a form of kernels
-    for 'profile'."""
+
+def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The results of one part: of the case with that key for 'own', 'bound' and 'peer', of a form
+    of kernels for 'profile'."""
     card = gpu_card.describe(number)
     if kind == "card":
-        return card
-    if kind == "profile":
-        return gpu_profile.profile(number, seconds, *key)
-    case = next(c for c in gpu.cases() if c.key == key)
+        yield card
+    elif kind == "profile":
+        yield gpu_profile.profile(number, seconds, *key)
+    else:
+        yield from _of_case(kind, _case(key), card, seconds)
+
+
+def _of_case(
+    kind: str, case: gpu.Case, card: dict[str, Any], seconds: float
+) -> Iterator[dict[str, Any]]:
     if kind == "own":
         from widegram.cuda.device import gpus
 
-        return gpu.own(case, gpus((number,))[0], card, seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        return gpu_peer.run(
-            case.network, case.dtype, case.batches, seconds, card["memory"], Path(folder)
-        )
+        yield from gpu.own(case, gpus((card["number"],))[0], card, seconds)
+    elif kind == "bound":
+        yield gpu.layer_loop(case, card["capability"])
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield gpu_peer.run(
+                case.network, case.dtype, case.batches, seconds, card["memory"], Path(folder)
+            )
+
+
+def _case(key: tuple[str, ...]) -> gpu.Case:
+    return next(case for case in gpu.cases() if case.key == key)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the part that the arguments name."""
-    kind, number, seconds, *key = arguments
-    print(json.dumps(part(kind, int(number), float(seconds), tuple(key))))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=_KINDS)
+    parser.add_argument("number", type=int)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("key", nargs="*")
+    given = parser.parse_args(arguments)
+    key = tuple(given.key)
+    known: dict[str, list[tuple[str, ...]]] = {
+        "card": [()], "profile": [(form,) for form in _FORMS],
+    }  # fmt: skip
+    choices = known.get(given.kind) or [case.key for case in gpu.cases()]
+    if key not in choices:
+        listed = "; ".join(" ".join(choice) or "nothing" for choice in choices)
+        raise SystemExit(f"{given.kind} takes no {' '.join(key) or 'empty key'}, but: {listed}")
+    for found in part(given.kind, given.number, given.seconds, key):
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,20 +15,22 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from widegram.cores import usable_cores
-from widegram_bench import gpu_profile
-from widegram_bench.gpu import Case, cases
+from widegram_bench.gpu_plan import SHORTEST, TESTS, Part, lacking, limit, plan
 
-# Longest a part may take, in seconds: the first one compiles the CPU's kernels, too.
-_LIMITS = {"card": 60.0, "smoke": 120.0, "own": 90.0, "profile": 60.0, "peer": 120.0}
-_SMOKE = "forms_agree or zero_and_repeated"
 _OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR)\b")
+# Of pytest's first lines, without and with workers.
+_CHOSEN = re.compile(r"(\d+) selected|\[(\d+) items\]")
+# Seconds from a kill until the next part starts anyway.
+_PATIENCE = 5.0
 Results = dict[str, Any]
 Start = Callable[[list[str], float], tuple[str, str]]
 
@@ -36,20 +38,36 @@ Start = Callable[[list[str], float], tuple[str, str]]
 def start(command: list[str], seconds: float) -> tuple[str, str]:
     """What a process prints, and what went wrong ('' if nothing did).
 
-    After ``seconds`` it is killed with all that it started.
+    After ``seconds`` it is killed; so is, at its end, whatever it started and left behind. One that
+    hangs in the driver may outlive that, and is not waited for: hence files instead of pipes.
     """
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        output, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+        code = _ended(process, seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        stopped = code is None
+        if stopped:
+            _ended(process, _PATIENCE)
+        output, errors = (_text(file) for file in (out, err))
+    if stopped:
         return output, f"stopped after {seconds:.0f} s"
-    if process.returncode:
-        return output, _reason(errors) or _reason(output) or f"exit code {process.returncode}"
+    if code:
+        return output, _reason(errors) or _reason(output) or f"exit code {code}"
     return output, ""
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """The exit code; None if the process still runs after that time."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def _reason(text: str) -> str:
@@ -62,91 +80,91 @@ def _reason(text: str) -> str:
 class Run:
     """Results as they come in; ``missing`` says what there is none of, and why."""
 
-    def __init__(
-        self, number: int, seconds: float, save: Callable[[Results], None], start: Start
-    ) -> None:
+    def __init__(self, number: int, save: Callable[[Results], None], start: Start) -> None:
         self.number, self.save, self.start = number, save, start
-        self.end = time.monotonic() + seconds
-        self.results: dict[str, Any] = {
+        self.peers: dict[tuple[str, ...], Results] = {}
+        self.results: Results = {
             "benchmark": "gpu", "card": None, "rows": [], "profile": {}, "tests": {},
             "missing": [],
         }  # fmt: skip
 
-    def left(self, kind: str) -> float:
-        """Seconds that a part of this kind may take."""
-        return min(_LIMITS.get(kind, 1e9), self.end - time.monotonic())
-
     def lack(self, text: str) -> None:
         """Note what could not be had."""
-        if text not in self.results["missing"]:
-            self.results["missing"].append(text)
+        self.results["missing"].append(text)
         self.save(self.results)
 
-    def part(
-        self, kind: str, key: tuple[str, ...] = (), share: float = 0.2
-    ) -> dict[str, Any] | None:
-        """What :mod:`~widegram_bench.gpu_part` prints; ``share``: of its limit, for measuring."""
-        title = " ".join([kind, *key])
-        limit = self.left(kind)
-        if limit < 5:
-            self.lack(f"{title}: no time left")
-            return None
-        arguments = [kind, str(self.number), f"{share * limit:.1f}", *key]
-        command = [sys.executable, "-m", "widegram_bench.gpu_part", *arguments]
-        output, problem = self.start(command, limit)
-        try:
-            found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
-        except (IndexError, json.JSONDecodeError):
-            found = {"problem": "it printed no result"}
-        if problem or "problem" in found:
-            self.lack(f"{title}: {problem or found['problem']}")
-            return None
-        return found
+    def do(self, part: Part, seconds: float) -> None:
+        """Add a part's results, or the reason why there are none."""
+        row = self._row(part)
+        if part.kind in ("peer", "bound") and row is None:
+            self.lack(f"{part.title}: no time of ours to compare with")
+        elif seconds < SHORTEST:
+            self.lack(f"{part.title}: no time left")
+        elif part.kind in TESTS:
+            self._tests(part, seconds)
+        elif found := self._found(part, seconds):
+            self._add(part, found, row or found)
+        self.save(self.results)
 
-    def tests(self, name: str, chosen: str) -> None:
-        """Outcomes of the tests for a card; those that took too long are not among them."""
-        limit = self.left(name)
-        if limit < 5:
-            self.lack(f"{name}: no time left")
+    def _row(self, part: Part) -> Results | None:
+        """Our row of the part's case; the peer's times count for all forms."""
+        names = ("name", "dtype") if part.kind == "peer" else ("name", "dtype", "form")
+        rows: list[Results] = self.results["rows"]
+        wanted = part.key[: len(names)]
+        return next((row for row in rows if tuple(row[name] for name in names) == wanted), None)
+
+    def _found(self, part: Part, seconds: float) -> Results | None:
+        """What :mod:`~widegram_bench.gpu_part` prints last: it counts although the process
+        failed later."""
+        arguments = [part.kind, str(self.number), f"{part.share * seconds:.1f}", *part.key]
+        command = [sys.executable, "-m", "widegram_bench.gpu_part", *arguments]
+        output, problem = self.start(command, seconds)
+        found = _last(output)
+        problem = problem or found.pop("problem", "" if found else "it printed no result")
+        if problem:
+            self.lack(f"{part.title}{', in part' if found else ''}: {problem}")
+        return found or None
+
+    def _add(self, part: Part, found: Results, row: Results) -> None:
+        """``row``: that of the part's case."""
+        if part.kind == "card":
+            self.results["card"] = found
             return
+        if part.kind == "profile":
+            self.results["profile"][part.form] = found
+            return
+        if part.kind == "own":
+            self.results["rows"].append(row)
+        elif part.kind == "bound":
+            from widegram_bench.gpu import bound
+
+            row["bound"] = bound(found, row)
+        elif part.case:
+            self.peers[part.key[:2]] = {"peer": found, "target_ratio": part.case.ratio}
+        for one in self.results["rows"]:
+            if known := self.peers.get((one["name"], one["dtype"])):
+                one |= known | {"ratio": 1e3 * known["peer"]["ms_entry"] / one["us_entry"]}
+        print(line(row), file=sys.stderr, flush=True)
+
+    def _tests(self, part: Part, seconds: float) -> None:
+        """Outcomes of tests for a card; those that took too long are not among them."""
         workers = max(1, min(12, usable_cores() - 2))
         parallel = ["-n", str(workers)] if find_spec("xdist") else []
         command = [
             sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider",
-            "tests/test_cuda_gpu.py", *(["-k", chosen] if chosen else []), *parallel,
+            "tests/test_cuda_gpu.py", "-k", TESTS[part.kind], *parallel,
         ]  # fmt: skip
-        output, problem = self.start(command, limit)
+        output, problem = self.start(command, seconds)
         lines = [line for line in output.splitlines() if "::" in line and " - " not in line]
         outcomes = [(m[1], line) for line in lines if (m := _OUTCOME.search(line))]
         wrong = sorted({_test(line) for outcome, line in outcomes if outcome != "PASSED"})
         passed = {_test(line) for outcome, line in outcomes if outcome == "PASSED"}
-        self.results["tests"][name] = {"passed": len(passed), "failed": wrong}
+        chosen = _CHOSEN.search(output)
+        of = f" of {chosen[1] or chosen[2]}" if chosen else ""
+        self.results["tests"][part.kind] = {"passed": len(passed), "failed": wrong}
         if problem:
-            self.lack(f"{name}: {problem}")
-        print(f"{name}: {len(passed)} tests passed, {len(wrong)} failed", file=sys.stderr)
-
-    def own(self, case: Case) -> None:
-        """Our row of a case."""
-        row = self.part("own", case.key)
-        if row is None:
-            return
-        if row.get("bound") is None:
-            self.lack("issue bound: no ptxas or nvdisasm, or another form")
-        self.results["rows"].append(row)
-        self.save(self.results)
-        print(line(row), file=sys.stderr, flush=True)
-
-    def peer(self, case: Case) -> None:
-        """The peer's time of a case that has a row, and the ratio."""
-        rows = [
-            r for r in self.results["rows"] if (r["name"], r["dtype"]) == (case.name, case.dtype)
-        ]
-        found = self.part("peer", case.key, 0.55) if rows and case.batches else None
-        for row in rows if found else []:
-            row["peer"], row["target_ratio"] = found, case.ratio
-            row["ratio"] = 1e3 * found["ms_entry"] / row["us_entry"] if found else None
-            print(line(row), file=sys.stderr, flush=True)
-        self.save(self.results)
+            self.lack(f"{part.kind}: {problem}; {len(passed) + len(wrong)}{of} tests ended")
+        print(f"{part.kind}: {len(passed)}{of} tests passed, {len(wrong)} failed", file=sys.stderr)
 
 
 def run(
@@ -157,25 +175,32 @@ def run(
 
     ``quick``: the first network alone, no peer. ``tests``: those for a card as well.
     """
-    work, chosen = Run(number, seconds, save, start), cases()[:1] if quick else cases()
-    work.results["card"] = work.part("card")
-    if tests:
-        work.tests("smoke", _SMOKE)
-    for case in chosen:
-        work.own(case)
-    for form in ("strip", "tile"):
-        found = work.part("profile", (form,), share=0.9)
-        work.results["profile"] |= {form: found} if found else {}
-    goals = [c for c in chosen if c.ratio] + [c for c in chosen if not c.ratio]
-    ours, others = goals[:2], goals[2:]
-    for case in [] if quick else ours:
-        work.peer(case)
-    if tests:
-        work.tests("golden values and properties", "")
-    for case in [] if quick else others:
-        work.peer(case)
-    save(work.results)
+    end, work, absent = time.monotonic() + seconds, Run(number, save, start), lacking()
+    for need, names in absent.items():
+        if need == "everything" or (tests if need == "tests" else not quick):
+            work.lack(f"{need}: this Python lacks {names}")
+    if "everything" in absent:
+        return work.results
+    from widegram_bench.gpu import cases
+
+    parts = plan(cases()[:1] if quick else cases(), tests, peers=not quick)
+    parts = [part for part in parts if part.needs not in absent]
+    while parts:
+        part, *parts = parts
+        work.do(part, limit(part, parts, end - time.monotonic()))
     return work.results
+
+
+def _last(output: str) -> Results:
+    """The last JSON object among the lines; a process that was stopped may have cut one."""
+    for text in reversed(output.splitlines()):
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _test(text: str) -> str:
@@ -194,7 +219,9 @@ def line(row: dict[str, Any]) -> str:
         text += f", {100 * bound['reached']:.0f} % of the issue bound {bound['us_entry']:.4g} us"
     if row.get("ratio"):
         text += f", {row['ratio']:.3g}x neural-tangents"
-    return text + f"; off by {max(row['difference'].values()):.1e}"
+    if row.get("difference"):
+        text += f"; off by {max(row['difference'].values()):.1e}"
+    return text
 
 
 def table(results: dict[str, Any]) -> None:
@@ -227,7 +254,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     results = run(options.device, options.seconds, options.quick, options.tests, save)
     if results["card"] and results["profile"]:
-        gpu_profile.picture(results, out.with_suffix(".png"))
+        from widegram_bench import gpu_profile
+
+        if not gpu_profile.picture(results, out.with_suffix(".png")):
+            results["missing"].append("picture: no matplotlib, or too few numbers of the profiler")
+            save(results)
     table(results)
     failed = any(found["failed"] for found in results["tests"].values())
     return int(failed or not results["rows"])
