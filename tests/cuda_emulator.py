@@ -34,10 +34,13 @@ class _Waits(ast.NodeTransformer):
         return ast.Yield(value)
 
 
+_UNWRITTEN = {np.float32: np.nan, np.float64: np.nan, float: np.nan, np.int32: -(2**30)}
+
+
 class _Shared:
     """Shared memory of one block: the n-th array that a thread asks for is the same for all.
 
-    It starts as NaN, so that reading what nobody wrote shows.
+    It starts as NaN, whole numbers as large negative ones, so that reading what nobody wrote shows.
     """
 
     def __init__(self, arrays: list[np.ndarray], dynamic: int) -> None:
@@ -47,7 +50,7 @@ class _Shared:
     def array(self, size: int, kind: Any, alignment: int = 1) -> np.ndarray:
         if self.asked == len(self.arrays):
             size = size or self.dynamic // np.dtype(kind).itemsize
-            self.arrays.append(np.full(size, np.nan, dtype=kind))
+            self.arrays.append(np.full(size, _UNWRITTEN[kind], dtype=kind))
         self.asked += 1
         return self.arrays[self.asked - 1]
 
@@ -80,7 +83,7 @@ def compile_text(text: str) -> Callable[[Any], Callable[..., Iterator[Any]]]:
         tree = ast.parse(text)
         tree.body = [n for n in tree.body if not isinstance(n, ast.Import | ast.ImportFrom)]
         code = compile(ast.fix_missing_locations(_Waits().visit(tree)), "<kernel>", "exec")
-    kinds = types.SimpleNamespace(float32=np.float32, float64=np.float64)
+    kinds = types.SimpleNamespace(int32=np.int32, float32=np.float32, float64=np.float64)
 
     def bind(cuda: _Cuda) -> Callable[..., Iterator[Any]]:
         names: dict[str, Any] = {"math": _MATH, "np": np, "cuda": cuda, "types": kinds}

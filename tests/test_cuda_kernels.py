@@ -224,7 +224,7 @@ def test_hardly_a_plane_is_idle(size: int, planes: int, limit: int, wanted: int)
 
 
 def _shared_bytes(kernel: Kernel, dtype: str) -> int:
-    sizes = {"scalar": np.dtype(dtype).itemsize, "types.float64": 8}
+    sizes = {"scalar": np.dtype(dtype).itemsize, "types.float64": 8, "types.int32": 4}
     arrays = re.findall(r"cuda\.shared\.array\((\d+), ([\w.]+)\)", kernel.text)
     return sum(int(count) * sizes[kind] for count, kind in arrays)
 
@@ -260,7 +260,7 @@ def test_random_networks(network: Network, data: st.DataObject) -> None:
     x = data.draw(strategies.inputs(network, most=3, special=False))
     source, n = open_source(x[:2]), len(x[:2])
     evaluator = CudaEvaluator(
-        network, source, None, ("nngp", "ntk"), (), "float64", 2**28, [StandIn()], threads=16
+        network, source, None, ("nngp", "ntk"), (), "float64", 2**28, [StandIn()], block_threads=16
     )
     found = evaluator.tile(range(n), range(n), True)
     wanted = ReferenceEvaluator(network, source).tile(range(n), range(n), True)
@@ -295,7 +295,7 @@ def test_golden(name: str) -> None:
     n = min(2, len(golden.x1), len(golden.x2)) if golden.x1.ndim == 2 else 1
     x1, x2 = open_source(golden.x1[:n]), open_source(golden.x2[:n])
     evaluator = CudaEvaluator(
-        network, x1, x2, ("nngp", "ntk"), (), "float64", 2**28, [StandIn()], threads=32
+        network, x1, x2, ("nngp", "ntk"), (), "float64", 2**28, [StandIn()], block_threads=32
     )
     tile = evaluator.tile(range(n), range(n), False)
     for key in ("nngp", "ntk"):

@@ -12,6 +12,7 @@ import pytest
 from widegram.cuda.compiling import ptx
 from widegram.cuda.evaluator import source_of
 from widegram.cuda.inspecting import _shortest_loop, inspect, tool
+from widegram.cuda.kernel import MULTIPROCESSOR
 from widegram.cuda.source import FORMS
 from widegram.network import load_network
 
@@ -41,6 +42,14 @@ def _cnn(size: int, act: str = "Relu", padding: str = "SAME", times: int = 21) -
     }
 
 
+def _residual(size: int) -> dict[str, Any]:
+    conv = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
+    branch = [{"layer": "Relu"}, conv, {"layer": "Relu"}, conv]
+    residual = {"layer": "Residual", "branch": branch, "shortcut": []}
+    layers = [conv, {"layer": "Repeat", "times": 8, "body": [residual]}, {"layer": "Relu"}]
+    return {"input_shape": [size, size, 3], "layers": [*layers, {"layer": "GlobalAvgPool"}]}
+
+
 # A network whose name begins with "tile" in that form, the others in the forms of the default.
 NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 32x32 float32": (_cnn(32), "float32"),
@@ -54,6 +63,9 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 96x96 float32": (_cnn(96, times=3), "float32"),
     "tanh 6x6 float32": (_cnn(6, "Tanh", times=2), "float32"),
     "myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
+    "residual 32x32 float32": (_residual(32), "float32"),
+    "residual 32x32 float64": (_residual(32), "float64"),
+    "eight depths 32x32 float32": (_cnn(32, times=8), "float32"),
     "tile relu 32x32 float32": (_cnn(32), "float32"),
     "tile erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
     "tile relu 32x32 circular float32": (_cnn(32, padding="CIRCULAR"), "float32"),
@@ -64,6 +76,7 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "product float32": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float32"),
     "product float64": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float64"),
 }
+DEPTHS = {"eight depths 32x32 float32": range(1, 9)}
 # Bytes that a block may use. Source: NVIDIA, CUDA C++ Programming Guide, technical specifications.
 SHARED = {(8, 0): 163 * 1024, (9, 0): 227 * 1024}
 
@@ -71,7 +84,8 @@ SHARED = {(8, 0): 163 * 1024, (9, 0): 227 * 1024}
 QUICK = {("relu 32x32 float32", (8, 0)), ("relu 32x32 float32", (9, 0)),
          ("relu 32x32 float64", (9, 0)), ("erf 32x32 float32", (9, 0)),
          ("relu 8x8 float32", (9, 0)), ("relu 64x64 float32", (9, 0)),
-         ("relu 96x96 float32", (8, 0)), ("tile relu 32x32 float32", (9, 0)),
+         ("relu 96x96 float32", (8, 0)), ("residual 32x32 float32", (9, 0)),
+         ("tile relu 32x32 float32", (9, 0)),
          ("myrtle10 float32", (9, 0)), ("product float32", (9, 0)),
          ("product float64", (8, 0))}  # fmt: skip
 
@@ -89,8 +103,9 @@ def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int
     network, dtype = NETWORKS[name]
     forms = ("tile", *FORMS) if name.startswith("tile") else FORMS
     source = source_of(
-        load_network(network), dtype=dtype, forms=forms, shared=SHARED[capability]
-    )
+        load_network(network), dtype=dtype, depths=DEPTHS.get(name), forms=forms,
+        shared=SHARED[capability],
+    )  # fmt: skip
     kernel = source.product or source.kernels[0]
     assert (kernel.form == "tile") == name.startswith("tile")
     report = inspect(kernel, dtype, capability)
@@ -98,9 +113,24 @@ def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int
     assert report.spills == 0
     registers, loop = BUDGETS[f"{name} sm_{capability[0]}{capability[1]}"]
     assert report.registers <= registers
+    assert report.registers * kernel.threads[0] * kernel.threads[1] <= MULTIPROCESSOR
     # A series has no root in its loop: there only registers are bounded.
     assert (report.loop is None) == (loop is None)
     assert loop is None or report.loop <= loop
+
+
+@assembled
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["tile", "strip"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_stage_of_a_pooled_network_spills(first: str, dtype: str) -> None:
+    forms = tuple(dict.fromkeys((first, *FORMS)))
+    network = load_network("myrtle10:input=32x32x3")
+    for kernel in source_of(network, dtype=dtype, forms=forms, shared=SHARED[9, 0]).kernels:
+        report = inspect(kernel, dtype, (9, 0))
+        assert not report.local
+        assert report.spills == 0
+        assert report.registers * kernel.threads[0] * kernel.threads[1] <= MULTIPROCESSOR
 
 
 def test_vectors_compile_without_local_memory() -> None:

@@ -37,7 +37,7 @@ NETWORKS: dict[str, tuple[list[int], list[dict], Tile, list[str]]] = {
     "one lane down": ([4, 16, 1], [*CHAIN, GAP], Tile(4, 2, 1, 8, 4, 2), ["tile", "point"]),
     "one pixel taps": ([8, 8, 1], [conv(), RELU, conv(1, 1), RELU, conv(), GAP, DENSE],
                        Tile(2, 4, 4, 2, 4, 2), ["tile", "point"]),
-    "series": ([8, 4, 1], [conv(), SOFTPLUS, conv(), RELU, GAP], Tile(1, 4, 8, 1, 4, 2),
+    "series": ([8, 4, 1], [conv(), SOFTPLUS, conv(), RELU, GAP], Tile(1, 4, 8, 1, 4, 1),
                ["tile", "point"]),
     "residual": ([8, 8, 1], [conv(), BRANCH, RELU, conv(), RELU, GAP], Tile(2, 4, 4, 2, 4, 2),
                  ["tile", "point"]),

@@ -12,12 +12,9 @@ from contextlib import ExitStack
 import numpy as np
 
 from widegram.cuda.block_elements import MOST_THREADS, Elements
-from widegram.cuda.kernel import SHARED_BYTES, SIGNATURE, Kernel
+from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, Kernel
 from widegram.cuda.steps import Job, Loop, rolled
-from widegram.cuda.text_ops import affine, find_pair, prescaled
-
-# Of a multiprocessor.
-_REGISTERS = 1 << 16
+from widegram.cuda.text_ops import affine, prescaled, share_pair
 
 
 class BlockForm(Elements):
@@ -45,18 +42,20 @@ class BlockForm(Elements):
         text = self.write.module(f"Planes in blocks: {name}.", SIGNATURE)
         scratch = 0 if shared else self.numbers
         threads, table = (self.bx, self.by), self.space.table()
-        registers = _REGISTERS // self.threads if self.threads > MOST_THREADS else 0
+        registers = MULTIPROCESSOR // self.threads if self.threads > MOST_THREADS else 0
         return Kernel(name, "block", text, threads, table, scratch, dynamic, registers)
 
     def _prologue(self, shared: bool, size: int) -> None:
         """``size`` of the array of planes in shared memory, 0 where it is given at launch."""
         write, stores = self.write, self.context.stores
-        write("b = cuda.blockIdx.x")
-        find_pair(write)
         write(
+            "b = cuda.blockIdx.x",
             "tx = cuda.threadIdx.x",
             "ty = cuda.threadIdx.y",
             f"tid = ty * {self.bx} + tx",
+        )
+        share_pair(write)
+        write(
             f"fa = row * {self.context.layout.total + 1}",
             f"fb = col * {self.context.layout.total + 1}",
         )

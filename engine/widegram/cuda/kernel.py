@@ -14,6 +14,10 @@ from widegram.cuda.layout import Ints
 SIGNATURE = "n, columns, pairs, x, y, fx, fy, table, index, stores, sums, scratch, out"
 
 
+# Registers of a multiprocessor, which bounds those of a block.
+MULTIPROCESSOR = 1 << 16
+# Row and column of a block's pair, in shared memory.
+PAIR_BYTES = 8
 # Shared memory that every card gives a block without being asked.
 SHARED_BYTES = 48 * 1024
 

@@ -44,7 +44,7 @@ class PointForm:
         write(f"b = cuda.blockIdx.x * {_THREADS} + cuda.threadIdx.x")
         with write.block("if b < n:"):
             find_pair(write)
-            write(f"fa = row * {stride}", f"fb = col * {stride}")
+            write(f"fa = np.int64(row) * {stride}", f"fb = np.int64(col) * {stride}")
             for item in rolled(self.jobs):
                 self._item(item)
         text = write.module(f"One pixel a pair: {name}.", SIGNATURE)

@@ -18,7 +18,7 @@ from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
 from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, loop_over, rolled
 from widegram.cuda.sums import Sums
-from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, find_pair, prescaled
+from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
 
@@ -113,7 +113,7 @@ class RegisterForm(ABC):
             "ty = cuda.threadIdx.y",
             f"tid = ty * {self.threads[0]} + tx",
         )
-        find_pair(self.write)
+        share_pair(self.write)
 
     @abstractmethod
     def _prologue(self) -> None:

@@ -11,28 +11,15 @@ plane in shared memory, at the price of a second barrier.
 from __future__ import annotations
 
 from widegram.activations import Formula
-from widegram.cuda.kernel import SHARED_BYTES
+from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES
 from widegram.cuda.layout import Ints
 from widegram.cuda.registers import FULL, WARP, FactorsAt, RegisterForm, filled
 from widegram.cuda.rounds import most_at_once, together
 from widegram.cuda.steps import Context, Job
-from widegram.cuda.strip_fit import fixed_bytes, spread_bytes, strip_rows
+from widegram.cuda.strip_fit import fixed_bytes, spread_bytes, strip_registers, strip_rows
 from widegram.cuda.strip_pool import Pool
 from widegram.cuda.text_ops import Factors, PixelFactors
 from widegram.plan.program import Program
-
-# Registers that a thread may use, so that enough of them run at once; planes side by side need a
-# few more for their addresses.
-_REGISTERS = {
-    ("float32", False): 64,
-    ("float32", True): 72,
-    ("float64", False): 128,
-    ("float64", True): 128,
-}
-
-
-# Registers of a multiprocessor.
-_MULTIPROCESSOR = 1 << 16
 
 
 class StripForm(RegisterForm):
@@ -46,7 +33,7 @@ class StripForm(RegisterForm):
         self.warps = self.height // self.rows
         # Planes side by side in a warp, and how many times as many a block has.
         self.side = max(1, WARP // self.width)
-        self.registers = _REGISTERS[context.dtype, self.side > 1]
+        self.registers = strip_registers(context.dtype, self.width, self.jobs)
         stacked = self._stacked()
         self.planes = stacked * self.side
         # Threads along x: a warp, or all columns of a wider image.
@@ -59,7 +46,7 @@ class StripForm(RegisterForm):
         factors, which then come from the first-level cache, and two blocks still run at once."""
         if self.width > WARP:
             return 1
-        most = _MULTIPROCESSOR // (2 * self.registers * WARP * self.warps)
+        most = MULTIPROCESSOR // (2 * self.registers * WARP * self.warps)
         shape, threads = (self.height, self.width), WARP * self.warps
         while most > 1 and (
             fixed_bytes(self.context, self.jobs, shape, most * threads) > SHARED_BYTES

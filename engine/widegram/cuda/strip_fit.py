@@ -8,7 +8,7 @@ from math import lcm
 import numpy as np
 
 from widegram.cuda.alike import alike, slots
-from widegram.cuda.kernel import SHARED_BYTES
+from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES
 from widegram.cuda.registers import WARP
 from widegram.cuda.steps import Context, Job, in_place, jobs_of
 from widegram.cuda.sums import Sums
@@ -20,6 +20,11 @@ _MOST_THREADS = 1024
 _MOST_SLOTS = 3
 # Fewer lanes at work than this, and the block form is no slower.
 _FEWEST_LANES = 20
+# Registers of a thread that holds one plane of K and of T, a few more where planes stand side by
+# side; what each further plane, or more than one sum, takes.
+_REGISTERS = {"float32": 64, "float64": 128}
+_ASIDE = {"float32": 8, "float64": 0}
+_FURTHER = {"float32": 16, "float64": 40}
 
 
 def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
@@ -30,13 +35,23 @@ def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
     return max((r for r in rows if height % r == 0), default=0)
 
 
+def strip_registers(dtype: str, width: int, jobs: Sequence[Job]) -> int:
+    """Registers that a thread may use: enough for its planes, few enough that blocks run at once.
+
+    ``jobs``: the steps with buffers of their own (:func:`~widegram.cuda.steps.in_place`).
+    """
+    further = slots(jobs) - 1 + (sum(job.kind == "reduce" for job in jobs) > 1)
+    aside = _ASIDE[dtype] if WARP // width > 1 else 0
+    return _REGISTERS[dtype] + aside + further * _FURTHER[dtype]
+
+
 def fits(context: Context, program: Program) -> bool:
     """Whether a program can be written in this form."""
     space, jobs = jobs_of(context, program)
     if not alike(context, space, jobs):
         return False
     (((height, width), _),) = space.kinds
-    rows = strip_rows(height, jobs)
+    rows, placed = strip_rows(height, jobs), in_place(jobs, windows=True)
     if rows < 2:
         return False
     lanes = max(1, WARP // width)
@@ -47,10 +62,11 @@ def fits(context: Context, program: Program) -> bool:
         large = threads <= _MOST_THREADS
     return (
         large
+        and threads * strip_registers(context.dtype, width, placed) <= MULTIPROCESSOR
         and _shared_fits(context, jobs, (height, width), threads)
         and len(space.base) >= lanes
         and all(_whole_windows(job, width, threads) for job in jobs)
-        and slots(in_place(jobs, windows=True)) <= _MOST_SLOTS
+        and slots(placed) <= _MOST_SLOTS
     )
 
 

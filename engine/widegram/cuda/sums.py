@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from widegram.cuda.kernel import PAIR_BYTES
 from widegram.cuda.steps import Context, Job
 from widegram.cuda.writer import Writer
 
@@ -39,8 +40,9 @@ class Sums:
 
     @property
     def nbytes(self) -> int:
-        """Shared memory in bytes."""
-        return _DOUBLE * (self.count * self.width + self.shared * self.fields * self.threads)
+        """Shared memory in bytes, with the row and column of the block's pair."""
+        numbers = self.count * self.width + self.shared * self.fields * self.threads
+        return PAIR_BYTES + _DOUBLE * numbers
 
     def start(self, write: Writer) -> None:
         """Make the accumulators, zero; a barrier must follow."""

@@ -57,17 +57,26 @@ class Factors:
         return f"{self.array}[u({self.at} + {n} * {self.plane})]"
 
 
-def find_pair(write: Writer) -> None:
+def find_pair(write: Writer, row: str = "row", col: str = "col") -> None:
     """Set ``row`` and ``col``, the images of pair ``b``: as listed, or ``b`` steps on from the only
     pair listed, row by row."""
     with write.block("if pairs.size == 2:"):
         write(
             "step = np.uint32(pairs[1]) + np.uint32(b)",
-            "row = np.int64(pairs[0]) + np.int64(np.uint32(step) // np.uint32(columns))",
-            "col = np.int64(np.uint32(step) % np.uint32(columns))",
+            f"{row} = pairs[0] + np.int32(np.uint32(step) // np.uint32(columns))",
+            f"{col} = np.int32(np.uint32(step) % np.uint32(columns))",
         )
     with write.block("else:"):
-        write("row = np.int64(pairs[u(2 * b)])", "col = np.int64(pairs[u(2 * b + 1)])")
+        write(f"{row} = pairs[u(2 * b)]", f"{col} = pairs[u(2 * b + 1)]")
+
+
+def share_pair(write: Writer) -> None:
+    """:func:`find_pair` once for a block. Read from shared memory, the pair costs a kernel whose
+    registers are scarce none of them; in every thread it made the tile form spill."""
+    write("images = cuda.shared.array(2, types.int32)")
+    with write.block("if tid == 0:"):
+        find_pair(write, "images[0]", "images[1]")
+    write("cuda.syncthreads()", "row = np.int64(images[u(0)])", "col = np.int64(images[u(1)])")
 
 
 def activate(
