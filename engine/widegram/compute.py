@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -103,8 +104,7 @@ def gram(
             return GramResult(0, 0.0, 0.0, done, done, header.tile, True)
     with open_for_resume(path, header) as writer:
         evaluator = evaluator or job.evaluator(device)
-        writer.note_device(joined(header.device, device), getattr(evaluator, "device_name", ""))
-        return fill(writer, evaluator, job.memory, progress)
+        return fill(writer, evaluator, device, job.memory, progress)
 
 
 def _device_of(path: Path, overwrite: bool) -> str:
@@ -149,23 +149,55 @@ def _header(job: Job, device: str, tile: int) -> Header:
     )
 
 
+class _Saver:
+    """Writes batches of tiles that ``device`` computed.
+
+    The file names the device right before its first tile is marked as finished: a kill between the
+    two leaves a name too many, never one too few.
+    """
+
+    def __init__(self, writer: Writer, evaluator: Evaluator, device: str) -> None:
+        begun = len(writer.pending()) < len(writer.grid.tiles())
+        self._writer, self._noted = writer, False
+        self._device = joined(writer.header.device, device) if begun else kind_of(device)
+        self._name: str = getattr(evaluator, "device_name", "")
+
+    def save(self, batch: list[TileResult]) -> None:
+        if batch and not self._noted:
+            self._writer.note_device(self._device, self._name)
+            self._noted = True
+        self._writer.write(batch)
+
+
 def fill(
-    writer: Writer, evaluator: Evaluator, memory: int, progress: ProgressCallback | None = None
+    writer: Writer,
+    evaluator: Evaluator,
+    device: str,
+    memory: int,
+    progress: ProgressCallback | None = None,
 ) -> GramResult:
-    """Compute and store every pending tile of an open file.
+    """Compute and store every pending tile of an open file on ``device``, the evaluator's.
 
     A batch ends after five seconds, 32 tiles or an eighth of ``memory`` bytes. Raises
-    :class:`Interrupted` after a signal, with everything computed so far stored.
+    :class:`Interrupted` after a signal, with everything computed so far stored, and what the
+    evaluator raises, with every tile before that one stored.
     """
     grid = writer.grid
     tiles, pending = grid.tiles(), writer.pending()
     missing = sum(grid.entries(i, j) for i, j in pending)
     meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
-    left = list(reversed(pending))
+    saver, left = _Saver(writer, evaluator, device), list(reversed(pending))
     wanted = [(grid.rows(i), grid.cols(j)) for i, j in pending]
     with StopRequest() as stop, Ahead(evaluator, wanted, grid.symmetric) as ahead:
         while left and not stop.requested:
-            writer.write(_batch(left, writer, ahead, meter, stop, memory // _BATCH_SHARE))
+            batch: list[TileResult] = []
+            try:
+                _compute(batch, left, writer, ahead, meter, stop, memory // _BATCH_SHARE)
+            except BaseException:
+                with suppress(Exception):  # The first error is the one to show.
+                    saver.save(batch)
+                raise
+            saver.save(batch)
         if not left:
             writer.finish()
     if left:
@@ -186,26 +218,26 @@ def fill(
     )
 
 
-def _batch(
+def _compute(
+    batch: list[TileResult],
     left: list[tuple[int, int]],
     writer: Writer,
     ahead: Ahead,
     meter: Meter,
     stop: StopRequest,
     most_bytes: int,
-) -> list[TileResult]:
-    """Compute the next tiles (taken from the end of ``left``): at least one, until a limit."""
+) -> None:
+    """Compute the next tiles (taken from the end of ``left``) into the empty ``batch``: at least
+    one, until a limit."""
     grid = writer.grid
-    batch: list[TileResult] = []
     size, end = 0, meter.seconds + _BATCH_SECONDS
     while left and not stop.requested:
         i, j = left.pop()
         rows, cols = grid.rows(i), grid.cols(j)
         advance = meter.begin_tile(grid.entries(i, j), len(rows) * len(cols))
         arrays = ahead.next(advance)
-        meter.end_tile(grid.entries(i, j))
         batch.append((i, j, arrays))
+        meter.end_tile(grid.entries(i, j))
         size += sum(array.nbytes for array in arrays.values())
         if len(batch) == _BATCH_TILES or size >= most_bytes or meter.seconds >= end:
             break
-    return batch

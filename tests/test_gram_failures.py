@@ -1,0 +1,120 @@
+"""A run whose evaluator fails: what is kept, what the file says, which error is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import fake_evaluator as fake
+import widegram
+from widegram.errors import WidegramError
+from widegram.store.writer import Writer
+
+X = fake.inputs(70)  # 15 tiles of 16 x 16
+ERRORS = [WidegramError("device cuda:0: gone"), RuntimeError("a bug"), KeyboardInterrupt()]
+
+
+def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -> None:
+    tile = fake.FakeEvaluator.tile
+
+    def failing(self, *arguments):  # type: ignore[no-untyped-def]
+        if len(self.calls) == call:
+            raise error
+        return tile(self, *arguments)
+
+    monkeypatch.setattr(fake.FakeEvaluator, "tile", failing)
+
+
+def _full_disk(self: Writer, batch: object) -> None:
+    raise OSError("no space left on device")
+
+
+def _attribute(path: Path) -> str:
+    with h5py.File(path) as file:
+        return str(file.attrs["device"])
+
+
+def _run(out: Path, device: str = "cpu") -> widegram.compute.GramResult:
+    return widegram.gram(fake.NETWORK, X, out, tile=16, device=device)
+
+
+@pytest.fixture(autouse=True)
+def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.install(monkeypatch)
+    monkeypatch.setattr("widegram.compute.resolve_device", lambda device: device)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_tiles_before_the_error_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    out = tmp_path / "K.h5"
+    with monkeypatch.context() as patch:
+        _fail_at(patch, 4, error)
+        with pytest.raises(type(error)) as raised:
+            _run(out)
+    assert raised.value is error
+    assert _run(out).resumed_tiles == 4
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["nngp"], fake.expected(70, 70, True))
+
+
+def test_an_error_of_progress_keeps_the_tile_it_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def progress(told: widegram.progress.Progress) -> None:
+        if told.done == told.total:
+            raise RuntimeError("a bug")
+
+    out = tmp_path / "K.h5"
+    # The fake's tiles say nothing of their parts, so that the callback hears of whole ones only.
+    tile = fake.FakeEvaluator.tile
+    monkeypatch.setattr(fake.FakeEvaluator, "tile", lambda s, r, c, m, p: tile(s, r, c, m))
+    with pytest.raises(RuntimeError, match="a bug"):
+        widegram.gram(fake.NETWORK, X, out, tile=16, device="cpu", progress=progress)
+    assert _run(out).resumed_tiles == 15
+
+
+def test_an_error_of_writing_hides_none_of_computing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fail_at(monkeypatch, 4, ERRORS[0])
+    monkeypatch.setattr(Writer, "write", _full_disk)
+    with pytest.raises(WidegramError, match="device cuda:0: gone"):
+        _run(tmp_path / "K.h5")
+
+
+def test_a_device_is_named_right_before_it_finishes_a_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "K.h5"
+    with monkeypatch.context() as patch:
+        _fail_at(patch, 4, ERRORS[0])
+        with pytest.raises(WidegramError):
+            _run(out, "cuda")
+    with monkeypatch.context() as patch:
+        _fail_at(patch, 0, ERRORS[1])
+        with pytest.raises(RuntimeError):
+            _run(out)
+    assert _attribute(out) == "cuda"
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "write", _full_disk)
+        with pytest.raises(OSError, match="no space"):
+            _run(out)
+    assert _attribute(out) == "cuda,cpu"
+    assert _run(out).resumed_tiles == 4
+
+
+def test_a_device_that_finished_nothing_is_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "K.h5"
+    with monkeypatch.context() as patch:
+        _fail_at(patch, 0, ERRORS[0])
+        with pytest.raises(WidegramError):
+            _run(out, "cuda")
+    assert _run(out).resumed_tiles == 0
+    assert _attribute(out) == "cpu"
