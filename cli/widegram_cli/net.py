@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from widegram.errors import WidegramError
 from widegram.memory import format_size
 from widegram_cli.options import Depths, Kernels, Shape, json_option
 from widegram_cli.output import emit_json, emit_table
+
+if TYPE_CHECKING:
+    from widegram.network import Network
 
 _DEFAULT_INPUT = (32, 32, 3)
 
@@ -61,9 +65,7 @@ def command(
         )
     network = load_network(net, input_shape)
     if source:
-        from widegram.cuda.evaluator import source_of
-
-        click.echo(source_of(network, get, depths, dtype).text())
+        _emit_source(network, get, depths, dtype, as_json)
         return
     planned = plan.build(network, get=get, depths=depths)
     canonical = network.canonical()
@@ -86,6 +88,46 @@ def command(
         emit_json(description)
     else:
         _print(description)
+
+
+def _emit_source(
+    network: Network,
+    get: tuple[str, ...],
+    depths: tuple[int, ...] | None,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """Print the kernels for the first card, or else for one of the least shared memory."""
+    from widegram.cuda.device import gpus
+    from widegram.cuda.evaluator import source_of
+    from widegram.cuda.kernel import SHARED_BYTES
+
+    try:
+        card = gpus(())[0]
+        name, shared = card.name, card.shared_memory()
+    except WidegramError:
+        name, shared = None, SHARED_BYTES
+    source = source_of(network, get, depths, dtype, shared=shared)
+    if as_json:
+        every = (*([source.product] if source.product else []), *source.kernels)
+        kernels = [
+            {
+                "name": kernel.name,
+                "form": kernel.form,
+                "threads": list(kernel.threads),
+                "dynamic_shared_bytes": kernel.dynamic,
+                "registers": kernel.registers,
+                "source": kernel.text,
+            }
+            for kernel in every
+        ]
+        emit_json({"card": name, "shared_bytes": shared, "kernels": kernels})
+        return
+    which = f"of {name}" if name else "assumed, no usable card is here"
+    click.echo(
+        f"# Shared memory of a block: {shared} bytes ({which}); "
+        f"mean squares of input pixels: at most 1 (assumed).\n\n{source.text()}"
+    )
 
 
 def _print(description: dict[str, Any]) -> None:
