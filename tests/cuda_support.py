@@ -48,7 +48,7 @@ def both(
     x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
     get, depths = options.pop("get", ("nngp", "ntk")), options.pop("depths", ())
     card = options.pop("card", None) or StandIn()
-    options.setdefault("threads", 16)
+    options.setdefault("block_threads", 16)
     evaluator = CudaEvaluator(network, x1, x2, get, depths, dtype, 2**28, [card], **options)
     found = evaluator.tile(range(counts[0]), range(counts[1]), False)
     reference = ReferenceEvaluator(network, x1, x2, get, depths or None)

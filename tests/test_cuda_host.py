@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,8 +27,8 @@ from widegram.cuda.pairs import Pairs
 from widegram.data import open_source
 from widegram.devices import available, continues, cuda_numbers, joined, kind_of
 from widegram.errors import WidegramError
+from widegram.job import make_job
 from widegram.network import load_network
-from widegram_cli.main import program
 
 VECTORS = {
     "input_shape": [6],
@@ -58,7 +59,7 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
 def _evaluator(spec: dict, x: np.ndarray, card: StandIn, dtype: str = "float64") -> CudaEvaluator:
     network, source = load_network(spec), open_source(x)
     return CudaEvaluator(
-        network, source, None, ("nngp", "ntk"), (), dtype, 2**28, [card], threads=8
+        network, source, None, ("nngp", "ntk"), (), dtype, 2**28, [card], block_threads=8
     )
 
 
@@ -114,12 +115,14 @@ def test_batches_list_every_pair_once(rows: int, columns: int, mirrored: bool, b
 def test_a_batch_fills_half_of_the_budget() -> None:
     source = source_of(load_network(IMAGES))
     one = pair_bytes(source, "float32")
-    # Two sums in double, two results and a pair of indices: this network keeps nothing else.
-    assert one == 2 * 8 + 2 * 4 + 8
-    assert batch_size(source, "float32", 20 * one) == 10
-    assert batch_size(source, "float32", 2**40) == LARGEST_BATCH
+    # Two sums in double, two results, twice as one batch is copied while another is computed, and a
+    # pair of indices: this network keeps nothing else.
+    assert one == 2 * 8 + 2 * 2 * 4 + 8
+    assert batch_size(source, "float32", 20 * one, 2**40) == 10
+    assert batch_size(source, "float32", 2**40, 7 * 2 * 2 * 4) == 7
+    assert batch_size(source, "float32", 2**40, 2**40) == LARGEST_BATCH
     with pytest.raises(WidegramError, match=r"device memory: one pair .* more --memory"):
-        batch_size(source, "float32", one)
+        batch_size(source, "float32", one, 2**40)
 
 
 def test_kernels_are_found_again_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +213,60 @@ def test_what_was_computed_ahead_and_never_asked_for_is_dropped() -> None:
     assert told == [2, 2, 2]
 
 
+def test_a_card_that_computes_nothing_is_not_named(cards: list[StandIn], tmp_path: Path) -> None:
+    x, out = _data(6, (6,)), tmp_path / "K.h5"
+    cards[0].error = WidegramError("device cuda:0 (card A): an illegal address")
+    with pytest.raises(WidegramError, match="illegal address"):
+        widegram.gram(VECTORS, x, out, device="cuda", tile=3)
+    assert widegram.gram(VECTORS, x, out, device="cpu").resumed_tiles == 0
+    with h5py.File(out) as file:
+        assert file.attrs["device"] == "cpu"
+        assert not {"device_note", "device_name"} & set(file.attrs)
+
+
+def test_threads_are_the_hosts(cards: list[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("widegram.cuda.evaluator.usable_cores", lambda: 5)
+    x = _data(2, (6,))
+    for threads, used in ((3, 3), (None, 5)):
+        job = make_job(VECTORS, x, None, "ntk", "float64", None, threads, "1GB")
+        found = job.evaluator("cuda")
+        assert isinstance(found, CudaEvaluator)
+        assert found.images1.runners.count == used
+
+
+def test_pairs_in_double_take_turns_and_hold_up_nobody_who_reads_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running, found = Lock(), []
+
+    class Runner:
+        def __init__(self, *arguments: object) -> None:
+            pass
+
+        def run(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            alone = running.acquire(blocking=False)
+            with ThreadPoolExecutor(1) as other:
+                readable = other.submit(read).result()
+            time.sleep(0.05)
+            found.append((alone, readable))
+            if alone:
+                running.release()
+            return np.zeros((2, 1, len(x)))
+
+    def read() -> bool:
+        if not evaluator.images1.lock.acquire(timeout=2):
+            return False
+        evaluator.images1.lock.release()
+        return True
+
+    monkeypatch.setattr("widegram.cuda.evaluator.PairRunner", Runner)
+    evaluator = _evaluator(VECTORS, np.ones((4, 6)), StandIn(), "float32")
+    with ThreadPoolExecutor(2) as lanes:
+        tiles = [lanes.submit(evaluator.tile, range(n, n + 2), range(4), True) for n in (0, 2)]
+    assert [bool(tile.result()) for tile in tiles] == [True, True]
+    assert found == [(True, True)] * 2
+
+
 def test_names_of_devices() -> None:
     assert [cuda_numbers(d) for d in ("cuda", "cuda:1", "cuda:0,2", "cpu", "cuda:")] == [
         (), (1,), (0, 2), None, None,
@@ -280,15 +337,3 @@ def test_auto_is_silent_where_there_is_nothing(
     monkeypatch.setattr(target, name, none if lacking == "card" else lambda: False)
     assert resolve_device("auto") == "cpu"
     assert not caplog.messages
-
-
-def test_net_prints_the_source_of_its_kernels() -> None:
-    arguments = ["net", json.dumps(IMAGES), "--device", "cuda", "--source"]
-    result = CliRunner().invoke(program, arguments)
-    assert result.exit_code == 0
-    assert result.stdout.count("def kernel(") == 2
-    assert "# window 3x3 relu" in result.stdout or "# window relu" in result.stdout
-    compile(result.stdout, "source", "exec")
-    refused = CliRunner().invoke(program, ["net", json.dumps(IMAGES), "--source"])
-    assert refused.exit_code == 2
-    assert "--device cuda" in refused.stderr

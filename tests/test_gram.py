@@ -213,6 +213,18 @@ def test_tile_is_a_few_seconds_of_work() -> None:
     assert choose_tile(600, 600, 2, 4, 10**10, entry_cost=1e12) == 16
 
 
+def test_tiles_computed_at_once_share_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake.FakeEvaluator, "workers", 4, raising=False)
+    fake.install(monkeypatch)
+    result = widegram.gram(fake.NETWORK, fake.inputs(600), tmp_path / "K.h5", memory="16MB")
+    # Two matrices of float32, four tiles at work and one that waits.
+    assert 5 * result.tile**2 * 8 <= 10**6
+    assert choose_tile(600, 600, 2, 4, 16 * 10**6) > 2 * result.tile - 16
+    assert choose_tile(5000, 5000, 2, 4, 10**9, image_bytes=10**5, at_once=5) == 240
+
+
 MEMORY_SCRIPT = textwrap.dedent(
     """
     import resource, sys

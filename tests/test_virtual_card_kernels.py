@@ -92,7 +92,7 @@ def test_smooth_activations_in_float32(layer: str) -> None:
 def test_planes_in_global_memory() -> None:
     shape, layers, _ = NETWORKS["strided"]
     spec = {"input_shape": shape, "layers": layers}
-    found, wanted = _tiles(spec, "float64", PtxDevice(shared=64), threads=64)
+    found, wanted = _tiles(spec, "float64", PtxDevice(shared=64), block_threads=64)
     assert_equal(found, wanted, _TOLERANCES["float64"])
 
 

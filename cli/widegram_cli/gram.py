@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all usable].")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows of --x.")
 @click.option("--limit2", type=click.IntRange(min=1), help="Only the first N rows of --x2.")
 @memory_option

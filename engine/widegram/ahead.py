@@ -14,6 +14,12 @@ from widegram.backends import Evaluator
 Arrays = dict[str, np.ndarray]
 
 
+def tiles_at_once(evaluator: Evaluator) -> int:
+    """Tiles that :class:`Ahead` keeps in memory at once, for the caller's budget."""
+    workers: int = getattr(evaluator, "workers", 0)
+    return workers + 1
+
+
 class Ahead:
     """The tiles ``wanted`` (rows, columns), in that order, from an evaluator.
 
@@ -28,15 +34,15 @@ class Ahead:
         self._evaluator, self._symmetric = evaluator, symmetric
         self._left = deque(wanted)
         self._running: deque[Future[Arrays]] = deque()
-        self._workers: int = getattr(evaluator, "workers", 0)
-        self._pool = ThreadPoolExecutor(self._workers) if self._workers else None
+        self._most = tiles_at_once(evaluator)
+        self._pool = ThreadPoolExecutor(self._most - 1) if self._most > 1 else None
 
     def next(self, advance: Callable[[int], None]) -> Arrays:
         """The next tile; ``advance`` is told the pairs of inputs as they finish."""
         if self._pool is None:
             rows, cols = self._left.popleft()
             return self._evaluator.tile(rows, cols, self._symmetric, advance)
-        while self._left and len(self._running) <= self._workers:
+        while self._left and len(self._running) < self._most:
             rows, cols = self._left.popleft()
             job = self._pool.submit(self._evaluator.tile, rows, cols, self._symmetric)
             self._running.append(job)

@@ -81,9 +81,9 @@ def make_evaluator(
 
     ``device`` as for :func:`resolve_device`; several cards share the tiles. ``get`` is a subset of
     ('nngp', 'ntk'), ``depths`` empty or increasing, ``dtype`` 'float32' or 'float64', ``threads``
-    None for all cores, ``memory`` in bytes. Device 'reference' is the dense float64 one, for tests.
-    Raises :class:`WidegramError` as :func:`resolve_device` does and where the backend cannot
-    compute the network.
+    of the CPU, None for all cores, ``memory`` in bytes. Device 'reference' is the dense float64
+    one, for tests. Raises :class:`WidegramError` as :func:`resolve_device` does and where the
+    backend cannot compute the network.
     """
     device = resolve_device(device)
     numbers = cuda_numbers(device)
@@ -91,7 +91,8 @@ def make_evaluator(
         from widegram.cuda.device import gpus
         from widegram.cuda.evaluator import CudaEvaluator
 
-        return CudaEvaluator(network, x1, x2, get, depths, dtype, memory, gpus(numbers))
+        cards = gpus(numbers)
+        return CudaEvaluator(network, x1, x2, get, depths, dtype, memory, cards, threads=threads)
     if device == "reference":
         from widegram.reference import ReferenceEvaluator
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from widegram import __version__
-from widegram.ahead import Ahead
+from widegram.ahead import Ahead, tiles_at_once
 from widegram.backends import Evaluator, resolve_device
 from widegram.data import Source
 from widegram.devices import continues, joined, kind_of
@@ -95,7 +95,7 @@ def gram(
     if overwrite or not path.exists():
         check_target(path, overwrite)
         evaluator = job.evaluator(device)
-        header = _header(job, device, tile or job.tile(evaluator))
+        header = _header(job, device, tile or job.tile(evaluator, at_once=tiles_at_once(evaluator)))
         create(path, header, overwrite)
     else:
         header, complete = _existing(path, job, device, tile)

@@ -45,15 +45,24 @@ class Job:
             self.memory,
         )
 
-    def tile(self, evaluator: Evaluator, largest: int = LARGEST_TILE) -> int:
-        """The default tile side for that evaluator, at most ``largest``."""
+    def tile(self, evaluator: Evaluator, largest: int = LARGEST_TILE, at_once: int = 1) -> int:
+        """The default tile side, at most ``largest``, for that evaluator asked for ``at_once``
+        tiles at the same time."""
         entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
         image_bytes: int = getattr(evaluator, "image_bytes", 0)
         matrices = len(dataset_keys(self.kernels, self.depths))
         itemsize = np.dtype(self.dtype).itemsize
         n2 = len(self.x2 or self.x1)
         return choose_tile(
-            len(self.x1), n2, matrices, itemsize, self.memory, entry_cost, image_bytes, largest
+            len(self.x1),
+            n2,
+            matrices,
+            itemsize,
+            self.memory,
+            entry_cost,
+            image_bytes,
+            largest,
+            at_once,
         )
 
 

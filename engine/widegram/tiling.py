@@ -73,19 +73,20 @@ def choose_tile(
     entry_cost: float = 0.0,
     image_bytes: int = 0,
     largest: int = LARGEST_TILE,
+    at_once: int = 1,
 ) -> int:
     """Side of a tile of an (n1, n2) run that writes ``matrices`` matrices.
 
-    At most ``largest``; the tile's matrices take at most a sixteenth of ``memory`` bytes (a batch,
-    its mirror images and the evaluator need the rest), the images of its rows and columns, with
-    ``image_bytes`` each, at most a quarter, and ``entry_cost`` element-layers per entry add up
-    to some seconds of work, so that an interrupted run loses little. Never less than 16, the
-    pairs computed side by side. A matrix that fits is one tile; others are cut evenly into
-    multiples of 16.
+    At most ``largest``; the matrices of ``at_once`` tiles, as many as are computed at the same
+    time, take at most a sixteenth of ``memory`` bytes (a batch, its mirror images and the evaluator
+    need the rest), the images of their rows and columns, with ``image_bytes`` each, at most a
+    quarter, and ``entry_cost`` element-layers per entry add up to some seconds of work, so that an
+    interrupted run loses little. Never less than 16, the pairs computed side by side. A matrix that
+    fits is one tile; others are cut evenly into multiples of 16.
     """
-    largest = min(largest, math.isqrt(memory // (_TILE_SHARE * matrices * itemsize)))
+    largest = min(largest, math.isqrt(memory // (_TILE_SHARE * at_once * matrices * itemsize)))
     if image_bytes > 0:
-        largest = min(largest, memory // (8 * image_bytes))
+        largest = min(largest, memory // (8 * at_once * image_bytes))
     if entry_cost > 0:
         largest = min(largest, math.isqrt(int(_TILE_ELEMENT_LAYERS / entry_cost)))
     largest = max(LANES, largest - largest % LANES)

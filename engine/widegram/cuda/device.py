@@ -26,7 +26,7 @@ class Device(Protocol):
     name: str
 
     def free_memory(self) -> int:
-        """Bytes that can be allocated."""
+        """Bytes that can be allocated, once what nobody holds any more is freed."""
         ...
 
     def shared_memory(self) -> int:

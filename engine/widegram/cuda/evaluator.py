@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,8 @@ from widegram.cpu.formulas import FactorLayout, choose_formulas, factor_layout, 
 from widegram.cpu.images import Rows
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import PairRunner, close_pairs
-from widegram.cpu.vector_ops import ITEMSIZE
 from widegram.cuda.device import Device
-from widegram.cuda.images import Block, HostImages
+from widegram.cuda.images import Block, HostImages, image_bytes
 from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.lane import Lane
 from widegram.cuda.pairs import Pairs
@@ -31,6 +30,7 @@ from widegram.plan.plan import Plan, build
 Progress = Callable[[int], None]
 _LANES = 2
 _READ = 256
+_PINNED_SHARE = 16
 
 
 def source_of(
@@ -51,7 +51,8 @@ def source_of(
 
 class CudaEvaluator:
     """The CUDA backend. Arguments as for :class:`widegram.cpu.CpuEvaluator`; ``devices``: the GPUs
-    that share the tiles; ``threads``, ``forms`` as for :func:`~widegram.cuda.source.generate`.
+    that share the tiles; ``block_threads``, ``forms`` as ``threads`` and ``forms`` of
+    :func:`~widegram.cuda.source.generate`; ``memory``: of the host, and of each device.
 
     Factors of images, the diagonal and, in float32, pairs of nearly parallel inputs come from the
     CPU in float64. :meth:`tile` may be called from ``workers`` threads at once.
@@ -70,8 +71,9 @@ class CudaEvaluator:
         dtype: str,
         memory: int,
         devices: Sequence[Device],
-        threads: int = 256,
+        block_threads: int = 256,
         forms: Sequence[str] = FORMS,
+        threads: int | None = None,
     ) -> None:
         self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
         self.dtype, self.symmetric = dtype, x2 is None
@@ -85,14 +87,17 @@ class CudaEvaluator:
         self.series_error = series_error(formulas)
         warn_of_series(self.series_error, dtype)
         layout = factor_layout(self.plan, formulas)
-        self.image_bytes = (layout.total + math.prod(x1.shape[1:])) * ITEMSIZE[dtype]
         shared = min(device.shared_memory() for device in devices)
-        self.source = generate(self.plan, layout, dtype, threads, forms, shared)
+        self.source = generate(self.plan, layout, dtype, block_threads, forms, shared)
         self._pair_runner: PairRunner | None = None
+        self._pair_lock = Lock()
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
-        runners = self._own_runners(layout, memory // 16)
+        runners = self._own_runners(layout, memory // 16, threads or usable_cores())
         gather = self.source.context.layout.gather
-        self.images1 = HostImages(x1, runners, gather, vector, dtype, memory // 4)
+        self.image_bytes = image_bytes(x1.shape, vector, len(gather), dtype)
+        # Tiles come row by row: beside columns, few rows are worth their memory.
+        most = memory // 4 if x2 is None else memory // 8
+        self.images1 = HostImages(x1, runners, gather, vector, dtype, most)
         self.images2 = self.images1
         if x2 is not None:
             self.images2 = HostImages(x2, runners, gather, vector, dtype, memory // 4)
@@ -102,7 +107,8 @@ class CudaEvaluator:
             for device in devices:
                 budget = min(memory, device.free_memory() // 2) // _LANES
                 for _ in range(_LANES):
-                    self._lanes.put(Lane(device, self.source, dtype, budget))
+                    pinned = memory // (_PINNED_SHARE * self.workers)
+                    self._lanes.put(Lane(device, self.source, dtype, budget, pinned))
 
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
@@ -133,10 +139,9 @@ class CudaEvaluator:
             found[key] = value
         return found
 
-    def _own_runners(self, layout: FactorLayout, memory: int) -> ItselfPool:
+    def _own_runners(self, layout: FactorLayout, memory: int, cores: int) -> ItselfPool:
         """What makes the factors of images; where that needs no planes it makes the diagonal, too,
         and otherwise ``_diagonal`` does."""
-        cores = usable_cores()
         pool = ThreadPoolExecutor(cores)
 
         def make(outputs: bool) -> ItselfPool:
@@ -155,23 +160,18 @@ class CudaEvaluator:
         """Kernels of images with themselves, (outputs, n), from double precision."""
         if self._diagonal is None:
             return block.own
-        with self.images1.lock:
-            x = self.images1.read(rows.start, rows.stop)
-        return self._diagonal.run(x).kernels
+        return self._diagonal.run(self.images1.read(rows.start, rows.stop)).kernels
 
     def _double(
         self, rows: range, cols: range, pairs: NDArray[np.int64], values: NDArray[Any]
     ) -> None:
         """Replace pairs of nearly parallel inputs by their values in float64."""
-        if not len(pairs):
-            return
-        with self.images1.lock:
-            if self._pair_runner is None:
-                self._pair_runner = PairRunner(*self._pair_arguments)
-            for lo in range(0, len(pairs), _READ):
-                i, j = pairs[lo : lo + _READ].T
-                x = np.concatenate([self.images1.read(rows[a], rows[a] + 1) for a in i])
-                y = np.concatenate([self.images2.read(cols[b], cols[b] + 1) for b in j])
-                for field, found in enumerate(self._pair_runner.run(x, y)[: 1 + self.plan.ntk]):
-                    values[:, field, i, j] = found
-
+        for lo in range(0, len(pairs), _READ):
+            i, j = pairs[lo : lo + _READ].T
+            x, y = self.images1.some(rows[a] for a in i), self.images2.some(cols[b] for b in j)
+            with self._pair_lock:
+                if self._pair_runner is None:
+                    self._pair_runner = PairRunner(*self._pair_arguments)
+                found = self._pair_runner.run(x, y)
+            for field, value in enumerate(found[: 1 + self.plan.ntk]):
+                values[:, field, i, j] = value

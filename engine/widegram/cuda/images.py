@@ -1,8 +1,11 @@
-"""Blocks of images in host memory, channels first, with their factors; shared by all devices."""
+"""Blocks of images, channels first, with their factors: in host memory, shared by all devices, and
+on one device."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -13,7 +16,16 @@ from numpy.typing import NDArray
 from widegram.cpu.images import Rows
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
+from widegram.cuda.device import Device
 from widegram.cuda.factors import rows
+
+
+def image_bytes(shape: tuple[int, ...], vector: bool, factors: int, dtype: str) -> int:
+    """What an image of data of that ``shape`` takes in a block."""
+    pixels = math.prod(shape[1:])
+    if not vector:
+        pixels = pixels // shape[1] * len(rows(shape[1]))
+    return (2 * pixels + factors) * np.dtype(dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,14 @@ class HostImages:
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
         """Images (n, h, w, C); vectors, and images that are seen as such, (n, 1, 1, D)."""
-        x = self.source.read(lo, hi).astype(np.float64)
+        with self.lock:
+            x = self.source.read(lo, hi).astype(np.float64)
         return x.reshape(hi - lo, 1, 1, -1) if self.vector else x
+
+    def some(self, numbers: Iterable[int]) -> NDArray[np.float64]:
+        """Images of those numbers, as :meth:`read` gives them."""
+        with self.lock:
+            return np.concatenate([self.read(n, n + 1) for n in numbers])
 
     def _make(self, lo: int, hi: int) -> Block:
         x = self.read(lo, hi)
@@ -72,3 +90,51 @@ class HostImages:
 
     def _bytes(self) -> int:
         return sum(block.nbytes for block in self._kept.values())
+
+
+class DeviceImages:
+    """Arrays of blocks in the memory of ``device``, copied there on ``stream``: those in use, and
+    of others, the least recently used dropped, what ``memory`` bytes hold besides.
+
+    Memory that is dropped stays allocated until the device frees it, which waits for all its work.
+    So an eighth of ``memory`` is left to what is dropped: by this, or by others who say so.
+    """
+
+    def __init__(self, device: Device, stream: Any, memory: int) -> None:
+        self._device, self._stream = device, stream
+        self._most_dropped, self._dropped = memory // 8, 0
+        self._most_kept = memory - self._most_dropped
+        self._kept: OrderedDict[tuple[Any, str], tuple[Any, int]] = OrderedDict()
+
+    def pair(self, first: Block, second: Block, reserved: int = 0) -> list[Any]:
+        """On the device: ``first.scaled``, ``first.factors``, ``second.x``, ``second.factors``.
+
+        ``reserved``: bytes of the budget that something else takes.
+        """
+        parts = (first, "scaled"), (first, "factors"), (second, "x"), (second, "factors")
+        wanted = {(block.key, part): getattr(block, part) for block, part in parts}
+        for name in wanted:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+        new = {name: array for name, array in wanted.items() if name not in self._kept}
+        self._make_room(reserved + sum(array.nbytes for array in new.values()), wanted.keys())
+        for name, array in new.items():
+            self._kept[name] = self._device.put(array, self._stream), array.nbytes
+        return [self._kept[block.key, part][0] for block, part in parts]
+
+    def drop(self, nbytes: int) -> None:
+        """Nobody holds that much of the device's memory any more: free it, once it is a lot."""
+        self._dropped += nbytes
+        if self._dropped > self._most_dropped:
+            self._device.free_memory()
+            self._dropped = 0
+
+    def _make_room(self, needed: int, used: Collection[tuple[Any, str]]) -> None:
+        """Drop arrays other than those ``used`` until ``needed`` bytes more fit."""
+        over = needed + sum(nbytes for _, nbytes in self._kept.values()) - self._most_kept
+        for name in [name for name in self._kept if name not in used]:
+            if over <= 0:
+                break
+            nbytes = self._kept.pop(name)[1]
+            over -= nbytes
+            self.drop(nbytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from widegram.cpu.vector_ops import ITEMSIZE
 from widegram.cuda.device import Device
-from widegram.cuda.images import Block
+from widegram.cuda.images import Block, DeviceImages
 from widegram.cuda.pairs import Pairs
 from widegram.cuda.point import PRODUCT_TILE
 from widegram.cuda.source import Source
@@ -23,14 +22,25 @@ LARGEST_BATCH = 1 << 18
 
 def pair_bytes(source: Source, dtype: str) -> int:
     """Device memory that one pair of a batch takes."""
+    numbers = source.stores.size + source.scratch
+    sums, listed = 8 * source.stores.sums, 8
+    return numbers * ITEMSIZE[dtype] + sums + listed + result_bytes(source, dtype)
+
+
+def result_bytes(source: Source, dtype: str) -> int:
+    """What the results of a pair take, on the device and again on the host: one batch is computed
+    while another is copied."""
+    return 2 * _outputs(source) * ITEMSIZE[dtype]
+
+
+def _outputs(source: Source) -> int:
     plan = source.context.plan
-    outputs = len(plan.outputs) * (1 + plan.ntk)
-    numbers = source.stores.size + source.scratch + outputs
-    return numbers * ITEMSIZE[dtype] + 8 * source.stores.sums + 8
+    return len(plan.outputs) * (1 + plan.ntk)
 
 
-def batch_size(source: Source, dtype: str, budget: int) -> int:
-    """Pairs of one batch: what half of ``budget`` bytes holds, at most 262,144.
+def batch_size(source: Source, dtype: str, budget: int, pinned: int) -> int:
+    """Pairs of one batch: what half of ``budget`` bytes of the device and ``pinned`` bytes of the
+    host hold, at most 262,144.
 
     Raises :class:`WidegramError` where that is none.
     """
@@ -40,25 +50,27 @@ def batch_size(source: Source, dtype: str, budget: int) -> int:
             f"device memory: one pair of this network takes {format_size(one)}, half of the "
             f"budget is {format_size(budget // 2)}; give more --memory or use --device cpu"
         )
-    return min(LARGEST_BATCH, budget // (2 * one))
+    return min(LARGEST_BATCH, budget // (2 * one), max(1, pinned // result_bytes(source, dtype)))
 
 
 class Lane:
-    """A stream with its buffers on ``device``, ``budget`` bytes of its memory."""
+    """A stream with its buffers: ``budget`` bytes on ``device``, half for batches and half for
+    images and their inner products, and ``pinned`` bytes on the host."""
 
-    def __init__(self, device: Device, source: Source, dtype: str, budget: int) -> None:
+    def __init__(
+        self, device: Device, source: Source, dtype: str, budget: int, pinned: int
+    ) -> None:
         self.device, self.source, self.dtype = device, source, dtype
-        self.batch = batch_size(source, dtype, budget)
-        self.image_budget = budget // 2
-        self._blocks: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()
-        self._sizes: dict[tuple[Any, ...], int] = {}
+        self.batch = batch_size(source, dtype, budget, pinned)
         with device.entered():
             self.stream = device.stream()
             self.kernels = [device.compiled(k, dtype) for k in source.kernels]
             self.tables = [device.put(k.table, self.stream) for k in source.kernels]
             self.index = device.put(source.stores.index, self.stream)
             self.product = source.product and device.compiled(source.product, dtype)
+        self._images = DeviceImages(device, self.stream, budget // 2)
         self._buffers: dict[str, Any] = {}
+        self._host: list[NDArray[Any]] = []
         self._pairs = 0
         self._products: Any = None
         self._products_size = 0
@@ -72,19 +84,25 @@ class Lane:
         columns = values.shape[3]
         with self.device.entered():
             self._allocate(min(self.batch, max(len(pairs), 1)))
-            x, fx = self._images(first, True)
-            y, fy = self._images(second, False)
+            products = 0
             if self.product is not None:
+                products = max(len(first.x) * len(second.x), self._products_size)
+            reserved = products * ITEMSIZE[self.dtype]
+            x, fx, y, fy = self._images.pair(first, second, reserved)
+            if self.product is not None:
+                self._allocate_products(products)
                 x = self._product(first, second, x, y)
             waiting: tuple[Any, NDArray[Any]] | None = None
             for n, lo in enumerate(range(0, len(pairs), self.batch)):
                 hi = min(lo + self.batch, len(pairs))
                 found = self._host[n % 2][: (hi - lo) * len(flat)]
-                self._launch(hi - lo, columns, pairs.listed(lo, hi), x, y, fx, fy, n % 2)
+                listed = pairs.listed(lo, hi)
+                self._launch(hi - lo, columns, listed, x, y, fx, fy, n % 2)
                 if waiting is not None:
                     _place(*waiting, flat, progress)
                 self.device.get(self._buffers[f"out{n % 2}"], found, self.stream)
                 self.device.wait(self.stream)
+                self._images.drop(listed.nbytes)
                 waiting = (pairs.place(lo, hi), found)
             if waiting is not None:
                 _place(*waiting, flat, progress)
@@ -93,9 +111,10 @@ class Lane:
         """Buffers for ``pairs`` pairs, kept until a larger batch comes."""
         if self._buffers and self._pairs >= pairs:
             return
-        plan, source, empty = self.source.context.plan, self.source, self.device.empty
-        outputs = len(plan.outputs) * (1 + plan.ntk) * pairs
-        self._buffers = {}
+        source, empty = self.source, self.device.empty
+        outputs = _outputs(source) * pairs
+        self._buffers, self._host = {}, []
+        self._images.drop(self._pairs * pair_bytes(source, self.dtype))
         self._buffers = {
             "stores": empty(source.stores.size * pairs, self.dtype, self.stream),
             "sums": empty(source.stores.sums * pairs, np.float64, self.stream),
@@ -106,28 +125,17 @@ class Lane:
         self._host = [self.device.pinned(outputs, self.dtype) for _ in range(2)]
         self._pairs = pairs
 
-    def _images(self, block: Block, scaled: bool) -> list[Any]:
-        """Images and factors on the device; the most recently used stay there."""
-        key = (*block.key, scaled)
-        found = self._blocks.pop(key, None)
-        if found is None:
-            x = block.scaled if scaled else block.x
-            found = [self.device.put(a, self.stream) for a in (x, block.factors)]
-            self._sizes[key] = x.nbytes + block.factors.nbytes
-        self._blocks[key] = found
-        while len(self._blocks) > 2 and self._held() > self.image_budget:
-            self._blocks.popitem(last=False)
-        return found
-
-    def _held(self) -> int:
-        return sum(self._sizes[key] for key in self._blocks)
+    def _allocate_products(self, size: int) -> None:
+        """Room for ``size`` inner products, kept until a larger tile comes."""
+        if size > self._products_size:
+            dropped, self._products, self._products_size = self._products_size, None, 0
+            self._images.drop(dropped * ITEMSIZE[self.dtype])
+            self._products = self.device.empty(size, self.dtype, self.stream)
+            self._products_size = size
 
     def _product(self, first: Block, second: Block, x: Any, y: Any) -> Any:
         """All inner products of two blocks of vectors."""
         rows, columns = len(first.x), len(second.x)
-        if rows * columns > self._products_size:
-            self._products_size = rows * columns
-            self._products = self.device.empty(rows * columns, self.dtype, self.stream)
         grid = (-(-columns // PRODUCT_TILE), -(-rows // PRODUCT_TILE))
         features = first.x.size // rows
         kernel = self.source.product

@@ -1,0 +1,165 @@
+"""Budgets of the CUDA backend: bytes of a device, and of what the host pins for it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cuda_standin import StandIn
+from widegram.cuda.evaluator import CudaEvaluator
+from widegram.cuda.images import Block, DeviceImages, HostImages
+from widegram.cuda.lane import pair_bytes
+from widegram.data import open_source
+from widegram.network import load_network
+
+VECTORS = {"input_shape": [200], "layers": [{"layer": "Dense"}, {"layer": "Relu"}]}
+IMAGES = {
+    "input_shape": [8, 8, 2],
+    "layers": [
+        {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"},
+        {"layer": "Relu"},
+        {"layer": "GlobalAvgPool"},
+    ],
+}
+
+
+class Counting(StandIn):
+    """Computes nothing, and counts bytes as a card does that frees memory with a delay: once ten
+    blocks are dropped, or when it is asked how much is free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allocated = self.peak = self.pinned_bytes = self.copies = 0
+        self._dropped: list[int] = []
+
+    def _counted(self, array: np.ndarray) -> np.ndarray:
+        self.allocated += array.nbytes
+        self.peak = max(self.peak, self.allocated)
+        weakref.finalize(array, self._dropped.append, array.nbytes)
+        return array
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        yield
+        if len(self._dropped) > 10:
+            self.free_memory()
+
+    def free_memory(self) -> int:
+        self.allocated -= sum(self._dropped)
+        self._dropped.clear()
+        return super().free_memory()
+
+    def empty(self, size: int, dtype: Any, stream: Any) -> np.ndarray:
+        return self._counted(super().empty(size, dtype, stream))
+
+    def put(self, array: np.ndarray, stream: Any) -> np.ndarray:
+        self.copies += 1
+        # A copy that owns its memory, and lives as long as the last view of it.
+        return self._counted(np.array(array).reshape(-1).copy())
+
+    def launch(self, *arguments: Any) -> None:
+        pass
+
+    def pinned(self, size: int, dtype: Any) -> np.ndarray:
+        found = super().pinned(size, dtype)
+        self.pinned_bytes += found.nbytes
+        return found
+
+
+def _block(number: int, count: int = 4) -> Block:
+    """100 numbers an image, and as many factors, in float64."""
+    x = np.full((count, 100), float(number))
+    return Block((0, number, number + count), x, x + 1, x + 2, x, {})
+
+
+def test_a_block_of_rows_and_columns_is_on_the_card_once() -> None:
+    card = Counting()
+    images = DeviceImages(card, None, 10**6)
+    scaled, factors, x, again = images.pair(_block(1), _block(1))
+    assert factors is again
+    assert [a[0] for a in (scaled, x, factors)] == [1, 2, 3]
+    images.pair(_block(2), _block(1))
+    assert images.pair(_block(1), _block(2))[0] is scaled
+    assert card.copies == 6
+
+
+@pytest.mark.parametrize("memory", [30_000, 60_000, 200_000])
+def test_dropped_blocks_are_freed_by_bytes(memory: int) -> None:
+    card = Counting()
+    images = DeviceImages(card, None, memory)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        first, second = (_block(int(n)) for n in rng.integers(0, 12, 2))
+        found = images.pair(first, second, reserved=6000)
+        numbers = (first, 0), (first, 2), (second, 1), (second, 2)
+        assert [a[0] for a in found] == [block.key[1] + add for block, add in numbers]
+        del found
+    # Four arrays of 3200 bytes, and those 6000, fit each of these budgets.
+    assert memory / 3 < card.peak + 6000 <= memory
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("spec", [VECTORS, IMAGES], ids=["vectors", "images"])
+def test_a_card_keeps_to_its_budget(spec: dict, symmetric: bool) -> None:
+    memory, card = 2**18 if spec is VECTORS else 2**19, Counting()
+    x = np.random.default_rng(0).standard_normal((160, *spec["input_shape"]))
+    source = open_source(x)
+    evaluator = CudaEvaluator(
+        load_network(spec), source, None if symmetric else source, ("nngp", "ntk"), (), "float64",
+        memory, [card], block_threads=4,
+    )  # fmt: skip
+    assert card.free_memory() > memory
+    tables = card.allocated
+    for lo in range(0, 160, 16):
+        for start in range(lo if symmetric else 0, 160, 16):
+            evaluator.tile(range(lo, lo + 16), range(start, start + 16), symmetric)
+    # Half is for images; two lanes have batches of 16 x 16 pairs, which do not fill the other half.
+    batches = 2 * 16 * 16 * pair_bytes(evaluator.source, "float64")
+    assert batches < memory / 2
+    assert memory / 4 < card.peak <= tables + batches + memory / 2
+
+
+def test_inner_products_make_room_among_images() -> None:
+    card = Counting()
+    x = open_source(np.random.default_rng(0).standard_normal((80, 200)))
+    evaluator = CudaEvaluator(
+        load_network(VECTORS), x, None, ("ntk",), (), "float64", 2**20, [card], block_threads=4
+    )
+    lane = evaluator._lanes.get()
+    evaluator._lanes = SimpleNamespace(get=lambda: lane, put=lambda lane: None)  # type: ignore
+    told: list[int] = []
+    lane._images.pair = lambda a, b, reserved: (  # type: ignore[method-assign]
+        told.append(reserved), DeviceImages.pair(lane._images, a, b, reserved),
+    )[1]  # fmt: skip
+    for n in (4, 80, 8):
+        evaluator.tile(range(n), range(n), True)
+    assert told == [4 * 4 * 8, 80 * 80 * 8, 80 * 80 * 8]
+
+
+@pytest.mark.parametrize("cards", [1, 3])
+def test_results_that_are_pinned_keep_to_a_sixteenth_of_the_hosts_budget(cards: int) -> None:
+    memory, devices = 2**17, [Counting() for _ in range(cards)]
+    x = open_source(np.random.default_rng(0).standard_normal((40, 200)))
+    evaluator = CudaEvaluator(
+        load_network(VECTORS), x, None, ("nngp", "ntk"), (), "float64", memory, devices,
+        block_threads=4,
+    )  # fmt: skip
+    for _ in range(evaluator.workers):
+        evaluator.tile(range(40), range(40), False)
+    assert memory / 64 < sum(card.pinned_bytes for card in devices) <= memory / 16
+
+
+@pytest.mark.parametrize("spec", [VECTORS, IMAGES], ids=["vectors", "images"])
+def test_an_image_takes_what_its_block_takes(spec: dict) -> None:
+    x = open_source(np.random.default_rng(0).standard_normal((5, *spec["input_shape"])))
+    evaluator = CudaEvaluator(
+        load_network(spec), x, None, ("ntk",), (), "float32", 2**28, [StandIn()], block_threads=4
+    )
+    images: HostImages = evaluator.images1
+    assert images.block(0, 5).nbytes == 5 * evaluator.image_bytes
