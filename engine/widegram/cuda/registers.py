@@ -84,6 +84,7 @@ class RegisterForm(ABC):
         self._clear_pools()
         self.write("cuda.syncthreads()")
         with self.write.block(f"for m in range({len(table) // self.planes}):"):
+            self._read_table()
             self._displacement()
             for item in rolled(self.jobs):
                 self._item(item)
@@ -131,10 +132,14 @@ class RegisterForm(ABC):
     def _displacement(self) -> None:
         """Where this thread's pixels of x' are, and which edges are dead."""
 
-    def _read_table(self, g: str) -> None:
-        """The displacement in row ``g`` of the table; ``alive``: whether it counts."""
+    @abstractmethod
+    def _place(self) -> str:
+        """Number of this thread's plane among the ``planes`` of a block."""
+
+    def _read_table(self) -> None:
+        """This thread's displacement in round ``m``; ``alive``: whether it counts."""
         self.write(
-            f"g = ({g}) * 3",
+            f"g = (m * {self.planes} + {self._place()}) * 3",
             "dy = np.int64(table[u(g)])",
             "dx = np.int64(table[u(g + 1)])",
             "alive = table[u(g + 2)] != 0",

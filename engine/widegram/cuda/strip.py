@@ -68,13 +68,14 @@ class StripForm(RegisterForm):
 
     def _prologue(self) -> None:
         write, w = self.write, self.width
+        stacked = self.planes > self.side
         write(
             f"group = {f'min(tx // {w}, {self.side - 1})' if self.side > 1 else '0'}",
             f"j = tx % {w}",
             f"left = group * {w} + (j + {w - 1}) % {w}",
             f"right = group * {w} + (j + 1) % {w}",
-            f"level = ty // {self.warps}",
-            f"strip = ty % {self.warps}",
+            f"level = {f'ty // {self.warps}' if stacked else '0'}",
+            f"strip = {f'ty % {self.warps}' if stacked else 'ty'}",
             f"first = strip * {self.rows}",
             f"fa = row * {self.context.layout.total + 1} + first * {w} + j",
         )
@@ -95,9 +96,11 @@ class StripForm(RegisterForm):
             size = self.height * self.width * len(self.context.fields)
             write(f"rows = cuda.shared.array({0 if self._dynamic() else size}, scalar)")
 
+    def _place(self) -> str:
+        return f"level * {self.side} + group"
+
     def _displacement(self) -> None:
         write, h, w = self.write, self.height, self.width
-        self._read_table(f"m * {self.planes} + level * {self.side} + group")
         if w * self.side != self.across:
             write(f"alive = alive and tx < {w * self.side}")
         write("q = j + dx")

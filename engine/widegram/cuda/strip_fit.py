@@ -20,11 +20,12 @@ _MOST_THREADS = 1024
 _MOST_SLOTS = 3
 # Fewer lanes at work than this, and the block form is no slower.
 _FEWEST_LANES = 20
-# Registers of a thread that holds one plane of K and of T, a few more where planes stand side by
-# side; what each further plane, or more than one sum, takes.
+# Registers of a thread that holds one plane of K and of T, and what comes on top: for each further
+# plane, for several sums, for a pool, and where a row does not fill a warp.
 _REGISTERS = {"float32": 64, "float64": 128}
-_ASIDE = {"float32": 8, "float64": 0}
-_FURTHER = {"float32": 16, "float64": 40}
+_PLANE = {"float32": 16, "float64": 40}
+_SUMS = {"float32": 24, "float64": 40}
+_POOL = _NARROW = {"float32": 8, "float64": 0}
 
 
 def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
@@ -40,9 +41,14 @@ def strip_registers(dtype: str, width: int, jobs: Sequence[Job]) -> int:
 
     ``jobs``: the steps with buffers of their own (:func:`~widegram.cuda.steps.in_place`).
     """
-    further = slots(jobs) - 1 + (sum(job.kind == "reduce" for job in jobs) > 1)
-    aside = _ASIDE[dtype] if WARP // width > 1 else 0
-    return _REGISTERS[dtype] + aside + further * _FURTHER[dtype]
+    kinds = [job.kind for job in jobs]
+    return (
+        _REGISTERS[dtype]
+        + (slots(jobs) - 1) * _PLANE[dtype]
+        + (kinds.count("reduce") > 1) * _SUMS[dtype]
+        + ("pool" in kinds) * _POOL[dtype]
+        + (width < WARP) * _NARROW[dtype]
+    )
 
 
 def fits(context: Context, program: Program) -> bool:

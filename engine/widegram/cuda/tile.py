@@ -64,6 +64,9 @@ class TileForm(RegisterForm):
         )
         self.stage.start(self.half)
 
+    def _place(self) -> str:
+        return f"ty * {self.tile.side_by_side} + group"
+
     def _displacement(self) -> None:
         write, h, w, tile = self.write, self.height, self.width, self.tile
         # A block's displacements leave the same remainders; from the first of them the compiler
@@ -72,7 +75,6 @@ class TileForm(RegisterForm):
             f"over = np.int64(table[u(m * {3 * self.planes})]) % {self.rows}",
             f"aside = np.int64(table[u(m * {3 * self.planes} + 1)]) % {self.columns}",
         )
-        self._read_table(f"m * {self.planes} + ty * {tile.side_by_side} + group")
         if tile.lanes * tile.side_by_side != WARP:
             write(f"alive = alive and lane < {tile.lanes * tile.side_by_side}")
         write(
