@@ -25,7 +25,8 @@ _FEWEST_LANES = 20
 _REGISTERS = {"float32": 64, "float64": 128}
 _PLANE = {"float32": 16, "float64": 40}
 _SUMS = {"float32": 24, "float64": 40}
-_POOL = _NARROW = {"float32": 8, "float64": 0}
+_POOL = {"float32": 8, "float64": 8}
+_NARROW = {"float32": 8, "float64": 0}
 
 
 def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:

@@ -23,13 +23,13 @@ class TileForm(RegisterForm):
     """Writes one program that :func:`~widegram.cuda.tile_fit.fits`."""
 
     form = "tile"
-    registers = REGISTERS
 
     def __init__(self, context: Context, program: Program) -> None:
         super().__init__(context, program)
         tile = choose(context, program)
         assert tile is not None
         self.tile, self.rows, self.columns = tile, tile.rows, tile.columns
+        self.registers = REGISTERS[context.dtype]
         self.threads, self.planes = (WARP, tile.warps), tile.planes
         self.cells = tuple(
             r * self.width + c for r in range(self.rows) for c in range(self.columns)

@@ -19,8 +19,8 @@ from widegram.cuda.sums import Sums
 from widegram.plan.graph import Pair
 from widegram.plan.program import Program
 
-# Registers that a thread may use; with them 16 warps run at once on a multiprocessor.
-REGISTERS = 128
+# Registers that a thread may use; in float32 16 warps run at once on a multiprocessor with them.
+REGISTERS = {"float32": 128, "float64": 136}
 # Of these, the share of planes and edges that leaves enough for addresses and what is in flight.
 _FOR_PLANES = {"float32": 76, "float64": 64}
 _WORDS = {"float32": 1, "float64": 2}
