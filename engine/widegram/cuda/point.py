@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from widegram.cuda.kernel import SIGNATURE, Kernel
-from widegram.cuda.steps import Context, Job, Loop, Value, jobs_of, loop_over, rolled
+from widegram.cuda.steps import Context, Job, Value, jobs_of, write_steps
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
@@ -45,18 +45,9 @@ class PointForm:
         with write.block("if b < n:"):
             find_pair(write)
             write(f"fa = np.int64(row) * {stride}", f"fb = np.int64(col) * {stride}")
-            for item in rolled(self.jobs):
-                self._item(item)
+            write_steps(write, self.jobs, self._job)
         text = write.module(f"One pixel a pair: {name}.", SIGNATURE)
         return Kernel(name, "point", text, (_THREADS, 1), self.space.table())
-
-    def _item(self, item: Job | Loop) -> None:
-        if isinstance(item, Job):
-            self._job(item, str(item.at))
-            return
-        with loop_over(self.write, item) as places:
-            for job, at in zip(item.jobs, places, strict=True):
-                self._job(job, at)
 
     def _names(self, value: Value) -> list[str]:
         return [f"{field}{value.slot}_" for field in self.context.fields]

@@ -16,7 +16,7 @@ import numpy as np
 from widegram.activations import Formula
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
-from widegram.cuda.steps import Context, Job, Loop, in_place, jobs_of, loop_over, rolled
+from widegram.cuda.steps import Context, Job, in_place, jobs_of, write_steps
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
 from widegram.cuda.writer import Writer
@@ -86,8 +86,7 @@ class RegisterForm(ABC):
         with self.write.block(f"for m in range({len(table) // self.planes}):"):
             self._read_table()
             self._displacement()
-            for item in rolled(self.jobs):
-                self._item(item)
+            write_steps(self.write, self.jobs, self._job)
         self.sums.finish(self.write)
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
         return Kernel(
@@ -157,14 +156,6 @@ class RegisterForm(ABC):
             self.write(f"{prefix}{n} = {zero} if {other} == {size} - {at} else {one}")
         last = f"{first} == {size - count} or {other} == {size - count}"
         self.write(f"{prefix}{len(inner) + 1} = {zero} if {last} else {one}")
-
-    def _item(self, item: Job | Loop) -> None:
-        if isinstance(item, Job):
-            self._job(item, str(item.at))
-            return
-        with loop_over(self.write, item) as places:
-            for job, at in zip(item.jobs, places, strict=True):
-                self._job(job, at)
 
     def _job(self, job: Job, at: str) -> None:
         self.write(f"# {job.kind}{f' {job.formula.code}' if job.formula else ''}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -187,8 +187,20 @@ def rolled(jobs: list[Job]) -> list[Job | Loop]:
     return out
 
 
+def write_steps(write: Writer, jobs: list[Job], one: Callable[[Job, str], None]) -> None:
+    """Write all steps, repeated runs as loops; ``one`` writes a step, given where its factors are
+    in an image's."""
+    for item in rolled(jobs):
+        if isinstance(item, Job):
+            one(item, str(item.at))
+            continue
+        with _loop_over(write, item) as places:
+            for job, at in zip(item.jobs, places, strict=True):
+                one(job, at)
+
+
 @contextmanager
-def loop_over(write: Writer, loop: Loop) -> Iterator[list[str]]:
+def _loop_over(write: Writer, loop: Loop) -> Iterator[list[str]]:
     """A loop over repetitions; gives the offset of each job's factors in the current one.
 
     Where all factors move on by the same number, that is what the loop counts in: no product is
