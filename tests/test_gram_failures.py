@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
 
 import h5py
@@ -10,7 +12,8 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
-from widegram.errors import WidegramError
+from widegram import progress
+from widegram.errors import Interrupted, WidegramError
 from widegram.store.writer import Writer
 
 X = fake.inputs(70)  # 15 tiles of 16 x 16
@@ -60,6 +63,61 @@ def test_tiles_before_the_error_are_kept(
     assert _run(out).resumed_tiles == 4
     with h5py.File(out) as file:
         np.testing.assert_array_equal(file["nngp"], fake.expected(70, 70, True))
+
+
+def _columns_ahead(monkeypatch: pytest.MonkeyPatch, waits: int, error: Exception | None) -> None:
+    """Two tiles at once; the one of columns ``waits`` onwards in the first row waits for the next
+    one, and then raises ``error`` if there is one."""
+    later, tile = threading.Event(), fake.FakeEvaluator.tile
+
+    def gated(self, rows, cols, *arguments):  # type: ignore[no-untyped-def]
+        if rows.start == 0 and cols.start == waits:
+            assert later.wait(60)
+            if error is not None:
+                raise error
+        found = tile(self, rows, cols, *arguments)
+        if rows.start == 0 and cols.start == waits + 16:
+            later.set()
+        return found
+
+    monkeypatch.setattr(fake.FakeEvaluator, "tile", gated)
+    monkeypatch.setattr(fake.FakeEvaluator, "workers", 2, raising=False)
+
+
+def test_a_tile_computed_ahead_of_the_failing_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "K.h5"
+    with monkeypatch.context() as patch:
+        _columns_ahead(patch, 32, ERRORS[0])
+        with pytest.raises(WidegramError, match="device cuda:0: gone"):
+            _run(out)
+    with h5py.File(out) as file:
+        state = file["state/tiles"][0]
+    np.testing.assert_array_equal(state[:4], [1, 1, 0, 1])
+    assert _run(out).complete
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["nngp"], fake.expected(70, 70, True))
+
+
+def test_a_tile_computed_ahead_is_kept_when_a_run_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[widegram.progress.Progress] = []
+
+    def stop(progress: widegram.progress.Progress) -> None:
+        if not told:
+            signal.raise_signal(signal.SIGINT)
+        told.append(progress)
+
+    out = tmp_path / "K.h5"
+    with monkeypatch.context() as patch:
+        _columns_ahead(patch, 0, None)
+        patch.setattr(progress, "_REPORT_SECONDS", 0.0)
+        with pytest.raises(Interrupted, match=r"[23] of 15 tiles are saved"):
+            widegram.gram(fake.NETWORK, X, out, tile=16, device="cpu", progress=stop)
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["state/tiles"][0, :2], [1, 1])
 
 
 def test_an_error_of_progress_keeps_the_tile_it_is_told_of(

@@ -33,7 +33,8 @@ def arguments(tmp_path: Path) -> list[object]:
     ]  # fmt: skip
 
 
-# Ten tiles launch two kernels each. Three are begun before the first one is asked for.
+# Ten tiles launch two kernels each. The last is begun when all but two are finished and one of
+# these is: its failure loses the other one at most.
 @pytest.mark.parametrize(("launches", "names"), [((1, 2, 3), "cpu"), ((19,), "cuda,cpu")])
 def test_tiles_before_a_failure_are_kept_and_only_who_finished_tiles_is_named(
     launches: tuple[int, ...], names: str, card: VirtualCard, arguments: list[object],

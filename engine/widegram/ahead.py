@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
@@ -24,31 +24,45 @@ class Ahead:
     """The tiles ``wanted`` (rows, columns), in that order, from an evaluator.
 
     An evaluator with an attribute ``workers`` computes that many at once, and one more while the
-    caller writes; any other computes each tile when it is asked for. A block's end drops what was
-    computed and never asked for.
+    caller writes; any other computes each tile when it is asked for. :meth:`close`, at a block's
+    end too, waits for the tiles in work; :meth:`unasked` then gives those that succeeded.
     """
 
     def __init__(
         self, evaluator: Evaluator, wanted: Sequence[tuple[range, range]], symmetric: bool
     ) -> None:
         self._evaluator, self._symmetric = evaluator, symmetric
-        self._left = deque(wanted)
-        self._running: deque[Future[Arrays]] = deque()
+        self._left = deque(enumerate(wanted))
+        self._running: deque[tuple[int, Future[Arrays]]] = deque()
         self._most = tiles_at_once(evaluator)
         self._pool = ThreadPoolExecutor(self._most - 1) if self._most > 1 else None
 
     def next(self, advance: Callable[[int], None]) -> Arrays:
         """The next tile; ``advance`` is told the pairs of inputs as they finish."""
         if self._pool is None:
-            rows, cols = self._left.popleft()
+            _, (rows, cols) = self._left.popleft()
             return self._evaluator.tile(rows, cols, self._symmetric, advance)
         while self._left and len(self._running) < self._most:
-            rows, cols = self._left.popleft()
+            n, (rows, cols) = self._left.popleft()
             job = self._pool.submit(self._evaluator.tile, rows, cols, self._symmetric)
-            self._running.append(job)
-        found = self._running.popleft().result()
+            self._running.append((n, job))
+        _, first = self._running.popleft()
+        found = first.result()
         advance(next(iter(found.values())).size)
         return found
+
+    def close(self) -> None:
+        """Begin no more tiles and wait for those in work."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def unasked(self) -> Iterator[tuple[int, Arrays]]:
+        """After :meth:`close`: the place in ``wanted`` and the arrays of every tile that was
+        computed and never asked for, each once."""
+        while self._running:
+            n, job = self._running.popleft()
+            if not job.cancelled() and job.exception() is None:
+                yield n, job.result()
 
     def __enter__(self) -> Ahead:
         return self
@@ -59,5 +73,4 @@ class Ahead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        self.close()

@@ -163,7 +163,9 @@ class _Saver:
         self._name: str = getattr(evaluator, "device_name", "")
 
     def save(self, batch: list[TileResult]) -> None:
-        if batch and not self._noted:
+        if not batch:
+            return
+        if not self._noted:
             self._writer.note_device(self._device, self._name)
             self._noted = True
         self._writer.write(batch)
@@ -179,8 +181,8 @@ def fill(
     """Compute and store every pending tile of an open file on ``device``, the evaluator's.
 
     A batch ends after five seconds, 32 tiles or an eighth of ``memory`` bytes. Raises
-    :class:`Interrupted` after a signal, with everything computed so far stored, and what the
-    evaluator raises, with every tile before that one stored.
+    :class:`Interrupted` after a signal and what the evaluator raises, with every tile computed so
+    far stored.
     """
     grid = writer.grid
     tiles, pending = grid.tiles(), writer.pending()
@@ -195,16 +197,16 @@ def fill(
                 _compute(batch, left, writer, ahead, meter, stop, memory // _BATCH_SHARE)
             except BaseException:
                 with suppress(Exception):  # The first error is the one to show.
-                    saver.save(batch)
+                    saver.save(batch + _unasked(ahead, pending))
                 raise
             saver.save(batch)
-        if not left:
-            writer.finish()
-    if left:
+        saver.save(_unasked(ahead, pending))
+    if unfinished := len(writer.pending()):
         raise Interrupted(
-            f"{writer.path}: interrupted, {len(tiles) - len(left)} of {len(tiles)} tiles are "
+            f"{writer.path}: interrupted, {len(tiles) - unfinished} of {len(tiles)} tiles are "
             "saved; run the same command again to resume"
         )
+    writer.finish()
     seconds = meter.seconds
     return GramResult(
         entries=meter.entries,
@@ -216,6 +218,12 @@ def fill(
         complete=True,
         series_error=getattr(evaluator, "series_error", None),
     )
+
+
+def _unasked(ahead: Ahead, pending: list[tuple[int, int]]) -> list[TileResult]:
+    """What was computed of ``pending`` and not asked for when a run ended early."""
+    ahead.close()
+    return [(*pending[n], arrays) for n, arrays in ahead.unasked()]
 
 
 def _compute(
