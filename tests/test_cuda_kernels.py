@@ -43,10 +43,22 @@ _MOST_PIXELS = 64
 NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
     "one pixel": ([1, 1, 2], [*CHAIN, GAP], ["block", "point"]),
     "one row": ([1, 5, 1], [conv(1, 3), RELU, conv(1, 3), RELU, GAP], ["block", "point"]),
-    "same": ([11, 3, 2], [*CHAIN, GAP, DENSE], ["block", "point"]),
+    "rows behind the last": ([11, 3, 2], [*CHAIN, GAP, DENSE], ["strip", "point"]),
+    "wide windows": ([16, 4, 1], [conv(5, 5), RELU, conv(3, 3), RELU, conv(7, 5), RELU, GAP],
+                     ["strip", "point"]),
+    "wide circular windows": ([16, 4, 1], [conv(5, 4, padding="CIRCULAR"), RELU,
+                              conv(2, 7, padding="CIRCULAR"), RELU, GAP], ["strip", "point"]),
+    "windows of rows or columns": ([16, 8, 1], [conv(1, 3), RELU, conv(4, 1), RELU, conv(1, 2),
+                                   RELU, GAP], ["strip", "point"]),
+    "wide windows and rows behind the last": ([9, 4, 1], [conv(5, 3), RELU, conv(4, 5), RELU, GAP],
+                                              ["strip", "point"]),
+    "pool to rows behind the last": ([22, 4, 1], [
+        conv(), RELU, pool(), conv(), {"layer": "Residual", "branch": [RELU, conv(5, 5)],
+        "shortcut": []}, conv(), {"layer": "Rbf"}, conv(), RELU, GAP],
+        ["strip", "strip", "point"]),
     "valid": ([6, 5, 1], [conv(padding="VALID"), RELU, conv(2, 2, padding="VALID"), RELU, GAP],
               ["block", "point"]),
-    "even filters": ([4, 5, 1], [conv(2, 4), RELU, GAP], ["block", "point"]),
+    "even filters": ([4, 5, 1], [conv(2, 4), RELU, GAP], ["strip", "point"]),
     "strided": ([6, 5, 1], [conv(strides=[2, 1]), RELU, conv(strides=[2, 2]), RELU, GAP],
                 ["block", "point"]),
     "flatten": ([4, 4, 2], [*CHAIN, FLAT, DENSE, {"layer": "Erf"}, DENSE], ["block", "point"]),
@@ -63,14 +75,14 @@ NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
     "circular pool": ([4, 3, 1], [conv(), RELU, pool(window=3, padding="CIRCULAR"), conv(),
                                   RELU, GAP], ["block", "block", "point"]),
     "residual": ([11, 3, 1], [conv(), {"layer": "Residual", "branch": [RELU, conv()],
-                                       "shortcut": []}, RELU, GAP], ["block", "point"]),
+                                       "shortcut": []}, RELU, GAP], ["strip", "point"]),
     "residual over a pool": ([4, 4, 1], [conv(), {"layer": "Residual",
                              "branch": [RELU, conv(), pool(), conv(1, 1)],
                              "shortcut": [pool(), conv(1, 1)]}, RELU, GAP],
                              ["strip", "block", "point"]),
     "norm and dropout": ([11, 2, 2], [conv(), {"layer": "LayerNorm", "axis": [1, 2, 3]}, RELU,
                                      {"layer": "Dropout", "rate": 0.7}, conv(), RELU, GAP],
-                         ["block", "point"]),
+                         ["strip", "point"]),
     "sum pooling": ([3, 4, 1], [conv(), RELU, {"layer": "GlobalSumPool"}], ["strip", "point"]),
     "strip": ([8, 8, 2], [*CHAIN, *CHAIN[:2], GAP], ["strip", "point"]),
     "strip of two warps": ([16, 8, 1], [conv(), {"layer": "Erf"}, conv(), {"layer": "Erf"}, GAP],
@@ -113,6 +125,13 @@ def test_operations(name: str) -> None:
     assert_equal(found, wanted, 1e-13)
 
 
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "strip" in NETWORKS[name][2]])
+def test_operations_in_blocks(name: str) -> None:
+    shape, layers, _ = NETWORKS[name]
+    _, found, wanted = both({"input_shape": shape, "layers": layers}, forms=("block",))
+    assert_equal(found, wanted, 1e-13)
+
+
 @pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer["layer"])
 @pytest.mark.parametrize("form", ["tile", "strip", "block"])
 def test_activations(layer: dict[str, Any], form: str) -> None:
@@ -125,7 +144,9 @@ def test_activations(layer: dict[str, Any], form: str) -> None:
     assert_equal(found, wanted, 1e-11 if layer["layer"] == "Tanh" else 1e-13)
 
 
-@pytest.mark.parametrize("name", ["same", "pool", "strip", "strips around pools", "vector"])
+@pytest.mark.parametrize(
+    "name", ["valid", "pool", "rows behind the last", "strips around pools", "vector"]
+)
 def test_float32(name: str) -> None:
     shape, layers, _ = NETWORKS[name]
     _, found, wanted = both({"input_shape": shape, "layers": layers}, "float32", (1, 1))
@@ -141,11 +162,11 @@ def test_nngp_alone(name: str) -> None:
     assert_equal(found, wanted, 1e-13)
 
 
-@pytest.mark.parametrize("shape", [[11, 3, 1], [8, 8, 1]], ids=["block", "strip"])
-def test_depth_sweep(shape: list[int]) -> None:
+@pytest.mark.parametrize("form", ["block", "strip"])
+def test_depth_sweep(form: str) -> None:
     body = {"layer": "Repeat", "times": 5, "body": [conv(), RELU]}
-    spec = {"input_shape": shape, "layers": [body, GAP, DENSE]}
-    _, found, wanted = both(spec, counts=(1, 1), depths=(1, 2, 5))
+    spec = {"input_shape": [8, 8, 1], "layers": [body, GAP, DENSE]}
+    _, found, wanted = both(spec, counts=(1, 1), depths=(1, 2, 5), forms=(form, "block"))
     assert len(found) == 6
     assert_equal(found, wanted, 1e-13)
 
@@ -244,12 +265,16 @@ def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
             assert kernel.threads[0] * kernel.threads[1] <= 1024
 
 
-@pytest.mark.parametrize("height", [11, 8, 16], ids=["block", "strip", "two strips"])
-def test_sums_that_share_accumulators(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("form", "height"), [("block", 8), ("strip", 8), ("strip", 16), ("strip", 11)]
+)
+def test_sums_that_share_accumulators(
+    form: str, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", 100)
     body = {"layer": "Repeat", "times": 3, "body": [conv(), RELU]}
-    spec = {"input_shape": [height, 3 if height == 11 else 8, 1], "layers": [body, GAP, DENSE]}
-    evaluator, found, wanted = both(spec, counts=(1, 1), depths=(1, 3))
+    spec = {"input_shape": [height, 8, 1], "layers": [body, GAP, DENSE]}
+    evaluator, found, wanted = both(spec, counts=(1, 1), depths=(1, 3), forms=(form, "block"))
     assert "part = cuda.shared" in evaluator.source.kernels[0].text
     assert_equal(found, wanted, 1e-13)
 

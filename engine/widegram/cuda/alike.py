@@ -15,7 +15,7 @@ _KINDS = ("input", "load", "window", "point", "add", "reduce", "copy", "pool")
 def alike(context: Context, space: Space, jobs: Sequence[Job]) -> bool:
     """Whether all planes are whole tori of one shape, with steps that map them to each other.
 
-    Windows are 1 x 1, or 3 x 3 at stride 1 and of one padding; the windows of pools tile images.
+    Windows have stride 1 and one padding and keep the shape; the windows of pools tile images.
     """
     if context.plan.vector or not jobs or len(space.kinds) != 1:
         return False
@@ -38,9 +38,8 @@ def slots(jobs: Sequence[Job]) -> int:
 
 
 def _same_shape(affine: Affine) -> bool:
-    if affine.strides != (1, 1):
-        return False
-    return affine.window == (1, 1) or (affine.window == (3, 3) and affine.lo == (1, 1) == affine.hi)
+    whole = (affine.lo[0] + affine.hi[0] + 1, affine.lo[1] + affine.hi[1] + 1)
+    return affine.strides == (1, 1) and affine.window == whole and min(*affine.lo, *affine.hi) >= 0
 
 
 def _plain(job: Job) -> bool:

@@ -7,13 +7,13 @@ about a step is a constant in the text; runs of equal steps are loops.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import numpy as np
 
-from widegram.cuda.block_elements import MOST_THREADS, Elements
+from widegram.cuda.block_elements import MOST_THREADS, Elements, Pixel
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, Kernel
-from widegram.cuda.steps import Job, Loop, rolled
+from widegram.cuda.steps import Job, Loop, Value, rolled
 from widegram.cuda.text_ops import affine, prescaled, share_pair
 
 
@@ -143,46 +143,63 @@ class BlockForm(Elements):
     def _window(self, job: Job, at: str) -> None:
         assert job.out is not None
         assert job.affine is not None
-        write, (source,) = self.write, job.inputs
+        write, conv, (source,) = self.write, job.affine, job.inputs
         fields = self.context.fields
         with self._pixels(job.out) as pixel:
             for name in fields:
                 write(f"{name} = {self.ops.const(0.0)}")
+            columns = [self._column(job, pixel, tap) for tap in range(conv.window[1])]
             with ExitStack() as stack:
-                i, e = self._tap(stack, job, 0, pixel.i, pixel.p, pixel.e)
-                j, f = self._tap(stack, job, 1, pixel.j, pixel.q, pixel.f)
-                place = write.let(self._place(source, i, j, e, f), "at")
-                for name, value in zip(fields, self._get(source, place), strict=True):
-                    write(f"{name} += {value}")
-            found = affine(self.ops, job.affine, job.formula, list(fields))
+                i, e = self._rows(stack, job, pixel)
+                for inside, j, f in columns:
+                    with write.block(f"if {inside}:") if inside else nullcontext():
+                        place = write.let(self._place(source, i, j, e, f), "at")
+                        for name, value in zip(fields, self._get(source, place), strict=True):
+                            write(f"{name} += {value}")
+            found = affine(self.ops, conv, job.formula, list(fields))
             self._put(job.out, pixel, self._dual(job, pixel, at, found))
 
-    def _tap(
-        self, stack: ExitStack, job: Job, axis: int, i: str, p: str, segment: str
-    ) -> tuple[str, str]:
-        """Loop over the taps of one axis: the source pixel of x, and its segment."""
+    def _rows(self, stack: ExitStack, job: Job, pixel: Pixel) -> tuple[str, str]:
+        """A loop over the rows of a window: the source row of x, and its segment."""
         assert job.affine is not None
         write, conv, (source,) = self.write, job.affine, job.inputs
-        window, stride, lo = conv.window[axis], conv.strides[axis], conv.lo[axis]
-        size = source.shape[axis]
+        window, stride, lo, size = conv.window[0], conv.strides[0], conv.lo[0], source.shape[0]
         if window == 1 and lo == 0:
-            return (i if stride == 1 else f"{i} * {stride}"), segment
-        tap, s, o = (("a", "s", "o"), ("c", "z", "w"))[axis]
-        stack.enter_context(write.block(f"for {tap} in range({window}):"))
-        for name, of in ((s, i), (o, p)):
-            scaled = of if stride == 1 else f"{of} * {stride}"
-            write(f"{name} = {scaled} + {tap} - {lo}")
-        if not conv.circular:
-            inside = f"{s} >= 0 and {s} < {size} and {o} >= 0 and {o} < {size}"
+            return _times(pixel.i, stride), pixel.e
+        stack.enter_context(write.block(f"for a in range({window}):"))
+        for name, of in (("s", pixel.i), ("o", pixel.p)):
+            write(f"{name} = {_times(of, stride)} + a - {lo}")
+        if conv.circular:
+            return self._wrapped(source, 0, "s", "o")
+        if lo or conv.hi[0]:
+            inside = f"s >= 0 and s < {size} and o >= 0 and o < {size}"
             stack.enter_context(write.block(f"if {inside}:"))
-            return s, segment
-        write(f"{s} = {s} % {size}", f"{o} = {o} % {size}")
+        return "s", pixel.e
+
+    def _column(self, job: Job, pixel: Pixel, tap: int) -> tuple[str, str, str]:
+        """A column of a window: when it counts ('' always), the source column, its segment."""
+        assert job.affine is not None
+        write, conv, (source,) = self.write, job.affine, job.inputs
+        stride, shift, size = conv.strides[1], tap - conv.lo[1], source.shape[1]
+        places = [f"{_times(name, stride)} + {shift}" for name in (pixel.j, pixel.q)]
+        if conv.circular:
+            z, w = (write.let(place, "z") for place in places)
+            return "", *self._wrapped(source, 1, z, w)
+        assert job.out is not None
+        last = (job.out.shape[1] - 1) * stride + shift
+        outside = [f"{place} >= 0" for place in places] if shift < 0 else []
+        outside += [f"{place} < {size}" for place in places] if last >= size else []
+        inside = write.let(" and ".join(outside), "inside") if outside else ""
+        return inside, places[0] if shift or stride > 1 else pixel.j, pixel.f
+
+    def _wrapped(self, source: Value, axis: int, s: str, o: str) -> tuple[str, str]:
+        """Source pixels of x and x' brought back into the image; that of x, and its segment."""
+        size = source.shape[axis]
+        self.write(f"{s} = {s} % {size}", f"{o} = {o} % {size}")
         if not self.space.torus[axis].split:
             return s, "0"
-        letter = "yx"[axis]
-        name = f"{s}e"
-        write(f"{name} = 0 if {o} - {s} == {letter}a{source.kind} else 1")
-        return s, name
+        self.write(f"{s}e = 0 if {o} - {s} == {'yx'[axis]}a{source.kind} else 1")
+        return s, f"{s}e"
 
     def _copy(self, job: Job, at: str) -> None:
         assert job.store is not None
@@ -278,6 +295,10 @@ class BlockForm(Elements):
         with write.block(f"if {d} < 0:"):
             write(f"{d} += {pooled}")
         return s, segment, d
+
+
+def _times(name: str, stride: int) -> str:
+    return name if stride == 1 else f"{name} * {stride}"
 
 
 def _title(job: Job) -> str:

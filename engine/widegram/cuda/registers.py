@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
 
 from widegram.activations import Formula
+from widegram.cuda.boxes import windows
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
 from widegram.cuda.steps import Context, Job, in_place, jobs_of, write_steps
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
 from widegram.cuda.writer import Writer
+from widegram.plan.graph import Affine
 from widegram.plan.program import Program
 
 WARP = 32
@@ -64,7 +67,7 @@ class RegisterForm(ABC):
         (((self.height, self.width), _),) = self.space.kinds
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
-        wide = [j.affine for j in jobs if j.affine is not None and j.affine.window != (1, 1)]
+        wide = windows(jobs)
         self.circular = bool(wide) and wide[0].circular
         self.wide = bool(wide)
 
@@ -144,19 +147,6 @@ class RegisterForm(ABC):
             "alive = table[u(g + 2)] != 0",
         )
 
-    def _edges(
-        self, prefix: str, first: str, other: str, count: int, size: int, inner: Sequence[str]
-    ) -> None:
-        """Factors 0 or 1 of edges of ``count`` rows or columns, from ``first`` on in x and from
-        ``other`` on in x': number 0 before them, then those at ``inner``, the last behind them;
-        ``size``: all rows or columns."""
-        zero, one = self.ops.const(0.0), self.ops.const(1.0)
-        self.write(f"{prefix}0 = {zero} if {first} == 0 or {other} == 0 else {one}")
-        for n, at in enumerate(inner, 1):
-            self.write(f"{prefix}{n} = {zero} if {other} == {size} - {at} else {one}")
-        last = f"{first} == {size - count} or {other} == {size - count}"
-        self.write(f"{prefix}{len(inner) + 1} = {zero} if {last} else {one}")
-
     def _job(self, job: Job, at: str) -> None:
         self.write(f"# {job.kind}{f' {job.formula.code}' if job.formula else ''}")
         getattr(self, f"_{job.kind}")(job, at)
@@ -171,6 +161,26 @@ class RegisterForm(ABC):
         """The names of all pixels of a buffer: for K, and T, a list."""
         names = [self._names(slot, n) for n in range(len(self.cells))]
         return [list(field) for field in zip(*names, strict=True)]
+
+    def _own_planes(self, slot: int) -> list[list[str]]:
+        """As :meth:`_planes`, zero where a pixel is not one of the image."""
+        planes = self._planes(slot)
+        return [[self._or_zero(name, n) for n, name in enumerate(names)] for names in planes]
+
+    def _or_zero(self, name: str, n: int) -> str:
+        """A value of pixel n where that is one of the image, else zero."""
+        inside = self._inside(n)
+        zero = self.ops.const(0.0)
+        return self.write.let(f"{name} if {inside} else {zero}") if inside else name
+
+    def _inside(self, n: int) -> str:
+        """The condition under which pixel n is one of the image, '' where every thread's is."""
+        return ""
+
+    def _if_inside(self, n: int) -> AbstractContextManager[None]:
+        """A block for what only pixels of the image do."""
+        inside = self._inside(n)
+        return self.write.block(f"if {inside}:") if inside else nullcontext()
 
     def _set(self, job: Job, n: int, found: list[str]) -> None:
         assert job.out is not None
@@ -207,10 +217,11 @@ class RegisterForm(ABC):
         assert job.store is not None
         where = self._stored(job)
         self._clear(job)
+        offsets = (job.store.offset, job.store.t_offset)[: len(self.context.fields)]
         with self.write.block("if number >= 0:"):
             for n, shift in enumerate(self.cells):
-                offsets = (job.store.offset, job.store.t_offset)[: len(self.context.fields)]
-                self._set(job, n, [f"stores[u({where} + {o + shift})]" for o in offsets])
+                with self._if_inside(n):
+                    self._set(job, n, [f"stores[u({where} + {o + shift})]" for o in offsets])
 
     def _copy(self, job: Job, at: str) -> None:
         assert job.store is not None
@@ -219,8 +230,9 @@ class RegisterForm(ABC):
             for n, shift in enumerate(self.cells):
                 names = self._names(job.inputs[0].slot, n)
                 offsets = (job.store.offset, job.store.t_offset)
-                for name, offset in zip(names, offsets, strict=False):
-                    self.write(f"stores[u({where} + {offset + shift})] = {name}")
+                with self._if_inside(n):
+                    for name, offset in zip(names, offsets, strict=False):
+                        self.write(f"stores[u({where} + {offset + shift})] = {name}")
 
     def _point(self, job: Job, at: str) -> None:
         assert job.formula is not None
@@ -243,7 +255,7 @@ class RegisterForm(ABC):
             self._expect(formula, at)
         planes = self._planes(source.slot)
         if job.affine.window != (1, 1):
-            planes = self._three_by_three(planes)
+            planes = self._box(planes, job.affine)
         factors = self._factors(formula, at) if formula is not None else None
         for n, sums in enumerate(zip(*planes, strict=True)):
             found = affine(self.ops, job.affine, formula, list(sums))
@@ -252,33 +264,12 @@ class RegisterForm(ABC):
             self._set(job, n, found)
 
     @abstractmethod
-    def _three_by_three(self, planes: list[list[str]]) -> list[list[str]]:
-        """Sums over every pixel and its eight neighbours."""
-
-    def _threes(self, edges: Sequence[str], line: Sequence[str]) -> list[str]:
-        """Sums of every number of a line but its ends with both neighbours. ``edges``: the factors
-        of the edges between them, '' where an edge is never dead; two sums share the pair at such
-        an edge."""
-        found: list[str] = []
-        while len(found) < len(line) - 2:
-            n = len(found)
-            before, one, two = line[n : n + 3]
-            if n + 2 < len(line) - 1 and not edges[n + 1]:
-                pair = self.ops.add(one, two)
-                found.append(self._plus(edges[n], before, pair))
-                found.append(self._plus(edges[n + 2], line[n + 3], pair))
-            else:
-                inner = self._plus(edges[n], before, one)
-                found.append(self._plus(edges[n + 1], two, inner))
-        return found
-
-    def _plus(self, edge: str, value: str, total: str) -> str:
-        """``total`` and what comes over an edge."""
-        return self.ops.fma(edge, value, total) if edge else self.ops.add(value, total)
+    def _box(self, planes: list[list[str]], conv: Affine) -> list[list[str]]:
+        """Sums over the windows of all pixels."""
 
     def _reduce(self, job: Job, at: str) -> None:
         found = []
-        for names in self._planes(job.inputs[0].slot):
+        for names in self._own_planes(job.inputs[0].slot):
             while len(names) > 1:
                 pairs = zip(names[::2], names[1::2], strict=False)
                 odd = names[-1:] if len(names) % 2 else []

@@ -11,14 +11,22 @@ plane in shared memory, at the price of a second barrier.
 from __future__ import annotations
 
 from widegram.activations import Formula
+from widegram.cuda.boxes import over_edge, reach, sums_along
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES
 from widegram.cuda.layout import Ints
 from widegram.cuda.registers import FULL, WARP, FactorsAt, RegisterForm, filled
 from widegram.cuda.rounds import most_at_once, together
 from widegram.cuda.steps import Context, Job
-from widegram.cuda.strip_fit import fixed_bytes, spread_bytes, strip_registers, strip_rows
+from widegram.cuda.strip_fit import (
+    fixed_bytes,
+    halo_numbers,
+    spread_bytes,
+    strip_registers,
+    strip_rows,
+)
 from widegram.cuda.strip_pool import Pool
 from widegram.cuda.text_ops import Factors, PixelFactors
+from widegram.plan.graph import Affine
 from widegram.plan.program import Program
 
 
@@ -29,8 +37,11 @@ class StripForm(RegisterForm):
 
     def __init__(self, context: Context, program: Program) -> None:
         super().__init__(context, program)
-        self.rows = strip_rows(self.height, self.jobs)
-        self.warps = self.height // self.rows
+        self.rows, self.reach = strip_rows(self.height, self.jobs), reach(self.jobs)
+        self.warps = -(-self.height // self.rows)
+        # First row of the last strip, and how many of its rows are the image's.
+        self.last = (self.warps - 1) * self.rows
+        self.real = self.height - self.last
         # Planes side by side in a warp, and how many times as many a block has.
         self.side = max(1, WARP // self.width)
         self.registers = strip_registers(context.dtype, self.width, self.jobs)
@@ -60,8 +71,8 @@ class StripForm(RegisterForm):
         """Whole rows, where they and the rest are more than every card has."""
         shape = self.height, self.width
         fixed = fixed_bytes(self.context, self.jobs, shape, self.count)
-        spread = spread_bytes(self.context, shape)
-        return spread if self.wide and fixed + spread > SHARED_BYTES else 0
+        spread = spread_bytes(self.context, self.jobs, shape)
+        return spread if fixed + spread > SHARED_BYTES else 0
 
     def _table(self) -> Ints:
         return filled(together(self.space.base, self.planes, self.jobs), self.planes)
@@ -72,19 +83,19 @@ class StripForm(RegisterForm):
         write(
             f"group = {f'min(tx // {w}, {self.side - 1})' if self.side > 1 else '0'}",
             f"j = tx % {w}",
-            f"left = group * {w} + (j + {w - 1}) % {w}",
-            f"right = group * {w} + (j + 1) % {w}",
             f"level = {f'ty // {self.warps}' if stacked else '0'}",
             f"strip = {f'ty % {self.warps}' if stacked else 'ty'}",
             f"first = strip * {self.rows}",
             f"fa = row * {self.context.layout.total + 1} + first * {w} + j",
         )
-        if self.warps > 1 and self.wide:
-            # Where rows are spread over shared memory their barrier keeps the halos apart as well.
-            self.half = 2 * len(self.context.fields) * self.count if w <= WARP else 0
-            size = self.half or len(self.context.fields) * self.count
+        if self.real < self.rows:
+            write(f"whole = first < {self.last}")
+        self._prologue_of_columns()
+        if self.warps > 1 and self.reach.rows:
+            size, sets = halo_numbers(self.context, self.jobs, w, self.count)
+            self.half = size * (sets - 1)
             write(
-                f"halo = cuda.shared.array({2 * size}, scalar)",
+                f"halo = cuda.shared.array({sets * size}, scalar)",
                 "turn = 0",
                 *(
                     f"{name} = (level * {self.warps} + (strip + {step}) % {self.warps}) * "
@@ -92,9 +103,16 @@ class StripForm(RegisterForm):
                     for name, step in (("above", self.warps - 1), ("below", 1))
                 ),
             )
-        if self.wide and self.width > WARP:
-            size = self.height * self.width * len(self.context.fields)
-            write(f"rows = cuda.shared.array({0 if self._dynamic() else size}, scalar)")
+
+    def _prologue_of_columns(self) -> None:
+        """Where neighbours in the row are: lanes, or places in the row in shared memory."""
+        w = self.width
+        for name, count, step in (("left", self.reach.left, -1), ("right", self.reach.right, 1)):
+            for k in range(1, count + 1):
+                self.write(f"{name}{k} = group * {w} + (j + {step * k % w}) % {w}")
+        if self.reach.columns and w > WARP:
+            size = self.warps * self.rows * w * len(self.context.fields)
+            self.write(f"rows = cuda.shared.array({0 if self._dynamic() else size}, scalar)")
 
     def _place(self) -> str:
         return f"level * {self.side} + group"
@@ -110,9 +128,31 @@ class StripForm(RegisterForm):
         with write.block(f"if p >= {h}:"):
             write(f"p -= {h}")
         write(f"fb = col * {self.context.layout.total + 1} + p * {w} + q")
-        if self.wide and not self.circular:
-            self._edges("c", "j", "q", 1, w, ())
-            self._edges("e", "first", "p", self.rows, h, [str(r) for r in range(1, self.rows)])
+        if not self.circular:
+            self._masks_of_columns()
+            self._edges_of_rows()
+
+    def _masks_of_columns(self) -> None:
+        """Factors 0 or 1 of neighbours in the row, by their distance."""
+        w, zero, one = self.width, self.ops.const(0.0), self.ops.const(1.0)
+        for k in range(1, self.reach.left + 1):
+            self.write(f"cl{k} = {zero} if j < {k} or q < {k} else {one}")
+        for k in range(1, self.reach.right + 1):
+            self.write(f"cr{k} = {zero} if j >= {w - k} or q >= {w - k} else {one}")
+
+    def _edges_of_rows(self) -> None:
+        """Factors 0 or 1 of the edges between a thread's rows, those above and those below."""
+        h, zero, one = self.height, self.ops.const(0.0), self.ops.const(1.0)
+        count = self.rows + self.reach.rows - 1 if self.reach.rows else 0
+        for m in range(count):
+            # Before row n of the strip.
+            n = m + 1 - self.reach.up
+            firsts = [r for r in range(0, h, self.rows) if (r + n) % h == 0]
+            dead = [f"first == {r}" for r in firsts] + [f"p == {-n % h}"]
+            self.write(f"e{m} = {zero} if {' or '.join(dead)} else {one}")
+
+    def _inside(self, n: int) -> str:
+        return "whole" if n >= self.real else ""
 
     # steps ------------------------------------------------------------------------------------
 
@@ -144,20 +184,21 @@ class StripForm(RegisterForm):
                 name = self._names(job.out.slot, n)[0]
                 write(f"{name} += x[u(xa + {shift})] * y[u(ya + {shift})]")
 
-    def _three_by_three(self, planes: list[list[str]]) -> list[list[str]]:
-        if self.width > WARP:
-            self._spread(planes)
-        across = [
-            [self._neighbours(name, r, n) for n, name in enumerate(names)]
-            for r, names in enumerate(zip(*planes, strict=True))
-        ]
-        return self._down([list(field) for field in zip(*across, strict=True)])
+    def _box(self, planes: list[list[str]], conv: Affine) -> list[list[str]]:
+        if conv.window[1] > 1:
+            if self.width > WARP:
+                self._spread(planes)
+            planes = [
+                [self._neighbours(name, r, n, conv) for r, name in enumerate(names)]
+                for n, names in enumerate(planes)
+            ]
+        return self._down(planes, conv) if conv.window[0] > 1 else planes
 
     def _spread(self, planes: list[list[str]]) -> None:
         """All rows to shared memory, once all have read what stood there before: in a block of
-        several strips they met at the halos since."""
-        size = self.height * self.width
-        if self.warps == 1:
+        several strips they met at the halos since, if every window has those."""
+        size = self.warps * self.rows * self.width
+        if self.warps == 1 or not self.reach.rows_always:
             self.write("cuda.syncthreads()")
         for n, names in enumerate(planes):
             for r, name in enumerate(names):
@@ -165,44 +206,63 @@ class StripForm(RegisterForm):
                 self.write(f"rows[u({at})] = {name}")
         self.write("cuda.syncthreads()")
 
-    def _neighbours(self, name: str, r: int, n: int) -> str:
+    def _neighbours(self, name: str, r: int, n: int, conv: Affine) -> str:
         """The sum of a pixel of row r and its neighbours in the row; ``n``: the field."""
-        write = self.write
-        if self.width > WARP:
-            at = f"{n * self.height * self.width} + (first + {r}) * {self.width}"
-            left, right = (write.let(f"rows[u({at} + {side})]") for side in ("left", "right"))
-        else:
-            left, right = (
-                write.let(f"cuda.shfl_sync({FULL}, {name}, {side})") for side in ("left", "right")
-            )
-        return self._threes(self._names_of_edges("c", 1), [left, name, right])[0]
+        row = n * self.warps * self.rows + r
+        at, total = f"(first + {row}) * {self.width}", name
+        for side, mask, count in (("left", "cl", conv.lo[1]), ("right", "cr", conv.hi[1])):
+            for k in range(1, count + 1):
+                if self.width > WARP:
+                    other = self.write.let(f"rows[u({at} + {side}{k})]")
+                else:
+                    other = self.write.let(f"cuda.shfl_sync({FULL}, {name}, {side}{k})")
+                edge = "" if self.circular else f"{mask}{k}"
+                total = over_edge(self.ops, edge, other, total)
+        return total
 
-    def _names_of_edges(self, prefix: str, count: int) -> list[str]:
-        return [f"{prefix}{n}" * (not self.circular) for n in range(count + 1)]
-
-    def _down(self, across: list[list[str]]) -> list[list[str]]:
-        """Sums over three rows, the outer ones from the neighbouring warps."""
-        write, count = self.write, self.count
-        above, below = [names[-1] for names in across], [names[0] for names in across]
-        if self.warps > 1:
-            for n, names in enumerate(across):
-                for edge, name in ((0, names[0]), (1, names[-1])):
-                    write(f"halo[u(turn + {(2 * n + edge) * count} + tid)] = {name}")
-            write("cuda.syncthreads()")
-            above, below = (
-                [
-                    write.let(f"halo[u(turn + {(2 * n + edge) * count} + {warp})]")
-                    for n in range(len(across))
-                ]
-                for edge, warp in ((1, "above"), (0, "below"))
-            )
-            if self.half:
-                write(f"turn = {self.half} - turn")
-        edges = self._names_of_edges("e", self.rows)
-        return [
-            self._threes(edges, [a, *names, b])
+    def _down(self, across: list[list[str]], conv: Affine) -> list[list[str]]:
+        """Sums over the rows of a window, the outer ones from the neighbouring warps."""
+        up, down = sides = conv.lo[0], conv.hi[0]
+        above, below = self._halos(across, up, down)
+        skip = self.reach.up - up
+        edges = [
+            "" if self.circular else f"e{m + skip}" for m in range(self.rows + up + down - 1)
+        ]
+        found = [
+            sums_along(self.ops, [*a, *names, *b], edges, sides)
             for a, names, b in zip(above, across, below, strict=True)
         ]
+        # Sums behind the image's last row mean nothing, and zeros keep them finite.
+        return [[self._or_zero(name, r) for r, name in enumerate(names)] for names in found]
+
+    def _halos(
+        self, across: list[list[str]], up: int, down: int
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """For every field the ``up`` rows above a strip and the ``down`` rows below it."""
+        write, count = self.write, self.count
+        last = [names[self.rows - up :] for names in across]
+        first = [names[:down] for names in across]
+        if self.warps == 1:
+            return last, first
+
+        def place(field: int, row: int) -> int:
+            return (field * self.reach.rows + row) * count
+
+        for n, names in enumerate(zip(first, last, strict=True)):
+            for row, name in enumerate(names[0] + names[1]):
+                write(f"halo[u(turn + {place(n, row)} + tid)] = {name}")
+        write("cuda.syncthreads()")
+
+        def read(rows: range, strip: str) -> list[list[str]]:
+            return [
+                [write.let(f"halo[u(turn + {place(n, row)} + {strip})]") for row in rows]
+                for n in range(len(across))
+            ]
+
+        found = read(range(down, down + up), "above"), read(range(down), "below")
+        if self.half:
+            write(f"turn = {self.half} - turn")
+        return found
 
     def _pool(self, job: Job, at: str) -> None:
         add = Pool(self.ops, job, self.context.stores.size)

@@ -8,33 +8,52 @@ from math import lcm
 import numpy as np
 
 from widegram.cuda.alike import alike, slots
+from widegram.cuda.boxes import reach, windows
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES
 from widegram.cuda.registers import WARP
 from widegram.cuda.steps import Context, Job, in_place, jobs_of
 from widegram.cuda.sums import Sums
+from widegram.plan.graph import Pair
 from widegram.plan.program import Program
 
 MOST_ROWS = 8
-_MOST_WARPS = 8
+_MOST_WARPS = 16
 _MOST_THREADS = 1024
 _MOST_SLOTS = 3
+# Pixels that a window may take in beyond its own to each side.
+_MOST_REACH = 4
+# Instructions of a layer for a row of a strip, and for what strips exchange, about.
+_EACH, _HALO = 36, 12
 # Fewer lanes at work than this, and the block form is no slower.
 _FEWEST_LANES = 20
 # Registers of a thread that holds one plane of K and of T, and what comes on top: for each further
-# plane, for several sums, for a pool, and where a row does not fill a warp.
+# plane, for several sums, for a pool, for every row or column that windows reach beyond 3 x 3, and
+# where a row does not fill a warp.
 _REGISTERS = {"float32": 64, "float64": 128}
 _PLANE = {"float32": 16, "float64": 40}
 _SUMS = {"float32": 24, "float64": 40}
 _POOL = {"float32": 8, "float64": 8}
+_REACH = {"float32": 4, "float64": 8}
 _NARROW = {"float32": 8, "float64": 0}
 
 
 def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
-    """Rows that a thread holds: the largest divisor of the height up to 8 that holds whole windows
-    of every pool; 0 where there is none."""
-    window = lcm(*(job.pool.strides[0] for job in jobs if job.pool is not None))
-    rows = range(window, MOST_ROWS + 1, window)
-    return max((r for r in rows if height % r == 0), default=0)
+    """Rows that a thread holds, up to 8, so that a plane takes the fewest instructions; 0 where
+    none will do.
+
+    They hold whole windows of every pool. Rows of the last strip may lie behind the image's last
+    one, where zeros do: not in a circular convolution, whose rows go on, nor under a pool.
+    """
+    pools = [job.pool.strides[0] for job in jobs if job.pool is not None]
+    exact = bool(pools) or any(conv.circular for conv in windows(jobs))
+    step = lcm(*pools)
+    choices = [
+        rows
+        for rows in range(step, min(MOST_ROWS, height) + 1, step)
+        if rows > 1 and not (exact and height % rows)
+    ]
+    cost = {rows: -(-height // rows) * (_EACH * rows + _HALO) for rows in choices}
+    return min(choices, key=lambda rows: (cost[rows], -rows), default=0)
 
 
 def strip_registers(dtype: str, width: int, jobs: Sequence[Job]) -> int:
@@ -42,12 +61,14 @@ def strip_registers(dtype: str, width: int, jobs: Sequence[Job]) -> int:
 
     ``jobs``: the steps with buffers of their own (:func:`~widegram.cuda.steps.in_place`).
     """
-    kinds = [job.kind for job in jobs]
+    kinds, near = [job.kind for job in jobs], reach(jobs)
+    beyond = max(0, near.rows - 2) + max(0, near.columns - 2)
     return (
         _REGISTERS[dtype]
         + (slots(jobs) - 1) * _PLANE[dtype]
         + (kinds.count("reduce") > 1) * _SUMS[dtype]
         + ("pool" in kinds) * _POOL[dtype]
+        + -(-beyond * _REACH[dtype] // 8) * 8
         + (width < WARP) * _NARROW[dtype]
     )
 
@@ -58,11 +79,12 @@ def fits(context: Context, program: Program) -> bool:
     if not alike(context, space, jobs):
         return False
     (((height, width), _),) = space.kinds
-    rows, placed = strip_rows(height, jobs), in_place(jobs, windows=True)
-    if rows < 2:
+    rows, placed, near = strip_rows(height, jobs), in_place(jobs, windows=True), reach(jobs)
+    farthest = max(near.up, near.down)
+    if not rows or farthest > rows or max(farthest, near.left, near.right) > _MOST_REACH:
         return False
     lanes = max(1, WARP // width)
-    threads = max(WARP, width) * (height // rows)
+    threads = max(WARP, width) * -(-height // rows)
     if width <= WARP:
         large = threads <= WARP * _MOST_WARPS and lanes * width >= _FEWEST_LANES
     else:
@@ -77,20 +99,37 @@ def fits(context: Context, program: Program) -> bool:
     )
 
 
-def spread_bytes(context: Context, shape: tuple[int, int]) -> int:
-    """Shared memory of the planes whose rows are wider than a warp."""
-    numbers = shape[0] * shape[1] if shape[1] > WARP else 0
+def spread_bytes(context: Context, jobs: Sequence[Job], shape: Pair) -> int:
+    """Shared memory of the rows of all strips, where these are wider than a warp."""
+    if shape[1] <= WARP or not reach(jobs).columns:
+        return 0
+    rows = strip_rows(shape[0], jobs)
+    numbers = -(-shape[0] // rows) * rows * shape[1]
     return len(context.fields) * numbers * np.dtype(context.dtype).itemsize
 
 
-def fixed_bytes(context: Context, jobs: Sequence[Job], shape: tuple[int, int], threads: int) -> int:
+def halo_numbers(
+    context: Context, jobs: Sequence[Job], width: int, threads: int
+) -> tuple[int, int]:
+    """Numbers of a set of halos, and how many sets take turns.
+
+    Where rows of every window are spread over shared memory, a barrier there keeps halos apart.
+    """
+    near = reach(jobs)
+    apart = width > WARP and near.columns_always
+    return len(context.fields) * near.rows * threads, 1 if apart else 2
+
+
+def fixed_bytes(context: Context, jobs: Sequence[Job], shape: Pair, threads: int) -> int:
     """Shared memory that a block needs besides: halos, sums."""
-    halos = len(context.fields) * 2 * threads * (2 if shape[1] <= WARP else 1)
-    return halos * np.dtype(context.dtype).itemsize + Sums(context, jobs, threads).nbytes
+    size, sets = halo_numbers(context, jobs, shape[1], threads)
+    return size * sets * np.dtype(context.dtype).itemsize + Sums(context, jobs, threads).nbytes
 
 
-def _shared_fits(context: Context, jobs: list[Job], shape: tuple[int, int], threads: int) -> bool:
-    fixed, spread = fixed_bytes(context, jobs, shape, threads), spread_bytes(context, shape)
+def _shared_fits(context: Context, jobs: list[Job], shape: Pair, threads: int) -> bool:
+    fixed, spread = (
+        fixed_bytes(context, jobs, shape, threads), spread_bytes(context, jobs, shape)
+    )  # fmt: skip
     return fixed <= SHARED_BYTES and fixed + spread <= context.shared
 
 

@@ -9,13 +9,17 @@ take turns, so that one barrier a step is enough.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from widegram.activations import Formula
+from widegram.cuda.boxes import sums_along
 from widegram.cuda.layout import Ints
 from widegram.cuda.registers import FULL, WARP, FactorsAt, RegisterForm
 from widegram.cuda.steps import Context, Job
 from widegram.cuda.tile_fit import REGISTERS, choose, grouped
 from widegram.cuda.tile_pool import Pool
 from widegram.cuda.tile_stage import Stage
+from widegram.plan.graph import Affine
 from widegram.plan.program import Program
 
 
@@ -97,6 +101,19 @@ class TileForm(RegisterForm):
         inner = [f"({2 * n} - {prefix}_odd)" for n in range(1, count // 2 + 1)]
         self._edges(prefix, *starts, count, size, inner)
 
+    def _edges(
+        self, prefix: str, first: str, other: str, count: int, size: int, inner: Sequence[str]
+    ) -> None:
+        """Factors 0 or 1 of edges of ``count`` rows or columns, from ``first`` on in x and from
+        ``other`` on in x': number 0 before them, then those at ``inner``, the last behind them;
+        ``size``: all rows or columns."""
+        zero, one = self.ops.const(0.0), self.ops.const(1.0)
+        self.write(f"{prefix}0 = {zero} if {first} == 0 or {other} == 0 else {one}")
+        for n, at in enumerate(inner, 1):
+            self.write(f"{prefix}{n} = {zero} if {other} == {size} - {at} else {one}")
+        last = f"{first} == {size - count} or {other} == {size - count}"
+        self.write(f"{prefix}{len(inner) + 1} = {zero} if {last} else {one}")
+
     # steps ------------------------------------------------------------------------------------
 
     def _expect(self, formula: Formula, at: str) -> None:
@@ -121,7 +138,7 @@ class TileForm(RegisterForm):
                 name = self._names(job.out.slot, n)[0]
                 self.write(f"{name} += {one[0]} * {other[0]}")
 
-    def _three_by_three(self, planes: list[list[str]]) -> list[list[str]]:
+    def _box(self, planes: list[list[str]], conv: Affine) -> list[list[str]]:
         found = []
         for names in planes:
             rows = [names[at : at + self.columns] for at in range(0, len(names), self.columns)]
@@ -150,7 +167,7 @@ class TileForm(RegisterForm):
                     names[n] = self.write.let(f"cuda.shfl_sync({FULL}, {names[n]}, {lane})")
         count = len(lines[0])
         if self.circular:
-            return [self._threes([""] * (count + 1), names) for names in whole]
+            return [sums_along(self.ops, names, [""] * (count + 1)) for names in whole]
         found = [[self.write.name() for _ in names] for names in lines]
         for odd, head in enumerate((f"if {prefix}_odd == 0:", "else:")):
             # Of the edges inside, numbers 2 n - odd have the factors ``prefix``n.
@@ -158,7 +175,7 @@ class TileForm(RegisterForm):
             inner = [f"{prefix}{(n + odd) // 2}" * ((n + odd) % 2 == 0) for n in range(1, count)]
             with self.write.block(head):
                 for names, sums in zip(found, whole, strict=True):
-                    values = self._threes([f"{prefix}0", *inner, last], sums)
+                    values = sums_along(self.ops, sums, [f"{prefix}0", *inner, last])
                     self.write(*(f"{a} = {b}" for a, b in zip(names, values, strict=True)))
         return found
 

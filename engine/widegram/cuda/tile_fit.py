@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cuda.alike import alike, slots
+from widegram.cuda.boxes import windows
 from widegram.cuda.factors import EXTRA
 from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.layout import Ints, Space
@@ -71,7 +72,8 @@ def fits(context: Context, program: Program) -> bool:
 def choose(context: Context, program: Program) -> Tile | None:
     """The tile of a program; None where it does not fit this form."""
     space, jobs = jobs_of(context, program)
-    if not alike(context, space, jobs):
+    near = all(conv.lo == conv.hi == (1, 1) for conv in windows(jobs))
+    if not near or not alike(context, space, jobs):
         return None
     (((height, width), _),) = space.kinds
     most = max((job.formula.n_factors for job in jobs if job.formula), default=1)
@@ -114,8 +116,7 @@ def _tiles(height: int, width: int) -> Iterator[Tile]:
 def _registers(context: Context, jobs: Sequence[Job], tile: Tile) -> int:
     """Registers that planes and edges take."""
     planes = slots(in_place(list(jobs), windows=True)) * len(context.fields)
-    windows = [job.affine for job in jobs if job.affine is not None]
-    cut = any(a.window != (1, 1) and not a.circular for a in windows)
+    cut = any(not conv.circular for conv in windows(jobs))
     edges = tile.rows // 2 + tile.columns // 2 + 4 if cut else 0
     return (planes * tile.rows * tile.columns + edges) * _WORDS[context.dtype]
 
