@@ -136,6 +136,7 @@ def _loaded(count: int) -> Callable[..., tuple]:
 
 # Stand-ins for widegram.cuda.intrinsics, as rough as on a card: what refines them is tested too.
 _INSTRUCTIONS: dict[str, Callable[..., Any]] = {
+    "again": lambda n: n,
     "saturated": _saturated,
     "loaded2": _loaded(2),
     "loaded4": _loaded(4),

@@ -31,8 +31,10 @@ _TABLE = Path(__file__).with_name("cuda_budgets.json")
 BUDGETS: dict[str, list[Any]] = json.loads(_TABLE.read_text())
 
 
-def _cnn(size: int, act: str = "Relu", padding: str = "SAME", times: int = 21) -> dict[str, Any]:
-    conv = {"layer": "Conv", "filter_shape": [3, 3], "padding": padding}
+def _cnn(
+    size: int, act: str = "Relu", padding: str = "SAME", times: int = 21, window: int = 3
+) -> dict[str, Any]:
+    conv = {"layer": "Conv", "filter_shape": [window] * 2, "padding": padding}
     return {
         "input_shape": [size, size, 3],
         "layers": [
@@ -62,6 +64,13 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 64x64 float64": (_cnn(64), "float64"),
     "relu 96x96 float32": (_cnn(96, times=3), "float32"),
     "tanh 6x6 float32": (_cnn(6, "Tanh", times=2), "float32"),
+    "relu 31x31 float32": (_cnn(31), "float32"),
+    "relu 31x31 float64": (_cnn(31), "float64"),
+    "5x5 windows 32x32 float32": (_cnn(32, window=5), "float32"),
+    "9x9 windows 32x32 float32": (_cnn(32, window=9), "float32"),
+    "9x9 windows 16x16 float64": (_cnn(16, window=9), "float64"),
+    "5x5 windows 64x64 float32": (_cnn(64, window=5), "float32"),
+    "valid 32x32 float32": (_cnn(32, padding="VALID", times=4), "float32"),
     "myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
     "residual 32x32 float32": (_residual(32), "float32"),
     "residual 32x32 float64": (_residual(32), "float64"),
@@ -84,7 +93,8 @@ SHARED = {(8, 0): 163 * 1024, (9, 0): 227 * 1024}
 QUICK = {("relu 32x32 float32", (8, 0)), ("relu 32x32 float32", (9, 0)),
          ("relu 32x32 float64", (9, 0)), ("erf 32x32 float32", (9, 0)),
          ("relu 8x8 float32", (9, 0)), ("relu 64x64 float32", (9, 0)),
-         ("relu 96x96 float32", (8, 0)), ("residual 32x32 float32", (9, 0)),
+         ("relu 96x96 float32", (8, 0)), ("5x5 windows 32x32 float32", (9, 0)),
+         ("residual 32x32 float32", (9, 0)),
          ("tile relu 32x32 float32", (9, 0)),
          ("myrtle10 float32", (9, 0)), ("product float32", (9, 0)),
          ("product float64", (8, 0))}  # fmt: skip

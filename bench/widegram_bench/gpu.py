@@ -12,7 +12,7 @@ import numpy as np
 from widegram.cuda.device import Device
 from widegram.cuda.evaluator import CudaEvaluator, source_of
 from widegram.cuda.inspecting import inspect, tool
-from widegram.cuda.registers import WARP
+from widegram.cuda.kernel import WARP
 from widegram.cuda.source import FORMS
 from widegram.data import open_source
 from widegram.network import Network

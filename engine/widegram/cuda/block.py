@@ -50,8 +50,8 @@ class BlockForm(Elements):
         write, stores = self.write, self.context.stores
         write(
             "b = cuda.blockIdx.x",
-            "tx = cuda.threadIdx.x",
-            "ty = cuda.threadIdx.y",
+            "tx = np.int64(cuda.threadIdx.x)",
+            "ty = np.int64(cuda.threadIdx.y)",
             f"tid = ty * {self.bx} + tx",
         )
         share_pair(write)
@@ -84,7 +84,8 @@ class BlockForm(Elements):
 
     def _job(self, job: Job, number: str, at: str) -> None:
         with self.write.block(f"if table[u(g + {number})] != 0:"):
-            self.write(f"# {_title(job)}")
+            # Positions of every step, kept from one displacement to the next, took 130 registers.
+            self.write(f"# {_title(job)}", "tx = again(tx)", "ty = again(ty)")
             getattr(self, f"_{job.kind}")(job, at)
         if job.out is not None or job.kind == "pool":
             self.write("cuda.syncthreads()")

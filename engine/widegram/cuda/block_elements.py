@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from widegram.cuda.kernel import WARP
 from widegram.cuda.layout import Store
 from widegram.cuda.steps import Context, Job, Value, in_place, jobs_of
 from widegram.cuda.sums import Sums
@@ -14,6 +15,8 @@ from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
 
 MOST_THREADS = 256
+# Pixels of a step that a thread should have.
+_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,10 @@ class Elements:
         self.ops = TextOps(self.write)
         rows = max((shape[0] for shape, _ in self.space.kinds), default=1)
         cols = max((shape[1] for shape, _ in self.space.kinds), default=1)
-        self.bx = min(32, threads, _power(cols))
-        self.by = max(1, min(threads // self.bx, _power(rows)))
+        self.bx = min(WARP, threads, _power(cols))
+        # What a thread finds out of a step is worth some pixels; a block has a warp at least.
+        by = max(_power(rows) // _PIXELS, WARP // self.bx)
+        self.by = max(1, min(threads // self.bx, by))
         self.threads = self.bx * self.by
         self.row = len(program.steps) + 4 * len(self.space.kinds)
         self.slot_at, self.plane_of, at = {}, {}, 0

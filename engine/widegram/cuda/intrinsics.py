@@ -45,6 +45,20 @@ def rough_inverse_root(typing_context, a):  # type: ignore[no-untyped-def]
     return _instruction("rsqrt.approx.ftz.f64", "d", 1)
 
 
+@intrinsic
+def again(typing_context, n):  # type: ignore[no-untyped-def]
+    """The same int64, which the compiler takes for another one: what is computed from it is
+    computed here, and not kept in registers through the loops around."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.IntType(64)
+        function = ir.FunctionType(kind, [kind])
+        asm = ir.InlineAsm(function, "mov.b64 $0, $1;", "=l,l", side_effect=True)
+        return builder.call(asm, arguments)
+
+    return types.int64(types.int64), generate
+
+
 def _vector(count: int, array: Any, index: Any) -> tuple[Any, Any]:
     """Signature and code generator of a load of ``count`` numbers, aligned to their size."""
     result = types.UniTuple(array.dtype, count)

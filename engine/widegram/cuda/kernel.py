@@ -14,6 +14,8 @@ from widegram.cuda.layout import Ints
 SIGNATURE = "n, columns, pairs, x, y, fx, fy, table, index, stores, sums, scratch, out"
 
 
+# Threads that run in step.
+WARP = 32
 # Registers of a multiprocessor, which bounds those of a block.
 MULTIPROCESSOR = 1 << 16
 # Row and column of a block's pair, in shared memory.

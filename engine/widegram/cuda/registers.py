@@ -25,7 +25,6 @@ from widegram.cuda.writer import Writer
 from widegram.plan.graph import Affine
 from widegram.plan.program import Program
 
-WARP = 32
 FULL = "0xffffffff"
 # The factors of x and of x' at the n-th pixel of a thread.
 FactorsAt = Callable[[int], tuple[PixelFactors, PixelFactors]]

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from widegram.activations import Formula
 from widegram.cuda.boxes import over_edge, reach, sums_along
-from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES
+from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP
 from widegram.cuda.layout import Ints
-from widegram.cuda.registers import FULL, WARP, FactorsAt, RegisterForm, filled
+from widegram.cuda.registers import FULL, FactorsAt, RegisterForm, filled
 from widegram.cuda.rounds import most_at_once, together
 from widegram.cuda.steps import Context, Job
 from widegram.cuda.strip_fit import (
@@ -44,7 +44,7 @@ class StripForm(RegisterForm):
         self.real = self.height - self.last
         # Planes side by side in a warp, and how many times as many a block has.
         self.side = max(1, WARP // self.width)
-        self.registers = strip_registers(context.dtype, self.width, self.jobs)
+        self.registers = strip_registers(context.dtype, (self.height, self.width), self.jobs)
         stacked = self._stacked()
         self.planes = stacked * self.side
         # Threads along x: a warp, or all columns of a wider image.

@@ -9,8 +9,7 @@ import numpy as np
 
 from widegram.cuda.alike import alike, slots
 from widegram.cuda.boxes import reach, windows
-from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES
-from widegram.cuda.registers import WARP
+from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP
 from widegram.cuda.steps import Context, Job, in_place, jobs_of
 from widegram.cuda.sums import Sums
 from widegram.plan.graph import Pair
@@ -27,14 +26,15 @@ _EACH, _HALO = 36, 12
 # Fewer lanes at work than this, and the block form is no slower.
 _FEWEST_LANES = 20
 # Registers of a thread that holds one plane of K and of T, and what comes on top: for each further
-# plane, for several sums, for a pool, for every row or column that windows reach beyond 3 x 3, and
-# where a row does not fill a warp.
+# plane, for several sums, for a pool, for every row or column that windows reach beyond 3 x 3,
+# where a row does not fill a warp, and where a strip has rows behind the image's last one.
 _REGISTERS = {"float32": 64, "float64": 128}
 _PLANE = {"float32": 16, "float64": 40}
 _SUMS = {"float32": 24, "float64": 40}
 _POOL = {"float32": 8, "float64": 8}
 _REACH = {"float32": 4, "float64": 8}
 _NARROW = {"float32": 8, "float64": 0}
+_BEHIND = {"float32": 0, "float64": 8}
 
 
 def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
@@ -56,10 +56,11 @@ def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
     return min(choices, key=lambda rows: (cost[rows], -rows), default=0)
 
 
-def strip_registers(dtype: str, width: int, jobs: Sequence[Job]) -> int:
+def strip_registers(dtype: str, shape: Pair, jobs: Sequence[Job]) -> int:
     """Registers that a thread may use: enough for its planes, few enough that blocks run at once.
 
-    ``jobs``: the steps with buffers of their own (:func:`~widegram.cuda.steps.in_place`).
+    ``shape``: of a plane; ``jobs``: the steps with buffers of their own
+    (:func:`~widegram.cuda.steps.in_place`).
     """
     kinds, near = [job.kind for job in jobs], reach(jobs)
     beyond = max(0, near.rows - 2) + max(0, near.columns - 2)
@@ -69,7 +70,8 @@ def strip_registers(dtype: str, width: int, jobs: Sequence[Job]) -> int:
         + (kinds.count("reduce") > 1) * _SUMS[dtype]
         + ("pool" in kinds) * _POOL[dtype]
         + -(-beyond * _REACH[dtype] // 8) * 8
-        + (width < WARP) * _NARROW[dtype]
+        + (shape[1] < WARP) * _NARROW[dtype]
+        + (shape[0] % strip_rows(shape[0], jobs) > 0) * _BEHIND[dtype]
     )
 
 
@@ -91,7 +93,7 @@ def fits(context: Context, program: Program) -> bool:
         large = threads <= _MOST_THREADS
     return (
         large
-        and threads * strip_registers(context.dtype, width, placed) <= MULTIPROCESSOR
+        and threads * strip_registers(context.dtype, (height, width), placed) <= MULTIPROCESSOR
         and _shared_fits(context, jobs, (height, width), threads)
         and len(space.base) >= lanes
         and all(_whole_windows(job, width, threads) for job in jobs)

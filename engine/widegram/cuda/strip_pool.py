@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from widegram.cuda.kernel import WARP
 from widegram.cuda.pooling import Pooling
-from widegram.cuda.registers import FULL, WARP
+from widegram.cuda.registers import FULL
 
 
 class Pool(Pooling):

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 from widegram.activations import Formula
 from widegram.cuda.boxes import sums_along
+from widegram.cuda.kernel import WARP
 from widegram.cuda.layout import Ints
-from widegram.cuda.registers import FULL, WARP, FactorsAt, RegisterForm
+from widegram.cuda.registers import FULL, FactorsAt, RegisterForm
 from widegram.cuda.steps import Context, Job
 from widegram.cuda.tile_fit import REGISTERS, choose, grouped
 from widegram.cuda.tile_pool import Pool

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from widegram.cuda.alike import alike, slots
 from widegram.cuda.boxes import windows
 from widegram.cuda.factors import EXTRA
-from widegram.cuda.kernel import SHARED_BYTES
+from widegram.cuda.kernel import SHARED_BYTES, WARP
 from widegram.cuda.layout import Ints, Space
-from widegram.cuda.registers import WARP, filled
+from widegram.cuda.registers import filled
 from widegram.cuda.steps import Context, Job, in_place, jobs_of
 from widegram.cuda.sums import Sums
 from widegram.plan.graph import Pair

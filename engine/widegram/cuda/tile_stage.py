@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from widegram.cuda.registers import WARP, FactorsAt
+from widegram.cuda.kernel import WARP
+from widegram.cuda.registers import FactorsAt
 from widegram.cuda.text_ops import PixelFactors
 from widegram.cuda.tile_fit import VECTOR, Tile, vector
 from widegram.cuda.writer import Writer

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numba import cuda, types
 
-from widegram.cuda.intrinsics import loaded2, loaded4
+from widegram.cuda.intrinsics import again, loaded2, loaded4
 from widegram.cuda.intrinsics import rough_inverse_root, rough_reciprocal, saturated
 
 real = np.{dtype}
