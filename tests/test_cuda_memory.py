@@ -17,6 +17,8 @@ from widegram.cuda.images import Block, DeviceImages, HostImages
 from widegram.cuda.lane import pair_bytes
 from widegram.data import open_source
 from widegram.network import load_network
+from widegram.order import in_order
+from widegram.tiling import Grid
 
 VECTORS = {"input_shape": [200], "layers": [{"layer": "Dense"}, {"layer": "Relu"}]}
 IMAGES = {
@@ -33,8 +35,8 @@ class Counting(StandIn):
     """Computes nothing, and counts bytes as a card does that frees memory with a delay: once ten
     blocks are dropped, or when it is asked how much is free."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, free: int = 2**30) -> None:
+        super().__init__(free)
         self.allocated = self.peak = self.pinned_bytes = self.copies = 0
         self._dropped: list[int] = []
 
@@ -163,3 +165,39 @@ def test_an_image_takes_what_its_block_takes(spec: dict) -> None:
     )
     images: HostImages = evaluator.images1
     assert images.block(0, 5).nbytes == 5 * evaluator.image_bytes
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("free", [2**30, 2**20], ids=["like the host", "much less"])
+def test_blocks_are_made_for_a_panel_of_columns(
+    symmetric: bool, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, int]] = []
+
+    def make(images: HostImages, lo: int, hi: int) -> Block:
+        made.append((lo, hi))
+        return make_block(images, lo, hi)
+
+    make_block = HostImages._make
+    monkeypatch.setattr(HostImages, "_make", make)
+    x = open_source(np.random.default_rng(0).standard_normal((656, *IMAGES["input_shape"])))
+    grid, found, memory = Grid(656, 656, 16, symmetric), [], 5 * 10**6
+    for panels in (False, True):
+        card = Counting(free)
+        evaluator = CudaEvaluator(
+            load_network(IMAGES), x, None if symmetric else x, ("ntk",), (), "float64",
+            memory, [card], block_threads=4,
+        )  # fmt: skip
+        made.clear()
+        tables, card.copies = card.allocated, 0
+        for i, j in in_order(grid, evaluator) if panels else grid.tiles():
+            evaluator.tile(grid.rows(i), grid.cols(j), symmetric)
+            for images in (evaluator.images1, evaluator.images2):
+                assert images._bytes() <= images.memory
+        batches = 2 * 16 * 16 * pair_bytes(evaluator.source, "float64")
+        assert card.peak <= tables + batches + min(memory, free // 2) / 2
+        found.append((len(made), card.copies - len(grid.tiles())))  # a tile's pairs are copied, too
+    (by_row, copied_by_row), (by_panel, copied_by_panel) = found
+    assert by_panel < by_row / 8
+    # Panels suit the host where a device keeps next to nothing: it copies about as much as before.
+    assert copied_by_panel < copied_by_row * (0.6 if free == 2**30 else 1.1)

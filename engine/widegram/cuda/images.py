@@ -20,12 +20,15 @@ from widegram.cuda.device import Device
 from widegram.cuda.factors import rows
 
 
-def image_bytes(shape: tuple[int, ...], vector: bool, factors: int, dtype: str) -> int:
-    """What an image of data of that ``shape`` takes in a block."""
+def image_bytes(
+    shape: tuple[int, ...], vector: bool, factors: int, dtype: str, copies: int = 2
+) -> int:
+    """What an image of data of that ``shape`` takes in a block; its pixels are there twice, and
+    once in what a device needs of a block of columns."""
     pixels = math.prod(shape[1:])
     if not vector:
         pixels = pixels // shape[1] * len(rows(shape[1]))
-    return (2 * pixels + factors) * np.dtype(dtype).itemsize
+    return (copies * pixels + factors) * np.dtype(dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class DeviceImages:
     def __init__(self, device: Device, stream: Any, memory: int) -> None:
         self._device, self._stream = device, stream
         self._most_dropped, self._dropped = memory // 8, 0
-        self._most_kept = memory - self._most_dropped
+        self.most_kept = memory - self._most_dropped
         self._kept: OrderedDict[tuple[Any, str], tuple[Any, int]] = OrderedDict()
 
     def pair(self, first: Block, second: Block, reserved: int = 0) -> list[Any]:
@@ -131,7 +134,7 @@ class DeviceImages:
 
     def _make_room(self, needed: int, used: Collection[tuple[Any, str]]) -> None:
         """Drop arrays other than those ``used`` until ``needed`` bytes more fit."""
-        over = needed + sum(nbytes for _, nbytes in self._kept.values()) - self._most_kept
+        over = needed + sum(nbytes for _, nbytes in self._kept.values()) - self.most_kept
         for name in [name for name in self._kept if name not in used]:
             if over <= 0:
                 break
