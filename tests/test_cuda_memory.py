@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -201,3 +203,28 @@ def test_blocks_are_made_for_a_panel_of_columns(
     assert by_panel < by_row / 8
     # Panels suit the host where a device keeps next to nothing: it copies about as much as before.
     assert copied_by_panel < copied_by_row * (0.6 if free == 2**30 else 1.1)
+
+
+def test_a_block_that_is_kept_waits_for_none_that_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = open_source(np.random.default_rng(0).standard_normal((8, 200)))
+    evaluator = CudaEvaluator(
+        load_network(VECTORS), x, None, ("ntk",), (), "float64", 2**28, [Counting()],
+        block_threads=4,
+    )  # fmt: skip
+    images, begun, had = evaluator.images1, Event(), Event()
+    kept, make, made = images.block(0, 4), images._make, []
+
+    def slow(lo: int, hi: int) -> Block:
+        begun.set()
+        assert had.wait(60)
+        made.append((lo, hi))
+        return make(lo, hi)
+
+    monkeypatch.setattr(images, "_make", slow)
+    with ThreadPoolExecutor(2) as lanes:
+        waiting = [lanes.submit(images.block, 4, 8) for _ in range(2)]
+        assert begun.wait(60)
+        assert images.block(0, 4) is kept
+        had.set()
+        assert waiting[0].result() is waiting[1].result()
+    assert made == [(4, 8)]

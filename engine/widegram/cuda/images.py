@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,10 @@ class Block:
 
 
 class HostImages:
-    """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
+    """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``.
+
+    One block is made at a time, on all cores; blocks that are kept can be had meanwhile.
+    """
 
     def __init__(
         self, source: Rows, runners: ItselfPool, gather: NDArray[np.int64], vector: bool,
@@ -59,17 +62,16 @@ class HostImages:
     ) -> None:  # fmt: skip
         self.source, self.runners, self.gather, self.vector = source, runners, gather, vector
         self.dtype, self.memory = dtype, memory
-        self.lock = RLock()
+        self.lock, self._making, self._keeping = RLock(), Lock(), Lock()
         self._kept: OrderedDict[tuple[int, int], Block] = OrderedDict()
 
     def block(self, lo: int, hi: int) -> Block:
         """Images [lo, hi)."""
-        with self.lock:
-            found = self._kept.pop((lo, hi), None) or self._make(lo, hi)
-            self._kept[lo, hi] = found
-            while len(self._kept) > 1 and self._bytes() > self.memory:
-                self._kept.popitem(last=False)
-            return found
+        found = self._find(lo, hi)
+        if found is None:
+            with self._making:
+                found = self._find(lo, hi) or self._keep(self._make(lo, hi))
+        return found
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
         """Images (n, h, w, C); vectors, and images that are seen as such, (n, 1, 1, D)."""
@@ -90,6 +92,19 @@ class HostImages:
         own = self.runners.run(x)
         factors = np.ascontiguousarray(own.factors[:, self.gather])
         return Block(key, scaled, first.astype(self.dtype), factors, sketch(x), own.kernels)
+
+    def _find(self, lo: int, hi: int) -> Block | None:
+        with self._keeping:
+            if (lo, hi) in self._kept:
+                self._kept.move_to_end((lo, hi))
+            return self._kept.get((lo, hi))
+
+    def _keep(self, block: Block) -> Block:
+        with self._keeping:
+            self._kept[block.key[1:]] = block
+            while len(self._kept) > 1 and self._bytes() > self.memory:
+                self._kept.popitem(last=False)
+        return block
 
     def _bytes(self) -> int:
         return sum(block.nbytes for block in self._kept.values())
