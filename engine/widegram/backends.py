@@ -25,6 +25,7 @@ class Evaluator(Protocol):
     from which the default size of a tile follows. One that keeps images between tiles says in a
     method ``columns_kept(tile, rows)`` how many tile columns of them stay in its memory while tile
     rows pass in groups of ``rows``; the order of the tiles follows from that.
+    For ``workers`` and ``prepare`` see :class:`widegram.ahead.Ahead`.
     """
 
     @property

@@ -116,6 +116,11 @@ class CudaEvaluator:
                     self._every_lane.append(Lane(device, self.source, dtype, budget, pinned))
                     self._lanes.put(self._every_lane[-1])
 
+    def prepare(self, rows: range, cols: range) -> None:
+        """Make the images of a tile, while others keep the devices busy."""
+        self.images1.block(rows.start, rows.stop)
+        self.images2.block(cols.start, cols.stop)
+
     def columns_kept(self, tile: int, rows: int) -> int:
         """See :class:`widegram.backends.Evaluator`: what the host keeps, or each device where that
         is less and saves more copies to it than it costs blocks made again."""
