@@ -58,7 +58,7 @@ class Ahead:
 
     def close(self) -> None:
         """Begin no more tiles and wait for those in work."""
-        for pool in (self._preparing, self._pool):
+        for pool in (self._pool, self._preparing):
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
 
