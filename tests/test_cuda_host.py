@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 import h5py
 import numpy as np
@@ -211,6 +211,28 @@ def test_what_was_computed_ahead_and_never_asked_for_is_dropped() -> None:
         found = [ahead.next(told.append)["nngp"][0, 0] for _ in range(3)]
     assert found == [0, 1, 2]
     assert told == [2, 2, 2]
+
+
+def test_the_next_rows_are_prepared_beside_those_in_work() -> None:
+    begun, told = Event(), []
+
+    class Slow:
+        workers, keys = 1, ("nngp",)
+
+        def prepare(self, rows, cols):  # type: ignore[no-untyped-def]
+            told.append((rows, cols))
+            begun.set()
+            raise RuntimeError("the tile says so, too")
+
+        def tile(self, rows, cols, symmetric, progress=None):  # type: ignore[no-untyped-def]
+            assert begun.wait(60)
+            return {"nngp": np.zeros((1, 1))}
+
+    tiles = [(range(i, i + 1), range(j, j + 1)) for i in range(3) for j in range(i, 4)]
+    with Ahead(Slow(), tiles, False) as ahead:
+        for _ in tiles:
+            ahead.next(lambda pairs: None)
+    assert told == [tiles[4], tiles[7]]
 
 
 def test_a_card_that_computes_nothing_is_not_named(cards: list[StandIn], tmp_path: Path) -> None:

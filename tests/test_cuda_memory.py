@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +14,14 @@ import numpy as np
 import pytest
 
 from cuda_standin import StandIn
+from widegram.ahead import Ahead
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.images import Block, DeviceImages, HostImages
 from widegram.cuda.lane import pair_bytes
 from widegram.data import open_source
 from widegram.network import load_network
+from widegram.order import in_order
+from widegram.tiling import Grid
 
 VECTORS = {"input_shape": [200], "layers": [{"layer": "Dense"}, {"layer": "Relu"}]}
 IMAGES = {
@@ -33,8 +38,8 @@ class Counting(StandIn):
     """Computes nothing, and counts bytes as a card does that frees memory with a delay: once ten
     blocks are dropped, or when it is asked how much is free."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, free: int = 2**30) -> None:
+        super().__init__(free)
         self.allocated = self.peak = self.pinned_bytes = self.copies = 0
         self._dropped: list[int] = []
 
@@ -163,3 +168,84 @@ def test_an_image_takes_what_its_block_takes(spec: dict) -> None:
     )
     images: HostImages = evaluator.images1
     assert images.block(0, 5).nbytes == 5 * evaluator.image_bytes
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("free", [2**30, 2**20], ids=["like the host", "much less"])
+def test_blocks_are_made_for_a_panel_of_columns(
+    symmetric: bool, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, int]] = []
+
+    def make(images: HostImages, lo: int, hi: int) -> Block:
+        made.append((lo, hi))
+        return make_block(images, lo, hi)
+
+    make_block = HostImages._make
+    monkeypatch.setattr(HostImages, "_make", make)
+    x = open_source(np.random.default_rng(0).standard_normal((656, *IMAGES["input_shape"])))
+    grid, found, memory = Grid(656, 656, 16, symmetric), [], 5 * 10**6
+    for panels in (False, True):
+        card = Counting(free)
+        evaluator = CudaEvaluator(
+            load_network(IMAGES), x, None if symmetric else x, ("ntk",), (), "float64",
+            memory, [card], block_threads=4,
+        )  # fmt: skip
+        made.clear()
+        tables, card.copies = card.allocated, 0
+        for i, j in in_order(grid, evaluator) if panels else grid.tiles():
+            evaluator.tile(grid.rows(i), grid.cols(j), symmetric)
+            for images in (evaluator.images1, evaluator.images2):
+                assert images._bytes() <= images.memory
+        batches = 2 * 16 * 16 * pair_bytes(evaluator.source, "float64")
+        assert card.peak <= tables + batches + min(memory, free // 2) / 2
+        found.append((len(made), card.copies - len(grid.tiles())))  # a tile's pairs are copied, too
+    (by_row, copied_by_row), (by_panel, copied_by_panel) = found
+    assert by_panel < by_row / 8
+    # Panels suit the host where a device keeps next to nothing: it copies about as much as before.
+    assert copied_by_panel < copied_by_row * (0.6 if free == 2**30 else 1.1)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_cards_that_share_the_tiles_share_the_blocks(
+    symmetric: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made = HostImages._make, []
+    monkeypatch.setattr(HostImages, "_make", lambda *a: (made.append(a[1:]), make(*a))[1])
+    x = open_source(np.random.default_rng(0).standard_normal((656, *IMAGES["input_shape"])))
+    evaluator = CudaEvaluator(
+        load_network(IMAGES), x, None if symmetric else x, ("ntk",), (), "float64", 5 * 10**6,
+        [Counting() for _ in range(3)], block_threads=4,
+    )  # fmt: skip
+    grid = Grid(656, 656, 16, symmetric)
+    wanted = [(grid.rows(i), grid.cols(j)) for i, j in in_order(grid, evaluator)]
+    with Ahead(evaluator, wanted, symmetric) as ahead:
+        for _ in wanted:
+            ahead.next(lambda pairs: None)
+    # One after another: 80 and 148 in place of 740 and 1722.
+    assert len(made) < (120 if symmetric else 200)
+
+
+def test_a_block_that_is_kept_waits_for_none_that_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = open_source(np.random.default_rng(0).standard_normal((8, 200)))
+    evaluator = CudaEvaluator(
+        load_network(VECTORS), x, None, ("ntk",), (), "float64", 2**28, [Counting()],
+        block_threads=4,
+    )  # fmt: skip
+    images, begun, had = evaluator.images1, Event(), Event()
+    kept, make, made = images.block(0, 4), images._make, []
+
+    def slow(lo: int, hi: int) -> Block:
+        begun.set()
+        assert had.wait(60)
+        made.append((lo, hi))
+        return make(lo, hi)
+
+    monkeypatch.setattr(images, "_make", slow)
+    with ThreadPoolExecutor(2) as lanes:
+        waiting = [lanes.submit(images.block, 4, 8) for _ in range(2)]
+        assert begun.wait(60)
+        assert images.block(0, 4) is kept
+        had.set()
+        assert waiting[0].result() is waiting[1].result()
+    assert made == [(4, 8)]

@@ -24,8 +24,10 @@ class Ahead:
     """The tiles ``wanted`` (rows, columns), in that order, from an evaluator.
 
     An evaluator with an attribute ``workers`` computes that many at once, and one more while the
-    caller writes; any other computes each tile when it is asked for. :meth:`close`, at a block's
-    end too, waits for the tiles in work; :meth:`unasked` then gives those that succeeded.
+    caller writes; any other computes each tile when it is asked for. Where the first one has a
+    method ``prepare`` it is called, beside those, with the first tile of the rows that come next.
+    :meth:`close`, at a block's end too, waits for the tiles in work; :meth:`unasked` then gives
+    those that succeeded.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class Ahead:
         self._running: deque[tuple[int, Future[Arrays]]] = deque()
         self._most = tiles_at_once(evaluator)
         self._pool = ThreadPoolExecutor(self._most - 1) if self._most > 1 else None
+        self._prepare: Callable[[range, range], None] | None = getattr(evaluator, "prepare", None)
+        self._preparing, self._rows = ThreadPoolExecutor(1), range(0)
 
     def next(self, advance: Callable[[int], None]) -> Arrays:
         """The next tile; ``advance`` is told the pairs of inputs as they finish."""
@@ -46,6 +50,7 @@ class Ahead:
             n, (rows, cols) = self._left.popleft()
             job = self._pool.submit(self._evaluator.tile, rows, cols, self._symmetric)
             self._running.append((n, job))
+            self._look_ahead(rows)
         _, first = self._running.popleft()
         found = first.result()
         advance(next(iter(found.values())).size)
@@ -53,8 +58,9 @@ class Ahead:
 
     def close(self) -> None:
         """Begin no more tiles and wait for those in work."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._preparing):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def unasked(self) -> Iterator[tuple[int, Arrays]]:
         """After :meth:`close`: the place in ``wanted`` and the arrays of every tile that was
@@ -63,6 +69,16 @@ class Ahead:
             n, job = self._running.popleft()
             if not job.cancelled() and job.exception() is None:
                 yield n, job.result()
+
+    def _look_ahead(self, rows: range) -> None:
+        """A tile of ``rows`` is begun: if it is their first, prepare the next ones'. An error there
+        is the tile's to raise."""
+        if self._prepare is None or rows == self._rows:
+            return
+        self._rows = rows
+        coming = next((tile for _, tile in self._left if tile[0] != rows), None)
+        if coming is not None:
+            self._preparing.submit(self._prepare, *coming)
 
     def __enter__(self) -> Ahead:
         return self

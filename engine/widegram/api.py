@@ -12,6 +12,7 @@ from widegram.backends import Evaluator, resolve_device
 from widegram.data import Source
 from widegram.job import make_job
 from widegram.network import Network
+from widegram.order import in_order
 from widegram.tiling import KERNELS, LARGEST_IN_MEMORY, Grid
 
 
@@ -58,7 +59,7 @@ def _whole(evaluator: Evaluator, grid: Grid) -> dict[str, np.ndarray]:
     if len(grid.tiles()) == 1:
         return evaluator.tile(grid.rows(0), grid.cols(0), grid.symmetric)
     arrays: dict[str, np.ndarray] = {}
-    for i, j in grid.tiles():
+    for i, j in in_order(grid, evaluator):
         rows, cols = grid.rows(i), grid.cols(j)
         for key, block in evaluator.tile(rows, cols, grid.symmetric).items():
             whole = arrays.setdefault(key, np.empty((grid.n1, grid.n2), block.dtype))

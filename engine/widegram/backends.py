@@ -22,7 +22,10 @@ class Evaluator(Protocol):
     """Computes blocks of the kernel matrices of one network on one pair of data sets.
 
     One that knows the cost of an entry says so in an attribute ``entry_cost`` (element-layers),
-    from which the default size of a tile follows.
+    from which the default size of a tile follows. One that keeps images between tiles says in a
+    method ``columns_kept(tile, rows)`` how many tile columns of them stay in its memory while tile
+    rows pass in groups of ``rows``; the order of the tiles follows from that.
+    For ``workers`` and ``prepare`` see :class:`widegram.ahead.Ahead`.
     """
 
     @property

@@ -19,6 +19,7 @@ from widegram.errors import Interrupted, WidegramError
 from widegram.files import check_target
 from widegram.job import Job, make_job
 from widegram.network import Network
+from widegram.order import in_order
 from widegram.progress import Meter, ProgressCallback, StopRequest
 from widegram.store.layout import Header
 from widegram.store.opening import create, read
@@ -185,7 +186,8 @@ def fill(
     far stored.
     """
     grid = writer.grid
-    tiles, pending = grid.tiles(), writer.pending()
+    tiles, lacking = in_order(grid, evaluator), set(writer.pending())
+    pending = [tile for tile in tiles if tile in lacking]
     missing = sum(grid.entries(i, j) for i, j in pending)
     meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
     saver, left = _Saver(writer, evaluator, device), list(reversed(pending))

@@ -37,7 +37,8 @@ class Grid:
         return range(j * self.tile, min((j + 1) * self.tile, self.n2))
 
     def tiles(self) -> list[tuple[int, int]]:
-        """The tiles to compute, row by row: all, or those on and above the diagonal."""
+        """The tiles to compute, row by row: all, or those on and above the diagonal. What order
+        they are computed in is up to :mod:`widegram.order`."""
         down, across = self.shape
         return [(i, j) for i in range(down) for j in range(i if self.symmetric else 0, across)]
 

@@ -114,6 +114,14 @@ class CpuEvaluator:
             found[key] = np.ascontiguousarray(value)
         return found
 
+    def columns_kept(self, tile: int, rows: int) -> int:
+        """See :class:`widegram.backends.Evaluator`."""
+        stores = self._vectors.inputs if self._vectors else (self.blocks1, self.blocks2)
+        first, second = (store.kept(tile, self.layout.total) for store in stores)
+        if stores[0] is stores[1]:
+            return second - 2 * rows - 1
+        return second if first > rows else 0
+
     def _image_tile(
         self, rows: range, cols: range, mirrored: bool, progress: Progress | None
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:

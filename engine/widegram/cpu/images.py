@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -95,6 +96,12 @@ class ImageBlocks:
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
         """Images (n, h, w, C)."""
         return self.source.read(lo, hi).astype(np.float64)
+
+    def kept(self, tile: int, factors: int) -> int:
+        """How many blocks of ``tile`` images with so many factors are kept."""
+        padded = -(-tile // LANES[self.dtype]) * LANES[self.dtype]
+        numbers = padded * (math.prod(self.source.shape[1:]) + factors + 1)
+        return self.memory // (numbers * np.dtype(self.dtype).itemsize)
 
     def _find(self, key: tuple[str, int, int]) -> RowBlock | LaneBlock | None:
         found = self._kept.get(key)

@@ -83,6 +83,12 @@ class VectorInputs:
             self._kept.popitem(last=False)
         return self._kept[lo, hi]
 
+    def kept(self, tile: int, factors: int) -> int:
+        """How many blocks of ``tile`` inputs with so many factors are kept."""
+        padded = -(-tile // self.lanes) * self.lanes
+        numbers = padded * (self.features + factors + 1) + tile * (factors + 1)
+        return self.memory // 2 // (numbers * np.dtype(self.dtype).itemsize)
+
     def exact_squares(self, rows: range) -> NDArray[np.float64]:
         """<x, x> / D of some inputs with an exact 1 / D."""
         gain = float(np.dtype(self.dtype).type(1.0 / self.features))

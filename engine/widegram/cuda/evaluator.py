@@ -31,6 +31,9 @@ Progress = Callable[[int], None]
 _LANES = 2
 _READ = 256
 _PINNED_SHARE = 16
+# Making a block costs at least as much as copying it to a device so many times: 0.4 ms and 10 us
+# an image, 21 layers of 32 x 32, one core.
+_COPIES = 16
 
 
 def source_of(
@@ -95,20 +98,43 @@ class CudaEvaluator:
         runners = self._own_runners(layout, memory // 16, threads or usable_cores())
         gather = self.source.context.layout.gather
         self.image_bytes = image_bytes(x1.shape, vector, len(gather), dtype)
-        # Tiles come row by row: beside columns, few rows are worth their memory.
+        self._column_bytes = image_bytes(x1.shape, vector, len(gather), dtype, copies=1)
+        # Rows pass by columns that stay: few of them are worth their memory.
         most = memory // 4 if x2 is None else memory // 8
         self.images1 = HostImages(x1, runners, gather, vector, dtype, most)
         self.images2 = self.images1
         if x2 is not None:
             self.images2 = HostImages(x2, runners, gather, vector, dtype, memory // 4)
         self.workers = _LANES * len(devices)
+        self._every_lane: list[Lane] = []
         self._lanes: SimpleQueue[Lane] = SimpleQueue()
         with announced("compiling kernels for the GPU (once for a network)"):
             for device in devices:
                 budget = min(memory, device.free_memory() // 2) // _LANES
                 for _ in range(_LANES):
                     pinned = memory // (_PINNED_SHARE * self.workers)
-                    self._lanes.put(Lane(device, self.source, dtype, budget, pinned))
+                    self._every_lane.append(Lane(device, self.source, dtype, budget, pinned))
+                    self._lanes.put(self._every_lane[-1])
+
+    def prepare(self, rows: range, cols: range) -> None:
+        """Make the images of a tile, while others keep the devices busy."""
+        self.images1.block(rows.start, rows.stop)
+        self.images2.block(cols.start, cols.stop)
+
+    def columns_kept(self, tile: int, rows: int) -> int:
+        """See :class:`widegram.backends.Evaluator`: what the host keeps, or each device where that
+        is less and saves more copies to it than it costs blocks made again."""
+        passing = 2 * rows + 1
+        first, second = (
+            images.memory // (tile * self.image_bytes) for images in (self.images1, self.images2)
+        )
+        kept = second - passing if self.symmetric else second * (first > rows)
+        lanes = (lane.blocks_kept(tile, self._column_bytes) for lane in self._every_lane)
+        fewer = min(lanes) - passing
+        making = 0 if kept * tile >= self.images2.source.shape[0] else _COPIES
+        if 0 < fewer < kept and (making + 1) / fewer < making / kept + 1:
+            return fewer
+        return kept
 
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None

@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,15 @@ from widegram.cuda.device import Device
 from widegram.cuda.factors import rows
 
 
-def image_bytes(shape: tuple[int, ...], vector: bool, factors: int, dtype: str) -> int:
-    """What an image of data of that ``shape`` takes in a block."""
+def image_bytes(
+    shape: tuple[int, ...], vector: bool, factors: int, dtype: str, copies: int = 2
+) -> int:
+    """What an image of data of that ``shape`` takes in a block; its pixels are there twice, and
+    once in what a device needs of a block of columns."""
     pixels = math.prod(shape[1:])
     if not vector:
         pixels = pixels // shape[1] * len(rows(shape[1]))
-    return (2 * pixels + factors) * np.dtype(dtype).itemsize
+    return (copies * pixels + factors) * np.dtype(dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ class Block:
 
 
 class HostImages:
-    """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
+    """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``.
+
+    One block is made at a time, on all cores; blocks that are kept can be had meanwhile.
+    """
 
     def __init__(
         self, source: Rows, runners: ItselfPool, gather: NDArray[np.int64], vector: bool,
@@ -56,17 +62,16 @@ class HostImages:
     ) -> None:  # fmt: skip
         self.source, self.runners, self.gather, self.vector = source, runners, gather, vector
         self.dtype, self.memory = dtype, memory
-        self.lock = RLock()
+        self.lock, self._making, self._keeping = RLock(), Lock(), Lock()
         self._kept: OrderedDict[tuple[int, int], Block] = OrderedDict()
 
     def block(self, lo: int, hi: int) -> Block:
         """Images [lo, hi)."""
-        with self.lock:
-            found = self._kept.pop((lo, hi), None) or self._make(lo, hi)
-            self._kept[lo, hi] = found
-            while len(self._kept) > 1 and self._bytes() > self.memory:
-                self._kept.popitem(last=False)
-            return found
+        found = self._find(lo, hi)
+        if found is None:
+            with self._making:
+                found = self._find(lo, hi) or self._keep(self._make(lo, hi))
+        return found
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
         """Images (n, h, w, C); vectors, and images that are seen as such, (n, 1, 1, D)."""
@@ -88,6 +93,19 @@ class HostImages:
         factors = np.ascontiguousarray(own.factors[:, self.gather])
         return Block(key, scaled, first.astype(self.dtype), factors, sketch(x), own.kernels)
 
+    def _find(self, lo: int, hi: int) -> Block | None:
+        with self._keeping:
+            if (lo, hi) in self._kept:
+                self._kept.move_to_end((lo, hi))
+            return self._kept.get((lo, hi))
+
+    def _keep(self, block: Block) -> Block:
+        with self._keeping:
+            self._kept[block.key[1:]] = block
+            while len(self._kept) > 1 and self._bytes() > self.memory:
+                self._kept.popitem(last=False)
+        return block
+
     def _bytes(self) -> int:
         return sum(block.nbytes for block in self._kept.values())
 
@@ -103,7 +121,7 @@ class DeviceImages:
     def __init__(self, device: Device, stream: Any, memory: int) -> None:
         self._device, self._stream = device, stream
         self._most_dropped, self._dropped = memory // 8, 0
-        self._most_kept = memory - self._most_dropped
+        self.most_kept = memory - self._most_dropped
         self._kept: OrderedDict[tuple[Any, str], tuple[Any, int]] = OrderedDict()
 
     def pair(self, first: Block, second: Block, reserved: int = 0) -> list[Any]:
@@ -131,7 +149,7 @@ class DeviceImages:
 
     def _make_room(self, needed: int, used: Collection[tuple[Any, str]]) -> None:
         """Drop arrays other than those ``used`` until ``needed`` bytes more fit."""
-        over = needed + sum(nbytes for _, nbytes in self._kept.values()) - self._most_kept
+        over = needed + sum(nbytes for _, nbytes in self._kept.values()) - self.most_kept
         for name in [name for name in self._kept if name not in used]:
             if over <= 0:
                 break

@@ -75,6 +75,12 @@ class Lane:
         self._products: Any = None
         self._products_size = 0
 
+    def blocks_kept(self, tile: int, image_bytes: int) -> int:
+        """Blocks of ``tile`` images, with ``image_bytes`` each, that stay on the device beside the
+        inner products of a tile."""
+        products = 0 if self.product is None else tile * tile * ITEMSIZE[self.dtype]
+        return max(0, self._images.most_kept - products) // (tile * image_bytes)
+
     def run(
         self, first: Block, second: Block, pairs: Pairs, values: NDArray[Any],
         progress: Callable[[int], None] | None,
