@@ -22,6 +22,7 @@ from widegram.ahead import Ahead
 from widegram.backends import resolve_device
 from widegram.cuda import compiling, device, inspecting, trial
 from widegram.cuda.evaluator import CudaEvaluator, source_of
+from widegram.cuda.factors import gathered
 from widegram.cuda.lane import LARGEST_BATCH, batch_size, pair_bytes
 from widegram.cuda.pairs import Pairs
 from widegram.data import open_source
@@ -112,6 +113,12 @@ def test_batches_list_every_pair_once(rows: int, columns: int, mirrored: bool, b
     np.testing.assert_array_equal(tile.reshape(rows, columns), wanted)
 
 
+@given(numbers=st.lists(st.integers(0, 9), max_size=20))
+def test_factors_gathered_by_runs(numbers: list[int]) -> None:
+    values, wanted = np.arange(30.0).reshape(3, 10), np.array(numbers, dtype=np.int64)
+    np.testing.assert_array_equal(gathered(values, wanted), values[:, wanted])
+
+
 def test_a_batch_fills_half_of_the_budget() -> None:
     source = source_of(load_network(IMAGES))
     one = pair_bytes(source, "float32")
@@ -198,7 +205,7 @@ def test_a_failing_card_keeps_finished_tiles_and_the_cpu_goes_on(
         np.testing.assert_allclose(file["ntk"][...], wanted, rtol=0, atol=1e-5 * wanted.max())
 
 
-def test_what_was_computed_ahead_and_never_asked_for_is_dropped() -> None:
+def test_tiles_come_in_order_and_those_computed_ahead_at_the_end() -> None:
     class Slow:
         workers, keys = 2, ("nngp",)
 
@@ -211,6 +218,9 @@ def test_what_was_computed_ahead_and_never_asked_for_is_dropped() -> None:
         found = [ahead.next(told.append)["nngp"][0, 0] for _ in range(3)]
     assert found == [0, 1, 2]
     assert told == [2, 2, 2]
+    rest = [(n, arrays["nngp"][0, 0]) for n, arrays in ahead.unasked()]
+    assert rest in ([], [(3, 3)], [(4, 4)], [(3, 3), (4, 4)])
+    assert list(ahead.unasked()) == []
 
 
 def test_the_next_rows_are_prepared_beside_those_in_work() -> None:

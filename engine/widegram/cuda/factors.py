@@ -8,6 +8,8 @@ wrapping.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,3 +55,13 @@ def device_layout(nodes: tuple[Node, ...], layout: FactorLayout) -> DeviceLayout
     # One spare number keeps the position of no factors valid.
     parts.append(np.array([layout.total]))
     return DeviceLayout(layout.formulas, offsets, at, np.concatenate(parts))
+
+
+def gathered(values: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[Any]:
+    """``values``[:, ``numbers``], by slices: the numbers come in long runs."""
+    found = np.empty((len(values), len(numbers)), values.dtype)
+    begins = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
+    for begin, end in pairwise([*begins.tolist(), len(numbers)]):
+        first = int(numbers[begin])
+        found[:, begin:end] = values[:, first : first + end - begin]
+    return found

@@ -17,7 +17,7 @@ from widegram.cpu.images import Rows
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
 from widegram.cuda.device import Device
-from widegram.cuda.factors import rows
+from widegram.cuda.factors import gathered, rows
 
 
 def image_bytes(
@@ -90,7 +90,7 @@ class HostImages:
         key = (id(self), lo, hi)
         scaled = (first / x.shape[-1]).astype(self.dtype)
         own = self.runners.run(x)
-        factors = np.ascontiguousarray(own.factors[:, self.gather])
+        factors = gathered(own.factors, self.gather)
         return Block(key, scaled, first.astype(self.dtype), factors, sketch(x), own.kernels)
 
     def _find(self, lo: int, hi: int) -> Block | None:
