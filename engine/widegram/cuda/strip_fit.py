@@ -16,15 +16,17 @@ from widegram.plan.graph import Pair
 from widegram.plan.program import Program
 
 MOST_ROWS = 8
-_MOST_WARPS = 16
+# Threads of a plane: strips that wait for each other at every step, and what a block may have.
+_MOST_NARROW = 512
 _MOST_THREADS = 1024
 _MOST_SLOTS = 3
 # Pixels that a window may take in beyond its own to each side.
 _MOST_REACH = 4
 # Instructions of a layer for a row of a strip, and for what strips exchange, about.
 _EACH, _HALO = 36, 12
-# Fewer lanes at work than this, and the block form is no slower.
-_FEWEST_LANES = 20
+# Idle lanes that the block form's instructions, some four times as many, would make up for: of all
+# planes side by side, so many times as many as a program has.
+_IDLE = 2
 # Registers of a thread that holds one plane of K and of T, and what comes on top: for each further
 # plane, for several sums, for a pool, for every row or column that windows reach beyond 3 x 3,
 # where a row does not fill a warp, and where a strip has rows behind the image's last one.
@@ -87,15 +89,11 @@ def fits(context: Context, program: Program) -> bool:
         return False
     lanes = max(1, WARP // width)
     threads = max(WARP, width) * -(-height // rows)
-    if width <= WARP:
-        large = threads <= WARP * _MOST_WARPS and lanes * width >= _FEWEST_LANES
-    else:
-        large = threads <= _MOST_THREADS
     return (
-        large
+        threads <= (_MOST_NARROW if width <= WARP else _MOST_THREADS)
         and threads * strip_registers(context.dtype, (height, width), placed) <= MULTIPROCESSOR
         and _shared_fits(context, jobs, (height, width), threads)
-        and len(space.base) >= lanes
+        and len(space.base) * _IDLE >= lanes
         and all(_whole_windows(job, width, threads) for job in jobs)
         and slots(placed) <= _MOST_SLOTS
     )
