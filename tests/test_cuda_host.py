@@ -21,10 +21,11 @@ from widegram import compute
 from widegram.ahead import Ahead
 from widegram.backends import resolve_device
 from widegram.cuda import compiling, device, inspecting, trial
-from widegram.cuda.evaluator import CudaEvaluator, source_of
+from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.factors import gathered
 from widegram.cuda.lane import LARGEST_BATCH, batch_size, pair_bytes
 from widegram.cuda.pairs import Pairs
+from widegram.cuda.source import source_of
 from widegram.data import open_source
 from widegram.devices import available, continues, cuda_numbers, joined, kind_of
 from widegram.errors import WidegramError

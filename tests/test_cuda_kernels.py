@@ -27,9 +27,10 @@ from cuda_support import (
     pool,
 )
 from golden_cases import assert_matches, cases, load
-from widegram.cuda.evaluator import CudaEvaluator, source_of
+from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.kernel import Kernel
 from widegram.cuda.rounds import most_at_once, pooled
+from widegram.cuda.source import source_of
 from widegram.cuda.steps import jobs_of
 from widegram.data import open_source
 from widegram.network import Network, load_network
@@ -61,6 +62,20 @@ NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
     "even filters": ([4, 5, 1], [conv(2, 4), RELU, GAP], ["strip", "point"]),
     "strided": ([6, 5, 1], [conv(strides=[2, 1]), RELU, conv(strides=[2, 2]), RELU, GAP],
                 ["block", "point"]),
+    "strided strips": ([16, 16, 1], [conv(), RELU, conv(strides=[2, 2]), RELU, conv(), RELU,
+                       conv(1, 1, strides=[2, 2]), {"layer": "Erf"}, conv(5, 5), RELU, GAP],
+                       ["strip", "strip", "strip", "point"]),
+    "strided circular strips": ([16, 8, 1], [WRAP, RELU, conv(5, 4, padding="CIRCULAR",
+                                strides=[4, 2]), RELU, WRAP, RELU, GAP],
+                                ["strip", "strip", "point"]),
+    "strided residual": ([16, 8, 1], [conv(), {"layer": "Residual",
+                         "branch": [RELU, conv(strides=[2, 2]), RELU, conv()],
+                         "shortcut": [RELU, conv(1, 1, strides=[2, 2])]}, RELU, GAP],
+                         ["strip", "strip", "point"]),
+    "strided before a readout and rows behind the last": ([22, 6, 1], [*CHAIN,
+        conv(strides=[2, 2]), GAP], ["strip", "strip", "point"]),
+    "strided where the image does not divide": ([9, 8, 1], [conv(), RELU, conv(strides=[2, 2]),
+                                                RELU, conv(), GAP], ["block", "point"]),
     "flatten": ([4, 4, 2], [*CHAIN, FLAT, DENSE, {"layer": "Erf"}, DENSE], ["block", "point"]),
     "circular on a smaller image": ([6, 6, 1], [conv(padding="VALID"), RELU, WRAP, RELU, GAP],
                                     ["block", "point"]),

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from widegram.cuda.compiling import ptx
-from widegram.cuda.evaluator import source_of
 from widegram.cuda.inspecting import _shortest_loop, inspect, tool
 from widegram.cuda.kernel import MULTIPROCESSOR
-from widegram.cuda.source import FORMS
+from widegram.cuda.source import FORMS, source_of
 from widegram.network import load_network
 
 _MISSING = [name for name in ("numba_cuda", "cuda") if importlib.util.find_spec(name) is None]
@@ -71,6 +70,8 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "9x9 windows 16x16 float64": (_cnn(16, window=9), "float64"),
     "5x5 windows 64x64 float32": (_cnn(64, window=5), "float32"),
     "valid 32x32 float32": (_cnn(32, padding="VALID", times=4), "float32"),
+    "wide residual float32": ("wide-resnet:input=32x32x3", "float32"),
+    "wide residual float64": ("wide-resnet:input=32x32x3", "float64"),
     "myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
     "residual 32x32 float32": (_residual(32), "float32"),
     "residual 32x32 float64": (_residual(32), "float64"),

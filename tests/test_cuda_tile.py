@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cuda_standin import StandIn
 from cuda_support import CHAIN, DENSE, GAP, RELU, WRAP, assert_equal, both, conv, pool
-from widegram.cuda.evaluator import CudaEvaluator, source_of
+from widegram.cuda.evaluator import CudaEvaluator
+from widegram.cuda.source import source_of
 from widegram.cuda.steps import Context
 from widegram.cuda.tile_fit import Tile, choose, grouped
 from widegram.data import open_source

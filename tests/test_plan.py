@@ -187,6 +187,21 @@ def test_bytes_per_pair() -> None:
     assert build(p.network, ("nngp",)).bytes_per_pair(8) == p.bytes_per_pair(4)
 
 
+def test_what_strided_convolutions_make_is_stored_where_they_shrink_an_image_exactly() -> None:
+    strided = {**CONV, "strides": [2, 2]}
+    layers = [CONV, RELU, strided, RELU, CONV, RELU, GAP]
+    together, apart = plan(*layers), plan(*layers, one_shape=True)
+    assert together.element_layers == apart.element_layers
+    kinds = [[step.kind for step in program.steps] for program in apart.cross.programs]
+    assert kinds[:2] == [
+        ["input", "window", "window", "copy"], ["load", "point", "window", "reduce"],
+    ]  # fmt: skip
+    assert len(kinds) == len(together.cross.programs) + 1
+    # 8 x 6 to 4 x 3, which 2 does not divide.
+    again = plan(CONV, RELU, strided, RELU, strided, RELU, GAP, one_shape=True)
+    assert len(again.cross.programs) == len(kinds)
+
+
 def test_vectors_are_one_pixel() -> None:
     for shape, layers in (((5,), [DENSE, RELU]), (IMAGE, [FLATTEN, DENSE, RELU])):
         p = build(load(shape, *layers))

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from widegram.cuda.device import Device
-from widegram.cuda.evaluator import CudaEvaluator, source_of
+from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.inspecting import inspect, tool
 from widegram.cuda.kernel import WARP
-from widegram.cuda.source import FORMS
+from widegram.cuda.source import FORMS, source_of
 from widegram.data import open_source
 from widegram.network import Network
 from widegram_bench import gpu_card

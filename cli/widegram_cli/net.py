@@ -99,8 +99,8 @@ def _emit_source(
 ) -> None:
     """Print the kernels for the first card, or else for one of the least shared memory."""
     from widegram.cuda.device import gpus
-    from widegram.cuda.evaluator import source_of
     from widegram.cuda.kernel import SHARED_BYTES
+    from widegram.cuda.source import source_of
 
     try:
         card = gpus(())[0]

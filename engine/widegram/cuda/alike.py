@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from widegram.cuda.layout import Space
-from widegram.cuda.steps import Context, Job
-from widegram.plan.graph import Affine
+from widegram.cuda.steps import Context, Job, Value, jobs_of
+from widegram.plan.graph import Affine, Pair
+from widegram.plan.program import Program
 
 _MOST_SUMS = 8
 _KINDS = ("input", "load", "window", "point", "add", "reduce", "copy", "pool")
@@ -30,6 +32,44 @@ def alike(context: Context, space: Space, jobs: Sequence[Job]) -> bool:
         and all(job.kind in _KINDS and _plain(job) for job in jobs)
         and sum(job.kind == "reduce" for job in jobs) <= _MOST_SUMS
     )
+
+
+def whole_jobs(context: Context, program: Program) -> tuple[Space, list[Job]]:
+    """The space of a program and its steps, with strided convolutions as whole ones.
+
+    Where what a strided convolution makes is only stored, the convolution is made at every pixel,
+    and the store gets every so many rows and columns of it: all planes then have one shape.
+    """
+    space, jobs = jobs_of(context, program)
+    found: list[Job] = []
+    strided: dict[int, tuple[Value, Pair]] = {}
+    for job in jobs:
+        inputs = [strided.get(value.slot) for value in job.inputs]
+        if job.kind == "copy" and inputs[0] is not None:
+            value, strides = inputs[0]
+            assert job.store is not None
+            scaled = tuple(n * s for n, s in zip(job.store.shape, strides, strict=True))
+            if scaled != value.shape:
+                return space, jobs
+            found.append(replace(job, inputs=(value,), every=strides))
+            continue
+        if any(inputs):
+            return space, jobs
+        if job.out is not None:
+            strided.pop(job.out.slot, None)
+        if job.kind == "window" and job.affine is not None and job.affine.strides != (1, 1):
+            (source,), conv = job.inputs, job.affine
+            assert job.out is not None
+            out = replace(source, slot=job.out.slot)
+            strided[out.slot] = out, conv.strides
+            up, left = conv.lo
+            hi = conv.window[0] - 1 - up, conv.window[1] - 1 - left
+            job = replace(job, out=out, affine=replace(conv, strides=(1, 1), hi=hi))
+        found.append(job)
+    kinds = {value.kind for job in found for value in (job.out, *job.inputs) if value is not None}
+    if len(kinds) != 1:
+        return space, jobs
+    return replace(space, kinds=(space.kinds[kinds.pop()],)), found
 
 
 def slots(jobs: Sequence[Job]) -> int:

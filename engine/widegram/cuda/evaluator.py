@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from widegram.cores import usable_cores
 from widegram.cpu.evaluator import largest_variance, mirror, warn_of_series
-from widegram.cpu.formulas import FactorLayout, choose_formulas, factor_layout, series_error
+from widegram.cpu.formulas import FactorLayout, series_error
 from widegram.cpu.images import Rows
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import PairRunner, close_pairs
+from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
 from widegram.cuda.images import Block, HostImages, image_bytes
-from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.lane import Lane
 from widegram.cuda.pairs import Pairs
-from widegram.cuda.source import FORMS, Source, generate
+from widegram.cuda.source import FORMS, source_of
 from widegram.log import announced
 from widegram.network.model import Network
-from widegram.plan.plan import Plan, build
+from widegram.plan.graph import is_vector
 
 Progress = Callable[[int], None]
 _LANES = 2
@@ -34,22 +34,6 @@ _PINNED_SHARE = 16
 # Making a block costs at least as much as copying it to a device so many times: 0.4 ms and 10 us
 # an image, 21 layers of 32 x 32, one core.
 _COPIES = 16
-
-
-def source_of(
-    network: Network,
-    get: Sequence[str] = ("nngp", "ntk"),
-    depths: Sequence[int] | None = None,
-    dtype: str = "float32",
-    largest: float = 1.0,
-    shared: int = SHARED_BYTES,
-    forms: Sequence[str] = FORMS,
-) -> Source:
-    """The kernels of a network; ``largest``: the largest mean square of an input pixel; ``shared``,
-    ``forms`` as for :func:`~widegram.cuda.source.generate`."""
-    plan = build(network, tuple(get), tuple(depths) if depths else None, dtype)
-    layout = factor_layout(plan, choose_formulas(plan, largest, dtype))
-    return generate(plan, layout, dtype, forms=forms, shared=shared)
 
 
 class CudaEvaluator:
@@ -74,24 +58,24 @@ class CudaEvaluator:
         dtype: str,
         memory: int,
         devices: Sequence[Device],
-        block_threads: int = 256,
+        block_threads: int = MOST_THREADS,
         forms: Sequence[str] = FORMS,
         threads: int | None = None,
     ) -> None:
-        self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
         self.dtype, self.symmetric = dtype, x2 is None
+        vector = is_vector(network)
+        largest = max(largest_variance(x, vector) for x in (x1, x2) if x is not None)
+        shared = min(device.shared_memory() for device in devices)
+        self.source = source_of(
+            network, get, depths, dtype, largest, shared, forms, block_threads
+        )  # fmt: skip
+        self.plan, layout = self.source.context.plan, self.source.layout
+        self.series_error = series_error(layout.formulas)
+        warn_of_series(self.series_error, dtype)
         self.keys = tuple(key for key, _, _ in self.plan.keys)
         # Tiles are sized by their cost on one CPU thread; a GPU takes some hundred times as many.
         self.entry_cost = float(self.plan.element_layers) / 256
         self.device_name = ", ".join(device.name for device in devices)
-        vector = self.plan.vector
-        largest = max(largest_variance(x, vector) for x in (x1, x2) if x is not None)
-        formulas = choose_formulas(self.plan, largest, dtype)
-        self.series_error = series_error(formulas)
-        warn_of_series(self.series_error, dtype)
-        layout = factor_layout(self.plan, formulas)
-        shared = min(device.shared_memory() for device in devices)
-        self.source = generate(self.plan, layout, dtype, block_threads, forms, shared)
         self._pair_runner: PairRunner | None = None
         self._pair_lock = Lock()
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)

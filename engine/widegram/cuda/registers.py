@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from widegram.activations import Formula
+from widegram.cuda.alike import whole_jobs
 from widegram.cuda.boxes import windows
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
-from widegram.cuda.steps import Context, Job, in_place, jobs_of, write_steps
+from widegram.cuda.steps import Context, Job, in_place, write_steps
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
 from widegram.cuda.writer import Writer
@@ -61,7 +62,7 @@ class RegisterForm(ABC):
 
     def __init__(self, context: Context, program: Program) -> None:
         self.context = context
-        self.space, jobs = jobs_of(context, program)
+        self.space, jobs = whole_jobs(context, program)
         self.jobs = in_place(jobs, windows=True)
         (((self.height, self.width), _),) = self.space.kinds
         self.write = Writer(context.dtype)

@@ -1,31 +1,38 @@
-"""From a plan to the kernels that compute it."""
+"""From a network to the kernels that compute it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from widegram.cpu.formulas import FactorLayout
+from widegram.cpu.formulas import FactorLayout, choose_formulas, factor_layout
 from widegram.cuda import point, strip_fit, tile_fit
 from widegram.cuda.block import BlockForm
+from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import SHARED_BYTES, Kernel
 from widegram.cuda.layout import Stores, stores
 from widegram.cuda.steps import Context
 from widegram.cuda.strip import StripForm
 from widegram.cuda.tile import TileForm
-from widegram.plan.plan import Plan
+from widegram.network.model import Network
+from widegram.plan.plan import Plan, build
 from widegram.plan.program import Program
+
+# The forms of kernels of planes, in order of preference; 'block' holds every program.
+FORMS = ("strip", "block")
 
 
 @dataclass(frozen=True)
 class Source:
     """The kernels of a plan in the order in which they run on a batch of pairs.
 
-    ``product``: the kernel of inner products that vectors need first.
+    ``product``: the kernel of inner products that vectors need first; ``layout``: of the factors of
+    images as the CPU makes them.
     """
 
     context: Context
+    layout: FactorLayout
     kernels: tuple[Kernel, ...]
     product: Kernel | None
 
@@ -47,15 +54,46 @@ class Source:
         )
 
 
-# The forms of kernels of planes, in order of preference; 'block' holds every program.
-FORMS = ("strip", "block")
+def source_of(
+    network: Network,
+    get: Sequence[str] = ("nngp", "ntk"),
+    depths: Sequence[int] | None = None,
+    dtype: str = "float32",
+    largest: float = 1.0,
+    shared: int = SHARED_BYTES,
+    forms: Sequence[str] = FORMS,
+    threads: int = MOST_THREADS,
+) -> Source:
+    """The kernels of a network. ``largest``: the largest mean square of an input pixel; ``shared``,
+    ``forms``, ``threads`` as for :func:`generate`.
+
+    Behind strided convolutions planes are stored where that lets the others stay in registers.
+    """
+
+    def made(one_shape: bool) -> Source:
+        plan = build(network, tuple(get), tuple(depths or ()) or None, dtype, one_shape)
+        layout = factor_layout(plan, choose_formulas(plan, largest, dtype))
+        return generate(plan, layout, dtype, threads, forms, shared)
+
+    source = made(one_shape=True)
+    return source if _strides_in_registers(source) else made(one_shape=False)
+
+
+def _strides_in_registers(source: Source) -> bool:
+    """Whether no kernel of the block form has a strided convolution."""
+    programs = [program for program in source.context.plan.cross.programs if program.steps]
+    return not any(
+        kernel.form == "block" and step.affine is not None and step.affine.strides != (1, 1)
+        for kernel, program in zip(source.kernels, programs, strict=True)
+        for step in program.steps
+    )
 
 
 def generate(
     plan: Plan,
     layout: FactorLayout,
     dtype: str,
-    threads: int = 256,
+    threads: int = MOST_THREADS,
     forms: Sequence[str] = FORMS,
     shared: int = SHARED_BYTES,
 ) -> Source:
@@ -78,7 +116,7 @@ def generate(
         else:
             kernels.append(_planes(context, program, forms, threads, name))
     product = point.product_kernel(dtype) if plan.vector else None
-    return Source(context, tuple(kernels), product)
+    return Source(context, layout, tuple(kernels), product)
 
 
 def _planes(

@@ -33,7 +33,8 @@ class Job:
     """One step. ``number``: column of its active flag; ``at``: offset of its factors per image.
 
     ``out``: the value made (None for storing steps and outputs); ``inputs``: values read;
-    ``store``: what is filled or loaded; ``output``: position among the outputs.
+    ``store``: what is filled or loaded; ``every``: of which rows and columns, 1 for all of them;
+    ``output``: position among the outputs.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Job:
     pool: Gather | None = None
     scale: float = 1.0
     output: int = -1
+    every: Pair = (1, 1)
 
     def signature(self) -> Any:
         """Equal for steps with the same text but for their number and their factors."""

@@ -264,6 +264,24 @@ class StripForm(RegisterForm):
             write(f"turn = {self.half} - turn")
         return found
 
+    def _copy(self, job: Job, at: str) -> None:
+        if job.every == (1, 1):
+            super()._copy(job, at)
+            return
+        assert job.store is not None
+        write, store, (sy, sx), (oh, ow) = self.write, job.store, job.every, job.store.shape
+        write(
+            f"number = np.int64(index[u({store.index} + dy // {sy} * {ow} + dx // {sx})])",
+            f"inside = number * {oh * ow} + first // {sy} * {ow} + j // {sx}",
+        )
+        to = write.let(f"b * {self.context.stores.size} + inside", "at")
+        with write.block(f"if number >= 0 and alive and j % {sx} == 0:"):
+            for r in range(0, self.rows, sy):
+                names, row = self._names(job.inputs[0].slot, r), r // sy * ow
+                with self._if_inside(r):
+                    for name, offset in zip(names, (store.offset, store.t_offset), strict=False):
+                        write(f"stores[u({to} + {offset + row})] = {name}")
+
     def _pool(self, job: Job, at: str) -> None:
         add = Pool(self.ops, job, self.context.stores.size)
         add(self._planes(job.inputs[0].slot))

@@ -7,10 +7,10 @@ from math import lcm
 
 import numpy as np
 
-from widegram.cuda.alike import alike, slots
+from widegram.cuda.alike import alike, slots, whole_jobs
 from widegram.cuda.boxes import reach, windows
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP
-from widegram.cuda.steps import Context, Job, in_place, jobs_of
+from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
 from widegram.plan.graph import Pair
 from widegram.plan.program import Program
@@ -43,12 +43,13 @@ def strip_rows(height: int, jobs: Sequence[Job] = ()) -> int:
     """Rows that a thread holds, up to 8, so that a plane takes the fewest instructions; 0 where
     none will do.
 
-    They hold whole windows of every pool. Rows of the last strip may lie behind the image's last
-    one, where zeros do: not in a circular convolution, whose rows go on, nor under a pool.
+    They hold whole windows of every pool, and begin with a row that is stored. Rows of the last
+    strip may lie behind the image's last one, where zeros do: not in a circular convolution, whose
+    rows go on, nor under a pool.
     """
     pools = [job.pool.strides[0] for job in jobs if job.pool is not None]
     exact = bool(pools) or any(conv.circular for conv in windows(jobs))
-    step = lcm(*pools)
+    step = lcm(*pools, *(job.every[0] for job in jobs))
     choices = [
         rows
         for rows in range(step, min(MOST_ROWS, height) + 1, step)
@@ -79,7 +80,7 @@ def strip_registers(dtype: str, shape: Pair, jobs: Sequence[Job]) -> int:
 
 def fits(context: Context, program: Program) -> bool:
     """Whether a program can be written in this form."""
-    space, jobs = jobs_of(context, program)
+    space, jobs = whole_jobs(context, program)
     if not alike(context, space, jobs):
         return False
     (((height, width), _),) = space.kinds

@@ -9,13 +9,13 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cuda.alike import alike, slots
+from widegram.cuda.alike import alike, slots, whole_jobs
 from widegram.cuda.boxes import windows
 from widegram.cuda.factors import EXTRA
 from widegram.cuda.kernel import SHARED_BYTES, WARP
 from widegram.cuda.layout import Ints, Space
 from widegram.cuda.registers import filled
-from widegram.cuda.steps import Context, Job, in_place, jobs_of
+from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
 from widegram.plan.graph import Pair
 from widegram.plan.program import Program
@@ -71,9 +71,9 @@ def fits(context: Context, program: Program) -> bool:
 
 def choose(context: Context, program: Program) -> Tile | None:
     """The tile of a program; None where it does not fit this form."""
-    space, jobs = jobs_of(context, program)
+    space, jobs = whole_jobs(context, program)
     near = all(conv.lo == conv.hi == (1, 1) for conv in windows(jobs))
-    if not near or not alike(context, space, jobs):
+    if not near or any(job.every != (1, 1) for job in jobs) or not alike(context, space, jobs):
         return None
     (((height, width), _),) = space.kinds
     most = max((job.formula.n_factors for job in jobs if job.formula), default=1)

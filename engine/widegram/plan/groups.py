@@ -134,12 +134,30 @@ def _torus(
     return (torus[0], torus[1]), wrong
 
 
-def partition(nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...], list[Group]]:
+def _behind_strides(nodes: tuple[Node, ...]) -> set[Edge]:
+    """The edges behind convolutions by whose strides an image shrinks exactly."""
+
+    def shrinks(node: Node) -> bool:
+        operation = node.operation
+        if not isinstance(operation, Affine) or operation.strides == (1, 1):
+            return False
+        scaled = tuple(n * s for n, s in zip(node.shape, operation.strides, strict=True))
+        return scaled == nodes[node.inputs[0]].shape
+
+    return {(i, k) for k, node in enumerate(nodes) for i in node.inputs if shrinks(nodes[i])}
+
+
+def partition(
+    nodes: tuple[Node, ...], one_shape: bool = False
+) -> tuple[tuple[Node, ...], list[Group]]:
     """The graph with stores inserted where needed, and its groups in the order in which they run.
 
     A store is inserted between values of different levels (one branch of a Residual has a pool,
-    the other has not) and before a circular convolution whose torus differs from its group's.
+    the other has not) and before a circular convolution whose torus differs from its group's; with
+    ``one_shape`` also behind strided convolutions that shrink an image exactly.
     """
+    if one_shape:
+        nodes = _insert(nodes, _behind_strides(nodes))
     while True:
         level = _levels(nodes)
         wrong = {(j, i) for j, i in _edges(nodes) if level[j] != level[i]}

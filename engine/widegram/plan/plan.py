@@ -142,15 +142,17 @@ def build(
     get: tuple[str, ...] = ("nngp", "ntk"),
     depths: tuple[int, ...] | None = None,
     dtype: str = "float64",
+    one_shape: bool = False,
 ) -> Plan:
     """Plan ``network`` for the kernels in ``get``, read out at ``depths`` of its Repeat.
 
-    Constants are rounded to ``dtype``, the arithmetic of the planes.
+    Constants are rounded to ``dtype``, the arithmetic of the planes. ``one_shape``: what strided
+    convolutions make is stored, so that planes of one program have one shape.
 
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat.
     """
-    nodes, groups = partition(build_graph(network, depths, dtype))
+    nodes, groups = partition(build_graph(network, depths, dtype), one_shape)
     masks = needed(nodes)
     cross = Schedule(masks, _programs(nodes, tuple(groups), masks))
     return Plan(network, nodes, tuple(groups), tuple(get), is_vector(network), cross)
