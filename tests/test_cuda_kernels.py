@@ -76,6 +76,10 @@ NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
         conv(strides=[2, 2]), GAP], ["strip", "strip", "point"]),
     "strided where the image does not divide": ([9, 8, 1], [conv(), RELU, conv(strides=[2, 2]),
                                                 RELU, conv(), GAP], ["block", "point"]),
+    "strided with an activation, then stored": ([12, 8, 1], [
+        conv(4, 2, padding="CIRCULAR", strides=[1, 3]), RELU,
+        conv(padding="CIRCULAR", strides=[1, 3]), RELU, conv(1, 3, padding="CIRCULAR"), GAP],
+        ["block", "block", "block", "point"]),
     "flatten": ([4, 4, 2], [*CHAIN, FLAT, DENSE, {"layer": "Erf"}, DENSE], ["block", "point"]),
     "circular on a smaller image": ([6, 6, 1], [conv(padding="VALID"), RELU, WRAP, RELU, GAP],
                                     ["block", "point"]),

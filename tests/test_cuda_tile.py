@@ -42,7 +42,7 @@ NETWORKS: dict[str, tuple[list[int], list[dict], Tile, list[str]]] = {
                ["tile", "point"]),
     "residual": ([8, 8, 1], [conv(), BRANCH, RELU, conv(), RELU, GAP], Tile(2, 4, 4, 2, 4, 2),
                  ["tile", "point"]),
-    "pools": ([16, 8, 1], POOLS, Tile(4, 4, 4, 2, 4, 2), ["tile", "strip", "block", "point"]),
+    "pools": ([16, 8, 1], POOLS, Tile(4, 4, 4, 2, 4, 2), ["tile", "strip", "strip", "point"]),
 }  # fmt: skip
 # Rounding through a few layers, and a series cut at a tail of 1e-13; the contract's for float32.
 TOLERANCE = {"float64": 1e-11, "float32": 1e-5}

@@ -37,8 +37,9 @@ def alike(context: Context, space: Space, jobs: Sequence[Job]) -> bool:
 def whole_jobs(context: Context, program: Program) -> tuple[Space, list[Job]]:
     """The space of a program and its steps, with strided convolutions as whole ones.
 
-    Where what a strided convolution makes is only stored, the convolution is made at every pixel,
-    and the store gets every so many rows and columns of it: all planes then have one shape.
+    Where what a strided convolution makes is stored as it is and not read here, the convolution is
+    made at every pixel, and the store gets every so many rows and columns of it: all planes then
+    have one shape.
     """
     space, jobs = jobs_of(context, program)
     found: list[Job] = []
@@ -59,7 +60,8 @@ def whole_jobs(context: Context, program: Program) -> tuple[Space, list[Job]]:
             strided.pop(job.out.slot, None)
         if job.kind == "window" and job.affine is not None and job.affine.strides != (1, 1):
             (source,), conv = job.inputs, job.affine
-            assert job.out is not None
+            if job.formula is not None or job.out is None:
+                return space, jobs
             out = replace(source, slot=job.out.slot)
             strided[out.slot] = out, conv.strides
             up, left = conv.lo
