@@ -141,15 +141,6 @@ def test_nngp_alone(name: str) -> None:
     assert_equal(found, wanted, 1e-13)
 
 
-@pytest.mark.parametrize("shape", [[11, 3, 1], [8, 8, 1]], ids=["block", "strip"])
-def test_depth_sweep(shape: list[int]) -> None:
-    body = {"layer": "Repeat", "times": 5, "body": [conv(), RELU]}
-    spec = {"input_shape": shape, "layers": [body, GAP, DENSE]}
-    _, found, wanted = both(spec, counts=(1, 1), depths=(1, 2, 5))
-    assert len(found) == 6
-    assert_equal(found, wanted, 1e-13)
-
-
 def test_planes_larger_than_shared_memory() -> None:
     shape, layers, _ = NETWORKS["pool"]
     spec = {"input_shape": shape, "layers": layers}
@@ -242,16 +233,6 @@ def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
             assert _shared_bytes(kernel, dtype) <= 48 * 1024
             assert _shared_bytes(kernel, dtype) + kernel.dynamic <= most
             assert kernel.threads[0] * kernel.threads[1] <= 1024
-
-
-@pytest.mark.parametrize("height", [11, 8, 16], ids=["block", "strip", "two strips"])
-def test_sums_that_share_accumulators(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", 100)
-    body = {"layer": "Repeat", "times": 3, "body": [conv(), RELU]}
-    spec = {"input_shape": [height, 3 if height == 11 else 8, 1], "layers": [body, GAP, DENSE]}
-    evaluator, found, wanted = both(spec, counts=(1, 1), depths=(1, 3))
-    assert "part = cuda.shared" in evaluator.source.kernels[0].text
-    assert_equal(found, wanted, 1e-13)
 
 
 @given(network=strategies.networks(CONTINUOUS), data=st.data())

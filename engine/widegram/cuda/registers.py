@@ -16,7 +16,8 @@ import numpy as np
 from widegram.activations import Formula
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
-from widegram.cuda.steps import Context, Job, in_place, jobs_of, write_steps
+from widegram.cuda.rolling import write_steps
+from widegram.cuda.steps import Context, Job, in_place, jobs_of
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
 from widegram.cuda.writer import Writer
@@ -78,6 +79,9 @@ class RegisterForm(ABC):
     def kernel(self, name: str) -> Kernel:
         """The finished kernel."""
         table, self.sums = self._table(), Sums(self.context, self.jobs, self.count)
+        pixels, held = self.planes * self.height * self.width, self.count * len(self.cells)
+        # Where no row fills up a group and no lane is idle, all that a thread holds counts.
+        self.counted = "" if bool(table[:, 2].all()) and pixels == held else "alive"
         self._pair()
         self._prologue()
         self.sums.start(self.write)
@@ -91,7 +95,7 @@ class RegisterForm(ABC):
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
         return Kernel(
             name, self.form, text, self.threads, table, dynamic=self._dynamic(),
-            registers=self.registers, pixels=len(self.cells),
+            registers=self.registers, pixels=len(self.cells), held=self.sums.held,
         )  # fmt: skip
 
     def _dynamic(self) -> int:
@@ -284,4 +288,4 @@ class RegisterForm(ABC):
                 odd = names[-1:] if len(names) % 2 else []
                 names = [self.ops.add(a, b) for a, b in pairs] + odd
             found += names
-        self.sums.add(self.write, job, found, "alive")
+        self.sums.add(self.write, at, found, self.counted)
