@@ -53,6 +53,9 @@ class RegisterForm(ABC):
     """
 
     form: ClassVar[str]
+    # The type in which rounds are counted: which of them leaves a form more registers is up to the
+    # assembler.
+    counting: ClassVar[str] = "np.int64"
     threads: tuple[int, int]
     cells: tuple[int, ...]
     planes: int
@@ -87,7 +90,7 @@ class RegisterForm(ABC):
         self.sums.start(self.write)
         self._clear_pools()
         self.write("cuda.syncthreads()")
-        with self.write.block(f"for m in range({len(table) // self.planes}):"):
+        with self.write.block(f"for m in range({self.counting}({len(table) // self.planes})):"):
             self._read_table()
             self._displacement()
             write_steps(self.write, self.jobs, self._job)

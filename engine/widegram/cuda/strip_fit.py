@@ -24,7 +24,7 @@ _FEWEST_LANES = 20
 # plane, for several sums, for a pool, and where a row does not fill a warp.
 _REGISTERS = {"float32": 64, "float64": 128}
 _PLANE = {"float32": 16, "float64": 40}
-_SUMS = {"float32": 24, "float64": 40}
+_SUMS = {"float32": 8, "float64": 0}
 _POOL = {"float32": 8, "float64": 8}
 _NARROW = {"float32": 8, "float64": 0}
 
