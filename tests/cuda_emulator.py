@@ -26,8 +26,8 @@ class _Waits(ast.NodeTransformer):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         if name == "syncthreads":
             value: ast.expr = ast.Constant(("barrier", node.lineno))
-        elif name == "shfl_sync":
-            place = ast.Constant(("shuffle", node.lineno, node.col_offset))
+        elif name in ("shfl_sync", "shfl_xor_sync"):
+            place = ast.Constant(("shuffle", node.lineno, node.col_offset, name))
             value = ast.Tuple([place, *node.args[1:]], ast.Load())
         else:
             return node
@@ -183,7 +183,8 @@ def _shuffle(threads: list[Any], waits: list[Any]) -> None:
         if len(places) != 1 or None in places or next(iter(places))[0] != "shuffle":
             continue
         values = [w[1] for w in group]
-        found = [values[w[2]] for w in group]
+        turned = next(iter(places))[-1] == "shfl_xor_sync"
+        found = [values[lane ^ w[2] if turned else w[2]] for lane, w in enumerate(group)]
         waits[lo : lo + WARP] = [
             _next(t, v) for t, v in zip(threads[lo : lo + WARP], found, strict=True)
         ]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from cuda_standin import StandIn
-from strategies import KINKED, SMOOTH, Vocabulary
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import load_network
@@ -34,8 +33,6 @@ RELU, GAP, FLAT, DENSE = (
     {"layer": "Dense", "b_std": 0.1},
 )
 CHAIN = [conv(), RELU, conv(), RELU]
-# Without a sign: its jump turns rounding at c = 0 or 1 into numbers of order one.
-CONTINUOUS = Vocabulary(activations=tuple(a for a in (*KINKED, *SMOOTH) if a != "Sign"))
 WRAP = conv(padding="CIRCULAR")
 
 

@@ -41,6 +41,10 @@ class Vocabulary(NamedTuple):
     paddings: tuple[str, ...] = ("SAME", "VALID", "CIRCULAR")
 
 
+# Without a sign: its jump turns rounding at c = 0 or 1 into numbers of order one.
+CONTINUOUS = Vocabulary(activations=tuple(a for a in (*KINKED, *SMOOTH) if a != "Sign"))
+
+
 EVERYTHING = Vocabulary()
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import strategies
-from strategies import HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
+from strategies import CONTINUOUS, HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
 from widegram import reference
 from widegram.cpu import CpuEvaluator
 from widegram.network import Network, load_network
@@ -20,8 +20,6 @@ from widegram.reference.evaluator import ArrayRows
 BOTH = ("nngp", "ntk")
 MEMORY = 2**28
 EVERY_ACTIVATION = Vocabulary()
-# Without a sign: its jump turns rounding at c = 0 or 1 into numbers of order one.
-CONTINUOUS = Vocabulary(activations=tuple(a for a in (*KINKED, *SMOOTH) if a != "Sign"))
 SMOOTH_ONLY = Vocabulary(activations=SMOOTH)
 DROPOUT_FREE = CONTINUOUS._replace(dropout=False)
 # phi(a x) = a phi(x), nothing normalised, no bias.

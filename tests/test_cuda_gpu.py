@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import widegram
+from cuda_support import assert_equal, both, conv
 from golden_cases import assert_matches, load, params
+from test_cuda_depths import PLACES
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import load_network
@@ -66,6 +68,25 @@ def test_forms_agree(dtype: str) -> None:
             # The contract's tolerances.
             atol = {"float32": 1e-5, "float64": 1e-10}[dtype] * np.abs(exact).max()
             np.testing.assert_allclose(tile[key], exact, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("form", ["strip", "tile", "block"])
+def test_readouts_after_each_layer(
+    form: str, dtype: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from widegram.cuda.device import gpus
+
+    monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", PLACES[place])
+    body = {"layer": "Repeat", "times": 12, "body": [conv(), {"layer": "Relu"}]}
+    spec = {"input_shape": [16, 16, 3], "layers": [body, {"layer": "GlobalAvgPool"}]}
+    forms = tuple(dict.fromkeys((form, "block")))
+    _, found, wanted = both(
+        spec, dtype, depths=range(1, 13), card=gpus((0,))[0], forms=forms, block_threads=256
+    )
+    # The contract's tolerances.
+    assert_equal(found, wanted, {"float32": 1e-5, "float64": 1e-10}[dtype])
 
 
 def test_tiles_batches_and_runs_give_the_same_bits(

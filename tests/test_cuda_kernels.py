@@ -15,7 +15,6 @@ import strategies
 from cuda_standin import StandIn
 from cuda_support import (
     CHAIN,
-    CONTINUOUS,
     DENSE,
     FLAT,
     GAP,
@@ -181,15 +180,6 @@ def test_nngp_alone(name: str) -> None:
     assert_equal(found, wanted, 1e-13)
 
 
-@pytest.mark.parametrize("form", ["block", "strip"])
-def test_depth_sweep(form: str) -> None:
-    body = {"layer": "Repeat", "times": 5, "body": [conv(), RELU]}
-    spec = {"input_shape": [8, 8, 1], "layers": [body, GAP, DENSE]}
-    _, found, wanted = both(spec, counts=(1, 1), depths=(1, 2, 5), forms=(form, "block"))
-    assert len(found) == 6
-    assert_equal(found, wanted, 1e-13)
-
-
 def test_planes_larger_than_shared_memory() -> None:
     shape, layers, _ = NETWORKS["pool"]
     spec = {"input_shape": shape, "layers": layers}
@@ -284,21 +274,7 @@ def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
             assert kernel.threads[0] * kernel.threads[1] <= 1024
 
 
-@pytest.mark.parametrize(
-    ("form", "height"), [("block", 8), ("strip", 8), ("strip", 16), ("strip", 11)]
-)
-def test_sums_that_share_accumulators(
-    form: str, height: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", 100)
-    body = {"layer": "Repeat", "times": 3, "body": [conv(), RELU]}
-    spec = {"input_shape": [height, 8, 1], "layers": [body, GAP, DENSE]}
-    evaluator, found, wanted = both(spec, counts=(1, 1), depths=(1, 3), forms=(form, "block"))
-    assert "part = cuda.shared" in evaluator.source.kernels[0].text
-    assert_equal(found, wanted, 1e-13)
-
-
-@given(network=strategies.networks(CONTINUOUS), data=st.data())
+@given(network=strategies.networks(strategies.CONTINUOUS), data=st.data())
 @settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
 def test_random_networks(network: Network, data: st.DataObject) -> None:
     x = data.draw(strategies.inputs(network, most=3, special=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,11 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "residual 32x32 float32": (_residual(32), "float32"),
     "residual 32x32 float64": (_residual(32), "float64"),
     "eight depths 32x32 float32": (_cnn(32, times=8), "float32"),
+    "hundred depths 32x32 float32": (_cnn(32, times=100), "float32"),
+    "hundred depths 32x32 float64": (_cnn(32, times=100), "float64"),
+    "each tenth depth 32x32 float32": (_cnn(32, times=100), "float32"),
+    "irregular depths 32x32 float32": (_cnn(32, times=50), "float32"),
+    "eight depths residual 32x32 float32": (_residual(32), "float32"),
     "tile relu 32x32 float32": (_cnn(32), "float32"),
     "tile erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
     "tile relu 32x32 circular float32": (_cnn(32, padding="CIRCULAR"), "float32"),
@@ -86,7 +92,10 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "product float32": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float32"),
     "product float64": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float64"),
 }
-DEPTHS = {"eight depths 32x32 float32": range(1, 9)}
+DEPTHS: dict[str, Sequence[int]] = {
+    "eight depths": range(1, 9), "hundred depths": range(1, 101),
+    "each tenth depth": range(10, 101, 10), "irregular depths": (1, 2, 5, 10, 50),
+}  # fmt: skip
 # Bytes that a block may use. Source: NVIDIA, CUDA C++ Programming Guide, technical specifications.
 SHARED = {(8, 0): 163 * 1024, (9, 0): 227 * 1024}
 
@@ -95,11 +104,15 @@ QUICK = {("relu 32x32 float32", (8, 0)), ("relu 32x32 float32", (9, 0)),
          ("relu 32x32 float64", (9, 0)), ("erf 32x32 float32", (9, 0)),
          ("relu 8x8 float32", (9, 0)), ("relu 64x64 float32", (9, 0)),
          ("relu 96x96 float32", (8, 0)), ("5x5 windows 32x32 float32", (9, 0)),
-         ("wide residual float32", (9, 0)),
-         ("residual 32x32 float32", (9, 0)),
-         ("tile relu 32x32 float32", (9, 0)),
+         ("wide residual float32", (9, 0)), ("residual 32x32 float32", (9, 0)),
+         ("tile relu 32x32 float32", (9, 0)), ("hundred depths 32x32 float32", (8, 0)),
          ("myrtle10 float32", (9, 0)), ("product float32", (9, 0)),
          ("product float64", (8, 0))}  # fmt: skip
+
+
+def _depths(name: str) -> Sequence[int] | None:
+    """The readouts of a network whose name begins with them."""
+    return next((depths for start, depths in DEPTHS.items() if name.startswith(start)), None)
 
 
 @assembled
@@ -115,7 +128,7 @@ def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int
     network, dtype = NETWORKS[name]
     forms = ("tile", *FORMS) if name.startswith("tile") else FORMS
     source = source_of(
-        load_network(network), dtype=dtype, depths=DEPTHS.get(name), forms=forms,
+        load_network(network), dtype=dtype, depths=_depths(name), forms=forms,
         shared=SHARED[capability],
     )  # fmt: skip
     kernel = source.product or source.kernels[0]

@@ -83,19 +83,6 @@ def test_idle_lanes() -> None:
     assert_equal(found, wanted, TOLERANCE["float64"])
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_depth_sweep(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if shared:
-        monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", 100)
-    body = {"layer": "Repeat", "times": 5, "body": [conv(), RELU]}
-    spec = {"input_shape": [8, 4, 1], "layers": [body, GAP, DENSE]}
-    evaluator, found, wanted = both(spec, counts=(1, 1), depths=(1, 2, 5), forms=FORMS)
-    assert evaluator.source.kernels[0].form == "tile"
-    assert ("part = cuda.shared" in evaluator.source.kernels[0].text) == shared
-    assert len(found) == 6
-    assert_equal(found, wanted, TOLERANCE["float64"])
-
-
 @pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
 @pytest.mark.parametrize("times", [2, 3])
 def test_tiles_of_eight_by_four(padding: str, times: int) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from cuda_support import CHAIN, GAP, assert_equal, conv
+from test_cuda_depths import NETWORKS as SWEEPS
+from test_cuda_depths import PLACES
 from test_cuda_kernels import ACTIVATIONS, NETWORKS
 from test_cuda_tile import FORMS as TILES
 from test_cuda_tile import NETWORKS as TILED
@@ -37,6 +39,7 @@ _QUICK = {
     ("pool", "float64"), ("circular and strided", "float32"),
     ("wide windows and rows behind the last", "float32"), ("strided residual", "float64"),
 }  # fmt: skip
+_SWEPT = {("strip", "float32"), ("circular strip", "float64")}
 
 
 def _tiles(
@@ -47,10 +50,9 @@ def _tiles(
     rng = np.random.default_rng(7)
     counts = rows, rows + 1
     x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
-    evaluator = CudaEvaluator(
-        network, x1, x2, ("nngp", "ntk"), (), dtype, 2**28, [device], **options
-    )
-    wanted = ReferenceEvaluator(network, x1, x2, ("nngp", "ntk"), None)
+    get, depths = ("nngp", "ntk"), options.pop("depths", ())
+    evaluator = CudaEvaluator(network, x1, x2, get, depths, dtype, 2**28, [device], **options)
+    wanted = ReferenceEvaluator(network, x1, x2, get, depths or None)
     return tuple(e.tile(range(rows), range(rows + 1), False) for e in (evaluator, wanted))  # type: ignore
 
 
@@ -106,6 +108,24 @@ def test_rows_in_shared_memory_given_at_launch(monkeypatch: pytest.MonkeyPatch) 
     found, wanted = _tiles(spec, "float64", device, 1)
     assert [form for form, _ in device.launches] == ["strip", "point"]
     assert_equal(found, wanted, _TOLERANCES["float64"])
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "dtype"),
+    [
+        pytest.param(name, place, dtype, marks=() if (name, dtype) in _SWEPT else pytest.mark.slow)
+        for name in SWEEPS
+        for place in PLACES
+        for dtype in _TOLERANCES
+    ],
+)
+def test_depth_sweeps(name: str, place: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", PLACES[place])
+    spec, first, form = SWEEPS[name]
+    device, forms = PtxDevice(worst=True), TILES[TILES.index(first) :]
+    found, wanted = _tiles(spec, dtype, device, depths=range(1, 7), forms=forms)
+    assert [launched for launched, _ in device.launches] == [form, "point"]
+    assert_equal(found, wanted, _TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize(

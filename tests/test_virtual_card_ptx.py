@@ -188,6 +188,13 @@ st.global.u32 [%rd1], %r4;"""
     np.testing.assert_array_equal(found, np.maximum(np.arange(32)[::-1], 1))
 
 
+def test_a_shuffle_by_the_bits_in_which_lanes_differ() -> None:
+    body = "shfl.sync.bfly.b32 %r4|%p2, %r1, 5, 31, -1;\nst.global.u32 [%rd1], %r4;"
+    out = np.zeros(64, dtype=np.uint32)
+    found = _run(body, np.zeros((64, 1), dtype=np.float32), out)
+    np.testing.assert_array_equal(found, np.arange(64) ^ 5)
+
+
 _EXCHANGE = """
 shl.b32 %r2, %r1, 2;
 cvt.u64.u32 %rd5, %r2;

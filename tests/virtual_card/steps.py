@@ -203,8 +203,9 @@ class _Decoder:
         return step
 
     def _shuffle(self, position: int, name: str, operands: tuple[str, ...]) -> Step:
-        """shfl.sync.idx.b32 of whole warps: the value of the lane that a lane names."""
-        if name != "shfl.sync.idx.b32":
+        """shfl.sync of whole warps: the value of the lane that a lane names (idx), or that differs
+        from it in the bits it names (bfly)."""
+        if name not in ("shfl.sync.idx.b32", "shfl.sync.bfly.b32"):
             raise Unsupported("another shuffle")
         self.waits[position] = "warp"
         outside = self._register(operands[1]) if len(operands) == 6 else None
@@ -218,7 +219,8 @@ class _Decoder:
             whole = np.zeros(wave.total, dtype=_U32)
             threads = np.arange(wave.total) if wave.active is None else wave.active
             whole[threads] = sent
-            source = threads - wave.lanes[threads] + (lane(wave) & np.uint32(_WARP - 1))
+            named, own = lane(wave) & np.uint32(_WARP - 1), wave.lanes[threads]
+            source = threads - own + (own ^ named if "bfly" in name else named)
             inside = source < wave.total
             inside[inside] = wave.warps[source[inside]] == wave.warps[threads[inside]]
             if not inside.all() or not wave.alive[source].all():

@@ -13,7 +13,8 @@ import numpy as np
 
 from widegram.cuda.block_elements import MOST_THREADS, Elements, Pixel
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, Kernel
-from widegram.cuda.steps import Job, Loop, Value, rolled
+from widegram.cuda.rolling import write_steps
+from widegram.cuda.steps import Job, Value
 from widegram.cuda.text_ops import affine, prescaled, share_pair
 
 
@@ -36,14 +37,16 @@ class BlockForm(Elements):
                 for s, text in enumerate(("ya", "yb", "xa", "xb")):
                     column = len(self.jobs) + 4 * n + s
                     self.write(f"{text}{n} = table[u(g + {column})]")
-            for item_ in rolled(self.jobs):
-                self._item(item_)
+            self.write("flag = g")
+            write_steps(self.write, self.jobs, self._job)
         self.sums.finish(self.write)
         text = self.write.module(f"Planes in blocks: {name}.", SIGNATURE)
         scratch = 0 if shared else self.numbers
         threads, table = (self.bx, self.by), self.space.table()
         registers = MULTIPROCESSOR // self.threads if self.threads > MOST_THREADS else 0
-        return Kernel(name, "block", text, threads, table, scratch, dynamic, registers)
+        return Kernel(
+            name, "block", text, threads, table, scratch, dynamic, registers, held=self.sums.held
+        )
 
     def _prologue(self, shared: bool, size: int) -> None:
         """``size`` of the array of planes in shared memory, 0 where it is given at launch."""
@@ -71,24 +74,14 @@ class BlockForm(Elements):
                 write(f"stores[u({first} + c)] = {self.ops.const(0.0)}")
         write("cuda.syncthreads()")
 
-    def _item(self, item: Job | Loop) -> None:
-        if isinstance(item, Job):
-            self._job(item, str(item.number), str(item.at))
-            return
-        r = self.write.name("r")
-        with self.write.block(f"for {r} in range({item.times}):"):
-            for job, shift in zip(item.jobs, item.shift, strict=True):
-                self._job(
-                    job, f"{job.number} + {r} * {len(item.jobs)}", f"{job.at} + {r} * {shift}"
-                )
-
-    def _job(self, job: Job, number: str, at: str) -> None:
-        with self.write.block(f"if table[u(g + {number})] != 0:"):
+    def _job(self, job: Job, at: str) -> None:
+        with self.write.block("if table[u(flag)] != 0:"):
             # Positions of every step, kept from one displacement to the next, took 130 registers.
             self.write(f"# {_title(job)}", "tx = again(tx)", "ty = again(ty)")
             getattr(self, f"_{job.kind}")(job, at)
         if job.out is not None or job.kind == "pool":
             self.write("cuda.syncthreads()")
+        self.write("flag += 1")
 
     # steps ------------------------------------------------------------------------------------
 
@@ -111,9 +104,9 @@ class BlockForm(Elements):
         write, store = self.write, job.store
         with self._pixels(job.out) as pixel:
             if store.reduced:
-                first = f"b * {self.context.stores.sums}"
-                offsets = (store.offset, store.t_offset)[: len(self.context.fields)]
-                found = [write.let(f"real(sums[u({first} + {n})])") for n in offsets]
+                first = f"b * {self.context.stores.sums} + {at}"
+                fields = range(len(self.context.fields))
+                found = [write.let(f"real(sums[u({first} + {n})])") for n in fields]
                 self._put(job.out, pixel, found)
                 return
             for name in self.context.fields:
@@ -220,15 +213,14 @@ class BlockForm(Elements):
             found = self._get(source, self._at(source, pixel))
             for name, value in zip(self.context.fields, found, strict=True):
                 write(f"{name} += {value}")
-        self.sums.add(write, job, self.context.fields)
+        self.sums.add(write, at, self.context.fields)
 
     def _output(self, job: Job, at: str) -> None:
         (source,) = job.inputs
         with self.write.block("if tid == 0:"):
             found = self._get(source, self.write.let(self._place(source, "0", "0", "0", "0"), "at"))
             for n, value in enumerate(found):
-                to = job.output * len(found) + n
-                self.write(f"out[u({to} * n + b)] = {value}")
+                self.write(f"out[u(({at} + {n}) * n + b)] = {value}")
 
     def _pool(self, job: Job, at: str) -> None:
         """Pooled pixel P = (i, j) belongs to one thread, which adds what its window holds."""

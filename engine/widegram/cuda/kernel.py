@@ -32,7 +32,8 @@ class Kernel:
     ``threads``: (x, y) of a block. ``scratch``: numbers of global memory that a pair's planes take.
     ``dynamic``: bytes of shared memory that are asked for at launch, beyond what every card gives.
     ``registers``: the most that a thread may use, 0 for no limit. ``pixels``: how many pixels of a
-    plane a thread keeps in registers, 0 in forms that keep them elsewhere.
+    plane a thread keeps in registers, 0 in forms that keep them elsewhere. ``held``: doubles of
+    global memory, behind all sums of a launch, that a pair's accumulators take.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Kernel:
     dynamic: int = 0
     registers: int = 0
     pixels: int = 0
+    held: int = 0
 
     def grid(self, pairs: int) -> int:
         """Blocks for that many pairs."""

@@ -23,7 +23,7 @@ LARGEST_BATCH = 1 << 18
 def pair_bytes(source: Source, dtype: str) -> int:
     """Device memory that one pair of a batch takes."""
     numbers = source.stores.size + source.scratch
-    sums, listed = 8 * source.stores.sums, 8
+    sums, listed = 8 * source.sums, 8
     return numbers * ITEMSIZE[dtype] + sums + listed + result_bytes(source, dtype)
 
 
@@ -123,7 +123,7 @@ class Lane:
         self._images.drop(self._pairs * pair_bytes(source, self.dtype))
         self._buffers = {
             "stores": empty(source.stores.size * pairs, self.dtype, self.stream),
-            "sums": empty(source.stores.sums * pairs, np.float64, self.stream),
+            "sums": empty(source.sums * pairs, np.float64, self.stream),
             "scratch": empty(source.scratch * pairs, self.dtype, self.stream),
             "out0": empty(outputs, self.dtype, self.stream),
             "out1": empty(outputs, self.dtype, self.stream),

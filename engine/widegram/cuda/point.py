@@ -6,15 +6,19 @@ Vectors, and everything behind Flatten or a global pool. Inner products of vecto
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from widegram.cuda.kernel import SIGNATURE, Kernel
-from widegram.cuda.steps import Context, Job, Value, jobs_of, write_steps
+from widegram.cuda.rolling import write_steps
+from widegram.cuda.steps import Context, Job, Value, jobs_of
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
 
 _THREADS = 128
+_NO_TABLE = np.zeros((1, 1), dtype=np.int32)
 _KINDS = ("input", "load", "window", "point", "add", "reduce", "output")
 
 
@@ -29,11 +33,12 @@ def fits(context: Context, program: Program) -> bool:
 
 
 class PointForm:
-    """Writes one program of single pixels."""
+    """Writes programs of single pixels that run one after the other, as those behind the readouts
+    of a depth sweep do."""
 
-    def __init__(self, context: Context, program: Program) -> None:
+    def __init__(self, context: Context, programs: Sequence[Program]) -> None:
         self.context = context
-        self.space, self.jobs = jobs_of(context, program)
+        self.jobs = [job for program in programs for job in jobs_of(context, program)[1]]
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
 
@@ -47,7 +52,7 @@ class PointForm:
             write(f"fa = np.int64(row) * {stride}", f"fb = np.int64(col) * {stride}")
             write_steps(write, self.jobs, self._job)
         text = write.module(f"One pixel a pair: {name}.", SIGNATURE)
-        return Kernel(name, "point", text, (_THREADS, 1), self.space.table())
+        return Kernel(name, "point", text, (_THREADS, 1), _NO_TABLE)
 
     def _names(self, value: Value) -> list[str]:
         return [f"{field}{value.slot}_" for field in self.context.fields]
@@ -60,7 +65,7 @@ class PointForm:
             case "input":
                 found = [self.write.let("x[u(row * columns + col)]"), zero]
             case "load":
-                found = self._load(job)
+                found = self._load(at)
             case "add":
                 found = [self.ops.add(a, b) for a, b in zip(*read, strict=True)]
             case "point":
@@ -71,24 +76,21 @@ class PointForm:
                 found = self._dual(job, at, affine(self.ops, job.affine, job.formula, read[0]))
             case "output":
                 for n, value in enumerate(read[0]):
-                    self.write(f"out[u({job.output * len(read[0]) + n} * n + b)] = {value}")
+                    self.write(f"out[u(({at} + {n}) * n + b)] = {value}")
             case "reduce":
-                self._reduce(job, read[0])
+                for n, value in enumerate(read[0]):
+                    self.write(f"sums[u({self._sums(at)} + {n})] = {job.scale!r} * {value}")
         if job.out is not None:
             for name, value in zip(self._names(job.out), found, strict=False):
                 self.write(f"{name} = {value}")
 
-    def _load(self, job: Job) -> list[str]:
-        assert job.store is not None
-        first, store = f"b * {self.context.stores.sums}", job.store
-        offsets = (store.offset, store.t_offset)[: len(self.context.fields)]
-        return [self.write.let(f"real(sums[u({first} + {n})])") for n in offsets]
+    def _load(self, at: str) -> list[str]:
+        places = [f"{self._sums(at)} + {n}" for n in range(len(self.context.fields))]
+        return [self.write.let(f"real(sums[u({place})])") for place in places]
 
-    def _reduce(self, job: Job, read: list[str]) -> None:
-        assert job.store is not None
-        first = f"b * {self.context.stores.sums}"
-        for offset, value in zip((job.store.offset, job.store.t_offset), read, strict=False):
-            self.write(f"sums[u({first} + {offset})] = {job.scale!r} * {value}")
+    def _sums(self, at: str) -> str:
+        """Where a reduced value stands."""
+        return f"b * {self.context.stores.sums} + {at}"
 
     def _dual(self, job: Job, at: str, read: list[str]) -> list[str]:
         if job.formula is None:
@@ -108,7 +110,6 @@ _SIDE, _EACH, _DEPTH = 16, 4, 16
 _CHUNK = 8
 # One more than a tile: threads that write a column of it meet different banks.
 _PITCH = PRODUCT_TILE + 1
-_NO_TABLE = np.zeros((1, 1), dtype=np.int32)
 
 
 def product_kernel(dtype: str) -> Kernel:

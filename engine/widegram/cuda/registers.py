@@ -19,7 +19,8 @@ from widegram.cuda.alike import whole_jobs
 from widegram.cuda.boxes import windows
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
-from widegram.cuda.steps import Context, Job, in_place, write_steps
+from widegram.cuda.rolling import write_steps
+from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
 from widegram.cuda.writer import Writer
@@ -55,6 +56,9 @@ class RegisterForm(ABC):
     """
 
     form: ClassVar[str]
+    # The type in which rounds are counted: which of them leaves a form more registers is up to the
+    # assembler.
+    counting: ClassVar[str] = "np.int64"
     threads: tuple[int, int]
     cells: tuple[int, ...]
     planes: int
@@ -81,12 +85,15 @@ class RegisterForm(ABC):
     def kernel(self, name: str) -> Kernel:
         """The finished kernel."""
         table, self.sums = self._table(), Sums(self.context, self.jobs, self.count)
+        pixels, held = self.planes * self.height * self.width, self.count * len(self.cells)
+        # Where no row fills up a group and no lane is idle, all that a thread holds counts.
+        self.counted = "" if bool(table[:, 2].all()) and pixels == held else "alive"
         self._pair()
         self._prologue()
         self.sums.start(self.write)
         self._clear_pools()
         self.write("cuda.syncthreads()")
-        with self.write.block(f"for m in range({len(table) // self.planes}):"):
+        with self.write.block(f"for m in range({self.counting}({len(table) // self.planes})):"):
             self._read_table()
             self._displacement()
             write_steps(self.write, self.jobs, self._job)
@@ -94,7 +101,7 @@ class RegisterForm(ABC):
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
         return Kernel(
             name, self.form, text, self.threads, table, dynamic=self._dynamic(),
-            registers=self.registers, pixels=len(self.cells),
+            registers=self.registers, pixels=len(self.cells), held=self.sums.held,
         )  # fmt: skip
 
     def _dynamic(self) -> int:
@@ -275,4 +282,4 @@ class RegisterForm(ABC):
                 odd = names[-1:] if len(names) % 2 else []
                 names = [self.ops.add(a, b) for a, b in pairs] + odd
             found += names
-        self.sums.add(self.write, job, found, "alive")
+        self.sums.add(self.write, at, found, self.counted)

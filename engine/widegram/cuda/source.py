@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from widegram.cpu.formulas import FactorLayout, choose_formulas, factor_layout
 from widegram.cuda import point, strip_fit, tile_fit
@@ -46,6 +47,11 @@ class Source:
         """Numbers of global memory that the planes of a pair take."""
         return max((kernel.scratch for kernel in self.kernels), default=0)
 
+    @property
+    def sums(self) -> int:
+        """Doubles that the sums of a pair and their accumulators in global memory take."""
+        return self.stores.sums + max((kernel.held for kernel in self.kernels), default=0)
+
     def text(self) -> str:
         """All kernels, one after the other."""
         every = (*([self.product] if self.product else []), *self.kernels)
@@ -81,10 +87,12 @@ def source_of(
 
 def _strides_in_registers(source: Source) -> bool:
     """Whether no kernel of the block form has a strided convolution."""
-    programs = [program for program in source.context.plan.cross.programs if program.steps]
+    context = source.context
+    forms = [kernel.form for kernel in source.kernels if kernel.form != "point"]
+    programs = [p for p in context.plan.cross.programs if p.steps and not point.fits(context, p)]
     return not any(
-        kernel.form == "block" and step.affine is not None and step.affine.strides != (1, 1)
-        for kernel, program in zip(source.kernels, programs, strict=True)
+        form == "block" and step.affine is not None and step.affine.strides != (1, 1)
+        for form, program in zip(forms, programs, strict=True)
         for step in program.steps
     )
 
@@ -106,17 +114,24 @@ def generate(
     """
     found = stores(plan.nodes, plan.cross, plan.ntk)
     context = Context(plan, device_layout(plan.nodes, layout), found, dtype, shared)
+    stages = [(n, program) for n, program in enumerate(plan.cross.programs) if program.steps]
     kernels = []
-    for n, program in enumerate(plan.cross.programs):
-        if not program.steps:
+    for one_pixel, group in groupby(stages, lambda stage: point.fits(context, stage[1])):
+        numbers, programs = zip(*group, strict=True)
+        if one_pixel:
+            name = _stages(numbers)
+            kernels.append(point.PointForm(context, programs).kernel(name))
             continue
-        name = f"stage {n}"
-        if point.fits(context, program):
-            kernels.append(point.PointForm(context, program).kernel(name))
-        else:
-            kernels.append(_planes(context, program, forms, threads, name))
+        for n, program in zip(numbers, programs, strict=True):
+            kernels.append(_planes(context, program, forms, threads, _stages([n])))
     product = point.product_kernel(dtype) if plan.vector else None
     return Source(context, layout, tuple(kernels), product)
+
+
+def _stages(numbers: Sequence[int]) -> str:
+    """What a kernel of these stages is called."""
+    first, last = numbers[0], numbers[-1]
+    return f"stage {first}" if first == last else f"stages {first} to {last}"
 
 
 def _planes(

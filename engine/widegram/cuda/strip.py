@@ -34,6 +34,7 @@ class StripForm(RegisterForm):
     """Writes one program that :func:`~widegram.cuda.strip_fit.fits`."""
 
     form = "strip"
+    counting = "np.int32"
 
     def __init__(self, context: Context, program: Program) -> None:
         super().__init__(context, program)

@@ -1,79 +1,107 @@
 """Sums over all planes of a pair, for global pools: accumulators in double precision.
 
-Each thread has its own accumulator of every sum, or, where a network is read out so often that
-shared memory would not hold them, a few threads have one, and the others hand them their values.
+Each thread has its own accumulator of every sum; where a network is read out so often that shared
+memory would not hold them, a warp has one and adds up its lanes' values first, by shuffles. Where
+these are too many as well, they are in global memory. Only one thread ever adds to an accumulator,
+so that every run gives the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from widegram.cuda.kernel import PAIR_BYTES
 from widegram.cuda.steps import Context, Job
 from widegram.cuda.writer import Writer
 
-# Shared memory that accumulators may take: enough blocks then run at once on a multiprocessor.
-_MOST_BYTES = 16 * 1024
+# Shared memory that accumulators may take: enough blocks then run at once on a multiprocessor, and
+# 32 KB of what else a block keeps there find room.
+_MOST_BYTES = 15 * 1024
 _DOUBLE = 8
+_WARP = 32
+_FULL = "0xffffffff"
 
 
 class Sums:
     """The sums of a program's ``reduce`` steps in a block of ``threads`` threads.
 
-    Sum ``n`` keeps ``width`` accumulators, all of them added up at the end.
+    Each keeps ``width`` accumulators, of threads or of warps, all of them added up at the end.
     """
 
     def __init__(self, context: Context, jobs: Sequence[Job], threads: int) -> None:
         self.context, self.threads = context, threads
-        self.jobs = [job for job in jobs if job.kind == "reduce"]
+        self.jobs = sorted((job for job in jobs if job.kind == "reduce"), key=lambda job: job.at)
         self.fields = len(context.fields)
-        self.first = {job.number: n * self.fields for n, job in enumerate(self.jobs)}
-        self.count = len(self.jobs) * self.fields
-        self.width = threads
-        while self.width > 1 and self.count * self.width * _DOUBLE > _MOST_BYTES:
-            self.width = (self.width + 1) // 2
+        self.first = self.jobs[0].at if self.jobs else 0
+        self.count = self.jobs[-1].at + self.fields - self.first if self.jobs else 0
+        self.by_warps = threads % _WARP == 0 and not self._fit(threads)
+        self.width = threads // _WARP if self.by_warps else threads
+        self.size = self.count * self.width
+        self.base = "" if self._fit(self.width) else "held + "
 
-    @property
-    def shared(self) -> bool:
-        """Whether several threads share an accumulator."""
-        return self.width < self.threads
+    def _fit(self, width: int) -> bool:
+        return self.count * width * _DOUBLE <= _MOST_BYTES
 
     @property
     def nbytes(self) -> int:
         """Shared memory in bytes, with the row and column of the block's pair."""
-        numbers = self.count * self.width + self.shared * self.fields * self.threads
-        return PAIR_BYTES + _DOUBLE * numbers
+        return PAIR_BYTES + (0 if self.base else _DOUBLE * self.size)
+
+    @property
+    def held(self) -> int:
+        """Accumulators of a pair in global memory: behind the sums of all pairs of a launch."""
+        return self.size if self.base else 0
 
     def start(self, write: Writer) -> None:
         """Make the accumulators, zero; a barrier must follow."""
         if not self.count:
             return
-        size = self.count * self.width
-        write(f"total = cuda.shared.array({size}, types.float64)")
-        with write.block(f"for c in range(tid, {size}, {self.threads}):"):
-            write("total[u(c)] = 0.0")
-        if self.shared:
-            write(f"part = cuda.shared.array({self.fields * self.threads}, types.float64)")
+        if self.base:
+            write("total = sums", f"held = n * {self.context.stores.sums} + b * {self.size}")
+        else:
+            write(f"total = cuda.shared.array({self.size}, types.float64)")
+        with write.block(f"for c in range(tid, {self.size}, {self.threads}):"):
+            write(f"total[u({self.base}c)] = 0.0")
+        if not self.by_warps:
+            write(f"own = {self.base}tid")
+            return
+        # The first lane of a warp has K; with T, the first of its lower half, and of its upper T.
+        half = _WARP // 2
+        write(f"low = np.int32(tid & {_WARP // self.fields - 1})")
+        write(f"upper = np.int32(tid & {half})")
+        field = f" + tid // {half} % 2 * {self.width}" if self.fields == 2 else ""
+        write(f"own = {self.base}tid // {_WARP}{field}")
 
-    def add(self, write: Writer, job: Job, names: Sequence[str], alive: str = "") -> None:
-        """Add this thread's K, and T, where ``alive``; all threads of the block come here."""
-        first = self.first[job.number]
-        if not self.shared:
-            for n, name in enumerate(names):
-                value = f"({name} if {alive} else 0.0)" if alive else name
-                write(f"total[u({(first + n) * self.width} + tid)] += {value}")
+    def add(self, write: Writer, at: str, names: Sequence[str], alive: str = "") -> None:
+        """Add this thread's K, and T, where ``alive``, to the sums ``at`` in a pair's; all threads
+        of the block come here."""
+        if alive:
+            zero = write.constant(0.0)
+            names = [write.let(f"{name} if {alive} else {zero}") for name in names]
+        place = f"own + ({at} - {self.first}) * {self.width}"
+        if self.by_warps:
+            found = self._over_lanes(write, names)
+            with write.block("if low == 0:"):
+                write(f"total[u({place})] += {found}")
             return
         for n, name in enumerate(names):
-            value = f"{name} if {alive} else 0.0" if alive else name
-            write(f"part[u({n * self.threads} + tid)] = {value}")
-        write("cuda.syncthreads()")
-        with write.block(f"if tid < {self.width}:"):
-            for n in range(len(names)):
-                write("found = 0.0")
-                with write.block(f"for c in range(tid, {self.threads}, {self.width}):"):
-                    write(f"found += part[u({n * self.threads} + c)]")
-                write(f"total[u({(first + n) * self.width} + tid)] += found")
-        write("cuda.syncthreads()")
+            write(f"total[u({place} + {n * self.width})] += {name}")
+
+    def _over_lanes(self, write: Writer, names: Sequence[str]) -> str:
+        """The sum over the lanes of a warp; of K and T, K's in the lower half and T's in the
+        upper."""
+        value, lanes = names[0], _WARP
+        if len(names) == 2:
+            k, t = names
+            kept = write.let(f"{t} if upper != 0 else {k}")
+            sent = write.let(f"{k} if upper != 0 else {t}")
+            lanes //= 2
+            value = write.let(f"{kept} + cuda.shfl_xor_sync({_FULL}, {sent}, {lanes})")
+        while lanes > 1:
+            lanes //= 2
+            value = write.let(f"{value} + cuda.shfl_xor_sync({_FULL}, {value}, {lanes})")
+        return value
 
     def finish(self, write: Writer) -> None:
         """Write every sum to the pair's row of ``sums``."""
@@ -83,19 +111,21 @@ class Sums:
         size = self.width
         while size > 1:
             half = (size + 1) // 2
-            with (
-                write.block(f"if tid < {size - half}:"),
-                write.block(f"for c in range({self.count}):"),
-            ):
-                write(f"at = c * {self.width} + tid")
+            rest = size - half
+            with write.block(f"for c in range(tid, {self.count * rest}, {self.threads}):"):
+                write(f"at = {self.base}c // {rest} * {self.width} + c % {rest}")
                 write(f"total[u(at)] += total[u(at + {half})]")
             write("cuda.syncthreads()")
             size = half
-        with write.block("if tid == 0:"):
-            for job in self.jobs:
-                assert job.store is not None
-                offsets = (job.store.offset, job.store.t_offset)
-                for n, offset in enumerate(offsets[: self.fields]):
-                    source = (self.first[job.number] + n) * self.width
-                    to = f"b * {self.context.stores.sums} + {offset}"
-                    write(f"sums[u({to})] = {job.scale!r} * total[u({source})]")
+        for run in self._runs():
+            first, count = run[0].at, len(run) * self.fields
+            with write.block(f"for c in range(tid, {count}, {self.threads}):"):
+                found = f"total[u({self.base}(c + {first - self.first}) * {self.width})]"
+                to = f"b * {self.context.stores.sums} + {first} + c"
+                write(f"sums[u({to})] = {run[0].scale!r} * {found}")
+
+    def _runs(self) -> list[list[Job]]:
+        """The jobs in groups of one scale whose sums follow each other."""
+        numbered = enumerate(self.jobs)
+        runs = groupby(numbered, lambda pair: (pair[1].at - pair[0] * self.fields, pair[1].scale))
+        return [[job for _, job in run] for _, run in runs]
