@@ -11,8 +11,13 @@ from widegram.cpu import CpuEvaluator
 from widegram.reference.evaluator import ArrayRows
 
 
-def conv(*window: int, padding: str = "CIRCULAR") -> dict:
-    return {"layer": "Conv", "filter_shape": list(window), "padding": padding, "b_std": 0.2}
+def conv(
+    *window: int, padding: str = "CIRCULAR", strides: tuple[int, int] = (1, 1)
+) -> dict[str, object]:
+    return {
+        "layer": "Conv", "filter_shape": list(window), "padding": padding, "b_std": 0.2,
+        "strides": list(strides),
+    }  # fmt: skip
 
 
 def pool(*window: int, padding: str = "CIRCULAR", strides: tuple[int, int] = (1, 1)) -> dict:
@@ -31,6 +36,15 @@ CASES = {
     "circular pool before a pool": (
         (4, 5, 1),
         [pool(4, 4), DENSE, pool(3, 3, padding="SAME"), DENSE, FLATTEN],
+    ),
+    # Behind the stride the torus of columns is not the image's; rows wrap inside its segments.
+    "column filter behind a stride that does not divide": (
+        (4, 5, 1),
+        [conv(1, 2, strides=(1, 2)), {"layer": "Erf"}, conv(3, 1), {"layer": "Erf"}, GAP],
+    ),
+    "row filter behind a stride that does not divide": (
+        (7, 3, 1),
+        [conv(3, 2, strides=(3, 1)), {"layer": "Erf"}, conv(1, 3), {"layer": "Erf"}, GAP],
     ),
     # A torus that wraps rows alone: its plane's halves are segments 0 and 2.
     "column filter": ((4, 1, 1), [conv(3, 1), {"layer": "Erf"}, conv(2, 1), GAP]),

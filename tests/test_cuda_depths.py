@@ -31,7 +31,8 @@ def _sweep(shape: list[int], times: int, body: list[dict], *suffix: dict) -> dic
 
 # name -> (network, first form in order of preference, form that it takes)
 NETWORKS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "block": (_sweep([11, 3, 1], 6, [conv(), RELU]), "strip", "block"),
+    "block": (_sweep([11, 3, 1], 6, [conv(), RELU]), "block", "block"),
+    "rows behind the last": (_sweep([11, 3, 1], 6, [conv(), RELU]), "strip", "strip"),
     "strip": (_sweep([8, 8, 2], 6, [conv(), RELU], GAP, DENSE), "strip", "strip"),
     "two strips": (_sweep([16, 8, 1], 6, [conv(), ERF]), "strip", "strip"),
     "circular strip": (_sweep([8, 4, 1], 6, [conv(padding="CIRCULAR"), RELU]), "strip", "strip"),

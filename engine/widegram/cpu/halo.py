@@ -108,16 +108,22 @@ def _piece(position, end, size, first):  # type: ignore[no-untyped-def]
 
 @jit
 def _wrap_halo(ctx, geo, moves, slot, dy, dx, sy, sx, ty, tx):  # type: ignore[no-untyped-def]
-    """Fill the halo of segment (sy, sx) of plane (dy, dx) from its neighbours on the torus."""
+    """Fill the halo of segment (sy, sx) of plane (dy, dx) from its neighbours on the torus.
+
+    Along an axis whose torus is not the image's (behind a stride that does not divide it) no window
+    wraps: a segment is its own and only neighbour there.
+    """
     lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    rows, cols, y, x = rectangle(slot, dy - sy * ty, dx - sx * tx)
+    rows, cols, _, _ = rectangle(slot, dy - sy * ty, dx - sx * tx)
     if rows == 0:
         return
     h, w = peek(slot, _H), peek(slot, _W)
-    first_rows = h - dy // peek(slot, _SIGMA_Y) if ty else h - abs(y)
-    first_cols = w - dx // peek(slot, _SIGMA_X) if tx else w - abs(x)
-    size_y, size_x = (h if ty else first_rows), (w if tx else first_cols)
-    start_y, start_x = sy * first_rows, sx * first_cols
+    whole_y, whole_x = ty == h * peek(slot, _SIGMA_Y), tx == w * peek(slot, _SIGMA_X)
+    first_rows = h - dy // peek(slot, _SIGMA_Y) if whole_y else rows
+    first_cols = w - dx // peek(slot, _SIGMA_X) if whole_x else cols
+    size_y, size_x = (h if whole_y else rows), (w if whole_x else cols)
+    start_y, start_x = (sy * first_rows if whole_y else 0), (sx * first_cols if whole_x else 0)
+    own_y, own_x = (0 if whole_y else sy), (0 if whole_x else sx)
     row = row_stride(slot, cols, lanes)
     k, t = place(ctx, slot, 2 * sy + sx, cols)
     r = -peek(slot, _LO_Y)
@@ -133,7 +139,8 @@ def _wrap_halo(ctx, geo, moves, slot, dy, dx, sy, sx, ty, tx):  # type: ignore[n
             if not (own_rows and c >= 0 and c < cols):
                 there_cols = first_cols if from_x == 0 else size_x - first_cols
                 there_row = row_stride(slot, there_cols, lanes)
-                source, _ = place(ctx, slot, 2 * from_y + from_x, there_cols)
+                segment = 2 * (from_y + own_y) + from_x + own_x
+                source, _ = place(ctx, slot, segment, there_cols)
                 source += (local_y * there_row + local_x * lanes) * item
                 target = k + (r * row + c * lanes) * item
                 move(
