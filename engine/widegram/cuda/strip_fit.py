@@ -32,8 +32,8 @@ _IDLE = 2
 # where a row does not fill a warp, and where a strip has rows behind the image's last one.
 _REGISTERS = {"float32": 64, "float64": 128}
 _PLANE = {"float32": 16, "float64": 40}
-_SUMS = {"float32": 8, "float64": 0}
-_POOL = {"float32": 8, "float64": 8}
+_SUMS = {"float32": 8, "float64": 8}
+_POOL = {"float32": 16, "float64": 8}
 _REACH = {"float32": 4, "float64": 8}
 _NARROW = {"float32": 8, "float64": 0}
 _BEHIND = {"float32": 0, "float64": 8}
