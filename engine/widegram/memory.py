@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from widegram.errors import WidegramError
+from widegram.limits import ROOT, Limit, memory_limits
 
 _UNITS = {
     "": 1, "b": 1,
@@ -44,32 +47,24 @@ def format_size(bytes_: float) -> str:
 
 
 def free_memory() -> int:
-    """Bytes that can be used without swapping: the smaller of the machine's and the cgroup's."""
-    free = _FALLBACK_FREE
+    """Bytes that can be used without swapping: the least of what the machine has and what every
+    limit on this process leaves (:func:`widegram.limits.memory_limits`)."""
+    return tightest().left
+
+
+def tightest(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> Limit:
+    """The limit that leaves least, and how much; the machine's own memory counts as one."""
+    limits = memory_limits(root, environment)
+    return min([Limit(_machine_free(root), "this machine"), *limits])
+
+
+def _machine_free(root: Path) -> int:
     try:
-        meminfo = Path("/proc/meminfo").read_text()
-        if found := re.search(r"^MemAvailable:\s*(\d+) kB", meminfo, re.MULTILINE):
-            free = int(found[1]) * 1024
+        meminfo = (root / "proc/meminfo").read_text()
     except OSError:
-        pass
-    return min([free, *_cgroup_free()])
-
-
-def _cgroup_free() -> list[int]:
-    """What the control group of a container leaves, where there is such a limit."""
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        try:
-            left = int(Path(limit).read_text()) - int(Path(used).read_text())
-        except (OSError, ValueError):
-            continue
-        return [max(left, _SMALLEST)]
-    return []
+        return _FALLBACK_FREE
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", meminfo, re.MULTILINE)
+    return int(found[1]) * 1024 if found else _FALLBACK_FREE
 
 
 def budget(memory: str | int | None) -> int:
