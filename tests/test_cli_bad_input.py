@@ -242,7 +242,7 @@ def test_second_writer():
         (["--kernel", "ntk", "--to", "a.csv"], r"a\.csv: unknown format; give a name ending in"),
         (["--kernel", "ntk", "--to", "a.npy", "--dtype", "int8"], r"dtype 'int8' is unknown"),
         (["--kernel", "ntk", "--to", "a.npy", "--depth", "2"], r"has no depth 2; its depths: none"),
-        (["--kernel", "ntk", "--to", "K.h5"], r"K\.h5: is the gram file itself"),
+        (["--kernel", "ntk", "--to", "K.h5"], r"K\.h5: is an input of this command"),
     ],
 )
 def test_bad_exports(args: list[str], message: str):

@@ -78,7 +78,7 @@ def test_depth_is_chosen(gram: Path) -> None:
         ({"kernel": "nkt"}, "has no kernel 'nkt'; did you mean 'ntk'"),
         ({"to": "out.csv"}, "unknown format; give a name ending in .npy, .npz or .h5"),
         ({"dtype": "int8"}, "dtype 'int8' is unknown; choose float16, float32, float64"),
-        ({"to": "K.h5", "overwrite": True}, "is the gram file itself"),
+        ({"to": "K.h5", "overwrite": True}, "is an input of this command"),
         ({"to": "there.npy"}, "exists; choose another name or pass --overwrite"),
         ({"to": "missing/out.npy"}, "does not exist; create it first"),
     ],

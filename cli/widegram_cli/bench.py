@@ -12,13 +12,14 @@ import click
 
 from widegram.errors import WidegramError
 from widegram.files import check_target, new_file
+from widegram_cli.files import FileGroup, InputFile, OutputFile
 from widegram_cli.options import json_option, overwrite_option
 from widegram_cli.output import emit_json, human_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group("bench")
+@click.group("bench", cls=FileGroup)
 def command() -> None:
     """Measure speed on this machine: run it while nothing else does."""
 
@@ -36,7 +37,12 @@ def _common(seconds: float) -> Callable[[Command], Command]:
                 help="Time for the whole benchmark, roughly.",
             ),
             click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all]."),
-            click.option("--out", metavar="R.json", help="Write the raw results to this file."),
+            click.option(
+                "--out",
+                type=OutputFile(),
+                metavar="R.json",
+                help="Write the raw results to this file.",
+            ),
             overwrite_option,
             json_option,
         )
@@ -47,12 +53,19 @@ def _common(seconds: float) -> Callable[[Command], Command]:
     return add
 
 
-_plot_option = click.option("--plot", metavar="P.png", help="Draw the results (needs matplotlib).")
+_plot_option = click.option(
+    "--plot", type=OutputFile(), metavar="P.png", help="Draw the results (needs matplotlib)."
+)
 
 
 @command.command("kernels")
 @click.option("--peer", type=click.Choice(["neural-tangents"]), help="Measure it as well.")
-@click.option("--peer-python", metavar="PATH", help="Python of the peer's own environment.")
+@click.option(
+    "--peer-python",
+    type=InputFile(),
+    metavar="PATH",
+    help="Python of the peer's own environment.",
+)
 @click.option(
     "--suite",
     type=click.Choice(["readme", "full", "quick"]),

@@ -6,20 +6,27 @@ import dataclasses
 
 import click
 
+from widegram_cli.files import FileGroup, InputFile, OutputFile
 from widegram_cli.options import json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table
 
 NORMALIZATIONS = ("standardize", "unit-norm", "none")
 
 
-@click.group("data")
+@click.group("data", cls=FileGroup)
 def command() -> None:
     """Prepare image data sets; look into data files."""
 
 
 @command.command("prepare")
-@click.argument("source")
-@click.option("--out", required=True, metavar="DATA.h5", help="The HDF5 file to write.")
+@click.argument("source", type=InputFile())
+@click.option(
+    "--out",
+    type=OutputFile(),
+    required=True,
+    metavar="DATA.h5",
+    help="The HDF5 file to write.",
+)
 @click.option("--train", type=click.IntRange(min=1), help="Training inputs to draw [default: all].")
 @click.option("--test", type=click.IntRange(min=0), help="Test inputs to draw [default: all].")
 @click.option(
@@ -30,7 +37,12 @@ def command() -> None:
     help="How to scale the inputs; statistics are those of the training inputs.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws.")
-@click.option("--labels", metavar="DATA", help="Labels of an array file that does not hold them.")
+@click.option(
+    "--labels",
+    type=InputFile(),
+    metavar="DATA",
+    help="Labels of an array file that does not hold them.",
+)
 @memory_option
 @overwrite_option
 @json_option
@@ -83,7 +95,7 @@ def prepare_command(
 
 
 @command.command("info")
-@click.argument("file")
+@click.argument("file", type=InputFile())
 @json_option
 def info_command(file: str, as_json: bool) -> None:
     """List the arrays of FILE (.npy, .npz or .h5) with their shapes."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import Tolerance, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from widegram.linalg.spectrum import Spectrum
 
 
-@click.command("eig")
-@click.argument("file", metavar="K.h5")
+@click.command("eig", cls=FileCommand)
+@click.argument("file", type=InputFile(), metavar="K.h5")
 @click.option(
     "--kernel", type=click.Choice(["nngp", "ntk"]), default="ntk", show_default=True, help="Kernel."
 )
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
 @click.option("--tol", type=Tolerance, default=1e-8, show_default=True, help="Residual over norm.")
 @click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--plot", metavar="P.png", help="Draw the spectrum.")
-@click.option("--out", metavar="E.h5", help="Write /eigenvalues, /eigenvectors, /density.")
+@click.option("--plot", type=OutputFile(), metavar="P.png", help="Draw the spectrum.")
+@click.option(
+    "--out", type=OutputFile(), metavar="E.h5", help="Write /eigenvalues, /eigenvectors, /density."
+)
 @memory_option
 @overwrite_option
 @json_option
@@ -63,7 +66,7 @@ def command(
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
     from widegram.files import check_target
     from widegram.linalg.budget import array_budget
-    from widegram.linalg.gramsource import check_distinct, open_train
+    from widegram.linalg.gramsource import open_train
     from widegram.linalg.spectrum import SpectrumOptions, spectrum
     from widegram.linalg.spectrumfile import write_spectrum
     from widegram_cli.stages import StageReporter
@@ -71,7 +74,6 @@ def command(
     for target in (out, plot):
         if target is not None:
             check_target(Path(target), overwrite)
-            check_distinct(Path(target), Path(file))
     if plot is not None:
         from widegram.linalg.spectrumplot import require_matplotlib
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import click
 
 from widegram.memory import format_size
+from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json
 
 
-@click.command("export")
-@click.argument("file", metavar="K.h5")
+@click.command("export", cls=FileCommand)
+@click.argument("file", type=InputFile(), metavar="K.h5")
 @click.option("--kernel", required=True, help="nngp or ntk.")
-@click.option("--to", required=True, metavar="TARGET", help="K.npy, K.npz or another .h5.")
+@click.option(
+    "--to", type=OutputFile(), required=True, metavar="TARGET", help="K.npy, K.npz or another .h5."
+)
 @click.option("--dtype", help="float16, float32 or float64 [default: as stored].")
 @click.option("--depth", type=click.IntRange(min=1), help="Which depth of a depth sweep.")
 @memory_option

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import Depths, Kernels, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, human_rate, human_time
 
@@ -13,11 +14,30 @@ if TYPE_CHECKING:
     from widegram.compute import GramResult
 
 
-@click.command("gram")
-@click.option("--net", required=True, help="Network: a .json or .toml file, JSON text, a preset.")
-@click.option("--x", required=True, metavar="DATA", help="Inputs: .npy, .npz:key or .h5:path.")
-@click.option("--x2", metavar="DATA", help="Inputs of the columns [default: those of --x].")
-@click.option("--out", required=True, metavar="K.h5", help="The file to write or to resume.")
+@click.command("gram", cls=FileCommand)
+@click.option(
+    "--net",
+    type=InputFile(),
+    required=True,
+    help="Network: a .json or .toml file, JSON text, a preset.",
+)
+@click.option(
+    "--x",
+    type=InputFile(),
+    required=True,
+    metavar="DATA",
+    help="Inputs: .npy, .npz:key or .h5:path.",
+)
+@click.option(
+    "--x2", type=InputFile(), metavar="DATA", help="Inputs of the columns [default: those of --x]."
+)
+@click.option(
+    "--out",
+    type=OutputFile(),
+    required=True,
+    metavar="K.h5",
+    help="The file to write or to resume.",
+)
 @click.option("--get", type=Kernels(), default="nngp,ntk", show_default=True, help="Kernels.")
 @click.option(
     "--dtype",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram.memory import format_size
+from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.options import json_option
 from widegram_cli.output import emit_json, emit_table
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from widegram.store import GramFile
 
 
-@click.command("info")
-@click.argument("file", metavar="K.h5")
+@click.command("info", cls=FileCommand)
+@click.argument("file", type=InputFile(), metavar="K.h5")
 @json_option
 def command(file: str, as_json: bool) -> None:
     """Say what K.h5 holds, where it came from, and how much of it is done."""

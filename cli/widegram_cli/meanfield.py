@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from widegram_cli.files import FileGroup, OutputFile
 from widegram_cli.meanfield_runs import spectrum_command, trainability_command
 from widegram_cli.meanfield_table import table_command
 from widegram_cli.options import json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
 
-@click.group("meanfield")
+@click.group("meanfield", cls=FileGroup)
 def command() -> None:
     """Mean field theory of wide networks (arXiv:1912.13053): fixed points, phases, spectra."""
 
@@ -47,8 +48,15 @@ def point_command(act: str, w_var: float, b_var: float, as_json: bool) -> None:
 @click.option("--act", default="erf", show_default=True, help="Activation.")
 @click.option("--w-var", default="0:3:0.01", show_default=True, help="START:STOP:STEP or A,B,C.")
 @click.option("--b-var", default="0.01:0.25:0.001", show_default=True, help="The same for biases.")
-@click.option("--out", required=True, metavar="phase.h5", help="The file to write.")
-@click.option("--plot", metavar="phase.png", help="Draw q*, c*, chi_1 and the depth scale.")
+@click.option(
+    "--out", type=OutputFile(), required=True, metavar="phase.h5", help="The file to write."
+)
+@click.option(
+    "--plot",
+    type=OutputFile(),
+    metavar="phase.png",
+    help="Draw q*, c*, chi_1 and the depth scale.",
+)
 @memory_option
 @overwrite_option
 @json_option

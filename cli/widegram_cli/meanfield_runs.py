@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import Depths, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, human_time
 
@@ -31,9 +32,11 @@ def one_blas_thread() -> None:
 _RAW = "Use the inputs as they are, not scaled to mean square 1."
 
 
-@click.command("spectrum")
-@click.option("--net", default="fcn", show_default=True, help="Preset, file or JSON with a Repeat.")
-@click.option("--x", required=True, metavar="DATA", help="File of `data prepare`, or any inputs.")
+@click.command("spectrum", cls=FileCommand)
+@click.option("--net", type=InputFile(), default="fcn", show_default=True,
+              help="Preset, file or JSON with a Repeat.")
+@click.option("--x", type=InputFile(), required=True, metavar="DATA",
+              help="File of `data prepare`, or any inputs.")
 @click.option("--depths", type=Depths(), required=True, help="Repeats to read out at: 1,2,5-10.")
 @click.option("--act", help="Activation of a preset.")
 @click.option("--w-var", type=float, help="Weight variance of a preset.")
@@ -49,8 +52,10 @@ _RAW = "Use the inputs as they are, not scaled to mean square 1."
 @click.option("--unit-pixels", is_flag=True,
               help="Give every pixel its neighbourhood as channels, scaled to mean square 1.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
-@click.option("--out", required=True, metavar="S.h5", help="The file to write.")
-@click.option("--plot", metavar="S.png", help="Draw six quantities with their predictions.")
+@click.option("--out", type=OutputFile(), required=True, metavar="S.h5",
+              help="The file to write.")
+@click.option("--plot", type=OutputFile(), metavar="S.png",
+              help="Draw six quantities with their predictions.")
 @memory_option
 @overwrite_option
 @json_option
@@ -141,8 +146,9 @@ def _print_spectrum(result: SpectrumSweep, out: str, seconds: float, as_json: bo
     click.echo(f"{out}: {len(result.depths)} depths by {result.method} in {human_time(seconds)}")
 
 
-@click.command("trainability")
-@click.option("--data", required=True, metavar="data.h5", help="File of `widegram data prepare`.")
+@click.command("trainability", cls=FileCommand)
+@click.option("--data", type=InputFile(), required=True, metavar="data.h5",
+              help="File of `widegram data prepare`.")
 @click.option("--net", type=click.Choice(["fcn", "cnn-f", "cnn-p"]), default="fcn",
               show_default=True, help="Family of networks.")
 @click.option("--act", default="erf", show_default=True, help="Activation.")
@@ -156,8 +162,9 @@ def _print_spectrum(result: SpectrumSweep, out: str, seconds: float, as_json: bo
 @click.option("--test", type=click.IntRange(min=1), help="Test images [default: all].")
 @click.option("--scale", default="8", show_default=True, help="c of the c xi lines: 6 or 6,8.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
-@click.option("--out", required=True, metavar="T.h5", help="The file to write or to resume.")
-@click.option("--plot", metavar="T.png", help="Draw the maps.")
+@click.option("--out", type=OutputFile(), required=True, metavar="T.h5",
+              help="The file to write or to resume.")
+@click.option("--plot", type=OutputFile(), metavar="T.png", help="Draw the maps.")
 @memory_option
 @overwrite_option
 @json_option

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.meanfield_runs import numbers, one_blas_thread
 from widegram_cli.options import Depths, json_option, memory_option
 from widegram_cli.output import emit_json
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 _PER_NET, _REMARKS = 19, 23
 
 
-@click.command("table")
-@click.option("--x", metavar="DATA", help="File of `data prepare` with images [default: digits].")
+@click.command("table", cls=FileCommand)
+@click.option("--x", type=InputFile(), metavar="DATA",
+              help="File of `data prepare` with images [default: digits].")
 @click.option("--act", default="erf", show_default=True, help="Activation.")
 @click.option("--b-var", type=float, default=0.18, show_default=True, help="Bias variance.")
 @click.option("--w-var", metavar="ORDERED,CHAOTIC", default="1.25,2.5", show_default=True,

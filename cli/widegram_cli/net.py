@@ -11,6 +11,7 @@ import click
 
 from widegram.errors import WidegramError
 from widegram.memory import format_size
+from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.options import Depths, Kernels, Shape, json_option
 from widegram_cli.output import emit_json, emit_table
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 _DEFAULT_INPUT = (32, 32, 3)
 
 
-@click.command("net")
-@click.argument("net")
+@click.command("net", cls=FileCommand)
+@click.argument("net", type=InputFile())
 @click.option("--input-shape", type=Shape(), help="Shape of one input: 32,32,3 or 784.")
 @click.option("--get", type=Kernels(), default="nngp,ntk", show_default=True, help="Kernels.")
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 from widegram_cli.solve import Floats
@@ -15,10 +16,17 @@ if TYPE_CHECKING:
     from widegram.predict.job import PredictResult
 
 
-@click.command("predict")
-@click.argument("file", metavar="A.h5")
-@click.option("--cross", required=True, metavar="Kc.h5", help="kernel(test, train).")
-@click.option("--y", metavar="DATA", help="Labels of the test points, for accuracy and MSE.")
+@click.command("predict", cls=FileCommand)
+@click.argument("file", type=InputFile(), metavar="A.h5")
+@click.option(
+    "--cross", type=InputFile(), required=True, metavar="Kc.h5", help="kernel(test, train)."
+)
+@click.option(
+    "--y",
+    type=InputFile(),
+    metavar="DATA",
+    help="Labels of the test points, for accuracy and MSE.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
 @click.option(
     "--time",
@@ -27,9 +35,21 @@ if TYPE_CHECKING:
     help="Gradient flow at these times, in units of the maximal learning rate.",
 )
 @click.option("--variance", is_flag=True, help="Predictive variance and negative log likelihood.")
-@click.option("--x-test", metavar="DATA", help="--variance: the test points [default: as --cross].")
-@click.option("--test-gram", metavar="Kt.h5", help="--variance: kernel(test, test).")
-@click.option("--gram", metavar="K.h5", help="The training matrix [default: as A.h5 names it].")
+@click.option(
+    "--x-test",
+    type=InputFile(),
+    metavar="DATA",
+    help="--variance: the test points [default: as --cross].",
+)
+@click.option(
+    "--test-gram", type=InputFile(), metavar="Kt.h5", help="--variance: kernel(test, test)."
+)
+@click.option(
+    "--gram",
+    type=InputFile(),
+    metavar="K.h5",
+    help="The training matrix [default: as A.h5 names it].",
+)
 @click.option(
     "--method",
     type=click.Choice(["auto", "cholesky", "cholesky-ooc"]),
@@ -37,7 +57,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="--variance: factorisation.",
 )
-@click.option("--out", metavar="P.h5", help="Write /mean, /variance, /time/<t>/mean.")
+@click.option(
+    "--out", type=OutputFile(), metavar="P.h5", help="Write /mean, /variance, /time/<t>/mean."
+)
 @memory_option
 @overwrite_option
 @json_option

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import Tolerance, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
@@ -31,14 +32,18 @@ class Floats(click.ParamType):
             self.fail(f"{value!r} is not a list of numbers such as 1e-4,1e-3", param, ctx)
 
 
-@click.command("solve")
-@click.argument("file", metavar="K.h5")
+@click.command("solve", cls=FileCommand)
+@click.argument("file", type=InputFile(), metavar="K.h5")
 @click.option(
     "--kernel", type=click.Choice(["nngp", "ntk"]), default="ntk", show_default=True, help="Kernel."
 )
 @click.option("--depth", type=click.IntRange(min=0), help="Depth, of a file with a depth sweep.")
 @click.option(
-    "--y", required=True, metavar="DATA", help="Integer classes (n,) or float targets (n, k)."
+    "--y",
+    type=InputFile(),
+    required=True,
+    metavar="DATA",
+    help="Integer classes (n,) or float targets (n, k).",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
 @click.option(
@@ -78,7 +83,7 @@ class Floats(click.ParamType):
 )
 @click.option("--rank", type=click.IntRange(min=0), help="cg: rank of the preconditioner.")
 @click.option("--seed", type=int, default=0, show_default=True, help="cg: random probes.")
-@click.option("--out", required=True, metavar="A.h5", help="The solution file.")
+@click.option("--out", type=OutputFile(), required=True, metavar="A.h5", help="The solution file.")
 @memory_option
 @overwrite_option
 @json_option

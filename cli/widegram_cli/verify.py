@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import click
 
+from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.options import json_option, memory_option
 from widegram_cli.output import emit_json
 
 
-@click.command("verify")
-@click.argument("file", metavar="K.h5")
-@click.option("--x", metavar="DATA", help="The inputs, where they have moved.")
-@click.option("--x2", metavar="DATA", help="The inputs of the columns, where they have moved.")
+@click.command("verify", cls=FileCommand)
+@click.argument("file", type=InputFile(), metavar="K.h5")
+@click.option("--x", type=InputFile(), metavar="DATA", help="The inputs, where they have moved.")
+@click.option(
+    "--x2",
+    type=InputFile(),
+    metavar="DATA",
+    help="The inputs of the columns, where they have moved.",
+)
 @click.option(
     "--sample",
     type=click.IntRange(min=0),

@@ -14,6 +14,7 @@ from widegram import __version__
 from widegram.ahead import Ahead, tiles_at_once
 from widegram.backends import Evaluator, resolve_device
 from widegram.data import Source
+from widegram.data.distinct import check_distinct
 from widegram.devices import continues, joined, kind_of
 from widegram.errors import Interrupted, WidegramError
 from widegram.files import check_target
@@ -89,6 +90,7 @@ def gram(
     """
     job = make_job(network, x1, x2, get, dtype, depths, threads, memory)
     path = Path(out)
+    check_distinct([path], [network, x1, x2])
     if tile is not None and tile < 1:
         raise WidegramError(f"tile {tile}: a tile has at least one row")
     device = resolve_device(device) if device != "auto" else _device_of(path, overwrite)

@@ -10,6 +10,7 @@ import numpy as np
 
 from widegram.data.cifar import has_cifar, open_cifar
 from widegram.data.digits import open_digits
+from widegram.data.distinct import check_distinct
 from widegram.data.idx import has_idx, is_idx, open_idx
 from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData, Split
@@ -80,6 +81,7 @@ def prepare(
     if normalize not in NORMALIZATIONS:
         raise WidegramError(f"normalize {normalize!r} is unknown; use {', '.join(NORMALIZATIONS)}")
     check_target(target, overwrite)
+    check_distinct([target], [source, labels])
     raw = open_raw(str(source), labels)
     block = budget(memory) // _BLOCK_SHARE
     chosen, held_out = _select(raw, train, test, seed)

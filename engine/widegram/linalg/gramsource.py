@@ -57,13 +57,6 @@ class GramKernel:
         self.file.close()
 
 
-def check_distinct(out: Path, *inputs: Path) -> None:
-    """Refuse an output that is one of the inputs: --overwrite would destroy it."""
-    for path in inputs:
-        if out.resolve() == path.resolve():
-            raise WidegramError(f"{out}: is an input of this command; give another --out")
-
-
 def open_train(
     path: str | Path, kernel: str, depth: int | None = None, *, memory: int
 ) -> GramKernel:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from widegram.data.tables import split_spec
+from widegram.data.distinct import check_distinct
 from widegram.errors import WidegramError
 from widegram.files import check_target
 from widegram.linalg.budget import array_budget
-from widegram.linalg.gramsource import GramKernel, check_distinct, open_train
+from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MESSAGES, OK
@@ -85,7 +85,7 @@ def solve_file(job: SolveJob, progress: Progress | None = None) -> SolveResult:
     """
     started = time.perf_counter()
     check_target(job.out, job.overwrite)
-    check_distinct(job.out, job.gram, split_spec(job.y)[0])
+    check_distinct([job.out], [job.gram, job.y])
     memory = array_budget(job.memory)
     with open_train(job.gram, job.kernel, job.depth, memory=max(memory // 8, 1 << 20)) as train:
         targets = load_targets(job.y, train.file.n1, limit=job.limit, what="rows")

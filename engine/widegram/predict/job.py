@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import widegram
+from widegram.data.distinct import check_distinct
 from widegram.errors import WidegramError
 from widegram.files import check_target, new_file
 from widegram.linalg.budget import array_budget
-from widegram.linalg.gramsource import GramKernel, check_distinct, open_cross, open_train
+from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.operator import Progress
 from widegram.linalg.solutionfile import StoredSolution, read_solution
 from widegram.linalg.solving import SolveOptions
@@ -98,7 +99,8 @@ def predict_file(job: PredictJob, progress: Progress | None = None) -> PredictRe
     started = time.perf_counter()
     if job.out is not None:
         check_target(job.out, job.overwrite)
-        check_distinct(job.out, job.solution, job.cross, *filter(None, (job.gram, job.test_gram)))
+        inputs = (job.solution, job.cross, job.gram, job.test_gram, job.y, job.x_test)
+        check_distinct([job.out], inputs)
     for moment in job.times:
         if not (math.isfinite(moment) and moment >= 0):
             raise WidegramError(f"time {moment:g}: times are finite and not negative")

@@ -11,6 +11,7 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
+from widegram.data.distinct import check_distinct
 from widegram.data.tables import HDF5_SUFFIXES
 from widegram.errors import WidegramError
 from widegram.files import check_disk, check_target, new_file
@@ -49,14 +50,13 @@ def export(
         raise WidegramError(f"{target}: unknown format; give a name ending in .npy, .npz or .h5")
     if dtype not in (None, *EXPORT_DTYPES):
         raise WidegramError(f"dtype {dtype!r} is unknown; choose {', '.join(EXPORT_DTYPES)}")
+    check_distinct([target], [path])
     panel_bytes = budget(memory) // _PANEL_SHARE
     with GramFile(path) as file:
         dataset = file.dataset(kernel, depth)
         file.require_complete()
         stored = np.dtype(dtype or file.dtype).newbyteorder("<")
         size = file.n1 * file.n2 * stored.itemsize
-        if target.resolve() == file.path.resolve():
-            raise WidegramError(f"{target}: is the gram file itself; choose another name")
         check_target(target, overwrite)
         check_disk(target, size + _OVERHEAD)
         with (

@@ -1,0 +1,48 @@
+"""Arguments that name files: which are read, which are written, and that none is both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+class InputFile(click.ParamType):
+    """Something to read: a path, ``file:key``, a directory, or a network given as text."""
+
+    name = "input"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text as it is; the command looks into it."""
+        return value
+
+
+class OutputFile(click.ParamType):
+    """A file to write."""
+
+    name = "output"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text as it is; the command checks that it can be written."""
+        return value
+
+
+class FileCommand(click.Command):
+    """A command that refuses, before it runs, an output that is one of its inputs."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Compare the files that the parameters name, then run."""
+        from widegram.data.distinct import check_distinct
+
+        named = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
+        outputs = [value for kind, value in named if isinstance(kind, OutputFile)]
+        if any(value is not None for value in outputs):
+            inputs = [value for kind, value in named if isinstance(kind, InputFile)]
+            check_distinct(outputs, inputs)
+        return super().invoke(ctx)
+
+
+class FileGroup(click.Group):
+    """A group whose commands are :class:`FileCommand`."""
+
+    command_class = FileCommand
