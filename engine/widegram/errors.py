@@ -9,6 +9,10 @@ class WidegramError(ValueError):
     exit_code = 2
 
 
+class WriteFailed(WidegramError):
+    """The file system refused or lost what was written; the process should end without clean-up."""
+
+
 class Damaged(WidegramError):
     """A file whose content does not agree with its checksums or its recomputed values."""
 

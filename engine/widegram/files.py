@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, WriteFailed
 from widegram.memory import format_size
 
 
@@ -98,15 +98,19 @@ def sync_directory(folder: Path) -> None:
 
 @contextmanager
 def file_system_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of the system while writing ``path`` into one line for the user."""
+    """Turn the errors of the system while writing ``path`` into :class:`WriteFailed`, one line."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if full:
-            raise WidegramError(f"{path}: the disk is full; free some, then run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise WidegramError(
-                f"{path}: cannot be written ({os.strerror(error.errno)}); choose another place"
-            ) from error
-        raise WidegramError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
+        raise WriteFailed(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENOSPC or "No space left" in str(error):
+        return "the disk is full; free some, then run again"
+    if error.errno == errno.EDQUOT:
+        return "the disk is full (your quota is used up); free some, then run again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"cannot be written ({os.strerror(error.errno)}); choose another place"
+    said = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+    return f"cannot be written: {said}; mend that or choose another place, then run again"

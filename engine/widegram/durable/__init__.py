@@ -1,0 +1,50 @@
+"""The one way in which this program writes files.
+
+HDF5 never writes to the disk: its metadata is made in memory (:mod:`~widegram.durable.image`), and
+the program itself puts it, and the data at the offsets that HDF5 chose, into the file. A new file
+is written as a part, synced, read back, and renamed (:mod:`~widegram.durable.part`); a file that
+grows over many runs is written in place under a lock (:mod:`~widegram.durable.live`). Every
+operation is a function of :mod:`~widegram.durable.calls`, and one that fails raises
+:class:`widegram.errors.WriteFailed`: nothing fails in a destructor.
+
+A whole file, for most commands::
+
+    write_hdf5(path, {"alpha": alpha}, {"format": "..."}, overwrite=overwrite)
+
+One whose data comes piece by piece::
+
+    def describe(file):                      # file: an h5py.File in memory
+        file.attrs["format"] = "..."
+        reserve(file, "kernel", (n1, n2), "<f4")
+
+    with new_hdf5(path, describe, overwrite=overwrite) as new:
+        new.write("kernel", block, row=lo)
+
+Any other bytes::
+
+    with new_file(path, overwrite=overwrite) as part:
+        part.stream().write(text)
+
+One that is filled in place: :class:`LiveFile`.
+"""
+
+from __future__ import annotations
+
+from widegram.durable.image import Extent, Image, build, find_extents, reserve
+from widegram.durable.live import LiveFile
+from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_hdf5
+from widegram.durable.part import Part
+
+__all__ = [
+    "Extent",
+    "Image",
+    "LiveFile",
+    "NewHdf5",
+    "Part",
+    "build",
+    "find_extents",
+    "new_file",
+    "new_hdf5",
+    "reserve",
+    "write_hdf5",
+]

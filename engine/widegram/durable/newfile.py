@@ -1,0 +1,109 @@
+"""New files that appear whole under their name, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.durable.image import Image, Start, build, octets, reserve
+from widegram.durable.locks import being_written
+from widegram.durable.part import Part
+from widegram.errors import WidegramError
+from widegram.files import check_target
+
+
+@contextmanager
+def new_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Part]:
+    """Yield the :class:`Part` that becomes ``path`` once the block has ended well.
+
+    Its content is on the disk and was read back before the rename, and the rename is on the disk
+    before the return. A ``path`` that is a symbolic link stays one: its target is replaced. If the
+    block raises, the part is removed and ``path`` is as it was. Raises :class:`WidegramError` for
+    what :func:`widegram.files.check_target` refuses, for a second process that is creating the same
+    file, and for one that is writing the file to be replaced; :class:`WriteFailed` where the file
+    system fails.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path))
+    check_target(path, overwrite)
+    part = Part(path, target)
+    try:
+        check_target(path, overwrite)  # again, now that nobody else creates it
+        if target.exists() and being_written(target):
+            raise WidegramError(
+                f"{path}: another process has this file open; wait until it is done or stop it"
+            )
+        yield part
+        part.finish()
+    finally:
+        part.discard()
+
+
+class NewHdf5:
+    """An HDF5 file in the making: the blocks of its datasets go to their places as they come."""
+
+    def __init__(self, part: Part, image: Image) -> None:
+        self._part = part
+        self.image = image
+        part.allocate(image.size)
+        for offset, data in image.segments:
+            part.write(offset, data)
+
+    def write(self, name: str, block: NDArray[Any], start: Start = None) -> None:
+        """Put ``block`` into the reserved dataset ``name`` at index ``start`` (a row, or an index
+        for each axis; None for the beginning). It is converted to the dataset's dtype; each element
+        may be written once. Raises IndexError for a block that does not fit."""
+        extent = self.image.extents[name]
+        stored = np.asarray(block, extent.dtype)
+        for offset, _, place in extent.spans(start, stored.shape):
+            self._part.write(offset, octets(stored[place]))
+
+
+@contextmanager
+def new_hdf5(
+    path: str | Path, describe: Callable[[h5py.File], None], *, overwrite: bool = False
+) -> Iterator[NewHdf5]:
+    """Yield a :class:`NewHdf5` of the file that ``describe`` makes in memory.
+
+    ``describe(file)`` gets an h5py.File: attributes and groups in the ordinary way, datasets by
+    :func:`~widegram.durable.image.reserve`; a reserved dataset to which nothing is written holds
+    zeros. Errors as :func:`new_file`'s.
+    """
+    image = build(describe)
+    with new_file(path, overwrite=overwrite) as part:
+        yield NewHdf5(part, image)
+
+
+def write_hdf5(
+    path: str | Path,
+    datasets: Mapping[str, Any],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write arrays (by their paths in the file) and root attributes; whole or not at all.
+
+    Numbers are stored little-endian and contiguous, in place of what the arrays are; arrays of
+    strings in the ordinary way of h5py. Errors as :func:`new_file`'s.
+    """
+    arrays = {name: np.asarray(array) for name, array in datasets.items()}
+    plain = {name: array for name, array in arrays.items() if array.dtype.kind in "biufc"}
+
+    def describe(file: h5py.File) -> None:
+        file.attrs.update(attributes or {})
+        for name, array in arrays.items():
+            if name in plain:
+                reserve(file, name, array.shape, array.dtype)
+            else:
+                file[name] = datasets[name]
+
+    with new_hdf5(path, describe, overwrite=overwrite) as new:
+        for name, array in plain.items():
+            new.write(name, array)

@@ -1,0 +1,246 @@
+"""The one way to write: layouts made in memory, data at known offsets, names given at the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from widegram.durable import LiveFile, build, calls, new_file, new_hdf5, reserve, write_hdf5
+from widegram.durable.part import part_name
+from widegram.errors import WidegramError, WriteFailed
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "K.h5"
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk"),
+    [((), None), ((0,), None), ((7,), None), ((7,), (3,)), ((5, 4), None), ((10, 11), (4, 5)),
+     ((3, 0), None), ((4, 5, 6), None), ((4, 5, 6), (2, 3, 6))],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool", "complex128"])
+def test_any_hdf5_reader_finds_the_data_where_it_was_put(out: Path, shape, chunk, dtype) -> None:
+    data = (100 * RNG.normal(size=shape)).astype(dtype)
+
+    def describe(file: h5py.File) -> None:
+        file.attrs["text"] = "x" * 70000
+        file["names"] = ["a", "bc"]
+        reserve(file, "group/data", shape, dtype, chunk)
+
+    with new_hdf5(out, describe) as new:
+        new.write("group/data", data)
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["group/data"][()], data)
+        assert file["group/data"].dtype == data.dtype
+        assert file["group/data"].chunks == chunk
+        assert file.attrs["text"] == "x" * 70000
+        assert file["names"].asstr()[:].tolist() == ["a", "bc"]
+    assert os.listdir(out.parent) == ["K.h5"]
+
+
+def test_random_blocks_reach_their_places_in_a_live_file(out: Path) -> None:
+    write_hdf5(out, {"flags": np.zeros(3, "u1")})
+    shape, chunk = (23, 31), (8, 9)
+    with new_hdf5(out, lambda f: reserve(f, "k", shape, "<f8", chunk), overwrite=True):
+        pass
+    wanted = np.zeros(shape)
+    with LiveFile(out) as live:
+        for _ in range(60):
+            lo = RNG.integers(0, shape)
+            hi = RNG.integers(lo, np.add(shape, 1))
+            block = RNG.normal(size=tuple(hi - lo))
+            wanted[lo[0] : hi[0], lo[1] : hi[1]] = block
+            live.write("k", block, tuple(lo.tolist()))
+            np.testing.assert_array_equal(live.read("k", tuple(lo.tolist()), block.shape), block)
+        live.sync()
+        with pytest.raises(IndexError, match="a block of shape"):
+            live.write("k", np.zeros((2, 2)), (22, 0))
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["k"], wanted)
+
+
+def test_what_is_reserved_costs_no_memory() -> None:
+    image = build(lambda file: reserve(file, "k", (10**5, 10**5), "<f4", (4096, 4096)))
+    assert image.size > 4 * 10**10
+    assert sum(len(data) for _, data in image.segments) < 10**6
+
+
+def test_a_file_of_known_content_is_written_the_same_twice(tmp_path: Path) -> None:
+    for name in ("a.h5", "b.h5"):
+        write_hdf5(tmp_path / name, {"x": np.arange(9.0), "s/n": np.arange(3)}, {"format": "f"})
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_an_error_in_the_block_leaves_what_was_there(out: Path) -> None:
+    out.write_bytes(b"mine")
+
+    def fail() -> None:
+        with new_file(out, overwrite=True) as part:
+            part.stream().write(b"new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert out.read_bytes() == b"mine"
+    assert os.listdir(out.parent) == ["K.h5"]
+
+
+def test_a_target_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    link, target = tmp_path / "link.h5", tmp_path / "far" / "K.h5"
+    link.symlink_to(target)
+    for content in (b"one", b"two"):
+        with new_file(link, overwrite=True) as part:
+            assert part.part.parent == target.parent
+            part.stream().write(content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+    with pytest.raises(WidegramError, match="exists; choose another name"), new_file(link):
+        pass
+
+
+def test_a_part_of_the_users_is_left_alone(out: Path) -> None:
+    other = Path(f"{out}.part")
+    other.write_bytes(b"mine")
+    write_hdf5(out, {"x": np.ones(3)})
+    assert other.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "fifo", "directory"])
+def test_what_lies_in_the_way_of_a_part_is_not_touched(out: Path, kind: str) -> None:
+    part, mine = part_name(out), out.with_name("mine")
+    mine.write_bytes(b"mine")
+    if kind == "link":
+        part.symlink_to(mine)
+    elif kind == "hard link":
+        os.link(mine, part)
+    elif kind == "fifo":
+        os.mkfifo(part)
+    else:
+        part.mkdir()
+    with pytest.raises(WidegramError, match="is in the way and no part that this program left"):
+        write_hdf5(out, {"x": np.ones(3)})
+    assert mine.read_bytes() == b"mine"
+    assert os.path.lexists(part)
+    assert not out.exists()
+
+
+def test_a_part_that_a_killed_process_left_is_replaced(out: Path) -> None:
+    part_name(out).write_bytes(b"left behind")
+    write_hdf5(out, {"x": np.ones(3)})
+    assert os.listdir(out.parent) == ["K.h5"]
+
+
+def test_a_second_process_waits_its_turn(out: Path) -> None:
+    with (
+        new_file(out),
+        pytest.raises(WidegramError, match="another process is creating this file"),
+    ):
+        write_hdf5(out, {"x": np.ones(3)})
+    write_hdf5(out, {"x": np.ones(3)}, overwrite=True)
+    with (
+        LiveFile(out),
+        pytest.raises(WidegramError, match="another process has this file open"),
+    ):
+        write_hdf5(out, {"x": np.ones(3)}, overwrite=True)
+
+
+def test_names_as_long_as_a_file_system_takes(tmp_path: Path) -> None:
+    out = tmp_path / ("ä" * 126 + ".h5")
+    write_hdf5(out, {"x": np.ones(3)})
+    assert os.listdir(tmp_path) == [out.name]
+
+
+def test_what_the_disk_did_not_keep_is_noticed(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(descriptor: int, data: calls.Bytes, offset: int) -> None:
+        os.pwrite(descriptor, bytes(memoryview(data).cast("B")[:-1]) + b"?", offset)
+
+    monkeypatch.setattr(calls, "write", careless)
+    with pytest.raises(WriteFailed, match="the disk did not keep what was written"):
+        write_hdf5(out, {"x": np.ones(3)})
+    assert os.listdir(out.parent) == []
+
+
+CALLS = ("create", "write", "allocate", "sync", "rename", "sync_directory", "forget", "read")
+
+
+def failing_at(patch: pytest.MonkeyPatch, name: str, at: int, number: int) -> None:
+    """Let the ``at``-th call of ``calls.name`` fail, once."""
+    seen, real = [0], getattr(calls, name)
+
+    def call(*arguments: object) -> object:
+        seen[0] += 1
+        if seen[0] == at:
+            raise OSError(number, os.strerror(number))
+        return real(*arguments)
+
+    patch.setattr(calls, name, call)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_each_call_that_fails_ends_in_one_line_and_changes_nothing(
+    out: Path, name: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out.write_bytes(b"mine")
+    for at in range(1, 10):
+        with monkeypatch.context() as patch:
+            failing_at(patch, name, at, number)
+            said = ""
+            try:
+                write_hdf5(out, {"x": np.arange(5.0)}, overwrite=True)
+            except WriteFailed as error:
+                said = str(error)
+        assert os.listdir(out.parent) == ["K.h5"]
+        if not said:
+            break
+        assert re.fullmatch(".*(disk is full|cannot be written).*", said)
+        if name != "sync_directory":  # there the rename has happened, of a file that is whole
+            assert out.read_bytes() == b"mine"
+    else:
+        pytest.fail("there are more calls than were made to fail")
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["x"], np.arange(5.0))
+
+
+@pytest.mark.parametrize("switch", ["FALSE", "0", "BEST_EFFORT"])
+def test_file_systems_without_locks(out: Path, monkeypatch, switch: str) -> None:
+    def none(*_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(WidegramError, match=r"has no file locks .*HDF5_USE_FILE_LOCKING=FALSE"):
+        write_hdf5(out, {"x": np.ones(3)})
+    assert os.listdir(out.parent) == []
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", switch)
+    write_hdf5(out, {"x": np.ones(3)})
+    with LiveFile(out) as live:
+        live.write("x", np.zeros(1), 2)
+
+
+def test_a_live_file_that_lost_its_name(out: Path) -> None:
+    write_hdf5(out, {"x": np.ones(3)})
+    moved = out.with_name("moved.h5")
+    with LiveFile(out) as live:
+        live.check_place()
+        out.rename(moved)
+        with pytest.raises(WriteFailed, match=r"was moved while .* to .*moved\.h5"):
+            live.check_place()
+        write_hdf5(out, {"x": np.ones(3)})
+        with pytest.raises(WriteFailed, match="was moved"):
+            live.check_place()
+        moved.replace(out)
+        live.check_place()
+        out.unlink()
+        with pytest.raises(WriteFailed, match="was deleted or replaced"):
+            live.check_place()
