@@ -266,10 +266,16 @@ def networks(
     vector: bool | None = None,
     blocks: int = 4,
     largest: int = 7,
+    pooled: bool = False,
 ) -> Network:
-    """A valid network."""
-    shape = draw(shapes(vector, largest))
+    """A valid network; ``pooled``: it sees images, pooled, then added to what is pooled of them."""
+    shape = draw(shapes(vector if not pooled else False, largest))
     layers = draw(_layers(shape[:-1], vocabulary, blocks))
+    if pooled:
+        pool = {"layer": "AvgPool", "window_shape": [2, 1], "padding": "SAME"}
+        branch = [pool] * draw(st.integers(1, 2)) + [{"layer": "Dense"}]
+        residual = {"layer": "Residual", "branch": branch, "shortcut": []}
+        layers = [{"layer": "Dense"}, pool, residual, *layers]
     return load_network({"input_shape": list(shape), "layers": layers})
 
 

@@ -27,6 +27,8 @@ def pool(*window: int, padding: str = "CIRCULAR", strides: tuple[int, int] = (1,
     }  # fmt: skip
 
 
+RELU, POOL = {"layer": "Relu"}, pool(2, 2, padding="SAME")
+SUM = {**POOL, "layer": "SumPool"}
 CASES = {
     # The windows of the first and the last pixel wrap in opposite directions.
     "circular pool of a row": ((1, 4, 1), [pool(1, 3), DENSE, GAP]),
@@ -58,7 +60,56 @@ CASES = {
         (4, 4, 1),
         [residual(conv(2, 1, padding="SAME"), shortcut=[conv(3, 1)]), GAP],
     ),
-}
+    # A store is read where the residual ends; one made of it is read before that.
+    "pool, then a residual that pools": (
+        (4, 4, 1),
+        [conv(3, 3), POOL, residual(POOL, conv(3, 3), RELU, conv(3, 3)), GAP],
+    ),
+    "pools of one pixel": (
+        (1, 1, 1),
+        [conv(1, 1), pool(1, 1), residual(pool(1, 1), DENSE), GAP],
+    ),
+    "pool, then a residual whose branch and shortcut pool": (
+        (5, 4, 2),
+        [conv(3, 3), POOL, residual(POOL, conv(3, 3), shortcut=[POOL, POOL]), RELU, GAP],
+    ),
+    "pool, then nested residuals that pool": (
+        (4, 5, 1),
+        [
+            conv(2, 3), POOL,
+            residual(POOL, residual(POOL, conv(3, 3)), RELU, DENSE),
+            residual(residual(POOL, POOL, DENSE), conv(1, 3)),
+            FLATTEN,
+        ],
+    ),
+    "pooled input, then a residual that sums windows": (
+        (4, 4, 2),
+        [POOL, residual(SUM, DENSE, RELU, DENSE, shortcut=[SUM, SUM, DENSE]), GAP],
+    ),
+    "pool, then a residual that pools and goes round": (
+        (4, 4, 1),
+        [
+            conv(3, 3), POOL, residual(POOL, conv(3, 3, padding="SAME"), RELU, conv(3, 2)), RELU,
+            conv(2, 2, padding="VALID"), POOL, residual(POOL, conv(3, 3)), GAP,
+        ],
+    ),
+    "pool, then repeats of a residual that pools": (
+        (4, 3, 1),
+        [conv(3, 3), POOL, *[residual(POOL, RELU, conv(3, 3))] * 3, FLATTEN],
+    ),
+    "strides, then a residual that pools": (
+        (6, 6, 1),
+        [
+            conv(3, 3, padding="SAME", strides=(2, 2)), POOL,
+            residual(POOL, conv(2, 2, padding="SAME")), RELU,
+            conv(3, 3, strides=(3, 3)), POOL, residual(POOL, DENSE), GAP,
+        ],
+    ),
+    "variances behind a residual that pools": (
+        (3, 4, 1),
+        [conv(3, 3), POOL, residual(POOL, POOL, DENSE), RELU, DENSE, {"layer": "LayerNorm"}, GAP],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -37,6 +37,7 @@ from widegram.reference import ReferenceEvaluator
 
 # What the emulator runs in a second or so; larger images are for a GPU.
 _MOST_PIXELS = 64
+SAME_POOL = pool(stride=1, padding="SAME")
 
 
 # name -> (input shape, layers, forms of its kernels)
@@ -98,6 +99,11 @@ NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
                              "branch": [RELU, conv(), pool(), conv(1, 1)],
                              "shortcut": [pool(), conv(1, 1)]}, RELU, GAP],
                              ["strip", "block", "point"]),
+    "pool, then residuals that pool": ([4, 4, 1], [conv(), SAME_POOL, {"layer": "Residual",
+                                       "branch": [SAME_POOL, conv(), RELU, conv()],
+                                       "shortcut": []}, SAME_POOL, {"layer": "Residual",
+                                       "branch": [SAME_POOL, DENSE], "shortcut": []}, GAP],
+                                       ["block"] * 4 + ["strip", "point"]),
     "norm and dropout": ([11, 2, 2], [conv(), {"layer": "LayerNorm", "axis": [1, 2, 3]}, RELU,
                                      {"layer": "Dropout", "rate": 0.7}, conv(), RELU, GAP],
                          ["strip", "point"]),

@@ -6,16 +6,22 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import golden_cases
+import strategies
 from network_specs import DENSE, FLATTEN, GAP, RELU, load, residual
 from widegram.network import Network, load_network
 from widegram.plan import Plan, build
 from widegram.plan.graph import Affine, Copy, Gather, Input
+from widegram.plan.groups import is_load
 from widegram.plan.needs import displacements
+from widegram.plan.program import STORING
 
 CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
 POOL = {"layer": "AvgPool", "window_shape": [2, 2], "strides": [2, 2]}
+SAME_POOL = {"layer": "AvgPool", "window_shape": [2, 2], "padding": "SAME"}
 IMAGE = (8, 6, 3)
 
 
@@ -231,6 +237,52 @@ def test_every_golden_network_plans(spec: dict) -> None:
         assert program.active.any(axis=0).all()
         assert np.array_equal(program.displacements[0], [0, 0])
     assert sum(isinstance(node.operation, Input) for node in p.nodes) >= 1
+    check_order(p)
+
+
+def check_order(p: Plan) -> None:
+    """Every value is made before it is read, every store filled by one program, an earlier one."""
+    for schedule in (p.cross, p.itself(outputs=False), p.itself(outputs=True)):
+        filled: set[int] = set()
+        for program in schedule.programs:
+            made: set[int] = set()
+            filling: set[int] = set()
+            for step in program.steps:
+                assert set(step.inputs) <= made, step
+                if step.kind in STORING:
+                    assert step.out not in filled | filling, step
+                    filling.add(step.out)
+                else:
+                    assert step.kind != "load" or step.out in filled, step
+                    made.add(step.out)
+            filled |= filling
+        needed = {i for i, node in enumerate(p.nodes) if is_load(node) and schedule.masks[i].any()}
+        assert filled == needed
+        seen: set[int] = set()
+        for group in p.groups:
+            # What an input needs of itself follows the members, whether or not planes are needed.
+            for i in group.members:
+                assert set(p.nodes[i].inputs) <= seen, (i, p.nodes[i])
+                seen.add(i)
+
+
+@given(st.data())
+@settings(max_examples=60, database=None, suppress_health_check=list(HealthCheck))
+def test_stores_are_filled_before_they_are_loaded(data: st.DataObject) -> None:
+    network = data.draw(strategies.networks(pooled=True))
+    check_order(build(network, one_shape=data.draw(st.booleans())))
+
+
+@pytest.mark.parametrize("one_shape", [False, True])
+def test_a_store_made_of_a_store_is_filled_before_it_is_loaded(one_shape: bool) -> None:
+    """The first pool is read where the residual ends, behind the group that reads the second."""
+    p = plan(CONV, POOL, residual(SAME_POOL, CONV), GAP, one_shape=one_shape)
+    check_order(p)
+    swept = plan(
+        CONV, POOL, {"layer": "Repeat", "times": 3, "body": [residual(SAME_POOL, RELU, CONV)]},
+        SAME_POOL, residual(SAME_POOL, CONV), GAP, depths=(1, 3), one_shape=one_shape,
+    )  # fmt: skip
+    check_order(swept)
 
 
 def test_description_names_stages() -> None:

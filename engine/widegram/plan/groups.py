@@ -36,20 +36,24 @@ def is_load(node: Node) -> bool:
 
 
 def _levels(nodes: tuple[Node, ...]) -> list[int]:
-    """How many stores lie behind each node; what is loaded counts where it is first used."""
+    """The place of each node in the order of groups; of a load, that of the group that loads it.
+
+    The first walk counts the stores behind a node. The second moves a load, or the input, to where
+    it is first used: its first direct reader, but before the group that loads a store made of it.
+    That never lowers a level, since either bound holds after the first walk and only rises.
+    """
     level: list[int] = []
     for node in nodes:
         level.append(max((level[j] + is_load(node) for j in node.inputs), default=0))
+    unread = len(nodes)
+    last = [unread] * unread
     for i in reversed(range(len(nodes))):
-        users = [level[k] for k in range(i + 1, len(nodes)) if _direct(nodes, i, k)]
-        if users and (is_load(nodes[i]) or isinstance(nodes[i].operation, Input)):
-            level[i] = min(users)
+        node = nodes[i]
+        if last[i] < unread and (is_load(node) or isinstance(node.operation, Input)):
+            level[i] = last[i]
+        for j in node.inputs:
+            last[j] = min(last[j], level[i] - is_load(node))
     return level
-
-
-def _direct(nodes: tuple[Node, ...], source: int, target: int) -> bool:
-    """Whether ``target`` reads the value of ``source`` itself rather than a store made of it."""
-    return source in nodes[target].inputs and not is_load(nodes[target])
 
 
 def _edges(nodes: tuple[Node, ...]) -> list[Edge]:
