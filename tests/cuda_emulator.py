@@ -108,6 +108,7 @@ def _index(n: Any) -> int:
 _MATH = types.SimpleNamespace(
     sqrt=lambda a: np.sqrt(a) if isinstance(a, np.float32) else math.sqrt(a),
     exp=lambda a: np.exp(a) if isinstance(a, np.float32) else math.exp(a),
+    expm1=lambda a: np.expm1(a) if isinstance(a, np.float32) else math.expm1(a),
     fabs=abs,
 )
 

@@ -15,6 +15,7 @@ abs_ = np.abs
 maximum = np.maximum
 minimum = np.minimum
 exp = np.exp
+expm1 = np.expm1
 
 
 def const(value: float) -> Any:

@@ -9,10 +9,22 @@ import numpy as np
 
 from widegram.activations.base import FLOOR, Array, Formula
 
+# A squared sine or cosine of the phase below this is the rounding of a multiple of pi / 2.
+_TURN = 1e-31
+
 
 @dataclass(frozen=True)
 class Sin(Formula):
-    """phi(x) = a sin(b x + c); K = a^2/2 (E- - cos(2c) E+), E-+ = exp(-b^2 (q + q' -+ 2k) / 2)."""
+    """phi(x) = a sin(b x + c).
+
+    With D = b^2 (q + q') / 2 and S = b^2 k, |S| <= D,
+
+        K = a^2 exp(-D) (cos(c)^2 sinh S + sin(c)^2 cosh S),
+
+    and Kdot / b^2 the same with sinh and cosh exchanged: neither cancels where variances are small,
+    as E[cos] - E[cos] would. exp(-D) sinh S and exp(-D) cosh S are written with E = exp(|S| - D)
+    and m = expm1(-2 |S|), so that nothing overflows where they are large.
+    """
 
     a: float
     b: float
@@ -20,29 +32,40 @@ class Sin(Formula):
     code = "sin"
     n_constants = 5
 
+    def _weights(self) -> tuple[float, float]:
+        """a^2 / 2 times cos(c)^2 and sin(c)^2."""
+        odd, even = (float(f(self.c)) ** 2 for f in (np.cos, np.sin))
+        half = 0.5 * self.a**2
+        return tuple(half * (w if w > _TURN else 0.0) for w in (odd, even))  # type: ignore[return-value]
+
     @property
     def constants(self) -> tuple[float, ...]:
-        half = 0.5 * self.a**2
-        turn = np.cos(2 * self.c)
-        return (self.b**2, half, -half * turn, half * self.b**2, half * self.b**2 * turn)
+        odd, even = self._weights()
+        square = self.b**2
+        return (square, odd, even, square * odd, square * even)
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return (0.5 * self.b**2 * q)[None]
 
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
-        square, half, turned, slope, slope_turned = const
-        decay = ops.add(fx[0], fy[0])
+        square, odd, even, slope_odd, slope_even = const
         shift = ops.mul(square, k)
-        minus = ops.exp(ops.sub(shift, decay))
-        plus = ops.exp(ops.sub(ops.sub(ops.const(0.0), shift), decay))
-        value = ops.fma(half, minus, ops.mul(turned, plus))
-        return value, ops.fma(slope, minus, ops.mul(slope_turned, plus))
+        size = ops.abs_(shift)
+        # rounding of k may push |S| above D
+        exponent = ops.minimum(ops.sub(size, ops.add(fx[0], fy[0])), ops.const(0.0))
+        scale = ops.exp(exponent)
+        less = ops.mul(scale, ops.expm1(ops.mul(ops.const(-2.0), size)))
+        sinh = ops.where_nonnegative(shift, ops.sub(ops.const(0.0), less), less)
+        cosh = ops.fma(ops.const(2.0), scale, less)
+        value = ops.fma(odd, sinh, ops.mul(even, cosh))
+        return value, ops.fma(slope_odd, cosh, ops.mul(slope_even, sinh))
 
     def variance(self, q: Array) -> tuple[Array, Array]:
-        plus = np.cos(2 * self.c) * np.exp(-2 * self.b**2 * q)
-        half = 0.5 * self.a**2
-        return half * (1 - plus), half * self.b**2 * (1 + plus)
+        odd, even = self._weights()
+        less = np.expm1(-2 * self.b**2 * q)
+        value = even * (2 + less) - odd * less
+        return value, self.b**2 * (odd * (2 + less) - even * less)
 
 
 @dataclass(frozen=True)
@@ -63,7 +86,9 @@ class Rbf(Formula):
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
         (double,) = const
-        value = ops.exp(ops.sub(ops.mul(double, k), ops.add(fx[0], fy[0])))
+        exponent = ops.sub(ops.mul(double, k), ops.add(fx[0], fy[0]))
+        # rounding of k may push it above 0
+        value = ops.exp(ops.minimum(exponent, ops.const(0.0)))
         return value, ops.mul(double, value)
 
     def variance(self, q: Array) -> tuple[Array, Array]:

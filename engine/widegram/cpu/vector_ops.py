@@ -184,31 +184,45 @@ class VectorOps:
 
     def exp(self, x: Any) -> Any:
         """exp, by 2^n exp(r) with |r| <= ln(2)/2; relative error within 2 units; 0 below range."""
+        limit = self._exp_limit()
+        inside = self.minimum(self.maximum(x, self.const(-limit)), self.const(limit))
+        power, r = self._reduced(inside)
+        scaled = self.mul(self.polynomial(r, self._exp_coefficients(0)), power)
+        below = self.builder.fcmp_ordered("<", x, self.const(-limit))
+        return self.builder.select(below, self.const(0.0), scaled)
+
+    def expm1(self, x: Any) -> Any:
+        """exp(x) - 1 for x <= 0, by 2^n (exp(r) - 1) + (2^n - 1); relative error within 3 units."""
+        power, r = self._reduced(self.maximum(x, self.const(-self._exp_limit())))
+        part = self.mul(r, self.polynomial(r, self._exp_coefficients(1)))
+        return self.fma(power, part, self.sub(power, self.const(1.0)))
+
+    def _exp_limit(self) -> float:
+        return 87.0 if self.dtype == "float32" else 708.0
+
+    def _exp_coefficients(self, skip: int) -> list[float]:
+        """Taylor coefficients of exp, of exp(r) - 1 over r with ``skip`` 1."""
+        degree = 7 if self.dtype == "float32" else 13
+        return [1 / math.factorial(k) for k in range(skip, degree + 1)]
+
+    def _reduced(self, x: Any) -> tuple[Any, Any]:
+        """2^n and r = x - n ln(2) with |r| <= ln(2)/2, for 2^n within range."""
         single = self.dtype == "float32"
         bits, bias, mantissa = (32, 127, 23) if single else (64, 1023, 52)
-        limit = 87.0 if single else 708.0
-        inside = self.minimum(self.maximum(x, self.const(-limit)), self.const(limit))
-        n = self._intrinsic("rint", self.mul(inside, self.const(1.4426950408889634)))
+        n = self._intrinsic("rint", self.mul(x, self.const(1.4426950408889634)))
         high, low = (
             (0.693359375, -2.12194440e-4)
             if single
             else (6.93147180369123816490e-01, 1.90821492927058770002e-10)
         )
-        r = self.fma(n, self.const(-low), self.fma(n, self.const(-high), inside))
-        degree = 7 if single else 13
-        coefficients = [1.0]
-        for k in range(1, degree + 1):
-            coefficients.append(coefficients[-1] / k)
-        value = self.polynomial(r, coefficients)
+        r = self.fma(n, self.const(-low), self.fma(n, self.const(-high), x))
         integers = ir.VectorType(ir.IntType(bits), self.lanes)
         whole = self.builder.fptosi(n, integers)
         shift = ir.Constant(integers, [bias] * self.lanes)
         exponent = self.builder.shl(
             self.builder.add(whole, shift), ir.Constant(integers, [mantissa] * self.lanes)
         )
-        scaled = self.mul(value, self.builder.bitcast(exponent, self.vector))
-        below = self.builder.fcmp_ordered("<", x, self.const(-limit))
-        return self.builder.select(below, self.const(0.0), scaled)
+        return self.builder.bitcast(exponent, self.vector), r
 
     def series(self, c: Any, fx: Stream, fy: Stream) -> tuple[Any, Any]:
         """sum_n fx[n + 1] fy[n + 1] c^n and its derivative in c, by Horner's rule."""

@@ -157,6 +157,9 @@ class TextOps:
     def exp(self, a: str) -> str:
         return self.write.let(f"math.exp({a})")
 
+    def expm1(self, a: str) -> str:
+        return self.write.let(f"math.expm1({a})")
+
     def maximum(self, a: str, b: str) -> str:
         return self.write.let(f"max({a}, {b})")
 

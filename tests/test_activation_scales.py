@@ -1,0 +1,173 @@
+"""Closed forms at variances from 1e-12 to 1e12 and c from -1 to 1, against 60 digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from widegram import activations
+from widegram.cpu import CpuEvaluator
+from widegram.network import load_network
+from widegram.reference.evaluator import ArrayRows
+
+Number = mpmath.mpf
+Pair = tuple[Number, Number]
+DIGITS = 60
+EPS = {"float64": 2.0**-53, "float32": 2.0**-24}
+
+
+def _wave(a: float, b: float, c: float) -> Callable[[Number, Number, Number], Pair]:
+    def found(q: Number, k: Number, q2: Number) -> Pair:
+        square, half = Number(b) ** 2, Number(a) ** 2 / 2
+        near, far = (mpmath.exp(-square * (q + q2 - 2 * s * k) / 2) for s in (1, -1))
+        turn = mpmath.cos(2 * Number(c))
+        return half * (near - turn * far), half * square * (near + turn * far)
+
+    return found
+
+
+def _cosine(a: float, b: float, c: float) -> Callable[[Number, Number, Number], Pair]:
+    def found(q: Number, k: Number, q2: Number) -> Pair:
+        square, half = Number(b) ** 2, Number(a) ** 2 / 2
+        near, far = (mpmath.exp(-square * (q + q2 - 2 * s * k) / 2) for s in (1, -1))
+        turn = mpmath.cos(2 * Number(c))
+        return half * (near + turn * far), half * square * (near - turn * far)
+
+    return found
+
+
+def _rbf(gamma: float) -> Callable[[Number, Number, Number], Pair]:
+    def found(q: Number, k: Number, q2: Number) -> Pair:
+        value = mpmath.exp(-Number(gamma) * (q + q2 - 2 * k))
+        return value, 2 * Number(gamma) * value
+
+    return found
+
+
+def _erf(a: float, b: float, c: float) -> Callable[[Number, Number, Number], Pair]:
+    def found(q: Number, k: Number, q2: Number) -> Pair:
+        square = 2 * Number(b) ** 2
+        product = (1 + square * q) * (1 + square * q2)
+        value = 2 / mpmath.pi * mpmath.asin(square * k / mpmath.sqrt(product))
+        slope = 2 / mpmath.pi * square / mpmath.sqrt(product - (square * k) ** 2)
+        return Number(a) ** 2 * value + Number(c) ** 2, Number(a) ** 2 * slope
+
+    return found
+
+
+def _gelu(q: Number, k: Number, q2: Number) -> Pair:
+    product = (1 + q) * (1 + q2)
+    rest = mpmath.sqrt(product - k * k)
+    angle = mpmath.asin(k / mpmath.sqrt(product))
+    shared = q * q2 * (product - k * k) + k * k
+    value = k / 4 + (k * angle + shared / (product * rest)) / (2 * mpmath.pi)
+    # dK/dk of the above, by hand
+    lean = k / rest * (1 + 1 / rest**2 + (1 - q * q2) / product)
+    return value, mpmath.mpf(1) / 4 + (angle + lean) / (2 * mpmath.pi)
+
+
+def _gaussian(q: Number, k: Number, q2: Number) -> Pair:
+    rest = (1 + 2 * q) * (1 + 2 * q2) - 4 * k * k
+    return 1 / mpmath.sqrt(rest), 4 * k / rest**1.5
+
+
+# name, parameters, (q, k, q') -> (K, Kdot), and b^2: the inverse of the variance on whose scale
+# the slope of phi changes.
+CASES = [
+    ("Sin", {}, _wave(1, 1, 0), 1.0),
+    ("Sin", {"a": 1.3, "b": 0.6, "c": -0.9}, _wave(1.3, 0.6, -0.9), 0.36),
+    ("Cos", {}, _cosine(1, 1, 0), 1.0),
+    ("Cos", {"a": -0.7, "b": 1.4, "c": 0.5}, _cosine(-0.7, 1.4, 0.5), 1.96),
+    ("Rbf", {"gamma": 0.3}, _rbf(0.3), 0.6),
+    ("Erf", {}, _erf(1, 1, 0), 1.0),
+    ("Erf", {"a": -0.8, "b": 1.7, "c": 0.4}, _erf(-0.8, 1.7, 0.4), 2.89),
+    ("Gelu", {}, _gelu, 0.5),
+]
+IDS = ["-".join([name, *map(str, params.values())]) for name, params, *_ in CASES]
+by_case = pytest.mark.parametrize(("name", "params", "exact", "square"), CASES, ids=IDS)
+CORRELATIONS = [-1.0, -1 + 1e-9, -0.5, 0.0, 0.3, 1 - 1e-3, 1 - 1e-6, 1 - 1e-9, 1.0]
+
+
+def wanted(exact: Callable, q: float, k: float, q2: float) -> tuple[float, float]:
+    """The exact pair of these very numbers; k is held where a covariance can be."""
+    with mpmath.workdps(DIGITS):
+        q, k, q2 = (Number(float(v)) for v in (q, k, q2))
+        most = mpmath.sqrt(q * q2)
+        value, slope = exact(q, max(-most, min(most, k)), q2)
+        return float(value), float(slope)
+
+
+@by_case
+@settings(max_examples=40)
+@given(
+    logs=st.tuples(st.floats(-12, 12), st.floats(-3, 3)),
+    c=st.sampled_from(CORRELATIONS),
+)
+def test_moments(
+    name: str, params: dict, exact: Callable, square: float, logs: tuple, c: float
+) -> None:
+    q = 10.0 ** logs[0]
+    q2 = q * 10.0 ** logs[1]
+    k = c * np.sqrt(q * q2)
+    formula = activations.get(name, params)
+    found = [float(v) for v in formula.moments(q, k, q2)]
+    value, slope = wanted(exact, q, k, q2)
+    both = wanted(exact, q, q, q), wanted(exact, q2, q2, q2)
+    sizes = [np.sqrt(a * b) for a, b in zip(*both, strict=True)]
+    # A rounding of k is 2^-53 sqrt(q q'), b^2 of that in an exponent or a squared distance. 40:
+    # operations of a formula.
+    error = 40 * EPS["float64"] * (1 + square * np.sqrt(q * q2))
+    if error > 1e-6:
+        return  # networks are refused there
+    assert abs(found[0] - value) <= error * sizes[0]
+    assert abs(found[1] - slope) <= error * sizes[1]
+    # |K| <= sqrt(K(q, q) K(q', q'))
+    assert abs(found[0]) <= sizes[0] * (1 + error)
+    if c >= 0 and name != "Cos":
+        # nothing cancels: right to its own size
+        assert found[0] == pytest.approx(value, rel=error, abs=1e-300)
+
+
+@by_case
+def test_variances(name: str, params: dict, exact: Callable, square: float) -> None:
+    """The diagonal is right to rounding at any variance: it is a function of q alone."""
+    q = 10.0 ** np.arange(-14, 15)
+    value, slope = activations.get(name, params).variance(q)
+    for n, variance in enumerate(q):
+        first, second = wanted(exact, variance, variance, variance)
+        # 1e-14: a few roundings
+        assert value[n] == pytest.approx(first, rel=1e-14)
+        assert slope[n] == pytest.approx(second, rel=1e-14)
+
+
+@by_case
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_compiled(name: str, params: dict, exact: Callable, square: float, dtype: str) -> None:
+    """The CPU's own arithmetic, inputs of size 1e-6 to 10, each pair's entry to its own size."""
+    scales = 10.0 ** np.array([-6.0, -3.0, 0.0, 1.0])
+    angles = np.array([0.0, 0.02, 1.5])
+    x = np.sqrt(2) * scales[:, None] * [1.0, 0.0]
+    y = np.sqrt(2) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    y = (scales[:, None, None] * y).reshape(-1, 2)
+    x, y = (v.astype(dtype).astype(np.float64) for v in (x, y))
+    layer = {"layer": name, **params}
+    network = load_network({"input_shape": [2], "layers": [{"layer": "Dense"}, layer]})
+    evaluator = CpuEvaluator(network, ArrayRows(x), ArrayRows(y), ("nngp", "ntk"), (), dtype, 1)
+    found = evaluator.tile(range(len(x)), range(len(y)), False)
+    for i, a in enumerate(x):
+        for j, b in enumerate(y):
+            q, k, q2 = ((u * v).mean() for u, v in ((a, a), (a, b), (b, b)))
+            value, slope = wanted(exact, q, k, q2)
+            both = wanted(exact, q, q, q)[0] * wanted(exact, q2, q2, q2)[0]
+            # as above; |c| may be tiny, then the rounding of an inner product counts
+            error = 60 * EPS[dtype] * (1 + square * np.sqrt(q * q2))
+            size = max(abs(value), 0.02 * np.sqrt(both))
+            assert abs(found["nngp"][i, j] - value) <= error * size, (q, k, q2)
+            both = wanted(exact, q, q, q)[1] * wanted(exact, q2, q2, q2)[1]
+            slack = error * np.sqrt(q * q2) * max(abs(slope), 0.02 * np.sqrt(both))
+            assert abs(found["ntk"][i, j] - k * slope) <= slack, (q, k, q2)
