@@ -100,6 +100,9 @@ def test_verify_recomputes_a_sample(images: Path):
     text = run("verify", out).stdout
     assert "no damage" in text
     assert "121 entries computed again" in text
+    assert report["dense_entries"] == 16
+    assert report["dense_difference"] < 1e-5  # float32 of a few layers
+    assert "16 entries computed by the dense reference too, largest relative diff" in text
 
 
 def test_second_run_finds_the_file_complete(made: Path):

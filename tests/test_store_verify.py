@@ -13,6 +13,8 @@ import fake_evaluator as fake
 import widegram
 from widegram import check
 from widegram.errors import Damaged, WidegramError
+from widegram.network import Network, load_network
+from widegram.reference.affordable import affordable_entries
 
 
 @pytest.fixture
@@ -49,6 +51,7 @@ def test_good_file(out: Path) -> None:
     assert (report.complete, report.tiles, report.tiles_checked) == (True, 25, 25)
     assert report.entries_recomputed >= 3 * 16 * 6  # four tiles, the last ones 6 rows or columns
     assert (report.max_difference, report.note) == (0.0, "")
+    assert (report.dense_entries, report.dense_difference, report.dense_note) == (16, 0.0, "")
     assert told[-1] == (25, 25)
     report.raise_if_damaged()
     assert report.as_dict()["ok"] is True
@@ -101,6 +104,99 @@ def test_wrong_values_are_found_by_computing_them_again(out: Path) -> None:
     assert report.max_difference > 1e-4
 
 
+class Biased:
+    """Computes entries as a fake does, those of ``kind`` wrong by half."""
+
+    def __init__(self, kind: str, dtype: str) -> None:
+        self.kind, self.computer = kind, fake.FakeEvaluator(("nngp", "ntk"), dtype)
+
+    def tile(self, rows: range, cols: range, symmetric: bool, progress=None):
+        arrays = self.computer.tile(rows, cols, symmetric)
+        equal = np.equal.outer(rows, cols)
+        arrays["ntk"][equal if self.kind == "diagonal" else ~equal] *= 1.5
+        return arrays
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "others"])
+def test_a_fault_of_the_method_itself_is_found_by_another(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What wrote the file recomputes the same wrong values; the dense reference does not."""
+
+    def make(device, network, x1, x2, get, depths, dtype, threads, memory):
+        right = fake.FakeEvaluator(("nngp", "ntk"), dtype)
+        return right if device == "reference" else Biased(kind, dtype)
+
+    monkeypatch.setattr(widegram.job, "make_evaluator", make)
+    monkeypatch.setattr(check, "make_evaluator", make)
+    out = tmp_path / "K.h5"
+    widegram.gram(fake.NETWORK, fake.inputs(40), out, tile=16)
+    report = widegram.verify(out, fake.inputs(40))
+    assert report.max_difference == 0
+    assert report.dense_difference > 0.1
+    assert all("differs from the dense reference by" in line for line in report.damage)
+    assert all(line.startswith("ntk row") for line in report.damage)
+    with pytest.raises(Damaged, match="differs from the dense reference"):
+        report.raise_if_damaged()
+
+
+def test_what_float64_cannot_hold_densely_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overflows(fake.FakeEvaluator):
+        def tile(self, rows: range, cols: range, symmetric: bool, progress=None):
+            return {key: np.full((1, 1), np.inf) for key in self.keys}
+
+    def make(device, network, x1, x2, get, depths, dtype, threads, memory):
+        kind = Overflows if device == "reference" else fake.FakeEvaluator
+        return kind(("nngp", "ntk"), dtype)
+
+    monkeypatch.setattr(widegram.job, "make_evaluator", make)
+    monkeypatch.setattr(check, "make_evaluator", make)
+    widegram.gram(fake.NETWORK, fake.inputs(20), tmp_path / "K.h5")
+    report = widegram.verify(tmp_path / "K.h5", fake.inputs(20))
+    assert report.ok
+    assert report.dense_entries == 0
+    assert "what the dense reference can hold" in report.dense_note
+
+
+def layers(count: int, act: str = "relu", shape: tuple[int, ...] = (8, 8, 1)) -> Network:
+    return load_network(f"cnn-p:depth={count},act={act}", shape)
+
+
+def test_the_size_of_a_network_decides_how_many_entries_are_computed_densely() -> None:
+    assert affordable_entries(layers(3)) == 16
+    assert affordable_entries(load_network("fcn:depth=100", (3000,))) == 16
+    few = affordable_entries(layers(4, shape=(28, 28, 1)))
+    assert 0 < few < 16
+    # twice the layers: half the entries; a series costs as much as ten layers
+    assert few / 4 < affordable_entries(layers(8, shape=(28, 28, 1))) <= few / 2 + 1
+    assert affordable_entries(layers(200, shape=(28, 28, 1))) == 0
+    assert affordable_entries(layers(4, "tanh", (28, 28, 1))) <= few / 4
+    # every depth of a sweep is computed on its own
+    assert affordable_entries(layers(4, shape=(28, 28, 1)), (3, 4)) < few
+    # all pixel pairs of 96 x 96: 85 million numbers a tensor
+    assert affordable_entries(layers(1, shape=(96, 96, 1)), memory=2**40) == 0
+    # ten tensors of 28 x 28: 49 MB, half the budget
+    assert affordable_entries(layers(1, shape=(28, 28, 1)), memory=98 * 10**6) == 0
+    assert affordable_entries(layers(1, shape=(28, 28, 1)), memory=99 * 10**6) > 0
+    # branches count
+    wide, narrow = (load_network(f"wide-resnet:depth={d}", (32, 32, 3)) for d in (28, 10))
+    assert affordable_entries(wide) < affordable_entries(narrow) < 16
+
+
+def test_images_too_large_for_the_reference_are_said_to_be(made, tmp_path: Path) -> None:
+    x = np.ones((3, 96, 96, 1))
+    widegram.gram("cnn-f:depth=2", x, tmp_path / "K.h5")
+    report = widegram.verify(tmp_path / "K.h5", x)
+    assert report.ok
+    assert report.entries_recomputed == 9
+    assert report.dense_entries == 0
+    assert report.dense_note == (
+        "images of 96 x 96 and 6 layers are too large for the dense reference"
+    )
+
+
 def test_unfinished_file_is_checked_as_far_as_it_goes(out: Path) -> None:
     with h5py.File(out, "r+") as file:
         file["state/tiles"][1:, 1:] = 0
@@ -122,7 +218,9 @@ def test_data_that_moved_or_changed_is_noted(out: Path) -> None:
     assert "x.npy: no such file" in report.note
     assert widegram.verify(out, x1=out.with_name("y.npy")).entries_recomputed > 0
     np.save(x, fake.inputs(70, 3))
-    assert "is not the x1 that the file was made from" in widegram.verify(out).note
+    again = widegram.verify(out)
+    assert "is not the x1 that the file was made from" in again.note
+    assert (again.dense_entries, again.dense_note) == (0, again.note)
 
 
 def test_inputs_in_memory_must_be_given_again(made, tmp_path: Path) -> None:

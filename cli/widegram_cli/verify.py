@@ -41,6 +41,9 @@ def command(
 ) -> None:
     """Check K.h5 for damage; ends with exit code 3 and one line where there is any.
 
+    A sample is computed again, and a few entries by another method, dense, where images are small
+    enough for that.
+
     A file that is not complete is checked as far as it goes.
     """
     from widegram.check import verify
@@ -69,3 +72,10 @@ def command(
         or f"{report.entries_recomputed:,} entries computed again, largest relative difference "
         f"{report.max_difference:.1e}"
     )
+    if report.dense_entries:
+        click.echo(
+            f"{report.dense_entries} entries computed by the dense reference too, largest "
+            f"relative difference {report.dense_difference:.1e}"
+        )
+    elif report.dense_note != report.note:
+        click.echo(f"no entry computed by the dense reference too: {report.dense_note}")

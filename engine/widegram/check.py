@@ -13,7 +13,8 @@ from widegram.devices import available
 from widegram.errors import Damaged, WidegramError
 from widegram.memory import budget
 from widegram.network import Network, load_network
-from widegram.store.verifying import VerifyReport
+from widegram.reference.affordable import affordable_entries
+from widegram.store.verifying import Computers, VerifyReport
 from widegram.store.verifying import verify as verify_file
 from widegram.store.view import GramFile
 
@@ -29,7 +30,8 @@ def verify(
     memory: str | int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Check checksums and symmetry of all finished tiles and recompute blocks of ``sample`` tiles.
+    """Check checksums and symmetry of all finished tiles and recompute blocks of ``sample`` tiles,
+    and single entries by the dense reference where images are small enough for it.
 
     The data is looked for where it was when the file was made, unless ``x1`` (and ``x2``) are
     given; where it is gone or has changed the report's ``note`` says so. The report lists the
@@ -39,40 +41,47 @@ def verify(
     """
     bytes_ = budget(memory)
 
-    def factory(file: GramFile) -> Evaluator | str:
-        return _evaluator(file, x1, x2, threads, bytes_)
+    def factory(file: GramFile) -> Computers | str:
+        return _computers(file, x1, x2, threads, bytes_)
 
     return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
 
 
-def _evaluator(
+def _computers(
     file: GramFile,
     x1: str | Path | np.ndarray | Source | None,
     x2: str | Path | np.ndarray | Source | None,
     threads: int | None,
     memory: int,
-) -> Evaluator | str:
-    """The evaluator that made the file, or why there is none."""
+) -> Computers | str:
+    """The evaluator that made the file and the dense one, or why there are none."""
     header = file.header
     network = _network(file)
+
+    def make(device: str, dtype: str) -> Evaluator:
+        return make_evaluator(
+            device, network, first, second, header.kernels, header.depths, dtype, threads, memory
+        )
+
     try:
         first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1")
         second = None
         if not file.symmetric:
             second = _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2")
-        return make_evaluator(
-            available(header.device),
-            network,
-            first,
-            second,
-            header.kernels,
-            header.depths,
-            header.dtype,
-            threads,
-            memory,
-        )
+        own = make(available(header.device), header.dtype)
+        entries = affordable_entries(network, header.depths, memory)
+        if not entries:
+            return Computers(own, dense_note=f"{_size(network)} too large for the dense reference")
+        return Computers(own, make("reference", "float64"), entries)
     except WidegramError as error:
         return f"no tiles were recomputed: {error}"
+
+
+def _size(network: Network) -> str:
+    """What makes a network large, as a subject."""
+    layers = len(network.unrolled().shapes())
+    shape = " x ".join(map(str, network.input_shape[:-1]))
+    return f"images of {shape} and {layers} layers are" if shape else f"{layers} layers are"
 
 
 def _network(file: GramFile) -> Network:

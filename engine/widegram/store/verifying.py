@@ -1,4 +1,4 @@
-"""Looking for damage: checksums of every finished tile, symmetry, and a sample computed again."""
+"""Looking for damage: checksums of every finished tile, symmetry, a sample computed again."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from widegram.errors import Damaged
 from widegram.store.layout import CHECKSUMS, checksum
 from widegram.store.opening import Unreadable, hdf5_errors
+from widegram.store.opinion import Opinion, TileComputer, second_opinion
 from widegram.store.view import GramFile
 
 _BLOCK = 16
@@ -23,12 +24,14 @@ _SHOWN = 8
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 
 
-class TileComputer(Protocol):
-    """What recomputes blocks; :class:`widegram.backends.Evaluator` without its progress."""
+class Computers(NamedTuple):
+    """``own``: what filled the file. ``dense``: another method, which can compute ``dense_entries``
+    entries; ``dense_note`` says why that is none."""
 
-    def tile(self, rows: range, cols: range, symmetric: bool) -> dict[str, np.ndarray]:
-        """Arrays (len(rows), len(cols)), one for each dataset."""
-        ...
+    own: TileComputer
+    dense: TileComputer | None = None
+    dense_entries: int = 0
+    dense_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class VerifyReport:
 
     ``tiles_checked`` of ``tiles`` are finished and had their checksums compared;
     ``entries_recomputed`` entries were computed again and differed by at most ``max_difference``
-    relative to the largest value; ``note`` says why none were. ``damage`` has one line for each
-    problem and is empty for a good file.
+    relative to the largest value; ``note`` says why none were. ``dense_entries`` of each dataset
+    were computed by the dense reference too, a different method, and differed by at most
+    ``dense_difference`` relative to the values around them; ``dense_note`` says why none were.
+    ``damage`` has one line for each problem and is empty for a good file.
     """
 
     path: str
@@ -48,6 +53,9 @@ class VerifyReport:
     entries_recomputed: int
     max_difference: float
     note: str
+    dense_entries: int
+    dense_difference: float
+    dense_note: str
     damage: tuple[str, ...]
 
     @property
@@ -73,7 +81,7 @@ class VerifyReport:
 
 def verify(
     path: str | Path,
-    evaluator: Callable[[GramFile], TileComputer | str] | None = None,
+    evaluator: Callable[[GramFile], Computers | str] | None = None,
     sample: int = 4,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -81,21 +89,23 @@ def verify(
     """Check a gram file, one tile at a time.
 
     ``evaluator(file)`` gives what recomputes a 16 x 16 block in each of ``sample`` finished tiles
-    (chosen by ``seed``), or a sentence why nothing can; None skips that. ``progress(done, total)``
-    counts tiles. Raises :class:`Damaged` if HDF5 cannot read the file, :class:`WidegramError` if
-    it is not a gram file, is missing, or is being written.
+    (chosen by ``seed``) and single entries by another method, or a sentence why nothing can; None
+    skips that. ``progress(done, total)`` counts tiles. Raises :class:`Damaged` if HDF5 cannot read
+    the file, :class:`WidegramError` if it is not a gram file, is missing, or is being written.
     """
     try:
         with GramFile(path) as file, hdf5_errors(file.path):
             finished = file.finished()
             damage = [*_state_damage(file, finished), *_checksum_damage(file, finished, progress)]
-            computer = evaluator(file) if evaluator else "no tiles were recomputed"
-            if isinstance(computer, str):
-                entries, difference, note = 0, 0.0, computer
+            computers = evaluator(file) if evaluator else "no tiles were recomputed"
+            entries, difference, note = 0, 0.0, ""
+            dense, dense_note = Opinion(0, 0.0, []), ""
+            if isinstance(computers, str):
+                note = dense_note = computers
             else:
-                note = ""
-                entries, difference, wrong = _recompute(file, finished, computer, sample, seed)
-                damage += wrong
+                entries, difference, wrong = _recompute(file, finished, computers.own, sample, seed)
+                dense, dense_note = _dense(file, finished, computers, seed)
+                damage += [*wrong, *dense.damage]
             return VerifyReport(
                 path=str(path),
                 complete=file.complete,
@@ -104,6 +114,9 @@ def verify(
                 entries_recomputed=entries,
                 max_difference=difference,
                 note=note,
+                dense_entries=dense.entries,
+                dense_difference=dense.difference,
+                dense_note=dense_note,
                 damage=tuple(damage),
             )
     except Unreadable as error:
@@ -169,6 +182,19 @@ def _recompute(
                 )
         entries += len(rows) * len(cols)
     return entries, worst, damage
+
+
+def _dense(
+    file: GramFile, finished: np.ndarray, computers: Computers, seed: int
+) -> tuple[Opinion, str]:
+    """The second opinion, and why there is none."""
+    if computers.dense is None or not computers.dense_entries:
+        return Opinion(0, 0.0, []), computers.dense_note
+    generator = np.random.default_rng(seed + 1)
+    opinion = second_opinion(file, finished, computers.dense, computers.dense_entries, generator)
+    if finished.any() and not opinion.entries:
+        return opinion, "no entry lies within what the dense reference can hold in float64"
+    return opinion, ""
 
 
 def _part(span: range, generator: np.random.Generator) -> range:
