@@ -16,11 +16,12 @@ import pytest
 from linalg_support import peak_memory_below, with_spectrum
 from widegram import WidegramError
 from widegram.linalg.blas import solve_right, subtract_product, subtract_square
+from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.factorfile import FactorFile
 from widegram.linalg.operator import GramOperator, as_operator
-from widegram.linalg.outofcore import OutOfCoreCholesky, plan_columns
+from widegram.linalg.outofcore import OutOfCoreCholesky, disk_cholesky, plan_columns
 from widegram.linalg.restart import RestartFile
-from widegram.linalg.solving import SolveOptions, solve
+from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
 
 N = 301
 B = np.random.default_rng(0).standard_normal((N, 3))
@@ -97,9 +98,17 @@ def test_budgets_give_the_same_bits_for_one_width(tmp_path) -> None:
 
 def test_not_definite_names_pivot_and_leaves_no_file(tmp_path) -> None:
     matrix = with_spectrum(np.r_[-0.01, np.linspace(1, 2, N - 1)])
-    with pytest.raises(WidegramError, match=r"smallest pivot -.* at row .*--diag-reg"):
-        OutOfCoreCholesky(as_operator(matrix), tmp_path / "f", memory=5 * 10**5)
-    assert not (tmp_path / "f").exists()
+    operator = as_operator(matrix)
+    for dtype in (np.float64, np.float32):
+        with pytest.raises(NotPositiveDefinite, match=r"smallest pivot -.* at row .*take") as info:
+            disk_cholesky(operator, tmp_path / "f", memory=5 * 10**5, dtype=dtype)
+        assert not (tmp_path / "f").exists()
+        shift = absolute_regulariser(operator, info.value.advice.diag_reg, absolute=False)
+        factor = disk_cholesky(
+            operator.shifted(shift), tmp_path / "f", memory=5 * 10**5, dtype=dtype
+        )
+        assert factor.solve(np.ones((N, 1))).status == "ok"
+        factor.close(delete=True)
 
 
 def test_work_files_of_another_problem(tmp_path) -> None:

@@ -150,7 +150,7 @@ def test_stagnation_says_what_to_try() -> None:
 
 def test_indefinite_matrices_are_refused() -> None:
     values = np.r_[-0.5, np.linspace(1, 2, N - 1)]
-    with pytest.raises(WidegramError, match="not positive definite; raise --diag-reg"):
+    with pytest.raises(WidegramError, match="not positive definite; take a larger regulariser"):
         conjugate_gradients(as_operator(with_spectrum(values)).matmat, B)
 
 
@@ -160,11 +160,11 @@ def test_proposed_regulariser_works(dtype, low) -> None:
     values = np.r_[np.full(20, low), np.geomspace(1e-3, 1, N - 20)]
     matrix = with_spectrum(values).astype(dtype)
     with pytest.raises(
-        NotPositiveDefinite, match=r"smallest pivot .* at row .* --diag-reg"
+        NotPositiveDefinite, match=r"smallest pivot .* at row .* take diag_reg="
     ) as info:
         load_cholesky(as_operator(matrix.astype(np.float64) - 1e-9 * np.eye(N)), dtype)
     operator = as_operator(matrix)
-    shift = absolute_regulariser(operator, info.value.proposal, absolute=False)
+    shift = absolute_regulariser(operator, info.value.advice.diag_reg, absolute=False)
     assert load_cholesky(operator.shifted(shift), dtype).solve(B).residual < 1e-9
     assert info.value.pivot <= 0
     assert 0 <= info.value.row < N

@@ -154,5 +154,5 @@ def test_refusals(stored):
         gp_inference(dd, y)("ntkx", td)
     with pytest.raises(WidegramError, match="names a kernel twice"):
         gp_inference(dd, y)(("ntk", "ntk"), td)
-    with pytest.raises(WidegramError, match=r"not positive definite.*--diag-reg"):
+    with pytest.raises(WidegramError, match=r"not positive definite.*take diag_reg="):
         gp_inference(dd.ntk - 10.0 * np.eye(9), y)("ntk", td)

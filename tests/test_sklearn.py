@@ -78,5 +78,5 @@ def test_refusals(digits) -> None:
     with pytest.raises(WidegramError, match="holds 60 numbers, X has 64 columns"):
         WidegramRegressor(input_shape=(6, 10, 1)).fit(x, y)
     twice = np.vstack([x[:5], x[:5]])
-    with pytest.raises(ValueError, match=r"not positive definite.*--diag-reg"):
+    with pytest.raises(ValueError, match=r"not positive definite.*take diag_reg="):
         WidegramRegressor(diag_reg=0.0).fit(twice, np.arange(10.0))

@@ -148,6 +148,7 @@ def test_refusals(folder) -> None:
         (k, [*y, "--diag-reg-path", "1,-1"], "zero or positive"),
         (k, [*y, "--diag-reg-path", "1,x"], "not a list of numbers"),
         (k, [*y, "--loo", "--method", "cg"], "need a factorisation"),
+        (k, [*y, "--diag-reg", "0", "--diag-reg-path", "1,2"], "both name regularisers"),
         (k, [*y, "--loo", "--factor-dtype", "float32"], "factorisation in float64"),
         (k, [*y, "--tol", "-1"], "not in the range"),
         (k, [*y, "--memory", "1MB"], "too small|no memory|at least"),
@@ -195,6 +196,11 @@ def test_not_definite_proposes_what_works(folder) -> None:
     assert result.exit_code == 2
     assert "smallest pivot" in result.stderr
     proposal = result.stderr.split("--diag-reg ")[1].strip()
+    assert CliRunner().invoke(program, [*command, "--diag-reg", proposal]).exit_code == 0
+    command += ["--absolute", "--overwrite"]
+    stderr = CliRunner().invoke(program, [*command, "--diag-reg", "1e-9"]).stderr
+    proposal, flag = stderr.split("--diag-reg ")[1].split()
+    assert flag == "--absolute"
     assert CliRunner().invoke(program, [*command, "--diag-reg", proposal]).exit_code == 0
 
 

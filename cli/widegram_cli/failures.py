@@ -15,7 +15,7 @@ def exit_code_of(error: BaseException) -> int | None:
     None, and nothing printed, for what is no user error: the traceback is then of use.
     """
     if isinstance(error, WidegramError):
-        _say(str(error))
+        _say(getattr(error, "in_shell", str(error)))  # advice in the program's own options
         return error.exit_code
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)

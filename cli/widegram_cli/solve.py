@@ -96,6 +96,11 @@ def command(file: str, out: str, as_json: bool, overwrite: bool, **options: Any)
     Work that does not fit in memory keeps its state beside --out (.factor, .restart): after a
     kill the same command continues.
     """
+    given = click.get_current_context().get_parameter_source("diag_reg")
+    if options["diag_reg_path"] and given is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            "--diag-reg and --diag-reg-path both name regularisers; give one of them"
+        )
     from widegram.linalg.jobs import SolveJob, solve_file
     from widegram_cli.stages import StageReporter
 

@@ -19,9 +19,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import widegram
 from widegram.errors import WidegramError
-from widegram.linalg.dense import DenseCholesky
+from widegram.linalg.dense import load_cholesky
+from widegram.linalg.operator import as_operator
+from widegram.linalg.refine import Factor
+from widegram.linalg.solving import absolute_regulariser
 from widegram.network import Network, load_network
-from widegram.predict.decomposition import regulariser
 
 Array = NDArray[Any]
 _DEFAULT = "fcn:depth=2,act=relu"
@@ -59,11 +61,10 @@ class _KernelEstimator(BaseEstimator):
         self._factor, self.shift_ = self._factored()
         self.dual_coef_ = self._factor.solve(targets).x
 
-    def _factored(self) -> tuple[DenseCholesky, float]:
-        square = np.array(self._kernel(self.X_fit_, None), order="F")
-        shift = regulariser(square, self.diag_reg, self.diag_reg_absolute_scale)
-        square[np.diag_indices_from(square)] += shift
-        return DenseCholesky(square), shift
+    def _factored(self) -> tuple[Factor, float]:
+        operator = as_operator(self._kernel(self.X_fit_, None), name="the training kernel")
+        shift = absolute_regulariser(operator, self.diag_reg, self.diag_reg_absolute_scale)
+        return load_cholesky(operator.shifted(shift)), shift
 
     def _kernel(self, X: Array, other: Array | None) -> Array:
         """K(X, other), float64; the square matrix of X where ``other`` is None."""

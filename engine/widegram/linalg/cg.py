@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MAX_ITERATIONS, OK, STAGNATED, Solution
+from widegram.linalg.units import in_original_units, unit_columns
 
 Array = NDArray[Any]
 Apply = Callable[[Array], Array]
@@ -48,10 +49,10 @@ def conjugate_gradients(
     the status is "stagnated".
     """
     started = time.perf_counter()
-    b = np.asarray(b, dtype=np.float64)
+    b, exponents = unit_columns(np.asarray(b, dtype=np.float64))
     norms = np.linalg.norm(b, axis=0)
     scale = np.where(norms > 0, norms, 1.0)
-    x = np.zeros_like(b) if x0 is None else np.array(x0, dtype=np.float64)
+    x = np.zeros_like(b) if x0 is None else np.ldexp(np.asarray(x0, np.float64), -exponents)
     residual = b.copy() if x0 is None else b - product(x)
     history: list[float] = []
     status, error = OK, _relative(residual, scale)
@@ -68,22 +69,21 @@ def conjugate_gradients(
             tol,
             left,
             history,
-            None if checkpoint is None else _relative_checkpoint(checkpoint, x),
+            None if checkpoint is None else _checkpoint_from(checkpoint, x, exponents),
             progress,
         )
         candidate = x + correction
         new_residual = b - product(candidate)
         new_error = _relative(new_residual, scale)
         if not math.isfinite(new_error):
-            raise WidegramError(
-                "conjugate gradients met a number that is not finite: verify the Gram file"
-            )
+            raise _not_finite()
         improved = new_error < 0.5 * error
         if new_error < error:
             x, residual, error = candidate, new_residual, new_error
         if not improved and error > tol:
             status = MAX_ITERATIONS if len(history) >= max_iter else STAGNATED
             break
+    x = in_original_units(x, exponents)
     return Solution(
         x, "cg", status, len(history), error, time.perf_counter() - started, tuple(history)
     )
@@ -110,6 +110,8 @@ def _round(
             break
         q = product(p)
         curvature = p.T @ q
+        if not np.isfinite(curvature).all():
+            raise _not_finite()
         step = _solve_definite(curvature)
         x += (p @ (step @ s)) * scale
         w, z, turn = _orthonormalise(w - q @ step, precondition)
@@ -143,6 +145,8 @@ def _orthonormalise(v: Array, precondition: Apply) -> tuple[Array, Array, Array]
 
 def _orthonormal_pass(v: Array, z: Array) -> tuple[Array, Array, Array]:
     gram = v.T @ z
+    if not np.isfinite(gram).all():
+        raise _not_finite()
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
     keep = values > _DROP * max(float(values[-1]) if values.size else 0.0, np.finfo(float).tiny)
     root = np.sqrt(values[keep])
@@ -156,7 +160,8 @@ def _solve_definite(curvature: Array) -> Array:
     if values[0] <= 0:
         raise WidegramError(
             f"conjugate gradients met a direction of curvature {values[0]:.2g}: the matrix is not "
-            "positive definite; raise --diag-reg"
+            "positive definite; take a larger regulariser (diag_reg), or method cholesky, which "
+            "finds one"
         )
     return np.asarray((vectors / values) @ vectors.T)
 
@@ -165,5 +170,12 @@ def _relative(residual: Array, scale: Array) -> float:
     return float(np.max(np.linalg.norm(residual, axis=0) / scale, initial=0.0))
 
 
-def _relative_checkpoint(checkpoint: Checkpoint, start: Array) -> Checkpoint:
-    return lambda x, iterations: checkpoint(start + x, iterations)
+def _checkpoint_from(checkpoint: Checkpoint, start: Array, exponents: Array) -> Checkpoint:
+    """For iterates relative to ``start``, both in units of the right-hand sides."""
+    return lambda x, iterations: checkpoint(np.ldexp(start + x, exponents), iterations)
+
+
+def _not_finite() -> WidegramError:
+    return WidegramError(
+        "conjugate gradients met a number that is not finite: `widegram verify` the Gram file"
+    )

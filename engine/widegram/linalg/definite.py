@@ -1,57 +1,138 @@
-"""What to say, and which regulariser to propose, when a matrix is not positive definite."""
+"""What to say, and which regulariser to advise, when a matrix is not positive definite."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
+from widegram.linalg.operator import GramOperator
 
 Array = NDArray[Any]
+Attempt = Callable[[float], bool]
 _STEPS = 40
+_TRIALS = 12
+_LEAST_MEMORY = 10**6
+_FOR_ZERO = 1e-3  # of a zero matrix any positive number is one
 
 
-class NotPositiveDefinite(WidegramError):
-    """A Cholesky pivot was not positive; ``proposal`` is a relative diag_reg that mends it."""
+class FailedPivot(WidegramError):
+    """A factorisation ended at a pivot (in the matrix's own units) that is not positive."""
 
-    def __init__(self, message: str, pivot: float, row: int, proposal: float) -> None:
-        super().__init__(message)
-        self.pivot = pivot
+    def __init__(self, row: int, pivot: float, message: str = "") -> None:
+        super().__init__(message or f"not positive definite: pivot {pivot:.3g} at row {row}")
         self.row = row
-        self.proposal = proposal
+        self.pivot = pivot
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A regulariser that mends the matrix, relative to trace / n unless ``absolute``."""
+
+    diag_reg: float
+    absolute: bool
+
+    @property
+    def in_python(self) -> str:
+        """As arguments of the library's functions and estimators."""
+        scale = ", diag_reg_absolute_scale=True" if self.absolute else ""
+        return f"diag_reg={self.diag_reg:g}{scale}"
+
+    @property
+    def in_shell(self) -> str:
+        """As options of the program."""
+        return f"--diag-reg {self.diag_reg:g}{' --absolute' if self.absolute else ''}"
+
+
+class NotPositiveDefinite(FailedPivot):
+    """With ``advice`` that mends the matrix (None: nothing that was tried does).
+
+    The message speaks Python, ``in_shell`` is the same line with the program's options.
+    """
+
+    def __init__(self, problem: str, failed: FailedPivot, advice: Advice | None) -> None:
+        nothing = "no regulariser that was tried mends it: check the matrix (`widegram verify`)"
+        python = nothing if advice is None else f"take {advice.in_python}"
+        shell = nothing if advice is None else f"take {advice.in_shell}"
+        super().__init__(failed.row, failed.pivot, f"{problem}; {python}")
+        self.in_shell = f"{problem}; {shell}"
+        self.advice = advice
+        self._problem = problem
+
+    def made_absolute(self, mean_diagonal: float) -> NotPositiveDefinite:
+        """The same error with its advice in the matrix's own units."""
+        if self.advice is None or self.advice.absolute:
+            return self
+        advice = Advice(round_up(self.advice.diag_reg * mean_diagonal), absolute=True)
+        return NotPositiveDefinite(self._problem, self, advice)
+
+
+class ZeroMatrix(NotPositiveDefinite):
+    """The matrix is zero: a regulariser that is relative to its trace adds nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the matrix is zero (all inputs give the same 0), so that a regulariser relative to "
+            "its trace adds nothing",
+            FailedPivot(0, 0.0),
+            Advice(_FOR_ZERO, absolute=True),
+        )
+
+
+def relative_shift(trace: float, n: int, diag_reg: float, absolute: bool) -> float:
+    """What is added to the diagonal: ``diag_reg``, times trace / n unless ``absolute``.
+
+    The meaning of neural-tangents' ``diag_reg`` and ``diag_reg_absolute_scale``. Raises
+    WidegramError for a negative value or one that is not finite.
+    """
+    if not np.isfinite(diag_reg) or diag_reg < 0:
+        raise WidegramError(f"diag_reg is {diag_reg:g}; a regulariser is zero or positive")
+    return diag_reg if absolute else diag_reg * trace / n
 
 
 def not_definite(
-    product: Callable[[Array], Array],
-    n: int,
-    mean_diagonal: float,
-    row: int,
-    pivot: float,
-    top: float,
-    eps: float,
+    operator: GramOperator, failed: FailedPivot, eps: float, attempt: Attempt
 ) -> NotPositiveDefinite:
-    """The error for a failed pivot, with a diag_reg that makes ``product``'s matrix definite.
+    """The error for a failed pivot of ``operator`` (with its shift), with tried advice.
 
-    ``product`` applies the matrix that failed, ``mean_diagonal`` is its trace / n, ``top`` its
-    largest diagonal entry, ``eps`` the rounding of its entries and of the factorisation. The
-    lowest eigenvalue comes from a few Lanczos steps, which see it from above; the proposal leaves
-    room for that.
+    ``eps`` is the rounding of the entries and of the factorisation. ``attempt(shift)`` says
+    whether the matrix without the operator's shift, plus ``shift`` times the identity, can be
+    factored: the first guess comes from the lowest eigenvalue as a few Lanczos steps see it, which
+    is from above. Half of what is advised has been tried. Raises WidegramError where entries are
+    not finite.
     """
-    low, high = extreme_ritz_values(product, n, _STEPS)
-    floor = 10.0 * math.sqrt(n) * eps * max(high, top)
-    needed = floor - 2.0 * min(low, pivot, 0.0)
-    scale = mean_diagonal if mean_diagonal > 0 else 1.0
-    proposal = round_up(needed / scale)
-    message = (
-        f"the matrix is not positive definite: smallest pivot {pivot:.3g} at row {row} "
-        f"of {n} (lowest eigenvalue about {low:.2g}, largest {high:.2g}); "
-        f"add {proposal:g} to the relative regulariser, for example --diag-reg {proposal:g}"
+    operator = replace(operator, memory=max(operator.memory, _LEAST_MEMORY))
+    operator.require_finite()
+    n = operator.shape[0]
+    plain = operator.shifted(0.0).diagonal()
+    mean = float(plain.mean())
+    top = float(np.max(np.abs(plain))) + operator.shift
+    low, high = extreme_ritz_values(operator.matmat, n, _STEPS)
+    if high == low == 0.0 == top:
+        return ZeroMatrix()
+    problem = (
+        f"the matrix is not positive definite: smallest pivot {failed.pivot:.3g} at row "
+        f"{failed.row} of {n} (lowest eigenvalue about {low:.2g}, largest {high:.2g})"
     )
-    return NotPositiveDefinite(message, pivot, row, proposal)
+    floor = 10.0 * math.sqrt(n) * eps * max(high, top)
+    guess = operator.shift + floor - 2.0 * min(low, failed.pivot, 0.0)
+    return NotPositiveDefinite(problem, failed, _tried(guess, mean, attempt))
+
+
+def _tried(guess: float, mean: float, attempt: Attempt) -> Advice | None:
+    """The first regulariser from ``guess`` on, in steps of about 4, half of which works."""
+    unit = mean if mean > 0 else 1.0
+    value = round_up(guess / unit)
+    for _ in range(_TRIALS):
+        if attempt(0.5 * value * unit):
+            return Advice(value, absolute=mean <= 0)
+        value = round_up(4.0 * value)
+    return None
 
 
 def extreme_ritz_values(

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import blas, lapack
 
-from widegram.linalg.definite import not_definite
+from widegram.linalg.definite import FailedPivot, not_definite
 from widegram.linalg.operator import GramOperator, Progress
-from widegram.linalg.refine import refined_solve
+from widegram.linalg.refine import Factor, refined_solve
+from widegram.linalg.scaled import ScaledFactor
 from widegram.linalg.solution import Solution
 
 Array = NDArray[Any]
@@ -25,28 +26,17 @@ _COLUMNS = 128
 
 
 class DenseCholesky:
-    """L L^T = A held in one n x n array.
+    """L L^T = A held in one n x n array, as LAPACK's potrf leaves it.
 
-    ``matrix`` is Fortran-ordered, is overwritten, and needs only its lower triangle; where
-    ``operator`` is given residuals are taken against it, else against the upper triangle;
-    ``rounding`` is the relative rounding of its entries.
-    Raises WidegramError when A is not positive definite: it names the smallest pivot and
-    proposes a regulariser.
+    ``factor`` holds L in its lower triangle and A above, ``diagonal`` A's: both give residuals.
     """
 
-    def __init__(
-        self, matrix: Array, operator: GramOperator | None = None, rounding: float = 0.0
-    ) -> None:
-        self._matrix = matrix
-        self._diagonal = np.diagonal(matrix).copy()
-        self._operator = operator
-        self._rounding = max(rounding, float(np.finfo(matrix.dtype).eps))
-        self.n = int(matrix.shape[0])
-        (potrf,) = lapack.get_lapack_funcs(("potrf",), (matrix,))
-        factor, info = potrf(matrix, lower=1, overwrite_a=1, clean=0)
-        self.factor: Array = factor
-        if info:
-            raise self._failure(info - 1)
+    method = "cholesky"
+
+    def __init__(self, factor: Array, diagonal: Array) -> None:
+        self.factor = factor
+        self.n = int(factor.shape[0])
+        self._diagonal = diagonal
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -84,20 +74,19 @@ class DenseCholesky:
             out[lo:hi] = np.einsum("ij,ij->j", head, head) + np.einsum("ij,ij->j", below, below)
         return out
 
-    def product(self, x: Array) -> Array:
-        """A x in float64."""
-        if self._operator is not None:
-            return self._operator.matmat(x)
-        return self._upper_product(x)
-
     def solve(self, b: Array, tol: float = 0.0) -> Solution:
-        """Solve A x = b, refining while the residual falls; b of shape (n, k).
+        """Solve A x = b, refining against A itself while the residual falls; b of shape (n, k).
 
-        A float64 factor is refined once or twice, until the residual is at rounding level; a
-        float32 factor until it is there too, or by conjugate gradients preconditioned with the
-        factor where refinement does not converge. ``tol`` stops earlier.
+        ``tol`` stops before the residual is at rounding level.
         """
-        return refined_solve(self, self.product, b, tol, "cholesky")
+        return refined_solve(self, self._upper_product, b, tol)
+
+    def about(self) -> dict[str, Any]:
+        """Nothing beyond what every factor says."""
+        return {}
+
+    def close(self, delete: bool = False) -> None:
+        """Nothing to close."""
 
     def _upper_product(self, x: Array) -> Array:
         (symm,) = blas.get_blas_funcs(("symm",), (self.factor,))
@@ -110,32 +99,50 @@ class DenseCholesky:
         finally:
             self.factor[index] = kept
 
-    def _failure(self, index: int) -> Exception:
-        pivot = float(self.factor[index, index])
-        top = float(np.max(self._diagonal))
-        return not_definite(
-            self._upper_product,
-            self.n,
-            float(np.mean(self._diagonal)),
-            index,
-            pivot,
-            top,
-            self._rounding,
-        )
-
 
 def load_cholesky(
-    operator: GramOperator, dtype: DTypeLike = np.float64, progress: Progress | None = None
-) -> DenseCholesky:
+    operator: GramOperator,
+    dtype: DTypeLike = np.float64,
+    progress: Progress | None = None,
+    *,
+    advise: bool = True,
+) -> Factor:
     """Read ``operator`` (with its shift) once and factor it in place.
 
-    A factor coarser than the file keeps the operator for its residuals.
+    A float32 factor is one of the equilibrated matrix and keeps the operator for its residuals.
+    Raises :class:`NotPositiveDefinite`, with advice that was tried by factoring again; without
+    ``advise`` a bare :class:`FailedPivot`.
     """
-    matrix = operator.load(dtype, progress)
+    found = _attempt(operator, np.dtype(dtype), progress)
+    if not isinstance(found, FailedPivot):
+        return found
+    if not advise:
+        raise found
+    eps = float(max(np.finfo(operator.dtype).eps, np.finfo(dtype).eps))
+
+    def works(shift: float) -> bool:
+        again = _attempt(operator.shifted(shift), np.dtype(dtype), progress)
+        return not isinstance(again, FailedPivot)
+
+    raise not_definite(operator, found, eps, works)
+
+
+def _attempt(
+    operator: GramOperator, dtype: np.dtype[Any], progress: Progress | None
+) -> Factor | FailedPivot:
+    used = operator.equilibrated() if dtype == np.float32 else operator
+    matrix = used.load(dtype, progress)
     if progress:
         progress("factoring", 0, 1)
-    keep = operator if np.dtype(dtype) == np.float32 else None
-    factor = DenseCholesky(matrix, keep, float(np.finfo(operator.dtype).eps))
+    diagonal = np.diagonal(matrix).copy()
+    (potrf,) = lapack.get_lapack_funcs(("potrf",), (matrix,))
+    factor, info = potrf(matrix, lower=1, overwrite_a=1, clean=0)
     if progress:
         progress("factoring", 1, 1)
-    return factor
+    scaling = used.scaling
+    if info:
+        pivot = float(factor[info - 1, info - 1])
+        unit = 1.0 if scaling is None else float(scaling[info - 1])
+        return FailedPivot(info - 1, pivot / unit / unit)
+    dense = DenseCholesky(factor, diagonal)
+    return dense if scaling is None else ScaledFactor(dense, operator, scaling)

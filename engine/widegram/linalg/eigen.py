@@ -69,9 +69,9 @@ def full_eigen(
 
 
 def choose_driver(n: int, vectors: bool, memory: int) -> str:
-    """LAPACK's driver for what fits into ``memory`` bytes."""
+    """LAPACK's driver for what fits into ``memory`` bytes and into its 32-bit workspace sizes."""
     square, rest = 8 * n * n, 8 * 100 * n
-    if vectors and 3 * square + rest <= memory:
+    if vectors and 3 * square + rest <= memory and divide_and_conquer_counts(n):
         return "evd"
     needed = (2 if vectors else 1) * square + rest
     if needed > memory:
@@ -81,6 +81,11 @@ def choose_driver(n: int, vectors: bool, memory: int) -> str:
             "give more --memory, or take --k or --density"
         )
     return "evr"
+
+
+def divide_and_conquer_counts(n: int) -> bool:
+    """Whether the workspace of LAPACK's syevd with vectors, 1 + 6 n + 2 n^2, fits an int32."""
+    return 1 + 6 * n + 2 * n * n <= np.iinfo(np.int32).max
 
 
 class Operator(Protocol):

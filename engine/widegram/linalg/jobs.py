@@ -14,10 +14,11 @@ from widegram.data.distinct import check_distinct
 from widegram.errors import WidegramError
 from widegram.files import check_target
 from widegram.linalg.budget import array_budget
+from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.operator import Progress
-from widegram.linalg.solution import MESSAGES, OK
+from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import SolutionHeader, write_solution
 from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
 from widegram.linalg.targets import Targets, load_targets
@@ -106,10 +107,15 @@ def solve_file(job: SolveJob, progress: Progress | None = None) -> SolveResult:
             overwrite=job.overwrite,
             progress=progress,
         )
-        if job.path or job.loo:
-            result, alpha = _by_leave_one_out(job, train, targets, options)
-        else:
-            result, alpha = _plain(job, train, targets, options)
+        try:
+            if job.path or job.loo:
+                result, alpha = _by_leave_one_out(job, train, targets, options)
+            else:
+                result, alpha = _plain(job, train, targets, options)
+        except NotPositiveDefinite as error:
+            if not job.absolute:
+                raise
+            raise error.made_absolute(train.operator.trace() / targets.n) from None
         _write(job, train, targets, result, alpha)
     return SolveResult(**{**result.__dict__, "seconds": time.perf_counter() - started})
 
@@ -146,19 +152,25 @@ def _by_leave_one_out(
             "leave-one-out errors need a factorisation in float64; take --method auto, cholesky or "
             "cholesky-ooc, without --factor-dtype"
         )
+    if job.path and job.diag_reg:
+        raise WidegramError(
+            "diag_reg and diag_reg_path both name regularisers; give one of them, "
+            "or put the number into the path"
+        )
     regs = job.path or (job.diag_reg,)
     shifts = [absolute_regulariser(train.operator, reg, job.absolute) for reg in regs]
     choice = path_choice(train.operator, targets.values.shape[1], len(regs), options)
     points = regulariser_path(train.operator, targets.values, shifts, options, choice)
     best = best_point(points)
     index = next(i for i, point in enumerate(points) if point is best)
+    status = status_of(best.residual)
     rows = tuple(_row(reg, point, point is best) for reg, point in zip(regs, points, strict=True))
     result = SolveResult(
         str(job.out),
         choice.method,
         choice.reason,
-        OK,
-        f"{MESSAGES[OK]}{_verdict(regs, index)}",
+        status,
+        f"{MESSAGES[status]}{_verdict(regs, index)}",
         targets.n,
         targets.values.shape[1],
         len(regs),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.linalg.choose import Choice
-from widegram.linalg.definite import NotPositiveDefinite
+from widegram.linalg.definite import FailedPivot
 from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.refine import refined
 from widegram.linalg.solving import SolveOptions, chosen, factored
 from widegram.linalg.targets import accuracy
 from widegram.linalg.tridiagonal import Tridiagonal
+from widegram.linalg.units import NotFinite
 
 Array = NDArray[Any]
 _FACTORISATIONS = 8  # that take as long as one tridiagonalisation
@@ -116,15 +119,15 @@ def _path_by_tridiagonal(
         if shift not in diagonals:
             points.append(_unresolved(shift, y))
             continue
-        alpha = reduced.solve(shift, y)
-        left = y - operator.shifted(shift).matmat(alpha)
-        residual = float(np.max(np.linalg.norm(left, axis=0) / _norms(y)))
+        try:
+            alpha, residual = refined(
+                partial(reduced.solve, shift), operator.shifted(shift).matmat, y
+            )
+        except NotFinite:
+            points.append(_unresolved(shift, y))
+            continue
         points.append(PathPoint(shift, alpha, *leave_one_out(alpha, diagonals[shift], y), residual))
     return points
-
-
-def _norms(y: Array) -> Array:
-    return np.maximum(np.linalg.norm(y, axis=0), np.finfo(np.float64).tiny)
 
 
 def _unresolved(shift: float, y: Array) -> PathPoint:
@@ -135,19 +138,19 @@ def _point_or_failure(
     operator: GramOperator, y: Array, shift: float, options: SolveOptions
 ) -> PathPoint:
     try:
-        return _point_by_factor(operator, y, shift, options)
-    except NotPositiveDefinite:
+        return _point_by_factor(operator, y, shift, options, advise=False)
+    except (FailedPivot, NotFinite):
         return _unresolved(shift, y)
 
 
 def _point_by_factor(
-    operator: GramOperator, y: Array, shift: float, options: SolveOptions
+    operator: GramOperator, y: Array, shift: float, options: SolveOptions, advise: bool = True
 ) -> PathPoint:
     options = replace(options, dtype=np.float64)  # the inverse's diagonal is not refined
     if options.work is not None:
         work = options.work.with_name(f"{options.work.name}.{shift:.6g}")
         options = replace(options, work=work)
-    with factored(operator.shifted(shift), y.shape[1], options) as factor:
+    with factored(operator.shifted(shift), y.shape[1], options, advise=advise) as factor:
         solution = factor.solve(y)
         mse, share = leave_one_out(solution.x, factor.inverse_diagonal(), y)
     return PathPoint(shift, solution.x, mse, share, solution.residual)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.linalg.choose import Choice
-from widegram.linalg.definite import NotPositiveDefinite
+from widegram.linalg.definite import FailedPivot
 from widegram.linalg.eigen import Eigenpairs, partial_eigen
 from widegram.linalg.operator import GramOperator, Progress
 from widegram.linalg.refine import Factor
@@ -75,7 +75,9 @@ def lowest_eigen(
     choice = _choice(operator, k, options)
     try:
         if choice is not None:
-            with factored(operator.shifted(shift), k + _BLOCK, options, choice) as factor:
+            with factored(
+                operator.shifted(shift), k + _BLOCK, options, choice, advise=False
+            ) as factor:
                 room = memory - (8 * n * n if choice.method == "cholesky" else memory // 2)
                 found = partial_eigen(
                     InverseOperator(factor),
@@ -89,7 +91,7 @@ def lowest_eigen(
                     progress=progress,
                 )
             return _pairs_of_matrix(operator, found, shift, floor, _NAMES[choice.method])
-    except NotPositiveDefinite:
+    except FailedPivot:
         floor = 0.0  # a negative eigenvalue beyond rounding: block Krylov finds it
     return partial_eigen(
         operator,

@@ -24,13 +24,15 @@ from widegram.memory import free_memory
 Array = NDArray[Any]
 Progress = Callable[[str, float, float], None]
 _DIAGONAL_BLOCK = 512
+_SCALED_ENTRIES = 1 << 18  # of a block that is scaled in float64 before it is rounded
 
 
 @dataclass(frozen=True)
 class GramOperator:
-    """``source + shift I`` of shape (n1, n2), never held whole.
+    """``S (source + shift I) S`` of shape (n1, n2), never held whole.
 
-    ``memory`` bounds the bytes of the blocks in flight (two as read, one converted).
+    ``memory`` bounds the bytes of the blocks in flight (two as read, one converted). ``scaling``
+    is the diagonal of S, (n,), of a symmetric matrix; None is the identity.
     """
 
     source: Any
@@ -38,6 +40,7 @@ class GramOperator:
     shift: float = 0.0
     memory: int = 256 * 10**6
     name: str = "matrix"
+    scaling: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,9 +57,34 @@ class GramOperator:
         """The same operator with ``shift`` on the diagonal."""
         return replace(self, shift=shift)
 
+    def plain(self) -> GramOperator:
+        """The source alone, without shift and scaling."""
+        return replace(self, shift=0.0, scaling=None)
+
+    def equilibrated(self) -> GramOperator:
+        """Scaled to a diagonal between 1/2 and 2 by powers of two, which lose no digit.
+
+        No entry of a positive definite matrix then leaves the range of float32, whatever the
+        units of its rows (van der Sluis, Numer. Math. 14, 1969: no other diagonal scaling
+        conditions it much better).
+        """
+        diagonal = replace(self, scaling=None).diagonal()
+        usable = np.where(diagonal > 0, diagonal, 1.0)
+        return replace(self, scaling=np.ldexp(1.0, -np.rint(np.log2(usable) / 2).astype(int)))
+
+    def in_units(self) -> tuple[GramOperator, float]:
+        """(the operator divided by a power of four near its largest diagonal entry, that power).
+
+        Sums of squares of its entries then stay in the range of float64.
+        """
+        top = float(np.max(np.abs(replace(self, scaling=None).diagonal()), initial=0.0))
+        half = int(np.rint(np.log2(top) / 2)) if top > 0 else 0
+        scaling = np.full(self.shape[0], np.ldexp(1.0, -half))
+        return replace(self, scaling=scaling if half else None), float(np.ldexp(1.0, 2 * half))
+
     def cached(self, dtype: DTypeLike | None = None) -> GramOperator:
-        """The same operator over a copy in memory, of the source's dtype unless given."""
-        whole = replace(self, shift=0.0).load(self.dtype if dtype is None else dtype).T
+        """The same operator over a copy of the source in memory, of its dtype unless given."""
+        whole = self.plain().load(self.dtype if dtype is None else dtype).T
         return replace(self, source=whole)
 
     def block(self, rows: slice, cols: slice, dtype: DTypeLike = np.float64) -> Array:
@@ -67,8 +95,18 @@ class GramOperator:
 
     def block_into(self, into: Array, rows: slice, cols: slice) -> None:
         """One block, as :meth:`block` gives it, into a C-contiguous array of any float dtype."""
-        read_into(self.source, into, rows, cols)
-        self._add_shift(into, rows.start, cols.start)
+        if self.scaling is None:
+            read_into(self.source, into, rows, cols)
+            self._add_shift(into, rows.start, cols.start)
+            return
+        height = max(1, _SCALED_ENTRIES // max(into.shape[1], 1))
+        for lo in range(0, into.shape[0], height):
+            hi = min(into.shape[0], lo + height)
+            part = np.empty((hi - lo, into.shape[1]))
+            read_into(self.source, part, slice(rows.start + lo, rows.start + hi), cols)
+            self._add_shift(part, rows.start + lo, cols.start)
+            self._scale(part, slice(rows.start + lo, rows.start + hi), cols)
+            into[lo:hi] = part
 
     def matmat(self, x: Array, progress: Progress | None = None) -> Array:
         """(source + shift I) @ x for x of shape (n2, k), in float64; the file is read once."""
@@ -77,6 +115,10 @@ class GramOperator:
             raise WidegramError(
                 f"{self.name} has shape {self.shape}: it acts on arrays of shape "
                 f"({self.shape[1]}, k), found {x.shape}"
+            )
+        if self.scaling is not None:
+            return self._rows_scaled(
+                replace(self, scaling=None).matmat(self._rows_scaled(x), progress)
             )
         if type(self.source) is np.ndarray and self.source.dtype == np.float64:
             out = self.source @ x
@@ -88,12 +130,16 @@ class GramOperator:
             out += self.shift * x
         return np.asarray(out)
 
+    def _rows_scaled(self, x: Array) -> Array:
+        assert self.scaling is not None
+        return self.scaling[:, None] * x
+
     def matvec(self, x: Array) -> Array:
         """The product with one vector of shape (n2,)."""
         return np.asarray(self.matmat(np.asarray(x).reshape(-1, 1))[:, 0])
 
     def diagonal(self) -> Array:
-        """The diagonal, shift included, float64 of shape (n,)."""
+        """The diagonal, shift and scaling included, float64 of shape (n,)."""
         n = min(self.shape)
         parts = []
         for lo in range(0, n, _DIAGONAL_BLOCK):
@@ -105,22 +151,32 @@ class GramOperator:
             raise WidegramError(
                 f"{self.name}: entry ({bad}, {bad}) is {diagonal[bad]}; compute the matrix again"
             )
-        return diagonal
+        return diagonal if self.scaling is None else diagonal * self.scaling * self.scaling
 
     def trace(self) -> float:
         """Sum of the diagonal."""
         return float(np.sum(self.diagonal()))
 
     def frobenius(self) -> float:
-        """Frobenius norm, shift included; the file is read once."""
+        """Frobenius norm, shift and scaling included; the file is read once."""
         total = 0.0
         for rows, cols, part in self.blocks(upper=self.symmetric):
             if self.symmetric and cols.start >= rows.stop:
-                total += 2.0 * float(np.vdot(part, part))
+                total += 2.0 * self._sum_of_squares(part, rows, cols)
             else:
                 self._add_shift(part, rows.start, cols.start)
-                total += float(np.vdot(part, part))
+                total += self._sum_of_squares(part, rows, cols)
         return float(np.sqrt(total))
+
+    def require_finite(self) -> None:
+        """Raise WidegramError that names the first entry that is NaN or infinite."""
+        for rows, cols, part in self.plain().blocks(upper=self.symmetric):
+            if not np.isfinite(part).all():
+                row, col = np.argwhere(~np.isfinite(part))[0]
+                raise WidegramError(
+                    f"{self.name}: entry ({rows.start + row}, {cols.start + col}) is "
+                    f"{part[row, col]}; compute the matrix again"
+                )
 
     def load(self, dtype: DTypeLike = np.float64, progress: Progress | None = None) -> Array:
         """The whole matrix as a new Fortran-ordered array that LAPACK may overwrite."""
@@ -131,17 +187,17 @@ class GramOperator:
         height, _ = block_shape(n1, n2, self.dtype.itemsize, self.memory)
         for lo in range(0, n1, height):
             hi = min(n1, lo + height)
-            if out.dtype == self.dtype:
-                read_into(self.source, out[lo:hi], slice(lo, hi), slice(0, n2))
+            if out.dtype == self.dtype or self.scaling is not None:
+                self.block_into(out[lo:hi], slice(lo, hi), slice(0, n2))
             else:
                 out[lo:hi] = self.source[lo:hi]
+                self._add_shift(out[lo:hi], lo, 0)
             if progress:
                 progress("reading", hi, n1)
-        out[np.diag_indices(n1)] += self.shift
         return out.T
 
     def blocks(self, upper: bool = False) -> Iterator[tuple[slice, slice, Array]]:
-        """(rows, columns, float64 block without shift), one block read ahead by a thread.
+        """(rows, columns, float64 block of the source), one block read ahead by a thread.
 
         With ``upper`` the diagonal squares and what lies right of them. A block is overwritten
         two steps later: use it at once.
@@ -206,6 +262,15 @@ class GramOperator:
         if hi > lo:
             index = np.arange(lo, hi)
             part[index - row, index - col] += self.shift
+
+    def _scale(self, part: Array, rows: slice, cols: slice) -> None:
+        if self.scaling is not None:
+            part *= self.scaling[rows, None]
+            part *= self.scaling[cols]
+
+    def _sum_of_squares(self, part: Array, rows: slice, cols: slice) -> float:
+        self._scale(part, rows, cols)
+        return float(np.vdot(part, part))
 
 
 def as_operator(matrix: Any, memory: int | None = None, name: str = "matrix") -> GramOperator:

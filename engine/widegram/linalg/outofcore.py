@@ -25,10 +25,11 @@ from scipy.linalg import lapack
 from widegram.errors import WidegramError
 from widegram.linalg.ahead import read_ahead
 from widegram.linalg.blas import solve_right, subtract_product, subtract_square
-from widegram.linalg.definite import NotPositiveDefinite, not_definite
+from widegram.linalg.definite import FailedPivot, not_definite
 from widegram.linalg.factorfile import FactorFile
 from widegram.linalg.operator import GramOperator, Progress
-from widegram.linalg.refine import refined_solve
+from widegram.linalg.refine import Factor, refined_solve
+from widegram.linalg.scaled import ScaledFactor
 from widegram.linalg.solution import Solution
 from widegram.memory import format_size
 
@@ -93,8 +94,10 @@ class OutOfCoreCholesky:
     ``key`` names the matrix (fingerprints, regulariser): a work file of another key is refused,
     or removed with ``discard_other``.
     ``memory`` bounds the arrays held at once. ``resumed`` is the number of block columns found
-    done. Raises WidegramError when A is not positive definite.
+    done. Raises :class:`FailedPivot` when A is not positive definite.
     """
+
+    method = "cholesky-ooc"
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class OutOfCoreCholesky:
         self._writes: dict[int, Future[None]] = {}
         try:
             self._factor()
-        except NotPositiveDefinite:
+        except FailedPivot:
             self.close(delete=True)
             raise
         except BaseException:
@@ -167,11 +170,15 @@ class OutOfCoreCholesky:
 
     def solve(self, b: Array, tol: float = 0.0) -> Solution:
         """Solve A x = b with refinement against the operator; b of shape (n, k)."""
-        solution = refined_solve(self, self._operator.matmat, b, tol, "cholesky-ooc")
-        solution.details.update(
-            resumed_columns=self.resumed, columns=self._file.columns, width=self._file.width
-        )
-        return solution
+        return refined_solve(self, self._operator.matmat, b, tol)
+
+    def about(self) -> dict[str, Any]:
+        """Block columns found done, in all, and their width."""
+        return {
+            "resumed_columns": self.resumed,
+            "columns": self._file.columns,
+            "width": self._file.width,
+        }
 
     def inverse_diagonal(self) -> Array:
         """diag(A^-1) as column norms of L^-1, a group of columns per pass over the file."""
@@ -230,11 +237,10 @@ class OutOfCoreCholesky:
 
     def _factor_column(self, held: Array, column: int) -> None:
         width = held.shape[1]
-        diagonal = np.diagonal(held[:width]).copy()
         factor, info = self._potrf(held[:width].T, lower=0, overwrite_a=1, clean=1)
         if info:
             row = column * self._file.width + info - 1
-            raise self._failure(row, float(factor[info - 1, info - 1]), float(diagonal.max()))
+            raise FailedPivot(row, float(factor[info - 1, info - 1]))
         if held.shape[0] > width:
             solve_right(held[:width], held[width:])
 
@@ -252,18 +258,6 @@ class OutOfCoreCholesky:
     def _work(self, rows: int) -> float:
         """Operations that the first columns, ``rows`` wide in all, take."""
         return rows**2 * (self.n - 2.0 * rows / 3.0)
-
-    def _failure(self, row: int, pivot: float, top: float) -> WidegramError:
-        diagonal = self._operator.diagonal()
-        return not_definite(
-            self._operator.matmat,
-            self.n,
-            float(diagonal.mean()),
-            row,
-            pivot,
-            max(top, float(diagonal.max())),
-            max(np.finfo(self.dtype).eps, np.finfo(self._operator.dtype).eps),
-        )
 
     def _forward(self, x: Array, start: int) -> Array:
         """Overwrite x with L^-1 x, given that it is zero above block ``start``."""
@@ -309,6 +303,53 @@ class OutOfCoreCholesky:
     def _tell(self, stage: str, done: float, total: float) -> None:
         if self._progress:
             self._progress(stage, done, total)
+
+
+def disk_cholesky(
+    operator: GramOperator,
+    path: Path,
+    *,
+    memory: int,
+    key: str = "",
+    dtype: DTypeLike = np.float64,
+    discard_other: bool = False,
+    progress: Progress | None = None,
+    advise: bool = True,
+) -> Factor:
+    """A factor in the work file ``path``; arguments as of :class:`OutOfCoreCholesky`.
+
+    A float32 factor is one of the equilibrated matrix. Raises and takes ``advise`` as
+    :func:`widegram.linalg.dense.load_cholesky`; what is tried for the advice takes the same path.
+    """
+
+    def factor(shift: float, key: str, discard_other: bool) -> Factor:
+        shifted = operator.shifted(shift)
+        used = shifted.equilibrated() if np.dtype(dtype) == np.float32 else shifted
+        inner = OutOfCoreCholesky(
+            used,
+            path,
+            memory=memory,
+            key=key,
+            dtype=dtype,
+            discard_other=discard_other,
+            progress=progress,
+        )
+        return inner if used.scaling is None else ScaledFactor(inner, shifted, used.scaling)
+
+    def works(shift: float) -> bool:
+        try:
+            factor(shift, f"trial of {shift!r}", True).close(delete=True)
+        except FailedPivot:
+            return False
+        return True
+
+    try:
+        return factor(operator.shift, key, discard_other)
+    except FailedPivot as failed:
+        if not advise:
+            raise
+        eps = float(max(np.finfo(dtype).eps, np.finfo(operator.dtype).eps))
+        raise not_definite(operator, failed, eps, works) from None
 
 
 def _triangular(factor: Array, b: Array, transposed: bool) -> Array:

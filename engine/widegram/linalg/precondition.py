@@ -57,6 +57,8 @@ def nystrom(
     probe = np.random.default_rng(seed).standard_normal((n, rank))
     probe, _ = linalg.qr(probe, mode="economic", overwrite_a=True, check_finite=False)
     sketch = operator.matmat(probe, progress)
+    if not np.isfinite(sketch).all():
+        operator.require_finite()
     nudge = np.sqrt(n) * np.finfo(np.float64).eps * float(np.linalg.norm(sketch))
     sketch += nudge * probe
     core = probe.T @ sketch

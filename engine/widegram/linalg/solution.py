@@ -13,6 +13,8 @@ OK = "ok"
 MAX_ITERATIONS = "max_iterations"
 STAGNATED = "stagnated"
 
+ACCEPTED = 1e-8  # residual of a factorisation that counts as solved
+
 MESSAGES = {
     OK: "solved: the true residual is under the tolerance",
     MAX_ITERATIONS: (
@@ -20,11 +22,16 @@ MESSAGES = {
         "raise --max-iter, --rank for a stronger preconditioner, or take --method cholesky-ooc"
     ),
     STAGNATED: (
-        "the residual no longer falls: the matrix is too ill-conditioned for this tolerance; try a "
-        "larger --diag-reg, a higher --rank, --tol at the residual reached, or --method cholesky "
-        "or cholesky-ooc"
+        "not solved: the residual no longer falls, the matrix is too ill-conditioned; take a "
+        "larger --diag-reg"
     ),
 }
+_GRADIENTS = ", a higher --rank, --tol at the residual reached, or --method cholesky-ooc"
+
+
+def status_of(residual: float, tol: float = ACCEPTED) -> str:
+    """The status of a factorisation's solution from its true residual."""
+    return OK if residual <= max(tol, ACCEPTED) else STAGNATED  # also for NaN
 
 
 @dataclass(frozen=True)
@@ -47,4 +54,5 @@ class Solution:
     @property
     def message(self) -> str:
         """What the status means and what to do next."""
-        return MESSAGES[self.status]
+        more = _GRADIENTS if self.method == "cg" and self.status == STAGNATED else ""
+        return MESSAGES[self.status] + more

@@ -15,13 +15,15 @@ from numpy.typing import DTypeLike, NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.choose import Choice, choose, dense_bytes, preconditioner_rank
+from widegram.linalg.definite import ZeroMatrix, relative_shift
 from widegram.linalg.dense import load_cholesky
 from widegram.linalg.operator import GramOperator, Progress
-from widegram.linalg.outofcore import OutOfCoreCholesky
+from widegram.linalg.outofcore import disk_cholesky
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
 from widegram.linalg.refine import Factor
 from widegram.linalg.restart import RestartFile
 from widegram.linalg.solution import Solution
+from widegram.linalg.units import in_original_units
 
 Array = NDArray[Any]
 PRECONDITIONERS = ("nystrom", "pivoted-cholesky", "none")
@@ -55,12 +57,14 @@ class SolveOptions:
 def absolute_regulariser(operator: GramOperator, diag_reg: float, absolute: bool) -> float:
     """What is added to the diagonal: ``diag_reg``, times trace / n unless ``absolute``.
 
-    The meaning of neural-tangents' ``diag_reg`` and ``diag_reg_absolute_scale``. Raises
-    WidegramError for a negative value or one that is not finite.
+    Raises WidegramError for a negative value or one that is not finite, and :class:`ZeroMatrix`
+    where a relative one adds nothing.
     """
-    if not np.isfinite(diag_reg) or diag_reg < 0:
-        raise WidegramError(f"diag_reg is {diag_reg:g}; a regulariser is zero or positive")
-    return diag_reg if absolute else diag_reg * operator.trace() / operator.shape[0]
+    trace = operator.trace()
+    shift = relative_shift(trace, operator.shape[0], diag_reg, absolute)
+    if trace == 0.0 and not absolute and operator.frobenius() == 0.0:
+        raise ZeroMatrix
+    return shift
 
 
 def solve(operator: GramOperator, b: Array, options: SolveOptions) -> Solution:
@@ -89,24 +93,30 @@ def chosen(operator: GramOperator, k: int, options: SolveOptions) -> Choice:
 
 @contextmanager
 def factored(
-    operator: GramOperator, k: int, options: SolveOptions, choice: Choice | None = None
+    operator: GramOperator,
+    k: int,
+    options: SolveOptions,
+    choice: Choice | None = None,
+    *,
+    advise: bool = True,
 ) -> Iterator[Factor]:
     """A Cholesky factor of the operator, in memory or in ``options.work`` + ".factor".
 
     The work file is removed when the block ends well; after a failure or a kill it stays, and
-    the next run continues it.
+    the next run continues it. Raises and takes ``advise`` as
+    :func:`widegram.linalg.dense.load_cholesky`.
     """
     choice = choice or chosen(operator, k, options)
     if choice.method == "cg":
         raise WidegramError("this needs a factorisation; take --method cholesky or cholesky-ooc")
     streaming = replace(operator, memory=choice.stream)
     if choice.method == "cholesky":
-        yield load_cholesky(streaming, choice.dtype, options.progress)
+        yield load_cholesky(streaming, choice.dtype, options.progress, advise=advise)
         return
     if options.work is None:
         raise WidegramError("an out-of-core factorisation needs a place for its work file")
     path = options.work.with_name(options.work.name + ".factor")
-    factor = OutOfCoreCholesky(
+    factor = disk_cholesky(
         streaming,
         path,
         memory=options.memory - dense_bytes(operator.shape[0], k, 0),
@@ -114,6 +124,7 @@ def factored(
         dtype=choice.dtype,
         discard_other=options.overwrite,
         progress=options.progress,
+        advise=advise,
     )
     try:
         yield factor
@@ -127,11 +138,12 @@ def _by_gradients(
     operator: GramOperator, b: Array, choice: Choice, options: SolveOptions
 ) -> Solution:
     n, k = b.shape
-    plain = replace(operator, shift=0.0, memory=choice.stream)
+    units, unit = replace(operator, memory=choice.stream).in_units()
+    plain, mu = units.shifted(0.0), operator.shift / unit
     if plain.dtype.itemsize * n * n <= options.memory // 4:
         plain = plain.cached()
     rank = preconditioner_rank(n, k, options.memory, options.rank)
-    preconditioner = _preconditioner(plain, rank, operator.shift, options)
+    preconditioner = _preconditioner(plain, rank, mu, options)
     shifted = plain.shifted(operator.shift)
     restart, start, before = None, None, 0
     if options.work is not None:
@@ -151,6 +163,8 @@ def _by_gradients(
     )
     if restart is not None:
         restart.finish(solution.x, before + solution.iterations, solution.status == "ok")
+    powers = np.full(k, -round(np.log2(unit)))
+    solution = replace(solution, x=in_original_units(solution.x, powers))
     solution.details.update(
         rank=0 if preconditioner is None else preconditioner.rank,
         preconditioner=options.preconditioner,

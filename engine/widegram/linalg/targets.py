@@ -13,6 +13,7 @@ from widegram.data.tables import open_table
 from widegram.errors import WidegramError
 
 Array = NDArray[Any]
+_SMALLEST, _LARGEST = 1e-100, 1e100  # of the largest target: squares and their sums stay finite
 
 
 @dataclass(frozen=True)
@@ -106,4 +107,11 @@ def _regression(values: Array, name: str) -> Array:
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])
         raise WidegramError(f"{name}: row {row} holds NaN or an infinity; labels must be finite")
+    largest = np.max(np.abs(targets))
+    if largest and not _SMALLEST <= largest <= _LARGEST:
+        row = int(np.argmax(np.abs(targets).max(axis=1)))
+        raise WidegramError(
+            f"{name}: the largest target, {largest:.2g} in row {row}, is beyond {_SMALLEST:g} to "
+            f"{_LARGEST:g}, where squared errors leave float64; multiply the targets by a number"
+        )
     return targets

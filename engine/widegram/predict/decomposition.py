@@ -10,16 +10,12 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from widegram.errors import WidegramError
-from widegram.linalg.dense import DenseCholesky
+from widegram.linalg.definite import relative_shift
+from widegram.linalg.dense import load_cholesky
+from widegram.linalg.operator import as_operator
+from widegram.linalg.refine import Factor
 
 Array = NDArray[Any]
-
-
-def regulariser(square: Array, diag_reg: float, absolute: bool) -> float:
-    """What is added to the diagonal: ``diag_reg``, times trace / N unless ``absolute``."""
-    if not np.isfinite(diag_reg) or diag_reg < 0:
-        raise WidegramError(f"diag_reg is {diag_reg:g}; a regulariser is zero or positive")
-    return diag_reg if absolute else diag_reg * float(np.trace(square)) / square.shape[0]
 
 
 class Decomposition:
@@ -32,7 +28,9 @@ class Decomposition:
         if square.shape[0] != square.shape[1]:
             raise WidegramError(f"the training kernel is not square: {square.shape}")
         self.square = np.asarray(square, dtype=np.float64)
-        self._shift = regulariser(self.square, diag_reg, absolute)
+        trace = float(np.trace(self.square))
+        self._shift = relative_shift(trace, self.square.shape[0], diag_reg, absolute)
+        self._given = as_operator(np.asarray(square), name="the training kernel")
         self._size = size
 
     @cached_property
@@ -42,8 +40,8 @@ class Decomposition:
         return copy
 
     @cached_property
-    def _factor(self) -> DenseCholesky:
-        return DenseCholesky(self._regularised.copy(order="F"))
+    def _factor(self) -> Factor:
+        return load_cholesky(self._given.shifted(self._shift))
 
     @cached_property
     def _eigen(self) -> tuple[Array, Array]:
@@ -51,7 +49,10 @@ class Decomposition:
         return values, vectors
 
     def solve(self, b: Array) -> Array:
-        """A^-1 b, b of shape (N, k). Raises WidegramError where A is not positive definite."""
+        """A^-1 b, b of shape (N, k).
+
+        Raises WidegramError where A is not positive definite, with a regulariser that mends it.
+        """
         return self._factor.solve(b).x
 
     def decayed(self, t: float, b: Array) -> Array:
