@@ -16,7 +16,8 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
-from widegram import files
+from widegram.durable import calls, new_file
+from widegram.durable.part import part_name
 from widegram.errors import WidegramError
 from widegram.store import GramFile, Grid, create, open_for_resume
 from widegram.store.layout import checksum
@@ -65,7 +66,7 @@ def test_chunks_are_whole_tiles_with_little_padding(n: int, tile: int) -> None:
 
 def test_storage_is_allocated_contiguous_and_plain(out: Path) -> None:
     create(out, fake.header(600, tile=304))
-    assert not Path(f"{out}.part").exists()
+    assert os.listdir(out.parent) == ["K.h5"]
     # Superblock 2 or older: newer ones keep an "open for write" mark after a kill.
     assert out.read_bytes()[8] <= 2
     assert os.stat(out).st_blocks * 512 >= 2 * 600 * 600 * 4
@@ -89,7 +90,7 @@ def test_root_attributes(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
     with GramFile(out) as file:
         assert file.attributes == {
             "format": "widegram-gram",
-            "format_version": 1,
+            "format_version": 2,
             "complete": True,
             "network": network.to_json(),
             "network_fingerprint": network.fingerprint(),
@@ -100,6 +101,8 @@ def test_root_attributes(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
             "dtype": "float32",
             "symmetric": True,
             "device": "cpu",
+            "device_name": "",
+            "device_note": "",
             "program_version": widegram.__version__,
             "tile": 20,
         }
@@ -157,7 +160,7 @@ def test_second_writer_is_refused(out: Path) -> None:
 
 def test_second_creator_is_refused(out: Path) -> None:
     with (
-        files.new_file(out),
+        new_file(out),
         pytest.raises(WidegramError, match="another process is creating this file"),
     ):
         create(out, fake.header())
@@ -165,11 +168,11 @@ def test_second_creator_is_refused(out: Path) -> None:
 
 
 def test_part_of_a_killed_run_is_taken_over(out: Path) -> None:
-    Path(f"{out}.part").write_bytes(b"left behind")
+    part_name(out).write_bytes(b"left behind")
     create(out, fake.header())
     with GramFile(out) as file:
         assert file.header == fake.header()
-    assert not Path(f"{out}.part").exists()
+    assert os.listdir(out.parent) == ["K.h5"]
 
 
 def test_too_little_disk_is_refused_before_anything_is_written(
@@ -255,8 +258,8 @@ def test_other_hdf5_file_is_refused(monkeypatch: pytest.MonkeyPatch, out: Path) 
 def test_newer_format_is_refused(out: Path) -> None:
     create(out, fake.header())
     with h5py.File(out, "r+") as file:
-        file.attrs["format_version"] = 2
-    with pytest.raises(WidegramError, match="has format version 2; this program reads 1"):
+        file.attrs["format_version"] = 9
+    with pytest.raises(WidegramError, match="has format version 9; this program reads 2"):
         GramFile(out)
 
 
@@ -294,7 +297,7 @@ def test_place_that_refuses_new_files(monkeypatch, out: Path, number: int, messa
     def refuse(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files, "_locked", refuse)
+    monkeypatch.setattr(calls, "create", refuse)
     with pytest.raises(WidegramError, match=message):
         create(out, fake.header())
 

@@ -15,6 +15,7 @@ from widegram import check
 from widegram.errors import Damaged, WidegramError
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
+from widegram.store import create
 
 
 @pytest.fixture
@@ -231,14 +232,20 @@ def test_inputs_in_memory_must_be_given_again(made, tmp_path: Path) -> None:
     assert widegram.verify(tmp_path / "K.h5", x1, x2).entries_recomputed == 16 * 9
 
 
-def test_network_that_lost_its_fingerprint_is_damage(out: Path) -> None:
+@pytest.mark.parametrize("name", ["network", "network_fingerprint", "x1_location", "tile"])
+def test_changed_attributes_are_damage(out: Path, name: str) -> None:
     with h5py.File(out, "r+") as file:
-        file.attrs["network"] = file.attrs["network"].replace("Relu", "Erf")
-        file.attrs["network"] += " "
-    with h5py.File(out, "r+") as file:
-        file.attrs["network_fingerprint"] = "0" * 64
-    with pytest.raises(Damaged, match="its network has another fingerprint"):
+        old = file.attrs[name]
+        file.attrs[name] = 15 if name == "tile" else old + " "
+    with pytest.raises(Damaged, match=r"is damaged.*another checksum"):
         widegram.verify(out)
+
+
+def test_network_that_lost_its_fingerprint_is_damage(tmp_path: Path) -> None:
+    network = widegram.load_network(fake.NETWORK, (6,)).to_json()
+    create(tmp_path / "K.h5", fake.header(network=network))
+    with pytest.raises(Damaged, match="its network has another fingerprint"):
+        widegram.verify(tmp_path / "K.h5")
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.6])

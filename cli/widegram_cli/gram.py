@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all usable].")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows of --x.")
 @click.option("--limit2", type=click.IntRange(min=1), help="Only the first N rows of --x2.")
+@click.option(
+    "--check", is_flag=True, help="Compare all finished tiles with their checksums, not a sample."
+)
 @memory_option
 @overwrite_option
 @json_option
@@ -74,14 +77,15 @@ def command(
     threads: int | None,
     limit: int | None,
     limit2: int | None,
+    check: bool,
     memory: int | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compute NNGP and NTK matrices of --x with itself, or with --x2.
 
-    Run again, the same command resumes an unfinished file. Ctrl-C finishes the batch in flight
-    and leaves a file that can be resumed.
+    Run again, the same command resumes an unfinished file, and computes again what has lost its
+    checksum. Ctrl-C finishes the batch in flight and leaves a file that can be resumed.
     """
     if limit2 is not None and x2 is None:
         raise click.UsageError("--limit2 limits the rows of --x2, which is not given")
@@ -104,10 +108,11 @@ def command(
             threads=threads,
             memory=memory,
             overwrite=overwrite,
+            check=check,
             progress=progress,
         )
     if as_json:
-        emit_json({**result._asdict(), "out": out})
+        emit_json({**result._asdict(), "file": out})
     else:
         _print(result, out)
 
@@ -117,6 +122,8 @@ def _print(result: GramResult, out: str) -> None:
         click.echo(f"{out}: was complete already")
         return
     resumed = f", {result.resumed_tiles} tiles resumed" if result.resumed_tiles else ""
+    if result.damaged_tiles:
+        resumed += f", {result.damaged_tiles} damaged tiles computed again"
     click.echo(
         f"{out}: complete; {result.entries:,} entries in {human_time(result.seconds)}, "
         f"{human_rate(result.entries_per_second)} entries/s{resumed}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +20,12 @@ from widegram.devices import continues, joined, kind_of
 from widegram.errors import Interrupted, WidegramError
 from widegram.files import check_target
 from widegram.job import Job, make_job
+from widegram.log import logger
 from widegram.network import Network
 from widegram.order import in_order
 from widegram.progress import Meter, ProgressCallback, StopRequest
-from widegram.store.layout import Header
-from widegram.store.opening import create, read
+from widegram.store.layout import STATE, Header
+from widegram.store.opening import create, hdf5_errors, read
 from widegram.store.writer import TileResult, Writer, open_for_resume, refuse_other_run
 from widegram.tiling import KERNELS
 
@@ -38,6 +40,7 @@ class GramResult(NamedTuple):
     ``entries`` of each matrix settled in this run (mirror images included), its wall time in
     ``seconds``, their quotient ``entries_per_second``, ``resumed_tiles`` found finished at the
     start out of ``tiles``, the ``tile`` side, and whether the file is ``complete``.
+    ``damaged_tiles`` of an earlier run had lost their checksums and were computed again.
     ``series_error`` is the relative truncation error of activations computed by Hermite series
     (of E[phi^2] or E[phi'^2]), None for networks without one.
     """
@@ -50,6 +53,7 @@ class GramResult(NamedTuple):
     tile: int
     complete: bool
     series_error: float | None = None
+    damaged_tiles: int = 0
 
 
 def gram(
@@ -66,6 +70,7 @@ def gram(
     threads: int | None = None,
     memory: str | int | None = None,
     overwrite: bool = False,
+    check: bool = False,
     progress: ProgressCallback | None = None,
 ) -> GramResult:
     """Write the kernel matrices of an infinitely wide network to the HDF5 file ``out``.
@@ -74,8 +79,11 @@ def gram(
     x2; without ``x2`` the symmetric (n1, n1) matrix, of which one half is computed. With
     ``depths`` ``/depth/<l>/...``: the network read out after l repeats of its top-level Repeat.
     An unfinished ``out`` of the same run is resumed, to the same bits; a complete one is left as
-    it is. What a GPU began ``device='cpu'`` may finish; the file's attribute ``device`` then names
-    both, whose values differ within the tolerance of the dtype.
+    it is. Finished tiles are compared with their checksums first, a sample of 256 MB or with
+    ``check`` all, of a complete file too; damaged ones are computed again. What a GPU began
+    ``device='cpu'`` may finish; the file's attribute ``device`` then names both, whose values
+    differ within the tolerance of the dtype. The data is read once more at the end: where it was
+    changed meanwhile, the tiles of this run are taken back.
 
     ``network``: a file, JSON text, preset, dict or Network. ``x1``, ``x2``: floating point
     (n, *input_shape), an array or ``'file.npy' | 'file.npz:key' | 'file.h5:path'``. ``get``: which
@@ -86,7 +94,8 @@ def gram(
 
     Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
     arXiv:1912.02803). Raises :class:`WidegramError` for bad input, before anything is written;
-    :class:`Interrupted` after the first SIGINT or SIGTERM, once the tile in flight is saved.
+    :class:`Interrupted` after the first SIGINT or SIGTERM, once the tile in flight is saved;
+    :class:`WriteFailed` where the file system fails, or ``out`` was deleted, replaced or moved.
     """
     job = make_job(network, x1, x2, get, dtype, depths, threads, memory)
     path = Path(out)
@@ -95,19 +104,46 @@ def gram(
         raise WidegramError(f"tile {tile}: a tile has at least one row")
     device = resolve_device(device) if device != "auto" else _device_of(path, overwrite)
     evaluator: Evaluator | None = None
-    if overwrite or not path.exists():
+    new = overwrite or not path.exists()
+    if new:
         check_target(path, overwrite)
         evaluator = job.evaluator(device)
         header = _header(job, device, tile or job.tile(evaluator, at_once=tiles_at_once(evaluator)))
         create(path, header, overwrite)
     else:
         header, complete = _existing(path, job, device, tile)
-        if complete:
-            done = len(header.grid.tiles())
-            return GramResult(0, 0.0, 0.0, done, done, header.tile, True)
+        if complete and not check:
+            return _nothing_to_do(header)
     with open_for_resume(path, header) as writer:
+        damaged = [] if new else _rechecked(writer, check)
+        if writer.complete:
+            return _nothing_to_do(header)
         evaluator = evaluator or job.evaluator(device)
-        return fill(writer, evaluator, device, job.memory, progress)
+        result = fill(writer, evaluator, device, job.memory, progress, partial(_recheck_data, job))
+    return result._replace(damaged_tiles=len(damaged))
+
+
+def _nothing_to_do(header: Header) -> GramResult:
+    done = len(header.grid.tiles())
+    return GramResult(0, 0.0, 0.0, done, done, header.tile, True)
+
+
+def _rechecked(writer: Writer, everything: bool) -> list[tuple[int, int]]:
+    """Finished tiles that had lost their checksums, said to the user; they are pending now."""
+    damaged = writer.recheck(everything)
+    if damaged:
+        logger.warning(
+            "%s: is damaged: %d finished tiles have not their checksums any more and are computed "
+            "again; check the disk", writer.path, len(damaged)
+        )  # fmt: skip
+    return damaged
+
+
+def _recheck_data(job: Job) -> None:
+    """Raise where the data of a job has changed since its fingerprints were taken."""
+    for source in (job.x1, job.x2):
+        if source is not None:
+            source.check_unchanged()
 
 
 def _device_of(path: Path, overwrite: bool) -> str:
@@ -127,7 +163,8 @@ def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Head
         if continues(found.device, device):
             wanted = replace(wanted, device=found.device)
         refuse_other_run(path, found, wanted)
-        return wanted, bool(file.attrs["complete"])
+        with hdf5_errors(path):
+            return wanted, bool(file.attrs["complete"]) and bool((file[STATE][...] == 1).all())
 
 
 def _header(job: Job, device: str, tile: int) -> Header:
@@ -180,12 +217,14 @@ def fill(
     device: str,
     memory: int,
     progress: ProgressCallback | None = None,
+    recheck_data: Callable[[], None] | None = None,
 ) -> GramResult:
     """Compute and store every pending tile of an open file on ``device``, the evaluator's.
 
     A batch ends after five seconds, 32 tiles or an eighth of ``memory`` bytes. Raises
     :class:`Interrupted` after a signal and what the evaluator raises, with every tile computed so
-    far stored.
+    far stored. ``recheck_data`` raises where the inputs were changed meanwhile: then the tiles of
+    this run are taken back.
     """
     grid = writer.grid
     tiles, lacking = in_order(grid, evaluator), set(writer.pending())
@@ -210,7 +249,7 @@ def fill(
             f"{writer.path}: interrupted, {len(tiles) - unfinished} of {len(tiles)} tiles are "
             "saved; run the same command again to resume"
         )
-    writer.finish()
+    _settle(writer, pending, recheck_data)
     seconds = meter.seconds
     return GramResult(
         entries=meter.entries,
@@ -222,6 +261,22 @@ def fill(
         complete=True,
         series_error=getattr(evaluator, "series_error", None),
     )
+
+
+def _settle(
+    writer: Writer, made: list[tuple[int, int]], recheck_data: Callable[[], None] | None
+) -> None:
+    """Mark the file as complete, if the tiles ``made`` by this run may be trusted."""
+    try:
+        if recheck_data is not None and made:
+            recheck_data()
+    except WidegramError as error:
+        writer.take_back(made)
+        raise WidegramError(
+            f"{writer.path}: is not complete: {error}; the {len(made)} tiles of this run are not "
+            "kept; put the data back and run the same command again, or pass --overwrite"
+        ) from error
+    writer.finish()
 
 
 def _unasked(ahead: Ahead, pending: list[tuple[int, int]]) -> list[TileResult]:

@@ -61,8 +61,19 @@ class Source:
         """xxh3-128 (hex) of shape, dtype and little-endian bytes; reads and checks every row."""
         return self._fingerprint
 
+    def check_unchanged(self) -> None:
+        """Raise :class:`WidegramError` where the rows are not those of :meth:`fingerprint` now.
+
+        Reads every row once more.
+        """
+        if self._digest() != self._fingerprint:
+            raise WidegramError(f"{self.name}: was changed while it was read")
+
     @cached_property
     def _fingerprint(self) -> str:
+        return self._digest()
+
+    def _digest(self) -> str:
         little = self.dtype.newbyteorder("<")
         digest = xxhash.xxh3_128(f"{self.shape}{little.str}".encode())
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from widegram.durable.image import Extent, Image, build, find_extents, reserve
 from widegram.durable.live import LiveFile
+from widegram.durable.locks import being_written
 from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_hdf5
 from widegram.durable.part import Part
 
@@ -41,6 +42,7 @@ __all__ = [
     "LiveFile",
     "NewHdf5",
     "Part",
+    "being_written",
     "build",
     "find_extents",
     "new_file",

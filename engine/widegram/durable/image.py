@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import operator
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,11 +76,12 @@ class Extent:
         while lead > 0 and sizes[lead] == self.chunk[lead]:
             lead -= 1
         length = int(np.prod(sizes[lead:], dtype=np.int64)) * self.dtype.itemsize
-        for index in np.ndindex(*sizes[:lead]):
-            begin = tuple(lo + i for lo, i in zip(first, index, strict=False)) + first[lead:]
-            end = tuple(b + 1 for b in begin[:lead]) + last[lead:]
-            offset = sum((b - c) * s for b, c, s in zip(begin, corner, steps, strict=False))
-            yield tuple(map(slice, begin, end)), offset, length
+        zero = sum((b - c) * s for b, c, s in zip(first, corner, steps, strict=False))
+        whole = tuple(map(slice, first[lead:], last[lead:]))
+        for index in itertools.product(*map(range, sizes[:lead])):
+            place = tuple(slice(lo + i, lo + i + 1) for lo, i in zip(first, index, strict=False))
+            offset = zero + sum(map(operator.mul, index, steps))
+            yield place + whole, offset, length
 
 
 def octets(block: NDArray[Any]) -> memoryview:

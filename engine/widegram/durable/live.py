@@ -93,6 +93,10 @@ class LiveFile:
             raise WidegramError(f"{self.path}: is damaged: it ends before byte {offset + length}")
         return found
 
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._descriptor).st_size
+
     def put_bytes(self, offset: int, data: calls.Bytes) -> None:
         """Overwrite bytes whose meaning the caller knows, such as a reserved attribute's."""
         with file_system_errors(self.path):

@@ -46,7 +46,7 @@ def no_locks(path: Path, error: OSError) -> str:
 
 
 def being_written(path: Path) -> bool:
-    """Whether another process holds the lock of a writer; False too where there are no locks."""
+    """Whether a writer holds the lock of a file; False too where there is no file or no lock."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

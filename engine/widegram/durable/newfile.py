@@ -20,12 +20,13 @@ from widegram.files import check_target
 
 
 @contextmanager
-def new_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Part]:
+def new_file(path: str | Path, *, overwrite: bool = False, ours: bool = False) -> Iterator[Part]:
     """Yield the :class:`Part` that becomes ``path`` once the block has ended well.
 
     Its content is on the disk and was read back before the rename, and the rename is on the disk
     before the return. A ``path`` that is a symbolic link stays one: its target is replaced. If the
-    block raises, the part is removed and ``path`` is as it was. Raises :class:`WidegramError` for
+    block raises, the part is removed and ``path`` is as it was. ``ours`` says that the caller holds
+    the lock of the file that is overwritten. Raises :class:`WidegramError` for
     what :func:`widegram.files.check_target` refuses, for a second process that is creating the same
     file, and for one that is writing the file to be replaced; :class:`WriteFailed` where the file
     system fails.
@@ -36,7 +37,7 @@ def new_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Part]:
     part = Part(path, target)
     try:
         check_target(path, overwrite)  # again, now that nobody else creates it
-        if target.exists() and being_written(target):
+        if not ours and being_written(target):
             raise WidegramError(
                 f"{path}: another process has this file open; wait until it is done or stop it"
             )
@@ -68,16 +69,20 @@ class NewHdf5:
 
 @contextmanager
 def new_hdf5(
-    path: str | Path, describe: Callable[[h5py.File], None], *, overwrite: bool = False
+    path: str | Path,
+    content: Image | Callable[[h5py.File], None],
+    *,
+    overwrite: bool = False,
+    ours: bool = False,
 ) -> Iterator[NewHdf5]:
-    """Yield a :class:`NewHdf5` of the file that ``describe`` makes in memory.
+    """Yield a :class:`NewHdf5` of an image, or of the file that ``content`` makes in memory.
 
-    ``describe(file)`` gets an h5py.File: attributes and groups in the ordinary way, datasets by
+    ``content(file)`` gets an h5py.File: attributes and groups in the ordinary way, datasets by
     :func:`~widegram.durable.image.reserve`; a reserved dataset to which nothing is written holds
-    zeros. Errors as :func:`new_file`'s.
+    zeros. ``ours`` and errors as :func:`new_file`'s.
     """
-    image = build(describe)
-    with new_file(path, overwrite=overwrite) as part:
+    image = content if isinstance(content, Image) else build(content)
+    with new_file(path, overwrite=overwrite, ours=ours) as part:
         yield NewHdf5(part, image)
 
 

@@ -3,26 +3,30 @@
 Datasets ``/nngp``, ``/ntk`` (or ``/depth/<l>/nngp``, ...) of shape (n1, n2); root attributes as
 in :class:`Header`; ``/state/tiles`` (uint8, 1 where a tile is finished) and
 ``/state/checksums/<dataset path>`` (uint64, xxh3-64 of a tile's C-ordered little-endian bytes),
-both of shape :attr:`Grid.shape`.
+both of shape :attr:`Grid.shape`; ``/state/header`` (uint64, :meth:`Header.checksum`) and
+``/state/reserved`` (:mod:`widegram.store.reserved`).
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import h5py
 import numpy as np
 import xxhash
 
+from widegram.durable import reserve
 from widegram.errors import WidegramError
+from widegram.store.reserved import LENGTH, TABLE, reserve_texts
 from widegram.tiling import KERNELS, Grid, dataset_keys
 
 FORMAT = "widegram-gram"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STATE = "state/tiles"
 CHECKSUMS = "state/checksums"
+HEADER_CHECKSUM = "state/header"
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class Header:
         state = (8 * len(self.keys) + 1) * down * across
         return len(self.keys) * data + state + len(self.network) + 2**17
 
+    def checksum(self) -> int:
+        """xxh3-64 of everything in it but the device, which may change."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["device"]
+        return int(xxhash.xxh3_64_intdigest(json.dumps(values, sort_keys=True).encode()))
+
     def differences(self, other: Header) -> list[str]:
         """In words, what the run ``other`` asks for that this file is not."""
         found = []
@@ -88,18 +98,27 @@ class Header:
                 found.append(f"its {name} is {_shown(mine)}, not {_shown(theirs)}")
         return found
 
-    def write(self, file: h5py.File) -> None:
-        """Set the root attributes of a new file."""
+    def write(self, file: h5py.File, complete: bool) -> None:
+        """Describe a new file: root attributes, those of changing values with reserved places, and
+        all datasets."""
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["complete"] = False
+        file.attrs["complete"] = complete
         for name in _ATTRIBUTES:
             file.attrs[name] = getattr(self, name)
+        reserve_texts(file)
+        shape, chunk = self.grid.shape, self.grid.chunk()
+        for key in self.keys:
+            reserve(file, key, (self.n1, self.n2), self.dtype, chunk)
+            reserve(file, f"{CHECKSUMS}/{key}", shape, "uint64")
+        reserve(file, STATE, shape, "uint8")
+        reserve(file, HEADER_CHECKSUM, (1,), "uint64")
+        reserve(file, TABLE, (LENGTH,), "uint64")
 
 
 _ATTRIBUTES = (
     "network", "network_fingerprint", "x1_fingerprint", "x2_fingerprint", "x1_location",
-    "x2_location", "dtype", "symmetric", "device", "program_version", "tile",
+    "x2_location", "dtype", "symmetric", "program_version", "tile",
 )  # fmt: skip
 
 
@@ -119,7 +138,8 @@ def read_header(file: h5py.File, path: Any) -> Header:
     version = int(attributes.get("format_version", 0))
     if version != FORMAT_VERSION:
         raise WidegramError(
-            f"{path}: has format version {version}; this program reads {FORMAT_VERSION}"
+            f"{path}: has format version {version}; this program reads {FORMAT_VERSION}; "
+            "read it with the version that wrote it, or compute it again with --overwrite"
         )
     sums = file[CHECKSUMS]
     depths = tuple(sorted(int(d) for d in sums["depth"])) if "depth" in sums else ()
@@ -129,7 +149,10 @@ def read_header(file: h5py.File, path: Any) -> Header:
         name: _text(value) if isinstance(value, str | bytes) else value.item()
         for name, value in ((name, attributes[name]) for name in _ATTRIBUTES)
     }
-    header = Header(n1=n1, n2=n2, kernels=kernels, depths=depths, **values)
+    device = str(_text(attributes["device"]))
+    header = Header(n1=n1, n2=n2, kernels=kernels, depths=depths, device=device, **values)
+    if header.checksum() != int(file[HEADER_CHECKSUM][0]):
+        raise ValueError("its root attributes have another checksum")
     _check_datasets(file, header)
     return header
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from widegram.data.tables import nearest
+from widegram.durable import being_written
 from widegram.errors import WidegramError
 from widegram.store.layout import STATE, Header
 from widegram.store.opening import hdf5_errors, read
@@ -22,12 +23,15 @@ class GramFile:
     ``n1``, ``n2`` (shape of every matrix), ``symmetric``, ``dtype``, ``network`` (dict),
     ``kernels`` (``('nngp', 'ntk')`` or one of them), ``depths`` (empty without a depth sweep),
     ``complete``, ``fingerprints`` (hex of 'network', 'x1', 'x2'; x2's is x1's for a symmetric
-    matrix). Raises :class:`WidegramError` for a missing, foreign, damaged or locked file.
+    matrix). ``snapshot`` opens also what a writer is filling, which then goes on changing;
+    ``writer`` says whether one was at work. Raises :class:`WidegramError` for a missing, foreign
+    or damaged file, and without ``snapshot`` for one that is being written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, snapshot: bool = False) -> None:
         self.path = Path(path)
-        self._file, self.header = read(self.path)
+        self.writer = snapshot and being_written(self.path)
+        self._file, self.header = read(self.path, snapshot=snapshot)
         header: Header = self.header
         self.n1, self.n2 = header.n1, header.n2
         self.symmetric = header.symmetric
@@ -41,7 +45,7 @@ class GramFile:
             "x2": header.x2_fingerprint or header.x1_fingerprint,
         }
         with hdf5_errors(self.path):
-            self.complete = bool(self._file.attrs["complete"])
+            self.complete = _flag(self._file.attrs["complete"])
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -70,17 +74,28 @@ class GramFile:
         with hdf5_errors(self.path):
             return self._file[path]
 
+    def flags(self) -> np.ndarray:
+        """Array (uint8) of :attr:`Grid.shape`: 1 where a tile is finished, else 0."""
+        with hdf5_errors(self.path):
+            return self._file[STATE][...]
+
     def finished(self) -> np.ndarray:
         """Boolean array of :attr:`Grid.shape`: which tiles are finished."""
-        with hdf5_errors(self.path):
-            return self._file[STATE][...] == 1
+        return self.flags() == 1
+
+    def tiles(self) -> tuple[int, int]:
+        """Tiles finished and tiles in all, as ``gram`` counts them: a mirror image with its own."""
+        done, grid = self.finished(), self.header.grid
+        if grid.symmetric:
+            done = np.triu(done & done.T)
+        return int(done.sum()), len(grid.tiles())
 
     def require_complete(self) -> None:
         """Raise :class:`WidegramError` while tiles are missing."""
         if not self.complete:
-            done = self.finished()
+            done, total = self.tiles()
             raise WidegramError(
-                f"{self.path}: is not complete ({int(done.sum())} of {done.size} tiles); "
+                f"{self.path}: is not complete ({done} of {total} tiles); "
                 "run the same `widegram gram` command again to finish it"
             )
 
@@ -98,3 +113,11 @@ class GramFile:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _flag(value: Any) -> bool:
+    """An attribute that must be true or false; ValueError for another byte."""
+    number = int(np.asarray(value).view(np.uint8))
+    if number not in (0, 1):
+        raise ValueError(f"attribute complete is {number}")
+    return number == 1

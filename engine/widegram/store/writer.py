@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-import h5py
 import numpy as np
 
+from widegram.durable import LiveFile
 from widegram.errors import WidegramError
-from widegram.files import file_system_errors
-from widegram.store.layout import CHECKSUMS, STATE, Header, checksum
-from widegram.store.opening import hdf5_errors, read
+from widegram.store.layout import CHECKSUMS, STATE, Header, checksum, read_header
+from widegram.store.opening import check_readable, hdf5_errors
+from widegram.store.renewing import renew
+from widegram.store.reserved import Moved, Reserved
 from widegram.store.verifying import TOLERANCES
 
+Tile = tuple[int, int]
 TileResult = tuple[int, int, Mapping[str, np.ndarray]]
 
 _DEVICE_NOTE = "tiles come from {}: they differ by rounding, within {:g} of the largest entry"
+# What a resumed run reads to compare checksums, unless it is asked to read everything.
+_SAMPLE_BYTES = 1 << 28
+_SAMPLE_TILES = 1 << 13
 
 
 class Writer:
-    """The one writer of a gram file; opened by :func:`open_for_resume`, closed by ``close``."""
+    """The one writer of a gram file; opened by :func:`open_for_resume`, closed by ``close``.
 
-    def __init__(self, path: Path, file: h5py.File, header: Header) -> None:
-        self.path = path
+    It writes at known offsets and adds nothing to the file's metadata, which HDF5 only reads.
+    """
+
+    def __init__(self, live: LiveFile, header: Header, reserved: Reserved) -> None:
+        self.path = live.path
         self.header = header
         self.grid = header.grid
-        self._file = file
-        self._data = {key: file[key] for key in header.keys}
-        self._checksums = {key: file[f"{CHECKSUMS}/{key}"] for key in header.keys}
-        self._state = file[STATE]
-        self._finished: np.ndarray = self._state[...]
+        self._live = live
+        self._reserved = reserved
+        self._state = live.read(STATE)
 
     @property
     def complete(self) -> bool:
-        """Whether every tile is finished and the file says so."""
-        return bool(self._file.attrs["complete"])
+        """Whether the file says that every tile is finished."""
+        return bool(self._reserved["complete"])
 
     def note_device(self, device: str, name: str) -> None:
         """Record in the file what computes the tiles from now on.
@@ -47,57 +52,107 @@ class Writer:
         ``device_name``, where it is not empty. Where several kinds of devices have filled the file,
         ``device_note`` says how far their values may differ.
         """
-        noted = str(self._file.attrs.get("device_name", ""))
+        noted = self._reserved["device_name"]
         names = dict.fromkeys(part for part in (*noted.split("; "), name) if part)
-        with file_system_errors(self.path):
-            if device != self.header.device:
-                self._file.attrs["device"] = device
-                if "," in device:
-                    self._file.attrs["device_note"] = _DEVICE_NOTE.format(
-                        device.replace(",", ", then "), TOLERANCES[self.header.dtype]
-                    )
-            if names and "; ".join(names) != noted:
-                self._file.attrs["device_name"] = "; ".join(names)
-            self._sync()
+        wanted = {"device": device, "device_name": "; ".join(names)}
+        if "," in device:
+            wanted["device_note"] = _DEVICE_NOTE.format(
+                device.replace(",", ", then "), TOLERANCES[self.header.dtype]
+            )
+        for attribute, value in wanted.items():
+            if value != self._reserved[attribute]:
+                self._reserved.set(attribute, value)
+        self._live.sync()
 
-    def pending(self) -> list[tuple[int, int]]:
+    def pending(self) -> list[Tile]:
         """Tiles still to compute, in the order of :meth:`Grid.tiles`."""
-        done = self._finished == 1
+        done = self._state == 1
         if self.grid.symmetric:
             # A kill may fall between the flags of a tile and of its mirror image.
             done = done & done.T
         return [tile for tile in self.grid.tiles() if not done[tile]]
 
+    def recheck(self, everything: bool = False) -> list[Tile]:
+        """Compare finished tiles with their checksums, and take back those that are damaged.
+
+        Returns the damaged ones (on and above the diagonal of a symmetric matrix), which are
+        pending from then on; flags other than 0 and 1 count as damage. Without ``everything`` a
+        random sample of 256 MB, at most 8,192 tiles, is read, all of what is smaller.
+        """
+        pending = set(self.pending())
+        finished = [tile for tile in self.grid.tiles() if tile not in pending]
+        if not everything:
+            size = self.grid.tile**2 * np.dtype(self.header.dtype).itemsize * len(self.header.keys)
+            most = min(_SAMPLE_TILES, max(1, _SAMPLE_BYTES // (2 * size)))
+            order = np.random.default_rng(len(finished)).permutation(len(finished))
+            finished = [finished[k] for k in sorted(order[:most].tolist())]
+        sums = {key: self._live.read(f"{CHECKSUMS}/{key}") for key in self.header.keys}
+        damaged = {tile for tile in finished if not self._intact(tile, sums)}
+        odd = [(min(t), max(t)) if self.grid.symmetric else t for t in self._odd_flags()]
+        found = sorted(damaged | set(odd))
+        self.take_back(found)
+        return found
+
+    def _odd_flags(self) -> list[Tile]:
+        return [(i, j) for i, j in np.argwhere(self._state > 1).tolist()]
+
+    def _intact(self, tile: Tile, sums: dict[str, np.ndarray]) -> bool:
+        for i, j in self._both(tile):
+            rows, cols = self.grid.rows(i), self.grid.cols(j)
+            for key in self.header.keys:
+                block = self._live.read(key, (rows.start, cols.start), (len(rows), len(cols)))
+                if checksum(block) != sums[key][i, j]:
+                    return False
+        return True
+
+    def _both(self, tile: Tile) -> list[Tile]:
+        """A tile and, in a symmetric matrix, its mirror image."""
+        i, j = tile
+        return [(i, j), (j, i)] if self.grid.symmetric and i != j else [(i, j)]
+
+    def take_back(self, tiles: Sequence[Tile]) -> None:
+        """Make tiles (and mirror images) pending again, and the file incomplete; on disk before
+        the return."""
+        if not tiles:
+            return
+        self._reserved.set("complete", False)
+        self._flag(tiles, 0)
+
+    def _flag(self, tiles: Iterable[Tile], value: int) -> None:
+        for tile in tiles:
+            for place in self._both(tile):
+                self._live.write(STATE, np.full((1, 1), value, np.uint8), place)
+                self._state[place] = value
+        self._live.sync()
+
     def write(self, batch: Iterable[TileResult]) -> None:
         """Store tiles ``(i, j, {key: array})`` and, in a symmetric matrix, their mirror images.
 
         The data and checksums reach the disk before any tile is marked as finished. Raises
-        :class:`WidegramError` for values that are not finite and for write errors; the tiles
-        marked before stay good.
+        :class:`WidegramError` for values that are not finite and :class:`WriteFailed` for write
+        errors and for a file that has lost its name; the tiles marked before stay good.
         """
         finished = []
-        with file_system_errors(self.path):
-            for i, j, arrays in batch:
-                for key in self.header.keys:
-                    self._store(key, i, j, arrays[key])
-                finished += [(i, j), (j, i)] if self.grid.symmetric and i != j else [(i, j)]
-            self._sync()
-            for tile in finished:
-                self._state[tile] = 1
-            self._sync()
-        for tile in finished:
-            self._finished[tile] = 1
+        for i, j, arrays in batch:
+            for key in self.header.keys:
+                self._store(key, i, j, arrays[key])
+            finished.append((i, j))
+        self._live.sync()
+        self._flag(finished, 1)
+        self.check_place()
+
+    def check_place(self) -> None:
+        """Raise :class:`WriteFailed` where the file was deleted, replaced or moved."""
+        self._live.check_place()
 
     def _store(self, key: str, i: int, j: int, block: np.ndarray) -> None:
         self._check(key, i, j, block)
-        self._put(key, i, j, block)
-        if self.grid.symmetric and i != j:
-            self._put(key, j, i, np.ascontiguousarray(block.T))
-
-    def _put(self, key: str, i: int, j: int, block: np.ndarray) -> None:
-        rows, cols = self.grid.rows(i), self.grid.cols(j)
-        self._data[key][rows.start : rows.stop, cols.start : cols.stop] = block
-        self._checksums[key][i, j] = checksum(block)
+        for place in self._both((i, j)):
+            rows, cols = self.grid.rows(place[0]), self.grid.cols(place[1])
+            stored = block if place == (i, j) else np.ascontiguousarray(block.T)
+            self._live.write(key, stored, (rows.start, cols.start))
+            digest = np.full((1, 1), checksum(stored), np.uint64)
+            self._live.write(f"{CHECKSUMS}/{key}", digest, place)
 
     def _check(self, key: str, i: int, j: int, block: np.ndarray) -> None:
         rows, cols = self.grid.rows(i), self.grid.cols(j)
@@ -115,17 +170,17 @@ class Writer:
         """Mark the file as complete; every tile must be finished."""
         if self.pending():
             raise RuntimeError("tiles are missing")
-        with file_system_errors(self.path):
-            self._file.attrs.modify("complete", np.bool_(True))
-            self._sync()
-
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fdatasync(self._file.id.get_vfd_handle())
+        self.check_place()
+        if not self.complete:
+            self._reserved.set("complete", True)
+            self._live.sync()
+        self.check_place()
+        with hdf5_errors(self.path):
+            self._reserved.check()
 
     def close(self) -> None:
         """Close the file and give up its lock."""
-        self._file.close()
+        self._live.close()
 
     def __enter__(self) -> Writer:
         return self
@@ -136,25 +191,47 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # After a write error HDF5 fails again on closing; the first error is the one to show.
-        with suppress(OSError, RuntimeError) if error else file_system_errors(self.path):
+        with suppress(*([WidegramError] if error else [])):
             self.close()
 
 
 def open_for_resume(path: Path, header: Header) -> Writer:
     """Open an existing gram file for the run that ``header`` describes.
 
-    Raises :class:`WidegramError` if the file comes from another run (saying what differs), is
-    foreign or damaged, or has another writer.
+    A file whose attributes another program has rewritten gets its own layout back first. Raises
+    :class:`WidegramError` if the file comes from another run (saying what differs), is foreign or
+    damaged, or has another writer.
     """
-    file, found = read(path, "r+")
-    try:
-        refuse_other_run(path, found, header)
-        with hdf5_errors(path):
-            return Writer(path, file, found)
-    except WidegramError:
-        file.close()
-        raise
+    check_readable(path, write=True)
+    for last in (False, True):
+        live = _live(path)
+        try:
+            with hdf5_errors(path):
+                found: Header = live.inspect(lambda file: read_header(file, path))
+                refuse_other_run(path, found, header)
+                try:
+                    return _writer(live, found)
+                except Moved:
+                    if last:
+                        raise ValueError("its reserved attributes cannot be found") from None
+                renew(live, found)
+        except BaseException:
+            live.close()
+            raise
+        live.close()
+    raise AssertionError
+
+
+def _writer(live: LiveFile, header: Header) -> Writer:
+    writer = Writer(live, header, Reserved(live))
+    if writer.complete:
+        writer.take_back(writer.pending())  # none, unless a flag is damaged
+    return writer
+
+
+def _live(path: Path) -> LiveFile:
+    with hdf5_errors(path):
+        return LiveFile(path)
 
 
 def refuse_other_run(path: Path, found: Header, wanted: Header) -> None:

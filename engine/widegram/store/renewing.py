@@ -1,0 +1,42 @@
+"""A gram file that another program has changed gets its own layout back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+
+from widegram.durable import LiveFile
+from widegram.store.layout import CHECKSUMS, STATE, Header
+from widegram.store.opening import new_gram
+from widegram.store.reserved import SIZES
+
+
+def renew(live: LiveFile, header: Header) -> None:
+    """Replace a locked gram file by one of the same data with every attribute at its own place.
+
+    Tiles, checksums, flags and the names of devices are copied; ``complete`` becomes false, and
+    true again once a run has found every tile finished. Raises ValueError where a dataset is
+    stored in another way than this program stores it.
+    """
+    names = [STATE, *(name for key in header.keys for name in (key, f"{CHECKSUMS}/{key}"))]
+    if missing := [name for name in names if name not in live.extents]:
+        raise ValueError(f"dataset {missing[0]} is stored in another way than by this program")
+    with new_gram(live.target, header, live.inspect(_texts), overwrite=True, ours=True) as new:
+        for name in names:
+            for start, shape in _blocks(live.extents[name].shape, header.grid.chunk()):
+                new.write(name, live.read(name, start, shape), start)
+
+
+def _texts(file: h5py.File) -> dict[str, str]:
+    return {name: str(file.attrs.get(name, "")) for name in SIZES}
+
+
+def _blocks(
+    shape: tuple[int, ...], block: tuple[int, int]
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """(start, shape) of the blocks of a matrix; whole ones lie in one chunk each."""
+    for row in np.arange(0, shape[0], block[0]).tolist():
+        for col in np.arange(0, shape[1], block[1]).tolist():
+            yield (row, col), (min(block[0], shape[0] - row), min(block[1], shape[1] - col))
