@@ -56,11 +56,16 @@ _MODULES = ("meanfield", "predict", "stax")
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import widegram`` stays cheap."""
+    """Import a public name when it is first used, so that ``import widegram`` stays cheap.
+
+    A name of neural-tangents that is not here raises when it is called.
+    """
     if name in _MODULES:
         return import_module(f"widegram.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'widegram' has no attribute {name!r}")
+        from widegram.missing import WIDEGRAM, refuse
+
+        return refuse("widegram", name, WIDEGRAM)
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -11,7 +11,7 @@ import numpy as np
 from widegram.backends import Evaluator, resolve_device
 from widegram.data import Source
 from widegram.job import make_job
-from widegram.network import Network
+from widegram.network import NetworkLike
 from widegram.order import in_order
 from widegram.tiling import KERNELS, LARGEST_IN_MEMORY, Grid
 
@@ -24,7 +24,7 @@ class Kernels(NamedTuple):
 
 
 def kernel(
-    network: str | Path | dict | Network,
+    network: NetworkLike,
     x1: str | Path | np.ndarray | Source,
     x2: str | Path | np.ndarray | Source | None = None,
     get: str | Sequence[str] = KERNELS,

@@ -13,6 +13,7 @@ import numpy as np
 
 from widegram import __version__
 from widegram.ahead import Ahead, tiles_at_once
+from widegram.arrays import integer
 from widegram.backends import Evaluator, resolve_device
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
@@ -21,7 +22,7 @@ from widegram.errors import Interrupted, WidegramError
 from widegram.files import check_target
 from widegram.job import Job, make_job
 from widegram.log import logger
-from widegram.network import Network
+from widegram.network import NetworkLike
 from widegram.order import in_order
 from widegram.progress import Meter, ProgressCallback, StopRequest
 from widegram.store.layout import STATE, Header
@@ -57,7 +58,7 @@ class GramResult(NamedTuple):
 
 
 def gram(
-    network: str | Path | dict | Network,
+    network: NetworkLike,
     x1: str | Path | np.ndarray | Source,
     out: str | Path,
     x2: str | Path | np.ndarray | Source | None = None,
@@ -100,8 +101,7 @@ def gram(
     job = make_job(network, x1, x2, get, dtype, depths, threads, memory)
     path = Path(out)
     check_distinct([path], [network, x1, x2])
-    if tile is not None and tile < 1:
-        raise WidegramError(f"tile {tile}: a tile has at least one row")
+    tile = None if tile is None else integer(tile, "tile", 1)
     device = resolve_device(device) if device != "auto" else _device_of(path, overwrite)
     evaluator: Evaluator | None = None
     new = overwrite or not path.exists()

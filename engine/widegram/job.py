@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from widegram.arrays import integer, shown
 from widegram.backends import Evaluator, make_evaluator
 from widegram.data import Source, open_source
 from widegram.errors import WidegramError
 from widegram.memory import budget
-from widegram.network import Network, load_network
+from widegram.network import Network, NetworkLike, load_network
 from widegram.tiling import KERNELS, LARGEST_TILE, choose_tile, dataset_keys
 
 DTYPES = ("float32", "float64")
@@ -67,7 +69,7 @@ class Job:
 
 
 def make_job(
-    network: str | Path | dict | Network,
+    network: NetworkLike,
     x1: str | Path | np.ndarray | Source,
     x2: str | Path | np.ndarray | Source | None,
     get: str | Sequence[str],
@@ -77,11 +79,8 @@ def make_job(
     memory: str | int | None,
 ) -> Job:
     """Check a request and open its data; raises :class:`WidegramError` saying what is wrong."""
-    dtype = str(np.dtype(dtype)) if not isinstance(dtype, str) else dtype
-    if dtype not in DTYPES:
-        raise WidegramError(f"dtype {dtype!r} is unknown; choose float32 or float64")
-    if threads is not None and threads < 1:
-        raise WidegramError(f"threads {threads}: at least one is needed")
+    dtype = _dtype(dtype)
+    threads = None if threads is None else integer(threads, "threads", 1)
     kernels = _kernels(get)
     first = open_source(x1)
     second = None if x2 is None else open_source(x2)
@@ -94,12 +93,23 @@ def make_job(
     return Job(net, first, second, kernels, _depths(net, depths), dtype, threads, budget(memory))
 
 
+def _dtype(dtype: Any) -> str:
+    try:
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if dtype is None or name not in DTYPES:
+        raise WidegramError(f"dtype {shown(dtype)} is unknown; choose float32 or float64")
+    return str(name)
+
+
 def _kernels(get: str | Sequence[str]) -> tuple[str, ...]:
-    asked = [k.strip() for k in get.split(",")] if isinstance(get, str) else list(get)
+    try:
+        asked = [k.strip() for k in (get.split(",") if isinstance(get, str) else get)]
+    except (AttributeError, TypeError):
+        asked = []
     if not asked or set(asked) - set(KERNELS):
-        raise WidegramError(
-            f"get {','.join(asked)!r} is not understood; give nngp, ntk or nngp,ntk"
-        )
+        raise WidegramError(f"get {shown(get)} is not understood; give nngp, ntk or nngp,ntk")
     return tuple(k for k in KERNELS if k in asked)
 
 
@@ -107,6 +117,10 @@ def _depths(network: Network, depths: Sequence[int] | None) -> tuple[int, ...]:
     if depths is None:
         return ()
     _, _, times, _ = network.sweep()
+    try:
+        depths = [integer(depth, "depths", 1) for depth in depths]
+    except TypeError:
+        raise WidegramError(f"depths {shown(depths)}: give a list of depths") from None
     wrong = [d for d in depths if not 1 <= d <= times]
     if wrong or not len(depths):
         raise WidegramError(

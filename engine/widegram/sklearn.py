@@ -7,7 +7,6 @@ infinite ensemble after infinite training. They need scikit-learn 1.6 or newer.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +22,7 @@ from widegram.linalg.dense import load_cholesky
 from widegram.linalg.operator import as_operator
 from widegram.linalg.refine import Factor
 from widegram.linalg.solving import absolute_regulariser
-from widegram.network import Network, load_network
+from widegram.network import NetworkLike, load_network
 
 Array = NDArray[Any]
 _DEFAULT = "fcn:depth=2,act=relu"
@@ -34,7 +33,7 @@ class _KernelEstimator(BaseEstimator):
 
     def __init__(
         self,
-        network: str | Path | dict | Network = _DEFAULT,
+        network: NetworkLike = _DEFAULT,
         kernel: str = "ntk",
         diag_reg: float = 1e-3,
         diag_reg_absolute_scale: bool = False,

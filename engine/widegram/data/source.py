@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from widegram.arrays import plain
 from widegram.data.tables import Table, array_table, open_table, split_spec
 from widegram.errors import WidegramError
 
@@ -100,7 +101,7 @@ def open_source(spec: str | Path | np.ndarray | Source, limit: int | None = None
     if isinstance(spec, str | Path):
         table, location = _open_file(str(spec))
     else:
-        table, location = array_table(np.asarray(spec)), None
+        table, location = array_table(plain(spec, "array")), None
     _check_dtype(table, None if location is None else str(spec))
     _check_shape(table)
     return Source(table, _limited(table.name, table.shape[0], limit), location)

@@ -14,7 +14,7 @@ from widegram.network.layers import (
     Repeat,
     Residual,
 )
-from widegram.network.load import load_network
+from widegram.network.load import NetworkLike, load_network
 from widegram.network.model import Network
 from widegram.network.presets import PRESETS, preset
 
@@ -29,6 +29,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Network",
+    "NetworkLike",
     "Pool",
     "Repeat",
     "Residual",

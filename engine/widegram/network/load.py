@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from widegram.errors import WidegramError
 from widegram.network.model import Network
@@ -14,14 +14,29 @@ from widegram.network.presets import PRESETS, preset
 from widegram.network.spec import nearest, parse_input_shape, parse_layers
 
 
+@runtime_checkable
+class MakesNetwork(Protocol):
+    """What knows its network once it is told the shape of an input: a ``kernel_fn`` of stax."""
+
+    def network(self, input_shape: Sequence[int]) -> Network:
+        """The network for inputs (D,) or (H, W, C)."""
+        ...
+
+
+# (init_fn, apply_fn, kernel_fn) of stax is a tuple.
+NetworkLike = str | Path | Mapping[str, Any] | Network | MakesNetwork | tuple[Any, ...]
+
+
 def load_network(
-    net: str | Path | Mapping[str, Any] | Network, input_shape: tuple[int, ...] | None = None
+    net: NetworkLike,
+    input_shape: tuple[int, ...] | None = None,
 ) -> Network:
     """Return the network that ``net`` describes.
 
     Args:
         net: a ``.json`` or ``.toml`` file, JSON text, a specification as a dict, a preset such as
-            ``"fcn:depth=3,act=erf"``, or a Network.
+            ``"fcn:depth=3,act=erf"``, a Network, a ``kernel_fn`` of :mod:`widegram.stax`, or the
+            triple ``(init_fn, apply_fn, kernel_fn)`` that holds one.
         input_shape: shape of one input of the data, (D,) or (H, W, C): presets take theirs from
             it, any other network must agree with it.
 
@@ -29,8 +44,14 @@ def load_network(
         WidegramError: unreadable or malformed source, an invalid network (names the layer), or an
             input shape other than the data's.
     """
+    if isinstance(net, tuple) and len(net) == 3:
+        net = net[2]
     if isinstance(net, Network):
         network = net
+    elif isinstance(net, MakesNetwork):
+        if input_shape is None:
+            raise WidegramError("a kernel_fn has no input shape of its own; give input_shape")
+        network = net.network(input_shape)
     elif isinstance(net, Mapping):
         network = _from_spec(net)
     elif isinstance(net, Path):

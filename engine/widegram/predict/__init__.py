@@ -8,6 +8,10 @@ training matrix may also be a Gram file. Streamed predictions from files are in
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from widegram.missing import PREDICT, refuse
 from widegram.predict.descent import gradient_descent_mse
 from widegram.predict.ensemble import gradient_descent_mse_ensemble
 from widegram.predict.posterior import Gaussian, gp_inference
@@ -20,3 +24,8 @@ __all__ = [
     "gradient_descent_mse_ensemble",
     "max_learning_rate",
 ]
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """A name of neural-tangents that is refused: the error comes when it is called."""
+    return refuse("widegram.predict", name, PREDICT)

@@ -48,6 +48,11 @@ class Decomposition:
         values, vectors = linalg.eigh(self._regularised, check_finite=False)
         return values, vectors
 
+    @property
+    def n(self) -> int:
+        """Rows of the matrix."""
+        return int(self.square.shape[0])
+
     def solve(self, b: Array) -> Array:
         """A^-1 b, b of shape (N, k).
 
@@ -68,7 +73,12 @@ class Decomposition:
         )
 
     def solved(self, t: float, b: Array) -> Array:
-        """A^-1 (1 - exp(-A t / size)) b, with its limit t / size where A is singular."""
+        """A^-1 (1 - exp(-A t / size)) b, with its limit t / size where A is singular.
+
+        For infinite t that is :meth:`solve`.
+        """
+        if np.isinf(t):
+            return self.solve(b)
         values, vectors = self._eigen
         gained = -np.expm1(_log_decay(values, t, self._size))
         tiny = np.abs(values) < np.finfo(np.float64).tiny

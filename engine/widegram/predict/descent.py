@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.arrays import number
 from widegram.errors import WidegramError
+from widegram.predict import arguments
 from widegram.predict.decomposition import Decomposition
-from widegram.predict.kernels import part
 from widegram.predict.layout import Axes, Outputs, matrix
 
 Array = NDArray[Any]
@@ -40,16 +41,16 @@ def gradient_descent_mse(
     initial output leaves that set out.
 
     Raises WidegramError for a singular kernel at infinite time (with a regulariser that mends
-    it), and where an argument is missing.
+    it), and for an argument that is missing, not finite or of a shape that does not fit.
     """
-    y = np.asarray(y_train)
+    y = arguments.targets(y_train)
     outputs = Outputs(y, trace_axes)
+    rate, diag_reg = number(learning_rate, "learning_rate"), number(diag_reg, "diag_reg")
 
     @cache
     def kernel() -> tuple[Decomposition, np.dtype[Any]]:
-        array = part(k_train_train, "ntk")
-        square = matrix(array)
-        found = Decomposition(square, diag_reg, diag_reg_absolute_scale, y.size)
+        array = arguments.training_kernel(k_train_train, "ntk", outputs, y)
+        found = Decomposition(matrix(array), diag_reg, diag_reg_absolute_scale, y.size)
         return found, array.dtype
 
     def predict_fn(
@@ -58,15 +59,15 @@ def gradient_descent_mse(
         """Outputs at time ``t``; see :func:`gradient_descent_mse`."""
         _check(fx_train_0, fx_test_0, k_test_train)
         decomposition, dtype = kernel()
-        start = np.zeros_like(y, dtype=np.float64) if fx_train_0 is None else fx_train_0
+        times = None if t is None else arguments.times(t, rate)
+        start = arguments.initial(0.0 if fx_train_0 is None else fx_train_0, "fx_train_0", y.shape)
         gap = outputs.fold(np.broadcast_to(np.subtract(y, start), y.shape))
         train, test = None, None
         if fx_train_0 is not None:
-            train = _train(decomposition, gap, t, outputs, y, learning_rate, start).astype(dtype)
+            train = _train(decomposition, gap, times, outputs, y, start).astype(dtype)
         if fx_test_0 is not None:
-            k_td = part(k_test_train, "ntk")
-            test = _test(decomposition, gap, t, outputs, k_td, learning_rate, fx_test_0)
-            test = test.astype(dtype)
+            k_td = arguments.cross_kernel(k_test_train, "ntk", decomposition.n)
+            test = _test(decomposition, gap, times, outputs, k_td, fx_test_0).astype(dtype)
         if train is not None and test is not None:
             return train, test
         return test if train is None else train
@@ -77,40 +78,39 @@ def gradient_descent_mse(
 def _train(
     decomposition: Decomposition,
     gap: Array,
-    t: Any,
+    times: Array | None,
     outputs: Outputs,
     y: Array,
-    rate: float,
-    start: Any,
+    start: Array,
 ) -> Array:
-    if t is None:
-        return np.asarray(y)
-    times = np.asarray(t, dtype=np.float64) * rate
+    if times is None:
+        return y
     moved = np.stack([decomposition.learned(time, gap) for time in times.ravel()])
     shape = tuple(y.shape[axis] for axis in _others(y.ndim, outputs))
-    return _lifted(start, times.ndim) + outputs.unfold(moved, shape, times.shape)
+    return _lifted(start, times) + outputs.unfold(moved, shape, times.shape)
 
 
 def _test(
     decomposition: Decomposition,
     gap: Array,
-    t: Any,
+    times: Array | None,
     outputs: Outputs,
     k_td: Array,
-    rate: float,
     start: Any,
 ) -> Array:
     across = matrix(k_td).astype(np.float64)
-    if t is None:
+    if times is None:
         moved = outputs.unfold(across @ decomposition.solve(gap), k_td.shape[::2])
-        return np.asarray(start) + moved
-    times = np.asarray(t, dtype=np.float64) * rate
-    moved = np.stack([across @ decomposition.solved(time, gap) for time in times.ravel()])
-    return _lifted(start, times.ndim) + outputs.unfold(moved, k_td.shape[::2], times.shape)
+        return arguments.initial(start, "fx_test_0", moved.shape) + moved
+    each = np.stack([across @ decomposition.solved(time, gap) for time in times.ravel()])
+    moved = outputs.unfold(each, k_td.shape[::2], times.shape)
+    shape = moved.shape[times.ndim :]
+    return _lifted(arguments.initial(start, "fx_test_0", shape), times) + moved
 
 
-def _lifted(start: Any, axes: int) -> Array:
-    return np.asarray(start)[(None,) * axes]
+def _lifted(start: Array, times: Array) -> Array:
+    """Initial outputs with the axes of ``times`` in front."""
+    return start[(None,) * times.ndim]
 
 
 def _others(ndim: int, outputs: Outputs) -> list[int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.arrays import number, plain
 from widegram.errors import WidegramError
+from widegram.predict import arguments
 from widegram.predict.decomposition import Decomposition
 from widegram.predict.kernels import Get, canonical, packed
 from widegram.predict.layout import Axes, Outputs, matrix, paired
@@ -47,14 +49,18 @@ def gradient_descent_mse_ensemble(
     None is both). ``t`` None is infinity; an array's axes come first. ``x_test`` None predicts
     the training set. Raises WidegramError as the two functions it is built on.
     """
-    y = np.asarray(y_train)
+    y = arguments.targets(y_train)
+    rate, diag_reg = number(learning_rate, "learning_rate"), number(diag_reg, "diag_reg")
+    kernel_fn = _callable(kernel_fn)
+    _check_rows(x_train, y)
     outputs = Outputs(y, trace_axes)
     target = outputs.fold(y)
     options = kernel_fn_train_train_kwargs
 
     @cache
     def train(name: str) -> Array:
-        return np.asarray(kernel_fn(x_train, None, name, **options))
+        array = kernel_fn(x_train, None, name, **options)
+        return arguments.training_kernel(array, name, outputs, y)
 
     @cache
     def decomposition(name: str) -> Decomposition:
@@ -105,13 +111,16 @@ def gradient_descent_mse_ensemble(
         cross, test = None, None
         if x_test is not None:
             values = {name: kernel_fn(x_test, x_train, name, **merged) for name in names}
-            cross = _Kernel(**{name: np.asarray(value) for name, value in values.items()})
+            columns = y.size // outputs.size
+            cross = _Kernel(
+                **{n: arguments.cross_kernel(value, n, columns) for n, value in values.items()}
+            )
             if compute_cov:
-                test = np.asarray(kernel_fn(x_test, None, "nngp", **merged))
+                test = plain(kernel_fn(x_test, None, "nngp", **merged), "k_test_test")
         if t is None:
             known = test if x_test is not None or not compute_cov else True
             return at_infinity(names)(get, cross, known)
-        times = np.asarray(t, dtype=np.float64) * learning_rate
+        times = arguments.times(t, rate)
         reference = train(modes[0]) if cross is None else getattr(cross, modes[0])
         shape, dtype = reference.shape[::2], train(modes[0]).dtype
         wanted = np.empty(0) if cross is None and compute_cov else test
@@ -155,3 +164,22 @@ def _merged(train: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
                 f"({value!r}) data; give one value for both"
             )
     return {**train, **test}
+
+
+def _callable(kernel_fn: Any) -> Callable[..., Any]:
+    """A kernel_fn, also where the triple of stax that holds it is given."""
+    found = kernel_fn[2] if isinstance(kernel_fn, tuple) and len(kernel_fn) == 3 else kernel_fn
+    if not callable(found):
+        raise WidegramError(
+            f"kernel_fn is a {type(kernel_fn).__name__}; give a function kernel_fn(x1, x2, get)"
+        )
+    return cast(Callable[..., Any], found)
+
+
+def _check_rows(x_train: Any, y: Array) -> None:
+    rows = np.shape(x_train)[0] if hasattr(x_train, "shape") and np.shape(x_train) else y.shape[0]
+    if rows != y.shape[0]:
+        raise WidegramError(
+            f"x_train has {rows} rows and y_train {y.shape[0]}; they must have one number of "
+            "training points"
+        )

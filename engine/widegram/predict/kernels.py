@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.arrays import plain
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import open_train
 from widegram.memory import free_memory
@@ -20,11 +21,12 @@ Array = NDArray[Any]
 Get = str | tuple[str, ...] | None
 
 
-def part(kernel: Any, name: str) -> Array:
+def part(kernel: Any, name: str, argument: str = "the kernel") -> Array:
     """The ``name`` ('nngp' or 'ntk') part as an array.
 
     An array is its own part; a Gram file (a path or :class:`GramFile`) is read, in its dtype; of
-    anything else the attribute is taken. Raises WidegramError where there is none.
+    anything else the attribute is taken. Raises WidegramError where there is none, naming the
+    ``argument`` that was given.
     """
     if isinstance(kernel, (str, Path)):
         with open_train(kernel, name, memory=free_memory() // 16) as train:
@@ -33,13 +35,14 @@ def part(kernel: Any, name: str) -> Array:
         kernel.require_complete()
         return np.asarray(kernel.dataset(name)[...])
     if hasattr(kernel, "shape"):
-        return np.asarray(kernel)
+        return plain(kernel, argument)
     value = getattr(kernel, name, None)
     if value is None:
         raise WidegramError(
-            f"the kernel has no {name!r}: pass one computed with get=('nngp','ntk')"
+            f"{argument} has no {name!r}: pass an array, or a kernel computed with "
+            "get=('nngp', 'ntk')"
         )
-    return np.asarray(value)
+    return plain(value, argument)
 
 
 def has_part(kernel: Any, name: str) -> bool:
@@ -58,7 +61,10 @@ def canonical(get: Get) -> tuple[str, ...]:
         return "nngp", "ntk"
     if not get:
         raise WidegramError("get is empty; name 'nngp', 'ntk' or both")
-    names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
+    try:
+        names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
+    except (AttributeError, TypeError):
+        raise WidegramError(f"get={get!r}: name 'nngp', 'ntk' or a tuple of both") from None
     if len(set(names)) < len(names):
         raise WidegramError(f"get names a kernel twice: {get}")
     return names

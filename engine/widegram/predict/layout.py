@@ -19,11 +19,13 @@ Array = NDArray[Any]
 Axes = int | tuple[int, ...]
 
 
-def matrix(kernel: Array) -> Array:
+def matrix(kernel: Array, name: str = "the kernel") -> Array:
     """A kernel of axes (n1, n2, Y, Y, ...) as a matrix (n1 Y .., n2 Y ..)."""
     kernel = np.asarray(kernel)
-    if kernel.ndim % 2 or kernel.ndim < 2:
-        raise WidegramError(f"a kernel has pairs of axes (n1, n2, ...), found shape {kernel.shape}")
+    if kernel.ndim % 2 or kernel.ndim < 2 or kernel.size == 0:
+        raise WidegramError(
+            f"{name} has shape {kernel.shape}; a kernel has pairs of axes (n1, n2, ...)"
+        )
     rows, cols = kernel.shape[0::2], kernel.shape[1::2]
     order = (*range(0, kernel.ndim, 2), *range(1, kernel.ndim, 2))
     return kernel.transpose(order).reshape(int(np.prod(rows)), int(np.prod(cols)))
@@ -47,16 +49,32 @@ class Outputs:
 
     def __init__(self, y: Array, trace_axes: Axes) -> None:
         axes = (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes)
-        self.trace_axes = tuple(sorted(axis % y.ndim - y.ndim for axis in axes))
+        self.trace_axes = _trace_axes(y, axes)
         self.trace_shape = tuple(y.shape[axis] for axis in self.trace_axes)
+        self.size = int(np.prod(self.trace_shape))
         self._last = tuple(range(-len(self.trace_axes), 0))
 
     def fold(self, y: Array) -> Array:
         """(N, C) in float64."""
         moved = np.moveaxis(np.asarray(y, dtype=np.float64), self.trace_axes, self._last)
-        return moved.reshape(-1, int(np.prod(self.trace_shape)))
+        return moved.reshape(-1, self.size)
 
     def unfold(self, values: Array, shape: tuple[int, ...], lead: tuple[int, ...] = ()) -> Array:
         """(*lead, N, C) back to outputs whose other axes have ``shape``, N its size."""
         split = values.reshape(lead + shape + self.trace_shape)
         return np.moveaxis(split, self._last, self.trace_axes)
+
+
+def _trace_axes(y: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """``axes`` counted from the end, ascending."""
+    if y.ndim == 1 and axes == (-1,):
+        raise WidegramError(
+            f"y_train has shape {y.shape}; give (n, k), one column per output: y_train[:, None]"
+        )
+    wrong = [axis for axis in axes if not -y.ndim <= axis < y.ndim]
+    found = tuple(sorted(axis % y.ndim - y.ndim for axis in axes))
+    if wrong or -y.ndim in found or len(set(found)) < len(found):
+        raise WidegramError(
+            f"trace_axes={axes}: name axes of y_train (shape {y.shape}) after the first, each once"
+        )
+    return found

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.arrays import number
 from widegram.errors import WidegramError
+from widegram.predict import arguments
 from widegram.predict.decomposition import Decomposition
-from widegram.predict.kernels import Get, canonical, has_part, packed, part
+from widegram.predict.kernels import Get, canonical, has_part, packed
 from widegram.predict.layout import Axes, Outputs, matrix, paired
 
 Array = NDArray[Any]
@@ -43,14 +45,16 @@ def gp_inference(
     :class:`Gaussian` where ``k_test_test`` is given; a named tuple of them where ``get`` is a
     tuple or None (both kernels). Without ``k_test_train`` the training set, which is N(y, 0).
 
-    Raises WidegramError for a kernel that is not positive definite, and missing parts.
+    Raises WidegramError for a kernel that is not positive definite, finite and symmetric, missing
+    parts, and shapes that do not fit, naming the argument.
     """
-    y = np.asarray(y_train)
+    y = arguments.targets(y_train)
     outputs = Outputs(y, trace_axes)
+    diag_reg = number(diag_reg, "diag_reg")
 
     @cache
     def training(name: str) -> tuple[Decomposition, np.dtype[Any]]:
-        array = part(k_train_train, name)
+        array = arguments.training_kernel(k_train_train, name, outputs, y)
         found = Decomposition(matrix(array), diag_reg, diag_reg_absolute_scale, y.size)
         return found, array.dtype
 
@@ -59,31 +63,32 @@ def gp_inference(
         return training(name)[0].solve(outputs.fold(y))
 
     def on_training_set(name: str, covariance: bool) -> Any:
-        array = part(k_train_train, name)
+        array = arguments.training_kernel(k_train_train, name, outputs, y)
         mean = y.astype(array.dtype)
         return Gaussian(mean, np.zeros_like(array)) if covariance else mean
 
     def on_test_set(mode: str, k_td: Any, k_tt: Any) -> Any:
         name = "ntk" if mode == "ntkgp" else mode
-        array = part(k_td, name)
-        dtype = training(name)[1]
+        found, dtype = training(name)
+        array = arguments.cross_kernel(k_td, name, found.n)
         shape = array.shape[::2]
         mean = outputs.unfold(matrix(array).astype(np.float64) @ weights(name), shape)
         if k_tt is None:
             return mean.astype(dtype)
         if mode == "ntk":
             _require_both(k_train_train, k_td)
-            prior = matrix(part(k_train_train, "nngp")).astype(np.float64)
+            prior = arguments.training_kernel(k_train_train, "nngp", outputs, y)
             cov = ensemble_covariance(
-                lambda b: training("ntk")[0].solve(b),
-                prior,
+                found.solve,
+                matrix(prior).astype(np.float64),
                 matrix(array),
-                matrix(part(k_td, "nngp")),
-                matrix(part(k_tt, "nngp")),
+                matrix(arguments.cross_kernel(k_td, "nngp", found.n)),
+                matrix(arguments.test_kernel(k_tt, "nngp", array)),
             )
         else:
             across = matrix(array).astype(np.float64)
-            cov = matrix(part(k_tt, name)) - across @ training(name)[0].solve(across.T)
+            prior = matrix(arguments.test_kernel(k_tt, name, array))
+            cov = prior - across @ found.solve(across.T)
         return Gaussian(mean.astype(dtype), paired(cov, shape).astype(dtype))
 
     def predict_fn(get: Get = None, k_test_train: Any = None, k_test_test: Any = None) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
+from widegram.arrays import finite, number
+from widegram.errors import WidegramError
 from widegram.linalg.eigen import partial_eigen
 from widegram.linalg.gramsource import open_train
 from widegram.linalg.operator import GramOperator
@@ -28,16 +30,20 @@ def max_learning_rate(
 
     For the loss |f - y|^2 / (2 y_train_size). ``ntk_train_train`` is an array (n, n) or
     (n, n, Y, Y, ...), or a Gram file, which is streamed; ``y_train_size`` None is its number of
-    rows as a matrix.
+    rows as a matrix. Raises WidegramError for a kernel that is not square or not finite.
     """
+    momentum, eps = number(momentum, "momentum"), number(eps, "eps")
     if isinstance(ntk_train_train, (str, Path)):
         memory = free_memory() // 8
         with open_train(ntk_train_train, "ntk", memory=memory) as train:
             rows, top = train.operator.shape[0], largest_eigenvalue(train.operator, memory)
     else:
-        square = matrix(part(ntk_train_train, "ntk"))
+        name = "ntk_train_train"
+        square = matrix(finite(part(ntk_train_train, "ntk", name), name), name)
+        if square.shape[0] != square.shape[1]:
+            raise WidegramError(f"{name} is not square: it has shape {square.shape}")
         rows, top = square.shape[0], _largest(square)
-    size = rows if y_train_size is None else y_train_size
+    size = rows if y_train_size is None else number(y_train_size, "y_train_size", 1.0)
     return 2.0 * (1.0 + momentum) * size / (top + eps)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from widegram.missing import refuse
 from widegram.stax.activations import (
     ABRelu,
     Abs,
@@ -51,7 +52,7 @@ from widegram.stax.linear import (
     Padding,
     SumPool,
 )
-from widegram.stax.refused import REFUSED, refuse
+from widegram.stax.refused import REFUSED
 
 __all__ = [
     "ABRelu",
@@ -98,6 +99,4 @@ __all__ = [
 
 def __getattr__(name: str) -> Callable[..., Any]:
     """A name of neural-tangents that is refused: the error comes when it is called."""
-    if name in REFUSED:
-        return refuse(name)
-    raise AttributeError(f"module 'widegram.stax' has no attribute {name!r}")
+    return refuse("widegram.stax", name, REFUSED)

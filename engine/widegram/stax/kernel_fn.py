@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.arrays import real
 from widegram.errors import WidegramError
 from widegram.network import Network
 from widegram.network.layers import GlobalPool, Pool
@@ -20,7 +21,6 @@ Array = NDArray[Any]
 Get = str | Sequence[str] | None
 
 FIELDS = ("nngp", "ntk", "cov1", "cov2", "x1_is_x2")
-_SAME = 1e-12  # neural-tangents takes x2 for x1 where they differ by less
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +156,7 @@ def _array(x: Any, name: str) -> Array:
         raise WidegramError(
             f"kernel_fn: {name} is a {type(x).__name__}; it must be an array (n, D) or (n, H, W, C)"
         )
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiub":
-        raise WidegramError(f"kernel_fn: {name} holds {array.dtype}; it must hold real numbers")
+    array = real(x, f"kernel_fn: {name}")
     if array.ndim not in (2, 4):
         hint = " (write signals (n, L, C) as images (n, L, 1, C))" if array.ndim == 3 else ""
         raise WidegramError(
@@ -169,15 +167,17 @@ def _array(x: Any, name: str) -> Array:
 
 
 def _same(x1: Array, x2: Array) -> bool:
-    if x1 is x2:
-        return True
-    return x1.shape == x2.shape and bool(np.all(np.abs(x1 - x2) < _SAME))
+    """Whether both are one array or equal in every number (neural-tangents lets 1e-12 pass)."""
+    return x1 is x2 or np.array_equal(x1, x2)
 
 
 def _names(get: Get) -> tuple[str, ...]:
     if get is None:
         return FIELDS
-    names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
+    try:
+        names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
+    except (AttributeError, TypeError):
+        raise WidegramError(f"kernel_fn: get={get!r} is no name of a kernel") from None
     if not names:
         raise WidegramError("kernel_fn: get is empty; name 'nngp', 'ntk' or both")
     if len(set(names)) < len(names):

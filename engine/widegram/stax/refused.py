@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn
-
-from widegram.errors import WidegramError
-
 _SMOOTH = "Tanh, Sigmoid, Softplus, Swish, Silu, Mish, Softsign, Arctan, Elu, Gaussian and Gelu"
 _SERIES = f"of smooth functions there are {_SMOOTH}"
 _GRAPHS = "widegram has no networks on graphs or sequences; use neural_tangents.stax"
@@ -45,14 +40,3 @@ REFUSED: dict[str, str] = {
     "supports_masking": _MASKS,
     "unmask_fn": _MASKS,
 }
-
-
-def refuse(name: str) -> Callable[..., Any]:
-    """A function that raises :class:`WidegramError` for the layer ``name``."""
-
-    def refused(*args: Any, **kwargs: Any) -> NoReturn:
-        raise WidegramError(f"stax.{name} is not supported: {REFUSED[name]}")
-
-    refused.__name__ = name
-    refused.__doc__ = f"Not supported: {REFUSED[name]}."
-    return refused

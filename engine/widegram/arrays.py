@@ -1,0 +1,86 @@
+"""Arrays and numbers that callers hand over: what would be guessed at is refused by name."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+
+_SHOWN = 80
+
+
+def plain(value: Any, name: str) -> NDArray[Any]:
+    """``value`` as an array without a mask, of whatever dtype and shape it has.
+
+    Raises :class:`WidegramError` for nested lists of unequal lengths and for a masked array that
+    hides values: what lies under a mask is a marker of missing data, and no input.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        hidden = int(np.ma.getmaskarray(value).sum())
+        if hidden:
+            raise WidegramError(
+                f"{name} is a masked array that hides {hidden} of {value.size} values; drop their "
+                "rows, or fill them in with .filled(...)"
+            )
+        return np.asarray(value.data)
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise WidegramError(f"{name} is not an array of numbers: {reason}") from error
+
+
+def real(value: Any, name: str) -> NDArray[Any]:
+    """:func:`plain` for real numbers: floating point, integers or booleans."""
+    array = plain(value, name)
+    if array.dtype.kind not in "fiub":
+        raise WidegramError(f"{name} holds {array.dtype}; it must hold real numbers")
+    return array
+
+
+def finite(value: Any, name: str) -> NDArray[Any]:
+    """:func:`real` for numbers that are neither NaN nor infinite, naming the first that is."""
+    array = real(value, name)
+    good = np.isfinite(array)
+    if not good.all():
+        at = tuple(int(i) for i in np.argwhere(~good)[0])
+        where = f" at {list(at)}" if at else ""
+        raise WidegramError(f"{name} holds {array[at]}{where}; every value must be finite")
+    return array
+
+
+def number(value: Any, name: str, least: float = 0.0) -> float:
+    """A finite number of at least ``least``."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise WidegramError(f"{name} is {shown(value)}; it must be a number") from None
+    if not (np.isfinite(found) and found >= least):
+        raise WidegramError(f"{name} is {found:g}; it must be finite and at least {least:g}")
+    return found
+
+
+def integer(value: Any, name: str, least: int) -> int:
+    """A whole number of at least ``least``; booleans and fractions are none."""
+    try:
+        found = index(value)
+    except TypeError:
+        raise WidegramError(f"{name} is {shown(value)}; it must be an integer") from None
+    if isinstance(value, bool | np.bool_):
+        raise WidegramError(f"{name} is {value}; it must be an integer")
+    if found < least:
+        raise WidegramError(f"{name} is {shown(found)}; it must be at least {least}")
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value of any kind on one short line."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an integer of thousands of digits
+        text = f"a {type(value).__name__} too long to print"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
