@@ -17,6 +17,7 @@ import pytest
 import fake_evaluator as fake
 import widegram
 from cli_support import refused, run, run_json
+from widegram.durable import LiveFile
 from widegram_cli import progress as cli_progress
 
 CNN = {
@@ -122,10 +123,10 @@ def test_info_of_a_complete_file(made: Path):
     text = run("info", made).stdout
     assert "70 x 70, symmetric, float32" in text
     assert "/nngp /ntk" in text
-    assert "25 of 25, complete" in text
+    assert "15 of 15, complete" in text
     facts = run_json("info", made)
     assert facts["complete"] is True
-    assert facts["tiles"] == {"done": 25, "total": 25}
+    assert facts["tiles"] == {"done": 15, "total": 15}
     assert facts["network"]["input_shape"] == [6]
     assert set(facts["fingerprints"]) == {"network", "x1", "x2"}
 
@@ -143,6 +144,37 @@ def test_damage_ends_verify_with_code_3(made: Path):
     assert report["ok"] is False
     assert len(report["damage"]) == 1
     assert result.stderr.count("\n") == 1
+
+
+def test_verify_repairs(made: Path):
+    with h5py.File(made, "r+") as file:
+        file["ntk"][3, 5] += 1
+    report = run_json("verify", made, "--sample", 0, "--repair")
+    assert report["ok"] is True
+    assert report["repaired"] == ["ntk rows 0-15, columns 0-15: wrong checksum"]
+    assert report["damaged_tiles"] == []
+    with h5py.File(made, "r+") as file:
+        file["ntk"][3, 5] += 1
+    text = run("verify", made, "--sample", 0, "--repair").stdout
+    assert "repaired: ntk rows 0-15, columns 0-15: wrong checksum" in text
+    assert "no damage; 15 tiles" in text
+
+
+def test_info_while_a_writer_runs(made: Path):
+    quiet = run_json("info", made)
+    assert (quiet["snapshot"], quiet["writer"]) == (False, False)
+    with LiveFile(made):
+        facts = run_json("info", made)
+        assert (facts["snapshot"], facts["writer"]) == (True, True)
+        assert facts["tiles"] == {"done": 15, "total": 15}
+        assert "15 of 15, so far: a writer is at work" in run("info", made).stdout
+        refused("another process has this file open", "verify", made)
+
+
+def test_one_name_for_the_file_in_json(made: Path):
+    again = run_json("gram", *gram_args(made.parent))
+    named = [again, run_json("info", made), run_json("verify", made, "--sample", 0)]
+    assert [values["file"] for values in named] == [str(made)] * 3
 
 
 @pytest.mark.parametrize("name", ["K.npy", "K.npz", "ntk.h5"])

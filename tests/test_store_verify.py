@@ -49,7 +49,7 @@ def test_good_file(out: Path) -> None:
     told = []
     report = widegram.verify(out, progress=lambda *p: told.append(p))
     assert report.ok
-    assert (report.complete, report.tiles, report.tiles_checked) == (True, 25, 25)
+    assert (report.complete, report.tiles, report.tiles_checked) == (True, 15, 15)
     assert report.entries_recomputed >= 3 * 16 * 6  # four tiles, the last ones 6 rows or columns
     assert (report.max_difference, report.note) == (0.0, "")
     assert (report.dense_entries, report.dense_difference, report.dense_note) == (16, 0.0, "")
@@ -66,7 +66,10 @@ def test_flipped_bit_is_found(out: Path, dataset: str, row: int, col: int) -> No
     low, left = row // 16 * 16, col // 16 * 16
     assert len(report.damage) in (1, 2)  # the upper tile of a pair is compared with its mirror
     assert any(f"{dataset} rows {low}-" in d and f"columns {left}-" in d for d in report.damage)
-    with pytest.raises(Damaged, match=r"is damaged: .*wrong checksum.*--overwrite"):
+    with pytest.raises(
+        Damaged,
+        match=r"is damaged: .*wrong checksum.*verify --repair or compute it again with --overwrite",
+    ):
         report.raise_if_damaged()
     assert Damaged.exit_code == 3
 
@@ -205,7 +208,7 @@ def test_unfinished_file_is_checked_as_far_as_it_goes(out: Path) -> None:
         file.attrs["complete"] = False
     report = widegram.verify(out)
     assert report.ok
-    assert (report.complete, report.tiles_checked) == (False, 9)
+    assert (report.complete, report.tiles_checked) == (False, 5)
     assert report.entries_recomputed > 0
 
 
@@ -260,3 +263,89 @@ def test_foreign_file_is_no_damage(tmp_path: Path) -> None:
     with pytest.raises(WidegramError, match="is not an HDF5 file") as info:
         widegram.verify(tmp_path / "K.h5")
     assert info.value.exit_code == 2
+
+
+@pytest.mark.parametrize("value", [2, 3, 255])
+def test_flags_are_exactly_0_or_1(out: Path, value: int) -> None:
+    with h5py.File(out, "r+") as file:
+        file["state/tiles"][1, 0] = value
+    damage = "; ".join(widegram.verify(out, sample=0).damage)
+    assert f"the flag of tile 1, 0 is {value}, not 0 or 1" in damage
+
+
+@pytest.mark.parametrize("value", [2, 255])
+def test_complete_is_true_or_false(out: Path, value: int) -> None:
+    offset = _offset_of_complete(out)
+    with open(out, "r+b") as file:
+        file.seek(offset)
+        assert file.read(1) == b"\x01"
+        file.seek(offset)
+        file.write(bytes([value]))
+    with pytest.raises(Damaged, match=f"attribute complete is {value}"):
+        widegram.verify(out, sample=0)
+
+
+def _offset_of_complete(out: Path) -> int:
+    with h5py.File(out) as file:
+        return int(file["state/reserved"][0])
+
+
+DAMAGE = {
+    "data": lambda out: fake.damage(out, offset_of(out, "ntk", 3, 40)),
+    "mirror": lambda out: fake.damage(out, offset_of(out, "ntk", 40, 3)),
+    "diagonal": lambda out: fake.damage(out, offset_of(out, "nngp", 69, 69)),
+    "checksum": lambda out: fake.damage(out, offset_of(out, "state/checksums/ntk", 1, 2)),
+    "flag": lambda out: fake.damage(out, offset_of(out, "state/tiles", 2, 2)),
+    "flag of a mirror": lambda out: fake.damage(out, offset_of(out, "state/tiles", 2, 0)),
+    "asymmetry": lambda out: rewrite(out, "nngp", 3, 40, -1.0),
+    "not finite": lambda out: rewrite(out, "ntk", 20, 20, np.nan),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_repair_gives_the_same_bytes_again(out: Path, kind: str) -> None:
+    before = out.read_bytes()
+    DAMAGE[kind](out)
+    assert out.read_bytes() != before
+    report = widegram.verify(out, sample=0, repair=True)
+    assert report.ok
+    assert report.repaired
+    assert report.complete
+    # Byte 20 says to HDF5 that a program had the file open for writing: these tests.
+    assert changed_bytes(before, out.read_bytes()) <= {20}
+    assert widegram.verify(out, sample=0).repaired == ()
+
+
+def changed_bytes(one: bytes, other: bytes) -> set[int]:
+    assert len(one) == len(other)
+    pairs = np.frombuffer(one, "u1"), np.frombuffer(other, "u1")
+    return set(np.flatnonzero(pairs[0] != pairs[1]).tolist())
+
+
+def test_repair_computes_damaged_tiles_alone(made, out: Path) -> None:
+    DAMAGE["data"](out)
+    DAMAGE["diagonal"](out)
+    widegram.verify(out, sample=0, repair=True)
+    assert made[-1].calls == [(range(16), range(32, 48)), (range(64, 70), range(64, 70))]
+
+
+def test_repair_of_an_unfinished_file_leaves_it_unfinished(out: Path) -> None:
+    with h5py.File(out, "r+") as file:
+        file["state/tiles"][1:, 1:] = 0
+        file.attrs["complete"] = False
+    DAMAGE["data"](out)
+    report = widegram.verify(out, sample=0, repair=True)
+    assert (report.ok, report.complete, report.tiles_checked) == (True, False, 5)
+
+
+def test_repair_without_the_same_data_changes_nothing(out: Path) -> None:
+    DAMAGE["data"](out)
+    before = out.read_bytes()
+    np.save(out.with_name("x.npy"), fake.inputs(70, 3))
+    with pytest.raises(WidegramError, match=r"cannot be repaired: .*is not the x1"):
+        widegram.verify(out, sample=0, repair=True)
+    out.with_name("x.npy").unlink()
+    with pytest.raises(WidegramError, match=r"cannot be repaired: .*no such file"):
+        widegram.verify(out, sample=0, repair=True)
+    assert out.read_bytes() == before
+    assert widegram.verify(out, fake.inputs(70), sample=0, repair=True).ok

@@ -19,18 +19,23 @@ if TYPE_CHECKING:
 @click.argument("file", type=InputFile(), metavar="K.h5")
 @json_option
 def command(file: str, as_json: bool) -> None:
-    """Say what K.h5 holds, where it came from, and how much of it is done."""
+    """Say what K.h5 holds, where it came from, and how much of it is done.
+
+    While a writer runs the answer is a snapshot, and says so.
+    """
     from widegram.store import GramFile
 
-    with GramFile(file) as gram:
+    with GramFile(file, snapshot=True) as gram:
         facts = _facts(gram)
     if as_json:
         emit_json(facts)
         return
-    tiles = facts["tiles"]
+    tiles, attributes = facts["tiles"], facts["attributes"]
     kind = "symmetric" if facts["symmetric"] else "x1 by x2"
     depths = ", ".join(map(str, facts["depths"])) or "none (no depth sweep)"
     state = "complete" if facts["complete"] else "not complete: run the same command to resume"
+    if facts["writer"]:
+        state = "so far: a writer is at work"
     emit_table(
         [
             ("matrices", f"{facts['n1']} x {facts['n2']}, {kind}, {facts['dtype']}"),
@@ -38,7 +43,7 @@ def command(file: str, as_json: bool) -> None:
             ("depths", depths),
             ("tiles", f"{tiles['done']} of {tiles['total']}, {state}"),
             ("size", format_size(facts["bytes"])),
-            *((name, facts["attributes"][name]) for name in _SHOWN if facts["attributes"][name]),
+            *((name, attributes[name]) for name in _SHOWN if attributes.get(name)),
         ]
     )
 
@@ -51,15 +56,19 @@ _SHOWN = (
     "x2_location",
     "x2_fingerprint",
     "device",
+    "device_name",
+    "device_note",
     "program_version",
     "tile",
 )
 
 
 def _facts(gram: GramFile) -> dict[str, Any]:
-    finished = gram.finished()
+    done, total = gram.tiles()
     return {
         "file": str(gram.path),
+        "snapshot": gram.writer,
+        "writer": gram.writer,
         "complete": gram.complete,
         "n1": gram.n1,
         "n2": gram.n2,
@@ -68,7 +77,7 @@ def _facts(gram: GramFile) -> dict[str, Any]:
         "kernels": gram.kernels,
         "depths": gram.depths,
         "datasets": gram.header.keys,
-        "tiles": {"done": finished.sum(), "total": finished.size},
+        "tiles": {"done": done, "total": total},
         "bytes": gram.path.stat().st_size,
         "network": gram.network,
         "fingerprints": gram.fingerprints,

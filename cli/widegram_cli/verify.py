@@ -26,6 +26,7 @@ from widegram_cli.output import emit_json
     help="Tiles of which a block is computed again; 0 compares checksums alone.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these.")
+@click.option("--repair", is_flag=True, help="Compute damaged tiles again, from the same inputs.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
 @memory_option
 @json_option
@@ -35,6 +36,7 @@ def command(
     x2: str | None,
     sample: int,
     seed: int,
+    repair: bool,
     threads: int | None,
     memory: int | None,
     as_json: bool,
@@ -56,6 +58,7 @@ def command(
             x2,
             sample=sample,
             seed=seed,
+            repair=repair,
             threads=threads,
             memory=memory,
             progress=counting(progress),
@@ -65,6 +68,8 @@ def command(
     report.raise_if_damaged()
     if as_json:
         return
+    for line in report.repaired:
+        click.echo(f"{file}: repaired: {line}")
     part = "" if report.complete else f" of {report.tiles} (the file is not complete)"
     click.echo(f"{file}: no damage; {report.tiles_checked}{part} tiles have their checksums")
     click.echo(

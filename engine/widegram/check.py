@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,23 @@ from widegram.errors import Damaged, WidegramError
 from widegram.memory import budget
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
+from widegram.store.layout import Header
 from widegram.store.verifying import Computers, VerifyReport
 from widegram.store.verifying import verify as verify_file
 from widegram.store.view import GramFile
+from widegram.store.writer import open_for_resume
+
+Given = str | Path | np.ndarray | Source | None
 
 
 def verify(
     path: str | Path,
-    x1: str | Path | np.ndarray | Source | None = None,
-    x2: str | Path | np.ndarray | Source | None = None,
+    x1: Given = None,
+    x2: Given = None,
     *,
     sample: int = 4,
     seed: int = 0,
+    repair: bool = False,
     threads: int | None = None,
     memory: str | int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -35,22 +41,69 @@ def verify(
 
     The data is looked for where it was when the file was made, unless ``x1`` (and ``x2``) are
     given; where it is gone or has changed the report's ``note`` says so. The report lists the
-    damage; ``report.raise_if_damaged()`` raises :class:`widegram.errors.Damaged`. Raises that
-    itself if HDF5 cannot read the file, and :class:`widegram.errors.WidegramError` if it is
-    missing, no gram file, or being written.
+    damage; ``report.raise_if_damaged()`` raises :class:`widegram.errors.Damaged`. With ``repair``
+    damaged tiles are computed again and written, and the file is checked once more; the report's
+    ``repaired`` says what was mended. Raises Damaged itself if HDF5 cannot read the file, and
+    :class:`widegram.errors.WidegramError` if it is missing, no gram file, being written, or to be
+    repaired while its data cannot be had.
     """
     bytes_ = budget(memory)
 
-    def factory(file: GramFile) -> Computers | str:
-        return _computers(file, x1, x2, threads, bytes_)
+    def check() -> VerifyReport:
+        def factory(file: GramFile) -> Computers | str:
+            return _computers(file, x1, x2, threads, bytes_)
 
-    return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
+        return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
+
+    report = check()
+    if not (repair and report.damaged_tiles):
+        return report
+    _repair(Path(path), report, x1, x2, threads, bytes_)
+    return replace(check(), repaired=report.damage)
+
+
+def _repair(
+    path: Path,
+    report: VerifyReport,
+    x1: Given,
+    x2: Given,
+    threads: int | None,
+    memory: int,
+) -> None:
+    """Compute the damaged tiles of a report again, and write them."""
+    with GramFile(path) as file:
+        header, network = file.header, _network(file)
+    try:
+        first, second = _sources(header, x1, x2)
+    except WidegramError as error:
+        raise WidegramError(f"{path}: cannot be repaired: {error}") from error
+    evaluator = make_evaluator(
+        available(header.device),
+        network,
+        first,
+        second,
+        header.kernels,
+        header.depths,
+        header.dtype,
+        threads,
+        memory,
+    )
+    with open_for_resume(path, header) as writer:
+        writer.take_back(report.damaged_tiles)
+        for i, j in report.damaged_tiles:
+            rows, cols = writer.grid.rows(i), writer.grid.cols(j)
+            writer.write([(i, j, evaluator.tile(rows, cols, header.symmetric))])
+        for source in (first, second):
+            if source is not None:
+                source.check_unchanged()
+        if report.complete and not writer.pending():
+            writer.finish()
 
 
 def _computers(
     file: GramFile,
-    x1: str | Path | np.ndarray | Source | None,
-    x2: str | Path | np.ndarray | Source | None,
+    x1: Given,
+    x2: Given,
     threads: int | None,
     memory: int,
 ) -> Computers | str:
@@ -64,10 +117,7 @@ def _computers(
         )
 
     try:
-        first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1")
-        second = None
-        if not file.symmetric:
-            second = _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2")
+        first, second = _sources(header, x1, x2)
         own = make(available(header.device), header.dtype)
         entries = affordable_entries(network, header.depths, memory)
         if not entries:
@@ -95,8 +145,16 @@ def _network(file: GramFile) -> Network:
     return network
 
 
+def _sources(header: Header, x1: Given, x2: Given) -> tuple[Source, Source | None]:
+    """The data that the file was made from, compared with its fingerprints."""
+    first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1")
+    if header.symmetric:
+        return first, None
+    return first, _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2")
+
+
 def _source(
-    given: str | Path | np.ndarray | Source | None,
+    given: Given,
     location: str,
     rows: int,
     fingerprint: str,

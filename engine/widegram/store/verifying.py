@@ -34,19 +34,29 @@ class Computers(NamedTuple):
     dense_note: str = ""
 
 
+class Damage(NamedTuple):
+    """One problem in words, and the tile that has to be computed again to mend it, if that does."""
+
+    text: str
+    tile: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a check found.
+    """What a check of ``file`` found.
 
-    ``tiles_checked`` of ``tiles`` are finished and had their checksums compared;
+    ``tiles_checked`` of ``tiles`` are finished and had their checksums compared (counted as
+    ``gram`` does: a mirror image with its own);
     ``entries_recomputed`` entries were computed again and differed by at most ``max_difference``
     relative to the largest value; ``note`` says why none were. ``dense_entries`` of each dataset
     were computed by the dense reference too, a different method, and differed by at most
     ``dense_difference`` relative to the values around them; ``dense_note`` says why none were.
-    ``damage`` has one line for each problem and is empty for a good file.
+    ``damage`` has one line for each problem and is empty for a good file; ``damaged_tiles`` are the
+    tiles (row, column) to compute again for that. ``repaired`` are the lines of damage that there
+    was before a repair.
     """
 
-    path: str
+    file: str
     complete: bool
     tiles: int
     tiles_checked: int
@@ -57,6 +67,8 @@ class VerifyReport:
     dense_difference: float
     dense_note: str
     damage: tuple[str, ...]
+    damaged_tiles: tuple[tuple[int, int], ...] = ()
+    repaired: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -73,9 +85,11 @@ class VerifyReport:
             shown = "; ".join(self.damage[:_SHOWN])
             more = len(self.damage) - _SHOWN
             raise Damaged(
-                f"{self.path}: is damaged: {shown}"
+                f"{self.file}: is damaged: {shown}"
                 + (f"; and {more} more" if more > 0 else "")
-                + "; compute it again with --overwrite"
+                + ("; run verify --repair" if self.damaged_tiles else "")
+                + (" or compute it again" if self.damaged_tiles else "; compute it again")
+                + " with --overwrite"
             )
 
 
@@ -96,7 +110,7 @@ def verify(
     try:
         with GramFile(path) as file, hdf5_errors(file.path):
             finished = file.finished()
-            damage = [*_state_damage(file, finished), *_checksum_damage(file, finished, progress)]
+            found = [*_state_damage(file), *_checksum_damage(file, finished, progress)]
             computers = evaluator(file) if evaluator else "no tiles were recomputed"
             entries, difference, note = 0, 0.0, ""
             dense, dense_note = Opinion(0, 0.0, []), ""
@@ -105,33 +119,45 @@ def verify(
             else:
                 entries, difference, wrong = _recompute(file, finished, computers.own, sample, seed)
                 dense, dense_note = _dense(file, finished, computers, seed)
-                damage += [*wrong, *dense.damage]
+                found += [*wrong, *map(Damage, dense.damage)]
+            done, total = file.tiles()
             return VerifyReport(
-                path=str(path),
+                file=str(path),
                 complete=file.complete,
-                tiles=finished.size,
-                tiles_checked=int(finished.sum()),
+                tiles=total,
+                tiles_checked=done,
                 entries_recomputed=entries,
                 max_difference=difference,
                 note=note,
                 dense_entries=dense.entries,
                 dense_difference=dense.difference,
                 dense_note=dense_note,
-                damage=tuple(damage),
+                damage=tuple(dict.fromkeys(one.text for one in found if one.text)),
+                damaged_tiles=tuple(sorted({one.tile for one in found if one.tile})),
             )
     except Unreadable as error:
         raise Damaged(str(error)) from error
 
 
-def _state_damage(file: GramFile, finished: np.ndarray) -> Iterator[str]:
+def _state_damage(file: GramFile) -> Iterator[Damage]:
     json.loads(file.header.network)
-    if file.complete and not finished.all():
-        yield f"it says complete, but {int((~finished).sum())} tiles are not finished"
+    flags = file.flags()
+    for i, j in np.argwhere(flags > 1).tolist():
+        yield Damage(f"the flag of tile {i}, {j} is {flags[i, j]}, not 0 or 1", _upper(file, i, j))
+    missing = np.argwhere(flags != 1).tolist() if file.complete else []
+    if missing:
+        yield Damage(f"it says complete, but {len(missing)} tiles are not finished")
+        yield from (Damage("", _upper(file, i, j)) for i, j in missing)
+
+
+def _upper(file: GramFile, i: int, j: int) -> tuple[int, int]:
+    """The tile that is computed: in a symmetric matrix the one on or above the diagonal."""
+    return (min(i, j), max(i, j)) if file.symmetric else (i, j)
 
 
 def _checksum_damage(
     file: GramFile, finished: np.ndarray, progress: Callable[[int, int], None] | None
-) -> Iterator[str]:
+) -> Iterator[Damage]:
     grid = file.header.grid
     tiles = np.argwhere(finished)
     for count, (i, j) in enumerate(tiles.tolist(), 1):
@@ -140,13 +166,13 @@ def _checksum_damage(
             block = _block(file, key, rows, cols)
             where = f"{key} rows {rows.start}-{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}"
             if checksum(block) != int(file.raw(f"{CHECKSUMS}/{key}")[i, j]):
-                yield f"{where}: wrong checksum"
+                yield Damage(f"{where}: wrong checksum", _upper(file, i, j))
             elif not np.isfinite(block).all():
-                yield f"{where}: not finite"
+                yield Damage(f"{where}: not finite", _upper(file, i, j))
             elif grid.symmetric and i <= j and finished[j, i]:
                 mirror = block if i == j else _block(file, key, cols, rows)
                 if not np.array_equal(block, mirror.T):
-                    yield f"{where}: not symmetric"
+                    yield Damage(f"{where}: not symmetric", (i, j))
         if progress is not None:
             progress(count, len(tiles))
 
@@ -158,12 +184,13 @@ def _block(file: GramFile, key: str, rows: range, cols: range) -> np.ndarray:
 
 def _recompute(
     file: GramFile, finished: np.ndarray, computer: TileComputer, sample: int, seed: int
-) -> tuple[int, float, list[str]]:
+) -> tuple[int, float, list[Damage]]:
     """Entries computed again, their largest relative difference, and what is wrong."""
     grid, generator = file.header.grid, np.random.default_rng(seed)
     tiles = [tile for tile in grid.tiles() if finished[tile]]
     chosen = generator.permutation(len(tiles))[:sample]
-    entries, worst, damage = 0, 0.0, []
+    entries, worst = 0, 0.0
+    damage: list[Damage] = []
     for i, j in (tiles[k] for k in sorted(chosen.tolist())):
         rows = _part(grid.rows(i), generator)
         cols = rows if grid.symmetric and i == j else _part(grid.cols(j), generator)
@@ -176,10 +203,9 @@ def _recompute(
             worst = max(worst, difference)
             # Written so that NaN counts as damage.
             if not difference <= TOLERANCES[file.header.dtype]:
-                damage.append(
-                    f"{key} rows {rows.start}-{rows.stop - 1}, columns {cols.start}-"
-                    f"{cols.stop - 1}: differs from the recomputed values by {difference:.1e}"
-                )
+                where = f"{key} rows {rows.start}-{rows.stop - 1}, columns {cols.start}-"
+                where += f"{cols.stop - 1}: differs from the recomputed values by {difference:.1e}"
+                damage.append(Damage(where, (i, j)))
         entries += len(rows) * len(cols)
     return entries, worst, damage
 

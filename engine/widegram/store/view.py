@@ -45,7 +45,7 @@ class GramFile:
             "x2": header.x2_fingerprint or header.x1_fingerprint,
         }
         with hdf5_errors(self.path):
-            self.complete = _flag(self._file.attrs["complete"])
+            self.complete = _flag(self._file, "complete")
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -115,9 +115,11 @@ class GramFile:
         self.close()
 
 
-def _flag(value: Any) -> bool:
-    """An attribute that must be true or false; ValueError for another byte."""
-    number = int(np.asarray(value).view(np.uint8))
+def _flag(file: h5py.File, name: str) -> bool:
+    """A root attribute that must be true or false; ValueError where its byte is neither."""
+    stored = h5py.h5a.open(file.id, name.encode())
+    number = np.zeros((), np.uint8)
+    stored.read(number, mtype=stored.get_type())  # as a bool h5py would hide other numbers
     if number not in (0, 1):
-        raise ValueError(f"attribute complete is {number}")
-    return number == 1
+        raise ValueError(f"attribute {name} is {number}")
+    return bool(number)
