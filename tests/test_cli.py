@@ -12,6 +12,7 @@ import pytest
 
 from cli_support import run
 from widegram.errors import Damaged, Interrupted, WidegramError
+from widegram.interrupts import Stopped
 from widegram_cli import machine
 from widegram_cli.failures import exit_code_of
 from widegram_cli.main import COMMANDS
@@ -99,8 +100,25 @@ def test_usage_errors_are_one_line_and_exit_2(args, message):
         (WidegramError("two\n  lines"), 2, "two lines"),
         (Damaged("tile (0, 1)"), 3, "tile (0, 1)"),
         (Interrupted("run it again to resume"), 130, "run it again to resume"),
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (click.Abort(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written, run the same command again"),
+        (click.Abort(), 130, "interrupted; nothing was written, run the same command again"),
+        (Stopped("5 rows are saved"), 130, "5 rows are saved"),
+        (
+            RuntimeError("can't start new thread"),
+            2,
+            "the system allows no more threads: give fewer --threads, or raise the limit on "
+            "processes (ulimit -u)",
+        ),
+        (
+            OSError(24, "Too many open files", "a.h5"),
+            2,
+            "a.h5: Too many open files: raise the limit on open files (ulimit -n)",
+        ),
+        (
+            ImportError("libx.so: failed to map segment from shared object"),
+            2,
+            "out of memory: give a smaller --memory, for example --memory 500MB",
+        ),
         (
             FileNotFoundError(2, "No such file or directory", "a.h5"),
             2,

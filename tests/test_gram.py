@@ -211,6 +211,7 @@ def test_tile_is_a_few_seconds_of_work() -> None:
     assert choose_tile(600, 600, 2, 4, 10**10) == 304
     assert choose_tile(600, 200, 2, 4, 10**10, entry_cost=1e6) == 64
     assert choose_tile(600, 600, 2, 4, 10**10, entry_cost=1e12) == 16
+    assert choose_tile(600, 600, 2, 8, 10**10, entry_cost=1e12) == 8
 
 
 def test_tiles_computed_at_once_share_the_budget(

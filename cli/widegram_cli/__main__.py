@@ -1,5 +1,5 @@
 """``python -m widegram_cli``."""
 
-from widegram_cli.main import main
+from widegram_cli.start import main
 
 main()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import click
 
+from widegram import interrupts
 from widegram.errors import WidegramError
 
 INTERRUPTED = 130
@@ -24,16 +27,30 @@ def exit_code_of(error: BaseException) -> int | None:
         _say(_usage_message(error))
         return 2
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        _say("interrupted")
+        _say(str(error) or interrupts.report())
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        return 1
+    line = _system_message(error)
+    if line is not None:
+        _say(line)
+        return 2
+    return None
+
+
+def _system_message(error: BaseException) -> str | None:
+    """What the system refused, and the way out; None where it is no such failure."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{_file_message(error)}: raise the limit on open files (ulimit -n)"
     if isinstance(error, OSError):
-        _say(_file_message(error))
-        return 2
-    if isinstance(error, MemoryError):
-        _say("out of memory: give a smaller --memory, for example --memory 500MB")
-        return 2
+        return _file_message(error)
+    if isinstance(error, MemoryError) or any(
+        sign in str(error) for sign in ("failed to map segment", "cannot allocate memory")
+    ):
+        return "out of memory: give a smaller --memory, for example --memory 500MB"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return (
+            "the system allows no more threads: give fewer --threads, or raise the limit on "
+            "processes (ulimit -u)"
+        )
     return None
 
 

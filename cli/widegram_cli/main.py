@@ -1,10 +1,11 @@
-"""Entry point: the table of commands, each imported only when it runs."""
+"""The program: the table of commands, each imported only when it runs."""
 
 from __future__ import annotations
 
 import importlib
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,10 +76,16 @@ def program() -> None:
     """NNGP and NTK Gram matrices of infinitely wide networks, tile by tile to HDF5."""
 
 
-def main() -> None:
-    """The console script; the library's messages go to stderr."""
+def main() -> int:
+    """Run the command line and return the exit code; the library's messages go to stderr."""
     logging.basicConfig(format="widegram: %(message)s", stream=sys.stderr)
     logging.getLogger("widegram").setLevel(logging.INFO)
     # What numba-cuda says of an error of the driver comes again in our one line.
     logging.getLogger("numba").setLevel(logging.CRITICAL)
-    program()
+    try:
+        program()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except BaseException:  # A bug: said in full, for a report.
+        traceback.print_exc()
+    return 1

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from widegram import __version__
+from widegram import __version__, interrupts
 from widegram.ahead import Ahead, tiles_at_once
 from widegram.arrays import integer
 from widegram.backends import Evaluator, resolve_device
@@ -197,7 +197,8 @@ class _Saver:
     """
 
     def __init__(self, writer: Writer, evaluator: Evaluator, device: str) -> None:
-        begun = len(writer.pending()) < len(writer.grid.tiles())
+        self.path, self.finished = writer.path, len(writer.grid.tiles()) - len(writer.pending())
+        begun = self.finished > 0
         self._writer, self._noted = writer, False
         self._device = joined(writer.header.device, device) if begun else kind_of(device)
         self._name: str = getattr(evaluator, "device_name", "")
@@ -208,7 +209,9 @@ class _Saver:
         if not self._noted:
             self._writer.note_device(self._device, self._name)
             self._noted = True
-        self._writer.write(batch)
+        with interrupts.saving():
+            self._writer.write(batch)
+        self.finished += len(batch)
 
 
 def fill(
@@ -233,22 +236,27 @@ def fill(
     meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
     saver, left = _Saver(writer, evaluator, device), list(reversed(pending))
     wanted = [(grid.rows(i), grid.cols(j)) for i, j in pending]
-    with StopRequest() as stop, Ahead(evaluator, wanted, grid.symmetric) as ahead:
+    stoppable = getattr(evaluator, "stoppable", False)
+    with (
+        StopRequest() as stop,
+        interrupts.keeping(lambda: _kept(saver, tiles)),
+        interrupts.finishing("the tile in work", lambda: meter.tile_seconds, stoppable),
+        Ahead(evaluator, wanted, grid.symmetric) as ahead,
+    ):
         while left and not stop.requested:
             batch: list[TileResult] = []
             try:
                 _compute(batch, left, writer, ahead, meter, stop, memory // _BATCH_SHARE)
+            except interrupts.Stopped:
+                pass  # The tile in work is lost, those before it are not.
             except BaseException:
                 with suppress(Exception):  # The first error is the one to show.
                     saver.save(batch + _unasked(ahead, pending))
                 raise
             saver.save(batch)
         saver.save(_unasked(ahead, pending))
-    if unfinished := len(writer.pending()):
-        raise Interrupted(
-            f"{writer.path}: interrupted, {len(tiles) - unfinished} of {len(tiles)} tiles are "
-            "saved; run the same command again to resume"
-        )
+    if writer.pending():
+        raise Interrupted(_kept(saver, tiles))
     _settle(writer, pending, recheck_data)
     seconds = meter.seconds
     return GramResult(
@@ -277,6 +285,14 @@ def _settle(
             "kept; put the data back and run the same command again, or pass --overwrite"
         ) from error
     writer.finish()
+
+
+def _kept(saver: _Saver, tiles: list[tuple[int, int]]) -> str:
+    """What an interrupted run leaves, said without a look into the file."""
+    return (
+        f"{saver.path}: interrupted, {saver.finished} of {len(tiles)} tiles are saved; run the "
+        "same command again to resume"
+    )
 
 
 def _unasked(ahead: Ahead, pending: list[tuple[int, int]]) -> list[TileResult]:

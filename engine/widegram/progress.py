@@ -6,9 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
+
+from widegram import interrupts
 
 _REPORT_SECONDS = 0.1
 
@@ -41,7 +44,8 @@ class Meter:
         self._total, self._before, self._settled = total, done, done
         self._in_tile = 0
         self._callback = callback
-        self._start = self._told = time.perf_counter()
+        self._start = self._told = self._begun = time.perf_counter()
+        self._tile, self._slowest = 1, 0.0
 
     @property
     def seconds(self) -> float:
@@ -55,7 +59,7 @@ class Meter:
 
     def begin_tile(self, entries: int, computed: int) -> Callable[[int], None]:
         """A callback for a tile that settles ``entries`` entries by computing ``computed``."""
-        self._in_tile = 0
+        self._in_tile, self._tile, self._begun = 0, entries, time.perf_counter()
         seen = 0
 
         def advance(count: int) -> None:
@@ -66,10 +70,19 @@ class Meter:
 
         return advance
 
+    @property
+    def tile_seconds(self) -> float:
+        """Estimate of the time that the tile in work still takes; infinite where nothing tells."""
+        passed = time.perf_counter() - self._begun
+        if self._in_tile:
+            return passed * (self._tile / self._in_tile - 1)
+        return max(self._slowest - passed, 0.0) if self._slowest else float("inf")
+
     def end_tile(self, entries: int) -> None:
         """The tile begun last is finished."""
         self._settled += entries
         self._in_tile = 0
+        self._slowest = max(self._slowest, time.perf_counter() - self._begun)
         self._tell(self._settled == self._total)
 
     def _tell(self, now: bool = False) -> None:
@@ -86,12 +99,21 @@ class Meter:
 class StopRequest:
     """Inside its block the first SIGINT or SIGTERM sets ``requested``; a second one interrupts.
 
-    Elsewhere than in the main thread, where Python allows no handlers, it never is.
+    What is in work then has ``SECONDS`` to end before :func:`widegram.interrupts.check` and
+    compiled loops leave it. Elsewhere than in the main thread, where Python allows no handlers,
+    requests come from :mod:`widegram.interrupts` alone.
     """
 
+    SECONDS = 3.0
+
     def __init__(self) -> None:
-        self.requested = False
         self._previous: dict[signal.Signals, Any] = {}
+        self._timer: threading.Timer | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether to begin nothing new."""
+        return interrupts.requested()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -102,7 +124,13 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        interrupts.request()
+        self._timer = threading.Timer(self.SECONDS, interrupts.halt)
+        self._timer.daemon = True
+        try:
+            self._timer.start()
+        except RuntimeError:  # No more threads.
+            interrupts.halt()
 
     def __exit__(
         self,
@@ -110,5 +138,12 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._previous:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            with suppress(RuntimeError):  # It was never started.
+                self._timer.join()
+        interrupts.resume()
         for number, handler in self._previous.items():
             signal.signal(number, handler)

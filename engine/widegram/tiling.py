@@ -8,7 +8,8 @@ from dataclasses import dataclass
 KERNELS = ("nngp", "ntk")
 LARGEST_TILE = 512
 LARGEST_IN_MEMORY = 4096
-LANES = 16
+_STEP = 16
+_VECTOR_BYTES = 64
 _TILE_SHARE = 16
 _TILE_ELEMENT_LAYERS = 5e9
 _LARGEST_CHUNK = 512
@@ -82,17 +83,19 @@ def choose_tile(
     time, take at most a sixteenth of ``memory`` bytes (a batch, its mirror images and the evaluator
     need the rest), the images of their rows and columns, with ``image_bytes`` each, at most a
     quarter, and ``entry_cost`` element-layers per entry add up to some seconds of work, so that an
-    interrupted run loses little. Never less than 16, the pairs computed side by side. A matrix that
-    fits is one tile; others are cut evenly into multiples of 16.
+    killed run loses little. Never less than the pairs computed side by side, 16 in float32 and 8 in
+    float64. A matrix that fits is one tile; others are cut evenly into multiples of 16.
     """
     largest = min(largest, math.isqrt(memory // (_TILE_SHARE * at_once * matrices * itemsize)))
     if image_bytes > 0:
         largest = min(largest, memory // (8 * at_once * image_bytes))
     if entry_cost > 0:
         largest = min(largest, math.isqrt(int(_TILE_ELEMENT_LAYERS / entry_cost)))
-    largest = max(LANES, largest - largest % LANES)
+    lanes = _VECTOR_BYTES // itemsize
+    step = _STEP if largest >= _STEP else lanes
+    largest = max(lanes, largest - largest % step)
     n = max(n1, n2)
     if n <= largest:
         return n
     even = -(-n // -(-n // largest))
-    return min(largest, -(-even // LANES) * LANES)
+    return min(largest, -(-even // step) * step)

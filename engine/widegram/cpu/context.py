@@ -43,6 +43,7 @@ class At(IntEnum):
     CELLS = 32
     CELL_ACTIVE = 33
     PACKED = 34
+    HALT = 35
 
 
 CONTEXT = len(At)

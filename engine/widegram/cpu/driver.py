@@ -45,7 +45,7 @@ _SCRATCH, _SUMS, _X, _Y = int(At.SCRATCH), int(At.SUMS), int(At.X), int(At.Y)
 _XF, _YF, _OUT_K, _OUT_T = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.OUT_K), int(At.OUT_T)
 _OUT_STRIDE, _GEOMETRY, _PARAMS = int(At.OUT_STRIDE), int(At.GEOMETRY), int(At.PARAMS)
 _BUFFER, _ITEM, _LANES = int(At.BUFFER), int(At.ITEMSIZE), int(At.LANES)
-_PAIRED, _ITSELF = int(At.PAIRED), int(At.ITSELF)
+_PAIRED, _ITSELF, _HALT = int(At.PAIRED), int(At.ITSELF), int(At.HALT)
 _OWN_K, _OWN_T, _OWN = int(At.OWN_K), int(At.OWN_T), int(At.OWN)
 _PROGRAMS, _N_PROGRAMS, _STEPS = int(At.PROGRAMS), int(At.N_PROGRAMS), int(At.STEPS)
 _DISPLACEMENTS, _ACTIVE = int(At.DISPLACEMENTS), int(At.ACTIVE)
@@ -263,7 +263,10 @@ def _wrapped(m, program, ctx, geo, moves, slots, stores, index):  # type: ignore
 
 @jit
 def run_program(n, ctx):  # type: ignore[no-untyped-def]
-    """Run program n at all its displacements; the first, also of packed planes, is d = 0."""
+    """Run program n at all its displacements; the first, also of packed planes, is d = 0.
+
+    Once the word at HALT is set it returns early, with results to be thrown away.
+    """
     geo, moves, own = peek(ctx, _GEOMETRY), peek(ctx, _MOVES), peek(ctx, _OWN)
     slots, stores, index = peek(ctx, _SLOTS), peek(ctx, _STORES), peek(ctx, _INDEX)
     program = peek(ctx, _PROGRAMS) + n * _PROGRAM_ROW
@@ -277,7 +280,8 @@ def run_program(n, ctx):  # type: ignore[no-untyped-def]
     if peek(program, _P_CELLS):
         run_packed(m, program, ctx, geo, moves, slots, stores, index)
         return
-    while m < peek(program, _P_DS):
+    halt = peek(ctx, _HALT)
+    while m < peek(program, _P_DS) and not peek(halt, 0):
         if peek(program, _P_TY) or peek(program, _P_TX):
             _wrapped(m, program, ctx, geo, moves, slots, stores, index)
             m += 1
@@ -311,7 +315,10 @@ def run_strips(ctx, which, rows, count, x_step, factor_step, out_row):  # type: 
     """
     x, factors = peek(ctx, _X), peek(ctx, _XF)
     k, t = peek(ctx, _OUT_K), peek(ctx, _OUT_T)
+    halt = peek(ctx, _HALT)
     for n in range(count):
+        if peek(halt, 0):
+            return
         poke(ctx, _X, x + peek(which, n) * x_step)
         poke(ctx, _XF, factors + peek(which, n) * factor_step)
         poke(ctx, _OUT_K, k + peek(rows, n) * out_row)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.activations.hermite import MAX_DEGREE
 from widegram.cores import usable_cores
 from widegram.cpu.formulas import SERIES_TOLERANCE, choose_formulas, factor_layout, series_error
@@ -19,6 +20,7 @@ from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import PairRunner, close_pairs
 from widegram.cpu.tables import encode
+from widegram.cpu.together import results
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.vector_tiles import VectorTiles
 from widegram.cpu.vectors import VectorInputs
@@ -44,11 +46,14 @@ class CpuEvaluator:
     takes. ``series_error``: the relative error of activations by Hermite series (see
     :func:`~widegram.cpu.formulas.series_error`), None without them.
 
-    Results are the same bits for any thread count and any tile.
+    Results are the same bits for any thread count and any tile. A stop ends a tile early
+    (``stoppable``), with :class:`widegram.interrupts.Stopped`.
 
     Raises:
         WidegramError: the budget does not hold one thread's planes.
     """
+
+    stoppable = True
 
     def __init__(
         self,
@@ -149,10 +154,9 @@ class CpuEvaluator:
             self._pool.submit(strip, b, w)
             for b, w in _jobs(len(rows), len(lane_block.y), lanes, mirrored, self.threads)
         ]
-        for job in as_completed(jobs):
+        for done in results(jobs):
             if progress is not None:
-                progress(job.result())
-            job.result()
+                progress(done)
         pairs = np.empty((0, 2), dtype=np.int64)
         if self.dtype == "float32":
             pairs = close_pairs(row_block.sketch, lane_block.sketch)
@@ -268,6 +272,7 @@ def largest_variance(x: Rows, vector: bool) -> float:
     """The largest mean square over channels of any pixel (over all features of a vector)."""
     largest = 0.0
     for lo in range(0, x.shape[0], _READ):
+        interrupts.check()
         part = x.read(lo, min(lo + _READ, x.shape[0])).astype(np.float64)
         part = part.reshape(len(part), -1) if vector else part
         largest = max(largest, float(np.max(np.mean(part * part, axis=-1))))

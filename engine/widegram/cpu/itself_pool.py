@@ -7,6 +7,7 @@ from queue import SimpleQueue
 
 from widegram.cpu.formulas import FactorLayout
 from widegram.cpu.itself import Array, ItselfRunner, Own
+from widegram.cpu.together import results
 from widegram.plan.plan import Plan
 
 
@@ -42,8 +43,8 @@ class ItselfPool:
             self.pool.submit(self._part, x[lo : lo + step], own, lo)
             for lo in range(0, len(x), step)
         ]
-        for job in jobs:
-            job.result()
+        for _ in results(jobs):
+            pass
         return own
 
     def _part(self, x: Array, own: Own, lo: int) -> None:

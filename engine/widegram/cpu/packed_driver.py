@@ -55,7 +55,7 @@ _XF, _YF, _PARAMS = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.PARAMS)
 _GEOMETRY, _BUFFER = int(At.GEOMETRY), int(At.BUFFER)
 _ITEM, _LANES = int(At.ITEMSIZE), int(At.LANES)
 _STEPS, _CELLS, _PACKED = int(At.STEPS), int(At.CELLS), int(At.PACKED)
-_CELL_ACTIVE = int(At.CELL_ACTIVE)
+_CELL_ACTIVE, _HALT = int(At.CELL_ACTIVE), int(At.HALT)
 _STEP_BYTES, _SLOT_BYTES = 8 * len(StepField), 8 * len(SlotField)
 _CELL_BYTES, _PACKED_BYTES = 8 * CELL_ROW, 8 * PACKED_ROW
 
@@ -269,7 +269,10 @@ def run_packed(first, program, ctx, geo, moves, slots, stores, index):  # type: 
     steps = peek(ctx, _STEPS) + peek(program, _P_STEP) * _STEP_BYTES
     rows = peek(ctx, _PACKED) + peek(program, _P_PACKED) * _PACKED_BYTES
     cells = peek(ctx, _CELLS) + peek(program, _P_CELL) * _CELL_BYTES
+    halt = peek(ctx, _HALT)
     for m in range(first, peek(program, _P_CELLS)):
+        if peek(halt, 0):
+            return
         cell = cells + m * peek(program, _P_LEVELS) * _CELL_BYTES
         if not peek(program, _P_WRAPS):
             _clear_gaps(program, cell, scratch, ctx, geo, moves, slots)

@@ -27,7 +27,7 @@ _XF, _YF, _OUT_K, _OUT_T = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.OUT_K), 
 _OUT_STRIDE, _GEOMETRY, _PARAMS = int(At.OUT_STRIDE), int(At.GEOMETRY), int(At.PARAMS)
 _ITEM, _LANES = int(At.ITEMSIZE), int(At.LANES)
 _STEPS, _N_STEPS = int(At.STEPS), int(At.N_STEPS)
-_SLOTS, _MOVES = int(At.SLOTS), int(At.MOVES)
+_SLOTS, _MOVES, _HALT = int(At.SLOTS), int(At.MOVES), int(At.HALT)
 _REGION_BLOCKS = REGION[1]
 _OWN_BLOCKS = 3  # where a region meets the diagonal: as many as run together
 _STEP_ROW, _SLOT_ROW = 8 * len(StepField), 8 * len(SlotField)
@@ -144,8 +144,8 @@ def run_vectors(  # type: ignore[no-untyped-def]
     y, factors = peek(ctx, _Y), peek(ctx, _YF)
     k, t = peek(ctx, _OUT_K), peek(ctx, _OUT_T)
     own = rows // lanes if turn else 0
-    begin = 0
-    while begin < blocks:
+    begin, halt = 0, peek(ctx, _HALT)
+    while begin < blocks and not peek(halt, 0):
         cols = min(_OWN_BLOCKS, own - begin) if begin < own else _REGION_BLOCKS
         cols = min(cols, blocks - begin)
         high = min(rows, (begin + cols) * lanes) if begin < own else rows
@@ -154,6 +154,8 @@ def run_vectors(  # type: ignore[no-untyped-def]
         poke(ctx, _OUT_K, k + first)
         poke(ctx, _OUT_T, t + first)
         for s in range(peek(ctx, _N_STEPS)):
+            if peek(halt, 0):
+                return
             step = peek(ctx, _STEPS) + s * _STEP_ROW
             is_input = peek(step, _KIND) == _INPUT
             if is_input:

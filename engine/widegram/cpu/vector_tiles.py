@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.cpu import planes
 from widegram.cpu.context import At
 from widegram.cpu.entries import entry
 from widegram.cpu.fields import REGION
 from widegram.cpu.itself import ItselfRunner
 from widegram.cpu.plane_base import Variant
+from widegram.cpu.together import results
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.vectors import Packed, VectorInputs
 from widegram.cpu.workspace import Workspace, aligned
@@ -62,8 +64,7 @@ class VectorTiles:
 
         found = [np.empty((0, 2), dtype=np.int64)]
         jobs = [self.pool.submit(strip, at) for at in self._strips(len(rows), mirrored)]
-        for job in as_completed(jobs):
-            done, pairs = job.result()
+        for done, pairs in results(jobs):
             found.append(pairs)
             if progress is not None:
                 progress(done)
@@ -106,6 +107,7 @@ class VectorTiles:
             )  # fmt: skip
         finally:
             self.free.put(work)
+        interrupts.check()
         if mirrored and not whole:
             for value in (k,) if t is k else (k, t):
                 end = value.shape[1]

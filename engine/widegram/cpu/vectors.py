@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.cpu import planes
 from widegram.cpu.images import Rows
 from widegram.cpu.itself import ItselfRunner
@@ -99,6 +100,7 @@ class VectorInputs:
         lanes = aligned((-(-(hi - lo) // self.lanes), self.features, self.lanes), self.dtype)
         jobs = []
         for begin in range(lo, hi, _READ):
+            interrupts.check()
             end = min(begin + _READ, hi)
             part = self.source.read(begin, end).reshape(end - begin, -1)
             part = np.ascontiguousarray(part, dtype=self.dtype)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.cpu.context import CONTEXT, At
 from widegram.cpu.entries import entry
 from widegram.cpu.fields import Ints
@@ -56,6 +57,7 @@ class Workspace:
         ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
         ctx[At.LANES] = LANES[dtype]
         ctx[At.PAIRED] = paired
+        ctx[At.HALT] = interrupts.halt_address()
 
     @staticmethod
     def bytes(tables: Tables, dtype: str) -> int:
@@ -70,7 +72,7 @@ class Workspace:
 
         ``x`` (n, ...), ``x_factors`` (n, F); ``y`` (..., lanes), ``y_factors`` (F, lanes);
         ``out_k``, ``out_t`` (outputs, n_rows, columns), written at ``rows`` and the first ``lanes``
-        columns.
+        columns. Raises :class:`widegram.interrupts.Stopped` where a stop cut it short.
         """
         ctx = self.context
         ctx[At.X], ctx[At.X_FACTORS] = x.ctypes.data, x_factors.ctypes.data
@@ -82,6 +84,7 @@ class Workspace:
             self.at, which.ctypes.data, rows.ctypes.data, len(which), x.strides[0],
             x_factors.strides[0], out_k.strides[1],
         )  # fmt: skip
+        interrupts.check()
 
     def clear(self) -> None:
         """Zero the stores that accumulate."""
@@ -102,3 +105,4 @@ class Workspace:
         ctx[At.OWN_K], ctx[At.OWN_T] = own_k.ctypes.data, own_t.ctypes.data
         ctx[At.OWN], ctx[At.ITSELF] = own.ctypes.data, 1
         entry("run_program")(n, self.at)
+        interrupts.check()

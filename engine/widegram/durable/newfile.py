@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.durable.image import Image, Start, build, octets, reserve
 from widegram.durable.locks import being_written
 from widegram.durable.part import Part
@@ -41,8 +42,10 @@ def new_file(path: str | Path, *, overwrite: bool = False, ours: bool = False) -
             raise WidegramError(
                 f"{path}: another process has this file open; wait until it is done or stop it"
             )
-        yield part
-        part.finish()
+        with interrupts.cleaning(part.remove):
+            yield part
+            part.finish()
+        interrupts.wrote(path)
     finally:
         part.discard()
 

@@ -88,11 +88,15 @@ class Part:
 
     def discard(self) -> None:
         """Remove the part, unless it has got its name, and give up the lock."""
+        self.remove()
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+    def remove(self) -> None:
+        """Remove the part, unless it has got its name; whoever writes to it still can."""
         with suppress(OSError):
             if same_file(self._descriptor, self.part):
                 calls.unlink(self.part)
-        with suppress(OSError):
-            os.close(self._descriptor)
 
 
 class _Stream(io.RawIOBase):

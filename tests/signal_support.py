@@ -1,0 +1,72 @@
+"""Commands as processes that get signals. Waiting has generous limits, to find hangs alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+HANG_SECONDS = 120
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def cli(*arguments: object) -> list[str]:
+    """The command line of a process that runs ``widegram``."""
+    return [sys.executable, "-m", "widegram_cli", *map(str, arguments)]
+
+
+def guarded(body: str) -> list[str]:
+    """The command line of a process that runs ``body`` as a command does: under a guard.
+
+    The body prints "ready" once a signal may come; its value of ``code`` is the exit code.
+    """
+    script = f"""
+import sys, time
+from widegram import interrupts
+from widegram_cli import running, streams
+def work():
+    code = 0
+{textwrap.indent(textwrap.dedent(body), "    ")}
+    return code
+def program():
+    from widegram_cli.failures import exit_code_of
+    try:
+        return work()
+    except BaseException as error:
+        return exit_code_of(error)
+streams.secure()
+guard = running.Guard()
+guard.listen()
+running.end(running.run(program, guard))
+"""
+    return [sys.executable, "-c", script]
+
+
+def start(arguments: list[str], **options: object) -> subprocess.Popen[str]:
+    """Start with pipes; stdout and stderr are text."""
+    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
+    """Exit code and lines on stderr."""
+    try:
+        _, err = process.communicate(timeout=HANG_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, err.splitlines()
+
+
+def litter(folder: Path) -> list[str]:
+    """Files that only a run in work may have."""
+    return [path.name for path in folder.rglob("*") if path.suffix in (".part", ".tmp")]
