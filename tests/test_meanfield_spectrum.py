@@ -19,7 +19,8 @@ from widegram.meanfield.problem import Problem, unit_mean_square, unit_pixels
 from widegram.meanfield.remarks import dropout_limits
 from widegram.meanfield.slopeline import Scaled
 from widegram.meanfield.spectra import dense_spectrum, deviation_spectrum, predict
-from widegram.meanfield.sweeps import SpectrumFile, describe, spectrum
+from widegram.meanfield.sweepfile import SpectrumFile
+from widegram.meanfield.sweeps import describe, spectrum
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel
 
@@ -208,7 +209,7 @@ def test_general_networks_have_no_overlay():
 def test_the_file_holds_kernels_as_level_minus_deviation(tmp_path):
     problem = small_problem()
     network = load_network("fcn:act=erf,w_var=1.2,b_var=0.1", problem.input_shape)
-    with SpectrumFile(tmp_path / "s.h5", False) as file:
+    with SpectrumFile(tmp_path / "s.h5", False, [2, 5]) as file:
         file.finish(spectrum(network, problem, [2, 5], keep=file.keep))
     with h5py.File(tmp_path / "s.h5") as file:
         assert file["depths"][()].tolist() == [2, 5]

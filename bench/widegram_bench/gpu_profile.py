@@ -73,6 +73,8 @@ def picture(results: dict[str, Any], out: Path) -> bool:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from widegram.pictures import save_figure
+
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     intensity = np.logspace(-1, 5, 100)
@@ -88,7 +90,7 @@ def picture(results: dict[str, Any], out: Path) -> bool:
     axes.set_ylabel("floating-point operations per second")
     axes.set_title(f"21-layer ReLU network, 32 x 32, float32, {card['name']}", fontsize=9)
     axes.legend()
-    figure.savefig(out, dpi=120)
+    save_figure(figure, out, overwrite=True)
     return True
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from widegram.cores import usable_cores
+from widegram.durable import write_bytes
 from widegram_bench.gpu_plan import SHORTEST, TESTS, Part, lacking, limit, plan
 
 _OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR)\b")
@@ -250,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def save(found: Results) -> None:
-        out.write_text(json.dumps(found, indent=1) + "\n")
+        write_bytes(out, (json.dumps(found, indent=1) + "\n").encode(), overwrite=True)
 
     results = run(options.device, options.seconds, options.quick, options.tests, save)
     if results["card"] and results["profile"]:

@@ -14,6 +14,7 @@ import numpy as np
 
 import widegram
 from widegram.cores import usable_cores
+from widegram.durable import write_bytes
 from widegram.errors import WidegramError
 from widegram.memory import format_size
 
@@ -62,8 +63,9 @@ def save(path: Path, rows: Sequence[Row]) -> Row:
             )
     merged = {_key(row): row for row in (*old["rows"], *rows)}
     record = {**here, "rows": sorted(merged.values(), key=lambda row: row["n"])}
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown(record, path.name))
+    write_bytes(path, (json.dumps(record, indent=1) + "\n").encode(), overwrite=True)
+    table = markdown(record, path.name).encode()
+    write_bytes(path.with_suffix(".md"), table, overwrite=True)
     return record
 
 

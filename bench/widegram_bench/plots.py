@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.errors import WidegramError
+from widegram.pictures import save_figure
 
 
 def require() -> None:
@@ -53,7 +54,7 @@ def kernels(rows: Sequence[dict[str, Any]], out: Path, title: str) -> None:
     axes.set_xlabel("ms per entry of a symmetric matrix (NNGP and NTK)")
     axes.set_title(title, fontsize=9)
     axes.legend(loc="best", fontsize=9)
-    figure.savefig(out, dpi=120)
+    save_figure(figure, out, overwrite=True)
 
 
 def scaling(found: dict[str, Any], out: Path, title: str) -> None:
@@ -82,4 +83,4 @@ def scaling(found: dict[str, Any], out: Path, title: str) -> None:
     grid[3].set_ylabel("speed-up over one thread")
     grid[3].legend()
     figure.suptitle(title, fontsize=9)
-    figure.savefig(out, dpi=120)
+    save_figure(figure, out, overwrite=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from widegram.errors import WidegramError
-from widegram.files import check_target, new_file
+from widegram.files import check_target
 from widegram_cli.files import FileGroup, InputFile, OutputFile
 from widegram_cli.options import json_option, overwrite_option
 from widegram_cli.output import emit_json, human_time
@@ -208,8 +208,10 @@ def _title(results: dict[str, Any]) -> str:
 
 def _finish(results: dict[str, Any], options: dict[str, Any], table: Callable[[], None]) -> None:
     if options["out"]:
-        with new_file(Path(options["out"]), overwrite=options["overwrite"]) as part:
-            part.write_text(json.dumps(results, indent=1) + "\n")
+        from widegram.durable import write_bytes
+
+        text = json.dumps(results, indent=1) + "\n"
+        write_bytes(options["out"], text.encode(), overwrite=options["overwrite"])
     if options["as_json"]:
         emit_json(results)
         return

@@ -72,7 +72,8 @@ def spectrum_command(
     """
     one_blas_thread()
     from widegram.meanfield.problem import load_inputs, with_unit_pixels
-    from widegram.meanfield.sweeps import SpectrumFile, spectrum
+    from widegram.meanfield.sweepfile import SpectrumFile
+    from widegram.meanfield.sweeps import spectrum
     from widegram_cli.meanfield import check_outputs
     from widegram_cli.stages import StageReporter
 
@@ -82,7 +83,7 @@ def spectrum_command(
         problem = with_unit_pixels(problem)
     network = _network(net, problem.input_shape, act, w_var, b_var, max(depths))
     start = time.perf_counter()
-    with SpectrumFile(out, overwrite) as file, StageReporter() as report:
+    with SpectrumFile(out, overwrite, depths) as file, StageReporter() as report:
         result = spectrum(
             network, problem, depths, method=method, threads=threads, memory=memory,
             keep=file.keep, progress=lambda done: report("depths", done, len(depths)),

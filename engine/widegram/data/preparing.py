@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData, Split
 from widegram.data.tables import Table, existing_file, split_spec
 from widegram.errors import WidegramError
-from widegram.files import check_disk, check_target, new_file
+from widegram.files import check_disk, check_target
 from widegram.memory import budget
 
+FORMAT = "widegram-data"
 NORMALIZATIONS = ("standardize", "unit-norm", "none")
 _TEST_SHARE = 5
 _BLOCK_SHARE = 16
@@ -243,21 +245,22 @@ def _write(
     overwrite: bool,
     block: int,
 ) -> None:
-    import h5py
+    from widegram.durable import reserve
+    from widegram.sealed import new_sealed
 
-    # The part is ours, empty and locked by new_file: mode 'w' can destroy nothing here.
-    with (
-        new_file(target, overwrite=overwrite) as path,
-        h5py.File(path, "w", locking=False) as file,
-    ):
-        file.attrs.update({**attributes, "normalize": normalize, "mean": mean, "std": std})
+    def describe(file: Any) -> None:
         for name, part in parts.items():
             shape = (len(part.indices), *_input_shape(part.split.x))
-            x = file.create_dataset(f"{name}/x", shape, np.float32)
-            lo = 0
+            reserve(file, f"{name}/x", shape, np.float32)
+
+    rest: dict[str, np.ndarray] = {}
+    for name, part in parts.items():
+        rest[f"{name}/index"] = part.indices
+        if part.split.y is not None:
+            rest[f"{name}/y"] = part.split.y[part.indices]
+    scaling = {"normalize": normalize, "mean": mean, "std": std}
+    with new_sealed(target, describe, overwrite=overwrite) as new:
+        for name, part in parts.items():
             for rows in _blocks(part, part.indices, block):
-                x[lo : lo + len(rows)] = _scale(rows, normalize, mean, std)
-                lo += len(rows)
-            file[f"{name}/index"] = part.indices
-            if part.split.y is not None:
-                file[f"{name}/y"] = part.split.y[part.indices]
+                new.append(f"{name}/x", _scale(rows, normalize, mean, std))
+        new.finish(rest, {"format": FORMAT, "format_version": 1, **attributes, **scaling})

@@ -33,7 +33,7 @@ from __future__ import annotations
 from widegram.durable.image import Extent, Image, build, find_extents, reserve
 from widegram.durable.live import LiveFile
 from widegram.durable.locks import being_written
-from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_hdf5
+from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_bytes, write_hdf5
 from widegram.durable.part import Part
 
 __all__ = [
@@ -48,5 +48,6 @@ __all__ = [
     "new_file",
     "new_hdf5",
     "reserve",
+    "write_bytes",
     "write_hdf5",
 ]

@@ -107,6 +107,10 @@ class LiveFile:
         with file_system_errors(self.path):
             calls.sync_data(self._descriptor)
 
+    def stat(self) -> os.stat_result:
+        """What the system says of the file, whatever its name is now."""
+        return os.fstat(self._descriptor)
+
     def check_place(self) -> None:
         """Raise :class:`WriteFailed`, saying where the data is, unless the file still has its name.
 

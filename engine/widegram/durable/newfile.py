@@ -89,6 +89,12 @@ def new_hdf5(
         yield NewHdf5(part, image)
 
 
+def write_bytes(path: str | Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a file held in memory; whole or not at all. Errors as :func:`new_file`'s."""
+    with new_file(path, overwrite=overwrite) as part:
+        part.write(0, data)
+
+
 def write_hdf5(
     path: str | Path,
     datasets: Mapping[str, Any],

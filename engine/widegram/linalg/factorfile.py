@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
-from widegram.errors import WidegramError
-from widegram.files import check_disk, new_file
+from widegram.durable import LiveFile, reserve
+from widegram.errors import WidegramError, WriteFailed
+from widegram.files import check_disk, file_system_errors
+from widegram.linalg.workfile import open_work_file
+from widegram.log import logger
+from widegram.sealed import new_sealed
 
 Array = NDArray[Any]
 FORMAT = "widegram-factor"
@@ -24,7 +30,9 @@ class FactorFile:
 
     An existing file is continued when ``key``, n and dtype agree (its own width then holds) and
     refused otherwise. Columns are flagged after their data is on disk, every few seconds: a sync
-    for each would take longer than factoring it. What is not flagged is computed again.
+    for each would take longer than factoring it. What is not flagged is computed again. Each tile
+    has a checksum, compared whenever it is read and for all flagged columns at the beginning: from
+    the first damaged column on they are computed again.
     """
 
     def __init__(
@@ -37,23 +45,23 @@ class FactorFile:
         discard_other: bool = False,
     ) -> None:
         self.path = path
-        if discard_other and path.exists() and not _belongs(path, n, dtype, key):
-            path.unlink()
-        if not path.exists():
-            _create(path, n, width, dtype, key)
-        try:
-            self._file = h5py.File(path, "r+")
-        except OSError as error:
-            raise WidegramError(
-                f"{path}: cannot be opened as a work file ({error}); remove it and run again"
-            ) from error
-        self._check(n, dtype, key)
-        self.width = int(self._file.attrs["width"])
+        identity = {"n": n, "dtype": dtype.name, "key": key}
+        found = open_work_file(path, FORMAT, identity, discard_other)
+        if found is None:
+            _create(path, n, width, dtype, identity)
+        else:
+            width = int(found.attributes["width"])
+            found.close()
+        self.width = width
         self.dtype = dtype
-        self.columns = -(-n // self.width)
+        self.columns = -(-n // width)
         self._n = n
-        self._state: Array = self._file["state"][:]
+        self._file = LiveFile(path)
+        self._sums: Array = self._file.read("checksums")
+        self._state: Array = np.zeros(self.columns, np.uint8)
+        self._state[: self._trusted()] = 1
         self._unflagged: list[int] = []
+        self._failed = self._closed = False
         self._flagged_at = time.monotonic()
 
     def finished(self) -> int:
@@ -67,80 +75,116 @@ class FactorFile:
     def read_into(self, into: Array, column: int, start: int | None = None) -> None:
         """Rows of a block column, all its width, into a C-contiguous array.
 
-        From row ``start`` below its diagonal on, or the last ones where that is None.
+        From row ``start`` below its diagonal on, or the last ones where that is None; from the
+        beginning of a tile. Raises WidegramError where a tile has not its checksum.
         """
-        rows, width = into.shape
+        rows = into.shape[0]
         if start is None:
             start = self._n - column * self.width - rows
-        start += self._offset(column)
-        self._file["factor"].read_direct(into, np.s_[start : start + rows, :width])
+        self._file.read_into(into, "factor", (start + self._offset(column), 0))
+        wrong = [t for t, found in self._tiles(column, start, into) if int(self._sums[t]) != found]
+        if wrong:
+            raise WidegramError(
+                f"{self.path}: block column {column} is damaged on the disk; run again, it is "
+                "computed anew from there"
+            )
 
     def write(self, column: int, part: Array) -> None:
         """Store a factored block column."""
-        start = self._offset(column)
-        self._file["factor"][start : start + part.shape[0], : part.shape[1]] = part
+        for tile, checksum in self._tiles(column, 0, part):
+            self._sums[tile] = checksum
+        first = self._offset(column) // self.width
+        with self._writing():
+            self._file.write("factor", part, (self._offset(column), 0))
+            self._file.write("checksums", self._sums[first : first + self.columns - column], first)
         self._unflagged.append(column)
         if time.monotonic() - self._flagged_at > _SECONDS:
             self._flag()
 
     def close(self, discard: bool = False) -> None:
-        """Close the file; ``discard`` where it is no longer needed. Closing twice is allowed."""
-        if self._file:
-            if not discard:
+        """Close the file; ``discard`` removes it. Closing twice is allowed."""
+        if self._closed:
+            return
+        try:
+            if discard:
+                self._discard()
+            elif not self._failed:
                 self._flag()
+        finally:
+            self._closed = True
             self._file.close()
+
+    def _discard(self) -> None:
+        if os.path.lexists(self.path) and os.path.samestat(os.lstat(self.path), self._file.stat()):
+            with file_system_errors(self.path):
+                os.unlink(self.path)
 
     def _flag(self) -> None:
         """Flag what has been written, with its data on the disk before the flags."""
-        self._sync()
-        self._state[self._unflagged] = 1
-        self._file["state"][...] = self._state
-        self._sync()
+        if not self._unflagged:
+            return
+        with self._writing():
+            self._file.sync()
+            self._state[self._unflagged] = 1
+            self._file.write("state", self._state)
+            self._file.sync()
         self._unflagged = []
         self._flagged_at = time.monotonic()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """After a write that failed nothing is flagged any more: what the disk has is not known."""
+        try:
+            yield
+        except WriteFailed:
+            self._failed = True
+            raise
+
+    def _trusted(self) -> int:
+        """How many of the first columns are flagged and have their checksums."""
+        flags = self._file.read("state")
+        for column, flag in enumerate(flags.tolist()):
+            if flag != 1 or not self._whole(column):
+                if flags[column:].any():
+                    logger.warning("%s: is damaged at block column %d: factored again from there",
+                                   self.path, column)  # fmt: skip
+                return column
+        return self.columns
+
+    def _whole(self, column: int) -> bool:
+        shape = (self._n - column * self.width, min(self.width, self._n - column * self.width))
+        try:
+            self.read_into(np.empty(shape, self.dtype), column, 0)
+        except WidegramError:
+            return False
+        return True
+
+    def _tiles(self, column: int, start: int, part: Array) -> list[tuple[int, int]]:
+        """(number, checksum) of each tile in rows of a block column, from row ``start`` on."""
+        first = (self._offset(column) + start) // self.width
+        return [
+            (
+                first + step,
+                xxhash.xxh3_64_intdigest(np.ascontiguousarray(part[lo : lo + width]).data),
+            )
+            for width in (self.width,)
+            for step, lo in enumerate(range(0, part.shape[0], width))
+        ]
 
     def _offset(self, column: int) -> int:
         return self.width * (column * self.columns - column * (column - 1) // 2)
 
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fdatasync(self._file.id.get_vfd_handle())
 
-    def _check(self, n: int, dtype: np.dtype[Any], key: str) -> None:
-        expected = _identity(n, dtype, key)
-        for name, value in expected.items():
-            if self._file.attrs.get(name) != value:
-                self._file.close()
-                raise WidegramError(
-                    f"{self.path}: an unfinished factorisation of another matrix or regulariser "
-                    f"(its {name} differs); remove it, pass --overwrite, or give another --out"
-                )
-
-
-def _identity(n: int, dtype: np.dtype[Any], key: str) -> dict[str, Any]:
-    return {"format": FORMAT, "n": n, "dtype": dtype.name, "key": key}
-
-
-def _belongs(path: Path, n: int, dtype: np.dtype[Any], key: str) -> bool:
-    try:
-        with h5py.File(path, "r") as file:
-            found = _identity(n, dtype, key).items()
-            return all(file.attrs.get(name) == value for name, value in found)
-    except OSError:
-        return False
-
-
-def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], key: str) -> None:
+def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], identity: dict[str, Any]) -> None:
     columns = -(-n // width)
     tiles = columns * (columns + 1) // 2
-    check_disk(path, (tiles * width * width + columns) * dtype.itemsize + 2**16)
-    space = h5py.h5s.create_simple((tiles * width, width))
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_chunk((width, width))
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    with new_file(path, allocate=True) as part, h5py.File(part, "w", locking=False) as file:
-        kind = h5py.h5t.py_create(dtype, logical=True)
-        h5py.h5d.create(file.id, b"factor", kind, space, layout)
-        file.create_dataset("state", data=np.zeros(columns, dtype=np.uint8))
-        file.attrs.update(width=width, **_identity(n, dtype, key))
+    check_disk(path, (tiles * width * width + columns) * dtype.itemsize + 8 * tiles + 2**16)
+
+    def describe(file: Any) -> None:
+        reserve(file, "factor", (tiles * width, width), dtype, (width, width))
+        reserve(file, "state", (columns,), np.uint8)
+        reserve(file, "checksums", (tiles,), np.uint64)
+
+    with new_sealed(path, describe, live=("factor", "state", "checksums")) as new:
+        attributes = {"format": FORMAT, "format_version": 1, "width": width}
+        new.finish({}, {**attributes, **identity})

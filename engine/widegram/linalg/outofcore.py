@@ -140,8 +140,6 @@ class OutOfCoreCholesky:
     def close(self, delete: bool = False) -> None:
         """Close the work file; ``delete`` removes it."""
         self._file.close(discard=delete)
-        if delete:
-            self._file.path.unlink(missing_ok=True)
 
     def logdet(self) -> float:
         """log det A."""

@@ -7,21 +7,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.errors import WidegramError
-from widegram.files import new_file
+from widegram.files import file_system_errors
 from widegram.linalg.cg import Checkpoint
+from widegram.linalg.workfile import open_work_file
+from widegram.sealed import write_sealed
 
 Array = NDArray[Any]
+FORMAT = "widegram-restart"
 
 
 class RestartFile:
     """``path`` holds x of shape (n, k), the iterations so far and the key of the problem.
 
-    Written whole or not at all, at most every ``seconds``.
+    Written whole or not at all, at most every ``seconds``. A file of another problem is refused
+    (see :func:`widegram.linalg.workfile.open_work_file`).
     """
 
     def __init__(self, path: Path, key: str, seconds: float) -> None:
@@ -33,32 +35,19 @@ class RestartFile:
     def load(self, shape: tuple[int, ...], discard_other: bool = False) -> tuple[Array | None, int]:
         """(x, iterations), or (None, 0) where there is no file.
 
-        A file of another problem is ignored with ``discard_other``, else a WidegramError.
+        A file of another problem is removed with ``discard_other``, else a WidegramError.
         """
-        if not self.path.exists():
+        file = open_work_file(self.path, FORMAT, self._identity(shape), discard_other)
+        if file is None:
             return None, 0
-        try:
-            with h5py.File(self.path, "r") as file:
-                other = file.attrs.get("key") != self._key or file["x"].shape != shape
-                if other and discard_other:
-                    return None, 0
-                if other:
-                    raise WidegramError(
-                        f"{self.path}: belongs to another problem (matrix, labels or regulariser); "
-                        "remove it or give another --out"
-                    )
-                return file["x"][:], int(file.attrs["iterations"])
-        except OSError as error:
-            raise WidegramError(f"{self.path}: cannot be read ({error}); remove it") from error
+        with file:
+            return file.array("x"), int(file.attributes["iterations"])
 
     def save(self, x: Array, iterations: int) -> None:
-        """Write the iterate."""
-        with (
-            new_file(self.path, overwrite=True) as part,
-            h5py.File(part, "w", locking=False) as file,
-        ):
-            file["x"] = x
-            file.attrs.update(key=self._key, iterations=iterations)
+        """Write the iterate; what has the name and is no restart of this problem is refused."""
+        self._close_present(x.shape)
+        attributes = {"format": FORMAT, "format_version": 1, "iterations": iterations}
+        write_sealed(self.path, {"x": x}, attributes | self._identity(x.shape), overwrite=True)
         self._last = time.monotonic()
 
     def counting_from(self, before: int) -> Checkpoint:
@@ -72,8 +61,18 @@ class RestartFile:
 
     def finish(self, x: Array, iterations: int, solved: bool) -> None:
         """Remove the file when the problem is solved, else keep the last iterate."""
-        if solved:
-            if self.path.exists():
-                os.unlink(self.path)
-        else:
+        if not solved:
             self.save(x, iterations)
+        elif self._close_present(x.shape):
+            with file_system_errors(self.path):
+                os.unlink(self.path)
+
+    def _close_present(self, shape: tuple[int, ...]) -> bool:
+        """Whether a restart of this problem is there; raises for anything else."""
+        file = open_work_file(self.path, FORMAT, self._identity(shape), False)
+        if file is not None:
+            file.close()
+        return file is not None
+
+    def _identity(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        return {"key": self._key, "shape": "x".join(map(str, shape))}

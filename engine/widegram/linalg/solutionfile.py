@@ -7,14 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 import widegram
 from widegram.errors import WidegramError
-from widegram.files import new_file
-from widegram.store.opening import open_file
+from widegram.sealed import SealedFile, write_sealed
 
 Array = NDArray[Any]
 FORMAT = "widegram-solution"
@@ -71,38 +69,26 @@ def write_solution(
     overwrite: bool = False,
 ) -> None:
     """Write `/alpha` (n, k), `/targets`, `/classes` and ``tables``; whole or not at all."""
-    with new_file(path, overwrite=overwrite) as part, h5py.File(part, "w", locking=False) as file:
-        file["alpha"] = alpha
-        file["targets"] = targets
-        if classes is not None:
-            file["classes"] = classes
-        for name, table in (tables or {}).items():
-            file[name] = table
-        file.attrs.update(format=FORMAT, format_version=1, program_version=widegram.__version__)
-        file.attrs.update({entry.name: getattr(header, entry.name) for entry in fields(header)})
+    datasets = {"alpha": alpha, "targets": targets, **(tables or {})}
+    if classes is not None:
+        datasets["classes"] = classes
+    values = {entry.name: getattr(header, entry.name) for entry in fields(header)}
+    versions = {"format_version": 1, "program_version": widegram.__version__}
+    write_sealed(path, datasets, {"format": FORMAT, **versions, **values}, overwrite=overwrite)
 
 
 def read_solution(path: str | Path) -> StoredSolution:
     """Read a solution file; WidegramError where it is missing, foreign or damaged."""
-    with open_file(Path(path)) as file:
-        if file.attrs.get("format") != FORMAT:
-            raise WidegramError(f"{path}: is not a solution; `widegram solve` writes them")
+    what = "a solution; `widegram solve` writes them"
+    with SealedFile(path, FORMAT, what, "solve again") as file:
         try:
-            values = {
-                entry.name: _plain(file.attrs[entry.name]) for entry in fields(SolutionHeader)
-            }
-            header = SolutionHeader(**values)
+            values = file.attributes
+            header = SolutionHeader(**{e.name: values[e.name] for e in fields(SolutionHeader)})
             json.loads(header.network)
-            alpha, targets = file["alpha"][:], file["targets"][:]
-            classes = file["classes"][:] if "classes" in file else None
-        except (KeyError, OSError, ValueError) as error:
+            alpha, targets = file.array("alpha"), file.array("targets")
+            classes = file.array("classes") if "classes" in file else None
+        except (KeyError, TypeError) as error:
             raise WidegramError(f"{path}: is damaged ({error}); solve again") from error
     if alpha.shape != targets.shape or not np.isfinite(alpha).all():
         raise WidegramError(f"{path}: its alpha is damaged; solve again")
     return StoredSolution(Path(path), header, alpha, targets, classes)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) else value

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from widegram.errors import WidegramError
-from widegram.files import new_file
 from widegram.linalg.spectrum import Spectrum
+from widegram.pictures import save_figure
 
 
 def require_matplotlib() -> None:
@@ -36,8 +36,7 @@ def plot_spectrum(path: Path, found: Spectrum, title: str, *, overwrite: bool = 
     else:
         _density(axes, found)
     axes.set_title(f"{title} (n = {found.n})")
-    with new_file(path, overwrite=overwrite) as part:
-        figure.savefig(part, format=path.suffix.lstrip(".") or "png", dpi=150)
+    save_figure(figure, path, overwrite=overwrite, dpi=150)
 
 
 def _by_rank(axes: Any, found: Spectrum) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from widegram.files import new_file
 from widegram.meanfield.fixedpoint import FixedPoints, critical_line, fixed_points
 from widegram.meanfield.grids import require_memory
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.points import QUANTITIES
+from widegram.sealed import write_sealed
 
+FORMAT = "widegram-phase"
 # Bytes per grid point at the peak, measured with erf: nodes of the quadrature included.
 _BYTES_PER_POINT = 2500
 
@@ -56,18 +56,16 @@ def write_phase(result: PhaseMap, out: str | Path, overwrite: bool = False) -> N
     dataset (len(w_var), len(b_var)) for each quantity; NaN where undefined."""
     kinds = {"ordered": -1, "critical": 0, "chaotic": 1, "": 2}
     codes = np.vectorize(kinds.get, otypes=[np.int8])(result.solved.phase())
-    # The part is locked by new_file itself.
-    with (
-        new_file(Path(out), overwrite=overwrite) as part,
-        h5py.File(part, "w", locking=False) as file,
-    ):
-        file.attrs["format"] = "widegram-phase"
-        file.attrs["format_version"] = 1
-        file.attrs["act"] = result.act
-        file["w_var"], file["b_var"] = result.w_var, result.b_var
-        file["critical_w_var"] = result.critical
-        file["phase"] = codes
-        file["phase"].attrs["codes"] = "-1 ordered, 0 critical, 1 chaotic, 2 unknown"
-        for name in (*QUANTITIES, "gap", "error", "converged"):
-            file[name] = getattr(result.solved, name)
-        file["gap"].attrs["meaning"] = "1 - c_star, to its own relative precision"
+    datasets = {
+        "w_var": result.w_var,
+        "b_var": result.b_var,
+        "critical_w_var": result.critical,
+        "phase": codes,
+        **{n: getattr(result.solved, n) for n in (*QUANTITIES, "gap", "error", "converged")},
+    }
+    notes = {
+        "phase": {"codes": "-1 ordered, 0 critical, 1 chaotic, 2 unknown"},
+        "gap": {"meaning": "1 - c_star, to its own relative precision"},
+    }
+    attributes = {"format": FORMAT, "format_version": 1, "act": result.act}
+    write_sealed(out, datasets, attributes, of=notes, overwrite=overwrite)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from widegram.errors import WidegramError
-from widegram.files import new_file
+from widegram.meanfield.trainfile import read_maps
+from widegram.pictures import save_figure
 
 if TYPE_CHECKING:
     from widegram.meanfield.maps import Array
@@ -127,13 +127,13 @@ def plot_trainability(
 ) -> None:
     """Training (above) and test accuracy over (w_var, depth), one column for each time.
 
-    ``path`` is a file of ``trainability``; unfinished rows stay blank. c xi_1 is drawn in the
-    ordered and c xi_* in the chaotic phase for c in ``multiples``.
+    ``path`` is a complete file of ``trainability``. c xi_1 is drawn in the ordered and c xi_* in
+    the chaotic phase for c in ``multiples``.
     """
-    with h5py.File(path, "r") as file:
-        w, depths, times = (file[name][()] for name in ("w_var", "depths", "times"))
-        maps = [file[name][()] for name in ("train_accuracy", "test_accuracy")]
-        scales = {r"\xi_1": file["xi_1"][()], r"\xi_*": file["xi_star"][()]}
+    found = read_maps(path)
+    w, depths, times = (found[name] for name in ("w_var", "depths", "times"))
+    maps = [found[name] for name in ("train_accuracy", "test_accuracy")]
+    scales = {r"\xi_1": found["xi_1"], r"\xi_*": found["xi_star"]}
     figure = pyplot()(figsize=(2.6 * len(times) + 1, 5.5), layout="constrained")
     axes = figure.subplots(2, len(times), sharex=True, sharey=True, squeeze=False)
     for row, (values, label) in enumerate(zip(maps, ("training", "test"), strict=True)):
@@ -159,8 +159,7 @@ def plot_trainability(
 
 
 def _save(figure: Any, out: str | Path, overwrite: bool) -> None:
-    with new_file(Path(out), overwrite=overwrite) as part:
-        figure.savefig(part, format="png", dpi=_DPI)
+    save_figure(figure, out, overwrite=overwrite, dpi=_DPI)
 
 
 __all__ = ["log10_of", "plot_phase", "plot_spectrum", "plot_trainability"]

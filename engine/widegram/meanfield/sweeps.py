@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import scipy.linalg
 
 from widegram.errors import WidegramError
-from widegram.files import check_target, new_file
 from widegram.meanfield import deviations, torus
 from widegram.meanfield.deviations import NORM_TOLERANCE, Deviations
 from widegram.meanfield.fixedpoint import CHAOTIC, ORDERED
@@ -266,48 +263,3 @@ def _measure(problem: Problem, train: Deviations, test: Deviations | None) -> di
     return values
 
 
-class SpectrumFile:
-    """HDF5 under construction; a context manager. Layout in :meth:`finish` and :meth:`keep`."""
-
-    def __init__(self, path: str | Path, overwrite: bool) -> None:
-        self._path, self._overwrite = Path(path), overwrite
-        check_target(self._path, overwrite)
-
-    def __enter__(self) -> SpectrumFile:
-        self._new = new_file(self._path, overwrite=self._overwrite)
-        # The part is locked by new_file itself.
-        self._file = h5py.File(self._new.__enter__(), "w", locking=False)
-        return self
-
-    def __exit__(self, *failure: Any) -> None:
-        self._file.close()
-        self._new.__exit__(*failure)
-
-    def keep(self, depth: int, found: Deviations) -> None:
-        """/depth/<l>/{nngp,ntk}_deviation (m, m), float64, attributes level and log_scale:
-
-        kernel = level - exp(log_scale) * dataset, the deviation to full relative precision.
-        """
-        for name, level, part in (
-            ("nngp_deviation", found.q, found.delta),
-            ("ntk_deviation", found.level, found.drop),
-        ):
-            dataset = self._file.create_dataset(f"depth/{depth}/{name}", data=part.value)
-            dataset.attrs["level"], dataset.attrs["log_scale"] = level, part.log_scale
-
-    def finish(self, result: SpectrumSweep) -> None:
-        """/depths and one dataset (depths,) per measure; /predicted/<measure> with attributes
-        formula and kind ('constant', or 'rate', known up to a factor)."""
-        file = self._file
-        file.attrs.update({"format": "widegram-spectrum", "format_version": 1,
-                           "network": result.network.to_json(), "m": result.m,
-                           "method": result.method})
-        if result.setting is not None:
-            file.attrs["phase"] = result.setting.point["phase"] or ""
-        file["depths"] = result.depths
-        for name, values in result.values.items():
-            file[name] = values
-        for name, law in result.predicted.items():
-            dataset = file.create_dataset(f"predicted/{name}", data=law.values(result.layers))
-            dataset.attrs["formula"] = law.text
-            dataset.attrs["kind"] = "constant" if law.constant else "rate"

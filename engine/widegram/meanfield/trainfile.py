@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
+import xxhash
 
+from widegram.durable import LiveFile, reserve
 from widegram.errors import WidegramError
-from widegram.files import check_target, new_file
+from widegram.files import check_target
+from widegram.log import logger
 from widegram.meanfield.fixedpoint import FixedPoints
 from widegram.meanfield.maps import Array
+from widegram.sealed import SEAL, SealedFile, new_sealed, write_sealed
 
 if TYPE_CHECKING:
     from widegram.meanfield.training import Row
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 FORMAT = "widegram-trainability"
 _MAPS = ("train_accuracy", "test_accuracy", "train_mse", "test_mse")
 _DEPTH_MAPS = ("lambda_max", "kappa")
+_FILLED = (*_MAPS, *_DEPTH_MAPS)
+_ROWS, _CHECKSUMS = "state/rows", "state/checksums"
+_REMEDY = "pass --overwrite to compute it again"
+_AXES = ("w_var", "depths", "times", "xi_1", "xi_star")
 
 
 @dataclass(frozen=True)
@@ -52,18 +58,32 @@ class Header:
 class TrainFile:
     """HDF5: /w_var, /depths, /times; maps (w_var, depths, times) and (w_var, depths); /xi_1,
     /xi_star (w_var,); /state/rows, 1 where a row is finished; attributes run (JSON), complete.
+
+    While rows are missing they are filled in place, each with a checksum in /state/checksums; a row
+    that has another one is computed again. The complete file is written anew, and sealed
+    (:mod:`widegram.sealed`).
     """
 
     def __init__(self, path: Path, header: Header, scales: FixedPoints, overwrite: bool) -> None:
-        self.path, self._header = path, header
+        self.path = path
         if overwrite or not path.exists():
             check_target(path, overwrite)
             _create(path, header, scales, overwrite)
         else:
             _refuse_other_run(path, header)
+        self._rows = len(header.w_var)
+        self._live: LiveFile | None = None
+        self._done: Array = np.ones(self._rows, np.uint8)
 
     def __enter__(self) -> TrainFile:
-        self._file = h5py.File(self.path, "r+")
+        with _opened(self.path) as file:
+            self._attributes = file.attributes
+            complete = self._attributes["complete"] is True
+            names = (*_AXES, *_FILLED) if complete else _AXES
+            self._fixed = {name: file.array(name) for name in names}
+        if not complete:
+            self._live = LiveFile(self.path)
+            self._done = self._trusted(self._live)
         return self
 
     def __exit__(
@@ -72,73 +92,123 @@ class TrainFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        if self._live is not None:
+            self._live.close()
+
+    def _trusted(self, live: LiveFile) -> Array:
+        """1 where a row is finished and has its checksum."""
+        flags, sums = live.read(_ROWS), live.read(_CHECKSUMS)
+        damaged = damaged_rows(flags, sums, {name: live.read(name) for name in _FILLED})
+        if damaged:
+            logger.warning("%s: damaged rows are computed again: %s", self.path, damaged)
+        flags[damaged] = 0
+        return flags
 
     def pending(self) -> list[int]:
         """Numbers of the rows that are not finished."""
-        return np.flatnonzero(self._file["state/rows"][()] == 0).tolist()
+        return np.flatnonzero(self._done == 0).tolist()
 
     def done(self) -> int:
         """How many rows are finished."""
-        return int(self._file["state/rows"][()].sum())
+        return int(self._done.sum())
 
     def write(self, index: int, row: Row) -> None:
         """Store a row, and flag it once it is on disk."""
-        for name in (*_MAPS, *_DEPTH_MAPS):
-            self._file[name][index] = getattr(row, name)
-        self._sync()
-        self._file["state/rows"][index] = 1
-        self._sync()
+        live = self._writable()
+        values = {name: np.asarray(getattr(row, name), np.float64) for name in _FILLED}
+        for name, value in values.items():
+            live.write(name, value[None], index)
+        live.write(_CHECKSUMS, np.array([_checksum(values)], np.uint64), index)
+        live.sync()
+        live.write(_ROWS, np.ones(1, np.uint8), index)
+        live.sync()
+        self._done[index] = 1
 
     def finish(self) -> None:
-        """Mark the file complete."""
-        self._file.attrs["complete"] = True
-        self._sync()
+        """Check every row once more, and write the complete file; nothing where it is."""
+        if self._live is None:
+            return
+        live = self._writable()
+        maps = {name: live.read(name) for name in _FILLED}
+        damaged = damaged_rows(live.read(_ROWS), live.read(_CHECKSUMS), maps)
+        if damaged or self.pending():
+            raise WidegramError(
+                f"{self.path}: rows {damaged or self.pending()} were damaged meanwhile; "
+                "run the same command again"
+            )
+        live.check_place()
+        live.close()
+        whole = {**self._fixed, **maps, _ROWS: self._done}
+        kept = {name: value for name, value in self._attributes.items() if name != SEAL}
+        write_sealed(self.path, whole, {**kept, "complete": True}, overwrite=True)
 
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fdatasync(self._file.id.get_vfd_handle())
+    def _writable(self) -> LiveFile:
+        if self._live is None:
+            raise RuntimeError("the file is complete")
+        return self._live
+
+
+def damaged_rows(flags: Array, sums: Array, maps: dict[str, Array]) -> list[int]:
+    """Rows whose flag is neither 0 nor 1, or whose values are not those that were flagged."""
+    return [
+        row
+        for row, flag in enumerate(flags.tolist())
+        if flag not in (0, 1)
+        or (flag and _checksum({n: maps[n][row] for n in _FILLED}) != int(sums[row]))
+    ]
+
+
+def _checksum(values: dict[str, Array]) -> int:
+    digest = xxhash.xxh3_64()
+    for name in _FILLED:
+        digest.update(np.ascontiguousarray(values[name], "<f8").tobytes())
+    return digest.intdigest()
+
+
+def _opened(path: Path) -> SealedFile:
+    return SealedFile(path, FORMAT, "a trainability map; choose another name", _REMEDY)
 
 
 def is_complete(path: str | Path) -> bool:
     """Whether ``path`` is a finished trainability map; False for anything else."""
     try:
-        with h5py.File(path, "r") as file:
-            return file.attrs.get("format") == FORMAT and bool(file.attrs["complete"])
-    except OSError:
+        with _opened(Path(path)) as file:
+            return file.attributes["complete"] is True
+    except WidegramError:
         return False
 
 
+def read_maps(path: str | Path) -> dict[str, Array]:
+    """Every dataset of a complete map, checked; WidegramError for any other file."""
+    with _opened(Path(path)) as file:
+        if file.attributes["complete"] is not True:
+            raise WidegramError(f"{path}: is not complete; run the same command again to finish it")
+        return {name: file.array(name) for name in (*_AXES, *_FILLED)}
+
+
 def _create(path: Path, header: Header, scales: FixedPoints, overwrite: bool) -> None:
-    shape = (len(header.w_var), len(header.depths), len(header.times))
-    # The part is locked by new_file itself.
-    with (
-        new_file(path, overwrite=overwrite) as part,
-        h5py.File(part, "w", locking=False) as file,
-    ):
-        file.attrs.update(
-            {"format": FORMAT, "format_version": 1, "complete": False,
-             "run": json.dumps(header.plain())}
-        )
-        file["w_var"], file["depths"], file["times"] = header.w_var, header.depths, header.times
-        for name in _MAPS:
-            file[name] = np.full(shape, np.nan)
-        for name in _DEPTH_MAPS:
-            file[name] = np.full(shape[:2], np.nan)
-        file["xi_1"], file["xi_star"] = scales.xi_1, scales.xi_star
-        file["state/rows"] = np.zeros(shape[0], np.uint8)
+    rows = len(header.w_var)
+    shape = (rows, len(header.depths), len(header.times))
+    live = {**dict.fromkeys(_MAPS, shape), **dict.fromkeys(_DEPTH_MAPS, shape[:2])}
+
+    def describe(file: Any) -> None:
+        for name, size in live.items():
+            reserve(file, name, size, "<f8")
+        reserve(file, _ROWS, (rows,), np.uint8)
+        reserve(file, _CHECKSUMS, (rows,), np.uint64)
+
+    axes = (header.w_var, header.depths, header.times, scales.xi_1, scales.xi_star)
+    run = {"complete": False, "run": json.dumps(header.plain())}
+    with new_sealed(path, describe, live=(*live, _ROWS, _CHECKSUMS), overwrite=overwrite) as new:
+        for name, size in live.items():
+            new.append(name, np.full(size, np.nan))
+        versions = {"format": FORMAT, "format_version": 1}
+        new.finish(dict(zip(_AXES, axes, strict=True)), {**versions, **run})
 
 
 def _refuse_other_run(path: Path, header: Header) -> None:
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise WidegramError(f"{path}: exists and is no trainability map; choose another")
-            found = json.loads(file.attrs["run"])
-    except OSError as error:
-        raise WidegramError(
-            f"{path}: exists and cannot be read as HDF5; choose another name"
-        ) from error
+    with _opened(path) as file:
+        found = json.loads(file.attributes["run"])
     wanted = json.loads(json.dumps(header.plain()))
     differing = [name for name, value in wanted.items() if found.get(name) != value]
     if differing:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 import widegram
 from widegram.data.distinct import check_distinct
 from widegram.errors import WidegramError
-from widegram.files import check_target, new_file
+from widegram.files import check_target
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.operator import Progress
@@ -26,6 +25,7 @@ from widegram.predict.diagonal import own_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.rates import largest_eigenvalue
 from widegram.predict.variance import variances, work_place
+from widegram.sealed import write_sealed
 
 Array = NDArray[Any]
 FORMAT = "widegram-prediction"
@@ -285,26 +285,26 @@ def _write(
     cross: GramKernel,
     overwrite: bool,
 ) -> None:
-    with new_file(path, overwrite=overwrite) as part, h5py.File(part, "w", locking=False) as file:
-        file["mean"], file["train/mean"] = found.mean, found.train_mean
-        if found.variance is not None:
-            file["variance"] = found.variance
-        if solution.classes is not None:
-            file["classes"] = solution.classes
-            file["predicted"] = solution.classes[found.mean.argmax(axis=1)]
-        for moment, (mean, train_mean) in found.at_time.items():
-            file[f"time/{time_name(moment)}/mean"] = mean
-            file[f"time/{time_name(moment)}/train/mean"] = train_mean
-        file.attrs.update(
-            format=FORMAT,
-            format_version=1,
-            program_version=widegram.__version__,
-            kernel=solution.header.kernel,
-            depth=solution.header.depth,
-            diag_reg=solution.header.diag_reg,
-            shift=solution.header.shift,
-            network_fingerprint=solution.header.network_fingerprint,
-            x1_fingerprint=solution.header.x1_fingerprint,
-            y_fingerprint=solution.header.y_fingerprint,
-            test_fingerprint=cross.fingerprints["x1"],
-        )
+    datasets = {"mean": found.mean, "train/mean": found.train_mean}
+    if found.variance is not None:
+        datasets["variance"] = found.variance
+    if solution.classes is not None:
+        datasets["classes"] = solution.classes
+        datasets["predicted"] = solution.classes[found.mean.argmax(axis=1)]
+    for moment, (mean, train_mean) in found.at_time.items():
+        datasets[f"time/{time_name(moment)}/mean"] = mean
+        datasets[f"time/{time_name(moment)}/train/mean"] = train_mean
+    attributes = {
+        "format": FORMAT,
+        "format_version": 1,
+        "program_version": widegram.__version__,
+        "kernel": solution.header.kernel,
+        "depth": solution.header.depth,
+        "diag_reg": solution.header.diag_reg,
+        "shift": solution.header.shift,
+        "network_fingerprint": solution.header.network_fingerprint,
+        "x1_fingerprint": solution.header.x1_fingerprint,
+        "y_fingerprint": solution.header.y_fingerprint,
+        "test_fingerprint": cross.fingerprints["x1"],
+    }
+    write_sealed(path, datasets, attributes, overwrite=overwrite)

@@ -6,23 +6,26 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import h5py
 import numpy as np
 
 from widegram.data.distinct import check_distinct
 from widegram.data.tables import HDF5_SUFFIXES
+from widegram.durable import Part, new_file, reserve
 from widegram.errors import WidegramError
-from widegram.files import check_disk, check_target, new_file
+from widegram.files import check_disk, check_target
 from widegram.memory import budget
+from widegram.sealed import NewSealed
 from widegram.store.opening import hdf5_errors
 from widegram.store.view import GramFile
 
 EXPORT_DTYPES = ("float16", "float32", "float64")
 _PANEL_SHARE = 8
 _OVERHEAD = 2**16
-Put = Callable[[int, np.ndarray], None]
+FORMAT = "widegram-matrix"
+Put = Callable[[np.ndarray], None]
 
 
 def export(
@@ -64,7 +67,7 @@ def export(
             _sink(part, suffix, kernel, file, stored) as put,
         ):
             for lo, block in _panels(file, dataset, stored, panel_bytes):
-                put(lo, block)
+                put(block)
                 if progress is not None:
                     progress(lo + len(block), file.n1)
     return size
@@ -93,30 +96,24 @@ def _panels(
 
 @contextmanager
 def _sink(
-    part: Path, suffix: str, kernel: str, file: GramFile, dtype: np.dtype[Any]
+    part: Part, suffix: str, kernel: str, file: GramFile, dtype: np.dtype[Any]
 ) -> Iterator[Put]:
     """A function that stores one panel after the other in the file ``part``."""
     if suffix in HDF5_SUFFIXES:
-        # The part is ours, empty and locked by new_file: mode 'w' can destroy nothing here.
-        with h5py.File(part, "w", locking=False) as target:
-            copy = target.create_dataset(kernel, (file.n1, file.n2), dtype)
-            for name, value in file.attributes.items():
-                if name.endswith(("network", "fingerprint", "program_version")):
-                    target.attrs[name] = value
-
-            def put(lo: int, block: np.ndarray) -> None:
-                copy[lo : lo + len(block)] = block
-
-            yield put
+        shape = (file.n1, file.n2)
+        new = NewSealed(part, lambda target: reserve(target, kernel, shape, dtype))
+        yield lambda block: new.append(kernel, block)
+        ends = ("network", "fingerprint", "program_version")
+        kept = {name: value for name, value in file.attributes.items() if name.endswith(ends)}
+        new.finish({}, {"format": FORMAT, "format_version": 1, **kept})
     elif suffix == ".npz":
         with (
-            zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive,
+            zipfile.ZipFile(cast(IO[bytes], part.stream()), "w", zipfile.ZIP_STORED) as archive,
             archive.open(f"{kernel}.npy", "w", force_zip64=True) as stream,
         ):
             yield _npy(stream, file, dtype)
     else:
-        with open(part, "r+b") as stream:
-            yield _npy(stream, file, dtype)
+        yield _npy(cast(IO[bytes], part.stream()), file, dtype)
 
 
 def _npy(stream: IO[bytes], file: GramFile, dtype: np.dtype[Any]) -> Put:
@@ -124,7 +121,7 @@ def _npy(stream: IO[bytes], file: GramFile, dtype: np.dtype[Any]) -> Put:
     header = {"descr": dtype.str, "fortran_order": False, "shape": (file.n1, file.n2)}
     np.lib.format.write_array_header_1_0(stream, header)
 
-    def put(lo: int, block: np.ndarray) -> None:
+    def put(block: np.ndarray) -> None:
         stream.write(block.data.cast("B"))
 
     return put

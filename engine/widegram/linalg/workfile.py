@@ -1,0 +1,45 @@
+"""Work files beside an output: only what this program left for the same problem is gone on with."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from widegram.errors import WidegramError
+from widegram.sealed import SealedFile
+
+
+def open_work_file(
+    path: Path, format_: str, identity: dict[str, Any], discard_other: bool
+) -> SealedFile | None:
+    """An existing work file of the problem ``identity`` (attributes); None where there is none.
+
+    One of another problem is removed with ``discard_other``, else refused, saying what differs.
+    What is no plain file of this user with one name, or has not our mark, is refused and never
+    touched; a damaged one is refused too.
+    """
+    if not os.path.lexists(path):
+        return None
+    found = os.lstat(path)
+    plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid()
+    if not (plain and h5py.is_hdf5(path)):
+        raise WidegramError(
+            f"{path}: is in the way and no work file that this program left; move it elsewhere"
+        )
+    what = "a work file of this program for this output; move it elsewhere"
+    file = SealedFile(path, format_, what, "remove it and run again")
+    differing = [n for n, value in identity.items() if file.attributes.get(n) != value]
+    if not differing:
+        return file
+    file.close()
+    if not discard_other:
+        raise WidegramError(
+            f"{path}: belongs to another problem (another matrix, labels or regulariser: its "
+            f"{differing[0]} differs); remove it, pass --overwrite, or give another --out"
+        )
+    path.unlink()
+    return None
