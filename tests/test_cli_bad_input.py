@@ -16,6 +16,7 @@ import pytest
 import fake_evaluator as fake
 from cli_support import refused, run
 from widegram import files
+from widegram.durable import calls
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +213,7 @@ def test_unwritable_place(monkeypatch: pytest.MonkeyPatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     save_images()
-    monkeypatch.setattr(files, "_locked", refuse)
+    monkeypatch.setattr(calls, "create", refuse)
     refused(r"K\.h5: cannot be written \(Permission denied\); choose another place", *GRAM)
 
 

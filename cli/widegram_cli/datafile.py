@@ -30,9 +30,13 @@ def _attributes(path: Path) -> dict[str, Any]:
     """Root attributes as plain values; long ones (a mean per feature) by their length."""
     import h5py
 
+    from widegram.sealed import SEAL
+
     attributes = {}
     with h5py.File(path, "r") as opened:
         for name, value in opened.attrs.items():
+            if name == SEAL:
+                continue
             size = getattr(value, "size", 1)
             if hasattr(value, "tolist"):
                 value = value.tolist()
