@@ -53,7 +53,7 @@ def install(patch: pytest.MonkeyPatch, delay: float = 0.0) -> list[FakeEvaluator
     """Let every run of ``patch``'s test use fakes; returns those made so far."""
     made: list[FakeEvaluator] = []
 
-    def make(device, network, x1, x2, get, depths, dtype, threads, memory):
+    def make(device, network, x1, x2, get, depths, dtype, threads, memory, accept=0.0):
         keys = job.dataset_keys(get, depths)
         made.append(FakeEvaluator(keys, dtype, delay))
         return made[-1]

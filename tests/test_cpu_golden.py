@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import golden_cases
-from widegram.cpu import CpuEvaluator
+from widegram.backends import make_evaluator
 from widegram.network import load_network
 from widegram.reference.evaluator import ArrayRows
 
@@ -21,8 +21,8 @@ def test_golden(name: str, dtype: str) -> None:
     first = ArrayRows(golden.x1)
     rows = range(len(golden.x1))
     for suffix, second in (("", ArrayRows(golden.x2)), ("_11", None)):
-        evaluator = CpuEvaluator(
-            network, first, second, ("nngp", "ntk"), (), dtype, threads=2, memory=MEMORY
+        evaluator = make_evaluator(
+            "cpu", network, first, second, ("nngp", "ntk"), (), dtype, threads=2, memory=MEMORY
         )
         columns = rows if second is None else range(len(golden.x2))
         found = evaluator.tile(rows, columns, second is None)

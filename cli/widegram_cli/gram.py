@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import Depths, Kernels, json_option, memory_option, overwrite_option
+from widegram_cli.options import (
+    Depths,
+    Kernels,
+    json_option,
+    memory_option,
+    overwrite_option,
+    series_option,
+)
 from widegram_cli.output import emit_json, human_rate, human_time
 
 if TYPE_CHECKING:
@@ -61,6 +68,7 @@ if TYPE_CHECKING:
 @click.option(
     "--check", is_flag=True, help="Compare all finished tiles with their checksums, not a sample."
 )
+@series_option
 @memory_option
 @overwrite_option
 @json_option
@@ -78,6 +86,7 @@ def command(
     limit: int | None,
     limit2: int | None,
     check: bool,
+    accept_series_error: float | None,
     memory: int | None,
     overwrite: bool,
     as_json: bool,
@@ -110,6 +119,7 @@ def command(
             overwrite=overwrite,
             check=check,
             progress=progress,
+            accept_series_error=accept_series_error,
         )
     if as_json:
         emit_json({**result._asdict(), "file": out})

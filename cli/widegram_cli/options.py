@@ -102,6 +102,16 @@ def memory_option(command: Command) -> Command:
     )(command)
 
 
+def series_option(command: Command) -> Command:
+    """``--accept-series-error``: what an activation's Hermite series may leave out."""
+    return click.option(
+        "--accept-series-error",
+        type=click.FloatRange(min=0.0),
+        metavar="E",
+        help="Accept this relative error of activations by Hermite series [default: 0.001].",
+    )(command)
+
+
 def overwrite_option(command: Command) -> Command:
     """``--overwrite``: replace an existing output."""
     return click.option("--overwrite", is_flag=True, help="Replace an existing output file.")(

@@ -33,6 +33,7 @@ def kernel(
     device: str = "auto",
     threads: int | None = None,
     memory: str | int | None = None,
+    accept_series_error: float | None = None,
 ) -> np.ndarray | Kernels:
     """NNGP and NTK of an infinitely wide network, as arrays in memory.
 
@@ -40,12 +41,12 @@ def kernel(
     result is the symmetric matrix of x1 with itself. ``get='ntk'`` (or 'nngp') returns one array
     (n1, n2) of ``dtype``, a sequence of names returns :class:`Kernels`. The kernels are
     dimensionless and in the NTK parameterization of neural-tangents (Novak et al. 2020,
-    arXiv:1912.02803). ``device``, ``threads`` and ``memory`` as in :func:`widegram.gram`, which
-    writes matrices too large for memory to a file.
+    arXiv:1912.02803). ``device``, ``threads``, ``memory`` and ``accept_series_error`` as in
+    :func:`widegram.gram`, which writes matrices too large for memory to a file.
 
     Raises :class:`widegram.errors.WidegramError` for bad input.
     """
-    job = make_job(network, x1, x2, get, dtype, None, threads, memory)
+    job = make_job(network, x1, x2, get, dtype, None, threads, memory, accept_series_error)
     evaluator = job.evaluator(resolve_device(device))
     tile = job.tile(evaluator, LARGEST_IN_MEMORY)
     arrays = _whole(evaluator, Grid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None))

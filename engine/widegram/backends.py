@@ -9,10 +9,15 @@ import numpy as np
 
 from widegram.devices import cuda_numbers
 from widegram.errors import WidegramError
+from widegram.log import logger
+from widegram.plan.precision import SERIES_ACCEPTED, DoubleNeeded
 
 if TYPE_CHECKING:
     from widegram.data import Source
     from widegram.network import Network
+
+    _Depths = tuple[int, ...]
+    _Arguments = tuple[Network, Source, Source | None, tuple[str, ...], _Depths, str]
 
 DEVICES = ("auto", "cpu", "cuda")
 _KNOWN = (*DEVICES, "reference")
@@ -79,27 +84,48 @@ def make_evaluator(
     dtype: str,
     threads: int | None,
     memory: int,
+    accept: float = SERIES_ACCEPTED,
 ) -> Evaluator:
     """An evaluator of ``network`` on ``device``.
 
     ``device`` as for :func:`resolve_device`; several cards share the tiles. ``get`` is a subset of
     ('nngp', 'ntk'), ``depths`` empty or increasing, ``dtype`` 'float32' or 'float64', ``threads``
-    of the CPU, None for all cores, ``memory`` in bytes. Device 'reference' is the dense float64
-    one, for tests. Raises :class:`WidegramError` as :func:`resolve_device` does and where the
-    backend cannot compute the network.
+    of the CPU, None for all cores, ``memory`` in bytes, ``accept`` the relative error of a Hermite
+    series that is accepted. Where float32 cannot hold an activation's values at the variances of
+    these inputs, the evaluator computes in float64 and rounds its tiles. Device 'reference' is the
+    dense float64 one, for tests. Raises :class:`WidegramError` as :func:`resolve_device` does and
+    where the backend cannot compute the network.
     """
     device = resolve_device(device)
+
+    def made(precision: str) -> Evaluator:
+        arguments = network, x1, x2, get, depths, precision
+        return _on_device(device, arguments, threads, memory, accept)
+
+    try:
+        return made(dtype)
+    except DoubleNeeded as reason:
+        from widegram.rounded import Rounded
+
+        logger.info("computed in float64 and rounded: %s", str(reason).partition(";")[0])
+        return Rounded(made("float64"), dtype)
+
+
+def _on_device(
+    device: str, arguments: _Arguments, threads: int | None, memory: int, accept: float
+) -> Evaluator:
+    """``arguments``: network, x1, x2, get, depths and the dtype computed in."""
     numbers = cuda_numbers(device)
     if numbers is not None:
         from widegram.cuda.device import gpus
         from widegram.cuda.evaluator import CudaEvaluator
 
         cards = gpus(numbers)
-        return CudaEvaluator(network, x1, x2, get, depths, dtype, memory, cards, threads=threads)
+        return CudaEvaluator(*arguments, memory, cards, threads=threads, accept=accept)
     if device == "reference":
         from widegram.reference import ReferenceEvaluator
 
-        return ReferenceEvaluator(network, x1, x2, get, depths or None, dtype)
+        return ReferenceEvaluator(*arguments)
     from widegram.cpu import CpuEvaluator
 
-    return CpuEvaluator(network, x1, x2, get, depths, dtype, threads, memory)
+    return CpuEvaluator(*arguments, threads, memory, accept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,8 +113,10 @@ def _computers(
     network = _network(file)
 
     def make(device: str, dtype: str) -> Evaluator:
+        kernels, depths = header.kernels, header.depths
+        # What a series leaves out was accepted when the file was made.
         return make_evaluator(
-            device, network, first, second, header.kernels, header.depths, dtype, threads, memory
+            device, network, first, second, kernels, depths, dtype, threads, memory, math.inf
         )
 
     try:

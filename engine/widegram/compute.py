@@ -73,6 +73,7 @@ def gram(
     overwrite: bool = False,
     check: bool = False,
     progress: ProgressCallback | None = None,
+    accept_series_error: float | None = None,
 ) -> GramResult:
     """Write the kernel matrices of an infinitely wide network to the HDF5 file ``out``.
 
@@ -91,14 +92,16 @@ def gram(
     of 'nngp' and 'ntk'. ``tile``: side of the blocks written at once, None to choose.
     ``threads``: None for all cores. ``memory``: byte budget such as '500MB', None for a quarter
     of what is free. ``overwrite``: replace ``out`` whatever it is. ``progress``: called with a
-    :class:`~widegram.progress.Progress`.
+    :class:`~widegram.progress.Progress`. ``accept_series_error``: the relative error of an
+    activation's Hermite series that is accepted, 1e-3 by default; more is refused.
 
-    Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
+    A float32 run whose activations need more digits at these variances is computed in float64 and
+    rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
     arXiv:1912.02803). Raises :class:`WidegramError` for bad input, before anything is written;
     :class:`Interrupted` after the first SIGINT or SIGTERM, once the tile in flight is saved;
     :class:`WriteFailed` where the file system fails, or ``out`` was deleted, replaced or moved.
     """
-    job = make_job(network, x1, x2, get, dtype, depths, threads, memory)
+    job = make_job(network, x1, x2, get, dtype, depths, threads, memory, accept_series_error)
     path = Path(out)
     check_distinct([path], [network, x1, x2])
     tile = None if tile is None else integer(tile, "tile", 1)

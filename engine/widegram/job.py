@@ -15,6 +15,7 @@ from widegram.data import Source, open_source
 from widegram.errors import WidegramError
 from widegram.memory import budget
 from widegram.network import Network, NetworkLike, load_network
+from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import KERNELS, LARGEST_TILE, choose_tile, dataset_keys
 
 DTYPES = ("float32", "float64")
@@ -32,6 +33,7 @@ class Job:
     dtype: str
     threads: int | None
     memory: int
+    accept: float = SERIES_ACCEPTED
 
     def evaluator(self, device: str) -> Evaluator:
         """The evaluator for this job on ``device``."""
@@ -45,6 +47,7 @@ class Job:
             self.dtype,
             self.threads,
             self.memory,
+            self.accept,
         )
 
     def tile(self, evaluator: Evaluator, largest: int = LARGEST_TILE, at_once: int = 1) -> int:
@@ -53,7 +56,7 @@ class Job:
         entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
         image_bytes: int = getattr(evaluator, "image_bytes", 0)
         matrices = len(dataset_keys(self.kernels, self.depths))
-        itemsize = np.dtype(self.dtype).itemsize
+        itemsize: int = getattr(evaluator, "itemsize", np.dtype(self.dtype).itemsize)
         n2 = len(self.x2 or self.x1)
         return choose_tile(
             len(self.x1),
@@ -77,10 +80,14 @@ def make_job(
     depths: Sequence[int] | None,
     threads: int | None,
     memory: str | int | None,
+    accept_series_error: float | None = None,
 ) -> Job:
     """Check a request and open its data; raises :class:`WidegramError` saying what is wrong."""
     dtype = _dtype(dtype)
     threads = None if threads is None else integer(threads, "threads", 1)
+    accept = SERIES_ACCEPTED if accept_series_error is None else accept_series_error
+    if not accept >= 0:
+        raise WidegramError(f"accept_series_error {accept}: give a relative error, such as 0.01")
     kernels = _kernels(get)
     first = open_source(x1)
     second = None if x2 is None else open_source(x2)
@@ -90,7 +97,8 @@ def make_job(
             f"{second.name}: its rows have shape {second.shape[1:]}, those of {first.name} "
             f"{first.shape[1:]}; both must be inputs of one network"
         )
-    return Job(net, first, second, kernels, _depths(net, depths), dtype, threads, budget(memory))
+    steps = _depths(net, depths)
+    return Job(net, first, second, kernels, steps, dtype, threads, budget(memory), accept)
 
 
 def _dtype(dtype: Any) -> str:

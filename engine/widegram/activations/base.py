@@ -48,6 +48,12 @@ class Formula(ABC):
     n_constants: ClassVar[int] = 0
 
     @property
+    def sharpness(self) -> float:
+        """b^2 of a smooth phi that changes on a scale 1/b, which makes values near c = 1 change
+        with b^2 (q + q' - 2k); 0 where they do not."""
+        return 0.0
+
+    @property
     @abstractmethod
     def constants(self) -> tuple[float, ...]:
         """Numbers that depend on the activation's parameters alone."""

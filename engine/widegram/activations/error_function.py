@@ -26,6 +26,10 @@ class Erf(Formula):
     n_constants = 3
 
     @property
+    def sharpness(self) -> float:
+        return self.b**2
+
+    @property
     def constants(self) -> tuple[float, ...]:
         return (2 * self.a**2, self.c**2, 2 * self.a**2 / np.pi)
 
@@ -55,6 +59,7 @@ class Gelu(Formula):
 
     code = "gelu"
     n_factors = 2
+    sharpness = 0.5
 
     @property
     def constants(self) -> tuple[float, ...]:

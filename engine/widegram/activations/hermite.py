@@ -81,6 +81,7 @@ class Series(Formula):
     degree: int = 64
     tail: float = np.nan
     code = "series"
+    sharpness = 1.0
 
     @property
     def constants(self) -> tuple[float, ...]:

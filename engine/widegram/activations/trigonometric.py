@@ -32,6 +32,10 @@ class Sin(Formula):
     code = "sin"
     n_constants = 5
 
+    @property
+    def sharpness(self) -> float:
+        return self.b**2
+
     def _weights(self) -> tuple[float, float]:
         """a^2 / 2 times cos(c)^2 and sin(c)^2."""
         odd, even = (float(f(self.c)) ** 2 for f in (np.cos, np.sin))
@@ -75,6 +79,10 @@ class Rbf(Formula):
     gamma: float
     code = "rbf"
     n_constants = 1
+
+    @property
+    def sharpness(self) -> float:
+        return 2 * self.gamma
 
     @property
     def constants(self) -> tuple[float, ...]:

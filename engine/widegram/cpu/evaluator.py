@@ -30,6 +30,7 @@ from widegram.log import logger
 from widegram.memory import format_size
 from widegram.network.model import Network
 from widegram.plan.plan import Plan, build
+from widegram.plan.precision import SERIES_ACCEPTED
 
 Progress = Callable[[int], None]
 _READ = 256
@@ -40,7 +41,8 @@ class CpuEvaluator:
 
     ``x1``, ``x2``: inputs by row (``x2`` None: the symmetric matrix of x1). ``get``: 'nngp' and/or
     'ntk'; ``depths`` of a sweep, () without one; ``dtype`` 'float32' or 'float64'; ``threads``
-    None for all cores that may be used; ``memory`` bytes for working memory and blocks of images.
+    None for all cores that may be used; ``memory`` bytes for working memory and blocks of images;
+    ``accept``: the relative error of a Hermite series that is accepted.
 
     ``entry_cost``: element-layers of one entry; ``image_bytes``: memory that one image of a tile
     takes. ``series_error``: the relative error of activations by Hermite series (see
@@ -50,7 +52,9 @@ class CpuEvaluator:
     (``stoppable``), with :class:`widegram.interrupts.Stopped`.
 
     Raises:
-        WidegramError: the budget does not hold one thread's planes.
+        WidegramError: the budget does not hold one thread's planes, or an activation cannot be
+            computed at the inputs' variances.
+        DoubleNeeded: it can be in float64.
     """
 
     stoppable = True
@@ -65,6 +69,7 @@ class CpuEvaluator:
         dtype: str,
         threads: int | None = None,
         memory: int = 2**32,
+        accept: float = SERIES_ACCEPTED,
     ) -> None:
         self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
         self.dtype, self.symmetric = dtype, x2 is None
@@ -75,7 +80,7 @@ class CpuEvaluator:
         vectors, largest = self._read(memory // 4)
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
-        formulas = choose_formulas(self.plan, largest, dtype)
+        formulas = choose_formulas(self.plan, largest, dtype, accept)
         self.series_error = series_error(formulas)
         warn_of_series(self.series_error, dtype)
         self.layout = factor_layout(self.plan, formulas)

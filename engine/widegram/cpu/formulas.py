@@ -12,6 +12,7 @@ from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Scale
 from widegram.plan.graph import Act, Add, Affine, Gather, Keep, Node, Norm, Reduce
 from widegram.plan.plan import Plan
+from widegram.plan.precision import SERIES_ACCEPTED, check
 
 # Relative tails of a series' E[phi^2] and E[phi'^2] that may be left out.
 SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
@@ -26,11 +27,15 @@ class FactorLayout:
     total: int
 
 
-def choose_formulas(plan: Plan, largest: float, dtype: str) -> dict[int, Formula]:
+def choose_formulas(
+    plan: Plan, largest: float, dtype: str, accept: float = SERIES_ACCEPTED
+) -> dict[int, Formula]:
     """The formula of every Act and Norm node; a series gets as many terms as its variances need.
 
     ``largest``: the largest variance of any input pixel. Each layer's variances are bounded from
-    it, so that the choice depends on the data set as a whole and not on tiles.
+    it, so that the choice depends on the data set as a whole and not on tiles. ``accept``: the
+    relative error of a series that is accepted. Raises as :func:`~widegram.plan.precision.check`
+    where ``dtype`` cannot hold an activation's values.
     """
     chosen: dict[int, Formula] = {}
     bound: list[float] = []
@@ -44,6 +49,7 @@ def choose_formulas(plan: Plan, largest: float, dtype: str) -> dict[int, Formula
                 formula = formula_of(node)
                 if isinstance(formula, Series):
                     formula = formula.for_range(top, SERIES_TOLERANCE[dtype])
+                check(node, formula, top, dtype, accept)
                 chosen[i] = formula
                 top = _largest_after(node, formula, top)
             case Keep(rate):

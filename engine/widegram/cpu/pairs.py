@@ -7,6 +7,7 @@ whose inputs point in nearly the same direction in float64, one pair to a lane.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,8 @@ class PairRunner:
         largest: float,
     ) -> None:
         self.plan = build(network, get, depths)
-        self.layout = factor_layout(self.plan, choose_formulas(self.plan, largest, _DTYPE))
+        formulas = choose_formulas(self.plan, largest, _DTYPE, accept=math.inf)
+        self.layout = factor_layout(self.plan, formulas)
         self.tables = encode(self.plan, self.plan.cross, self.layout, _DTYPE, paired=True)
         self.runner = ItselfRunner(self.plan, self.layout, False, _DTYPE)
         self.work = Workspace(self.tables, _DTYPE, paired=True)

@@ -26,6 +26,7 @@ from widegram.cuda.source import FORMS, source_of
 from widegram.log import announced
 from widegram.network.model import Network
 from widegram.plan.graph import is_vector
+from widegram.plan.precision import SERIES_ACCEPTED
 
 Progress = Callable[[int], None]
 _LANES = 2
@@ -61,13 +62,14 @@ class CudaEvaluator:
         block_threads: int = MOST_THREADS,
         forms: Sequence[str] = FORMS,
         threads: int | None = None,
+        accept: float = SERIES_ACCEPTED,
     ) -> None:
         self.dtype, self.symmetric = dtype, x2 is None
         vector = is_vector(network)
         largest = max(largest_variance(x, vector) for x in (x1, x2) if x is not None)
         shared = min(device.shared_memory() for device in devices)
         self.source = source_of(
-            network, get, depths, dtype, largest, shared, forms, block_threads
+            network, get, depths, dtype, largest, shared, forms, block_threads, accept
         )  # fmt: skip
         self.plan, layout = self.source.context.plan, self.source.layout
         self.series_error = series_error(layout.formulas)

@@ -18,6 +18,7 @@ from widegram.cuda.strip import StripForm
 from widegram.cuda.tile import TileForm
 from widegram.network.model import Network
 from widegram.plan.plan import Plan, build
+from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.plan.program import Program
 
 # The forms of kernels of planes, in order of preference; 'block' holds every program.
@@ -69,16 +70,17 @@ def source_of(
     shared: int = SHARED_BYTES,
     forms: Sequence[str] = FORMS,
     threads: int = MOST_THREADS,
+    accept: float = SERIES_ACCEPTED,
 ) -> Source:
-    """The kernels of a network. ``largest``: the largest mean square of an input pixel; ``shared``,
-    ``forms``, ``threads`` as for :func:`generate`.
+    """The kernels of a network. ``largest``: the largest mean square of an input pixel, ``accept``
+    as for :func:`choose_formulas`; ``shared``, ``forms``, ``threads`` as for :func:`generate`.
 
     Behind strided convolutions planes are stored where that lets the others stay in registers.
     """
 
     def made(one_shape: bool) -> Source:
         plan = build(network, tuple(get), tuple(depths or ()) or None, dtype, one_shape)
-        layout = factor_layout(plan, choose_formulas(plan, largest, dtype))
+        layout = factor_layout(plan, choose_formulas(plan, largest, dtype, accept))
         return generate(plan, layout, dtype, threads, forms, shared)
 
     source = made(one_shape=True)

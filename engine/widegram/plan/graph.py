@@ -58,10 +58,12 @@ class Affine:
 
 @dataclass(frozen=True)
 class Act:
-    """An activation; ``nonnegative`` says that its input is known to be >= 0."""
+    """An activation; ``nonnegative`` says that its input is known to be >= 0, ``where`` names its
+    layer for messages."""
 
     formula: Formula
     nonnegative: bool
+    where: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class _Builder:
     dtype: str
     nodes: list[Node] = field(default_factory=list)
     nonnegative: list[bool] = field(default_factory=list)
+    where: str = "layers"
 
     def add(
         self, operation: Operation, inputs: tuple[int, ...], shape: Pair, nonnegative: bool
@@ -144,9 +147,14 @@ class _Builder:
         their quotient drifts from layer to layer."""
         return float(np.dtype(self.dtype).type(value))
 
-    def sequence(self, layers: Iterable[Layer], at: int) -> int:
-        for layer in layers:
+    def sequence(self, layers: Iterable[Layer], at: int, part: str = "", first: int = 0) -> int:
+        """Add layers, the first being number ``first`` of its list, which is a ``part`` of the
+        layer that is under construction."""
+        outer = self.where
+        for n, layer in enumerate(layers, first):
+            self.where = f"{outer}{part}[{n}]"
             at = self.layer(layer, at)
+        self.where = outer
         return at
 
     def layer(self, layer: Layer, at: int) -> int:
@@ -165,7 +173,8 @@ class _Builder:
                 if formula.code == "identity":
                     return at
                 result = formula.nonnegative(sign)
-                return self.add(Act(formula, sign), (at,), (h, w), result)
+                act = Act(formula, sign, f"{self.where} {name}")
+                return self.add(act, (at,), (h, w), result)
             case LayerNorm(axis):
                 axes = tuple(sorted({a % 4 - 1 for a in axis} & {0, 1})) if h * w > 1 else ()
                 return self.add(Norm(axes), (at,), (h, w), sign)
@@ -181,13 +190,13 @@ class _Builder:
                     return at
                 return self.add(Reduce(True, 1.0 / (h * w)), (at,), (1, 1), sign)
             case Residual(branch, shortcut):
-                left = self.sequence(branch, at)
-                right = self.sequence(shortcut, at)
+                left = self.sequence(branch, at, ".branch")
+                right = self.sequence(shortcut, at, ".shortcut")
                 both = self.nonnegative[left] and self.nonnegative[right]
                 return self.add(Add(), (left, right), self.nodes[left].shape, both)
             case Repeat(times, body):
                 for _ in range(times):
-                    at = self.sequence(body, at)
+                    at = self.sequence(body, at, ".body")
                 return at
 
     def _conv(self, layer: Conv, at: int) -> int:
@@ -240,8 +249,8 @@ def build_graph(
     network.at_depth(max(depths))
     at = build.sequence(prefix, at)
     for depth in range(1, max(depths) + 1):
-        at = build.sequence(body, at)
+        at = build.sequence(body, at, f"[{len(prefix)}].body")
         if depth in depths:
-            end = build.sequence(suffix, at)
+            end = build.sequence(suffix, at, first=len(prefix) + 1)
             build.add(Output(depth), (end,), (1, 1), False)
     return tuple(build.nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
     network = load_network(cross.file.network)
     if cross.depth is not None:
         network = network.at_depth(cross.depth)
-    job = make_job(network, source, None, (kernel,), "float64", None, None, None)
+    # What a series leaves out was accepted when the cross file was made.
+    job = make_job(network, source, None, (kernel,), "float64", None, None, None, math.inf)
     evaluator = job.evaluator("cpu")
     out = np.empty(cross.file.n1)
     for lo in range(0, out.size, _BLOCK):

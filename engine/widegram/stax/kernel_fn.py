@@ -65,6 +65,7 @@ class KernelFn:
         mask_constant: None = None,
         diagonal_batch: bool | None = None,
         diagonal_spatial: bool | None = None,
+        accept_series_error: float | None = None,
     ) -> Any:
         """Kernels of two batches of inputs.
 
@@ -72,7 +73,7 @@ class KernelFn:
         :class:`Kernel` that an earlier kernel_fn returned. ``get='ntk'`` (or any field of
         :class:`Kernel`) returns that array; a tuple of names a named tuple ``AnalyticKernel``;
         None a :class:`Kernel`. Arrays are float32 where all inputs are float32 or narrower,
-        float64 otherwise.
+        float64 otherwise. ``accept_series_error`` as in :func:`widegram.kernel`.
 
         Raises :class:`WidegramError` for bad inputs, networks without an exact kernel, and
         options of neural-tangents that have no meaning here.
@@ -89,14 +90,16 @@ class KernelFn:
         else:
             whole = self
             inputs = (_array(x1_or_kernel, "x1"), None if x2 is None else _array(x2, "x2"))
-        found = whole._compute(*inputs, names)
+        found = whole._compute(*inputs, names, accept_series_error)
         if get is None:
             return Kernel(**found, items=whole.items, inputs=inputs)
         if isinstance(get, str):
             return found[names[0]]
         return _named(names)(*(found[name] for name in names))
 
-    def _compute(self, x1: Array, x2: Array | None, names: tuple[str, ...]) -> dict[str, Any]:
+    def _compute(
+        self, x1: Array, x2: Array | None, names: tuple[str, ...], accept: float | None
+    ) -> dict[str, Any]:
         from widegram.api import kernel
         from widegram.stax.covariance import variances
 
@@ -110,16 +113,18 @@ class KernelFn:
         found: dict[str, Any] = {"x1_is_x2": same, "cov2": None}
         wanted = [name for name in ("nngp", "ntk") if name in names]
         if wanted:
-            result = kernel(network, x1, None if same else x2, wanted, dtype)
+            result = kernel(
+                network, x1, None if same else x2, wanted, dtype, accept_series_error=accept
+            )
             assert isinstance(result, tuple)
             found |= result._asdict()
         if "cov1" in names or "cov2" in names:
             if same and "nngp" in wanted:
                 found["cov1"] = np.diagonal(found["nngp"]).copy()
             else:
-                found["cov1"] = variances(network, x1, dtype)
+                found["cov1"] = variances(network, x1, dtype, accept)
             if x2 is not None:
-                found["cov2"] = found["cov1"] if same else variances(network, x2, dtype)
+                found["cov2"] = found["cov1"] if same else variances(network, x2, dtype, accept)
         return found
 
     def __repr__(self) -> str:

@@ -1,0 +1,62 @@
+"""What a dtype can hold: activations whose values rounding would spoil at a data set's variances.
+
+A smooth phi changes on a scale 1/b, so that Kdot, and K of an oscillating phi, change with the
+distance b^2 (q + q' - 2k) of two inputs. A covariance of variance q carries a rounding of eps q:
+eps b^2 q is what a value near c = 1 is off by, relative to its size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from widegram.activations import Formula
+from widegram.activations.hermite import Series
+from widegram.errors import WidegramError
+from widegram.plan.graph import Act, Node
+
+# Rounding errors near c = 1 that each dtype may have. Promised are 1e-4 there, 1e-5 elsewhere; an
+# inner product of many features carries several roundings.
+LIMITS = {"float32": 1e-5, "float64": 1e-6}
+# What a series may leave out of E[phi^2] or E[phi'^2] unless more is accepted.
+SERIES_ACCEPTED = 1e-3
+
+
+class DoubleNeeded(WidegramError):
+    """The run must be computed in float64; ``args[0]`` says why, in one line."""
+
+
+def check(node: Node, formula: Formula, top: float, dtype: str, accept: float) -> None:
+    """Refuse an activation that cannot be computed at variances up to ``top``.
+
+    ``accept``: the relative error of a series that is accepted. Raises :class:`DoubleNeeded` where
+    float32 cannot hold what float64 can, :class:`WidegramError` where nothing can.
+    """
+    if not isinstance(node.operation, Act):
+        return
+    where, sharpness = node.operation.where, formula.sharpness
+    error = float(np.finfo(dtype).eps) * sharpness * top
+    if error > LIMITS[dtype]:
+        if dtype == "float32":
+            raise DoubleNeeded(
+                f"{where}: variances up to {top:.3g} are too large for float32 (rounding changes "
+                f"values between similar inputs by {error:.0e}); use float64 or smaller inputs"
+            )
+        factor = _rounded_up(math.sqrt(error / LIMITS[dtype]))
+        raise WidegramError(
+            f"{where}: variances up to {top:.3g} are too large (float64's rounding changes values "
+            f"between similar inputs by {error:.0e}); divide the inputs by {factor} or more"
+        )
+    if isinstance(formula, Series) and not formula.tail <= max(accept, SERIES_ACCEPTED):
+        raise WidegramError(
+            f"{where}: its Hermite series of {formula.degree} terms leaves out {formula.tail:.2g} "
+            f"of the values at variances up to {top:.3g}; use smaller inputs or W_std, or accept "
+            f"that: --accept-series-error {_rounded_up(formula.tail)} (accept_series_error=)"
+        )
+
+
+def _rounded_up(value: float) -> str:
+    """With one significant digit, not below ``value``."""
+    unit = 10.0 ** math.floor(math.log10(value))
+    return f"{math.ceil(value / unit - 1e-9) * unit:g}"

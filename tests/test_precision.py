@@ -1,0 +1,121 @@
+"""Variances that a dtype cannot hold: computed in a wider one, or refused by name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import widegram
+from widegram.errors import WidegramError
+from widegram.plan.precision import LIMITS, DoubleNeeded
+
+SHARP = [
+    ({"layer": "Erf"}, 1.0),
+    ({"layer": "Sigmoid_like"}, 1 / 2.4020563531719796**2),
+    ({"layer": "Gelu"}, 0.5),
+    ({"layer": "Sin", "b": 0.7}, 0.49),
+    ({"layer": "Cos"}, 1.0),
+    ({"layer": "Rbf", "gamma": 0.3}, 0.6),
+]
+by_layer = pytest.mark.parametrize(("layer", "sharpness"), SHARP, ids=lambda v: str(v))
+
+
+def network(layer: dict[str, Any], features: int) -> dict[str, Any]:
+    layers = [{"layer": "Dense"}, layer, {"layer": "Dense"}]
+    return {"input_shape": [features], "layers": layers}
+
+
+def images(seed: int = 0) -> np.ndarray:
+    """Raw 0..255 images as vectors, with one repeated, one nearly so, and a brighter one."""
+    x = np.random.default_rng(seed).integers(0, 256, (6, 64)).astype(float)
+    x[3] = x[2]
+    x[4] = x[2]
+    x[4, 0] += 3
+    x[5] = x[2] * 1.01
+    return x
+
+
+def difference(spec: Any, x: np.ndarray, y: np.ndarray | None) -> float:
+    """The larger of two kernels' largest differences between the dtypes, over the largest entry."""
+    single, double = (widegram.kernel(spec, x, y, dtype=d) for d in ("float32", "float64"))
+    for found in single:
+        assert found.dtype == np.float32
+    return max(
+        float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(single, double, strict=True)
+    )
+
+
+@by_layer
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_raw_images_in_float32(layer: dict, sharpness: float, scale: float) -> None:
+    x = (scale * images()).astype(np.float32)
+    for other in (None, x.copy()):
+        # 1e-5 is promised; 1e-7 is the rounding of float32, twice
+        assert difference(network(layer, 64), x, other) < 1.2e-7
+
+
+@by_layer
+def test_just_within_float32(layer: dict, sharpness: float) -> None:
+    """Where float32 still computes: promised are 1e-4 between nearly equal inputs."""
+    x = images()
+    top = 0.99 * LIMITS["float32"] / np.finfo(np.float32).eps / sharpness
+    x = (x * np.sqrt(top / (x**2).mean(axis=1).max())).astype(np.float32)
+    assert 1e-9 < difference(network(layer, 64), x, x.copy()) < 1e-4
+
+
+@by_layer
+def test_beyond_float64(layer: dict, sharpness: float) -> None:
+    x = images()
+    top = LIMITS["float64"] / np.finfo(np.float64).eps / sharpness
+    x *= np.sqrt(top / (x**2).mean(axis=1).max())
+    assert np.isfinite(widegram.kernel(network(layer, 64), 0.99 * x).ntk).all()
+    for dtype in ("float32", "float64"):
+        name = layer["layer"]
+        with pytest.raises(WidegramError, match=rf"layers\[1\] {name}: variances up to .* by 4 or"):
+            widegram.kernel(network(layer, 64), 3.5 * x, dtype=dtype)
+
+
+def test_a_file_in_float32(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Announced once, float32 in the file, and the same choice when it is verified."""
+    caplog.set_level(logging.INFO)
+    out, x = tmp_path / "K.h5", images().reshape(6, 8, 8, 1)
+    np.save(tmp_path / "x.npy", x)
+    widegram.gram("cnn-p:depth=1,act=erf", str(tmp_path / "x.npy"), out, tile=4)
+    said = [record.getMessage() for record in caplog.records if "in float64" in record.message]
+    assert len(said) == 1
+    assert "layers[0].body[1] Erf" in said[0]
+    with h5py.File(out) as file:
+        assert file["ntk"].dtype == np.float32
+        stored = file["ntk"][:]
+    double = widegram.kernel("cnn-p:depth=1,act=erf", x, get="ntk")
+    np.testing.assert_array_equal(stored, double.astype(np.float32))
+    report = widegram.verify(out)
+    assert report.ok
+    assert report.entries_recomputed
+
+
+def test_ordinary_inputs_stay_in_float32() -> None:
+    from widegram.cpu import CpuEvaluator
+    from widegram.network import load_network
+    from widegram.reference.evaluator import ArrayRows
+
+    x = np.random.default_rng(0).standard_normal((4, 16))
+    net = load_network("fcn:depth=3,act=erf,w_var=1.5", (16,))
+    CpuEvaluator(net, ArrayRows(x), None, ("ntk",), (), "float32", 1)
+    with pytest.raises(DoubleNeeded, match="use float64 or smaller inputs"):
+        CpuEvaluator(net, ArrayRows(30 * x), None, ("ntk",), (), "float32", 1)
+
+
+def test_layers_are_named_where_they_stand() -> None:
+    inner = [{"layer": "Dense"}, {"layer": "Erf"}, {"layer": "Dense"}]
+    residual = {"layer": "Residual", "branch": inner, "shortcut": []}
+    repeat = {"layer": "Repeat", "times": 2, "body": [residual]}
+    spec = {"input_shape": [4], "layers": [{"layer": "Dense"}, repeat, {"layer": "Dense"}]}
+    x = np.full((2, 4), 1e6)
+    with pytest.raises(WidegramError, match=r"^layers\[1\]\.body\[0\]\.branch\[1\] Erf: "):
+        widegram.kernel(spec, x)
