@@ -127,7 +127,7 @@ def test_a_fault_of_the_method_itself_is_found_by_another(
 ) -> None:
     """What wrote the file recomputes the same wrong values; the dense reference does not."""
 
-    def make(device, network, x1, x2, get, depths, dtype, threads, memory):
+    def make(device, network, x1, x2, get, depths, dtype, threads, memory, accept=0.0):
         right = fake.FakeEvaluator(("nngp", "ntk"), dtype)
         return right if device == "reference" else Biased(kind, dtype)
 
@@ -151,7 +151,7 @@ def test_what_float64_cannot_hold_densely_is_no_damage(
         def tile(self, rows: range, cols: range, symmetric: bool, progress=None):
             return {key: np.full((1, 1), np.inf) for key in self.keys}
 
-    def make(device, network, x1, x2, get, depths, dtype, threads, memory):
+    def make(device, network, x1, x2, get, depths, dtype, threads, memory, accept=0.0):
         kind = Overflows if device == "reference" else fake.FakeEvaluator
         return kind(("nngp", "ntk"), dtype)
 

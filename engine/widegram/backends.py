@@ -125,7 +125,8 @@ def _on_device(
     if device == "reference":
         from widegram.reference import ReferenceEvaluator
 
-        return ReferenceEvaluator(*arguments)
+        *most, depths, dtype = arguments
+        return ReferenceEvaluator(*most, depths or None, dtype)
     from widegram.cpu import CpuEvaluator
 
     return CpuEvaluator(*arguments, threads, memory, accept)
