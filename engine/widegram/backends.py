@@ -125,8 +125,8 @@ def _on_device(
     if device == "reference":
         from widegram.reference import ReferenceEvaluator
 
-        *most, depths, dtype = arguments
-        return ReferenceEvaluator(*most, depths or None, dtype)
+        network, x1, x2, get, depths, dtype = arguments
+        return ReferenceEvaluator(network, x1, x2, get, depths or None, dtype)
     from widegram.cpu import CpuEvaluator
 
     return CpuEvaluator(*arguments, threads, memory, accept)
