@@ -356,8 +356,8 @@ def test_npy_takes_labels_from_the_file_beside(tmp_path: Path, out: Path) -> Non
     ("source", "options", "message"),
     [
         ("digits", {"normalize": "minmax"}, "normalize 'minmax' is unknown"),
-        ("digits", {"train": 0}, "at least one training input"),
-        ("digits", {"test": -1}, "test -1"),
+        ("digits", {"train": 0}, "train is 0; it must be at least 1"),
+        ("digits", {"test": -1}, "test is -1; it must be at least 0"),
         ("digits", {"train": 1800}, "has 1797 inputs, too few for 1800 training and 0 test"),
         ("digits", {"train": 1700, "test": 98}, "too few for 1700 training and 98 test"),
         ("digits", {"labels": "y.npy"}, "brings its own labels"),

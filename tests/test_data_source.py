@@ -101,7 +101,7 @@ def test_limit() -> None:
     assert len(open_source(X, 4)) == 4
     assert len(open_source(X, 100)) == 9
     assert len(open_source(open_source(X), 4)) == 4
-    with pytest.raises(WidegramError, match="a limit of 0 rows leaves no data"):
+    with pytest.raises(WidegramError, match="limit is 0; it must be at least 1 "):
         open_source(X, 0)
     with pytest.raises(IndexError):
         open_source(X, 4).read(0, 5)

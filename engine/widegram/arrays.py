@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import index
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 
 _SHOWN = 80
+_LARGEST = 2**62
 
 
 def plain(value: Any, name: str) -> NDArray[Any]:
@@ -72,8 +76,8 @@ def integer(value: Any, name: str, least: int) -> int:
         raise WidegramError(f"{name} is {shown(value)}; it must be an integer") from None
     if isinstance(value, bool | np.bool_):
         raise WidegramError(f"{name} is {value}; it must be an integer")
-    if found < least:
-        raise WidegramError(f"{name} is {shown(found)}; it must be at least {least}")
+    if not least <= found < _LARGEST:
+        raise WidegramError(f"{name} is {shown(found)}; it must be at least {least} and below 2^62")
     return found
 
 
@@ -84,3 +88,19 @@ def shown(value: Any) -> str:
     except ValueError:  # an integer of thousands of digits
         text = f"a {type(value).__name__} too long to print"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def file_path(value: Any, name: str) -> Path:
+    """A path given as text or as a path-like object."""
+    if isinstance(value, str | PathLike):
+        found = fspath(value)
+        if isinstance(found, str) and found and "\0" not in found:
+            return Path(found)
+    raise WidegramError(f"{name} is {shown(value)}; it must be the name of a file")
+
+
+def choice(value: Any, name: str, known: Sequence[str]) -> str:
+    """One of the names ``known``."""
+    if not isinstance(value, str) or value not in known:
+        raise WidegramError(f"{name} {shown(value)} is unknown; choose {', '.join(known)}")
+    return value

@@ -13,7 +13,7 @@ import numpy as np
 
 from widegram import __version__, interrupts
 from widegram.ahead import Ahead, tiles_at_once
-from widegram.arrays import integer
+from widegram.arrays import file_path, integer
 from widegram.backends import Evaluator, resolve_device
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
@@ -102,7 +102,7 @@ def gram(
     :class:`WriteFailed` where the file system fails, or ``out`` was deleted, replaced or moved.
     """
     job = make_job(network, x1, x2, get, dtype, depths, threads, memory, accept_series_error)
-    path = Path(out)
+    path = file_path(out, "out")
     check_distinct([path], [network, x1, x2])
     tile = None if tile is None else integer(tile, "tile", 1)
     device = resolve_device(device) if device != "auto" else _device_of(path, overwrite)

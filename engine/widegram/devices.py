@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from widegram.arrays import shown
 from widegram.errors import WidegramError
 
 _CUDA = re.compile(r"cuda(?::(\d+(?:,\d+)*))?")
@@ -14,6 +15,8 @@ def cuda_numbers(device: str) -> tuple[int, ...] | None:
 
     Raises :class:`WidegramError` where a card is named twice.
     """
+    if not isinstance(device, str):
+        raise WidegramError(f"device is {shown(device)}; it must be a name such as 'cpu' or 'cuda'")
     found = _CUDA.fullmatch(device)
     if found is None:
         return None

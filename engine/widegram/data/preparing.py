@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from widegram.arrays import choice, file_path, integer
 from widegram.data.cifar import has_cifar, open_cifar
 from widegram.data.digits import open_digits
 from widegram.data.distinct import check_distinct
@@ -79,12 +80,16 @@ def prepare(
     every input by its Euclidean norm; 'none' only converts. Root attributes: source, normalize,
     seed, mean, std. Raises :class:`WidegramError` for anything that cannot be read or written.
     """
-    target = Path(out)
-    if normalize not in NORMALIZATIONS:
-        raise WidegramError(f"normalize {normalize!r} is unknown; use {', '.join(NORMALIZATIONS)}")
+    target = file_path(out, "out")
+    source = str(file_path(source, "source"))
+    labels = None if labels is None else str(file_path(labels, "labels"))
+    normalize = choice(normalize, "normalize", NORMALIZATIONS)
+    train = None if train is None else integer(train, "train", 1)
+    test = None if test is None else integer(test, "test", 0)
+    seed = integer(seed, "seed", 0)
     check_target(target, overwrite)
     check_distinct([target], [source, labels])
-    raw = open_raw(str(source), labels)
+    raw = open_raw(source, labels)
     block = budget(memory) // _BLOCK_SHARE
     chosen, held_out = _select(raw, train, test, seed)
     mean, std = _statistics(chosen, block)
@@ -135,10 +140,6 @@ def _select(
     raw: RawData, train: int | None, test: int | None, seed: int
 ) -> tuple[_Selection, _Selection | None]:
     """The training and test rows; the test rows of a seed do not depend on ``train``."""
-    if train is not None and train < 1:
-        raise WidegramError(f"train {train}: at least one training input is needed")
-    if test is not None and test < 0:
-        raise WidegramError(f"test {test}: give a count of inputs")
     total = raw.train.x.shape[0]
     if not total:
         raise WidegramError(f"{raw.train.x.name}: is empty")

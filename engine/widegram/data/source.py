@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from widegram.arrays import plain
+from widegram.arrays import integer, plain
 from widegram.data.tables import Table, array_table, open_table, split_spec
 from widegram.errors import WidegramError
 
@@ -108,9 +108,7 @@ def open_source(spec: str | Path | np.ndarray | Source, limit: int | None = None
 
 
 def _limited(name: str, rows: int, limit: int | None) -> int:
-    if limit is not None and limit < 1:
-        raise WidegramError(f"{name}: a limit of {limit} rows leaves no data; give at least 1")
-    return rows if limit is None else min(rows, limit)
+    return rows if limit is None else min(rows, integer(limit, f"{name}: limit", 1))
 
 
 def _open_file(spec: str) -> tuple[Table, str]:

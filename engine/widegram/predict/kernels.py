@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.arrays import plain
+from widegram.arrays import plain, shown
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import open_train
 from widegram.memory import free_memory
@@ -59,12 +59,12 @@ def canonical(get: Get) -> tuple[str, ...]:
     """``get`` as a tuple of lower-case names; None stands for both kernels."""
     if get is None:
         return "nngp", "ntk"
-    if not get:
-        raise WidegramError("get is empty; name 'nngp', 'ntk' or both")
     try:
         names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
     except (AttributeError, TypeError):
-        raise WidegramError(f"get={get!r}: name 'nngp', 'ntk' or a tuple of both") from None
+        raise WidegramError(f"get={shown(get)}: name 'nngp', 'ntk' or a tuple of both") from None
+    if not names or not all(names):
+        raise WidegramError("get is empty; name 'nngp', 'ntk' or both")
     if len(set(names)) < len(names):
         raise WidegramError(f"get names a kernel twice: {get}")
     return names

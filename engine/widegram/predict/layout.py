@@ -8,11 +8,13 @@ with C the size of the trace axes.
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.arrays import shown
 from widegram.errors import WidegramError
 
 Array = NDArray[Any]
@@ -48,8 +50,7 @@ class Outputs:
     """How outputs with the shape of ``y`` fold into (N, C) and unfold again."""
 
     def __init__(self, y: Array, trace_axes: Axes) -> None:
-        axes = (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes)
-        self.trace_axes = _trace_axes(y, axes)
+        self.trace_axes = _trace_axes(y, trace_axes)
         self.trace_shape = tuple(y.shape[axis] for axis in self.trace_axes)
         self.size = int(np.prod(self.trace_shape))
         self._last = tuple(range(-len(self.trace_axes), 0))
@@ -65,8 +66,12 @@ class Outputs:
         return np.moveaxis(split, self._last, self.trace_axes)
 
 
-def _trace_axes(y: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
-    """``axes`` counted from the end, ascending."""
+def _trace_axes(y: Array, given: Axes) -> tuple[int, ...]:
+    """The axes of ``y`` that are ``given``, counted from the end, ascending."""
+    try:
+        axes = tuple(index(axis) for axis in ((given,) if isinstance(given, int) else given))
+    except TypeError:
+        raise WidegramError(f"trace_axes={shown(given)}: give an axis or a tuple of axes") from None
     if y.ndim == 1 and axes == (-1,):
         raise WidegramError(
             f"y_train has shape {y.shape}; give (n, k), one column per output: y_train[:, None]"

@@ -23,25 +23,28 @@ def number(value: Any) -> Any:
     """A Python float where ``value`` is any kind of number (an array of one as well)."""
     try:
         return value if value is None or isinstance(value, (bool, str)) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value
 
 
 def integers(value: Sequence[int] | Any) -> Any:
     """A tuple of integers, whatever sequence it was."""
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+    if isinstance(value, str):
         return value
-    return tuple(int(v) if hasattr(v, "__index__") else v for v in value)
+    try:
+        return tuple(int(v) if hasattr(v, "__index__") else v for v in value)
+    except TypeError:
+        return value
 
 
 def require_axes(name: str, batch_axis: int, channel_axis: int) -> None:
     """Refuse all but arrays (batch, ..., channels)."""
-    if batch_axis != 0:
+    if not isinstance(batch_axis, int) or batch_axis != 0:
         raise WidegramError(
             f"stax.{name}: batch_axis={batch_axis!r} is not supported; move the batch to axis 0 of "
             "the inputs"
         )
-    if channel_axis != -1:
+    if not isinstance(channel_axis, int) or channel_axis != -1:
         raise WidegramError(
             f"stax.{name}: channel_axis={channel_axis!r} is not supported; move the channels to "
             "the last axis of the inputs, and write channel_axis=-1"

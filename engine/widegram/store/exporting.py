@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 import h5py
 import numpy as np
 
+from widegram.arrays import choice, file_path
 from widegram.data.distinct import check_distinct
 from widegram.data.tables import HDF5_SUFFIXES
 from widegram.durable import Part, new_file, reserve
@@ -47,12 +48,11 @@ def export(
     :class:`WidegramError` for an incomplete gram file, an unknown kernel, depth or format, a
     target that exists (without ``overwrite``), too little disk, and values beyond ``dtype``.
     """
-    target = Path(to)
+    target = file_path(to, "to")
     suffix = target.suffix.lower()
     if suffix not in (".npy", ".npz", *HDF5_SUFFIXES):
         raise WidegramError(f"{target}: unknown format; give a name ending in .npy, .npz or .h5")
-    if dtype not in (None, *EXPORT_DTYPES):
-        raise WidegramError(f"dtype {dtype!r} is unknown; choose {', '.join(EXPORT_DTYPES)}")
+    dtype = None if dtype is None else choice(dtype, "dtype", EXPORT_DTYPES)
     check_distinct([target], [path])
     panel_bytes = budget(memory) // _PANEL_SHARE
     with GramFile(path) as file:

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from widegram.arrays import file_path, shown
 from widegram.data.tables import nearest
 from widegram.durable import being_written
 from widegram.errors import WidegramError
@@ -29,7 +30,7 @@ class GramFile:
     """
 
     def __init__(self, path: str | Path, *, snapshot: bool = False) -> None:
-        self.path = Path(path)
+        self.path = file_path(path, "path")
         self.writer = snapshot and being_written(self.path)
         self._file, self.header = read(self.path, snapshot=snapshot)
         header: Header = self.header
@@ -58,9 +59,9 @@ class GramFile:
 
         Raises :class:`WidegramError` naming the kernels or depths there are.
         """
-        if kernel not in self.kernels:
-            hint = nearest(kernel, self.kernels)
-            raise WidegramError(f"{self.path}: has no kernel {kernel!r}; {hint}")
+        if not isinstance(kernel, str) or kernel not in self.kernels:
+            hint = nearest(str(kernel), self.kernels)
+            raise WidegramError(f"{self.path}: has no kernel {shown(kernel)}; {hint}")
         if depth is None and not self.depths:
             return self.raw(kernel)
         if depth not in self.depths:
