@@ -7,7 +7,7 @@ import errno
 import click
 
 from widegram import interrupts
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, one_line
 
 INTERRUPTED = 130
 
@@ -56,7 +56,7 @@ def _system_message(error: BaseException) -> str | None:
 
 def _say(message: str) -> None:
     line = " ".join(part.strip() for part in message.splitlines() if part.strip())
-    click.echo(f"widegram: error: {line}", err=True)
+    click.echo(f"widegram: error: {one_line(line)}", err=True)
 
 
 def _usage_message(error: click.ClickException) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from widegram_cli.failures import exit_code_of
+from widegram_cli.options import bounded
 
 # name -> (module that holds it as `command`, line shown by `widegram --help`)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -43,7 +44,7 @@ class Program(click.Group):
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
         command: click.Command = module.command
-        return command
+        return bounded(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, so that help imports none of them."""

@@ -64,7 +64,7 @@ def command(
             f"{_shape(input_shape)} (choose with --input-shape)",
             err=True,
         )
-    network = load_network(net, input_shape)
+    network = load_network(net, input_shape, given_by="--input-shape")
     if source:
         _emit_source(network, get, depths, dtype, as_json)
         return

@@ -8,8 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
+from widegram import bounds
 from widegram.errors import WidegramError
 from widegram.memory import parse_size
+
+_DIGITS = 20  # more than any count has
+_LARGEST = 2**63 - 1
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -43,8 +47,12 @@ class Depths(click.ParamType):
             match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
             if match is None:
                 self.fail(f"{part.strip()!r} is not a depth or range; give 1,2,5-10", param, ctx)
+            if max(len(match[1]), len(match[2] or "")) > _DIGITS:
+                self.fail(f"a depth is at most {bounds.LAYERS:,}", param, ctx)
             first = int(match[1])
             last = int(match[2] or first)
+            if max(first, last) > bounds.LAYERS:
+                self.fail(f"a depth is at most {bounds.LAYERS:,}, found {part}", param, ctx)
             if last < first:
                 self.fail(f"the range {part.strip()} runs backwards", param, ctx)
             depths.update(range(first, last + 1))
@@ -64,6 +72,8 @@ class Shape(click.ParamType):
             return value
         if re.fullmatch(r"\s*\d+\s*([,x]\s*\d+\s*)*", value) is None:
             self.fail(f"{value!r} is not a shape such as 32,32,3 or 784", param, ctx)
+        if any(len(size.strip()) > _DIGITS for size in re.split("[,x]", value)):
+            self.fail(f"a size in {value!r} has too many digits", param, ctx)
         return tuple(int(size) for size in re.split("[,x]", value))
 
 
@@ -85,7 +95,41 @@ class Kernels(click.ParamType):
         return tuple(name for name in ("nngp", "ntk") if name in asked)
 
 
+class Floats(click.ParamType):
+    """Numbers separated by commas: ``1e-4,1e-3``, at most :data:`widegram.bounds.PATH`."""
+
+    name = "R1,R2,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",")
+        if len(parts) > bounds.PATH:
+            self.fail(f"{len(parts):,} values, at most {bounds.PATH:,} are taken", param, ctx)
+        try:
+            return tuple(float(part) for part in parts)
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 1e-4,1e-3", param, ctx)
+
+
 Tolerance = click.FloatRange(min=0.0, min_open=True, max=1.0)
+
+
+def bounded(command: click.Command) -> click.Command:
+    """``command`` with every integer option held to 64 bits, as files and arrays keep them."""
+    for parameter in command.params:
+        kind = parameter.type
+        if kind is click.INT:
+            parameter.type = click.IntRange(min=-_LARGEST, max=_LARGEST)
+        elif isinstance(kind, click.IntRange) and kind.max is None:
+            parameter.type = click.IntRange(kind.min, _LARGEST, kind.min_open)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            bounded(inner)
+    return command
 
 
 def json_option(command: Command) -> Command:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.options import Floats, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
-from widegram_cli.solve import Floats
 
 if TYPE_CHECKING:
     from widegram.predict.job import PredictResult

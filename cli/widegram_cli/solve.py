@@ -8,28 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import Tolerance, json_option, memory_option, overwrite_option
+from widegram_cli.options import Floats, Tolerance, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
     from widegram.linalg.jobs import SolveResult
-
-
-class Floats(click.ParamType):
-    """Numbers separated by commas: ``1e-4,1e-3``."""
-
-    name = "R1,R2,..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """The numbers as a tuple."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 1e-4,1e-3", param, ctx)
 
 
 @click.command("solve", cls=FileCommand)

@@ -2,11 +2,71 @@
 
 from __future__ import annotations
 
+import reprlib
+
+# Bytes of a message in UTF-8. What exceeds it loses its middle: the place stands at the beginning
+# and the way out at the end.
+LONGEST = 900
+_LONGEST_VALUE = 100
+
+
+def one_line(message: object, longest: int = LONGEST) -> str:
+    """A message as one printable line of at most ``longest`` bytes in UTF-8.
+
+    Control characters, line ends, bytes that are no text (lone surrogates) and what reorders text
+    are written as escapes, so that a hostile name can neither forge a line nor move the cursor.
+    """
+    text = str(message)
+    # Longer texts are cut before they are looked at one character at a time.
+    if len(text) > 4 * longest:
+        text = _cut(text, 2 * longest)
+    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    while len(safe.encode()) > longest:
+        over = len(safe.encode()) - longest
+        safe = _cut(safe, max(len(safe) - over - 40, 80))
+    return safe
+
+
+def _cut(text: str, length: int) -> str:
+    """The first two thirds and the last third of ``length`` characters."""
+    tail = length // 3
+    return f"{text[: length - tail]} [...] {text[-tail:]}"
+
+
+class _Short(reprlib.Repr):
+    """``repr`` that neither recurses deeply nor writes out what is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxarray = 10
+        self.maxstring = self.maxother = self.maxlong = _LONGEST_VALUE
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write integers of many digits, and takes long over those it writes.
+        digits = int(abs(x).bit_length() * 0.30103) + 1
+        return repr(x) if digits <= 40 else f"an integer of about {digits:,} digits"
+
+
+_short = _Short()
+
+
+def shown(value: object) -> str:
+    """``repr(value)``, shortened where it is long or deep: for messages."""
+    text = _short.repr(value)
+    return text if len(text) <= 2 * _LONGEST_VALUE else _cut(text, 2 * _LONGEST_VALUE)
+
 
 class WidegramError(ValueError):
-    """Bad input or an impossible request; the command line ends with exit code 2."""
+    """Bad input or an impossible request; the command line ends with exit code 2.
+
+    Its text is one printable line of bounded length, whatever the values that it quotes.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message))
 
 
 class WriteFailed(WidegramError):

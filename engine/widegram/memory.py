@@ -19,6 +19,7 @@ _UNITS = {
 }  # fmt: skip
 _FALLBACK_FREE = 4 * 2**30
 _SMALLEST = 16 * 10**6
+_LARGEST = 2.0**63
 
 
 def parse_size(size: str | int) -> int:
@@ -31,7 +32,10 @@ def parse_size(size: str | int) -> int:
     match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text)
     if match is None or match[2].lower() not in _UNITS:
         raise WidegramError(f"memory size {text!r} is not understood; write 500MB, 2GiB or bytes")
-    bytes_ = int(float(match[1]) * _UNITS[match[2].lower()])
+    asked = float(match[1]) * _UNITS[match[2].lower()]
+    if asked > _LARGEST:
+        raise WidegramError(f"memory budget {text!r} is too large; give at most 8 EiB")
+    bytes_ = int(asked)
     if bytes_ < _SMALLEST:
         raise WidegramError(f"memory budget {text!r} is too small; give at least 16MB")
     return bytes_

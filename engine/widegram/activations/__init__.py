@@ -7,9 +7,11 @@ backend; :mod:`~widegram.activations.table` lists them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from widegram import bounds
 from widegram.activations.base import FLOOR, Array, Formula
 from widegram.activations.error_function import Erf, Gelu
 from widegram.activations.hermite import Series
@@ -17,7 +19,7 @@ from widegram.activations.rectified import ABRelu, Relu, ReluNonnegative, Sign
 from widegram.activations.scale import Scale
 from widegram.activations.table import REQUIRED, TABLE, Row
 from widegram.activations.trigonometric import Rbf, Sin
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 
 __all__ = ["DEFAULTS", "FLOOR", "KERNELS", "REQUIRED", "TABLE", "Formula", "Identity", "Row", "get"]
 
@@ -60,7 +62,8 @@ def get(name: str, params: Mapping[str, float] | None = None) -> Formula:
     """The dual activation ``name`` with its parameters (missing ones take their defaults).
 
     Raises:
-        WidegramError: unknown name or parameter, or a required parameter that is missing.
+        WidegramError: unknown name or parameter, a required parameter that is missing, a value
+            that is no number or out of range.
     """
     if name not in TABLE:
         raise WidegramError(f"unknown activation {name!r}; known: {', '.join(sorted(TABLE))}")
@@ -74,4 +77,19 @@ def get(name: str, params: Mapping[str, float] | None = None) -> Formula:
     missing = [key for key, value in values.items() if value is REQUIRED]
     if missing:
         raise WidegramError(f"{name}: parameter {missing[0]!r} is required")
+    for key, number in values.items():
+        _check(name, key, number, row.least.get(key))
     return row.build(**values)
+
+
+def _check(name: str, key: str, value: Any, least: float | None) -> None:
+    """Refuse what is no number of reasonable size, or below the least value of the parameter."""
+    numbers = (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not issubclass(type(value), numbers):
+        raise WidegramError(f"{name}: {key} must be a number, found {shown(value)}")
+    if not abs(value) <= bounds.MAGNITUDE:  # NaN too
+        raise WidegramError(
+            f"{name}: {key} must be at most {bounds.MAGNITUDE:g} in size, found {shown(value)}"
+        )
+    if least is not None and value < least:
+        raise WidegramError(f"{name}: {key} must be >= {least:g}, found {shown(value)}")

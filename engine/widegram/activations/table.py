@@ -8,7 +8,7 @@ are neural-tangents'.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,10 +31,11 @@ REQUIRED = _Required()
 
 @dataclass(frozen=True)
 class Row:
-    """One activation: parameter defaults and a builder that takes them by name."""
+    """One activation: parameter defaults, a builder that takes them by name, least values."""
 
     params: Mapping[str, float | _Required]
     build: Callable[..., Formula]
+    least: Mapping[str, float] = field(default_factory=dict)
 
 
 def _cos(a: float, b: float, c: float) -> Formula:
@@ -51,7 +52,8 @@ CLOSED: dict[str, Row] = {
     "Gelu": Row({}, Gelu),
     "Sin": Row({"a": 1.0, "b": 1.0, "c": 0.0}, Sin),
     "Cos": Row({"a": 1.0, "b": 1.0, "c": 0.0}, _cos),
-    "Rbf": Row({"gamma": 1.0}, Rbf),
+    # sqrt(2) sin(sqrt(2 gamma) x + pi / 4)
+    "Rbf": Row({"gamma": 1.0}, Rbf, least={"gamma": 0.0}),
     # 0.5 erf(x / 2.4020563531719796) + 0.5, neural-tangents' stand-in for the logistic function
     "Sigmoid_like": Row({}, lambda: Erf(0.5, 1 / 2.4020563531719796, 0.5)),
 }

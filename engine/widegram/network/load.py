@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from widegram.errors import WidegramError
+from widegram import bounds
+from widegram.errors import WidegramError, shown
 from widegram.network.model import Network
 from widegram.network.presets import PRESETS, preset
 from widegram.network.spec import nearest, parse_input_shape, parse_layers
+from widegram.reading import read_text
+
+_LONGEST_NUMBER = 400  # characters; 1e308 written out has 309
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 @runtime_checkable
@@ -30,6 +35,8 @@ NetworkLike = str | Path | Mapping[str, Any] | Network | MakesNetwork | tuple[An
 def load_network(
     net: NetworkLike,
     input_shape: tuple[int, ...] | None = None,
+    *,
+    given_by: str = "the data",
 ) -> Network:
     """Return the network that ``net`` describes.
 
@@ -37,13 +44,17 @@ def load_network(
         net: a ``.json`` or ``.toml`` file, JSON text, a specification as a dict, a preset such as
             ``"fcn:depth=3,act=erf"``, a Network, a ``kernel_fn`` of :mod:`widegram.stax`, or the
             triple ``(init_fn, apply_fn, kernel_fn)`` that holds one.
-        input_shape: shape of one input of the data, (D,) or (H, W, C): presets take theirs from
-            it, any other network must agree with it.
+        input_shape: shape of one input of the data, (D,) or (H, W, C): presets and
+            specifications without an ``input_shape`` take theirs from it, any other network must
+            agree with it.
+        given_by: what ``input_shape`` comes from, for messages.
 
     Raises:
-        WidegramError: unreadable or malformed source, an invalid network (names the layer), or an
-            input shape other than the data's.
+        WidegramError: unreadable or malformed source, an invalid network (names the layer), no
+            input shape, or one other than the data's.
     """
+    if input_shape is not None:
+        input_shape = parse_input_shape(tuple(input_shape))
     if isinstance(net, tuple) and len(net) == 3:
         net = net[2]
     if isinstance(net, Network):
@@ -53,45 +64,50 @@ def load_network(
             raise WidegramError("a kernel_fn has no input shape of its own; give input_shape")
         network = net.network(input_shape)
     elif isinstance(net, Mapping):
-        network = _from_spec(net)
+        network = _from_spec(net, input_shape)
     elif isinstance(net, Path):
-        network = _from_spec(_read(net), f"{net}: ")
+        network = _from_spec(_read(net), input_shape, f"{net}: ")
     elif not isinstance(net, str):
-        raise WidegramError(f"a network is a file, JSON text, a dict or a preset, found {net!r}")
-    elif net.lstrip().startswith("{"):
-        network = _from_spec(_parse_json(net, "network"))
+        raise WidegramError(
+            f"a network is a file, JSON text, a dict or a preset, found {shown(net)}"
+        )
+    elif net.lstrip(_BYTE_ORDER_MARK).lstrip().startswith("{"):
+        spec = _parse_json(net.lstrip(_BYTE_ORDER_MARK), "network")
+        network = _from_spec(spec, input_shape)
     elif net.split(":")[0].strip() in PRESETS:
         network = preset(net, input_shape)
     elif _looks_like_path(net):
-        network = _from_spec(_read(Path(net)), f"{net}: ")
+        network = _from_spec(_read(Path(net)), input_shape, f"{net}: ")
     else:
         network = preset(net, input_shape)
-    if input_shape is not None and network.input_shape != tuple(input_shape):
+    if input_shape is not None and network.input_shape != input_shape:
         raise WidegramError(
             f"input_shape: the network expects {list(network.input_shape)}, "
-            f"the data has {list(input_shape)}"
+            f"{given_by} has {list(input_shape)}"
         )
     return network
 
 
 def _looks_like_path(text: str) -> bool:
-    path = Path(text)
-    return path.suffix.lower() in (".json", ".toml") or "/" in text or path.is_file()
+    try:
+        path = Path(text)
+        return path.suffix.lower() in (".json", ".toml") or "/" in text or path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL, is no file
+        return False
 
 
 def _read(path: Path) -> Any:
+    text = read_text(path, "network", bounds.NETWORK_BYTES)
+    if path.suffix.lower() != ".toml":
+        return _parse_json(text, str(path))
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise WidegramError(f"{path}: cannot read the network: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise WidegramError(f"{path}: not a text file; a network is JSON or TOML") from None
-    if path.suffix.lower() == ".toml":
-        try:
-            return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise WidegramError(f"{path}: not valid TOML: {error}") from None
-    return _parse_json(text, str(path))
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise WidegramError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise WidegramError(f"{path}: not a network: its lists are nested too deeply") from None
+    except ValueError:  # Python's limit on the digits of an integer
+        raise WidegramError(f"{path}: not a network: a number has too many digits") from None
 
 
 def _parse_json(text: str, where: str) -> Any:
@@ -100,35 +116,48 @@ def _parse_json(text: str, where: str) -> Any:
         if len(out) != len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise WidegramError(f"{where}: the key {twice!r} is given twice in one object")
+            raise WidegramError(f"{where}: the key {shown(twice)} is given twice in one object")
         return out
 
+    def integer(digits: str) -> int:
+        if len(digits) > _LONGEST_NUMBER:
+            raise WidegramError(f"{where}: a number has {len(digits):,} digits")
+        return int(digits)
+
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=unique, parse_int=integer)
+    except RecursionError:
+        raise WidegramError(f"{where}: not a network: its lists are nested too deeply") from None
     except json.JSONDecodeError as error:
         raise WidegramError(
             f"{where}: not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from None
 
 
-def _from_spec(spec: Any, where: str = "") -> Network:
+def _from_spec(spec: Any, input_shape: tuple[int, ...] | None, where: str = "") -> Network:
     try:
-        return _check_spec(spec)
+        return _check_spec(spec, input_shape)
     except WidegramError as error:
         raise WidegramError(f"{where}{error}") from None
 
 
-def _check_spec(spec: Any) -> Network:
+def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
     keys = ("input_shape", "layers")
     if not isinstance(spec, Mapping):
         raise WidegramError(
-            f'network: must be {{"input_shape": [...], "layers": [...]}}, found {spec!r}'
+            f'network: must be {{"input_shape": [...], "layers": [...]}}, found {shown(spec)}'
         )
     for key in spec:
         if key not in keys:
-            raise WidegramError(f"network: unknown key {key!r}{nearest(str(key), keys)}")
-    for key in keys:
-        if key not in spec:
-            hint = " [D] or [H, W, C]" if key == "input_shape" else ""
-            raise WidegramError(f"network: {key!r}{hint} is missing")
-    return Network(parse_input_shape(spec["input_shape"]), parse_layers(spec["layers"]))
+            raise WidegramError(f"network: unknown key {shown(key)}{nearest(str(key), keys)}")
+    if "layers" not in spec:
+        raise WidegramError("network: 'layers' is missing")
+    layers = parse_layers(spec["layers"])
+    if "input_shape" in spec:
+        return Network(parse_input_shape(spec["input_shape"]), layers)
+    if input_shape is None:
+        raise WidegramError(
+            "network: 'input_shape' [D] or [H, W, C] is missing; write it beside 'layers', "
+            "or give --input-shape or data"
+        )
+    return Network(input_shape, layers)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from widegram import activations
-from widegram.errors import WidegramError
+from widegram import activations, bounds
+from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
     Activation,
     Conv,
@@ -200,16 +200,21 @@ def _convert(text: str, to: type, option: str, name: str) -> Any:
         value = to(text)
     except ValueError:
         kind = "an integer" if to is int else "a number"
-        raise WidegramError(f"preset {name}: {option} must be {kind}, found {text!r}") from None
+        found = shown(text)
+        raise WidegramError(f"preset {name}: {option} must be {kind}, found {found}") from None
     return value
 
 
 def _value(option: str, text: str, options: Mapping[str, Any], name: str) -> Any:
     value = _convert(text, type(options[option]), option, name)
     if option in ("depth", "filter") and value < 1:
-        raise WidegramError(f"preset {name}: {option} must be >= 1, found {text}")
+        raise WidegramError(f"preset {name}: {option} must be >= 1, found {shown(value)}")
+    if option in ("depth", "filter") and value > bounds.LAYERS:
+        raise WidegramError(
+            f"preset {name}: {option} must be at most {bounds.LAYERS:,}, found {shown(value)}"
+        )
     if option in ("w_var", "b_var") and not 0 <= value < math.inf:
-        raise WidegramError(f"preset {name}: {option} must be finite and >= 0, found {text}")
+        raise WidegramError(f"preset {name}: {option} must be finite and >= 0, found {value}")
     if option == "padding":
         value = value.upper()
         if value not in ("SAME", "CIRCULAR"):

@@ -8,8 +8,10 @@ Conv lies behind, since Dropout has no meaning on the raw input.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
+from widegram import bounds
 from widegram.errors import WidegramError
 from widegram.network.geometry import padding
 from widegram.network.layers import (
@@ -97,6 +99,7 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[Row]) -
             return replace(state, shape=_windows(layer.window_shape, layer, state, path + note))
         case GlobalPool():
             _require_image(state, path + note)
+            _check_pixels(state.shape, path + note)
             return replace(state, shape=())
         case Flatten():
             return replace(state, shape=(), lost_at=path)
@@ -130,6 +133,14 @@ def _require_image(state: _State, path: str) -> None:
         raise WidegramError(
             f"{path}: needs an image (H, W, C), but its input is a vector; "
             "move it before Flatten or global pooling, or remove it"
+        )
+
+
+def _check_pixels(shape: Shape, path: str) -> None:
+    if math.prod(shape) > bounds.POOLED_PIXELS:
+        raise WidegramError(
+            f"{path}: couples all pairs of {_show(shape)} pixels, at most "
+            f"{bounds.POOLED_PIXELS:,} are taken; pool or stride before it, or use Flatten"
         )
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-from widegram import activations
+from widegram import activations, bounds
 from widegram.activations.table import SMOOTH
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
     Activation,
     Conv,
@@ -32,12 +32,15 @@ from widegram.network.layers import (
 )
 
 REQUIRED = object()
+_LARGEST_AXIS = 64
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'X'?"`` or, with nothing near, the list of known names."""
     table = {re.sub(r"[\s_-]", "", k).lower(): k for k in known}
-    close = difflib.get_close_matches(re.sub(r"[\s_-]", "", name).lower(), table, n=1, cutoff=0.6)
+    # Beyond a hundred characters nothing is near, and the search would take long.
+    wanted = re.sub(r"[\s_-]", "", name[:100]).lower()
+    close = difflib.get_close_matches(wanted, table, n=1, cutoff=0.6)
     if close:
         return f", did you mean {table[close[0]]!r}?"
     return "; known: " + (", ".join(sorted(table.values())) or "none")
@@ -49,15 +52,17 @@ def _is_int(value: Any) -> bool:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"must be a number, found {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"must be finite, found {value!r}")
+        raise ValueError(f"must be a number, found {shown(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be finite, found {shown(value)}")
+    if abs(value) > bounds.MAGNITUDE:
+        raise ValueError(f"must be at most {bounds.MAGNITUDE:g} in size, found {shown(value)}")
     return float(value) + 0.0
 
 
 def _std(value: Any) -> float:
     if _number(value) < 0:
-        raise ValueError(f"is a standard deviation and must be >= 0, found {value!r}")
+        raise ValueError(f"is a standard deviation and must be >= 0, found {shown(value)}")
     return _number(value)
 
 
@@ -67,7 +72,7 @@ def _optional_std(value: Any) -> float:
 
 def _rate(value: Any) -> float:
     if not 0 < _number(value) <= 1:
-        raise ValueError(f"is the probability to keep a unit, in (0, 1], found {value!r}")
+        raise ValueError(f"is the probability to keep a unit, in (0, 1], found {shown(value)}")
     return _number(value)
 
 
@@ -77,7 +82,9 @@ def _pair(value: Any) -> tuple[int, int]:
         or len(value) != 2
         or not all(_is_int(v) and v >= 1 for v in value)
     ):
-        raise ValueError(f"must be two integers >= 1 (height, width), found {value!r}")
+        raise ValueError(f"must be two integers >= 1 (height, width), found {shown(value)}")
+    if max(value) > bounds.NUMBERS:
+        raise ValueError(f"must be at most {bounds.NUMBERS:,}, found {shown(value)}")
     return (value[0], value[1])
 
 
@@ -86,22 +93,24 @@ def _strides(value: Any) -> tuple[int, int]:
 
 
 def _padding(value: Any) -> str:
-    if value not in get_args(Padding):
+    if not isinstance(value, str) or value not in get_args(Padding):
         hint = nearest(value, get_args(Padding)) if isinstance(value, str) else ""
-        raise ValueError(f"must be SAME, VALID or CIRCULAR, found {value!r}{hint}")
+        raise ValueError(f"must be SAME, VALID or CIRCULAR, found {shown(value)}{hint}")
     return str(value)
 
 
 def _axes(value: Any) -> tuple[int, ...]:
     axes = [value] if _is_int(value) else value
     if not isinstance(axes, (list, tuple)) or not axes or not all(_is_int(v) for v in axes):
-        raise ValueError(f"must be an integer or a list of integers, found {value!r}")
+        raise ValueError(f"must be an integer or a list of integers, found {shown(value)}")
+    if any(abs(v) > _LARGEST_AXIS for v in axes):
+        raise ValueError(f"names axes that no input has, found {shown(value)}")
     return tuple(sorted(set(axes)))
 
 
 def _times(value: Any) -> int:
     if not _is_int(value) or value < 1:
-        raise ValueError(f"must be an integer >= 1, found {value!r}")
+        raise ValueError(f"must be an integer >= 1, found {shown(value)}")
     return int(value)
 
 
@@ -160,37 +169,82 @@ def parse_input_shape(value: Any) -> tuple[int, ...]:
     ok = isinstance(value, (list, tuple)) and all(_is_int(v) and v >= 1 for v in value)
     if not ok or len(value) not in (1, 3):
         raise WidegramError(
-            f"input_shape: must be [D] or [H, W, C] with integers >= 1, found {value!r}"
+            f"input_shape: must be [D] or [H, W, C] with integers >= 1, found {shown(value)}"
         )
+    for what, size, most in (
+        ("numbers", math.prod(value), bounds.NUMBERS),
+        ("pixels", math.prod(value[:-1]), bounds.PIXELS),
+    ):
+        if size > most:
+            raise WidegramError(
+                f"input_shape: an input has at most {most:,} {what}, found {shown(value)}"
+            )
     return tuple(value)
 
 
-def parse_layers(spec: Any, where: str = "layers") -> tuple[Layer, ...]:
+def parse_layers(spec: Any, where: str = "layers", depth: int = 0) -> tuple[Layer, ...]:
     """Return the layers that a list of ``{"layer": NAME, ...}`` describes.
 
+    ``depth`` counts the compositions around the list.
+
     Raises:
-        WidegramError: unknown name, unknown, missing or bad parameter; names the layer's path.
+        WidegramError: unknown name, unknown, missing or bad parameter, more layers or compositions
+            than :mod:`widegram.bounds` allows; names the layer's path.
     """
     if not isinstance(spec, (list, tuple)):
-        raise WidegramError(f"{where}: must be a list of layers, found {spec!r}")
-    return tuple(_parse_layer(entry, f"{where}[{i}]") for i, entry in enumerate(spec))
+        raise WidegramError(f"{where}: must be a list of layers, found {shown(spec)}")
+    _check_nesting(depth, where)
+    _check_count(len(spec), where)
+    layers = tuple(_parse_layer(entry, f"{where}[{i}]", depth) for i, entry in enumerate(spec))
+    _check_count(count_layers(layers), where)
+    return layers
 
 
-def _parse_layer(entry: Any, where: str) -> Layer:
+def count_layers(layers: Iterable[Layer]) -> int:
+    """Layers once every Repeat is written out, found without writing it out."""
+    count = 0
+    for layer in layers:
+        match layer:
+            case Repeat(times=times, body=body):
+                count += times * count_layers(body)
+            case Residual(branch=branch, shortcut=shortcut):
+                count += 1 + count_layers(branch) + count_layers(shortcut)
+            case _:
+                count += 1
+    return count
+
+
+def _check_count(count: int, where: str) -> None:
+    if count > bounds.LAYERS:
+        raise WidegramError(
+            f"{where}: {shown(count)} layers, repeats counted; a network has at most "
+            f"{bounds.LAYERS:,}"
+        )
+
+
+def _check_nesting(depth: int, where: str) -> None:
+    if depth > bounds.NESTING:
+        raise WidegramError(
+            f"{where}: Residual and Repeat stand inside one another more than {bounds.NESTING} "
+            "deep; flatten the network"
+        )
+
+
+def _parse_layer(entry: Any, where: str, depth: int) -> Layer:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("layer"), str):
-        raise WidegramError(f'{where}: must be {{"layer": NAME, ...}}, found {entry!r}')
+        raise WidegramError(f'{where}: must be {{"layer": NAME, ...}}, found {shown(entry)}')
     name = entry["layer"]
     values = {str(key): value for key, value in entry.items() if key != "layer"}
     path = f"{where} {name}"
     if name in _COMPOSITE:
-        return _parse_composite(name, values, path)
+        return _parse_composite(name, values, path, depth + 1)
     if name in LAYERS:
         kind = LAYERS[name]
         return kind.make(**kind.fixed, **_parse_parameters(kind.parameters, values, path))
     if name in activations.DEFAULTS:
         return _parse_activation(name, values, path)
     known = [*LAYERS, *_COMPOSITE, *activations.DEFAULTS]
-    raise WidegramError(f"{where}: unknown layer {name!r}{nearest(name, known)}")
+    raise WidegramError(f"{where}: unknown layer {shown(name)}{nearest(name, known)}")
 
 
 def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activation:
@@ -233,17 +287,18 @@ def _refuse_unknown(values: Iterable[str], known: Iterable[str], path: str) -> N
         if key in _WIDTHS and key not in known:
             raise WidegramError(f"{path}: parameter {key!r}: widths are infinite, leave it out")
         if key not in known:
-            raise WidegramError(f"{path}: unknown parameter {key!r}{nearest(key, known)}")
+            raise WidegramError(f"{path}: unknown parameter {shown(key)}{nearest(key, known)}")
 
 
-def _parse_composite(name: str, values: dict[str, Any], path: str) -> Layer:
+def _parse_composite(name: str, values: dict[str, Any], path: str, depth: int) -> Layer:
     _refuse_unknown(values, _COMPOSITE[name], path)
     inner = "branch" if name == "Residual" else "body"
     if not values.get(inner):
         raise WidegramError(f"{path}: {inner} must be a list of at least one layer")
-    layers = parse_layers(values[inner], f"{path}.{inner}")
+    layers = parse_layers(values[inner], f"{path}.{inner}", depth)
     if name == "Residual":
-        return Residual(layers, parse_layers(values.get("shortcut", []), f"{path}.shortcut"))
+        shortcut = parse_layers(values.get("shortcut", []), f"{path}.shortcut", depth)
+        return Residual(layers, shortcut)
     if "times" not in values:
         raise WidegramError(f"{path}: parameter 'times' is missing")
     try:
@@ -252,21 +307,25 @@ def _parse_composite(name: str, values: dict[str, Any], path: str) -> Layer:
         raise WidegramError(f"{path}: times {error}") from None
 
 
-def write_layers(layers: Iterable[Layer]) -> list[dict[str, Any]]:
-    """Return the specification of layers with every parameter spelt out, ready for JSON."""
-    return [_write_layer(layer) for layer in layers]
+def write_layers(layers: Iterable[Layer], depth: int = 0) -> list[dict[str, Any]]:
+    """Return the specification of layers with every parameter spelt out, ready for JSON.
+
+    ``depth`` counts the compositions around them.
+    """
+    _check_nesting(depth, "layers")
+    return [_write_layer(layer, depth) for layer in layers]
 
 
-def _write_layer(layer: Layer) -> dict[str, Any]:
+def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
     if isinstance(layer, Activation):
         return {"layer": layer.name, **dict(layer.params)}
     if not isinstance(layer, get_args(Layer)):
-        raise WidegramError(f"layers: not a layer: {layer!r}")
+        raise WidegramError(f"layers: not a layer: {shown(layer)}")
     out: dict[str, Any] = {"layer": layer_name(layer)}
     for field in fields(layer):
         value = getattr(layer, field.name)
         if field.name in ("branch", "shortcut", "body"):
-            value = write_layers(value)
+            value = write_layers(value, depth + 1)
         elif isinstance(value, tuple):
             value = list(value)
         if field.name != "kind":

@@ -1,0 +1,48 @@
+"""Small files that a user names, read without trusting what lies there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from widegram.errors import WidegramError
+
+# Where a shell puts what a command writes: `--net <(program)`, `--net /dev/stdin`.
+_PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+
+
+def read_text(path: Path, what: str, most_bytes: int) -> str:
+    """The UTF-8 text of a file, without a byte order mark.
+
+    Raises :class:`WidegramError` naming ``what`` was wanted where the file cannot be read, is a
+    device or a pipe that no shell made (reading them may never end), larger than ``most_bytes``
+    or no text.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            content = file.read(most_bytes + 1)
+    except OSError as error:
+        raise WidegramError(f"{path}: cannot read the {what}: {error.strerror}") from None
+    except ValueError as error:  # a name with a NUL
+        raise WidegramError(f"{str(path)!r}: cannot read the {what}: {error}") from None
+    if len(content) > most_bytes:
+        raise WidegramError(f"{path}: a {what} has at most {most_bytes:,} bytes")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise WidegramError(f"{path}: not a text file; a {what} is JSON or TOML") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A descriptor of a regular file, or of a shell's pipe; a named pipe is not waited for."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not (
+        str(path).startswith(_PIPES) and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode))
+    ):
+        os.close(descriptor)
+        kind = "Is a directory" if stat.S_ISDIR(mode) else "Is no regular file"
+        raise OSError(0, kind)
+    os.set_blocking(descriptor, True)
+    return descriptor
