@@ -10,7 +10,7 @@ from widegram_cli.output import emit_json
 
 
 @click.command("verify", cls=FileCommand)
-@click.argument("file", type=InputFile(), metavar="K.h5")
+@click.argument("file", type=InputFile(), metavar="FILE")
 @click.option("--x", type=InputFile(), metavar="DATA", help="The inputs, where they have moved.")
 @click.option(
     "--x2",
@@ -41,14 +41,17 @@ def command(
     memory: int | None,
     as_json: bool,
 ) -> None:
-    """Check K.h5 for damage; ends with exit code 3 and one line where there is any.
+    """Check FILE for damage; ends with exit code 3 and one line where there is any.
 
-    A sample is computed again, and a few entries by another method, dense, where images are small
+    FILE is any that this program wrote: a gram file, solution, prediction, spectrum, map, prepared
+    or exported data, unfinished factor, restart. Checksums are compared; of a gram file more: a
+    sample is computed again, and a few entries by another method, dense, where images are small
     enough for that.
 
     A file that is not complete is checked as far as it goes.
     """
     from widegram.check import verify
+    from widegram.store import VerifyReport
     from widegram_cli.progress import counting, reporter
 
     with reporter("tiles") as progress:
@@ -64,9 +67,15 @@ def command(
             progress=counting(progress),
         )
     if as_json:
-        emit_json(report.as_dict())
+        kind = {"kind": "gram"} if isinstance(report, VerifyReport) else {}
+        emit_json(kind | report.as_dict())
     report.raise_if_damaged()
     if as_json:
+        return
+    if not isinstance(report, VerifyReport):
+        state = "" if report.complete else ", unfinished"
+        counted = f"{report.checked} datasets have their checksums"
+        click.echo(f"{file}: no damage; {report.kind}{state}, {counted}")
         return
     for line in report.repaired:
         click.echo(f"{file}: repaired: {line}")

@@ -1,4 +1,4 @@
-"""Verifying a gram file against its own network and data."""
+"""Verifying a file: a gram file against its own network and data too."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from widegram.backends import Evaluator, make_evaluator
 from widegram.data import Source, open_source
 from widegram.devices import available
 from widegram.errors import Damaged, WidegramError
+from widegram.kinds import SealReport, is_sealed, verify_sealed
 from widegram.memory import budget
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
@@ -36,18 +37,21 @@ def verify(
     threads: int | None = None,
     memory: str | int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> VerifyReport:
-    """Check checksums and symmetry of all finished tiles and recompute blocks of ``sample`` tiles,
-    and single entries by the dense reference where images are small enough for it.
+) -> VerifyReport | SealReport:
+    """Check any file of this program, of the other kinds than gram files by their checksums alone.
 
-    The data is looked for where it was when the file was made, unless ``x1`` (and ``x2``) are
+    Of a gram file, compare checksums and symmetry of all finished tiles and recompute blocks of
+    ``sample`` tiles, and single entries by the dense reference where images are small enough for
+    it. The data is looked for where it was when the file was made, unless ``x1`` (and ``x2``) are
     given; where it is gone or has changed the report's ``note`` says so. The report lists the
     damage; ``report.raise_if_damaged()`` raises :class:`widegram.errors.Damaged`. With ``repair``
     damaged tiles are computed again and written, and the file is checked once more; the report's
     ``repaired`` says what was mended. Raises Damaged itself if HDF5 cannot read the file, and
-    :class:`widegram.errors.WidegramError` if it is missing, no gram file, being written, or to be
-    repaired while its data cannot be had.
+    :class:`widegram.errors.WidegramError` if it is missing, no file of this program, being
+    written, or to be repaired while its data cannot be had.
     """
+    if is_sealed(path):
+        return verify_sealed(path)
     bytes_ = budget(memory)
 
     def check() -> VerifyReport:

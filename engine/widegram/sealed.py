@@ -232,8 +232,31 @@ def check_dataset(dataset: h5py.Dataset) -> None:
         step = max(1, _BLOCK_BYTES // row_bytes)
         for lo in range(0, dataset.shape[0], step):
             digest.update(_bytes(dataset[lo : lo + step]))
-    if digest.intdigest() != _checksum(dataset):
+    if CHECKSUM not in dataset.attrs or digest.intdigest() != _checksum(dataset):
         raise Broken(f"its {dataset.name} has another checksum than was written")
+
+
+def checked_rows(dataset: h5py.Dataset, name: str) -> Callable[[int, int], Array]:
+    """What reads rows [lo, hi) of any dataset; of a sealed file's once it has been checked.
+
+    The reader raises :class:`Broken`, calling the dataset ``name``.
+    """
+    trusted = not is_sealed(dataset.file)
+
+    def rows(lo: int, hi: int) -> Array:
+        nonlocal trusted
+        if not trusted:
+            try:
+                check_seal(dataset.file)
+                check_dataset(dataset)
+            except Broken as error:
+                line = f"{name}: is damaged or was changed: {error}; make it again"
+                raise Broken(line) from error
+            trusted = True
+        found: Array = dataset[lo:hi]
+        return found
+
+    return rows
 
 
 def sealed_datasets(file: h5py.File) -> list[str]:

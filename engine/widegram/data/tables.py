@@ -202,8 +202,11 @@ def _member_start(path: Path, info: zipfile.ZipInfo) -> int:
 def _h5_table(path: Path, key: str | None) -> Table:
     import h5py
 
+    from widegram.sealed import checked_rows
+
     key = _choose(path, key, list_arrays(path), "dataset")
     dataset = h5py.File(path, "r")[key]
     if dataset.dtype.hasobject or dataset.dtype.names:
         raise WidegramError(f"{path}:{key}: holds {dataset.dtype}, not numbers")
-    return Table(f"{path}:{key}", dataset.shape, dataset.dtype, lambda lo, hi: dataset[lo:hi])
+    name = f"{path}:{key}"
+    return Table(name, dataset.shape, dataset.dtype, checked_rows(dataset, name))

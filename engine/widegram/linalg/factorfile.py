@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -173,6 +174,22 @@ class FactorFile:
 
     def _offset(self, column: int) -> int:
         return self.width * (column * self.columns - column * (column - 1) // 2)
+
+
+def damaged_columns(file: h5py.File) -> Iterator[str]:
+    """What is wrong with the flagged columns of an open factor, whose attributes are as written."""
+    n, width = int(file.attrs["n"]), int(file.attrs["width"])
+    sums, tile = file["checksums"][()].tolist(), 0
+    for column, flag in enumerate(file["state"][()].tolist()):
+        if flag not in (0, 1):
+            yield f"the flag of block column {column} is {flag}"
+        for row in range(column * width, n, width):
+            if flag == 1:
+                high, wide = min(width, n - row), min(width, n - column * width)
+                held = file["factor"][tile * width : tile * width + high, :wide]
+                if xxhash.xxh3_64_intdigest(np.ascontiguousarray(held).data) != sums[tile]:
+                    yield f"block column {column}: wrong checksum at row {row}"
+            tile += 1
 
 
 def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], identity: dict[str, Any]) -> None:

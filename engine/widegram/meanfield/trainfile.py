@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import xxhash
 
@@ -156,6 +158,14 @@ def damaged_rows(flags: Array, sums: Array, maps: dict[str, Array]) -> list[int]
         if flag not in (0, 1)
         or (flag and _checksum({n: maps[n][row] for n in _FILLED}) != int(sums[row]))
     ]
+
+
+def damaged_in(file: h5py.File) -> Iterator[str]:
+    """What is wrong with the rows of an open map that is not complete."""
+    if not file.attrs["complete"]:
+        maps = {name: file[name][()] for name in _FILLED}
+        rows = damaged_rows(file[_ROWS][()], file[_CHECKSUMS][()], maps)
+        yield from (f"row {row}: wrong checksum or flag" for row in rows)
 
 
 def _checksum(values: dict[str, Array]) -> int:
