@@ -7,7 +7,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -77,7 +77,12 @@ def program() -> None:
     """NNGP and NTK Gram matrices of infinitely wide networks, tile by tile to HDF5."""
 
 
-def main() -> int:
+def main() -> NoReturn:
+    """Run the command line inside a program that has started already; raises SystemExit."""
+    sys.exit(run())
+
+
+def run() -> int:
     """Run the command line and return the exit code; the library's messages go to stderr."""
     logging.basicConfig(format="widegram: %(message)s", stream=sys.stderr)
     logging.getLogger("widegram").setLevel(logging.INFO)

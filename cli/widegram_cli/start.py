@@ -15,6 +15,6 @@ def main() -> None:
 
 
 def _program() -> int:
-    from widegram_cli.main import main as program
+    from widegram_cli.main import run
 
-    return program()
+    return run()
