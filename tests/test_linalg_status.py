@@ -140,7 +140,7 @@ def test_scaled_operators_scale_everything() -> None:
     np.testing.assert_allclose(operator.matmat(x), dense @ x, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(operator.diagonal(), np.diagonal(dense))
     assert operator.frobenius() == pytest.approx(np.linalg.norm(dense))
-    even = GramOperator(dense).equilibrated().diagonal()
+    even = GramOperator(dense).equilibrated()[0].diagonal()
     assert even.min() >= 0.5
     assert even.max() <= 2.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from widegram_cli.options import Tolerance, json_option, memory_option, overwrit
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
-    from widegram.linalg.spectrum import Spectrum
+    from widegram.linalg.summary import Spectrum
 
 
 @click.command("eig", cls=FileCommand)
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --k: the largest, the smallest, or half from both ends.",
 )
-@click.option("--density", is_flag=True, help="Spectral density with error bars, streaming.")
+@click.option("--density", is_flag=True, help="Numbers of eigenvalues by decade, streaming.")
 @click.option("--probes", type=click.IntRange(min=2), default=16, show_default=True)
 @click.option("--steps", type=click.IntRange(min=4), default=80, show_default=True)
 @click.option("--tol", type=Tolerance, default=1e-8, show_default=True, help="Residual over norm.")
@@ -106,41 +107,61 @@ def _work_place(file: Path, kernel: str, out: str | None) -> Path | None:
 
 def _lambda_min(found: Spectrum, floor: str) -> str:
     """The value with its error where it means something, else why it does not."""
+    bar = found.bottom
     if found.indefinite:
-        return f"{found.lambda_min:.8g} (negative: no kernel matrix; `widegram verify` the file)"
-    if found.lambda_min <= found.resolution:
+        known = f"{bar.value:.8g}" if math.isfinite(bar.low) else f"at most {bar.value:.8g}"
+        return f"{known} (negative: no kernel matrix; `widegram verify` the file)"
+    if bar.value <= found.resolution:
         return floor
     if not found.lambda_min_resolved:
-        return f"at most {found.lambda_min:.3g} (not converged: take --which SA, or more memory)"
-    if found.lambda_min_residual is None:
-        return f"{found.lambda_min:.8g}"
-    error, residual = found.lambda_min_error, found.lambda_min_residual
-    return f"{found.lambda_min:.8g} +- {error:.1g}, residual {residual:.1e}"
+        return f"at most {bar.high:.3g} (no bound from below: take --which SA, or more memory)"
+    residual = found.lambda_min_residual
+    more = "" if residual is None else f", residual {residual:.1e}"
+    return f"{bar.value:.8g} +- {bar.error:.1g}{more}"
+
+
+def _kappa(found: Spectrum) -> str:
+    """The condition number with its range, else the bound that is known."""
+    bar = found.condition
+    if not found.lambda_min_resolved:
+        return f"at least {bar.low:.6g}"
+    most = f"{bar.high:.6g}" if math.isfinite(bar.high) else "more"
+    return f"{bar.value:.6g} ({bar.low:.6g} to {most})"
+
+
+def _bulk(found: Spectrum, floor: str) -> str:
+    bar = found.median
+    if bar.high <= found.resolution or (bar.value <= found.resolution and found.density is None):
+        return floor
+    if found.density is None and bar.error == found.resolution:
+        return f"{bar.value:.8g} +- {bar.error:.1g}"
+    low = f"{bar.low:.4g}" if bar.low > found.resolution else "below the resolution"
+    return f"{bar.value:.4g} ({low} to {bar.high:.4g})"
 
 
 def _print(found: Spectrum) -> None:
     floor = f"below the resolution {found.resolution:.2g} of {found.dtype}"
-    bulk = f"{found.bulk:.8g}" if found.bulk > found.resolution else floor
-    if found.bulk_error:
-        bulk += f" +- {found.bulk_error:.2g}"
-    bound = "" if found.lambda_min_resolved else "at least "
     emit_table(
         [
             ("method", f"{found.method}: {found.why}"),
             ("n", found.n),
-            ("lambda_max", f"{found.lambda_max:.8g}"),
+            ("lambda_max", f"{found.lambda_max:.8g} +- {found.lambda_max_error:.1g}"),
             ("lambda_min", _lambda_min(found, floor)),
-            ("bulk (median)", bulk),
-            ("condition number", f"{bound}{found.kappa:.6g}"),
-            ("trace", f"{found.trace:.8g}"),
+            ("bulk (median)", _bulk(found, floor)),
+            ("condition number", _kappa(found)),
+            ("trace", f"{found.trace:.8g} +- {found.total.error:.1g}"),
             ("effective rank", f"{found.effective_rank:.4g}"),
             ("unresolved eigenvalues", f"{found.unresolved} of {found.computed} computed"),
             ("time", human_time(found.seconds)),
         ]
     )
-    for low, high, count, error in found.decades():
+    for low, high, least, most in found.bins.rows() if found.density is not None else []:
         place = f"{low:.3g} to {high:.3g}" if low > 0 else f"below {high:.3g}"
-        click.echo(f"eigenvalues {place}: {count:.1f} +- {error:.1g}")
+        click.echo(
+            f"eigenvalues {place}: {least} to {most}"
+            if most > least
+            else f"eigenvalues {place}: {most}"
+        )
     if found.pairs.residuals is None or not found.requested:
         return
     for value, residual in zip(found.pairs.values[::-1], found.pairs.residuals[::-1], strict=True):

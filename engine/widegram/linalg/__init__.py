@@ -20,7 +20,8 @@ from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
 from widegram.linalg.solution import Solution
 from widegram.linalg.solving import SolveOptions, solve
-from widegram.linalg.spectrum import Spectrum, SpectrumOptions, spectrum
+from widegram.linalg.spectrum import SpectrumOptions, spectrum
+from widegram.linalg.summary import Range, Spectrum
 
 __all__ = [
     "Choice",
@@ -32,6 +33,7 @@ __all__ = [
     "NotPositiveDefinite",
     "OutOfCoreCholesky",
     "PathPoint",
+    "Range",
     "Solution",
     "SolveJob",
     "SolveOptions",

@@ -130,7 +130,7 @@ def load_cholesky(
 def _attempt(
     operator: GramOperator, dtype: np.dtype[Any], progress: Progress | None
 ) -> Factor | FailedPivot:
-    used = operator.equilibrated() if dtype == np.float32 else operator
+    used, scaling = operator.equilibrated() if dtype == np.float32 else (operator, None)
     matrix = used.load(dtype, progress)
     if progress:
         progress("factoring", 0, 1)
@@ -139,7 +139,6 @@ def _attempt(
     factor, info = potrf(matrix, lower=1, overwrite_a=1, clean=0)
     if progress:
         progress("factoring", 1, 1)
-    scaling = used.scaling
     if info:
         pivot = float(factor[info - 1, info - 1])
         unit = 1.0 if scaling is None else float(scaling[info - 1])

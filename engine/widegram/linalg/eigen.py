@@ -22,7 +22,9 @@ WHICH = ("LA", "SA", "BE")
 class Eigenpairs:
     """``values`` ascending, (k,); ``vectors`` (n, k) or None; ``residuals`` |K v - lambda v|, (k,).
 
-    ``residuals`` is None after LAPACK, ``errors`` are bounds on the error of each value (0 there).
+    ``residuals`` is None after LAPACK. ``errors``: how far the eigenvalue may lie from its value,
+    outwards (below it at the bottom, above it at the top), rounding aside: 0 after LAPACK,
+    infinite where nothing bounds it.
     ``method`` says what was used, ``converged`` how many pairs reached the tolerance.
     """
 

@@ -1,12 +1,14 @@
 """The bottom of a spectrum by inverse iteration with a Cholesky factor.
 
 Where eigenvalues crowd at the bottom, Krylov spaces of K see them last and those of
-(K + s I)^-1 first. The shift s only makes the factorisation safe; the pairs are Rayleigh-Ritz
-pairs of K itself. The factor lies in memory or, of a larger matrix, on the disk.
+(K + s I)^-1 first. The shift s only makes the factorisation safe. The factor lies in memory or, of
+a larger matrix, on the disk. A Rayleigh quotient bounds the lowest eigenvalue from above; what
+bounds it from below is the factor alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ Array = NDArray[Any]
 # Bound for the relative error of the lowest eigenvalue, which in practice is near its square.
 _INVERSE_TOL = 1e-4
 _BLOCK = 16  # vectors beside those wanted
+_MARGIN = 4.0  # a Ritz vector spread over a crowd may lie that many residuals from its end
 _NAMES = {"cholesky": "inverse-krylov", "cholesky-ooc": "inverse-krylov on the disk"}
 
 
@@ -63,8 +66,9 @@ def lowest_eigen(
 
     By inverse iteration, to ``inverse_tol`` of the inverse's largest eigenvalue, where a float64
     factor fits in ``memory``, or on the disk as a work file ``work`` + ".factor" (None: not
-    there), which ``key`` names and a later run continues; else, and where K is indefinite beyond
-    rounding, by block Krylov on K, to ``tol`` of ``top``. No work is spent on pairs below
+    there), which ``key`` names and a later run continues; of an indefinite K the shift follows
+    from block Krylov on K. Without a factor by the latter alone, to ``tol`` of ``top``: then
+    the values are bounds from above and their errors infinite. No work is spent on pairs below
     ``floor``, the rounding of K.
     """
     n = operator.shape[0]
@@ -72,28 +76,11 @@ def lowest_eigen(
     options = SolveOptions(
         memory, dtype=np.float64, work=work, key=key, overwrite=True, progress=progress
     )
-    choice = _choice(operator, k, options)
-    try:
-        if choice is not None:
-            with factored(
-                operator.shifted(shift), k + _BLOCK, options, choice, advise=False
-            ) as factor:
-                room = memory - (8 * n * n if choice.method == "cholesky" else memory // 2)
-                found = partial_eigen(
-                    InverseOperator(factor),
-                    k,
-                    "LA",
-                    tol=inverse_tol,
-                    max_passes=max_passes,
-                    meaningless=lambda values: values > 1.0 / (floor + shift),
-                    memory=room,
-                    seed=seed,
-                    progress=progress,
-                )
-            return _pairs_of_matrix(operator, found, shift, floor, _NAMES[choice.method])
-    except FailedPivot:
-        floor = 0.0  # a negative eigenvalue beyond rounding: block Krylov finds it
-    return partial_eigen(
+    search = _Search(operator, k, options, inverse_tol, max_passes, seed)
+    found = search.by_inverse(shift, floor)
+    if found is not None:
+        return found
+    streamed = partial_eigen(
         operator,
         k,
         "SA",
@@ -104,6 +91,81 @@ def lowest_eigen(
         seed=seed,
         progress=progress,
     )
+    assert streamed.residuals is not None
+    below = float(streamed.residuals[0] - streamed.values[0])
+    if below > 0:  # a negative eigenvalue beyond rounding may have ended the factorisation
+        found = search.by_inverse(2.0 * below + shift, None)
+    return found or replace(streamed, errors=np.full(streamed.values.size, np.inf))
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What stays the same from one shift to the next."""
+
+    operator: GramOperator
+    k: int
+    options: SolveOptions
+    tol: float
+    max_passes: int
+    seed: int
+
+    def by_inverse(self, shift: float, floor: float | None) -> Eigenpairs | None:
+        """The pairs by a factor of K + shift I, None where that is indefinite or has no room.
+
+        No work is spent on eigenvalues below ``floor``.
+        """
+        choice = _choice(self.operator, self.k, self.options)
+        if choice is None or shift == 0.0:  # of the zero matrix alone
+            return None
+        n, memory = self.operator.shape[0], self.options.memory
+        skip = None if floor is None else 1.0 / (floor + shift)
+        try:
+            with factored(
+                self.operator.raised(shift),
+                self.k + _BLOCK,
+                self.options,
+                choice,
+                advise=False,
+            ) as factor:
+                found = partial_eigen(
+                    InverseOperator(factor),
+                    self.k,
+                    "LA",
+                    tol=self.tol,
+                    max_passes=self.max_passes,
+                    meaningless=None if skip is None else lambda values: values > skip,
+                    memory=memory - (8 * n * n if choice.method == "cholesky" else memory // 2),
+                    seed=self.seed,
+                    progress=self.options.progress,
+                )
+                return self._pairs(factor, found, shift, _NAMES[choice.method])
+        except FailedPivot:
+            return None
+
+    def _pairs(self, factor: Factor, found: Eigenpairs, shift: float, method: str) -> Eigenpairs:
+        """Pairs of K from those of the inverse; residuals are K's own.
+
+        The inverse's Ritz values, and K's after one more inverse iteration, which takes the large
+        eigenvectors out of the vectors, bound the eigenvalues from above: the smaller ones are
+        taken. From below they are bounded by the inverse's residuals, and by -shift, because
+        K + shift I has a factor.
+        """
+        assert found.vectors is not None
+        assert found.residuals is not None
+        vectors, _ = np.linalg.qr(factor.apply(found.vectors))
+        image = self.operator.matmat(vectors)
+        small = vectors.T @ image
+        values, turn = np.linalg.eigh((small + small.T) / 2)
+        vectors, image = vectors @ turn, image @ turn
+        inverse, error = found.values[::-1], found.residuals[::-1]
+        values = np.minimum(values, 1.0 / inverse - shift)
+        settled = error <= self.tol * inverse[0]
+        least = np.where(settled, 1.0 / (inverse + _MARGIN * error), 0.0) - shift
+        residuals = np.linalg.norm(image - vectors * values, axis=0)
+        errors = np.maximum(values - least, 0.0)
+        return Eigenpairs(
+            values, vectors, residuals, errors, method, found.iterations, found.converged
+        )
 
 
 def _choice(operator: GramOperator, k: int, options: SolveOptions) -> Choice | None:
@@ -114,20 +176,3 @@ def _choice(operator: GramOperator, k: int, options: SolveOptions) -> Choice | N
         return None
     beyond = choice.method == "cholesky-ooc" and options.work is None
     return None if beyond or choice.method == "cg" else choice
-
-
-def _pairs_of_matrix(
-    operator: GramOperator, found: Eigenpairs, shift: float, floor: float, method: str
-) -> Eigenpairs:
-    """Rayleigh-Ritz pairs of K in the space of the inverse's; residuals are K's own."""
-    assert found.vectors is not None
-    image = operator.matmat(found.vectors)
-    small = found.vectors.T @ image
-    values, turn = np.linalg.eigh((small + small.T) / 2)
-    vectors, image = found.vectors @ turn, image @ turn
-    residuals = np.linalg.norm(image - vectors * values, axis=0)
-    inverted = (1.0 / found.values - shift)[::-1]  # bounds from above, as Ritz values of K are
-    values = np.where(inverted < floor, np.minimum(values, inverted), values)
-    relative = (found.errors / found.values)[::-1]
-    errors = np.minimum(residuals, np.abs(values) * relative)
-    return Eigenpairs(values, vectors, residuals, errors, method, found.iterations, found.converged)

@@ -24,6 +24,7 @@ from widegram.memory import free_memory
 Array = NDArray[Any]
 Progress = Callable[[str, float, float], None]
 _DIAGONAL_BLOCK = 512
+_EXTREME = 100  # half the binary exponent of entries whose squares and their sums need care
 _SCALED_ENTRIES = 1 << 18  # of a block that is scaled in float64 before it is rounded
 
 
@@ -61,26 +62,36 @@ class GramOperator:
         """The source alone, without shift and scaling."""
         return replace(self, shift=0.0, scaling=None)
 
-    def equilibrated(self) -> GramOperator:
-        """Scaled to a diagonal between 1/2 and 2 by powers of two, which lose no digit.
+    def equilibrated(self) -> tuple[GramOperator, Array]:
+        """(the operator scaled to a diagonal between 1/2 and 2, the scaling (n,), powers of two).
 
         No entry of a positive definite matrix then leaves the range of float32, whatever the
         units of its rows (van der Sluis, Numer. Math. 14, 1969: no other diagonal scaling
         conditions it much better).
         """
-        diagonal = replace(self, scaling=None).diagonal()
+        diagonal = self.diagonal()
         usable = np.where(diagonal > 0, diagonal, 1.0)
-        return replace(self, scaling=np.ldexp(1.0, -np.rint(np.log2(usable) / 2).astype(int)))
+        scaling = np.ldexp(1.0, -np.rint(np.log2(usable) / 2).astype(int))
+        both = scaling if self.scaling is None else scaling * self.scaling
+        return replace(self, scaling=both), scaling
+
+    def raised(self, shift: float) -> GramOperator:
+        """``shift`` on the diagonal of the operator as :meth:`in_units` gives it."""
+        unit = 1.0 if self.scaling is None else float(self.scaling[0]) ** 2
+        return self.shifted(shift / unit)
 
     def in_units(self) -> tuple[GramOperator, float]:
         """(the operator divided by a power of four near its largest diagonal entry, that power).
 
-        Sums of squares of its entries then stay in the range of float64.
+        Sums of squares of its entries then stay in the range of float64. Where they do anyway, the
+        operator itself and 1.
         """
         top = float(np.max(np.abs(replace(self, scaling=None).diagonal()), initial=0.0))
         half = int(np.rint(np.log2(top) / 2)) if top > 0 else 0
+        if abs(half) < _EXTREME:
+            return self, 1.0
         scaling = np.full(self.shape[0], np.ldexp(1.0, -half))
-        return replace(self, scaling=scaling if half else None), float(np.ldexp(1.0, 2 * half))
+        return replace(self, scaling=scaling), float(np.ldexp(1.0, 2 * half))
 
     def cached(self, dtype: DTypeLike | None = None) -> GramOperator:
         """The same operator over a copy of the source in memory, of its dtype unless given."""

@@ -322,7 +322,8 @@ def disk_cholesky(
 
     def factor(shift: float, key: str, discard_other: bool) -> Factor:
         shifted = operator.shifted(shift)
-        used = shifted.equilibrated() if np.dtype(dtype) == np.float32 else shifted
+        single = np.dtype(dtype) == np.float32
+        used, scaling = shifted.equilibrated() if single else (shifted, None)
         inner = OutOfCoreCholesky(
             used,
             path,
@@ -332,7 +333,7 @@ def disk_cholesky(
             discard_other=discard_other,
             progress=progress,
         )
-        return inner if used.scaling is None else ScaledFactor(inner, shifted, used.scaling)
+        return inner if scaling is None else ScaledFactor(inner, shifted, scaling)
 
     def works(shift: float) -> bool:
         try:

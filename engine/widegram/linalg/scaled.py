@@ -21,7 +21,10 @@ Array = NDArray[Any]
 
 
 class ScaledFactor:
-    """``inner`` factors ``operator.equilibrated()``; residuals are those of ``operator``."""
+    """``inner`` factors ``operator`` scaled on both sides by ``scaling``.
+
+    Residuals are those of ``operator``.
+    """
 
     def __init__(self, inner: Factor, operator: GramOperator, scaling: Array) -> None:
         self.inner = inner

@@ -8,7 +8,7 @@ import numpy as np
 
 import widegram
 from widegram.linalg.gramsource import GramKernel
-from widegram.linalg.spectrum import Spectrum
+from widegram.linalg.summary import Spectrum
 from widegram.sealed import write_sealed
 
 FORMAT = "widegram-spectrum"
@@ -16,7 +16,8 @@ FORMAT = "widegram-spectrum"
 
 def write_spectrum(path: Path, found: Spectrum, train: GramKernel, *, overwrite: bool) -> None:
     """Write `/eigenvalues` ascending, `/resolved` (bool), `/eigenvectors` (n, k) where computed,
-    `/residuals`, `/density/{edges,count,error}`; the summary and fingerprints as attributes."""
+    `/residuals`, `/density/{edges,count,least,most,error}`; summary and fingerprints as attributes.
+    """
     values = found.known
     datasets = {"eigenvalues": values, "resolved": np.abs(values) > found.resolution}
     if found.pairs.vectors is not None and (found.requested or found.pairs.residuals is None):
@@ -24,9 +25,8 @@ def write_spectrum(path: Path, found: Spectrum, train: GramKernel, *, overwrite:
     if found.pairs.residuals is not None and found.requested:
         datasets["residuals"] = found.pairs.residuals
     if found.density is not None:
-        edges = found.density.edges(found.floor, found.lambda_max)
-        datasets["density/edges"] = edges
-        datasets["density/count"], datasets["density/error"] = found.density.counts(edges)
+        for name, column in found.bins.as_dict().items():
+            datasets[f"density/{name}"] = np.array(column)
     summary = found.as_dict().items()
     attributes = {n: value for n, value in summary if isinstance(value, (bool, int, float, str))}
     attributes |= {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from widegram.errors import WidegramError
-from widegram.linalg.spectrum import Spectrum
+from widegram.linalg.summary import Spectrum
 from widegram.pictures import save_figure
 
 
@@ -21,7 +21,7 @@ def require_matplotlib() -> None:
 
 
 def plot_spectrum(path: Path, found: Spectrum, title: str, *, overwrite: bool = False) -> None:
-    """Eigenvalues by rank (full decomposition or pairs), or the density with error bars.
+    """Eigenvalues by rank (full decomposition or pairs), or the density with its range.
 
     The format follows the file's ending. Unresolved eigenvalues are grey, below the line that
     marks the resolution.
@@ -31,7 +31,9 @@ def plot_spectrum(path: Path, found: Spectrum, title: str, *, overwrite: bool = 
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    if found.density is None:
+    if found.lambda_max <= found.floor:
+        axes.text(0.5, 0.5, f"no eigenvalue above {found.floor:.2g}", ha="center")
+    elif found.density is None:
         _by_rank(axes, found)
     else:
         _density(axes, found)
@@ -54,17 +56,26 @@ def _by_rank(axes: Any, found: Spectrum) -> None:
 
 
 def _density(axes: Any, found: Spectrum) -> None:
-    assert found.density is not None
-    edges = found.density.edges(found.floor, found.lambda_max)
-    count, error = found.density.counts(edges)
-    middle = np.sqrt(edges[1:-1] * edges[2:])
-    axes.errorbar(middle, count[1:], error[1:], fmt=".", color="tab:blue", label="resolved")
-    if count[0] > 0:
-        axes.errorbar(edges[1], count[0], error[0], fmt="s", color="0.6", label="all below")
-        axes.axvline(edges[1], color="0.5", ls="--", lw=1)
-    axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=1.0)
-    axes.set_ylim(bottom=0, top=3.0 * float(np.max(count + error)))
+    """Eigenvalues per decade: a band from the least to the most, a line at the estimate."""
+    bins = found.bins
+    first = int(np.argmax(bins.edges[1:] > found.floor)) + 1 if bins.edges.size > 2 else 0
+    edges = bins.edges[first:]
+    if edges.size > 1:
+        width = np.log10(edges[1:] / edges[:-1])
+        least, most, count = (
+            column[first:] / width for column in (bins.least, bins.most, bins.count)
+        )
+        axes.stairs(
+            most, edges, baseline=least, fill=True, color="tab:blue", alpha=0.25, label="range"
+        )
+        axes.stairs(count, edges, baseline=None, color="tab:blue", label="estimate")
+        axes.set_xscale("log")
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.set_ylim(bottom=0, top=1.5 * float(np.max(most, initial=1.0)))
+    below, most_below = int(bins.least[:first].sum()), int(bins.most[:first].sum())
+    if most_below:
+        axes.axvline(found.floor, color="0.5", ls="--", lw=1)
+        axes.plot([], [], " ", label=f"below {found.floor:.2g}: {below} to {most_below}")
     axes.set_xlabel("eigenvalue")
-    axes.set_ylabel("eigenvalues per bin")
+    axes.set_ylabel("eigenvalues per decade")
     axes.legend()
