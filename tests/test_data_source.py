@@ -122,7 +122,7 @@ def test_limit() -> None:
         ("text.csv", "unknown kind of file; give file.npy, file.npz:key or file.h5:path"),
         ("text.npy", r"text\.npy: cannot be read"),
         ("text.npz", r"text\.npz: cannot be read"),
-        ("text.h5", r"text\.h5: cannot be read"),
+        ("text.h5", r"text\.h5: is not an HDF5 file"),
         ("short.npy", "is truncated, 100 bytes are missing"),
         ("objects.npy", "holds Python objects, not numbers"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import click
 
@@ -106,10 +107,16 @@ def info_command(file: str, as_json: bool) -> None:
         emit_json(found)
         return
     arrays = found["arrays"].items()
-    emit_table((name or file, f"{_shape(a['shape'])} {a['dtype']}") for name, a in arrays)
+    emit_table((name or file, _described(array)) for name, array in arrays)
     if found["attributes"]:
         click.echo()
         emit_table(found["attributes"].items())
+
+
+def _described(array: dict[str, Any]) -> str:
+    if "problem" in array:
+        return f"cannot be used: {array['problem']}"
+    return f"{_shape(array['shape'])} {array['dtype']}"
 
 
 def _shape(sizes: tuple[int, ...] | list[int]) -> str:

@@ -6,39 +6,50 @@ from pathlib import Path
 from typing import Any
 
 from widegram.data.tables import HDF5_SUFFIXES, existing_file, list_arrays, open_table
+from widegram.errors import WidegramError, shown
 
 _SHOWN_VALUES = 8
+_SHOWN_CHARACTERS = 10_000
 
 
 def contents(file: str) -> dict[str, Any]:
     """``arrays`` (name -> shape, dtype) and, of an HDF5 file, its root ``attributes``.
 
-    The one array of an .npy file has an empty name. Raises
+    The one array of an .npy file has an empty name; one of several that commands would refuse has
+    its ``problem`` in place of shape and dtype. Raises
     :class:`widegram.errors.WidegramError` for a missing, damaged or unknown file.
     """
     path = existing_file(Path(file))
     single = path.suffix.lower() not in (".npz", *HDF5_SUFFIXES)
-    arrays = {}
+    arrays: dict[str, dict[str, Any]] = {}
     for name in [""] if single else list_arrays(path):
-        table = open_table(f"{file}:{name}" if name else file)
-        arrays[name] = {"shape": list(table.shape), "dtype": str(table.dtype)}
+        try:
+            table = open_table(f"{file}:{name}" if name else file)
+        except WidegramError as error:
+            if single:
+                raise
+            arrays[name] = {"problem": str(error)}
+        else:
+            arrays[name] = {"shape": list(table.shape), "dtype": str(table.dtype)}
     attributes = _attributes(path) if path.suffix.lower() in HDF5_SUFFIXES else {}
     return {"file": file, "arrays": arrays, "attributes": attributes}
 
 
 def _attributes(path: Path) -> dict[str, Any]:
     """Root attributes as plain values; long ones (a mean per feature) by their length."""
-    import h5py
-
+    from widegram.hdf5 import hdf5_errors, open_file
     from widegram.sealed import SEAL
 
-    attributes = {}
-    with h5py.File(path, "r") as opened:
-        for name, value in opened.attrs.items():
-            if name == SEAL:
-                continue
-            size = getattr(value, "size", 1)
-            if hasattr(value, "tolist"):
-                value = value.tolist()
-            attributes[name] = value if size <= _SHOWN_VALUES else f"{size} values"
-    return attributes
+    with open_file(path) as opened, hdf5_errors(path):
+        return {name: _shown(value) for name, value in opened.attrs.items() if name != SEAL}
+
+
+def _shown(value: Any) -> Any:
+    """A number, text or short list; what is neither as text, what is long by its length."""
+    size = getattr(value, "size", None)
+    if size is not None and size > _SHOWN_VALUES:
+        return f"{size} values"
+    value = value.tolist() if hasattr(value, "tolist") else value
+    values = value if isinstance(value, list) else [value]
+    plain = all(isinstance(v, (str, int, float)) for v in values)
+    return value if plain and len(str(value)) <= _SHOWN_CHARACTERS else shown(value)

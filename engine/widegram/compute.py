@@ -20,13 +20,14 @@ from widegram.data.distinct import check_distinct
 from widegram.devices import continues, joined, kind_of
 from widegram.errors import Interrupted, WidegramError
 from widegram.files import check_target
+from widegram.hdf5 import hdf5_errors
 from widegram.job import Job, make_job
 from widegram.log import logger
 from widegram.network import NetworkLike
 from widegram.order import in_order
 from widegram.progress import Meter, ProgressCallback, StopRequest
 from widegram.store.layout import STATE, Header
-from widegram.store.opening import create, hdf5_errors, read
+from widegram.store.opening import create, read
 from widegram.store.writer import TileResult, Writer, open_for_resume, refuse_other_run
 from widegram.tiling import KERNELS
 

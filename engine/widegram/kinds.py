@@ -10,10 +10,10 @@ from typing import Any
 import h5py
 
 from widegram.errors import Damaged, WidegramError
+from widegram.hdf5 import Unreadable, check_readable, hdf5_errors, open_file
 from widegram.linalg.factorfile import damaged_columns
 from widegram.meanfield.trainfile import damaged_in
 from widegram.sealed import SEAL, Broken, check_dataset, check_seal, sealed_datasets, text_of
-from widegram.store.opening import Unreadable, check_readable, hdf5_errors, open_file
 
 _SHOWN = 8
 

@@ -147,7 +147,7 @@ class SealedFile:
     """
 
     def __init__(self, path: str | Path, format_: str, what: str, remedy: str) -> None:
-        from widegram.store.opening import open_file
+        from widegram.hdf5 import open_file
 
         self.path, self._remedy = Path(path), remedy
         self._file = open_file(self.path)
@@ -172,16 +172,19 @@ class SealedFile:
 
     def array(self, name: str) -> Array:
         """A whole dataset, its checksum compared."""
+        from widegram.hdf5 import stored_dataset
+
         with self._trusting():
-            found: Array = self._file[name][()]
-            if xxhash.xxh3_64_intdigest(_bytes(found)) != _checksum(self._file[name]):
+            dataset = stored_dataset(self._file, name)
+            found: Array = dataset[()]
+            if xxhash.xxh3_64_intdigest(_bytes(found)) != _checksum(dataset):
                 raise Broken(f"its /{name} has another checksum than was written")
             return found
 
     @contextmanager
     def _trusting(self) -> Iterator[None]:
         """Whatever HDF5 makes of damage, as one line that names the file and the remedy."""
-        from widegram.store.opening import Unreadable, hdf5_errors
+        from widegram.hdf5 import Unreadable, hdf5_errors
 
         try:
             with hdf5_errors(self.path):

@@ -115,6 +115,8 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise WidegramError(
             f"{path}: is truncated or damaged ({error}); download it again"
         ) from error
+    if labels.ndim != 1 or not labels.size:
+        raise WidegramError(f"{path}: is damaged: its labels are no list of numbers")
     shape = (len(labels), _PIXELS)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != shape:
         raise WidegramError(f"{path}: is damaged: its data is not uint8 of shape {shape}")

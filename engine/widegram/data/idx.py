@@ -7,10 +7,14 @@ big-endian 32-bit integers, then the values, big-endian.
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -23,6 +27,8 @@ _IMAGES = re.compile(
     r"(?P<family>.*?)(?P<split>train|t10k|test)-images[-.]idx\d-ubyte(?:\.gz)?", re.IGNORECASE
 )
 _GZIP = b"\x1f\x8b"
+_MOST_AXES = 8
+_LARGEST_RATIO = 1032  # bytes that deflate makes of one (zlib's documentation)
 
 
 def is_idx(path: Path) -> bool:
@@ -43,28 +49,44 @@ def read_idx(path: Path) -> np.ndarray:
     Raises :class:`WidegramError` for a damaged gzip stream, a header that is not IDX, and a size
     other than the header's.
     """
-    data = _content(path)
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _DTYPES:
-        raise WidegramError(f"{path}: is not an IDX file (its first bytes are {data[:4].hex(' ')})")
-    start = 4 + 4 * data[3]
-    if len(data) < start:
-        raise WidegramError(f"{path}: is truncated inside its header; download it again")
-    shape = struct.unpack(f">{data[3]}I", data[4:start])
-    dtype = np.dtype(_DTYPES[data[2]])
-    expected = dtype.itemsize * int(np.prod(shape, dtype=object))
-    if len(data) - start != expected:
-        state = "truncated" if len(data) - start < expected else "damaged"
+    with _errors(path), _stream(path) as file:
+        head = file.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
+            raise WidegramError(f"{path}: is not an IDX file (its first bytes are {head.hex(' ')})")
+        rank = head[3]
+        if not 1 <= rank <= _MOST_AXES:
+            raise WidegramError(f"{path}: has rank {rank}, ranks 1 to {_MOST_AXES} are read")
+        sizes = file.read(4 * rank)
+        if len(sizes) < 4 * rank:
+            raise WidegramError(f"{path}: is truncated inside its header; download it again")
+        shape = struct.unpack(f">{rank}I", sizes)
+        dtype = np.dtype(_DTYPES[head[2]])
+        expected = dtype.itemsize * math.prod(shape)
+        # A header that lies is found before memory for what it promises is asked for.
+        possible = expected <= path.stat().st_size * _LARGEST_RATIO
+        data = file.read(expected + 1) if possible else b""
+    if len(data) != expected:
+        state = "damaged" if len(data) > expected else "truncated"
+        found = f"more than {expected}" if len(data) > expected else len(data)
+        found = found if possible else f"at most {path.stat().st_size * _LARGEST_RATIO}"
         raise WidegramError(
             f"{path}: is {state}: {expected} bytes of data expected for shape {shape}, "
-            f"{len(data) - start} found; download it again"
+            f"{found} found; download it again"
         )
-    return np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def _content(path: Path) -> bytes:
+def _stream(path: Path) -> IO[bytes]:
+    """The content of a file, unzipped where it is gzipped."""
+    with open(path, "rb") as file:
+        zipped = file.read(2) == _GZIP
+    return cast(IO[bytes], gzip.open(path) if zipped else open(path, "rb"))
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == _GZIP else data
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise WidegramError(
             f"{path}: is truncated or damaged ({error}); download it again"

@@ -16,6 +16,7 @@ from widegram.data.distinct import check_distinct
 from widegram.data.idx import has_idx, is_idx, open_idx
 from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData, Split
+from widegram.data.scaling import Scaling, apply, check_held, measure
 from widegram.data.tables import Table, existing_file, split_spec
 from widegram.errors import WidegramError
 from widegram.files import check_disk, check_target
@@ -92,12 +93,10 @@ def prepare(
     raw = open_raw(source, labels)
     block = budget(memory) // _BLOCK_SHARE
     chosen, held_out = _select(raw, train, test, seed)
-    mean, std = _statistics(chosen, block)
+    scaling = _statistics(chosen, block)
     parts = {"train": chosen} | ({"test": held_out} if held_out else {})
     check_disk(target, sum(_bytes(part) for part in parts.values()) + _OVERHEAD)
-    _write(
-        target, parts, normalize, mean, std, {"source": raw.name, "seed": seed}, overwrite, block
-    )
+    _write(target, parts, normalize, scaling, {"source": raw.name, "seed": seed}, overwrite, block)
     return Prepared(
         out=str(target),
         source=raw.name,
@@ -105,8 +104,8 @@ def prepare(
         test_shape=(len(held_out.indices), *_input_shape(held_out.split.x)) if held_out else None,
         labels=chosen.split.y is not None,
         normalize=normalize,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
+        mean=tuple(scaling.mean.tolist()),
+        std=tuple(scaling.std.tolist()),
         note=raw.note,
     )
 
@@ -140,6 +139,9 @@ def _select(
     raw: RawData, train: int | None, test: int | None, seed: int
 ) -> tuple[_Selection, _Selection | None]:
     """The training and test rows; the test rows of a seed do not depend on ``train``."""
+    for split in (raw.train, raw.test):
+        if split is not None:
+            _check_numbers(split.x)
     total = raw.train.x.shape[0]
     if not total:
         raise WidegramError(f"{raw.train.x.name}: is empty")
@@ -170,8 +172,7 @@ def _draw(split: Split, count: int | None, seed: list[int]) -> np.ndarray:
     return np.random.default_rng(seed).permutation(total)[:count]
 
 
-def _input_shape(table: Table) -> tuple[int, ...]:
-    """(D,) or (H, W, C); images without a channel axis get one."""
+def _check_numbers(table: Table) -> None:
     shape = table.shape[1:]
     if len(shape) not in (1, 2, 3) or 0 in shape:
         raise WidegramError(
@@ -179,6 +180,11 @@ def _input_shape(table: Table) -> tuple[int, ...]:
         )
     if table.dtype.kind not in "iubf":
         raise WidegramError(f"{table.name}: holds {table.dtype}, numbers are needed")
+
+
+def _input_shape(table: Table) -> tuple[int, ...]:
+    """(D,) or (H, W, C); images without a channel axis get one."""
+    shape = table.shape[1:]
     return (*shape, 1) if len(shape) == 2 else shape
 
 
@@ -212,36 +218,18 @@ def _take(table: Table, indices: np.ndarray, window: int) -> np.ndarray:
     return rows
 
 
-def _statistics(part: _Selection, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel or feature, in two passes; constants have std 1."""
+def _statistics(part: _Selection, block: int) -> Scaling:
+    """Mean and standard deviation per channel or feature; constants have std 1."""
     indices = np.sort(part.indices)
-    shape = _input_shape(part.split.x)
-    count = len(indices) * int(np.prod(shape[:-1]))
-    mean = np.zeros(shape[-1])
-    for rows in _blocks(part, indices, block):
-        mean += rows.reshape(-1, shape[-1]).sum(axis=0) / count
-    variance = np.zeros(shape[-1])
-    for rows in _blocks(part, indices, block):
-        variance += ((rows.reshape(-1, shape[-1]) - mean) ** 2).sum(axis=0) / count
-    return mean, np.where(variance > 0, np.sqrt(variance), 1.0)
-
-
-def _scale(rows: np.ndarray, normalize: str, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    if normalize == "standardize":
-        rows = (rows - mean) / std
-    elif normalize == "unit-norm":
-        norms = np.linalg.norm(rows.reshape(len(rows), -1), axis=1)
-        norms[norms == 0] = 1.0
-        rows = rows / norms.reshape(-1, *[1] * (rows.ndim - 1))
-    return rows.astype(np.float32)
+    x = part.split.x
+    return measure(lambda: _blocks(part, indices, block), _input_shape(x)[-1], x.dtype)
 
 
 def _write(
     target: Path,
     parts: dict[str, _Selection],
     normalize: str,
-    mean: np.ndarray,
-    std: np.ndarray,
+    scaling: Scaling,
     attributes: dict[str, str | int],
     overwrite: bool,
     block: int,
@@ -259,9 +247,13 @@ def _write(
         rest[f"{name}/index"] = part.indices
         if part.split.y is not None:
             rest[f"{name}/y"] = part.split.y[part.indices]
-    scaling = {"normalize": normalize, "mean": mean, "std": std}
+    how = {"normalize": normalize, "mean": scaling.mean, "std": scaling.std}
     with new_sealed(target, describe, overwrite=overwrite) as new:
         for name, part in parts.items():
+            lo = 0
             for rows in _blocks(part, part.indices, block):
-                new.append(f"{name}/x", _scale(rows, normalize, mean, std))
-        new.finish(rest, {"format": FORMAT, "format_version": 1, **attributes, **scaling})
+                scaled = apply(rows, normalize, scaling)
+                check_held(scaled, rows, part.indices[lo:], part.split.x.name, normalize)
+                new.append(f"{name}/x", scaled)
+                lo += len(rows)
+        new.finish(rest, {"format": FORMAT, "format_version": 1, **attributes, **how})

@@ -44,7 +44,8 @@ class Source:
         if not 0 <= lo <= hi <= len(self):
             raise IndexError(f"rows [{lo}, {hi}) of {len(self)}")
         try:
-            block = np.ascontiguousarray(self._table.rows(lo, hi), self.dtype)
+            with np.errstate(over="ignore"):  # what float64 cannot hold is found below
+                block = np.ascontiguousarray(self._table.rows(lo, hi), self.dtype)
         except (OSError, ValueError, RuntimeError) as error:
             raise WidegramError(
                 f"{self.name}: rows {lo} to {hi - 1} cannot be read: {error}"

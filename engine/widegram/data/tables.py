@@ -7,11 +7,14 @@ held in memory, and a compressed member of an .npz file is unpacked into an anon
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import shutil
 import struct
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _SPEC = re.compile(
     r"(?P<path>.*\.(?:npy|npz|h5|hdf5|hdf))(?::(?P<key>.*))?", re.IGNORECASE | re.DOTALL
 )
+_UNREADABLE = (
+    OSError, ValueError, TypeError, RuntimeError, KeyError, EOFError, OverflowError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+_BLOCK = 1 << 20
+_MOST_AXES = 32
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,8 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
 def nearest(wanted: str, names: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` or the list of what there is, for the end of a message."""
     names = list(names)
-    close = difflib.get_close_matches(wanted, names, n=1)
+    # Beyond some hundred characters nothing is near, and the search would take long.
+    close = difflib.get_close_matches(wanted[:300], names[:1000], n=1)
     if close:
         return f"did you mean {close[0]!r}?"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
@@ -95,7 +105,7 @@ def open_table(spec: str | Path) -> Table:
             return _h5_table(path, key)
     except WidegramError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise WidegramError(f"{spec}: cannot be read: {_one_line(error)}") from error
     raise WidegramError(
         f"{path}: unknown kind of file; give file.npy, file.npz:key or file.h5:path"
@@ -108,16 +118,22 @@ def list_arrays(path: Path) -> list[str]:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as archive:
                 return [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-        import h5py
-
-        names: list[str] = []
-        with h5py.File(path, "r") as file:
-            file.visititems(
-                lambda n, item: names.append(n) if isinstance(item, h5py.Dataset) else None
-            )
-        return names
-    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+        return _datasets(path)
+    except (OSError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
+        if isinstance(error, WidegramError):
+            raise
         raise WidegramError(f"{path}: cannot be read: {_one_line(error)}") from error
+
+
+def _datasets(path: Path) -> list[str]:
+    import h5py
+
+    from widegram.hdf5 import hdf5_errors, open_file
+
+    names: list[str] = []
+    with open_file(path) as file, hdf5_errors(path):
+        file.visititems(lambda n, item: names.append(n) if isinstance(item, h5py.Dataset) else None)
+    return names
 
 
 def _one_line(error: BaseException) -> str:
@@ -130,7 +146,7 @@ def _choose(path: Path, key: str | None, names: list[str], what: str) -> str:
             return names[0]
         raise WidegramError(f"{path}: which {what}? write {path}:NAME; {nearest('', names)}")
     if key not in names:
-        raise WidegramError(f"{path}: no {what} {key!r}; {nearest(key, names)}")
+        raise WidegramError(f"{path}: no {what} {shown(key)}; {nearest(key, names)}")
     return key
 
 
@@ -146,7 +162,7 @@ def _npy_table(path: Path, name: str | None = None, start: int = 0) -> Table:
         size = file.seek(0, 2)
     if dtype.hasobject:
         raise WidegramError(f"{path}: holds Python objects, not numbers")
-    missing = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize - size
+    missing = offset + math.prod(shape) * dtype.itemsize - size
     if missing > 0:
         raise WidegramError(f"{path}: is truncated, {missing} bytes are missing")
 
@@ -167,7 +183,13 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:
     }.get(version)
     if read is None:
         raise WidegramError(f"{file.name}: .npy version {version} is not supported; save it again")
-    shape, fortran, dtype = read(file)
+    try:
+        shape, fortran, dtype = read(file)
+    except (tokenize.TokenError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"its header is damaged: {_one_line(error)}") from error
+    # A boolean is an integer for NumPy's own check, and -1 a size.
+    if len(shape) > _MOST_AXES or not all(type(n) is int and n >= 0 for n in shape):
+        raise WidegramError(f"{file.name}: is damaged, its shape is {shown(shape)}")
     return shape, "F" if fortran else "C", dtype
 
 
@@ -176,12 +198,14 @@ def _npz_table(path: Path, key: str | None) -> Table:
     name = f"{path}:{key}"
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(key + ".npy")
-        if info.compress_type == zipfile.ZIP_STORED:
-            return _npy_table(path, name, _member_start(path, info))
-        unpacked = tempfile.NamedTemporaryFile(suffix=".npy")  # noqa: SIM115 (lives with the table)
         with archive.open(info) as member:
-            shutil.copyfileobj(member, unpacked, 1 << 20)
-        unpacked.flush()
+            _check_member(name, member, info.file_size)
+        if info.compress_type == zipfile.ZIP_STORED:
+            with archive.open(info) as member:
+                while member.read(_BLOCK):  # compares the archive's checksum, at the end
+                    pass
+            return _npy_table(path, name, _member_start(path, info))
+        unpacked = _unpacked(archive, info, name)
     table = _npy_table(Path(unpacked.name), name)
 
     def rows(lo: int, hi: int, _keep: Any = unpacked) -> np.ndarray:
@@ -190,23 +214,56 @@ def _npz_table(path: Path, key: str | None) -> Table:
     return Table(name, table.shape, table.dtype, rows)
 
 
+def _check_member(name: str, member: Any, size: int) -> None:
+    """Refuse a member whose header promises more than it holds, before it is unpacked."""
+    shape, _, dtype = _npy_header(member)
+    wanted = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise WidegramError(f"{name}: holds Python objects, not numbers")
+    if wanted > size:
+        raise WidegramError(f"{name}: is truncated, {wanted - size:,} bytes are missing")
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Any:
+    """A compressed member in an anonymous file, which lives as long as the object."""
+    unpacked = tempfile.NamedTemporaryFile(suffix=".npy")  # noqa: SIM115 (lives with the table)
+    free = shutil.disk_usage(unpacked.name).free
+    if info.file_size > free:
+        raise WidegramError(
+            f"{name}: unpacks to {info.file_size:,} bytes, {free:,} are free in "
+            f"{tempfile.gettempdir()}; set TMPDIR, or save it as .npy"
+        )
+    with archive.open(info) as member:
+        shutil.copyfileobj(member, unpacked, _BLOCK)
+    unpacked.flush()
+    return unpacked
+
+
 def _member_start(path: Path, info: zipfile.ZipInfo) -> int:
     """Offset of a stored member's bytes: its local header is 30 bytes, a name and extra fields."""
     with open(path, "rb") as file:
         file.seek(info.header_offset)
         header = file.read(30)
+    if len(header) < 30 or not header.startswith(b"PK\3\4"):
+        raise WidegramError(f"{path}: is damaged, its directory points nowhere")
     name_length, extra_length = struct.unpack("<HH", header[26:30])
     return int(info.header_offset + 30 + name_length + extra_length)
 
 
 def _h5_table(path: Path, key: str | None) -> Table:
-    import h5py
-
+    # h5py takes long to import, which arrays in memory do without.
+    from widegram.hdf5 import open_file, stored_dataset
     from widegram.sealed import checked_rows
 
-    key = _choose(path, key, list_arrays(path), "dataset")
-    dataset = h5py.File(path, "r")[key]
-    if dataset.dtype.hasobject or dataset.dtype.names:
-        raise WidegramError(f"{path}:{key}: holds {dataset.dtype}, not numbers")
+    if not key:
+        key = _choose(path, key, list_arrays(path), "dataset")
+    file = open_file(path)
+    try:
+        dataset = stored_dataset(file, key)
+    except KeyError:
+        file.close()
+        raise WidegramError(
+            f"{path}: no dataset {shown(key)}; {nearest(key, list_arrays(path))}"
+        ) from None
     name = f"{path}:{key}"
     return Table(name, dataset.shape, dataset.dtype, checked_rows(dataset, name))

@@ -17,9 +17,9 @@ from widegram.data.tables import HDF5_SUFFIXES
 from widegram.durable import Part, new_file, reserve
 from widegram.errors import WidegramError
 from widegram.files import check_disk, check_target
+from widegram.hdf5 import hdf5_errors
 from widegram.memory import budget
 from widegram.sealed import NewSealed
-from widegram.store.opening import hdf5_errors
 from widegram.store.view import GramFile
 
 EXPORT_DTYPES = ("float16", "float32", "float64")

@@ -18,7 +18,8 @@ import numpy as np
 import xxhash
 
 from widegram.durable import reserve
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
+from widegram.hdf5 import stored_dataset
 from widegram.store.reserved import LENGTH, TABLE, reserve_texts
 from widegram.tiling import KERNELS, Grid, dataset_keys
 
@@ -116,10 +117,11 @@ class Header:
         reserve(file, TABLE, (LENGTH,), "uint64")
 
 
-_ATTRIBUTES = (
-    "network", "network_fingerprint", "x1_fingerprint", "x2_fingerprint", "x1_location",
-    "x2_location", "dtype", "symmetric", "program_version", "tile",
-)  # fmt: skip
+_ATTRIBUTES: dict[str, type] = {
+    "network": str, "network_fingerprint": str, "x1_fingerprint": str, "x2_fingerprint": str,
+    "x1_location": str, "x2_location": str, "dtype": str, "symmetric": bool,
+    "program_version": str, "tile": int,
+}  # fmt: skip
 
 
 def _shown(value: Any) -> str:
@@ -144,10 +146,9 @@ def read_header(file: h5py.File, path: Any) -> Header:
     sums = file[CHECKSUMS]
     depths = tuple(sorted(int(d) for d in sums["depth"])) if "depth" in sums else ()
     kernels = tuple(k for k in KERNELS if k in (sums[f"depth/{depths[0]}"] if depths else sums))
-    n1, n2 = file[dataset_keys(kernels, depths)[0]].shape
+    n1, n2 = stored_dataset(file, dataset_keys(kernels, depths)[0]).shape
     values: dict[str, Any] = {
-        name: _text(value) if isinstance(value, str | bytes) else value.item()
-        for name, value in ((name, attributes[name]) for name in _ATTRIBUTES)
+        name: _attribute(attributes[name], kind) for name, kind in _ATTRIBUTES.items()
     }
     device = str(_text(attributes["device"]))
     header = Header(n1=n1, n2=n2, kernels=kernels, depths=depths, device=device, **values)
@@ -157,13 +158,25 @@ def read_header(file: h5py.File, path: Any) -> Header:
     return header
 
 
+def _attribute(value: Any, kind: type) -> Any:
+    """An attribute as the plain value that :meth:`Header.write` set; ValueError for another."""
+    value = _text(value) if isinstance(value, str | bytes) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    if type(value) is not kind:
+        raise ValueError(f"an attribute is {shown(value)}, not of type {kind.__name__}")
+    return value
+
+
 def _check_datasets(file: h5py.File, header: Header) -> None:
     json.loads(header.network)
+    if header.tile < 1:
+        raise ValueError(f"its tile is {header.tile}")
     for key in header.keys:
-        if file[key].shape != (header.n1, header.n2) or file[key].dtype != np.dtype(header.dtype):
+        dataset = stored_dataset(file, key)
+        if dataset.shape != (header.n1, header.n2) or dataset.dtype != np.dtype(header.dtype):
             raise ValueError(f"dataset {key} has a wrong shape or dtype")
     for name in (STATE, *(f"{CHECKSUMS}/{key}" for key in header.keys)):
-        if file[name].shape != header.grid.shape:
+        if stored_dataset(file, name).shape != header.grid.shape:
             raise ValueError(f"dataset {name} has a wrong shape")
 
 

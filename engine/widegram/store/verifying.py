@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from widegram.errors import Damaged
+from widegram.hdf5 import Unreadable, hdf5_errors
 from widegram.store.layout import CHECKSUMS, checksum
-from widegram.store.opening import Unreadable, hdf5_errors
 from widegram.store.opinion import Opinion, TileComputer, second_opinion
 from widegram.store.view import GramFile
 

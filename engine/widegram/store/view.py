@@ -14,8 +14,9 @@ from widegram.arrays import file_path, shown
 from widegram.data.tables import nearest
 from widegram.durable import being_written
 from widegram.errors import WidegramError
+from widegram.hdf5 import hdf5_errors, stored_dataset
 from widegram.store.layout import STATE, Header
-from widegram.store.opening import hdf5_errors, read
+from widegram.store.opening import read
 
 
 class GramFile:
@@ -73,7 +74,7 @@ class GramFile:
     def raw(self, path: str) -> h5py.Dataset:
         """Any dataset by its path inside the file."""
         with hdf5_errors(self.path):
-            return self._file[path]
+            return stored_dataset(self._file, path)
 
     def flags(self) -> np.ndarray:
         """Array (uint8) of :attr:`Grid.shape`: 1 where a tile is finished, else 0."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from widegram.durable import LiveFile
 from widegram.errors import WidegramError
+from widegram.hdf5 import check_readable, hdf5_errors
 from widegram.store.layout import CHECKSUMS, STATE, Header, checksum, read_header
-from widegram.store.opening import check_readable, hdf5_errors
 from widegram.store.renewing import renew
 from widegram.store.reserved import Moved, Reserved
 from widegram.store.verifying import TOLERANCES

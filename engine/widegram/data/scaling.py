@@ -1,0 +1,121 @@
+"""Statistics of training inputs and their use, for values of every size.
+
+Squares of 1e200 overflow and those of 1e-200 vanish, so that each channel or feature is first
+divided by a power of two near its largest value, which is exact. A feature is constant where its
+values differ by rounding at most: subtracting a rounded mean from it would leave nothing but noise,
+which the division by its own size blows up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+
+Array = NDArray[Any]
+# Values within two units of rounding (of float32 or float64) of the largest one are one value.
+_ROUNDINGS = 2
+_SINGLE = np.finfo(np.float32)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Statistics per channel or feature, of values that were multiplied by 2^-``exponent``.
+
+    ``scaled_mean`` and ``scaled_std`` (float64) are of that size, about 1.
+    """
+
+    exponent: Array
+    scaled_mean: Array
+    scaled_std: Array
+
+    @property
+    def mean(self) -> Array:
+        """Means of the raw values, float64."""
+        return np.ldexp(self.scaled_mean, self.exponent)
+
+    @property
+    def std(self) -> Array:
+        """Standard deviations of the raw values, float64; 1 for constants."""
+        return np.ldexp(self.scaled_std, self.exponent)
+
+
+def measure(blocks: Callable[[], Iterable[Array]], channels: int, dtype: np.dtype[Any]) -> Scaling:
+    """The statistics of finite rows (..., ``channels``) that ``blocks()`` yields, in float64.
+
+    ``dtype`` is the type that they were stored in: what counts as rounding.
+    """
+    low, high, count = np.full(channels, np.inf), np.full(channels, -np.inf), 0
+    for rows in blocks():
+        flat = rows.reshape(-1, channels)
+        low, high = np.minimum(low, flat.min(axis=0)), np.maximum(high, flat.max(axis=0))
+        count += len(flat)
+    largest = np.maximum(abs(low), abs(high))
+    exact = dtype.kind != "f" or dtype.itemsize < 4
+    rounding = 0.0 if exact else _ROUNDINGS * float(np.finfo(_narrow(dtype)).eps)
+    # Halves, because the difference of the largest numbers of both signs is none.
+    constant = high / 2 - low / 2 <= rounding * (largest / 2)
+    exponent = np.where(constant, 0, np.frexp(largest)[1])
+    mean, squares, rest = np.zeros(channels), np.zeros(channels), np.zeros(channels)
+    for rows in blocks():
+        mean += np.ldexp(rows.reshape(-1, channels), -exponent).sum(axis=0) / count
+    for rows in blocks():
+        deviations = np.ldexp(rows.reshape(-1, channels), -exponent) - mean
+        with np.errstate(over="ignore"):  # of constants, whose squares are not used
+            squares += (deviations**2).sum(axis=0) / count
+        rest += deviations.sum(axis=0) / count
+    # The deviations' own mean, which rounding leaves, is no part of the variance.
+    variance = np.maximum(squares - rest**2, 0.0)
+    constant |= variance == 0
+    mean = np.where(constant & (exponent == 0), low + (high / 2 - low / 2), mean)
+    return Scaling(exponent, mean, np.where(constant, 1.0, np.sqrt(variance)))
+
+
+def _narrow(dtype: np.dtype[Any]) -> type:
+    """The type in which values were rounded: float128 is read as float64."""
+    return np.float32 if dtype.itemsize == 4 else np.float64
+
+
+def apply(rows: Array, normalize: str, scaling: Scaling) -> Array:
+    """Finite rows (n, ...) scaled and in float32; infinite where float32 cannot hold the result.
+
+    'none' keeps the values; a row whose every value is too small for float32 comes out as NaN.
+    """
+    axes = tuple(range(1, rows.ndim))
+    with np.errstate(over="ignore", under="ignore"):
+        if normalize == "standardize":
+            scaled = np.ldexp(rows, -scaling.exponent) - scaling.scaled_mean
+            return (scaled / scaling.scaled_std).astype(np.float32)
+        largest = abs(rows).max(axis=axes, keepdims=True)
+        if normalize == "unit-norm":
+            scaled = np.ldexp(rows, -np.frexp(largest)[1])
+            norms = np.sqrt((scaled**2).sum(axis=axes, keepdims=True))
+            return (scaled / np.where(norms == 0, 1.0, norms)).astype(np.float32)
+        lost = (largest > 0) & (largest < _SINGLE.tiny)
+        return np.where(lost, np.nan, rows).astype(np.float32)
+
+
+def check_held(scaled: Array, rows: Array, numbers: Array, name: str, normalize: str) -> None:
+    """Refuse what float32 cannot hold; ``numbers`` are those of the rows in the source ``name``.
+
+    Raises :class:`WidegramError` naming the first such row and its value.
+    """
+    bad = np.flatnonzero(~np.isfinite(scaled).reshape(len(scaled), -1).all(axis=1))
+    if not len(bad):
+        return
+    row = bad[0]
+    at = np.flatnonzero(~np.isfinite(scaled[row]).ravel())[0]
+    value = rows[row].ravel()[at]
+    small = np.isnan(scaled[row]).any()
+    why = "is too small for float32" if small else "exceeds what float32 holds"
+    remedy = (
+        "use --normalize standardize or unit-norm"
+        if normalize == "none"
+        else "its feature hardly varies in the training inputs: remove it, or use --normalize none"
+    )
+    raise WidegramError(f"{name}: row {numbers[row]} holds {value:.6g}, which {why}; {remedy}")
