@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from widegram import interrupts
+
 Item = TypeVar("Item")
 
 
@@ -18,6 +20,7 @@ def read_ahead(fetch: Callable[[int], Item], count: int) -> Iterator[Item]:
         ahead = reader.submit(fetch, 0) if count else None
         for index in range(count):
             assert ahead is not None
+            interrupts.check()
             item = ahead.result()
             if index + 1 < count:
                 ahead = reader.submit(fetch, index + 1)

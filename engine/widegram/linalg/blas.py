@@ -39,7 +39,7 @@ def solve_right(factor: Array, block: Array) -> None:
 def _call(name: str, like: Array, *arguments: Any) -> None:
     """Call the routine of ``like``'s precision; an array passes its data and leading dimension."""
     kind = like.dtype.char
-    routine, integer = _routine({"f": "s", "d": "d"}[kind] + name)
+    function, integer = routine(cython_blas, {"f": "s", "d": "d"}[kind] + name)
     scalar = {"f": ctypes.c_float, "d": ctypes.c_double}[kind]
     passed: list[Any] = []
     for value in arguments:
@@ -52,7 +52,7 @@ def _call(name: str, like: Array, *arguments: Any) -> None:
         else:
             leading = ctypes.byref(integer(_leading(value, like)))
             passed += [ctypes.c_void_p(value.ctypes.data), leading]
-    routine(*passed)
+    function(*passed)
 
 
 def _leading(array: Array, like: Array) -> int:
@@ -64,9 +64,9 @@ def _leading(array: Array, like: Array) -> int:
 
 
 @cache
-def _routine(name: str) -> tuple[Callable[..., None], Any]:
-    """The routine, and the type of its integers."""
-    capsule = cython_blas.__pyx_capi__[name]
+def routine(module: Any, name: str) -> tuple[Callable[..., None], Any]:
+    """A routine that ``cython_blas`` or ``cython_lapack`` publishes, and its integers' type."""
+    capsule = module.__pyx_capi__[name]
     api = ctypes.pythonapi
     get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))
     get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(

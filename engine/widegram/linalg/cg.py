@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MAX_ITERATIONS, OK, STAGNATED, Solution
@@ -106,6 +107,7 @@ def _round(
     p = z
     best, since = math.inf, 0
     for _ in range(max_iter):
+        interrupts.check()
         if w.shape[1] == 0:
             break
         q = product(p)

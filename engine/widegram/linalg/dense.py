@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.linalg import blas, lapack
 
+from widegram.linalg import lapack
 from widegram.linalg.definite import FailedPivot, not_definite
 from widegram.linalg.operator import GramOperator, Progress
 from widegram.linalg.refine import Factor, refined_solve
@@ -49,14 +49,14 @@ class DenseCholesky:
 
     def apply(self, b: Array) -> Array:
         """A^-1 b by two triangular solves, without refinement; b of shape (n, k)."""
-        (potrs,) = lapack.get_lapack_funcs(("potrs",), (self.factor,))
-        x, _ = potrs(self.factor, np.asfortranarray(b, dtype=self.dtype), lower=1)
+        x = np.array(b, dtype=self.dtype, order="F")
+        lapack.potrs(self.factor, x)
         return np.asarray(x, dtype=np.float64)
 
     def half(self, b: Array) -> Array:
         """L^-1 b, so that column sums of squares are b^T A^-1 b; b of shape (n, k)."""
-        (trtrs,) = lapack.get_lapack_funcs(("trtrs",), (self.factor,))
-        x, _ = trtrs(self.factor, np.asfortranarray(b, dtype=self.dtype), lower=1, overwrite_b=1)
+        x = np.array(b, dtype=self.dtype, order="F")
+        lapack.trtrs(self.factor, x)
         return np.asarray(x, dtype=np.float64)
 
     def inverse_diagonal(self) -> Array:
@@ -64,8 +64,8 @@ class DenseCholesky:
 
         As sums of squares of the columns of L^-1, half the work of the inverse of A.
         """
-        (trtri,) = lapack.get_lapack_funcs(("trtri",), (self.factor,))
-        inverse, _ = trtri(self.factor, lower=1, overwrite_c=1)
+        inverse = self.factor
+        lapack.trtri(inverse)
         out = np.empty(self.n)
         for lo in range(0, self.n, _COLUMNS):
             hi = min(self.n, lo + _COLUMNS)
@@ -89,13 +89,12 @@ class DenseCholesky:
         """Nothing to close."""
 
     def _upper_product(self, x: Array) -> Array:
-        (symm,) = blas.get_blas_funcs(("symm",), (self.factor,))
         index = np.diag_indices(self.n)
         kept = self.factor[index].copy()
         self.factor[index] = self._diagonal
         try:
             right = np.asfortranarray(x, dtype=self.dtype)
-            return np.asarray(symm(1.0, self.factor, right, lower=0), dtype=np.float64)
+            return np.asarray(lapack.symm(self.factor, right), dtype=np.float64)
         finally:
             self.factor[index] = kept
 
@@ -135,13 +134,12 @@ def _attempt(
     if progress:
         progress("factoring", 0, 1)
     diagonal = np.diagonal(matrix).copy()
-    (potrf,) = lapack.get_lapack_funcs(("potrf",), (matrix,))
-    factor, info = potrf(matrix, lower=1, overwrite_a=1, clean=0)
+    info = lapack.potrf(matrix)
     if progress:
         progress("factoring", 1, 1)
     if info:
-        pivot = float(factor[info - 1, info - 1])
+        pivot = float(matrix[info - 1, info - 1])
         unit = 1.0 if scaling is None else float(scaling[info - 1])
         return FailedPivot(info - 1, pivot / unit / unit)
-    dense = DenseCholesky(factor, diagonal)
+    dense = DenseCholesky(matrix, diagonal)
     return dense if scaling is None else ScaledFactor(dense, operator, scaling)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.linalg.operator import GramOperator, Progress
 
 Array = NDArray[Any]
@@ -153,6 +154,7 @@ def lanczos_density(
     previous = np.zeros_like(current)
     alpha, beta = np.zeros((steps, probes)), np.zeros((steps, probes))
     for step in range(steps):
+        interrupts.check()
         following = operator.matmat(current)
         if step:
             following -= beta[step - 1] * previous

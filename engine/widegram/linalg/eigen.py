@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
+from widegram import interrupts
 from widegram.errors import WidegramError
+from widegram.linalg import lapack
 from widegram.linalg.operator import GramOperator, Progress
 from widegram.memory import format_size
 
@@ -54,17 +55,9 @@ def full_eigen(
     matrix = operator.load(np.float64, progress)
     if progress:
         progress("eigenvalues (LAPACK)", 0, 1)
-    result = linalg.eigh(
-        matrix,
-        lower=True,
-        eigvals_only=not vectors,
-        overwrite_a=True,
-        check_finite=False,
-        driver=driver,
-    )
+    values, basis = lapack.eigen(matrix, vectors, driver)
     if progress:
         progress("eigenvalues (LAPACK)", 1, 1)
-    values, basis = result if vectors else (result, None)
     return Eigenpairs(
         values, basis, None, np.zeros(values.size), f"lapack-{driver}", 0, values.size
     )
@@ -128,6 +121,7 @@ def partial_eigen(
     space = _Space(n, block, k, memory, np.random.default_rng(seed))
     space.extend(operator, np.empty((n, 0)))
     for passes in range(1, max_passes + 1):
+        interrupts.check()
         theta, turn = space.ritz()
         wanted = _ends(theta.size, min(k, theta.size), which)
         scale = max(abs(theta[0]), abs(theta[-1]))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.ahead import read_ahead
 from widegram.linalg.budget import block_shape
@@ -197,6 +198,7 @@ class GramOperator:
             raise WidegramError(f"{self.name} is not symmetric; only symmetric matrices are loaded")
         height, _ = block_shape(n1, n2, self.dtype.itemsize, self.memory)
         for lo in range(0, n1, height):
+            interrupts.check()
             hi = min(n1, lo + height)
             if out.dtype == self.dtype or self.scaling is not None:
                 self.block_into(out[lo:hi], slice(lo, hi), slice(0, n2))

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
+from scipy.linalg.lapack import dpttrf, dpttrs
 
+from widegram import interrupts
+from widegram.linalg import lapack
 from widegram.linalg.operator import Progress
 
 Array = NDArray[Any]
@@ -22,18 +24,13 @@ class Tridiagonal:
     """``matrix``, symmetric, float64 and Fortran-ordered, is overwritten by Q."""
 
     def __init__(self, matrix: Array, progress: Progress | None = None) -> None:
-        n = matrix.shape[0]
         if progress:
             progress("tridiagonalisation", 0, 2)
-        room = int(lapack.dsytrd_lwork(n, lower=1)[0])
-        reflectors, self._diagonal, self._below, tau, _ = lapack.dsytrd(
-            matrix, lower=1, lwork=room, overwrite_a=1
-        )
+        self._diagonal, self._below, tau = lapack.tridiagonal(matrix)
         if progress:
             progress("tridiagonalisation", 1, 2)
-        # orghr forms Q from reflectors that lie below the first subdiagonal, as sytrd's do.
-        room = int(lapack.dorghr_lwork(n, lo=0, hi=n - 1)[0])
-        self._basis, _ = lapack.dorghr(reflectors, tau, lo=0, hi=n - 1, lwork=room, overwrite_a=1)
+        lapack.basis(matrix, tau)
+        self._basis = matrix
         if progress:
             progress("tridiagonalisation", 2, 2)
 
@@ -45,7 +42,7 @@ class Tridiagonal:
         """(K + shift I)^-1 b for b (n, k). The matrix must be definite."""
         factored = self._factored(shift)
         assert factored is not None
-        x, _ = lapack.dpttrs(*factored, self._basis.T @ b)
+        x, _ = dpttrs(*factored, self._basis.T @ b)
         return np.asarray(self._basis @ x)
 
     def inverse_diagonals(self, shifts: Sequence[float]) -> Array:
@@ -59,6 +56,7 @@ class Tridiagonal:
         row = np.zeros((len(shifts), self._basis.shape[0]))
         total, term = np.zeros_like(row), np.empty_like(row)
         for j in range(row.shape[1]):
+            interrupts.check()
             if j:
                 row *= -lower[:, j - 1, None]
             row += self._basis[:, j]
@@ -69,5 +67,5 @@ class Tridiagonal:
 
     def _factored(self, shift: float) -> tuple[Array, Array] | None:
         """D and L's subdiagonal, None where T + shift I is not positive definite."""
-        pivots, lower, info = lapack.dpttrf(self._diagonal + shift, self._below)
+        pivots, lower, info = dpttrf(self._diagonal + shift, self._below)
         return None if info else (pivots, lower)

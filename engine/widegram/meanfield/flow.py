@@ -39,11 +39,11 @@ class Flow:
     def of(cls, level: float, drop: Array) -> Flow:
         """Diagonalise; ``drop`` is symmetric (m, m)."""
         if np.abs(drop).max() > DENSE * abs(level):
-            values, vectors = scipy.linalg.eigh(level - drop)
+            values, vectors = np.linalg.eigh(level - drop)
             return cls(level, drop, values, vectors, vectors.sum(axis=0))
         m = len(drop)
         parts = Blocks.of(level, Scaled(drop))
-        bulk, inner = scipy.linalg.eigh(parts.schur())
+        bulk, inner = np.linalg.eigh(parts.schur())
         # First order in drop / level: the top vector is u + Q b / top, the others lean back.
         lean = (parts.b @ inner) / parts.top
         vectors = np.empty((m, m))

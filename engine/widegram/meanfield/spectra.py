@@ -48,14 +48,14 @@ class Spectrum:
 
 def dense_spectrum(theta: Array) -> Spectrum:
     """Of a matrix (m, m), symmetric, m >= 2, by LAPACK in float64."""
-    values = scipy.linalg.eigvalsh(theta)
+    values = np.linalg.eigvalsh(theta)
     m = len(theta)
     diagonal = np.diag(theta)
     # Not a difference of sums: the diagonal may be 1e16 times the rest.
     off = (theta - np.diag(diagonal)).sum() / (m * (m - 1))
     # kappa - 1 from the matrix without its mean diagonal: the chaotic phase needs it.
     level = float(diagonal.mean())
-    rest = scipy.linalg.eigvalsh((theta - level * np.eye(m)) / level)
+    rest = np.linalg.eigvalsh((theta - level * np.eye(m)) / level)
     excess = (rest[-1] - rest[0]) / (1 + rest[0]) if rest[0] > -1 else np.inf
     bulk = float(values[:-1].mean())
     return Spectrum(
@@ -82,7 +82,7 @@ def deviation_spectrum(level: float, drop: Scaled) -> Spectrum:
         return dense_spectrum(level - plain)
     m = len(plain)
     parts = Blocks.of(level, drop)
-    bulk = scipy.linalg.eigvalsh(parts.schur())
+    bulk = np.linalg.eigvalsh(parts.schur())
     top = m * level + parts.scale * parts.g
     smallest = float(bulk[0])
     mean = float(bulk.mean())
@@ -114,7 +114,7 @@ def predict(level: float, drop: Scaled, level_test: float, drop_test: Scaled, y:
     if np.abs(plain).max() > DENSE * abs(level):
         train = level - plain
         return np.asarray(
-            (level_test - drop_test.plain()) @ scipy.linalg.solve(train, y, assume_a="sym")
+            (level_test - drop_test.plain()) @ np.linalg.solve(train, y)
         )
     parts = Blocks.of(level, drop)
     m = len(plain)
@@ -123,7 +123,7 @@ def predict(level: float, drop: Scaled, level_test: float, drop_test: Scaled, y:
     y_u, y_q = u @ y, parts.basis.T @ y
     # z is e^s times the bulk part of the solution.
     coupling = parts.scale / top * np.outer(parts.b, y_u)
-    z = scipy.linalg.solve(parts.schur(), y_q - coupling, assume_a="sym")
+    z = np.linalg.solve(parts.schur(), y_q - coupling)
     x_u = (y_u - parts.b @ z) / top
     ratio = np.exp(drop_test.log_scale - drop.log_scale)
     small = drop_test.value @ (parts.scale * ratio * np.outer(u, x_u) + ratio * (parts.basis @ z))

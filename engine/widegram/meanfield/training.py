@@ -90,18 +90,29 @@ def trainability(
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
     header = Header(grid.net, grid.act, grid.w_var, grid.b_var, grid.depths, grid.times,
                     problem.fingerprint, len(problem.x), len(problem.x_test))
-    with TrainFile(Path(out), header, scales, overwrite) as file, StopRequest() as stop:
+    with TrainFile(Path(out), header, scales, overwrite) as file:
         pending = file.pending()
         before = len(grid.w_var) - len(pending)
         meter = _Meter(len(grid.w_var), before, len(grid.depths), progress)
-        for index in pending:
-            if stop.requested:
-                raise Interrupted(
-                    f"{out}: interrupted, {file.done()} of {len(grid.w_var)} rows are saved; run "
-                    "the same command again to resume"
-                )
-            file.write(index, _solve_row(problem, grid, make(float(grid.w_var[index]))))
-            meter.row()
+
+        def kept() -> str:
+            return (
+                f"{out}: interrupted, {meter.done} of {len(grid.w_var)} rows are saved; run the "
+                "same command again to resume"
+            )
+
+        with (
+            StopRequest() as stop,
+            interrupts.keeping(kept),
+            interrupts.finishing("the row in work", lambda: meter.row_seconds),
+        ):
+            for index in pending:
+                if stop.requested:
+                    raise Interrupted(kept())
+                row = _solve_row(problem, grid, make(float(grid.w_var[index])))
+                with interrupts.saving():
+                    file.write(index, row)
+                meter.row()
         file.finish()
     return before
 
