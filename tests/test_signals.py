@@ -142,7 +142,7 @@ def test_leaving_removes_parts_and_names_what_was_written(tmp_path: Path) -> Non
     code, lines = ended(process)
     assert code == 130
     assert lines[-1] == (
-        f"widegram: error: interrupted; {first} is complete, nothing else was written"
+        f"widegram: error: interrupted; written so far: {first}; run the same command again"
     )
     assert os.listdir(tmp_path) == ["first.npy"]
 

@@ -172,5 +172,5 @@ def report() -> str:
         return _state.kept[-1]()
     if _state.written:
         names = ", ".join(_state.written)
-        return f"interrupted; {names} is complete, nothing else was written"
+        return f"interrupted; written so far: {names}; run the same command again"
     return "interrupted; nothing was written, run the same command again"

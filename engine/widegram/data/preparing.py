@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from widegram import interrupts
 from widegram.arrays import choice, file_path, integer
 from widegram.data.cifar import has_cifar, open_cifar
 from widegram.data.digits import open_digits
@@ -197,6 +198,7 @@ def _blocks(part: _Selection, indices: np.ndarray, block: int) -> Iterator[np.nd
     shape = _input_shape(part.split.x)
     step = max(1, block // (8 * int(np.prod(shape))))
     for lo in range(0, len(indices), step):
+        interrupts.check()
         yield _take(part.split.x, indices[lo : lo + step], step).reshape(-1, *shape)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import lapack
 
+from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.ahead import read_ahead
 from widegram.linalg.blas import solve_right, subtract_product, subtract_square
@@ -120,7 +121,7 @@ class OutOfCoreCholesky:
         )
         if self._file.width != self._plan.width:
             self._plan = grouped(self.n, self._file.width, memory, np.dtype(dtype).itemsize)
-        self.resumed = self._file.finished()
+        self.resumed = self._columns_done = self._file.finished()
         (self._potrf,) = lapack.get_lapack_funcs(("potrf",), (np.empty((1, 1), dtype=dtype),))
         self._writes: dict[int, Future[None]] = {}
         try:
@@ -194,12 +195,18 @@ class OutOfCoreCholesky:
         return out
 
     def _factor(self) -> None:
-        with ThreadPoolExecutor(1) as writer:
+        with interrupts.keeping(self._kept), ThreadPoolExecutor(1) as writer:
             for group in self._plan.groups:
                 wanted = [c for c in group if not self._file.done(c)]
                 if wanted:
                     self._factor_group(wanted, writer)
             self._wait_for_writes(leave=0)
+
+    def _kept(self) -> str:
+        return (
+            f"{self._file.path}: interrupted, {self._columns_done} of {self._file.columns} block "
+            "columns of the factor are saved; run the same command again to go on"
+        )
 
     def _factor_group(self, group: list[int], writer: ThreadPoolExecutor) -> None:
         """Left-looking update, factorisation and writing of the block columns in ``group``."""
@@ -211,6 +218,7 @@ class OutOfCoreCholesky:
             if step >= group[0]:
                 part = self._finish(held[column], part, column, writer)
             for target in group:
+                interrupts.check()
                 if target > column:
                     self._update(held[target], part)
             share = (step + 1) / steps * (self._work(last) - begun)
@@ -246,6 +254,7 @@ class OutOfCoreCholesky:
         """Until all but the last ``leave`` columns are on disk; the plan has room for one."""
         for column in sorted(self._writes)[: len(self._writes) - leave]:
             self._writes[column].result()
+            self._columns_done += 1
             del self._writes[column]
 
     def _shape(self, column: int, from_row: int | None = None) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.files import file_system_errors
 from widegram.linalg.cg import Checkpoint
 from widegram.linalg.workfile import open_work_file
@@ -31,6 +33,20 @@ class RestartFile:
         self._key = key
         self._seconds = seconds
         self._last = time.monotonic()
+        self._saved, self._slowest, self._begun = 0, 0.0, self._last
+
+    def step_seconds(self) -> float:
+        """Estimate of the time that the iteration in work still takes; infinite for the first."""
+        return max(self._slowest - (time.monotonic() - self._begun), 0.0) or math.inf
+
+    def kept(self) -> str:
+        """What an interrupted run leaves."""
+        if not self._saved:
+            return "interrupted before anything was saved; run the same command again"
+        return (
+            f"{self.path}: interrupted, {self._saved} iterations are saved; run the same command "
+            "again to go on"
+        )
 
     def load(self, shape: tuple[int, ...], discard_other: bool = False) -> tuple[Array | None, int]:
         """(x, iterations), or (None, 0) where there is no file.
@@ -49,13 +65,20 @@ class RestartFile:
         attributes = {"format": FORMAT, "format_version": 1, "iterations": iterations}
         write_sealed(self.path, {"x": x}, attributes | self._identity(x.shape), overwrite=True)
         self._last = time.monotonic()
+        self._saved = iterations
 
     def counting_from(self, before: int) -> Checkpoint:
         """What the solver calls after each iteration."""
 
         def checkpoint(x: Array, iterations: int) -> None:
-            if time.monotonic() - self._last >= self._seconds and np.isfinite(x).all():
-                self.save(x, before + iterations)
+            due = interrupts.requested() or time.monotonic() - self._last >= self._seconds
+            now, begun = time.monotonic(), self._begun
+            self._slowest, self._begun = max(self._slowest, now - begun), now
+            if due and np.isfinite(x).all():
+                with interrupts.saving():
+                    self.save(x, before + iterations)
+            if interrupts.requested():
+                raise interrupts.Stopped(self.kept())
 
         return checkpoint
 

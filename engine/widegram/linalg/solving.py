@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.choose import Choice, choose, dense_bytes, preconditioner_rank
@@ -151,16 +152,17 @@ def _by_gradients(
         key = f"{options.key}/{operator.shift!r}"
         restart = RestartFile(path, key, options.checkpoint_seconds)
         start, before = restart.load(b.shape, discard_other=options.overwrite)
-    solution = conjugate_gradients(
-        shifted.matmat,
-        b,
-        preconditioner,
-        tol=options.tol,
-        max_iter=options.max_iter,
-        x0=start,
-        checkpoint=None if restart is None else restart.counting_from(before),
-        progress=options.progress,
-    )
+    with _saving_iterates(restart):
+        solution = conjugate_gradients(
+            shifted.matmat,
+            b,
+            preconditioner,
+            tol=options.tol,
+            max_iter=options.max_iter,
+            x0=start,
+            checkpoint=None if restart is None else restart.counting_from(before),
+            progress=options.progress,
+        )
     if restart is not None:
         restart.finish(solution.x, before + solution.iterations, solution.status == "ok")
     powers = np.full(k, -round(np.log2(unit)))
@@ -171,6 +173,19 @@ def _by_gradients(
         restarted_from=before,
     )
     return solution
+
+
+@contextmanager
+def _saving_iterates(restart: RestartFile | None) -> Iterator[None]:
+    """Inside, a stop waits for a short iteration, which is then saved."""
+    if restart is None:
+        yield
+        return
+    with (
+        interrupts.keeping(restart.kept),
+        interrupts.finishing("the iteration in work", restart.step_seconds),
+    ):
+        yield
 
 
 def _preconditioner(

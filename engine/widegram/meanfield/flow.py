@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from widegram.meanfield.maps import Array
 from widegram.meanfield.slopeline import Scaled

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from widegram.meanfield.maps import Array
 from widegram.meanfield.slopeline import Scaled
@@ -113,9 +112,7 @@ def predict(level: float, drop: Scaled, level_test: float, drop_test: Scaled, y:
     plain = drop.plain()
     if np.abs(plain).max() > DENSE * abs(level):
         train = level - plain
-        return np.asarray(
-            (level_test - drop_test.plain()) @ np.linalg.solve(train, y)
-        )
+        return np.asarray((level_test - drop_test.plain()) @ np.linalg.solve(train, y))
     parts = Blocks.of(level, drop)
     m = len(plain)
     top = m * level + parts.scale * parts.g

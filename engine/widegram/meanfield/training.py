@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from widegram import interrupts
 from widegram.cores import usable_cores
 from widegram.errors import Interrupted, WidegramError
 from widegram.meanfield.deviations import input_deviations
@@ -88,8 +90,17 @@ def trainability(
     _check(problem, grid, memory)
     make = _row_maker(problem, grid, threads or usable_cores(), memory)
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
-    header = Header(grid.net, grid.act, grid.w_var, grid.b_var, grid.depths, grid.times,
-                    problem.fingerprint, len(problem.x), len(problem.x_test))
+    header = Header(
+        grid.net,
+        grid.act,
+        grid.w_var,
+        grid.b_var,
+        grid.depths,
+        grid.times,
+        problem.fingerprint,
+        len(problem.x),
+        len(problem.x_test),
+    )
     with TrainFile(Path(out), header, scales, overwrite) as file:
         pending = file.pending()
         before = len(grid.w_var) - len(pending)
@@ -155,7 +166,10 @@ def _solve_row(problem: Problem, grid: Grid, kernels: Kernels) -> Row:
     blocks = kernels.test(lambda rows, drop: score(drop, problem.labels_test[rows]))
     test = sum(blocks, np.zeros((2, *shape))) / len(problem.x_test)
     return Row(
-        train[0], test[0], train[1], test[1],
+        train[0],
+        test[0],
+        train[1],
+        test[1],
         np.array([flow.lambda_max for flow in flows]),
         np.array([flow.kappa for flow in flows]),
     )
@@ -230,10 +244,23 @@ class _Meter:
         self._clock, self._start = perf_counter, perf_counter()
         self._rows, self._done, self._before, self._depths = rows, done, done, depths
         self._progress = progress
+        self._begun, self._slowest = self._start, 0.0
+
+    @property
+    def done(self) -> int:
+        """Rows stored, by earlier runs too."""
+        return self._done
+
+    @property
+    def row_seconds(self) -> float:
+        """Estimate of the time that the row in work still takes; infinite before one is done."""
+        return max(self._slowest - (self._clock() - self._begun), 0.0) if self._slowest else inf
 
     def row(self) -> None:
         """One row more is stored."""
         self._done += 1
+        self._slowest = max(self._slowest, self._clock() - self._begun)
+        self._begun = self._clock()
         if self._progress is not None:
             seconds = self._clock() - self._start
             rate = (self._done - self._before) * self._depths / seconds

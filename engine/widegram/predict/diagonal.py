@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.job import make_job
@@ -60,6 +61,7 @@ def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
     evaluator = job.evaluator("cpu")
     out = np.empty(cross.file.n1)
     for lo in range(0, out.size, _BLOCK):
+        interrupts.check()
         rows = range(lo, min(out.size, lo + _BLOCK))
         out[lo : rows.stop] = np.diagonal(evaluator.tile(rows, rows, True)[kernel])
     return out

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.choose import dense_bytes
 from widegram.linalg.gramsource import GramKernel
@@ -43,6 +44,7 @@ def variances(
     out = np.empty(cross.operator.shape[0])
     with factored(train.operator.shifted(shift), block, options) as factor:
         for lo in range(0, out.size, block):
+            interrupts.check()
             rows = slice(lo, min(out.size, lo + block))
             across = _rows(cross.operator, rows)
             if ensemble:

@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 import h5py
 import numpy as np
 
+from widegram import interrupts
 from widegram.arrays import choice, file_path
 from widegram.data.distinct import check_distinct
 from widegram.data.tables import HDF5_SUFFIXES
@@ -82,6 +83,7 @@ def _panels(
     chunk = file.header.grid.chunk()[0]
     height = height - height % chunk if height >= chunk else height
     for lo in range(0, file.n1, height):
+        interrupts.check()
         with hdf5_errors(file.path):
             panel = dataset[lo : lo + height]
         with np.errstate(over="ignore"):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from widegram import interrupts
 from widegram.errors import Damaged
 from widegram.hdf5 import Unreadable, hdf5_errors
 from widegram.store.layout import CHECKSUMS, checksum
@@ -161,6 +162,7 @@ def _checksum_damage(
     grid = file.header.grid
     tiles = np.argwhere(finished)
     for count, (i, j) in enumerate(tiles.tolist(), 1):
+        interrupts.check()
         rows, cols = grid.rows(i), grid.cols(j)
         for key in file.header.keys:
             block = _block(file, key, rows, cols)
