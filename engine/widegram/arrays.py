@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 
-_SHOWN = 80
 _LARGEST = 2**62
 
 
@@ -79,15 +78,6 @@ def integer(value: Any, name: str, least: int) -> int:
     if not least <= found < _LARGEST:
         raise WidegramError(f"{name} is {shown(found)}; it must be at least {least} and below 2^62")
     return found
-
-
-def shown(value: Any) -> str:
-    """A value of any kind on one short line."""
-    try:
-        text = " ".join(repr(value).split())
-    except ValueError:  # an integer of thousands of digits
-        text = f"a {type(value).__name__} too long to print"
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def file_path(value: Any, name: str) -> Path:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from widegram.arrays import shown
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 
 _CUDA = re.compile(r"cuda(?::(\d+(?:,\d+)*))?")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from widegram.arrays import integer, shown
+from widegram.arrays import integer
 from widegram.backends import Evaluator, make_evaluator
 from widegram.data import Source, open_source
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.memory import budget
 from widegram.network import Network, NetworkLike, load_network
 from widegram.plan.precision import SERIES_ACCEPTED

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.arrays import plain, shown
-from widegram.errors import WidegramError
+from widegram.arrays import plain
+from widegram.errors import WidegramError, shown
 from widegram.linalg.gramsource import open_train
 from widegram.memory import free_memory
 from widegram.store import GramFile

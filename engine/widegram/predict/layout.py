@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.arrays import shown
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 
 Array = NDArray[Any]
 Axes = int | tuple[int, ...]
