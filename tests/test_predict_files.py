@@ -114,6 +114,19 @@ def test_variance_from_a_test_matrix(folder, tmp_path) -> None:
 TIMES = [0.0, 0.5, 8.0, 512.0]
 
 
+def test_infinite_time_is_the_solution(folder, tmp_path) -> None:
+    out = tmp_path / "p.h5"
+    command = ["predict", folder / "ntk.h5", "--cross", folder / "c.h5", "--out", out]
+    found = run(*command, "--time", "inf,1")
+    assert [row["t"] for row in found["times"]] == ["inf", 1.0]
+    assert found["times"][0]["train_mse"] == found["train_mse"]
+    with h5py.File(out) as file:
+        assert np.array_equal(file["time/inf/mean"], file["mean"])
+        assert not np.array_equal(file["time/1/mean"], file["mean"])
+    text = CliRunner().invoke(program, [*map(str, command), "--overwrite", "--time", "inf"]).output
+    assert "t = inf: " in text
+
+
 @pytest.mark.parametrize("kernel", ["nngp", "ntk"])
 def test_finite_times(folder, kernel, tmp_path) -> None:
     out = tmp_path / "p.h5"
@@ -272,4 +285,4 @@ def test_likelihood_and_sizes() -> None:
     assert block_rows(1000, 10_000, 112 * 1000 * 7) == 7
     assert block_rows(1000, 5, 10**9) == 5
     assert block_rows(10**6, 5, 1) == 1
-    assert [time_name(t) for t in (512.0, 0.5)] == ["512", "0.5"]
+    assert [time_name(t) for t in (512.0, 0.5, np.inf)] == ["512", "0.5", "inf"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--time",
     "times",
     type=Floats(),
-    help="Gradient flow at these times, in units of the maximal learning rate.",
+    help="Gradient flow at these times, in units of the maximal learning rate; inf: the solution.",
 )
 @click.option("--variance", is_flag=True, help="Predictive variance and negative log likelihood.")
 @click.option(
@@ -120,4 +120,4 @@ def _print(result: PredictResult) -> None:
     emit_table(rows)
     for row in result.times:
         parts = [f"{name} {row[name]:.6g}" for name in row if name != "t" and row[name] is not None]
-        click.echo(f"t = {row['t']:g}: {', '.join(parts)}")
+        click.echo(f"t = {row['t']}: {', '.join(parts)}")

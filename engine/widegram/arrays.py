@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
-from os import PathLike, fspath
+from os import PathLike, fsencode, fspath
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError, shown
 
 _LARGEST = 2**62
+_LONGEST_NAME = 255  # bytes, on every file system of Linux
 
 
 def plain(value: Any, name: str) -> NDArray[Any]:
@@ -85,7 +86,10 @@ def file_path(value: Any, name: str) -> Path:
     if isinstance(value, str | PathLike):
         found = fspath(value)
         if isinstance(found, str) and found and "\0" not in found:
-            return Path(found)
+            path = Path(found)
+            if max(map(len, map(fsencode, path.parts)), default=0) > _LONGEST_NAME:
+                raise WidegramError(f"{name} {shown(found)}: the name is too long for a file")
+            return path
     raise WidegramError(f"{name} is {shown(value)}; it must be the name of a file")
 
 

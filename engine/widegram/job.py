@@ -104,7 +104,7 @@ def make_job(
 def _dtype(dtype: Any) -> str:
     try:
         name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    except TypeError:
+    except (TypeError, ValueError):
         name = ""
     if dtype is None or name not in DTYPES:
         raise WidegramError(f"dtype {shown(dtype)} is unknown; choose float32 or float64")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.limits import ROOT, Limit, memory_limits
 
 _UNITS = {
@@ -28,7 +28,7 @@ def parse_size(size: str | int) -> int:
     Raises :class:`WidegramError` for anything else and for budgets below 16 MB, in which no
     tile can be computed.
     """
-    text = str(size).strip()
+    text = size.strip() if isinstance(size, str) else shown(size)
     match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text)
     if match is None or match[2].lower() not in _UNITS:
         raise WidegramError(f"memory size {text!r} is not understood; write 500MB, 2GiB or bytes")

@@ -54,7 +54,7 @@ def load_network(
             input shape, or one other than the data's.
     """
     if input_shape is not None:
-        input_shape = parse_input_shape(tuple(input_shape))
+        input_shape = parse_input_shape(input_shape)
     if isinstance(net, tuple) and len(net) == 3:
         net = net[2]
     if isinstance(net, Network):

@@ -35,8 +35,9 @@ FORMAT = "widegram-prediction"
 class PredictJob:
     """Arguments of :func:`predict_file`, as the command line names them.
 
-    ``times`` are in units of the maximal learning rate 2 / lambda_max. ``gram`` is the training
-    matrix, by default the file that the solution names; it is read for times and variances only.
+    ``times`` are in units of the maximal learning rate 2 / lambda_max; infinity is the solution
+    itself. ``gram`` is the training matrix, by default the file that the solution names; it is read
+    for finite times and variances only.
     """
 
     solution: Path
@@ -60,7 +61,8 @@ class PredictResult:
 
     ``mse`` is the mean over points and outputs; ``nll`` the mean negative log likelihood of an
     output, which needs the variance; ``solution_status`` is not 'ok' where the solver stopped
-    early; ``times`` one dict (t, accuracy, mse, train_accuracy, train_mse) per time.
+    early; ``times`` one dict (t, accuracy, mse, train_accuracy, train_mse) per time, where t is
+    'inf' for infinite time.
     """
 
     n_test: int
@@ -102,8 +104,8 @@ def predict_file(job: PredictJob, progress: Progress | None = None) -> PredictRe
         inputs = (job.solution, job.cross, job.gram, job.test_gram, job.y, job.x_test)
         check_distinct([job.out], inputs)
     for moment in job.times:
-        if not (math.isfinite(moment) and moment >= 0):
-            raise WidegramError(f"time {moment:g}: times are finite and not negative")
+        if not moment >= 0:
+            raise WidegramError(f"time {moment:g}: times are not negative")
     solution = read_solution(job.solution)
     header = solution.header
     depth = None if header.depth < 0 else header.depth
@@ -158,14 +160,15 @@ def _predictions(
     """Means of all times in one pass over the cross file."""
     shift, alpha = solution.header.shift, solution.alpha
     blocks, train_means, variance = [alpha], [solution.targets - shift * alpha], None
-    if job.times or job.variance:
+    finite = tuple(moment for moment in job.times if math.isfinite(moment))
+    if finite or job.variance:
         with _training_matrix(job, solution, memory) as train:
-            if job.times:
+            if finite:
                 top = largest_eigenvalue(train.operator, memory // 2)
                 flows = flow_coefficients(
                     train.operator.shifted(shift),
                     solution.targets,
-                    job.times,
+                    finite,
                     top,
                     memory=memory,
                     progress=progress,
@@ -177,8 +180,9 @@ def _predictions(
                 variance = _variance(job, cross, train, shift, memory, progress)
     means = np.split(cross.operator.matmat(np.hstack(blocks), progress), len(blocks), axis=1)
     found = _Predictions(means[0], train_means[0], variance)
-    for moment, mean, train_mean in zip(job.times, means[1:], train_means[1:], strict=True):
-        found.at_time[moment] = (mean, train_mean)
+    pairs = list(zip(means, train_means, strict=True))
+    at = dict(zip((math.inf, *finite), pairs, strict=True))
+    found.at_time.update((moment, at[moment]) for moment in job.times)
     return found
 
 
@@ -239,7 +243,7 @@ def _judged(
         train_score, train_error = _against(train_mean, solution.targets)
         rows.append(
             {
-                "t": moment,
+                "t": moment if math.isfinite(moment) else time_name(moment),
                 "accuracy": score,
                 "mse": error,
                 "train_accuracy": train_score,
@@ -274,8 +278,9 @@ def _against(mean: Array, values: Array) -> tuple[float | None, float]:
 
 
 def time_name(moment: float) -> str:
-    """The group of a time: '512', '0.5'."""
-    return str(int(moment)) if moment == int(moment) else repr(float(moment))
+    """The group of a time: '512', '0.5', 'inf'."""
+    whole = math.isfinite(moment) and moment == int(moment)
+    return str(int(moment)) if whole else repr(float(moment))
 
 
 def _write(

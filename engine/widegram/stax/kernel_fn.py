@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.arrays import real
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.network import Network
 from widegram.network.layers import GlobalPool, Pool
 from widegram.stax.branches import Item, close
@@ -182,7 +182,7 @@ def _names(get: Get) -> tuple[str, ...]:
     try:
         names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
     except (AttributeError, TypeError):
-        raise WidegramError(f"kernel_fn: get={get!r} is no name of a kernel") from None
+        raise WidegramError(f"kernel_fn: get={shown(get)} is no name of a kernel") from None
     if not names:
         raise WidegramError("kernel_fn: get is empty; name 'nngp', 'ntk' or both")
     if len(set(names)) < len(names):
