@@ -41,13 +41,13 @@ def require_axes(name: str, batch_axis: int, channel_axis: int) -> None:
     """Refuse all but arrays (batch, ..., channels)."""
     if not isinstance(batch_axis, int) or batch_axis != 0:
         raise WidegramError(
-            f"stax.{name}: batch_axis={shown(batch_axis)} is not supported; move the batch to axis 0 of "
-            "the inputs"
+            f"stax.{name}: batch_axis={shown(batch_axis)} is not supported; move the batch to "
+            "axis 0 of the inputs"
         )
     if not isinstance(channel_axis, int) or channel_axis != -1:
         raise WidegramError(
-            f"stax.{name}: channel_axis={shown(channel_axis)} is not supported; move the channels to "
-            "the last axis of the inputs, and write channel_axis=-1"
+            f"stax.{name}: channel_axis={shown(channel_axis)} is not supported; move the channels "
+            "to the last axis of the inputs, and write channel_axis=-1"
         )
 
 
