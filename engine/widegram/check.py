@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from widegram.arrays import file_path
 from widegram.backends import Evaluator, make_evaluator
 from widegram.data import Source, open_source
 from widegram.devices import available
@@ -50,6 +51,7 @@ def verify(
     :class:`widegram.errors.WidegramError` if it is missing, no file of this program, being
     written, or to be repaired while its data cannot be had.
     """
+    path = file_path(path, "path")
     if is_sealed(path):
         return verify_sealed(path)
     bytes_ = budget(memory)

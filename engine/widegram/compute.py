@@ -106,7 +106,8 @@ def gram(
     path = file_path(out, "out")
     check_distinct([path], [network, x1, x2])
     tile = None if tile is None else integer(tile, "tile", 1)
-    device = resolve_device(device) if device != "auto" else _device_of(path, overwrite)
+    auto = isinstance(device, str) and device == "auto"
+    device = _device_of(path, overwrite) if auto else resolve_device(device)
     evaluator: Evaluator | None = None
     new = overwrite or not path.exists()
     if new:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from widegram.arrays import integer, plain
+from widegram.arrays import file_path, integer, plain
 from widegram.data.tables import Table, array_table, open_table, split_spec
 from widegram.errors import WidegramError
 
@@ -100,7 +100,7 @@ def open_source(spec: str | Path | np.ndarray | Source, limit: int | None = None
             else Source(spec._table, _limited(spec.name, len(spec), limit), spec.location)
         )
     if isinstance(spec, str | Path):
-        table, location = _open_file(str(spec))
+        table, location = _open_file(str(file_path(spec, "data")))
     else:
         table, location = array_table(plain(spec, "array")), None
     _check_dtype(table, None if location is None else str(spec))

@@ -79,7 +79,7 @@ def _trace_axes(y: Array, given: Axes) -> tuple[int, ...]:
     found = tuple(sorted(axis % y.ndim - y.ndim for axis in axes))
     if wrong or -y.ndim in found or len(set(found)) < len(found):
         raise WidegramError(
-            f"trace_axes={shown(axes)}: name axes of y_train (shape {y.shape}) after the first, each "
-            "once"
+            f"trace_axes={shown(axes)}: name axes of y_train (shape {y.shape}) after the first, "
+            "each once"
         )
     return found
