@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from widegram.memory import format_size
@@ -13,13 +15,16 @@ from widegram_cli.output import emit_json, emit_table
 @json_option
 def command(as_json: bool) -> None:
     """Report CPU features, threads, BLAS, HDF5, the CUDA driver and what is missing."""
+    from widegram import codecache
     from widegram_cli import machine
 
     cpu, libraries = machine.cpu(), machine.libraries()
     cuda = machine.cuda()
     missing = machine.missing(libraries, cuda)
+    code = codecache.describe()
     if as_json:
-        emit_json({"cpu": cpu, "libraries": libraries, "cuda": cuda, "missing": missing})
+        facts = {"cpu": cpu, "libraries": libraries, "cuda": cuda, "missing": missing}
+        emit_json({**facts, "code_cache": code})
         return
     emit_table(
         [
@@ -29,11 +34,18 @@ def command(as_json: bool) -> None:
             ("memory", f"{format_size(cpu['memory_free'])} free of {format_size(cpu['memory'])}"),
             *((name, version or "not installed") for name, version in libraries.items()),
             ("cuda driver", cuda["driver"] or cuda["problem"]),
+            ("compiled code", _code_line(code)),
             *((f"card {card['index']}", _card_line(card)) for card in cuda["cards"]),
         ]
     )
     for gap in missing:
         click.echo(f"missing: {gap['what']} ({gap['why']}); install: {gap['install']}")
+
+
+def _code_line(code: dict[str, Any]) -> str:
+    if code["problem"] is not None:
+        return f"not kept, made anew in every run: {code['problem']}; set WIDEGRAM_CACHE_DIR"
+    return f"{code['folder']} ({code['files']} functions, {format_size(code['bytes'])})"
 
 
 def _card_line(card: dict) -> str:

@@ -12,7 +12,10 @@ logger = logging.getLogger("widegram")
 
 @contextmanager
 def announced(message: str, seconds: float = 1.5) -> Iterator[None]:
-    """Log ``message`` if the block is still running after ``seconds``."""
+    """Log ``message``, unless it is empty, if the block is still running after ``seconds``."""
+    if not message:
+        yield
+        return
     timer = threading.Timer(seconds, logger.info, (message,))
     timer.daemon = True
     timer.start()

@@ -10,6 +10,7 @@ import ctypes
 from functools import cache
 from typing import Any
 
+from widegram import codecache
 from widegram.cpu import object_code
 from widegram.log import announced
 
@@ -24,7 +25,10 @@ def entry(name: str) -> Any:
     The first call on a machine compiles it.
     """
     count = _ARGUMENTS[name]
-    with announced("compiling the CPU backend for this machine (once; some 15 seconds)"):
+    # Where code cannot be kept that is said instead, and once.
+    kept = codecache.problem(object_code.PART) is None
+    note = "compiling the CPU backend for this machine (once; some 15 seconds)" if kept else ""
+    with announced(note):
         address = object_code.address(name, lambda: _translated(name, count))
     return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count)(address)
 

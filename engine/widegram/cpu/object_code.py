@@ -1,15 +1,13 @@
 """Machine code kept on disk: compiled once, loaded later with no compiler but the linker of LLVM.
 
 Code is an object file for this machine, named after its function and a digest of all that shapes
-it: the sources, the version of the compiler, the processor. A file appears under its name only
-when it is whole, so that any number of processes may share a folder.
+it: the sources, the version of the compiler, the processor. :mod:`widegram.codecache` says where
+it lies and what is trusted there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
@@ -19,36 +17,27 @@ from typing import Any
 import llvmlite
 from llvmlite import binding
 
-from widegram.log import logger
+from widegram import codecache
 
 _OPTIMISE = 3
-_DIGEST = 32  # bytes of SHA-256, before the code in a file
+PART = "code"
 # What compiled code may call: the C library that every process has.
 _ALLOWED = {"memset", "memcpy", "memmove"}
 _lock = RLock()
-
-
-def folder() -> Path:
-    """Where code is kept: $WIDEGRAM_CACHE_DIR, or ``widegram`` in the user's cache folder."""
-    named = os.environ.get("WIDEGRAM_CACHE_DIR")
-    if named:
-        return Path(named)
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "widegram" / "code"
 
 
 def address(name: str, make: Callable[[], tuple[str, str]]) -> int:
     """The address of the function ``name``; equal names are equal functions.
 
     ``make``: LLVM IR and the name that the function has there; called where no code is kept.
-    A folder that cannot be written is no error: the code then lasts as long as the process.
+    A folder that cannot be used is no error: the code then lasts as long as the process.
     """
     with _lock:
-        path = folder() / f"{name}-{_machine()}.o"
-        code = _kept(path)
+        file = f"{name}-{_machine()}.o"
+        code = codecache.read(PART, file)
         if code is None:
             code = _compiled(name, *make())
-            _keep(path, code)
+            codecache.keep(PART, file, code)
         return _loaded(name, code)
 
 
@@ -119,29 +108,3 @@ def _compiled(name: str, text: str, entry: str) -> bytes:
     if unknown:
         raise AssertionError(f"{name} calls {', '.join(sorted(unknown))}")
     return bytes(target.emit_object(module))
-
-
-def _kept(path: Path) -> bytes | None:
-    """The code in a file, None where there is none or it is damaged."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    code = data[_DIGEST:]
-    return code if hashlib.sha256(code).digest() == data[:_DIGEST] else None
-
-
-def _keep(path: Path, code: bytes) -> None:
-    """Write a digest of the code and the code."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                file.write(hashlib.sha256(code).digest() + code)
-                file.flush()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        logger.debug("compiled code cannot be kept: %s", error)

@@ -10,13 +10,15 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from widegram import codecache
 from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
+
+PART = "cuda"
 
 
 def name_toolkit() -> None:
@@ -35,36 +37,21 @@ def name_toolkit() -> None:
             return
 
 
-def cache_folder() -> Path:
-    """Where generated sources lie, with Numba's compiled code beside them (``NUMBA_CACHE_DIR``
-    moves that): in ``$WIDEGRAM_CACHE_DIR``, or in the user's cache folder."""
-    named = os.environ.get("WIDEGRAM_CACHE_DIR")
-    if named:
-        return Path(named, "cuda")
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache, "widegram", "cuda")
-
-
 def module(text: str) -> Any:
-    """The imported module of a source text.
+    """The imported module of a source text, which lies in a file for Numba's cache beside it.
 
-    Raises :class:`WidegramError` where the cache folder cannot be written.
+    That is the folder of compiled code (``NUMBA_CACHE_DIR`` moves Numba's part), or one of this
+    process alone where that is not to be trusted. Raises :class:`WidegramError` where neither can
+    be written.
     """
     name = "kernel_" + hashlib.sha256(text.encode()).hexdigest()[:24]
-    path = cache_folder() / f"{name}.py"
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=path.parent, suffix=".tmp", delete=False
-            ) as file:
-                file.write(text)
-            os.replace(file.name, path)
-        except OSError as error:
-            raise WidegramError(
-                f"{path.parent}: generated kernels cannot be written there ({error}); set "
-                "WIDEGRAM_CACHE_DIR to a writable folder"
-            ) from error
+    try:
+        path = codecache.text_file(PART, f"{name}.py", text)
+    except OSError as error:
+        raise WidegramError(
+            f"generated kernels cannot be written ({error}); set WIDEGRAM_CACHE_DIR or TMPDIR to "
+            "a writable folder"
+        ) from error
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
