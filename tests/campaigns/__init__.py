@@ -1,0 +1,1 @@
+"""Campaigns: commands of the program under injected faults, kills and damage, counted."""

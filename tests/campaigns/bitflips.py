@@ -1,0 +1,205 @@
+"""One bit of a file of each kind is flipped, in its data or in HDF5's own structures.
+
+Right is: `verify` finds it (exit code 3, or 2 where the file is no longer one of ours), or nothing
+that is read has changed; the command that reads the file refuses it in one line, or ends with the
+same bits as with the good file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import h5py
+
+from campaigns import commands, harness
+from campaigns.commands import Command
+from campaigns.harness import KILL, Fault, Runner
+
+_GRAM = "gram --net fcn:depth=2 --device cpu --threads 1"
+_MAP = "meanfield trainability --w-var 1,1.5,2 --depths 1,2 --train 20 --test 16"
+_TRIES = 60
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A good file of a kind as bytes, its name in the folder, and what reads it."""
+
+    kind: str
+    name: str
+    data: bytes
+    readers: tuple[Command, ...] = ()
+
+
+# Written whole: (kind, command that makes it as o.h5, commands that read it as in.h5).
+WHOLE = (
+    ("gram", f"{_GRAM} --x @digits.h5:train/x --limit 120 --tile 32 --out o.h5", (
+        Command("export", "export in.h5 --kernel ntk --to o.npy", ("o.npy",)),
+        Command("solve", "solve in.h5 --y @digits.h5:train/y --limit 120 --diag-reg 1e-3 "
+                "--out o.h5"),
+        Command("eig", "eig in.h5 --full --out o.h5"),
+    )),
+    ("solution", "solve @K.h5 --y @digits.h5:train/y --diag-reg 1e-3 --out o.h5", (
+        Command("predict", "predict in.h5 --cross @C.h5 --out o.h5"),
+        Command("variance", "predict in.h5 --cross @C.h5 --variance --out o.h5"),
+    )),
+    ("data", "data prepare digits --train 40 --test 10 --out o.h5", (
+        Command("gram", f"{_GRAM} --x in.h5:train/x --out o.h5"),
+        Command("gram-cross", f"{_GRAM} --x in.h5:test/x --x2 in.h5:train/x --out o.h5"),
+        Command("map", f"{_MAP.replace('16', '8')} --data in.h5 --out o.h5"),
+    )),
+    ("map", f"{_MAP} --data @digits.h5 --out o.h5", ()),
+    ("prediction", "predict @A.h5 --cross @C.h5 --out o.h5", ()),
+    ("spectrum", "eig @K.h5 --k 3 --out o.h5", ()),
+    ("sweep", "meanfield spectrum --x @digits.h5 --depths 1,2 --train 20 --out o.h5", ()),
+    ("phase", "meanfield phase --w-var 1,2 --b-var 0.1 --out o.h5", ()),
+    ("matrix", "export @K.h5 --kernel ntk --to o.h5", ()),
+)  # fmt: skip
+
+# Left by a kill: (kind, command, file that it leaves), gone on with by the same command.
+UNFINISHED = (
+    ("unfinished gram", "gram", "o.h5"),
+    ("unfinished factor", "solve-ooc", "o.h5.factor"),
+    ("restart", "solve-cg", "o.h5.restart"),
+    ("unfinished map", "meanfield-trainability", "o.h5"),
+)
+
+
+def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
+    """``options.count`` flips, in turn over the kinds of files."""
+    generator = random.Random(options.seed)
+    commands.make_inputs(runner, folder)
+    samples = [s for s in _samples(runner) if options.only in s.kind]
+    counts: collections.Counter[str] = collections.Counter()
+    bad: list[str] = []
+    known: dict[tuple[str, str], Any] = {}
+    for index in range(options.count):
+        sample = samples[index % len(samples)]
+        damaged, where = _flipped(sample, generator)
+        for problem in _verified(runner, sample, damaged, counts):
+            bad.append(f"{sample.kind}, {where}: {problem}")
+        if sample.readers:
+            reader = generator.choice(sample.readers)
+            if (sample.kind, reader.name) not in known:
+                known[sample.kind, reader.name] = _read(runner, sample, reader, sample.data)
+            expected = known[sample.kind, reader.name][1]
+            for problem in _judged(runner, sample, reader, damaged, expected, counts):
+                bad.append(f"{sample.kind}, {where}, read by {reader.name}: {problem}")
+    kinds = len(samples)
+    return harness.report("bitflips", {"flips": options.count, "kinds": kinds, **counts}, bad,
+                          options.json)  # fmt: skip
+
+
+def _samples(runner: Runner) -> Iterator[Sample]:
+    for kind, line, readers in WHOLE:
+        runner.empty()
+        ended = runner.run(Command(kind, line).words)
+        if ended.code:
+            raise RuntimeError(f"{line}: {ended.line}")
+        yield Sample(kind, "in.h5", (runner.folder / "o.h5").read_bytes(), readers)
+    for kind, name, left in UNFINISHED:
+        command = next(c for c in commands.COMMANDS if c.name == name)
+        yield Sample(kind, left, _left(runner, command, left), (command,))
+
+
+def _left(runner: Runner, command: Command, name: str) -> bytes:
+    """The file ``name`` as a kill leaves it, with something in it that is flagged as done."""
+    runner.empty()
+    most = runner.run(command.words, prepare=command.prepare).operations
+    for step in range(_TRIES):
+        runner.empty()
+        at = most * (40 + step) // (40 + _TRIES)
+        runner.run(command.words, Fault(KILL, at), command.prepare)
+        path = runner.folder / name
+        if path.exists() and _begun(path):
+            return path.read_bytes()
+    raise RuntimeError(f"{command.name}: no kill leaves a {name} with something done")
+
+
+def _begun(path: Path) -> bool:
+    with h5py.File(path, "r", locking=False) as file:
+        flags = next((file[n][()] for n in ("state/tiles", "state/rows", "state") if n in file
+                      and isinstance(file[n], h5py.Dataset)), None)  # fmt: skip
+        return flags is None or bool(1 < flags.sum() < flags.size)
+
+
+def _flipped(sample: Sample, generator: random.Random) -> tuple[bytes, str]:
+    """The file with one bit changed: in half of the cases among the first and last 4 kB of it or
+    around text, where its structure is, else anywhere."""
+    size = len(sample.data)
+    if generator.random() < 0.5:
+        at = generator.choice((generator.randrange(min(size, 8192)), size - 1 -
+                               generator.randrange(min(size, 8192))))  # fmt: skip
+    else:
+        at = generator.randrange(size)
+    bit = generator.randrange(8)
+    damaged = bytearray(sample.data)
+    damaged[at] ^= 1 << bit
+    return bytes(damaged), f"byte {at} of {size}, bit {bit}"
+
+
+def _verified(
+    runner: Runner, sample: Sample, damaged: bytes, counts: collections.Counter[str]
+) -> list[str]:
+    runner.empty()
+    path = runner.folder / sample.name
+    path.write_bytes(damaged)
+    ended = runner.run(["verify", sample.name, "--sample", "0"])
+    if ended.hung or ended.code < 0 or ended.traceback:
+        return [f"verify: {ended.code}{' hangs' if ended.hung else ''}: {ended.line}"]
+    if ended.code in (2, 3):
+        counts[f"verify says damaged ({ended.code})"] += 1
+        return []
+    counts["verify finds nothing"] += 1
+    runner.empty()
+    good = runner.folder / sample.name
+    good.write_bytes(sample.data)
+    expected = commands.content(good)
+    good.write_bytes(damaged)
+    if ended.code or commands.content(good) != expected:
+        return [f"verify ends with {ended.code}, and what is read has changed"]
+    return []
+
+
+def _read(
+    runner: Runner, sample: Sample, reader: Command, data: bytes
+) -> tuple[harness.Ended, dict[str, Any]]:
+    runner.empty()
+    (runner.folder / sample.name).write_bytes(data)
+    ended = runner.run(reader.words, prepare=reader.prepare)
+    return ended, commands.whole(runner, reader) if ended.code == 0 else {}
+
+
+def _judged(
+    runner: Runner,
+    sample: Sample,
+    reader: Command,
+    damaged: bytes,
+    expected: dict[str, Any],
+    counts: collections.Counter[str],
+) -> list[str]:
+    ended, found = _read(runner, sample, reader, damaged)
+    if ended.hung or ended.code < 0 or ended.traceback:
+        return [f"{ended.code}{' hangs' if ended.hung else ''}: {ended.line}"]
+    if ended.code == 2:
+        counts["reader refuses"] += 1
+        return []
+    if ended.code:
+        return [f"exit code {ended.code}: {ended.line}"]
+    if not commands.same(reader, found, expected, runner.folder):
+        counts["silent"] += 1
+        return ["exit 0, and the result has changed"]
+    counts["reader gives the same bits"] += 1
+    return []
+
+
+if __name__ == "__main__":
+    harness.start(campaign, harness.arguments(__doc__ or "", 500))

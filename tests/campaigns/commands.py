@@ -1,0 +1,168 @@
+"""What the campaigns run: every command that writes, on small inputs, and what its files hold."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from campaigns.harness import Runner
+
+# Differ between two runs of one command that do the same.
+_TIMES = {"seconds", "seal"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line for the shell, relative to the folder ``work`` with inputs in ``../base``.
+
+    ``outs`` are the files that it leaves. ``small`` gives it a tiny budget and no patience between
+    checkpoints, so that work files are used. ``bits`` says that every run gives the same bits.
+    """
+
+    name: str
+    line: str
+    outs: tuple[str, ...] = ("o.h5",)
+    small: bool = False
+    bits: bool = True
+
+    @property
+    def words(self) -> list[str]:
+        """The line as words."""
+        return self.line.replace("@", "../base/").split()
+
+    @property
+    def prepare(self) -> Callable[[], None] | None:
+        """What the child does before it starts."""
+        return small_budgets if self.small else None
+
+
+_GRAM = "gram --device cpu --threads 1 --out o.h5"
+_SOLVE = "solve @K.h5 --y @digits.h5:train/y --limit 300 --out o.h5"
+_MEANFIELD = "--depths 1,2 --train 20 --test 16 --out o.h5"
+
+COMMANDS = (
+    Command("gram", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16"),
+    Command("gram-float64", f"{_GRAM} --net fcn:depth=2 --x @v.npy --limit 90 --tile 16 "
+            "--dtype float64"),
+    Command("gram-cross", f"{_GRAM} --net cnn-f:depth=1 --x @digits.h5:train/x --limit 40 "
+            "--x2 @digits.h5:test/x --limit2 50 --tile 12"),
+    Command("gram-depths", f"{_GRAM} --net fcn:depth=3 --depths 1,2,3 --x @digits.h5:train/x "
+            "--limit 60 --tile 16"),
+    Command("export-npy", "export @K.h5 --kernel ntk --to o.npy", ("o.npy",)),
+    Command("export-npz", "export @K.h5 --kernel ntk --to o.npz", ("o.npz",)),
+    Command("export-h5", "export @K.h5 --kernel ntk --to o.h5"),
+    Command("solve", f"{_SOLVE} --diag-reg 1e-3"),
+    Command("solve-ooc", f"{_SOLVE} --diag-reg 1e-3 --method cholesky-ooc", small=True),
+    Command("solve-float32", f"{_SOLVE} --diag-reg 1e-3 --method cholesky-ooc "
+            "--factor-dtype float32", small=True),
+    Command("solve-cg", f"{_SOLVE} --diag-reg 1e-5 --method cg --preconditioner none", small=True,
+            bits=False),
+    Command("solve-path", f"{_SOLVE} --diag-reg-path 1e-4,1e-3 --method cholesky-ooc", small=True),
+    Command("eig-full", "eig @K.h5 --full --vectors --out o.h5"),
+    Command("eig-ooc", "eig @K.h5 --k 3 --which SA --out o.h5", small=True),
+    Command("eig-density", "eig @K.h5 --density --steps 20 --out o.h5"),
+    Command("eig-plot", "eig @K.h5 --full --plot o.png", ("o.png",)),
+    Command("predict", "predict @A.h5 --cross @C.h5 --out o.h5"),
+    Command("predict-variance", "predict @A.h5 --cross @C.h5 --variance --x-test @digits.h5:test/x "
+            "--method cholesky-ooc --out o.h5", small=True),
+    Command("data-prepare", "data prepare digits --train 300 --test 100 --out o.h5"),
+    Command("meanfield-phase", "meanfield phase --w-var 1,2 --b-var 0.1,0.2 --out o.h5 "
+            "--plot o.png", ("o.h5", "o.png")),
+    Command("meanfield-spectrum", f"meanfield spectrum --x @digits.h5 {_MEANFIELD}"),
+    Command("meanfield-trainability", f"meanfield trainability --data @digits.h5 --w-var 1,1.5,2 "
+            f"{_MEANFIELD}"),
+)  # fmt: skip
+
+
+def chosen(only: str) -> list[Command]:
+    """The commands whose name has ``only`` in it."""
+    return [command for command in COMMANDS if only in command.name]
+
+
+def small_budgets() -> None:
+    """Give this process budgets that these inputs exceed, and no patience between checkpoints."""
+    from widegram.linalg import factorfile, outofcore, restart
+
+    for module in [m for name, m in sys.modules.items() if name.startswith("widegram")]:
+        if hasattr(module, "array_budget"):
+            module.array_budget = lambda memory: 1_000_000
+    factorfile._SECONDS = 0.0
+    outofcore._WIDTHS = (64, 32)
+    begin = restart.RestartFile.__init__
+    restart.RestartFile.__init__ = (  # type: ignore[method-assign]
+        lambda self, path, key, seconds: begin(self, path, key, 0.0)
+    )
+
+
+def make_inputs(runner: Runner, folder: Path) -> None:
+    """The folder ``base``: digits, vectors, a symmetric and a cross matrix, a solution."""
+    base = folder / "base"
+    base.mkdir()
+    np.save(base / "v.npy", np.random.default_rng(0).standard_normal((100, 24)))
+    net = "gram --net fcn:depth=2 --device cpu --threads 1 --tile 64 --x ../base/digits.h5:"
+    for line in (
+        "data prepare digits --train 300 --test 100 --out ../base/digits.h5",
+        f"{net}train/x --out ../base/K.h5",
+        f"{net}test/x --x2 ../base/digits.h5:train/x --out ../base/C.h5",
+        "solve ../base/K.h5 --y ../base/digits.h5:train/y --diag-reg 1e-3 --out ../base/A.h5",
+    ):
+        ended = runner.run(line.split())
+        if ended.code:
+            raise RuntimeError(f"{line}: {ended.code}: {ended.err}")
+
+
+def content(path: Path) -> dict[str, Any]:
+    """What a file holds, to be compared with ==: times and what follows from them left out."""
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {name: _digest(array.tobytes()) for name, array in arrays.items()}
+    if path.suffix != ".h5":
+        return {"bytes": _digest(path.read_bytes())}
+    import h5py
+
+    found: dict[str, Any] = {}
+    with h5py.File(path, "r", locking=False) as file:
+
+        def note(name: str, item: Any) -> None:
+            for key, value in item.attrs.items():
+                if key not in _TIMES:
+                    found[f"{name}@{key}"] = (str(getattr(value, "dtype", "")), str(value))
+            if isinstance(item, h5py.Dataset):
+                data = np.ascontiguousarray(item[()])
+                found[name] = (item.shape, item.dtype.str, _digest(data.tobytes()))
+
+        try:
+            note("", file)
+            file.visititems(note)
+        except (RuntimeError, OSError, KeyError, ValueError) as error:
+            found["unreadable"] = str(error)
+    return found
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def whole(runner: Runner, command: Command) -> dict[str, dict[str, Any]]:
+    """The content of each output that is there, by name."""
+    there = [name for name in command.outs if (runner.folder / name).exists()]
+    return {name: content(runner.folder / name) for name in there}
+
+
+def same(command: Command, found: dict[str, Any], expected: dict[str, Any], folder: Path) -> bool:
+    """Whether outputs are those of a run without faults; of conjugate gradients: the solution's
+    own status, whose residual has been computed."""
+    if command.bits:
+        return found == expected
+    if found.keys() != expected.keys():
+        return False
+    import h5py
+
+    with h5py.File(folder / command.outs[0], "r", locking=False) as file:
+        return bool(file.attrs["status"] == "ok" and file.attrs["residual"] < 1e-8)

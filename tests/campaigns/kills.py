@@ -1,0 +1,96 @@
+"""SIGKILL before the k-th operation on a file, half way through a write, or at a random time.
+
+Right is: what has its final name is good, the same command again ends with the same bits, and
+leaves nothing beside its outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from campaigns import commands, harness
+from campaigns.commands import Command
+from campaigns.faults import again, wrong_file
+from campaigns.harness import KILL, KILL_HALF_WAY, Ended, Fault, Runner
+
+_BY_SIGNAL = -9
+
+
+def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
+    """At least ``options.count`` kills, spread over the commands."""
+    generator = random.Random(options.seed)
+    commands.make_inputs(runner, folder)
+    chosen = commands.chosen(options.only)
+    counts: collections.Counter[str] = collections.Counter()
+    bad: list[str] = []
+    for index, command in enumerate(chosen):
+        share = options.count // len(chosen) + (index < options.count % len(chosen))
+        if share:
+            _command(runner, command, share, generator, counts, bad)
+    return harness.report("kills", dict(counts), bad, options.json)
+
+
+def _command(
+    runner: Runner,
+    command: Command,
+    count: int,
+    generator: random.Random,
+    counts: collections.Counter[str],
+    bad: list[str],
+) -> None:
+    runner.empty()
+    plain = runner.run(command.words, prepare=command.prepare)
+    if plain.code:
+        bad.append(f"{command.name}: without a kill: {plain.code}: {plain.line}")
+        return
+    expected, before = commands.whole(runner, command), counts["kills"]
+    while counts["kills"] < before + count:
+        runner.empty()
+        counts["cases"] += 1
+        # Killed once, or again and again before it is left to end.
+        for _ in range(generator.choice((1, 1, 2, 3))):
+            how, ended = _killed(runner, command, plain, generator)
+            counts["kills"] += ended.code == _BY_SIGNAL
+            problems = _problems(runner, command, ended, expected)
+            bad += [f"{command.name} {how}: {problem}" for problem in problems]
+        bad += [f"{command.name} {how}: {p}" for p in again(runner, command, expected)]
+
+
+def _killed(
+    runner: Runner, command: Command, plain: Ended, generator: random.Random
+) -> tuple[str, Ended]:
+    mode = generator.choice((KILL, KILL, KILL_HALF_WAY, None))
+    if mode is None:
+        seconds = generator.uniform(0.02, 0.95 * plain.seconds)
+        ended = runner.run(command.words, prepare=command.prepare, kill_after=seconds)
+        return f"after {seconds:.3f} s", ended
+    fault = Fault(mode, generator.randint(1, plain.operations))
+    return str(fault), runner.run(command.words, fault, command.prepare)
+
+
+def _problems(
+    runner: Runner, command: Command, ended: Ended, expected: dict[str, dict]
+) -> list[str]:
+    """What is wrong after one kill."""
+    found = []
+    for name in command.outs:
+        path = runner.folder / name
+        if path.exists():
+            found += wrong_file(runner, command, path, expected[name])
+    # A command whose output had got its name refuses to write it again.
+    refused = ended.code == 2 and ": exists; " in ended.err
+    if ended.code not in (0, _BY_SIGNAL) and not refused:
+        found.append(f"exit code {ended.code}: {ended.line}")
+    if ended.traceback:
+        found.append(f"traceback: {ended.line}")
+    return found
+
+
+if __name__ == "__main__":
+    harness.start(campaign, harness.arguments(__doc__ or "", 300))
