@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from widegram.errors import WidegramError
 from widegram.linalg.operator import GramOperator
 from widegram.store import GramFile
+from widegram.store.checked import CheckedMatrix
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _open(path: str | Path, kernel: str, depth: int | None, memory: int) -> Gram
 
 
 def _operator(file: GramFile, kernel: str, depth: int | None, memory: int) -> GramOperator:
-    dataset: Any = file.dataset(kernel, depth)
+    matrix = CheckedMatrix(file, kernel, depth)
     return GramOperator(
-        dataset, symmetric=file.symmetric, memory=memory, name=f"{file.path}:{dataset.name}"
+        matrix, symmetric=file.symmetric, memory=memory, name=f"{file.path}:{matrix.name}"
     )

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from widegram.arrays import plain
@@ -16,6 +15,7 @@ from widegram.errors import WidegramError, shown
 from widegram.linalg.gramsource import open_train
 from widegram.memory import free_memory
 from widegram.store import GramFile
+from widegram.store.checked import CheckedMatrix
 
 Array = NDArray[Any]
 Get = str | tuple[str, ...] | None
@@ -33,7 +33,7 @@ def part(kernel: Any, name: str, argument: str = "the kernel") -> Array:
             return train.operator.load(train.operator.dtype).T
     if isinstance(kernel, GramFile):
         kernel.require_complete()
-        return np.asarray(kernel.dataset(name)[...])
+        return CheckedMatrix(kernel, name)[:]
     if hasattr(kernel, "shape"):
         return plain(kernel, argument)
     value = getattr(kernel, name, None)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-import h5py
 import numpy as np
 
 from widegram import interrupts
@@ -18,9 +17,9 @@ from widegram.data.tables import HDF5_SUFFIXES
 from widegram.durable import Part, new_file, reserve
 from widegram.errors import WidegramError
 from widegram.files import check_disk, check_target
-from widegram.hdf5 import hdf5_errors
 from widegram.memory import budget
 from widegram.sealed import NewSealed
+from widegram.store.checked import CheckedMatrix
 from widegram.store.view import GramFile
 
 EXPORT_DTYPES = ("float16", "float32", "float64")
@@ -57,7 +56,7 @@ def export(
     check_distinct([target], [path])
     panel_bytes = budget(memory) // _PANEL_SHARE
     with GramFile(path) as file:
-        dataset = file.dataset(kernel, depth)
+        matrix = CheckedMatrix(file, kernel, depth)
         file.require_complete()
         stored = np.dtype(dtype or file.dtype).newbyteorder("<")
         size = file.n1 * file.n2 * stored.itemsize
@@ -67,7 +66,7 @@ def export(
             new_file(target, overwrite=overwrite) as part,
             _sink(part, suffix, kernel, file, stored) as put,
         ):
-            for lo, block in _panels(file, dataset, stored, panel_bytes):
+            for lo, block in _panels(file, matrix, stored, panel_bytes):
                 put(block)
                 if progress is not None:
                     progress(lo + len(block), file.n1)
@@ -75,7 +74,7 @@ def export(
 
 
 def _panels(
-    file: GramFile, dataset: h5py.Dataset, dtype: np.dtype[Any], panel_bytes: int
+    file: GramFile, matrix: CheckedMatrix, dtype: np.dtype[Any], panel_bytes: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Row panels converted to ``dtype``; whole chunks high where the budget allows it."""
     row_bytes = file.n2 * (file.dtype.itemsize + dtype.itemsize)
@@ -84,8 +83,7 @@ def _panels(
     height = height - height % chunk if height >= chunk else height
     for lo in range(0, file.n1, height):
         interrupts.check()
-        with hdf5_errors(file.path):
-            panel = dataset[lo : lo + height]
+        panel = matrix[lo : lo + height]
         with np.errstate(over="ignore"):
             block = np.ascontiguousarray(panel, dtype)
         if not np.isfinite(block).all():
