@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import widegram
 from linalg_support import peak_memory_below, write_gram
 from widegram.linalg.operator import GramOperator, as_operator
+from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.predict import gp_inference, gradient_descent_mse, max_learning_rate
 from widegram.predict.flow import chebyshev_coefficients, filter_value, flow_coefficients
 from widegram.predict.job import negative_log_likelihood, time_name
@@ -86,17 +87,21 @@ def test_mean_and_variance(folder, kernel, extra, tmp_path) -> None:
     expected = gp_inference(dd, y, 1e-2)(kernel, td, tt)
     with h5py.File(out) as file:
         mean, variance = file["mean"][:], file["variance"][:]
+        latent = file["variance_latent"][:]
         assert file.attrs["x1_fingerprint"] == h5py.File(folder / "k.h5").attrs["x1_fingerprint"]
         assert set(file["predicted"][:]) <= {0, 1, 2}
     # Two solves of condition number 1e3; the test kernel's diagonal is computed twice.
     np.testing.assert_allclose(mean, expected.mean, atol=1e-10)
-    np.testing.assert_allclose(variance, np.diagonal(expected.covariance), atol=1e-9)
+    np.testing.assert_allclose(latent, np.diagonal(expected.covariance), atol=1e-9)
     labels = np.load(folder / "d.npz")["u"]
     target = (labels[:, None] == np.arange(3)) - 1 / 3
     assert found["accuracy"] == np.mean(expected.mean.argmax(1) == labels)
     assert found["mse"] == pytest.approx(np.mean((expected.mean - target) ** 2), rel=1e-9)
     with h5py.File(folder / f"{kernel}.h5") as file:
         noise = file.attrs["shift"]
+    np.testing.assert_allclose(variance, latent + noise, rtol=1e-12)
+    assert found["mean_variance"] == pytest.approx(found["mean_variance_latent"] + noise)
+    assert found["variance_of"].startswith("posterior" if kernel == "nngp" else "ensemble")
     spread = (np.diagonal(expected.covariance) + noise)[:, None]
     nll = 0.5 * np.mean(np.log(2 * np.pi * spread) + (expected.mean - target) ** 2 / spread)
     assert found["nll"] == pytest.approx(nll, rel=1e-7)
@@ -216,7 +221,50 @@ def test_regression(folder, tmp_path) -> None:
         ],
     )
     assert result.exit_code == 2
-    assert "holds classes" in result.stderr
+    assert "has 1 outputs, the solution, a regression, 2" in result.stderr
+
+
+def test_integer_regression_and_normalized_targets(folder, tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    with np.load(folder / "d.npz") as file:
+        train, test = file["x"][:, 0], file["t"][:, 0]
+    number = np.rint(300.0 + 40.0 * np.r_[train, test]).astype(int) + rng.integers(0, 2, N + M)
+    np.savez(tmp_path / "y.npz", y=number[:N], u=number[N:], f=number[N:].astype(float))
+    solve = ["solve", folder / "k.h5", "--kernel", "nngp", "--y", f"{tmp_path}/y.npz:y"]
+    solve += ["--task", "regression", "--normalize-y", "--diag-reg", 1e-3]
+    assert run(*solve, "--out", tmp_path / "a.h5")["task"] == "regression"
+    predict = ["predict", tmp_path / "a.h5", "--cross", folder / "c.h5", "--variance"]
+    predict += ["--time", "100", "--out", tmp_path / "p.h5", "--overwrite", "--y"]
+    found = run(*predict, f"{tmp_path}/y.npz:u")
+    assert found["task"] == "regression"
+    assert found["mse"] < 0.1 * np.var(number)
+    assert found["train_mse"] < 0.1 * np.var(number)
+    assert found["times"][0]["mse"] < np.var(number)
+    assert run(*predict, f"{tmp_path}/y.npz:f")["mse"] == found["mse"]
+    with h5py.File(tmp_path / "p.h5") as file:
+        spread = np.sqrt(file["variance"][:])
+        inside = np.abs(file["mean"][:, 0] - number[N:]) < 1.959964 * spread
+    # 31 points of 95 %: three binomial standard errors.
+    assert inside.mean() > 0.95 - 3 * np.sqrt(0.95 * 0.05 / M)
+
+
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+def test_variances_out_of_core_read_the_factor_once_for_many_points(
+    folder, kernel, tmp_path, monkeypatch
+) -> None:
+    passes: list[str] = []
+    for name in ("half", "_stream"):
+        original = getattr(OutOfCoreCholesky, name)
+
+        def counted(self, *arguments, name=name, original=original):
+            passes.append(name)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(OutOfCoreCholesky, name, counted)
+    memory = ["--memory", "16MB", "--method", "cholesky-ooc"]
+    common = ["predict", folder / f"{kernel}.h5", "--cross", folder / "c.h5"]
+    run(*common, "--variance", "--test-gram", folder / "t.h5", *memory)
+    assert passes.count("half") == 1  # for all 31 points
 
 
 def test_without_labels(folder) -> None:
@@ -281,8 +329,9 @@ def test_predictions_stream_the_cross_file(tmp_path) -> None:
 def test_likelihood_and_sizes() -> None:
     mean, y = np.zeros((2, 1)), np.array([[0.0], [1.0]])
     expected = 0.5 * np.log(2 * np.pi * 0.5) + 0.5 * 0.5 * 1.0 / 0.5
-    assert negative_log_likelihood(mean, np.full(2, 0.3), 0.2, y) == pytest.approx(expected)
-    assert block_rows(1000, 10_000, 112 * 1000 * 7) == 7
+    assert negative_log_likelihood(mean, np.full(2, 0.5), y) == pytest.approx(expected)
+    assert negative_log_likelihood(mean, np.full((2, 1), 0.5), y) == pytest.approx(expected)
+    assert block_rows(1000, 10_000, 48 * 1000 * 7) == 7
     assert block_rows(1000, 5, 10**9) == 5
     assert block_rows(10**6, 5, 1) == 1
     assert [time_name(t) for t in (512.0, 0.5, np.inf)] == ["512", "0.5", "inf"]

@@ -235,8 +235,63 @@ def test_encoding() -> None:
         encode(np.array([[1, 2], [3, 4]]))
     with pytest.raises(WidegramError, match="expected integer classes"):
         encode(np.array(["a", "b"]))
+    whole = encode(np.array([3.0, 1.0, 3.0]), task="classification")
+    assert whole.classes.tolist() == [1, 3]
+    assert whole.fingerprint != encode(np.array([3.0, 1.0, 3.0])).fingerprint
+    with pytest.raises(WidegramError, match=r"row 1 holds 1\.5, no whole number"):
+        encode(np.array([3.0, 1.5]), task="classification")
+    with pytest.raises(WidegramError, match="no task 'guess'"):
+        encode(np.array([3.0, 1.5]), task="guess")
+    np.testing.assert_array_equal(
+        encode(np.array([[1, 2], [3, 4]]), task="regression").values, [[1.0, 2.0], [3.0, 4.0]]
+    )
     with pytest.raises(WidegramError, match=r"labels are \(n,\) or \(n, k\)"):
         encode(np.zeros((2, 2, 2)))
+
+
+def test_the_task_is_named_with_its_reason(folder) -> None:
+    many = np.random.default_rng(3).integers(25, 346, N)
+    np.save(folder / "many.npy", many)
+    np.save(folder / "whole.npy", LABELS.astype(float))
+    for name, extra, task, reason in (
+        ("y.npy", [], "classification", "integers, 4 different ones in 120 rows"),
+        ("many.npy", [], "classification", "if they are quantities take --task regression"),
+        ("many.npy", ["--task", "regression"], "regression", "as asked"),
+        ("f.npy", [], "regression", "holds floating-point numbers"),
+        ("whole.npy", [], "regression", "for classes take --task classification"),
+        ("whole.npy", ["--task", "classification"], "classification", "as asked"),
+    ):
+        found = solved(folder, "--y", folder / name, "--diag-reg", 1, *extra, "--overwrite")
+        assert found["task"] == task
+        assert reason in found["task_reason"]
+        assert found["k"] == {"y.npy": 4, "f.npy": 3, "whole.npy": 4 if extra else 1}.get(
+            name, 1 if extra else np.unique(many).size
+        )
+        text = invoke(folder, "--y", folder / name, "--diag-reg", 1, *extra, "--overwrite").stdout
+        assert f"{task}: " in text
+        assert reason in text
+    with h5py.File(folder / "a.h5") as file:
+        assert file.attrs["task"] == "classification"
+        assert file["classes"][:].tolist() == [0, 2, 4, 6]
+    result = invoke(folder, "--y", folder / "f.npy", "--task", "classification", "--overwrite")
+    assert "expected integer classes (n,), or for numbers task regression" in result.stderr
+    assert result.exit_code == 2
+
+
+def test_normalized_targets(folder) -> None:
+    y = 40.0 + np.load(folder / "f.npy")
+    np.save(folder / "g.npy", y)
+    found = solved(folder, "--y", folder / "g.npy", "--normalize-y", "--diag-reg", 0.1)
+    assert found["normalize_y"] is True
+    with h5py.File(folder / "a.h5") as file:
+        np.testing.assert_allclose(file["target_mean"][:], y.mean(axis=0))
+        np.testing.assert_allclose(file["targets"][:], y - y.mean(axis=0))
+        inner = 2 * MATRIX + found["shift"] * np.eye(N)
+        most_likely = [t @ np.linalg.solve(inner, t) / N for t in file["targets"][:].T]
+        np.testing.assert_allclose(file["target_scale"][:] ** 2, most_likely, rtol=1e-9)
+    result = invoke(folder, "--y", folder / "y.npy", "--normalize-y", "--overwrite")
+    assert "normalize_y is for regression" in result.stderr
+    assert result.exit_code == 2
 
 
 def test_accuracy() -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     type=Floats(),
     help="Gradient flow at these times, in units of the maximal learning rate; inf: the solution.",
 )
-@click.option("--variance", is_flag=True, help="Predictive variance and negative log likelihood.")
+@click.option("--variance", is_flag=True, help="Variance of new targets, with and without noise.")
 @click.option(
     "--x-test",
     type=InputFile(),
@@ -106,12 +106,15 @@ def _print(result: PredictResult) -> None:
         ("accuracy", result.accuracy),
         ("mse", result.mse),
         ("negative log likelihood", result.nll),
-        ("mean variance", result.mean_variance),
+        ("mean variance of new targets", result.mean_variance),
+        ("  without the noise", result.mean_variance_latent),
         ("training accuracy", result.train_accuracy),
         ("training mse", result.train_mse),
     ):
         if value is not None:
             rows.append((name, f"{value:.6g}"))
+    if result.variance_of is not None:
+        rows.append(("variance of", result.variance_of))
     if result.solution_status != "ok":
         rows.append(("solution", f"{result.solution_status}: its solver stopped early"))
     rows.append(("time", human_time(result.seconds)))

@@ -28,6 +28,18 @@ if TYPE_CHECKING:
     metavar="DATA",
     help="Integer classes (n,) or float targets (n, k).",
 )
+@click.option(
+    "--task",
+    type=click.Choice(["auto", "classification", "regression"]),
+    default="auto",
+    show_default=True,
+    help="auto: integers are classes, floats are numbers.",
+)
+@click.option(
+    "--normalize-y",
+    is_flag=True,
+    help="Regression: centre the targets, and scale the prior to them (for variances).",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
 @click.option(
     "--diag-reg",
@@ -93,6 +105,8 @@ def command(file: str, out: str, as_json: bool, overwrite: bool, **options: Any)
         kernel=options["kernel"],
         depth=options["depth"],
         y=options["y"],
+        task=options["task"],
+        normalize_y=options["normalize_y"],
         limit=options["limit"],
         diag_reg=options["diag_reg"],
         absolute=options["absolute"],
@@ -121,6 +135,7 @@ def _print(result: SolveResult) -> None:
         [
             ("method", f"{result.method}: {result.why}"),
             ("status", f"{result.status}: {result.message}"),
+            ("task", f"{result.task}: {result.task_reason}"),
             ("n, right-hand sides", f"{result.n}, {result.k}"),
             ("diag_reg", f"{result.diag_reg:g} ({result.shift:.6g} added to the diagonal)"),
             ("iterations", result.iterations),

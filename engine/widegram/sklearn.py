@@ -2,7 +2,8 @@
 
 Both solve (K + reg I) alpha = Y with the network's NNGP or NTK on the training inputs and predict
 K* alpha: for the NNGP the posterior mean of the Bayesian network, for the NTK the mean of an
-infinite ensemble after infinite training. They need scikit-learn 1.6 or newer.
+infinite ensemble after infinite training. Kernels are remembered (:data:`MEMORY`), so that a
+search over regularisers computes those of each fold once. They need scikit-learn 1.6 or newer.
 """
 
 from __future__ import annotations
@@ -18,14 +19,22 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import widegram
 from widegram.errors import WidegramError
+from widegram.job import make_job
+from widegram.kernelmemory import KernelMemory
 from widegram.linalg.dense import load_cholesky
+from widegram.linalg.normalise import centred, in_units, prior_scale
 from widegram.linalg.operator import as_operator
 from widegram.linalg.refine import Factor
 from widegram.linalg.solving import absolute_regulariser
+from widegram.linalg.targets import encode
 from widegram.network import NetworkLike, load_network
+from widegram.predict.diagonal import diagonal_of
+from widegram.predict.variance import ensemble_variances, explained
 
 Array = NDArray[Any]
 _DEFAULT = "fcn:depth=2,act=relu"
+_ROWS = 1024  # test points at a time, for variances
+MEMORY = KernelMemory()
 
 
 class _KernelEstimator(BaseEstimator):
@@ -38,12 +47,14 @@ class _KernelEstimator(BaseEstimator):
         diag_reg: float = 1e-3,
         diag_reg_absolute_scale: bool = False,
         input_shape: tuple[int, ...] | None = None,
+        cache_size: float = 500,
     ) -> None:
         self.network = network
         self.kernel = kernel
         self.diag_reg = diag_reg
         self.diag_reg_absolute_scale = diag_reg_absolute_scale
         self.input_shape = input_shape
+        self.cache_size = cache_size
 
     def _fit(self, X: Array, targets: Array) -> None:
         """Set ``X_fit_`` (n, D), ``network_``, ``dual_coef_`` (n, k) and ``shift_``."""
@@ -61,20 +72,28 @@ class _KernelEstimator(BaseEstimator):
         self.dual_coef_ = self._factor.solve(targets).x
 
     def _factored(self) -> tuple[Factor, float]:
-        operator = as_operator(self._kernel(self.X_fit_, None), name="the training kernel")
+        square = self._kernel(self.X_fit_, None, self.kernel)
+        operator = as_operator(square, name="the training kernel")
         shift = absolute_regulariser(operator, self.diag_reg, self.diag_reg_absolute_scale)
         return load_cholesky(operator.shifted(shift)), shift
 
-    def _kernel(self, X: Array, other: Array | None) -> Array:
-        """K(X, other), float64; the square matrix of X where ``other`` is None."""
-        rows = X.reshape(len(X), *self.network_.input_shape)
-        cols = None if other is None else other.reshape(len(other), *self.network_.input_shape)
-        return np.asarray(widegram.kernel(self.network_, rows, cols, self.kernel, "float64"))
+    def _kernel(self, X: Array, other: Array | None, kernel: str) -> Array:
+        """K(X, other), float64, read-only; the square matrix of X where ``other`` is None."""
+        rows, cols = self._inputs(X), None if other is None else self._inputs(other)
+
+        def compute() -> Array:
+            return np.asarray(widegram.kernel(self.network_, rows, cols, kernel, "float64"))
+
+        room = int(self.cache_size * 1e6)
+        return MEMORY.get(self.network_, X, other, kernel, compute, room)
+
+    def _inputs(self, X: Array) -> Array:
+        return X.reshape(len(X), *self.network_.input_shape)
 
     def _mean(self, X: Array) -> tuple[Array, Array]:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        across = self._kernel(X, self.X_fit_)
+        across = self._kernel(X, self.X_fit_, self.kernel)
         return across @ self.dual_coef_, across
 
 
@@ -84,12 +103,30 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
     ``network``: a preset, file, dict or Network, as :func:`widegram.load_network` takes them;
     ``kernel``: 'nngp' or 'ntk'; ``diag_reg``: added to the diagonal, times trace / n unless
     ``diag_reg_absolute_scale``; ``input_shape``: (H, W, C) of the images whose pixels are the
-    columns of X, None for vectors. Fitting raises ValueError for a kernel matrix that is not
-    positive definite, with a ``diag_reg`` that mends it.
+    columns of X, None for vectors; ``cache_size``: megabytes of kernels that are remembered
+    between fits, 0 for none; ``normalize_y``: targets are centred, and the prior gets their
+    scale (:mod:`widegram.linalg.normalise`), without which standard deviations are those of a
+    prior of variance K(x, x) whatever the targets are. Fitting raises ValueError for a kernel
+    matrix that is not positive definite, with a ``diag_reg`` that mends it.
 
     Fitted: ``dual_coef_`` (n, k), ``X_fit_`` (n, D), ``network_``, ``shift_`` (added to the
-    diagonal), ``n_features_in_``.
+    diagonal), ``y_mean_`` and ``y_scale_`` (k,), ``n_features_in_``.
     """
+
+    def __init__(
+        self,
+        network: NetworkLike = _DEFAULT,
+        kernel: str = "ntk",
+        diag_reg: float = 1e-3,
+        diag_reg_absolute_scale: bool = False,
+        input_shape: tuple[int, ...] | None = None,
+        cache_size: float = 500,
+        normalize_y: bool = False,
+    ) -> None:
+        super().__init__(
+            network, kernel, diag_reg, diag_reg_absolute_scale, input_shape, cache_size
+        )
+        self.normalize_y = normalize_y
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -100,30 +137,59 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
         """X (n, D), y (n,) or (n, k)."""
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._flat = y.ndim == 1
-        self._fit(X, np.asarray(y, dtype=np.float64).reshape(len(X), -1))
+        targets = encode(np.asarray(y, np.float64).reshape(len(X), -1), task="regression").values
+        self.y_mean_ = np.zeros(targets.shape[1])
+        self.y_scale_ = np.ones(targets.shape[1])
+        if self.normalize_y:
+            targets, self.y_mean_ = centred(targets)
+        self._fit(X, targets)
+        if self.normalize_y:
+            self.y_scale_ = prior_scale(targets, self.dual_coef_)
         return self
 
-    def predict(self, X: Array, return_std: bool = False) -> Array | tuple[Array, Array]:
-        """Mean (n,) or (n, k); with ``return_std`` the posterior standard deviation (n,) too.
+    def predict(self, X: Array, return_std: bool | str = False) -> Array | tuple[Array, Array]:
+        """Mean (n,) or (n, k); with ``return_std`` the standard deviation too.
 
-        The standard deviation is that of a Gaussian process with the kernel as its covariance
-        (for kernel 'nngp' the Bayesian network), without the regulariser as noise.
+        True or 'predictive': that of new targets, with noise of the variance that the regulariser
+        adds to the diagonal. 'latent': without the noise. What varies is what
+        :mod:`widegram.predict.variance` says, as in ``widegram predict --variance``: for 'nngp'
+        the posterior of the Bayesian network, for 'ntk' the ensemble of trained networks. Of
+        shape (n,), or (n, k) for several outputs with ``normalize_y``.
         """
         mean, across = self._mean(X)
+        mean = mean + self.y_mean_
         mean = mean[:, 0] if self._flat else mean
-        if not return_std:
+        if return_std is False:
             return mean
-        X = np.asarray(X, dtype=np.float64)
-        prior = np.concatenate([np.diagonal(self._kernel(row[None], None)) for row in X])
-        half = self._factor.half(across.T)
-        variance = prior - np.einsum("ij,ij->j", half, half)
-        return mean, np.sqrt(np.maximum(variance, 0.0))
+        if return_std not in (True, "predictive", "latent"):
+            raise WidegramError(f"return_std={return_std!r}: choose True, 'predictive', 'latent'")
+        variance = self._latent(np.asarray(X, dtype=np.float64), across)
+        latent, predictive = in_units(variance, self.shift_, self.y_scale_)
+        return mean, np.sqrt(latent if return_std == "latent" else predictive)
+
+    def _latent(self, X: Array, across: Array) -> Array:
+        """Latent variances (n,) in units of the prior, not below 0."""
+        job = make_job(self.network_, self._inputs(X), None, "nngp", "float64", None, None, None)
+        variance = diagonal_of(job, "nngp")
+        if self.kernel == "ntk":
+            other = self._kernel(X, self.X_fit_, "nngp")
+            square = self._kernel(self.X_fit_, None, "nngp")
+        for lo in range(0, len(X), _ROWS):
+            rows = slice(lo, lo + _ROWS)
+            if self.kernel == "nngp":
+                variance[rows] -= explained(self._factor, across[rows])
+            else:
+                variance[rows] += ensemble_variances(
+                    self._factor, square.__matmul__, across[rows], other[rows]
+                )
+        return np.maximum(variance, 0.0)
 
 
 class WidegramClassifier(ClassifierMixin, _KernelEstimator):
     """Classification: regression on one-hot labels minus 1/k, and the largest output.
 
-    Parameters as :class:`WidegramRegressor`. Fitted: ``classes_`` (k,) and what that has.
+    Parameters as :class:`WidegramRegressor`, without ``normalize_y``. Fitted: ``classes_`` (k,)
+    and ``dual_coef_``, ``X_fit_``, ``network_``, ``shift_`` as there.
     """
 
     def fit(self, X: Array, y: Array) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from widegram.linalg.budget import array_budget
 from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
+from widegram.linalg.normalise import centred, prior_scale
 from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import SolutionHeader, write_solution
@@ -27,11 +28,15 @@ from widegram.linalg.targets import Targets, load_targets
 @dataclass(frozen=True)
 class SolveJob:
     """Arguments of :func:`solve_file`, as the command line names them. ``memory`` is a size or
-    a number of bytes for the whole process; ``path`` a tuple of regularisers to choose from."""
+    a number of bytes for the whole process; ``path`` a tuple of regularisers to choose from;
+    ``task`` 'auto', 'classification' or 'regression'; ``normalize_y`` as
+    :mod:`widegram.linalg.normalise` says."""
 
     gram: Path
     out: Path
     y: str
+    task: str = "auto"
+    normalize_y: bool = False
     kernel: str = "ntk"
     depth: int | None = None
     limit: int | None = None
@@ -68,6 +73,9 @@ class SolveResult:
     diag_reg: float
     shift: float
     seconds: float
+    task: str = ""
+    task_reason: str = ""
+    normalize_y: bool = False
     loo_mse: float | None = None
     loo_accuracy: float | None = None
     path: tuple[dict[str, Any], ...] = ()
@@ -89,7 +97,8 @@ def solve_file(job: SolveJob, progress: Progress | None = None) -> SolveResult:
     check_distinct([job.out], [job.gram, job.y])
     memory = array_budget(job.memory)
     with open_train(job.gram, job.kernel, job.depth, memory=max(memory // 8, 1 << 20)) as train:
-        targets = load_targets(job.y, train.file.n1, limit=job.limit, what="rows")
+        targets = load_targets(job.y, train.file.n1, limit=job.limit, what="rows", task=job.task)
+        targets, mean = _centred(job, targets)
         for value in (job.diag_reg, *job.path):
             absolute_regulariser(train.operator, value, job.absolute)
         options = SolveOptions(
@@ -116,8 +125,29 @@ def solve_file(job: SolveJob, progress: Progress | None = None) -> SolveResult:
             if not job.absolute:
                 raise
             raise error.made_absolute(train.operator.trace() / targets.n) from None
-        _write(job, train, targets, result, alpha)
-    return SolveResult(**{**result.__dict__, "seconds": time.perf_counter() - started})
+        scale = prior_scale(targets.values, alpha) if job.normalize_y else np.ones(mean.size)
+        tables = {"target_mean": mean, "target_scale": scale}
+        _write(job, train, targets, result, alpha, tables)
+    return replace(
+        result,
+        task=targets.task,
+        task_reason=targets.reason,
+        normalize_y=job.normalize_y,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _centred(job: SolveJob, targets: Targets) -> tuple[Targets, np.ndarray]:
+    """(targets to solve for, what was taken off, (k,))."""
+    if not job.normalize_y:
+        return targets, np.zeros(targets.values.shape[1])
+    if targets.classes is not None:
+        raise WidegramError(
+            f"{job.y}: normalize_y is for regression, and these are taken for classes "
+            f"({targets.reason}); for numbers take --task regression"
+        )
+    values, mean = centred(targets.values)
+    return replace(targets, values=values, fingerprint=f"{targets.fingerprint}-centred"), mean
 
 
 def _plain(
@@ -178,9 +208,9 @@ def _by_leave_one_out(
         regs[index],
         best.shift,
         0.0,
-        best.mse,
-        best.accuracy,
-        rows,
+        loo_mse=best.mse,
+        loo_accuracy=best.accuracy,
+        path=rows,
     )
     return result, best.alpha
 
@@ -208,7 +238,12 @@ def _row(reg: float, point: PathPoint, best: bool) -> dict[str, Any]:
 
 
 def _write(
-    job: SolveJob, train: GramKernel, targets: Targets, result: SolveResult, alpha: np.ndarray
+    job: SolveJob,
+    train: GramKernel,
+    targets: Targets,
+    result: SolveResult,
+    alpha: np.ndarray,
+    tables: dict[str, np.ndarray],
 ) -> None:
     header = SolutionHeader(
         kernel=job.kernel,
@@ -226,8 +261,9 @@ def _write(
         network_fingerprint=train.fingerprints["network"],
         x1_fingerprint=train.fingerprints["x1"],
         y_fingerprint=targets.fingerprint,
+        task=targets.task,
     )
-    tables = {
+    path = {
         f"path/{name}": np.array([row[name] for row in result.path], dtype=float)
         for name in ("diag_reg", "mse", "accuracy")
         if result.path
@@ -238,6 +274,6 @@ def _write(
         alpha,
         targets.values,
         targets.classes,
-        tables=tables,
+        tables={**tables, **path},
         overwrite=job.overwrite,
     )

@@ -22,7 +22,8 @@ FORMAT = "widegram-solution"
 class SolutionHeader:
     """Where a solution comes from. ``shift`` is what was added to the diagonal, absolute.
 
-    ``gram`` is the absolute path of the Gram file; ``depth`` is -1 without a depth sweep.
+    ``gram`` is the absolute path of the Gram file; ``depth`` is -1 without a depth sweep; ``task``
+    is 'classification' or 'regression'.
     """
 
     kernel: str
@@ -40,17 +41,24 @@ class SolutionHeader:
     network_fingerprint: str
     x1_fingerprint: str
     y_fingerprint: str
+    task: str
 
 
 @dataclass(frozen=True)
 class StoredSolution:
-    """A solution file in memory: alpha and targets (n, k), classes (k,) or None."""
+    """A solution file in memory: alpha and targets (n, k), classes (k,) or None.
+
+    ``targets`` are what was solved for: those given, less ``mean`` (k,). ``scale`` (k,) are the
+    units of the prior: variances times its square are those of the targets.
+    """
 
     path: Path
     header: SolutionHeader
     alpha: Array
     targets: Array
     classes: Array | None
+    mean: Array
+    scale: Array
 
     @property
     def train(self) -> dict[str, str]:
@@ -65,11 +73,14 @@ def write_solution(
     targets: Array,
     classes: Array | None,
     *,
-    tables: dict[str, Array] | None = None,
+    tables: dict[str, Array],
     overwrite: bool = False,
 ) -> None:
-    """Write `/alpha` (n, k), `/targets`, `/classes` and ``tables``; whole or not at all."""
-    datasets = {"alpha": alpha, "targets": targets, **(tables or {})}
+    """Write `/alpha` (n, k), `/targets`, `/classes` and ``tables``; whole or not at all.
+
+    ``tables`` has `/target_mean` and `/target_scale` (k,), see :class:`StoredSolution`.
+    """
+    datasets = {"alpha": alpha, "targets": targets, **tables}
     if classes is not None:
         datasets["classes"] = classes
     values = {entry.name: getattr(header, entry.name) for entry in fields(header)}
@@ -87,8 +98,11 @@ def read_solution(path: str | Path) -> StoredSolution:
             json.loads(header.network)
             alpha, targets = file.array("alpha"), file.array("targets")
             classes = file.array("classes") if "classes" in file else None
+            mean, scale = file.array("target_mean"), file.array("target_scale")
         except (KeyError, TypeError) as error:
             raise WidegramError(f"{path}: is damaged ({error}); solve again") from error
     if alpha.shape != targets.shape or not np.isfinite(alpha).all():
         raise WidegramError(f"{path}: its alpha is damaged; solve again")
-    return StoredSolution(Path(path), header, alpha, targets, classes)
+    if mean.shape != scale.shape or mean.shape != targets.shape[1:]:
+        raise WidegramError(f"{path}: its target_mean is damaged; solve again")
+    return StoredSolution(Path(path), header, alpha, targets, classes, mean, scale)

@@ -92,7 +92,7 @@ def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Sp
     squares = float(np.sum(values**2))
     return Spectrum(
         n=values.size,
-        top=_around(values[-1], _rounding_of_top(values[-1], floor, operator.dtype)),
+        top=_around(values[-1], _rounding_of_top(values[-1], floor, values.size, operator.dtype)),
         bottom=_around(values[0], floor),
         median=_around(np.median(values), floor),
         total=total,
@@ -131,7 +131,7 @@ def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> S
         seed=options.seed,
         progress=options.progress,
     )
-    rounding = _rounding_of_top(theta, floor, operator.dtype)
+    rounding = _rounding_of_top(theta, floor, n, operator.dtype)
     beyond = min(_MARGIN * float(upper.errors[-1]), max(frobenius - theta, 0.0))
     top = Range(theta, theta - rounding, theta + beyond + rounding)
     value = float(lower.values[0])
@@ -164,9 +164,13 @@ def _around(value: float, error: float) -> Range:
     return Range(float(value), float(value) - error, float(value) + error)
 
 
-def _rounding_of_top(value: float, floor: float, dtype: DTypeLike) -> float:
-    """Entries of one size round the same way, which moves the largest eigenvalue by its eps."""
-    return max(floor, float(np.finfo(dtype).eps) * abs(value))
+def _rounding_of_top(value: float, floor: float, n: int, dtype: DTypeLike) -> float:
+    """Entries of one size round the same way, which moves the largest eigenvalue by its eps.
+
+    Its own Rayleigh quotient, a sum over n, is rounded like sqrt(n) eps64.
+    """
+    sums = 2.0 * math.sqrt(n) * float(np.finfo(np.float64).eps)
+    return max(floor, max(float(np.finfo(dtype).eps), sums) * abs(value))
 
 
 def _total(diagonal: Array, floor: float, dtype: DTypeLike) -> Range:

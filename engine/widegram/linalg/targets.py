@@ -13,6 +13,8 @@ from widegram.data.tables import open_table
 from widegram.errors import WidegramError
 
 Array = NDArray[Any]
+TASKS = ("auto", "classification", "regression")
+_FEW = 20  # different whole numbers: as many look like classes
 _SMALLEST, _LARGEST = 1e-100, 1e100  # of the largest target: squares and their sums stay finite
 
 
@@ -20,13 +22,20 @@ _SMALLEST, _LARGEST = 1e-100, 1e100  # of the largest target: squares and their 
 class Targets:
     """``values`` float64 (n, k).
 
-    From integers: one-hot rows minus 1/k, so that each row sums to zero, and ``classes`` of shape
-    (k,), ascending. From floats: the values themselves, ``classes`` None.
+    Of a classification: one-hot rows minus 1/k, so that each row sums to zero, and ``classes`` of
+    shape (k,), ascending. Of a regression: the numbers themselves, ``classes`` None. ``reason``
+    says why the one or the other was taken.
     """
 
     values: Array
     classes: Array | None
     fingerprint: str
+    reason: str = ""
+
+    @property
+    def task(self) -> str:
+        """'classification' or 'regression'."""
+        return "regression" if self.classes is None else "classification"
 
     @property
     def n(self) -> int:
@@ -35,7 +44,13 @@ class Targets:
 
 
 def load_targets(
-    spec: str, n: int, *, classes: Array | None = None, limit: int | None = None, what: str = "rows"
+    spec: str,
+    n: int,
+    *,
+    classes: Array | None = None,
+    limit: int | None = None,
+    what: str = "rows",
+    task: str = "auto",
 ) -> Targets:
     """Read ``file.npy | file.npz:key | file.h5:path`` and encode it.
 
@@ -48,28 +63,44 @@ def load_targets(
     if taken != n:
         hint = f"; pass --limit {n} to take the first {n}" if taken > n else ""
         raise WidegramError(f"{spec}: holds {taken} labels, the matrix has {n} {what}{hint}")
-    return encode(np.asarray(table.rows(0, n)), classes=classes, name=spec)
+    return encode(np.asarray(table.rows(0, n)), classes=classes, name=spec, task=task)
 
 
-def encode(values: Array, *, classes: Array | None = None, name: str = "y") -> Targets:
-    """Encode labels: integers (n,) or (n, 1) as classes, floats (n,) or (n, k) as they are.
+def encode(
+    values: Array, *, classes: Array | None = None, name: str = "y", task: str = "auto"
+) -> Targets:
+    """Encode labels (n,) or (n, 1) as classes, or numbers (n,) or (n, k) as they are.
 
-    ``classes`` are those of the training labels. Raises WidegramError for NaN, other dtypes and
-    shapes, and labels that are not among ``classes``.
+    ``task`` 'classification' or 'regression' says which; 'auto' takes integers for classes and
+    floats for numbers. ``classes`` are those of the training labels. Raises WidegramError for NaN,
+    other dtypes and shapes, and labels that are not whole numbers or not among ``classes``.
     """
+    if task not in TASKS:
+        raise WidegramError(f"no task {task!r}; choose from {', '.join(TASKS)}")
     values = np.asarray(values)
     digest = xxhash.xxh3_128(f"{values.shape}{values.dtype.str}".encode())
     digest.update(np.ascontiguousarray(values).tobytes())
     if values.ndim not in (1, 2) or 0 in values.shape:
         raise WidegramError(f"{name}: has shape {values.shape}; labels are (n,) or (n, k)")
-    if values.dtype.kind == "f":
-        return Targets(_regression(values, name), None, digest.hexdigest())
-    if values.dtype.kind not in "iub" or (values.ndim == 2 and values.shape[1] != 1):
+    usual = {"f": "regression", "i": "classification"}
+    usual |= {"u": "classification", "b": "classification"}
+    if values.dtype.kind not in usual:
         raise WidegramError(
             f"{name}: {values.dtype} of shape {values.shape}; expected integer classes (n,) or "
             "floating-point targets (n, k)"
         )
-    labels = values.reshape(-1).astype(np.int64)
+    taken = usual[values.dtype.kind] if task == "auto" else task
+    if taken != usual[values.dtype.kind]:
+        digest.update(taken.encode())
+    reason = "as asked" if task == taken else _reason(values, name)
+    if taken == "regression":
+        return Targets(_regression(values, name), None, digest.hexdigest(), reason)
+    if values.ndim == 2 and values.shape[1] != 1:
+        raise WidegramError(
+            f"{name}: {values.dtype} of shape {values.shape}; expected integer classes (n,), or "
+            "for numbers task regression"
+        )
+    labels = _whole(values.reshape(-1), name)
     known = np.unique(labels) if classes is None else np.asarray(classes)
     place = np.minimum(np.searchsorted(known, labels), known.size - 1)
     if (known[place] != labels).any():
@@ -82,7 +113,7 @@ def encode(values: Array, *, classes: Array | None = None, name: str = "y") -> T
         raise WidegramError(f"{name}: holds the single class {known[0]}; two or more are needed")
     one_hot = np.full((labels.size, known.size), -1.0 / known.size)
     one_hot[np.arange(labels.size), place] += 1.0
-    return Targets(one_hot, known, digest.hexdigest())
+    return Targets(one_hot, known, digest.hexdigest(), reason)
 
 
 def accuracy(predicted: Array, targets: Array) -> float | None:
@@ -99,6 +130,34 @@ def accuracy(predicted: Array, targets: Array) -> float | None:
     if np.isin(targets, (-1.0, 1.0)).all():
         return float(np.mean(np.where(predicted > 0, 1.0, -1.0) == targets))
     return None
+
+
+def _reason(values: Array, name: str) -> str:
+    """What 'auto' went by, and what to pass where that looks wrong."""
+    distinct = np.unique(values).size
+    if values.dtype.kind == "f":
+        whole = bool(np.all(np.isfinite(values))) and bool(np.all(values == np.rint(values)))
+        labels = whole and distinct <= min(_FEW, values.size // 2) and values.size == len(values)
+        hint = f", though only {distinct} whole ones: for classes take --task classification"
+        return f"{name} holds floating-point numbers{hint if labels else ''}"
+    many = distinct > max(_FEW, values.size // 10)
+    hint = "; if they are quantities take --task regression"
+    return f"{name} holds integers, {distinct} different ones in {values.size} rows" + (
+        hint if many else ""
+    )
+
+
+def _whole(labels: Array, name: str) -> Array:
+    """Labels as int64, refused where they are no whole numbers."""
+    if labels.dtype.kind == "f":
+        wrong = ~np.isfinite(labels) | (labels != np.rint(labels)) | (np.abs(labels) >= 2.0**53)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise WidegramError(
+                f"{name}: row {row} holds {labels[row]:g}, no whole number; classes are whole "
+                "numbers, for others the task is regression"
+            )
+    return np.asarray(labels.astype(np.int64))
 
 
 def _regression(values: Array, name: str) -> Array:

@@ -17,6 +17,7 @@ from widegram.errors import WidegramError
 from widegram.files import check_target
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
+from widegram.linalg.normalise import in_units
 from widegram.linalg.operator import Progress
 from widegram.linalg.solutionfile import StoredSolution, read_solution
 from widegram.linalg.solving import SolveOptions
@@ -24,7 +25,7 @@ from widegram.linalg.targets import Targets, accuracy, load_targets
 from widegram.predict.diagonal import own_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.rates import largest_eigenvalue
-from widegram.predict.variance import variances, work_place
+from widegram.predict.variance import KINDS, variances, work_place
 from widegram.sealed import write_sealed
 
 Array = NDArray[Any]
@@ -60,9 +61,10 @@ class PredictResult:
     """Figures of merit, None without labels (accuracy also for plain regression targets).
 
     ``mse`` is the mean over points and outputs; ``nll`` the mean negative log likelihood of an
-    output, which needs the variance; ``solution_status`` is not 'ok' where the solver stopped
-    early; ``times`` one dict (t, accuracy, mse, train_accuracy, train_mse) per time, where t is
-    'inf' for infinite time.
+    output, which needs the variance; ``mean_variance`` is that of new targets, noise included,
+    ``mean_variance_latent`` without it, ``variance_of`` says of what; ``solution_status`` is not
+    'ok' where the solver stopped early; ``times`` one dict (t, accuracy, mse, train_accuracy,
+    train_mse) per time, where t is 'inf' for infinite time.
     """
 
     n_test: int
@@ -75,6 +77,9 @@ class PredictResult:
     train_mse: float
     times: tuple[dict[str, Any], ...]
     mean_variance: float | None
+    mean_variance_latent: float | None
+    variance_of: str | None
+    task: str
     solution_status: str
     out: str | None
     seconds: float
@@ -88,6 +93,7 @@ class PredictResult:
 class _Predictions:
     mean: Array
     train_mean: Array
+    latent: Array | None = None
     variance: Array | None = None
     at_time: dict[float, tuple[Array, Array]] = field(default_factory=dict)
 
@@ -124,27 +130,27 @@ def predict_file(job: PredictJob, progress: Progress | None = None) -> PredictRe
     return _judged(job, found, solution, targets, time.perf_counter() - started)
 
 
-def negative_log_likelihood(mean: Array, variance: Array, noise: float, y: Array) -> float:
-    """Mean over points and outputs of -log N(y | mean, variance + noise)."""
-    spread = np.maximum(variance + noise, np.finfo(np.float64).tiny)[:, None]
+def negative_log_likelihood(mean: Array, variance: Array, y: Array) -> float:
+    """Mean over points and outputs of -log N(y | mean, variance); variance (n,) or (n, k)."""
+    spread = np.maximum(variance, np.finfo(np.float64).tiny).reshape(len(mean), -1)
     return float(np.mean(0.5 * (np.log(2.0 * np.pi * spread) + (y - mean) ** 2 / spread)))
 
 
 def _targets(job: PredictJob, solution: StoredSolution, cross: GramKernel) -> Targets | None:
     if job.y is None:
         return None
+    task = solution.header.task
     targets = load_targets(
-        job.y, cross.file.n1, classes=solution.classes, limit=job.limit, what="test points"
+        job.y,
+        cross.file.n1,
+        classes=solution.classes,
+        limit=job.limit,
+        what="test points",
+        task=task,
     )
-    kinds = {True: "classes", False: "floating-point targets"}
-    if (targets.classes is None) != (solution.classes is None):
-        raise WidegramError(
-            f"{job.y}: holds {kinds[targets.classes is not None]}, the solution was trained on "
-            f"{kinds[solution.classes is not None]}"
-        )
     if targets.values.shape[1] != solution.alpha.shape[1]:
         raise WidegramError(
-            f"{job.y}: has {targets.values.shape[1]} outputs, the solution "
+            f"{job.y}: has {targets.values.shape[1]} outputs, the solution, a {task}, "
             f"{solution.alpha.shape[1]}"
         )
     return targets
@@ -159,7 +165,8 @@ def _predictions(
 ) -> _Predictions:
     """Means of all times in one pass over the cross file."""
     shift, alpha = solution.header.shift, solution.alpha
-    blocks, train_means, variance = [alpha], [solution.targets - shift * alpha], None
+    blocks, train_means = [alpha], [solution.targets - shift * alpha]
+    latent, variance = None, None
     finite = tuple(moment for moment in job.times if math.isfinite(moment))
     if finite or job.variance:
         with _training_matrix(job, solution, memory) as train:
@@ -177,9 +184,12 @@ def _predictions(
                 images = train.operator.matmat(np.hstack(flows), progress)
                 train_means += np.split(images, len(flows), axis=1)
             if job.variance:
-                variance = _variance(job, cross, train, shift, memory, progress)
+                found_for_prior = _variance(job, cross, train, shift, memory, progress)
+                latent, variance = in_units(found_for_prior, shift, solution.scale)
     means = np.split(cross.operator.matmat(np.hstack(blocks), progress), len(blocks), axis=1)
-    found = _Predictions(means[0], train_means[0], variance)
+    means = [mean + solution.mean for mean in means]
+    train_means = [mean + solution.mean for mean in train_means]
+    found = _Predictions(means[0], train_means[0], latent, variance)
     pairs = list(zip(means, train_means, strict=True))
     at = dict(zip((math.inf, *finite), pairs, strict=True))
     found.at_time.update((moment, at[moment]) for moment in job.times)
@@ -235,12 +245,11 @@ def _judged(
 ) -> PredictResult:
     nll = None
     if targets is not None and found.variance is not None:
-        noise = solution.header.shift
-        nll = negative_log_likelihood(found.mean, found.variance, noise, targets.values)
-    rows = []
+        nll = negative_log_likelihood(found.mean, found.variance, targets.values)
+    rows, given = [], solution.targets + solution.mean
     for moment, (mean, train_mean) in found.at_time.items():
         score, error = _score(mean, targets)
-        train_score, train_error = _against(train_mean, solution.targets)
+        train_score, train_error = _against(train_mean, given)
         rows.append(
             {
                 "t": moment if math.isfinite(moment) else time_name(moment),
@@ -251,7 +260,7 @@ def _judged(
             }
         )
     score, error = _score(found.mean, targets)
-    train_score, train_error = _against(found.train_mean, solution.targets)
+    train_score, train_error = _against(found.train_mean, given)
     return PredictResult(
         found.mean.shape[0],
         found.mean.shape[1],
@@ -263,6 +272,9 @@ def _judged(
         train_error,
         tuple(rows),
         None if found.variance is None else float(found.variance.mean()),
+        None if found.latent is None else float(found.latent.mean()),
+        None if found.variance is None else KINDS[solution.header.kernel],
+        solution.header.task,
         solution.header.status,
         None if job.out is None else str(job.out),
         seconds,
@@ -291,8 +303,8 @@ def _write(
     overwrite: bool,
 ) -> None:
     datasets = {"mean": found.mean, "train/mean": found.train_mean}
-    if found.variance is not None:
-        datasets["variance"] = found.variance
+    if found.variance is not None and found.latent is not None:
+        datasets["variance"], datasets["variance_latent"] = found.variance, found.latent
     if solution.classes is not None:
         datasets["classes"] = solution.classes
         datasets["predicted"] = solution.classes[found.mean.argmax(axis=1)]
@@ -304,6 +316,7 @@ def _write(
         "format_version": 1,
         "program_version": widegram.__version__,
         "kernel": solution.header.kernel,
+        "task": solution.header.task,
         "depth": solution.header.depth,
         "diag_reg": solution.header.diag_reg,
         "shift": solution.header.shift,
@@ -312,4 +325,6 @@ def _write(
         "y_fingerprint": solution.header.y_fingerprint,
         "test_fingerprint": cross.fingerprints["x1"],
     }
+    if found.variance is not None:
+        attributes["variance_of"] = KINDS[solution.header.kernel]
     write_sealed(path, datasets, attributes, overwrite=overwrite)

@@ -1,7 +1,18 @@
-"""Predictive variances, a block of test points at a time."""
+"""Predictive variances, a block of test points at a time.
+
+One meaning everywhere, of ``predict --variance`` and of the estimators' ``return_std``:
+
+* kernel 'nngp': the posterior of the Bayesian network, k** - k* (K + reg)^-1 k*;
+* kernel 'ntk': the spread of an infinite ensemble of networks after infinite training (Lee et al.,
+  arXiv:1902.06720, equation 16), which needs the NNGP too.
+
+That is the latent variance. The predictive one, of a new target, adds the noise, whose variance is
+what the regulariser adds to the diagonal.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +21,17 @@ from numpy.typing import NDArray
 
 from widegram import interrupts
 from widegram.errors import WidegramError
-from widegram.linalg.choose import dense_bytes
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.solving import SolveOptions, factored
+from widegram.linalg.refine import Factor
+from widegram.linalg.solving import SolveOptions, chosen, factored
 
 Array = NDArray[Any]
+KINDS = {
+    "nngp": "posterior of the Bayesian network",
+    "ntk": "ensemble of trained networks",
+}
+_HELD = 6  # n x block arrays at once: rows read, their transpose, solutions, products
 
 
 def variances(
@@ -25,14 +41,16 @@ def variances(
     prior: Array,
     options: SolveOptions,
 ) -> Array:
-    """Variance of each test point's outputs, (n_test,), not below 0.
+    """Latent variance of each test point's outputs, (n_test,), not below 0.
 
-    ``prior`` is the NNGP of each test point with itself. For kernel 'nngp' the posterior
-    k** - k* (K + shift)^-1 k*; for 'ntk' that of an ensemble at the end of training (Lee et al.,
-    arXiv:1902.06720, equation 16), which needs /nngp in both files.
+    ``prior`` is the NNGP of each test point with itself. Raises WidegramError where a file has no
+    /nngp and kernel 'ntk' needs it. A factor on the disk is read twice for each block at most.
     """
-    n = train.operator.shape[0]
-    block = block_rows(n, cross.operator.shape[0], options.memory // 8)
+    n, n_test = train.operator.shape[0], cross.operator.shape[0]
+    operator = train.operator.shifted(shift)
+    choice = chosen(operator, block_rows(n, n_test, options.memory // 8), options)
+    kept = choice.dtype.itemsize * n * n + choice.stream if choice.method == "cholesky" else 0
+    block = block_rows(n, n_test, max(options.memory // 8, (options.memory - kept) // 2))
     ensemble = train.kernel == "ntk"
     if ensemble:
         for source in (train, cross):
@@ -41,28 +59,46 @@ def variances(
                     f"{source.path}: has no /nngp, which the variance of an NTK ensemble needs; "
                     "compute it with --get nngp,ntk"
                 )
-    out = np.empty(cross.operator.shape[0])
-    with factored(train.operator.shifted(shift), block, options) as factor:
+    out = np.empty(n_test)
+    # What a block holds is not there while the factor is made: one right-hand side.
+    with factored(operator, 1, options, choice) as factor:
         for lo in range(0, out.size, block):
             interrupts.check()
             rows = slice(lo, min(out.size, lo + block))
             across = _rows(cross.operator, rows)
             if ensemble:
-                pulled = factor.apply(across.T)
                 other = _rows(cross.other("nngp"), rows)
-                spread = np.einsum("ij,ij->j", pulled, train.other("nngp").matmat(pulled))
-                out[rows] = prior[rows] + spread - 2.0 * np.einsum("ij,ji->j", pulled, other)
+                spread = ensemble_variances(factor, train.other("nngp").matmat, across, other)
+                out[rows] = prior[rows] + spread
             else:
-                half = factor.half(across.T)
-                out[rows] = prior[rows] - np.einsum("ij,ij->j", half, half)
+                out[rows] = prior[rows] - explained(factor, across)
             if options.progress:
                 options.progress("variance", rows.stop, out.size)
     return np.maximum(out, 0.0)
 
 
+def explained(factor: Factor, across: Array) -> Array:
+    """What training takes off the prior variance of each test point; ``across`` (m, n)."""
+    half = factor.half(across.T)
+    return np.asarray(np.einsum("ij,ij->j", half, half))
+
+
+def ensemble_variances(
+    factor: Factor, nngp: Callable[[Array], Array], across: Array, other: Array
+) -> Array:
+    """What training adds to the prior variance of each test point in an NTK ensemble.
+
+    ``factor`` and ``across`` (m, n) are of the NTK; ``nngp(x)`` is the training NNGP times x,
+    ``other`` (m, n) the NNGP of test and training points.
+    """
+    pulled = factor.apply(across.T)
+    spread = np.einsum("ij,ij->j", pulled, nngp(pulled))
+    return np.asarray(spread - 2.0 * np.einsum("ij,ji->j", pulled, other))
+
+
 def block_rows(n: int, n_test: int, budget: int) -> int:
-    """Test points at a time, so that what a solver holds for them fits ``budget`` bytes."""
-    return max(1, min(n_test, budget // dense_bytes(n, 1, 0)))
+    """Test points at a time, so that what is held for them fits ``budget`` bytes."""
+    return max(1, min(n_test, budget // (8 * _HELD * n)))
 
 
 def work_place(out: Path | None, solution: Path) -> Path:

@@ -1,0 +1,43 @@
+"""Targets centred, and the units of the prior: what makes predictive intervals cover.
+
+A Gaussian process prior fixes its own scale: K(x, x) is 1 or 0.1 whatever the targets' units are.
+Of a prior s^2 (K + reg I) the most likely s^2 is t^T (K + reg I)^-1 t / n (Rasmussen and Williams,
+"Gaussian Processes for Machine Learning", 2006, section 5.4.1, with the derivative in s^2). The
+predictive mean does not depend on it, variances are multiplied by it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def centred(targets: Array) -> tuple[Array, Array]:
+    """(targets less their column means, the means (k,)), float64."""
+    mean = np.mean(targets, axis=0)
+    return targets - mean, mean
+
+
+def prior_scale(targets: Array, alpha: Array) -> Array:
+    """s (k,) of each column, from targets t and alpha = (K + reg I)^-1 t, both (n, k).
+
+    1 for a column of zeros.
+    """
+    square = np.einsum("ij,ij->j", targets, alpha) / len(targets)
+    return np.where(square > 0, np.sqrt(np.maximum(square, 0.0)), 1.0)
+
+
+def in_units(latent: Array, noise: float, scale: Array) -> tuple[Array, Array]:
+    """(latent, predictive) variances of the targets from latent ones of the prior, (n_test,).
+
+    ``noise`` is what the regulariser added to the diagonal: the variance of the noise. Both of
+    shape (n_test,) where all outputs share one scale, else (n_test, k).
+    """
+    square = scale**2
+    units = square[0] if (square == square[0]).all() else square
+    lifted = latent if np.ndim(units) == 0 else latent[:, None]
+    return lifted * units, (lifted + noise) * units
