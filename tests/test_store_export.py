@@ -13,6 +13,7 @@ import pytest
 import fake_evaluator as fake
 import widegram
 from widegram.errors import WidegramError
+from widegram.store.layout import checksum
 
 
 @pytest.fixture
@@ -105,6 +106,7 @@ def test_incomplete_file_is_refused(gram: Path) -> None:
 def test_too_narrow_dtype_is_refused(monkeypatch: pytest.MonkeyPatch, gram: Path) -> None:
     with h5py.File(gram, "r+") as file:
         file["ntk"][30, 3] = 1e5
+        file["state/checksums/ntk"][1, 0] = checksum(file["ntk"][16:32, 0:16])
     with pytest.raises(WidegramError, match="row 30 does not fit into float16"):
         widegram.export(gram, "ntk", gram.with_name("out.npy"), dtype="float16")
     assert not gram.with_name("out.npy").exists()

@@ -61,7 +61,7 @@ class GramFile:
         Raises :class:`WidegramError` naming the kernels or depths there are.
         """
         if not isinstance(kernel, str) or kernel not in self.kernels:
-            hint = nearest(shown(kernel), self.kernels)
+            hint = nearest(str(kernel), self.kernels)
             raise WidegramError(f"{self.path}: has no kernel {shown(kernel)}; {hint}")
         if depth is None and not self.depths:
             return self.raw(kernel)
