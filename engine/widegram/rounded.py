@@ -20,6 +20,8 @@ class Rounded:
 
     def __init__(self, inner: Evaluator, dtype: str) -> None:
         self._inner, self._dtype = inner, dtype
+        if readout := getattr(inner, "readout", None):
+            readout.round_to(dtype)
 
     @property
     def keys(self) -> tuple[str, ...]:

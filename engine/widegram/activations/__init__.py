@@ -15,7 +15,16 @@ from widegram import bounds
 from widegram.activations.base import FLOOR, Array, Formula
 from widegram.activations.error_function import Erf, Gelu
 from widegram.activations.hermite import Series
-from widegram.activations.rectified import ABRelu, Relu, ReluNonnegative, Sign
+from widegram.activations.rectified import (
+    ABRelu,
+    ABReluOrZero,
+    Relu,
+    ReluNonnegative,
+    ReluNonnegativeOrZero,
+    ReluOrZero,
+    Sign,
+    SignOrZero,
+)
 from widegram.activations.scale import Scale
 from widegram.activations.table import REQUIRED, TABLE, Row
 from widegram.activations.trigonometric import Rbf, Sin
@@ -28,6 +37,7 @@ class Identity(Formula):
     """phi(x) = x."""
 
     code = "identity"
+    homogeneity = 1
     n_factors = 0
 
     @property
@@ -54,7 +64,22 @@ DEFAULTS: dict[str, Mapping[str, object]] = {name: row.params for name, row in T
 # Formula classes by code, for backends that compile `dual`.
 KERNELS: dict[str, type[Formula]] = {
     kind.code: kind
-    for kind in (Relu, ReluNonnegative, ABRelu, Sign, Erf, Gelu, Sin, Rbf, Series, Scale)
+    for kind in (
+        Relu,
+        ReluNonnegative,
+        ABRelu,
+        Sign,
+        Erf,
+        Gelu,
+        Sin,
+        Rbf,
+        Series,
+        Scale,
+        ReluOrZero,
+        ReluNonnegativeOrZero,
+        ABReluOrZero,
+        SignOrZero,
+    )
 }
 
 

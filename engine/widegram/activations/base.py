@@ -19,12 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import numpy_ops
+from widegram.activations.numpy_ops import FLOOR as FLOOR
 
 Array = NDArray[np.float64]
-
-# Standard deviations are floored so that zero patches give limit values instead of 0/0: the
-# product of two floors must stay a normal number of the dtype.
-FLOOR = {"float64": 1e-150, "float32": 1e-18}
 
 
 def std(q: Array, floor: float) -> Array:
@@ -39,13 +36,14 @@ class Formula(ABC):
     their ``constants``. ``n_factors`` is the number of per-image factors (for a series it depends
     on the truncation), ``n_constants`` the length of ``constants``. ``prescale``: what k and T
     are multiplied by before :meth:`dual`, a power of two; behind a convolution it is part of the
-    gain and costs nothing.
+    gain and costs nothing. ``homogeneity``: d where phi(a x) = a^d phi(x) for all a > 0, else None.
     """
 
     code: ClassVar[str]
     prescale: ClassVar[float] = 1.0
     n_factors: ClassVar[int] = 1
     n_constants: ClassVar[int] = 0
+    homogeneity: ClassVar[int | None] = None
 
     @property
     def sharpness(self) -> float:
@@ -76,6 +74,10 @@ class Formula(ABC):
 
     def rounded(self, dtype: str) -> Formula:
         """The formula with those constants rounded to ``dtype`` that variances must share."""
+        return self
+
+    def or_zero(self) -> Formula:
+        """The formula for data in which a variance may be 0 exactly: K is then 0 exactly."""
         return self
 
     def nonnegative(self, k_nonnegative: bool) -> bool:

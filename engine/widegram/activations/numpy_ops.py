@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 
+# Standard deviations are floored so that zero patches give limit values instead of 0/0: the
+# product of two floors must stay a normal number of the dtype.
+FLOOR = {"float64": 1e-150, "float32": 1e-18}
+
 add = np.add
 sub = np.subtract
 mul = np.multiply
@@ -21,6 +25,11 @@ expm1 = np.expm1
 def const(value: float) -> Any:
     """A constant as an operand."""
     return np.float64(value)
+
+
+def least() -> Any:
+    """The smallest product of two standard deviations."""
+    return np.float64(FLOOR["float64"] ** 2)
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:

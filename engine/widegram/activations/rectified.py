@@ -23,14 +23,34 @@ import numpy as np
 from widegram.activations.base import FLOOR, Array, Formula, std
 
 
-def _unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
-    """Standard deviation product and c."""
-    scale = ops.mul(fx[0], fy[0])
-    return scale, ops.div(k, scale)
+class _Homogeneous(Formula):
+    """Of degree 1; the first factor is a standard deviation."""
+
+    homogeneity = 1
+
+    @staticmethod
+    def unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
+        """Standard deviation product and c."""
+        scale = ops.mul(fx[0], fy[0])
+        return scale, ops.div(k, scale)
+
+
+class _OrZero(_Homogeneous):
+    """Standard deviations are 0 where variances are: K is then 0 and c = 0. One operation more."""
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        factors = super().factors(q, floor)  # type: ignore[safe-super]
+        return np.where(q > 0, factors, 0.0)
+
+    @staticmethod
+    def unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
+        """Standard deviation product and c."""
+        scale = ops.mul(fx[0], fy[0])
+        return scale, ops.div(k, ops.maximum(scale, ops.least()))
 
 
 @dataclass(frozen=True)
-class ABRelu(Formula):
+class ABRelu(_Homogeneous):
     """phi(x) = a min(x, 0) + b max(x, 0).
 
     ``slope``: (a^2 + b^2) / 2, what a variance is multiplied by. Deep homogeneous networks multiply
@@ -57,15 +77,18 @@ class ABRelu(Formula):
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return std(q, floor)[None]
 
-    @staticmethod
-    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+    @classmethod
+    def dual(cls, ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
         half, product, slope = const
-        scale, c = _unit(ops, k, fx, fy)
+        scale, c = cls.unit(ops, k, fx, fy)
         angle, area = ops.angle_and_area(ops.abs_(c))
         linear = ops.mul(ops.where_nonnegative(k, slope, product), k)
         value = ops.fma(ops.mul(half, scale), area, linear)
         turned = ops.where_nonnegative(c, ops.sub(ops.const(1.0), angle), angle)
         return value, ops.fma(half, turned, product)
+
+    def or_zero(self) -> Formula:
+        return ABReluOrZero(self.a, self.b, self.slope)
 
     def variance(self, q: Array) -> tuple[Array, Array]:
         return self.slope * q, np.full_like(q, 0.5 * (self.a**2 + self.b**2))
@@ -76,7 +99,7 @@ class ABRelu(Formula):
 
 
 @dataclass(frozen=True)
-class Relu(Formula):
+class Relu(_Homogeneous):
     """phi(x) = max(x, 0)."""
 
     code = "relu"
@@ -89,12 +112,15 @@ class Relu(Formula):
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return std(0.5 * q, floor)[None]
 
-    @staticmethod
-    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
-        scale, c = _unit(ops, k, fx, fy)
+    @classmethod
+    def dual(cls, ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        scale, c = cls.unit(ops, k, fx, fy)
         angle, area = ops.angle_and_area(ops.abs_(c))
         value = ops.fma(scale, area, ops.maximum(k, ops.const(0.0)))
         return value, ops.where_nonnegative(c, ops.sub(ops.const(1.0), angle), angle)
+
+    def or_zero(self) -> Formula:
+        return ReluOrZero()
 
     def variance(self, q: Array) -> tuple[Array, Array]:
         return 0.5 * q, np.full_like(q, 0.5)
@@ -109,9 +135,12 @@ class ReluNonnegative(Relu):
 
     code = "relu_nonnegative"
 
-    @staticmethod
-    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
-        scale, c = _unit(ops, k, fx, fy)
+    def or_zero(self) -> Formula:
+        return ReluNonnegativeOrZero()
+
+    @classmethod
+    def dual(cls, ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        scale, c = cls.unit(ops, k, fx, fy)
         angle, area = ops.angle_and_area(c)
         return ops.fma(scale, area, k), ops.sub(ops.const(1.0), angle)
 
@@ -121,6 +150,7 @@ class Sign(Formula):
     """phi(x) = sign(x): K = (2 / pi) asin(c), and no NTK from below."""
 
     code = "sign"
+    homogeneity = 0
 
     @property
     def constants(self) -> tuple[float, ...]:
@@ -136,8 +166,48 @@ class Sign(Formula):
         size = ops.fma(ops.const(-2.0), ops.angle(ops.abs_(c)), ops.const(1.0))
         return ops.where_nonnegative(c, size, ops.sub(ops.const(0.0), size)), None
 
+    def or_zero(self) -> Formula:
+        return SignOrZero()
+
     def variance(self, q: Array) -> tuple[Array, Array]:
         return np.where(q > 0, 1.0, 0.0), np.zeros_like(q)
 
     def nonnegative(self, k_nonnegative: bool) -> bool:
         return k_nonnegative
+
+
+@dataclass(frozen=True)
+class ABReluOrZero(_OrZero, ABRelu):
+    """ABRelu where variances may be 0."""
+
+    code = "abrelu_or_zero"
+
+
+@dataclass(frozen=True)
+class ReluOrZero(_OrZero, Relu):
+    """Relu where variances may be 0."""
+
+    code = "relu_or_zero"
+
+
+@dataclass(frozen=True)
+class ReluNonnegativeOrZero(_OrZero, ReluNonnegative):
+    """Relu where k >= 0 is known and variances may be 0."""
+
+    code = "relu_nonnegative_or_zero"
+
+
+@dataclass(frozen=True)
+class SignOrZero(Sign):
+    """Sign where variances may be 0: a second factor is 1, or 0 there."""
+
+    code = "sign_or_zero"
+    n_factors = 2
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return np.concatenate([super().factors(q, floor), (q > 0)[None]])
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        value, _ = Sign.dual(ops, k, fx, fy, const)
+        return ops.mul(value, ops.mul(fx[1], fy[1])), None

@@ -1,4 +1,4 @@
-"""LayerNorm seen as a pointwise operation: both kernels times a factor of each image."""
+"""Pointwise operations that multiply both kernels by a factor of each image."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import FLOOR, Array, Formula
+from widegram.activations.base import FLOOR, Array, Formula, std
 
 EPSILON = 1e-12  # neural-tangents' LayerNorm
 
 
 @dataclass(frozen=True)
 class Scale(Formula):
-    """K <- f f' k and T <- f f' T with f = 1 / sqrt(v + eps), v the variance normalised by."""
+    """LayerNorm: K <- f f' k and T <- f f' T with f = 1 / sqrt(v + eps), v the variance normalised
+    by; v and k come times 4^``exponent``."""
 
+    exponent: int = 0
     code = "scale"
 
     @property
     def constants(self) -> tuple[float, ...]:
         return ()
 
+    @property
+    def _epsilon(self) -> float:
+        return float(np.ldexp(EPSILON, 2 * self.exponent))
+
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
-        return (1 / np.sqrt(np.maximum(q, 0.0) + EPSILON))[None]
+        return 1 / std(np.maximum(q, 0.0) + self._epsilon, floor)[None]
 
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
@@ -31,4 +37,20 @@ class Scale(Formula):
         return ops.mul(f, k), f
 
     def variance(self, q: Array) -> tuple[Array, Array]:
-        return q / (q + EPSILON), 1 / (q + EPSILON)
+        return q / (q + self._epsilon), 1 / (q + self._epsilon)
+
+
+@dataclass(frozen=True)
+class Rescale(Scale):
+    """K <- 4^``exponent`` k and T <- 4^``exponent`` T: from one exponent to another (see
+    :mod:`widegram.plan.scales`). An image's factor stays within ``floor`` and its inverse: what is
+    multiplied by more, or less, is outside the range before or behind."""
+
+    homogeneity = 1
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        power = np.clip(np.ldexp(1.0, self.exponent), floor, 1 / floor)
+        return np.full((1, *np.shape(q)), power)
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        return np.ldexp(q, 2 * self.exponent), np.full_like(q, np.ldexp(1.0, 2 * self.exponent))

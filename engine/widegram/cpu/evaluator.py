@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
 from widegram.activations.hermite import MAX_DEGREE
 from widegram.cores import usable_cores
 from widegram.cpu.formulas import SERIES_TOLERANCE, choose_formulas, factor_layout, series_error
-from widegram.cpu.images import ImageBlocks, Rows
-from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.images import ImageBlocks
+from widegram.cpu.itself import ItselfRunner, Own
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import PairRunner, close_pairs
+from widegram.cpu.readout import Readout
+from widegram.cpu.scaled_rows import Rows, Spread, scaled_rows, spread
 from widegram.cpu.tables import encode
 from widegram.cpu.together import results
 from widegram.cpu.vector_ops import ITEMSIZE, LANES
@@ -29,11 +31,15 @@ from widegram.errors import WidegramError
 from widegram.log import logger
 from widegram.memory import format_size
 from widegram.network.model import Network
+from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.plan import Plan, build
 from widegram.plan.precision import SERIES_ACCEPTED
+from widegram.plan.scales import degrees
 
 Progress = Callable[[int], None]
 _READ = 256
+# Squares of float32 numbers are exact enough within this.
+_GOOD = 1e20
 
 
 class CpuEvaluator:
@@ -71,16 +77,22 @@ class CpuEvaluator:
         memory: int = 2**32,
         accept: float = SERIES_ACCEPTED,
     ) -> None:
-        self.plan: Plan = build(network, tuple(get), tuple(depths) or None, dtype)
         self.dtype, self.symmetric = dtype, x2 is None
+        self._pool = ThreadPoolExecutor(threads or usable_cores())
+        arguments = network, tuple(get), tuple(depths) or None
+        own = degrees(build_graph(network, arguments[2])) is not None
+        self._inputs = scaled_rows(x1, x2, own)
+        vectors = self._packed(memory // 4) if is_vector(network) else None
+        found = self._spread(vectors)
+        self.plan: Plan = build(*arguments, dtype, largest=found.largest)
+        if self.plan.input_exponent:
+            self._inputs = scaled_rows(x1, x2, False, self.plan.input_exponent)
+            vectors = vectors and self._packed(memory // 4)
         self.keys = tuple(key for key, _, _ in self.plan.keys)
         self.entry_cost = float(self.plan.element_layers)
-        self._sources = x1, x1 if x2 is None else x2
-        self._pool = ThreadPoolExecutor(threads or usable_cores())
-        vectors, largest = self._read(memory // 4)
         self._pair_runner: PairRunner | None = None
-        self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
-        formulas = choose_formulas(self.plan, largest, dtype, accept)
+        self._pair_arguments = (*arguments, found.largest, found.zeros, self.plan)
+        formulas = choose_formulas(self.plan, found.largest, dtype, accept, found.zeros)
         self.series_error = series_error(formulas)
         warn_of_series(self.series_error, dtype)
         self.layout = factor_layout(self.plan, formulas)
@@ -91,7 +103,10 @@ class CpuEvaluator:
         self._vectors: VectorTiles | None = None
         self._diagonal: ItselfPool | None = None
         self._itself_memory = memory // 16
+        self.readout = Readout(self.plan, dtype, self._inputs, self._itself_of)
         if vectors is not None:
+            for store, second in zip(vectors, (False, True), strict=True):
+                store.check = partial(self.readout.check_inputs, second=second)
             # Factors and diagonals of vectors take numbers, not planes: one runner makes both.
             self._itself = ItselfRunner(self.plan, self.layout, True, dtype)
             self._vectors = VectorTiles(
@@ -99,9 +114,9 @@ class CpuEvaluator:
             )
             return
         runners = self._runners(False)
-        self.blocks1 = self.blocks2 = ImageBlocks(x1, runners, dtype, memory // 4)
+        self.blocks1 = self.blocks2 = self._blocks(False, runners, memory // 4)
         if x2 is not None:
-            self.blocks2 = ImageBlocks(x2, runners, dtype, memory // 4)
+            self.blocks2 = self._blocks(True, runners, memory // 4)
 
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
@@ -115,13 +130,13 @@ class CpuEvaluator:
         if len(pairs):
             self._double(pairs, rows, cols, k, t, mirrored)
         own = self.own_kernels(rows) if mirrored else {}
-        found = {}
+        whole = {"nngp": k[:, :, : len(cols)], "ntk": t[:, :, : len(cols)]}
+        found = self.readout.kernels(whole, rows, cols)
         for key, n, kernel in self.plan.keys:
-            value = (k if kernel == "nngp" else t)[n, :, : len(cols)]
             if mirrored:
-                np.fill_diagonal(value, own[kernel][n])
+                np.fill_diagonal(found[key], own[kernel][n])
             # One tile's arrays may be handed on as they are, but not a part of a wider one.
-            found[key] = np.ascontiguousarray(value)
+            found[key] = np.ascontiguousarray(found[key])
         return found
 
     def columns_kept(self, tile: int, rows: int) -> int:
@@ -173,12 +188,25 @@ class CpuEvaluator:
 
     def own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
         """Kernels of the images ``rows`` of x1 with themselves, (outputs, n), in float64."""
+        own = self._itself_of(rows, False)
+        self.readout.check_inputs(own, rows, False)
+        return self.readout.own(own.kernels, rows)
+
+    def _itself_of(self, rows: range, second: bool) -> Own:
+        """Runs of images of x1, or of x2, with themselves."""
         if self._vectors is not None:
-            own = self._itself.of_squares(self._vectors.inputs[0].exact_squares(rows))
-        else:
-            self._diagonal = self._diagonal or self._runners(True)
-            own = self._diagonal.run(self.blocks1.read(rows.start, rows.stop))
-        return own.kernels
+            return self._itself.of_squares(self._vectors.inputs[second].exact_squares(rows))
+        self._diagonal = self._diagonal or self._runners(True)
+        blocks = self.blocks2 if second else self.blocks1
+        return self._diagonal.run(blocks.read(rows.start, rows.stop))
+
+    def _blocks(self, second: bool, runners: ItselfPool, memory: int) -> ImageBlocks:
+        def check(own: Own, rows: range) -> None:
+            if own.lost.any():
+                # Something is outside the range on the way: see what is left of it in the end.
+                self.readout.check_inputs(self._itself_of(rows, second), rows, second)
+
+        return ImageBlocks(self._inputs[second], runners, self.dtype, memory, check)
 
     def _runners(self, outputs: bool) -> ItselfPool:
         return ItselfPool(
@@ -186,16 +214,22 @@ class CpuEvaluator:
             self._itself_memory,
         )  # fmt: skip
 
-    def _read(self, memory: int) -> tuple[tuple[VectorInputs, VectorInputs] | None, float]:
-        """Vectors, packed for inner products, and the largest variance of all inputs."""
-        x1, x2 = self._sources
-        if not self.plan.vector:
-            sources = (x1,) if x2 is x1 else (x1, x2)
-            return None, max(largest_variance(x, False) for x in sources)
+    def _packed(self, memory: int) -> tuple[VectorInputs, VectorInputs]:
+        """Vectors, packed for inner products."""
+        x1, x2 = self._inputs
         first = second = VectorInputs(x1, self.dtype, memory, self._pool)
         if x2 is not x1:
             second = VectorInputs(x2, self.dtype, memory, self._pool)
-        return (first, second), float(max(first.squares.max(), second.squares.max()))
+        return first, second
+
+    def _spread(self, vectors: tuple[VectorInputs, VectorInputs] | None) -> Spread:
+        """That of all inputs; of vectors from the squares that packing has made, where those of
+        the dtype are good."""
+        if vectors is not None:
+            found = Spread.of(np.concatenate([v.squares for v in vectors]))
+            if 1 / _GOOD < found.largest < _GOOD:
+                return found
+        return spread(self._inputs, vectors is not None)
 
     def _double(
         self, pairs: NDArray[np.int64], rows: range, cols: range, k: NDArray[Any],
@@ -204,7 +238,7 @@ class CpuEvaluator:
         """Replace pairs of nearly parallel inputs by their values in float64."""
         if mirrored:
             pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-        x1, x2 = self._sources
+        x1, x2 = self._inputs
         if self._pair_runner is None:
             self._pair_runner = PairRunner(*self._pair_arguments)
         for lo in range(0, len(pairs), _READ):
@@ -245,12 +279,6 @@ def warn_of_series(error: float | None, dtype: str) -> None:
         )  # fmt: skip
 
 
-def mirror(value: NDArray[Any], diagonal: NDArray[np.float64]) -> None:
-    """Make a diagonal tile exactly symmetric, with its diagonal from double precision."""
-    mirror_lower(value)
-    np.fill_diagonal(value, diagonal)
-
-
 def mirror_lower(value: NDArray[Any]) -> None:
     """Copy what stands above the diagonal of a square array to below it; the diagonal becomes 0."""
     upper = np.triu(value, 1)
@@ -271,14 +299,3 @@ def _jobs(
         for which in np.array_split(np.arange(count, dtype=np.int64), min(parts, count)):
             jobs.append((block, which))
     return sorted(jobs, key=lambda job: -len(job[1]))
-
-
-def largest_variance(x: Rows, vector: bool) -> float:
-    """The largest mean square over channels of any pixel (over all features of a vector)."""
-    largest = 0.0
-    for lo in range(0, x.shape[0], _READ):
-        interrupts.check()
-        part = x.read(lo, min(lo + _READ, x.shape[0])).astype(np.float64)
-        part = part.reshape(len(part), -1) if vector else part
-        largest = max(largest, float(np.max(np.mean(part * part, axis=-1))))
-    return largest

@@ -10,7 +10,7 @@ from widegram.activations import Formula
 from widegram.activations.hermite import Series
 from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Scale
-from widegram.plan.graph import Act, Add, Affine, Gather, Keep, Node, Norm, Reduce
+from widegram.plan.graph import Act, Add, Affine, Gather, Input, Keep, Node, Norm, Reduce
 from widegram.plan.plan import Plan
 from widegram.plan.precision import SERIES_ACCEPTED, check
 
@@ -28,21 +28,25 @@ class FactorLayout:
 
 
 def choose_formulas(
-    plan: Plan, largest: float, dtype: str, accept: float = SERIES_ACCEPTED
+    plan: Plan, largest: float, dtype: str, accept: float = SERIES_ACCEPTED, zeros: bool = False
 ) -> dict[int, Formula]:
     """The formula of every Act and Norm node; a series gets as many terms as its variances need.
 
     ``largest``: the largest variance of any input pixel. Each layer's variances are bounded from
     it, so that the choice depends on the data set as a whole and not on tiles. ``accept``: the
-    relative error of a series that is accepted. Raises as :func:`~widegram.plan.precision.check`
+    relative error of a series that is accepted; ``zeros``: whether an input pixel may have
+    variance 0 (see :meth:`Formula.or_zero`). Raises as :func:`~widegram.plan.precision.check`
     where ``dtype`` cannot hold an activation's values.
     """
     chosen: dict[int, Formula] = {}
     bound: list[float] = []
+    vanishing: list[bool] = []
     for i, node in enumerate(plan.nodes):
         below = [bound[j] for j in node.inputs]
         top = below[0] if below else largest
         match node.operation:
+            case Input(exponent=exponent):
+                top = float(np.ldexp(top, 2 * exponent))
             case Affine(window=(a, b), gain=gain, bias=bias):
                 top = gain * a * b * top + bias
             case Act() | Norm():
@@ -50,6 +54,8 @@ def choose_formulas(
                 if isinstance(formula, Series):
                     formula = formula.for_range(top, SERIES_TOLERANCE[dtype])
                 check(node, formula, top, dtype, accept)
+                if vanishing[node.inputs[0]]:
+                    formula = formula.or_zero()
                 chosen[i] = formula
                 top = _largest_after(node, formula, top)
             case Keep(rate):
@@ -63,7 +69,23 @@ def choose_formulas(
             case Add():
                 top = sum(below)
         bound.append(top)
+        vanishing.append(_may_vanish(node, [vanishing[j] for j in node.inputs], zeros))
     return chosen
+
+
+def _may_vanish(node: Node, below: list[bool], zeros: bool) -> bool:
+    """Whether a node's variance may be 0 at some pixel, given whether its inputs' may."""
+    match node.operation:
+        case Input():
+            return zeros
+        case Affine(gain=gain, bias=bias):
+            return not bias and (below[0] or not gain)
+        case Act(formula):
+            at_zero, at_one = formula.variance(np.array([0.0, 1.0]))[0]
+            return bool(at_one == 0 or (below[0] and at_zero == 0))
+        case Add():
+            return all(below)
+    return below[0]
 
 
 def _largest_after(node: Node, formula: Formula, top: float) -> float:
@@ -100,6 +122,6 @@ def formula_of(node: Node) -> Formula:
             if nonnegative and type(formula) is Relu:
                 return ReluNonnegative()
             return formula
-        case Norm():
-            return Scale()
+        case Norm(exponent=exponent):
+            return Scale(exponent)
     raise TypeError(f"{node.operation!r} applies no formula")

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cpu.itself import Own
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
+from widegram.cpu.scaled_rows import Rows
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
-
-
-class Rows(Protocol):
-    """Inputs that can be read by row (``widegram.data.Source``)."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def read(self, lo: int, hi: int) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -57,10 +51,16 @@ Block = TypeVar("Block", RowBlock, LaneBlock)
 
 
 class ImageBlocks:
-    """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``."""
+    """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``.
 
-    def __init__(self, source: Rows, runners: ItselfPool, dtype: str, memory: int) -> None:
-        self.source, self.runners = source, runners
+    ``check`` sees what runs of images with themselves gave, and may raise.
+    """
+
+    def __init__(
+        self, source: Rows, runners: ItselfPool, dtype: str, memory: int,
+        check: Callable[[Own, range], None],
+    ) -> None:  # fmt: skip
+        self.source, self.runners, self.check = source, runners, check
         self.dtype, self.memory = dtype, memory
         self._kept: OrderedDict[tuple[str, int, int], RowBlock | LaneBlock] = OrderedDict()
 
@@ -70,7 +70,7 @@ class ImageBlocks:
         if isinstance(found, RowBlock):
             return found
         x = self.read(lo, hi)
-        factors = self.runners.run(x).factors
+        factors = self._factors(x, lo, hi)
         scaled = aligned(x.shape, self.dtype)
         scaled[...] = x / x.shape[-1]
         return self._keep(("rows", lo, hi), RowBlock(scaled, factors, sketch(x)))
@@ -82,7 +82,7 @@ class ImageBlocks:
             return found
         kept = self._find(("rows", lo, hi))
         x = self.read(lo, hi)
-        own = kept.factors if isinstance(kept, RowBlock) else self.runners.run(x).factors
+        own = kept.factors if isinstance(kept, RowBlock) else self._factors(x, lo, hi)
         lanes = LANES[self.dtype]
         blocks = -(-(hi - lo) // lanes)
         index = np.minimum(np.arange(blocks * lanes), hi - lo - 1).reshape(blocks, lanes)
@@ -92,6 +92,11 @@ class ImageBlocks:
             y[b] = np.moveaxis(x[index[b]], 0, -1)
             factors[b] = own[index[b]].T
         return self._keep(("lanes", lo, hi), LaneBlock(y, factors, sketch(x)))
+
+    def _factors(self, x: NDArray[np.float64], lo: int, hi: int) -> NDArray[Any]:
+        own = self.runners.run(x)
+        self.check(own, range(lo, hi))
+        return own.factors
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
         """Images (n, h, w, C)."""

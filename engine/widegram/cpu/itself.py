@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import FLOOR
-from widegram.activations.scale import Scale
 from widegram.cpu.fields import StoreField
 from widegram.cpu.formulas import FactorLayout
+from widegram.cpu.outside import Outside
 from widegram.cpu.tables import encode
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import Workspace, aligned
@@ -37,6 +37,7 @@ from widegram.plan.graph import (
 )
 from widegram.plan.plan import Plan
 from widegram.plan.program import STORING, Program
+from widegram.plan.windows import box, normalised_by
 
 Array = NDArray[np.float64]
 _DTYPE = "float64"
@@ -49,16 +50,30 @@ _SQUARES = 1024
 class Own:
     """Of n images: ``factors`` (n, F + 1) in the runner's dtype (one spare number keeps the address
     of no factors valid), and the kernels with themselves, ``nngp`` and ``ntk`` (outputs, n),
-    float64, where the runner was built for them."""
+    float64, times the plan's powers of two, where the runner was built for them. ``lost`` (n,):
+    which part of the result is outside the range (see :mod:`~widegram.cpu.outside`); without the
+    kernels, which part of a value on the way, of which nothing may be left in the result."""
 
     factors: NDArray[Any]
     nngp: Array
     ntk: Array
+    lost: Array
 
     @property
     def kernels(self) -> dict[str, Array]:
         """The kernels by name."""
         return {"nngp": self.nngp, "ntk": self.ntk}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Some images on their way: the variances ``squares`` (n, h, w) of their pixels, K and T of
+    every node so far at d = 0, and the factors (n, F)."""
+
+    squares: Array
+    values: dict[int, tuple[Array, Array]]
+    factors: Array
+    outside: Outside
 
 
 class ItselfRunner:
@@ -114,26 +129,31 @@ class ItselfRunner:
             self.fill(x[lo : lo + self.step], own, lo)
         return own
 
+    @np.errstate(all="ignore")  # What leaves the range is counted as lost.
     def of_squares(self, squares: Array) -> Own:
         """The same of vectors given by their mean squares (n,)."""
         own = self.empty(len(squares))
         for lo in range(0, len(squares), _SQUARES):
             part = squares[lo : lo + _SQUARES].reshape(-1, 1, 1)
-            values: dict[int, tuple[Array, Array]] = {}
-            factors = np.empty((len(part), self.layout.total))
+            run = self._begin(part)
             for program in self.schedule.programs:
                 for i in program.group.members:
-                    self._node(i, part, values, factors)
-            self._keep(own, lo, len(part), values, factors)
+                    self._node(i, run)
+            self._keep(own, lo, len(part), run)
         return own
+
+    def _begin(self, squares: Array) -> _Run:
+        outside = Outside(self.plan, self.layout, self.dtype)
+        return _Run(squares, {}, np.empty((len(squares), self.layout.total)), outside)
 
     def empty(self, n: int) -> Own:
         """Room for the results of n images."""
         kinds = len(self.plan.outputs)
         factors = aligned((n, self.layout.total + 1), self.dtype)
         factors[:, -1] = 0
-        return Own(factors, np.zeros((kinds, n)), np.zeros((kinds, n)))
+        return Own(factors, np.zeros((kinds, n)), np.zeros((kinds, n)), np.zeros(n))
 
+    @np.errstate(all="ignore")
     def fill(self, x: Array, own: Own, lo: int) -> None:
         """Run at most ``step`` images; their results are ``lo`` onwards."""
         count = len(x)
@@ -144,77 +164,74 @@ class ItselfRunner:
             lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
             lanes_x[...] = np.moveaxis(x, 0, -1) / np.sqrt(x.shape[-1])
             self.work.clear()
-        squares = np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1]
-        values: dict[int, tuple[Array, Array]] = {}
-        factors = np.empty((len(x), self.layout.total))
+        run = self._begin(np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1])
         for n, program in enumerate(self.schedule.programs):
             for i in program.group.members:
-                self._node(i, squares, values, factors)
+                self._node(i, run)
             if lanes_x is not None and len(program.steps):
-                self._planes(n, program, lanes_x, values, factors)
-        self._keep(own, lo, count, values, factors)
+                self._planes(n, program, lanes_x, run)
+        self._keep(own, lo, count, run)
 
-    def _keep(self, own: Own, lo: int, count: int, values: dict[int, Any], factors: Array) -> None:
+    def _keep(self, own: Own, lo: int, count: int, run: _Run) -> None:
         """Results of one block."""
-        own.factors[lo : lo + count, :-1] = factors[:count]
+        own.factors[lo : lo + count, :-1] = run.factors[:count]
+        if not self.outputs:
+            own.lost[lo : lo + count] = run.outside.worst(count)
         if self.outputs:
             for at, i in enumerate(self.plan.outputs):
-                k, t = values[i]
+                k, t = run.values[i]
+                lost = run.outside.at(i, count)
+                own.lost[lo : lo + count] = np.maximum(own.lost[lo : lo + count], lost)
                 own.nngp[at, lo : lo + count] = k[:count, 0, 0]
                 own.ntk[at, lo : lo + count] = t[:count, 0, 0]
 
-    def _planes(
-        self, n: int, program: Program, x: Array, values: dict[int, Any], factors: Array
-    ) -> None:
+    def _planes(self, n: int, program: Program, x: Array, run: _Run) -> None:
         for step in program.steps:
             # The storing steps read these; their own input, not what an alias stands for.
             for i in self.plan.nodes[step.out].inputs if step.kind in STORING else ():
                 node = self.plan.nodes[i]
                 at = slice(self.own[i], self.own[i] + node.shape[0] * node.shape[1])
-                self.own_k[at] = values[i][0].reshape(_LANES, -1).T
-                self.own_t[at] = values[i][1].reshape(_LANES, -1).T
+                self.own_k[at] = run.values[i][0].reshape(_LANES, -1).T
+                self.own_t[at] = run.values[i][1].reshape(_LANES, -1).T
         lanes = aligned((max(self.layout.total, 1), _LANES), _DTYPE)
-        lanes[: self.layout.total] = factors.T
+        lanes[: self.layout.total] = run.factors.T
         self.work.run_itself(n, x, lanes, self.own_k, self.own_t, self.own)
 
-    def _node(self, i: int, squares: Array, values: dict[int, Any], factors: Array) -> None:
-        """Values (K, T), (n, h, w), of node i at d = 0, and its factors.
-
-        ``squares``: those of the input, (n, h, w).
-        """
+    def _node(self, i: int, run: _Run) -> None:
+        """Values (K, T), (n, h, w), of node i at d = 0, and its factors."""
         node = self.plan.nodes[i]
         operation = node.operation
         if isinstance(operation, Act | Norm):
-            q = values[node.inputs[0]][0]
-            q = q if isinstance(operation, Act) else _normalised_by(q, operation)
+            q = run.values[node.inputs[0]][0]
+            q = q if isinstance(operation, Act) else normalised_by(q, operation)
             made = self.layout.formulas[i].factors(q, self.floor)
             at = self.layout.offsets[i]
-            size = made[0].size // len(squares) * len(made)
-            factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(len(squares), -1)
+            n = len(run.squares)
+            size = made[0].size // n * len(made)
+            run.factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(n, -1)
         if self.needed[i]:
-            values[i] = self._value(i, node, squares, values)
+            run.values[i] = self._value(i, node, run)
+            run.outside.see(i, run.values)
 
-    def _value(
-        self, i: int, node: Node, squares: Array, values: dict[int, Any]
-    ) -> tuple[Array, Array]:
+    def _value(self, i: int, node: Node, run: _Run) -> tuple[Array, Array]:
         operation = node.operation
         if isinstance(operation, Input):
-            return squares, np.zeros_like(squares)
-        k, t = values[node.inputs[0]]
+            return run.squares, np.zeros_like(run.squares)
+        k, t = run.values[node.inputs[0]]
         match operation:
             case Affine():
-                value = operation.gain * _box(k, operation, node.shape) + operation.bias
-                return value, value + operation.gain * _box(t, operation, node.shape)
+                value = operation.gain * box(k, operation, node.shape) + operation.bias
+                return value, value + operation.gain * box(t, operation, node.shape)
             case Act():
                 value, slope = self.layout.formulas[i].variance(k)
                 return value, t * slope
             case Norm():
-                factor = Scale().factors(_normalised_by(k, operation))[0] ** 2
+                factor = self.layout.formulas[i].factors(normalised_by(k, operation))[0] ** 2
                 return k * factor, t * factor
             case Keep(rate):
                 return k / rate, t / rate
             case Add():
-                other = values[node.inputs[1]]
+                other = run.values[node.inputs[1]]
                 return k + other[0], t + other[1]
             case Copy() | Output():
                 return k, t
@@ -248,23 +265,3 @@ class ItselfRunner:
             part = self.work.scratch[at : at + h * w * _LANES].reshape(h, w, _LANES)
             found.append(np.moveaxis(part, -1, 0).copy())
         return found[0], found[1] if self.plan.ntk else np.zeros_like(found[0])
-
-
-def _normalised_by(q: Array, operation: Norm) -> Array:
-    """The variance that LayerNorm divides by, at every pixel."""
-    axes = tuple(a + 1 for a in operation.axes)
-    return np.broadcast_to(q.mean(axis=axes, keepdims=True), q.shape) if axes else q
-
-
-def _box(q: Array, affine: Affine, shape: tuple[int, int]) -> Array:
-    """Sums over the window of a convolution, (n, h, w) -> (n, \\*shape)."""
-    if affine.window == (1, 1) and affine.strides == (1, 1):
-        return q
-    pads = [(0, 0), (affine.lo[0], affine.hi[0]), (affine.lo[1], affine.hi[1])]
-    padded = np.pad(q, pads, mode="wrap") if affine.circular else np.pad(q, pads)
-    (sy, sx), (h, w) = affine.strides, shape
-    total = np.zeros((len(q), h, w))
-    for u in range(affine.window[0]):
-        for v in range(affine.window[1]):
-            total += padded[:, u : u + sy * (h - 1) + 1 : sy, v : v + sx * (w - 1) + 1 : sx]
-    return total

@@ -19,7 +19,7 @@ from widegram.cpu.tables import encode
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.network.model import Network
-from widegram.plan.plan import build
+from widegram.plan.plan import Plan, build
 
 Array = NDArray[np.float64]
 _DTYPE = "float64"
@@ -62,7 +62,11 @@ def close_pairs(a: Array, b: Array) -> NDArray[np.int64]:
 
 
 class PairRunner:
-    """Runs a list of pairs in float64. ``largest`` as for :func:`choose_formulas`."""
+    """Runs a list of pairs in float64.
+
+    ``largest``, ``zeros`` as for :func:`choose_formulas`; ``like``: the plan in whose powers of two
+    inputs come and results are given.
+    """
 
     def __init__(
         self,
@@ -70,10 +74,15 @@ class PairRunner:
         get: tuple[str, ...],
         depths: tuple[int, ...] | None,
         largest: float,
+        zeros: bool,
+        like: Plan,
     ) -> None:
-        self.plan = build(network, get, depths)
-        formulas = choose_formulas(self.plan, largest, _DTYPE, accept=math.inf)
+        self.plan = build(network, get, depths, largest=largest)
+        formulas = choose_formulas(self.plan, largest, _DTYPE, math.inf, zeros)
         self.layout = factor_layout(self.plan, formulas)
+        self._input = self.plan.input_exponent - like.input_exponent
+        powers = zip(like.exponents, self.plan.exponents, strict=True)
+        self._powers = np.array([2 * (wanted - made) for wanted, made in powers])
         self.tables = encode(self.plan, self.plan.cross, self.layout, _DTYPE, paired=True)
         self.runner = ItselfRunner(self.plan, self.layout, False, _DTYPE)
         self.work = Workspace(self.tables, _DTYPE, paired=True)
@@ -81,6 +90,7 @@ class PairRunner:
     def run(self, x: Array, y: Array) -> tuple[Array, Array]:
         """K and T, (outputs, n), of the pairs (x[i], y[i]); images (n, h, w, C), float64."""
         n, kinds = len(x), len(self.plan.outputs)
+        x, y = (np.ldexp(images, self._input) for images in (x, y))
         found = np.empty((2, kinds, n))
         for lo in range(0, n, _LANES):
             index = np.minimum(np.arange(lo, lo + _LANES), n - 1)
@@ -94,6 +104,7 @@ class PairRunner:
             )
             hi = min(lo + _LANES, n)
             found[:, :, lo:hi] = out[:, :, 0, : hi - lo]
+        found = np.ldexp(found, self._powers[:, None])
         return found[0], found[1]
 
     def _lanes(self, scaled: Array, x: Array) -> tuple[NDArray[Any], NDArray[Any]]:

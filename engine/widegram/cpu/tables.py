@@ -143,13 +143,17 @@ class _Encoder:
             np.concatenate(shifts), np.concatenate(active), _ints(slots, SlotField),
             _ints(stores, StoreField), np.concatenate([*self.index, np.zeros(1, np.int64)]),
             np.array([self._address(kind, "none") for kind in MOVES], dtype=np.int64),
-            np.array([*self.params, 0.0], dtype=self.dtype),
+            self._constants(),
             most, clear, sums, self._buffer(),
             self.layout.offsets, self.layout.total,
             np.concatenate([*self.cells, np.zeros((1, CELL_ROW), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
             np.array([*self.packed, [0] * PACKED_ROW], dtype=np.int64),
         )  # fmt: skip
+
+    @np.errstate(over="ignore")  # Constants are out of range where variances are: refused as such.
+    def _constants(self) -> NDArray[Any]:
+        return np.array([*self.params, 0.0], dtype=self.dtype)
 
     def _buffer(self) -> int:
         """Numbers of scratch for the row sums of the widest value and the largest window."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from widegram.activations import FLOOR
 from widegram.activations.polynomials import ARC
 from widegram.cpu import flow
 
@@ -112,6 +113,10 @@ class VectorOps:
 
     def div(self, a: Any, b: Any) -> Any:
         return self.builder.fdiv(a, b)
+
+    def least(self) -> Any:
+        """The smallest product of two standard deviations."""
+        return self.const(FLOOR[self.dtype] ** 2)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self._intrinsic("fma", a, b, c)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from widegram import interrupts
 from widegram.cpu import planes
-from widegram.cpu.images import Rows
-from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.itself import ItselfRunner, Own
 from widegram.cpu.plane_base import GEOMETRY, Variant
+from widegram.cpu.scaled_rows import Rows
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 
@@ -45,10 +46,12 @@ class VectorInputs:
     """One data set. ``squares`` (n,): <x, x> / D of every input, float64, 1 / D as in ``dtype``.
 
     All inputs are read once when this is made, and stay packed if that takes at most half of
-    ``memory`` bytes; blocks that are asked for are kept while they fit into the rest.
+    ``memory`` bytes; blocks that are asked for are kept while they fit into the rest. ``check``
+    sees what runs of a block's inputs with themselves gave, and may raise.
     """
 
     def __init__(self, source: Rows, dtype: str, memory: int, pool: ThreadPoolExecutor) -> None:
+        self.check: Callable[[Own, range], None] = lambda own, rows: None
         self.source, self.dtype, self.memory, self.pool = source, dtype, memory, pool
         self.n, self.features = source.shape[0], int(np.prod(source.shape[1:]))
         self.lanes = LANES[dtype]
@@ -73,7 +76,9 @@ class VectorInputs:
             lanes = self._all[lo // self.lanes : -(-hi // self.lanes)]
         else:
             lanes = self._packed(lo, hi, np.empty(hi - lo))
-        x = runner.of_squares(self.squares[lo:hi]).factors
+        own = runner.of_squares(self.squares[lo:hi])
+        self.check(own, range(lo, hi))
+        x = own.factors
         x[:, -1] = np.sqrt(CLOSE * self.squares[lo:hi])
         x[self.squares[lo:hi] == 0, -1] = _FAR
         index = np.minimum(np.arange(len(lanes) * self.lanes), hi - lo - 1)
@@ -103,7 +108,8 @@ class VectorInputs:
             interrupts.check()
             end = min(begin + _READ, hi)
             part = self.source.read(begin, end).reshape(end - begin, -1)
-            part = np.ascontiguousarray(part, dtype=self.dtype)
+            with np.errstate(over="ignore"):  # The squares show it.
+                part = np.ascontiguousarray(part, dtype=self.dtype)
             to = slice((begin - lo) // self.lanes, -(-(end - lo) // self.lanes))
             squares_to = squares[begin - lo : end - lo]
             jobs.append(self.pool.submit(self._pack_rows, part, lanes[to], squares_to))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from queue import SimpleQueue
 from threading import Lock
 from typing import Any
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cores import usable_cores
-from widegram.cpu.evaluator import largest_variance, mirror, warn_of_series
+from widegram.cpu.evaluator import mirror_lower, warn_of_series
 from widegram.cpu.formulas import FactorLayout, series_error
-from widegram.cpu.images import Rows
+from widegram.cpu.itself import Own
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import PairRunner, close_pairs
+from widegram.cpu.readout import Readout
+from widegram.cpu.scaled_rows import Rows, scaled_rows, spread
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
 from widegram.cuda.images import Block, HostImages, image_bytes
@@ -25,8 +28,9 @@ from widegram.cuda.pairs import Pairs
 from widegram.cuda.source import FORMS, source_of
 from widegram.log import announced
 from widegram.network.model import Network
-from widegram.plan.graph import is_vector
+from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.precision import SERIES_ACCEPTED
+from widegram.plan.scales import degrees
 
 Progress = Callable[[int], None]
 _LANES = 2
@@ -66,12 +70,18 @@ class CudaEvaluator:
     ) -> None:
         self.dtype, self.symmetric = dtype, x2 is None
         vector = is_vector(network)
-        largest = max(largest_variance(x, vector) for x in (x1, x2) if x is not None)
+        arguments = network, tuple(get), tuple(depths) or None
+        inputs = scaled_rows(x1, x2, degrees(build_graph(network, arguments[2])) is not None)
+        found = spread(inputs, vector)
         shared = min(device.shared_memory() for device in devices)
         self.source = source_of(
-            network, get, depths, dtype, largest, shared, forms, block_threads, accept
+            network, get, depths, dtype, found.largest, shared, forms, block_threads, accept,
+            found.zeros,
         )  # fmt: skip
         self.plan, layout = self.source.context.plan, self.source.layout
+        if self.plan.input_exponent:
+            inputs = scaled_rows(x1, x2, False, self.plan.input_exponent)
+        self.readout = Readout(self.plan, dtype, inputs, self._itself_of)
         self.series_error = series_error(layout.formulas)
         warn_of_series(self.series_error, dtype)
         self.keys = tuple(key for key, _, _ in self.plan.keys)
@@ -80,17 +90,20 @@ class CudaEvaluator:
         self.device_name = ", ".join(device.name for device in devices)
         self._pair_runner: PairRunner | None = None
         self._pair_lock = Lock()
-        self._pair_arguments = (network, tuple(get), tuple(depths) or None, largest)
+        self._pair_arguments = (*arguments, found.largest, found.zeros, self.plan)
         runners = self._own_runners(layout, memory // 16, threads or usable_cores())
         gather = self.source.context.layout.gather
         self.image_bytes = image_bytes(x1.shape, vector, len(gather), dtype)
         self._column_bytes = image_bytes(x1.shape, vector, len(gather), dtype, copies=1)
         # Rows pass by columns that stay: few of them are worth their memory.
         most = memory // 4 if x2 is None else memory // 8
-        self.images1 = HostImages(x1, runners, gather, vector, dtype, most)
-        self.images2 = self.images1
-        if x2 is not None:
-            self.images2 = HostImages(x2, runners, gather, vector, dtype, memory // 4)
+
+        def images(second: bool, memory: int) -> HostImages:
+            check = partial(self._check, second=second)
+            return HostImages(inputs[second], runners, gather, vector, dtype, memory, check)
+
+        self.images1 = images(False, most)
+        self.images2 = self.images1 if x2 is None else images(True, memory // 4)
         self.workers = _LANES * len(devices)
         self._every_lane: list[Lane] = []
         self._lanes: SimpleQueue[Lane] = SimpleQueue()
@@ -142,14 +155,25 @@ class CudaEvaluator:
             if mirrored:
                 close = close[close[:, 0] < close[:, 1]]
             self._double(rows, cols, close, values)
-        own = self._own_kernels(rows, first) if mirrored else {}
-        found = {}
-        for key, n, kernel in self.plan.keys:
-            value = values[n, 0 if kernel == "nngp" else 1]
-            if mirrored:
-                mirror(value, own[kernel][n])
-            found[key] = value
+        own = self.readout.own(self._own_kernels(rows, first), rows) if mirrored else {}
+        if mirrored:
+            for value in values.reshape(-1, len(rows), len(rows)):
+                mirror_lower(value)
+        whole = {"nngp": values[:, 0], "ntk": values[:, -1]}
+        found = self.readout.kernels(whole, rows, cols)
+        for key, n, kernel in self.plan.keys if mirrored else ():
+            np.fill_diagonal(found[key], own[kernel][n])
         return found
+
+    def _check(self, own: Own, rows: range, second: bool) -> None:
+        """Refuse images of which something that matters is outside the range on the way."""
+        if own.lost.any():
+            self.readout.check_inputs(self._itself_of(rows, second), rows, second)
+
+    def _itself_of(self, rows: range, second: bool) -> Own:
+        """Runs of images of x1, or of x2, with themselves."""
+        images = self.images2 if second else self.images1
+        return self._whole().run(images.read(rows.start, rows.stop))
 
     def _own_runners(self, layout: FactorLayout, memory: int, cores: int) -> ItselfPool:
         """What makes the factors of images; where that needs no planes it makes the diagonal, too,
@@ -160,6 +184,7 @@ class CudaEvaluator:
             return ItselfPool(self.plan, layout, outputs, self.dtype, pool, cores, memory)
 
         self._diagonal: ItselfPool | None = None
+        self._whole = cache(lambda: self._diagonal or make(True))
         if not self.symmetric:
             return make(False)
         whole = make(True)

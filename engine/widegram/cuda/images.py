@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from threading import Lock, RLock
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.images import Rows
+from widegram.cpu.itself import Own
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
+from widegram.cpu.scaled_rows import Rows
 from widegram.cuda.device import Device
 from widegram.cuda.factors import gathered, rows
 
@@ -53,13 +54,15 @@ class Block:
 class HostImages:
     """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``.
 
-    One block is made at a time, on all cores; blocks that are kept can be had meanwhile.
+    One block is made at a time, on all cores; blocks that are kept can be had meanwhile. ``check``
+    sees what runs of images with themselves gave, and may raise.
     """
 
     def __init__(
         self, source: Rows, runners: ItselfPool, gather: NDArray[np.int64], vector: bool,
-        dtype: str, memory: int,
+        dtype: str, memory: int, check: Callable[[Own, range], None],
     ) -> None:  # fmt: skip
+        self.check = check
         self.source, self.runners, self.gather, self.vector = source, runners, gather, vector
         self.dtype, self.memory = dtype, memory
         self.lock, self._making, self._keeping = RLock(), Lock(), Lock()
@@ -90,6 +93,7 @@ class HostImages:
         key = (id(self), lo, hi)
         scaled = (first / x.shape[-1]).astype(self.dtype)
         own = self.runners.run(x)
+        self.check(own, range(lo, hi))
         factors = gathered(own.factors, self.gather)
         return Block(key, scaled, first.astype(self.dtype), factors, sketch(x), own.kernels)
 

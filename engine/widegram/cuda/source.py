@@ -71,16 +71,18 @@ def source_of(
     forms: Sequence[str] = FORMS,
     threads: int = MOST_THREADS,
     accept: float = SERIES_ACCEPTED,
+    zeros: bool = False,
 ) -> Source:
-    """The kernels of a network. ``largest``: the largest mean square of an input pixel, ``accept``
-    as for :func:`choose_formulas`; ``shared``, ``forms``, ``threads`` as for :func:`generate`.
+    """The kernels of a network. ``largest``: the largest mean square of an input pixel; ``accept``,
+    ``zeros`` as for :func:`choose_formulas`; ``shared``, ``forms``, ``threads`` as for
+    :func:`generate`.
 
     Behind strided convolutions planes are stored where that lets the others stay in registers.
     """
 
     def made(one_shape: bool) -> Source:
-        plan = build(network, tuple(get), tuple(depths or ()) or None, dtype, one_shape)
-        layout = factor_layout(plan, choose_formulas(plan, largest, dtype, accept))
+        plan = build(network, tuple(get), tuple(depths or ()) or None, dtype, one_shape, largest)
+        layout = factor_layout(plan, choose_formulas(plan, largest, dtype, accept, zeros))
         return generate(plan, layout, dtype, threads, forms, shared)
 
     source = made(one_shape=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from widegram.activations import Formula
+from widegram.activations import FLOOR, Formula
 from widegram.activations.polynomials import ARC
 from widegram.cpu.vector_ops import SNAP
 from widegram.cuda.writer import Writer
@@ -132,6 +132,10 @@ class TextOps:
         error = self._fused(f"-{b}", rough, self.const(1.0))
         step = self._fused(error, error, error)
         return self.mul(a, self._fused(rough, step, rough))
+
+    def least(self) -> str:
+        """The smallest product of two standard deviations."""
+        return self.const(FLOOR[self.dtype] ** 2)
 
     def fma(self, a: str, b: str, c: str) -> str:
         return self.write.let(f"{a} * {b} + {c}")

@@ -8,6 +8,7 @@ variances of an image need them and are skipped by the planes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -36,7 +37,9 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Input:
-    """k0 = <x_p, x'_p'> / C; no NTK."""
+    """k0 = <x_p, x'_p'> / C; no NTK. Inputs are multiplied by 2^``exponent`` first."""
+
+    exponent: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,11 @@ class Act:
 
 @dataclass(frozen=True)
 class Norm:
-    """LayerNorm; ``axes``: the image axes (0 rows, 1 columns) over which variances are averaged."""
+    """LayerNorm; ``axes``: the image axes (0 rows, 1 columns) over which variances are averaged;
+    its input comes times 4^``exponent``."""
 
     axes: tuple[int, ...]
+    exponent: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,10 @@ class Copy:
 
 @dataclass(frozen=True)
 class Output:
-    """The kernel at one readout depth (None without a depth sweep)."""
+    """The kernel, times 4^``exponent``, at one readout depth (None without a depth sweep)."""
 
     depth: int | None
+    exponent: int = 0
 
 
 Operation = Input | Affine | Act | Norm | Keep | Add | Gather | Reduce | Copy | Output
@@ -144,8 +150,10 @@ class _Builder:
 
     def rounded(self, value: float) -> float:
         """A constant as the kernels will use it: variances and covariances must agree on it, or
-        their quotient drifts from layer to layer."""
-        return float(np.dtype(self.dtype).type(value))
+        their quotient drifts from layer to layer. Its size is no matter (see
+        :mod:`~widegram.plan.scales`)."""
+        fraction, power = math.frexp(value)
+        return math.ldexp(float(np.dtype(self.dtype).type(fraction)), power)
 
     def sequence(self, layers: Iterable[Layer], at: int, part: str = "", first: int = 0) -> int:
         """Add layers, the first being number ``first`` of its list, which is a ``part`` of the

@@ -14,6 +14,7 @@ from widegram.plan.graph import (
     Affine,
     Copy,
     Gather,
+    Input,
     Node,
     Norm,
     Output,
@@ -24,6 +25,7 @@ from widegram.plan.graph import (
 from widegram.plan.groups import Group, partition
 from widegram.plan.needs import Mask, displacements, needed
 from widegram.plan.program import Program, Slot, build_program
+from widegram.plan.scales import degrees, scaled
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,24 @@ class Plan:
     @cached_property
     def outputs(self) -> tuple[int, ...]:
         return tuple(i for i, n in enumerate(self.nodes) if isinstance(n.operation, Output))
+
+    @cached_property
+    def exponents(self) -> tuple[int, ...]:
+        """Of every output: its kernels come times 4^exponent."""
+        operations = (self.nodes[i].operation for i in self.outputs)
+        return tuple(o.exponent for o in operations if isinstance(o, Output))
+
+    @cached_property
+    def degrees(self) -> tuple[int, ...] | None:
+        """Of every output: d, with K(a x, b y) = (a b)^d K(x, y); None where not every operation of
+        the network is homogeneous."""
+        found = degrees(self.nodes)
+        return None if found is None else tuple(found[i] for i in self.outputs)
+
+    @cached_property
+    def input_exponent(self) -> int:
+        """All inputs are to be multiplied by 2^this, where they have no powers of their own."""
+        return next(n.operation.exponent for n in self.nodes if isinstance(n.operation, Input))
 
     @cached_property
     def keys(self) -> tuple[tuple[str, int, str], ...]:
@@ -143,16 +163,19 @@ def build(
     depths: tuple[int, ...] | None = None,
     dtype: str = "float64",
     one_shape: bool = False,
+    largest: float = 1.0,
 ) -> Plan:
     """Plan ``network`` for the kernels in ``get``, read out at ``depths`` of its Repeat.
 
     Constants are rounded to ``dtype``, the arithmetic of the planes. ``one_shape``: what strided
-    convolutions make is stored, so that planes of one program have one shape.
+    convolutions make is stored, so that planes of one program have one shape. ``largest``: the
+    largest variance of an input pixel, of which a homogeneous network does not depend.
 
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat.
     """
-    nodes, groups = partition(build_graph(network, depths, dtype), one_shape)
+    graph = scaled(build_graph(network, depths, dtype), dtype, largest)
+    nodes, groups = partition(graph, one_shape)
     masks = needed(nodes)
     cross = Schedule(masks, _programs(nodes, tuple(groups), masks))
     return Plan(network, nodes, tuple(groups), tuple(get), is_vector(network), cross)

@@ -200,7 +200,7 @@ def _recompute(
         for key in file.header.keys:
             wanted = arrays[key].astype(np.float64)
             found = _block(file, key, rows, cols).astype(np.float64)
-            scale = max(np.abs(wanted).max(), np.finfo(np.float32).tiny)
+            scale = max(np.abs(wanted).max(), np.finfo(file.header.dtype).tiny)
             difference = float(np.abs(wanted - found).max() / scale)
             worst = max(worst, difference)
             # Written so that NaN counts as damage.

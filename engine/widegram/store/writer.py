@@ -11,6 +11,7 @@ import numpy as np
 
 from widegram.durable import LiveFile
 from widegram.errors import WidegramError
+from widegram.finite import check_finite
 from widegram.hdf5 import check_readable, hdf5_errors
 from widegram.store.layout import CHECKSUMS, STATE, Header, checksum, read_header
 from widegram.store.renewing import renew
@@ -158,13 +159,7 @@ class Writer:
         rows, cols = self.grid.rows(i), self.grid.cols(j)
         if block.shape != (len(rows), len(cols)) or block.dtype != np.dtype(self.header.dtype):
             raise TypeError(f"tile {i},{j} of {key}: {block.dtype} {block.shape}")
-        if not np.isfinite(block).all():
-            row, col = np.argwhere(~np.isfinite(block))[0]
-            hint = " or --dtype float64" if self.header.dtype == "float32" else ""
-            raise WidegramError(
-                f"{key} overflows at row {rows.start + row}, column {cols.start + col}; "
-                f"use inputs or weights of smaller scale{hint}"
-            )
+        check_finite(key, block, rows.start, cols.start)
 
     def finish(self) -> None:
         """Mark the file as complete; every tile must be finished."""

@@ -1,0 +1,128 @@
+"""From the engine's numbers, times powers of two, to kernels; what they cannot hold is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.cpu.itself import Own
+from widegram.cpu.scaled_rows import ScaledRows
+from widegram.finite import check_finite, overflow, underflow
+from widegram.plan.plan import Plan
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+# Parts of a result, as widegram.cpu.outside counts them, that rounding hides.
+HIDDEN = {"float32": 1e-7, "float64": 1e-15}
+
+
+class Readout:
+    """Reads kernels of a plan for two data sets; ``dtype``: of the results, at most that of the
+    engine (see :meth:`round_to`).
+
+    ``diagonal(rows, second)``: images of the first or second data set with themselves, as the
+    engine computes them; needed where single entries are too small for the dtype.
+    """
+
+    def __init__(
+        self, plan: Plan, dtype: str, inputs: tuple[ScaledRows, ScaledRows],
+        diagonal: Callable[[range, bool], Own],
+    ) -> None:  # fmt: skip
+        self.plan, self.inputs, self.diagonal = plan, inputs, diagonal
+        self.round_to(dtype)
+        self.degrees = plan.degrees or (0,) * len(plan.outputs)
+
+    def round_to(self, dtype: str) -> None:
+        """Refuse what ``dtype`` cannot hold: results will be rounded to it."""
+        self.dtype = dtype
+        self.least, self.most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+
+    def kernels(
+        self, values: dict[str, NDArray[Any]], rows: range, cols: range
+    ) -> dict[str, NDArray[Any]]:
+        """Kernels (len(rows), len(cols)) by key, from values (outputs, rows, columns) by kernel;
+        made in place.
+
+        Raises :class:`WidegramError` for what is not finite or not 0 and yet below the smallest
+        normal number, unless that is small beside sqrt(K(x, x) K(x', x')).
+        """
+        found = {}
+        for key, n, kernel in self.plan.keys:
+            value = values[kernel][n]
+            small = self._undo(value, n, rows, cols)
+            check_finite(key, value, rows.start, cols.start, self.dtype)
+            if small is not None:
+                self._check_small(key, n, kernel, small, rows, cols)
+            found[key] = value
+        return found
+
+    def own(self, own: dict[str, Array], rows: range, second: bool = False) -> dict[str, Array]:
+        """Kernels (outputs, n) of inputs with themselves, float64, from :attr:`Own.kernels`; raises
+        as :meth:`kernels`."""
+        found = {name: value.copy() for name, value in own.items()}
+        for key, n, kernel in self.plan.keys:
+            value, raw = found[kernel][n], own[kernel][n]
+            powers = 2 * self._powers(n, rows, second) - 2 * self.plan.exponents[n]
+            with np.errstate(all="ignore"):
+                value[:] = np.ldexp(raw, powers)
+            for wrong, error in (
+                (~(np.abs(value) <= self.most), overflow),
+                ((raw != 0) & (np.abs(value) < self.least), underflow),
+            ):
+                if wrong.any():
+                    row = rows.start + int(np.flatnonzero(wrong)[0])
+                    raise error(key, f"row {row}, column {row}", self.dtype)
+        return found
+
+    def check_inputs(self, own: Own, rows: range, second: bool) -> None:
+        """Raise :class:`WidegramError` where an input's values are outside the range on their way
+        to the result."""
+        wrong = np.flatnonzero(own.lost > HIDDEN[self.dtype])
+        if not wrong.size:
+            return
+        where = f"row {rows.start + int(wrong[0])} of {self.inputs[second].name}"
+        error = overflow if np.isinf(own.lost[wrong[0]]) else underflow
+        raise error("the variance behind some layer", where, self.dtype)
+
+    def _powers(self, n: int, rows: range, second: bool) -> Ints:
+        """Powers of two by which output n is larger on account of its inputs' own powers."""
+        inputs = self.inputs[second]
+        if not inputs.own:
+            return np.zeros(len(rows), dtype=np.int64)
+        return -self.degrees[n] * inputs.powers[rows.start : rows.stop]
+
+    def _undo(
+        self, value: NDArray[Any], n: int, rows: range, cols: range
+    ) -> NDArray[np.bool_] | None:
+        """Divide by the powers of two, in place. Where entries become too small, or None."""
+        powers = self._powers(n, rows, False)[:, None] + self._powers(n, cols, True)
+        powers = powers - 2 * self.plan.exponents[n]
+        raw = value
+        if powers.any():
+            raw = value.copy()
+            with np.errstate(all="ignore"):
+                np.ldexp(raw, powers.astype(np.int32), out=value)
+        if value.min() >= self.least:
+            return None
+        small = (raw != 0) & (np.abs(value) < self.least)
+        return small if small.any() else None
+
+    def _check_small(
+        self, key: str, n: int, kernel: str, small: NDArray[np.bool_], rows: range, cols: range
+    ) -> None:
+        """Raise for entries that are small because both inputs' own values are."""
+        i, j = np.nonzero(small)
+        halves = []
+        for which, span, second in ((i, rows, False), (j, cols, True)):
+            raw = self.diagonal(span, second).kernels[kernel][n]
+            with np.errstate(divide="ignore"):
+                own = np.log2(raw) / 2 + self._powers(n, span, second) - self.plan.exponents[n]
+            halves.append(own[which])
+        wrong = np.flatnonzero(halves[0] + halves[1] < np.log2(self.least))
+        if wrong.size:
+            at = wrong[0]
+            where = f"row {rows.start + i[at]}, column {cols.start + j[at]}"
+            raise underflow(key, where, self.dtype)
