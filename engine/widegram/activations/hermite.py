@@ -99,6 +99,7 @@ class Series(Formula):
         out = np.empty((self.degree + 2, s.size))
         out[0] = 1 / s
         out[1:2] = _expectations(weight[None], self.function, s)
+        out[1, q.reshape(-1) <= 0] = self.function(np.zeros(1))[0]  # exactly: it may be 0
         slopes = _expectations(_basis(self.degree)[: self.degree], self.derivative, s)
         orders = np.sqrt(np.arange(1, self.degree + 1))[:, None]
         out[2:] = slopes * s / orders
