@@ -17,6 +17,7 @@ import pytest
 
 import fake_evaluator as fake
 from cli_support import refused, run, run_json
+from widegram.errors import WidegramError
 
 GOOD = np.random.default_rng(0).standard_normal((8, 4))
 
@@ -365,3 +366,27 @@ def test_data_info_lists_what_cannot_be_used():
     assert found["attributes"]["long"] == "1000 values"
     lines = run("data", "info", "in.h5").stdout
     assert "cannot be used: in.h5:null: holds nothing" in lines
+
+
+def test_a_run_that_is_refused_at_once_leaves_no_empty_file(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*args: object) -> None:
+        raise WidegramError("no such values")
+
+    np.save("x.npy", GOOD)
+    monkeypatch.setattr(fake.FakeEvaluator, "tile", refuse)
+    refused(r"no such values", "gram", "--net", "fcn", "--x", "x.npy", "--out", "K.h5")
+    assert os.listdir() == ["x.npy"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("eig", "K.h5", "--out", "E.h5"),
+        ("meanfield", "spectrum", "--x", "x.npy", "--depths", "1", "--out", "E.h5"),
+        ("meanfield", "phase", "--out", "E.h5"),
+        ("meanfield", "trainability", "--data", "x.npy", "--w-var", "1", "--out", "E.h5"),
+    ],
+)
+def test_pictures_of_unknown_formats_are_refused_first(command: tuple[str, ...]):
+    refused(r"\.bad is no format for pictures", *command, "--plot", "picture.bad")
+    assert os.listdir() == []

@@ -12,7 +12,7 @@ import click
 
 from widegram.errors import WidegramError
 from widegram.files import check_target
-from widegram_cli.files import FileGroup, InputFile, OutputFile
+from widegram_cli.files import FileGroup, InputFile, OutputFile, PictureFile
 from widegram_cli.options import json_option, overwrite_option
 from widegram_cli.output import emit_json, human_time
 
@@ -54,7 +54,7 @@ def _common(seconds: float) -> Callable[[Command], Command]:
 
 
 _plot_option = click.option(
-    "--plot", type=OutputFile(), metavar="P.png", help="Draw the results (needs matplotlib)."
+    "--plot", type=PictureFile(), metavar="P.png", help="Draw the results (needs matplotlib)."
 )
 
 

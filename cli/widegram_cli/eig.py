@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widegram_cli.files import FileCommand, InputFile, OutputFile
+from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
 from widegram_cli.options import Tolerance, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--tol", type=Tolerance, default=1e-8, show_default=True, help="Residual over norm.")
 @click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--plot", type=OutputFile(), metavar="P.png", help="Draw the spectrum.")
+@click.option("--plot", type=PictureFile(), metavar="P.png", help="Draw the spectrum.")
 @click.option(
     "--out", type=OutputFile(), metavar="E.h5", help="Write /eigenvalues, /eigenvectors, /density."
 )

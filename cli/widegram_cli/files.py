@@ -27,6 +27,23 @@ class OutputFile(click.ParamType):
         return value
 
 
+class PictureFile(OutputFile):
+    """A picture to write, in the format that its ending names."""
+
+    name = "picture"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text as it is, once its ending names a format."""
+        from widegram.errors import WidegramError
+        from widegram.pictures import check_ending
+
+        try:
+            check_ending(value)
+        except WidegramError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
 class FileCommand(click.Command):
     """A command that refuses, before it runs, an output that is one of its inputs."""
 

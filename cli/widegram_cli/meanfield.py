@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from widegram_cli.files import FileGroup, OutputFile
+from widegram_cli.files import FileGroup, OutputFile, PictureFile
 from widegram_cli.meanfield_runs import spectrum_command, trainability_command
 from widegram_cli.meanfield_table import table_command
 from widegram_cli.options import json_option, memory_option, overwrite_option
@@ -53,7 +53,7 @@ def point_command(act: str, w_var: float, b_var: float, as_json: bool) -> None:
 )
 @click.option(
     "--plot",
-    type=OutputFile(),
+    type=PictureFile(),
     metavar="phase.png",
     help="Draw q*, c*, chi_1 and the depth scale.",
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from widegram_cli.files import FileCommand, InputFile, OutputFile
+from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
 from widegram_cli.options import Depths, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, human_time
 
@@ -54,7 +54,7 @@ _RAW = "Use the inputs as they are, not scaled to mean square 1."
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
 @click.option("--out", type=OutputFile(), required=True, metavar="S.h5",
               help="The file to write.")
-@click.option("--plot", type=OutputFile(), metavar="S.png",
+@click.option("--plot", type=PictureFile(), metavar="S.png",
               help="Draw six quantities with their predictions.")
 @memory_option
 @overwrite_option
@@ -165,7 +165,7 @@ def _print_spectrum(result: SpectrumSweep, out: str, seconds: float, as_json: bo
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
 @click.option("--out", type=OutputFile(), required=True, metavar="T.h5",
               help="The file to write or to resume.")
-@click.option("--plot", type=OutputFile(), metavar="T.png", help="Draw the maps.")
+@click.option("--plot", type=PictureFile(), metavar="T.png", help="Draw the maps.")
 @memory_option
 @overwrite_option
 @json_option

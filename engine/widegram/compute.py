@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from widegram.backends import Evaluator, resolve_device
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
 from widegram.devices import continues, joined, kind_of
-from widegram.errors import Interrupted, WidegramError
+from widegram.errors import Interrupted, WidegramError, WriteFailed
 from widegram.files import check_target
 from widegram.hdf5 import hdf5_errors
 from widegram.job import Job, make_job
@@ -119,13 +119,31 @@ def gram(
         header, complete = _existing(path, job, device, tile)
         if complete and not check:
             return _nothing_to_do(header)
-    with open_for_resume(path, header) as writer:
+    with _nothing_left(path, new), open_for_resume(path, header) as writer:
         damaged = [] if new else _rechecked(writer, check)
         if writer.complete:
             return _nothing_to_do(header)
         evaluator = evaluator or job.evaluator(device)
         result = fill(writer, evaluator, device, job.memory, progress, partial(_recheck_data, job))
     return result._replace(damaged_tiles=len(damaged))
+
+
+@contextmanager
+def _nothing_left(path: Path, new: bool) -> Iterator[None]:
+    """A ``new`` file whose first tile already is refused goes again: it holds nothing."""
+    try:
+        yield
+    except (Interrupted, WriteFailed):
+        raise
+    except WidegramError:
+        if new:
+            with suppress(OSError, WidegramError):
+                file, _ = read(path)
+                with file:
+                    begun = bool(file[STATE][...].any())
+                if not begun:
+                    path.unlink()
+        raise
 
 
 def _nothing_to_do(header: Header) -> GramResult:
