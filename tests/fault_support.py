@@ -1,4 +1,4 @@
-"""Making the system calls of :mod:`widegram.durable.calls` fail, kill the process, or be recorded."""
+"""Making the system calls of :mod:`widegram.durable.calls` fail, or kill, or be recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Hook = Callable[[int, str, tuple[Any, ...]], None]
 
 def hook_calls(patch: pytest.MonkeyPatch, before: Hook, after: Hook | None = None) -> list[int]:
     """Let ``before(number, name, arguments)`` see every call that changes files, from 1 on, and
-    ``after`` those that succeeded; returns a list whose only entry is the number of calls so far."""
+    ``after`` those that succeeded; returns a list that holds the number of calls so far."""
     count = [0]
 
     def wrap(name: str) -> None:
@@ -76,7 +76,7 @@ def killing(at: int, half: bool) -> Hook:
 
 
 def in_a_child(act: Callable[[], object], before: Hook) -> int:
-    """Run ``act()`` in a forked process with hooked calls; its exit status, negative for a signal."""
+    """The exit status of a forked process that runs ``act()`` with hooked calls."""
     child = os.fork()
     if child == 0:
         try:

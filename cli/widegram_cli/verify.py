@@ -79,6 +79,11 @@ def command(
         return
     for line in report.repaired:
         click.echo(f"{file}: repaired: {line}")
+    if not report.metadata_intact:
+        click.echo(
+            f"{file}: its metadata is not what was written, another program or damage has changed "
+            "it; --repair writes it anew"
+        )
     part = "" if report.complete else f" of {report.tiles} (the file is not complete)"
     click.echo(f"{file}: no damage; {report.tiles_checked}{part} tiles have their checksums")
     click.echo(

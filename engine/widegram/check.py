@@ -63,7 +63,7 @@ def verify(
         return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
 
     report = check()
-    if not (repair and report.damaged_tiles):
+    if not repair or (report.metadata_intact and not report.damaged_tiles):
         return report
     _repair(Path(path), report, x1, x2, threads, bytes_)
     return replace(check(), repaired=report.damage)
@@ -80,31 +80,38 @@ def _repair(
     """Compute the damaged tiles of a report again, and write them."""
     with GramFile(path) as file:
         header, network = file.header, _network(file)
-    try:
-        first, second = _sources(header, x1, x2)
-    except WidegramError as error:
-        raise WidegramError(f"{path}: cannot be repaired: {error}") from error
-    evaluator = make_evaluator(
-        available(header.device),
-        network,
-        first,
-        second,
-        header.kernels,
-        header.depths,
-        header.dtype,
-        threads,
-        memory,
-    )
     with open_for_resume(path, header) as writer:
-        writer.take_back(report.damaged_tiles)
-        for i, j in report.damaged_tiles:
-            rows, cols = writer.grid.rows(i), writer.grid.cols(j)
-            writer.write([(i, j, evaluator.tile(rows, cols, header.symmetric))])
-        for source in (first, second):
-            if source is not None:
-                source.check_unchanged()
+        if report.damaged_tiles:
+            first, second = _sources_for_repair(path, header, x1, x2)
+            writer.take_back(report.damaged_tiles)
+            made = make_evaluator(
+                available(header.device),
+                network,
+                first,
+                second,
+                header.kernels,
+                header.depths,
+                header.dtype,
+                threads,
+                memory,
+            )
+            for i, j in report.damaged_tiles:
+                rows, cols = writer.grid.rows(i), writer.grid.cols(j)
+                writer.write([(i, j, made.tile(rows, cols, header.symmetric))])
+            for source in (first, second):
+                if source is not None:
+                    source.check_unchanged()
         if report.complete and not writer.pending():
             writer.finish()
+
+
+def _sources_for_repair(
+    path: Path, header: Header, x1: Given, x2: Given
+) -> tuple[Source, Source | None]:
+    try:
+        return _sources(header, x1, x2)
+    except WidegramError as error:
+        raise WidegramError(f"{path}: cannot be repaired: {error}") from error
 
 
 def _computers(

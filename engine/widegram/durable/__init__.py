@@ -30,9 +30,10 @@ One that is filled in place: :class:`LiveFile`.
 
 from __future__ import annotations
 
-from widegram.durable.image import Extent, Image, build, find_extents, reserve
+from widegram.durable.image import Extent, Image, build, find_extents, octets, reserve
 from widegram.durable.live import LiveFile
 from widegram.durable.locks import being_written
+from widegram.durable.metadata import metadata_checksum
 from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_bytes, write_hdf5
 from widegram.durable.part import Part
 
@@ -45,8 +46,10 @@ __all__ = [
     "being_written",
     "build",
     "find_extents",
+    "metadata_checksum",
     "new_file",
     "new_hdf5",
+    "octets",
     "reserve",
     "write_bytes",
     "write_hdf5",

@@ -107,6 +107,18 @@ class Image:
             raise ValueError(f"{content!r} is {len(found)} times in the metadata")
         return found[0]
 
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the file as it is before any data is put into it."""
+        found = bytearray(length)
+        first = bisect_right([start for start, _ in self.segments], offset) - 1
+        for start, data in self.segments[max(first, 0) :]:
+            if start >= offset + length:
+                break
+            lo, hi = max(start, offset), min(start + len(data), offset + length)
+            if lo < hi:
+                found[lo - offset : hi - offset] = data[lo - start : hi - start]
+        return bytes(found)
+
     def replaced(self, offset: int, content: bytes) -> Image:
         """The image with other bytes at ``offset``, inside of one segment."""
         segments = list(self.segments)

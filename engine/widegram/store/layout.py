@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from widegram.durable import reserve
+from widegram.durable import octets, reserve
 from widegram.errors import WidegramError, shown
 from widegram.hdf5 import stored_dataset
 from widegram.store.reserved import LENGTH, TABLE, reserve_texts
@@ -187,4 +187,4 @@ def _text(value: Any) -> str | None:
 def checksum(block: np.ndarray) -> int:
     """xxh3-64 of a block's C-ordered little-endian bytes."""
     little = np.ascontiguousarray(block, block.dtype.newbyteorder("<"))
-    return int(xxhash.xxh3_64_intdigest(little.tobytes()))
+    return int(xxhash.xxh3_64_intdigest(octets(little)))

@@ -3,7 +3,8 @@
 Nothing is ever added to the metadata of a file that holds tiles: a kill in the middle would leave
 what HDF5 cannot open. ``complete`` is one byte; the others are strings of variable length whose
 stored text has a fixed size, ended by a zero byte for every reader. ``/state/reserved`` (uint64)
-says where they lie: the offsets, and a checksum of these and of the bytes before ``complete``.
+says where they lie: the offsets, a checksum of these and of all metadata but their values, and
+one of the texts.
 """
 
 from __future__ import annotations
@@ -16,17 +17,25 @@ import h5py
 import numpy as np
 import xxhash
 
-from widegram.durable import Image, LiveFile, build
+from widegram.durable import (
+    Extent,
+    Image,
+    LiveFile,
+    build,
+    calls,
+    find_extents,
+    metadata_checksum,
+)
 
 TABLE = "state/reserved"
 SIZES = {"device": 64, "device_name": 512, "device_note": 256}
-LENGTH = len(SIZES) + 2
-_BEFORE = 78  # bytes of an attribute's message in the object header, before the value of a bool
+LENGTH = len(SIZES) + 3
+_SUPERBLOCK_FLAGS = (20, 4)  # HDF5 marks there that a file is open for writing
 Describe = Callable[..., None]
 
 
 class Moved(Exception):
-    """The attributes are not where they were reserved: another program has rewritten them."""
+    """The metadata is not what was made: another program has changed it, or it is damaged."""
 
 
 def reserve_texts(file: h5py.File) -> None:
@@ -42,11 +51,26 @@ def reserved_image(describe: Describe, texts: dict[str, str]) -> tuple[Image, np
     """
     image, other = (build(partial(describe, complete=value)) for value in (False, True))
     offsets = [_difference(image, other)]
-    guard = _bytes_before(image, offsets[0])
     for name, size in SIZES.items():
         offsets.append(image.find(_token(name).encode()))
         image = image.replaced(offsets[-1], _padded(texts.get(name, ""), size))
-    return image, np.array([*offsets, _digest(offsets, guard)], np.uint64)
+    checksum = _checksum(offsets, image.extents, image.size, image.read)
+    return image, np.array([*offsets, checksum, _texts(offsets, image.read)], np.uint64)
+
+
+def intact(file: h5py.File) -> bool:
+    """Whether the metadata of an open file is what was made, but for what may change."""
+    descriptor, size = file.id.get_vfd_handle(), file.id.get_filesize()
+
+    def read(offset: int, length: int) -> bytes:
+        return calls.read(descriptor, length, offset).ljust(length, b"\0")
+
+    *offsets, rest, texts = (int(value) for value in file[TABLE][...])
+    if max(offsets) >= size:
+        return False
+    return rest == _checksum(offsets, find_extents(file), size, read) and texts == _texts(
+        offsets, read
+    )
 
 
 class Reserved:
@@ -54,14 +78,10 @@ class Reserved:
 
     def __init__(self, live: LiveFile) -> None:
         self._live = live
-        table = [int(value) for value in live.read(TABLE)]
-        offsets = table[:-1]
+        *offsets, rest, _ = (int(value) for value in live.read(TABLE))
+        self._offsets = offsets
         self._places = dict(zip(("complete", *SIZES), offsets, strict=True))
-        end = live.size()
-        if not all(_BEFORE <= offset <= end - max(SIZES.values()) for offset in offsets):
-            raise Moved
-        guard = live.bytes_at(offsets[0] - _BEFORE, _BEFORE)
-        if table[-1] != _digest(offsets, guard):
+        if rest != _checksum(offsets, live.extents, live.size(), live.bytes_at):
             raise Moved
         self._values = live.inspect(_values)
         if self._values != self._stored():
@@ -79,6 +99,9 @@ class Reserved:
             data = _padded(value, SIZES[name])
             self._values[name] = data.rstrip(b"\0").decode()
         self._live.put_bytes(self._places[name], data)
+        if name != "complete":
+            texts = np.array([_texts(self._offsets, self._live.bytes_at)], np.uint64)
+            self._live.write(TABLE, texts, LENGTH - 1)
 
     def check(self) -> None:
         """Raise :class:`Moved` unless HDF5 reads what was set."""
@@ -104,7 +127,7 @@ def _token(name: str) -> str:
 
 
 def _padded(text: str, size: int) -> bytes:
-    cut = text.encode()[: size - 1].decode(errors="ignore").encode()
+    cut = text.encode(errors="replace")[: size - 1].decode(errors="ignore").encode()
     return cut.ljust(size, b"\0")
 
 
@@ -122,12 +145,17 @@ def _difference(one: Image, other: Image) -> int:
     return int(found[0])
 
 
-def _bytes_before(image: Image, place: int) -> bytes:
-    for offset, data in image.segments:
-        if offset + _BEFORE <= place < offset + len(data):
-            return data[place - offset - _BEFORE : place - offset]
-    raise RuntimeError("an attribute lies at the beginning of a segment")
+def _checksum(
+    offsets: list[int],
+    extents: dict[str, Extent],
+    size: int,
+    read: Callable[[int, int], bytes],
+) -> int:
+    spans = [_SUPERBLOCK_FLAGS, *zip(offsets, (1, *SIZES.values()), strict=True)]
+    rest = metadata_checksum(extents.values(), size, read, spans)
+    return int(xxhash.xxh3_64_intdigest(np.array([*offsets, rest], "<u8").tobytes()))
 
 
-def _digest(offsets: list[int], guard: bytes) -> int:
-    return int(xxhash.xxh3_64_intdigest(np.array(offsets, "<u8").tobytes() + guard))
+def _texts(offsets: list[int], read: Callable[[int, int], bytes]) -> int:
+    data = b"".join(map(read, offsets[1:], SIZES.values()))
+    return int(xxhash.xxh3_64_intdigest(data))

@@ -54,7 +54,8 @@ class VerifyReport:
     ``dense_difference`` relative to the values around them; ``dense_note`` says why none were.
     ``damage`` has one line for each problem and is empty for a good file; ``damaged_tiles`` are the
     tiles (row, column) to compute again for that. ``repaired`` are the lines of damage that there
-    was before a repair.
+    was before a repair. ``metadata_intact`` is false where another program, or damage, has changed
+    what describes the datasets, and no value.
     """
 
     file: str
@@ -70,6 +71,7 @@ class VerifyReport:
     damage: tuple[str, ...]
     damaged_tiles: tuple[tuple[int, int], ...] = ()
     repaired: tuple[str, ...] = ()
+    metadata_intact: bool = True
 
     @property
     def ok(self) -> bool:
@@ -135,6 +137,7 @@ def verify(
                 dense_note=dense_note,
                 damage=tuple(dict.fromkeys(one.text for one in found if one.text)),
                 damaged_tiles=tuple(sorted({one.tile for one in found if one.tile})),
+                metadata_intact=file.metadata_intact(),
             )
     except Unreadable as error:
         raise Damaged(str(error)) from error

@@ -17,6 +17,7 @@ from widegram.errors import WidegramError, shown
 from widegram.hdf5 import hdf5_errors, stored_dataset
 from widegram.store.layout import STATE, Header
 from widegram.store.opening import read
+from widegram.store.reserved import intact
 
 
 class GramFile:
@@ -84,6 +85,11 @@ class GramFile:
     def finished(self) -> np.ndarray:
         """Boolean array of :attr:`Grid.shape`: which tiles are finished."""
         return self.flags() == 1
+
+    def metadata_intact(self) -> bool:
+        """Whether nothing, another program or damage, has changed the metadata."""
+        with hdf5_errors(self.path):
+            return intact(self._file)
 
     def tiles(self) -> tuple[int, int]:
         """Tiles finished and tiles in all, as ``gram`` counts them: a mirror image with its own."""

@@ -9,10 +9,12 @@ from types import TracebackType
 
 import numpy as np
 
+from widegram import interrupts
 from widegram.durable import LiveFile
 from widegram.errors import WidegramError
 from widegram.finite import check_finite
 from widegram.hdf5 import check_readable, hdf5_errors
+from widegram.log import logger
 from widegram.store.layout import CHECKSUMS, STATE, Header, checksum, read_header
 from widegram.store.renewing import renew
 from widegram.store.reserved import Moved, Reserved
@@ -31,9 +33,11 @@ class Writer:
     """The one writer of a gram file; opened by :func:`open_for_resume`, closed by ``close``.
 
     It writes at known offsets and adds nothing to the file's metadata, which HDF5 only reads.
+    ``renewed``: the metadata had been changed or damaged, and was made again.
     """
 
-    def __init__(self, live: LiveFile, header: Header, reserved: Reserved) -> None:
+    def __init__(self, live: LiveFile, header: Header, reserved: Reserved, renewed: bool) -> None:
+        self.renewed = renewed
         self.path = live.path
         self.header = header
         self.grid = header.grid
@@ -78,17 +82,22 @@ class Writer:
 
         Returns the damaged ones (on and above the diagonal of a symmetric matrix), which are
         pending from then on; flags other than 0 and 1 count as damage. Without ``everything`` a
-        random sample of 256 MB, at most 8,192 tiles, is read, all of what is smaller.
+        random sample of 256 MB, at most 8,192 tiles, is read, all of what is smaller and of a file
+        whose metadata had to be made again.
         """
         pending = set(self.pending())
         finished = [tile for tile in self.grid.tiles() if tile not in pending]
-        if not everything:
+        if not (everything or self.renewed):
             size = self.grid.tile**2 * np.dtype(self.header.dtype).itemsize * len(self.header.keys)
             most = min(_SAMPLE_TILES, max(1, _SAMPLE_BYTES // (2 * size)))
             order = np.random.default_rng(len(finished)).permutation(len(finished))
             finished = [finished[k] for k in sorted(order[:most].tolist())]
         sums = {key: self._live.read(f"{CHECKSUMS}/{key}") for key in self.header.keys}
-        damaged = {tile for tile in finished if not self._intact(tile, sums)}
+        damaged = set()
+        for tile in finished:
+            interrupts.check()
+            if not self._intact(tile, sums):
+                damaged.add(tile)
         odd = [(min(t), max(t)) if self.grid.symmetric else t for t in self._odd_flags()]
         found = sorted(damaged | set(odd))
         self.take_back(found)
@@ -193,22 +202,23 @@ class Writer:
 def open_for_resume(path: Path, header: Header) -> Writer:
     """Open an existing gram file for the run that ``header`` describes.
 
-    A file whose attributes another program has rewritten gets its own layout back first. Raises
-    :class:`WidegramError` if the file comes from another run (saying what differs), is foreign or
-    damaged, or has another writer.
+    A file whose metadata another program has changed, or that is damaged there, gets its own
+    layout back first. Raises :class:`WidegramError` if the file comes from another run (saying
+    what differs), is foreign or damaged beyond that, or has another writer.
     """
     check_readable(path, write=True)
-    for last in (False, True):
+    for renewed in (False, True):
         live = _live(path)
         try:
             with hdf5_errors(path):
                 found: Header = live.inspect(lambda file: read_header(file, path))
                 refuse_other_run(path, found, header)
                 try:
-                    return _writer(live, found)
+                    return _writer(live, found, renewed)
                 except Moved:
-                    if last:
-                        raise ValueError("its reserved attributes cannot be found") from None
+                    if renewed:
+                        raise ValueError("its metadata cannot be made again") from None
+                logger.warning("%s: its metadata was changed or damaged; it is made again", path)
                 renew(live, found)
         except BaseException:
             live.close()
@@ -217,8 +227,8 @@ def open_for_resume(path: Path, header: Header) -> Writer:
     raise AssertionError
 
 
-def _writer(live: LiveFile, header: Header) -> Writer:
-    writer = Writer(live, header, Reserved(live))
+def _writer(live: LiveFile, header: Header, renewed: bool) -> Writer:
+    writer = Writer(live, header, Reserved(live), renewed)
     if writer.complete:
         writer.take_back(writer.pending())  # none, unless a flag is damaged
     return writer
