@@ -125,6 +125,14 @@ def test_no_command_writes_over_what_it_reads(made, monkeypatch, line, names, tm
         assert Path(name).exists() == exists
 
 
+def test_pictures_of_no_known_format_are_refused_before_anything_is_done(made, monkeypatch):
+    monkeypatch.chdir(made)
+    lines = ("eig K.h5", "bench scaling --quick", "meanfield phase --out P.h5")
+    for line in lines:
+        refused(r"p\.xyz: \.xyz is no format for pictures", *line.split(), "--plot", "p.xyz")
+    assert not Path("P.h5").exists()
+
+
 def test_library_calls_refuse_as_well(made, monkeypatch):
     monkeypatch.chdir(made)
     mapped = np.load("x.npy", mmap_mode="r")

@@ -212,7 +212,7 @@ def _variance(
         method=job.method,
         work=work_place(job.out, job.solution),
         key=train.key(),
-        overwrite=True,
+        overwrite=job.overwrite,
         progress=progress,
     )
     return variances(train, cross, shift, prior, options)
