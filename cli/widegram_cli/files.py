@@ -45,8 +45,7 @@ class PictureFile(OutputFile):
 
 
 class FileCommand(click.Command):
-    """A command that refuses, before it runs, an output that is one of its inputs, and a picture
-    of no known format."""
+    """A command that refuses, before it runs, an output that is one of its inputs."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Compare the files that the parameters name, then run."""
@@ -57,10 +56,6 @@ class FileCommand(click.Command):
         if any(value is not None for value in outputs):
             inputs = [value for kind, value in named if isinstance(kind, InputFile)]
             check_distinct(outputs, inputs)
-        if ctx.params.get("plot") is not None:
-            from widegram.pictures import check_ending
-
-            check_ending(ctx.params["plot"])
         return super().invoke(ctx)
 
 

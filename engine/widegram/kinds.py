@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 
 from widegram.errors import Damaged, WidegramError
+from widegram.filled import check_guard
 from widegram.hdf5 import Unreadable, check_readable, hdf5_errors, open_file
 from widegram.linalg.factorfile import damaged_columns
 from widegram.meanfield.trainfile import damaged_in
@@ -122,5 +123,10 @@ def _damage(file: h5py.File, kind: Kind) -> Iterator[str]:
             check_dataset(file[name])
         except WidegramError as error:
             yield str(error)
-    if kind.filled is not None:
-        yield from kind.filled(file)
+    if kind.filled is not None and not file.attrs.get("complete", False):
+        try:
+            check_guard(file)
+        except Broken as error:
+            yield str(error)
+        else:
+            yield from kind.filled(file)

@@ -20,12 +20,14 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.durable import Image, Part, build, new_file, reserve
+from widegram.durable import Image, Part, build, metadata_checksum, new_file, reserve
 from widegram.errors import WidegramError
+from widegram.hdf5 import Unreadable, hdf5_errors, open_file, stored_dataset
 
 Array = NDArray[Any]
 Attributes = Mapping[str, Any]
 CHECKSUM, SEAL = "checksum", "seal"
+GUARD = "guard"  # see widegram.filled
 _BLOCK_BYTES = 1 << 24
 
 
@@ -123,6 +125,9 @@ class NewSealed:
             self._put(image, name, array, 0)
         for offset, data in image.segments:
             self._part.write(offset, data)
+        if GUARD in image.extents:
+            guard = metadata_checksum(image.extents.values(), image.size, image.read)
+            self._put(image, GUARD, np.array([guard], np.uint64), 0)
 
     def _put(self, image: Image, name: str, block: Array, row: int) -> None:
         extent = image.extents[name]
@@ -147,8 +152,6 @@ class SealedFile:
     """
 
     def __init__(self, path: str | Path, format_: str, what: str, remedy: str) -> None:
-        from widegram.hdf5 import open_file
-
         self.path, self._remedy = Path(path), remedy
         self._file = open_file(self.path)
         try:
@@ -172,8 +175,6 @@ class SealedFile:
 
     def array(self, name: str) -> Array:
         """A whole dataset, its checksum compared."""
-        from widegram.hdf5 import stored_dataset
-
         with self._trusting():
             dataset = stored_dataset(self._file, name)
             found: Array = dataset[()]
@@ -184,8 +185,6 @@ class SealedFile:
     @contextmanager
     def _trusting(self) -> Iterator[None]:
         """Whatever HDF5 makes of damage, as one line that names the file and the remedy."""
-        from widegram.hdf5 import Unreadable, hdf5_errors
-
         try:
             with hdf5_errors(self.path):
                 yield
@@ -250,9 +249,10 @@ def checked_rows(dataset: h5py.Dataset, name: str) -> Callable[[int, int], Array
         nonlocal trusted
         if not trusted:
             try:
-                check_seal(dataset.file)
-                check_dataset(dataset)
-            except Broken as error:
+                with hdf5_errors(Path(name)):
+                    check_seal(dataset.file)
+                    check_dataset(dataset)
+            except (Broken, Unreadable) as error:
                 line = f"{name}: is damaged or was changed: {error}; make it again"
                 raise Broken(line) from error
             trusted = True

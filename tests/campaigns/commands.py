@@ -122,7 +122,7 @@ def content(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return {name: _digest(array.tobytes()) for name, array in arrays.items()}
-    if path.suffix != ".h5":
+    if path.suffix not in (".h5", ".factor", ".restart"):
         return {"bytes": _digest(path.read_bytes())}
     import h5py
 

@@ -14,12 +14,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.durable import LiveFile, reserve
+from widegram.durable import reserve
 from widegram.errors import WidegramError, WriteFailed
 from widegram.files import check_disk, file_system_errors
+from widegram.filled import open_filled
 from widegram.linalg.workfile import open_work_file
 from widegram.log import logger
-from widegram.sealed import new_sealed
+from widegram.sealed import GUARD, new_sealed
 
 Array = NDArray[Any]
 FORMAT = "widegram-factor"
@@ -57,7 +58,7 @@ class FactorFile:
         self.dtype = dtype
         self.columns = -(-n // width)
         self._n = n
-        self._file = LiveFile(path)
+        self._file = open_filled(path, "remove it and run again")
         self._sums: Array = self._file.read("checksums")
         self._state: Array = np.zeros(self.columns, np.uint8)
         self._state[: self._trusted()] = 1
@@ -201,7 +202,8 @@ def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], identity: dict
         reserve(file, "factor", (tiles * width, width), dtype, (width, width))
         reserve(file, "state", (columns,), np.uint8)
         reserve(file, "checksums", (tiles,), np.uint64)
+        reserve(file, GUARD, (1,), np.uint64)
 
-    with new_sealed(path, describe, live=("factor", "state", "checksums")) as new:
+    with new_sealed(path, describe, live=("factor", "state", "checksums", GUARD)) as new:
         attributes = {"format": FORMAT, "format_version": 1, "width": width}
         new.finish({}, {**attributes, **identity})

@@ -16,10 +16,11 @@ import xxhash
 from widegram.durable import LiveFile, reserve
 from widegram.errors import WidegramError
 from widegram.files import check_target
+from widegram.filled import open_filled
 from widegram.log import logger
 from widegram.meanfield.fixedpoint import FixedPoints
 from widegram.meanfield.maps import Array
-from widegram.sealed import SEAL, SealedFile, new_sealed, write_sealed
+from widegram.sealed import GUARD, SEAL, SealedFile, new_sealed, write_sealed
 
 if TYPE_CHECKING:
     from widegram.meanfield.training import Row
@@ -84,7 +85,7 @@ class TrainFile:
             names = (*_AXES, *_FILLED) if complete else _AXES
             self._fixed = {name: file.array(name) for name in names}
         if not complete:
-            self._live = LiveFile(self.path)
+            self._live = open_filled(self.path, _REMEDY)
             self._done = self._trusted(self._live)
         return self
 
@@ -162,10 +163,9 @@ def damaged_rows(flags: Array, sums: Array, maps: dict[str, Array]) -> list[int]
 
 def damaged_in(file: h5py.File) -> Iterator[str]:
     """What is wrong with the rows of an open map that is not complete."""
-    if not file.attrs["complete"]:
-        maps = {name: file[name][()] for name in _FILLED}
-        rows = damaged_rows(file[_ROWS][()], file[_CHECKSUMS][()], maps)
-        yield from (f"row {row}: wrong checksum or flag" for row in rows)
+    maps = {name: file[name][()] for name in _FILLED}
+    rows = damaged_rows(file[_ROWS][()], file[_CHECKSUMS][()], maps)
+    yield from (f"row {row}: wrong checksum or flag" for row in rows)
 
 
 def _checksum(values: dict[str, Array]) -> int:
@@ -206,10 +206,12 @@ def _create(path: Path, header: Header, scales: FixedPoints, overwrite: bool) ->
             reserve(file, name, size, "<f8")
         reserve(file, _ROWS, (rows,), np.uint8)
         reserve(file, _CHECKSUMS, (rows,), np.uint64)
+        reserve(file, GUARD, (1,), np.uint64)
 
     axes = (header.w_var, header.depths, header.times, scales.xi_1, scales.xi_star)
     run = {"complete": False, "run": json.dumps(header.plain())}
-    with new_sealed(path, describe, live=(*live, _ROWS, _CHECKSUMS), overwrite=overwrite) as new:
+    names = (*live, _ROWS, _CHECKSUMS, GUARD)
+    with new_sealed(path, describe, live=names, overwrite=overwrite) as new:
         for name, size in live.items():
             new.append(name, np.full(size, np.nan))
         versions = {"format": FORMAT, "format_version": 1}
