@@ -88,7 +88,18 @@ def test_table_aligns_values(capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.1234, "0.123 s"), (59, "59 s"), (61.4, "1:01"), (3723, "1:02:03")]
+    ("seconds", "text"), [
+        (0.1234, "0.123 s"),
+        (59, "59 s"),
+        (59.99, "1 min 00 s"),
+        (61.4, "1 min 01 s"),
+        (3599.7, "1 h 00 min"),
+        (3723, "1 h 02 min"),
+        (3929, "1 h 05 min"),
+        (86399, "1 d 00 h"),
+        (8.7e4, "1 d 00 h"),
+        (3.7e8, "4,282 d 10 h"),
+    ]
 )
 def test_human_time(seconds, text):
     assert human_time(seconds) == text

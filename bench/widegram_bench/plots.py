@@ -68,6 +68,9 @@ def scaling(found: dict[str, Any], out: Path, title: str) -> None:
         axes.loglog(curve["x"], curve["seconds"], "o")
         fit = [scale * x ** curve["exponent"] for x in curve["x"]]
         axes.loglog(curve["x"], fit, "-", label=f"exponent {curve['exponent']:.3f}")
+        _plain_ticks(axes)
+        if name == "depth":
+            axes.set_xticks(curve["x"], [str(x) for x in curve["x"]])
         axes.set_xlabel(label)
         axes.set_ylabel("seconds")
         axes.legend()
@@ -79,8 +82,21 @@ def scaling(found: dict[str, Any], out: Path, title: str) -> None:
             "o-",
             label=name,
         )
+    grid[3].set_xticks([row["threads"] for row in rows])
     grid[3].set_xlabel("threads")
     grid[3].set_ylabel("speed-up over one thread")
     grid[3].legend()
     figure.suptitle(title, fontsize=9)
     save_figure(figure, out, overwrite=True)
+
+
+def _plain_ticks(axes: Any) -> None:
+    """Labels at powers of ten, and in between only where an axis spans less than two of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        wide = limits[1] > 100 * limits[0]
+        axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+        axis.set_minor_formatter(NullFormatter())
+        if not wide:
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

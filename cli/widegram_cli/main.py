@@ -77,6 +77,22 @@ def program() -> None:
     """NNGP and NTK Gram matrices of infinitely wide networks, tile by tile to HDF5."""
 
 
+def listen_to_the_library() -> None:
+    """Show the messages of widegram and nothing of the libraries below it.
+
+    What they have to say (where Matplotlib keeps its fonts, how a card's driver failed, that a
+    quotient was not finite) is either no concern of the user or comes again in our own words.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("widegram: %(message)s"))
+    ours = logging.getLogger("widegram")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
 def main() -> NoReturn:
     """Run the command line inside a program that has started already; raises SystemExit."""
     sys.exit(run())
@@ -84,10 +100,7 @@ def main() -> NoReturn:
 
 def run() -> int:
     """Run the command line and return the exit code; the library's messages go to stderr."""
-    logging.basicConfig(format="widegram: %(message)s", stream=sys.stderr)
-    logging.getLogger("widegram").setLevel(logging.INFO)
-    # What numba-cuda says of an error of the driver comes again in our one line.
-    logging.getLogger("numba").setLevel(logging.CRITICAL)
+    listen_to_the_library()
     try:
         program()
     except SystemExit as end:

@@ -29,12 +29,15 @@ def human_rate(rate: float) -> str:
 
 
 def human_time(seconds: float) -> str:
-    """``45 s``, ``12:03`` or ``5:00:00``."""
-    if seconds < 60:
+    """``45 s``, ``12 min 03 s``, ``1 h 05 min`` or ``3 d 07 h``: two units, the second rounded."""
+    if seconds < 59.95:
         return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    for unit, part, name, smaller in ((60, 1, "min", "s"), (3600, 60, "h", "min")):
+        whole, rest = divmod(round(seconds / part), unit // part)
+        if whole < (60 if unit == 60 else 24):
+            return f"{whole} {name} {rest:02d} {smaller}"
+    whole, rest = divmod(round(seconds / 3600), 24)
+    return f"{whole:,} d {rest:02d} h"
 
 
 def _plain(value: Any) -> Any:
