@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 HANG_SECONDS = 120
@@ -55,6 +56,16 @@ def start(arguments: list[str], **options: object) -> subprocess.Popen[str]:
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         **options,
     )
+
+
+def listening(process: subprocess.Popen[str]) -> None:
+    """Wait until SIGTERM has a handler: before Python is up it has its default action."""
+    while process.poll() is None:
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "SigCgt" and int(value, 16) >> (signal.SIGTERM - 1) & 1:
+                return
+        time.sleep(0.005)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, list[str]]:

@@ -163,14 +163,29 @@ def test_doctor_prints_one_json_object():
 
 
 def test_doctor_names_what_is_missing_and_the_command_that_installs_it():
-    versions = {"matplotlib": None, "scikit-learn": "1.5", "dask": "2024.1", "numba-cuda": None}
+    versions = {"matplotlib": None, "scikit-learn": "1.5", "numba-cuda": None}
     card = {"index": 0, "name": "a card", "compute_capability": "9.0", "memory": 1}
-    gaps = machine.missing(versions, {"cards": [card]})
+    gaps = machine.missing(versions, {"cards": [card]}, True)
     install = "pip install 'widegram[cuda]'"
     assert [gap["install"] for gap in gaps] == ["pip install matplotlib", install]
-    (gap,) = machine.missing({**versions, "matplotlib": "3.8"}, {"cards": [], "problem": "none"})
+    rest = {**versions, "matplotlib": "3.8"}
+    (gap,) = machine.missing(rest, {"cards": [], "problem": "none"}, True)
     assert (gap["what"], gap["why"]) == ("CUDA driver", "none")
-    assert machine.missing({**versions, "matplotlib": "3.8"}, {"cards": []}) == []
+    assert machine.missing(rest, {"cards": []}, True) == []
+
+
+def test_doctor_misses_nothing_that_this_machine_cannot_use(tmp_path):
+    nothing = {"cards": [], "problem": "no NVIDIA driver"}
+    installed = {"matplotlib": "3.8", "scikit-learn": "1.5", "numba-cuda": None}
+    assert machine.missing(installed, nothing, False) == []
+    assert not machine.has_card(tmp_path)
+    for name, vendor, kind in (("a", "0x8086", "0x030000"), ("b", "0x10de", "0x040300")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / name / "class").write_text(f"{kind}\n")
+    assert not machine.has_card(tmp_path)  # an NVIDIA card's sound
+    (tmp_path / "b" / "class").write_text("0x030200\n")
+    assert machine.has_card(tmp_path)
 
 
 def test_doctor_says_what_hides_the_cards(monkeypatch):

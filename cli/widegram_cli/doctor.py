@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
 
     cpu, libraries = machine.cpu(), machine.libraries()
     cuda = machine.cuda()
-    missing = machine.missing(libraries, cuda)
+    missing = machine.missing(libraries, cuda, machine.has_card())
     code = codecache.describe()
     if as_json:
         facts = {"cpu": cpu, "libraries": libraries, "cuda": cuda, "missing": missing}
@@ -32,6 +32,7 @@ def command(as_json: bool) -> None:
             ("vector features", " ".join(cpu["features"]) or "none known"),
             ("threads", f"{cpu['threads']} usable of {cpu['threads_installed']}"),
             ("memory", f"{format_size(cpu['memory_free'])} free of {format_size(cpu['memory'])}"),
+            ("memory limited by", cpu["memory_limit"]),
             *((name, version or "not installed") for name, version in libraries.items()),
             ("cuda driver", cuda["driver"] or cuda["problem"]),
             ("compiled code", _code_line(code)),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.cores import usable_cores
+from widegram.memory import tightest
 
 # Vector features that change what the kernels compile to, widest last.
 _FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "asimd")
@@ -18,7 +19,6 @@ _FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", 
 _OPTIONAL = {
     "matplotlib": "plots",
     "scikit-learn": "scikit-learn estimators",
-    "dask": "distributed runs",
 }
 # The CUDA backend: what it needs on a machine with a card, and to inspect kernels without one.
 _CUDA = {
@@ -31,6 +31,7 @@ _CUDA = {
     ),
 }
 _DRIVER = "the driver of your card's system, such as: apt install nvidia-driver-580"
+_NVIDIA = "0x10de"
 _COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 
@@ -38,14 +39,15 @@ def cpu() -> dict[str, Any]:
     """Model, vector features, usable threads, and memory in bytes."""
     fields = _fields("/proc/cpuinfo")
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    meminfo = _fields("/proc/meminfo")
+    meminfo, limit = _fields("/proc/meminfo"), tightest()
     return {
         "model": fields.get("model name") or platform.processor() or platform.machine(),
         "features": [name for name in _FEATURES if name in flags],
         "threads": usable_cores(),
         "threads_installed": os.cpu_count() or 1,
         "memory": _kibibytes(meminfo.get("MemTotal")),
-        "memory_free": _kibibytes(meminfo.get("MemAvailable")),
+        "memory_free": limit.left,
+        "memory_limit": limit.name,
     }
 
 
@@ -93,14 +95,32 @@ def cuda() -> dict[str, Any]:
     return found
 
 
-def missing(versions: dict[str, str | None], cards: dict[str, Any]) -> list[dict[str, str]]:
-    """What is not installed, what it would be for, and the command that installs it."""
+def has_card(devices: Path = Path("/sys/bus/pci/devices")) -> bool:
+    """Whether an NVIDIA card is plugged in, whatever software there is for it."""
+    for vendor in devices.glob("*/vendor"):
+        try:
+            if vendor.read_text().strip() == _NVIDIA:
+                kind = vendor.with_name("class").read_text()
+                if kind.startswith(("0x03", "0x0b", "0x12")):  # display, processor, accelerator
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def missing(
+    versions: dict[str, str | None], cards: dict[str, Any], installed: bool
+) -> list[dict[str, str]]:
+    """What is not installed, what it would be for, and the command that installs it.
+
+    ``installed``: whether this machine has an NVIDIA card, with or without a driver.
+    """
     gaps = [
         {"what": name, "why": why, "install": f"pip install {name}"}
         for name, why in _OPTIONAL.items()
         if versions[name] is None
     ]
-    if cards.get("problem") is not None:
+    if cards.get("problem") is not None and installed:
         gaps.append({"what": "CUDA driver", "why": cards["problem"], "install": _DRIVER})
     for name, (why, install) in _CUDA.items():
         if versions.get(name) is None and _needed(name, cards, versions):

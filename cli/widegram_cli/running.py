@@ -120,6 +120,8 @@ def run(work: Callable[[], int], guard: Guard) -> int:
 
 def end(code: int) -> NoReturn:
     """Leave with ``code``; after a failure or a stop nothing else gets a chance to fail or wait."""
+    for number in _SIGNALS:  # All is done; Python would restore their fatal actions.
+        signal.signal(number, signal.SIG_IGN)
     problem = lost()
     if problem is not None:
         say(f"widegram: error: {problem}")

@@ -1,15 +1,17 @@
-"""The console script: safe streams and signals first, then everything else."""
+"""The console script: signals and safe streams first, then everything else."""
 
 from __future__ import annotations
 
-from widegram_cli import running, streams, threads
+from widegram_cli import running
 
 
 def main() -> None:
     """Run ``widegram`` and end the process."""
-    streams.secure()
     guard = running.Guard()
     guard.listen()
+    from widegram_cli import streams, threads
+
+    streams.secure()
     threads.prepare()
     running.end(running.run(_program, guard))
 
