@@ -97,7 +97,7 @@ def test_usage_errors_are_one_line_and_exit_2(args, message):
     ("error", "code", "line"),
     [
         (WidegramError("x.npy: row 3 holds NaN"), 2, "x.npy: row 3 holds NaN"),
-        (WidegramError("two\n  lines"), 2, "two lines"),
+        (WidegramError("two\n  lines"), 2, "two\\n  lines"),
         (Damaged("tile (0, 1)"), 3, "tile (0, 1)"),
         (Interrupted("run it again to resume"), 130, "run it again to resume"),
         (KeyboardInterrupt(), 130, "interrupted; nothing was written, run the same command again"),
