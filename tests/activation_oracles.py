@@ -103,6 +103,7 @@ CLOSED = [
     _erf("Erf", -0.8, 1.7, 0.4, a=-0.8, b=1.7, c=0.4),
     _erf("Sigmoid_like", 0.5, 1 / 2.4020563531719796, 0.5),
     Oracle("Gelu", lambda x: x * 0.5 * (1 + erf(x / np.sqrt(2))), _gelu_slope),
+    Oracle("Gaussian", lambda x: np.exp(-x * x), lambda x: -2 * x * np.exp(-x * x)),
     _wave("Sin", 1, 1, 0),
     _wave("Sin", 1.3, 0.6, -0.9),
     _wave("Cos", 1, 1, 0, np.pi / 2),
@@ -119,7 +120,6 @@ SERIES = [
     Oracle("Mish", lambda x: x * np.tanh(_softplus(x)), _mish_slope),
     Oracle("Softsign", lambda x: x / (1 + abs(x)), lambda x: (1 + abs(x)) ** -2.0),
     Oracle("Arctan", np.arctan, lambda x: 1 / (1 + x * x)),
-    Oracle("Gaussian", lambda x: np.exp(-x * x), lambda x: -2 * x * np.exp(-x * x)),
     _elu(1.0),
     _elu(0.4),
 ]

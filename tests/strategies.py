@@ -21,8 +21,8 @@ KINKED = ("Relu", "LeakyRelu", "ABRelu", "Abs", "Sign")
 # Series of functions with a kink converge slowly: what a truncation leaves out is about its
 # degree^-2, at any precision.
 ROUGH = ("Elu", "Softsign")
-CLOSED = ("Erf", "Gelu", "Sin", "Cos", "Rbf", "Sigmoid_like", "Identity")
-SERIES = ("Tanh", "Sigmoid", "Softplus", "Swish", "Silu", "Mish", "Arctan", "Gaussian")
+CLOSED = ("Erf", "Gelu", "Gaussian", "Sin", "Cos", "Rbf", "Sigmoid_like", "Identity")
+SERIES = ("Tanh", "Sigmoid", "Softplus", "Swish", "Silu", "Mish", "Arctan")
 HOMOGENEOUS = ("Relu", "LeakyRelu", "ABRelu", "Abs")
 SMOOTH = (*CLOSED, *SERIES)
 

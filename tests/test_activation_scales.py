@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widegram import activations
-from widegram.cpu import CpuEvaluator
+from widegram.backends import make_evaluator
 from widegram.network import load_network
 from widegram.reference.evaluator import ArrayRows
 
@@ -87,6 +87,7 @@ CASES = [
     ("Erf", {}, _erf(1, 1, 0), 1.0),
     ("Erf", {"a": -0.8, "b": 1.7, "c": 0.4}, _erf(-0.8, 1.7, 0.4), 2.89),
     ("Gelu", {}, _gelu, 0.5),
+    ("Gaussian", {}, _gaussian, 1.0),
 ]
 IDS = ["-".join([name, *map(str, params.values())]) for name, params, *_ in CASES]
 by_case = pytest.mark.parametrize(("name", "params", "exact", "square"), CASES, ids=IDS)
@@ -157,7 +158,9 @@ def test_compiled(name: str, params: dict, exact: Callable, square: float, dtype
     x, y = (v.astype(dtype).astype(np.float64) for v in (x, y))
     layer = {"layer": name, **params}
     network = load_network({"input_shape": [2], "layers": [{"layer": "Dense"}, layer]})
-    evaluator = CpuEvaluator(network, ArrayRows(x), ArrayRows(y), ("nngp", "ntk"), (), dtype, 1)
+    evaluator = make_evaluator(
+        "cpu", network, ArrayRows(x), ArrayRows(y), ("nngp", "ntk"), (), dtype, 1, 2**30
+    )
     found = evaluator.tile(range(len(x)), range(len(y)), False)
     for i, a in enumerate(x):
         for j, b in enumerate(y):

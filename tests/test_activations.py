@@ -11,6 +11,7 @@ import pytest
 from activation_oracles import CLOSED, ORACLES, SERIES, Oracle, mean_product, mean_square
 from widegram import activations
 from widegram.activations.hermite import MAX_DEGREE, Series
+from widegram.activations.mixture import Mixture
 from widegram.cpu import CpuEvaluator
 from widegram.errors import WidegramError
 from widegram.network import load_network
@@ -27,11 +28,16 @@ def dual(oracle: Oracle) -> activations.Formula:
 
 def bounds(oracle: Oracle, q: float, q2: float) -> tuple[float, float]:
     """What a series of MAX_DEGREE terms may leave out of K and Kdot: by Cauchy-Schwarz, the root
-    of the product of both tails. 0 for closed forms."""
+    of the product of both tails; a mixture says it itself. 0 for closed forms."""
     formula = dual(oracle)
     if not isinstance(formula, Series):
         return 0.0, 0.0
-    longest = Series(formula.function, formula.derivative, MAX_DEGREE)
+    chosen = formula.for_range(max(q, q2), 1e-14)
+    if isinstance(chosen, Mixture):
+        squares = [mean_square(f, v) for f in (oracle.phi, oracle.slope) for v in (q, q2)]
+        sizes = np.sqrt(squares[0] * squares[1]), np.sqrt(squares[2] * squares[3])
+        return float(chosen.tail * sizes[0]), float(chosen.tail * sizes[1])
+    longest = Series(formula.function, formula.derivative, degree=MAX_DEGREE)
     (k1, t1), (k2, t2) = longest.truncation(q), longest.truncation(q2)
     value = np.sqrt(k1 * k2 * mean_square(oracle.phi, q) * mean_square(oracle.phi, q2))
     slope = np.sqrt(t1 * t2 * mean_square(oracle.slope, q) * mean_square(oracle.slope, q2))
@@ -77,7 +83,8 @@ def test_variance_against_quadrature(oracle: Oracle) -> None:
 def test_moments_at_full_correlation_are_the_variance(oracle: Oracle) -> None:
     q = np.array([0.05, 1.0, 4.0])
     formula = dual(oracle)
-    moments, variance = formula.moments(q, q, q), formula.variance(q)
+    moments = np.array([formula.moments(v, v, v) for v in q]).T
+    variance = formula.variance(q)
     tails = np.array([bounds(oracle, v, v) for v in q]).T
     # rounding, and the tails of series
     np.testing.assert_array_less(np.abs(moments[0] - variance[0]), tails[0] + 1e-12 * (1 + q))
@@ -201,7 +208,7 @@ def test_tanh_coefficients_against_mpmath(q: float) -> None:
 def test_truncation_bounds_the_error(oracle: Oracle, degree: int) -> None:
     whole = dual(oracle)
     assert isinstance(whole, Series)
-    series = Series(whole.function, whole.derivative, degree)
+    series = Series(whole.function, whole.derivative, degree=degree)
     for (q, q2), c in itertools.product([(1.0, 1.0), (9.0, 2.0)], (-1.0, -0.5, 0.8, 1.0)):
         found = activations.Formula.moments(series, q, c * np.sqrt(q * q2), q2)
         tails = np.sqrt(np.multiply(series.truncation(q), series.truncation(q2)))
@@ -216,13 +223,20 @@ def test_truncation_bounds_the_error(oracle: Oracle, degree: int) -> None:
 def test_for_range_takes_as_many_terms_as_needed(oracle: Oracle) -> None:
     series = dual(oracle)
     assert isinstance(series, Series)
-    largest = [0.01, 0.3, 2.0, 10.0, 100.0]
-    degrees = [series.for_range(q, 1e-8).degree for q in largest]
+    made = [series.for_range(q, 1e-8) for q in (0.01, 0.3, 2.0, 10.0, 100.0)]
+    degrees = [chosen.degree for chosen in made if isinstance(chosen, Series)]
     assert degrees == sorted(degrees)
-    finer = [series.for_range(1.0, tolerance).degree for tolerance in (1e-2, 1e-5, 1e-8, 1e-13)]
+    # Where a mixture takes over it stays.
+    assert [isinstance(chosen, Series) for chosen in made] == sorted(
+        (isinstance(chosen, Series) for chosen in made), reverse=True
+    )
+    largest = [0.01, 0.3, 2.0, 10.0, 100.0][: len(degrees)]
+    made = [series.for_range(1.0, tolerance) for tolerance in (1e-2, 1e-5, 1e-8, 1e-13)]
+    finer = [chosen.degree for chosen in made if isinstance(chosen, Series)]
     assert finer == sorted(finer)
     for q in largest:
         chosen = series.for_range(q, 1e-8)
+        assert isinstance(chosen, Series)
         assert max(chosen.truncation(q)) == pytest.approx(chosen.tail, rel=1e-6, abs=1e-14)
         if chosen.degree < MAX_DEGREE:
             for smaller in (q, q / 3, q / 30):

@@ -13,8 +13,9 @@ import numpy as np
 
 from widegram import bounds
 from widegram.activations.base import FLOOR, Array, Formula
-from widegram.activations.error_function import Erf, Gelu
+from widegram.activations.error_function import Erf, Gaussian, Gelu
 from widegram.activations.hermite import Series
+from widegram.activations.mixture import Mixture
 from widegram.activations.rectified import (
     ABRelu,
     ABReluOrZero,
@@ -71,9 +72,11 @@ KERNELS: dict[str, type[Formula]] = {
         Sign,
         Erf,
         Gelu,
+        Gaussian,
         Sin,
         Rbf,
         Series,
+        Mixture,
         Scale,
         ReluOrZero,
         ReluNonnegativeOrZero,

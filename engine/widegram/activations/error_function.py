@@ -1,4 +1,4 @@
-"""Erf and GELU.
+"""Erf, GELU and the Gaussian.
 
 Erf: Williams, "Computing with infinite networks" (NeurIPS 1997), eq. 11. GELU with the exact
 Gaussian distribution function: Tsuchida et al., "Avoiding kernel fixed points" (2020); rederived
@@ -92,3 +92,35 @@ class Gelu(Formula):
         z, outer = q / (1 + q), (0.5 / np.pi) / root
         value = q * (quarter + 2 * outer * z)
         return value, quarter + outer * q * (1 / root**2 + 2 / (1 + q))
+
+
+@dataclass(frozen=True)
+class Gaussian(Formula):
+    """phi(x) = exp(-x^2): K = det(1 + 2 Sigma)^(-1/2), Sigma the covariance matrix of (u, v)."""
+
+    code = "gaussian"
+    sharpness = 1.0
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return ()
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return (1 / np.sqrt(1 + 2 * q))[None]
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        f = ops.mul(fx[0], fy[0])
+        z = ops.mul(ops.const(2.0), ops.mul(k, f))
+        _, inverse = ops.arcsine(z)
+        value = ops.mul(f, inverse)
+        # Kdot = 4 k K^3, and 4 k f = 2 z
+        slope = ops.mul(ops.mul(ops.const(2.0), z), ops.mul(f, inverse))
+        return value, ops.mul(slope, ops.mul(f, ops.mul(inverse, inverse)))
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        rest = 1 + 4 * q
+        return 1 / np.sqrt(rest), 4 * q / rest**1.5
+
+    def nonnegative(self, k_nonnegative: bool) -> bool:
+        return True

@@ -13,6 +13,7 @@ sum_n a_n^2 = E[phi^2] and sum_n n a_n^2 / q = E[phi'^2]; by Cauchy-Schwarz the 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,19 +22,26 @@ from typing import Any
 import numpy as np
 
 from widegram.activations.base import FLOOR, Array, Formula, std
+from widegram.activations.scales import Scales
 
 MAX_DEGREE = 512
+# A mixture costs more than a series of MAX_DEGREE terms: it must be so many times as good, or the
+# series this bad.
+_GAIN, _POOR = 30.0, 3e-4
+# Standard deviations beyond which phi changes within the panel nearest to 0.
+_DEEP = 300.0
 _TOGETHER = 64
 Function = Callable[[Array], Array]
 
 
-@lru_cache(maxsize=1)
-def _nodes() -> tuple[Array, Array]:
-    """Nodes and weights for E[f(z)], z ~ N(0, 1): Gauss-Legendre panels graded towards a kink at 0.
+@lru_cache(maxsize=2)
+def nodes(deep: bool = False) -> tuple[Array, Array]:
+    """Nodes and weights for E[f(z)], z ~ N(0, 1): Gauss-Legendre panels graded towards a kink at 0,
+    or towards what lies within 1e-13 of it (``deep``).
 
     |z| <= 13 leaves out a mass of 1e-38.
     """
-    near = [0.0] + [2.0**-k for k in range(14, 0, -2)]
+    near = [0.0] + [2.0**-k for k in range(44 if deep else 14, 0, -2)]
     edges = np.array(near + [0.5 * k for k in range(1, 27)][1:])
     x, w = np.polynomial.legendre.leggauss(24)
     lo, hi = edges[:-1, None], edges[1:, None]
@@ -45,7 +53,7 @@ def _nodes() -> tuple[Array, Array]:
 @lru_cache(maxsize=4)
 def _basis(degree: int) -> Array:
     """Weighted h_0 .. h_degree at the nodes, shape (degree + 1, nodes)."""
-    z, weight = _nodes()
+    z, weight = nodes()
     h = np.empty((degree + 1, z.size))
     h[0] = 1.0
     if degree:
@@ -55,13 +63,13 @@ def _basis(degree: int) -> Array:
     return h * weight
 
 
-def _expectations(rows: Array, function: Function, s: Array) -> Array:
+def _expectations(rows: Array, function: Function, s: Array, deep: bool = False) -> Array:
     """Weighted sums over the nodes, ``rows`` (r, nodes) times function(z s), shape (r, s.size).
 
     The products always have _TOGETHER columns, so that a variance gives the same bits whatever
     others it is computed with.
     """
-    z, _ = _nodes()
+    z, _ = nodes(deep)
     out = np.empty((len(rows), s.size))
     for lo in range(0, s.size, _TOGETHER):
         part = s[lo : lo + _TOGETHER]
@@ -71,17 +79,56 @@ def _expectations(rows: Array, function: Function, s: Array) -> Array:
     return out
 
 
-@dataclass(frozen=True)
-class Series(Formula):
-    """A function given with its derivative; ``degree`` is the last term kept, ``tail`` the larger
-    relative tail left out at the largest variance that :meth:`for_range` was told."""
+def expectations(function: Function, s: Array, deep: bool) -> Array:
+    """E[function(s z)] for every s, (n,); ``deep``: s may be as large as 1e10."""
+    return _expectations(nodes(deep)[1][None], function, s, deep)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Approximate(Formula):
+    """A function given with its derivative, known by a sum that leaves something out.
+
+    ``tail``: a bound on what that is, relative to E[phi^2] and E[phi'^2], at the largest variance
+    that the sum was made for.
+    """
 
     function: Function
     derivative: Function
-    degree: int = 64
     tail: float = np.nan
-    code = "series"
     sharpness = 1.0
+
+    @property
+    @abstractmethod
+    def size(self) -> str:
+        """What the sum is, for messages."""
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        q = np.asarray(q, dtype=np.float64)
+        s = np.sqrt(np.maximum(q, 0.0)).reshape(-1)
+        large = s > _DEEP
+        found = np.empty((2, s.size))
+        for n, function in enumerate((self.function, self.derivative)):
+
+            def square(x: Array, function: Function = function) -> Array:
+                return function(x) ** 2
+
+            for deep in (False, True):
+                some = large == deep
+                found[n, some] = expectations(square, s[some], deep)
+        return found[0].reshape(q.shape), found[1].reshape(q.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Series(Approximate):
+    """``degree``: the last term kept; ``scales``: the mixture to take where too many are needed."""
+
+    degree: int = 64
+    scales: Scales | None = None
+    code = "series"
+
+    @property
+    def size(self) -> str:
+        return f"Hermite series of {self.degree} terms"
 
     @property
     def constants(self) -> tuple[float, ...]:
@@ -95,7 +142,7 @@ class Series(Formula):
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         q = np.asarray(q, dtype=np.float64)
         s = std(q, floor).reshape(-1)
-        _, weight = _nodes()
+        _, weight = nodes()
         out = np.empty((self.degree + 2, s.size))
         out[0] = 1 / s
         out[1:2] = _expectations(weight[None], self.function, s)
@@ -112,33 +159,31 @@ class Series(Formula):
         value, slope = ops.series(c, fx, fy)
         return value, ops.mul(slope, inverse)
 
-    def variance(self, q: Array) -> tuple[Array, Array]:
-        q = np.asarray(q, dtype=np.float64)
-        s = np.sqrt(np.maximum(q, 0.0)).reshape(-1)
-        weight = _nodes()[1][None]
-        value = _expectations(weight, lambda x: self.function(x) ** 2, s)
-        slope = _expectations(weight, lambda x: self.derivative(x) ** 2, s)
-        return value.reshape(q.shape), slope.reshape(q.shape)
-
     def truncation(self, q: float) -> tuple[float, float]:
         """Tails left out at variance q, relative to E[phi^2] and E[phi'^2]."""
         tails = self._tails(q, self.degree)
         return float(tails[0][-1]), float(tails[1][-1])
 
-    def for_range(self, largest: float, tolerance: float) -> Series:
-        """The same series with the fewest terms whose tails at q <= ``largest`` are within
-        ``tolerance`` (relative), at most MAX_DEGREE."""
+    def for_range(self, largest: float, tolerance: float) -> Approximate:
+        """The same function with the fewest terms whose tails at q <= ``largest`` are within
+        ``tolerance`` (relative), at most MAX_DEGREE; as a mixture where that is clearly better."""
         value, slope = self._tails(largest, MAX_DEGREE)
         good = np.flatnonzero((value <= tolerance) & (slope <= tolerance))
         degree = int(good[0]) if good.size else MAX_DEGREE
         degree = max(degree, 1)
         tail = float(max(value[degree], slope[degree]))
-        return Series(self.function, self.derivative, degree, tail)
+        if not good.size and self.scales is not None:
+            from widegram.activations.mixture import mixture
+
+            other = mixture(self, self.scales, largest, tolerance)
+            if other.tail < (tail if tail > _POOR else tail / _GAIN):
+                return other
+        return Series(self.function, self.derivative, tail, degree, self.scales)
 
     def _tails(self, q: float, degree: int) -> tuple[Array, Array]:
         """Relative tails after 0 .. degree terms."""
         variance = np.array([max(q, 1e-30)])
-        a = Series(self.function, self.derivative, degree).factors(variance)[1:, 0]
+        a = Series(self.function, self.derivative, degree=degree).factors(variance)[1:, 0]
         full, full_slope = (float(v[0]) for v in self.variance(variance))
         n = np.arange(degree + 1)
         value = 1 - np.cumsum(a * a) / full if full else np.zeros(degree + 1)

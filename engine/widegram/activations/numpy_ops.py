@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -79,4 +80,21 @@ def series(c: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
     for a, b in zip(fx[-2:0:-1], fy[-2:0:-1], strict=True):
         slope = slope * c + value
         value = value * c + a * b
+    return value, slope
+
+
+def mixture(k: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
+    """The double sum of :class:`~widegram.activations.mixture.Mixture`: K and Kdot."""
+    from widegram.activations import mixture as formula
+
+    ops = sys.modules[__name__]
+    first, second = (np.reshape(f[2:], (formula.BLOCKS, -1, *np.shape(f)[1:])) for f in (fx, fy))
+    value = slope = np.zeros(())
+    for i in range(first.shape[1]):
+        scaled = k * first[0, i]
+        sums = [np.zeros(())] * (formula.BLOCKS - 1)
+        for j in range(second.shape[1]):
+            z = scaled * second[0, j]
+            sums = formula.pair_sums(ops, sums, *arcsine(z), z, second[1:, j])
+        value, slope = formula.join(ops, value, slope, sums, first[1:, i])
     return value, slope

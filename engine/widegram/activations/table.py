@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
+from widegram.activations import scales
 from widegram.activations.base import Array, Formula
-from widegram.activations.error_function import Erf, Gelu
+from widegram.activations.error_function import Erf, Gaussian, Gelu
 from widegram.activations.hermite import Function, Series
 from widegram.activations.rectified import ABRelu, Relu, Sign
 from widegram.activations.trigonometric import Rbf, Sin
@@ -50,6 +52,7 @@ CLOSED: dict[str, Row] = {
     "Sign": Row({}, Sign),
     "Erf": Row({"a": 1.0, "b": 1.0, "c": 0.0}, Erf),
     "Gelu": Row({}, Gelu),
+    "Gaussian": Row({}, Gaussian),
     "Sin": Row({"a": 1.0, "b": 1.0, "c": 0.0}, Sin),
     "Cos": Row({"a": 1.0, "b": 1.0, "c": 0.0}, _cos),
     # sqrt(2) sin(sqrt(2 gamma) x + pi / 4)
@@ -93,24 +96,37 @@ SMOOTH: dict[str, tuple[Function, Function]] = {
     "Mish": (_mish, _mish_slope),
     "Softsign": (lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2),
     "Arctan": (np.arctan, lambda x: 1 / (1 + x * x)),
-    "Gaussian": (lambda x: np.exp(-x * x), lambda x: -2 * x * np.exp(-x * x)),
 }
 
 
+# The mixtures that take over at large variances.
+SCALES: dict[str, scales.Scales] = {
+    "Tanh": scales.tanh(),
+    "Sigmoid": scales.tanh(0.5, 0.5, 0.5),
+    "Softplus": scales.softplus(),
+    "Swish": scales.swish(),
+    "Silu": scales.swish(),
+    "Softsign": scales.softsign(),
+    "Arctan": scales.arctan(),
+}
+
+
+@lru_cache(maxsize=16)
 def _elu(alpha: float) -> Formula:
     return Series(
         lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0))),
         lambda x: np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0.0))),
+        scales=scales.elu(alpha),
     )
 
 
-def _smooth_row(function: Function, derivative: Function) -> Row:
-    return Row({}, lambda: Series(function, derivative))
+def _smooth_row(name: str) -> Row:
+    return Row({}, lambda: Series(*SMOOTH[name], scales=SCALES.get(name)))
 
 
 # Identity is part of the vocabulary, but changes nothing: the plan drops it.
 TABLE: dict[str, Row] = (
     CLOSED
-    | {name: _smooth_row(*pair) for name, pair in SMOOTH.items()}
+    | {name: _smooth_row(name) for name in SMOOTH}
     | {"Elu": Row({"alpha": 1.0}, _elu)}
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from widegram.activations import Formula
-from widegram.activations.hermite import Series
+from widegram.activations.hermite import Approximate, Series
 from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Scale
 from widegram.plan.graph import Act, Add, Affine, Gather, Input, Keep, Node, Norm, Reduce
@@ -101,7 +101,7 @@ def series_error(formulas: dict[int, Formula]) -> float | None:
 
     Each series was chosen for the largest variance it meets, where its tail is largest.
     """
-    tails = [f.tail for f in formulas.values() if isinstance(f, Series)]
+    tails = [f.tail for f in formulas.values() if isinstance(f, Approximate)]
     return max(tails) if tails else None
 
 

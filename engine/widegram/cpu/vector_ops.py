@@ -15,6 +15,7 @@ from typing import Any
 from llvmlite import ir
 
 from widegram.activations import FLOOR
+from widegram.activations.mixture import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
 from widegram.cpu import flow
 
@@ -242,6 +243,41 @@ class VectorOps:
             term = self.mul(fx.at(n), fy.at(n))
             builder.store(self.fma(before, c, term), value)
         return builder.load(value), builder.load(slope)
+
+    def mixture(self, k: Any, fx: Stream, fy: Stream) -> tuple[Any, Any]:
+        """The double sum of :class:`~widegram.activations.mixture.Mixture`: K and Kdot."""
+        builder = self.builder
+        totals = [self.variable(self.const(0.0)) for _ in range(2)]
+        sums = [self.variable() for _ in range(BLOCKS - 1)]
+        two, blocks = ir.Constant(INDEX, 2), ir.Constant(INDEX, BLOCKS)
+        widths = builder.sdiv(builder.sub(fx.count, two), blocks)
+
+        def factors(image: Stream, n: Any) -> list[Any]:
+            at = [builder.add(two, n)]
+            while len(at) < BLOCKS:
+                at.append(builder.add(at[-1], widths))
+            return [image.at(number) for number in at]
+
+        for total in totals:
+            builder.store(self.const(0.0), total)
+        with flow.for_range(builder, widths) as outer:
+            narrow, *first = factors(fx, outer.index)
+            scaled = self.mul(k, narrow)
+            for part in sums:
+                builder.store(self.const(0.0), part)
+            with flow.for_range(builder, widths) as inner:
+                narrow, *second = factors(fy, inner.index)
+                z = self.mul(scaled, narrow)
+                found = [builder.load(part) for part in sums]
+                more = pair_sums(self, found, *self.arcsine(z), z, second)
+                for part, value in zip(sums, more, strict=True):
+                    builder.store(value, part)
+            value, slope = (builder.load(total) for total in totals)
+            found = [builder.load(part) for part in sums]
+            joined = join(self, value, slope, found, first)
+            for total, value in zip(totals, joined, strict=True):
+                builder.store(value, total)
+        return builder.load(totals[0]), builder.load(totals[1])
 
     def _intrinsic(self, name: str, *args: Any) -> Any:
         kind = ir.FunctionType(self.vector, [self.vector] * len(args))

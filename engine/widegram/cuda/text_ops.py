@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from widegram.activations import FLOOR, Formula
+from widegram.activations.mixture import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
 from widegram.cpu.vector_ops import SNAP
 from widegram.cuda.writer import Writer
@@ -216,4 +217,29 @@ class TextOps:
         with write.block(f"for {n} in range({fx.count - 1}, 0, -1):"):
             write(f"{slope} = {slope} * {c} + {value}")
             write(f"{value} = {value} * {c} + {fx.term(n)} * {fy.term(n)}")
+        return value, slope
+
+    def mixture(self, k: str, fx: PixelFactors, fy: PixelFactors) -> tuple[str, str]:
+        """The double sum of :class:`~widegram.activations.mixture.Mixture`: K and Kdot."""
+        write, widths = self.write, (fx.count - 2) // BLOCKS
+        value, slope = write.let(self.const(0.0)), write.let(self.const(0.0))
+        sums = [write.name("s") for _ in range(BLOCKS - 1)]
+
+        def factors(image: PixelFactors, n: str) -> list[str]:
+            return [write.let(image.term(f"({n} + {2 + b * widths})")) for b in range(BLOCKS)]
+
+        i, j = write.name("i"), write.name("j")
+        with write.block(f"for {i} in range({widths}):"):
+            narrow, *first = factors(fx, i)
+            scaled = self.mul(k, narrow)
+            for part in sums:
+                write(f"{part} = {self.const(0.0)}")
+            with write.block(f"for {j} in range({widths}):"):
+                narrow, *second = factors(fy, j)
+                z = self.mul(scaled, narrow)
+                more = pair_sums(self, sums, *self.arcsine(z), z, second)
+                for part, found in zip(sums, more, strict=True):
+                    write(f"{part} = {found}")
+            both = join(self, value, slope, sums, first)
+            write(f"{value} = {both[0]}", f"{slope} = {both[1]}")
         return value, slope

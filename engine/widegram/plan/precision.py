@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from widegram.activations import Formula
-from widegram.activations.hermite import Series
+from widegram.activations.hermite import Approximate
 from widegram.errors import WidegramError
 from widegram.plan.graph import Act, Node
 
@@ -48,9 +48,9 @@ def check(node: Node, formula: Formula, top: float, dtype: str, accept: float) -
             f"{where}: variances up to {top:.3g} are too large (float64's rounding changes values "
             f"between similar inputs by {error:.0e}); divide the inputs by {factor} or more"
         )
-    if isinstance(formula, Series) and not formula.tail <= max(accept, SERIES_ACCEPTED):
+    if isinstance(formula, Approximate) and not formula.tail <= max(accept, SERIES_ACCEPTED):
         raise WidegramError(
-            f"{where}: its Hermite series of {formula.degree} terms leaves out {formula.tail:.2g} "
+            f"{where}: its {formula.size} leaves out {formula.tail:.2g} "
             f"of the values at variances up to {top:.3g}; use smaller inputs or W_std, or accept "
             f"that: --accept-series-error {_rounded_up(formula.tail)} (accept_series_error=)"
         )

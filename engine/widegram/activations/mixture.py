@@ -1,0 +1,136 @@
+"""The dual of a mixture of error functions, where a Hermite series would need too many terms.
+
+Of noises with variances a = 1 / (2 t_i), b = 1 / (2 t_j), S and A of :mod:`~.scales` are the means
+of a sign and of an absolute value. With r = sqrt(q + a), r' = sqrt(q' + b) and z = k / (r r')
+
+    E[S S'] = (2 / pi) asin z               E[A A'] = (2 / pi) r r' (sqrt(1 - z^2) + z asin z)
+    E[A] = sqrt(2 / pi) r                   E[u S'] = sqrt(2 / pi) k / r'
+
+E[S A'] = E[S] = E[u A'] = 0, and Kdot = dK/dk. Every z is below 1, at any variance and c: nothing
+is cut off but what the mixture differs from phi by, which is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from widegram.activations.base import FLOOR, Array, std
+from widegram.activations.hermite import Approximate, Function, nodes
+from widegram.activations.scales import NOTHING, Scales, Terms
+
+# Factors of an image: two numbers, then these for every width.
+BLOCKS = 5
+_ROOT = np.sqrt(2 / np.pi)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(Approximate):
+    """``terms``: the mixture; ``tail``: its relative error at any variance it was made for."""
+
+    terms: Terms = NOTHING
+    code = "mixture"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return ()
+
+    @property
+    def n_factors(self) -> int:  # type: ignore[override]
+        """Two, then five for every width."""
+        return 2 + BLOCKS * self.terms.t.size
+
+    @property
+    def size(self) -> str:
+        return f"mixture of {self.terms.t.size} error functions"
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        """c0 (E[A parts] + c0 / 2), c1 (E[S' parts] + c1 / 2), then for all i 1 / r,
+        sqrt(2) w_i, sqrt(2 / pi) w_i / r, sqrt(2) v_i, sqrt(2 / pi) v_i r."""
+        terms, q = self.terms, np.asarray(q, dtype=np.float64)
+        column = (-1,) + (1,) * q.ndim
+        t, odd, even = (part.reshape(column) for part in (terms.t, terms.odd, terms.even))
+        r = std(q + 1 / (2 * t), floor)
+        slopes, sizes = _ROOT * odd / r, _ROOT * even * r
+        first = terms.constant * (sizes.sum(axis=0) + 0.5 * terms.constant)
+        second = terms.linear * (slopes.sum(axis=0) + 0.5 * terms.linear)
+        spread = np.broadcast_to
+        root = np.sqrt(2.0)
+        blocks = [1 / r, spread(root * odd, r.shape), slopes, spread(root * even, r.shape), sizes]
+        return np.concatenate([first[None], second[None], *blocks])
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        value, slope = ops.mixture(k, fx, fy)
+        line = ops.add(fx[1], fy[1])
+        value = ops.add(ops.fma(k, line, value), ops.add(fx[0], fy[0]))
+        return value, ops.add(slope, line)
+
+
+def pair_sums(ops: Any, sums: Any, angle: Any, inverse: Any, z: Any, factors: Any) -> list[Any]:
+    """What one (i, j) adds to the four ``sums`` over j of a width i.
+
+    ``angle``: asin(z) / pi, ``inverse``: 1 / sqrt(1 - z^2), ``factors`` of j: sqrt(2) w,
+    sqrt(2 / pi) w / r, sqrt(2) v, sqrt(2 / pi) v r.
+    """
+    steps, slopes, levels, sizes = factors
+    rest = ops.mul(ops.sub(ops.const(1.0), ops.mul(z, z)), inverse)
+    arch = ops.fma(ops.mul(ops.const(np.pi), z), angle, rest)
+    return [
+        ops.fma(steps, angle, sums[0]),
+        ops.fma(slopes, inverse, sums[1]),
+        ops.fma(sizes, arch, sums[2]),
+        ops.fma(levels, angle, sums[3]),
+    ]
+
+
+def join(ops: Any, value: Any, slope: Any, sums: Any, factors: Any) -> tuple[Any, Any]:
+    """K and Kdot with the sums over j of one width i, whose ``factors`` are as above."""
+    steps, slopes, levels, sizes = factors
+    value = ops.fma(steps, sums[0], ops.fma(sizes, sums[2], value))
+    return value, ops.fma(slopes, sums[1], ops.fma(levels, sums[3], slope))
+
+
+def error_of(made: Mixture, largest: float) -> float:
+    """The relative error of K and Kdot by a mixture at variances up to ``largest``, any c.
+
+    phi = m + e gives |E[phi phi'] - E[m m']| <= |e| |phi'| + |m| |e'|, norms at the two variances:
+    at most 2 x + x^2 of |phi| |phi'| with x the largest relative |e|; of derivatives likewise.
+    """
+    z, weight = nodes(deep=True)
+    decades = np.log10(max(largest, 1.0))
+    q = np.logspace(-8, decades, int(2 * (decades + 8)))
+    full = made.variance(q)
+    worst = 0.0
+    for n, variance in enumerate(q):
+        x = z * np.sqrt(variance)
+        kept = made.terms(x)
+        for m, function in enumerate((made.function, made.derivative)):
+            missed = weight @ (kept[m] - function(x)) ** 2
+            worst = max(worst, float(np.sqrt(missed / full[m][n])))
+    return 2 * worst + worst**2
+
+
+def mixture(made: Approximate, scales: Scales, largest: float, tolerance: float) -> Mixture:
+    """The mixture for variances up to ``largest``, its error near ``tolerance``."""
+    power = 2.0 ** np.ceil(np.log2(max(largest, 1.0)))
+    return _mixture(made.function, made.derivative, scales, float(power), tolerance)
+
+
+@lru_cache(maxsize=64)
+def _mixture(
+    function: Function, derivative: Function, scales: Scales, largest: float, tolerance: float
+) -> Mixture:
+    tolerance = max(tolerance, 1e-10 if scales.light else 1e-7)
+    if not scales.smooth:
+        tolerance = max(tolerance, 1e-5)
+    # Errors of the trapezoidal rule found are between exp(-8 / step) and exp(-6.7 / step).
+    step = 7 / np.log(1 / tolerance)
+    low = 0.0 if scales.light else tolerance ** (2 / 3) / max(largest, 1.0)
+    high = np.inf if scales.smooth else 1e7
+    terms = scales.terms(step, low, high, 0.01 * tolerance)
+    found = Mixture(function, derivative, np.nan, terms)
+    return replace(found, tail=error_of(found, largest))
