@@ -168,6 +168,19 @@ def test_activations(layer: dict[str, Any], form: str) -> None:
     assert_equal(found, wanted, 1e-11 if layer["layer"] == "Tanh" else 1e-13)
 
 
+@pytest.mark.parametrize("name", ["Sigmoid", "Swish"])
+@pytest.mark.parametrize("form", ["strip", "block"])
+def test_mixtures(name: str, form: str) -> None:
+    """At variances where a Hermite series would be too long."""
+    wide = {**conv(), "W_std": 40.0}
+    spec = {"input_shape": [4, 4, 1], "layers": [wide, {"layer": name}, conv(), RELU, GAP]}
+    evaluator, found, wanted = both(spec, counts=(1, 1), forms=(form, "block"))
+    formulas = evaluator.source.layout.formulas.values()
+    assert "mixture" in [formula.code for formula in formulas]
+    # Rounding: eps b^2 of a variance of a few thousand.
+    assert_equal(found, wanted, 1e-12)
+
+
 @pytest.mark.parametrize(
     "name", ["valid", "pool", "rows behind the last", "strips around pools", "vector"]
 )

@@ -6,7 +6,8 @@ of a sign and of an absolute value. With r = sqrt(q + a), r' = sqrt(q' + b) and 
     E[S S'] = (2 / pi) asin z               E[A A'] = (2 / pi) r r' (sqrt(1 - z^2) + z asin z)
     E[A] = sqrt(2 / pi) r                   E[u S'] = sqrt(2 / pi) k / r'
 
-E[S A'] = E[S] = E[u A'] = 0, and Kdot = dK/dk. Every z is below 1, at any variance and c: nothing
+E[S A'] = E[S] = E[u A'] = 0, and Kdot = dK/dk. E[phi] E[phi'] is taken out of the sums, so that it
+is exact where a variance is 0. Every z is below 1, at any variance and c: nothing
 is cut off but what the mixture differs from phi by, which is measured.
 """
 
@@ -48,14 +49,15 @@ class Mixture(Approximate):
         return f"mixture of {self.terms.t.size} error functions"
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
-        """c0 (E[A parts] + c0 / 2), c1 (E[S' parts] + c1 / 2), then for all i 1 / r,
-        sqrt(2) w_i, sqrt(2 / pi) w_i / r, sqrt(2) v_i, sqrt(2 / pi) v_i r."""
+        """E[phi], c1 (E[S' parts] + c1 / 2), then for all i 1 / r, sqrt(2) w_i,
+        sqrt(2 / pi) w_i / r, sqrt(2) v_i, sqrt(2 / pi) v_i r."""
         terms, q = self.terms, np.asarray(q, dtype=np.float64)
         column = (-1,) + (1,) * q.ndim
         t, odd, even = (part.reshape(column) for part in (terms.t, terms.odd, terms.even))
         r = std(q + 1 / (2 * t), floor)
         slopes, sizes = _ROOT * odd / r, _ROOT * even * r
-        first = terms.constant * (sizes.sum(axis=0) + 0.5 * terms.constant)
+        at_zero = self.function(np.zeros(1))[0]
+        first = np.where(q > 0, terms.constant + sizes.sum(axis=0), at_zero)
         second = terms.linear * (slopes.sum(axis=0) + 0.5 * terms.linear)
         spread = np.broadcast_to
         root = np.sqrt(2.0)
@@ -66,7 +68,7 @@ class Mixture(Approximate):
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
         value, slope = ops.mixture(k, fx, fy)
         line = ops.add(fx[1], fy[1])
-        value = ops.add(ops.fma(k, line, value), ops.add(fx[0], fy[0]))
+        value = ops.fma(fx[0], fy[0], ops.fma(k, line, value))
         return value, ops.add(slope, line)
 
 
@@ -77,8 +79,9 @@ def pair_sums(ops: Any, sums: Any, angle: Any, inverse: Any, z: Any, factors: An
     sqrt(2 / pi) w / r, sqrt(2) v, sqrt(2 / pi) v r.
     """
     steps, slopes, levels, sizes = factors
-    rest = ops.mul(ops.sub(ops.const(1.0), ops.mul(z, z)), inverse)
-    arch = ops.fma(ops.mul(ops.const(np.pi), z), angle, rest)
+    root = ops.mul(ops.sub(ops.const(1.0), ops.mul(z, z)), inverse)
+    lean = ops.sub(root, ops.const(1.0))
+    arch = ops.fma(ops.mul(ops.const(np.pi), z), angle, lean)
     return [
         ops.fma(steps, angle, sums[0]),
         ops.fma(slopes, inverse, sums[1]),
