@@ -251,3 +251,29 @@ def test_the_driver_is_chosen_by_its_workspace() -> None:
     assert choose_driver(32_767, vectors=True, memory=everything) == "evr"
     assert choose_driver(100_000, vectors=False, memory=everything) == "evr"
     assert choose_driver(1000, vectors=True, memory=18 * 10**6) == "evr"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--factor-dtype", "float32"], ["--method", "cg"]])
+@pytest.mark.parametrize("kind", ["denormal", "mixed", "zero row"])
+def test_no_warning_of_numpy_reaches_the_user(kind, arguments, tmp_path) -> None:
+    rng = np.random.default_rng(4)
+    matrix = with_spectrum(np.linspace(1, 2, 3))
+    if kind == "denormal":
+        matrix = 1e-315 * matrix
+    elif kind == "mixed":
+        units = 10.0 ** rng.uniform(-100, 100, 3)
+        matrix = units[:, None] * matrix * units
+    else:
+        matrix[0] = matrix[:, 0] = 0.0
+    gram = write_gram(tmp_path / "k.h5", {"ntk": matrix})
+    np.save(tmp_path / "y.npy", rng.standard_normal((3, 2)))
+    for extra in ([], ["--diag-reg", "1e-3"], ["--diag-reg-path", "1e-6,1e-2"]):
+        command = ["solve", gram, "--y", tmp_path / "y.npy", "--out", tmp_path / "a.h5"]
+        command += ["--overwrite", "--json", *arguments, *extra]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = CliRunner().invoke(program, [str(part) for part in command])
+        assert result.exit_code in (0, 2), result.exception
+        assert len(result.stderr.splitlines()) <= 1
+        if result.exit_code == 0 and json.loads(result.stdout)["status"] == "ok":
+            assert json.loads(result.stdout)["residual"] <= ACCEPTED

@@ -57,7 +57,10 @@ if TYPE_CHECKING:
     help="--variance: factorisation.",
 )
 @click.option(
-    "--out", type=OutputFile(), metavar="P.h5", help="Write /mean, /variance, /time/<t>/mean."
+    "--out",
+    type=OutputFile(),
+    metavar="P.h5",
+    help="Write /mean, /variance, /variance_latent, /time/<t>/mean.",
 )
 @memory_option
 @overwrite_option
@@ -74,7 +77,9 @@ def command(
 ) -> None:
     """Predict with the solution A.h5: NNGP posterior or NTK ensemble, and gradient flow.
 
-    The training points are predicted too.
+    The training points are predicted too. --variance: for an NNGP solution that of the Bayesian
+    posterior, for an NTK solution that of an ensemble of trained networks; /variance includes the
+    noise, as large as what the regulariser added to the diagonal, /variance_latent leaves it out.
     """
     from widegram.predict.job import PredictJob, predict_file
     from widegram_cli.stages import StageReporter

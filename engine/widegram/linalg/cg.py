@@ -21,7 +21,7 @@ from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MAX_ITERATIONS, OK, STAGNATED, Solution
-from widegram.linalg.units import in_original_units, unit_columns
+from widegram.linalg.units import checked_later, in_original_units, unit_columns
 
 Array = NDArray[Any]
 Apply = Callable[[Array], Array]
@@ -30,6 +30,7 @@ _DROP = 1e-13
 _PATIENCE = 250
 
 
+@checked_later
 def conjugate_gradients(
     product: Apply,
     b: Array,

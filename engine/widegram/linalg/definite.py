@@ -112,7 +112,8 @@ def not_definite(
     plain = operator.shifted(0.0).diagonal()
     mean = float(plain.mean())
     top = float(np.max(np.abs(plain))) + operator.shift
-    low, high = extreme_ritz_values(operator.matmat, n, _STEPS)
+    units, unit = operator.in_units()
+    low, high = (unit * value for value in extreme_ritz_values(units.matmat, n, _STEPS))
     if high == low == 0.0 == top:
         return ZeroMatrix()
     problem = (

@@ -23,7 +23,7 @@ from widegram.linalg.refine import refined
 from widegram.linalg.solving import SolveOptions, chosen, factored
 from widegram.linalg.targets import accuracy
 from widegram.linalg.tridiagonal import Tridiagonal
-from widegram.linalg.units import NotFinite
+from widegram.linalg.units import NotFinite, checked_later
 
 Array = NDArray[Any]
 _FACTORISATIONS = 8  # that take as long as one tridiagonalisation
@@ -45,6 +45,7 @@ class PathPoint:
         return bool(np.isfinite(self.mse) and self.residual < 1e-3)
 
 
+@checked_later
 def leave_one_out(alpha: Array, inverse_diagonal: Array, y: Array) -> tuple[float, float | None]:
     """(mean squared error, accuracy) of leave-one-out predictions; alpha and y of shape (n, k)."""
     errors = alpha / inverse_diagonal[:, None]

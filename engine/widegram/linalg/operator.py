@@ -88,7 +88,7 @@ class GramOperator:
         operator itself and 1.
         """
         top = float(np.max(np.abs(replace(self, scaling=None).diagonal()), initial=0.0))
-        half = int(np.rint(np.log2(top) / 2)) if top > 0 else 0
+        half = max(int(np.rint(np.log2(top) / 2)), -511) if top > 0 else 0
         if abs(half) < _EXTREME:
             return self, 1.0
         scaling = np.full(self.shape[0], np.ldexp(1.0, -half))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.solution import Solution, status_of
-from widegram.linalg.units import NotFinite, in_original_units, unit_columns
+from widegram.linalg.units import NotFinite, checked_later, in_original_units, unit_columns
 
 Array = NDArray[Any]
 Product = Callable[[Array], Array]
@@ -61,6 +61,7 @@ class Factor(Protocol):
         """Let go of what it holds; ``delete`` removes its work file."""
 
 
+@checked_later
 def refined_solve(factor: Factor, product: Product, b: Array, tol: float = 0.0) -> Solution:
     """Solve A x = b with ``factor``, refining against ``product`` while the residual halves.
 
@@ -87,6 +88,7 @@ def refined_solve(factor: Factor, product: Product, b: Array, tol: float = 0.0) 
     )
 
 
+@checked_later
 def refined(apply: Product, product: Product, b: Array) -> tuple[Array, float]:
     """(x, its true residual) of A x = b, where ``apply`` is A^-1 to some digits."""
     b, exponents = unit_columns(b)

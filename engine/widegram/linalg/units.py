@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,19 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 
 Array = NDArray[Any]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def checked_later(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """For arithmetic whose result is checked to be finite: the check speaks, not NumPy."""
+
+    @wraps(function)
+    def quiet(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return function(*arguments, **named)
+
+    return quiet
 
 
 class NotFinite(WidegramError):
@@ -25,10 +40,10 @@ def unit_columns(b: Array) -> tuple[Array, Array]:
     return np.ldexp(b, -exponents), exponents
 
 
+@checked_later
 def in_original_units(x: Array, exponents: Array) -> Array:
     """x times two to the ``exponents``; :class:`NotFinite` where float64 does not hold it."""
-    with np.errstate(over="ignore"):
-        scaled = np.ldexp(x, exponents)
+    scaled = np.ldexp(x, exponents)
     if not np.isfinite(scaled).all():
         raise NotFinite(
             "the solution is beyond float64: the targets are too large beside the matrix; divide "
