@@ -15,6 +15,7 @@ import widegram
 from cuda_standin import StandIn
 from cuda_support import assert_equal
 from widegram import stax
+from widegram.check import verify
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
@@ -316,6 +317,23 @@ def test_runs_that_are_rounded_refuse_the_same() -> None:
     layers[-1]["W_std"] = 1e21
     with pytest.raises(WidegramError, match=r"nngp overflows .* or --dtype float64"):
         computed({"input_shape": [7], "layers": layers}, x, None, "float32")
+
+
+@pytest.mark.parametrize(
+    ("net", "scale"),
+    [("fcn:depth=1000,w_var=1", 1.0), ("fcn:depth=2", 1e-150), ("fcn:depth=2", 1e-152),
+     ("fcn:depth=2", 1e150), ("fcn:depth=2,w_var=1e-20", 1e160)],
+)  # fmt: skip
+def test_verify_finds_no_damage_where_the_dense_reference_ends(
+    net: str, scale: float, tmp_path: Path
+) -> None:
+    x = scale * np.random.default_rng(0).standard_normal((4, 7))
+    widegram.gram(net, x, tmp_path / "K.h5", dtype="float64", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = verify(tmp_path / "K.h5", x)
+    assert report.ok
+    assert report.entries_recomputed == 16
 
 
 def test_an_overflow_is_said_in_one_line(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from widegram.activations import FLOOR
 from widegram.devices import cuda_numbers
 from widegram.errors import WidegramError
 from widegram.log import logger
@@ -126,7 +127,9 @@ def _on_device(
         from widegram.reference import ReferenceEvaluator
 
         network, x1, x2, get, depths, dtype = arguments
-        return ReferenceEvaluator(network, x1, x2, get, depths or None, dtype)
+        # Somewhat more than the floor of variances.
+        least = 1e8 * FLOOR["float64"] ** 2
+        return ReferenceEvaluator(network, x1, x2, get, depths or None, dtype, least)
     from widegram.cpu import CpuEvaluator
 
     return CpuEvaluator(*arguments, threads, memory, accept)

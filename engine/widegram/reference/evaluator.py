@@ -64,6 +64,8 @@ class ReferenceEvaluator:
         get: which of "nngp" and "ntk".
         depths: readout depths of a sweep; each is computed on its own as ``network.at_depth(l)``.
         dtype: dtype of the results.
+        least: entries of images with a layer whose largest variance is between 0 and this, or is
+            not finite, are NaN: this method does not scale, and would be wrong there.
 
     Raises:
         WidegramError: inputs of another shape than the network's, or depths that it cannot have.
@@ -77,6 +79,7 @@ class ReferenceEvaluator:
         get: Sequence[str] = ("nngp", "ntk"),
         depths: Sequence[int] | None = None,
         dtype: Any = np.float64,
+        least: float = 0.0,
     ) -> None:
         for name, x in (("x1", x1), ("x2", x2)):
             if x is not None and tuple(x.shape[1:]) != network.input_shape:
@@ -85,6 +88,7 @@ class ReferenceEvaluator:
                     f"found {tuple(x.shape[1:])}"
                 )
         self._x1, self._x2, self._dtype = x1, x2, np.dtype(dtype)
+        self._least = least
         self._get = tuple(get)
         if depths is None:
             self._networks = {"": network}
@@ -114,6 +118,7 @@ class ReferenceEvaluator:
             progress(len(rows) * len(cols))
         return out
 
+    @np.errstate(all="ignore")  # What leaves the range is no number, see ``least``.
     def _tile(self, network: Network, rows: range, cols: range, symmetric: bool) -> Kernels:
         first = self._images(network, self._x1, rows)
         source = self._x1 if symmetric or self._x2 is None else self._x2
@@ -128,7 +133,20 @@ class ReferenceEvaluator:
             entries = [(i, j) for i, j in entries if rows[i] < cols[j]]
             self._fill(network, second, first, [(j, i) for i, j in mirrored], nngp.T, ntk.T)
         self._fill(network, first, second, entries, nngp, ntk)
+        for value in (nngp, ntk):
+            value[self._outside(first)] = np.nan
+            value[:, self._outside(second)] = np.nan
         return Kernels(nngp, ntk)
+
+    def _outside(self, images: _Images) -> NDArray[np.bool_]:
+        """Images (n,) whose variances leave what this method can hold."""
+        if not self._least:
+            return np.zeros(len(images.x), dtype=np.bool_)
+        squares = np.mean(images.x * images.x, axis=-1)
+        tops = [q.max(axis=(1, 2)) for q in (squares, *images.variances)]
+        wrong = [~np.isfinite(top) | ((top > 0) & (top < self._least)) for top in tops]
+        vanished = (tops[0] == 0) & np.any(images.x != 0, axis=(1, 2, 3))
+        return np.asarray(np.any([vanished, *wrong], axis=0))
 
     def _images(self, network: Network, source: Rows, numbers: range) -> _Images:
         x = images(source.read(numbers.start, numbers.stop))
