@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from widegram.activations.hermite import MAX_DEGREE
 from widegram.cores import usable_cores
+from widegram.cpu.closeness import NEAREST, nearest_computed
+from widegram.cpu.equal import equal_pairs, is_exact, without
 from widegram.cpu.formulas import SERIES_TOLERANCE, choose_formulas, factor_layout, series_error
 from widegram.cpu.images import ImageBlocks
 from widegram.cpu.itself import ItselfRunner, Own
@@ -93,6 +95,10 @@ class CpuEvaluator:
         self._pair_runner: PairRunner | None = None
         self._pair_arguments = (*arguments, found.largest, found.zeros, self.plan)
         formulas = choose_formulas(self.plan, found.largest, dtype, accept, found.zeros)
+        self.angle = NEAREST
+        if dtype == "float32":
+            self.angle = nearest_computed(self.plan, formulas, found.largest, *self._inputs)
+        self._exact = is_exact(self.plan)
         self.series_error = series_error(formulas)
         warn_of_series(self.series_error, dtype)
         self.layout = factor_layout(self.plan, formulas)
@@ -110,7 +116,7 @@ class CpuEvaluator:
             # Factors and diagonals of vectors take numbers, not planes: one runner makes both.
             self._itself = ItselfRunner(self.plan, self.layout, True, dtype)
             self._vectors = VectorTiles(
-                self.plan, dtype, vectors, self._itself, self._workspaces, self._pool
+                self.plan, dtype, vectors, self._itself, self._workspaces, self._pool, self.angle
             )
             return
         runners = self._runners(False)
@@ -127,8 +133,14 @@ class CpuEvaluator:
             k, t, pairs = self._vectors.tile(rows, cols, mirrored, progress)
         else:
             k, t, pairs = self._image_tile(rows, cols, mirrored, progress)
+        equal = self._equal_pairs(rows, cols)
+        pairs = without(pairs, equal, len(cols))
+        if mirrored:
+            pairs, equal = (found[found[:, 0] < found[:, 1]] for found in (pairs, equal))
         if len(pairs):
             self._double(pairs, rows, cols, k, t, mirrored)
+        if len(equal):
+            self._repeat(equal, rows, k, t, mirrored)
         own = self.own_kernels(rows) if mirrored else {}
         whole = {"nngp": k[:, :, : len(cols)], "ntk": t[:, :, : len(cols)]}
         found = self.readout.kernels(whole, rows, cols)
@@ -179,7 +191,7 @@ class CpuEvaluator:
                 progress(done)
         pairs = np.empty((0, 2), dtype=np.int64)
         if self.dtype == "float32":
-            pairs = close_pairs(row_block.sketch, lane_block.sketch)
+            pairs = close_pairs(row_block.sketch, lane_block.sketch, self.angle)
         if mirrored:
             for value in (k,) if t is k else (k, t):
                 for one in value:
@@ -192,13 +204,16 @@ class CpuEvaluator:
         self.readout.check_inputs(own, rows, False)
         return self.readout.own(own.kernels, rows)
 
-    def _itself_of(self, rows: range, second: bool) -> Own:
+    def _itself_of(self, rows: range | NDArray[np.int64], second: bool) -> Own:
         """Runs of images of x1, or of x2, with themselves."""
         if self._vectors is not None:
-            return self._itself.of_squares(self._vectors.inputs[second].exact_squares(rows))
+            inputs = self._vectors.inputs[second]
+            return self._itself.of_squares(inputs.exact_squares(rows))
         self._diagonal = self._diagonal or self._runners(True)
         blocks = self.blocks2 if second else self.blocks1
-        return self._diagonal.run(blocks.read(rows.start, rows.stop))
+        if isinstance(rows, range):
+            return self._diagonal.run(blocks.read(rows.start, rows.stop))
+        return self._diagonal.run(np.concatenate([blocks.read(n, n + 1) for n in rows]))
 
     def _blocks(self, second: bool, runners: ItselfPool, memory: int) -> ImageBlocks:
         def check(own: Own, rows: range) -> None:
@@ -207,6 +222,31 @@ class CpuEvaluator:
                 self.readout.check_inputs(self._itself_of(rows, second), rows, second)
 
         return ImageBlocks(self._inputs[second], runners, self.dtype, memory, check)
+
+    def _equal_pairs(self, rows: range, cols: range) -> NDArray[np.int64]:
+        """(row, column) in the tile of inputs that are equal, where that decides their kernel."""
+        if not self._exact:
+            return np.empty((0, 2), dtype=np.int64)
+        if self._vectors is not None:
+            first, second = self._vectors.inputs
+            return equal_pairs(
+                first.digests[rows.start : rows.stop], second.digests[cols.start : cols.stop]
+            )
+        row_block = self.blocks1.rows(rows.start, rows.stop)
+        return equal_pairs(row_block.digests, self.blocks2.lanes(cols.start, cols.stop).digests)
+
+    def _repeat(
+        self, equal: NDArray[np.int64], rows: range, k: NDArray[Any], t: NDArray[Any],
+        mirrored: bool,
+    ) -> None:  # fmt: skip
+        """Give pairs of equal inputs the kernel of one with itself."""
+        i, j = equal.T
+        which, at = np.unique(i, return_inverse=True)
+        own = self._itself_of(rows.start + which, False).kernels
+        for kernel, to in (("nngp", k), ("ntk", t))[: 1 + self.plan.ntk]:
+            to[:, i, j] = own[kernel][:, at]
+            if mirrored:
+                to[:, j, i] = own[kernel][:, at]
 
     def _runners(self, outputs: bool) -> ItselfPool:
         return ItselfPool(
@@ -236,8 +276,6 @@ class CpuEvaluator:
         t: NDArray[Any], mirrored: bool,
     ) -> None:  # fmt: skip
         """Replace pairs of nearly parallel inputs by their values in float64."""
-        if mirrored:
-            pairs = pairs[pairs[:, 0] < pairs[:, 1]]
         x1, x2 = self._inputs
         if self._pair_runner is None:
             self._pair_runner = PairRunner(*self._pair_arguments)

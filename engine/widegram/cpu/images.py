@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cpu.equal import Digests, digests
 from widegram.cpu.itself import Own
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
@@ -21,12 +22,14 @@ from widegram.cpu.workspace import aligned
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F + 1), and the
-    sketches of their directions."""
+    """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F + 1), the sketches
+    of their directions (see :mod:`~widegram.cpu.pairs`), and their digests (see
+    :mod:`~widegram.cpu.equal`)."""
 
     x: NDArray[Any]
     factors: NDArray[Any]
     sketch: NDArray[np.float64]
+    digests: Digests
 
     @property
     def nbytes(self) -> int:
@@ -36,11 +39,12 @@ class RowBlock:
 @dataclass(frozen=True)
 class LaneBlock:
     """Images side by side: ``y`` (blocks, h, w, C, lanes), ``factors`` (blocks, F + 1, lanes). The
-    last block repeats its last image. ``sketch`` as in :class:`RowBlock`."""
+    last block repeats its last image. The rest as in :class:`RowBlock`."""
 
     y: NDArray[Any]
     factors: NDArray[Any]
     sketch: NDArray[np.float64]
+    digests: Digests
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +77,7 @@ class ImageBlocks:
         factors = self._factors(x, lo, hi)
         scaled = aligned(x.shape, self.dtype)
         scaled[...] = x / x.shape[-1]
-        return self._keep(("rows", lo, hi), RowBlock(scaled, factors, sketch(x)))
+        return self._keep(("rows", lo, hi), RowBlock(scaled, factors, sketch(x), digests(x)))
 
     def lanes(self, lo: int, hi: int) -> LaneBlock:
         """Images [lo, hi) in lane layout."""
@@ -91,7 +95,7 @@ class ImageBlocks:
         for b in range(blocks):
             y[b] = np.moveaxis(x[index[b]], 0, -1)
             factors[b] = own[index[b]].T
-        return self._keep(("lanes", lo, hi), LaneBlock(y, factors, sketch(x)))
+        return self._keep(("lanes", lo, hi), LaneBlock(y, factors, sketch(x), digests(x)))
 
     def _factors(self, x: NDArray[np.float64], lo: int, hi: int) -> NDArray[Any]:
         own = self.runners.run(x)

@@ -14,8 +14,8 @@ Kinds, with the arguments of :mod:`~widegram.cpu.plane_base`:
            block (the last is repeated); t_out: mean squares, ``lanes`` doubles
     inner  k_in, t_in: first block of x and of x'; K (rows, cols blocks) = gain <x, x'>, T = 0;
            ``rows`` is rounded up to whole groups, so that k_out and t_out have room for them
-    close  appends (row, ``buffer`` + block, bits of lanes) to the int64 at t_out where k > fx fy,
-           and adds to their number at k_out
+    close  appends (row, ``buffer`` + block, bits of lanes) to the int64 at t_out where
+           |k| > fx fy, and adds to their number at k_out
     turn   the transpose of ``rows`` blocks of rows and ``cols`` blocks of columns, K and T
 """
 
@@ -169,7 +169,8 @@ class InnerKernel(PlaneCode):
         with rows as row:
             x = ops.splat(self.offset(self.fx, row.index, self.fx_row))
             with cols as col:
-                k = ops.load(self.pixel(self.k_in, row.index, self.in_row, col.index, self.in_col))
+                at = self.pixel(self.k_in, row.index, self.in_row, col.index, self.in_col)
+                k = ops.abs_(ops.load(at))
                 y = ops.load(self.offset(self.fy, col.index, self.fy_col))
                 which = builder.bitcast(builder.fcmp_ordered(">", k, ops.mul(x, y)), bits)
                 some = builder.icmp_unsigned("!=", which, ir.Constant(bits, 0))
@@ -177,8 +178,9 @@ class InnerKernel(PlaneCode):
                     n = builder.load(number)
                     entry = builder.mul(n, ir.Constant(INDEX, 24))
                     block = builder.add(self.buffer, col.index)
-                    for at, item in enumerate((row.index, block, builder.zext(which, INDEX))):
-                        to = builder.add(builder.add(self.t_out, entry), ir.Constant(INDEX, 8 * at))
+                    for place, item in enumerate((row.index, block, builder.zext(which, INDEX))):
+                        first = builder.add(self.t_out, entry)
+                        to = builder.add(first, ir.Constant(INDEX, 8 * place))
                         builder.store(item, builder.inttoptr(to, INDEX.as_pointer()))
                     builder.store(builder.add(n, ir.Constant(INDEX, 1)), number)
 

@@ -1,8 +1,9 @@
 """Pairs of nearly parallel inputs, in double precision.
 
 Near c = 1 an angle is the square root of a difference: a single-precision rounding of c becomes
-3e-4, and a chaotic network multiplies it layer by layer. So a float32 run computes the few pairs
-whose inputs point in nearly the same direction in float64, one pair to a lane.
+3e-4, and a deep network adds or multiplies it layer by layer. So a float32 run computes the few
+pairs whose inputs point in nearly the same direction, or opposite ones, in float64, one pair to a
+lane. How near that is depends on the network (:mod:`~widegram.cpu.closeness`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ Array = NDArray[np.float64]
 _DTYPE = "float64"
 _LANES = LANES[_DTYPE]
 
-# Directions closer than this count as nearly parallel: 1 - c < 5e-7, a few roundings of float32.
-CLOSE = 1e-3
 _SKETCH = 24
 
 
@@ -47,17 +46,22 @@ def sketch(x: Array) -> Array:
     return sums / np.where(norm > 0, norm, np.inf)[:, None]
 
 
-def close_pairs(a: Array, b: Array) -> NDArray[np.int64]:
-    """Rows (i, j), shape (pairs, 2), of sketches that are close; zero inputs never are."""
+def close_pairs(a: Array, b: Array, angle: float) -> NDArray[np.int64]:
+    """Rows (i, j), shape (pairs, 2), of sketches that are less than about twice ``angle`` apart, or
+    opposite but for that; zero inputs never are."""
     # BLAS, whose last bits depend on the shape, proposes pairs up to 1.4 times as far apart.
-    limit = (2 * CLOSE) ** 2
+    limit = (2 * angle) ** 2
     a2, b2 = (np.einsum("ik,ik->i", v, v) for v in (a, b))
     a2, b2 = (np.where(squares > 0, squares, np.inf) for squares in (a2, b2))
     product = a @ b.T
+    np.abs(product, out=product)
     product -= a2[:, None] / 2
     i, j = np.divmod(np.flatnonzero(product > b2 / 2 - limit), len(b))
-    apart = a[i] - b[j]
-    close = np.einsum("pk,pk->p", apart, apart) < limit
+    near = np.full(len(i), np.inf)
+    for sign in (1.0, -1.0):
+        apart = a[i] - sign * b[j]
+        near = np.minimum(near, np.einsum("pk,pk->p", apart, apart))
+    close = near < limit
     return np.stack([i[close], j[close]], axis=1)
 
 

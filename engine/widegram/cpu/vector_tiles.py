@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -29,14 +30,16 @@ _STRIPS = 8
 
 
 class VectorTiles:
-    """Computes tiles of two data sets with the workspaces of ``free``, one to a thread."""
+    """Computes tiles of two data sets with the workspaces of ``free``, one to a thread; inputs less
+    than twice ``angle`` apart, or opposite but for that, are nearly parallel."""
 
     def __init__(
         self, plan: Plan, dtype: str, inputs: tuple[VectorInputs, VectorInputs],
         runner: ItselfRunner, free: SimpleQueue[Workspace], pool: ThreadPoolExecutor,
+        angle: float,
     ) -> None:  # fmt: skip
         self.plan, self.dtype, self.inputs, self.runner = plan, dtype, inputs, runner
-        self.free, self.pool = free, pool
+        self.free, self.pool, self.cosine = free, pool, math.cos(2 * angle)
         self.lanes = LANES[dtype]
         self.turn = planes.address(Variant("turn", "none", plan.ntk, False, dtype))
         self.close = 0
@@ -51,8 +54,8 @@ class VectorTiles:
 
         ``mirrored``: rows and columns are the same inputs; one half is computed and mirrored.
         """
-        x = self.inputs[0].block(rows.start, rows.stop, self.runner)
-        y = self.inputs[1].block(cols.start, cols.stop, self.runner)
+        x = self.inputs[0].block(rows.start, rows.stop, self.runner, self.cosine)
+        y = self.inputs[1].block(cols.start, cols.stop, self.runner, self.cosine)
         shape = len(self.plan.outputs), len(rows), len(y.lanes) * self.lanes
         k = aligned(shape, self.dtype)
         t = aligned(shape, self.dtype) if self.plan.ntk else k

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from widegram import interrupts
 from widegram.cpu import planes
+from widegram.cpu.equal import digests
 from widegram.cpu.itself import ItselfRunner, Own
 from widegram.cpu.plane_base import GEOMETRY, Variant
 from widegram.cpu.scaled_rows import Rows
 from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 
-# Mean squares times these two, multiplied, are what inner products are compared with: pairs with
-# 1 - c < 2e-6 are nearly parallel, some roundings of float32.
-CLOSE = 1 - 2e-6
 _READ = 256
 _FAR = 1e18
 
@@ -31,7 +29,8 @@ _FAR = 1e18
 class Packed:
     """Inputs lo to hi: ``lanes`` (blocks, D, lanes) as in :mod:`~widegram.cpu.inner_ir`, and the
     factors of each: ``x`` (n, F + 1), and in blocks ``y`` (blocks, F + 1, lanes). Factor F is the
-    root of CLOSE times the mean square, so that products of two bound what is nearly parallel."""
+    root of a cosine times the mean square, so that products of two bound what is nearly parallel.
+    """
 
     lanes: NDArray[Any]
     x: NDArray[Any]
@@ -43,7 +42,8 @@ class Packed:
 
 
 class VectorInputs:
-    """One data set. ``squares`` (n,): <x, x> / D of every input, float64, 1 / D as in ``dtype``.
+    """One data set. ``squares`` (n,): <x, x> / D of every input, float64, 1 / D as in ``dtype``;
+    ``digests``: see :mod:`~widegram.cpu.equal`.
 
     All inputs are read once when this is made, and stay packed if that takes at most half of
     ``memory`` bytes; blocks that are asked for are kept while they fit into the rest. ``check``
@@ -56,6 +56,7 @@ class VectorInputs:
         self.n, self.features = source.shape[0], int(np.prod(source.shape[1:]))
         self.lanes = LANES[dtype]
         self.squares = np.empty(self.n)
+        self.digests = np.empty((self.n, 2), dtype=np.uint64)
         self._kept: OrderedDict[tuple[int, int], Packed] = OrderedDict()
         self._pack = _function(Variant("pack", "none", False, False, dtype))
         blocks = -(-self.n // self.lanes)
@@ -66,8 +67,9 @@ class VectorInputs:
                 hi = min(lo + _READ, self.n)
                 self._packed(lo, hi, self.squares[lo:hi])
 
-    def block(self, lo: int, hi: int, runner: ItselfRunner) -> Packed:
-        """Inputs lo to hi - 1 with the factors that ``runner`` gives their mean squares."""
+    def block(self, lo: int, hi: int, runner: ItselfRunner, cosine: float) -> Packed:
+        """Inputs lo to hi - 1 with the factors that ``runner`` gives their mean squares; inputs of
+        a larger ``cosine`` are nearly parallel."""
         found = self._kept.get((lo, hi))
         if found is not None:
             self._kept.move_to_end((lo, hi))
@@ -79,7 +81,7 @@ class VectorInputs:
         own = runner.of_squares(self.squares[lo:hi])
         self.check(own, range(lo, hi))
         x = own.factors
-        x[:, -1] = np.sqrt(CLOSE * self.squares[lo:hi])
+        x[:, -1] = np.sqrt(cosine * self.squares[lo:hi])
         x[self.squares[lo:hi] == 0, -1] = _FAR
         index = np.minimum(np.arange(len(lanes) * self.lanes), hi - lo - 1)
         y = aligned((len(lanes), x.shape[1], self.lanes), self.dtype)
@@ -95,10 +97,10 @@ class VectorInputs:
         numbers = padded * (self.features + factors + 1) + tile * (factors + 1)
         return self.memory // 2 // (numbers * np.dtype(self.dtype).itemsize)
 
-    def exact_squares(self, rows: range) -> NDArray[np.float64]:
+    def exact_squares(self, rows: range | NDArray[np.int64]) -> NDArray[np.float64]:
         """<x, x> / D of some inputs with an exact 1 / D."""
         gain = float(np.dtype(self.dtype).type(1.0 / self.features))
-        return self.squares[rows.start : rows.stop] / (gain * self.features)
+        return self.squares[np.asarray(rows)] / (gain * self.features)
 
     def _packed(self, lo: int, hi: int, squares: NDArray[np.float64]) -> NDArray[Any]:
         """Inputs in blocks of lanes; their mean squares go to ``squares``."""
@@ -110,6 +112,7 @@ class VectorInputs:
             part = self.source.read(begin, end).reshape(end - begin, -1)
             with np.errstate(over="ignore"):  # The squares show it.
                 part = np.ascontiguousarray(part, dtype=self.dtype)
+            self.digests[begin:end] = digests(part)
             to = slice((begin - lo) // self.lanes, -(-(end - lo) // self.lanes))
             squares_to = squares[begin - lo : end - lo]
             jobs.append(self.pool.submit(self._pack_rows, part, lanes[to], squares_to))

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cores import usable_cores
+from widegram.cpu.closeness import NEAREST, nearest_computed
+from widegram.cpu.equal import equal_pairs, is_exact, without
 from widegram.cpu.evaluator import mirror_lower, warn_of_series
 from widegram.cpu.formulas import FactorLayout, series_error
 from widegram.cpu.itself import Own
@@ -81,6 +83,11 @@ class CudaEvaluator:
         self.plan, layout = self.source.context.plan, self.source.layout
         if self.plan.input_exponent:
             inputs = scaled_rows(x1, x2, False, self.plan.input_exponent)
+        self.angle = NEAREST
+        if dtype == "float32":
+            formulas = layout.formulas
+            self.angle = nearest_computed(self.plan, formulas, found.largest, *inputs)
+        self._exact = is_exact(self.plan)
         self.readout = Readout(self.plan, dtype, inputs, self._itself_of)
         self.series_error = series_error(layout.formulas)
         warn_of_series(self.series_error, dtype)
@@ -150,11 +157,7 @@ class CudaEvaluator:
             lane.run(first, second, pairs, values, progress)
         finally:
             self._lanes.put(lane)
-        if self.dtype == "float32":
-            close = close_pairs(first.sketch, second.sketch)
-            if mirrored:
-                close = close[close[:, 0] < close[:, 1]]
-            self._double(rows, cols, close, values)
+        self._replace(rows, cols, (first, second), values, mirrored)
         own = self.readout.own(self._own_kernels(rows, first), rows) if mirrored else {}
         if mirrored:
             for value in values.reshape(-1, len(rows), len(rows)):
@@ -192,6 +195,28 @@ class CudaEvaluator:
             return whole
         self._diagonal = whole
         return make(False)
+
+    def _replace(
+        self, rows: range, cols: range, blocks: tuple[Block, Block], values: NDArray[Any],
+        mirrored: bool,
+    ) -> None:  # fmt: skip
+        """Compute pairs of equal and of nearly parallel inputs in float64; above the diagonal of
+        what is mirrored later."""
+        first, second = blocks
+        equal = close = np.empty((0, 2), dtype=np.int64)
+        if self._exact:
+            equal = equal_pairs(first.digests, second.digests)
+        if self.dtype == "float32":
+            close = close_pairs(first.sketch, second.sketch, self.angle)
+            close = without(close, equal, len(cols))
+        if mirrored:
+            close, equal = (pairs[pairs[:, 0] < pairs[:, 1]] for pairs in (close, equal))
+        self._double(rows, cols, close, values)
+        if len(equal):
+            i, j = equal.T
+            own = self._itself_of(rows, False).kernels
+            for field, kernel in enumerate(("nngp", "ntk")[: 1 + self.plan.ntk]):
+                values[:, field, i, j] = own[kernel][:, i]
 
     def _own_kernels(self, rows: range, block: Block) -> dict[str, NDArray[np.float64]]:
         """Kernels of images with themselves, (outputs, n), from double precision."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cpu.equal import Digests, digests
 from widegram.cpu.itself import Own
 from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
@@ -36,14 +37,15 @@ def image_bytes(
 class Block:
     """Images lo to hi - 1: ``scaled`` = x / C and ``x``, both (n, C, h + 7, w) with the first rows
     again behind the last one (see :mod:`widegram.cuda.factors`), vectors (n, D); ``factors``
-    (n, F + 1) in the device's layout; sketches of their directions; ``own``: their kernels with
-    themselves, where the runners make those. ``key`` names the block."""
+    (n, F + 1) in the device's layout; sketches of their directions and digests; ``own``: their
+    kernels with themselves, where the runners make those. ``key`` names the block."""
 
     key: tuple[int, int, int]
     scaled: NDArray[Any]
     x: NDArray[Any]
     factors: NDArray[Any]
     sketch: NDArray[np.float64]
+    digests: Digests
     own: dict[str, NDArray[np.float64]]
 
     @property
@@ -95,7 +97,8 @@ class HostImages:
         own = self.runners.run(x)
         self.check(own, range(lo, hi))
         factors = gathered(own.factors, self.gather)
-        return Block(key, scaled, first.astype(self.dtype), factors, sketch(x), own.kernels)
+        copies = first.astype(self.dtype)
+        return Block(key, scaled, copies, factors, sketch(x), digests(x), own.kernels)
 
     def _find(self, lo: int, hi: int) -> Block | None:
         with self._keeping:
