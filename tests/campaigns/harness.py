@@ -222,10 +222,10 @@ _MODULES = (
 def report(name: str, counts: dict[str, Any], bad: Sequence[str], as_json: bool) -> int:
     """Print what was counted, and what was wrong; 1 if anything was."""
     if as_json:
-        print(json.dumps({"campaign": name, **counts, "bad": list(bad)}))  # noqa: T201
+        print(json.dumps({"campaign": name, **counts, "bad": list(bad)}))
     else:
         for key, value in counts.items():
-            print(f"{key}: {value}")  # noqa: T201
+            print(f"{key}: {value}")
         for line in bad:
-            print(f"WRONG {line}")  # noqa: T201
+            print(f"WRONG {line}")
     return int(bool(bad))

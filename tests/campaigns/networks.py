@@ -1,0 +1,141 @@
+"""Random networks beside the dense reference: ``python -m campaigns.networks --count 3000``.
+
+Prints, for each dtype, percentiles of the largest error of a matrix, what was refused and how
+often, and every failure with its seed, number and specification: ``--number N`` repeats one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from campaigns.drawing import Case, draw
+from campaigns.judging import DTYPES, Error, Verdict, judge
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
+
+
+def run(seed: int, numbers: Iterable[int], report: Any = None) -> dict[str, Any]:
+    """Judge cases and return the figures (JSON-ready); ``report`` gets a line per failure."""
+    errors: dict[str, list[Error]] = {dtype: [] for dtype in DTYPES}
+    refused: Counter[tuple[str, str]] = Counter()
+    unjudged: Counter[str] = Counter()
+    failures = []
+    count = agreed = 0
+    for number in numbers:
+        case = draw(seed, number)
+        verdict, failed = _judged(case)
+        count += 1
+        refused.update(verdict.refused)
+        unjudged.update([verdict.unjudged] if verdict.unjudged else [])
+        for error in verdict.errors:
+            errors[error.dtype].append(error)
+        agreed += bool(verdict.errors) and not failed and not verdict.refused
+        if failed:
+            failures.append(failed)
+            if report is not None:
+                report(json.dumps(failed))
+    return {
+        "seed": seed,
+        "networks": count,
+        "agreed_in_both_dtypes": agreed,
+        "failed": len(failures),
+        "refused": [[*kind, times] for kind, times in refused.most_common()],
+        "unjudged": dict(unjudged),
+        "matrices": {dtype: len(found) for dtype, found in errors.items()},
+        "beyond_promise": {
+            dtype: sum(not e.promised and not e.failed for e in found)
+            for dtype, found in errors.items()
+        },
+        "percentiles": {
+            dtype: {
+                "of_largest": percentiles(e.of_largest for e in found),
+                "of_diagonal": percentiles(e.of_diagonal for e in found),
+            }
+            for dtype, found in errors.items()
+        },
+        "failures": failures,
+    }
+
+
+def _judged(case: Case) -> tuple[Verdict, dict[str, Any] | None]:
+    """The verdict, and what repeats it where it is a failure."""
+    where = {"seed": case.seed, "number": case.number, "depths": list(case.depths)}
+    try:
+        verdict = judge(case)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return Verdict([], []), {**where, "crash": text, "spec": case.spec}
+    failed = [e for e in verdict.errors if e.failed]
+    if not failed:
+        return verdict, None
+    shown = [
+        {"dtype": e.dtype, "key": e.key, "error": e.of_largest, "allowed": e.allowed}
+        for e in failed
+    ]
+    return verdict, {**where, "errors": shown, "spec": case.spec}
+
+
+def percentiles(errors: Iterable[float]) -> dict[str, float]:
+    """Percentiles of errors by name; the last is the largest."""
+    values = np.array([e if np.isfinite(e) else np.inf for e in errors])
+    if not len(values):
+        return {}
+    found = np.percentile(values, PERCENTILES, method="higher")
+    return {f"{p:g}": float(v) for p, v in zip(PERCENTILES, found, strict=True)}
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the figures as text."""
+    print(
+        f"{figures['networks']} networks (seed {figures['seed']}): "
+        f"{figures['agreed_in_both_dtypes']} agree in both dtypes, {figures['failed']} fail, "
+        f"{sum(times for *_, times in figures['refused'])} times refused, "
+        f"{sum(figures['unjudged'].values())} not judged"
+    )
+    print(f"{'':32}" + "".join(f"{p:>10g} %" for p in PERCENTILES))
+    for dtype, kinds in figures["percentiles"].items():
+        for kind, values in kinds.items():
+            name = {"of_largest": "of max |K|", "of_diagonal": "of sqrt(K_ii K_jj)"}[kind]
+            print(f"{dtype}, {name:<23}" + "".join(f"{v:12.1e}" for v in values.values()))
+    for dtype, times in figures["beyond_promise"].items():
+        print(
+            f"{dtype}: {times} of {figures['matrices'][dtype]} matrices beyond the promise, as far "
+            "as roundings near c = 1 or of the inputs explain"
+        )
+    for what, message, times in figures["refused"]:
+        print(f"refused {times} times ({what}): {message}")
+    for message, times in figures["unjudged"].items():
+        print(f"not judged {times} times: {message}")
+
+
+def main() -> int:
+    """Run the campaign; exit code 1 where a network failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=3000, help="networks")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=int, default=0, help="number of the first")
+    parser.add_argument("--number", type=int, help="this case alone")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    args = parser.parse_args()
+    # Series that stop early are said by log lines, one or two a network.
+    logging.getLogger("widegram").setLevel(logging.ERROR)
+    numbers = range(args.start, args.start + args.count) if args.number is None else [args.number]
+    figures = run(args.seed, numbers, lambda line: print(line, file=sys.stderr, flush=True))
+    if args.json:
+        json.dump(figures, sys.stdout, indent=1)
+        print()
+    else:
+        show(figures)
+    return 1 if figures["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
