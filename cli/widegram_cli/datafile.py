@@ -40,7 +40,7 @@ def _attributes(path: Path) -> dict[str, Any]:
     from widegram.hdf5 import hdf5_errors, open_file
     from widegram.sealed import SEAL
 
-    with open_file(path) as opened, hdf5_errors(path):
+    with open_file(path, foreign=True) as opened, hdf5_errors(path):
         return {name: _shown(value) for name, value in opened.attrs.items() if name != SEAL}
 
 

@@ -81,6 +81,10 @@ def command(
     posterior, for an NTK solution that of an ensemble of trained networks; /variance includes the
     noise, as large as what the regulariser added to the diagonal, /variance_latent leaves it out.
     """
+    if not options["variance"] and (test_gram is not None or options["x_test"] is not None):
+        raise click.UsageError("--test-gram and --x-test serve --variance, which is not given")
+    if gram is not None and not options["variance"] and not times:
+        raise click.UsageError("--gram serves --variance and --time, neither of which is given")
     from widegram.predict.job import PredictJob, predict_file
     from widegram_cli.stages import StageReporter
 

@@ -119,7 +119,8 @@ def gram(
         header, complete = _existing(path, job, device, tile)
         if complete and not check:
             return _nothing_to_do(header)
-    with _nothing_left(path, new), open_for_resume(path, header) as writer:
+    with _nothing_left(path, new) as writers, open_for_resume(path, header) as writer:
+        writers.append(writer)
         damaged = [] if new else _rechecked(writer, check)
         if writer.complete:
             return _nothing_to_do(header)
@@ -129,20 +130,20 @@ def gram(
 
 
 @contextmanager
-def _nothing_left(path: Path, new: bool) -> Iterator[None]:
-    """A ``new`` file whose first tile already is refused goes again: it holds nothing."""
+def _nothing_left(path: Path, new: bool) -> Iterator[list[Writer]]:
+    """A ``new`` file whose first tile already is refused goes again: it holds nothing.
+
+    The block puts its writer into the list.
+    """
+    writers: list[Writer] = []
     try:
-        yield
+        yield writers
     except (Interrupted, WriteFailed):
         raise
     except WidegramError:
-        if new:
-            with suppress(OSError, WidegramError):
-                file, _ = read(path)
-                with file:
-                    begun = bool(file[STATE][...].any())
-                if not begun:
-                    path.unlink()
+        if new and writers and writers[0].untouched:
+            with suppress(OSError):
+                path.unlink()
         raise
 
 

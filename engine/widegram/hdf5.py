@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from widegram.data.tables import existing_file
 from widegram.durable import being_written
 from widegram.errors import WidegramError, shown
+from widegram.inside import check_inside, check_place
 
 _CHUNK_CACHE = 1 << 20  # bytes for each dataset: a sweep over many depths opens many
 _MOST_LINKS = 16
@@ -48,8 +50,11 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         raise Unreadable(f"{path}: is damaged, HDF5 cannot read it: {reason}") from error
 
 
-def open_file(path: Path, *, snapshot: bool = False) -> h5py.File:
+def open_file(path: Path, *, snapshot: bool = False, foreign: bool = False) -> h5py.File:
     """Open an existing HDF5 file for reading.
+
+    Nothing in it may lead to another file; one from elsewhere (``foreign``) may hold such links,
+    which :func:`stored_dataset` refuses where they are asked for.
 
     Where the file system has locks the reader takes one, so that no writer begins; ``snapshot``
     reads without, also what a writer is filling. Raises :class:`WidegramError` for a missing file
@@ -57,11 +62,17 @@ def open_file(path: Path, *, snapshot: bool = False) -> h5py.File:
     may not be opened; :class:`Unreadable` for a damaged one.
     """
     check_readable(path)
-    if snapshot:
-        return _opened(path, False)
-    if being_written(path):
+    if not snapshot and being_written(path):
         raise in_use(path)
-    return _opened(path, "best-effort")
+    file = _opened(path, False if snapshot else "best-effort")
+    if not foreign:
+        try:
+            with hdf5_errors(path):
+                check_inside(file)
+        except WidegramError:
+            file.close()
+            raise
+    return file
 
 
 def check_readable(path: Path, *, write: bool = False) -> None:
@@ -102,7 +113,7 @@ def stored_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     """
     place = f"{file.filename}:{name}"
     dataset = h5py.Dataset(_object(file, name, place))
-    _check_place(dataset, place)
+    check_place(dataset, place)
     _check_type(dataset, place)
     _check_written(dataset, place)
     return dataset
@@ -138,22 +149,6 @@ def _object(file: h5py.File, name: str, place: str) -> Any:
             return found
         else:
             raise WidegramError(f"{place}: is no dataset; name a dataset")
-
-
-def _check_place(dataset: h5py.Dataset, place: str) -> None:
-    plist = dataset.id.get_create_plist()
-    if plist.get_layout() == h5py.h5d.VIRTUAL:
-        raise WidegramError(
-            f"{place}: is a virtual dataset, whose numbers lie in other files; copy it into one "
-            "(h5repack, or dataset[...] in h5py)"
-        )
-    if plist.get_external_count():
-        raise WidegramError(
-            f"{place}: keeps its numbers in another file (external storage); copy it into one "
-            "(h5repack, or dataset[...] in h5py)"
-        )
-    if dataset.id.get_space().get_simple_extent_type() == h5py.h5s.NULL:
-        raise WidegramError(f"{place}: holds nothing, its dataspace is null")
 
 
 def _check_written(dataset: h5py.Dataset, place: str) -> None:
@@ -194,3 +189,17 @@ def _check_type(dataset: h5py.Dataset, place: str) -> None:
     if dtype.kind not in "iufcb" or dtype.subdtype is not None or enumerated:
         kind = "an enumeration" if enumerated else shown(str(dtype))
         raise WidegramError(f"{place}: holds {kind}, not numbers")
+
+
+def typed(value: Any, kind: type) -> Any:
+    """An attribute as the plain value of type ``kind`` that was written; ValueError for another.
+
+    A whole number stands for a float.
+    """
+    value = value.decode(errors="replace") if isinstance(value, bytes) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"an attribute is {shown(value)}, not of type {kind.__name__}")
+    return value

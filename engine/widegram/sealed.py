@@ -310,7 +310,8 @@ def _seal_of(file: h5py.File) -> int:
 
 
 def _kind(array: Any) -> tuple[bytes, bytes]:
-    return array.dtype.newbyteorder("<").str.encode(), repr(tuple(map(int, array.shape))).encode()
+    shape = None if array.shape is None else tuple(map(int, array.shape))  # None: a null dataspace
+    return array.dtype.newbyteorder("<").str.encode(), repr(shape).encode()
 
 
 def _encoded(value: Any) -> tuple[bytes, ...]:

@@ -131,7 +131,7 @@ def _datasets(path: Path) -> list[str]:
     from widegram.hdf5 import hdf5_errors, open_file
 
     names: list[str] = []
-    with open_file(path) as file, hdf5_errors(path):
+    with open_file(path, foreign=True) as file, hdf5_errors(path):
         file.visititems(lambda n, item: names.append(n) if isinstance(item, h5py.Dataset) else None)
     return names
 
@@ -257,7 +257,7 @@ def _h5_table(path: Path, key: str | None) -> Table:
 
     if not key:
         key = _choose(path, key, list_arrays(path), "dataset")
-    file = open_file(path)
+    file = open_file(path, foreign=True)
     try:
         dataset = stored_dataset(file, key)
     except KeyError:

@@ -17,6 +17,7 @@ from widegram.durable.image import Start, find_extents, octets
 from widegram.durable.locks import lock
 from widegram.errors import WidegramError, WriteFailed
 from widegram.files import file_system_errors
+from widegram.inside import check_inside
 
 
 class LiveFile:
@@ -57,6 +58,7 @@ class LiveFile:
         with h5py.File(self.target, "r", locking=False) as file:
             if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(self._descriptor)):
                 raise WidegramError(f"{self.path}: was replaced by another file; run again")
+            check_inside(file)
             return ask(file)
 
     def write(self, name: str, block: NDArray[Any], start: Start = None) -> None:

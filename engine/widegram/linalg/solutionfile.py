@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 import widegram
 from widegram.errors import WidegramError
+from widegram.hdf5 import typed
 from widegram.sealed import SealedFile, write_sealed
 
 Array = NDArray[Any]
 FORMAT = "widegram-solution"
+_KINDS = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,19 @@ def read_solution(path: str | Path) -> StoredSolution:
     with SealedFile(path, FORMAT, what, "solve again") as file:
         try:
             values = file.attributes
-            header = SolutionHeader(**{e.name: values[e.name] for e in fields(SolutionHeader)})
+            header = SolutionHeader(
+                **{
+                    e.name: typed(values[e.name], _KINDS[str(e.type)])
+                    for e in fields(SolutionHeader)
+                }
+            )
             json.loads(header.network)
             alpha, targets = file.array("alpha"), file.array("targets")
             classes = file.array("classes") if "classes" in file else None
             mean, scale = file.array("target_mean"), file.array("target_scale")
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, WidegramError):
+                raise
             raise WidegramError(f"{path}: is damaged ({error}); solve again") from error
     if alpha.shape != targets.shape or not np.isfinite(alpha).all():
         raise WidegramError(f"{path}: its alpha is damaged; solve again")

@@ -18,8 +18,8 @@ import numpy as np
 import xxhash
 
 from widegram.durable import octets, reserve
-from widegram.errors import WidegramError, shown
-from widegram.hdf5 import stored_dataset
+from widegram.errors import WidegramError
+from widegram.hdf5 import stored_dataset, typed
 from widegram.store.reserved import LENGTH, TABLE, reserve_texts
 from widegram.tiling import KERNELS, Grid, dataset_keys
 
@@ -148,23 +148,14 @@ def read_header(file: h5py.File, path: Any) -> Header:
     kernels = tuple(k for k in KERNELS if k in (sums[f"depth/{depths[0]}"] if depths else sums))
     n1, n2 = stored_dataset(file, dataset_keys(kernels, depths)[0]).shape
     values: dict[str, Any] = {
-        name: _attribute(attributes[name], kind) for name, kind in _ATTRIBUTES.items()
+        name: typed(attributes[name], kind) for name, kind in _ATTRIBUTES.items()
     }
     device = str(_text(attributes["device"]))
     header = Header(n1=n1, n2=n2, kernels=kernels, depths=depths, device=device, **values)
-    if header.checksum() != int(file[HEADER_CHECKSUM][0]):
+    if header.checksum() != int(stored_dataset(file, HEADER_CHECKSUM)[0]):
         raise ValueError("its root attributes have another checksum")
     _check_datasets(file, header)
     return header
-
-
-def _attribute(value: Any, kind: type) -> Any:
-    """An attribute as the plain value that :meth:`Header.write` set; ValueError for another."""
-    value = _text(value) if isinstance(value, str | bytes) else value
-    value = value.item() if isinstance(value, np.generic) else value
-    if type(value) is not kind:
-        raise ValueError(f"an attribute is {shown(value)}, not of type {kind.__name__}")
-    return value
 
 
 def _check_datasets(file: h5py.File, header: Header) -> None:

@@ -44,6 +44,7 @@ class Writer:
         self._live = live
         self._reserved = reserved
         self._state = live.read(STATE)
+        self.untouched = True  # until a tile is marked as finished here
 
     @property
     def complete(self) -> bool:
@@ -148,6 +149,7 @@ class Writer:
                 self._store(key, i, j, arrays[key])
             finished.append((i, j))
         self._live.sync()
+        self.untouched = False
         self._flag(finished, 1)
         self.check_place()
 
