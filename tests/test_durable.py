@@ -5,13 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from widegram.durable import LiveFile, build, calls, new_file, new_hdf5, reserve, write_hdf5
+from widegram.durable import (
+    LiveFile,
+    build,
+    calls,
+    check_bearable,
+    new_file,
+    new_hdf5,
+    reserve,
+    trailer,
+    with_trailer,
+    write_hdf5,
+)
 from widegram.durable.part import part_name
 from widegram.errors import WidegramError, WriteFailed
 
@@ -244,3 +256,62 @@ def test_a_live_file_that_lost_its_name(out: Path) -> None:
         out.unlink()
         with pytest.raises(WriteFailed, match="was deleted or replaced"):
             live.check_place()
+
+
+def sealed(out: Path) -> bytes:
+    """A file with a trailer; returns its bytes."""
+
+    def describe(file: h5py.File) -> None:
+        file.attrs["text"] = "some text"
+        reserve(file, "x", (5,), "<f8")
+
+    with new_hdf5(out, with_trailer(build(describe), [(20, 4)])) as new:
+        new.write("x", np.arange(5.0))
+    return out.read_bytes()
+
+
+def suspect(data: bytes) -> bool:
+    return trailer.is_suspect(lambda offset, length: data[offset : offset + length], len(data))
+
+
+def test_a_trailer_is_nothing_to_hdf5_and_knows_the_metadata(out: Path) -> None:
+    data = sealed(out)
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["x"], np.arange(5.0))
+        place = file["x"].id.get_offset()
+    assert not suspect(data)
+    length = trailer.trailer_size(lambda offset, n: data[offset : offset + n], len(data))
+    kept = {*range(20, 24), *range(place, place + 40)}
+    for offset in range(0, len(data) - length, 7):
+        flipped = bytearray(data)
+        flipped[offset] ^= 4
+        inside = any(lo <= offset < lo + n for lo, n in spans_of(data))
+        assert suspect(bytes(flipped)) == (inside and offset not in kept)
+
+
+def spans_of(data: bytes) -> list[tuple[int, int]]:
+    length = trailer.trailer_size(lambda offset, n: data[offset : offset + n], len(data))
+    numbers = np.frombuffer(data[-length:-16], "<u8").tolist()
+    return list(zip(numbers[:-3:2], numbers[1:-3:2], strict=True))
+
+
+def test_another_program_cuts_the_trailer_off(out: Path) -> None:
+    sealed(out)
+    with h5py.File(out, "r+") as file:
+        file.attrs["mine"] = 1
+    assert not suspect(out.read_bytes())
+    check_bearable(out)
+
+
+def test_what_hdf5_does_not_come_back_from_is_left_to_another_process(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray(sealed(out))
+    check_bearable(out)
+    data[100] ^= 1
+    out.write_bytes(data)
+    check_bearable(out)  # damaged, and HDF5 says so or not, but it ends
+    monkeypatch.setattr(trailer, "_PATIENCE", 0.1)
+    monkeypatch.setattr(trailer, "_read_all", lambda path: time.sleep(60))
+    with pytest.raises(ValueError, match="its metadata leads nowhere"):
+        check_bearable(out)

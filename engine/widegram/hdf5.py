@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from widegram.data.tables import existing_file
-from widegram.durable import being_written
+from widegram.durable import being_written, check_bearable
 from widegram.errors import WidegramError, shown
 from widegram.inside import check_inside, check_place
 
@@ -93,6 +93,7 @@ def in_use(path: Path) -> WidegramError:
 
 def _opened(path: Path, locking: bool | str) -> h5py.File:
     with hdf5_errors(path):
+        check_bearable(path)
         try:
             return h5py.File(path, "r", locking=locking, rdcc_nbytes=_CHUNK_CACHE)
         except OSError as error:

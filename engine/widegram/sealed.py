@@ -20,7 +20,15 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.durable import Image, Part, build, metadata_checksum, new_file, reserve
+from widegram.durable import (
+    Image,
+    Part,
+    build,
+    metadata_checksum,
+    new_file,
+    reserve,
+    with_trailer,
+)
 from widegram.errors import WidegramError
 from widegram.hdf5 import Unreadable, hdf5_errors, open_file, stored_dataset
 
@@ -116,7 +124,7 @@ class NewSealed:
             file.attrs.update(attributes)
             seal(file)
 
-        image = build(describe)
+        image = with_trailer(build(describe))
         for name, extent in self._image.extents.items():
             if not np.array_equal(extent.offsets, image.extents[name].offsets):
                 raise RuntimeError(f"the place of {name} has changed")

@@ -36,6 +36,7 @@ from widegram.durable.locks import being_written
 from widegram.durable.metadata import metadata_checksum
 from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_bytes, write_hdf5
 from widegram.durable.part import Part
+from widegram.durable.trailer import check_bearable, trailer_size, with_trailer
 
 __all__ = [
     "Extent",
@@ -45,12 +46,15 @@ __all__ = [
     "Part",
     "being_written",
     "build",
+    "check_bearable",
     "find_extents",
     "metadata_checksum",
     "new_file",
     "new_hdf5",
     "octets",
     "reserve",
+    "trailer_size",
+    "with_trailer",
     "write_bytes",
     "write_hdf5",
 ]

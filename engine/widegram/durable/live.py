@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from widegram.durable import calls
 from widegram.durable.image import Start, find_extents, octets
 from widegram.durable.locks import lock
+from widegram.durable.trailer import check_bearable
 from widegram.errors import WidegramError, WriteFailed
 from widegram.files import file_system_errors
 from widegram.inside import check_inside
@@ -38,6 +39,7 @@ class LiveFile:
             self._descriptor = calls.open_for_update(self.target)
         try:
             self._claim()
+            check_bearable(self.target)
             self.extents = self.inspect(find_extents)
         except BaseException:
             self.close()

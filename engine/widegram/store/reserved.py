@@ -9,6 +9,7 @@ one of the texts.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +26,8 @@ from widegram.durable import (
     calls,
     find_extents,
     metadata_checksum,
+    trailer_size,
+    with_trailer,
 )
 
 TABLE = "state/reserved"
@@ -55,16 +58,19 @@ def reserved_image(describe: Describe, texts: dict[str, str]) -> tuple[Image, np
         offsets.append(image.find(_token(name).encode()))
         image = image.replaced(offsets[-1], _padded(texts.get(name, ""), size))
     checksum = _checksum(offsets, image.extents, image.size, image.read)
+    image = with_trailer(image, _changing(offsets))
     return image, np.array([*offsets, checksum, _texts(offsets, image.read)], np.uint64)
 
 
 def intact(file: h5py.File) -> bool:
     """Whether the metadata of an open file is what was made, but for what may change."""
-    descriptor, size = file.id.get_vfd_handle(), file.id.get_filesize()
+    descriptor = file.id.get_vfd_handle()
 
     def read(offset: int, length: int) -> bytes:
         return calls.read(descriptor, length, offset).ljust(length, b"\0")
 
+    size = os.fstat(descriptor).st_size
+    size -= trailer_size(read, size)
     *offsets, rest, texts = (int(value) for value in file[TABLE][...])
     if max(offsets) >= size:
         return False
@@ -81,7 +87,8 @@ class Reserved:
         *offsets, rest, _ = (int(value) for value in live.read(TABLE))
         self._offsets = offsets
         self._places = dict(zip(("complete", *SIZES), offsets, strict=True))
-        if rest != _checksum(offsets, live.extents, live.size(), live.bytes_at):
+        size = live.size() - trailer_size(live.bytes_at, live.size())
+        if rest != _checksum(offsets, live.extents, size, live.bytes_at):
             raise Moved
         self._values = live.inspect(_values)
         if self._values != self._stored():
@@ -151,9 +158,13 @@ def _checksum(
     size: int,
     read: Callable[[int, int], bytes],
 ) -> int:
-    spans = [_SUPERBLOCK_FLAGS, *zip(offsets, (1, *SIZES.values()), strict=True)]
-    rest = metadata_checksum(extents.values(), size, read, spans)
+    rest = metadata_checksum(extents.values(), size, read, _changing(offsets))
     return int(xxhash.xxh3_64_intdigest(np.array([*offsets, rest], "<u8").tobytes()))
+
+
+def _changing(offsets: list[int]) -> list[tuple[int, int]]:
+    """Spans of the metadata whose bytes may change."""
+    return [_SUPERBLOCK_FLAGS, *zip(offsets, (1, *SIZES.values()), strict=True)]
 
 
 def _texts(offsets: list[int], read: Callable[[int, int], bytes]) -> int:
