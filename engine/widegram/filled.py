@@ -11,7 +11,7 @@ from pathlib import Path
 
 import h5py
 
-from widegram.durable import LiveFile, calls, find_extents, metadata_checksum
+from widegram.durable import LiveFile, calls, find_extents, metadata_checksum, trailer_size
 from widegram.hdf5 import Unreadable, hdf5_errors
 from widegram.sealed import GUARD, Broken
 
@@ -28,7 +28,8 @@ def open_filled(path: Path, remedy: str) -> LiveFile:
             file = LiveFile(path)
         try:
             with hdf5_errors(path):
-                found = metadata_checksum(file.extents.values(), file.size(), file.bytes_at)
+                size = file.size() - trailer_size(file.bytes_at, file.size())
+                found = metadata_checksum(file.extents.values(), size, file.bytes_at)
                 if found != int(file.read(GUARD)[0]):
                     raise Broken(f"{path}: is damaged or was changed: {_MESSAGE}; {remedy}")
         except BaseException:
@@ -46,5 +47,6 @@ def check_guard(file: h5py.File) -> None:
     def read(offset: int, length: int) -> bytes:
         return calls.read(descriptor, length, offset)
 
+    size -= trailer_size(read, size)
     if metadata_checksum(find_extents(file).values(), size, read) != int(file[GUARD][0]):
         raise Broken(_MESSAGE)

@@ -124,7 +124,8 @@ class NewSealed:
             file.attrs.update(attributes)
             seal(file)
 
-        image = with_trailer(build(describe))
+        bare = build(describe)
+        image = with_trailer(bare)
         for name, extent in self._image.extents.items():
             if not np.array_equal(extent.offsets, image.extents[name].offsets):
                 raise RuntimeError(f"the place of {name} has changed")
@@ -134,7 +135,7 @@ class NewSealed:
         for offset, data in image.segments:
             self._part.write(offset, data)
         if GUARD in image.extents:
-            guard = metadata_checksum(image.extents.values(), image.size, image.read)
+            guard = metadata_checksum(bare.extents.values(), bare.size, bare.read)
             self._put(image, GUARD, np.array([guard], np.uint64), 0)
 
     def _put(self, image: Image, name: str, block: Array, row: int) -> None:
