@@ -65,7 +65,7 @@ COMMANDS = (
             bits=False),
     Command("solve-path", f"{_SOLVE} --diag-reg-path 1e-4,1e-3 --method cholesky-ooc", small=True),
     Command("eig-full", "eig @K.h5 --full --vectors --out o.h5"),
-    Command("eig-ooc", "eig @K.h5 --k 3 --which SA --out o.h5", small=True),
+    Command("eig-pairs", "eig @K.h5 --k 3 --out o.h5", small=True),
     Command("eig-density", "eig @K.h5 --density --steps 20 --out o.h5"),
     Command("eig-plot", "eig @K.h5 --full --plot o.png", ("o.png",)),
     Command("predict", "predict @A.h5 --cross @C.h5 --out o.h5"),

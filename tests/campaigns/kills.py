@@ -59,7 +59,9 @@ def _command(
             counts["kills"] += ended.code == _BY_SIGNAL
             problems = _problems(runner, command, ended, expected)
             bad += [f"{command.name} {how}: {problem}" for problem in problems]
-        bad += [f"{command.name} {how}: {p}" for p in again(runner, command, expected)]
+        bad += [
+            f"{command.name} {how}: {p}" for p in again(runner, command, command.words, expected)
+        ]
 
 
 def _killed(
