@@ -47,6 +47,12 @@ def test_a_few_flipped_bits() -> None:
     assert found["flips"] == 3
 
 
+def test_a_few_bad_inputs() -> None:
+    found = run("badinput", "--count", 60)
+    assert found["cases"] >= 55
+    assert found["refused"] >= 30
+
+
 @pytest.mark.slow
 def test_a_thousand_failed_writes() -> None:
     found = run("faults", "--count", 1000)
@@ -62,3 +68,10 @@ def test_three_hundred_kills() -> None:
 def test_five_hundred_flipped_bits() -> None:
     found = run("bitflips", "--count", 500)
     assert found["kinds"] == 13
+
+
+@pytest.mark.slow
+def test_fifteen_hundred_bad_inputs() -> None:
+    found = run("badinput", "--count", 1600)
+    assert found["cases"] >= 1500
+    assert found["refused"] >= 1000

@@ -45,6 +45,7 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         TypeError,
         AttributeError,
         IndexError,
+        OverflowError,
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Unreadable(f"{path}: is damaged, HDF5 cannot read it: {reason}") from error

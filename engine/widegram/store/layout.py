@@ -137,7 +137,7 @@ def read_header(file: h5py.File, path: Any) -> Header:
     attributes = file.attrs
     if _text(attributes.get("format")) != FORMAT:
         raise WidegramError(f"{path}: is an HDF5 file, but not a widegram gram file")
-    version = int(attributes.get("format_version", 0))
+    version = typed(attributes.get("format_version", 0), int)
     if version != FORMAT_VERSION:
         raise WidegramError(
             f"{path}: has format version {version}; this program reads {FORMAT_VERSION}; "
