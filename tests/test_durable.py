@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from widegram import durable
 from widegram.durable import (
     LiveFile,
     build,
@@ -119,6 +121,16 @@ def test_a_target_that_is_a_link_stays_one(tmp_path: Path) -> None:
         assert target.read_bytes() == content
     with pytest.raises(WidegramError, match="exists; choose another name"), new_file(link):
         pass
+
+
+def test_links_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(WidegramError, match="is a link to itself"):
+        write_hdf5(tmp_path / "a", {})
+    (tmp_path / "c").symlink_to(tmp_path / "missing" / "K.h5")
+    with pytest.raises(WidegramError, match=r"its directory .*missing does not exist"):
+        write_hdf5(tmp_path / "c", {})
 
 
 def test_a_part_of_the_users_is_left_alone(out: Path) -> None:
@@ -315,3 +327,33 @@ def test_what_hdf5_does_not_come_back_from_is_left_to_another_process(
     monkeypatch.setattr(trailer, "_read_all", lambda path: time.sleep(60))
     with pytest.raises(ValueError, match="its metadata leads nowhere"):
         check_bearable(out)
+
+
+def test_hdf5_writes_to_memory_alone_and_only_one_module_opens_files_for_writing() -> None:
+    """HDF5 that closes a file it wrote may fail where no error is heard."""
+    engine = Path(durable.__file__).parents[1]
+    for path in sorted(engine.rglob("*.py")):
+        name = str(path.relative_to(engine))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            called, constants = (
+                ast.unparse(node.func),
+                [
+                    value.value
+                    for value in (*node.args, *(word.value for word in node.keywords))
+                    if isinstance(value, ast.Constant)
+                ],
+            )
+            if called.endswith("h5py.File"):
+                assert "r" in constants or name == "durable/image.py", (name, node.lineno)
+            if called in ("os.open", "os.write", "os.pwrite", "os.ftruncate", "os.truncate"):
+                reading = "O_RDONLY" in ast.unparse(node) or name in READERS
+                assert reading or name == "durable/calls.py", (name, node.lineno)
+            if called == "open":
+                writes = any(isinstance(c, str) and set(c) <= set("wbxa+") for c in constants)
+                assert not writes or name in READERS, (name, node.lineno)
+
+
+# What opens with flags that are made elsewhere, and the cache of code, which has rules of its own.
+READERS = ("reading.py", "codecache.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ import pytest
 import fake_evaluator as fake
 import widegram
 from widegram import check
+from widegram.durable import find_extents
 from widegram.errors import Damaged, WidegramError
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
@@ -349,3 +351,38 @@ def test_repair_without_the_same_data_changes_nothing(out: Path) -> None:
         widegram.verify(out, sample=0, repair=True)
     assert out.read_bytes() == before
     assert widegram.verify(out, fake.inputs(70), sample=0, repair=True).ok
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(300, marks=pytest.mark.slow)])
+def test_no_flipped_bit_of_the_metadata_passes_in_silence(out: Path, count: int) -> None:
+    """All but HDF5's marks of a file that is open, and ``complete``, whose meaning is checked."""
+    before, random = out.read_bytes(), np.random.default_rng(5)
+    found = noticed = 0
+    for offset in random.choice(metadata_offsets(out), count).tolist():
+        data = bytearray(before)
+        data[offset] ^= 1 << int(random.integers(8))
+        out.write_bytes(data)
+        try:
+            report = widegram.verify(out, sample=0)
+        except WidegramError as error:
+            found += bool(re.search("is damaged|is not an HDF5|not a widegram|version", str(error)))
+            continue
+        assert not (report.metadata_intact and report.ok)
+        noticed += 1
+        assert widegram.verify(out, sample=0, repair=True).metadata_intact
+        assert out.read_bytes() == before
+    assert found + noticed == count
+    assert noticed > 0
+
+
+def metadata_offsets(out: Path) -> list[int]:
+    """Bytes that belong to no dataset."""
+    free = np.ones(out.stat().st_size, bool)
+    free[20:24] = False
+    with h5py.File(out) as file:
+        free[int(file["state/reserved"][0])] = False
+        for extent in find_extents(file).values():
+            size = int(np.prod(extent.chunk)) * extent.dtype.itemsize
+            for offset in extent.offsets.ravel().tolist():
+                free[offset : offset + size] = False
+    return np.flatnonzero(free).tolist()

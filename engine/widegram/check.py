@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from widegram import interrupts
 from widegram.arrays import file_path
 from widegram.backends import Evaluator, make_evaluator
 from widegram.data import Source, open_source
@@ -96,6 +97,7 @@ def _repair(
                 memory,
             )
             for i, j in report.damaged_tiles:
+                interrupts.check()
                 rows, cols = writer.grid.rows(i), writer.grid.cols(j)
                 writer.write([(i, j, made.tile(rows, cols, header.symmetric))])
             for source in (first, second):

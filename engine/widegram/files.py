@@ -14,12 +14,13 @@ from widegram.memory import format_size
 
 def check_disk(path: Path, needed: int) -> None:
     """Refuse to start what does not fit on the disk of ``path``, naming both numbers of bytes."""
-    stat = os.statvfs(path.parent)
+    folder = os.path.dirname(os.path.realpath(path))  # a link's target may be on another disk
+    stat = os.statvfs(folder)
     free = stat.f_bavail * stat.f_frsize
     if free < needed:
         raise WidegramError(
             f"{path}: too little disk: {needed} bytes ({format_size(needed)}) are needed, "
-            f"{free} bytes ({format_size(free)}) are free in {path.parent}; "
+            f"{free} bytes ({format_size(free)}) are free in {folder}; "
             "free some, or choose another place"
         )
 
@@ -28,8 +29,14 @@ def check_target(path: Path, overwrite: bool) -> None:
     """Refuse a target that is a directory, has no parent or exists (unless to be overwritten)."""
     if path.is_dir():
         raise WidegramError(f"{path}: is a directory; give the name of a file in it")
-    if not path.parent.is_dir():
-        raise WidegramError(f"{path}: its directory {path.parent} does not exist; create it first")
+    folder = path.parent
+    if path.is_symlink():
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():
+            raise WidegramError(f"{path}: is a link to itself; choose another name")
+        folder = target.parent
+    if not folder.is_dir():
+        raise WidegramError(f"{path}: its directory {folder} does not exist; create it first")
     if path.exists() and not overwrite:
         raise WidegramError(f"{path}: exists; choose another name or pass --overwrite")
     if path.exists() and not path.is_file():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from widegram import interrupts
 from widegram.arrays import file_path, integer, plain
 from widegram.data.tables import Table, array_table, open_table, split_spec
 from widegram.errors import WidegramError
@@ -81,6 +82,7 @@ class Source:
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
         step = max(1, _BLOCK_BYTES // row_bytes)
         for lo in range(0, len(self), step):
+            interrupts.check()
             block = self.read(lo, min(lo + step, len(self)))
             digest.update(block.astype(little, copy=False).tobytes())
         return digest.hexdigest()

@@ -36,7 +36,7 @@ from widegram.durable.locks import being_written
 from widegram.durable.metadata import metadata_checksum
 from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_bytes, write_hdf5
 from widegram.durable.part import Part
-from widegram.durable.trailer import check_bearable, trailer_size, with_trailer
+from widegram.durable.trailer import check_bearable, is_suspect, trailer_size, with_trailer
 
 __all__ = [
     "Extent",
@@ -48,6 +48,7 @@ __all__ = [
     "build",
     "check_bearable",
     "find_extents",
+    "is_suspect",
     "metadata_checksum",
     "new_file",
     "new_hdf5",

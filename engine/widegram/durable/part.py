@@ -12,6 +12,7 @@ from typing import Any
 
 import xxhash
 
+from widegram import interrupts
 from widegram.durable import calls
 from widegram.durable.locks import lock
 from widegram.errors import WidegramError, WriteFailed
@@ -78,6 +79,7 @@ class Part:
         for offset, (length, digest) in sorted(self._written.items()):
             found = xxhash.xxh3_64()
             for at in range(offset, offset + length, _READ):
+                interrupts.check()
                 size = min(_READ, offset + length - at)
                 found.update(calls.read(self._descriptor, size, at))
             if found.intdigest() != digest:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
+from widegram import interrupts
 from widegram.durable import LiveFile
 from widegram.store.layout import CHECKSUMS, STATE, Header
 from widegram.store.opening import new_gram
@@ -26,6 +27,7 @@ def renew(live: LiveFile, header: Header) -> None:
     with new_gram(live.target, header, live.inspect(_texts), overwrite=True, ours=True) as new:
         for name in names:
             for start, shape in _blocks(live.extents[name].shape, header.grid.chunk()):
+                interrupts.check()
                 new.write(name, live.read(name, start, shape), start)
 
 

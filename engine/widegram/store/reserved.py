@@ -25,6 +25,7 @@ from widegram.durable import (
     build,
     calls,
     find_extents,
+    is_suspect,
     metadata_checksum,
     trailer_size,
     with_trailer,
@@ -70,6 +71,8 @@ def intact(file: h5py.File) -> bool:
         return calls.read(descriptor, length, offset).ljust(length, b"\0")
 
     size = os.fstat(descriptor).st_size
+    if is_suspect(read, size):
+        return False
     size -= trailer_size(read, size)
     *offsets, rest, texts = (int(value) for value in file[TABLE][...])
     if max(offsets) >= size:
@@ -87,6 +90,8 @@ class Reserved:
         *offsets, rest, _ = (int(value) for value in live.read(TABLE))
         self._offsets = offsets
         self._places = dict(zip(("complete", *SIZES), offsets, strict=True))
+        if is_suspect(live.bytes_at, live.size()):
+            raise Moved
         size = live.size() - trailer_size(live.bytes_at, live.size())
         if rest != _checksum(offsets, live.extents, size, live.bytes_at):
             raise Moved
