@@ -9,13 +9,28 @@ from typing import Any, TypeVar
 import click
 
 from widegram import bounds
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.memory import parse_size
 
 _DIGITS = 20  # more than any count has
 _LARGEST = 2**63 - 1
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Bounded(click.IntRange):
+    """Integers that a 64-bit word holds; the help names the lower bound alone."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        digits = isinstance(value, str) and re.fullmatch(r"\s*[+-]?(\d+)\s*", value)
+        if digits and (len(digits[1]) > _DIGITS or int(digits[1]) > _LARGEST):
+            self.fail(f"{shown(value)} is beyond 2^63 - 1", param, ctx)
+        return super().convert(value, param, ctx)
+
+    def _describe_range(self) -> str:
+        if self.max != _LARGEST:
+            return super()._describe_range()
+        return "" if self.min == -_LARGEST else f"x{'>' if self.min_open else '>='}{self.min}"
 
 
 class Size(click.ParamType):
@@ -123,9 +138,9 @@ def bounded(command: click.Command) -> click.Command:
     for parameter in command.params:
         kind = parameter.type
         if kind is click.INT:
-            parameter.type = click.IntRange(min=-_LARGEST, max=_LARGEST)
+            parameter.type = _Bounded(min=-_LARGEST, max=_LARGEST)
         elif isinstance(kind, click.IntRange) and kind.max is None:
-            parameter.type = click.IntRange(kind.min, _LARGEST, kind.min_open)
+            parameter.type = _Bounded(kind.min, _LARGEST, kind.min_open)
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             bounded(inner)
