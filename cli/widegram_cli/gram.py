@@ -139,4 +139,5 @@ def _print(result: GramResult, out: str) -> None:
         f"{human_rate(result.entries_per_second)} entries/s{resumed}"
     )
     if result.series_error is not None:
-        click.echo(f"Hermite series: relative truncation error at most {result.series_error:.1e}")
+        error = f"{result.series_error:.0e}"
+        click.echo(f"activations without a closed form: relative error at most {error}")

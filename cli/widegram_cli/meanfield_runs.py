@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
-from widegram_cli.options import Depths, json_option, memory_option, overwrite_option
+from widegram_cli.options import Depths, json_option, memory_option, overwrite_option, series_option
 from widegram_cli.output import emit_json, human_time
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ _RAW = "Use the inputs as they are, not scaled to mean square 1."
               help="The file to write.")
 @click.option("--plot", type=PictureFile(), metavar="S.png",
               help="Draw six quantities with their predictions.")
+@series_option
 @memory_option
 @overwrite_option
 @json_option
@@ -63,7 +64,7 @@ def spectrum_command(
     net: str, x: str, depths: tuple[int, ...], act: str | None, w_var: float | None,
     b_var: float | None, train: int, test: int, method: str, against_float64: bool, raw: bool,
     unit_pixels: bool, threads: int | None, out: str, plot: str | None, memory: int | None,
-    overwrite: bool, as_json: bool,
+    overwrite: bool, as_json: bool, accept_series_error: float | None,
 ) -> None:
     """Theta's spectrum and mean predictor against depth, from one sweep.
 
@@ -87,6 +88,7 @@ def spectrum_command(
         result = spectrum(
             network, problem, depths, method=method, threads=threads, memory=memory,
             keep=file.keep, progress=lambda done: report("depths", done, len(depths)),
+            accept_series_error=accept_series_error,
         )
         file.finish(result)
     if plot is not None:
@@ -95,7 +97,8 @@ def spectrum_command(
         plain = None
         if against_float64:
             plain = spectrum(
-                network, problem, depths, method="engine", threads=threads, memory=memory
+                network, problem, depths, method="engine", threads=threads, memory=memory,
+                accept_series_error=accept_series_error,
             )
         plot_spectrum(result, plot, overwrite, plain)
     _print_spectrum(result, out, time.perf_counter() - start, as_json)
@@ -166,13 +169,14 @@ def _print_spectrum(result: SpectrumSweep, out: str, seconds: float, as_json: bo
 @click.option("--out", type=OutputFile(), required=True, metavar="T.h5",
               help="The file to write or to resume.")
 @click.option("--plot", type=PictureFile(), metavar="T.png", help="Draw the maps.")
+@series_option
 @memory_option
 @overwrite_option
 @json_option
 def trainability_command(
     data: str, net: str, act: str, w_var: str, b_var: float, depths: tuple[int, ...], times: str,
     train: int, test: int | None, scale: str, threads: int | None, out: str, plot: str | None,
-    memory: int | None, overwrite: bool, as_json: bool,
+    memory: int | None, overwrite: bool, as_json: bool, accept_series_error: float | None,
 ) -> None:
     """Accuracy of gradient flow over (w_var, depth). Run again to resume.
 
@@ -199,7 +203,8 @@ def trainability_command(
     start = time.perf_counter()
     with reporter() as progress:
         resumed = trainability(problem, grid, out, overwrite=overwrite, threads=threads,
-                               memory=memory, progress=progress)
+                               memory=memory, progress=progress,
+                               accept_series_error=accept_series_error)
     seconds = time.perf_counter() - start
     if plot is not None and not drawn:
         plot_trainability(out, plot, overwrite, multiples)

@@ -43,8 +43,8 @@ class GramResult(NamedTuple):
     ``seconds``, their quotient ``entries_per_second``, ``resumed_tiles`` found finished at the
     start out of ``tiles``, the ``tile`` side, and whether the file is ``complete``.
     ``damaged_tiles`` of an earlier run had lost their checksums and were computed again.
-    ``series_error`` is the relative truncation error of activations computed by Hermite series
-    (of E[phi^2] or E[phi'^2]), None for networks without one.
+    ``series_error`` is the relative error of activations without a closed form (of E[phi^2] or
+    E[phi'^2], in one layer), None for networks without one.
     """
 
     entries: int

@@ -48,6 +48,7 @@ class _KernelEstimator(BaseEstimator):
         diag_reg_absolute_scale: bool = False,
         input_shape: tuple[int, ...] | None = None,
         cache_size: float = 500,
+        accept_series_error: float | None = None,
     ) -> None:
         self.network = network
         self.kernel = kernel
@@ -55,6 +56,7 @@ class _KernelEstimator(BaseEstimator):
         self.diag_reg_absolute_scale = diag_reg_absolute_scale
         self.input_shape = input_shape
         self.cache_size = cache_size
+        self.accept_series_error = accept_series_error
 
     def _fit(self, X: Array, targets: Array) -> None:
         """Set ``X_fit_`` (n, D), ``network_``, ``dual_coef_`` (n, k) and ``shift_``."""
@@ -82,10 +84,16 @@ class _KernelEstimator(BaseEstimator):
         rows, cols = self._inputs(X), None if other is None else self._inputs(other)
 
         def compute() -> Array:
-            return np.asarray(widegram.kernel(self.network_, rows, cols, kernel, "float64"))
+            found = widegram.kernel(
+                self.network_, rows, cols, kernel, "float64",
+                accept_series_error=self.accept_series_error,
+            )  # fmt: skip
+            return np.asarray(found)
 
         room = int(self.cache_size * 1e6)
-        return MEMORY.get(self.network_, X, other, kernel, compute, room)
+        # What one estimator accepts is not what another gets.
+        name = f"{kernel} {self.accept_series_error}"
+        return MEMORY.get(self.network_, X, other, name, compute, room)
 
     def _inputs(self, X: Array) -> Array:
         return X.reshape(len(X), *self.network_.input_shape)
@@ -106,7 +114,8 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
     columns of X, None for vectors; ``cache_size``: megabytes of kernels that are remembered
     between fits, 0 for none; ``normalize_y``: targets are centred, and the prior gets their
     scale (:mod:`widegram.linalg.normalise`), without which standard deviations are those of a
-    prior of variance K(x, x) whatever the targets are. Fitting raises ValueError for a kernel
+    prior of variance K(x, x) whatever the targets are; ``accept_series_error`` as in
+    :func:`widegram.gram`. Fitting raises ValueError for a kernel
     matrix that is not positive definite, with a ``diag_reg`` that mends it.
 
     Fitted: ``dual_coef_`` (n, k), ``X_fit_`` (n, D), ``network_``, ``shift_`` (added to the
@@ -122,10 +131,12 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
         input_shape: tuple[int, ...] | None = None,
         cache_size: float = 500,
         normalize_y: bool = False,
+        accept_series_error: float | None = None,
     ) -> None:
         super().__init__(
-            network, kernel, diag_reg, diag_reg_absolute_scale, input_shape, cache_size
-        )
+            network, kernel, diag_reg, diag_reg_absolute_scale, input_shape, cache_size,
+            accept_series_error,
+        )  # fmt: skip
         self.normalize_y = normalize_y
 
     def __sklearn_tags__(self) -> Tags:
@@ -169,7 +180,10 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
 
     def _latent(self, X: Array, across: Array) -> Array:
         """Latent variances (n,) in units of the prior, not below 0."""
-        job = make_job(self.network_, self._inputs(X), None, "nngp", "float64", None, None, None)
+        job = make_job(
+            self.network_, self._inputs(X), None, "nngp", "float64", None, None, None,
+            self.accept_series_error,
+        )  # fmt: skip
         variance = diagonal_of(job, "nngp")
         if self.kernel == "ntk":
             other = self._kernel(X, self.X_fit_, "nngp")

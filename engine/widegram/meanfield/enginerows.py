@@ -29,7 +29,8 @@ def ntk_sweep(
 ) -> Array:
     """Theta (depths, n1, n2) in float64 from one sweep of the engine."""
     job = make_job(network, x, x2, "ntk", "float64", depths,  # type: ignore[arg-type]
-                   options.get("threads"), options.get("memory"))  # type: ignore[arg-type]
+                   options.get("threads"), options.get("memory"),  # type: ignore[arg-type]
+                   options.get("accept_series_error"))  # type: ignore[arg-type]
     columns = range(len(x if x2 is None else x2))
     tiles = job.evaluator(resolve_device("auto")).tile(range(len(x)), columns, x2 is None)
     return np.stack([tiles[f"depth/{depth}/ntk"] for depth in depths])
@@ -39,12 +40,16 @@ class EngineRows:
     """One w_var of a convolutional network; float64 Theta, so D is good to its rounding."""
 
     def __init__(
-        self, problem: Problem, grid: Grid, w: float, threads: int, memory: str | int | None
-    ) -> None:
+        self, problem: Problem, grid: Grid, w: float, threads: int, memory: str | int | None,
+        accept: float | None = None,
+    ) -> None:  # fmt: skip
         self._problem, self._depths = problem, grid.depths
         depth = max(grid.depths)
         self._network = preset_text(grid.net, grid.act, w, grid.b_var, depth)
-        self._options = {"threads": threads, "memory": budget(memory)}
+        self._memory = budget(memory)
+        self._options = {
+            "threads": threads, "memory": self._memory, "accept_series_error": accept
+        }  # fmt: skip
         self._levels = np.empty(0)
 
     def train(self) -> tuple[Array, Array]:
@@ -56,7 +61,7 @@ class EngineRows:
     def test(self, work: Callable[[slice, Array], Array]) -> Iterator[Array]:
         """Blocks of test images within a quarter of the budget."""
         row = 8 * len(self._depths) * len(self._problem.x)
-        step = max(1, budget(self._options["memory"]) // (4 * row))
+        step = max(1, self._memory // (4 * row))
         n = len(self._problem.x_test)
         for lo in range(0, n, step):
             rows = slice(lo, min(lo + step, n))

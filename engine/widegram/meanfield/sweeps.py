@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -73,6 +73,7 @@ def spectrum(
     memory: str | int | None = None,
     keep: Callable[[int, Deviations], None] | None = None,
     progress: Callable[[int], None] | None = None,
+    accept_series_error: float | None = None,
 ) -> SpectrumSweep:
     """Measure at each of ``depths`` (repeats of the one top-level Repeat).
 
@@ -80,6 +81,7 @@ def spectrum(
     ``progress`` the number of depths finished. Without test rows, or without labels, predictor
     and accuracy are NaN. Raises WidegramError for a network without Repeat, bad depths, fewer
     than two inputs, or a ``method`` that cannot run the network (saying why).
+    ``accept_series_error`` as in :func:`widegram.gram`, where the engine computes the kernels.
     """
     wanted = sorted(set(depths))
     if not wanted or wanted[0] < 1:
@@ -91,7 +93,8 @@ def spectrum(
     chosen = _choose(network, problem, method, setting)
     sweep = {"deviations": _exact, "linearized": _torus, "engine": _engine}[chosen]
     values = {name: np.full(len(wanted), np.nan) for name in MEASURES}
-    for i, (depth, train, test) in enumerate(sweep(network, problem, wanted, threads, memory)):
+    options = _Options(threads, memory, accept_series_error)
+    for i, (depth, train, test) in enumerate(sweep(network, problem, wanted, options)):
         _require_range(depth, train)
         for name, value in _measure(problem, train, test).items():
             values[name][i] = value
@@ -176,15 +179,23 @@ _REMEDY = "take fewer inputs, --method engine (kernels in float64),"
 _Sweep = Iterator[tuple[int, Deviations, Deviations | None]]
 
 
+class _Options(NamedTuple):
+    """As in :func:`spectrum`."""
+
+    threads: int | None
+    memory: str | int | None
+    accept_series_error: float | None
+
+
 def _exact(
-    network: Network, problem: Problem, depths: Sequence[int], threads: Any, memory: Any
+    network: Network, problem: Problem, depths: Sequence[int], options: _Options
 ) -> _Sweep:
     m, n = len(problem.x), len(problem.x_test)
     images = deviations.is_convolutional(network)
     pooled = any(isinstance(layer, GlobalPool) for layer in network.sweep()[3])
     pixels = int(np.prod(problem.x.shape[1:3])) if images else 1
     # delta, D and their images under averages and activations: measured with cnn-p and fcn.
-    require_memory(8 * 14 * (m + n) * m * pixels * (pixels if pooled else 1), memory,
+    require_memory(8 * 14 * (m + n) * m * pixels * (pixels if pooled else 1), options.memory,
                    f"the recursion on {m} training and {n} test inputs", _REMEDY)
     rows = np.concatenate([problem.x, problem.x_test])
     if images:
@@ -197,11 +208,11 @@ def _exact(
 
 
 def _torus(
-    network: Network, problem: Problem, depths: Sequence[int], threads: Any, memory: Any
+    network: Network, problem: Problem, depths: Sequence[int], options: _Options
 ) -> _Sweep:
     rows = np.concatenate([problem.x, problem.x_test])
     m = len(problem.x)
-    for depth, found in torus.sweep(network, problem.x, rows, depths, memory):
+    for depth, found in torus.sweep(network, problem.x, rows, depths, options.memory):
         yield depth, _part(found, slice(0, m)), _part(found, slice(m, None))
 
 
@@ -211,21 +222,20 @@ def _part(found: Deviations, rows: slice) -> Deviations:
 
 
 def _engine(
-    network: Network, problem: Problem, depths: Sequence[int], threads: Any, memory: Any
+    network: Network, problem: Problem, depths: Sequence[int], options: _Options
 ) -> _Sweep:
     from widegram.meanfield.enginerows import ntk_sweep
 
     m, n = len(problem.x), len(problem.x_test)
-    require_memory(8 * len(depths) * m * (m + n), memory,
+    require_memory(8 * len(depths) * m * (m + n), options.memory,
                    f"Theta of {m} training and {n} test inputs at {len(depths)} depths",
                    "take fewer of them")
-    options = {"threads": threads, "memory": memory}
     test = None
     # What overflows is refused by depth where it is read out.
     with np.errstate(over="ignore", invalid="ignore"):
-        train = ntk_sweep(network, problem.x, None, tuple(depths), **options)
+        train = ntk_sweep(network, problem.x, None, tuple(depths), **options._asdict())
         if n:
-            test = ntk_sweep(network, problem.x_test, problem.x, tuple(depths), **options)
+            test = ntk_sweep(network, problem.x_test, problem.x, tuple(depths), **options._asdict())
     for i, depth in enumerate(depths):
         level = _level(train[i])
         yield depth, _plain(level, train[i]), None if test is None else _plain(level, test[i])

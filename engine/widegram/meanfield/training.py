@@ -77,18 +77,20 @@ def trainability(
     threads: int | None = None,
     memory: str | int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    accept_series_error: float | None = None,
 ) -> int:
     """Fill or resume ``out``; returns the number of rows that an earlier run had finished.
 
     For fcn every grid point shares one matrix of input products. For cnn-f and cnn-p the depths of
     a row do; the next row forms them again in the cache, which takes 0.1 ns per pair of pixels and
     channel beside 1 to 3 ns per layer, and less than reading stored ones from memory would.
+    ``accept_series_error`` as in :func:`widegram.gram`, for cnn-f and cnn-p.
 
     Raises WidegramError for bad variances, depths or times, or an ``out`` of another run (naming
     what differs); Interrupted after a signal, with every finished row stored.
     """
     _check(problem, grid, memory)
-    make = _row_maker(problem, grid, threads or usable_cores(), memory)
+    make = _row_maker(problem, grid, threads or usable_cores(), memory, accept_series_error)
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
     header = Header(
         grid.net,
@@ -176,12 +178,12 @@ def _solve_row(problem: Problem, grid: Grid, kernels: Kernels) -> Row:
 
 
 def _row_maker(
-    problem: Problem, grid: Grid, threads: int, memory: str | int | None
+    problem: Problem, grid: Grid, threads: int, memory: str | int | None, accept: float | None
 ) -> Callable[[float], Kernels]:
     if grid.net != "fcn":
         from widegram.meanfield.enginerows import EngineRows
 
-        return lambda w: EngineRows(problem, grid, w, threads, memory)
+        return lambda w: EngineRows(problem, grid, w, threads, memory, accept)
     maps = LayerMaps.of(grid.act)
     maps.require_slope()
     flat, flat_test = (x.reshape(len(x), -1) for x in (problem.x, problem.x_test))
