@@ -16,7 +16,7 @@ from widegram.data import Source, open_source
 from widegram.devices import available
 from widegram.errors import Damaged, WidegramError
 from widegram.kinds import SealReport, is_sealed, verify_sealed
-from widegram.memory import budget
+from widegram.memory import kernel_budget
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
 from widegram.store.layout import Header
@@ -55,7 +55,7 @@ def verify(
     path = file_path(path, "path")
     if is_sealed(path):
         return verify_sealed(path)
-    bytes_ = budget(memory)
+    bytes_ = kernel_budget(memory)
 
     def check() -> VerifyReport:
         def factory(file: GramFile) -> Computers | str:

@@ -13,7 +13,7 @@ from widegram.arrays import integer
 from widegram.backends import Evaluator, make_evaluator
 from widegram.data import Source, open_source
 from widegram.errors import WidegramError, shown
-from widegram.memory import budget
+from widegram.memory import kernel_budget
 from widegram.network import Network, NetworkLike, load_network
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import KERNELS, LARGEST_TILE, choose_tile, dataset_keys
@@ -98,7 +98,7 @@ def make_job(
             f"{first.shape[1:]}; both must be inputs of one network"
         )
     steps = _depths(net, depths)
-    return Job(net, first, second, kernels, steps, dtype, threads, budget(memory), accept)
+    return Job(net, first, second, kernels, steps, dtype, threads, kernel_budget(memory), accept)
 
 
 def _dtype(dtype: Any) -> str:

@@ -19,6 +19,8 @@ _UNITS = {
 }  # fmt: skip
 _FALLBACK_FREE = 4 * 2**30
 _SMALLEST = 16 * 10**6
+# What Python, NumPy, HDF5 and LLVM with its machine code hold beside all arrays, measured.
+PROGRAM = 135 * 10**6
 _LARGEST = 2.0**63
 
 
@@ -69,6 +71,13 @@ def _machine_free(root: Path) -> int:
         return _FALLBACK_FREE
     found = re.search(r"^MemAvailable:\s*(\d+) kB", meminfo, re.MULTILINE)
     return int(found[1]) * 1024 if found else _FALLBACK_FREE
+
+
+def kernel_budget(memory: str | int | None) -> int:
+    """Bytes for what computes kernels, given what the whole process may use (None: a quarter of
+    what is free): the interpreter and its libraries are taken off, down to 16 MB, since a limit
+    under what they need cannot be kept by anything done here."""
+    return max(budget(memory) - PROGRAM, _SMALLEST)
 
 
 def budget(memory: str | int | None) -> int:

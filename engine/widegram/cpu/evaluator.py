@@ -30,7 +30,7 @@ from widegram.cpu.vectors import VectorInputs
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.errors import WidegramError
 from widegram.log import logger
-from widegram.memory import format_size
+from widegram.memory import PROGRAM, format_size
 from widegram.network.model import Network
 from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.plan import Plan, build
@@ -300,8 +300,8 @@ class CpuEvaluator:
         if size > memory:
             raise WidegramError(
                 f"memory: the planes of {LANES[self.dtype]} pairs of this network take "
-                f"{format_size(size)}, a quarter of the budget is {format_size(memory)}; "
-                f"give at least --memory {format_size(4 * size)}"
+                f"{format_size(size)}, a quarter of what is left for arrays is "
+                f"{format_size(memory)}; give at least --memory {format_size(PROGRAM + 4.1 * size)}"
             )
         threads = min(threads, memory // max(size, 1))
         for _ in range(threads):
