@@ -254,7 +254,7 @@ def test_progress_away_from_a_terminal_is_a_line_now_and_then(monkeypatch, capsy
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "widegram: 310 of 1,000 entries (31 %), 10 entries/s, 1:09 left",
+        "widegram: 310 of 1,000 entries (31 %), 10 entries/s, 1 min 09 s left",
         "widegram: 620 of 1,000 entries (62 %), 10 entries/s, 38 s left",
     ]
 

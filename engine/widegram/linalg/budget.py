@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from widegram.errors import WidegramError
-from widegram.memory import budget, format_size
+from widegram.memory import PROGRAM, budget, format_size
 
 CHUNK = 512
 _LEAST_ROWS = 64
@@ -26,16 +26,19 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def array_budget(memory: str | int | None) -> int:
+def array_budget(memory: str | int | None, kernels: bool = False) -> int:
     """Bytes for arrays, given what the whole process may use (None: a quarter of what is free).
 
     The interpreter, its libraries and what BLAS works in are taken off first, down to 32 MB or
-    half of ``memory``: a limit under what they need cannot be kept by anything done here. From
-    here on the process gives large blocks back to the system when they are freed.
+    half of ``memory``: a limit under what they need cannot be kept by anything done here. With
+    ``kernels`` that includes what computes kernels, which is loaded later; what more than the
+    program is resident belongs to the caller. From here on the process gives large blocks back to
+    the system when they are freed.
     """
     size = budget(memory)
     _give_back_freed_blocks()
-    return max(size - resident() - _BLAS_SCRATCH, min(size // 2, _LEAST_ARRAYS))
+    own = PROGRAM if kernels else min(resident(), PROGRAM)
+    return max(size - own - _BLAS_SCRATCH, min(size // 2, _LEAST_ARRAYS))
 
 
 def _give_back_freed_blocks() -> None:

@@ -115,7 +115,7 @@ def predict_file(job: PredictJob, progress: Progress | None = None) -> PredictRe
     solution = read_solution(job.solution)
     header = solution.header
     depth = None if header.depth < 0 else header.depth
-    memory = array_budget(job.memory)
+    memory = array_budget(job.memory, kernels=job.variance)
     stream = max(memory // 8, 1 << 20)
     with open_cross(job.cross, header.kernel, depth, memory=stream, train=solution.train) as cross:
         targets = _targets(job, solution, cross)
