@@ -335,3 +335,24 @@ def test_likelihood_and_sizes() -> None:
     assert block_rows(1000, 5, 10**9) == 5
     assert block_rows(10**6, 5, 1) == 1
     assert [time_name(t) for t in (512.0, 0.5, np.inf)] == ["512", "0.5", "inf"]
+
+
+def test_a_zero_matrix_and_no_noise_are_predicted_or_refused(tmp_path) -> None:
+    zero = np.zeros((4, 4))
+    write_gram(tmp_path / "k.h5", {"nngp": zero, "ntk": zero})
+    cross = {"symmetric": False, "x1": "test", "x2": "train"}
+    write_gram(tmp_path / "c.h5", {"nngp": zero[:2], "ntk": zero[:2]}, **cross)
+    write_gram(tmp_path / "t.h5", {"nngp": zero[:2, :2], "ntk": zero[:2, :2]}, x1="test")
+    np.savez(tmp_path / "y.npz", y=np.arange(4.0), u=np.ones(2))
+    solve = ["solve", tmp_path / "k.h5", "--y", f"{tmp_path}/y.npz:y", "--out", tmp_path / "a.h5"]
+    run(*solve, "--diag-reg", 0.5, "--absolute")
+    predict = ["predict", tmp_path / "a.h5", "--cross", tmp_path / "c.h5"]
+    predict += ["--y", f"{tmp_path}/y.npz:u", "--variance", "--test-gram", tmp_path / "t.h5"]
+    found = run(*predict)
+    assert (found["mse"], found["mean_variance"], found["mean_variance_latent"]) == (1.0, 0.5, 0.0)
+    result = CliRunner().invoke(program, [*map(str, predict), "--time", "1"])
+    assert result.exit_code == 2
+    assert "no positive eigenvalue" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    with np.errstate(all="raise"):
+        assert negative_log_likelihood(np.zeros((1, 1)), np.zeros(1), np.ones((1, 1))) == np.inf

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
 
+from widegram.errors import WidegramError
 from widegram.linalg.eigen import full_eigen
 from widegram.linalg.operator import GramOperator, Progress
 
@@ -44,6 +45,11 @@ def flow_coefficients(
     progress: Progress | None = None,
 ) -> list[Array]:
     """alpha_t of shape (n, k) for each time; ``top`` is lambda_max of K without its shift."""
+    if top <= 0.0:
+        raise WidegramError(
+            "the training matrix has no positive eigenvalue, so that time in units of the maximal "
+            "learning rate 2 / lambda_max means nothing; leave out --time"
+        )
     rates = [2.0 * t / top for t in times]
     n, k = y.shape
     bound = 1.01 * top + operator.shift

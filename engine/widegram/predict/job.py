@@ -22,6 +22,7 @@ from widegram.linalg.operator import Progress
 from widegram.linalg.solutionfile import StoredSolution, read_solution
 from widegram.linalg.solving import SolveOptions
 from widegram.linalg.targets import Targets, accuracy, load_targets
+from widegram.linalg.units import checked_later
 from widegram.predict.diagonal import own_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.rates import largest_eigenvalue
@@ -130,9 +131,15 @@ def predict_file(job: PredictJob, progress: Progress | None = None) -> PredictRe
     return _judged(job, found, solution, targets, time.perf_counter() - started)
 
 
+@checked_later
 def negative_log_likelihood(mean: Array, variance: Array, y: Array) -> float:
-    """Mean over points and outputs of -log N(y | mean, variance); variance (n,) or (n, k)."""
-    spread = np.maximum(variance, np.finfo(np.float64).tiny).reshape(len(mean), -1)
+    """Mean over points and outputs of -log N(y | mean, variance); variance (n,) or (n, k).
+
+    Infinite where a variance is zero or too small beside the error.
+    """
+    spread = variance.reshape(len(mean), -1)
+    if np.min(spread) <= 0:
+        return math.inf
     return float(np.mean(0.5 * (np.log(2.0 * np.pi * spread) + (y - mean) ** 2 / spread)))
 
 
