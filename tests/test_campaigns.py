@@ -43,7 +43,7 @@ def test_a_few_kills() -> None:
 
 
 def test_a_few_flipped_bits() -> None:
-    found = run("bitflips", "--count", 3, "--only", "unfinished map")
+    found = run("bitflips", "--count", 3, "--only", "solution")
     assert found["flips"] == 3
 
 
