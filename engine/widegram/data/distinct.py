@@ -11,7 +11,7 @@ from widegram.data.tables import split_spec
 from widegram.errors import WidegramError
 
 # What a command keeps beside its output while it works.
-_WORK_SUFFIXES = (".part", ".factor", ".restart")
+_WORK_SUFFIXES = (".factor", ".restart")
 # Attributes of our files that name the files they were made from.
 _NAMING = ("x1_location", "x2_location", "gram")
 _MOST_FILES = 10_000  # looked at in a directory or in a file of links

@@ -49,6 +49,17 @@ def read(descriptor: int, size: int, offset: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+def read_into(descriptor: int, into: memoryview, offset: int) -> int:
+    """Fill bytes in memory from ``offset`` on; how many, fewer where the file ends."""
+    done = 0
+    while done < len(into):
+        count = os.preadv(descriptor, [into[done : done + _PIECE]], offset + done)
+        if not count:
+            break
+        done += count
+    return done
+
+
 def forget(descriptor: int) -> None:
     """Drop a synced file's pages from memory, so that reading it asks the disk."""
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -84,18 +84,27 @@ class LiveFile:
         if into.dtype != extent.dtype:
             raise TypeError(f"{name} holds {extent.dtype}, not {into.dtype}")
         for offset, length, place in extent.spans(start, into.shape):
-            piece = self.bytes_at(offset, length)
-            into[place] = np.frombuffer(piece, extent.dtype).reshape(into[place].shape)
+            target = into[place] if into.ndim else into.reshape(1)  # always a view
+            if target.flags.c_contiguous and target.size:
+                self._fill(target.reshape(-1).view(np.uint8).data, offset)
+            else:
+                piece = self.bytes_at(offset, length)
+                target[...] = np.frombuffer(piece, extent.dtype).reshape(target.shape)
 
     def bytes_at(self, offset: int, length: int) -> bytes:
         """Bytes of the file; WidegramError where it ends before."""
+        found = bytearray(length)
+        self._fill(memoryview(found), offset)
+        return bytes(found)
+
+    def _fill(self, into: memoryview, offset: int) -> None:
         try:
-            found = calls.read(self._descriptor, length, offset)
+            count = calls.read_into(self._descriptor, into, offset)
         except OSError as error:
             raise WidegramError(f"{self.path}: cannot be read: {error.strerror}") from error
-        if len(found) != length:
-            raise WidegramError(f"{self.path}: is damaged: it ends before byte {offset + length}")
-        return found
+        if count != len(into):
+            end = offset + len(into)
+            raise WidegramError(f"{self.path}: is damaged: it ends before byte {end}")
 
     def size(self) -> int:
         """Bytes of the file."""
