@@ -129,6 +129,10 @@ def test_byte_order_marks_are_read(tmp_path: Path, suffix: str):
         ("a = " + "[" * 5000 + "]" * 5000, r"net\.toml: .*nested too deeply"),
         (f"input_shape = [{'9' * 5000}]", r"net\.toml: .*a number has too many digits"),
         ("a = ", r"net\.toml: not valid TOML"),
+        (".".join(["a"] * 200_000) + " = 1", r"net\.toml: .*tables are nested too deeply"),
+        (". ".join(["a"] * 1000) + " = 1", r"net\.toml: .*tables are nested too deeply"),
+        ("a = [" + "0.5, " * 100_000 + "]", r"net\.toml: network: unknown key 'a'"),
+        ("A" * 1_000_000 + " = 1", r"net\.toml: network: unknown key 'A+"),
     ],
 )
 def test_absurd_toml_is_refused(tmp_path: Path, text: str, message: str):

@@ -390,3 +390,10 @@ def test_a_run_that_is_refused_at_once_leaves_no_empty_file(monkeypatch: pytest.
 def test_pictures_of_unknown_formats_are_refused_first(command: tuple[str, ...]):
     refused(r"\.bad is no format for pictures", *command, "--plot", "picture.bad")
     assert os.listdir() == []
+
+
+def test_verify_refuses_inputs_that_are_not_there():
+    np.save("x.npy", GOOD)
+    assert run("gram", "--net", "fcn", "--x", "x.npy", "--out", "K.h5").exit_code == 0
+    for sample in (0, 1):
+        refused(r"y\.npy: no such file", "verify", "K.h5", "--x", "y.npy", "--sample", sample)

@@ -50,12 +50,15 @@ def verify(
     damaged tiles are computed again and written, and the file is checked once more; the report's
     ``repaired`` says what was mended. Raises Damaged itself if HDF5 cannot read the file, and
     :class:`widegram.errors.WidegramError` if it is missing, no file of this program, being
-    written, or to be repaired while its data cannot be had.
+    written, or to be repaired while its data cannot be had, or ``x1`` or ``x2`` is no data.
     """
     path = file_path(path, "path")
     if is_sealed(path):
         return verify_sealed(path)
     bytes_ = kernel_budget(memory)
+    for given in (x1, x2):
+        if given is not None:
+            open_source(given)  # what was asked for by name is no note where it is missing
 
     def check() -> VerifyReport:
         def factory(file: GramFile) -> Computers | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from widegram.reading import read_text
 
 _LONGEST_NUMBER = 400  # characters; 1e308 written out has 309
 _BYTE_ORDER_MARK = "\ufeff"
+# A dotted key of TOML, a.a.a: the time to read one grows with the square of its parts.
+_LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+\s*\.\s*){41}""")
 
 
 @runtime_checkable
@@ -100,6 +103,8 @@ def _read(path: Path) -> Any:
     text = read_text(path, "network", bounds.NETWORK_BYTES)
     if path.suffix.lower() != ".toml":
         return _parse_json(text, str(path))
+    if _LONG_KEY.search(text):
+        raise WidegramError(f"{path}: not a network: its tables are nested too deeply")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
