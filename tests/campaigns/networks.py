@@ -23,46 +23,63 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
 
 def run(seed: int, numbers: Iterable[int], report: Any = None) -> dict[str, Any]:
-    """Judge cases and return the figures (JSON-ready); ``report`` gets a line per failure."""
-    errors: dict[str, list[Error]] = {dtype: [] for dtype in DTYPES}
-    refused: Counter[tuple[str, str]] = Counter()
-    unjudged: Counter[str] = Counter()
-    failures = []
-    count = agreed = 0
-    for number in numbers:
-        case = draw(seed, number)
-        verdict, failed = _judged(case)
-        count += 1
-        refused.update(verdict.refused)
-        unjudged.update([verdict.unjudged] if verdict.unjudged else [])
-        for error in verdict.errors:
-            errors[error.dtype].append(error)
-        agreed += bool(verdict.errors) and not failed and not verdict.refused
-        if failed:
-            failures.append(failed)
-            if report is not None:
+    """Judge cases and return the figures (JSON-ready); ``report`` gets a line per failure. An
+    interrupt ends the campaign with the figures so far."""
+    found = _Found()
+    try:
+        for number in numbers:
+            failed = found.add(*_judged(draw(seed, number)))
+            if failed and report is not None:
                 report(json.dumps(failed))
-    return {
-        "seed": seed,
-        "networks": count,
-        "agreed_in_both_dtypes": agreed,
-        "failed": len(failures),
-        "refused": [[*kind, times] for kind, times in refused.most_common()],
-        "unjudged": dict(unjudged),
-        "matrices": {dtype: len(found) for dtype, found in errors.items()},
-        "beyond_promise": {
-            dtype: sum(not e.promised and not e.failed for e in found)
-            for dtype, found in errors.items()
-        },
-        "percentiles": {
-            dtype: {
-                "of_largest": percentiles(e.of_largest for e in found),
-                "of_diagonal": percentiles(e.of_diagonal for e in found),
-            }
-            for dtype, found in errors.items()
-        },
-        "failures": failures,
-    }
+    except KeyboardInterrupt:
+        pass
+    return {"seed": seed, **found.figures()}
+
+
+class _Found:
+    """What verdicts add up to."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, list[Error]] = {dtype: [] for dtype in DTYPES}
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self.unjudged: Counter[str] = Counter()
+        self.failures: list[dict[str, Any]] = []
+        self.count = self.agreed = 0
+
+    def add(self, verdict: Verdict, failed: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Count one verdict; returns ``failed``."""
+        self.count += 1
+        self.refused.update(verdict.refused)
+        self.unjudged.update([verdict.unjudged] if verdict.unjudged else [])
+        for error in verdict.errors:
+            self.errors[error.dtype].append(error)
+        self.agreed += bool(verdict.errors) and not failed and not verdict.refused
+        self.failures += [failed] if failed else []
+        return failed
+
+    def figures(self) -> dict[str, Any]:
+        """All counts, JSON-ready."""
+        items = self.errors.items()
+        return {
+            "networks": self.count,
+            "agreed_in_both_dtypes": self.agreed,
+            "failed": len(self.failures),
+            "refused": [[*kind, times] for kind, times in self.refused.most_common()],
+            "unjudged": dict(self.unjudged),
+            "matrices": {dtype: len(found) for dtype, found in items},
+            "beyond_promise": {
+                dtype: sum(not e.promised and not e.failed for e in found)
+                for dtype, found in items
+            },
+            "percentiles": {
+                dtype: {
+                    "of_largest": percentiles(e.of_largest for e in found),
+                    "of_diagonal": percentiles(e.of_diagonal for e in found),
+                }
+                for dtype, found in items
+            },
+            "failures": self.failures,
+        }
 
 
 def _judged(case: Case) -> tuple[Verdict, dict[str, Any] | None]:
