@@ -20,7 +20,7 @@ Spec = dict[str, Any]
 Shape = tuple[int, ...]
 
 # Series take a hundred times as long as closed forms: fewer of them.
-ACTIVATIONS = (*TABLE, *CLOSED, *CLOSED, "Identity")
+ACTIVATIONS = (*TABLE, *4 * tuple(CLOSED), "Identity")
 PADDINGS = ("SAME", "VALID", "CIRCULAR")
 STRIDES = ((1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (1, 2), (3, 2), (1, 3))
 # Ordinary sizes of inputs, and what lies at the ends of the range: exponents of ten.

@@ -68,8 +68,7 @@ class _Found:
             "unjudged": dict(self.unjudged),
             "matrices": {dtype: len(found) for dtype, found in items},
             "beyond_promise": {
-                dtype: sum(not e.promised and not e.failed for e in found)
-                for dtype, found in items
+                dtype: sum(not e.promised and not e.failed for e in found) for dtype, found in items
             },
             "percentiles": {
                 dtype: {

@@ -1,0 +1,121 @@
+"""The campaign of random networks: its cases, its judgement, and a small run of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from campaigns import judging
+from campaigns.drawing import Case, draw
+from campaigns.judging import judge, kind_of
+from campaigns.networks import percentiles, run
+from widegram.errors import WidegramError
+from widegram.network import load_network
+
+SEED = 1
+
+
+def text(case: Case) -> str:
+    return json.dumps(case.spec)
+
+
+def test_a_case_is_a_function_of_its_seed_and_number() -> None:
+    first, again, other = draw(SEED, 7), draw(SEED, 7), draw(SEED, 8)
+    assert text(first) == text(again) != text(other)
+    np.testing.assert_array_equal(first.x1, again.x1)
+    assert first.depths == again.depths
+
+
+def test_the_kinds_that_once_went_wrong_are_drawn() -> None:
+    cases = [draw(SEED, number) for number in range(300)]
+    for case in cases:
+        load_network(case.spec)
+        assert np.isfinite(case.x1).all()
+    texts = [text(case) for case in cases]
+    words = ("Residual", "SumPool", "AvgPool", "LayerNorm", "Dropout", "CIRCULAR", "VALID",
+             "Repeat", "Flatten", "GlobalSumPool", "Sign", "Tanh", "Rbf")  # fmt: skip
+    assert all(any(word in one for one in texts) for word in words)
+    # a pool, then a residual that begins with one: its first store is read behind the second
+    starts = ('"Residual", "branch": [{"layer": "AvgPool"', '"Residual", "branch": [{"layer": "Sum')
+    pooled = [
+        one for one in texts for start in starts if "Pool" in one.split(start)[0] and start in one
+    ]
+    assert len(pooled) > 15, len(pooled)
+    nested = '"branch": [{"layer": "Residual"'
+    assert any(nested in one for one in texts)
+    assert sum(bool(case.depths) for case in cases) > 20
+    sizes = np.array([np.abs(case.x1).max() for case in cases])
+    assert sizes.min() < 1e-15
+    assert sizes.max() > 1e3
+    zeros = [not row.any() for case in cases for row in case.x1]
+    assert 0.03 < np.mean(zeros) < 0.2
+    twins = [c for c in cases if c.x2 is not None and
+             any(np.array_equal(a, b) for a in c.x1 for b in c.x2)]  # fmt: skip
+    assert len(twins) > 20
+
+
+def check(count: int, first: int = 0) -> dict:
+    figures = run(SEED, range(first, first + count))
+    assert figures["networks"] == count
+    assert not figures["failures"], json.dumps(figures["failures"][:3])
+    # What is refused is counted by its message, never as agreement.
+    judged = figures["agreed_in_both_dtypes"]
+    assert (
+        judged + sum(times for *_, times in figures["refused"]) + sum(figures["unjudged"].values())
+        >= count
+    )
+    assert judged > 0.9 * count
+    for dtype, most in (("float64", 1e-12), ("float32", 1e-5)):
+        assert figures["percentiles"][dtype]["of_largest"]["90"] < most
+    return figures
+
+
+def test_networks_agree_with_the_reference() -> None:
+    check(50)
+
+
+@pytest.mark.slow
+def test_thousands_of_networks_agree_with_the_reference() -> None:
+    check(3000)
+
+
+def test_a_wrong_value_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = draw(SEED, 0)
+    assert not any(error.failed for error in judge(case).errors)
+    right = judging.computed
+
+    def wrong(network, case, dtype):
+        found = right(network, case, dtype)
+        return {key: value * (1.01 if "ntk" in key else 1) for key, value in found.items()}
+
+    monkeypatch.setattr(judging, "computed", wrong)
+    assert {e.key.split("/")[-1] for e in judge(case).errors if e.failed} == {"ntk"}
+    figures = run(SEED, [0])
+    assert (figures["failed"], figures["agreed_in_both_dtypes"]) == (1, 0)
+    (failure,) = figures["failures"]
+    assert (failure["seed"], failure["number"]) == (SEED, 0)
+    assert failure["spec"] == case.spec
+    monkeypatch.setattr(judging, "computed", lambda *_: {"nngp": np.full((9, 9), np.nan)})
+    assert run(SEED, [0])["failed"] == 1
+
+
+def test_what_is_refused_does_not_count_as_agreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(network, case, dtype):
+        if dtype == "float32":
+            raise WidegramError("layers[12] Sin: variances up to 3.5e+07 are too large")
+        return judging.reference(network, case)[0]
+
+    monkeypatch.setattr(judging, "computed", refuse)
+    figures = run(SEED, range(3))
+    message = "layers[#] Sin: variances up to # are too large"
+    assert figures["refused"] == [["float32", message, 3]]
+    assert (figures["agreed_in_both_dtypes"], figures["failed"]) == (0, 0)
+    assert kind_of("row 3: 1e-5") == kind_of("row 12: 2.5e-300")
+
+
+def test_percentiles() -> None:
+    found = percentiles([*range(999), np.nan])
+    assert found == {"50": 500, "90": 900, "99": 990, "99.9": np.inf, "100": np.inf}
+    assert percentiles([]) == {}
