@@ -199,3 +199,32 @@ def test_refused_by_the_program(tmp_path: Path) -> None:
     accepted = run(*command, "--accept-series-error", "0.01")
     assert accepted.exit_code == 0
     assert run("verify", out).exit_code == 0
+
+
+@pytest.mark.parametrize("largest", [1.0, 100.0])
+@pytest.mark.parametrize("oracle", SERIES, ids=lambda oracle: oracle.name)
+def test_a_covariance_that_rounding_put_beyond_the_variance(oracle: Oracle, largest: float) -> None:
+    formula = activations.get(oracle.name, dict(oracle.params))
+    assert isinstance(formula, Series)
+    formula = formula.for_range(largest, 1e-8)
+    q = np.array([largest])
+    inside = formula.moments(q, q * (1 - 1e-9), q)
+    # roundings of c in float64, in float32, and of sums in which much cancels
+    for beyond in (1e-15, 1e-10, 1e-7, 1e-6):
+        value, slope = formula.moments(q, q * (1 + beyond), q)
+        # K moves by Kdot q d; Kdot of narrow steps by the root of it
+        np.testing.assert_allclose(value, inside[0], rtol=1e-4)
+        assert np.isfinite(slope).all()
+
+
+def test_nearly_equal_inputs_behind_layer_norm() -> None:
+    """Their variances are 1, their covariance may round to more than 1."""
+    layers = [{"layer": "Dense"}, {"layer": "LayerNorm"}, {"layer": "Elu", "alpha": 0.38}]
+    network = load_network({"input_shape": [3], "layers": layers})
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((16, 3))
+    y = x * (1 + 3e-8 * rng.standard_normal(x.shape))
+    for dtype in ("float64", "float32"):
+        own = widegram.kernel(network, x, get="nngp", dtype=dtype, device="cpu")
+        cross = widegram.kernel(network, x, y, get="nngp", dtype=dtype, device="cpu")
+        np.testing.assert_allclose(np.diag(cross), np.diag(own), rtol=1e-4)

@@ -18,6 +18,7 @@ import numpy as np
 
 from campaigns.drawing import Case, draw
 from campaigns.judging import DTYPES, Error, Verdict, judge
+from campaigns.peer import compare
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
@@ -130,6 +131,18 @@ def show(figures: dict[str, Any]) -> None:
         print(f"refused {times} times ({what}): {message}")
     for message, times in figures["unjudged"].items():
         print(f"not judged {times} times: {message}")
+    if "peer" in figures:
+        _show_peer(figures["peer"])
+
+
+def _show_peer(figures: dict[str, Any]) -> None:
+    print(
+        f"{figures['networks']} networks beside neural-tangents in float64 "
+        f"({figures['refused_by_either']} refused by either), relative to max |K|:"
+    )
+    for name, values in figures["percentiles"].items():
+        print(f"{name:<32}" + "".join(f"{v:12.1e}" for v in values.values()))
+    print(f"beyond 1e-6 (number, difference): {figures['beyond_1e-6']}")
 
 
 def main() -> int:
@@ -139,12 +152,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=int, default=0, help="number of the first")
     parser.add_argument("--number", type=int, help="this case alone")
+    parser.add_argument(
+        "--peer",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N networks beside neural-tangents ($WIDEGRAM_PEER_PYTHON)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     args = parser.parse_args()
     # Series that stop early are said by log lines, one or two a network.
     logging.getLogger("widegram").setLevel(logging.ERROR)
     numbers = range(args.start, args.start + args.count) if args.number is None else [args.number]
     figures = run(args.seed, numbers, lambda line: print(line, file=sys.stderr, flush=True))
+    if args.peer:
+        figures["peer"] = compare(args.peer, args.seed)
     if args.json:
         json.dump(figures, sys.stdout, indent=1)
         print()

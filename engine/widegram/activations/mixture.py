@@ -79,7 +79,9 @@ def pair_sums(ops: Any, sums: Any, angle: Any, inverse: Any, z: Any, factors: An
     sqrt(2 / pi) w / r, sqrt(2) v, sqrt(2 / pi) v r.
     """
     steps, slopes, levels, sizes = factors
-    root = ops.mul(ops.sub(ops.const(1.0), ops.mul(z, z)), inverse)
+    # Rounding may put z a little beyond 1, where ``inverse`` is large.
+    rest = ops.maximum(ops.sub(ops.const(1.0), ops.mul(z, z)), ops.const(0.0))
+    root = ops.mul(rest, inverse)
     lean = ops.sub(root, ops.const(1.0))
     arch = ops.fma(ops.mul(ops.const(np.pi), z), angle, lean)
     return [

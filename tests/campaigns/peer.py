@@ -1,0 +1,139 @@
+"""Kernels of neural-tangents for cases of the campaign of networks.
+
+The module is both sides: :func:`compare` sends cases to the peer's Python ($WIDEGRAM_PEER_PYTHON,
+see bench/peers/README.md), which runs this file as a script: a list of cases on stdin, one line of
+JSON for each on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BOTH = ("nngp", "ntk")
+# What the peer has exact kernels for.
+LAYERS = {
+    "Conv", "Dense", "Relu", "LeakyRelu", "ABRelu", "Abs", "Sign", "Erf", "Gelu", "Sin", "Cos",
+    "Rbf", "Sigmoid_like", "Identity", "AvgPool", "SumPool", "GlobalAvgPool", "GlobalSumPool",
+    "Flatten", "LayerNorm", "Dropout", "Residual", "Repeat",
+}  # fmt: skip
+_RUNNER = Path(__file__).parents[2] / "bench" / "widegram_bench"
+
+
+def compare(count: int, seed: int) -> dict[str, Any]:
+    """``count`` networks that the peer knows: differences of the engine's float64 and of the dense
+    reference from it, relative to the largest entry, as percentiles; what the peer refuses."""
+    from campaigns.judging import computed, reference
+    from campaigns.networks import percentiles
+    from widegram.errors import WidegramError
+    from widegram.network import load_network
+
+    cases = list(_known(count, seed))
+    found: dict[str, list[float]] = {"engine": [], "reference": []}
+    refused, larger = 0, []
+    for case, answer in zip(cases, _ask(cases), strict=True):
+        network = load_network(case.spec)
+        if "error" in answer:
+            refused += 1
+            continue
+        try:
+            ours = {"engine": computed(network, case, "float64")}
+        except WidegramError:
+            refused += 1
+            continue
+        ours["reference"], _ = reference(network, case)
+        worst = 0.0
+        for key in BOTH:
+            theirs = np.array(answer[key])
+            for name, values in ours.items():
+                largest = max(float(np.abs(theirs).max()), 1e-300)
+                found[name].append(float(np.abs(values[key] - theirs).max()) / largest)
+            worst = max(worst, found["engine"][-1])
+        larger += [[case.number, worst]] if not worst <= 1e-6 else []
+    return {
+        "networks": len(cases) - refused,
+        "refused_by_either": refused,
+        "percentiles": {name: percentiles(errors) for name, errors in found.items()},
+        "beyond_1e-6": larger,
+    }
+
+
+def _known(count: int, seed: int) -> Iterator[Any]:
+    """Cases that the peer's vocabulary holds, one depth each."""
+    from campaigns.drawing import draw
+
+    number = 0
+    while count:
+        case = draw(seed, number)
+        number += 1
+        if _names(case.spec["layers"]) <= LAYERS and not case.depths:
+            count -= 1
+            yield case
+
+
+def _names(layers: list[dict[str, Any]]) -> set[str]:
+    found = set()
+    for layer in layers:
+        found.add(layer["layer"])
+        for key in ("branch", "shortcut", "body"):
+            found |= _names(layer.get(key, []))
+    return found
+
+
+def _ask(cases: list[Any]) -> list[dict[str, Any]]:
+    """The peer's answers."""
+    job = [{"spec": c.spec, "x1": c.x1.tolist(),
+            "x2": None if c.x2 is None else c.x2.tolist()} for c in cases]  # fmt: skip
+    command = [os.environ["WIDEGRAM_PEER_PYTHON"], str(Path(__file__))]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the peer failed: {done.stderr.strip().splitlines()[-1]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _serve() -> None:
+    """Runs in the peer's Python."""
+    import warnings
+
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    warnings.filterwarnings("ignore")
+    from neural_tangents import stax
+
+    sys.path.insert(0, str(_RUNNER))
+    import peer_runner
+
+    for case in json.load(sys.stdin):
+        x1 = np.array(case["x1"])
+        x2 = None if case["x2"] is None else np.array(case["x2"])
+        try:
+            *_, kernel_fn = peer_runner.network(stax, _spelt_out(case["spec"]["layers"]))
+            values = kernel_fn(x1, x2, BOTH)
+            answer = {key: np.asarray(getattr(values, key)).tolist() for key in BOTH}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(answer), flush=True)
+
+
+def _spelt_out(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Layers with the parameters that the peer's functions are called with: Dropout at work."""
+    found = []
+    for layer in layers:
+        made = {key: _spelt_out(value) if key in ("branch", "shortcut", "body") else value
+                for key, value in layer.items()}  # fmt: skip
+        if made["layer"] == "Dropout":
+            made["mode"] = "train"
+        found.append(made)
+    return found
+
+
+if __name__ == "__main__":
+    _serve()
