@@ -126,9 +126,9 @@ def count_kernels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool, str]
     calls: list[tuple[int, bool, str]] = []
     compute = widegram.kernel
 
-    def counted(network, x1, x2, get, *rest):
+    def counted(network, x1, x2, get, *rest, **named):
         calls.append((len(x1), x2 is None, get))
-        return compute(network, x1, x2, get, *rest)
+        return compute(network, x1, x2, get, *rest, **named)
 
     monkeypatch.setattr(widegram, "kernel", counted)
     return calls
