@@ -65,12 +65,7 @@ def reserved_image(describe: Describe, texts: dict[str, str]) -> tuple[Image, np
 
 def intact(file: h5py.File) -> bool:
     """Whether the metadata of an open file is what was made, but for what may change."""
-    descriptor = file.id.get_vfd_handle()
-
-    def read(offset: int, length: int) -> bytes:
-        return calls.read(descriptor, length, offset).ljust(length, b"\0")
-
-    size = os.fstat(descriptor).st_size
+    read, size = _reading(file)
     if is_suspect(read, size):
         return False
     size -= trailer_size(read, size)
@@ -80,6 +75,21 @@ def intact(file: h5py.File) -> bool:
     return rest == _checksum(offsets, find_extents(file), size, read) and texts == _texts(
         offsets, read
     )
+
+
+def damaged(file: h5py.File) -> bool:
+    """Whether the metadata of an open file is not what its trailer says; HDF5 cuts that off."""
+    return is_suspect(*_reading(file))
+
+
+def _reading(file: h5py.File) -> tuple[Callable[[int, int], bytes], int]:
+    """What reads bytes of an open file, and its size."""
+    descriptor = file.id.get_vfd_handle()
+
+    def read(offset: int, length: int) -> bytes:
+        return calls.read(descriptor, length, offset).ljust(length, b"\0")
+
+    return read, os.fstat(descriptor).st_size
 
 
 class Reserved:

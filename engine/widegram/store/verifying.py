@@ -78,6 +78,10 @@ class VerifyReport:
         """Whether no damage was found."""
         return not self.damage
 
+    @property
+    def _can_be_repaired(self) -> bool:
+        return bool(self.damaged_tiles) or not self.metadata_intact
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready form, with ``ok``."""
         return {**asdict(self), "ok": self.ok}
@@ -90,8 +94,8 @@ class VerifyReport:
             raise Damaged(
                 f"{self.file}: is damaged: {shown}"
                 + (f"; and {more} more" if more > 0 else "")
-                + ("; run verify --repair" if self.damaged_tiles else "")
-                + (" or compute it again" if self.damaged_tiles else "; compute it again")
+                + ("; run verify --repair" if self._can_be_repaired else "")
+                + (" or compute it again" if self._can_be_repaired else "; compute it again")
                 + " with --overwrite"
             )
 
@@ -145,6 +149,8 @@ def verify(
 
 def _state_damage(file: GramFile) -> Iterator[Damage]:
     json.loads(file.header.network)
+    if file.metadata_damaged():
+        yield Damage("its metadata is not what was written")
     flags = file.flags()
     for i, j in np.argwhere(flags > 1).tolist():
         yield Damage(f"the flag of tile {i}, {j} is {flags[i, j]}, not 0 or 1", _upper(file, i, j))

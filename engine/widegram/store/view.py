@@ -17,7 +17,7 @@ from widegram.errors import WidegramError, shown
 from widegram.hdf5 import hdf5_errors, stored_dataset
 from widegram.store.layout import STATE, Header
 from widegram.store.opening import read
-from widegram.store.reserved import intact
+from widegram.store.reserved import damaged, intact
 
 
 class GramFile:
@@ -90,6 +90,11 @@ class GramFile:
         """Whether nothing, another program or damage, has changed the metadata."""
         with hdf5_errors(self.path):
             return intact(self._file)
+
+    def metadata_damaged(self) -> bool:
+        """Whether bits of the metadata have changed, by no program that HDF5 writes for."""
+        with hdf5_errors(self.path):
+            return damaged(self._file)
 
     def tiles(self) -> tuple[int, int]:
         """Tiles finished and tiles in all, as ``gram`` counts them: a mirror image with its own."""
