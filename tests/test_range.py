@@ -269,7 +269,7 @@ def test_small_entries_between_large_images_are_right() -> None:
 REFUSED = [
     ("fcn:depth=130,w_var=1", 1.0, "float32",
      r"nngp underflows at row 0, column 0: .* 1.2e-38, .* float32; .* or --dtype float64"),
-    ("fcn:depth=1100,w_var=1", 1.0, "float64",
+    ("fcn:depth=100,w_var=1e-3", 1.0, "float64",
      r"nngp underflows at row 0, column 0: .* 2.2e-308, .* float64; use inputs or weights"),
     ("fcn:depth=3", 1e-20, "float32", "nngp underflows at row 0, column 0"),
     ("fcn:depth=3", 1e20, "float32", "nngp overflows at row 0, column 0; .* or --dtype float64"),
@@ -321,7 +321,7 @@ def test_runs_that_are_rounded_refuse_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("net", "scale"),
-    [("fcn:depth=1000,w_var=1", 1.0), ("fcn:depth=2", 1e-150), ("fcn:depth=2", 1e-152),
+    [("fcn:depth=90,w_var=1e-3", 1.0), ("fcn:depth=2", 1e-150), ("fcn:depth=2", 1e-152),
      ("fcn:depth=2", 1e150), ("fcn:depth=2,w_var=1e-20", 1e160)],
 )  # fmt: skip
 def test_verify_finds_no_damage_where_the_dense_reference_ends(
