@@ -84,7 +84,7 @@ def expectations(function: Function, s: Array, deep: bool) -> Array:
     return _expectations(nodes(deep)[1][None], function, s, deep)[0]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Approximate(Formula):
     """A function given with its derivative, known by a sum that leaves something out.
 
@@ -118,7 +118,7 @@ class Approximate(Formula):
         return found[0].reshape(q.shape), found[1].reshape(q.shape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Series(Approximate):
     """``degree``: the last term kept; ``scales``: the mixture to take where too many are needed."""
 
