@@ -264,6 +264,13 @@ def test_cifar_labels_that_are_no_list(labels: object):
     )
 
 
+def test_a_cifar_pickle_of_another_encoding():
+    Path("cifar").mkdir()
+    Path("cifar/data_batch_1").write_bytes(b"c_codecs\nencode\n(Vx\nVlati.1\ntR.")
+    message = r"data_batch_1: is truncated or damaged \(unknown encoding: lati\.1\)"
+    refused(message, "data", "prepare", "cifar", "--out", "d.h5")
+
+
 def prepared(x: np.ndarray, *options: object, rows: int = 0) -> np.ndarray:
     """/train/x of all rows of ``x`` but the first ``rows``, which are for the test."""
     np.savez("raw.npz", x=x, y=np.arange(len(x)))
