@@ -116,8 +116,8 @@ def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
     """Run the cases and say which ended badly."""
     commands.make_inputs(runner, folder)
     # Whoever compiles the kernels of images takes most of the time that a case may have.
-    line = "gram --net cnn-p:depth=1 --x ../base/digits.h5:train/x --limit 2 --device cpu --out o.h5"
-    runner.run(line.split())
+    images = "--x ../base/digits.h5:train/x --limit 2 --device cpu --out o.h5"
+    runner.run(f"gram --net cnn-p:depth=1 {images}".split())
     runner.empty()
     base = _state(folder / "base")
     counts: collections.Counter[str] = collections.Counter()
