@@ -59,6 +59,11 @@ def kernels(rows: Sequence[dict[str, Any]], out: Path, title: str) -> None:
 
 def scaling(found: dict[str, Any], out: Path, title: str) -> None:
     """Cost against pairs, depth and pixels with their fits, and speed against threads."""
+    save_figure(scaling_figure(found, title), out, overwrite=True)
+
+
+def scaling_figure(found: dict[str, Any], title: str) -> Any:
+    """The picture of :func:`scaling`."""
     figure, subplots = _figure(10, 7)
     grid = subplots(2, 2).ravel()
     labels = {"pairs": "pairs of images", "depth": "layers", "pixels": "pixels squared"}
@@ -87,7 +92,7 @@ def scaling(found: dict[str, Any], out: Path, title: str) -> None:
     grid[3].set_ylabel("speed-up over one thread")
     grid[3].legend()
     figure.suptitle(title, fontsize=9)
-    save_figure(figure, out, overwrite=True)
+    return figure
 
 
 def _plain_ticks(axes: Any) -> None:
