@@ -66,20 +66,24 @@ def reserved_image(describe: Describe, texts: dict[str, str]) -> tuple[Image, np
 def intact(file: h5py.File) -> bool:
     """Whether the metadata of an open file is what was made, but for what may change."""
     read, size = _reading(file)
-    if is_suspect(read, size):
+    if is_suspect(read, size) or not _agrees(file, read, size):
         return False
+    *offsets, _, texts = (int(value) for value in file[TABLE][...])
+    return texts == _texts(offsets, read)
+
+
+def _agrees(file: h5py.File, read: Callable[[int, int], bytes], size: int) -> bool:
+    """Whether the table of reserved attributes and all other metadata agree."""
     size -= trailer_size(read, size)
-    *offsets, rest, texts = (int(value) for value in file[TABLE][...])
-    if max(offsets) >= size:
-        return False
-    return rest == _checksum(offsets, find_extents(file), size, read) and texts == _texts(
-        offsets, read
-    )
+    *offsets, rest, _ = (int(value) for value in file[TABLE][...])
+    return max(offsets) < size and rest == _checksum(offsets, find_extents(file), size, read)
 
 
 def damaged(file: h5py.File) -> bool:
     """Whether the metadata of an open file is not what its trailer says; HDF5 cuts that off."""
-    return is_suspect(*_reading(file))
+    read, size = _reading(file)
+    untouched = trailer_size(read, size) > 0
+    return is_suspect(read, size) or (untouched and not _agrees(file, read, size))
 
 
 def _reading(file: h5py.File) -> tuple[Callable[[int, int], bytes], int]:
