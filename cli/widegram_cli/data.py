@@ -81,7 +81,8 @@ def prepare_command(
     if prepared.note:
         click.echo(f"widegram: note: {prepared.note}", err=True)
     if as_json:
-        emit_json(dataclasses.asdict(prepared))
+        found = dataclasses.asdict(prepared)
+        emit_json({"file": found.pop("out"), **found})
         return
     test_line = "none" if prepared.test_shape is None else _shape(prepared.test_shape)
     emit_table(

@@ -94,7 +94,7 @@ def command(
 
         plot_spectrum(Path(plot), found, f"{file}, {kernel}", overwrite=overwrite)
     if as_json:
-        emit_json({**found.as_dict(), "out": out, "plot": plot})
+        emit_json({**found.as_dict(), "file": out, "plot": plot})
     else:
         _print(found)
 

@@ -86,7 +86,7 @@ def phase_command(
     solved = result.solved
     kinds = solved.phase()
     summary: dict[str, Any] = {
-        "out": out,
+        "file": out,
         "points": solved.q_star.size,
         "shape": list(solved.q_star.shape),
         "seconds": seconds,

@@ -131,7 +131,7 @@ def _print_spectrum(result: SpectrumSweep, out: str, seconds: float, as_json: bo
     if as_json:
         phase = result.setting.point["phase"] if result.setting else None
         emit_json({
-            "out": out, "method": result.method, "phase": phase, "m": result.m,
+            "file": out, "method": result.method, "phase": phase, "m": result.m,
             "seconds": seconds, "depths": result.depths.tolist(),
             **{name: values.tolist() for name, values in result.values.items()},
             "predicted": {
@@ -209,7 +209,7 @@ def trainability_command(
     if plot is not None and not drawn:
         plot_trainability(out, plot, overwrite, multiples)
     if as_json:
-        emit_json({"out": out, "points": len(grid.w_var) * len(depths), "rows": len(grid.w_var),
+        emit_json({"file": out, "points": len(grid.w_var) * len(depths), "rows": len(grid.w_var),
                    "resumed_rows": resumed, "seconds": seconds, "complete": True})
     elif resumed == len(grid.w_var):
         click.echo(f"{out}: was complete already")

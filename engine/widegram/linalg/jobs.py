@@ -82,8 +82,9 @@ class SolveResult:
     details: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return {**self.__dict__, "path": list(self.path)}
+        """For --json: ``file`` is what was written."""
+        found = {**self.__dict__, "path": list(self.path)}
+        return {"file": found.pop("out"), **found}
 
 
 def solve_file(job: SolveJob, progress: Progress | None = None) -> SolveResult:

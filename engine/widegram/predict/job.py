@@ -86,8 +86,9 @@ class PredictResult:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return {**self.__dict__, "times": list(self.times)}
+        """For --json: ``file`` is what was written, None without."""
+        found = {**self.__dict__, "times": list(self.times)}
+        return {"file": found.pop("out"), **found}
 
 
 @dataclass
