@@ -292,7 +292,8 @@ def test_pairs_in_double_take_turns_and_hold_up_nobody_who_reads_images(
         return True
 
     monkeypatch.setattr("widegram.cuda.evaluator.PairRunner", Runner)
-    evaluator = _evaluator(VECTORS, np.ones((4, 6)), StandIn(), "float32")
+    nearly_parallel = np.ones((4, 6)) + 1e-5 * np.eye(4, 6)
+    evaluator = _evaluator(VECTORS, nearly_parallel, StandIn(), "float32")
     with ThreadPoolExecutor(2) as lanes:
         tiles = [lanes.submit(evaluator.tile, range(n, n + 2), range(4), True) for n in (0, 2)]
     assert [bool(tile.result()) for tile in tiles] == [True, True]
