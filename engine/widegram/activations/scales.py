@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import erf, erfcx
 
 from widegram.activations.base import Array
 
@@ -41,6 +40,8 @@ class Terms:
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """phi(x) and phi'(x), shape of x (n,)."""
+        from scipy.special import erf  # SciPy takes long to import, and most networks need none
+
         root = np.sqrt(self.t)[:, None]
         step = erf(root * x)
         with np.errstate(over="ignore", under="ignore"):
@@ -126,6 +127,8 @@ def _exponential(t: Array) -> Array:
 
 def _rational(t: Array) -> Array:
     """t nu(t), 1 / (1 + |x|)^2 = int nu(t) exp(-t x^2) dt: nu = erfcx''(sqrt(t)) / 2."""
+    from scipy.special import erfcx
+
     z = np.sqrt(t)
     near = np.minimum(z, 30.0)
     direct = (1 + 2 * near**2) * erfcx(near) - 2 * near / np.sqrt(np.pi)
