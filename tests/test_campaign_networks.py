@@ -87,8 +87,9 @@ def test_a_wrong_value_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     right = judging.computed
 
     def wrong(network, case, dtype):
-        found = right(network, case, dtype)
-        return {key: value * (1.01 if "ntk" in key else 1) for key, value in found.items()}
+        found, declared = right(network, case, dtype)
+        made = {key: value * (1.01 if "ntk" in key else 1) for key, value in found.items()}
+        return made, declared
 
     monkeypatch.setattr(judging, "computed", wrong)
     assert {e.key.split("/")[-1] for e in judge(case).errors if e.failed} == {"ntk"}
@@ -97,7 +98,7 @@ def test_a_wrong_value_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     (failure,) = figures["failures"]
     assert (failure["seed"], failure["number"]) == (SEED, 0)
     assert failure["spec"] == case.spec
-    monkeypatch.setattr(judging, "computed", lambda *_: {"nngp": np.full((9, 9), np.nan)})
+    monkeypatch.setattr(judging, "computed", lambda *_: ({"nngp": np.full((9, 9), np.nan)}, 0.0))
     assert run(SEED, [0])["failed"] == 1
 
 
@@ -105,7 +106,7 @@ def test_what_is_refused_does_not_count_as_agreement(monkeypatch: pytest.MonkeyP
     def refuse(network, case, dtype):
         if dtype == "float32":
             raise WidegramError("layers[12] Sin: variances up to 3.5e+07 are too large")
-        return judging.reference(network, case)[0]
+        return judging.reference(network, case)[0], 0.0
 
     monkeypatch.setattr(judging, "computed", refuse)
     figures = run(SEED, range(3))

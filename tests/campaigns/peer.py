@@ -44,7 +44,7 @@ def compare(count: int, seed: int) -> dict[str, Any]:
             refused += 1
             continue
         try:
-            ours = {"engine": computed(network, case, "float64")}
+            ours = {"engine": computed(network, case, "float64")[0]}
         except WidegramError:
             refused += 1
             continue
