@@ -35,7 +35,7 @@ from widegram.durable.live import LiveFile
 from widegram.durable.locks import being_written
 from widegram.durable.metadata import metadata_checksum
 from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_bytes, write_hdf5
-from widegram.durable.part import Part
+from widegram.durable.part import Part, discard_leftover
 from widegram.durable.trailer import check_bearable, is_suspect, trailer_size, with_trailer
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "being_written",
     "build",
     "check_bearable",
+    "discard_leftover",
     "find_extents",
     "is_suspect",
     "metadata_checksum",

@@ -127,6 +127,12 @@ def part_name(target: Path) -> Path:
     return target.with_name(os.fsdecode(stem) + ending)
 
 
+def discard_leftover(target: Path) -> None:
+    """Remove the part of ``target`` that a killed process of ours left; anything else stays."""
+    with suppress(FileNotFoundError, WidegramError):
+        _remove_leftover(part_name(target), target)
+
+
 def same_file(descriptor: int, path: Path) -> bool:
     """Whether the open file is what has the name ``path`` now, and not through a link."""
     try:

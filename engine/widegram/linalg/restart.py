@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram import interrupts
+from widegram.durable import discard_leftover
 from widegram.files import file_system_errors
 from widegram.linalg.cg import Checkpoint
 from widegram.linalg.workfile import open_work_file
@@ -83,11 +84,15 @@ class RestartFile:
         return checkpoint
 
     def finish(self, x: Array, iterations: int, solved: bool) -> None:
-        """Remove the file when the problem is solved, else keep the last iterate."""
+        """Remove the file, and what a kill left of one, when the problem is solved, else keep the
+        last iterate."""
         if not solved:
             self.save(x, iterations)
-        elif self._close_present(x.shape):
-            with file_system_errors(self.path):
+            return
+        present = self._close_present(x.shape)
+        with file_system_errors(self.path):
+            discard_leftover(self.path)
+            if present:
                 os.unlink(self.path)
 
     def _close_present(self, shape: tuple[int, ...]) -> bool:

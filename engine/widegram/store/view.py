@@ -53,7 +53,8 @@ class GramFile:
     @property
     def attributes(self) -> dict[str, Any]:
         """All root attributes as plain Python values."""
-        values = dict(self._file.attrs.items())
+        with hdf5_errors(self.path):
+            values = dict(self._file.attrs.items())
         return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
 
     def dataset(self, kernel: str, depth: int | None = None) -> h5py.Dataset:
