@@ -73,6 +73,10 @@ class WriteFailed(WidegramError):
     """The file system refused or lost what was written; the process should end without clean-up."""
 
 
+class OutOfRange(WidegramError):
+    """A value that the dtype cannot hold: an overflow, or an underflow of what is not 0."""
+
+
 class Damaged(WidegramError):
     """A file whose content does not agree with its checksums or its recomputed values."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.errors import WidegramError
+from widegram.errors import OutOfRange, WidegramError
 
 
 def check_finite(
@@ -29,7 +29,7 @@ def _fits(block: NDArray[Any], dtype: Any) -> bool:
 def overflow(name: str, where: str, dtype: Any) -> WidegramError:
     """The error for a value of ``name`` beyond the largest number of ``dtype``."""
     hint = " or --dtype float64" if np.dtype(dtype) == np.float32 else ""
-    return WidegramError(
+    return OutOfRange(
         f"{name} overflows at {where}; use inputs or weights of smaller scale{hint}"
     )
 
@@ -37,7 +37,7 @@ def overflow(name: str, where: str, dtype: Any) -> WidegramError:
 def underflow(name: str, where: str, dtype: Any) -> WidegramError:
     """The error for a value of ``name`` below the smallest normal number of ``dtype``."""
     hint = " or --dtype float64" if np.dtype(dtype) == np.float32 else ""
-    return WidegramError(
+    return OutOfRange(
         f"{name} underflows at {where}: it is below {np.finfo(dtype).tiny:.1e}, the smallest "
         f"normal number of {np.dtype(dtype)}; use inputs or weights of larger scale{hint}"
     )

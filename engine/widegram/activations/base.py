@@ -51,6 +51,11 @@ class Formula(ABC):
         with b^2 (q + q' - 2k); 0 where they do not."""
         return 0.0
 
+    def spoilt(self, eps: float, q: float) -> float:
+        """How far rounding by ``eps`` moves values near c = 1 at variances up to ``q``, relative to
+        their size."""
+        return eps * self.sharpness * q
+
     @property
     @abstractmethod
     def constants(self) -> tuple[float, ...]:

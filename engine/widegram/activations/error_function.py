@@ -61,6 +61,11 @@ class Gelu(Formula):
     n_factors = 2
     sharpness = 0.5
 
+    def spoilt(self, eps: float, q: float) -> float:
+        # Kdot, of order 1, changes with the root of 1 - c down to 1 - c of 1 / q: in the end that
+        # of ReLU, where rounding of c = 1 is a root of a rounding of the angle.
+        return min(eps * max(1.0, self.sharpness * q) ** 0.5, eps**0.5)
+
     @property
     def constants(self) -> tuple[float, ...]:
         return ()

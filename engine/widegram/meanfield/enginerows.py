@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from widegram.backends import resolve_device
+from widegram.errors import OutOfRange, WidegramError
 from widegram.job import make_job
 from widegram.meanfield.maps import Array
 from widegram.meanfield.problem import Problem
@@ -32,7 +33,12 @@ def ntk_sweep(
                    options.get("threads"), options.get("memory"),  # type: ignore[arg-type]
                    options.get("accept_series_error"))  # type: ignore[arg-type]
     columns = range(len(x if x2 is None else x2))
-    tiles = job.evaluator(resolve_device("auto")).tile(range(len(x)), columns, x2 is None)
+    try:
+        tiles = job.evaluator(resolve_device("auto")).tile(range(len(x)), columns, x2 is None)
+    except OutOfRange as error:
+        raise WidegramError(
+            f"Theta leaves the range of float64 ({error}); or read out fewer layers"
+        ) from error
     return np.stack([tiles[f"depth/{depth}/ntk"] for depth in depths])
 
 

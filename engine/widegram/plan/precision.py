@@ -2,7 +2,8 @@
 
 A smooth phi changes on a scale 1/b, so that Kdot, and K of an oscillating phi, change with the
 distance b^2 (q + q' - 2k) of two inputs. A covariance of variance q carries a rounding of eps q:
-eps b^2 q is what a value near c = 1 is off by, relative to its size.
+eps b^2 q is what a value near c = 1 is off by, relative to its size; the root of that where phi
+grows like |x| and Kdot stays of order 1 (:meth:`Formula.spoilt`).
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ def check(node: Node, formula: Formula, top: float, dtype: str, accept: float) -
     """
     if not isinstance(node.operation, Act):
         return
-    where, sharpness = node.operation.where, formula.sharpness
-    error = float(np.finfo(dtype).eps) * sharpness * top
+    where = node.operation.where
+    error = formula.spoilt(float(np.finfo(dtype).eps), top)
     if error > LIMITS[dtype]:
         if dtype == "float32":
             raise DoubleNeeded(
                 f"{where}: variances up to {top:.3g} are too large for float32 (rounding changes "
                 f"values between similar inputs by {error:.0e}); use float64 or smaller inputs"
             )
-        factor = _rounded_up(math.sqrt(error / LIMITS[dtype]))
+        factor = _rounded_up(_shrink(formula, top, LIMITS[dtype] / float(np.finfo(dtype).eps)))
         raise WidegramError(
             f"{where}: variances up to {top:.3g} are too large (float64's rounding changes values "
             f"between similar inputs by {error:.0e}); divide the inputs by {factor} or more"
@@ -54,6 +55,14 @@ def check(node: Node, formula: Formula, top: float, dtype: str, accept: float) -
             f"of the values at variances up to {top:.3g}; use smaller inputs or W_std, or accept "
             f"that: --accept-series-error {_rounded_up(formula.tail)} (accept_series_error=)"
         )
+
+
+def _shrink(formula: Formula, top: float, most: float) -> float:
+    """By what inputs must be divided for ``spoilt`` to be at most ``most`` roundings."""
+    factor = 1.0
+    while formula.spoilt(1.0, top / factor**2) > most:
+        factor *= 1.25
+    return factor
 
 
 def _rounded_up(value: float) -> str:
