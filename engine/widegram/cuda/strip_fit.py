@@ -28,11 +28,13 @@ _EACH, _HALO = 36, 12
 # planes side by side, so many times as many as a program has.
 _IDLE = 2
 # Registers of a thread that holds one plane of K and of T, and what comes on top: for each further
-# plane, for several sums, for a pool, for every row or column that windows reach beyond 3 x 3,
-# where a row does not fill a warp, and where a strip has rows behind the image's last one.
+# plane, for several sums, for those between convolutions of several gains (which stand in loops of
+# loops), for a pool, for every row or column that windows reach beyond 3 x 3, where a row does not
+# fill a warp, and where a strip has rows behind the image's last one.
 _REGISTERS = {"float32": 64, "float64": 128}
 _PLANE = {"float32": 16, "float64": 40}
 _SUMS = {"float32": 8, "float64": 8}
+_GAINS = {"float32": 8, "float64": 0}
 _POOL = {"float32": 16, "float64": 8}
 _REACH = {"float32": 4, "float64": 8}
 _NARROW = {"float32": 8, "float64": 0}
@@ -66,11 +68,13 @@ def strip_registers(dtype: str, shape: Pair, jobs: Sequence[Job]) -> int:
     (:func:`~widegram.cuda.steps.in_place`).
     """
     kinds, near = [job.kind for job in jobs], reach(jobs)
+    gains = {conv.gain for conv in windows(jobs)}
+    sums = kinds.count("reduce") > 1
     beyond = max(0, near.rows - 2) + max(0, near.columns - 2)
     return (
         _REGISTERS[dtype]
         + (slots(jobs) - 1) * _PLANE[dtype]
-        + (kinds.count("reduce") > 1) * _SUMS[dtype]
+        + sums * (_SUMS[dtype] + (len(gains) > 1) * _GAINS[dtype])
         + ("pool" in kinds) * _POOL[dtype]
         + -(-beyond * _REACH[dtype] // 8) * 8
         + (shape[1] < WARP) * _NARROW[dtype]
