@@ -67,7 +67,7 @@ def test_small_test_inputs_are_not_the_training_inputs(scale: float, activation:
 ODD = [1.5, float("nan"), float("inf"), True, "4", object(), [1], np.array([2.0])]
 
 
-@pytest.mark.parametrize("value", ODD, ids=str)
+@pytest.mark.parametrize("value", ODD, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("name", ["threads", "tile"])
 def test_counts_are_integers(name: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(WidegramError, match=f"{name} is .*; it must be an integer"):
@@ -87,7 +87,6 @@ def test_counts_are_integers(name: str, value: Any, tmp_path: Path) -> None:
         ("masked array", {"x2": np.ma.masked_less(X, 0)}),
         ("is not an array", {"x1": [[1.0], [1.0, 2.0]]}),
     ],
-    ids=str,
 )
 def test_odd_arguments_are_named(message: str, options: dict[str, Any]) -> None:
     with pytest.raises(WidegramError, match=message):
