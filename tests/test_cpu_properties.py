@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ import strategies
 from strategies import CONTINUOUS, HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
 from widegram import reference
 from widegram.backends import Evaluator, make_evaluator
+from widegram.errors import WidegramError
 from widegram.network import Network, load_network
 from widegram.network.layers import Activation, Repeat, Residual
 from widegram.reference.evaluator import ArrayRows
 
 BOTH = ("nngp", "ntk")
 MEMORY = 2**28
+REFUSED = re.compile(r"variances up to .* are too large|leaves out .* of the values at variances")
 EVERY_ACTIVATION = Vocabulary()
 SMOOTH_ONLY = Vocabulary(activations=SMOOTH)
 DROPOUT_FREE = CONTINUOUS._replace(dropout=False)
@@ -46,10 +49,15 @@ def evaluator(
     threads: int = 1,
 ) -> Evaluator:
     second = None if x2 is None else ArrayRows(x2)
-    # As every command makes it: in float64, rounded, where float32 does not do.
-    return make_evaluator(
-        "cpu", network, ArrayRows(x1), second, get, depths, dtype, threads, MEMORY
-    )
+    try:
+        # As every command makes it: in float64, rounded, where float32 does not do.
+        return make_evaluator(
+            "cpu", network, ArrayRows(x1), second, get, depths, dtype, threads, MEMORY
+        )
+    except WidegramError as error:
+        # Refused by name, as variances beyond an activation's reach are: no case of a value.
+        assume(not REFUSED.search(str(error)))
+        raise
 
 
 def kernels(
@@ -119,7 +127,8 @@ def draw_case(data: st.DataObject, vocabulary: Vocabulary, most: int = 20) -> tu
 @given(st.data())
 @settings_of(40)
 def test_smooth_networks_agree_with_the_reference(data: st.DataObject) -> None:
-    check_against_reference(*draw_case(data, SMOOTH_ONLY))
+    # Few inputs: mixtures take thousands of arc sines an element, in the dense reference too.
+    check_against_reference(*draw_case(data, SMOOTH_ONLY, most=4))
 
 
 @given(st.data())
