@@ -54,8 +54,14 @@ def start(arguments: list[str], **options: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        **options,
+        **{"preexec_fn": _heeding, **options},
     )
+
+
+def _heeding() -> None:
+    """The signals' default actions, also where the tests themselves run under nohup."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def listening(process: subprocess.Popen[str]) -> None:
