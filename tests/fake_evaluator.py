@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from widegram import job
+from widegram.computing import job
 from widegram.store import Header
 
 NETWORK = "fcn:depth=1"

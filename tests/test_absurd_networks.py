@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cli_support import refused, run, run_json
-from widegram import bounds
 from widegram.errors import LONGEST, WidegramError, one_line, shown
 from widegram.network import Dense, Network, Residual, load_network
 from widegram.network.spec import count_layers, parse_layers
+from widegram.validation import bounds
 
 DENSE = {"layer": "Dense"}
 RELU = {"layer": "Relu"}

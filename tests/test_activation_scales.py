@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widegram import activations
-from widegram.backends import make_evaluator
+from widegram.backends.choosing import make_evaluator
 from widegram.network import load_network
 from widegram.reference.evaluator import ArrayRows
 

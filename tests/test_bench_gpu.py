@@ -284,7 +284,7 @@ def test_options_that_a_card_has_not_are_refused(options: list[str], named: str)
 
 
 def test_without_any_row_the_command_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from widegram import backends
+    from widegram.backends import choosing as backends
 
     missing = ["peer: this Python lacks jax", "card: no time left", "own: no time left"]
     monkeypatch.setattr(backends, "resolve_device", lambda device: device)

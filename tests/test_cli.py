@@ -12,7 +12,7 @@ import pytest
 
 from cli_support import run
 from widegram.errors import Damaged, Interrupted, WidegramError
-from widegram.interrupts import Stopped
+from widegram.machine.interrupts import Stopped
 from widegram_cli import machine
 from widegram_cli.failures import exit_code_of
 from widegram_cli.main import COMMANDS

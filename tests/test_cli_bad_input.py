@@ -15,8 +15,8 @@ import pytest
 
 import fake_evaluator as fake
 from cli_support import refused, run
-from widegram import files
 from widegram.durable import calls
+from widegram.durable import outputs as files
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,17 @@ import pytest
 from cuda_standin import StandIn
 from network_specs import DENSE, DROPOUT, FLATTEN, GAP, RELU, load, residual
 from widegram import kernel, reference
-from widegram.backends import make_evaluator
+from widegram.backends.choosing import make_evaluator
+from widegram.backends.rounded import Rounded
 from widegram.cpu import CpuEvaluator
 from widegram.cpu.closeness import FARTHEST, NEAREST, nearest_held
 from widegram.cpu.equal import digests, equal_pairs
-from widegram.cpu.formulas import choose_formulas
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import Network, load_network
 from widegram.plan import build
+from widegram.plan.formulas import choose_formulas
 from widegram.plan.precision import DoubleNeeded
-from widegram.rounded import Rounded
 
 BOTH = ("nngp", "ntk")
 LARGE = {"layer": "Conv", "filter_shape": [9, 8], "padding": "SAME", "b_std": 0.3}

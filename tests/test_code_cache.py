@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from cli_support import run_json
-from widegram import codecache
-from widegram.cpu import object_code
+from widegram.cpu.kernels import object_code
+from widegram.machine import codecache
 
 IR = """
 define i64 @more(i64 %x) {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import golden_cases
-from widegram.backends import make_evaluator
+from widegram.backends.choosing import make_evaluator
 from widegram.network import load_network
 from widegram.reference.evaluator import ArrayRows
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from widegram.cpu.formulas import choose_formulas, factor_layout
-from widegram.cpu.itself import ItselfRunner
-from widegram.cpu.itself_pool import ItselfPool
+from widegram.cpu.self_kernels import ItselfRunner
+from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.network import load_network
+from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import build
 
 CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}

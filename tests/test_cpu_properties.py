@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import strategies
 from strategies import CONTINUOUS, HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
 from widegram import reference
-from widegram.backends import Evaluator, make_evaluator
+from widegram.backends.choosing import Evaluator, make_evaluator
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
 from widegram.network.layers import Activation, Repeat, Residual

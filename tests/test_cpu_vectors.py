@@ -9,8 +9,8 @@ import pytest
 
 from widegram import reference
 from widegram.cpu import CpuEvaluator
-from widegram.cpu.fields import REGION
-from widegram.cpu.inner_ir import CHUNK
+from widegram.cpu.driver.fields import REGION
+from widegram.cpu.kernels.inner_ir import CHUNK
 from widegram.network import load_network
 from widegram.reference.evaluator import ArrayRows
 

@@ -12,7 +12,7 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
-from widegram import compute
+from widegram.computing import gram as compute
 
 _N, _TILE, _DELAY = 90, 16, 0.004
 _FORK = multiprocessing.get_context("fork")

@@ -109,7 +109,7 @@ def test_a_pair_is_the_same_in_every_batch(monkeypatch: pytest.MonkeyPatch) -> N
     spec = NETWORKS["circular strip"][0]
     tiles = []
     for most in (1, 2, 1 << 18):
-        monkeypatch.setattr("widegram.cuda.lane.LARGEST_BATCH", most)
+        monkeypatch.setattr("widegram.cuda.stream.LARGEST_BATCH", most)
         evaluator, found, _ = both(spec, "float32", (1, 3), depths=range(1, 7))
         assert evaluator.source.kernels[0].held > 0
         tiles.append(found)

@@ -95,7 +95,7 @@ def test_tiles_batches_and_runs_give_the_same_bits(
     x, found = _images(40), []
     for n, tile in enumerate((40, 16, 16)):
         if n == 2:
-            monkeypatch.setattr("widegram.cuda.lane.LARGEST_BATCH", 100)
+            monkeypatch.setattr("widegram.cuda.stream.LARGEST_BATCH", 100)
         out = tmp_path / f"{n}.h5"
         widegram.gram(CHAIN, x, out, device="cuda", tile=tile)
         with h5py.File(out) as file:

@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 
 import widegram
 from cuda_standin import StandIn
-from widegram import compute
-from widegram.ahead import Ahead
-from widegram.backends import resolve_device
+from widegram.backends.choosing import resolve_device
+from widegram.backends.devices import available, continues, cuda_numbers, joined, kind_of
+from widegram.computing import gram as compute
+from widegram.computing.ahead import Ahead
+from widegram.computing.job import make_job
 from widegram.cuda import compiling, device, inspecting, trial
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.factors import gathered
-from widegram.cuda.lane import LARGEST_BATCH, batch_size, pair_bytes
 from widegram.cuda.pairs import Pairs
 from widegram.cuda.source import source_of
+from widegram.cuda.stream import LARGEST_BATCH, batch_size, pair_bytes
 from widegram.data import open_source
-from widegram.devices import available, continues, cuda_numbers, joined, kind_of
 from widegram.errors import WidegramError
-from widegram.job import make_job
 from widegram.network import load_network
 
 VECTORS = {
@@ -91,7 +91,7 @@ def test_nearly_parallel_inputs_are_computed_in_double() -> None:
 def test_batches_do_not_change_the_bits(spec: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     x = _data(5, tuple(spec["input_shape"]))
     whole = _evaluator(spec, x, StandIn()).tile(range(5), range(5), False)
-    monkeypatch.setattr("widegram.cuda.lane.LARGEST_BATCH", 4)
+    monkeypatch.setattr("widegram.cuda.stream.LARGEST_BATCH", 4)
     told: list[int] = []
     parts = _evaluator(spec, x, StandIn()).tile(range(5), range(5), False, told.append)
     assert told == [4, 4, 4, 4, 4, 4, 1]

@@ -28,7 +28,7 @@ from cuda_support import (
 from golden_cases import assert_matches, cases, load
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.kernel import Kernel
-from widegram.cuda.rounds import most_at_once, pooled
+from widegram.cuda.side_by_side import most_at_once, pooled
 from widegram.cuda.source import source_of
 from widegram.cuda.steps import jobs_of
 from widegram.data import open_source

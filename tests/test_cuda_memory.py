@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from cuda_standin import StandIn
-from widegram.ahead import Ahead
+from widegram.computing.ahead import Ahead
+from widegram.computing.order import in_order
 from widegram.cpu.equal import digests
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.images import Block, DeviceImages, HostImages
-from widegram.cuda.lane import pair_bytes
+from widegram.cuda.stream import pair_bytes
 from widegram.data import open_source
 from widegram.network import load_network
-from widegram.order import in_order
 from widegram.tiling import Grid
 
 VECTORS = {"input_shape": [200], "layers": [{"layer": "Dense"}, {"layer": "Relu"}]}

@@ -10,7 +10,7 @@ import pytest
 
 from widegram.data import open_source
 from widegram.errors import WidegramError
-from widegram.memory import budget, format_size, parse_size
+from widegram.machine.memory import budget, format_size, parse_size
 
 X = np.random.default_rng(0).normal(size=(9, 4, 4, 2))
 
@@ -212,7 +212,7 @@ def test_memory_sizes(text: str | int, bytes_: int | None) -> None:
 
 
 def test_memory_defaults_to_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("widegram.memory.free_memory", lambda: 8 * 10**9)
+    monkeypatch.setattr("widegram.machine.memory.free_memory", lambda: 8 * 10**9)
     assert budget(None) == 2 * 10**9
     assert format_size(2 * 10**9) == "2.0 GB"
     assert format_size(17) == "17 B"

@@ -16,7 +16,7 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
-from widegram import compute
+from widegram.computing import gram as compute
 from widegram.errors import Interrupted, WidegramError
 from widegram.store import GramFile
 from widegram.tiling import choose_tile
@@ -155,7 +155,7 @@ def stop_after(calls: int, number: signal.Signals):
 def test_interrupted_run_resumes_to_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number
 ) -> None:
-    monkeypatch.setattr("widegram.progress._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("widegram.machine.progress._REPORT_SECONDS", 0.0)
     handler = signal.getsignal(number)
     made = fake.install(monkeypatch)
     out, whole = tmp_path / "K.h5", tmp_path / "whole.h5"
@@ -174,7 +174,7 @@ def test_interrupted_run_resumes_to_the_same_bytes(
 
 
 def test_progress_ends_at_the_total(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("widegram.progress._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("widegram.machine.progress._REPORT_SECONDS", 0.0)
     fake.install(monkeypatch)
     told = []
     widegram.gram(fake.NETWORK, fake.inputs(70), tmp_path / "K.h5", tile=16, progress=told.append)

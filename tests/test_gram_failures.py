@@ -12,8 +12,8 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
-from widegram import progress
 from widegram.errors import Interrupted, WidegramError
+from widegram.machine import progress
 from widegram.store.writer import Writer
 
 X = fake.inputs(70)  # 15 tiles of 16 x 16
@@ -40,14 +40,14 @@ def _attribute(path: Path) -> str:
         return str(file.attrs["device"])
 
 
-def _run(out: Path, device: str = "cpu") -> widegram.compute.GramResult:
+def _run(out: Path, device: str = "cpu") -> widegram.computing.gram.GramResult:
     return widegram.gram(fake.NETWORK, X, out, tile=16, device=device)
 
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch)
-    monkeypatch.setattr("widegram.compute.resolve_device", lambda device: device)
+    monkeypatch.setattr("widegram.computing.gram.resolve_device", lambda device: device)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -103,9 +103,9 @@ def test_a_tile_computed_ahead_of_the_failing_one_is_kept(
 def test_a_tile_computed_ahead_is_kept_when_a_run_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[widegram.progress.Progress] = []
+    told: list[widegram.machine.progress.Progress] = []
 
-    def stop(progress: widegram.progress.Progress) -> None:
+    def stop(progress: widegram.machine.progress.Progress) -> None:
         if not told:
             signal.raise_signal(signal.SIGINT)
         told.append(progress)
@@ -123,7 +123,7 @@ def test_a_tile_computed_ahead_is_kept_when_a_run_is_stopped(
 def test_an_error_of_progress_keeps_the_tile_it_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def progress(told: widegram.progress.Progress) -> None:
+    def progress(told: widegram.machine.progress.Progress) -> None:
         if told.done == told.total:
             raise RuntimeError("a bug")
 

@@ -22,7 +22,7 @@ from fault_support import (
     in_a_child,
     killing,
 )
-from widegram import compute
+from widegram.computing import gram as compute
 
 N, TILE = 40, 16  # 6 tiles, 3 of them with a mirror image
 WANTED = fake.expected(N, N, True)

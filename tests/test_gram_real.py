@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import widegram
-from widegram.api import Kernels
+from widegram.computing.in_memory import Kernels
 from widegram.errors import WidegramError
 from widegram.store import GramFile, open_for_resume
 

@@ -13,9 +13,9 @@ import pytest
 import fake_evaluator as fake
 import widegram
 from cli_support import run_json
-from widegram import compute
+from widegram.computing import gram as compute
 from widegram.errors import WidegramError, WriteFailed
-from widegram.progress import Progress
+from widegram.machine.progress import Progress
 from widegram.store import GramFile, writer
 
 N, TILE = 70, 16  # 15 tiles
@@ -23,7 +23,7 @@ N, TILE = 70, 16  # 15 tiles
 
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> list[fake.FakeEvaluator]:
-    monkeypatch.setattr("widegram.progress._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("widegram.machine.progress._REPORT_SECONDS", 0.0)
     monkeypatch.setattr(compute, "_BATCH_TILES", 2)
     return fake.install(monkeypatch)
 

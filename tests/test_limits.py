@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from widegram import cores, limits, memory
+from widegram.machine import cores, limits, memory
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (

@@ -16,7 +16,7 @@ from cli_support import run
 from widegram import activations
 from widegram.activations.hermite import Series
 from widegram.activations.mixture import Mixture
-from widegram.backends import make_evaluator
+from widegram.backends.choosing import make_evaluator
 from widegram.errors import WidegramError
 from widegram.network import load_network
 from widegram.reference.evaluator import ArrayRows

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from widegram.cpu import object_code
+from widegram.cpu.kernels import object_code
 
 IR = """
 define i64 @three_more(i64 %x) {

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 import fake_evaluator as fake
 import widegram
+from widegram.computing.order import in_order
 from widegram.cpu import CpuEvaluator
 from widegram.cpu.images import ImageBlocks
 from widegram.cpu.vectors import VectorInputs
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import load_network
-from widegram.order import in_order
 from widegram.store.opening import create
 from widegram.store.writer import open_for_resume
 from widegram.tiling import Grid
@@ -163,7 +163,7 @@ def test_a_run_stops_and_goes_on_in_another_order(
     with monkeypatch.context() as patch:
         patch.setattr(fake.FakeEvaluator, "columns_kept", kept, raising=False)
         patch.setattr(fake.FakeEvaluator, "tile", failing)
-        patch.setattr("widegram.compute._BATCH_TILES", 3)
+        patch.setattr("widegram.computing.gram._BATCH_TILES", 3)
         patch.setattr("widegram.tiling._LARGEST_CHUNK", 16)
         with pytest.raises(WidegramError, match="gone"):
             widegram.gram(fake.NETWORK, x, out, other, tile=16)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from widegram import reference
 from widegram.cpu import CpuEvaluator, tables
-from widegram.cpu.fields import ProgramField
-from widegram.cpu.packing import BATCH, CellField, batch_inputs, pack
+from widegram.cpu.driver.fields import ProgramField
+from widegram.cpu.driver.packed_fields import CellField
+from widegram.cpu.packing import BATCH, batch_inputs, pack
 from widegram.data import open_source
 from widegram.network import load_network
 from widegram.plan.plan import build

@@ -15,11 +15,11 @@ import widegram
 from cuda_standin import StandIn
 from cuda_support import assert_equal
 from widegram import stax
-from widegram.check import verify
+from widegram.computing.job import make_job
+from widegram.computing.verify import verify
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
-from widegram.job import make_job
 from widegram.network import load_network
 from widegram.plan import build
 from widegram.reference import ReferenceEvaluator

@@ -11,8 +11,7 @@ import pytest
 
 from cli_support import refused, run, run_json
 from widegram.durable import reserve
-from widegram.errors import WidegramError
-from widegram.sealed import (
+from widegram.durable.sealed import (
     Broken,
     SealedFile,
     check_dataset,
@@ -21,6 +20,7 @@ from widegram.sealed import (
     sealed_datasets,
     write_sealed,
 )
+from widegram.errors import WidegramError
 
 DATASETS = {
     "alpha": np.arange(12.0).reshape(4, 3),

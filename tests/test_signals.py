@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from signal_support import SIGNALS, cli, ended, guarded, litter, start
-from widegram import interrupts
+from widegram.machine import interrupts
 from widegram_cli import running
 
 ENDLESS = """

@@ -19,8 +19,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import widegram
 from widegram import WidegramError
-from widegram.kernelmemory import KernelMemory
 from widegram.sklearn import WidegramClassifier, WidegramRegressor
+from widegram.sklearn.kernel_memory import KernelMemory
 from widegram_cli.main import program
 
 

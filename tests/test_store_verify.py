@@ -12,7 +12,7 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
-from widegram import check
+from widegram.computing import verify as check
 from widegram.durable import find_extents
 from widegram.errors import Damaged, WidegramError
 from widegram.network import Network, load_network
@@ -23,7 +23,9 @@ from widegram.store import create
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[fake.FakeEvaluator]:
     made = fake.install(monkeypatch)
-    monkeypatch.setattr(check, "make_evaluator", lambda *a: widegram.job.make_evaluator(*a))
+    monkeypatch.setattr(
+        check, "make_evaluator", lambda *a: widegram.computing.job.make_evaluator(*a)
+    )
     return made
 
 
@@ -133,7 +135,7 @@ def test_a_fault_of_the_method_itself_is_found_by_another(
         right = fake.FakeEvaluator(("nngp", "ntk"), dtype)
         return right if device == "reference" else Biased(kind, dtype)
 
-    monkeypatch.setattr(widegram.job, "make_evaluator", make)
+    monkeypatch.setattr(widegram.computing.job, "make_evaluator", make)
     monkeypatch.setattr(check, "make_evaluator", make)
     out = tmp_path / "K.h5"
     widegram.gram(fake.NETWORK, fake.inputs(40), out, tile=16)
@@ -157,7 +159,7 @@ def test_what_float64_cannot_hold_densely_is_no_damage(
         kind = Overflows if device == "reference" else fake.FakeEvaluator
         return kind(("nngp", "ntk"), dtype)
 
-    monkeypatch.setattr(widegram.job, "make_evaluator", make)
+    monkeypatch.setattr(widegram.computing.job, "make_evaluator", make)
     monkeypatch.setattr(check, "make_evaluator", make)
     widegram.gram(fake.NETWORK, fake.inputs(20), tmp_path / "K.h5")
     report = widegram.verify(tmp_path / "K.h5", fake.inputs(20))

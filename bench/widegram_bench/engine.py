@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from widegram.cores import usable_cores
 from widegram.cpu import CpuEvaluator
-from widegram.cpu.vector_ops import LANES
+from widegram.cpu.kernels.vector_ops import LANES
 from widegram.data import open_source
+from widegram.machine.cores import usable_cores
 from widegram.network import Network
 from widegram_bench.timing import best, once
 

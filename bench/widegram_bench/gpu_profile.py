@@ -73,7 +73,7 @@ def picture(results: dict[str, Any], out: Path) -> bool:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from widegram.pictures import save_figure
+    from widegram.durable.pictures import save_figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()

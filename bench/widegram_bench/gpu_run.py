@@ -23,8 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from widegram.cores import usable_cores
 from widegram.durable import write_bytes
+from widegram.machine.cores import usable_cores
 from widegram_bench.gpu_plan import SHORTEST, TESTS, Part, lacking, limit, plan
 
 _OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR)\b")

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from widegram.cores import usable_cores
-from widegram.cpu import planes
-from widegram.cpu.fields import REGION
-from widegram.cpu.inner_ir import CHUNK
-from widegram.cpu.plane_base import GEOMETRY, N_PARAMS, Variant
-from widegram.cpu.vector_ops import ITEMSIZE, LANES
+from widegram.cpu.driver.fields import REGION
+from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.inner_ir import CHUNK
+from widegram.cpu.kernels.plane_base import GEOMETRY, N_PARAMS, Variant
+from widegram.cpu.kernels.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.workspace import aligned
+from widegram.machine.cores import usable_cores
 from widegram.network import Network
 from widegram_bench.timing import best, together
 from widegram_bench.work import least_work
@@ -85,7 +85,7 @@ def _products(dtype: str) -> Callable[[], None]:
     values = {"rows": rows, "cols": blocks, "out_row": blocks * lanes, "out_col": lanes}
     values["count"] = CHUNK
     geometry = np.array([values.get(name, 0) for name in GEOMETRY], dtype=np.int64)
-    address = planes.address(Variant("inner", "none", False, False, dtype))
+    address = compiled.address(Variant("inner", "none", False, False, dtype))
     kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(address)
 
     def run() -> None:

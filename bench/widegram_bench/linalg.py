@@ -30,7 +30,7 @@ from widegram.linalg.loo import regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.linalg.solving import SolveOptions, solve
-from widegram.memory import format_size
+from widegram.machine.memory import format_size
 from widegram_bench.linalg_report import markdown, save
 
 Array = NDArray[Any]

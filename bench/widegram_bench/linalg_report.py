@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 import widegram
-from widegram.cores import usable_cores
 from widegram.durable import write_bytes
 from widegram.errors import WidegramError
-from widegram.memory import format_size
+from widegram.machine.cores import usable_cores
+from widegram.machine.memory import format_size
 
 Row = dict[str, Any]
 _MACHINE = ("machine", "cpu", "cores", "blas_threads")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from widegram.durable.pictures import save_figure
 from widegram.errors import WidegramError
-from widegram.pictures import save_figure
 
 
 def require() -> None:

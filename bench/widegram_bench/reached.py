@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from widegram.cores import usable_cores
-from widegram.cpu.vector_ops import LANES
+from widegram.cpu.kernels.vector_ops import LANES
+from widegram.machine.cores import usable_cores
 from widegram.network import Network
 from widegram_bench import engine, limits, roof
 from widegram_bench.networks import cnn, dense, preset

@@ -14,14 +14,14 @@ import numba
 import numpy as np
 
 from widegram.activations import Formula
-from widegram.cores import usable_cores
-from widegram.cpu import planes
-from widegram.cpu.formulas import choose_formulas
-from widegram.cpu.kernels import call_plane
-from widegram.cpu.packed_ir import CELL, PACKED
-from widegram.cpu.plane_base import GAPS, N_PARAMS, Variant
-from widegram.cpu.vector_ops import LANES
+from widegram.cpu.driver.memory import call_plane
+from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.packed_ir import CELL, PACKED
+from widegram.cpu.kernels.plane_base import GAPS, N_PARAMS, Variant
+from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.workspace import aligned
+from widegram.machine.cores import usable_cores
+from widegram.plan.formulas import choose_formulas
 from widegram.plan.plan import build
 from widegram_bench.networks import cnn
 from widegram_bench.timing import Turns, once, together
@@ -113,7 +113,7 @@ class Rows:
     def __init__(self, formula: Formula, kind: str, ntk: bool, dtype: str) -> None:
         lanes = LANES[dtype]
         self.elements = _ROWS * COLUMNS * lanes
-        self.address = planes.address(Variant(kind, formula.code, ntk, False, dtype, packed=GAPS))
+        self.address = compiled.address(Variant(kind, formula.code, ntk, False, dtype, packed=GAPS))
         rng = np.random.default_rng(0)
         factors = formula.factors(np.ones(COLUMNS))
         count = len(factors)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.cores import usable_cores
+from widegram.machine.cores import usable_cores
 from widegram_bench import engine, roof
 from widegram_bench.networks import cnn
 from widegram_bench.timing import Share, Turns

@@ -7,9 +7,9 @@ from collections import Counter
 from typing import Any
 
 from widegram.activations import Formula
-from widegram.cpu.formulas import choose_formulas, factor_layout
-from widegram.cpu.vector_ops import ITEMSIZE, VectorOps
+from widegram.cpu.kernels.vector_ops import ITEMSIZE, VectorOps
 from widegram.network import Network
+from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.graph import Affine
 from widegram.plan.plan import build
 from widegram.plan.program import Step

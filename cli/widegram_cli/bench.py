@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
-from widegram.files import check_target
 from widegram_cli.files import FileGroup, InputFile, OutputFile, PictureFile
 from widegram_cli.options import json_option, overwrite_option
 from widegram_cli.output import emit_json, human_time
@@ -128,8 +128,8 @@ def _only_cpu(given: Sequence[str]) -> None:
 
 def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, Any]) -> None:
     """The benchmark of :mod:`widegram_bench.gpu_run`, without tests."""
-    from widegram.backends import resolve_device
-    from widegram.devices import cuda_numbers
+    from widegram.backends.choosing import resolve_device
+    from widegram.backends.devices import cuda_numbers
 
     numbers = cuda_numbers(resolve_device(device))
     if numbers is None or len(numbers) > 1:

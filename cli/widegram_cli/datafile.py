@@ -37,8 +37,8 @@ def contents(file: str) -> dict[str, Any]:
 
 def _attributes(path: Path) -> dict[str, Any]:
     """Root attributes as plain values; long ones (a mean per feature) by their length."""
-    from widegram.hdf5 import hdf5_errors, open_file
-    from widegram.sealed import SEAL
+    from widegram.durable.hdf5 import hdf5_errors, open_file
+    from widegram.durable.sealed import SEAL
 
     with open_file(path, foreign=True) as opened, hdf5_errors(path):
         return {name: _shown(value) for name, value in opened.attrs.items() if name != SEAL}

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from widegram.memory import format_size
+from widegram.machine.memory import format_size
 from widegram_cli.options import json_option
 from widegram_cli.output import emit_json, emit_table
 
@@ -15,7 +15,7 @@ from widegram_cli.output import emit_json, emit_table
 @json_option
 def command(as_json: bool) -> None:
     """Report CPU features, threads, BLAS, HDF5, the CUDA driver and what is missing."""
-    from widegram import codecache
+    from widegram.machine import codecache
     from widegram_cli import machine
 
     cpu, libraries = machine.cpu(), machine.libraries()

@@ -65,7 +65,7 @@ def command(
     """
     if options["vectors"] and not options["full"]:
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
-    from widegram.files import check_target
+    from widegram.durable.outputs import check_target
     from widegram.linalg.budget import array_budget
     from widegram.linalg.gramsource import open_train
     from widegram.linalg.spectrum import SpectrumOptions, spectrum

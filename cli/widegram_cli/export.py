@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from widegram.memory import format_size
+from widegram.machine.memory import format_size
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json

@@ -6,8 +6,8 @@ import errno
 
 import click
 
-from widegram import interrupts
 from widegram.errors import WidegramError, one_line
+from widegram.machine import interrupts
 
 INTERRUPTED = 130
 

@@ -34,8 +34,8 @@ class PictureFile(OutputFile):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The text as it is, once its ending names a format."""
+        from widegram.durable.pictures import check_ending
         from widegram.errors import WidegramError
-        from widegram.pictures import check_ending
 
         try:
             check_ending(value)

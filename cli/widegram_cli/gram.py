@@ -18,7 +18,7 @@ from widegram_cli.options import (
 from widegram_cli.output import emit_json, human_rate, human_time
 
 if TYPE_CHECKING:
-    from widegram.compute import GramResult
+    from widegram.computing.gram import GramResult
 
 
 @click.command("gram", cls=FileCommand)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widegram.memory import format_size
+from widegram.machine.memory import format_size
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.options import json_option
 from widegram_cli.output import emit_json, emit_table

@@ -107,7 +107,7 @@ def phase_command(
 
 def check_outputs(out: str, plot: str | None, overwrite: bool) -> None:
     """Refuse what cannot be written before anything is computed."""
-    from widegram.files import check_target
+    from widegram.durable.outputs import check_target
 
     check_target(Path(out), overwrite)
     if plot is not None:

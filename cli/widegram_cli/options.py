@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from widegram import bounds
 from widegram.errors import WidegramError, shown
-from widegram.memory import parse_size
+from widegram.machine.memory import parse_size
+from widegram.validation import bounds
 
 _DIGITS = 20  # more than any count has
 _LARGEST = 2**63 - 1
@@ -111,7 +111,7 @@ class Kernels(click.ParamType):
 
 
 class Floats(click.ParamType):
-    """Numbers separated by commas: ``1e-4,1e-3``, at most :data:`widegram.bounds.PATH`."""
+    """Numbers separated by commas: ``1e-4,1e-3``, at most ``bounds.PATH``."""
 
     name = "R1,R2,..."
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from widegram.progress import Progress
+from widegram.machine.progress import Progress
 from widegram_cli.output import human_rate, human_time
 
 LINE_SECONDS = 30.0

@@ -2,8 +2,8 @@
 
 Python handles signals in the main thread alone, and only between its own instructions; so the main
 thread does nothing else, and the command may be inside a library for as long as it likes. The
-first SIGINT, SIGTERM or SIGHUP asks it to stop (:mod:`widegram.interrupts`) and says what is waited
-for; if it has not ended in time, or with a second one, the process is left.
+first SIGINT, SIGTERM or SIGHUP asks it to stop (:mod:`widegram.machine.interrupts`) and says what
+is waited for; if it has not ended in time, or with a second one, the process is left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from widegram import interrupts
+from widegram.machine import interrupts
 from widegram_cli.streams import lost, say
 
 INTERRUPTED = 130

@@ -7,8 +7,8 @@ import resource
 import threading
 from pathlib import Path
 
-from widegram.cores import usable_cores
-from widegram.limits import ROOT, group_folders
+from widegram.machine.cores import usable_cores
+from widegram.machine.limits import ROOT, group_folders
 
 _FEW = 4096
 # OpenBLAS and the like; where it cannot start its threads OpenBLAS raises SIGINT.

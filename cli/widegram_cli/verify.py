@@ -50,7 +50,7 @@ def command(
 
     A file that is not complete is checked as far as it goes.
     """
-    from widegram.check import verify
+    from widegram.computing.verify import verify
     from widegram.store import VerifyReport
     from widegram_cli.progress import counting, reporter
 

@@ -9,9 +9,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from widegram import meanfield, predict, stax
-    from widegram.api import Kernels, kernel
-    from widegram.check import verify
-    from widegram.compute import GramResult, gram
+    from widegram.computing.gram import GramResult, gram
+    from widegram.computing.in_memory import Kernels, kernel
+    from widegram.computing.verify import verify
     from widegram.data import open_source, prepare
     from widegram.errors import WidegramError
     from widegram.network import load_network
@@ -38,17 +38,17 @@ __all__ = [
 
 _HOMES = {
     "GramFile": "widegram.store",
-    "GramResult": "widegram.compute",
-    "Kernels": "widegram.api",
+    "GramResult": "widegram.computing.gram",
+    "Kernels": "widegram.computing.in_memory",
     "VerifyReport": "widegram.store",
     "WidegramError": "widegram.errors",
     "export": "widegram.store",
-    "gram": "widegram.compute",
-    "kernel": "widegram.api",
+    "gram": "widegram.computing.gram",
+    "kernel": "widegram.computing.in_memory",
     "load_network": "widegram.network",
     "open_source": "widegram.data",
     "prepare": "widegram.data",
-    "verify": "widegram.check",
+    "verify": "widegram.computing.verify",
 }
 
 
@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"widegram.{name}")
     if name not in _HOMES:
-        from widegram.missing import WIDEGRAM, refuse
+        from widegram.validation.missing import WIDEGRAM, refuse
 
         return refuse("widegram", name, WIDEGRAM)
     value = getattr(import_module(_HOMES[name]), name)

@@ -39,7 +39,7 @@ class Grid:
 
     def tiles(self) -> list[tuple[int, int]]:
         """The tiles to compute, row by row: all, or those on and above the diagonal. What order
-        they are computed in is up to :mod:`widegram.order`."""
+        they are computed in is up to :mod:`widegram.computing.order`."""
         down, across = self.shape
         return [(i, j) for i in range(down) for j in range(i if self.symmetric else 0, across)]
 

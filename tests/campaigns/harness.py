@@ -211,11 +211,12 @@ def _warm() -> None:
 
 _MODULES = (
     "h5py", "scipy.linalg", "matplotlib.figure", "matplotlib.backends.backend_agg",
-    "matplotlib.font_manager", "widegram.check", "widegram.compute", "widegram.cpu.evaluator",
+    "matplotlib.font_manager", "widegram.computing.verify", "widegram.computing.gram",
+    "widegram.cpu.evaluator",
     "widegram.linalg.jobs", "widegram.linalg.spectrum",
     "widegram.linalg.spectrumfile", "widegram.linalg.spectrumplot", "widegram.meanfield.phase",
     "widegram.meanfield.plots", "widegram.meanfield.sweepfile", "widegram.meanfield.training",
-    "widegram.predict.job", "widegram.store.exporting", "widegram.kinds",
+    "widegram.predict.job", "widegram.store.exporting", "widegram.computing.kinds",
 )  # fmt: skip
 
 

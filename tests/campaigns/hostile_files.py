@@ -196,7 +196,7 @@ def _edited(path: Path, rng: random.Random) -> str:
         else:
             done = _exchange(file, rng.choice(names), rng)
         if "seal" in file.attrs and rng.random() < 0.7:
-            from widegram.sealed import seal
+            from widegram.durable.sealed import seal
 
             try:
                 seal(file)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from campaigns.drawing import Case
-from widegram.backends import make_evaluator
+from widegram.backends.choosing import make_evaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from widegram import bounds
 from widegram.activations.base import FLOOR, Array, Formula
 from widegram.activations.error_function import Erf, Gaussian, Gelu
 from widegram.activations.hermite import Series
@@ -30,6 +29,7 @@ from widegram.activations.scale import Scale
 from widegram.activations.table import REQUIRED, TABLE, Row
 from widegram.activations.trigonometric import Rbf, Sin
 from widegram.errors import WidegramError, shown
+from widegram.validation import bounds
 
 __all__ = ["DEFAULTS", "FLOOR", "KERNELS", "REQUIRED", "TABLE", "Formula", "Identity", "Row", "get"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from widegram.activations import Formula, numpy_ops
 from widegram.cpu.pairs import close_pairs, sketch
-from widegram.cpu.scaled_rows import Rows
+from widegram.data.scaled_rows import Rows
 from widegram.plan.graph import (
     Act,
     Add,
@@ -61,9 +61,7 @@ class _Value:
         return _Value(factor * self.q, factor * self.own, factor * self.k, factor * self.t)
 
     def plus(self, other: _Value) -> _Value:
-        return _Value(
-            self.q + other.q, self.own + other.own, self.k + other.k, self.t + other.t
-        )
+        return _Value(self.q + other.q, self.own + other.own, self.k + other.k, self.t + other.t)
 
 
 def nearest_computed(

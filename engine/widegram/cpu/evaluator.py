@@ -12,26 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cores import usable_cores
 from widegram.cpu.closeness import NEAREST, nearest_computed
 from widegram.cpu.equal import equal_pairs, is_exact, without
-from widegram.cpu.formulas import choose_formulas, factor_layout, series_error
 from widegram.cpu.images import ImageBlocks
-from widegram.cpu.itself import ItselfRunner, Own
-from widegram.cpu.itself_pool import ItselfPool
+from widegram.cpu.kernels.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.pairs import PairRunner, close_pairs
 from widegram.cpu.readout import Readout
-from widegram.cpu.scaled_rows import Rows, Spread, scaled_rows, spread
+from widegram.cpu.self_kernels import ItselfRunner, Own
+from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cpu.tables import encode
 from widegram.cpu.together import results
-from widegram.cpu.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.vector_tiles import VectorTiles
 from widegram.cpu.vectors import VectorInputs
 from widegram.cpu.workspace import Workspace, aligned
+from widegram.data.scaled_rows import Rows, Spread, scaled_rows, spread
 from widegram.errors import WidegramError
-from widegram.log import logger
-from widegram.memory import PROGRAM, format_size
+from widegram.machine.cores import usable_cores
+from widegram.machine.log import logger
+from widegram.machine.memory import PROGRAM, format_size
 from widegram.network.model import Network
+from widegram.plan.formulas import choose_formulas, factor_layout, series_error
 from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.plan import Plan, build
 from widegram.plan.precision import SERIES_ACCEPTED
@@ -55,10 +55,10 @@ class CpuEvaluator:
 
     ``entry_cost``: element-layers of one entry; ``image_bytes``: memory that one image of a tile
     takes. ``series_error``: the relative error of activations by Hermite series (see
-    :func:`~widegram.cpu.formulas.series_error`), None without them.
+    :func:`~widegram.plan.formulas.series_error`), None without them.
 
     Results are the same bits for any thread count and any tile. A stop ends a tile early
-    (``stoppable``), with :class:`widegram.interrupts.Stopped`.
+    (``stoppable``), with :class:`widegram.machine.interrupts.Stopped`.
 
     Raises:
         WidegramError: the budget does not hold one thread's planes, or an activation cannot be
@@ -128,7 +128,8 @@ class CpuEvaluator:
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Arrays (len(rows), len(cols)) for every key; see :class:`widegram.backends.Evaluator`."""
+        """Arrays (len(rows), len(cols)) for every key; see
+        :class:`widegram.backends.choosing.Evaluator`."""
         mirrored = symmetric and rows == cols
         if self._vectors is not None:
             k, t, pairs = self._vectors.tile(rows, cols, mirrored, progress)
@@ -153,7 +154,7 @@ class CpuEvaluator:
         return found
 
     def columns_kept(self, tile: int, rows: int) -> int:
-        """See :class:`widegram.backends.Evaluator`."""
+        """See :class:`widegram.backends.choosing.Evaluator`."""
         stores = self._vectors.inputs if self._vectors else (self.blocks1, self.blocks2)
         first, second = (store.kept(tile, self.layout.total) for store in stores)
         if stores[0] is stores[1]:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.equal import Digests, digests
-from widegram.cpu.itself import Own
-from widegram.cpu.itself_pool import ItselfPool
+from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.pairs import sketch
-from widegram.cpu.scaled_rows import Rows
-from widegram.cpu.vector_ops import LANES
+from widegram.cpu.self_kernels import Own
+from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cpu.workspace import aligned
+from widegram.data.scaled_rows import Rows
 
 
 @dataclass(frozen=True)

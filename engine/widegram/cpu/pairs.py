@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.formulas import choose_formulas, factor_layout
-from widegram.cpu.itself import ItselfRunner
+from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.self_kernels import ItselfRunner
 from widegram.cpu.tables import encode
-from widegram.cpu.vector_ops import LANES
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.network.model import Network
+from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import Plan, build
 
 Array = NDArray[np.float64]

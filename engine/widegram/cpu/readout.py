@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.itself import Own
-from widegram.cpu.scaled_rows import ScaledRows
-from widegram.finite import check_finite, overflow, underflow
+from widegram.cpu.self_kernels import Own
+from widegram.data.scaled_rows import ScaledRows
 from widegram.plan.plan import Plan
+from widegram.validation.finite import check_finite, overflow, underflow
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
-# Parts of a result, as widegram.cpu.outside counts them, that rounding hides.
+# Parts of a result, as widegram.plan.outside counts them, that rounding hides.
 HIDDEN = {"float32": 1e-7, "float64": 1e-15}
 
 

@@ -1,7 +1,7 @@
 """A schedule as arrays of integers: what the compiled driver reads.
 
-The columns of each table are in :mod:`widegram.cpu.fields`; addresses of kernels and offsets into
-the buffers of one thread are filled in here, so that the driver only adds and calls.
+The columns of each table are in :mod:`widegram.cpu.driver.fields`; addresses of kernels and offsets
+into the buffers of one thread are filled in here, so that the driver only adds and calls.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu import planes
-from widegram.cpu.fields import (
+from widegram.cpu.driver.fields import (
     KINDS,
     MOVES,
     REGION,
@@ -24,12 +23,14 @@ from widegram.cpu.fields import (
     StepField,
     StoreField,
 )
-from widegram.cpu.formulas import FactorLayout
-from widegram.cpu.large_ir import ROWS_OF_SCRATCH
-from widegram.cpu.packed_ir import BATCH
+from widegram.cpu.driver.packed_fields import CELL_ROW, PACKED_ROW
+from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.large_ir import ROWS_OF_SCRATCH
+from widegram.cpu.kernels.packed_ir import BATCH
+from widegram.cpu.kernels.plane_base import N_PARAMS, WRAPS, Variant
+from widegram.cpu.kernels.vector_ops import ITEMSIZE, LANES
+from widegram.cpu.kernels.window_ir import PLUS, SQUARES
 from widegram.cpu.packing import (
-    CELL_ROW,
-    PACKED_ROW,
     Ahead,
     Layout,
     PackedSteps,
@@ -38,9 +39,7 @@ from widegram.cpu.packing import (
     climb,
     pack,
 )
-from widegram.cpu.plane_base import N_PARAMS, WRAPS, Variant
-from widegram.cpu.vector_ops import ITEMSIZE, LANES
-from widegram.cpu.window_ir import PLUS, SQUARES
+from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Affine, Copy, Gather, Node, Reduce
 from widegram.plan.needs import displacements
 from widegram.plan.plan import Plan, Schedule
@@ -165,7 +164,7 @@ class _Encoder:
 
     def _address(self, kind: str, code: str, packed: int = 0) -> int:
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed)
-        return planes.address(variant)
+        return compiled.address(variant)
 
     def _packing(self, program: Program) -> tuple[Program, Packing | None]:
         """Packed planes where they are possible and fit into a core's second-level cache."""

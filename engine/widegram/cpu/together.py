@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed, wait
 from typing import TypeVar
 
-from widegram import interrupts
+from widegram.machine import interrupts
 
 Result = TypeVar("Result")
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
-from widegram.cpu import planes
-from widegram.cpu.context import At
-from widegram.cpu.entries import entry
-from widegram.cpu.fields import REGION
-from widegram.cpu.itself import ItselfRunner
-from widegram.cpu.plane_base import Variant
+from widegram.cpu.driver.context import At
+from widegram.cpu.driver.entries import entry
+from widegram.cpu.driver.fields import REGION
+from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.plane_base import Variant
+from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.self_kernels import ItselfRunner
 from widegram.cpu.together import results
-from widegram.cpu.vector_ops import LANES
 from widegram.cpu.vectors import Packed, VectorInputs
 from widegram.cpu.workspace import Workspace, aligned
+from widegram.machine import interrupts
 from widegram.plan.plan import Plan
 
 Strip = tuple[int, int, int]  # rows from, to; first column
@@ -41,10 +41,10 @@ class VectorTiles:
         self.plan, self.dtype, self.inputs, self.runner = plan, dtype, inputs, runner
         self.free, self.pool, self.cosine = free, pool, math.cos(2 * angle)
         self.lanes = LANES[dtype]
-        self.turn = planes.address(Variant("turn", "none", plan.ntk, False, dtype))
+        self.turn = compiled.address(Variant("turn", "none", plan.ntk, False, dtype))
         self.close = 0
         if dtype == "float32":
-            self.close = planes.address(Variant("close", "none", plan.ntk, False, dtype))
+            self.close = compiled.address(Variant("close", "none", plan.ntk, False, dtype))
 
     def tile(
         self, rows: range, cols: range, mirrored: bool, progress: Callable[[int], None] | None

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
-from widegram.cpu import planes
 from widegram.cpu.equal import digests
-from widegram.cpu.itself import ItselfRunner, Own
-from widegram.cpu.plane_base import GEOMETRY, Variant
-from widegram.cpu.scaled_rows import Rows
-from widegram.cpu.vector_ops import LANES
+from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.plane_base import GEOMETRY, Variant
+from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.self_kernels import ItselfRunner, Own
 from widegram.cpu.workspace import aligned
+from widegram.data.scaled_rows import Rows
+from widegram.machine import interrupts
 
 _READ = 256
 _FAR = 1e18
@@ -27,9 +27,10 @@ _FAR = 1e18
 
 @dataclass(frozen=True)
 class Packed:
-    """Inputs lo to hi: ``lanes`` (blocks, D, lanes) as in :mod:`~widegram.cpu.inner_ir`, and the
-    factors of each: ``x`` (n, F + 1), and in blocks ``y`` (blocks, F + 1, lanes). Factor F is the
-    root of a cosine times the mean square, so that products of two bound what is nearly parallel.
+    """Inputs lo to hi: ``lanes`` (blocks, D, lanes) as in :mod:`~widegram.cpu.kernels.inner_ir`,
+    and the factors of each: ``x`` (n, F + 1), and in blocks ``y`` (blocks, F + 1, lanes). Factor F
+    is the root of a cosine times the mean square, so that products of two bound what is nearly
+    parallel.
     """
 
     lanes: NDArray[Any]
@@ -139,4 +140,4 @@ class VectorInputs:
 
 def _function(variant: Variant) -> Any:
     """A compiled kernel as a Python function, which lets other threads run."""
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(planes.address(variant))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(compiled.address(variant))

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
-from widegram.cpu.context import CONTEXT, At
-from widegram.cpu.entries import entry
-from widegram.cpu.fields import Ints
-from widegram.cpu.plane_base import GEOMETRY
+from widegram.cpu.driver.context import CONTEXT, At
+from widegram.cpu.driver.entries import entry
+from widegram.cpu.driver.fields import Ints
+from widegram.cpu.kernels.plane_base import GEOMETRY
+from widegram.cpu.kernels.vector_ops import ITEMSIZE, LANES
 from widegram.cpu.tables import Tables
-from widegram.cpu.vector_ops import ITEMSIZE, LANES
+from widegram.machine import interrupts
 
 ALIGNMENT = 64
 
@@ -72,7 +72,7 @@ class Workspace:
 
         ``x`` (n, ...), ``x_factors`` (n, F); ``y`` (..., lanes), ``y_factors`` (F, lanes);
         ``out_k``, ``out_t`` (outputs, n_rows, columns), written at ``rows`` and the first ``lanes``
-        columns. Raises :class:`widegram.interrupts.Stopped` where a stop cut it short.
+        columns. Raises :class:`widegram.machine.interrupts.Stopped` where a stop cut it short.
         """
         ctx = self.context
         ctx[At.X], ctx[At.X_FACTORS] = x.ctypes.data, x_factors.ctypes.data

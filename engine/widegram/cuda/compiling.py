@@ -14,9 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from widegram import codecache
 from widegram.cuda.kernel import Kernel
 from widegram.errors import WidegramError
+from widegram.machine import codecache
 
 PART = "cuda"
 

@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cores import usable_cores
 from widegram.cpu.closeness import NEAREST, nearest_computed
 from widegram.cpu.equal import equal_pairs, is_exact, without
 from widegram.cpu.evaluator import mirror_lower, warn_of_series
-from widegram.cpu.formulas import FactorLayout, series_error
-from widegram.cpu.itself import Own
-from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import PairRunner, close_pairs
 from widegram.cpu.readout import Readout
-from widegram.cpu.scaled_rows import Rows, scaled_rows, spread
+from widegram.cpu.self_kernels import Own
+from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
 from widegram.cuda.images import Block, HostImages, image_bytes
-from widegram.cuda.lane import Lane
 from widegram.cuda.pairs import Pairs
 from widegram.cuda.source import FORMS, source_of
-from widegram.log import announced
+from widegram.cuda.stream import Lane
+from widegram.data.scaled_rows import Rows, scaled_rows, spread
+from widegram.machine.cores import usable_cores
+from widegram.machine.log import announced
 from widegram.network.model import Network
+from widegram.plan.formulas import FactorLayout, series_error
 from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.plan.scales import degrees
@@ -128,8 +128,8 @@ class CudaEvaluator:
         self.images2.block(cols.start, cols.stop)
 
     def columns_kept(self, tile: int, rows: int) -> int:
-        """See :class:`widegram.backends.Evaluator`: what the host keeps, or each device where that
-        is less and saves more copies to it than it costs blocks made again."""
+        """What the host keeps, or each device where that is less and saves more copies to it than
+        it costs blocks made again; see :class:`~widegram.backends.choosing.Evaluator`."""
         passing = 2 * rows + 1
         first, second = (
             images.memory // (tile * self.image_bytes) for images in (self.images1, self.images2)
@@ -145,7 +145,7 @@ class CudaEvaluator:
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Arrays (len(rows), len(cols)) for every key; see :class:`widegram.backends.Evaluator`."""
+        """Arrays (len(rows), len(cols)) for every key, as every evaluator gives them."""
         first = self.images1.block(rows.start, rows.stop)
         second = self.images2.block(cols.start, cols.stop)
         mirrored = symmetric and rows == cols

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import Formula
-from widegram.cpu.formulas import FactorLayout
+from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
 
 EXTRA = 7

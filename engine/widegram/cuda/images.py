@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.equal import Digests, digests
-from widegram.cpu.itself import Own
-from widegram.cpu.itself_pool import ItselfPool
 from widegram.cpu.pairs import sketch
-from widegram.cpu.scaled_rows import Rows
+from widegram.cpu.self_kernels import Own
+from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cuda.device import Device
 from widegram.cuda.factors import gathered, rows
+from widegram.data.scaled_rows import Rows
 
 
 def image_bytes(

@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from widegram.activations import Formula
-from widegram.cuda.alike import whole_jobs
-from widegram.cuda.boxes import windows
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.layout import Ints
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
+from widegram.cuda.whole_planes import whole_jobs
+from widegram.cuda.window_sums import windows
 from widegram.cuda.writer import Writer
 from widegram.plan.graph import Affine
 from widegram.plan.program import Program

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from widegram.cpu.formulas import FactorLayout, choose_formulas, factor_layout
 from widegram.cuda import point, strip_fit, tile_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.block_elements import MOST_THREADS
@@ -17,6 +16,7 @@ from widegram.cuda.steps import Context
 from widegram.cuda.strip import StripForm
 from widegram.cuda.tile import TileForm
 from widegram.network.model import Network
+from widegram.plan.formulas import FactorLayout, choose_formulas, factor_layout
 from widegram.plan.plan import Plan, build
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.plan.program import Program

@@ -11,11 +11,10 @@ plane in shared memory, at the price of a second barrier.
 from __future__ import annotations
 
 from widegram.activations import Formula
-from widegram.cuda.boxes import over_edge, reach, sums_along
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP
 from widegram.cuda.layout import Ints
 from widegram.cuda.registers import FULL, FactorsAt, RegisterForm, filled
-from widegram.cuda.rounds import most_at_once, together
+from widegram.cuda.side_by_side import most_at_once, together
 from widegram.cuda.steps import Context, Job
 from widegram.cuda.strip_fit import (
     fixed_bytes,
@@ -26,6 +25,7 @@ from widegram.cuda.strip_fit import (
 )
 from widegram.cuda.strip_pool import Pool
 from widegram.cuda.text_ops import Factors, PixelFactors
+from widegram.cuda.window_sums import over_edge, reach, sums_along
 from widegram.plan.graph import Affine
 from widegram.plan.program import Program
 
@@ -226,9 +226,7 @@ class StripForm(RegisterForm):
         up, down = sides = conv.lo[0], conv.hi[0]
         above, below = self._halos(across, up, down)
         skip = self.reach.up - up
-        edges = [
-            "" if self.circular else f"e{m + skip}" for m in range(self.rows + up + down - 1)
-        ]
+        edges = ["" if self.circular else f"e{m + skip}" for m in range(self.rows + up + down - 1)]
         found = [
             sums_along(self.ops, [*a, *names, *b], edges, sides)
             for a, names, b in zip(above, across, below, strict=True)

@@ -7,11 +7,11 @@ from math import lcm
 
 import numpy as np
 
-from widegram.cuda.alike import alike, slots, whole_jobs
-from widegram.cuda.boxes import reach, windows
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP
 from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
+from widegram.cuda.whole_planes import alike, slots, whole_jobs
+from widegram.cuda.window_sums import reach, windows
 from widegram.plan.graph import Pair
 from widegram.plan.program import Program
 

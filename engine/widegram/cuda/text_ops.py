@@ -14,7 +14,7 @@ from typing import Protocol
 from widegram.activations import FLOOR, Formula
 from widegram.activations.mixture import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
-from widegram.cpu.vector_ops import SNAP
+from widegram.cpu.kernels.vector_ops import SNAP
 from widegram.cuda.writer import Writer
 from widegram.plan.graph import Affine
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from widegram.activations import Formula
-from widegram.cuda.boxes import sums_along
 from widegram.cuda.kernel import WARP
 from widegram.cuda.layout import Ints
 from widegram.cuda.registers import FULL, FactorsAt, RegisterForm
@@ -20,6 +19,7 @@ from widegram.cuda.steps import Context, Job
 from widegram.cuda.tile_fit import REGISTERS, choose, grouped
 from widegram.cuda.tile_pool import Pool
 from widegram.cuda.tile_stage import Stage
+from widegram.cuda.window_sums import sums_along
 from widegram.plan.graph import Affine
 from widegram.plan.program import Program
 

@@ -9,14 +9,14 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cuda.alike import alike, slots, whole_jobs
-from widegram.cuda.boxes import windows
 from widegram.cuda.factors import EXTRA
 from widegram.cuda.kernel import SHARED_BYTES, WARP
 from widegram.cuda.layout import Ints, Space
 from widegram.cuda.registers import filled
 from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
+from widegram.cuda.whole_planes import alike, slots, whole_jobs
+from widegram.cuda.window_sums import windows
 from widegram.plan.graph import Pair
 from widegram.plan.program import Program
 
@@ -121,9 +121,7 @@ def _registers(context: Context, jobs: Sequence[Job], tile: Tile) -> int:
     return (planes * tile.rows * tile.columns + edges) * _WORDS[context.dtype]
 
 
-def _shared_bytes(
-    context: Context, jobs: list[Job], shape: Pair, tile: Tile, factors: int
-) -> int:
+def _shared_bytes(context: Context, jobs: list[Job], shape: Pair, tile: Tile, factors: int) -> int:
     """Shared memory of a block: two halves with factors of both images, and sums."""
     numbers = 4 * factors * shape[0] * shape[1]
     sums = Sums(context, jobs, WARP * tile.warps)

@@ -9,7 +9,7 @@ import numpy as np
 
 from widegram.cuda import device as devices
 from widegram.errors import WidegramError
-from widegram.log import logger
+from widegram.machine.log import logger
 
 
 @cache

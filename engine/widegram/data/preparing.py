@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from widegram import interrupts
-from widegram.arrays import choice, file_path, integer
 from widegram.data.cifar import has_cifar, open_cifar
 from widegram.data.digits import open_digits
 from widegram.data.distinct import check_distinct
@@ -19,9 +17,11 @@ from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData, Split
 from widegram.data.scaling import Scaling, apply, check_held, measure
 from widegram.data.tables import Table, existing_file, split_spec
+from widegram.durable.outputs import check_disk, check_target
 from widegram.errors import WidegramError
-from widegram.files import check_disk, check_target
-from widegram.memory import budget
+from widegram.machine import interrupts
+from widegram.machine.memory import budget
+from widegram.validation.arrays import choice, file_path, integer
 
 FORMAT = "widegram-data"
 NORMALIZATIONS = ("standardize", "unit-norm", "none")
@@ -237,7 +237,7 @@ def _write(
     block: int,
 ) -> None:
     from widegram.durable import reserve
-    from widegram.sealed import new_sealed
+    from widegram.durable.sealed import new_sealed
 
     def describe(file: Any) -> None:
         for name, part in parts.items():

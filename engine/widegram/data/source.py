@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from widegram import interrupts
-from widegram.arrays import file_path, integer, plain
 from widegram.data.tables import Table, array_table, open_table, split_spec
 from widegram.errors import WidegramError
+from widegram.machine import interrupts
+from widegram.validation.arrays import file_path, integer, plain
 
 _BLOCK_BYTES = 8 << 20
 

@@ -128,7 +128,7 @@ def list_arrays(path: Path) -> list[str]:
 def _datasets(path: Path) -> list[str]:
     import h5py
 
-    from widegram.hdf5 import hdf5_errors, open_file
+    from widegram.durable.hdf5 import hdf5_errors, open_file
 
     names: list[str] = []
     with open_file(path, foreign=True) as file, hdf5_errors(path):
@@ -252,8 +252,8 @@ def _member_start(path: Path, info: zipfile.ZipInfo) -> int:
 
 def _h5_table(path: Path, key: str | None) -> Table:
     # h5py takes long to import, which arrays in memory do without.
-    from widegram.hdf5 import open_file, stored_dataset
-    from widegram.sealed import checked_rows
+    from widegram.durable.hdf5 import open_file, stored_dataset
+    from widegram.durable.sealed import checked_rows
 
     if not key:
         key = _choose(path, key, list_arrays(path), "dataset")

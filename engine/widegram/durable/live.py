@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from widegram.durable import calls
 from widegram.durable.image import Start, find_extents, octets
+from widegram.durable.inside import check_inside
 from widegram.durable.locks import lock
+from widegram.durable.outputs import file_system_errors
 from widegram.durable.trailer import check_bearable
 from widegram.errors import WidegramError, WriteFailed
-from widegram.files import file_system_errors
-from widegram.inside import check_inside
 
 
 class LiveFile:

@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
 from widegram.durable.image import Image, Start, build, octets, reserve
 from widegram.durable.locks import being_written
+from widegram.durable.outputs import check_target
 from widegram.durable.part import Part
 from widegram.errors import WidegramError
-from widegram.files import check_target
+from widegram.machine import interrupts
 
 
 @contextmanager
@@ -28,9 +28,9 @@ def new_file(path: str | Path, *, overwrite: bool = False, ours: bool = False) -
     before the return. A ``path`` that is a symbolic link stays one: its target is replaced. If the
     block raises, the part is removed and ``path`` is as it was. ``ours`` says that the caller holds
     the lock of the file that is overwritten. Raises :class:`WidegramError` for
-    what :func:`widegram.files.check_target` refuses, for a second process that is creating the same
-    file, and for one that is writing the file to be replaced; :class:`WriteFailed` where the file
-    system fails.
+    what :func:`widegram.durable.outputs.check_target` refuses, for a second process that is
+    creating the same file, and for one that is writing the file to be replaced;
+    :class:`WriteFailed` where the file system fails.
     """
     path = Path(path)
     target = Path(os.path.realpath(path))

@@ -12,11 +12,11 @@ from typing import Any
 
 import xxhash
 
-from widegram import interrupts
 from widegram.durable import calls
 from widegram.durable.locks import lock
+from widegram.durable.outputs import file_system_errors
 from widegram.errors import WidegramError, WriteFailed
-from widegram.files import file_system_errors
+from widegram.machine import interrupts
 
 _READ = 1 << 24
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from widegram import interrupts
+from widegram.machine import interrupts
 
 Item = TypeVar("Item")
 

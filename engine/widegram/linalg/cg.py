@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MAX_ITERATIONS, OK, STAGNATED, Solution
 from widegram.linalg.units import checked_later, in_original_units, unit_columns
+from widegram.machine import interrupts
 
 Array = NDArray[Any]
 Apply = Callable[[Array], Array]

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from widegram.errors import WidegramError
 from widegram.linalg.outofcore import plan_columns
-from widegram.memory import format_size
+from widegram.machine.memory import format_size
 
 METHODS = ("auto", "cholesky", "cholesky-ooc", "cg")
 _OUT_OF_CORE_MOST = 80_000

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
 from widegram.linalg.operator import GramOperator, Progress
+from widegram.machine import interrupts
 
 Array = NDArray[Any]
 _SIGMAS = 3.0

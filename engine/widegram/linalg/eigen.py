@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg import lapack
 from widegram.linalg.operator import GramOperator, Progress
-from widegram.memory import format_size
+from widegram.machine import interrupts
+from widegram.machine.memory import format_size
 
 Array = NDArray[Any]
 WHICH = ("LA", "SA", "BE")

@@ -15,12 +15,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from widegram.durable import reserve
+from widegram.durable.filled import open_filled
+from widegram.durable.outputs import check_disk, file_system_errors
+from widegram.durable.sealed import GUARD, new_sealed
 from widegram.errors import WidegramError, WriteFailed
-from widegram.files import check_disk, file_system_errors
-from widegram.filled import open_filled
 from widegram.linalg.workfile import open_work_file
-from widegram.log import logger
-from widegram.sealed import GUARD, new_sealed
+from widegram.machine.log import logger
 
 Array = NDArray[Any]
 FORMAT = "widegram-factor"

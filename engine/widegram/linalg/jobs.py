@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from widegram.data.distinct import check_distinct
+from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
-from widegram.files import check_target
 from widegram.linalg.budget import array_budget
 from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.gramsource import GramKernel, open_train

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.ahead import read_ahead
 from widegram.linalg.budget import block_shape
-from widegram.memory import free_memory
+from widegram.machine import interrupts
+from widegram.machine.memory import free_memory
 
 Array = NDArray[Any]
 Progress = Callable[[str, float, float], None]

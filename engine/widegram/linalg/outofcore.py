@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import lapack
 
-from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.ahead import read_ahead
 from widegram.linalg.blas import solve_right, subtract_product, subtract_square
@@ -32,7 +31,8 @@ from widegram.linalg.operator import GramOperator, Progress
 from widegram.linalg.refine import Factor, refined_solve
 from widegram.linalg.scaled import ScaledFactor
 from widegram.linalg.solution import Solution
-from widegram.memory import format_size
+from widegram.machine import interrupts
+from widegram.machine.memory import format_size
 
 Array = NDArray[Any]
 _WIDTHS = (512, 384, 256, 192, 128, 96, 64, 32, 16)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
 from widegram.durable import discard_leftover
-from widegram.files import file_system_errors
+from widegram.durable.outputs import file_system_errors
+from widegram.durable.sealed import write_sealed
 from widegram.linalg.cg import Checkpoint
 from widegram.linalg.workfile import open_work_file
-from widegram.sealed import write_sealed
+from widegram.machine import interrupts
 
 Array = NDArray[Any]
 FORMAT = "widegram-restart"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import widegram
+from widegram.durable.hdf5 import typed
+from widegram.durable.sealed import SealedFile, write_sealed
 from widegram.errors import WidegramError
-from widegram.hdf5 import typed
-from widegram.sealed import SealedFile, write_sealed
 
 Array = NDArray[Any]
 FORMAT = "widegram-solution"

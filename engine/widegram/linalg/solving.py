@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.choose import Choice, choose, dense_bytes, preconditioner_rank
@@ -25,6 +24,7 @@ from widegram.linalg.refine import Factor
 from widegram.linalg.restart import RestartFile
 from widegram.linalg.solution import Solution
 from widegram.linalg.units import in_original_units
+from widegram.machine import interrupts
 
 Array = NDArray[Any]
 PRECONDITIONERS = ("nystrom", "pivoted-cholesky", "none")

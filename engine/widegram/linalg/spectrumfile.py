@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 import widegram
+from widegram.durable.sealed import write_sealed
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.summary import Spectrum
-from widegram.sealed import write_sealed
 
 FORMAT = "widegram-spectrum"
 

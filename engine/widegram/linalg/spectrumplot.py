@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from widegram.durable.pictures import save_figure
 from widegram.errors import WidegramError
 from widegram.linalg.summary import Spectrum
-from widegram.pictures import save_figure
 
 
 def require_matplotlib() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpttrf, dpttrs
 
-from widegram import interrupts
 from widegram.linalg import lapack
 from widegram.linalg.operator import Progress
+from widegram.machine import interrupts
 
 Array = NDArray[Any]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import h5py
 
+from widegram.durable.sealed import SealedFile
 from widegram.errors import WidegramError
-from widegram.sealed import SealedFile
 
 
 def open_work_file(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from widegram.backends import resolve_device
+from widegram.backends.choosing import resolve_device
+from widegram.computing.job import make_job
 from widegram.errors import OutOfRange, WidegramError
-from widegram.job import make_job
+from widegram.machine.memory import budget
 from widegram.meanfield.maps import Array
 from widegram.meanfield.problem import Problem
-from widegram.memory import budget
 
 if TYPE_CHECKING:
     from widegram.meanfield.training import Grid

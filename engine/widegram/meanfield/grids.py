@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from widegram.errors import WidegramError
+from widegram.machine.memory import budget, format_size
 from widegram.meanfield.maps import Array
-from widegram.memory import budget, format_size
 
 
 def parse_range(text: str, name: str) -> Array:

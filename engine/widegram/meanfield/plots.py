@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from widegram.durable.pictures import save_figure
 from widegram.errors import WidegramError
 from widegram.meanfield.trainfile import read_maps
-from widegram.pictures import save_figure
 
 if TYPE_CHECKING:
     from widegram.meanfield.maps import Array
@@ -52,8 +52,14 @@ def plot_phase(result: PhaseMap, out: str | Path, overwrite: bool = False) -> No
     for axis, (title, values, colours, limits) in zip(axes.flat, panels, strict=True):
         low, high = limits or (None, None)
         image = axis.pcolormesh(
-            result.w_var, result.b_var, values.T, cmap=colours, vmin=low, vmax=high,
-            shading="nearest", rasterized=True,
+            result.w_var,
+            result.b_var,
+            values.T,
+            cmap=colours,
+            vmin=low,
+            vmax=high,
+            shading="nearest",
+            rasterized=True,
         )
         figure.colorbar(image, ax=axis)
         axis.plot(result.critical, result.b_var, color="white", linewidth=2.5)
@@ -90,8 +96,14 @@ def plot_spectrum(
     for axis, (name, title) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
         log_values = log10_of(result, name)
         if plain is not None:
-            axis.plot(plain.depths, log10_of(plain, name), "s-", color="#999999", markersize=3,
-                      label="float64 kernel")
+            axis.plot(
+                plain.depths,
+                log10_of(plain, name),
+                "s-",
+                color="#999999",
+                markersize=3,
+                label="float64 kernel",
+            )
         axis.plot(result.depths, log_values, "o-", color=_INK, markersize=3, label="measured")
         law = result.predicted.get(name)
         known = np.flatnonzero(np.isfinite(log_values))
@@ -100,15 +112,24 @@ def plot_spectrum(
             if not law.constant:
                 line = line + log_values[known[-1]] - line[known[-1]]
             kind = "" if law.constant else " (rate)"
-            axis.plot(result.depths, line, "--", color=_PREDICTED,
-                      label=law.text.replace("*", r"$^*$") + kind)
+            axis.plot(
+                result.depths,
+                line,
+                "--",
+                color=_PREDICTED,
+                label=law.text.replace("*", r"$^*$") + kind,
+            )
         axis.set(title=title, xlabel="depth", ylabel=r"$\log_{10}$")
         if known.size:
             axis.legend(fontsize=8)
     setting = result.setting
-    about = "" if setting is None else (
-        rf"{setting.act.name}, $\sigma_w^2$ = {setting.w_var:g}, $\sigma_b^2$ = "
-        rf"{setting.b_var:g}: {setting.point['phase']}; "
+    about = (
+        ""
+        if setting is None
+        else (
+            rf"{setting.act.name}, $\sigma_w^2$ = {setting.w_var:g}, $\sigma_b^2$ = "
+            rf"{setting.b_var:g}: {setting.point['phase']}; "
+        )
     )
     figure.suptitle(f"{about}{result.m} inputs, by {result.method}")
     _save(figure, out, overwrite)
@@ -140,13 +161,27 @@ def plot_trainability(
         top = 1.0 if row == 0 else float(np.nanmax(values, initial=0.1))
         for column, time in enumerate(times):
             axis = axes[row, column]
-            image = axis.pcolormesh(w, depths, values[:, :, column].T, cmap="inferno", vmin=0,
-                                    vmax=top, shading="nearest", rasterized=True)
+            image = axis.pcolormesh(
+                w,
+                depths,
+                values[:, :, column].T,
+                cmap="inferno",
+                vmin=0,
+                vmax=top,
+                shading="nearest",
+                rasterized=True,
+            )
             for (name, xi), style in zip(scales.items(), ("-", "--"), strict=True):
                 for multiple in multiples:
                     axis.plot(w, multiple * xi, color="black", linewidth=3)
-                    axis.plot(w, multiple * xi, style, color="cyan", linewidth=1.5,
-                              label=rf"${multiple:g}\,{name}$")
+                    axis.plot(
+                        w,
+                        multiple * xi,
+                        style,
+                        color="cyan",
+                        linewidth=1.5,
+                        label=rf"${multiple:g}\,{name}$",
+                    )
             axis.set_title(f"{label}, t = {time:g}")
             if len(depths) > 1:
                 axis.set_ylim(depths[0], depths[-1])

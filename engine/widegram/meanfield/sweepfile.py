@@ -9,10 +9,10 @@ from typing import Any
 import h5py
 
 from widegram.durable import new_file, reserve
-from widegram.files import check_target
+from widegram.durable.outputs import check_target
+from widegram.durable.sealed import NewSealed
 from widegram.meanfield.deviations import Deviations
 from widegram.meanfield.sweeps import SpectrumSweep
-from widegram.sealed import NewSealed
 
 FORMAT = "widegram-spectrum"
 _KERNELS = ("nngp_deviation", "ntk_deviation")

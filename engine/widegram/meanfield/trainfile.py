@@ -14,13 +14,13 @@ import numpy as np
 import xxhash
 
 from widegram.durable import LiveFile, reserve
+from widegram.durable.filled import open_filled
+from widegram.durable.outputs import check_target
+from widegram.durable.sealed import GUARD, SEAL, SealedFile, new_sealed, write_sealed
 from widegram.errors import WidegramError
-from widegram.files import check_target
-from widegram.filled import open_filled
-from widegram.log import logger
+from widegram.machine.log import logger
 from widegram.meanfield.fixedpoint import FixedPoints
 from widegram.meanfield.maps import Array
-from widegram.sealed import GUARD, SEAL, SealedFile, new_sealed, write_sealed
 
 if TYPE_CHECKING:
     from widegram.meanfield.training import Row
@@ -64,7 +64,7 @@ class TrainFile:
 
     While rows are missing they are filled in place, each with a checksum in /state/checksums; a row
     that has another one is computed again. The complete file is written anew, and sealed
-    (:mod:`widegram.sealed`).
+    (:mod:`widegram.durable.sealed`).
     """
 
     def __init__(self, path: Path, header: Header, scales: FixedPoints, overwrite: bool) -> None:

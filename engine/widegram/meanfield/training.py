@@ -11,9 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from widegram import interrupts
-from widegram.cores import usable_cores
 from widegram.errors import Interrupted, WidegramError
+from widegram.machine import interrupts
+from widegram.machine.cores import usable_cores
+from widegram.machine.progress import Progress, StopRequest
 from widegram.meanfield.deviations import input_deviations
 from widegram.meanfield.elementwise import Program, compile_program, run_program
 from widegram.meanfield.fixedpoint import check_variances, fixed_points
@@ -22,7 +23,6 @@ from widegram.meanfield.grids import require_memory
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.problem import Problem
 from widegram.meanfield.trainfile import Header, TrainFile
-from widegram.progress import Progress, StopRequest
 
 NETS = ("fcn", "cnn-f", "cnn-p")
 # Test images whose deviations at all depths are in memory at once, per thread.

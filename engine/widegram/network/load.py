@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from widegram import bounds
 from widegram.errors import WidegramError, shown
 from widegram.network.model import Network
 from widegram.network.presets import PRESETS, preset
 from widegram.network.spec import nearest, parse_input_shape, parse_layers
-from widegram.reading import read_text
+from widegram.validation import bounds
+from widegram.validation.reading import read_text
 
 _LONGEST_NUMBER = 400  # characters; 1e308 written out has 309
 _BYTE_ORDER_MARK = "\ufeff"

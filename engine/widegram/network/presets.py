@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from widegram import activations, bounds
+from widegram import activations
 from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
     Activation,
@@ -28,6 +28,7 @@ from widegram.network.layers import (
 )
 from widegram.network.model import Network
 from widegram.network.spec import nearest, parse_layers
+from widegram.validation import bounds
 
 _COMMON = {"act": "Relu", "w_var": 2.0, "b_var": 0.0, "input": ""}
 _CNN = {"depth": 3, **_COMMON, "filter": 3, "padding": "CIRCULAR"}

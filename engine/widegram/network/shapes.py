@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from widegram import bounds
 from widegram.errors import WidegramError
 from widegram.network.geometry import padding
 from widegram.network.layers import (
@@ -28,6 +27,7 @@ from widegram.network.layers import (
     Residual,
 )
 from widegram.network.spec import layer_name
+from widegram.validation import bounds
 
 Shape = tuple[int, ...]
 Row = tuple[str, Shape, Shape]

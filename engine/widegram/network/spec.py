@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-from widegram import activations, bounds
+from widegram import activations
 from widegram.activations.table import SMOOTH
 from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
@@ -30,6 +30,7 @@ from widegram.network.layers import (
     Repeat,
     Residual,
 )
+from widegram.validation import bounds
 
 REQUIRED = object()
 _LARGEST_AXIS = 64
@@ -189,7 +190,7 @@ def parse_layers(spec: Any, where: str = "layers", depth: int = 0) -> tuple[Laye
 
     Raises:
         WidegramError: unknown name, unknown, missing or bad parameter, more layers or compositions
-            than :mod:`widegram.bounds` allows; names the layer's path.
+            than :mod:`widegram.validation.bounds` allows; names the layer's path.
     """
     if not isinstance(spec, (list, tuple)):
         raise WidegramError(f"{where}: must be a list of layers, found {shown(spec)}")

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from widegram.missing import PREDICT, refuse
 from widegram.predict.descent import gradient_descent_mse
 from widegram.predict.ensemble import gradient_descent_mse_ensemble
 from widegram.predict.posterior import Gaussian, gp_inference
 from widegram.predict.rates import max_learning_rate
+from widegram.validation.missing import PREDICT, refuse
 
 __all__ = [
     "Gaussian",

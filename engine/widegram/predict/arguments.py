@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.arrays import finite, real
 from widegram.errors import WidegramError
 from widegram.predict.kernels import part
 from widegram.predict.layout import Outputs, matrix
+from widegram.validation.arrays import finite, real
 
 Array = NDArray[Any]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.arrays import number
 from widegram.errors import WidegramError
 from widegram.predict import arguments
 from widegram.predict.decomposition import Decomposition
 from widegram.predict.layout import Axes, Outputs, matrix
+from widegram.validation.arrays import number
 
 Array = NDArray[Any]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
+from widegram.computing.job import Job, make_job
 from widegram.data import open_source
 from widegram.errors import WidegramError
-from widegram.job import Job, make_job
 from widegram.linalg.gramsource import GramKernel, open_train
+from widegram.machine import interrupts
 from widegram.network import load_network
 
 Array = NDArray[Any]

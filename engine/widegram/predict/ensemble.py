@@ -9,13 +9,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.arrays import number, plain
 from widegram.errors import WidegramError
 from widegram.predict import arguments
 from widegram.predict.decomposition import Decomposition
 from widegram.predict.kernels import Get, canonical, packed
 from widegram.predict.layout import Axes, Outputs, matrix, paired
 from widegram.predict.posterior import Gaussian, ensemble_covariance, gp_inference
+from widegram.validation.arrays import number, plain
 
 Array = NDArray[Any]
 

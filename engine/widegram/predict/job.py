@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 import widegram
 from widegram.data.distinct import check_distinct
+from widegram.durable.outputs import check_target
+from widegram.durable.sealed import write_sealed
 from widegram.errors import WidegramError
-from widegram.files import check_target
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.normalise import in_units
@@ -27,7 +28,6 @@ from widegram.predict.diagonal import own_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.rates import largest_eigenvalue
 from widegram.predict.variance import KINDS, variances, work_place
-from widegram.sealed import write_sealed
 
 Array = NDArray[Any]
 FORMAT = "widegram-prediction"

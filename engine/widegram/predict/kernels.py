@@ -10,12 +10,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from widegram.arrays import plain
 from widegram.errors import WidegramError, shown
 from widegram.linalg.gramsource import open_train
-from widegram.memory import free_memory
+from widegram.machine.memory import free_memory
 from widegram.store import GramFile
 from widegram.store.checked import CheckedMatrix
+from widegram.validation.arrays import plain
 
 Array = NDArray[Any]
 Get = str | tuple[str, ...] | None

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.arrays import number
 from widegram.errors import WidegramError
 from widegram.predict import arguments
 from widegram.predict.decomposition import Decomposition
 from widegram.predict.kernels import Get, canonical, has_part, packed
 from widegram.predict.layout import Axes, Outputs, matrix, paired
+from widegram.validation.arrays import number
 
 Array = NDArray[Any]
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from widegram.arrays import finite, number
 from widegram.errors import WidegramError
 from widegram.linalg.eigen import partial_eigen
 from widegram.linalg.gramsource import open_train
 from widegram.linalg.operator import GramOperator
-from widegram.memory import free_memory
+from widegram.machine.memory import free_memory
 from widegram.predict.kernels import part
 from widegram.predict.layout import matrix
+from widegram.validation.arrays import finite, number
 
 _DENSE_MOST = 1500
 

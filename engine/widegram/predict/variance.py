@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram import interrupts
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import Factor
 from widegram.linalg.solving import SolveOptions, chosen, factored
+from widegram.machine import interrupts
 
 Array = NDArray[Any]
 KINDS = {

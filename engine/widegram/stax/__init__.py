@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from widegram.missing import refuse
 from widegram.stax.activations import (
     ABRelu,
     Abs,
@@ -53,6 +52,7 @@ from widegram.stax.linear import (
     SumPool,
 )
 from widegram.stax.refused import REFUSED
+from widegram.validation.missing import refuse
 
 __all__ = [
     "ABRelu",

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.computing.job import make_job
 from widegram.data import open_source
-from widegram.job import make_job
 from widegram.network import Network
 
 _ROWS = 256

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.arrays import real
 from widegram.errors import WidegramError, shown
 from widegram.network import Network
 from widegram.network.layers import GlobalPool, Pool
 from widegram.stax.branches import Item, close
+from widegram.validation.arrays import real
 
 Array = NDArray[Any]
 Get = str | Sequence[str] | None
@@ -100,7 +100,7 @@ class KernelFn:
     def _compute(
         self, x1: Array, x2: Array | None, names: tuple[str, ...], accept: float | None
     ) -> dict[str, Any]:
-        from widegram.api import kernel
+        from widegram.computing.in_memory import kernel
         from widegram.stax.covariance import variances
 
         network = self.network(x1.shape[1:])

@@ -8,9 +8,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from widegram.durable.hdf5 import hdf5_errors
 from widegram.durable.image import octets
 from widegram.errors import WidegramError
-from widegram.hdf5 import hdf5_errors
 from widegram.store.layout import CHECKSUMS
 from widegram.store.view import GramFile
 

@@ -10,17 +10,17 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from widegram import interrupts
-from widegram.arrays import choice, file_path
 from widegram.data.distinct import check_distinct
 from widegram.data.tables import HDF5_SUFFIXES
 from widegram.durable import Part, new_file, reserve
+from widegram.durable.outputs import check_disk, check_target
+from widegram.durable.sealed import NewSealed
 from widegram.errors import WidegramError
-from widegram.files import check_disk, check_target
-from widegram.memory import budget
-from widegram.sealed import NewSealed
+from widegram.machine import interrupts
+from widegram.machine.memory import budget
 from widegram.store.checked import CheckedMatrix
 from widegram.store.view import GramFile
+from widegram.validation.arrays import choice, file_path
 
 EXPORT_DTYPES = ("float16", "float32", "float64")
 _PANEL_SHARE = 8

@@ -18,8 +18,8 @@ import numpy as np
 import xxhash
 
 from widegram.durable import octets, reserve
+from widegram.durable.hdf5 import stored_dataset, typed
 from widegram.errors import WidegramError
-from widegram.hdf5 import stored_dataset, typed
 from widegram.store.reserved import LENGTH, TABLE, reserve_texts
 from widegram.tiling import KERNELS, Grid, dataset_keys
 

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 
 from widegram.durable import NewHdf5, new_hdf5
+from widegram.durable.hdf5 import hdf5_errors, open_file
+from widegram.durable.outputs import check_disk, check_target
 from widegram.errors import WidegramError
-from widegram.files import check_disk, check_target
-from widegram.hdf5 import hdf5_errors, open_file
 from widegram.store.layout import HEADER_CHECKSUM, Header, read_header
 from widegram.store.reserved import TABLE, reserved_image
 

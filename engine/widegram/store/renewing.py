@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from widegram import interrupts
 from widegram.durable import LiveFile
+from widegram.machine import interrupts
 from widegram.store.layout import CHECKSUMS, STATE, Header
 from widegram.store.opening import new_gram
 from widegram.store.reserved import SIZES

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from widegram import interrupts
+from widegram.durable.hdf5 import Unreadable, hdf5_errors
 from widegram.errors import Damaged
-from widegram.hdf5 import Unreadable, hdf5_errors
+from widegram.machine import interrupts
 from widegram.store.layout import CHECKSUMS, checksum
 from widegram.store.opinion import Opinion, TileComputer, second_opinion
 from widegram.store.view import GramFile

@@ -10,14 +10,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from widegram.arrays import file_path
 from widegram.data.tables import nearest
 from widegram.durable import being_written
+from widegram.durable.hdf5 import hdf5_errors, stored_dataset
 from widegram.errors import WidegramError, shown
-from widegram.hdf5 import hdf5_errors, stored_dataset
 from widegram.store.layout import STATE, Header
 from widegram.store.opening import read
 from widegram.store.reserved import damaged, intact
+from widegram.validation.arrays import file_path
 
 
 class GramFile:

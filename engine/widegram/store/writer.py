@@ -9,16 +9,16 @@ from types import TracebackType
 
 import numpy as np
 
-from widegram import interrupts
 from widegram.durable import LiveFile
+from widegram.durable.hdf5 import check_readable, hdf5_errors
 from widegram.errors import WidegramError
-from widegram.finite import check_finite
-from widegram.hdf5 import check_readable, hdf5_errors
-from widegram.log import logger
+from widegram.machine import interrupts
+from widegram.machine.log import logger
 from widegram.store.layout import CHECKSUMS, STATE, Header, checksum, read_header
 from widegram.store.renewing import renew
 from widegram.store.reserved import Moved, Reserved
 from widegram.store.verifying import TOLERANCES
+from widegram.validation.finite import check_finite
 
 Tile = tuple[int, int]
 TileResult = tuple[int, int, Mapping[str, np.ndarray]]

@@ -1,0 +1,1 @@
+"""Who computes tiles: evaluators, and the choice of one by device."""

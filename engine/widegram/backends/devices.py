@@ -1,0 +1,56 @@
+"""Names of devices: 'cpu', 'cuda', 'cuda:0,1', and 'cuda,cpu' for a file that two have filled."""
+
+from __future__ import annotations
+
+import re
+
+from widegram.errors import WidegramError, shown
+
+_CUDA = re.compile(r"cuda(?::(\d+(?:,\d+)*))?")
+
+
+def cuda_numbers(device: str) -> tuple[int, ...] | None:
+    """The cards that 'cuda:0,1' names, () for 'cuda' (the first one); None for other devices.
+
+    Raises :class:`WidegramError` where a card is named twice.
+    """
+    if not isinstance(device, str):
+        raise WidegramError(f"device is {shown(device)}; it must be a name such as 'cpu' or 'cuda'")
+    found = _CUDA.fullmatch(device)
+    if found is None:
+        return None
+    numbers = tuple(int(n) for n in (found[1] or "").split(",") if n)
+    if len(set(numbers)) < len(numbers):
+        raise WidegramError(f"device {device!r} names a card twice")
+    return numbers
+
+
+def kind_of(device: str) -> str:
+    """'cuda' for 'cuda:0,1': what decides the values."""
+    return "cuda" if cuda_numbers(device) is not None else device
+
+
+def continues(file: str, device: str) -> bool:
+    """Whether ``device`` may go on with a file that ``file`` (one device or several) has filled.
+
+    The CPU may finish what a GPU began: the values then differ within the tolerance of the dtype.
+    """
+    parts = file.split(",")
+    return kind_of(device) in parts or (device == "cpu" and "cuda" in parts)
+
+
+def joined(file: str, device: str) -> str:
+    """The attribute ``device`` of a file, so far ``file``, that ``device`` goes on with."""
+    return ",".join(dict.fromkeys([*file.split(","), kind_of(device)]))
+
+
+def available(file: str) -> str:
+    """A device that can recompute values of a file: its own, or the CPU for want of a card."""
+    from widegram.backends.choosing import resolve_device
+
+    for device in file.split(","):
+        try:
+            return resolve_device(device)
+        except WidegramError:
+            continue
+    return "cpu"

@@ -1,0 +1,351 @@
+"""Gram matrices to files: which tiles, in which order, and what survives an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from widegram import __version__
+from widegram.backends.choosing import Evaluator, resolve_device
+from widegram.backends.devices import continues, joined, kind_of
+from widegram.computing.ahead import Ahead, tiles_at_once
+from widegram.computing.job import Job, make_job
+from widegram.computing.order import in_order
+from widegram.data import Source
+from widegram.data.distinct import check_distinct
+from widegram.durable.hdf5 import hdf5_errors
+from widegram.durable.outputs import check_target
+from widegram.errors import Interrupted, WidegramError, WriteFailed
+from widegram.machine import interrupts
+from widegram.machine.log import logger
+from widegram.machine.progress import Meter, ProgressCallback, StopRequest
+from widegram.network import NetworkLike
+from widegram.store.layout import STATE, Header
+from widegram.store.opening import create, read
+from widegram.store.writer import TileResult, Writer, open_for_resume, refuse_other_run
+from widegram.tiling import KERNELS
+from widegram.validation.arrays import file_path, integer
+
+_BATCH_SECONDS = 5.0
+_BATCH_TILES = 32
+_BATCH_SHARE = 8
+
+
+class GramResult(NamedTuple):
+    """What one run did.
+
+    ``entries`` of each matrix settled in this run (mirror images included), its wall time in
+    ``seconds``, their quotient ``entries_per_second``, ``resumed_tiles`` found finished at the
+    start out of ``tiles``, the ``tile`` side, and whether the file is ``complete``.
+    ``damaged_tiles`` of an earlier run had lost their checksums and were computed again.
+    ``series_error`` is the relative error of activations without a closed form (of E[phi^2] or
+    E[phi'^2], in one layer), None for networks without one.
+    """
+
+    entries: int
+    seconds: float
+    entries_per_second: float
+    resumed_tiles: int
+    tiles: int
+    tile: int
+    complete: bool
+    series_error: float | None = None
+    damaged_tiles: int = 0
+
+
+def gram(
+    network: NetworkLike,
+    x1: str | Path | np.ndarray | Source,
+    out: str | Path,
+    x2: str | Path | np.ndarray | Source | None = None,
+    *,
+    get: str | Sequence[str] = KERNELS,
+    dtype: str = "float32",
+    device: str = "auto",
+    depths: Sequence[int] | None = None,
+    tile: int | None = None,
+    threads: int | None = None,
+    memory: str | int | None = None,
+    overwrite: bool = False,
+    check: bool = False,
+    progress: ProgressCallback | None = None,
+    accept_series_error: float | None = None,
+) -> GramResult:
+    """Write the kernel matrices of an infinitely wide network to the HDF5 file ``out``.
+
+    Datasets ``/nngp`` and ``/ntk`` of shape (n1, n2), entry [a, b] for row a of x1 and row b of
+    x2; without ``x2`` the symmetric (n1, n1) matrix, of which one half is computed. With
+    ``depths`` ``/depth/<l>/...``: the network read out after l repeats of its top-level Repeat.
+    An unfinished ``out`` of the same run is resumed, to the same bits; a complete one is left as
+    it is. Finished tiles are compared with their checksums first, a sample of 256 MB or with
+    ``check`` all, of a complete file too; damaged ones are computed again. What a GPU began
+    ``device='cpu'`` may finish; the file's attribute ``device`` then names both, whose values
+    differ within the tolerance of the dtype. The data is read once more at the end: where it was
+    changed meanwhile, the tiles of this run are taken back.
+
+    ``network``: a file, JSON text, preset, dict or Network. ``x1``, ``x2``: floating point
+    (n, *input_shape), an array or ``'file.npy' | 'file.npz:key' | 'file.h5:path'``. ``get``: which
+    of 'nngp' and 'ntk'. ``tile``: side of the blocks written at once, None to choose.
+    ``threads``: None for all cores. ``memory``: byte budget such as '500MB', None for a quarter
+    of what is free. ``overwrite``: replace ``out`` whatever it is. ``progress``: called with a
+    :class:`~widegram.machine.progress.Progress`. ``accept_series_error``: the relative error of an
+    activation's Hermite series that is accepted, 1e-3 by default; more is refused.
+
+    A float32 run whose activations need more digits at these variances is computed in float64 and
+    rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
+    arXiv:1912.02803). Raises :class:`WidegramError` for bad input, before anything is written;
+    :class:`Interrupted` after the first SIGINT or SIGTERM, once the tile in flight is saved;
+    :class:`WriteFailed` where the file system fails, or ``out`` was deleted, replaced or moved.
+    """
+    job = make_job(network, x1, x2, get, dtype, depths, threads, memory, accept_series_error)
+    path = file_path(out, "out")
+    check_distinct([path], [network, x1, x2])
+    tile = None if tile is None else integer(tile, "tile", 1)
+    auto = isinstance(device, str) and device == "auto"
+    device = _device_of(path, overwrite) if auto else resolve_device(device)
+    evaluator: Evaluator | None = None
+    new = overwrite or not path.exists()
+    if new:
+        check_target(path, overwrite)
+        evaluator = job.evaluator(device)
+        header = _header(job, device, tile or job.tile(evaluator, at_once=tiles_at_once(evaluator)))
+        create(path, header, overwrite)
+    else:
+        header, complete = _existing(path, job, device, tile)
+        if complete and not check:
+            return _nothing_to_do(header)
+    with _nothing_left(path, new) as writers, open_for_resume(path, header) as writer:
+        writers.append(writer)
+        damaged = [] if new else _rechecked(writer, check)
+        if writer.complete:
+            return _nothing_to_do(header)
+        evaluator = evaluator or job.evaluator(device)
+        result = fill(writer, evaluator, device, job.memory, progress, partial(_recheck_data, job))
+    return result._replace(damaged_tiles=len(damaged))
+
+
+@contextmanager
+def _nothing_left(path: Path, new: bool) -> Iterator[list[Writer]]:
+    """A ``new`` file whose first tile already is refused goes again: it holds nothing.
+
+    The block puts its writer into the list.
+    """
+    writers: list[Writer] = []
+    try:
+        yield writers
+    except (Interrupted, WriteFailed):
+        raise
+    except WidegramError:
+        if new and writers and writers[0].untouched:
+            with suppress(OSError):
+                path.unlink()
+        raise
+
+
+def _nothing_to_do(header: Header) -> GramResult:
+    done = len(header.grid.tiles())
+    return GramResult(0, 0.0, 0.0, done, done, header.tile, True)
+
+
+def _rechecked(writer: Writer, everything: bool) -> list[tuple[int, int]]:
+    """Finished tiles that had lost their checksums, said to the user; they are pending now."""
+    damaged = writer.recheck(everything)
+    if damaged:
+        logger.warning(
+            "%s: is damaged: %d finished tiles have not their checksums any more and are computed "
+            "again; check the disk", writer.path, len(damaged)
+        )  # fmt: skip
+    return damaged
+
+
+def _recheck_data(job: Job) -> None:
+    """Raise where the data of a job has changed since its fingerprints were taken."""
+    for source in (job.x1, job.x2):
+        if source is not None:
+            source.check_unchanged()
+
+
+def _device_of(path: Path, overwrite: bool) -> str:
+    """What 'auto' means: an unfinished file goes on with the device that began it."""
+    if path.is_file() and not overwrite:
+        file, found = read(path)
+        file.close()
+        return resolve_device(found.device.split(",")[0])
+    return resolve_device("auto")
+
+
+def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Header, bool]:
+    """Header of a file of the same run and whether it is complete; raises if it is another's."""
+    file, found = read(path)
+    with file:
+        wanted = _header(job, device, tile or found.tile)
+        if continues(found.device, device):
+            wanted = replace(wanted, device=found.device)
+        refuse_other_run(path, found, wanted)
+        with hdf5_errors(path):
+            return wanted, bool(file.attrs["complete"]) and bool((file[STATE][...] == 1).all())
+
+
+def _header(job: Job, device: str, tile: int) -> Header:
+    """The header of the file that a job makes; reads all data to fingerprint it."""
+    x2 = job.x2
+    return Header(
+        network=job.network.to_json(),
+        network_fingerprint=job.network.fingerprint(),
+        x1_fingerprint=job.x1.fingerprint(),
+        x2_fingerprint=x2.fingerprint() if x2 else "",
+        x1_location=job.x1.location or "",
+        x2_location=(x2.location or "") if x2 else "",
+        n1=len(job.x1),
+        n2=len(x2 or job.x1),
+        kernels=job.kernels,
+        depths=job.depths,
+        dtype=job.dtype,
+        symmetric=x2 is None,
+        device=kind_of(device),
+        program_version=__version__,
+        tile=tile,
+    )
+
+
+class _Saver:
+    """Writes batches of tiles that ``device`` computed.
+
+    The file names the device right before its first tile is marked as finished: a kill between the
+    two leaves a name too many, never one too few.
+    """
+
+    def __init__(self, writer: Writer, evaluator: Evaluator, device: str) -> None:
+        self.path, self.finished = writer.path, len(writer.grid.tiles()) - len(writer.pending())
+        begun = self.finished > 0
+        self._writer, self._noted = writer, False
+        self._device = joined(writer.header.device, device) if begun else kind_of(device)
+        self._name: str = getattr(evaluator, "device_name", "")
+
+    def save(self, batch: list[TileResult]) -> None:
+        if not batch:
+            return
+        if not self._noted:
+            self._writer.note_device(self._device, self._name)
+            self._noted = True
+        with interrupts.saving():
+            self._writer.write(batch)
+        self.finished += len(batch)
+
+
+def fill(
+    writer: Writer,
+    evaluator: Evaluator,
+    device: str,
+    memory: int,
+    progress: ProgressCallback | None = None,
+    recheck_data: Callable[[], None] | None = None,
+) -> GramResult:
+    """Compute and store every pending tile of an open file on ``device``, the evaluator's.
+
+    A batch ends after five seconds, 32 tiles or an eighth of ``memory`` bytes. Raises
+    :class:`Interrupted` after a signal and what the evaluator raises, with every tile computed so
+    far stored. ``recheck_data`` raises where the inputs were changed meanwhile: then the tiles of
+    this run are taken back.
+    """
+    grid = writer.grid
+    tiles, lacking = in_order(grid, evaluator), set(writer.pending())
+    pending = [tile for tile in tiles if tile in lacking]
+    missing = sum(grid.entries(i, j) for i, j in pending)
+    meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
+    saver, left = _Saver(writer, evaluator, device), list(reversed(pending))
+    wanted = [(grid.rows(i), grid.cols(j)) for i, j in pending]
+    stoppable = getattr(evaluator, "stoppable", False)
+    with (
+        StopRequest() as stop,
+        interrupts.keeping(lambda: _kept(saver, tiles)),
+        interrupts.finishing("the tile in work", lambda: meter.tile_seconds, stoppable),
+        Ahead(evaluator, wanted, grid.symmetric) as ahead,
+    ):
+        while left and not stop.requested:
+            batch: list[TileResult] = []
+            try:
+                _compute(batch, left, writer, ahead, meter, stop, memory // _BATCH_SHARE)
+            except interrupts.Stopped:
+                pass  # The tile in work is lost, those before it are not.
+            except BaseException:
+                with suppress(Exception):  # The first error is the one to show.
+                    saver.save(batch + _unasked(ahead, pending))
+                raise
+            saver.save(batch)
+        saver.save(_unasked(ahead, pending))
+    if writer.pending():
+        raise Interrupted(_kept(saver, tiles))
+    _settle(writer, pending, recheck_data)
+    seconds = meter.seconds
+    return GramResult(
+        entries=meter.entries,
+        seconds=seconds,
+        entries_per_second=meter.entries / seconds if meter.entries else 0.0,
+        resumed_tiles=len(tiles) - len(pending),
+        tiles=len(tiles),
+        tile=grid.tile,
+        complete=True,
+        series_error=getattr(evaluator, "series_error", None),
+    )
+
+
+def _settle(
+    writer: Writer, made: list[tuple[int, int]], recheck_data: Callable[[], None] | None
+) -> None:
+    """Mark the file as complete, if the tiles ``made`` by this run may be trusted."""
+    try:
+        if recheck_data is not None and made:
+            recheck_data()
+    except WidegramError as error:
+        writer.take_back(made)
+        raise WidegramError(
+            f"{writer.path}: is not complete: {error}; the {len(made)} tiles of this run are not "
+            "kept; put the data back and run the same command again, or pass --overwrite"
+        ) from error
+    writer.finish()
+
+
+def _kept(saver: _Saver, tiles: list[tuple[int, int]]) -> str:
+    """What an interrupted run leaves, said without a look into the file."""
+    return (
+        f"{saver.path}: interrupted, {saver.finished} of {len(tiles)} tiles are saved; run the "
+        "same command again to resume"
+    )
+
+
+def _unasked(ahead: Ahead, pending: list[tuple[int, int]]) -> list[TileResult]:
+    """What was computed of ``pending`` and not asked for when a run ended early."""
+    ahead.close()
+    return [(*pending[n], arrays) for n, arrays in ahead.unasked()]
+
+
+def _compute(
+    batch: list[TileResult],
+    left: list[tuple[int, int]],
+    writer: Writer,
+    ahead: Ahead,
+    meter: Meter,
+    stop: StopRequest,
+    most_bytes: int,
+) -> None:
+    """Compute the next tiles (taken from the end of ``left``) into the empty ``batch``: at least
+    one, until a limit."""
+    grid = writer.grid
+    size, end = 0, meter.seconds + _BATCH_SECONDS
+    while left and not stop.requested:
+        i, j = left.pop()
+        rows, cols = grid.rows(i), grid.cols(j)
+        advance = meter.begin_tile(grid.entries(i, j), len(rows) * len(cols))
+        arrays = ahead.next(advance)
+        batch.append((i, j, arrays))
+        meter.end_tile(grid.entries(i, j))
+        size += sum(array.nbytes for array in arrays.values())
+        if len(batch) == _BATCH_TILES or size >= most_bytes or meter.seconds >= end:
+            break

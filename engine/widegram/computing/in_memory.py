@@ -1,0 +1,70 @@
+"""Kernels of arrays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from widegram.backends.choosing import Evaluator, resolve_device
+from widegram.computing.job import make_job
+from widegram.computing.order import in_order
+from widegram.data import Source
+from widegram.network import NetworkLike
+from widegram.tiling import KERNELS, LARGEST_IN_MEMORY, Grid
+
+
+class Kernels(NamedTuple):
+    """The kernel matrices of shape (n1, n2) that were asked for; the other one is None."""
+
+    nngp: np.ndarray | None = None
+    ntk: np.ndarray | None = None
+
+
+def kernel(
+    network: NetworkLike,
+    x1: str | Path | np.ndarray | Source,
+    x2: str | Path | np.ndarray | Source | None = None,
+    get: str | Sequence[str] = KERNELS,
+    dtype: str = "float64",
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    memory: str | int | None = None,
+    accept_series_error: float | None = None,
+) -> np.ndarray | Kernels:
+    """NNGP and NTK of an infinitely wide network, as arrays in memory.
+
+    ``x1`` (n1, *input_shape) and ``x2`` (n2, *input_shape) are floating point; without ``x2`` the
+    result is the symmetric matrix of x1 with itself. ``get='ntk'`` (or 'nngp') returns one array
+    (n1, n2) of ``dtype``, a sequence of names returns :class:`Kernels`. The kernels are
+    dimensionless and in the NTK parameterization of neural-tangents (Novak et al. 2020,
+    arXiv:1912.02803). ``device``, ``threads``, ``memory`` and ``accept_series_error`` as in
+    :func:`widegram.gram`, which writes matrices too large for memory to a file.
+
+    Raises :class:`widegram.errors.WidegramError` for bad input.
+    """
+    job = make_job(network, x1, x2, get, dtype, None, threads, memory, accept_series_error)
+    evaluator = job.evaluator(resolve_device(device))
+    tile = job.tile(evaluator, LARGEST_IN_MEMORY)
+    arrays = _whole(evaluator, Grid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None))
+    if isinstance(get, str) and len(job.kernels) == 1:
+        return arrays[job.kernels[0]]
+    return Kernels(**arrays)
+
+
+def _whole(evaluator: Evaluator, grid: Grid) -> dict[str, np.ndarray]:
+    """All tiles of a grid, put together."""
+    if len(grid.tiles()) == 1:
+        return evaluator.tile(grid.rows(0), grid.cols(0), grid.symmetric)
+    arrays: dict[str, np.ndarray] = {}
+    for i, j in in_order(grid, evaluator):
+        rows, cols = grid.rows(i), grid.cols(j)
+        for key, block in evaluator.tile(rows, cols, grid.symmetric).items():
+            whole = arrays.setdefault(key, np.empty((grid.n1, grid.n2), block.dtype))
+            whole[rows.start : rows.stop, cols.start : cols.stop] = block
+            if grid.symmetric:
+                whole[cols.start : cols.stop, rows.start : rows.stop] = block.T
+    return arrays

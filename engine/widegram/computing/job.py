@@ -1,0 +1,138 @@
+"""A request for kernels, checked: what is computed, from what, within which budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from widegram.backends.choosing import Evaluator, make_evaluator
+from widegram.data import Source, open_source
+from widegram.errors import WidegramError, shown
+from widegram.machine.memory import kernel_budget
+from widegram.network import Network, NetworkLike, load_network
+from widegram.plan.precision import SERIES_ACCEPTED
+from widegram.tiling import KERNELS, LARGEST_TILE, choose_tile, dataset_keys
+from widegram.validation.arrays import integer
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked request: everything that decides the values, and the budget for computing them."""
+
+    network: Network
+    x1: Source
+    x2: Source | None
+    kernels: tuple[str, ...]
+    depths: tuple[int, ...]
+    dtype: str
+    threads: int | None
+    memory: int
+    accept: float = SERIES_ACCEPTED
+
+    def evaluator(self, device: str) -> Evaluator:
+        """The evaluator for this job on ``device``."""
+        return make_evaluator(
+            device,
+            self.network,
+            self.x1,
+            self.x2,
+            self.kernels,
+            self.depths,
+            self.dtype,
+            self.threads,
+            self.memory,
+            self.accept,
+        )
+
+    def tile(self, evaluator: Evaluator, largest: int = LARGEST_TILE, at_once: int = 1) -> int:
+        """The default tile side, at most ``largest``, for that evaluator asked for ``at_once``
+        tiles at the same time."""
+        entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
+        image_bytes: int = getattr(evaluator, "image_bytes", 0)
+        matrices = len(dataset_keys(self.kernels, self.depths))
+        itemsize: int = getattr(evaluator, "itemsize", np.dtype(self.dtype).itemsize)
+        n2 = len(self.x2 or self.x1)
+        return choose_tile(
+            len(self.x1),
+            n2,
+            matrices,
+            itemsize,
+            self.memory,
+            entry_cost,
+            image_bytes,
+            largest,
+            at_once,
+        )
+
+
+def make_job(
+    network: NetworkLike,
+    x1: str | Path | np.ndarray | Source,
+    x2: str | Path | np.ndarray | Source | None,
+    get: str | Sequence[str],
+    dtype: str,
+    depths: Sequence[int] | None,
+    threads: int | None,
+    memory: str | int | None,
+    accept_series_error: float | None = None,
+) -> Job:
+    """Check a request and open its data; raises :class:`WidegramError` saying what is wrong."""
+    dtype = _dtype(dtype)
+    threads = None if threads is None else integer(threads, "threads", 1)
+    accept = SERIES_ACCEPTED if accept_series_error is None else accept_series_error
+    if not accept >= 0:
+        raise WidegramError(f"accept_series_error {accept}: give a relative error, such as 0.01")
+    kernels = _kernels(get)
+    first = open_source(x1)
+    second = None if x2 is None else open_source(x2)
+    net = load_network(network, first.shape[1:])
+    if second is not None and second.shape[1:] != first.shape[1:]:
+        raise WidegramError(
+            f"{second.name}: its rows have shape {second.shape[1:]}, those of {first.name} "
+            f"{first.shape[1:]}; both must be inputs of one network"
+        )
+    steps = _depths(net, depths)
+    return Job(net, first, second, kernels, steps, dtype, threads, kernel_budget(memory), accept)
+
+
+def _dtype(dtype: Any) -> str:
+    try:
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    except (TypeError, ValueError):
+        name = ""
+    if dtype is None or name not in DTYPES:
+        raise WidegramError(f"dtype {shown(dtype)} is unknown; choose float32 or float64")
+    return str(name)
+
+
+def _kernels(get: str | Sequence[str]) -> tuple[str, ...]:
+    try:
+        asked = [k.strip() for k in (get.split(",") if isinstance(get, str) else get)]
+    except (AttributeError, TypeError):
+        asked = []
+    if not asked or set(asked) - set(KERNELS):
+        raise WidegramError(f"get {shown(get)} is not understood; give nngp, ntk or nngp,ntk")
+    return tuple(k for k in KERNELS if k in asked)
+
+
+def _depths(network: Network, depths: Sequence[int] | None) -> tuple[int, ...]:
+    if depths is None:
+        return ()
+    _, _, times, _ = network.sweep()
+    try:
+        depths = [integer(depth, "depths", 1) for depth in depths]
+    except TypeError:
+        raise WidegramError(f"depths {shown(depths)}: give a list of depths") from None
+    wrong = [d for d in depths if not 1 <= d <= times]
+    if wrong or not len(depths):
+        raise WidegramError(
+            f"depths {','.join(map(str, wrong or depths))!r}: the network repeats its block "
+            f"{times} times; give depths from 1 to {times}"
+        )
+    return tuple(sorted(set(depths)))

@@ -1,0 +1,189 @@
+"""Verifying a file: a gram file against its own network and data too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from widegram.backends.choosing import Evaluator, make_evaluator
+from widegram.backends.devices import available
+from widegram.computing.kinds import SealReport, is_sealed, verify_sealed
+from widegram.data import Source, open_source
+from widegram.errors import Damaged, WidegramError
+from widegram.machine import interrupts
+from widegram.machine.memory import kernel_budget
+from widegram.network import Network, load_network
+from widegram.reference.affordable import affordable_entries
+from widegram.store.layout import Header
+from widegram.store.verifying import Computers, VerifyReport
+from widegram.store.verifying import verify as verify_file
+from widegram.store.view import GramFile
+from widegram.store.writer import open_for_resume
+from widegram.validation.arrays import file_path
+
+Given = str | Path | np.ndarray | Source | None
+
+
+def verify(
+    path: str | Path,
+    x1: Given = None,
+    x2: Given = None,
+    *,
+    sample: int = 4,
+    seed: int = 0,
+    repair: bool = False,
+    threads: int | None = None,
+    memory: str | int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport | SealReport:
+    """Check any file of this program, of the other kinds than gram files by their checksums alone.
+
+    Of a gram file, compare checksums and symmetry of all finished tiles and recompute blocks of
+    ``sample`` tiles, and single entries by the dense reference where images are small enough for
+    it. The data is looked for where it was when the file was made, unless ``x1`` (and ``x2``) are
+    given; where it is gone or has changed the report's ``note`` says so. The report lists the
+    damage; ``report.raise_if_damaged()`` raises :class:`widegram.errors.Damaged`. With ``repair``
+    damaged tiles are computed again and written, and the file is checked once more; the report's
+    ``repaired`` says what was mended. Raises Damaged itself if HDF5 cannot read the file, and
+    :class:`widegram.errors.WidegramError` if it is missing, no file of this program, being
+    written, or to be repaired while its data cannot be had, or ``x1`` or ``x2`` is no data.
+    """
+    path = file_path(path, "path")
+    if is_sealed(path):
+        return verify_sealed(path)
+    bytes_ = kernel_budget(memory)
+    for given in (x1, x2):
+        if given is not None:
+            open_source(given)  # what was asked for by name is no note where it is missing
+
+    def check() -> VerifyReport:
+        def factory(file: GramFile) -> Computers | str:
+            return _computers(file, x1, x2, threads, bytes_)
+
+        return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
+
+    report = check()
+    if not repair or (report.metadata_intact and not report.damaged_tiles):
+        return report
+    _repair(Path(path), report, x1, x2, threads, bytes_)
+    return replace(check(), repaired=report.damage)
+
+
+def _repair(
+    path: Path,
+    report: VerifyReport,
+    x1: Given,
+    x2: Given,
+    threads: int | None,
+    memory: int,
+) -> None:
+    """Compute the damaged tiles of a report again, and write them."""
+    with GramFile(path) as file:
+        header, network = file.header, _network(file)
+    with open_for_resume(path, header) as writer:
+        if report.damaged_tiles:
+            first, second = _sources_for_repair(path, header, x1, x2)
+            writer.take_back(report.damaged_tiles)
+            made = make_evaluator(
+                available(header.device),
+                network,
+                first,
+                second,
+                header.kernels,
+                header.depths,
+                header.dtype,
+                threads,
+                memory,
+            )
+            for i, j in report.damaged_tiles:
+                interrupts.check()
+                rows, cols = writer.grid.rows(i), writer.grid.cols(j)
+                writer.write([(i, j, made.tile(rows, cols, header.symmetric))])
+            for source in (first, second):
+                if source is not None:
+                    source.check_unchanged()
+        if report.complete and not writer.pending():
+            writer.finish()
+
+
+def _sources_for_repair(
+    path: Path, header: Header, x1: Given, x2: Given
+) -> tuple[Source, Source | None]:
+    try:
+        return _sources(header, x1, x2)
+    except WidegramError as error:
+        raise WidegramError(f"{path}: cannot be repaired: {error}") from error
+
+
+def _computers(
+    file: GramFile,
+    x1: Given,
+    x2: Given,
+    threads: int | None,
+    memory: int,
+) -> Computers | str:
+    """The evaluator that made the file and the dense one, or why there are none."""
+    header = file.header
+    network = _network(file)
+
+    def make(device: str, dtype: str) -> Evaluator:
+        kernels, depths = header.kernels, header.depths
+        # What a series leaves out was accepted when the file was made.
+        return make_evaluator(
+            device, network, first, second, kernels, depths, dtype, threads, memory, math.inf
+        )
+
+    try:
+        first, second = _sources(header, x1, x2)
+        own = make(available(header.device), header.dtype)
+        entries = affordable_entries(network, header.depths, memory)
+        if not entries:
+            return Computers(own, dense_note=f"{_size(network)} too large for the dense reference")
+        return Computers(own, make("reference", "float64"), entries)
+    except WidegramError as error:
+        return f"no tiles were recomputed: {error}"
+
+
+def _size(network: Network) -> str:
+    """What makes a network large, as a subject."""
+    layers = len(network.unrolled().shapes())
+    shape = " x ".join(map(str, network.input_shape[:-1]))
+    return f"images of {shape} and {layers} layers are" if shape else f"{layers} layers are"
+
+
+def _network(file: GramFile) -> Network:
+    """The stored network, which must still have the fingerprint that was stored with it."""
+    try:
+        network = load_network(file.network)
+    except WidegramError as error:
+        raise Damaged(f"{file.path}: is damaged: its network cannot be read: {error}") from error
+    if network.fingerprint() != file.fingerprints["network"]:
+        raise Damaged(f"{file.path}: is damaged: its network has another fingerprint than stored")
+    return network
+
+
+def _sources(header: Header, x1: Given, x2: Given) -> tuple[Source, Source | None]:
+    """The data that the file was made from, compared with its fingerprints."""
+    first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1")
+    if header.symmetric:
+        return first, None
+    return first, _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2")
+
+
+def _source(
+    given: Given,
+    location: str,
+    rows: int,
+    fingerprint: str,
+    name: str,
+) -> Source:
+    if given is None and not location:
+        raise WidegramError(f"{name} was an array in memory; pass it as {name}")
+    source = open_source(location if given is None else given, rows)
+    if source.fingerprint() != fingerprint:
+        raise WidegramError(f"{source.name} is not the {name} that the file was made from")
+    return source

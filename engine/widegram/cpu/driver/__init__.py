@@ -1,0 +1,1 @@
+"""The middle floor: integer arithmetic that Numba translates, and its way into plane kernels."""

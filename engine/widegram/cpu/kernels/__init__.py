@@ -1,0 +1,1 @@
+"""The lowest floor: plane kernels as LLVM IR, and their machine code."""

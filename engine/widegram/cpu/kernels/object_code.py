@@ -1,0 +1,111 @@
+"""Machine code kept on disk: compiled once, loaded later with no compiler but the linker of LLVM.
+
+Code is an object file for this machine, named after its function and a digest of all that shapes
+it: the sources, the version of the compiler, the processor. :mod:`widegram.machine.codecache` says
+where it lies and what is trusted there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import llvmlite
+from llvmlite import binding
+
+from widegram.machine import codecache
+
+_OPTIMISE = 3
+PART = "code"
+# What compiled code may call: the C library that every process has.
+_ALLOWED = {"memset", "memcpy", "memmove"}
+_lock = RLock()
+
+
+def address(name: str, make: Callable[[], tuple[str, str]]) -> int:
+    """The address of the function ``name``; equal names are equal functions.
+
+    ``make``: LLVM IR and the name that the function has there; called where no code is kept.
+    A folder that cannot be used is no error: the code then lasts as long as the process.
+    """
+    with _lock:
+        file = f"{name}-{_machine()}.o"
+        code = codecache.read(PART, file)
+        if code is None:
+            code = _compiled(name, *make())
+            codecache.keep(PART, file, code)
+        return _loaded(name, code)
+
+
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """Changes whenever code that shapes compiled functions does."""
+    floors = Path(__file__).parent, Path(__file__).parents[1] / "driver"
+    shaping = *floors, Path(__file__).parents[2] / "activations"
+    sources = sorted(path for folder in shaping for path in folder.glob("*.py"))
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """A digest of everything but its name that decides what a function's code is."""
+    parts = (
+        source_digest(), llvmlite.__version__,
+        binding.get_default_triple(), binding.get_host_cpu_name(), _features(),
+    )  # fmt: skip
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
+
+
+def _features() -> str:
+    return binding.get_host_cpu_features().flatten()
+
+
+@cache
+def _target() -> Any:
+    """This machine, as LLVM sees it."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=_features(), opt=_OPTIMISE, jit=True
+    )
+
+
+@cache
+def _engine() -> Any:
+    """Holds all code of the process."""
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), _target())
+
+
+def _loaded(name: str, code: bytes) -> int:
+    engine = _engine()
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return int(engine.get_function_address(name))
+
+
+def _compiled(name: str, text: str, entry: str) -> bytes:
+    """Object code of an IR module whose function ``entry`` becomes ``name``, all else internal."""
+    target = _target()
+    module = binding.parse_assembly(text)
+    module.triple, module.data_layout = target.triple, str(target.target_data)
+    function = module.get_function(entry)
+    for other in (*module.functions, *module.global_variables):
+        if not other.is_declaration:
+            other.linkage = "external" if other.name == entry else "internal"
+    function.name = name
+    passes = binding.create_pass_builder(
+        target, binding.create_pipeline_tuning_options(speed_level=_OPTIMISE)
+    )
+    passes.getModulePassManager().run(module, passes)
+    called = {f.name for f in module.functions if f.is_declaration}
+    unknown = {n for n in called if not n.startswith("llvm.")} - _ALLOWED
+    if unknown:
+        raise AssertionError(f"{name} calls {', '.join(sorted(unknown))}")
+    return bytes(target.emit_object(module))

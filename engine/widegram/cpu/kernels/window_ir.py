@@ -1,0 +1,305 @@
+"""Vector code of the arithmetic kernels: window sums, affine map, activation, in one pass.
+
+Kinds: ``point`` (activation alone), ``tap`` (one-tap window), ``box2`` to ``box8`` (square,
+stride 1, vertical sums carried in registers), ``box`` (any window and stride, separable through a
+row buffer), ``large`` (any window, stride 1: see :mod:`widegram.cpu.kernels.large_ir`), ``input``
+(inner products over channels: fx is x, fy is x').
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llvmlite import ir
+
+from widegram.activations import KERNELS
+from widegram.cpu.kernels import loops
+from widegram.cpu.kernels.large_ir import Field, LargeSums
+from widegram.cpu.kernels.plane_base import N_PARAMS, PlaneCode
+from widegram.cpu.kernels.vector_ops import INDEX, Stream
+
+_UNROLLED = (1, 2, 3, 4)
+PLUS = "+"  # ends the names of kinds that add a plane to their result
+# Square windows at stride 1 whose sums are carried in registers.
+SQUARES = {f"box{n}": n for n in range(2, 9)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring pixels of a row, as LLVM integers: ``cols`` of them from (``row``, ``col``) of
+    the plane on, made from windows that begin at (``in_row``, ``in_col``); they are (``x_row``,
+    ``x_col``) of x and (``y_row``, ``y_col``) of x'."""
+
+    cols: Any
+    row: Any
+    col: Any
+    in_row: Any
+    in_col: Any
+    x_row: Any
+    x_col: Any
+    y_row: Any
+    y_col: Any
+
+    def down(self, builder: ir.IRBuilder, rows: Any) -> Run:
+        """The run ``rows`` further down, where strides are 1."""
+        moved = (builder.add(at, rows) for at in (self.row, self.in_row, self.x_row, self.y_row))
+        row, in_row, x_row, y_row = moved
+        return replace(self, row=row, in_row=in_row, x_row=x_row, y_row=y_row)
+
+
+class WindowKernel(PlaneCode):
+    """Emits one arithmetic variant into the function under construction."""
+
+    def emit(self) -> None:
+        """Emit the loops over rows and pixels."""
+        if self.kind != "input":
+            self._constants()
+        if self.kind == "large":
+            self._large()
+            return
+        rows = self._carried_row if self.kind in SQUARES else getattr(self, f"_{self.kind}_row")
+        for run in self._runs():
+            rows(run)
+
+    @property
+    def kind(self) -> str:
+        """The variant's kind, whatever is added."""
+        return self.variant.kind.removesuffix(PLUS)
+
+    # rows of each kind ------------------------------------------------------------------------
+
+    def _point_row(self, run: Run) -> None:
+        k_in, t_in = self._start(run)
+        with loops.for_range(self.builder, run.cols) as col:
+            k = self._prescaled(self._at(k_in, col.index, self.in_col))
+            t = None
+            if self.variant.ntk:
+                t = self._prescaled(self._at(t_in, col.index, self.in_col))
+            self._finish(run, col.index, k, t)
+
+    def _tap_row(self, run: Run) -> None:
+        k_in, t_in = self._start(run)
+        step = self.builder.mul(self.in_col, self.stride_cols)
+        with loops.for_range(self.builder, run.cols) as col:
+            k = self._at(k_in, col.index, step)
+            t = self._at(t_in, col.index, step) if self.variant.ntk else None
+            self._finish(run, col.index, *self._affine(k, t))
+
+    def _carried_row(self, run: Run) -> None:
+        """A square window, one vertical sum made and the others kept in registers."""
+        size = SQUARES[self.kind]
+        fields = self._start(run)[: self.fields]
+        kept = [
+            [self.ops.variable(self._vertical_left(field, n, size)) for n in range(size - 1)]
+            for field in fields
+        ]
+        with loops.for_range(self.builder, run.cols) as col:
+            sums: list[Any] = []
+            ahead = self.builder.add(col.index, ir.Constant(INDEX, size - 1))
+            for field, variables in zip(fields, kept, strict=True):
+                values = [self.builder.load(v) for v in variables]
+                values.append(self._vertical(field, ahead, size))
+                sums.append(self._total(values))
+                for variable, value in zip(variables, values[1:], strict=True):
+                    self.builder.store(value, variable)
+            self._finish(run, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
+
+    def _total(self, values: list[Any]) -> Any:
+        """The outermost two first, the middle last: a window turned round gives the same bits."""
+        while len(values) > 1:
+            outer = self.ops.add(values[0], values[-1])
+            values = [outer, *values[1:-1]] if len(values) > 2 else [outer]
+        return values[0]
+
+    def _box_row(self, run: Run) -> None:
+        builder = self.builder
+        starts = self._start(run)
+        fields = starts[: self.fields]
+        one = ir.Constant(INDEX, 1)
+        span = builder.add(
+            builder.mul(builder.sub(run.cols, one), self.stride_cols), self.window_cols
+        )
+        lanes = ir.Constant(INDEX, self.ops.lanes)
+        half = self.ops.bytes(span, lanes)
+        buffers = [self.buffer, builder.add(self.buffer, half)][: len(fields)]
+        with loops.for_range(builder, span) as col:
+            for field, buffer in zip(fields, buffers, strict=True):
+                first = self.offset(field, col.index, self.in_col)
+                total = self._sum(first, self.window_rows, self.in_row)
+                self.ops.store(total, self.offset(buffer, col.index, lanes))
+        with loops.for_range(builder, run.cols) as col:
+            begin = builder.mul(col.index, self.stride_cols)
+            sums = [
+                self._sum(self.offset(buffer, begin, lanes), self.window_cols, lanes)
+                for buffer in buffers
+            ]
+            self._finish(run, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
+
+    def _input_row(self, run: Run) -> None:
+        """K = <x, x'> over ``count`` channels, T = 0; x is scaled by 1 / C beforehand."""
+        for channels, count in self._channels():
+            x_row = self.pixel(self.fx, run.x_row, self.fx_row, run.x_col, self._lanes_of_x(count))
+            y_row = self.pixel(self.fy, run.y_row, self.fy_row, run.y_col, self._lanes_of_y(count))
+            with loops.for_range(self.builder, run.cols) as loop:
+                x_at = self.offset(x_row, loop.index, self._lanes_of_x(count))
+                y_at = self.offset(y_row, loop.index, self._lanes_of_y(count))
+                (total,) = self._products([x_at], y_at, count, channels)
+                self._write(run, loop.index, total, self.ops.const(0.0))
+
+    def _channels(self) -> Iterator[tuple[int, Any]]:
+        """(channels, or 0 for any number; their number as an LLVM integer), each in a branch of its
+        own: the usual numbers of channels have loops without a counter."""
+        for channels in _UNROLLED:
+            count = ir.Constant(INDEX, channels)
+            with self.builder.if_then(self.builder.icmp_signed("==", self.count, count)):
+                yield channels, count
+        most = ir.Constant(INDEX, max(_UNROLLED))
+        with self.builder.if_then(self.builder.icmp_signed(">", self.count, most)):
+            yield 0, self.count
+
+    def _lanes_of_x(self, count: Any) -> Any:
+        """Numbers of x per pixel of ``count`` channels."""
+        return self.builder.mul(count, self._x_lanes)
+
+    def _lanes_of_y(self, count: Any) -> Any:
+        return self.builder.mul(count, ir.Constant(INDEX, self.ops.lanes))
+
+    @property
+    def _x_lanes(self) -> Any:
+        return ir.Constant(INDEX, self.ops.lanes if self.variant.paired else 1)
+
+    def _products(self, x_at: list[Any], y_at: Any, count: Any, unrolled: int) -> list[Any]:
+        """Inner products of the pixels of x at ``x_at`` with one of x', channel by channel."""
+        builder, ops = self.builder, self.ops
+        y_lanes = ir.Constant(INDEX, ops.lanes)
+
+        def step(channel: Any, before: list[Any]) -> list[Any]:
+            y = ops.load(self.offset(y_at, channel, y_lanes))
+            at = [self.offset(x, channel, self._x_lanes) for x in x_at]
+            xs = [ops.load(a) if self.variant.paired else ops.splat(a) for a in at]
+            return [ops.fma(x, y, total) for x, total in zip(xs, before, strict=True)]
+
+        totals = [ops.const(0.0) for _ in x_at]
+        for n in range(unrolled):
+            totals = step(ir.Constant(INDEX, n), totals)
+        if unrolled:
+            return totals
+        sums = [ops.variable() for _ in x_at]
+        for variable in sums:
+            builder.store(ops.const(0.0), variable)
+        with loops.for_range(builder, count) as channel:
+            found = step(channel.index, [builder.load(v) for v in sums])
+            for variable, value in zip(sums, found, strict=True):
+                builder.store(value, variable)
+        return [builder.load(v) for v in sums]
+
+    def _large(self) -> None:
+        for rows, run in self._rectangles():
+            window = self.window_rows, self.window_cols
+            sums = LargeSums(self.ops, rows, run.cols, *window, self.in_row)
+            fields, scratch = [], self.buffer
+            for start in self._start(run)[: self.fields]:
+                fields.append(Field(start, scratch))
+                scratch = self.builder.add(scratch, self.ops.bytes(sums.scratch()))
+
+            def finish(row: Any, col: Any, found: list[Any], run: Run = run) -> None:
+                t = found[1] if len(found) > 1 else None
+                self._finish(run.down(self.builder, row), col, *self._affine(found[0], t))
+
+            sums.emit(fields, finish)
+
+    # pieces -----------------------------------------------------------------------------------
+
+    def _rectangles(self) -> Iterator[tuple[Any, Run]]:
+        """The number of rows and the first run of everything that is one rectangle."""
+        yield self.rows, Run(self.cols, *[ir.Constant(INDEX, 0)] * 8)
+
+    def _runs(self) -> Iterator[Run]:
+        """Inside the loop over all rows: each run of a row."""
+        zero = ir.Constant(INDEX, 0)
+        with loops.for_range(self.builder, self.rows) as loop:
+            row = loop.index
+            first = row
+            if self.kind in ("tap", "box"):
+                first = self.builder.mul(row, self.stride_rows)
+            yield Run(self.cols, row, zero, first, zero, row, zero, row, zero)
+
+    def _finish(self, run: Run, index: Any, k: Any, t: Any) -> None:
+        """Activation at one pixel, then both stores."""
+        if self.variant.code != "none":
+            formula = KERNELS[self.variant.code]
+            fx = self._factors(
+                self.fx, run.x_row, self.fx_row, run.x_col, index, self.fx_col, self.fx_plane, True
+            )
+            fy = self._factors(
+                self.fy, run.y_row, self.fy_row, run.y_col, index, self.fy_col, self.fy_plane, False
+            )
+            k, slope = formula.dual(self.ops, k, fx, fy, self.constants)
+            if t is not None:
+                t = self.ops.const(0.0) if slope is None else self.ops.mul(t, slope)
+        self._write(run, index, k, t)
+
+    def _write(self, run: Run, index: Any, k: Any, t: Any) -> None:
+        for base, value in ((self.k_out, k), (self.t_out, t))[: self.fields]:
+            first = self.pixel(base, run.row, self.out_row, run.col, self.out_col)
+            self.ops.store(value, self.offset(first, index, self.out_col))
+
+    def _prescaled(self, value: Any) -> Any:
+        """A plane as the formula takes it; windows have this in their gain."""
+        scale = KERNELS[self.variant.code].prescale
+        return value if scale == 1.0 else self.ops.mul(self.ops.const(scale), value)
+
+    def _affine(self, k: Any, t: Any) -> tuple[Any, Any]:
+        """K = gain k + bias, T = K + gain t."""
+        k = self.ops.fma(self.gain, k, self.bias)
+        return k, None if t is None else self.ops.fma(self.gain, t, k)
+
+    def _constants(self) -> None:
+        values = [self.param(n) for n in range(N_PARAMS)]
+        self.gain, self.bias = values[:2]
+        code = self.variant.code
+        count = 0 if code == "none" else KERNELS[code].n_constants
+        self.constants = values[2 : 2 + count]
+
+    def _factors(
+        self, base: Any, row: Any, row_step: Any, first: Any, index: Any, col_step: Any, plane: Any,
+        is_x: bool,
+    ) -> Stream:  # fmt: skip
+        start = self.pixel(base, row, row_step, first, col_step)
+        broadcast = is_x and not self.variant.paired
+        at = self.offset(start, index, col_step)
+        return Stream(self.ops, at, plane, self.count, broadcast)
+
+    def _vertical_left(self, field: Any, n: int, size: int) -> Any:
+        """Sum of ``size`` rows at pixel n of the first window."""
+        return self._vertical(field, ir.Constant(INDEX, n), size)
+
+    def _vertical(self, field: Any, col: Any, size: int) -> Any:
+        """Sum of ``size`` rows at one pixel."""
+        at = [self.offset(field, col, self.in_col)]
+        row = self.ops.bytes(self.in_row)
+        while len(at) < size:
+            at.append(self.builder.add(at[-1], row))
+        return self._total([self.ops.load(address) for address in at])
+
+    def _sum(self, first: Any, count: Any, step: Any) -> Any:
+        """Sum of ``count`` vectors, ``step`` numbers apart."""
+        total = self.ops.variable(self.ops.const(0.0))
+        self.builder.store(self.ops.const(0.0), total)
+        with loops.for_range(self.builder, count) as loop:
+            value = self.ops.load(self.offset(first, loop.index, step))
+            self.builder.store(self.ops.add(self.builder.load(total), value), total)
+        return self.builder.load(total)
+
+    def _start(self, run: Run) -> tuple[Any, Any]:
+        """Addresses of the first input pixel of a run."""
+        k, t = (
+            self.pixel(base, run.in_row, self.in_row, run.in_col, self.in_col)
+            for base in (self.k_in, self.t_in)
+        )
+        return k, t
+
+    def _at(self, base: Any, n: Any, step: Any) -> Any:
+        return self.ops.load(self.offset(base, n, step))

@@ -1,0 +1,267 @@
+"""Every image with itself, in double precision: variances, factors and diagonal entries.
+
+At d = 0 an image with itself has K = q, the variance, so that each activation is evaluated at c = 1
+exactly (:meth:`Formula.variance`), here in NumPy. Behind a pool or a global pool q also needs the
+image's covariances at d != 0: those planes run through the engine, paired (a lane is an image),
+with the d = 0 values handed in.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.activations import FLOOR
+from widegram.cpu.driver.fields import StoreField
+from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.tables import encode
+from widegram.cpu.workspace import Workspace, aligned
+from widegram.plan.formulas import FactorLayout
+from widegram.plan.graph import (
+    Act,
+    Add,
+    Affine,
+    Copy,
+    Gather,
+    Input,
+    Keep,
+    Node,
+    Norm,
+    Output,
+    Reduce,
+)
+from widegram.plan.outside import Outside
+from widegram.plan.plan import Plan
+from widegram.plan.program import STORING, Program
+from widegram.plan.windows import box, normalised_by
+
+Array = NDArray[np.float64]
+_DTYPE = "float64"
+_LANES = LANES[_DTYPE]
+_PIXELS = 1 << 15
+_SQUARES = 1024
+
+
+@dataclass(frozen=True)
+class Own:
+    """Of n images: ``factors`` (n, F + 1) in the runner's dtype (one spare number keeps the address
+    of no factors valid), and the kernels with themselves, ``nngp`` and ``ntk`` (outputs, n),
+    float64, times the plan's powers of two, where the runner was built for them. ``lost`` (n,):
+    which part of the result is outside the range (see :mod:`~widegram.plan.outside`); without the
+    kernels, which part of a value on the way, of which nothing may be left in the result."""
+
+    factors: NDArray[Any]
+    nngp: Array
+    ntk: Array
+    lost: Array
+
+    @property
+    def kernels(self) -> dict[str, Array]:
+        """The kernels by name."""
+        return {"nngp": self.nngp, "ntk": self.ntk}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Some images on their way: the variances ``squares`` (n, h, w) of their pixels, K and T of
+    every node so far at d = 0, and the factors (n, F)."""
+
+    squares: Array
+    values: dict[int, tuple[Array, Array]]
+    factors: Array
+    outside: Outside
+
+
+class ItselfRunner:
+    """Runs images against themselves. One per thread.
+
+    ``outputs``: also compute the kernels. ``dtype``: of the factors, which sets the smallest
+    standard deviation.
+    """
+
+    def __init__(self, plan: Plan, layout: FactorLayout, outputs: bool, dtype: str) -> None:
+        self.plan, self.layout, self.outputs = plan, layout, outputs
+        self.dtype, self.floor = dtype, FLOOR[dtype]
+        self.schedule = plan.itself(outputs)
+        self.needed = [bool(mask.any()) for mask in self.schedule.masks]
+        self.alone = all(len(p.displacements) == 1 for p in self.schedule.programs) and not any(
+            isinstance(node.operation, Gather) and need
+            for node, need in zip(plan.nodes, self.needed, strict=True)
+        )
+        # Images that are run together.
+        self.step = _LANES
+        if self.alone:
+            height, width = plan.nodes[0].shape
+            self.step = max(1, min(_SQUARES, _PIXELS // (height * width)))
+        if not self.alone:
+            self.tables = encode(plan, self.schedule, layout, _DTYPE, paired=True)
+            sizes = [node.shape[0] * node.shape[1] for node in plan.nodes]
+            self.own = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+            self._allocate()
+
+    def _allocate(self) -> None:
+        self.work = Workspace(self.tables, _DTYPE, paired=True)
+        self.own_k, self.own_t = (aligned((int(self.own[-1]), _LANES), _DTYPE) for _ in range(2))
+
+    def another(self) -> ItselfRunner:
+        """The same for another thread: tables are shared, working memory is not."""
+        made = copy(self)
+        if not made.alone:
+            made._allocate()
+        return made
+
+    @property
+    def nbytes(self) -> int:
+        """Working memory of one runner."""
+        if self.alone:
+            return 0
+        planes = Workspace.bytes(self.tables, _DTYPE)
+        return planes + self.own_k.nbytes + self.own_t.nbytes
+
+    def run(self, x: Array) -> Own:
+        """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""
+        own = self.empty(len(x))
+        for lo in range(0, len(x), self.step):
+            self.fill(x[lo : lo + self.step], own, lo)
+        return own
+
+    @np.errstate(all="ignore")  # What leaves the range is counted as lost.
+    def of_squares(self, squares: Array) -> Own:
+        """The same of vectors given by their mean squares (n,)."""
+        own = self.empty(len(squares))
+        for lo in range(0, len(squares), _SQUARES):
+            part = squares[lo : lo + _SQUARES].reshape(-1, 1, 1)
+            run = self._begin(part)
+            for program in self.schedule.programs:
+                for i in program.group.members:
+                    self._node(i, run)
+            self._keep(own, lo, len(part), run)
+        return own
+
+    def _begin(self, squares: Array) -> _Run:
+        outside = Outside(self.plan, self.layout, self.dtype)
+        return _Run(squares, {}, np.empty((len(squares), self.layout.total)), outside)
+
+    def empty(self, n: int) -> Own:
+        """Room for the results of n images."""
+        kinds = len(self.plan.outputs)
+        factors = aligned((n, self.layout.total + 1), self.dtype)
+        factors[:, -1] = 0
+        return Own(factors, np.zeros((kinds, n)), np.zeros((kinds, n)), np.zeros(n))
+
+    @np.errstate(all="ignore")
+    def fill(self, x: Array, own: Own, lo: int) -> None:
+        """Run at most ``step`` images; their results are ``lo`` onwards."""
+        count = len(x)
+        lanes_x = None
+        if not self.alone:
+            if count < _LANES:
+                x = np.concatenate([x, np.repeat(x[-1:], _LANES - count, axis=0)])
+            lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
+            lanes_x[...] = np.moveaxis(x, 0, -1) / np.sqrt(x.shape[-1])
+            self.work.clear()
+        run = self._begin(np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1])
+        for n, program in enumerate(self.schedule.programs):
+            for i in program.group.members:
+                self._node(i, run)
+            if lanes_x is not None and len(program.steps):
+                self._planes(n, program, lanes_x, run)
+        self._keep(own, lo, count, run)
+
+    def _keep(self, own: Own, lo: int, count: int, run: _Run) -> None:
+        """Results of one block."""
+        own.factors[lo : lo + count, :-1] = run.factors[:count]
+        if not self.outputs:
+            own.lost[lo : lo + count] = run.outside.worst(count)
+        if self.outputs:
+            for at, i in enumerate(self.plan.outputs):
+                k, t = run.values[i]
+                lost = run.outside.at(i, count)
+                own.lost[lo : lo + count] = np.maximum(own.lost[lo : lo + count], lost)
+                own.nngp[at, lo : lo + count] = k[:count, 0, 0]
+                own.ntk[at, lo : lo + count] = t[:count, 0, 0]
+
+    def _planes(self, n: int, program: Program, x: Array, run: _Run) -> None:
+        for step in program.steps:
+            # The storing steps read these; their own input, not what an alias stands for.
+            for i in self.plan.nodes[step.out].inputs if step.kind in STORING else ():
+                node = self.plan.nodes[i]
+                at = slice(self.own[i], self.own[i] + node.shape[0] * node.shape[1])
+                self.own_k[at] = run.values[i][0].reshape(_LANES, -1).T
+                self.own_t[at] = run.values[i][1].reshape(_LANES, -1).T
+        lanes = aligned((max(self.layout.total, 1), _LANES), _DTYPE)
+        lanes[: self.layout.total] = run.factors.T
+        self.work.run_itself(n, x, lanes, self.own_k, self.own_t, self.own)
+
+    def _node(self, i: int, run: _Run) -> None:
+        """Values (K, T), (n, h, w), of node i at d = 0, and its factors."""
+        node = self.plan.nodes[i]
+        operation = node.operation
+        if isinstance(operation, Act | Norm):
+            q = run.values[node.inputs[0]][0]
+            q = q if isinstance(operation, Act) else normalised_by(q, operation)
+            made = self.layout.formulas[i].factors(q, self.floor)
+            at = self.layout.offsets[i]
+            n = len(run.squares)
+            size = made[0].size // n * len(made)
+            run.factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(n, -1)
+        if self.needed[i]:
+            run.values[i] = self._value(i, node, run)
+            run.outside.see(i, run.values)
+
+    def _value(self, i: int, node: Node, run: _Run) -> tuple[Array, Array]:
+        operation = node.operation
+        if isinstance(operation, Input):
+            return run.squares, np.zeros_like(run.squares)
+        k, t = run.values[node.inputs[0]]
+        match operation:
+            case Affine():
+                value = operation.gain * box(k, operation, node.shape) + operation.bias
+                return value, value + operation.gain * box(t, operation, node.shape)
+            case Act():
+                value, slope = self.layout.formulas[i].variance(k)
+                return value, t * slope
+            case Norm():
+                factor = self.layout.formulas[i].factors(normalised_by(k, operation))[0] ** 2
+                return k * factor, t * factor
+            case Keep(rate):
+                return k / rate, t / rate
+            case Add():
+                other = run.values[node.inputs[1]]
+                return k + other[0], t + other[1]
+            case Copy() | Output():
+                return k, t
+            case Reduce(scale=scale) if self.alone:
+                total = scale * k.sum(axis=(1, 2), keepdims=True)
+                return total, scale * t.sum(axis=(1, 2), keepdims=True)
+            case Reduce(scale=scale):
+                return self._sums(i, scale)
+            case Gather():
+                return self._centre(i, node)
+        raise TypeError(f"{operation!r} has no value at d = 0")
+
+    def _store(self, i: int) -> NDArray[np.int64]:
+        rows = [j for kind in (Gather, Copy, Reduce) for j, node in enumerate(self.plan.nodes)
+                if isinstance(node.operation, kind) and self.needed[j]]  # fmt: skip
+        return self.tables.stores[rows.index(i)]
+
+    def _sums(self, i: int, scale: float) -> tuple[Array, Array]:
+        store = self._store(i)
+        at = [store[StoreField.OFFSET], store[StoreField.T_OFFSET]]
+        found = [scale * self.work.sums[a : a + _LANES].reshape(-1, 1, 1) for a in at]
+        return found[0], found[1] if self.plan.ntk else np.zeros_like(found[0])
+
+    def _centre(self, i: int, node: Node) -> tuple[Array, Array]:
+        """The plane D = 0 of a pool's store."""
+        store, (h, w) = self._store(i), node.shape
+        plane = self.tables.index[store[StoreField.INDEX] + (h - 1) * (2 * w - 1) + w - 1]
+        found = []
+        for field in (StoreField.OFFSET, StoreField.T_OFFSET)[: 1 + self.plan.ntk]:
+            at = store[field] + plane * _LANES
+            part = self.work.scratch[at : at + h * w * _LANES].reshape(h, w, _LANES)
+            found.append(np.moveaxis(part, -1, 0).copy())
+        return found[0], found[1] if self.plan.ntk else np.zeros_like(found[0])

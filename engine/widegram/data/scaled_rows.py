@@ -1,0 +1,125 @@
+"""Inputs multiplied by powers of two, so that their squares stay in the middle of the range.
+
+Powers of two change no digit. Which one an input gets depends on that input alone, or on the data
+as a whole: never on the block that it is read in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.machine import interrupts
+
+_READ = 256
+# Inputs whose largest number is within 2^-ORDINARY .. 2^ORDINARY are left as they are.
+ORDINARY = 16
+
+
+class Rows(Protocol):
+    """Inputs that can be read by row (``widegram.data.Source``)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def read(self, lo: int, hi: int) -> NDArray[Any]: ...
+
+
+class ScaledRows:
+    """``source`` with every input multiplied by 2^power: a power of its own where ``own``, which
+    takes its largest number to [1/2, 1) unless it is of ordinary size, else ``exponent``.
+
+    ``powers`` (n,): those of the inputs read so far.
+    """
+
+    def __init__(self, source: Rows, own: bool, exponent: int = 0) -> None:
+        self.source, self.own = source, own
+        self.shape = source.shape
+        self.name = str(getattr(source, "name", "the input"))
+        self.powers = np.full(self.shape[0], exponent, dtype=np.int64)
+
+    def read(self, lo: int, hi: int) -> NDArray[Any]:
+        """Inputs lo to hi - 1; in the source's dtype where nothing is multiplied."""
+        x = self.source.read(lo, hi)
+        if self.own:
+            self.powers[lo:hi] = self._powers(x, lo)
+        powers = self.powers[lo:hi]
+        if not powers.any():
+            return x
+        return np.ldexp(x.astype(np.float64), powers.reshape(-1, *[1] * (x.ndim - 1)))
+
+    def _powers(self, x: NDArray[Any], lo: int) -> NDArray[np.int64]:
+        largest = largest_numbers(x)
+        if not np.isfinite(largest).all():
+            row = lo + int(np.flatnonzero(~np.isfinite(largest))[0])
+            raise WidegramError(
+                f"{self.name} row {row}: leaves the range of float64; scale the inputs down"
+            )
+        exponents = np.frexp(largest)[1].astype(np.int64)
+        ordinary = (np.abs(exponents) <= ORDINARY) | (largest == 0)
+        return np.where(ordinary, 0, -exponents)
+
+
+def largest_numbers(x: NDArray[Any]) -> NDArray[np.float64]:
+    """The largest absolute value of each input (n, ...), float64."""
+    flat = x.reshape(len(x), -1)
+    with np.errstate(over="ignore"):
+        return np.maximum(flat.max(axis=1), -flat.min(axis=1)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The ``largest`` variance (mean square over channels of a pixel, over all features of a
+    vector) in some data, at least the smallest normal number unless all are 0; ``zeros``: whether
+    there are pixels or vectors of variance 0."""
+
+    largest: float
+    zeros: bool
+
+    @staticmethod
+    def of(squares: NDArray[np.float64]) -> Spread:
+        """Of some mean squares."""
+        return Spread(float(squares.max()), bool((squares == 0).any()))
+
+
+def scaled_rows(
+    x1: Rows, x2: Rows | None, own: bool, exponent: int = 0
+) -> tuple[ScaledRows, ScaledRows]:
+    """Both data sets of a run, the first twice where there is no second."""
+    first = ScaledRows(x1, own, exponent)
+    return first, first if x2 is None else ScaledRows(x2, own, exponent)
+
+
+def spread(inputs: tuple[ScaledRows, ScaledRows], vector: bool) -> Spread:
+    """Read all inputs.
+
+    Raises :class:`WidegramError` where a mean square is beyond float64.
+    """
+    found = [_spread(x, vector) for x in dict.fromkeys(inputs)]
+    return Spread(max(s.largest for s in found), any(s.zeros for s in found))
+
+
+def _spread(x: ScaledRows, vector: bool) -> Spread:
+    largest, zeros = 0.0, False
+    for lo in range(0, x.shape[0], _READ):
+        interrupts.check()
+        part = x.read(lo, min(lo + _READ, x.shape[0])).astype(np.float64)
+        part = part.reshape(len(part), -1) if vector else part
+        power = int(np.frexp(largest_numbers(part).max())[1])
+        # Squares of numbers near 1 neither overflow nor vanish; of ordinary ones not a bit changes.
+        part = part if abs(power) <= ORDINARY else np.ldexp(part, -power)
+        squares = np.mean(part * part, axis=-1)
+        zeros = zeros or bool((squares == 0).any())
+        top = float(squares.max())
+        if abs(power) > ORDINARY:
+            with np.errstate(over="ignore", under="ignore"):
+                found = float(np.ldexp(top, 2 * power))
+            top = max(found, float(np.finfo(np.float64).tiny)) if top else 0.0
+        largest = max(largest, top)
+    if not np.isfinite(largest):
+        raise WidegramError(f"{x.name}: squares leave the range of float64; scale the inputs down")
+    return Spread(largest, zeros)

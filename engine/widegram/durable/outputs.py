@@ -1,0 +1,63 @@
+"""Places for new files, and the errors of a file system in plain words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from widegram.errors import WidegramError, WriteFailed
+from widegram.machine.memory import format_size
+
+
+def check_disk(path: Path, needed: int) -> None:
+    """Refuse to start what does not fit on the disk of ``path``, naming both numbers of bytes."""
+    folder = os.path.dirname(os.path.realpath(path))  # a link's target may be on another disk
+    stat = os.statvfs(folder)
+    free = stat.f_bavail * stat.f_frsize
+    if free < needed:
+        raise WidegramError(
+            f"{path}: too little disk: {needed} bytes ({format_size(needed)}) are needed, "
+            f"{free} bytes ({format_size(free)}) are free in {folder}; "
+            "free some, or choose another place"
+        )
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse a target that is a directory, has no parent or exists (unless to be overwritten)."""
+    if path.is_dir():
+        raise WidegramError(f"{path}: is a directory; give the name of a file in it")
+    folder = path.parent
+    if path.is_symlink():
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():
+            raise WidegramError(f"{path}: is a link to itself; choose another name")
+        folder = target.parent
+    if not folder.is_dir():
+        raise WidegramError(f"{path}: its directory {folder} does not exist; create it first")
+    if path.exists() and not overwrite:
+        raise WidegramError(f"{path}: exists; choose another name or pass --overwrite")
+    if path.exists() and not path.is_file():
+        raise WidegramError(f"{path}: is not a regular file; choose another name")
+
+
+@contextmanager
+def file_system_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of the system while writing ``path`` into :class:`WriteFailed`, one line."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteFailed(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENOSPC or "No space left" in str(error):
+        return "the disk is full; free some, then run again"
+    if error.errno == errno.EDQUOT:
+        return "the disk is full (your quota is used up); free some, then run again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"cannot be written ({os.strerror(error.errno)}); choose another place"
+    said = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+    return f"cannot be written: {said}; mend that or choose another place, then run again"

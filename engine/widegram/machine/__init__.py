@@ -1,0 +1,1 @@
+"""What this machine and its user allow: memory, cores, interrupts, progress, the code cache."""

@@ -1,0 +1,1 @@
+"""What is checked before it is used: arrays, bounds of numbers, finiteness, text, names."""
