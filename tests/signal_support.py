@@ -26,7 +26,7 @@ def guarded(body: str) -> list[str]:
     """
     script = f"""
 import sys, time
-from widegram import interrupts
+from widegram.machine import interrupts
 from widegram_cli import running, streams
 def work():
     code = 0

@@ -203,7 +203,7 @@ def test_interrupted_run_exits_130_and_resumes(tmp_path: Path):
         import pytest, sys
         import fake_evaluator as fake
         fake.install(pytest.MonkeyPatch(), delay=0.2)
-        from widegram import progress
+        from widegram.machine import progress
         progress._REPORT_SECONDS = 0.0
         from widegram_cli import progress as lines
         lines.LINE_SECONDS = 0.0

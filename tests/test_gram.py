@@ -230,7 +230,7 @@ MEMORY_SCRIPT = textwrap.dedent(
     """
     import resource, sys
     import fake_evaluator as fake, pytest, widegram
-    from widegram import compute
+    from widegram.computing import gram as compute
     with pytest.MonkeyPatch.context() as patch:
         fake.install(patch)
         n, out = int(sys.argv[1]), sys.argv[2]
