@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from linalg_support import peak_memory_below, with_spectrum, write_gram
 from widegram import WidegramError
 from widegram.linalg.density import lanczos_density
-from widegram.linalg.eigen import WHICH, choose_driver, full_eigen, partial_eigen
+from widegram.linalg.eigen import choose_driver, full_eigen, partial_eigen
 from widegram.linalg.lowest import lowest_eigen
 from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.spectrum import SpectrumOptions, spectrum
 from widegram.linalg.summary import resolution
+from widegram.validation.choices import WHICH
 from widegram_cli.main import program
 
 N = 307

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
+from widegram.validation.choices import NORMALIZATIONS
 from widegram_cli.files import FileGroup, InputFile, OutputFile
 from widegram_cli.options import json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table
-
-NORMALIZATIONS = ("standardize", "unit-norm", "none")
 
 
 @click.group("data", cls=FileGroup)

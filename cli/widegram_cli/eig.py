@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from widegram.validation.choices import WHICH
 from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
-from widegram_cli.options import Tolerance, json_option, memory_option, overwrite_option
+from widegram_cli.options import (
+    Tolerance,
+    depth_option,
+    json_option,
+    kernel_option,
+    memory_option,
+    overwrite_option,
+)
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -19,16 +27,14 @@ if TYPE_CHECKING:
 
 @click.command("eig", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="K.h5")
-@click.option(
-    "--kernel", type=click.Choice(["nngp", "ntk"]), default="ntk", show_default=True, help="Kernel."
-)
-@click.option("--depth", type=click.IntRange(min=0), help="Depth, of a file with a depth sweep.")
+@kernel_option
+@depth_option
 @click.option("--full", is_flag=True, help="Every eigenvalue, by LAPACK.")
 @click.option("--vectors", is_flag=True, help="With --full: eigenvectors too.")
 @click.option("--k", type=click.IntRange(min=1), help="This many eigenpairs, streaming the file.")
 @click.option(
     "--which",
-    type=click.Choice(["LA", "SA", "BE"]),
+    type=click.Choice(WHICH),
     default="LA",
     show_default=True,
     help="With --k: the largest, the smallest, or half from both ends.",

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from widegram.validation.choices import DEVICES, DTYPES
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Depths,
-    Kernels,
+    KernelNames,
     json_option,
     memory_option,
     overwrite_option,
@@ -45,17 +46,17 @@ if TYPE_CHECKING:
     metavar="K.h5",
     help="The file to write or to resume.",
 )
-@click.option("--get", type=Kernels(), default="nngp,ntk", show_default=True, help="Kernels.")
+@click.option("--get", type=KernelNames(), default="nngp,ntk", show_default=True, help="Kernels.")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float64"]),
+    type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
     help="Precision of computation and file.",
 )
 @click.option(
     "--device",
-    metavar="auto|cpu|cuda|cuda:0,1",
+    metavar=f"{'|'.join(DEVICES)}|cuda:0,1",
     default="auto",
     show_default=True,
     help="Where to compute: the CPU, the first card, or several cards.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from widegram.validation.choices import FAMILIES, SWEEP_METHODS
 from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
 from widegram_cli.options import Depths, json_option, memory_option, overwrite_option, series_option
 from widegram_cli.output import emit_json, human_time
@@ -61,7 +62,7 @@ _RAW = "Use the inputs as they are, not scaled to mean square 1."
 )
 @click.option(
     "--method",
-    type=click.Choice(["auto", "deviations", "engine"]),
+    type=click.Choice(SWEEP_METHODS),
     default="auto",
     show_default=True,
     help="Deviations keep the bulk beyond float64's rounding.",
@@ -180,7 +181,7 @@ def _network(
         if options:
             raise click.UsageError("--act, --w-var and --b-var belong to presets; edit the network")
         return load_network(net, shape)
-    if name in ("fcn", "cnn-f", "cnn-p") and "depth=" not in tail:
+    if name in FAMILIES and "depth=" not in tail:
         options.append(f"depth={depth}")
     text = ",".join(filter(None, [tail, *options]))
     return load_network(f"{name}:{text}" if text else name, shape)
@@ -230,7 +231,7 @@ def _print_spectrum(result: SpectrumSweep, out: str, seconds: float, as_json: bo
 )
 @click.option(
     "--net",
-    type=click.Choice(["fcn", "cnn-f", "cnn-p"]),
+    type=click.Choice(FAMILIES),
     default="fcn",
     show_default=True,
     help="Family of networks.",

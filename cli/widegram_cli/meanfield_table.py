@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from widegram.validation.choices import FAMILIES
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.meanfield_runs import numbers, one_blas_thread
 from widegram_cli.options import Depths, json_option, memory_option
@@ -46,13 +47,13 @@ def table_command(
     one_blas_thread()
     from dataclasses import asdict, replace
 
-    from widegram.meanfield.asymptotics import NETS, Plan, table
+    from widegram.meanfield.asymptotics import Plan, table
     from widegram.meanfield.problem import digits_problem, load_problem
     from widegram_cli.stages import StageReporter
 
     chosen = tuple(part.strip() for part in nets.split(","))
-    if set(chosen) - set(NETS):
-        raise click.UsageError(f"--nets: {nets!r}; choose from {', '.join(NETS)}")
+    if set(chosen) - set(FAMILIES):
+        raise click.UsageError(f"--nets: {nets!r}; choose from {', '.join(FAMILIES)}")
     w_vars = numbers(w_var, "--w-var")
     if len(w_vars) != 2:
         raise click.UsageError("--w-var: give two numbers, the ordered and the chaotic w_var")

@@ -11,8 +11,9 @@ import click
 
 from widegram.errors import WidegramError
 from widegram.machine.memory import format_size
+from widegram.validation.choices import DEVICES, DTYPES
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import Depths, Kernels, Shape, json_option
+from widegram_cli.options import Depths, KernelNames, Shape, json_option
 from widegram_cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ _DEFAULT_INPUT = (32, 32, 3)
 @click.command("net", cls=FileCommand)
 @click.argument("net", type=InputFile())
 @click.option("--input-shape", type=Shape(), help="Shape of one input: 32,32,3 or 784.")
-@click.option("--get", type=Kernels(), default="nngp,ntk", show_default=True, help="Kernels.")
+@click.option("--get", type=KernelNames(), default="nngp,ntk", show_default=True, help="Kernels.")
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
 @click.option("--source", is_flag=True, help="Print the kernels written for --device cuda.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="With --source.")
+@click.option("--device", type=click.Choice(DEVICES[1:]), default="cpu", help="With --source.")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float64"]),
+    type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
     help="With --source.",

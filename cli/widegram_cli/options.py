@@ -11,6 +11,7 @@ import click
 from widegram.errors import WidegramError, shown
 from widegram.machine.memory import parse_size
 from widegram.validation import bounds
+from widegram.validation.choices import KERNELS
 
 _DIGITS = 20  # more than any count has
 _LARGEST = 2**63 - 1
@@ -92,7 +93,7 @@ class Shape(click.ParamType):
         return tuple(int(size) for size in re.split("[,x]", value))
 
 
-class Kernels(click.ParamType):
+class KernelNames(click.ParamType):
     """A choice of kernels: ``nngp``, ``ntk`` or ``nngp,ntk``."""
 
     name = "KERNELS"
@@ -105,9 +106,10 @@ class Kernels(click.ParamType):
             return value
         asked = [part.strip().lower() for part in value.split(",")]
         for name in asked:
-            if name not in ("nngp", "ntk"):
-                self.fail(f"{name!r} is not a kernel; choose from nngp, ntk", param, ctx)
-        return tuple(name for name in ("nngp", "ntk") if name in asked)
+            if name not in KERNELS:
+                known = ", ".join(KERNELS)
+                self.fail(f"{name!r} is not a kernel; choose from {known}", param, ctx)
+        return tuple(name for name in KERNELS if name in asked)
 
 
 class Floats(click.ParamType):
@@ -158,6 +160,20 @@ def memory_option(command: Command) -> Command:
         "--memory",
         type=Size(),
         help="Memory to use, such as 500MB [default: a quarter of what is free].",
+    )(command)
+
+
+def kernel_option(command: Command) -> Command:
+    """``--kernel``: which kernel of a Gram file."""
+    return click.option(
+        "--kernel", type=click.Choice(KERNELS), default="ntk", show_default=True, help="Kernel."
+    )(command)
+
+
+def depth_option(command: Command) -> Command:
+    """``--depth``: which readout of a Gram file with a depth sweep."""
+    return click.option(
+        "--depth", type=click.IntRange(min=0), help="Depth, of a file with a depth sweep."
     )(command)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from widegram.validation.choices import FACTORISATIONS
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import Floats, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--method",
-    type=click.Choice(["auto", "cholesky", "cholesky-ooc"]),
+    type=click.Choice(FACTORISATIONS),
     default="auto",
     show_default=True,
     help="--variance: factorisation.",

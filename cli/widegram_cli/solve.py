@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from widegram.validation.choices import DTYPES, METHODS, PRECONDITIONERS, TASKS
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import Floats, Tolerance, json_option, memory_option, overwrite_option
+from widegram_cli.options import (
+    Floats,
+    Tolerance,
+    depth_option,
+    json_option,
+    kernel_option,
+    memory_option,
+    overwrite_option,
+)
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -17,10 +26,8 @@ if TYPE_CHECKING:
 
 @click.command("solve", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="K.h5")
-@click.option(
-    "--kernel", type=click.Choice(["nngp", "ntk"]), default="ntk", show_default=True, help="Kernel."
-)
-@click.option("--depth", type=click.IntRange(min=0), help="Depth, of a file with a depth sweep.")
+@kernel_option
+@depth_option
 @click.option(
     "--y",
     type=InputFile(),
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--task",
-    type=click.Choice(["auto", "classification", "regression"]),
+    type=click.Choice(TASKS),
     default="auto",
     show_default=True,
     help="auto: integers are classes, floats are numbers.",
@@ -55,14 +62,14 @@ if TYPE_CHECKING:
 @click.option("--loo", is_flag=True, help="Report leave-one-out error and accuracy.")
 @click.option(
     "--method",
-    type=click.Choice(["auto", "cholesky", "cholesky-ooc", "cg"]),
+    type=click.Choice(METHODS),
     default="auto",
     show_default=True,
     help="Solver.",
 )
 @click.option(
     "--factor-dtype",
-    type=click.Choice(["float32", "float64"]),
+    type=click.Choice(DTYPES),
     help="Precision of a factorisation [default: float64 where it fits].",
 )
 @click.option(
@@ -71,7 +78,7 @@ if TYPE_CHECKING:
 @click.option("--max-iter", type=click.IntRange(min=1), default=1000, show_default=True, help="cg.")
 @click.option(
     "--preconditioner",
-    type=click.Choice(["nystrom", "pivoted-cholesky", "none"]),
+    type=click.Choice(PRECONDITIONERS),
     default="nystrom",
     show_default=True,
     help="cg.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-KERNELS = ("nngp", "ntk")
 LARGEST_TILE = 512
 LARGEST_IN_MEMORY = 4096
 _STEP = 16

@@ -12,6 +12,7 @@ from widegram.backends.devices import cuda_numbers
 from widegram.errors import WidegramError
 from widegram.machine.log import logger
 from widegram.plan.precision import SERIES_ACCEPTED, DoubleNeeded
+from widegram.validation.choices import DEVICES
 
 if TYPE_CHECKING:
     from widegram.data import Source
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     _Depths = tuple[int, ...]
     _Arguments = tuple[Network, Source, Source | None, tuple[str, ...], _Depths, str]
 
-DEVICES = ("auto", "cpu", "cuda")
 _KNOWN = (*DEVICES, "reference")
 
 

@@ -29,8 +29,8 @@ from widegram.network import NetworkLike
 from widegram.store.layout import STATE, Header
 from widegram.store.opening import create, read
 from widegram.store.writer import TileResult, Writer, open_for_resume, refuse_other_run
-from widegram.tiling import KERNELS
 from widegram.validation.arrays import file_path, integer
+from widegram.validation.choices import KERNELS
 
 _BATCH_SECONDS = 5.0
 _BATCH_TILES = 32

@@ -13,7 +13,8 @@ from widegram.computing.job import make_job
 from widegram.computing.order import in_order
 from widegram.data import Source
 from widegram.network import NetworkLike
-from widegram.tiling import KERNELS, LARGEST_IN_MEMORY, Grid
+from widegram.tiling import LARGEST_IN_MEMORY, Grid
+from widegram.validation.choices import KERNELS
 
 
 class Kernels(NamedTuple):

@@ -15,10 +15,9 @@ from widegram.errors import WidegramError, shown
 from widegram.machine.memory import kernel_budget
 from widegram.network import Network, NetworkLike, load_network
 from widegram.plan.precision import SERIES_ACCEPTED
-from widegram.tiling import KERNELS, LARGEST_TILE, choose_tile, dataset_keys
+from widegram.tiling import LARGEST_TILE, choose_tile, dataset_keys
 from widegram.validation.arrays import integer
-
-DTYPES = ("float32", "float64")
+from widegram.validation.choices import DTYPES, KERNELS
 
 
 @dataclass(frozen=True)

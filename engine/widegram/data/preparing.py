@@ -22,9 +22,9 @@ from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.machine.memory import budget
 from widegram.validation.arrays import choice, file_path, integer
+from widegram.validation.choices import NORMALIZATIONS
 
 FORMAT = "widegram-data"
-NORMALIZATIONS = ("standardize", "unit-norm", "none")
 _TEST_SHARE = 5
 _BLOCK_SHARE = 16
 _OVERHEAD = 2**16

@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike
 from widegram.errors import WidegramError
 from widegram.linalg.outofcore import plan_columns
 from widegram.machine.memory import format_size
+from widegram.validation.choices import METHODS
 
-METHODS = ("auto", "cholesky", "cholesky-ooc", "cg")
 _OUT_OF_CORE_MOST = 80_000
 _VECTORS = 14  # blocks of right-hand sides that a solver holds at once
 _SKETCHES = 4  # n x rank arrays while a preconditioner is built

@@ -14,9 +14,9 @@ from widegram.linalg import lapack
 from widegram.linalg.operator import GramOperator, Progress
 from widegram.machine import interrupts
 from widegram.machine.memory import format_size
+from widegram.validation.choices import WHICH
 
 Array = NDArray[Any]
-WHICH = ("LA", "SA", "BE")
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from widegram.linalg.restart import RestartFile
 from widegram.linalg.solution import Solution
 from widegram.linalg.units import in_original_units
 from widegram.machine import interrupts
+from widegram.validation.choices import PRECONDITIONERS
 
 Array = NDArray[Any]
-PRECONDITIONERS = ("nystrom", "pivoted-cholesky", "none")
 
 
 @dataclass(frozen=True)

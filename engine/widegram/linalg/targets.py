@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from widegram.data.tables import open_table
 from widegram.errors import WidegramError
+from widegram.validation.choices import TASKS
 
 Array = NDArray[Any]
-TASKS = ("auto", "classification", "regression")
 _FEW = 20  # different whole numbers: as many look like classes
 _SMALLEST, _LARGEST = 1e-100, 1e100  # of the largest target: squares and their sums stay finite
 

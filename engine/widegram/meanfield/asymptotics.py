@@ -24,8 +24,8 @@ from widegram.meanfield.problem import Problem, with_unit_pixels
 from widegram.meanfield.remarks import remarks
 from widegram.meanfield.sweeps import SpectrumSweep, spectrum
 from widegram.network import load_network
+from widegram.validation.choices import FAMILIES
 
-NETS = ("fcn", "cnn-f", "cnn-p")
 ENTRIES = (
     "diagonal", "off_diagonal", "lambda_max", "bulk", "kappa", "kappa_minus_1", "predictor",
 )  # fmt: skip
@@ -117,7 +117,7 @@ def table(
     act: str = "erf",
     b_var: float = 0.18,
     w_vars: Sequence[float] | None = None,
-    nets: Sequence[str] = NETS,
+    nets: Sequence[str] = FAMILIES,
     plan: Plan = Plan(),
     memory: str | int | None = None,
     progress: Callable[[str], None] | None = None,
@@ -253,4 +253,4 @@ def _remark_entries(
                         np.log(remark.measured[name]))
 
 
-__all__ = ["ENTRIES", "GROWING", "NETS", "Entry", "Plan", "entries", "prepared", "table"]
+__all__ = ["ENTRIES", "GROWING", "Entry", "Plan", "entries", "prepared", "table"]

@@ -22,8 +22,8 @@ from widegram.meanfield.problem import Problem
 from widegram.meanfield.slopeline import Scaled, is_kinked
 from widegram.meanfield.spectra import DENSE, Spectrum, deviation_spectrum, predict
 from widegram.network import Activation, Conv, Dense, GlobalPool, Network
+from widegram.validation.choices import SWEEP_METHODS
 
-METHODS = ("auto", "deviations", "engine")
 MEASURES = (*(f.name for f in fields(Spectrum)), "predictor", "accuracy")
 
 
@@ -141,8 +141,8 @@ def _predicted(setting: Setting, problem: Problem) -> dict[str, Prediction]:
 
 
 def _choose(network: Network, problem: Problem, method: str, setting: Setting | None) -> str:
-    if method not in METHODS:
-        raise WidegramError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}")
+    if method not in SWEEP_METHODS:
+        raise WidegramError(f"method {method!r} is unknown; choose from {', '.join(SWEEP_METHODS)}")
     # In the chaotic phase the off-diagonal would be lost in the level's rounding.
     chaotic = setting is not None and setting.point["phase"] == CHAOTIC
     if method == "engine" or (method == "auto" and chaotic):

@@ -23,8 +23,8 @@ from widegram.meanfield.grids import require_memory
 from widegram.meanfield.maps import Array, LayerMaps
 from widegram.meanfield.problem import Problem
 from widegram.meanfield.trainfile import Header, TrainFile
+from widegram.validation.choices import FAMILIES
 
-NETS = ("fcn", "cnn-f", "cnn-p")
 # Test images whose deviations at all depths are in memory at once, per thread.
 _CHUNK = 64
 
@@ -58,7 +58,7 @@ class Kernels(Protocol):
 
 @dataclass(frozen=True)
 class Grid:
-    """What is computed: ``net`` is one of NETS, times are in units of eta = 2 / lambda_max."""
+    """What is computed: ``net`` is one of FAMILIES, times are in units of eta = 2 / lambda_max."""
 
     net: str
     act: str
@@ -132,8 +132,8 @@ def trainability(
 
 def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
     check_variances(grid.w_var, np.array([grid.b_var]))
-    if grid.net not in NETS:
-        raise WidegramError(f"net {grid.net!r} is unknown; choose from {', '.join(NETS)}")
+    if grid.net not in FAMILIES:
+        raise WidegramError(f"net {grid.net!r} is unknown; choose from {', '.join(FAMILIES)}")
     if not grid.depths or min(grid.depths) < 1:
         raise WidegramError("depths: give at least one, each 1 or more")
     if not grid.times or not all(time > 0 for time in grid.times):
@@ -271,4 +271,4 @@ class _Meter:
             )
 
 
-__all__ = ["NETS", "Grid", "Row", "trainability"]
+__all__ = ["Grid", "Row", "trainability"]

@@ -16,6 +16,7 @@ from widegram.predict.kernels import Get, canonical, packed
 from widegram.predict.layout import Axes, Outputs, matrix, paired
 from widegram.predict.posterior import Gaussian, ensemble_covariance, gp_inference
 from widegram.validation.arrays import number, plain
+from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
 
@@ -150,10 +151,10 @@ def _training_covariance(
 def _needed(modes: tuple[str, ...], covariance: bool) -> tuple[str, ...]:
     """The kernels that ``modes`` depend on, in the order nngp, ntk."""
     for mode in modes:
-        if mode not in ("nngp", "ntk"):
+        if mode not in KERNELS:
             raise WidegramError(f"get={mode!r}: an ensemble is predicted for nngp and ntk")
     both = covariance and "ntk" in modes
-    return tuple(name for name in ("nngp", "ntk") if name in modes or (both and name == "nngp"))
+    return tuple(name for name in KERNELS if name in modes or (both and name == "nngp"))
 
 
 def _merged(train: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:

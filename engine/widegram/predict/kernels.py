@@ -16,6 +16,7 @@ from widegram.machine.memory import free_memory
 from widegram.store import GramFile
 from widegram.store.checked import CheckedMatrix
 from widegram.validation.arrays import plain
+from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
 Get = str | tuple[str, ...] | None
@@ -58,7 +59,7 @@ def has_part(kernel: Any, name: str) -> bool:
 def canonical(get: Get) -> tuple[str, ...]:
     """``get`` as a tuple of lower-case names; None stands for both kernels."""
     if get is None:
-        return "nngp", "ntk"
+        return KERNELS
     try:
         names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
     except (AttributeError, TypeError):

@@ -15,6 +15,7 @@ from widegram.predict.decomposition import Decomposition
 from widegram.predict.kernels import Get, canonical, has_part, packed
 from widegram.predict.layout import Axes, Outputs, matrix, paired
 from widegram.validation.arrays import number
+from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
 
@@ -95,7 +96,7 @@ def gp_inference(
         """Predictions in the modes ``get``; see :func:`gp_inference`."""
         found = {}
         for mode in canonical(get):
-            if mode not in ("nngp", "ntk", "ntkgp"):
+            if mode not in (*KERNELS, "ntkgp"):
                 raise WidegramError(f"get={mode!r}: choose from nngp, ntk, ntkgp")
             if k_test_train is None:
                 name = "ntk" if mode == "ntkgp" else mode

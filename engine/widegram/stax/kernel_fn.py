@@ -16,11 +16,12 @@ from widegram.network import Network
 from widegram.network.layers import GlobalPool, Pool
 from widegram.stax.branches import Item, close
 from widegram.validation.arrays import real
+from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
 Get = str | Sequence[str] | None
 
-FIELDS = ("nngp", "ntk", "cov1", "cov2", "x1_is_x2")
+FIELDS = (*KERNELS, "cov1", "cov2", "x1_is_x2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +112,7 @@ class KernelFn:
         dtype = np.result_type(x1, x1 if x2 is None else x2).name
         same = x2 is None or _same(x1, x2)
         found: dict[str, Any] = {"x1_is_x2": same, "cov2": None}
-        wanted = [name for name in ("nngp", "ntk") if name in names]
+        wanted = [name for name in KERNELS if name in names]
         if wanted:
             result = kernel(
                 network, x1, None if same else x2, wanted, dtype, accept_series_error=accept

@@ -21,8 +21,8 @@ from widegram.machine.memory import budget
 from widegram.store.checked import CheckedMatrix
 from widegram.store.view import GramFile
 from widegram.validation.arrays import choice, file_path
+from widegram.validation.choices import EXPORT_DTYPES
 
-EXPORT_DTYPES = ("float16", "float32", "float64")
 _PANEL_SHARE = 8
 _OVERHEAD = 2**16
 FORMAT = "widegram-matrix"

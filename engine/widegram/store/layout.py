@@ -21,7 +21,8 @@ from widegram.durable import octets, reserve
 from widegram.durable.hdf5 import stored_dataset, typed
 from widegram.errors import WidegramError
 from widegram.store.reserved import LENGTH, TABLE, reserve_texts
-from widegram.tiling import KERNELS, Grid, dataset_keys
+from widegram.tiling import Grid, dataset_keys
+from widegram.validation.choices import KERNELS
 
 FORMAT = "widegram-gram"
 FORMAT_VERSION = 2
