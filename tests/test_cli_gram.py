@@ -18,7 +18,8 @@ import fake_evaluator as fake
 import widegram
 from cli_support import refused, run, run_json
 from widegram.durable import LiveFile
-from widegram_cli import progress as cli_progress
+from widegram.machine.progress import Progress
+from widegram_cli import reporting
 
 CNN = {
     "input_shape": [6, 6, 1],
@@ -205,7 +206,7 @@ def test_interrupted_run_exits_130_and_resumes(tmp_path: Path):
         fake.install(pytest.MonkeyPatch(), delay=0.2)
         from widegram.machine import progress
         progress._REPORT_SECONDS = 0.0
-        from widegram_cli import progress as lines
+        from widegram_cli import reporting as lines
         lines.LINE_SECONDS = 0.0
         from widegram_cli.main import program
         program(["gram", *{args!r}, "--json"])
@@ -247,10 +248,10 @@ def test_resumed_run_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 def test_progress_away_from_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
     clock = iter([0.0, 1.0, 31.0, 32.0, 62.0])
-    monkeypatch.setattr(cli_progress.time, "monotonic", lambda: next(clock))
-    with cli_progress.reporter() as report:
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: next(clock))
+    with reporting.reporter() as report:
         for done in (10, 310, 320, 620):
-            report(cli_progress.Progress(done, 1000, 10.0, done / 10))
+            report(Progress(done, 1000, rate=10.0, seconds=done / 10))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
@@ -261,9 +262,9 @@ def test_progress_away_from_a_terminal_is_a_line_now_and_then(monkeypatch, capsy
 
 def test_progress_on_a_terminal_is_a_bar_on_stderr(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with cli_progress.reporter("tiles") as report:
-        assert isinstance(report, cli_progress.ProgressBar)
-        report(cli_progress.Progress(1, 4, 2.0, 0.5))
+    with reporting.reporter() as report:
+        assert isinstance(report, reporting.ProgressBar)
+        report(Progress(1, 4, "tiles", rate=2.0, seconds=0.5))
         (task,) = report._bar.tasks
         assert (task.completed, task.total) == (1, 4)
         assert task.description == "1 of 4 tiles (25 %), 2 tiles/s, 1.5 s left"

@@ -22,6 +22,7 @@ from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.outofcore import OutOfCoreCholesky, disk_cholesky, plan_columns
 from widegram.linalg.restart import RestartFile
 from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
+from widegram.machine.progress import Progress
 
 N = 301
 B = np.random.default_rng(0).standard_normal((N, 3))
@@ -134,8 +135,8 @@ class Stop(Exception):
 def test_resumes_where_it_stopped(budgets, tmp_path) -> None:
     matrix = with_spectrum(np.geomspace(1e-2, 1, N))
 
-    def stop_half_way(stage: str, done: float, total: float) -> None:
-        if stage == "factoring" and done > 0.5 * total:
+    def stop_half_way(told: Progress) -> None:
+        if told.stage == "factoring" and told.done > 0.5 * told.total:
             raise Stop
 
     with pytest.raises(Stop):
@@ -241,7 +242,7 @@ def test_work_files_lie_beside_the_output(tmp_path) -> None:
         solve(operator, B, options)
     seen: list[Path] = []
 
-    def look(stage: str, done: float, total: float) -> None:
+    def look(told: Progress) -> None:
         seen.extend(tmp_path.glob("a.h5.factor"))
 
     options = SolveOptions(5 * 10**5, "cholesky-ooc", work=tmp_path / "a.h5", progress=look)

@@ -46,13 +46,15 @@ def test_every_format(monkeypatch, gram: Path, suffix: str, dtype: str | None) -
     row_bytes = 7 * (4 + np.dtype(dtype or "float32").itemsize)
     monkeypatch.setattr("widegram.store.exporting.budget", lambda _: 8 * 13 * row_bytes)
     target, told = gram.with_name("out" + suffix), []
-    size = widegram.export(gram, "ntk", target, dtype=dtype, progress=lambda *p: told.append(p))
+    size = widegram.export(gram, "ntk", target, dtype=dtype, progress=told.append)
     found = load(target)
     wanted = (2 * fake.expected(40, 7, False)).astype(dtype or "float32")
     np.testing.assert_array_equal(found, wanted)
     assert found.dtype == wanted.dtype
     assert size == wanted.nbytes
-    assert told == [(13, 40), (26, 40), (39, 40), (40, 40)]
+    assert [(p.done, p.total, p.unit) for p in told] == [
+        (done, 40, "rows") for done in (13, 26, 39, 40)
+    ]
 
 
 def test_hdf5_export_says_where_it_came_from(gram: Path) -> None:

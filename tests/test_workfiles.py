@@ -16,6 +16,7 @@ from widegram.linalg import factorfile, outofcore
 from widegram.linalg.operator import as_operator
 from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.linalg.restart import RestartFile
+from widegram.machine.progress import Progress
 
 N = 120
 MATRIX = with_spectrum(np.geomspace(1e-2, 1, N))
@@ -39,8 +40,8 @@ def factor(path: Path, **options: object) -> OutOfCoreCholesky:
 def unfinished(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A factor of which about half of the columns is flagged."""
 
-    def stop(stage: str, done: float, total: float) -> None:
-        if done > 0.6 * total:
+    def stop(told: Progress) -> None:
+        if told.done > 0.6 * told.total:
             raise Stop
 
     monkeypatch.setattr(factorfile, "_SECONDS", 0.0)

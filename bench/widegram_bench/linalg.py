@@ -98,7 +98,7 @@ def in_memory(dtype: str) -> Callable[[Any, int, Path], dict[str, Any]]:
             10**15,
             "cholesky",
             dtype,
-            progress=lambda stage, done, total: clock.update({(stage, done): time.perf_counter()}),
+            progress=lambda p: clock.update({(p.stage, p.done): time.perf_counter()}),
         )
         found = solve(operator, targets(source.shape[0]), options)
         factored = clock["factoring", 1] - clock["factoring", 0]

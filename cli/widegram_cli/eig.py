@@ -76,7 +76,7 @@ def command(
     from widegram.linalg.gramsource import open_train
     from widegram.linalg.spectrum import SpectrumOptions, spectrum
     from widegram.linalg.spectrumfile import write_spectrum
-    from widegram_cli.stages import StageReporter
+    from widegram_cli.reporting import reporter
 
     for target in (out, plot):
         if target is not None:
@@ -88,7 +88,7 @@ def command(
     budget = array_budget(memory)
     with (
         open_train(file, kernel, depth, memory=max(budget // 8, 1 << 20)) as train,
-        StageReporter() as progress,
+        reporter(stages=True) as progress,
     ):
         work = _work_place(Path(file), kernel, out)
         settings = SpectrumOptions(budget, work=work, key=train.key(), progress=progress, **options)

@@ -33,9 +33,9 @@ def command(
 ) -> None:
     """Copy one kernel of K.h5 to TARGET, panel by panel, in bounded memory."""
     from widegram.store import export
-    from widegram_cli.progress import counting, reporter
+    from widegram_cli.reporting import reporter
 
-    with reporter("rows") as progress:
+    with reporter() as progress:
         size = export(
             file,
             kernel,
@@ -44,7 +44,7 @@ def command(
             depth=depth,
             overwrite=overwrite,
             memory=memory,
-            progress=counting(progress),
+            progress=progress,
         )
     if as_json:
         emit_json({"file": file, "kernel": kernel, "depth": depth, "to": to, "bytes": size})

@@ -100,7 +100,7 @@ def command(
     if limit2 is not None and x2 is None:
         raise click.UsageError("--limit2 limits the rows of --x2, which is not given")
     from widegram import gram, open_source
-    from widegram_cli.progress import reporter
+    from widegram_cli.reporting import reporter
 
     rows = open_source(x, limit)
     columns = None if x2 is None else open_source(x2, limit2)

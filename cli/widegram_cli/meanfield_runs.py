@@ -117,11 +117,12 @@ def spectrum_command(
     inputs come from /train and /test of --x where it is a file of `widegram data prepare`.
     """
     one_blas_thread()
+    from widegram.machine.progress import Progress
     from widegram.meanfield.problem import load_inputs, with_unit_pixels
     from widegram.meanfield.sweepfile import SpectrumFile
     from widegram.meanfield.sweeps import spectrum
     from widegram_cli.meanfield import check_outputs
-    from widegram_cli.stages import StageReporter
+    from widegram_cli.reporting import reporter
 
     check_outputs(out, plot, overwrite)
     problem = load_inputs(x, train, test, normalize=not raw)
@@ -129,7 +130,7 @@ def spectrum_command(
         problem = with_unit_pixels(problem)
     network = _network(net, problem.input_shape, act, w_var, b_var, max(depths))
     start = time.perf_counter()
-    with SpectrumFile(out, overwrite, depths) as file, StageReporter() as report:
+    with SpectrumFile(out, overwrite, depths) as file, reporter(stages=True) as report:
         result = spectrum(
             network,
             problem,
@@ -138,7 +139,7 @@ def spectrum_command(
             threads=threads,
             memory=memory,
             keep=file.keep,
-            progress=lambda done: report("depths", done, len(depths)),
+            progress=lambda done: report(Progress(done, len(depths), stage="depths")),
             accept_series_error=accept_series_error,
         )
         file.finish(result)
@@ -295,7 +296,7 @@ def trainability_command(
     from widegram.meanfield.problem import load_problem
     from widegram.meanfield.trainfile import is_complete
     from widegram.meanfield.training import Grid, trainability
-    from widegram_cli.progress import reporter
+    from widegram_cli.reporting import reporter
 
     multiples, moments = numbers(scale, "--scale"), numbers(times, "--times")
     if plot is not None:

@@ -47,9 +47,10 @@ def table_command(
     one_blas_thread()
     from dataclasses import asdict, replace
 
+    from widegram.machine.progress import Progress
     from widegram.meanfield.asymptotics import Plan, table
     from widegram.meanfield.problem import digits_problem, load_problem
-    from widegram_cli.stages import StageReporter
+    from widegram_cli.reporting import reporter
 
     chosen = tuple(part.strip() for part in nets.split(","))
     if set(chosen) - set(FAMILIES):
@@ -65,9 +66,9 @@ def table_command(
     problem = digits_problem() if x is None else load_problem(x, images, plan.test_images)
     found: list[Entry] = []
     total = _PER_NET * len(chosen) + _REMARKS
-    with StageReporter() as report:
+    with reporter(stages=True) as report:
         for entry in table(problem, act, b_var, w_vars, chosen, plan, memory,
-                           progress=lambda stage: report(stage, len(found), total)):
+                           progress=lambda stage: report(Progress(len(found), total, stage=stage))):
             found.append(entry)
     if as_json:
         emit_json({"entries": [asdict(entry) for entry in found],

@@ -87,7 +87,7 @@ def command(
     if gram is not None and not options["variance"] and not times:
         raise click.UsageError("--gram serves --variance and --time, neither of which is given")
     from widegram.predict.job import PredictJob, predict_file
-    from widegram_cli.stages import StageReporter
+    from widegram_cli.reporting import reporter
 
     job = PredictJob(
         solution=Path(file),
@@ -98,7 +98,7 @@ def command(
         times=times or (),
         **options,
     )
-    with StageReporter() as progress:
+    with reporter(stages=True) as progress:
         result = predict_file(job, progress)
     if as_json:
         emit_json(result.as_dict())

@@ -104,7 +104,7 @@ def command(file: str, out: str, as_json: bool, overwrite: bool, **options: Any)
             "--diag-reg and --diag-reg-path both name regularisers; give one of them"
         )
     from widegram.linalg.jobs import SolveJob, solve_file
-    from widegram_cli.stages import StageReporter
+    from widegram_cli.reporting import reporter
 
     job = SolveJob(
         gram=Path(file),
@@ -129,7 +129,7 @@ def command(file: str, out: str, as_json: bool, overwrite: bool, **options: Any)
         memory=options["memory"],
         overwrite=overwrite,
     )
-    with StageReporter() as progress:
+    with reporter(stages=True) as progress:
         result = solve_file(job, progress)
     if as_json:
         emit_json(result.as_dict())

@@ -52,9 +52,9 @@ def command(
     """
     from widegram.computing.verify import verify
     from widegram.store import VerifyReport
-    from widegram_cli.progress import counting, reporter
+    from widegram_cli.reporting import reporter
 
-    with reporter("tiles") as progress:
+    with reporter() as progress:
         report = verify(
             file,
             x,
@@ -64,7 +64,7 @@ def command(
             repair=repair,
             threads=threads,
             memory=memory,
-            progress=counting(progress),
+            progress=progress,
         )
     if as_json:
         kind = {"kind": "gram"} if isinstance(report, VerifyReport) else {}

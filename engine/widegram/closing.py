@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from widegram.errors import WidegramError
+
 
 class Closing:
-    """The base of what has a ``close()``: a ``with`` block calls it, however the block ends."""
+    """The base of what has a ``close()``, which a ``with`` block calls at its end.
+
+    Where the block has failed, an error of ``close()`` does not take the place of the block's.
+    """
 
     def close(self) -> None:
         """Give up what is held; closing twice is allowed."""
@@ -21,4 +27,5 @@ class Closing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        with suppress(*([WidegramError] if error else [])):
+            self.close()

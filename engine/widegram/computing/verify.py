@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from widegram.data import Source, open_source
 from widegram.errors import Damaged, WidegramError
 from widegram.machine import interrupts
 from widegram.machine.memory import kernel_budget
+from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
 from widegram.store.layout import Header
@@ -38,7 +38,7 @@ def verify(
     repair: bool = False,
     threads: int | None = None,
     memory: str | int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> VerifyReport | SealReport:
     """Check any file of this program, of the other kinds than gram files by their checksums alone.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.closing import Closing
 from widegram.durable import calls
 from widegram.durable.image import Start, find_extents, octets
 from widegram.durable.inside import check_inside
@@ -21,7 +21,7 @@ from widegram.durable.trailer import check_bearable
 from widegram.errors import WidegramError, WriteFailed
 
 
-class LiveFile:
+class LiveFile(Closing):
     """An existing HDF5 file, opened and locked for writing at the places of its datasets.
 
     HDF5 reads it once, to find these places (``extents``) and for :meth:`inspect`; afterwards one
@@ -154,17 +154,6 @@ class LiveFile:
             descriptor, self._descriptor = self._descriptor, -1
             with file_system_errors(self.path):
                 os.close(descriptor)
-
-    def __enter__(self) -> LiveFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _name_of(descriptor: int) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -20,6 +19,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from widegram.closing import Closing
 from widegram.durable import (
     Image,
     Part,
@@ -152,7 +152,7 @@ def seal(file: h5py.File) -> None:
     file.attrs[SEAL] = np.uint64(_seal_of(file))
 
 
-class SealedFile:
+class SealedFile(Closing):
     """A sealed file opened for reading, its seal compared; a context manager that closes it.
 
     ``what`` it has to be (for messages, such as 'a solution; `widegram solve` writes them') by its
@@ -207,17 +207,6 @@ class SealedFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> SealedFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def is_sealed(file: h5py.File) -> bool:

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MAX_ITERATIONS, OK, STAGNATED, Solution
 from widegram.linalg.units import checked_later, in_original_units, unit_columns
 from widegram.machine import interrupts
+from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
 Apply = Callable[[Array], Array]
@@ -40,7 +40,7 @@ def conjugate_gradients(
     max_iter: int = 1000,
     x0: Array | None = None,
     checkpoint: Checkpoint | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Solution:
     """Solve A x = b, b of shape (n, k), to max |b - A x| / |b| <= tol over the columns.
 
@@ -100,7 +100,7 @@ def _round(
     max_iter: int,
     history: list[float],
     checkpoint: Checkpoint | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> Array:
     """One run of the recurrence from x = 0 for the residual ``b``; appends to ``history``."""
     x = np.zeros_like(b)
@@ -125,7 +125,11 @@ def _round(
         if checkpoint:
             checkpoint(x, len(history))
         if progress:
-            progress(f"cg, residual {error:.1e}", len(history), len(history) + max_iter)
+            progress(
+                Progress(
+                    len(history), len(history) + max_iter, stage=f"cg, residual {error:.1e}"
+                )
+            )
         if error <= 0.5 * tol or not math.isfinite(error):
             break
         since = 0 if error < 0.9 * best else since + 1

@@ -16,10 +16,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from widegram.linalg import lapack
 from widegram.linalg.definite import FailedPivot, not_definite
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import Factor, refined_solve
 from widegram.linalg.scaled import ScaledFactor
 from widegram.linalg.solution import Solution
+from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
 _COLUMNS = 128
@@ -102,7 +103,7 @@ class DenseCholesky:
 def load_cholesky(
     operator: GramOperator,
     dtype: DTypeLike = np.float64,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     *,
     advise: bool = True,
 ) -> Factor:
@@ -127,16 +128,16 @@ def load_cholesky(
 
 
 def _attempt(
-    operator: GramOperator, dtype: np.dtype[Any], progress: Progress | None
+    operator: GramOperator, dtype: np.dtype[Any], progress: ProgressCallback | None
 ) -> Factor | FailedPivot:
     used, scaling = operator.equilibrated() if dtype == np.float32 else (operator, None)
     matrix = used.load(dtype, progress)
     if progress:
-        progress("factoring", 0, 1)
+        progress(Progress(0, 1, stage="factoring"))
     diagonal = np.diagonal(matrix).copy()
     info = lapack.potrf(matrix)
     if progress:
-        progress("factoring", 1, 1)
+        progress(Progress(1, 1, stage="factoring"))
     if info:
         pivot = float(matrix[info - 1, info - 1])
         unit = 1.0 if scaling is None else float(scaling[info - 1])

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
 from widegram.machine import interrupts
+from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
 _SIGMAS = 3.0
@@ -144,7 +145,7 @@ def lanczos_density(
     probes: int = 16,
     steps: int = 80,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Density:
     """Stochastic Lanczos quadrature with ``probes`` random vectors and ``steps`` passes."""
     n = operator.shape[0]
@@ -164,7 +165,7 @@ def lanczos_density(
         safe = np.where(beta[step] > 0, beta[step], 1.0)
         previous, current = current, following / safe
         if progress:
-            progress("spectral density", step + 1, steps)
+            progress(Progress(step + 1, steps, stage="spectral density"))
     return Density(alpha, beta, n)
 
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.linalg import lapack
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
 from widegram.machine import interrupts
 from widegram.machine.memory import format_size
+from widegram.machine.progress import Progress, ProgressCallback
 from widegram.validation.choices import WHICH
 
 Array = NDArray[Any]
@@ -43,7 +44,7 @@ def full_eigen(
     *,
     vectors: bool,
     memory: int,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Eigenpairs:
     """All eigenvalues, and eigenvectors where asked, by LAPACK in place in float64.
 
@@ -54,10 +55,10 @@ def full_eigen(
     driver = choose_driver(operator.shape[0], vectors, memory)
     matrix = operator.load(np.float64, progress)
     if progress:
-        progress("eigenvalues (LAPACK)", 0, 1)
+        progress(Progress(0, 1, stage="eigenvalues (LAPACK)"))
     values, basis = lapack.eigen(matrix, vectors, driver)
     if progress:
-        progress("eigenvalues (LAPACK)", 1, 1)
+        progress(Progress(1, 1, stage="eigenvalues (LAPACK)"))
     return Eigenpairs(
         values, basis, None, np.zeros(values.size), f"lapack-{driver}", 0, values.size
     )
@@ -90,7 +91,7 @@ class Operator(Protocol):
     def shape(self) -> tuple[int, int]:
         """(n, n)."""
 
-    def matmat(self, x: Array, progress: Progress | None = None) -> Array:
+    def matmat(self, x: Array, progress: ProgressCallback | None = None) -> Array:
         """A x for x of shape (n, k)."""
 
 
@@ -104,7 +105,7 @@ def partial_eigen(
     meaningless: Callable[[Array], Array] | None = None,
     memory: int,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Eigenpairs:
     """``k`` eigenpairs at the top (LA), bottom (SA) or half at both ends (BE), streamed.
 
@@ -133,7 +134,8 @@ def partial_eigen(
             settled |= meaningless(theta[wanted])
         unsettled = np.flatnonzero(~settled)
         if progress:
-            progress(f"eigenpairs, pass {passes}", wanted.size - unsettled.size, k)
+            reached = wanted.size - unsettled.size
+            progress(Progress(reached, k, stage=f"eigenpairs, pass {passes}"))
         done = wanted.size == k and not unsettled.size
         if done or space.size == n or passes == max_passes:
             break

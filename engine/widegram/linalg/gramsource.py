@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
+from widegram.closing import Closing
 from widegram.errors import WidegramError
 from widegram.linalg.operator import GramOperator
 from widegram.store import GramFile
@@ -13,7 +13,7 @@ from widegram.store.checked import CheckedMatrix
 
 
 @dataclass(frozen=True)
-class GramKernel:
+class GramKernel(Closing):
     """One kernel of an open, complete Gram file; a context manager that closes it.
 
     ``operator`` streams it within the byte budget it was opened with.
@@ -45,15 +45,8 @@ class GramKernel:
         """Another kernel of the same file and depth, with the same budget."""
         return _operator(self.file, kernel, self.depth, self.operator.memory)
 
-    def __enter__(self) -> GramKernel:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self.file.close()
 
 

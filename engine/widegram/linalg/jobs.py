@@ -18,11 +18,11 @@ from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.normalise import centred, prior_scale
-from widegram.linalg.operator import Progress
 from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import SolutionHeader, write_solution
 from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
 from widegram.linalg.targets import Targets, load_targets
+from widegram.machine.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class SolveResult:
         return {"file": found.pop("out"), **found}
 
 
-def solve_file(job: SolveJob, progress: Progress | None = None) -> SolveResult:
+def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> SolveResult:
     """Solve (K + reg I) alpha = Y and write the solution file.
 
     Raises WidegramError for bad input: labels that do not match or hold NaN, an incomplete Gram

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.choose import Choice
 from widegram.linalg.definite import FailedPivot
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import refined
 from widegram.linalg.solving import SolveOptions, chosen, factored
 from widegram.linalg.targets import accuracy
 from widegram.linalg.tridiagonal import Tridiagonal
 from widegram.linalg.units import NotFinite, checked_later
+from widegram.machine.progress import ProgressCallback
 
 Array = NDArray[Any]
 _FACTORISATIONS = 8  # that take as long as one tridiagonalisation
@@ -110,7 +111,7 @@ def best_point(points: Sequence[PathPoint]) -> PathPoint:
 
 
 def _path_by_tridiagonal(
-    operator: GramOperator, y: Array, shifts: Sequence[float], progress: Progress | None
+    operator: GramOperator, y: Array, shifts: Sequence[float], progress: ProgressCallback | None
 ) -> list[PathPoint]:
     reduced = Tridiagonal(operator.load(np.float64, progress), progress)
     sound = [shift for shift in shifts if reduced.definite(shift)]

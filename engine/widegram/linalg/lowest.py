@@ -19,9 +19,10 @@ from widegram.errors import WidegramError
 from widegram.linalg.choose import Choice
 from widegram.linalg.definite import FailedPivot
 from widegram.linalg.eigen import Eigenpairs, partial_eigen
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import Factor
 from widegram.linalg.solving import SolveOptions, chosen, factored
+from widegram.machine.progress import ProgressCallback
 
 Array = NDArray[Any]
 # Bound for the relative error of the lowest eigenvalue, which in practice is near its square.
@@ -42,7 +43,7 @@ class InverseOperator:
         """(n, n)."""
         return self._factor.n, self._factor.n
 
-    def matmat(self, x: Array, progress: Progress | None = None) -> Array:
+    def matmat(self, x: Array, progress: ProgressCallback | None = None) -> Array:
         """A^-1 x."""
         return self._factor.apply(x)
 
@@ -60,7 +61,7 @@ def lowest_eigen(
     max_passes: int = 300,
     floor: float = 0.0,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Eigenpairs:
     """The ``k`` lowest eigenpairs of ``operator`` (no shift), whose norm is about ``top``.
 

@@ -9,7 +9,7 @@ float64 whatever the file's dtype.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +21,9 @@ from widegram.linalg.ahead import read_ahead
 from widegram.linalg.budget import block_shape
 from widegram.machine import interrupts
 from widegram.machine.memory import free_memory
+from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
-Progress = Callable[[str, float, float], None]
 _DIAGONAL_BLOCK = 512
 _EXTREME = 100  # half the binary exponent of entries whose squares and their sums need care
 _SCALED_ENTRIES = 1 << 18  # of a block that is scaled in float64 before it is rounded
@@ -120,7 +120,7 @@ class GramOperator:
             self._scale(part, slice(rows.start + lo, rows.start + hi), cols)
             into[lo:hi] = part
 
-    def matmat(self, x: Array, progress: Progress | None = None) -> Array:
+    def matmat(self, x: Array, progress: ProgressCallback | None = None) -> Array:
         """(source + shift I) @ x for x of shape (n2, k), in float64; the file is read once."""
         x = np.asarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[0] != self.shape[1]:
@@ -190,7 +190,9 @@ class GramOperator:
                     f"{part[row, col]}; compute the matrix again"
                 )
 
-    def load(self, dtype: DTypeLike = np.float64, progress: Progress | None = None) -> Array:
+    def load(
+        self, dtype: DTypeLike = np.float64, progress: ProgressCallback | None = None
+    ) -> Array:
         """The whole matrix as a new Fortran-ordered array that LAPACK may overwrite."""
         n1, n2 = self.shape
         out = np.empty((n2, n1), dtype=dtype)
@@ -206,7 +208,7 @@ class GramOperator:
                 out[lo:hi] = self.source[lo:hi]
                 self._add_shift(out[lo:hi], lo, 0)
             if progress:
-                progress("reading", hi, n1)
+                progress(Progress(hi, n1, stage="reading"))
         return out.T
 
     def blocks(self, upper: bool = False) -> Iterator[tuple[slice, slice, Array]]:
@@ -247,7 +249,7 @@ class GramOperator:
             for left in range(start, n2, width):
                 yield rows, slice(left, min(n2, left + width))
 
-    def _symmetric_product(self, x: Array, progress: Progress | None) -> Array:
+    def _symmetric_product(self, x: Array, progress: ProgressCallback | None) -> Array:
         n = self.shape[0]
         out = np.zeros((n, x.shape[1]))
         for rows, cols, part in self.blocks(upper=True):
@@ -255,16 +257,16 @@ class GramOperator:
             if cols.start >= rows.stop:
                 out[cols] += part.T @ x[rows]
             if progress and cols.stop == n:
-                progress("streaming", rows.stop, n)
+                progress(Progress(rows.stop, n, stage="streaming"))
         return out
 
-    def _product(self, x: Array, progress: Progress | None) -> Array:
+    def _product(self, x: Array, progress: ProgressCallback | None) -> Array:
         n1, n2 = self.shape
         out = np.zeros((n1, x.shape[1]))
         for rows, cols, part in self.blocks():
             out[rows] += part @ x[cols]
             if progress and cols.stop == n2:
-                progress("streaming", rows.stop, n1)
+                progress(Progress(rows.stop, n1, stage="streaming"))
         return out
 
     def _add_shift(self, part: Array, row: int, col: int) -> None:

@@ -27,12 +27,13 @@ from widegram.linalg.ahead import read_ahead
 from widegram.linalg.blas import solve_right, subtract_product, subtract_square
 from widegram.linalg.definite import FailedPivot, not_definite
 from widegram.linalg.factorfile import FactorFile
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import Factor, refined_solve
 from widegram.linalg.scaled import ScaledFactor
 from widegram.linalg.solution import Solution
 from widegram.machine import interrupts
 from widegram.machine.memory import format_size
+from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
 _WIDTHS = (512, 384, 256, 192, 128, 96, 64, 32, 16)
@@ -109,7 +110,7 @@ class OutOfCoreCholesky:
         key: str = "",
         dtype: DTypeLike = np.float64,
         discard_other: bool = False,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
         self.n = operator.shape[0]
         self._operator = operator
@@ -309,7 +310,7 @@ class OutOfCoreCholesky:
 
     def _tell(self, stage: str, done: float, total: float) -> None:
         if self._progress:
-            self._progress(stage, done, total)
+            self._progress(Progress(done, total, stage=stage))
 
 
 def disk_cholesky(
@@ -320,7 +321,7 @@ def disk_cholesky(
     key: str = "",
     dtype: DTypeLike = np.float64,
     discard_other: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     advise: bool = True,
 ) -> Factor:
     """A factor in the work file ``path``; arguments as of :class:`OutOfCoreCholesky`.

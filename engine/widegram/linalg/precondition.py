@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
+from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
 
@@ -47,7 +48,7 @@ def nystrom(
     mu: float,
     *,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> LowRank:
     """Randomized Nystrom approximation of rank ``rank``: one product with (n, rank) Gaussians.
 
@@ -69,7 +70,7 @@ def nystrom(
 
 
 def pivoted_cholesky(
-    operator: GramOperator, rank: int, mu: float, *, progress: Progress | None = None
+    operator: GramOperator, rank: int, mu: float, *, progress: ProgressCallback | None = None
 ) -> LowRank:
     """Greedy partial Cholesky: ``rank`` rows of K, each where the error's diagonal is largest.
 
@@ -90,7 +91,7 @@ def pivoted_cholesky(
         diagonal -= factor[:, taken] ** 2
         diagonal[pivot] = -np.inf
         if progress:
-            progress("pivoted Cholesky", taken + 1, rank)
+            progress(Progress(taken + 1, rank, stage="pivoted Cholesky"))
     else:
         taken = rank
     return _from_factor(factor[:, :taken], mu, 0.0)

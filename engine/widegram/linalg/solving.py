@@ -17,7 +17,7 @@ from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.choose import Choice, choose, dense_bytes, preconditioner_rank
 from widegram.linalg.definite import ZeroMatrix, relative_shift
 from widegram.linalg.dense import load_cholesky
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
 from widegram.linalg.outofcore import disk_cholesky
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
 from widegram.linalg.refine import Factor
@@ -25,6 +25,7 @@ from widegram.linalg.restart import RestartFile
 from widegram.linalg.solution import Solution
 from widegram.linalg.units import in_original_units
 from widegram.machine import interrupts
+from widegram.machine.progress import ProgressCallback
 from widegram.validation.choices import PRECONDITIONERS
 
 Array = NDArray[Any]
@@ -52,7 +53,7 @@ class SolveOptions:
     key: str = ""
     checkpoint_seconds: float = 10.0
     overwrite: bool = False
-    progress: Progress | None = None
+    progress: ProgressCallback | None = None
 
 
 def absolute_regulariser(operator: GramOperator, diag_reg: float, absolute: bool) -> float:

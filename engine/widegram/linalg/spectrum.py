@@ -16,8 +16,9 @@ from widegram.errors import WidegramError
 from widegram.linalg.density import Density, lanczos_density
 from widegram.linalg.eigen import Eigenpairs, choose_driver, full_eigen, partial_eigen
 from widegram.linalg.lowest import lowest_eigen
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
 from widegram.linalg.summary import Range, Spectrum, resolution
+from widegram.machine.progress import ProgressCallback
 
 Array = NDArray[Any]
 _FULL_MOST = 12_000
@@ -48,7 +49,7 @@ class SpectrumOptions:
     seed: int = 0
     work: Path | None = None
     key: str = ""
-    progress: Progress | None = None
+    progress: ProgressCallback | None = None
 
 
 def spectrum(operator: GramOperator, options: SpectrumOptions) -> Spectrum:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dpttrf, dpttrs
 
 from widegram.linalg import lapack
-from widegram.linalg.operator import Progress
 from widegram.machine import interrupts
+from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
 
@@ -23,16 +23,16 @@ Array = NDArray[Any]
 class Tridiagonal:
     """``matrix``, symmetric, float64 and Fortran-ordered, is overwritten by Q."""
 
-    def __init__(self, matrix: Array, progress: Progress | None = None) -> None:
+    def __init__(self, matrix: Array, progress: ProgressCallback | None = None) -> None:
         if progress:
-            progress("tridiagonalisation", 0, 2)
+            progress(Progress(0, 2, stage="tridiagonalisation"))
         self._diagonal, self._below, tau = lapack.tridiagonal(matrix)
         if progress:
-            progress("tridiagonalisation", 1, 2)
+            progress(Progress(1, 2, stage="tridiagonalisation"))
         lapack.basis(matrix, tau)
         self._basis = matrix
         if progress:
-            progress("tridiagonalisation", 2, 2)
+            progress(Progress(2, 2, stage="tridiagonalisation"))
 
     def definite(self, shift: float) -> bool:
         """Whether K + shift I is positive definite."""

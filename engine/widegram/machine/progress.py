@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
+from widegram.closing import Closing
 from widegram.machine import interrupts
 
 _REPORT_SECONDS = 0.1
@@ -18,15 +19,20 @@ _REPORT_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Progress:
-    """Matrix entries ``done`` of ``total``; ``rate`` (entries/s) and ``seconds`` of this run.
+    """How far long work is: what every ``progress`` callback of this library is told.
 
-    ``done`` counts what an earlier run left finished; ``rate`` does not.
+    * ``done`` of ``total``, counted in ``unit``; what an earlier run left finished is done
+    * ``stage``: which part of the work that is, empty where it has one part only
+    * ``rate``: of this run, in units per second; 0 where it is not measured
+    * ``seconds``: of this run; 0 where they are not measured
     """
 
-    done: int
-    total: int
-    rate: float
-    seconds: float
+    done: float
+    total: float
+    unit: str = "entries"
+    stage: str = ""
+    rate: float = 0.0
+    seconds: float = 0.0
 
     @property
     def seconds_left(self) -> float:
@@ -35,6 +41,21 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+def counting(
+    callback: ProgressCallback | None, total: int, unit: str
+) -> Callable[[int], None]:
+    """What tells ``callback`` of the units done since now, with their rate; without one, nobody."""
+    start = time.perf_counter()
+
+    def tell(done: int) -> None:
+        if callback is not None:
+            seconds = time.perf_counter() - start
+            rate = done / seconds if seconds > 0 else 0.0
+            callback(Progress(done, total, unit, rate=rate, seconds=seconds))
+
+    return tell
 
 
 class Meter:
@@ -93,10 +114,10 @@ class Meter:
         done = self._settled + self._in_tile
         seconds = moment - self._start
         rate = (done - self._before) / seconds if seconds > 0 else 0.0
-        self._callback(Progress(done, self._total, rate, seconds))
+        self._callback(Progress(done, self._total, rate=rate, seconds=seconds))
 
 
-class StopRequest:
+class StopRequest(Closing):
     """Inside its block the first SIGINT or SIGTERM sets ``requested``; a second one interrupts.
 
     What is in work then has ``SECONDS`` to end before :func:`widegram.machine.interrupts.check` and
@@ -115,7 +136,7 @@ class StopRequest:
         """Whether to begin nothing new."""
         return interrupts.requested()
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
@@ -132,12 +153,8 @@ class StopRequest:
         except RuntimeError:  # No more threads.
             interrupts.halt()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Forget the request, and give signals back to whoever had them."""
         if not self._previous:
             return
         if self._timer is not None:
@@ -145,5 +162,5 @@ class StopRequest:
             with suppress(RuntimeError):  # It was never started.
                 self._timer.join()
         interrupts.resume()
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        while self._previous:
+            signal.signal(*self._previous.popitem())

@@ -267,7 +267,12 @@ class _Meter:
             seconds = self._clock() - self._start
             rate = (self._done - self._before) * self._depths / seconds
             self._progress(
-                Progress(self._done * self._depths, self._rows * self._depths, rate, seconds)
+                Progress(
+                    self._done * self._depths,
+                    self._rows * self._depths,
+                    rate=rate,
+                    seconds=seconds,
+                )
             )
 
 

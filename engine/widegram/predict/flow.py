@@ -19,7 +19,8 @@ from scipy.fft import dct
 
 from widegram.errors import WidegramError
 from widegram.linalg.eigen import full_eigen
-from widegram.linalg.operator import GramOperator, Progress
+from widegram.linalg.operator import GramOperator
+from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
 _TOL = 1e-13
@@ -42,7 +43,7 @@ def flow_coefficients(
     top: float,
     *,
     memory: int,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> list[Array]:
     """alpha_t of shape (n, k) for each time; ``top`` is lambda_max of K without its shift."""
     if top <= 0.0:
@@ -96,7 +97,7 @@ def _by_eigen(
     y: Array,
     rates: Sequence[float],
     memory: int,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> list[Array]:
     pairs = full_eigen(
         replace(operator, memory=memory // 16),
@@ -115,7 +116,7 @@ def _by_chebyshev(
     y: Array,
     tables: Sequence[Array],
     bound: float,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> list[Array]:
     """Clenshaw-free forward recurrence T_{j+1} = 2 z T_j - T_{j-1} with z = 2 K / bound - 1."""
     degrees = max(table.size for table in tables)
@@ -131,5 +132,5 @@ def _by_chebyshev(
             if degree < table.size:
                 result += table[degree] * current
         if progress:
-            progress("gradient flow", degree + 1, degrees)
+            progress(Progress(degree + 1, degrees, stage="gradient flow"))
     return results

@@ -19,11 +19,11 @@ from widegram.errors import WidegramError
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.normalise import in_units
-from widegram.linalg.operator import Progress
 from widegram.linalg.solutionfile import StoredSolution, read_solution
 from widegram.linalg.solving import SolveOptions
 from widegram.linalg.targets import Targets, accuracy, load_targets
 from widegram.linalg.units import checked_later
+from widegram.machine.progress import ProgressCallback
 from widegram.predict.diagonal import own_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.rates import largest_eigenvalue
@@ -100,7 +100,7 @@ class _Predictions:
     at_time: dict[float, tuple[Array, Array]] = field(default_factory=dict)
 
 
-def predict_file(job: PredictJob, progress: Progress | None = None) -> PredictResult:
+def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> PredictResult:
     """Predict the test points of ``job.cross``, compare with labels, and write the output.
 
     Raises WidegramError for bad input: files of another network or training set, an incomplete
@@ -169,7 +169,7 @@ def _predictions(
     solution: StoredSolution,
     cross: GramKernel,
     memory: int,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> _Predictions:
     """Means of all times in one pass over the cross file."""
     shift, alpha = solution.header.shift, solution.alpha
@@ -210,7 +210,7 @@ def _variance(
     train: GramKernel,
     shift: float,
     memory: int,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> Array:
     prior = own_diagonal(
         cross, "nngp", test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8

@@ -25,6 +25,7 @@ from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import Factor
 from widegram.linalg.solving import SolveOptions, chosen, factored
 from widegram.machine import interrupts
+from widegram.machine.progress import Progress
 
 Array = NDArray[Any]
 KINDS = {
@@ -73,7 +74,7 @@ def variances(
             else:
                 out[rows] = prior[rows] - explained(factor, across)
             if options.progress:
-                options.progress("variance", rows.stop, out.size)
+                options.progress(Progress(rows.stop, out.size, stage="variance"))
     return np.maximum(out, 0.0)
 
 

@@ -18,6 +18,7 @@ from widegram.durable.sealed import NewSealed
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.machine.memory import budget
+from widegram.machine.progress import ProgressCallback, counting
 from widegram.store.checked import CheckedMatrix
 from widegram.store.view import GramFile
 from widegram.validation.arrays import choice, file_path
@@ -38,13 +39,13 @@ def export(
     depth: int | None = None,
     overwrite: bool = False,
     memory: str | int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> int:
     """Write the (n1, n2) matrix ``kernel`` to ``to`` (.npy, .npz or .h5); returns bytes written.
 
     The array is called ``kernel`` inside an .npz or HDF5 file, and an HDF5 file carries the
     fingerprints of what it came from. Row panels of an eighth of ``memory`` are read at once.
-    ``progress(rows done, rows)``. The target appears only when whole. Raises
+    ``progress`` counts rows. The target appears only when whole. Raises
     :class:`WidegramError` for an incomplete gram file, an unknown kernel, depth or format, a
     target that exists (without ``overwrite``), too little disk, and values beyond ``dtype``.
     """
@@ -66,10 +67,10 @@ def export(
             new_file(target, overwrite=overwrite) as part,
             _sink(part, suffix, kernel, file, stored) as put,
         ):
+            tell = counting(progress, file.n1, "rows")
             for lo, block in _panels(file, matrix, stored, panel_bytes):
                 put(block)
-                if progress is not None:
-                    progress(lo + len(block), file.n1)
+                tell(lo + len(block))
     return size
 
 

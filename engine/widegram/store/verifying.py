@@ -13,6 +13,7 @@ import numpy as np
 from widegram.durable.hdf5 import Unreadable, hdf5_errors
 from widegram.errors import Damaged
 from widegram.machine import interrupts
+from widegram.machine.progress import ProgressCallback, counting
 from widegram.store.layout import CHECKSUMS, checksum
 from widegram.store.opinion import Opinion, TileComputer, second_opinion
 from widegram.store.view import GramFile
@@ -105,13 +106,13 @@ def verify(
     evaluator: Callable[[GramFile], Computers | str] | None = None,
     sample: int = 4,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> VerifyReport:
     """Check a gram file, one tile at a time.
 
     ``evaluator(file)`` gives what recomputes a 16 x 16 block in each of ``sample`` finished tiles
     (chosen by ``seed``) and single entries by another method, or a sentence why nothing can; None
-    skips that. ``progress(done, total)`` counts tiles. Raises :class:`Damaged` if HDF5 cannot read
+    skips that. ``progress`` counts tiles. Raises :class:`Damaged` if HDF5 cannot read
     the file, :class:`WidegramError` if it is not a gram file, is missing, or is being written.
     """
     try:
@@ -166,10 +167,11 @@ def _upper(file: GramFile, i: int, j: int) -> tuple[int, int]:
 
 
 def _checksum_damage(
-    file: GramFile, finished: np.ndarray, progress: Callable[[int, int], None] | None
+    file: GramFile, finished: np.ndarray, progress: ProgressCallback | None
 ) -> Iterator[Damage]:
     grid = file.header.grid
     tiles = np.argwhere(finished)
+    tell = counting(progress, len(tiles), "tiles")
     for count, (i, j) in enumerate(tiles.tolist(), 1):
         interrupts.check()
         rows, cols = grid.rows(i), grid.cols(j)
@@ -184,8 +186,7 @@ def _checksum_damage(
                 mirror = block if i == j else _block(file, key, cols, rows)
                 if not np.array_equal(block, mirror.T):
                     yield Damage(f"{where}: not symmetric", (i, j))
-        if progress is not None:
-            progress(count, len(tiles))
+        tell(count)
 
 
 def _block(file: GramFile, key: str, rows: range, cols: range) -> np.ndarray:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 
+from widegram.closing import Closing
 from widegram.data.tables import nearest
 from widegram.durable import being_written
 from widegram.durable.hdf5 import hdf5_errors, stored_dataset
@@ -20,7 +20,7 @@ from widegram.store.reserved import damaged, intact
 from widegram.validation.arrays import file_path
 
 
-class GramFile:
+class GramFile(Closing):
     """A read-only view of a gram file, cheap to open; also a context manager.
 
     ``n1``, ``n2`` (shape of every matrix), ``symmetric``, ``dtype``, ``network`` (dict),
@@ -116,17 +116,6 @@ class GramFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> GramFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _flag(file: h5py.File, name: str) -> bool:

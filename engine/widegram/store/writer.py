@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
+from widegram.closing import Closing
 from widegram.durable import LiveFile
 from widegram.durable.hdf5 import check_readable, hdf5_errors
 from widegram.errors import WidegramError
@@ -29,7 +28,7 @@ _SAMPLE_BYTES = 1 << 28
 _SAMPLE_TILES = 1 << 13
 
 
-class Writer:
+class Writer(Closing):
     """The one writer of a gram file; opened by :func:`open_for_resume`, closed by ``close``.
 
     It writes at known offsets and adds nothing to the file's metadata, which HDF5 only reads.
@@ -187,18 +186,6 @@ class Writer:
     def close(self) -> None:
         """Close the file and give up its lock."""
         self._live.close()
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(*([WidegramError] if error else [])):
-            self.close()
 
 
 def open_for_resume(path: Path, header: Header) -> Writer:

@@ -1,0 +1,91 @@
+"""Progress on stderr: a live bar on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+
+import click
+
+from widegram.closing import Closing
+from widegram.machine.progress import Progress
+from widegram_cli.output import human_rate, human_time
+
+LINE_SECONDS = 30.0
+_REDRAW_SECONDS = 0.1
+
+
+def describe(progress: Progress) -> str:
+    """``12,000 of 36,000 entries (33 %), 1,234 entries/s, 19 s left``, or ``factoring: 33 %``."""
+    if progress.stage:
+        return f"{progress.stage}: {100 * progress.done / max(progress.total, 1):.0f} %"
+    unit, share = progress.unit, 100 * progress.done // max(progress.total, 1)
+    text = f"{progress.done:,} of {progress.total:,} {unit} ({share} %)"
+    if progress.rate > 0:
+        text += f", {human_rate(progress.rate)} {unit}/s"
+    if math.isfinite(progress.seconds_left) and progress.done < progress.total:
+        text += f", {human_time(progress.seconds_left)} left"
+    return text
+
+
+class ProgressLines(Closing):
+    """A progress callback that writes a line every ``LINE_SECONDS``, the first after that time."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        """Report; does nothing while the last line is recent."""
+        now = time.monotonic()
+        if now - self._told >= LINE_SECONDS:
+            self._told = now
+            click.echo(f"widegram: {describe(progress)}", err=True)
+
+
+class ProgressBar(Closing):
+    """A progress callback that draws a bar, beside it how far the work is; gone at its end.
+
+    Work of several ``stages`` shows the name of the one that it is at, and the time elapsed.
+    """
+
+    def __init__(self, stages: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        elapsed = [TimeElapsedColumn()] if stages else []
+        self._bar = Bar(
+            BarColumn(),
+            TextColumn("{task.description}"),
+            *elapsed,
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("starting", total=None)
+        self._drawn = -math.inf
+
+    def __call__(self, progress: Progress) -> None:
+        """Redraw; does nothing while that is recent."""
+        now = time.monotonic()
+        if now - self._drawn >= _REDRAW_SECONDS:
+            self._drawn = now
+            self._bar.update(
+                self._task,
+                total=progress.total,
+                completed=progress.done,
+                description=progress.stage or describe(progress),
+            )
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+def reporter(stages: bool = False) -> ProgressBar | ProgressLines:
+    """The progress callback that suits stderr; a context manager around the work.
+
+    ``stages``: whether the work goes through several, such as a solver's.
+    """
+    return ProgressBar(stages) if sys.stderr.isatty() else ProgressLines()
