@@ -62,14 +62,14 @@ def _answers(**found: Any) -> gpu_run.Start:
         if isinstance(answer, str):
             return "", answer
         if kind == "own":
-            answer = answer | dict(zip(("name", "dtype", "form"), command[6:], strict=True))
+            answer = answer | dict(zip(("name", "dtype"), command[6:], strict=True))
         return "a warning\n" + json.dumps(answer), ""
 
     return start
 
 
 ROW = {
-    "name": "cnn21-pool", "dtype": "float32", "form": "strip", "us_entry": 50.0, "target_us": 40.0,
+    "name": "cnn21-pool", "dtype": "float32", "us_entry": 50.0, "target_us": 40.0,
     "clock_hz": 1e9, "multiprocessors": 100, "element_layers": 22e6, "difference": {"ntk": 1e-6},
 }  # fmt: skip
 LOOP = {"instructions_per_element_layer": 20.0}
@@ -91,9 +91,9 @@ def test_a_part_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
     assert len(found["rows"]) == len(gpu.cases())
     assert found["missing"][:4] == [
         "smoke: stopped after 120 s; 0 tests ended",
-        "peer cnn21-pool float32 strip: an illegal address was met",
-        "peer cnn21-flatten float32 strip: an illegal address was met",
-        "profile strip: ncu is not installed",
+        "peer cnn21-pool float32: an illegal address was met",
+        "peer cnn21-flatten float32: an illegal address was met",
+        "profile: ncu is not installed",
     ]
     assert found["rows"][0]["bound"]["reached"] == pytest.approx(22 * 20 / 12.8 / 50)
     gpu_run.table(found)
@@ -110,12 +110,12 @@ def test_what_was_printed_before_a_part_was_stopped_counts() -> None:
 
     found = gpu_run.run(0, 100.0, True, False, lambda results: None, start)
     assert found["rows"][0]["us_entry"] == 50
-    assert found["missing"] == ["own cnn21-pool float32 strip, in part: stopped after 60 s"]
+    assert found["missing"] == ["own cnn21-pool float32, in part: stopped after 60 s"]
     assert "off by" not in gpu_run.line(found["rows"][0])
 
 
 def _titles(parts: list[gpu_plan.Part]) -> list[str]:
-    return [" ".join(part.title.split()[:3]) for part in parts]
+    return [part.title for part in parts]
 
 
 def test_what_matters_most_comes_first() -> None:
@@ -124,11 +124,11 @@ def test_what_matters_most_comes_first() -> None:
     assert titles[:11] == [
         "card", "smoke", "own cnn21-pool float32", "peer cnn21-pool float32",
         "own cnn21-flatten float32", "peer cnn21-flatten float32", "own myrtle10 float32",
-        "own cnn21-pool float64", "profile strip", "golden values", "properties",
+        "own cnn21-pool float64", "profile", "golden values", "properties",
     ]  # fmt: skip
     assert len({part.title for part in parts}) == len(parts)
     kinds = [part.kind for part in parts]
-    assert (kinds.count("own"), kinds.count("bound")) == (len(gpu.cases()), 6)
+    assert (kinds.count("own"), kinds.count("bound")) == (len(gpu.cases()), 4)
     assert kinds.count("peer") == sum(bool(case.batches) for case in gpu.cases())
     assert not {"smoke", "peer", "golden values"} & set(
         _titles(gpu_plan.plan(gpu.cases(), tests=False, peers=False))
@@ -147,7 +147,7 @@ def test_parts_that_hang_leave_time_for_the_others() -> None:
 
 def test_too_little_time_is_shared() -> None:
     parts = gpu_plan.plan(gpu.cases()[:1], tests=False, peers=False)
-    assert _titles(parts)[:3] == ["card", "own cnn21-pool float32", "profile strip"]
+    assert _titles(parts)[:3] == ["card", "own cnn21-pool float32", "profile"]
     assert gpu_plan.limit(parts[0], parts[1:], 20.0) == 10
     assert gpu_plan.limit(parts[1], parts[2:], 16.0) == 10
     assert gpu_plan.limit(parts[2], parts[3:], 6.0) == 6
@@ -204,8 +204,8 @@ def test_bounds_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_part_that_is_not_known_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
-        (["own", "0", "1", "cnn99", "float32", "strip"], "own takes no cnn99 float32 strip, but: "),
-        (["profile", "0", "1"], "profile takes no empty key, but: strip; tile"),
+        (["own", "0", "1", "cnn99", "float32"], "own takes no cnn99 float32, but: "),
+        (["own", "0", "1"], "own takes no empty key, but: cnn21-pool float32; "),
         (["card", "0", "1", "x"], "card takes no x, but: nothing"),
     ):
         with pytest.raises(SystemExit) as ended:
@@ -232,8 +232,6 @@ def test_ratios_and_outcomes_of_tests() -> None:
     found = gpu_run.run(0, 1000.0, False, True, lambda results: None, start)
     ratios = {row["name"]: row.get("ratio") for row in found["rows"]}
     assert (ratios["cnn21-pool"], ratios["cnn21-pool-erf"]) == (50.0, None)
-    # The tile form is measured after the peer, and compared all the same.
-    assert next(row["ratio"] for row in found["rows"] if row["form"] == "tile") == 50.0
     assert found["rows"][0]["target_ratio"] == 20
     wanted = {"passed": 1, "failed": ["tests/test_cuda_gpu.py::test_forms_agree[float32]"]}
     assert found["tests"]["smoke"] == wanted
@@ -263,8 +261,7 @@ def test_a_part_without_a_card_is_a_problem(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert found["rows"] == []
     assert [text.split(":")[0] for text in found["missing"]] == [
-        "card", "own cnn21-pool float32 strip", "profile strip",
-        "bound cnn21-pool float32 strip", "profile tile",
+        "card", "own cnn21-pool float32", "profile", "bound cnn21-pool float32",
     ]  # fmt: skip
 
 
@@ -317,10 +314,10 @@ def test_clock_is_the_highest_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_profiler_output_and_picture(tmp_path: Path) -> None:
     assert gpu_profile.parse(SAID) == {"time_ns": 1250.0}
-    results: dict[str, Any] = {"card": CARD, "profile": {"strip": {"time_ns": 1250.0}}}
+    results: dict[str, Any] = {"card": CARD, "profile": {"time_ns": 1250.0}}
     assert not gpu_profile.picture(results, tmp_path / "r.png")
     numbers = dict.fromkeys(("time_ns", "dram_bytes", "l2_bytes", "ffma", "fadd", "fmul"), 1e6)
-    results["profile"] |= {"tile": numbers}
+    results["profile"] = numbers
     pytest.importorskip("matplotlib")
     assert gpu_profile.picture(results, tmp_path / "r.png")
     assert (tmp_path / "r.png").stat().st_size > 1000

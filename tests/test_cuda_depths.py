@@ -11,11 +11,10 @@ import pytest
 from cuda_support import DENSE, GAP, RELU, assert_equal, both, conv, pool
 from widegram.cuda.evaluator import source_of
 from widegram.cuda.rolling import Loop, rolled
-from widegram.cuda.source import Source
+from widegram.cuda.source import FORMS, Source
 from widegram.cuda.steps import Job, in_place, jobs_of
 from widegram.network import load_network
 
-FORMS = ("tile", "strip", "block")
 ERF = {"layer": "Erf"}
 BRANCH = {"layer": "Residual", "branch": [RELU, conv()], "shortcut": []}
 # Who has accumulators of six readouts, and the most shared memory that brings that about.
@@ -29,20 +28,18 @@ def _sweep(shape: list[int], times: int, body: list[dict], *suffix: dict) -> dic
     return {"input_shape": shape, "layers": [repeat, *(suffix or (GAP,))]}
 
 
-# name -> (network, first form in order of preference, form that it takes)
-NETWORKS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "block": (_sweep([11, 3, 1], 6, [conv(), RELU]), "block", "block"),
-    "rows behind the last": (_sweep([11, 3, 1], 6, [conv(), RELU]), "strip", "strip"),
-    "strip": (_sweep([8, 8, 2], 6, [conv(), RELU], GAP, DENSE), "strip", "strip"),
-    "two strips": (_sweep([16, 8, 1], 6, [conv(), ERF]), "strip", "strip"),
-    "circular strip": (_sweep([8, 4, 1], 6, [conv(padding="CIRCULAR"), RELU]), "strip", "strip"),
-    "idle lanes": (_sweep([2, 20, 1], 6, [conv(), RELU]), "strip", "strip"),
-    "half a warp over": (_sweep([4, 48, 1], 6, [conv(), RELU]), "strip", "strip"),
-    "residual": (_sweep([4, 8, 1], 6, [conv(), BRANCH], RELU, GAP), "strip", "strip"),
-    "tile": (_sweep([8, 4, 1], 6, [conv(), RELU]), "tile", "tile"),
-    "residual tile": (_sweep([8, 4, 1], 6, [conv(), BRANCH], RELU, GAP), "tile", "tile"),
+# name -> (network, the form asked for first, which it takes)
+NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
+    "block": (_sweep([11, 3, 1], 6, [conv(), RELU]), "block"),
+    "rows behind the last": (_sweep([11, 3, 1], 6, [conv(), RELU]), "strip"),
+    "strip": (_sweep([8, 8, 2], 6, [conv(), RELU], GAP, DENSE), "strip"),
+    "two strips": (_sweep([16, 8, 1], 6, [conv(), ERF]), "strip"),
+    "circular strip": (_sweep([8, 4, 1], 6, [conv(padding="CIRCULAR"), RELU]), "strip"),
+    "idle lanes": (_sweep([2, 20, 1], 6, [conv(), RELU]), "strip"),
+    "half a warp over": (_sweep([4, 48, 1], 6, [conv(), RELU]), "strip"),
+    "residual": (_sweep([4, 8, 1], 6, [conv(), BRANCH], RELU, GAP), "strip"),
 }  # fmt: skip
-_SLOW = {"half a warp over", "two strips", "residual tile"}
+_SLOW = {"half a warp over", "two strips"}
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -54,8 +51,8 @@ def test_places_of_accumulators(
     name: str, place: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("widegram.cuda.sums._MOST_BYTES", PLACES[place])
-    spec, first, form = NETWORKS[name]
-    forms = FORMS[FORMS.index(first) :]
+    spec, form = NETWORKS[name]
+    forms = FORMS[FORMS.index(form) :]
     evaluator, found, wanted = both(spec, dtype, (1, 1), depths=range(1, 7), forms=forms)
     kernel, *others = evaluator.source.kernels
     assert (kernel.form, [other.form for other in others]) == (form, ["point"])

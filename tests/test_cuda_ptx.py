@@ -13,7 +13,7 @@ import pytest
 from widegram.cuda.compiling import ptx
 from widegram.cuda.inspecting import _shortest_loop, inspect, tool
 from widegram.cuda.kernel import MULTIPROCESSOR
-from widegram.cuda.source import FORMS, source_of
+from widegram.cuda.source import source_of
 from widegram.network import load_network
 
 _MISSING = [name for name in ("numba_cuda", "cuda") if importlib.util.find_spec(name) is None]
@@ -52,7 +52,7 @@ def _residual(size: int) -> dict[str, Any]:
     return {"input_shape": [size, size, 3], "layers": [*layers, {"layer": "GlobalAvgPool"}]}
 
 
-# A network whose name begins with "tile" in that form, the others in the forms of the default.
+# name -> (network, dtype)
 NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 32x32 float32": (_cnn(32), "float32"),
     "relu 32x32 float64": (_cnn(32), "float64"),
@@ -82,13 +82,6 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "each tenth depth 32x32 float32": (_cnn(32, times=100), "float32"),
     "irregular depths 32x32 float32": (_cnn(32, times=50), "float32"),
     "eight depths residual 32x32 float32": (_residual(32), "float32"),
-    "tile relu 32x32 float32": (_cnn(32), "float32"),
-    "tile erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
-    "tile relu 32x32 circular float32": (_cnn(32, padding="CIRCULAR"), "float32"),
-    "tile relu 28x28 float32": (_cnn(28), "float32"),
-    "tile relu 16x16 float32": (_cnn(16), "float32"),
-    "tile relu 16x16 float64": (_cnn(16), "float64"),
-    "tile myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
     "product float32": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float32"),
     "product float64": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float64"),
 }
@@ -105,7 +98,7 @@ QUICK = {("relu 32x32 float32", (8, 0)), ("relu 32x32 float32", (9, 0)),
          ("relu 8x8 float32", (9, 0)), ("relu 64x64 float32", (9, 0)),
          ("relu 96x96 float32", (8, 0)), ("5x5 windows 32x32 float32", (9, 0)),
          ("wide residual float32", (9, 0)), ("residual 32x32 float32", (9, 0)),
-         ("tile relu 32x32 float32", (9, 0)), ("hundred depths 32x32 float32", (8, 0)),
+         ("hundred depths 32x32 float32", (8, 0)),
          ("myrtle10 float32", (9, 0)), ("product float32", (9, 0)),
          ("product float64", (8, 0))}  # fmt: skip
 
@@ -126,13 +119,10 @@ def _depths(name: str) -> Sequence[int] | None:
 )
 def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int]) -> None:
     network, dtype = NETWORKS[name]
-    forms = ("tile", *FORMS) if name.startswith("tile") else FORMS
     source = source_of(
-        load_network(network), dtype=dtype, depths=_depths(name), forms=forms,
-        shared=SHARED[capability],
-    )  # fmt: skip
+        load_network(network), dtype=dtype, depths=_depths(name), shared=SHARED[capability]
+    )
     kernel = source.product or source.kernels[0]
-    assert (kernel.form == "tile") == name.startswith("tile")
     report = inspect(kernel, dtype, capability)
     assert not report.local
     assert report.spills == 0
@@ -146,12 +136,10 @@ def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int
 
 @assembled
 @pytest.mark.slow
-@pytest.mark.parametrize("first", ["tile", "strip"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_no_stage_of_a_pooled_network_spills(first: str, dtype: str) -> None:
-    forms = tuple(dict.fromkeys((first, *FORMS)))
+def test_no_stage_of_a_pooled_network_spills(dtype: str) -> None:
     network = load_network("myrtle10:input=32x32x3")
-    for kernel in source_of(network, dtype=dtype, forms=forms, shared=SHARED[9, 0]).kernels:
+    for kernel in source_of(network, dtype=dtype, shared=SHARED[9, 0]).kernels:
         report = inspect(kernel, dtype, (9, 0))
         assert not report.local
         assert report.spills == 0

@@ -288,7 +288,7 @@ from widegram_bench import gpu, gpu_part
 from widegram_bench.networks import cnn
 gpu._SMALLEST = gpu._LARGEST = 4
 gpu.cases = lambda: [gpu.Case("tiny", cnn(2, 8), "float64", 1.0)]
-gpu_part.main(["own", "0", "1", "tiny", "float64", "strip"])
+gpu_part.main(["own", "0", "1", "tiny", "float64"])
 """
 
 

@@ -13,7 +13,7 @@ from widegram.cuda.device import Device
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.inspecting import inspect, tool
 from widegram.cuda.kernel import WARP
-from widegram.cuda.source import FORMS, source_of
+from widegram.cuda.source import source_of
 from widegram.data import open_source
 from widegram.network import Network
 from widegram_bench import gpu_card
@@ -22,15 +22,13 @@ from widegram_bench.networks import cnn, dense, preset
 KERNELS = ("nngp", "ntk")
 _MEMORY = 8 * 2**30
 _SMALLEST, _LARGEST = 16, 512
-_TILES = ("tile", *FORMS)
 
 
 @dataclass(frozen=True)
 class Case:
     """A network in one precision. ``target``: microseconds an entry on an H100, ``ratio``: times
     faster than the peer, as the project's goals set them; None without a goal. ``batches``: sizes
-    of the peer's, the likely best first, because time may not reach for all; () without it.
-    ``forms``: of kernels of planes, in order of preference."""
+    of the peer's, the likely best first, because time may not reach for all; () without it."""
 
     name: str
     network: Network
@@ -38,25 +36,21 @@ class Case:
     target: float | None = None
     ratio: float | None = None
     batches: tuple[int, ...] = ()
-    forms: tuple[str, ...] = FORMS
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What names a case: network, precision, and its preferred form."""
-        return self.name, self.dtype, self.forms[0]
+    def key(self) -> tuple[str, str]:
+        """What names a case: network and precision."""
+        return self.name, self.dtype
 
 
 def cases() -> list[Case]:
-    """What is measured, the most important first. The peer's times count for all forms."""
+    """What is measured, the most important first."""
     return [
         Case("cnn21-pool", cnn(21, 32), "float32", 40.0, 20.0, (8, 16, 4, 1)),
-        Case("cnn21-pool", cnn(21, 32), "float32", 40.0, forms=_TILES),
         Case("cnn21-flatten", cnn(21, 32, pooled=False), "float32", None, 10.0, (256, 512, 64)),
         Case("myrtle10", preset("myrtle10"), "float32", 10.0, None, (8, 16, 4)),
-        Case("myrtle10", preset("myrtle10"), "float32", 10.0, forms=_TILES),
         Case("cnn21-pool", cnn(21, 32), "float64", 200.0, None, (8, 4, 1)),
         Case("cnn21-pool-erf", cnn(21, 32, "Erf"), "float32"),
-        Case("cnn21-pool-erf", cnn(21, 32, "Erf"), "float32", forms=_TILES),
         Case("cnn21-pool-16", cnn(21, 16), "float32"),
         Case("fcn10", dense(10), "float32", None, None, (1024, 256)),
     ]
@@ -72,7 +66,7 @@ def measure(case: Case, device: Device, seconds: float) -> tuple[dict[str, Any],
     x = _images(case)
     sources = open_source(x[:_LARGEST]), open_source(x[_LARGEST:])
     evaluator = CudaEvaluator(
-        case.network, *sources, KERNELS, (), case.dtype, _MEMORY, [device], forms=case.forms
+        case.network, *sources, KERNELS, (), case.dtype, _MEMORY, [device]
     )
     n = _SMALLEST
     prepared = None
@@ -85,7 +79,7 @@ def measure(case: Case, device: Device, seconds: float) -> tuple[dict[str, Any],
         n *= 2
     spent = _best(evaluator, n, max(2, min(10, int(seconds / spent / 2))))
     row: dict[str, Any] = {
-        "name": case.name, "dtype": case.dtype, "form": case.forms[0], "n": n,
+        "name": case.name, "dtype": case.dtype, "n": n,
         "us_entry": 1e6 * spent / n**2,
         "element_layers": evaluator.plan.element_layers, "prepare_s": prepared,
         "forms": [k.form for k in evaluator.source.kernels],
@@ -142,7 +136,7 @@ def layer_loop(case: Case, capability: tuple[int, int]) -> dict[str, Any]:
     for name in ("ptxas", "nvdisasm"):
         if tool(name) is None:
             return {"problem": f"{name} is not installed"}
-    kernel = source_of(case.network, dtype=case.dtype, forms=case.forms).kernels[0]
+    kernel = source_of(case.network, dtype=case.dtype).kernels[0]
     if not kernel.pixels:
         return {"problem": "no planes in registers"}
     report = inspect(kernel, case.dtype, capability)

@@ -1,6 +1,6 @@
 """One part of the benchmark on a card, in a process of its own (:mod:`widegram_bench.gpu_run`).
 
-    python -m widegram_bench.gpu_part card|own|bound|peer|profile NUMBER SECONDS [[CASE DTYPE] FORM]
+    python -m widegram_bench.gpu_part card|own|bound|peer|profile NUMBER SECONDS [CASE DTYPE]
 
 prints JSON objects, one a line: the last one is the result, those before it are what is known until
 then.
@@ -19,17 +19,15 @@ from typing import Any
 from widegram_bench import gpu, gpu_card, gpu_peer, gpu_profile
 
 _KINDS = ("card", "own", "bound", "peer", "profile")
-_FORMS = ("strip", "tile")
 
 
 def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The results of one part: of the case with that key for 'own', 'bound' and 'peer', of a form
-    of kernels for 'profile'."""
+    """The results of one part: of the case with that key for 'own', 'bound' and 'peer'."""
     card = gpu_card.describe(number)
     if kind == "card":
         yield card
     elif kind == "profile":
-        yield gpu_profile.profile(number, seconds, *key)
+        yield gpu_profile.profile(number, seconds)
     else:
         yield from _of_case(kind, _case(key), card, seconds)
 
@@ -63,10 +61,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("key", nargs="*")
     given = parser.parse_args(arguments)
     key = tuple(given.key)
-    known: dict[str, list[tuple[str, ...]]] = {
-        "card": [()], "profile": [(form,) for form in _FORMS],
-    }  # fmt: skip
-    choices = known.get(given.kind) or [case.key for case in gpu.cases()]
+    alone = given.kind in ("card", "profile")
+    choices = [()] if alone else [case.key for case in gpu.cases()]
     if key not in choices:
         listed = "; ".join(" ".join(choice) or "nothing" for choice in choices)
         raise SystemExit(f"{given.kind} takes no {' '.join(key) or 'empty key'}, but: {listed}")

@@ -39,13 +39,12 @@ class Part:
 
     kind: str
     case: Case | None = None
-    form: str = ""
     certain: bool = True
 
     @property
     def key(self) -> tuple[str, ...]:
         """What :mod:`widegram_bench.gpu_part` takes besides the kind."""
-        return self.case.key if self.case else (self.form,) if self.form else ()
+        return self.case.key if self.case else ()
 
     @property
     def title(self) -> str:
@@ -70,24 +69,19 @@ class Part:
 
 def plan(cases: Sequence[Case], tests: bool, peers: bool) -> list[Part]:
     """All parts; ``tests`` and ``peers``: those as well."""
-    goals = [c for c in cases if c.forms[0] == "strip" and (c.target or c.ratio)]
-    others = sorted((c for c in cases if c not in goals), key=lambda c: c.target is None)
-    tiles = [c for c in others if c.target]
+    goals = [case for case in cases if case.target or case.ratio]
     parts = [Part("card"), *([Part("smoke")] if tests else [])]
     for case in goals:
         parts.append(Part("own", case))
         if peers and case.ratio:
             parts.append(Part("peer", case))
-    parts.append(Part("profile", form="strip"))
+    parts.append(Part("profile"))
     parts += [Part("golden values"), Part("properties")] if tests else []
-    rest = [Part("bound", case) for case in goals[:1]]
-    rest += [Part("own", case) for case in tiles]
-    rest.append(Part("profile", form="tile"))
-    rest += [Part("bound", case) for case in [*goals[1:], *tiles]]
+    rest = [Part("bound", case) for case in goals]
     rest += [Part("peer", c) for c in goals if peers and c.batches and not c.ratio]
-    for case in others[len(tiles) :]:
+    for case in (case for case in cases if case not in goals):
         rest += [Part("own", case), *([Part("peer", case)] if peers and case.batches else [])]
-    return parts + [Part(p.kind, p.case, p.form, certain=False) for p in rest]
+    return parts + [Part(p.kind, p.case, certain=False) for p in rest]
 
 
 def limit(part: Part, later: Sequence[Part], left: float) -> float:

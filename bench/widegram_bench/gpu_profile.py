@@ -1,4 +1,4 @@
-"""Nsight Compute's numbers of the fast kernels, and a roofline picture."""
+"""Nsight Compute's numbers of the fast kernel, and a roofline picture."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ METRICS = {
 _PAIRS = 48
 
 
-def profile(number: int, seconds: float, form: str) -> dict[str, Any]:
-    """Metrics of one launch of the 21-layer network's first kernel, written in a ``form``, or the
-    ``problem``."""
+def profile(number: int, seconds: float) -> dict[str, Any]:
+    """Metrics of one launch of the 21-layer network's first kernel, or the ``problem``."""
     ncu = tool("ncu")
     if ncu is None:
         return {"problem": "ncu is not installed"}
     command = [
         str(ncu), "--csv", "--clock-control", "none", "--kernel-name", "regex:kernel",
         "--launch-skip", "2", "--launch-count", "1", "--metrics", ",".join(METRICS),
-        sys.executable, "-m", "widegram_bench.gpu_profile", str(number), form,
+        sys.executable, "-m", "widegram_bench.gpu_profile", str(number),
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
@@ -63,12 +62,11 @@ def parse(text: str) -> dict[str, float]:
 
 
 def picture(results: dict[str, Any], out: Path) -> bool:
-    """Arithmetic rates of all forms against intensity, under those of the card's two roofs that are
-    known; False without the numbers."""
-    card = results["card"]
+    """Arithmetic rates against intensity, under those of the card's two roofs that are known; False
+    without the numbers."""
+    card, found = results["card"], results["profile"]
     needed = {"time_ns", "dram_bytes", "l2_bytes", "ffma", "fadd", "fmul"}
-    profiles = {form: found for form, found in results["profile"].items() if needed <= set(found)}
-    if importlib.util.find_spec("matplotlib") is None or not profiles:
+    if importlib.util.find_spec("matplotlib") is None or not needed <= set(found):
         return False
     import numpy as np
     from matplotlib.figure import Figure
@@ -81,11 +79,10 @@ def picture(results: dict[str, Any], out: Path) -> bool:
     if known := roofs(card, intensity):
         label = f"roof ({', '.join(known)})"
         axes.loglog(intensity, np.min(list(known.values()), axis=0), "k-", label=label)
-    for (form, found), marker in zip(profiles.items(), "os^", strict=False):
-        flops = 2 * found["ffma"] + found["fadd"] + found["fmul"]
-        rate = flops / found["time_ns"] * 1e9
-        for name, label in (("dram_bytes", "DRAM"), ("l2_bytes", "L2")):
-            axes.loglog(flops / max(found[name], 1.0), rate, marker, label=f"{form}, {label}")
+    flops = 2 * found["ffma"] + found["fadd"] + found["fmul"]
+    rate = flops / found["time_ns"] * 1e9
+    for name, label in (("dram_bytes", "DRAM"), ("l2_bytes", "L2")):
+        axes.loglog(flops / max(found[name], 1.0), rate, "o", label=label)
     axes.set_xlabel("floating-point operations per byte")
     axes.set_ylabel("floating-point operations per second")
     axes.set_title(f"21-layer ReLU network, 32 x 32, float32, {card['name']}", fontsize=9)
@@ -105,7 +102,7 @@ def roofs(card: dict[str, Any], intensity: Any) -> dict[str, Any]:
     return found
 
 
-def main(number: int, form: str) -> None:
+def main(number: int) -> None:
     """A few launches of the kernel that is profiled."""
     import numpy as np
 
@@ -117,11 +114,11 @@ def main(number: int, form: str) -> None:
     x = np.random.default_rng(0).standard_normal((2 * _PAIRS, 32, 32, 3)).astype(np.float32)
     evaluator = CudaEvaluator(
         cnn(21, 32), open_source(x[:_PAIRS]), open_source(x[_PAIRS:]), ("nngp", "ntk"), (),
-        "float32", 4 * 2**30, gpus((number,)), forms=(form, "block"),
+        "float32", 4 * 2**30, gpus((number,)),
     )  # fmt: skip
     for _ in range(3):
         evaluator.tile(range(_PAIRS), range(_PAIRS), False)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]))

@@ -83,7 +83,6 @@ class Run:
 
     def __init__(self, number: int, save: Callable[[Results], None], start: Start) -> None:
         self.number, self.save, self.start = number, save, start
-        self.peers: dict[tuple[str, ...], Results] = {}
         self.results: Results = {
             "benchmark": "gpu", "card": None, "rows": [], "profile": {}, "tests": {},
             "missing": [],
@@ -108,11 +107,9 @@ class Run:
         self.save(self.results)
 
     def _row(self, part: Part) -> Results | None:
-        """Our row of the part's case; the peer's times count for all forms."""
-        names = ("name", "dtype") if part.kind == "peer" else ("name", "dtype", "form")
+        """Our row of the part's case."""
         rows: list[Results] = self.results["rows"]
-        wanted = part.key[: len(names)]
-        return next((row for row in rows if tuple(row[name] for name in names) == wanted), None)
+        return next((row for row in rows if (row["name"], row["dtype"]) == part.key), None)
 
     def _found(self, part: Part, seconds: float) -> Results | None:
         """What :mod:`~widegram_bench.gpu_part` prints last: it counts although the process
@@ -132,7 +129,7 @@ class Run:
             self.results["card"] = found
             return
         if part.kind == "profile":
-            self.results["profile"][part.form] = found
+            self.results["profile"] = found
             return
         if part.kind == "own":
             self.results["rows"].append(row)
@@ -141,10 +138,8 @@ class Run:
 
             row["bound"] = bound(found, row)
         elif part.case:
-            self.peers[part.key[:2]] = {"peer": found, "target_ratio": part.case.ratio}
-        for one in self.results["rows"]:
-            if known := self.peers.get((one["name"], one["dtype"])):
-                one |= known | {"ratio": 1e3 * known["peer"]["ms_entry"] / one["us_entry"]}
+            row |= {"peer": found, "target_ratio": part.case.ratio}
+            row["ratio"] = 1e3 * found["ms_entry"] / row["us_entry"]
         print(line(row), file=sys.stderr, flush=True)
 
     def _tests(self, part: Part, seconds: float) -> None:
@@ -212,7 +207,7 @@ def _test(text: str) -> str:
 
 def line(row: dict[str, Any]) -> str:
     """A row for people."""
-    text = f"{row['name']} {row['dtype']} {row['form']}: {row['us_entry']:.4g} us per entry"
+    text = f"{row['name']} {row['dtype']}: {row['us_entry']:.4g} us per entry"
     if row["target_us"]:
         text += f" (goal {row['target_us']:g})"
     if row.get("bound"):
@@ -230,8 +225,8 @@ def table(results: dict[str, Any]) -> None:
     print((results["card"] or {}).get("name", "no card"))
     for row in results["rows"]:
         print(line(row))
-    for form, profile in results["profile"].items():
-        print(f"profile of the {form} form:", *(f"{k} {v:.6g}" for k, v in profile.items()))
+    if results["profile"]:
+        print("profile:", *(f"{k} {v:.6g}" for k, v in results["profile"].items()))
     for name, found in results["tests"].items():
         print(f"{name}: {found['passed']} passed", *found["failed"], sep="\n  FAILED ")
     for text in results["missing"]:

@@ -20,7 +20,7 @@ from widegram.cuda.layout import Ints
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
-from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
+from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled, share_pair
 from widegram.cuda.whole_planes import whole_jobs
 from widegram.cuda.window_sums import windows
 from widegram.cuda.writer import Writer
@@ -29,7 +29,7 @@ from widegram.plan.program import Program
 
 FULL = "0xffffffff"
 # The factors of x and of x' at the n-th pixel of a thread.
-FactorsAt = Callable[[int], tuple[PixelFactors, PixelFactors]]
+FactorsAt = Callable[[int], tuple[Factors, Factors]]
 
 
 def filled(groups: Sequence[Any], planes: int) -> Ints:
@@ -56,9 +56,6 @@ class RegisterForm(ABC):
     """
 
     form: ClassVar[str]
-    # The type in which rounds are counted: which of them leaves a form more registers is up to the
-    # assembler.
-    counting: ClassVar[str] = "np.int64"
     threads: tuple[int, int]
     cells: tuple[int, ...]
     planes: int
@@ -93,7 +90,7 @@ class RegisterForm(ABC):
         self.sums.start(self.write)
         self._clear_pools()
         self.write("cuda.syncthreads()")
-        with self.write.block(f"for m in range({self.counting}({len(table) // self.planes})):"):
+        with self.write.block(f"for m in range(np.int32({len(table) // self.planes})):"):
             self._read_table()
             self._displacement()
             write_steps(self.write, self.jobs, self._job)
@@ -199,10 +196,6 @@ class RegisterForm(ABC):
             self._set(job, n, [self.ops.const(0.0)] * len(self.context.fields))
 
     @abstractmethod
-    def _expect(self, formula: Formula, at: str) -> None:
-        """Begin to fetch what :meth:`_factors` gives; called before a window is summed up."""
-
-    @abstractmethod
     def _factors(self, formula: Formula, at: str) -> FactorsAt:
         """The factors of a formula, which begin at ``at``."""
 
@@ -243,7 +236,6 @@ class RegisterForm(ABC):
 
     def _point(self, job: Job, at: str) -> None:
         assert job.formula is not None
-        self._expect(job.formula, at)
         factors = self._factors(job.formula, at)
         for n in range(len(self.cells)):
             found = prescaled(self.ops, job.formula, self._names(job.inputs[0].slot, n))
@@ -258,8 +250,6 @@ class RegisterForm(ABC):
     def _window(self, job: Job, at: str) -> None:
         assert job.affine is not None
         (source,), formula = job.inputs, job.formula
-        if formula is not None:
-            self._expect(formula, at)
         planes = self._planes(source.slot)
         if job.affine.window != (1, 1):
             planes = self._box(planes, job.affine)

@@ -24,7 +24,7 @@ from widegram.cuda.strip_fit import (
     strip_rows,
 )
 from widegram.cuda.strip_pool import Pool
-from widegram.cuda.text_ops import Factors, PixelFactors
+from widegram.cuda.text_ops import Factors
 from widegram.cuda.window_sums import over_edge, reach, sums_along
 from widegram.plan.graph import Affine
 from widegram.plan.program import Program
@@ -34,7 +34,6 @@ class StripForm(RegisterForm):
     """Writes one program that :func:`~widegram.cuda.strip_fit.fits`."""
 
     form = "strip"
-    counting = "np.int32"
 
     def __init__(self, context: Context, program: Program) -> None:
         super().__init__(context, program)
@@ -157,14 +156,11 @@ class StripForm(RegisterForm):
 
     # steps ------------------------------------------------------------------------------------
 
-    def _expect(self, formula: Formula, at: str) -> None:
-        """Factors are read where they are used."""
-
     def _factors(self, formula: Formula, at: str) -> FactorsAt:
         first, second = self.write.let(f"fa + {at}", "at"), self.write.let(f"fb + {at}", "at")
         size, count = self.context.layout.plane(self.height, self.width), formula.n_factors
 
-        def factors(n: int) -> tuple[PixelFactors, PixelFactors]:
+        def factors(n: int) -> tuple[Factors, Factors]:
             shift = f" + {self.cells[n]}" if n else ""
             return (
                 Factors(self.write, "fx", first + shift, size, count),
