@@ -14,9 +14,8 @@ import strategies
 from network_specs import DENSE, FLATTEN, GAP, RELU, load, residual
 from widegram.network import Network, load_network
 from widegram.plan import Plan, build
-from widegram.plan.graph import Affine, Copy, Gather, Input
-from widegram.plan.groups import is_load
-from widegram.plan.needs import displacements
+from widegram.plan.masks import displacements
+from widegram.plan.operations import Affine, Copy, Gather, Input
 from widegram.plan.program import STORING
 
 CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
@@ -256,7 +255,9 @@ def check_order(p: Plan) -> None:
                     assert step.kind != "load" or step.out in filled, step
                     made.add(step.out)
             filled |= filling
-        needed = {i for i, node in enumerate(p.nodes) if is_load(node) and schedule.masks[i].any()}
+        needed = {
+            i for i, node in enumerate(p.nodes) if node.operation.stored and schedule.masks[i].any()
+        }
         assert filled == needed
         seen: set[int] = set()
         for group in p.groups:

@@ -10,7 +10,7 @@ from widegram.activations import Formula
 from widegram.cpu.kernels.vector_ops import ITEMSIZE, VectorOps
 from widegram.network import Network
 from widegram.plan.formulas import choose_formulas, factor_layout
-from widegram.plan.graph import Affine
+from widegram.plan.operations import Affine
 from widegram.plan.plan import build
 from widegram.plan.program import Step
 

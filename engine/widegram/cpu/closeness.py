@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from widegram.activations import Formula, numpy_ops
 from widegram.cpu.pairs import close_pairs, sketch
 from widegram.data.scaled_rows import Rows
-from widegram.plan.graph import (
+from widegram.plan.graph import Node
+from widegram.plan.operations import (
     Act,
     Add,
     Affine,
     Gather,
     Input,
     Keep,
-    Node,
     Norm,
     Output,
     Reduce,

@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.plan.graph import Keep
+from widegram.plan.operations import Keep
 from widegram.plan.plan import Plan
 
 Digests = NDArray[np.uint64]

@@ -11,7 +11,8 @@ from widegram.cpu.driver.packed_fields import CELL_ROW, CellField, PackedField
 from widegram.cpu.kernels.packed_ir import BATCH, CELL, PACKED
 from widegram.cpu.kernels.plane_base import GAPS, WRAPS
 from widegram.cpu.kernels.window_ir import SQUARES
-from widegram.plan.graph import Affine, Pair
+from widegram.plan.masks import Pair
+from widegram.plan.operations import Affine
 from widegram.plan.program import STORING, Program, Slot, Step
 
 Ints = NDArray[np.int64]

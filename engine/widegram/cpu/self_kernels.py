@@ -21,23 +21,11 @@ from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.plan.formulas import FactorLayout
-from widegram.plan.graph import (
-    Act,
-    Add,
-    Affine,
-    Copy,
-    Gather,
-    Input,
-    Keep,
-    Node,
-    Norm,
-    Output,
-    Reduce,
-)
+from widegram.plan.graph import Node
+from widegram.plan.operations import Centre, Copy, Gather, Reduce
 from widegram.plan.outside import Outside
 from widegram.plan.plan import Plan
 from widegram.plan.program import STORING, Program
-from widegram.plan.windows import box, normalised_by
 
 Array = NDArray[np.float64]
 _DTYPE = "float64"
@@ -71,7 +59,7 @@ class _Run:
     every node so far at d = 0, and the factors (n, F)."""
 
     squares: Array
-    values: dict[int, tuple[Array, Array]]
+    values: dict[int, Centre]
     factors: Array
     outside: Outside
 
@@ -199,12 +187,10 @@ class ItselfRunner:
 
     def _node(self, i: int, run: _Run) -> None:
         """Values (K, T), (n, h, w), of node i at d = 0, and its factors."""
-        node = self.plan.nodes[i]
-        operation = node.operation
-        if isinstance(operation, Act | Norm):
-            q = run.values[node.inputs[0]][0]
-            q = q if isinstance(operation, Act) else normalised_by(q, operation)
-            made = self.layout.formulas[i].factors(q, self.floor)
+        node, formula = self.plan.nodes[i], self.layout.formulas.get(i)
+        if formula is not None:
+            q = node.operation.normalised(run.values[node.inputs[0]][0])
+            made = formula.factors(q, self.floor)
             at = self.layout.offsets[i]
             n = len(run.squares)
             size = made[0].size // n * len(made)
@@ -213,49 +199,29 @@ class ItselfRunner:
             run.values[i] = self._value(i, node, run)
             run.outside.see(i, run.values)
 
-    def _value(self, i: int, node: Node, run: _Run) -> tuple[Array, Array]:
+    def _value(self, i: int, node: Node, run: _Run) -> Centre:
         operation = node.operation
-        if isinstance(operation, Input):
+        if not node.inputs:
             return run.squares, np.zeros_like(run.squares)
-        k, t = run.values[node.inputs[0]]
-        match operation:
-            case Affine():
-                value = operation.gain * box(k, operation, node.shape) + operation.bias
-                return value, value + operation.gain * box(t, operation, node.shape)
-            case Act():
-                value, slope = self.layout.formulas[i].variance(k)
-                return value, t * slope
-            case Norm():
-                factor = self.layout.formulas[i].factors(normalised_by(k, operation))[0] ** 2
-                return k * factor, t * factor
-            case Keep(rate):
-                return k / rate, t / rate
-            case Add():
-                other = run.values[node.inputs[1]]
-                return k + other[0], t + other[1]
-            case Copy() | Output():
-                return k, t
-            case Reduce(scale=scale) if self.alone:
-                total = scale * k.sum(axis=(1, 2), keepdims=True)
-                return total, scale * t.sum(axis=(1, 2), keepdims=True)
-            case Reduce(scale=scale):
-                return self._sums(i, scale)
-            case Gather():
-                return self._centre(i, node)
-        raise TypeError(f"{operation!r} has no value at d = 0")
+        if not self.alone and isinstance(operation, Reduce):
+            return self._sums(i, operation.scale)
+        if isinstance(operation, Gather):
+            return self._centre(i, node)
+        sources = [run.values[j] for j in node.inputs]
+        return operation.at_zero(sources, node.shape, self.layout.formulas.get(i))
 
     def _store(self, i: int) -> NDArray[np.int64]:
         rows = [j for kind in (Gather, Copy, Reduce) for j, node in enumerate(self.plan.nodes)
                 if isinstance(node.operation, kind) and self.needed[j]]  # fmt: skip
         return self.tables.stores[rows.index(i)]
 
-    def _sums(self, i: int, scale: float) -> tuple[Array, Array]:
+    def _sums(self, i: int, scale: float) -> Centre:
         store = self._store(i)
         at = [store[StoreField.OFFSET], store[StoreField.T_OFFSET]]
         found = [scale * self.work.sums[a : a + _LANES].reshape(-1, 1, 1) for a in at]
         return found[0], found[1] if self.plan.ntk else np.zeros_like(found[0])
 
-    def _centre(self, i: int, node: Node) -> tuple[Array, Array]:
+    def _centre(self, i: int, node: Node) -> Centre:
         """The plane D = 0 of a pool's store."""
         store, (h, w) = self._store(i), node.shape
         plane = self.tables.index[store[StoreField.INDEX] + (h - 1) * (2 * w - 1) + w - 1]

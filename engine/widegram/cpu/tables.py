@@ -40,8 +40,9 @@ from widegram.cpu.packing import (
     pack,
 )
 from widegram.plan.formulas import FactorLayout
-from widegram.plan.graph import Affine, Copy, Gather, Node, Reduce
-from widegram.plan.needs import displacements
+from widegram.plan.graph import Node
+from widegram.plan.masks import displacements
+from widegram.plan.operations import Affine, Copy, Gather, Reduce
 from widegram.plan.plan import Plan, Schedule
 from widegram.plan.program import STORING, Program, Slot, Step, fuse_sums, in_place
 
@@ -70,8 +71,6 @@ class Tables:
     clear: tuple[int, int]
     sums: int
     buffer: int
-    factor_offsets: dict[int, int]
-    n_factors: int
     cells: Ints
     cell_active: NDArray[np.uint8]
     packed: Ints
@@ -144,7 +143,6 @@ class _Encoder:
             np.array([self._address(kind, "none") for kind in MOVES], dtype=np.int64),
             self._constants(),
             most, clear, sums, self._buffer(),
-            self.layout.offsets, self.layout.total,
             np.concatenate([*self.cells, np.zeros((1, CELL_ROW), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
             np.array([*self.packed, [0] * PACKED_ROW], dtype=np.int64),

@@ -16,8 +16,9 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.plan.graph import Copy, Gather, Node, Pair, Reduce
-from widegram.plan.needs import Mask, displacements
+from widegram.plan.graph import Node
+from widegram.plan.masks import Mask, Pair, displacements
+from widegram.plan.operations import Copy, Gather, Reduce
 from widegram.plan.plan import Schedule
 from widegram.plan.program import Program
 

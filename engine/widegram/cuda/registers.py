@@ -24,7 +24,7 @@ from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled
 from widegram.cuda.whole_planes import whole_jobs
 from widegram.cuda.window_sums import windows
 from widegram.cuda.writer import Writer
-from widegram.plan.graph import Affine
+from widegram.plan.operations import Affine
 from widegram.plan.program import Program
 
 FULL = "0xffffffff"

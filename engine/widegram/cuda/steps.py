@@ -9,7 +9,8 @@ from widegram.activations import Formula
 from widegram.cuda.factors import DeviceLayout
 from widegram.cuda.kernel import SHARED_BYTES
 from widegram.cuda.layout import Space, Store, Stores, space
-from widegram.plan.graph import Affine, Gather, Pair, Reduce
+from widegram.plan.masks import Pair
+from widegram.plan.operations import Affine, Gather, Reduce
 from widegram.plan.plan import Plan
 from widegram.plan.program import STORING, Program
 

@@ -26,7 +26,7 @@ from widegram.cuda.strip_fit import (
 from widegram.cuda.strip_pool import Pool
 from widegram.cuda.text_ops import Factors
 from widegram.cuda.window_sums import over_edge, reach, sums_along
-from widegram.plan.graph import Affine
+from widegram.plan.operations import Affine
 from widegram.plan.program import Program
 
 

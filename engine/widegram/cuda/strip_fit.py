@@ -12,7 +12,7 @@ from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
 from widegram.cuda.whole_planes import alike, slots, whole_jobs
 from widegram.cuda.window_sums import reach, windows
-from widegram.plan.graph import Pair
+from widegram.plan.masks import Pair
 from widegram.plan.program import Program
 
 MOST_ROWS = 8

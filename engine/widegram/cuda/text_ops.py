@@ -15,7 +15,7 @@ from widegram.activations.mixture import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
 from widegram.cpu.kernels.vector_ops import SNAP
 from widegram.cuda.writer import Writer
-from widegram.plan.graph import Affine
+from widegram.plan.operations import Affine
 
 _RESOLUTION = {"float32": 2.0**-24, "float64": 2.0**-53}
 # Instead of 0 under a root in float64, which is made from the root's reciprocal.

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from widegram.cuda.layout import Space
 from widegram.cuda.steps import Context, Job, Value, jobs_of
-from widegram.plan.graph import Affine, Pair
+from widegram.plan.masks import Pair
+from widegram.plan.operations import Affine
 from widegram.plan.program import Program
 
 _KINDS = ("input", "load", "window", "point", "add", "reduce", "copy", "pool")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from widegram.cuda.steps import Job
 from widegram.cuda.text_ops import TextOps
-from widegram.plan.graph import Affine, Pair
+from widegram.plan.masks import Pair
+from widegram.plan.operations import Affine
 
 
 @dataclass(frozen=True)

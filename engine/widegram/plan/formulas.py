@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from widegram.activations import Formula
 from widegram.activations.hermite import Approximate, Series
-from widegram.activations.rectified import Relu, ReluNonnegative
-from widegram.activations.scale import Scale
-from widegram.plan.graph import Act, Add, Affine, Gather, Input, Keep, Node, Norm, Reduce
 from widegram.plan.plan import Plan
 from widegram.plan.precision import SERIES_ACCEPTED, check
 
@@ -30,7 +25,7 @@ class FactorLayout:
 def choose_formulas(
     plan: Plan, largest: float, dtype: str, accept: float = SERIES_ACCEPTED, zeros: bool = False
 ) -> dict[int, Formula]:
-    """The formula of every Act and Norm node; a series gets as many terms as its variances need.
+    """The formulas of nodes that apply one; a series gets as many terms as its variances need.
 
     ``largest``: the largest variance of any input pixel. Each layer's variances are bounded from
     it, so that the choice depends on the data set as a whole and not on tiles. ``accept``: the
@@ -39,61 +34,24 @@ def choose_formulas(
     where ``dtype`` cannot hold an activation's values.
     """
     chosen: dict[int, Formula] = {}
-    bound: list[float] = []
+    bounds: list[float] = []
     vanishing: list[bool] = []
     for i, node in enumerate(plan.nodes):
-        below = [bound[j] for j in node.inputs]
-        top = below[0] if below else largest
-        match node.operation:
-            case Input(exponent=exponent):
-                top = float(np.ldexp(top, 2 * exponent))
-            case Affine(window=(a, b), gain=gain, bias=bias):
-                top = gain * a * b * top + bias
-            case Act() | Norm():
-                formula = formula_of(node)
-                if isinstance(formula, Series):
-                    formula = formula.for_range(top, SERIES_TOLERANCE[dtype])
-                check(node, formula, top, dtype, accept)
-                if vanishing[node.inputs[0]]:
-                    formula = formula.or_zero()
-                chosen[i] = formula
-                top = _largest_after(node, formula, top)
-            case Keep(rate):
-                top /= rate
-            case Gather(window=(a, b), scale=scale):
-                top *= scale * (a * b) ** 2
-            case Reduce(scale=scale):
-                h, w = plan.nodes[node.inputs[0]].shape
-                diagonal = node.operation.diagonal
-                top *= scale * (h * w if diagonal else (h * w) ** 2)
-            case Add():
-                top = sum(below)
-        bound.append(top)
-        vanishing.append(_may_vanish(node, [vanishing[j] for j in node.inputs], zeros))
+        operation = node.operation
+        below = [bounds[j] for j in node.inputs] or [largest]
+        vanish = [vanishing[j] for j in node.inputs] or [zeros]
+        source = plan.nodes[node.inputs[0]].shape if node.inputs else node.shape
+        formula = operation.formula
+        if formula is not None:
+            if isinstance(formula, Series):
+                formula = formula.for_range(below[0], SERIES_TOLERANCE[dtype])
+            check(node, formula, below[0], dtype, accept)
+            if vanish[0]:
+                formula = formula.or_zero()
+            chosen[i] = formula
+        bounds.append(operation.bound(below, source, formula))
+        vanishing.append(operation.may_vanish(vanish))
     return chosen
-
-
-def _may_vanish(node: Node, below: list[bool], zeros: bool) -> bool:
-    """Whether a node's variance may be 0 at some pixel, given whether its inputs' may."""
-    match node.operation:
-        case Input():
-            return zeros
-        case Affine(gain=gain, bias=bias):
-            return not bias and (below[0] or not gain)
-        case Act(formula):
-            at_zero, at_one = formula.variance(np.array([0.0, 1.0]))[0]
-            return bool(at_one == 0 or (below[0] and at_zero == 0))
-        case Add():
-            return all(below)
-    return below[0]
-
-
-def _largest_after(node: Node, formula: Formula, top: float) -> float:
-    """A bound on the variance behind an activation or LayerNorm, given one before it."""
-    if isinstance(node.operation, Norm):
-        # One pixel may hold all the variance that a normalisation over space averages.
-        return float(node.shape[0] * node.shape[1]) if node.operation.axes else 1.0
-    return float(np.max(formula.variance(np.linspace(0.0, top, 65))[0]))
 
 
 def series_error(formulas: dict[int, Formula]) -> float | None:
@@ -106,22 +64,10 @@ def series_error(formulas: dict[int, Formula]) -> float | None:
 
 
 def factor_layout(plan: Plan, formulas: dict[int, Formula]) -> FactorLayout:
-    """Consecutive blocks (n_factors, h, w) of every Act and Norm node."""
+    """Consecutive blocks (n_factors, h, w) of every node that applies a formula."""
     offsets, total = {}, 0
     for i, node in enumerate(plan.nodes):
-        if isinstance(node.operation, Act | Norm):
+        if i in formulas:
             offsets[i] = total
             total += formulas[i].n_factors * node.shape[0] * node.shape[1]
     return FactorLayout(formulas, offsets, total)
-
-
-def formula_of(node: Node) -> Formula:
-    """The formula that a point-like node applies."""
-    match node.operation:
-        case Act(formula, nonnegative):
-            if nonnegative and type(formula) is Relu:
-                return ReluNonnegative()
-            return formula
-        case Norm(exponent=exponent):
-            return Scale(exponent)
-    raise TypeError(f"{node.operation!r} applies no formula")

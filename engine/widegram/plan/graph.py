@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from widegram import activations
-from widegram.activations import Formula
 from widegram.network.geometry import padding
 from widegram.network.layers import (
     Activation,
@@ -31,98 +30,19 @@ from widegram.network.layers import (
     Residual,
 )
 from widegram.network.model import Network
-
-Pair = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Input:
-    """k0 = <x_p, x'_p'> / C; no NTK. Inputs are multiplied by 2^``exponent`` first."""
-
-    exponent: int = 0
-
-
-@dataclass(frozen=True)
-class Affine:
-    """Conv or Dense: K <- gain box(K) + bias, T <- K + gain box(T); box sums over the window.
-
-    Output position p reads inputs ``strides`` p + t - ``lo``; positions outside the image count as
-    zero or, where ``circular``, wrap.
-    """
-
-    window: Pair
-    strides: Pair
-    lo: Pair
-    hi: Pair
-    circular: bool
-    gain: float
-    bias: float
-
-
-@dataclass(frozen=True)
-class Act:
-    """An activation; ``nonnegative`` says that its input is known to be >= 0, ``where`` names its
-    layer for messages."""
-
-    formula: Formula
-    nonnegative: bool
-    where: str = field(default="", compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class Norm:
-    """LayerNorm; ``axes``: the image axes (0 rows, 1 columns) over which variances are averaged;
-    its input comes times 4^``exponent``."""
-
-    axes: tuple[int, ...]
-    exponent: int = 0
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Dropout: an image's own variances, and its NTK with itself, are divided by ``rate``."""
-
-    rate: float
-
-
-@dataclass(frozen=True)
-class Add:
-    """Sum of two branches."""
-
-
-@dataclass(frozen=True)
-class Gather:
-    """AvgPool or SumPool: ``scale`` times the sum over both windows."""
-
-    window: Pair
-    strides: Pair
-    lo: Pair
-    circular: bool
-    scale: float
-
-
-@dataclass(frozen=True)
-class Reduce:
-    """To a single number: over all pixel pairs, or over equal pixels (``diagonal``, Flatten)."""
-
-    diagonal: bool
-    scale: float
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A value kept in a store between two groups (:mod:`widegram.plan.groups` inserts these)."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """The kernel, times 4^``exponent``, at one readout depth (None without a depth sweep)."""
-
-    depth: int | None
-    exponent: int = 0
-
-
-Operation = Input | Affine | Act | Norm | Keep | Add | Gather | Reduce | Copy | Output
+from widegram.plan.masks import Pair
+from widegram.plan.operations import (
+    Act,
+    Add,
+    Affine,
+    Gather,
+    Input,
+    Keep,
+    Norm,
+    Operation,
+    Output,
+    Reduce,
+)
 
 
 @dataclass(frozen=True)
@@ -174,7 +94,7 @@ class _Builder:
             case Dense(W_std, b_std):
                 one = (1, 1)
                 gain, bias = self.rounded(W_std**2), self.rounded(b_std**2)
-                op = Affine(one, one, (0, 0), (0, 0), False, gain, bias)
+                op = Affine(one, one, (0, 0), False, (0, 0), gain, bias)
                 return self.add(op, (at,), (h, w), sign)
             case Activation(name, params):
                 formula = activations.get(name, dict(params)).rounded(self.dtype)
@@ -208,27 +128,25 @@ class _Builder:
                 return at
 
     def _conv(self, layer: Conv, at: int) -> int:
-        (h, w), (a, b) = self.nodes[at].shape, layer.filter_shape
-        rows = padding(h, a, layer.strides[0], layer.padding)
-        cols = padding(w, b, layer.strides[1], layer.padding)
-        op = Affine(
-            (a, b),
-            layer.strides,
-            (rows[1], cols[1]),
-            (rows[2], cols[2]),
-            layer.padding == "CIRCULAR" and a * b > 1,
-            layer.W_std**2 / (a * b),
-            layer.b_std**2,
-        )
-        return self.add(op, (at,), (rows[0], cols[0]), self.nonnegative[at])
+        shape, lo, hi = self._windows(layer.filter_shape, layer, at)
+        a, b = layer.filter_shape
+        circular = layer.padding == "CIRCULAR" and a * b > 1
+        gain, bias = layer.W_std**2 / (a * b), layer.b_std**2
+        op = Affine((a, b), layer.strides, lo, circular, hi, gain, bias)
+        return self.add(op, (at,), shape, self.nonnegative[at])
 
     def _pool(self, layer: Pool, at: int) -> int:
-        (h, w), (a, b) = self.nodes[at].shape, layer.window_shape
-        rows = padding(h, a, layer.strides[0], layer.padding)
-        cols = padding(w, b, layer.strides[1], layer.padding)
+        shape, lo, _ = self._windows(layer.window_shape, layer, at)
+        a, b = layer.window_shape
         scale = 1.0 / (a * b) ** 2 if layer.kind == "avg" else 1.0
-        op = Gather((a, b), layer.strides, (rows[1], cols[1]), layer.padding == "CIRCULAR", scale)
-        return self.add(op, (at,), (rows[0], cols[0]), self.nonnegative[at])
+        op = Gather((a, b), layer.strides, lo, layer.padding == "CIRCULAR", scale)
+        return self.add(op, (at,), shape, self.nonnegative[at])
+
+    def _windows(self, window: Pair, layer: Conv | Pool, at: int) -> tuple[Pair, Pair, Pair]:
+        """The shape behind a layer's windows, and the padding before and after."""
+        sizes = zip(self.nodes[at].shape, window, layer.strides, strict=True)
+        rows, cols = (padding(size, a, stride, layer.padding) for size, a, stride in sizes)
+        return (rows[0], cols[0]), (rows[1], cols[1]), (rows[2], cols[2])
 
 
 def is_vector(network: Network) -> bool:

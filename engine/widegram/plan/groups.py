@@ -12,7 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from widegram.plan.graph import Affine, Copy, Gather, Input, Node, Pair, Reduce
+import numpy as np
+
+from widegram.plan.graph import Node
+from widegram.plan.masks import Pair
+from widegram.plan.operations import Copy
 
 Edge = tuple[int, int]
 
@@ -30,11 +34,6 @@ class Group:
     torus: Pair
 
 
-def is_load(node: Node) -> bool:
-    """Whether the node's value is loaded from a store that an earlier group fills."""
-    return isinstance(node.operation, Gather | Reduce | Copy)
-
-
 def _levels(nodes: tuple[Node, ...]) -> list[int]:
     """The place of each node in the order of groups; of a load, that of the group that loads it.
 
@@ -44,20 +43,22 @@ def _levels(nodes: tuple[Node, ...]) -> list[int]:
     """
     level: list[int] = []
     for node in nodes:
-        level.append(max((level[j] + is_load(node) for j in node.inputs), default=0))
+        level.append(max((level[j] + node.operation.stored for j in node.inputs), default=0))
     unread = len(nodes)
     last = [unread] * unread
     for i in reversed(range(len(nodes))):
         node = nodes[i]
-        if last[i] < unread and (is_load(node) or isinstance(node.operation, Input)):
+        if last[i] < unread and (node.operation.stored or node.operation.made_anew):
             level[i] = last[i]
         for j in node.inputs:
-            last[j] = min(last[j], level[i] - is_load(node))
+            last[j] = min(last[j], level[i] - node.operation.stored)
     return level
 
 
 def _edges(nodes: tuple[Node, ...]) -> list[Edge]:
-    return [(j, i) for i, node in enumerate(nodes) if not is_load(node) for j in node.inputs]
+    return [
+        (j, i) for i, node in enumerate(nodes) if not node.operation.stored for j in node.inputs
+    ]
 
 
 def _insert(nodes: tuple[Node, ...], edges: set[Edge]) -> tuple[Node, ...]:
@@ -71,8 +72,8 @@ def _insert(nodes: tuple[Node, ...], edges: set[Edge]) -> tuple[Node, ...]:
                 inputs.append(at[j])
                 continue
             source = nodes[j]
-            again = isinstance(source.operation, Input)
-            copy = source if again else Node(Copy(), (at[j],), source.shape)
+            anew = source.operation.made_anew
+            copy = source if anew else Node(Copy(), (at[j],), source.shape)
             out.append(copy)
             inputs.append(len(out) - 1)
         out.append(Node(node.operation, tuple(inputs), node.shape))
@@ -101,10 +102,9 @@ def _scales(nodes: tuple[Node, ...], members: list[int]) -> dict[int, Pair]:
     """sigma of each member: 1 at the finest."""
     links: dict[int, list[tuple[int, Fraction, Fraction]]] = {i: [] for i in members}
     for i in members:
-        operation = nodes[i].operation
-        sy, sx = operation.strides if isinstance(operation, Affine) else (1, 1)
+        sy, sx = nodes[i].operation.coarser
         for j in nodes[i].inputs:
-            if j in links and not is_load(nodes[i]):
+            if j in links and not nodes[i].operation.stored:
                 links[j].append((i, Fraction(sy), Fraction(sx)))
                 links[i].append((j, Fraction(1, sy), Fraction(1, sx)))
     scale = {members[0]: (Fraction(1), Fraction(1))}
@@ -125,15 +125,12 @@ def _torus(
     """The group's torus, and the edges into circular convolutions that need another one."""
     torus, wrong = [0, 0], set()
     for i in members:
-        operation = nodes[i].operation
-        if not (isinstance(operation, Affine) and operation.circular):
-            continue
-        (source,) = nodes[i].inputs
-        for axis in (0, 1):
+        for axis in np.flatnonzero(nodes[i].operation.couples):
+            (source,) = nodes[i].inputs
             size = nodes[source].shape[axis] * sigma[source][axis]
-            if operation.window[axis] > 1 and torus[axis] not in (0, size):
+            if torus[axis] not in (0, size):
                 wrong.add((source, i))
-            elif operation.window[axis] > 1:
+            else:
                 torus[axis] = size
     return (torus[0], torus[1]), wrong
 
@@ -142,10 +139,10 @@ def _behind_strides(nodes: tuple[Node, ...]) -> set[Edge]:
     """The edges behind convolutions by whose strides an image shrinks exactly."""
 
     def shrinks(node: Node) -> bool:
-        operation = node.operation
-        if not isinstance(operation, Affine) or operation.strides == (1, 1):
+        strides = node.operation.coarser
+        if strides == (1, 1):
             return False
-        scaled = tuple(n * s for n, s in zip(node.shape, operation.strides, strict=True))
+        scaled = tuple(n * s for n, s in zip(node.shape, strides, strict=True))
         return scaled == nodes[node.inputs[0]].shape
 
     return {(i, k) for k, node in enumerate(nodes) for i in node.inputs if shrinks(nodes[i])}

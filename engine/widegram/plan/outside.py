@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from widegram.activations import FLOOR
 from widegram.activations.scale import Rescale
 from widegram.plan.formulas import FactorLayout
-from widegram.plan.graph import Act, Add, Affine, Gather, Node, Norm
+from widegram.plan.graph import Node
+from widegram.plan.operations import Act, Add, Affine, Gather, Norm
 from widegram.plan.plan import Plan
 
 Array = NDArray[np.float64]

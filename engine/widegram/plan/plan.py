@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,21 +10,11 @@ from typing import Any
 import numpy as np
 
 from widegram.network.model import Network
-from widegram.plan.graph import (
-    Act,
-    Affine,
-    Copy,
-    Gather,
-    Input,
-    Node,
-    Norm,
-    Output,
-    Reduce,
-    build_graph,
-    is_vector,
-)
+from widegram.plan.graph import Node, build_graph, is_vector
 from widegram.plan.groups import Group, partition
-from widegram.plan.needs import Mask, displacements, needed
+from widegram.plan.masks import Mask, displacements
+from widegram.plan.needs import needed
+from widegram.plan.operations import Input, Output
 from widegram.plan.program import Program, Slot, build_program
 from widegram.plan.scales import degrees, scaled
 
@@ -60,7 +51,7 @@ class Plan:
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:
-        return tuple(i for i, n in enumerate(self.nodes) if isinstance(n.operation, Output))
+        return tuple(i for i, n in enumerate(self.nodes) if n.operation.read_out)
 
     @cached_property
     def exponents(self) -> tuple[int, ...]:
@@ -99,17 +90,14 @@ class Plan:
     @cached_property
     def element_layers(self) -> int:
         """Elements times Conv or Dense layers that one entry costs."""
-        total = 0
-        for node, mask in zip(self.nodes, self.cross.masks, strict=True):
-            if isinstance(node.operation, Affine):
-                total += _elements(node, mask)
-        return total
+        return self._layers(range(len(self.nodes)))
 
-    @cached_property
-    def factor_pixels(self) -> int:
-        """Per-image factors (of one-factor activations): numbers per image."""
-        nodes = (n for n in self.nodes if isinstance(n.operation, Act | Norm))
-        return sum(n.shape[0] * n.shape[1] for n in nodes)
+    def _layers(self, members: Iterable[int]) -> int:
+        """Elements times layers of some nodes."""
+        return sum(
+            self.nodes[i].operation.layers * _elements(self.nodes[i], self.cross.masks[i])
+            for i in members
+        )
 
     def bytes_per_pair(self, itemsize: int) -> int:
         """Working memory of one pair: plane buffers of the largest group, and all stores."""
@@ -118,7 +106,7 @@ class Plan:
         stores = sum(
             _elements(node, mask)
             for node, mask in zip(self.nodes, self.cross.masks, strict=True)
-            if isinstance(node.operation, Gather | Copy)
+            if node.operation.stored and not node.operation.reduced
         )
         return (max(buffers, default=0) + stores) * fields * itemsize
 
@@ -140,11 +128,7 @@ class Plan:
                         }
                         for i in members
                     ],
-                    "element_layers": sum(
-                        _elements(self.nodes[i], self.cross.masks[i])
-                        for i in members
-                        if isinstance(self.nodes[i].operation, Affine)
-                    ),
+                    "element_layers": self._layers(members),
                 }
             )
         return {
@@ -202,14 +186,9 @@ def _slot_pixels(slot: Slot) -> int:
 def _describe_step(nodes: tuple[Node, ...], step: Any) -> str:
     text = str(step.kind)
     if step.affine is not None:
-        (a, b), (sy, sx) = step.affine.window, step.affine.strides
-        text += f" {a}x{b}" + (f"/{sy}x{sx}" if (sy, sx) != (1, 1) else "")
-        text += " circular" if step.affine.circular else ""
+        text += step.affine.describe()
     if step.act >= 0:
-        operation = nodes[step.act].operation
-        text += f" {operation.formula.code}" if isinstance(operation, Act) else " layernorm"
+        text += nodes[step.act].operation.describe()
     if step.kind == "reduce":
-        operation = nodes[step.out].operation
-        assert isinstance(operation, Reduce)
-        text += " equal pixels" if operation.diagonal else " all pixels"
+        text += nodes[step.out].operation.describe()
     return text

@@ -8,7 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.plan.graph import (
+from widegram.plan.graph import Node
+from widegram.plan.groups import Group
+from widegram.plan.masks import Mask, Pair, displacements
+from widegram.plan.operations import (
     Act,
     Add,
     Affine,
@@ -16,14 +19,10 @@ from widegram.plan.graph import (
     Gather,
     Input,
     Keep,
-    Node,
     Norm,
     Output,
-    Pair,
     Reduce,
 )
-from widegram.plan.groups import Group
-from widegram.plan.needs import Mask, displacements, sources_of
 
 Kind = Literal["input", "load", "window", "point", "add", "copy", "pool", "reduce", "output"]
 STORING = ("copy", "pool", "reduce")
@@ -187,7 +186,8 @@ def _schedule(
     for n, step in enumerate(steps):
         if step.kind in STORING:
             value = step.inputs[0]
-            mask = sources_of(nodes[step.out], nodes[value], masks[step.out]) & masks[value]
+            mask = nodes[step.out].operation.needs(masks[step.out], nodes[value].shape)
+            mask = mask & masks[value]
         else:
             value, mask = step.out, masks[step.out]
         d = displacements(mask) * np.array(group.sigma[value])

@@ -10,7 +10,7 @@ it.
 
 Inputs have their own scale. Where the whole network is homogeneous, K(a x, b y) = (a b)^d K(x, y),
 each image may be multiplied by a power of two of its own (:func:`degrees`); elsewhere all images
-are multiplied by the one that the :class:`~widegram.plan.graph.Input` names.
+are multiplied by the one that the :class:`~widegram.plan.operations.Input` names.
 """
 
 from __future__ import annotations
@@ -21,20 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.activations.scale import Rescale, Scale
-from widegram.plan.graph import (
-    Act,
-    Add,
-    Affine,
-    Gather,
-    Input,
-    Keep,
-    Node,
-    Norm,
-    Output,
-    Reduce,
-)
-from widegram.plan.windows import box, normalised_by
+from widegram.activations.scale import Rescale
+from widegram.plan.graph import Node
+from widegram.plan.operations import Act, Add, Affine, Input
 
 Array = NDArray[np.float64]
 
@@ -67,14 +56,9 @@ def degrees(nodes: tuple[Node, ...]) -> tuple[int, ...] | None:
         below = {found[j] for j in node.inputs} or {1}
         if len(below) > 1:
             return None
-        (degree,) = below
-        match node.operation:
-            case Act(formula) if formula.homogeneity is not None:
-                degree *= formula.homogeneity
-            case Act() | Norm() if degree:
-                return None
-            case Affine(bias=bias) if bias and degree:
-                return None
+        degree = node.operation.degree(*below)
+        if degree is None:
+            return None
         found.append(degree)
     return tuple(found)
 
@@ -154,7 +138,7 @@ class _Walk:
 
     def affine(self, i: int, operation: Affine, source: int) -> int:
         shape, before = self.nodes[i].shape, self.exponent[source]
-        sums = box(self.profile[source], operation, shape)
+        sums = operation.sums(self.profile[source], shape)
         size = np.logaddexp2(
             np.log2(operation.gain) + np.log2(sums.max()) - 2 * before, np.log2(operation.bias)
         )
@@ -171,10 +155,7 @@ class _Walk:
     def needs_truth(self, i: int) -> bool:
         """Whether all readers of a node are activations that need its true variance."""
         readers = [self.nodes[k].operation for k in self.readers[i]]
-        return bool(readers) and all(
-            isinstance(operation, Act) and operation.formula.homogeneity is None
-            for operation in readers
-        )
+        return bool(readers) and all(operation.needs_truth for operation in readers)
 
     def sum(self, node: Node, inputs: tuple[int, ...]) -> int:
         size = np.logaddexp2.reduce([self.size(j) for j in inputs])
@@ -185,30 +166,8 @@ class _Walk:
 
     def single(self, node: Node, source: int) -> int:
         """An operation with one input that has no constants to absorb a change of exponent."""
-        operation = node.operation
-        if isinstance(operation, Act) and operation.formula.homogeneity is None:
+        if node.operation.needs_truth:
             source = self.moved(source, 0)
-        before, q = self.exponent[source], self.profile[source]
-        node = replace(node, inputs=(source,))
-        match operation:
-            case Act(formula) if formula.homogeneity is None:
-                return self.add(node, 0, formula.variance(q.max(keepdims=True))[0] + 0 * q)
-            case Act(formula):
-                degree = formula.homogeneity or 0
-                return self.add(node, before * degree, formula.variance(q)[0])
-            case Norm():
-                node = replace(node, operation=replace(operation, exponent=before))
-                by = Scale(before).factors(normalised_by(q, operation))[0] ** 2
-                return self.add(node, 0, q * by)
-            case Keep(rate):
-                return self.add(node, before, q / rate)
-            case Gather(scale=scale):
-                return self.add(node, before, scale * box(np.sqrt(q), operation, node.shape) ** 2)
-            case Reduce(diagonal=True, scale=scale):
-                return self.add(node, before, scale * q.sum(keepdims=True))
-            case Reduce(scale=scale):
-                return self.add(node, before, scale * np.sqrt(q).sum(keepdims=True) ** 2)
-            case Output():
-                return self.add(replace(node, operation=replace(operation, exponent=before)),
-                                before, q)  # fmt: skip
-        raise TypeError(f"{operation!r} has more than one input")
+        operation, exponent = node.operation.rescaled(self.exponent[source])
+        profile = operation.profile(self.profile[source], node.shape)
+        return self.add(Node(operation, (source,), node.shape), exponent, profile)

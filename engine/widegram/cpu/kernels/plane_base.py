@@ -60,14 +60,9 @@ class Variant:
     packed: int = 0
 
     def text(self) -> str:
-        """A key that :meth:`parse` reads back."""
+        """A key of its own for every variant."""
         flags = f"{self.ntk:d}|{self.paired:d}|{self.packed:d}"
         return f"{self.kind}|{self.code}|{flags}|{self.dtype}"
-
-    @staticmethod
-    def parse(text: str) -> Variant:
-        kind, code, ntk, paired, packed, dtype = text.split("|")[:6]
-        return Variant(kind, code, ntk == "1", paired == "1", dtype, int(packed))
 
 
 class PlaneCode:
