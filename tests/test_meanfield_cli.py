@@ -10,9 +10,9 @@ import pytest
 
 from cli_support import refused, run, run_json
 from test_meanfield_point import KEYS
-from widegram.meanfield import asymptotics as table_module
-from widegram.meanfield.asymptotics import Plan, table
-from widegram.meanfield.problem import digits_problem
+from widegram.meanfield.experiments import asymptotics as table_module
+from widegram.meanfield.experiments.asymptotics import Plan, table
+from widegram.meanfield.experiments.problem import digits_problem
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

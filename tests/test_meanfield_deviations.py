@@ -8,13 +8,14 @@ import pytest
 
 from meanfield_support import erf_circle_ntk, erf_ntk, unit_inputs
 from widegram.errors import WidegramError
-from widegram.meanfield import deviations, elementwise, torus
-from widegram.meanfield.elementwise import compile_program, run_program
-from widegram.meanfield.maps import LayerMaps
-from widegram.meanfield.problem import unit_pixels
-from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
-from widegram.meanfield.spectra import deviation_spectrum
-from widegram.meanfield.taps import mean_taps
+from widegram.meanfield.experiments.problem import unit_pixels
+from widegram.meanfield.experiments.spectra import deviation_spectrum
+from widegram.meanfield.recursion import deviations, elementwise, unequal_norms
+from widegram.meanfield.recursion.circular_mean import mean_taps
+from widegram.meanfield.recursion.elementwise import compile_program, run_program
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.slope_series import SlopeLine
+from widegram.meanfield.theory.maps import LayerMaps
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel
 
@@ -126,7 +127,7 @@ def test_linearized_images_agree_with_mpmath(pooled):
     network = circle_network(1.1, 0.18, pooled, 2)
     with mp.workdps(60):
         exact = erf_circle_ntk(x, 1.1, 0.18, (10, 150), pooled)
-        for depth, found in torus.sweep(network, x, x, [10, 150]):
+        for depth, found in unequal_norms.sweep(network, x, x, [10, 150]):
             spectrum = deviation_spectrum(found.level, found.drop)
             # Seven digits beyond the crossover at 1e-8, see the module; rounding before it.
             assert max(digits_off(spectrum, exact[depth][1])) < 1e-6
@@ -144,7 +145,7 @@ def circle_network(w, b, pooled, channels):
 @pytest.mark.parametrize("act", ["erf", "relu", "tanh"])
 def test_slopes_along_delta_keep_relative_precision(act):
     maps = LayerMaps.of(act)
-    q, kinked = 0.7, is_kinked(LayerMaps.of(act))
+    q, kinked = 0.7, LayerMaps.of(act).is_kinked()
     assert kinked == (act == "relu")
     line = SlopeLine(maps, q, kinked)
     # Halving delta halves the drop (its square root where phi has a kink), down to 1e-300.
@@ -234,10 +235,10 @@ def test_unequal_norms_are_refused_with_the_range():
 ])
 def test_where_linearized_deviations_end_is_said(spec, match):
     network = load_network(spec, (4, 4, 1))
-    assert match in torus.supports(network)
+    assert match in unequal_norms.supports(network)
     x = np.ones((2, 4, 4, 1))
     with pytest.raises(WidegramError, match=match):
-        next(torus.sweep(network, x, x, [1]))
+        next(unequal_norms.sweep(network, x, x, [1]))
 
 
 def test_a_series_with_a_kink_is_refused():
@@ -255,4 +256,4 @@ def test_dropout_is_refused_and_memory_is_named():
     big = load_network("cnn-p:act=erf", (28, 28, 1))
     x = np.zeros((30, 28, 28, 1))
     with pytest.raises(WidegramError, match=r"30 x 30 images of 28 x 28 pixels .* needs"):
-        next(torus.sweep(big, x, x, [1], memory="100MB"))
+        next(unequal_norms.sweep(big, x, x, [1], memory="100MB"))

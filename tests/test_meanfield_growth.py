@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from widegram.errors import WidegramError
-from widegram.meanfield import asymptotics as table_module
-from widegram.meanfield.asymptotics import Plan, table
-from widegram.meanfield.growth import ROOT, growth_of, in_range, variances, with_bias
-from widegram.meanfield.maps import LayerMaps
-from widegram.meanfield.points import point
-from widegram.meanfield.predictions import fitted_limit, growing, predictions
-from widegram.meanfield.problem import digits_problem
+from widegram.meanfield.experiments import asymptotics as table_module
+from widegram.meanfield.experiments.asymptotics import Plan, table
+from widegram.meanfield.experiments.problem import digits_problem
+from widegram.meanfield.theory.growth import ROOT, growth_of, in_range, variances, with_bias
+from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.points import point
+from widegram.meanfield.theory.predictions import fitted_limit, growing, predictions
 
 
 def relu_pair(w, b, layers, slope=0.0):

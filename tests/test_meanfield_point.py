@@ -10,11 +10,11 @@ import pytest
 from meanfield_support import erf_fixed_point
 from widegram import meanfield
 from widegram.errors import WidegramError
-from widegram.meanfield.fixedpoint import critical_line, critical_w_var, fixed_points
-from widegram.meanfield.grids import parse_range
-from widegram.meanfield.maps import LayerMaps
-from widegram.meanfield.phase import phase_map, write_phase
-from widegram.meanfield.points import kink, point
+from widegram.meanfield.experiments.phase import phase_map, write_phase
+from widegram.meanfield.experiments.ranges import parse_range
+from widegram.meanfield.theory.fixedpoint import critical_line, critical_w_var, fixed_points
+from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.points import kink, point
 
 # (w_var, b_var): q*, c*, chi_1, chi_c, p* or p*_ab; the paper's setting at six points.
 TABLE = {

@@ -12,15 +12,15 @@ import scipy.linalg
 
 from meanfield_support import unit_inputs
 from widegram.errors import WidegramError
-from widegram.meanfield.flow import Flow, predictions
-from widegram.meanfield.maps import LayerMaps
-from widegram.meanfield.predictions import fitted_exponent
-from widegram.meanfield.problem import Problem, unit_mean_square, unit_pixels
-from widegram.meanfield.remarks import dropout_limits
-from widegram.meanfield.slopeline import Scaled
-from widegram.meanfield.spectra import dense_spectrum, deviation_spectrum, predict
-from widegram.meanfield.sweepfile import SpectrumFile
-from widegram.meanfield.sweeps import describe, spectrum
+from widegram.meanfield.experiments.architectures import dropout_limits
+from widegram.meanfield.experiments.gradient_flow import Flow, predictions
+from widegram.meanfield.experiments.problem import Problem, unit_mean_square, unit_pixels
+from widegram.meanfield.experiments.spectra import dense_spectrum, deviation_spectrum, predict
+from widegram.meanfield.experiments.sweepfile import SpectrumFile
+from widegram.meanfield.experiments.sweeps import describe, spectrum
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.predictions import fitted_exponent
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel
 

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from widegram.errors import Interrupted, WidegramError
-from widegram.meanfield import training as module
-from widegram.meanfield.problem import Problem, load_inputs, load_problem, unit_mean_square
-from widegram.meanfield.training import Grid, trainability
+from widegram.meanfield.experiments import training as module
+from widegram.meanfield.experiments.problem import (
+    Problem,
+    load_inputs,
+    load_problem,
+    unit_mean_square,
+)
+from widegram.meanfield.experiments.training import Grid, trainability
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel
 

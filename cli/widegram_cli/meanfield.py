@@ -32,7 +32,7 @@ command.add_command(table_command)
 @json_option
 def point_command(act: str, w_var: float, b_var: float, as_json: bool) -> None:
     """Phase, fixed points, slopes and depth scales of one setting."""
-    from widegram.meanfield.points import point
+    from widegram.meanfield.theory.points import point
 
     values = point(act, w_var, b_var)
     if as_json:
@@ -71,8 +71,8 @@ def phase_command(
     as_json: bool,
 ) -> None:
     """Maps of every quantity over (w_var, b_var), with the line chi_1 = 1."""
-    from widegram.meanfield.grids import parse_range
-    from widegram.meanfield.phase import phase_map, write_phase
+    from widegram.meanfield.experiments.phase import phase_map, write_phase
+    from widegram.meanfield.experiments.ranges import parse_range
 
     check_outputs(out, plot, overwrite)
     start = time.perf_counter()
@@ -80,7 +80,7 @@ def phase_command(
     seconds = time.perf_counter() - start
     write_phase(result, out, overwrite)
     if plot is not None:
-        from widegram.meanfield.plots import plot_phase
+        from widegram.meanfield.experiments.plots import plot_phase
 
         plot_phase(result, plot, overwrite)
     solved = result.solved
@@ -111,7 +111,7 @@ def check_outputs(out: str, plot: str | None, overwrite: bool) -> None:
 
     check_target(Path(out), overwrite)
     if plot is not None:
-        from widegram.meanfield.plots import pyplot
+        from widegram.meanfield.experiments.plots import pyplot
 
         pyplot()
         check_target(Path(plot), overwrite)

@@ -16,7 +16,7 @@ from widegram_cli.options import Depths, json_option, memory_option, overwrite_o
 from widegram_cli.output import emit_json, human_time
 
 if TYPE_CHECKING:
-    from widegram.meanfield.sweeps import SpectrumSweep
+    from widegram.meanfield.experiments.sweeps import SpectrumSweep
     from widegram.network import Network
 
 
@@ -118,9 +118,9 @@ def spectrum_command(
     """
     one_blas_thread()
     from widegram.machine.progress import Progress
-    from widegram.meanfield.problem import load_inputs, with_unit_pixels
-    from widegram.meanfield.sweepfile import SpectrumFile
-    from widegram.meanfield.sweeps import spectrum
+    from widegram.meanfield.experiments.problem import load_inputs, with_unit_pixels
+    from widegram.meanfield.experiments.sweepfile import SpectrumFile
+    from widegram.meanfield.experiments.sweeps import spectrum
     from widegram_cli.meanfield import check_outputs
     from widegram_cli.reporting import reporter
 
@@ -144,7 +144,7 @@ def spectrum_command(
         )
         file.finish(result)
     if plot is not None:
-        from widegram.meanfield.plots import plot_spectrum
+        from widegram.meanfield.experiments.plots import plot_spectrum
 
         plain = None
         if against_float64:
@@ -292,15 +292,15 @@ def trainability_command(
     Images are scaled to mean square 1, as the theory assumes.
     """
     one_blas_thread()
-    from widegram.meanfield.grids import parse_range
-    from widegram.meanfield.problem import load_problem
-    from widegram.meanfield.trainfile import is_complete
-    from widegram.meanfield.training import Grid, trainability
+    from widegram.meanfield.experiments.problem import load_problem
+    from widegram.meanfield.experiments.ranges import parse_range
+    from widegram.meanfield.experiments.trainfile import is_complete
+    from widegram.meanfield.experiments.training import Grid, trainability
     from widegram_cli.reporting import reporter
 
     multiples, moments = numbers(scale, "--scale"), numbers(times, "--times")
     if plot is not None:
-        from widegram.meanfield.plots import plot_trainability, pyplot
+        from widegram.meanfield.experiments.plots import plot_trainability, pyplot
 
         pyplot()
         # Of a complete map run again, the picture is there as well: both stay as they are.

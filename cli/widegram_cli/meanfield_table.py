@@ -13,7 +13,7 @@ from widegram_cli.options import Depths, json_option, memory_option
 from widegram_cli.output import emit_json
 
 if TYPE_CHECKING:
-    from widegram.meanfield.asymptotics import Entry
+    from widegram.meanfield.experiments.asymptotics import Entry
 
 # How many entries there are, for the progress display: of one family of networks, of the remarks.
 _PER_NET, _REMARKS = 19, 23
@@ -48,8 +48,8 @@ def table_command(
     from dataclasses import asdict, replace
 
     from widegram.machine.progress import Progress
-    from widegram.meanfield.asymptotics import Plan, table
-    from widegram.meanfield.problem import digits_problem, load_problem
+    from widegram.meanfield.experiments.asymptotics import Plan, table
+    from widegram.meanfield.experiments.problem import digits_problem, load_problem
     from widegram_cli.reporting import reporter
 
     chosen = tuple(part.strip() for part in nets.split(","))

@@ -214,8 +214,9 @@ _MODULES = (
     "matplotlib.font_manager", "widegram.computing.verify", "widegram.computing.gram",
     "widegram.cpu.evaluator",
     "widegram.linalg.jobs", "widegram.linalg.spectrum",
-    "widegram.linalg.spectrumfile", "widegram.linalg.spectrumplot", "widegram.meanfield.phase",
-    "widegram.meanfield.plots", "widegram.meanfield.sweepfile", "widegram.meanfield.training",
+    "widegram.linalg.spectrumfile", "widegram.linalg.spectrumplot",
+    "widegram.meanfield.experiments.phase", "widegram.meanfield.experiments.plots",
+    "widegram.meanfield.experiments.sweepfile", "widegram.meanfield.experiments.training",
     "widegram.predict.job", "widegram.store.exporting", "widegram.computing.kinds",
 )  # fmt: skip
 

@@ -21,7 +21,7 @@ from widegram.durable.sealed import (
 )
 from widegram.errors import Damaged, WidegramError
 from widegram.linalg.factorfile import damaged_columns
-from widegram.meanfield.trainfile import damaged_in
+from widegram.meanfield.experiments.trainfile import damaged_in
 
 _SHOWN = 8
 

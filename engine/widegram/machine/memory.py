@@ -83,3 +83,17 @@ def kernel_budget(memory: str | int | None) -> int:
 def budget(memory: str | int | None) -> int:
     """The byte budget of a command: ``memory``, or a quarter of what is free."""
     return max(free_memory() // 4, _SMALLEST) if memory is None else parse_size(memory)
+
+
+def require_memory(needed: int, memory: str | int | None, what: str, remedy: str) -> int:
+    """The byte budget, refused where ``what`` needs more of it.
+
+    Raises WidegramError naming both sizes and ``remedy``.
+    """
+    allowed = budget(memory)
+    if needed > allowed:
+        raise WidegramError(
+            f"{what} needs {format_size(needed)} of memory, {format_size(allowed)} are allowed; "
+            f"{remedy} or give a larger --memory"
+        )
+    return allowed

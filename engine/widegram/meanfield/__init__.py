@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from widegram.meanfield.asymptotics import table
-    from widegram.meanfield.phase import phase_map, write_phase
-    from widegram.meanfield.points import point
-    from widegram.meanfield.problem import Problem, load_problem
-    from widegram.meanfield.sweeps import spectrum
-    from widegram.meanfield.training import Grid, trainability
+    from widegram.meanfield.experiments.asymptotics import table
+    from widegram.meanfield.experiments.phase import phase_map, write_phase
+    from widegram.meanfield.experiments.problem import Problem, load_problem
+    from widegram.meanfield.experiments.sweeps import spectrum
+    from widegram.meanfield.experiments.training import Grid, trainability
+    from widegram.meanfield.theory.points import point
 
 __all__ = [
     "Grid",
@@ -31,15 +31,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Grid": "training",
-    "Problem": "problem",
-    "load_problem": "problem",
-    "phase_map": "phase",
-    "point": "points",
-    "spectrum": "sweeps",
-    "table": "asymptotics",
-    "trainability": "training",
-    "write_phase": "phase",
+    "Grid": "experiments.training",
+    "Problem": "experiments.problem",
+    "load_problem": "experiments.problem",
+    "phase_map": "experiments.phase",
+    "point": "theory.points",
+    "spectrum": "experiments.sweeps",
+    "table": "experiments.asymptotics",
+    "trainability": "experiments.training",
+    "write_phase": "experiments.phase",
 }
 
 

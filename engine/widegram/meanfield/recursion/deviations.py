@@ -26,9 +26,10 @@ import numpy as np
 
 from widegram import activations
 from widegram.errors import WidegramError
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
-from widegram.meanfield.taps import displacements, mean_taps
+from widegram.meanfield.recursion.circular_mean import displacements, mean_taps
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.slope_series import SlopeLine
+from widegram.meanfield.theory.maps import Array, LayerMaps
 from widegram.network import (
     Activation,
     Conv,
@@ -114,7 +115,7 @@ class Deviations:
 
     def _activate_many(self, line: SlopeLine) -> Deviations | None:
         """The same by two polynomials per entry, to 1e-11; None where they are not as good."""
-        from widegram.meanfield.elementwise import TOLERANCE, layer_table
+        from widegram.meanfield.recursion.elementwise import TOLERANCE, layer_table
 
         delta, drop = self.delta.value.ravel().copy(), self.drop.value.ravel().copy()
         table = layer_table(line, self.level, max(float(delta.max()), 1e-300))
@@ -317,7 +318,7 @@ class _Walker:
         if layer not in self._maps:
             maps = LayerMaps(layer.name, activations.get(layer.name, dict(layer.params)))
             maps.require_slope()
-            kinked = is_kinked(maps)
+            kinked = maps.is_kinked()
             if kinked and maps.dual.code == "series":
                 raise WidegramError(
                     f"{layer.name}: its derivative jumps and only a Hermite series is known, which "

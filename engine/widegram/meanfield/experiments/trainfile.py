@@ -19,11 +19,11 @@ from widegram.durable.outputs import check_target
 from widegram.durable.sealed import GUARD, SEAL, SealedFile, new_sealed, write_sealed
 from widegram.errors import WidegramError
 from widegram.machine.log import logger
-from widegram.meanfield.fixedpoint import FixedPoints
-from widegram.meanfield.maps import Array
+from widegram.meanfield.theory.fixedpoint import FixedPoints
+from widegram.meanfield.theory.maps import Array
 
 if TYPE_CHECKING:
-    from widegram.meanfield.training import Row
+    from widegram.meanfield.experiments.training import Row
 
 FORMAT = "widegram-trainability"
 _MAPS = ("train_accuracy", "test_accuracy", "train_mse", "test_mse")

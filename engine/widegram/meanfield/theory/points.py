@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from widegram.activations.error_function import Erf
-from widegram.meanfield.fixedpoint import (
+from widegram.meanfield.theory.fixedpoint import (
     CHAOTIC,
     CRITICAL,
     ORDERED,
@@ -16,10 +16,9 @@ from widegram.meanfield.fixedpoint import (
     critical_w_var,
     fixed_points,
 )
-from widegram.meanfield.growth import LARGE
-from widegram.meanfield.maps import LayerMaps
-from widegram.meanfield.precise import refine
-from widegram.meanfield.slopeline import is_kinked
+from widegram.meanfield.theory.growth import LARGE
+from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.precise import refine
 
 QUANTITIES = (
     "q_star",
@@ -86,7 +85,7 @@ def _statements(maps: LayerMaps, w: float, b: float, solved: FixedPoints, phase:
     values = solved.item()
     if math.isnan(values["q_star"]):
         said = ["q grows without bound from small inputs: there is no stable fixed point"]
-        if is_kinked(maps, LARGE):
+        if maps.is_kinked(LARGE):
             said.append(
                 "large signals see a scale-free activation: 1 - c falls as 1 / l^2; Theta grows as "
                 "l q_l on the diagonal and (1/4) l q_l off it, kappa -> (m + 3)/3"

@@ -11,8 +11,8 @@ import h5py
 from widegram.durable import new_file, reserve
 from widegram.durable.outputs import check_target
 from widegram.durable.sealed import NewSealed
-from widegram.meanfield.deviations import Deviations
-from widegram.meanfield.sweeps import SpectrumSweep
+from widegram.meanfield.experiments.sweeps import SpectrumSweep
+from widegram.meanfield.recursion.deviations import Deviations
 
 FORMAT = "widegram-spectrum"
 _KERNELS = ("nngp_deviation", "ntk_deviation")

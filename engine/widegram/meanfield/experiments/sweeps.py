@@ -10,17 +10,17 @@ import numpy as np
 import scipy.linalg
 
 from widegram.errors import WidegramError
-from widegram.meanfield import deviations, torus
-from widegram.meanfield.deviations import NORM_TOLERANCE, Deviations
-from widegram.meanfield.fixedpoint import CHAOTIC, ORDERED
-from widegram.meanfield.grids import require_memory
-from widegram.meanfield.growth import growth_of
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.points import point
-from widegram.meanfield.predictions import Prediction, predictions
-from widegram.meanfield.problem import Problem
-from widegram.meanfield.slopeline import Scaled, is_kinked
-from widegram.meanfield.spectra import DENSE, Spectrum, deviation_spectrum, predict
+from widegram.machine.memory import require_memory
+from widegram.meanfield.experiments.problem import Problem
+from widegram.meanfield.experiments.spectra import DENSE, Spectrum, deviation_spectrum, predict
+from widegram.meanfield.recursion import deviations, unequal_norms
+from widegram.meanfield.recursion.deviations import NORM_TOLERANCE, Deviations
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.theory.fixedpoint import CHAOTIC, ORDERED
+from widegram.meanfield.theory.growth import growth_of
+from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.points import point
+from widegram.meanfield.theory.predictions import Prediction, predictions
 from widegram.network import Activation, Conv, Dense, GlobalPool, Network
 from widegram.validation.choices import SWEEP_METHODS
 
@@ -46,7 +46,8 @@ class Setting:
 class SpectrumSweep:
     """``values[name]`` (depths,) for each of MEASURES, NaN where undefined.
 
-    ``method`` is 'deviations' (exact, one norm), 'linearized' (see :mod:`torus`) or 'engine'.
+    ``method`` is 'deviations' (exact, one norm), 'linearized' (see
+    :mod:`~widegram.meanfield.recursion.unequal_norms`) or 'engine'.
     """
 
     network: Network
@@ -124,7 +125,7 @@ def describe(network: Network) -> Setting | None:
     acts = [layer for layer in body if isinstance(layer, Activation)]
     if len(affine) != 1 or len(acts) != 1 or len(body) != 2:
         return None
-    maps = torus.layer_maps(acts[0])
+    maps = unequal_norms.layer_maps(acts[0])
     pixels = 1
     if any(isinstance(layer, GlobalPool) for layer in suffix) and not prefix:
         pixels = int(np.prod(network.input_shape[:2]))
@@ -137,7 +138,7 @@ def _predicted(setting: Setting, problem: Problem) -> dict[str, Prediction]:
     maps = setting.act
     q = float((problem.x**2).mean())
     growth = growth_of(maps, setting.w_var, setting.b_var, q, setting.point)
-    return predictions(setting.point, len(problem.x), setting.pixels, is_kinked(maps), growth)
+    return predictions(setting.point, len(problem.x), setting.pixels, maps.is_kinked(), growth)
 
 
 def _choose(network: Network, problem: Problem, method: str, setting: Setting | None) -> str:
@@ -154,7 +155,7 @@ def _choose(network: Network, problem: Problem, method: str, setting: Setting | 
     if reason is None:
         return "deviations"
     reasons.append(reason)
-    reason = torus.supports(network)
+    reason = unequal_norms.supports(network)
     # Only where they shrink do deviations need more than the engine's float64.
     ordered = setting is not None and setting.point["phase"] == ORDERED
     if reason is None and (method == "deviations" or ordered):
@@ -212,7 +213,7 @@ def _torus(
 ) -> _Sweep:
     rows = np.concatenate([problem.x, problem.x_test])
     m = len(problem.x)
-    for depth, found in torus.sweep(network, problem.x, rows, depths, options.memory):
+    for depth, found in unequal_norms.sweep(network, problem.x, rows, depths, options.memory):
         yield depth, _part(found, slice(0, m)), _part(found, slice(m, None))
 
 
@@ -224,7 +225,7 @@ def _part(found: Deviations, rows: slice) -> Deviations:
 def _engine(
     network: Network, problem: Problem, depths: Sequence[int], options: _Options
 ) -> _Sweep:
-    from widegram.meanfield.enginerows import ntk_sweep
+    from widegram.meanfield.experiments.engine_kernels import ntk_sweep
 
     m, n = len(problem.x), len(problem.x_test)
     require_memory(8 * len(depths) * m * (m + n), options.memory,

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from widegram.durable.sealed import write_sealed
-from widegram.meanfield.fixedpoint import FixedPoints, critical_line, fixed_points
-from widegram.meanfield.grids import require_memory
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.points import QUANTITIES
+from widegram.machine.memory import require_memory
+from widegram.meanfield.theory.fixedpoint import FixedPoints, critical_line, fixed_points
+from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.points import QUANTITIES
 
 FORMAT = "widegram-phase"
 # Bytes per grid point at the peak, measured with erf: nodes of the quadrature included.

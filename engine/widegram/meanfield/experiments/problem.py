@@ -13,7 +13,7 @@ from widegram.data import open_source, prepare
 from widegram.data.tables import HDF5_SUFFIXES, split_spec
 from widegram.errors import WidegramError
 from widegram.linalg.targets import load_targets
-from widegram.meanfield.maps import Array
+from widegram.meanfield.theory.maps import Array
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ranges on the command line, and the size of what a grid would need."""
+"""Ranges of variances on the command line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import math
 import numpy as np
 
 from widegram.errors import WidegramError
-from widegram.machine.memory import budget, format_size
-from widegram.meanfield.maps import Array
+from widegram.meanfield.theory.maps import Array
 
 
 def parse_range(text: str, name: str) -> Array:
@@ -46,17 +45,3 @@ def _colon_range(numbers: list[float], text: str, name: str) -> Array:
         raise WidegramError(f"{name} = {text!r}: {count} values; give a larger step")
     # k * step rounds once; the tidy form of 0.1 * 3 is taken from the decimal text's precision.
     return np.round(start + step * np.arange(count), 15)
-
-
-def require_memory(needed: int, memory: str | int | None, what: str, remedy: str) -> int:
-    """The byte budget, refused where ``what`` needs more of it.
-
-    Raises WidegramError naming both sizes and ``remedy``.
-    """
-    allowed = budget(memory)
-    if needed > allowed:
-        raise WidegramError(
-            f"{what} needs {format_size(needed)} of memory, {format_size(allowed)} are allowed; "
-            f"{remedy} or give a larger --memory"
-        )
-    return allowed

@@ -3,7 +3,7 @@
 Source: arXiv:1912.13053, table 1 and sections 3 to 5. A *constant* is a number the measured value
 must approach; a *rate* is a function of l the measured value is proportional to. d = 1 for fully
 connected networks and flattening ones, the number of pixels for global average pooling. Where
-Theta keeps growing, :mod:`~widegram.meanfield.growth` says how, beyond the paper's column.
+Theta keeps growing, :mod:`~widegram.meanfield.theory.growth` says how, beyond the paper's column.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from widegram.meanfield.fixedpoint import CHAOTIC, ORDERED
-from widegram.meanfield.growth import EXPONENTIAL, Growth
-from widegram.meanfield.maps import Array
+from widegram.meanfield.theory.fixedpoint import CHAOTIC, ORDERED
+from widegram.meanfield.theory.growth import EXPONENTIAL, Growth
+from widegram.meanfield.theory.maps import Array
 
 NAMES = (
     "diagonal", "off_diagonal", "lambda_max", "bulk", "kappa", "kappa_minus_1", "predictor",
@@ -35,7 +35,7 @@ class Prediction:
     ``constant`` True: the value itself; False: up to a factor, with ``exponent`` the slope of the
     logarithm (against l, or against log l where ``power`` is True) after ``polynomial`` powers of
     l have been divided out. ``text`` is the formula. ``approach`` names how a constant is reached,
-    as in :class:`~widegram.meanfield.growth.Growth`.
+    as in :class:`~widegram.meanfield.theory.growth.Growth`.
     """
 
     text: str
@@ -57,8 +57,9 @@ def predictions(
 ) -> dict[str, Prediction]:
     """One Prediction for each of NAMES that the table has an entry for.
 
-    ``point`` as :func:`widegram.meanfield.points.point` returns it, ``m`` inputs, ``d`` pixels that
-    are pooled, ``kinked`` where phi' jumps, ``growth`` of the diagonal where nothing bounds it.
+    ``point`` as :func:`~widegram.meanfield.theory.points.point` returns it, ``m`` inputs, ``d``
+    pixels that are pooled, ``kinked`` where phi' jumps, ``growth`` of the diagonal where nothing
+    bounds it.
     """
     if growth is not None:
         return growing(growth, m, d)

@@ -11,11 +11,11 @@ from widegram.backends.choosing import resolve_device
 from widegram.computing.job import make_job
 from widegram.errors import OutOfRange, WidegramError
 from widegram.machine.memory import budget
-from widegram.meanfield.maps import Array
-from widegram.meanfield.problem import Problem
+from widegram.meanfield.experiments.problem import Problem
+from widegram.meanfield.theory.maps import Array
 
 if TYPE_CHECKING:
-    from widegram.meanfield.training import Grid
+    from widegram.meanfield.experiments.training import Grid
 
 
 def preset_text(net: str, act: str, w: float, b: float, depth: int) -> str:

@@ -1,6 +1,6 @@
 """Fixed points, slopes, depth scales and phases, elementwise over arrays of (w, b).
 
-With w = W_std^2 and b = b_std^2 (see :mod:`~widegram.meanfield.maps`):
+With w = W_std^2 and b = b_std^2 (see :mod:`~widegram.meanfield.theory.maps`):
 
     q*        smallest stable fixed point of q -> w V(q) + b, the limit of small inputs
     chi_1     w E[phi'(u)^2] at q*: slope of the correlation map at c = 1
@@ -27,8 +27,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize.elementwise import find_root
 
 from widegram.errors import WidegramError
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.tabulated import tabulated
+from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.tabulated import tabulated
 
 ORDERED, CRITICAL, CHAOTIC = "ordered", "critical", "chaotic"
 # |chi_1 - 1| below which a point counts as critical: w_var given to 12 digits lands within 1e-11.

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from widegram.meanfield.enginerows import ntk_sweep
-from widegram.meanfield.fixedpoint import CRITICAL, ORDERED
-from widegram.meanfield.growth import LOG, in_range, linear
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.predictions import Prediction, constant, growing, rate
-from widegram.meanfield.problem import Problem
-from widegram.meanfield.spectra import dense_spectrum
-from widegram.meanfield.sweeps import spectrum
+from widegram.meanfield.experiments.engine_kernels import ntk_sweep
+from widegram.meanfield.experiments.problem import Problem
+from widegram.meanfield.experiments.spectra import dense_spectrum
+from widegram.meanfield.experiments.sweeps import spectrum
+from widegram.meanfield.theory.fixedpoint import CRITICAL, ORDERED
+from widegram.meanfield.theory.growth import LOG, in_range, linear
+from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.predictions import Prediction, constant, growing, rate
 from widegram.network import load_network
 
 _KEEP = 0.9

@@ -14,15 +14,15 @@ import numpy as np
 from widegram.errors import Interrupted, WidegramError
 from widegram.machine import interrupts
 from widegram.machine.cores import usable_cores
+from widegram.machine.memory import require_memory
 from widegram.machine.progress import Progress, StopRequest
-from widegram.meanfield.deviations import input_deviations
-from widegram.meanfield.elementwise import Program, compile_program, run_program
-from widegram.meanfield.fixedpoint import check_variances, fixed_points
-from widegram.meanfield.flow import Flow, predictions
-from widegram.meanfield.grids import require_memory
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.problem import Problem
-from widegram.meanfield.trainfile import Header, TrainFile
+from widegram.meanfield.experiments.gradient_flow import Flow, predictions
+from widegram.meanfield.experiments.problem import Problem
+from widegram.meanfield.experiments.trainfile import Header, TrainFile
+from widegram.meanfield.recursion.deviations import input_deviations
+from widegram.meanfield.recursion.elementwise import Program, compile_program, run_program
+from widegram.meanfield.theory.fixedpoint import check_variances, fixed_points
+from widegram.meanfield.theory.maps import Array, LayerMaps
 from widegram.validation.choices import FAMILIES
 
 # Test images whose deviations at all depths are in memory at once, per thread.
@@ -181,7 +181,7 @@ def _row_maker(
     problem: Problem, grid: Grid, threads: int, memory: str | int | None, accept: float | None
 ) -> Callable[[float], Kernels]:
     if grid.net != "fcn":
-        from widegram.meanfield.enginerows import EngineRows
+        from widegram.meanfield.experiments.engine_kernels import EngineRows
 
         return lambda w: EngineRows(problem, grid, w, threads, memory, accept)
     maps = LayerMaps.of(grid.act)

@@ -14,12 +14,12 @@ import numpy as np
 
 from widegram.durable.pictures import save_figure
 from widegram.errors import WidegramError
-from widegram.meanfield.trainfile import read_maps
+from widegram.meanfield.experiments.trainfile import read_maps
 
 if TYPE_CHECKING:
-    from widegram.meanfield.maps import Array
-    from widegram.meanfield.phase import PhaseMap
-    from widegram.meanfield.sweeps import SpectrumSweep
+    from widegram.meanfield.experiments.phase import PhaseMap
+    from widegram.meanfield.experiments.sweeps import SpectrumSweep
+    from widegram.meanfield.theory.maps import Array
 
 _DPI = 90
 _INK, _PREDICTED = "#1f4e79", "#c0392b"

@@ -1,9 +1,9 @@
 """The deviation recursion over many pairs: per layer two polynomials that all pairs share.
 
 With one norm for all inputs, delta = q - k of a pair is all that its next layer needs. The mean
-slope and the drop of Kdot (see :mod:`~widegram.meanfield.slopeline`) are therefore fitted once per
-layer on the range of delta that the pairs still occupy, and each pair costs two polynomials
-whatever the activation:
+slope and the drop of Kdot (see :mod:`~widegram.meanfield.recursion.slope_series`) are therefore
+fitted once per layer on the range of delta that the pairs still occupy, and each pair costs two
+polynomials whatever the activation:
 
     x = delta (smooth phi) or sqrt(delta) (phi with kinks), y = x s - 1
     fall = x R(y);  delta' = w delta M(y);  D' = w ((slope - fall) D + level fall) + delta'
@@ -20,8 +20,9 @@ import numpy as np
 from numba import njit
 from numpy.polynomial import chebyshev
 
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.slope_series import SlopeLine
+from widegram.meanfield.theory.maps import Array, LayerMaps
 
 # Degrees that kernels are compiled for; a layer takes the first that meets the tolerance.
 _DEGREES = (7, 11, 15, 23, 31, 47)
@@ -73,7 +74,7 @@ def compile_program(
     maps: LayerMaps, w: float, b: float, q_input: float, delta_max: float, depth: int
 ) -> Program:
     """Tables for ``depth`` hidden layers on pairs with input deviations in [0, delta_max]."""
-    kinked = is_kinked(maps)
+    kinked = maps.is_kinked()
     q, reach = w * q_input + b, w * delta_max
     level = q
     tables, levels, qs = [], [level], [q]

@@ -27,9 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from widegram.meanfield.fixedpoint import CRITICAL, ORDERED
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.slopeline import is_kinked
+from widegram.meanfield.theory.fixedpoint import CRITICAL, ORDERED
+from widegram.meanfield.theory.maps import Array, LayerMaps
 
 # How measured constants reach their limits: corrections of exp(-l / xi), of log(l)/l and 1/l, or
 # of 1/sqrt(l) and 1/l.
@@ -60,13 +59,13 @@ def growth_of(
     the chaotic phase with a fixed point, and where there is no universal law (linear phi).
     """
     homogeneous = maps.homogeneity() is not None
-    if homogeneous and not is_kinked(maps):
+    if homogeneous and not maps.is_kinked():
         return None
     if point["phase"] == CRITICAL:
         if homogeneous:
             return with_bias(b) if b > 0 else linear(w * q_input, True)
-        return linear(point["q_star"], is_kinked(maps)) if point["q_star"] else None
-    if point["q_star"] is None and point["phase"] != ORDERED and is_kinked(maps, LARGE):
+        return linear(point["q_star"], maps.is_kinked()) if point["q_star"] else None
+    if point["q_star"] is None and point["phase"] != ORDERED and maps.is_kinked(LARGE):
         return without_bound(maps, w, b, q_input)
     return None
 

@@ -1,7 +1,7 @@
 """Deviations of convolutional networks with CIRCULAR padding, and of inputs of unequal norm.
 
-Unequal variances enter every moment, so the exact form of :mod:`~widegram.meanfield.deviations` is
-not available. Two stretches instead:
+Unequal variances enter every moment, so the exact form of
+:mod:`~widegram.meanfield.recursion.deviations` is not available. Two stretches instead:
 
 1. The recursion on K[x, x', d](p) = cov(x at p, x' at p + d), for the displacements d that the
    readout needs (0 for Flatten, all for GlobalAvgPool), in float64, until every entry is within
@@ -33,11 +33,12 @@ from numpy.typing import NDArray
 
 from widegram import activations
 from widegram.errors import WidegramError
-from widegram.meanfield.deviations import Deviations
-from widegram.meanfield.grids import require_memory
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.slopeline import Scaled, SlopeLine, is_kinked
-from widegram.meanfield.taps import displacements, mean_taps
+from widegram.machine.memory import require_memory
+from widegram.meanfield.recursion.circular_mean import displacements, mean_taps
+from widegram.meanfield.recursion.deviations import Deviations
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.slope_series import SlopeLine
+from widegram.meanfield.theory.maps import Array, LayerMaps
 from widegram.network import (
     Activation,
     Conv,
@@ -70,7 +71,7 @@ def supports(network: Network) -> str | None:
                 return "GlobalSumPool has no fixed point"
         elif isinstance(layer, Activation):
             maps = layer_maps(layer)
-            if is_kinked(maps):
+            if maps.is_kinked():
                 return f"{layer.name} has a kink: there is no linearisation at c = 1"
         elif not isinstance(layer, Dense | Flatten):
             return f"{type(layer).__name__} has no recursion in deviations"

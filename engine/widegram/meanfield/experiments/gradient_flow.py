@@ -4,8 +4,8 @@ f_t = Theta_* alpha_t with alpha_t = sum_k v_k g_k (v_k . y),
 g_k = (1 - exp(-eta lambda_k t)) / lambda_k and eta = 2 / lambda_max: full-batch gradient flow from
 f_0 = 0 on the squared loss (arXiv:1912.13053, section 2). g_k stays finite as lambda_k -> 0, so
 no Theta is ever inverted. Where Theta is level - D with D small, the eigenvectors are taken in the
-basis of :mod:`~widegram.meanfield.spectra`, and predictions are level * sum(alpha) - D alpha with
-the sum kept apart: D counts to its own precision.
+basis of :mod:`~widegram.meanfield.experiments.spectra`, and predictions are
+level * sum(alpha) - D alpha with the sum kept apart: D counts to its own precision.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widegram.meanfield.maps import Array
-from widegram.meanfield.slopeline import Scaled
-from widegram.meanfield.spectra import DENSE, Blocks
+from widegram.meanfield.experiments.spectra import DENSE, Blocks
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.theory.maps import Array
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,16 @@ class LayerMaps:
         ratio = self.power(q) / q
         return float(ratio[2]) if np.ptp(ratio) <= 1e-12 * abs(ratio[2]) else None
 
+    def is_kinked(self, q: float = 1.0) -> bool:
+        """Whether phi' jumps: Kdot then falls linearly in the angle, else as its square.
+
+        Seen at the variance ``q``.
+        """
+        theta = np.array([1e-3, 2e-3])
+        drop = self.slope(q) - self.slope_at(q, 2 * q * np.sin(theta / 2) ** 2)
+        floor = 1e-12 * abs(float(self.slope(q)))
+        return bool(drop[0] > floor and drop[1] / drop[0] < 2.8)
+
     def require_slope(self) -> None:
         """Refuse activations whose phi' has no mean square (Sign): Kdot is not dK/dk there."""
         q, k = np.array([1.0]), np.array([0.3])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike
 
-from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.theory.maps import Array, LayerMaps
 
 _DEGREE = 63
 # Below this fraction of the largest q the exact series takes over: log q would span too much.

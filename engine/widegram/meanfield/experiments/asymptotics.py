@@ -1,10 +1,11 @@
 """The paper's table of asymptotics, measured on images: predicted, measured, ratio.
 
 Convolutional rows use CIRCULAR 3x3 convolutions on images whose pixels carry their neighbourhood as
-channels, scaled to one norm (:func:`widegram.meanfield.problem.unit_pixels`); fully connected rows
-use images of one norm. Those are the premises of the theory: where q differs from pixel to pixel,
-the prefactor of chi_1^l differs from image to image and kappa tends to a constant above 1 in the
-chaotic phase. Remarks of the paper (dropout, ReLU at (2, 0), residual, LayerNorm) follow.
+channels, scaled to one norm (:func:`~widegram.meanfield.experiments.problem.unit_pixels`); fully
+connected rows use images of one norm. Those are the premises of the theory: where q differs from
+pixel to pixel, the prefactor of chi_1^l differs from image to image and kappa tends to a constant
+above 1 in the chaotic phase. Remarks of the paper (dropout, ReLU at (2, 0), residual, LayerNorm)
+follow.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from widegram.errors import WidegramError
-from widegram.meanfield.fixedpoint import CHAOTIC, CRITICAL, ORDERED
-from widegram.meanfield.growth import LARGE, in_range
-from widegram.meanfield.maps import Array, LayerMaps
-from widegram.meanfield.points import point
-from widegram.meanfield.predictions import ENOUGH, Prediction, fitted_exponent, fitted_limit
-from widegram.meanfield.problem import Problem, with_unit_pixels
-from widegram.meanfield.remarks import remarks
-from widegram.meanfield.sweeps import SpectrumSweep, spectrum
+from widegram.meanfield.experiments.architectures import remarks
+from widegram.meanfield.experiments.problem import Problem, with_unit_pixels
+from widegram.meanfield.experiments.sweeps import SpectrumSweep, spectrum
+from widegram.meanfield.theory.fixedpoint import CHAOTIC, CRITICAL, ORDERED
+from widegram.meanfield.theory.growth import LARGE, in_range
+from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.points import point
+from widegram.meanfield.theory.predictions import ENOUGH, Prediction, fitted_exponent, fitted_limit
 from widegram.network import load_network
 from widegram.validation.choices import FAMILIES
 

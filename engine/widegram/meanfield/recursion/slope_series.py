@@ -9,13 +9,12 @@ series' derivative integrated over [0, x] is x times a mean, which loses nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
-from widegram.meanfield.maps import Array, LayerMaps
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.theory.maps import Array, LayerMaps
 
 _DEGREE = 24
 # Coefficients beyond the last few must be below this for X to be accepted.
@@ -23,40 +22,6 @@ _TAIL = 1e-13
 _UNDERFLOW = 1e-280
 # On a stretch of this share of [0, X] a polynomial is its value at 0, to rounding.
 _POINT = 1e-18
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """exp(log_scale) * value: keeps relative precision below the range of float64."""
-
-    value: Array
-    log_scale: float = 0.0
-
-    def plain(self) -> Array:
-        """The product; entries below 1e-308 become 0."""
-        with np.errstate(under="ignore"):
-            return self.value * np.exp(self.log_scale)
-
-    def times(self, factor: Array | float) -> Scaled:
-        """The product with numbers of ordinary size."""
-        return Scaled(self.value * factor, self.log_scale)
-
-    def plus(self, other: Scaled) -> Scaled:
-        """The sum, at the larger of the two scales."""
-        a, b = (self, other) if self.log_scale >= other.log_scale else (other, self)
-        with np.errstate(under="ignore"):
-            shift = np.exp(b.log_scale - a.log_scale)
-            return Scaled(a.value + b.value * shift, a.log_scale)
-
-    def normalized(self) -> Scaled:
-        """The same numbers with the largest between 1e-100 and 1e100 (powers of two are exact)."""
-        top = float(np.abs(self.value).max(initial=0.0))
-        if top == 0 or 1e-100 < top < 1e100:
-            return self
-        _, exponent = np.frexp(top)
-        return Scaled(
-            np.ldexp(self.value, -int(exponent)), self.log_scale + float(exponent * np.log(2))
-        )
 
 
 class SlopeLine:
@@ -129,14 +94,6 @@ class SlopeLine:
 
     def _bend(self) -> float:
         return float(abs(chebyshev.chebval(-1.0, self.falling)))
-
-
-def is_kinked(maps: LayerMaps, q: float = 1.0) -> bool:
-    """Whether phi' jumps: Kdot then falls linearly in the angle, else as its square."""
-    theta = np.array([1e-3, 2e-3])
-    drop = maps.slope(q) - maps.slope_at(q, 2 * q * np.sin(theta / 2) ** 2)
-    floor = 1e-12 * abs(float(maps.slope(q)))
-    return bool(drop[0] > floor and drop[1] / drop[0] < 2.8)
 
 
 def _flat(slope: float, bend: float) -> float:

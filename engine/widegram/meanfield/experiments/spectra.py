@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widegram.meanfield.maps import Array
-from widegram.meanfield.slopeline import Scaled
+from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.theory.maps import Array
 
 # Above this ratio of deviation to level a dense matrix keeps ten digits of the bulk itself.
 DENSE = 1e-6

@@ -1,0 +1,1 @@
+"""The recursion of a network through its layers, in deviations from what all inputs share."""

@@ -1,0 +1,1 @@
+"""One layer, and the limit of many: maps of an activation, fixed points, phases, predictions."""
