@@ -12,14 +12,14 @@ from cuda_standin import StandIn
 from network_specs import DENSE, DROPOUT, FLATTEN, GAP, RELU, load, residual
 from widegram import kernel, reference
 from widegram.backends.choosing import make_evaluator
+from widegram.backends.equal import digests, equal_pairs
 from widegram.backends.rounded import Rounded
 from widegram.cpu import CpuEvaluator
-from widegram.cpu.closeness import FARTHEST, NEAREST, nearest_held
-from widegram.cpu.equal import digests, equal_pairs
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import Network, load_network
 from widegram.plan import build
+from widegram.plan.closeness import FARTHEST, NEAREST, nearest_held
 from widegram.plan.formulas import choose_formulas
 from widegram.plan.precision import DoubleNeeded
 

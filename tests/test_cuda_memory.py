@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from cuda_standin import StandIn
+from widegram.backends.equal import digests
 from widegram.computing.ahead import Ahead
 from widegram.computing.order import in_order
-from widegram.cpu.equal import digests
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.images import Block, DeviceImages, HostImages
 from widegram.cuda.stream import pair_bytes
@@ -197,7 +197,7 @@ def test_blocks_are_made_for_a_panel_of_columns(
         for i, j in in_order(grid, evaluator) if panels else grid.tiles():
             evaluator.tile(grid.rows(i), grid.cols(j), symmetric)
             for images in (evaluator.images1, evaluator.images2):
-                assert images._bytes() <= images.memory
+                assert images.nbytes <= images.memory
         batches = 2 * 16 * 16 * pair_bytes(evaluator.source, "float64")
         assert card.peak <= tables + batches + min(memory, free // 2) / 2
         found.append((len(made), card.copies - len(grid.tiles())))  # a tile's pairs are copied, too

@@ -12,9 +12,10 @@ from widegram.cpu.driver.fields import REGION
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.inner_ir import CHUNK
 from widegram.cpu.kernels.plane_base import GEOMETRY, N_PARAMS, Variant
-from widegram.cpu.kernels.vector_ops import ITEMSIZE, LANES
+from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 from widegram.machine.cores import usable_cores
+from widegram.machine.dtypes import ITEMSIZE
 from widegram.network import Network
 from widegram_bench.timing import best, together
 from widegram_bench.work import least_work

@@ -7,7 +7,8 @@ from collections import Counter
 from typing import Any
 
 from widegram.activations import Formula
-from widegram.cpu.kernels.vector_ops import ITEMSIZE, VectorOps
+from widegram.cpu.kernels.vector_ops import VectorOps
+from widegram.machine.dtypes import ITEMSIZE
 from widegram.network import Network
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.operations import Affine

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 LARGEST_TILE = 512
 LARGEST_IN_MEMORY = 4096
@@ -98,3 +102,9 @@ def choose_tile(
         return n
     even = -(-n // -(-n // largest))
     return min(largest, -(-even // step) * step)
+
+
+def mirror_lower(value: NDArray[Any]) -> None:
+    """Copy what stands above the diagonal of a square array to below it; the diagonal becomes 0."""
+    upper = np.triu(value, 1)
+    np.add(upper, upper.T, out=value)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import FLOOR, Array, Formula
+from widegram.activations.base import Array, Formula
 from widegram.activations.error_function import Erf, Gaussian, Gelu
 from widegram.activations.hermite import Series
 from widegram.activations.mixture import Mixture
@@ -29,9 +29,10 @@ from widegram.activations.scale import Scale
 from widegram.activations.table import REQUIRED, TABLE, Row
 from widegram.activations.trigonometric import Rbf, Sin
 from widegram.errors import WidegramError, shown
+from widegram.machine.dtypes import FLOOR
 from widegram.validation import bounds
 
-__all__ = ["DEFAULTS", "FLOOR", "KERNELS", "REQUIRED", "TABLE", "Formula", "Identity", "Row", "get"]
+__all__ = ["DEFAULTS", "KERNELS", "REQUIRED", "TABLE", "Formula", "Identity", "Row", "get"]
 
 
 class Identity(Formula):

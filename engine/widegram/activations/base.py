@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import numpy_ops
-from widegram.activations.numpy_ops import FLOOR as FLOOR
+from widegram.machine.dtypes import FLOOR
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import FLOOR, Array, Formula
+from widegram.activations.base import Array, Formula
+from widegram.machine.dtypes import FLOOR
 
 
 @dataclass(frozen=True)

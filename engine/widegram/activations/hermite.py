@@ -13,41 +13,22 @@ sum_n a_n^2 = E[phi^2] and sum_n n a_n^2 / q = E[phi'^2]; by Cauchy-Schwarz the 
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import FLOOR, Array, Formula, std
+from widegram.activations.approximate import Approximate, nodes, weighted
+from widegram.activations.base import Array, Formula, std
+from widegram.activations.mixture import mixture
 from widegram.activations.scales import Scales
+from widegram.machine.dtypes import FLOOR
 
 MAX_DEGREE = 512
 # A mixture costs more than a series of MAX_DEGREE terms: it must be so many times as good, or the
 # series this bad.
 _GAIN, _POOR = 30.0, 3e-4
-# Standard deviations beyond which phi changes within the panel nearest to 0.
-_DEEP = 300.0
-_TOGETHER = 64
-Function = Callable[[Array], Array]
-
-
-@lru_cache(maxsize=2)
-def nodes(deep: bool = False) -> tuple[Array, Array]:
-    """Nodes and weights for E[f(z)], z ~ N(0, 1): Gauss-Legendre panels graded towards a kink at 0,
-    or towards what lies within 1e-13 of it (``deep``).
-
-    |z| <= 13 leaves out a mass of 1e-38.
-    """
-    near = [0.0] + [2.0**-k for k in range(44 if deep else 14, 0, -2)]
-    edges = np.array(near + [0.5 * k for k in range(1, 27)][1:])
-    x, w = np.polynomial.legendre.leggauss(24)
-    lo, hi = edges[:-1, None], edges[1:, None]
-    z = (0.5 * (hi + lo) + 0.5 * (hi - lo) * x).ravel()
-    weight = (0.5 * (hi - lo) * w).ravel() * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
-    return np.concatenate([-z[::-1], z]), np.concatenate([weight[::-1], weight])
 
 
 @lru_cache(maxsize=4)
@@ -61,61 +42,6 @@ def _basis(degree: int) -> Array:
     for n in range(1, degree):
         h[n + 1] = (z * h[n] - np.sqrt(n) * h[n - 1]) / np.sqrt(n + 1)
     return h * weight
-
-
-def _expectations(rows: Array, function: Function, s: Array, deep: bool = False) -> Array:
-    """Weighted sums over the nodes, ``rows`` (r, nodes) times function(z s), shape (r, s.size).
-
-    The products always have _TOGETHER columns, so that a variance gives the same bits whatever
-    others it is computed with.
-    """
-    z, _ = nodes(deep)
-    out = np.empty((len(rows), s.size))
-    for lo in range(0, s.size, _TOGETHER):
-        part = s[lo : lo + _TOGETHER]
-        padded = np.full(_TOGETHER, part[-1])
-        padded[: part.size] = part
-        out[:, lo : lo + part.size] = (rows @ function(z[:, None] * padded))[:, : part.size]
-    return out
-
-
-def expectations(function: Function, s: Array, deep: bool) -> Array:
-    """E[function(s z)] for every s, (n,); ``deep``: s may be as large as 1e10."""
-    return _expectations(nodes(deep)[1][None], function, s, deep)[0]
-
-
-@dataclass(frozen=True)
-class Approximate(Formula):
-    """A function given with its derivative, known by a sum that leaves something out.
-
-    ``tail``: a bound on what that is, relative to E[phi^2] and E[phi'^2], at the largest variance
-    that the sum was made for.
-    """
-
-    function: Function
-    derivative: Function
-    tail: float = np.nan
-    sharpness = 1.0
-
-    @property
-    @abstractmethod
-    def size(self) -> str:
-        """What the sum is, for messages."""
-
-    def variance(self, q: Array) -> tuple[Array, Array]:
-        q = np.asarray(q, dtype=np.float64)
-        s = np.sqrt(np.maximum(q, 0.0)).reshape(-1)
-        large = s > _DEEP
-        found = np.empty((2, s.size))
-        for n, function in enumerate((self.function, self.derivative)):
-
-            def square(x: Array, function: Function = function) -> Array:
-                return function(x) ** 2
-
-            for deep in (False, True):
-                some = large == deep
-                found[n, some] = expectations(square, s[some], deep)
-        return found[0].reshape(q.shape), found[1].reshape(q.shape)
 
 
 @dataclass(frozen=True)
@@ -145,9 +71,9 @@ class Series(Approximate):
         _, weight = nodes()
         out = np.empty((self.degree + 2, s.size))
         out[0] = 1 / s
-        out[1:2] = _expectations(weight[None], self.function, s)
+        out[1:2] = weighted(weight[None], self.function, s)
         out[1, q.reshape(-1) <= 0] = self.function(np.zeros(1))[0]  # exactly: it may be 0
-        slopes = _expectations(_basis(self.degree)[: self.degree], self.derivative, s)
+        slopes = weighted(_basis(self.degree)[: self.degree], self.derivative, s)
         orders = np.sqrt(np.arange(1, self.degree + 1))[:, None]
         out[2:] = slopes * s / orders
         return out.reshape(self.degree + 2, *q.shape)
@@ -173,8 +99,6 @@ class Series(Approximate):
         degree = max(degree, 1)
         tail = float(max(value[degree], slope[degree]))
         if not good.size and self.scales is not None:
-            from widegram.activations.mixture import mixture
-
             other = mixture(self, self.scales, largest, tolerance)
             if other.tail < (tail if tail > _POOR else tail / _GAIN):
                 return other

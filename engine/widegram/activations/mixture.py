@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import FLOOR, Array, std
-from widegram.activations.hermite import Approximate, Function, nodes
+from widegram.activations.approximate import Approximate, Function, nodes
+from widegram.activations.base import Array, std
+from widegram.activations.mixture_sums import BLOCKS
 from widegram.activations.scales import NOTHING, Scales, Terms
+from widegram.machine.dtypes import FLOOR
 
-# Factors of an image: two numbers, then these for every width.
-BLOCKS = 5
 _ROOT = np.sqrt(2 / np.pi)
 
 
@@ -70,33 +70,6 @@ class Mixture(Approximate):
         line = ops.add(fx[1], fy[1])
         value = ops.fma(fx[0], fy[0], ops.fma(k, line, value))
         return value, ops.add(slope, line)
-
-
-def pair_sums(ops: Any, sums: Any, angle: Any, inverse: Any, z: Any, factors: Any) -> list[Any]:
-    """What one (i, j) adds to the four ``sums`` over j of a width i.
-
-    ``angle``: asin(z) / pi, ``inverse``: 1 / sqrt(1 - z^2), ``factors`` of j: sqrt(2) w,
-    sqrt(2 / pi) w / r, sqrt(2) v, sqrt(2 / pi) v r.
-    """
-    steps, slopes, levels, sizes = factors
-    # Rounding may put z a little beyond 1, where ``inverse`` is large.
-    rest = ops.maximum(ops.sub(ops.const(1.0), ops.mul(z, z)), ops.const(0.0))
-    root = ops.mul(rest, inverse)
-    lean = ops.sub(root, ops.const(1.0))
-    arch = ops.fma(ops.mul(ops.const(np.pi), z), angle, lean)
-    return [
-        ops.fma(steps, angle, sums[0]),
-        ops.fma(slopes, inverse, sums[1]),
-        ops.fma(sizes, arch, sums[2]),
-        ops.fma(levels, angle, sums[3]),
-    ]
-
-
-def join(ops: Any, value: Any, slope: Any, sums: Any, factors: Any) -> tuple[Any, Any]:
-    """K and Kdot with the sums over j of one width i, whose ``factors`` are as above."""
-    steps, slopes, levels, sizes = factors
-    value = ops.fma(steps, sums[0], ops.fma(sizes, sums[2], value))
-    return value, ops.fma(slopes, sums[1], ops.fma(levels, sums[3], slope))
 
 
 def error_of(made: Mixture, largest: float) -> float:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-# Standard deviations are floored so that zero patches give limit values instead of 0/0: the
-# product of two floors must stay a normal number of the dtype.
-FLOOR = {"float64": 1e-150, "float32": 1e-18}
+from widegram.activations.mixture_sums import BLOCKS, join, pair_sums
+from widegram.machine.dtypes import FLOOR, SNAP
 
 add = np.add
 sub = np.subtract
@@ -44,8 +43,8 @@ def where_nonnegative(c: Any, a: Any, b: Any) -> Any:
 
 
 def _from_one(c: Any) -> Any:
-    """1 - c, where c within a few roundings of 1 gives 0 (see ``SNAP`` of the CPU backend)."""
-    return np.maximum((1.0 - 2.0**-50) - c, 0.0)
+    """1 - c, where c within a few roundings of 1 gives 0 (see ``SNAP``)."""
+    return np.maximum((1.0 - SNAP["float64"]) - c, 0.0)
 
 
 def angle(c: Any) -> Any:
@@ -85,16 +84,14 @@ def series(c: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
 
 def mixture(k: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
     """The double sum of :class:`~widegram.activations.mixture.Mixture`: K and Kdot."""
-    from widegram.activations import mixture as formula
-
     ops = sys.modules[__name__]
-    first, second = (np.reshape(f[2:], (formula.BLOCKS, -1, *np.shape(f)[1:])) for f in (fx, fy))
+    first, second = (np.reshape(f[2:], (BLOCKS, -1, *np.shape(f)[1:])) for f in (fx, fy))
     value = slope = np.zeros(())
     for i in range(first.shape[1]):
         scaled = k * first[0, i]
-        sums = [np.zeros(())] * (formula.BLOCKS - 1)
+        sums = [np.zeros(())] * (BLOCKS - 1)
         for j in range(second.shape[1]):
             z = scaled * second[0, j]
-            sums = formula.pair_sums(ops, sums, *arcsine(z), z, second[1:, j])
-        value, slope = formula.join(ops, value, slope, sums, first[1:, i])
+            sums = pair_sums(ops, sums, *arcsine(z), z, second[1:, j])
+        value, slope = join(ops, value, slope, sums, first[1:, i])
     return value, slope

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import FLOOR, Array, Formula, std
+from widegram.activations.base import Array, Formula, std
+from widegram.machine.dtypes import FLOOR
 
 
 class _Homogeneous(Formula):

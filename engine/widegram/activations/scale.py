@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import FLOOR, Array, Formula, std
+from widegram.activations.base import Array, Formula, std
+from widegram.machine.dtypes import FLOOR
 
 EPSILON = 1e-12  # neural-tangents' LayerNorm
 

@@ -14,9 +14,10 @@ from functools import lru_cache
 import numpy as np
 
 from widegram.activations import scales
+from widegram.activations.approximate import Function
 from widegram.activations.base import Array, Formula
 from widegram.activations.error_function import Erf, Gaussian, Gelu
-from widegram.activations.hermite import Function, Series
+from widegram.activations.hermite import Series
 from widegram.activations.rectified import ABRelu, Relu, Sign
 from widegram.activations.trigonometric import Rbf, Sin
 

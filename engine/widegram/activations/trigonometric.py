@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import FLOOR, Array, Formula
+from widegram.activations.base import Array, Formula
+from widegram.machine.dtypes import FLOOR
 
 # A squared sine or cosine of the phase below this is the rounding of a multiple of pi / 2.
 _TURN = 1e-31

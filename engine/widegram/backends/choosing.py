@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from widegram.activations import FLOOR
 from widegram.backends.devices import cuda_numbers
 from widegram.errors import WidegramError
+from widegram.machine.dtypes import FLOOR
 from widegram.machine.log import logger
 from widegram.plan.precision import SERIES_ACCEPTED, DoubleNeeded
 from widegram.validation.choices import DEVICES

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.closeness import NEAREST, nearest_computed
-from widegram.cpu.equal import equal_pairs, is_exact, without
+from widegram.backends.close_pairs import close_pairs, nearest_computed
+from widegram.backends.equal import equal_pairs, is_exact, without
+from widegram.backends.own import Own
+from widegram.backends.readout import Readout
 from widegram.cpu.images import ImageBlocks
-from widegram.cpu.kernels.vector_ops import ITEMSIZE, LANES
-from widegram.cpu.pairs import PairRunner, close_pairs
-from widegram.cpu.readout import Readout
-from widegram.cpu.self_kernels import ItselfRunner, Own
+from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.pairs import PairRunner
+from widegram.cpu.self_kernels import ItselfRunner
 from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cpu.tables import encode
 from widegram.cpu.together import results
@@ -28,14 +29,17 @@ from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.scaled_rows import Rows, Spread, scaled_rows, spread
 from widegram.errors import WidegramError
 from widegram.machine.cores import usable_cores
+from widegram.machine.dtypes import ITEMSIZE
 from widegram.machine.log import logger
 from widegram.machine.memory import PROGRAM, format_size
 from widegram.network.model import Network
+from widegram.plan.closeness import NEAREST
 from widegram.plan.formulas import choose_formulas, factor_layout, series_error
 from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.plan import Plan, build
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.plan.scales import degrees
+from widegram.tiling import mirror_lower
 
 Progress = Callable[[int], None]
 _READ = 256
@@ -316,12 +320,6 @@ def warn_of_series(error: float | None, dtype: str) -> None:
         logger.warning(
             "an activation without a closed form has a relative error of up to %.1e", error
         )
-
-
-def mirror_lower(value: NDArray[Any]) -> None:
-    """Copy what stands above the diagonal of a square array to below it; the diagonal becomes 0."""
-    upper = np.triu(value, 1)
-    np.add(upper, upper.T, out=value)
 
 
 def _jobs(

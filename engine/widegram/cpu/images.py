@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.equal import Digests, digests
+from widegram.backends.close_pairs import sketch
+from widegram.backends.equal import Digests, digests
+from widegram.backends.own import Own
 from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.pairs import sketch
-from widegram.cpu.self_kernels import Own
 from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import Rows
+from widegram.machine.byte_cache import ByteCache
 
 
 @dataclass(frozen=True)
 class RowBlock:
     """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F + 1), the sketches
-    of their directions (see :mod:`~widegram.cpu.pairs`), and their digests (see
-    :mod:`~widegram.cpu.equal`)."""
+    of their directions (see :mod:`~widegram.backends.close_pairs`), and their digests (see
+    :mod:`~widegram.backends.equal`)."""
 
     x: NDArray[Any]
     factors: NDArray[Any]
@@ -51,9 +51,6 @@ class LaneBlock:
         return int(self.y.nbytes + self.factors.nbytes)
 
 
-Block = TypeVar("Block", RowBlock, LaneBlock)
-
-
 class ImageBlocks:
     """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``.
 
@@ -66,25 +63,27 @@ class ImageBlocks:
     ) -> None:  # fmt: skip
         self.source, self.runners, self.check = source, runners, check
         self.dtype, self.memory = dtype, memory
-        self._kept: OrderedDict[tuple[str, int, int], RowBlock | LaneBlock] = OrderedDict()
+        self._kept: ByteCache[tuple[str, int, int], RowBlock | LaneBlock] = ByteCache(memory)
 
     def rows(self, lo: int, hi: int) -> RowBlock:
         """Images [lo, hi) in row layout."""
-        found = self._find(("rows", lo, hi))
+        found = self._kept.find(("rows", lo, hi))
         if isinstance(found, RowBlock):
             return found
         x = self.read(lo, hi)
         factors = self._factors(x, lo, hi)
         scaled = aligned(x.shape, self.dtype)
         scaled[...] = x / x.shape[-1]
-        return self._keep(("rows", lo, hi), RowBlock(scaled, factors, sketch(x), digests(x)))
+        made = RowBlock(scaled, factors, sketch(x), digests(x))
+        self._kept.keep(("rows", lo, hi), made)
+        return made
 
     def lanes(self, lo: int, hi: int) -> LaneBlock:
         """Images [lo, hi) in lane layout."""
-        found = self._find(("lanes", lo, hi))
+        found = self._kept.find(("lanes", lo, hi))
         if isinstance(found, LaneBlock):
             return found
-        kept = self._find(("rows", lo, hi))
+        kept = self._kept.find(("rows", lo, hi))
         x = self.read(lo, hi)
         own = kept.factors if isinstance(kept, RowBlock) else self._factors(x, lo, hi)
         lanes = LANES[self.dtype]
@@ -95,7 +94,9 @@ class ImageBlocks:
         for b in range(blocks):
             y[b] = np.moveaxis(x[index[b]], 0, -1)
             factors[b] = own[index[b]].T
-        return self._keep(("lanes", lo, hi), LaneBlock(y, factors, sketch(x), digests(x)))
+        made = LaneBlock(y, factors, sketch(x), digests(x))
+        self._kept.keep(("lanes", lo, hi), made)
+        return made
 
     def _factors(self, x: NDArray[np.float64], lo: int, hi: int) -> NDArray[Any]:
         own = self.runners.run(x)
@@ -111,15 +112,3 @@ class ImageBlocks:
         padded = -(-tile // LANES[self.dtype]) * LANES[self.dtype]
         numbers = padded * (math.prod(self.source.shape[1:]) + factors + 1)
         return self.memory // (numbers * np.dtype(self.dtype).itemsize)
-
-    def _find(self, key: tuple[str, int, int]) -> RowBlock | LaneBlock | None:
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-        return found
-
-    def _keep(self, key: tuple[str, int, int], block: Block) -> Block:
-        self._kept[key] = block
-        while len(self._kept) > 1 and sum(b.nbytes for b in self._kept.values()) > self.memory:
-            self._kept.popitem(last=False)
-        return block

@@ -1,9 +1,6 @@
 """Pairs of nearly parallel inputs, in double precision.
 
-Near c = 1 an angle is the square root of a difference: a single-precision rounding of c becomes
-3e-4, and a deep network adds or multiplies it layer by layer. So a float32 run computes the few
-pairs whose inputs point in nearly the same direction, or opposite ones, in float64, one pair to a
-lane. How near that is depends on the network (:mod:`~widegram.cpu.closeness`).
+One pair to a lane. Which pairs these are is up to :mod:`~widegram.backends.close_pairs`.
 """
 
 from __future__ import annotations
@@ -25,45 +22,6 @@ from widegram.plan.plan import Plan, build
 Array = NDArray[np.float64]
 _DTYPE = "float64"
 _LANES = LANES[_DTYPE]
-
-_SKETCH = 24
-
-
-def sketch(x: Array) -> Array:
-    """Directions of inputs (n, ...) in few numbers, shape (n, 24).
-
-    Every coordinate is added, with a random sign, to one of 24 sums ("count sketch"). Squared
-    distances of sketches estimate those of directions, within a factor of 2 or so; zero inputs
-    give zeros. Sums run in the same order whatever block an input comes in.
-    """
-    flat = x.reshape(len(x), -1)
-    groups = -(-flat.shape[1] // _SKETCH)
-    signed = np.zeros((len(x), groups * _SKETCH))
-    signs = np.random.default_rng(20).choice([-1.0, 1.0], flat.shape[1])
-    np.multiply(flat, signs, out=signed[:, : flat.shape[1]])
-    sums = signed.reshape(len(x), groups, _SKETCH).sum(axis=1)
-    norm = np.sqrt(np.einsum("nd,nd->n", flat, flat))
-    return sums / np.where(norm > 0, norm, np.inf)[:, None]
-
-
-def close_pairs(a: Array, b: Array, angle: float) -> NDArray[np.int64]:
-    """Rows (i, j), shape (pairs, 2), of sketches that are less than about twice ``angle`` apart, or
-    opposite but for that; zero inputs never are."""
-    # BLAS, whose last bits depend on the shape, proposes pairs up to 1.4 times as far apart.
-    limit = (2 * angle) ** 2
-    a2, b2 = (np.einsum("ik,ik->i", v, v) for v in (a, b))
-    a2, b2 = (np.where(squares > 0, squares, np.inf) for squares in (a2, b2))
-    product = a @ b.T
-    np.abs(product, out=product)
-    product -= a2[:, None] / 2
-    i, j = np.divmod(np.flatnonzero(product > b2 / 2 - limit), len(b))
-    near = np.full(len(i), np.inf)
-    for sign in (1.0, -1.0):
-        apart = a[i] - sign * b[j]
-        near = np.minimum(near, np.einsum("pk,pk->p", apart, apart))
-    close = near < limit
-    return np.stack([i[close], j[close]], axis=1)
-
 
 class PairRunner:
     """Runs a list of pairs in float64.

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.activations import FLOOR
+from widegram.backends.own import Own
 from widegram.cpu.driver.fields import StoreField
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
+from widegram.machine.dtypes import FLOOR
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
 from widegram.plan.operations import Centre, Copy, Gather, Reduce
@@ -32,25 +32,6 @@ _DTYPE = "float64"
 _LANES = LANES[_DTYPE]
 _PIXELS = 1 << 15
 _SQUARES = 1024
-
-
-@dataclass(frozen=True)
-class Own:
-    """Of n images: ``factors`` (n, F + 1) in the runner's dtype (one spare number keeps the address
-    of no factors valid), and the kernels with themselves, ``nngp`` and ``ntk`` (outputs, n),
-    float64, times the plan's powers of two, where the runner was built for them. ``lost`` (n,):
-    which part of the result is outside the range (see :mod:`~widegram.plan.outside`); without the
-    kernels, which part of a value on the way, of which nothing may be left in the result."""
-
-    factors: NDArray[Any]
-    nngp: Array
-    ntk: Array
-    lost: Array
-
-    @property
-    def kernels(self) -> dict[str, Array]:
-        """The kernels by name."""
-        return {"nngp": self.nngp, "ntk": self.ntk}
 
 
 @dataclass(frozen=True)

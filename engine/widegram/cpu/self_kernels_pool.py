@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
-from widegram.cpu.self_kernels import Array, ItselfRunner, Own
+from widegram.backends.own import Own
+from widegram.cpu.self_kernels import Array, ItselfRunner
 from widegram.cpu.together import results
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.plan import Plan

@@ -28,7 +28,7 @@ from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.large_ir import ROWS_OF_SCRATCH
 from widegram.cpu.kernels.packed_ir import BATCH
 from widegram.cpu.kernels.plane_base import N_PARAMS, WRAPS, Variant
-from widegram.cpu.kernels.vector_ops import ITEMSIZE, LANES
+from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.kernels.window_ir import PLUS, SQUARES
 from widegram.cpu.packing import (
     Ahead,
@@ -39,6 +39,7 @@ from widegram.cpu.packing import (
     climb,
     pack,
 )
+from widegram.machine.dtypes import ITEMSIZE
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
 from widegram.plan.masks import displacements

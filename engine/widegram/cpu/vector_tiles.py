@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.backends.close_pairs import least_cosine
 from widegram.cpu.driver.context import At
 from widegram.cpu.driver.entries import entry
 from widegram.cpu.driver.fields import REGION
@@ -39,7 +39,7 @@ class VectorTiles:
         angle: float,
     ) -> None:  # fmt: skip
         self.plan, self.dtype, self.inputs, self.runner = plan, dtype, inputs, runner
-        self.free, self.pool, self.cosine = free, pool, math.cos(2 * angle)
+        self.free, self.pool, self.cosine = free, pool, least_cosine(angle)
         self.lanes = LANES[dtype]
         self.turn = compiled.address(Variant("turn", "none", plan.ntk, False, dtype))
         self.close = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,14 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.equal import digests
+from widegram.backends.equal import digests
+from widegram.backends.own import Own
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.plane_base import GEOMETRY, Variant
 from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels import ItselfRunner, Own
+from widegram.cpu.self_kernels import ItselfRunner
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import Rows
 from widegram.machine import interrupts
+from widegram.machine.byte_cache import ByteCache
 
 _READ = 256
 _FAR = 1e18
@@ -44,7 +45,7 @@ class Packed:
 
 class VectorInputs:
     """One data set. ``squares`` (n,): <x, x> / D of every input, float64, 1 / D as in ``dtype``;
-    ``digests``: see :mod:`~widegram.cpu.equal`.
+    ``digests``: see :mod:`~widegram.backends.equal`.
 
     All inputs are read once when this is made, and stay packed if that takes at most half of
     ``memory`` bytes; blocks that are asked for are kept while they fit into the rest. ``check``
@@ -58,7 +59,7 @@ class VectorInputs:
         self.lanes = LANES[dtype]
         self.squares = np.empty(self.n)
         self.digests = np.empty((self.n, 2), dtype=np.uint64)
-        self._kept: OrderedDict[tuple[int, int], Packed] = OrderedDict()
+        self._kept: ByteCache[tuple[int, int], Packed] = ByteCache(memory // 2)
         self._pack = _function(Variant("pack", "none", False, False, dtype))
         blocks = -(-self.n // self.lanes)
         whole = blocks * self.lanes * self.features * np.dtype(dtype).itemsize <= memory // 2
@@ -71,9 +72,8 @@ class VectorInputs:
     def block(self, lo: int, hi: int, runner: ItselfRunner, cosine: float) -> Packed:
         """Inputs lo to hi - 1 with the factors that ``runner`` gives their mean squares; inputs of
         a larger ``cosine`` are nearly parallel."""
-        found = self._kept.get((lo, hi))
+        found = self._kept.find((lo, hi))
         if found is not None:
-            self._kept.move_to_end((lo, hi))
             return found
         if self._all is not None and lo % self.lanes == 0:
             lanes = self._all[lo // self.lanes : -(-hi // self.lanes)]
@@ -87,10 +87,7 @@ class VectorInputs:
         index = np.minimum(np.arange(len(lanes) * self.lanes), hi - lo - 1)
         y = aligned((len(lanes), x.shape[1], self.lanes), self.dtype)
         y[...] = x[index].reshape(len(lanes), self.lanes, -1).transpose(0, 2, 1)
-        self._kept[lo, hi] = Packed(lanes, x, y)
-        while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > self.memory // 2:
-            self._kept.popitem(last=False)
-        return self._kept[lo, hi]
+        return self._kept.keep((lo, hi), Packed(lanes, x, y))
 
     def kept(self, tile: int, factors: int) -> int:
         """How many blocks of ``tile`` inputs with so many factors are kept."""

@@ -11,9 +11,10 @@ from widegram.cpu.driver.context import CONTEXT, At
 from widegram.cpu.driver.entries import entry
 from widegram.cpu.driver.fields import Ints
 from widegram.cpu.kernels.plane_base import GEOMETRY
-from widegram.cpu.kernels.vector_ops import ITEMSIZE, LANES
+from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.tables import Tables
 from widegram.machine import interrupts
+from widegram.machine.dtypes import ITEMSIZE
 
 ALIGNMENT = 64
 

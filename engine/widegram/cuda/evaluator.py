@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.closeness import NEAREST, nearest_computed
-from widegram.cpu.equal import equal_pairs, is_exact, without
-from widegram.cpu.evaluator import mirror_lower, warn_of_series
-from widegram.cpu.pairs import PairRunner, close_pairs
-from widegram.cpu.readout import Readout
-from widegram.cpu.self_kernels import Own
+from widegram.backends.close_pairs import close_pairs, nearest_computed
+from widegram.backends.equal import equal_pairs, is_exact, without
+from widegram.backends.own import Own
+from widegram.backends.readout import Readout
+from widegram.cpu.evaluator import warn_of_series
+from widegram.cpu.pairs import PairRunner
 from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
@@ -29,10 +29,12 @@ from widegram.data.scaled_rows import Rows, scaled_rows, spread
 from widegram.machine.cores import usable_cores
 from widegram.machine.log import announced
 from widegram.network.model import Network
+from widegram.plan.closeness import NEAREST
 from widegram.plan.formulas import FactorLayout, series_error
 from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.plan.scales import degrees
+from widegram.tiling import mirror_lower
 
 Progress = Callable[[int], None]
 _LANES = 2

@@ -4,22 +4,22 @@ on one device."""
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from threading import Lock, RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.equal import Digests, digests
-from widegram.cpu.pairs import sketch
-from widegram.cpu.self_kernels import Own
+from widegram.backends.close_pairs import sketch
+from widegram.backends.equal import Digests, digests
+from widegram.backends.own import Own
 from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cuda.device import Device
 from widegram.cuda.factors import gathered, rows
 from widegram.data.scaled_rows import Rows
+from widegram.machine.byte_cache import ByteCache
 
 
 def image_bytes(
@@ -67,15 +67,21 @@ class HostImages:
         self.check = check
         self.source, self.runners, self.gather, self.vector = source, runners, gather, vector
         self.dtype, self.memory = dtype, memory
-        self.lock, self._making, self._keeping = RLock(), Lock(), Lock()
-        self._kept: OrderedDict[tuple[int, int], Block] = OrderedDict()
+        self.lock, self._making = RLock(), Lock()
+        self._kept: ByteCache[tuple[int, int], Block] = ByteCache(memory)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the blocks that are kept."""
+        return self._kept.nbytes
 
     def block(self, lo: int, hi: int) -> Block:
         """Images [lo, hi)."""
-        found = self._find(lo, hi)
+        found = self._kept.find((lo, hi))
         if found is None:
             with self._making:
-                found = self._find(lo, hi) or self._keep(self._make(lo, hi))
+                found = self._kept.find((lo, hi))
+                found = found or self._kept.keep((lo, hi), self._make(lo, hi))
         return found
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
@@ -100,21 +106,12 @@ class HostImages:
         copies = first.astype(self.dtype)
         return Block(key, scaled, copies, factors, sketch(x), digests(x), own.kernels)
 
-    def _find(self, lo: int, hi: int) -> Block | None:
-        with self._keeping:
-            if (lo, hi) in self._kept:
-                self._kept.move_to_end((lo, hi))
-            return self._kept.get((lo, hi))
 
-    def _keep(self, block: Block) -> Block:
-        with self._keeping:
-            self._kept[block.key[1:]] = block
-            while len(self._kept) > 1 and self._bytes() > self.memory:
-                self._kept.popitem(last=False)
-        return block
+class _Copy(NamedTuple):
+    """An array on the device."""
 
-    def _bytes(self) -> int:
-        return sum(block.nbytes for block in self._kept.values())
+    array: Any
+    nbytes: int
 
 
 class DeviceImages:
@@ -129,7 +126,7 @@ class DeviceImages:
         self._device, self._stream = device, stream
         self._most_dropped, self._dropped = memory // 8, 0
         self.most_kept = memory - self._most_dropped
-        self._kept: OrderedDict[tuple[Any, str], tuple[Any, int]] = OrderedDict()
+        self._kept: ByteCache[tuple[Any, str], _Copy] = ByteCache()
 
     def pair(self, first: Block, second: Block, reserved: int = 0) -> list[Any]:
         """On the device: ``first.scaled``, ``first.factors``, ``second.x``, ``second.factors``.
@@ -138,14 +135,13 @@ class DeviceImages:
         """
         parts = (first, "scaled"), (first, "factors"), (second, "x"), (second, "factors")
         wanted = {(block.key, part): getattr(block, part) for block, part in parts}
-        for name in wanted:
-            if name in self._kept:
-                self._kept.move_to_end(name)
-        new = {name: array for name, array in wanted.items() if name not in self._kept}
+        there = {name: copy for name in wanted if (copy := self._kept.find(name))}
+        new = {name: array for name, array in wanted.items() if name not in there}
         self._make_room(reserved + sum(array.nbytes for array in new.values()), wanted.keys())
         for name, array in new.items():
-            self._kept[name] = self._device.put(array, self._stream), array.nbytes
-        return [self._kept[block.key, part][0] for block, part in parts]
+            copy = _Copy(self._device.put(array, self._stream), array.nbytes)
+            there[name] = self._kept.keep(name, copy)
+        return [there[block.key, part].array for block, part in parts]
 
     def drop(self, nbytes: int) -> None:
         """Nobody holds that much of the device's memory any more: free it, once it is a lot."""
@@ -156,10 +152,5 @@ class DeviceImages:
 
     def _make_room(self, needed: int, used: Collection[tuple[Any, str]]) -> None:
         """Drop arrays other than those ``used`` until ``needed`` bytes more fit."""
-        over = needed + sum(nbytes for _, nbytes in self._kept.values()) - self.most_kept
-        for name in [name for name in self._kept if name not in used]:
-            if over <= 0:
-                break
-            nbytes = self._kept.pop(name)[1]
-            over -= nbytes
+        for nbytes in self._kept.shrink(self.most_kept - needed, used):
             self.drop(nbytes)

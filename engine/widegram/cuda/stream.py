@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.kernels.vector_ops import ITEMSIZE
 from widegram.cuda.device import Device
 from widegram.cuda.images import Block, DeviceImages
 from widegram.cuda.pairs import Pairs
 from widegram.cuda.point import PRODUCT_TILE
 from widegram.cuda.source import Source
 from widegram.errors import WidegramError
+from widegram.machine.dtypes import ITEMSIZE
 from widegram.machine.memory import format_size
 
 LARGEST_BATCH = 1 << 18

@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from widegram.activations import FLOOR, Formula
-from widegram.activations.mixture import BLOCKS, join, pair_sums
+from widegram.activations import Formula
+from widegram.activations.mixture_sums import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
-from widegram.cpu.kernels.vector_ops import SNAP
 from widegram.cuda.writer import Writer
+from widegram.machine.dtypes import FLOOR, SNAP
 from widegram.plan.operations import Affine
 
 _RESOLUTION = {"float32": 2.0**-24, "float64": 2.0**-53}

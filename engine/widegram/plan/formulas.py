@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from widegram.activations import Formula
-from widegram.activations.hermite import Approximate, Series
+from widegram.activations.approximate import Approximate
+from widegram.activations.hermite import Series
 from widegram.plan.plan import Plan
 from widegram.plan.precision import SERIES_ACCEPTED, check
 

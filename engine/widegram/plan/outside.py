@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.activations import FLOOR
 from widegram.activations.scale import Rescale
+from widegram.machine.dtypes import FLOOR
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
 from widegram.plan.operations import Act, Add, Affine, Gather, Norm

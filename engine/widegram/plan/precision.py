@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from widegram.activations import Formula
-from widegram.activations.hermite import Approximate
+from widegram.activations.approximate import Approximate
 from widegram.errors import WidegramError
 from widegram.plan.graph import Node
 from widegram.plan.operations import Act

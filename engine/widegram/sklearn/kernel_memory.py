@@ -7,15 +7,14 @@ the least recently used goes first.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from widegram.machine.byte_cache import ByteCache
 from widegram.network import Network
 
 Array = NDArray[Any]
@@ -27,13 +26,12 @@ class KernelMemory:
     """Matrices by network, inputs and kernel, least recently used first."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Key, Array] = OrderedDict()
-        self._lock = Lock()
+        self._kept: ByteCache[Key, Array] = ByteCache()
 
     @property
     def size(self) -> int:
         """Bytes kept."""
-        return sum(array.nbytes for array in self._kept.values())
+        return self._kept.nbytes
 
     def get(
         self,
@@ -52,23 +50,19 @@ class KernelMemory:
         if room <= 0:
             return compute()
         key = (network.fingerprint(), _digest(x1), "" if x2 is None else _digest(x2), kernel)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+        known = self._kept.find(key)
+        if known is not None:
+            return known
         found = np.asarray(compute())
         found.flags.writeable = False
-        with self._lock:
-            if found.nbytes <= room:
-                self._kept[key] = found
-            while self._kept and self.size > room:
-                self._kept.popitem(last=False)
+        if found.nbytes <= room:
+            self._kept.keep(key, found)
+        self._kept.shrink(room)
         return found
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._lock:
-            self._kept.clear()
+        self._kept.clear()
 
 
 def _digest(x: Array) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import llvmlite
 from llvmlite import binding
 
-from widegram.machine import codecache
+from widegram.machine import codecache, dtypes
 
 _OPTIMISE = 3
 PART = "code"
@@ -47,6 +47,7 @@ def source_digest() -> str:
     floors = Path(__file__).parent, Path(__file__).parents[1] / "driver"
     shaping = *floors, Path(__file__).parents[2] / "activations"
     sources = sorted(path for folder in shaping for path in folder.glob("*.py"))
+    sources.append(Path(dtypes.__file__))
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())

@@ -14,19 +14,14 @@ from typing import Any
 
 from llvmlite import ir
 
-from widegram.activations import FLOOR
-from widegram.activations.mixture import BLOCKS, join, pair_sums
+from widegram.activations.mixture_sums import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
 from widegram.cpu.kernels import loops
+from widegram.machine.dtypes import FLOOR, ITEMSIZE, SNAP
 
 LANES = {"float32": 16, "float64": 8}
-ITEMSIZE = {"float32": 4, "float64": 8}
 INDEX = ir.IntType(64)
 WAYS = {"float32": 2, "float64": 2}
-
-# c = 1 to rounding must give angle 0: rounding of k and of the standard deviations moves c by
-# about one resolution, and acos would turn that into its square root.
-SNAP = {"float32": 2.0**-22, "float64": 2.0**-50}
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import Formula, numpy_ops
-from widegram.cpu.pairs import close_pairs, sketch
-from widegram.data.scaled_rows import Rows
 from widegram.plan.graph import Node
 from widegram.plan.operations import (
     Act,
@@ -29,7 +27,6 @@ from widegram.plan.operations import (
     Reduce,
 )
 from widegram.plan.plan import Plan
-from widegram.plan.precision import DoubleNeeded
 
 Array = NDArray[np.float64]
 
@@ -41,10 +38,6 @@ _TARGET = 1e-4
 # Roundings have either sign: what a third of one does, always of one sign, is a little more than
 # what was measured (docs/accuracy.md) through 10 to 100 layers.
 _ROUNDING = 2.0**-24 / 3
-# A pair on its own takes some hundred times as long as one among others.
-_SHARE = 1 / 200
-_FEW_PAIRS = 1 << 14
-_SAMPLE = 256
 
 
 @dataclass(frozen=True)
@@ -62,41 +55,6 @@ class _Value:
 
     def plus(self, other: _Value) -> _Value:
         return _Value(self.q + other.q, self.own + other.own, self.k + other.k, self.t + other.t)
-
-
-def nearest_computed(
-    plan: Plan, formulas: dict[int, Formula], largest: float, x1: Rows, x2: Rows
-) -> float:
-    """The angle below which a float32 run computes pairs of inputs in float64.
-
-    Raises :class:`DoubleNeeded` where that would be a large part of all pairs.
-    """
-    angle = nearest_held(plan, formulas, largest)
-    if angle == NEAREST:
-        return angle
-    share = 1.0 if np.isinf(angle) else share_within(angle, x1, x2)
-    if share > _SHARE and share * x1.shape[0] * x2.shape[0] > _FEW_PAIRS:
-        raise DoubleNeeded(
-            f"float32 does not hold the kernels of inputs less than {angle:.1g} apart in this "
-            f"network, as {share:.0%} of the pairs are; use float64"
-        )
-    return min(angle, FARTHEST)
-
-
-def share_within(angle: float, x1: Rows, x2: Rows) -> float:
-    """The share of pairs less than about twice ``angle`` apart, of rows at even distances."""
-    first = _sketches(x1)
-    if x2 is x1:
-        pairs = close_pairs(first, first, angle)
-        return (len(pairs) - len(first)) / max(1, len(first) * (len(first) - 1))
-    second = _sketches(x2)
-    return len(close_pairs(first, second, angle)) / (len(first) * len(second))
-
-
-def _sketches(x: Rows) -> Array:
-    n = x.shape[0]
-    rows = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int))
-    return sketch(np.concatenate([x.read(row, row + 1).astype(np.float64) for row in rows]))
 
 
 def nearest_held(plan: Plan, formulas: dict[int, Formula], largest: float) -> float:
