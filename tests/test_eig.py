@@ -16,6 +16,7 @@ from widegram.linalg.density import lanczos_density
 from widegram.linalg.eigen import choose_driver, full_eigen, partial_eigen
 from widegram.linalg.lowest import lowest_eigen
 from widegram.linalg.operator import GramOperator, as_operator
+from widegram.linalg.options import Resources
 from widegram.linalg.spectrum import SpectrumOptions, spectrum
 from widegram.linalg.summary import resolution
 from widegram.validation.choices import WHICH
@@ -81,13 +82,13 @@ def test_whole_spectrum_by_block_krylov() -> None:
 def test_lowest_by_inverse_iteration(name) -> None:
     values = np.sort(SPECTRA[name])
     found = lowest_eigen(
-        as_operator(with_spectrum(values)), 3, values[-1], memory=GB, inverse_tol=1e-7
+        as_operator(with_spectrum(values)), 3, values[-1], Resources(GB), inverse_tol=1e-7
     )
     assert found.method == "inverse-krylov"
     # Rounding of the matrix itself moves them by eps |A|; the iteration by less than 1e-7.
     np.testing.assert_allclose(found.values, values[:3], rtol=1e-6, atol=50e-16 * values[-1])
     streamed = lowest_eigen(
-        as_operator(with_spectrum(values)), 3, values[-1], memory=8 * N * 150, max_passes=5
+        as_operator(with_spectrum(values)), 3, values[-1], Resources(8 * N * 150), max_passes=5
     )
     assert streamed.method == "block-krylov"
 
@@ -100,10 +101,10 @@ def test_lowest_by_inverse_iteration_on_the_disk(tmp_path) -> None:
         as_operator(with_spectrum(values)),
         3,
         1.0,
-        memory=memory,
-        work=tmp_path / "e",
+        Resources(
+            memory, work=tmp_path / "e", progress=lambda _: seen.extend(tmp_path.iterdir())
+        ),
         inverse_tol=1e-7,
-        progress=lambda *_: seen.extend(tmp_path.iterdir()),
     )
     assert found.method == "inverse-krylov on the disk"
     assert {path.name for path in seen} == {"e.factor"}
@@ -118,11 +119,11 @@ def test_lowest_by_inverse_iteration_on_the_disk(tmp_path) -> None:
 def test_lowest_of_an_indefinite_matrix() -> None:
     values = np.r_[-1.0, np.linspace(2, 3, N - 1)]
     operator = as_operator(with_spectrum(values))
-    found = lowest_eigen(operator, 1, 3.0, memory=GB)  # streaming finds the shift for a factor
+    found = lowest_eigen(operator, 1, 3.0, Resources(GB))  # streaming finds the shift for a factor
     assert found.method == "inverse-krylov"
     assert found.values[0] == pytest.approx(-1.0, abs=1e-8)
     assert found.errors[0] < 1e-3  # 4e-4 of shift and eigenvalue, 2 + 1
-    streamed = lowest_eigen(operator, 1, 3.0, memory=8 * N * 150)
+    streamed = lowest_eigen(operator, 1, 3.0, Resources(8 * N * 150))
     assert streamed.method == "block-krylov"
     assert streamed.values[0] == pytest.approx(-1.0, abs=1e-8)
     assert streamed.errors[0] == np.inf  # nothing bounds it from below
@@ -167,7 +168,7 @@ def test_density_ranges_grow_when_eigenvalues_crowd() -> None:
 @pytest.mark.parametrize("options", [{"full": True}, {"k": 4, "which": "BE"}, {"density": True}])
 def test_summary(options) -> None:
     values = SPECTRA["outlier"]
-    found = spectrum(as_operator(with_spectrum(values)), SpectrumOptions(GB, **options))
+    found = spectrum(as_operator(with_spectrum(values)), SpectrumOptions(**options), Resources(GB))
     assert found.n == N
     assert found.lambda_max == pytest.approx(100.0, rel=1e-10)
     assert found.lambda_min == pytest.approx(1e-3, rel=1e-6)
@@ -184,14 +185,14 @@ def test_eigenvalues_below_the_resolution_are_flagged(dtype) -> None:
     values = np.geomspace(1e-40, 1, N)
     matrix = with_spectrum(values).astype(dtype)
     for options in ({"full": True}, {"k": 3, "which": "SA"}):
-        found = spectrum(as_operator(matrix), SpectrumOptions(GB, **options))
+        found = spectrum(as_operator(matrix), SpectrumOptions(**options), Resources(GB))
         floor = resolution(N, 1.0, matrix.diagonal().max(), dtype)
         assert found.resolution == pytest.approx(floor, rel=1e-6)
         assert not found.lambda_min_resolved
         # lambda_min is at most the resolution beside what the rounded matrix has, which is less.
         assert 0.5 < found.kappa * found.resolution < 2
         assert found.as_dict()["kappa_is_lower_bound"]
-    full = spectrum(as_operator(matrix), SpectrumOptions(GB, full=True))
+    full = spectrum(as_operator(matrix), SpectrumOptions(full=True), Resources(GB))
     assert full.unresolved == pytest.approx((values < full.resolution).sum(), abs=2)
     assert not full.bulk_resolved
 
@@ -208,7 +209,8 @@ def test_eigenvalues_above_the_resolution_mean_something() -> None:
     # A large mean, as kernels have: its rounding moves the largest eigenvalue, not the others.
     matrix = 3.0 + 1e-3 * with_spectrum(np.geomspace(1e-1, 1, N))
     exact = np.linalg.eigvalsh(matrix)
-    found = spectrum(as_operator(matrix.astype(np.float32)), SpectrumOptions(GB, full=True))
+    operator = as_operator(matrix.astype(np.float32))
+    found = spectrum(operator, SpectrumOptions(full=True), Resources(GB))
     assert found.lambda_min_resolved
     assert found.unresolved == 0
     assert abs(found.lambda_min - exact[0]) < found.resolution
@@ -217,7 +219,7 @@ def test_eigenvalues_above_the_resolution_mean_something() -> None:
 def test_refusals() -> None:
     operator = as_operator(np.eye(20))
     with pytest.raises(WidegramError, match="leave out --k and --density"):
-        spectrum(operator, SpectrumOptions(GB, full=True, k=3))
+        spectrum(operator, SpectrumOptions(full=True, k=3), Resources(GB))
     with pytest.raises(WidegramError, match="1 <= k <= 20"):
         partial_eigen(operator, 21, memory=GB)
     with pytest.raises(WidegramError, match="give more --memory, or take --k or --density"):
@@ -326,8 +328,9 @@ def test_command_names_a_negative_eigenvalue(tmp_path) -> None:
 
 def test_a_bound_is_called_a_bound() -> None:
     values = np.sort(np.arange(1, 601) ** -1.5)
-    options = SpectrumOptions(8 * 600 * 250, k=1, max_passes=12)  # no room for a factor
-    found = spectrum(as_operator(with_spectrum(values)), options)
+    options = SpectrumOptions(k=1, max_passes=12)
+    resources = Resources(8 * 600 * 250)  # no room for a factor
+    found = spectrum(as_operator(with_spectrum(values)), options, resources)
     assert not found.lambda_min_resolved
     assert found.lambda_min > values[0]
     assert found.as_dict()["kappa_is_lower_bound"]

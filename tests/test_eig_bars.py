@@ -13,6 +13,7 @@ import pytest
 from linalg_support import with_spectrum
 from widegram.linalg import lowest
 from widegram.linalg.operator import as_operator
+from widegram.linalg.options import Resources
 from widegram.linalg.spectrum import SpectrumOptions, spectrum
 from widegram.linalg.summary import Range, Spectrum
 
@@ -121,9 +122,9 @@ def check(seed: int, mode: dict) -> tuple[str, dict[str, bool], Spectrum]:
     name, values, matrix = case(seed)
     mode = dict(mode)
     factor = mode.pop("factor", True)
-    options = replace(SpectrumOptions(GB, probes=12, steps=40), **mode)
+    options = replace(SpectrumOptions(probes=12, steps=40), **mode)
     with nullcontext() if factor else mock.patch.object(lowest, "_choice", return_value=None):
-        found = spectrum(as_operator(matrix), options)
+        found = spectrum(as_operator(matrix), options, Resources(GB))
     stored = np.linalg.eigvalsh(matrix.astype(np.float64))
     results = holds(found, stored)
     # The eigenvectors are orthogonal to rounding, which moves the largest values by some eps.
@@ -155,7 +156,7 @@ def test_ranges_hold_in_two_hundred_spectra(mode) -> None:
 @pytest.mark.parametrize("mode", MODES[:2])
 def test_the_smallest_eigenvalue_is_found_where_there_is_a_factor(condition, mode) -> None:
     values = np.geomspace(1 / condition, 1, 120)
-    found = spectrum(as_operator(with_spectrum(values)), SpectrumOptions(GB, **mode))
+    found = spectrum(as_operator(with_spectrum(values)), SpectrumOptions(**mode), Resources(GB))
     assert found.lambda_min_resolved
     assert abs(found.lambda_min - values[0]) <= found.lambda_min_error
     # Its range: the inverse's tolerance and the rounding of a float64 matrix.
@@ -166,7 +167,8 @@ def test_the_smallest_eigenvalue_is_found_where_there_is_a_factor(condition, mod
 @pytest.mark.parametrize("options", [{"full": True}, {"density": True}, {"k": 2, "which": "BE"}])
 def test_units_do_not_matter(unit, options) -> None:
     values = np.geomspace(1e-3, 1, 60)
-    found = spectrum(as_operator(unit * with_spectrum(values)), SpectrumOptions(GB, **options))
+    operator = as_operator(unit * with_spectrum(values))
+    found = spectrum(operator, SpectrumOptions(**options), Resources(GB))
     for number, truth in (
         (found.lambda_max, 1.0),
         (found.lambda_min, 1e-3),

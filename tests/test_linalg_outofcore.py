@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,9 +20,10 @@ from widegram.linalg.blas import solve_right, subtract_product, subtract_square
 from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.factorfile import FactorFile
 from widegram.linalg.operator import GramOperator, as_operator
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.outofcore import OutOfCoreCholesky, disk_cholesky, plan_columns
 from widegram.linalg.restart import RestartFile
-from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
+from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.machine.progress import Progress
 
 N = 301
@@ -136,7 +138,7 @@ def test_resumes_where_it_stopped(budgets, tmp_path) -> None:
     matrix = with_spectrum(np.geomspace(1e-2, 1, N))
 
     def stop_half_way(told: Progress) -> None:
-        if told.stage == "factoring" and told.done > 0.5 * told.total:
+        if told.what == "factoring" and told.done > 0.5 * told.total:
             raise Stop
 
     with pytest.raises(Stop):
@@ -199,16 +201,15 @@ def test_kill_dash_nine(trial, tmp_path) -> None:
 
 def test_gradients_go_on_from_their_restart_file(tmp_path) -> None:
     operator = as_operator(with_spectrum(np.geomspace(1e-4, 1, N)))
-    options = SolveOptions(
-        10**9, "cg", preconditioner="none", tol=1e-8, max_iter=40, work=tmp_path / "a.h5", key="p"
-    )
-    first = solve(operator, B, options)
+    options = SolveOptions("cg", preconditioner="none", tol=1e-8, max_iter=40)
+    resources = Resources(10**9, work=tmp_path / "a.h5", key="p")
+    first = solve(operator, B, options, resources)
     assert first.status == "max_iterations"
     assert (tmp_path / "a.h5.restart").exists()
     with pytest.raises(WidegramError, match="belongs to another problem"):
-        solve(operator.shifted(1.0), B, options)
-    assert solve(operator.shifted(1.0), B, SolveOptions(**{**options.__dict__, "overwrite": True}))
-    again = solve(operator, B, SolveOptions(**{**options.__dict__, "max_iter": 2000}))
+        solve(operator.shifted(1.0), B, options, resources)
+    assert solve(operator.shifted(1.0), B, options, replace(resources, overwrite=True))
+    again = solve(operator, B, replace(options, max_iter=2000), resources)
     assert again.status == "ok"
     assert not (tmp_path / "a.h5.restart").exists()
 
@@ -237,15 +238,14 @@ def test_a_checkpoint_is_nearly_as_good_as_the_run(tmp_path) -> None:
 
 def test_work_files_lie_beside_the_output(tmp_path) -> None:
     operator = as_operator(with_spectrum(np.linspace(1, 2, N)))
-    options = SolveOptions(5 * 10**5, "cholesky-ooc")
+    options, resources = SolveOptions("cholesky-ooc"), Resources(5 * 10**5)
     with pytest.raises(WidegramError, match="a place for its work file"):
-        solve(operator, B, options)
+        solve(operator, B, options, resources)
     seen: list[Path] = []
 
     def look(told: Progress) -> None:
         seen.extend(tmp_path.glob("a.h5.factor"))
 
-    options = SolveOptions(5 * 10**5, "cholesky-ooc", work=tmp_path / "a.h5", progress=look)
-    solve(operator, B, options)
+    solve(operator, B, options, replace(resources, work=tmp_path / "a.h5", progress=look))
     assert seen
     assert not list(tmp_path.iterdir())

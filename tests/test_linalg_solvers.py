@@ -8,14 +8,18 @@ import pytest
 from linalg_support import with_spectrum
 from widegram import WidegramError
 from widegram.linalg.cg import conjugate_gradients
-from widegram.linalg.choose import choose, dense_bytes, preconditioner_rank
+from widegram.linalg.choose import choose
 from widegram.linalg.definite import NotPositiveDefinite, round_up
 from widegram.linalg.dense import load_cholesky
 from widegram.linalg.loo import best_point, leave_one_out, path_choice, regulariser_path
+from widegram.linalg.methods.base import Problem, dense_bytes
+from widegram.linalg.methods.gradients import preconditioner_rank
 from widegram.linalg.operator import as_operator
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
-from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
+from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.linalg.tridiagonal import Tridiagonal
+from widegram.validation.choices import FACTORISATIONS, PRECONDITIONERS
 
 N, K = 211, 4  # n is a multiple of no block size used here
 SPECTRA = {
@@ -44,15 +48,14 @@ def attainable(matrix: np.ndarray, x: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", SPECTRA)
-@pytest.mark.parametrize("method", ["cholesky", "cholesky-ooc"])
+@pytest.mark.parametrize("method", FACTORISATIONS[1:])
 def test_factorisations(name, method, tmp_path) -> None:
     values = SPECTRA[name]
     matrix = with_spectrum(values)
     exact = np.random.default_rng(2).standard_normal((N, K))
-    options = SolveOptions(
-        memory=4 * 10**5 if "ooc" in method else GB, method=method, work=tmp_path / "a.h5"
-    )
-    found = solve(as_operator(matrix, memory=GB), matrix @ exact, options)
+    resources = Resources(4 * 10**5 if "ooc" in method else GB, work=tmp_path / "a.h5")
+    operator = as_operator(matrix, memory=GB)
+    found = solve(operator, matrix @ exact, SolveOptions(method), resources)
     assert found.status == "ok"
     assert found.residual < 1e-12  # refined: rounding level of the residual itself
     scale = np.linalg.norm(exact)
@@ -63,8 +66,8 @@ def test_factorisations(name, method, tmp_path) -> None:
 @pytest.mark.parametrize("name", ["identity", "condition 1e3", "condition 1e6", "repeated"])
 def test_float32_factor_is_refined_to_float64(name) -> None:
     matrix = with_spectrum(SPECTRA[name])
-    options = SolveOptions(memory=GB, method="cholesky", dtype=np.float32)
-    found = solve(as_operator(matrix), B, options)
+    options = SolveOptions("cholesky", np.float32)
+    found = solve(as_operator(matrix), B, options, Resources(GB))
     assert found.details["factor_dtype"] == "float32"
     assert found.residual < attainable(matrix, found.x)  # float32 alone: 1e9 times that
     expected = np.linalg.solve(matrix, B)
@@ -76,18 +79,19 @@ def test_float32_factor_rescued_by_gradients() -> None:
     # Condition 1e8 with rounding 6e-8: refinement diverges, the factor still preconditions.
     values = np.r_[np.full(5, 2e-8), np.geomspace(0.5, 1, N - 5)]
     matrix = with_spectrum(values) + 3e-7 * np.eye(N)
-    found = solve(as_operator(matrix), B, SolveOptions(GB, "cholesky", np.float32))
+    options = SolveOptions("cholesky", np.float32)
+    found = solve(as_operator(matrix), B, options, Resources(GB))
     assert found.status == "ok"
     assert found.iterations > 1
     assert found.residual < attainable(matrix, found.x)
 
 
-@pytest.mark.parametrize("preconditioner", ["nystrom", "pivoted-cholesky", "none"])
+@pytest.mark.parametrize("preconditioner", PRECONDITIONERS)
 @pytest.mark.parametrize("name", ["identity", "condition 1e3", "repeated", "outlier"])
 def test_conjugate_gradients(name, preconditioner) -> None:
     matrix = with_spectrum(SPECTRA[name])
-    options = SolveOptions(GB, "cg", preconditioner=preconditioner, rank=30, tol=1e-10)
-    found = solve(as_operator(matrix), B, options)
+    options = SolveOptions("cg", preconditioner=preconditioner, rank=30, tol=1e-10)
+    found = solve(as_operator(matrix), B, options, Resources(GB))
     assert found.status == "ok"
     true = np.linalg.norm(B - matrix @ found.x, axis=0) / np.linalg.norm(B, axis=0)
     assert found.residual == pytest.approx(true.max(), rel=1e-3, abs=1e-14)
@@ -188,11 +192,11 @@ def test_leave_one_out_is_leaving_one_out(memory, count, method, tmp_path) -> No
     n = 61
     matrix = with_spectrum(np.geomspace(1e-3, 1, n)) + 0.1
     y = np.eye(3)[np.random.default_rng(1).integers(0, 3, n)] - 1 / 3
-    options = SolveOptions(memory, work=tmp_path / "a.h5")
+    options, resources = SolveOptions(), Resources(memory, work=tmp_path / "a.h5")
     shifts = np.geomspace(1e-4, 1.0, count).tolist()
     operator = as_operator(matrix, memory=10**6)
-    assert path_choice(operator, 3, count, options).method == method
-    points = regulariser_path(operator, y, shifts, options)
+    assert path_choice(operator, 3, count, options, resources).method == method
+    points = regulariser_path(operator, y, shifts, options, resources)
     for shift, point in zip(shifts, points, strict=True):
         regularised = matrix + shift * np.eye(n)
         left = np.empty_like(y)
@@ -222,17 +226,19 @@ def test_tridiagonal_reduction(n) -> None:
 
 
 def test_a_path_of_one_row() -> None:
-    points = regulariser_path(as_operator(np.eye(1)), np.ones((1, 1)), [1.0] * 9, SolveOptions(GB))
+    points = regulariser_path(
+        as_operator(np.eye(1)), np.ones((1, 1)), [1.0] * 9, SolveOptions(), Resources(GB)
+    )
     assert points[8].mse == pytest.approx(1.0)
 
 
 def test_leave_one_out_that_does_not_fit_is_refused() -> None:
     operator = as_operator(np.eye(30))
-    options = SolveOptions(GB, method="cg")
+    options = SolveOptions("cg")
     with pytest.raises(WidegramError, match="too many for one in memory or on the disk"):
-        path_choice(operator, 1, 1, options)
+        path_choice(operator, 1, 1, options, Resources(GB))
     points = regulariser_path(
-        as_operator(-np.eye(30)), np.ones((30, 1)), [0, 0.5], SolveOptions(GB)
+        as_operator(-np.eye(30)), np.ones((30, 1)), [0, 0.5], SolveOptions(), Resources(GB)
     )
     with pytest.raises(WidegramError, match="give larger ones"):
         best_point(points)
@@ -242,9 +248,10 @@ def test_leave_one_out_that_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize("memory", [GB, 4 * 10**5])
 def test_a_path_passes_over_singular_points(memory, count, tmp_path) -> None:
     values = np.r_[np.zeros(10), np.geomspace(1e-2, 1, N - 10)]
-    options = SolveOptions(memory, work=tmp_path / "a.h5")
+    resources = Resources(memory, work=tmp_path / "a.h5")
     operator = as_operator(with_spectrum(values) - 1e-12 * np.eye(N), memory=10**5)
-    points = regulariser_path(operator, B, [0.0] * (count - 1) + [0.1], options)
+    shifts = [0.0] * (count - 1) + [0.1]
+    points = regulariser_path(operator, B, shifts, SolveOptions(), resources)
     assert [point.resolved for point in points] == [False] * (count - 1) + [True]
     assert best_point(points) is points[-1]
 
@@ -257,25 +264,26 @@ def test_leave_one_out_of_a_diagonal_matrix_predicts_zero() -> None:
 @pytest.mark.parametrize("method", ["cholesky", "cg"])
 def test_runs_are_bit_reproducible(method) -> None:
     operator = as_operator(with_spectrum(SPECTRA["outlier"]))
-    first, second = (solve(operator, B, SolveOptions(GB, method, seed=3)).x for _ in range(2))
+    options = SolveOptions(method, seed=3)
+    first, second = (solve(operator, B, options, Resources(GB)).x for _ in range(2))
     assert (first == second).all()
 
 
 def test_choice_follows_memory() -> None:
     whole, half = dense_bytes(10_000, 10, 8) * 5 // 4, dense_bytes(10_000, 10, 4) * 5 // 4
     disk = 10**12
-    found = [choose("auto", 10_000, 10, m, None, disk) for m in (whole, half, 2 * 10**8)]
+    found = [choose("auto", Problem(10_000, 10, m, None, disk)) for m in (whole, half, 2 * 10**8)]
     assert [c.method for c in found] == ["cholesky", "cholesky", "cholesky-ooc"]
     assert [c.dtype.name for c in found] == ["float64", "float32", "float64"]
-    assert choose("auto", 10_000, 10, 2 * 10**8, None, 10**6).method == "cg"
-    assert choose("auto", 200_000, 10, 4 * 10**9, None, disk).method == "cg"
+    assert choose("auto", Problem(10_000, 10, 2 * 10**8, None, 10**6)).method == "cg"
+    assert choose("auto", Problem(200_000, 10, 4 * 10**9, None, disk)).method == "cg"
     assert "do not fit" in found[2].reason
     with pytest.raises(WidegramError, match="take --method cholesky-ooc or cg"):
-        choose("cholesky", 10_000, 10, 2 * 10**8, None, disk)
+        choose("cholesky", Problem(10_000, 10, 2 * 10**8, None, disk))
     with pytest.raises(WidegramError, match="choose from auto, cholesky"):
-        choose("lu", 10, 1, GB, None, disk)
+        choose("lu", Problem(10, 1, GB, None, disk))
     with pytest.raises(WidegramError, match="right-hand sides do not fit"):
-        choose("cg", 10**6, 100, GB, None, disk)
+        choose("cg", Problem(10**6, 100, GB, None, disk))
 
 
 @pytest.mark.parametrize("budget", [10**7, 10**8, 10**9])

@@ -18,8 +18,9 @@ from widegram.linalg.dense import load_cholesky
 from widegram.linalg.eigen import choose_driver, divide_and_conquer_counts
 from widegram.linalg.loo import regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.solution import ACCEPTED
-from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
+from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.linalg.targets import encode
 from widegram.predict import gp_inference
 from widegram_cli.main import program
@@ -48,9 +49,10 @@ def true_residual(matrix: np.ndarray, x: np.ndarray, b: np.ndarray) -> float:
 def test_ok_means_a_small_true_residual(condition, method, dtype, tmp_path) -> None:
     matrix = with_spectrum(np.geomspace(1 / condition, 1, N))
     memory = 3 * 10**5 if "ooc" in method else GB
-    options = SolveOptions(memory, method, dtype, work=tmp_path / "a")
+    resources = Resources(memory, work=tmp_path / "a")
     try:
-        found = solve(as_operator(matrix, memory=GB), B, options)
+        operator = as_operator(matrix, memory=GB)
+        found = solve(operator, B, SolveOptions(method, dtype), resources)
     except WidegramError:  # no factor, which is said
         assert condition >= (1e6 if dtype == np.float32 else 1e14)
         return
@@ -67,7 +69,8 @@ def test_ok_means_a_small_true_residual(condition, method, dtype, tmp_path) -> N
 def test_a_path_tells_its_true_residuals(count) -> None:
     matrix = with_spectrum(np.geomspace(1e-15, 1, N))
     shifts = np.geomspace(1e-15, 1e-2, count).tolist()
-    for point in regulariser_path(as_operator(matrix), B, shifts, SolveOptions(GB)):
+    operator = as_operator(matrix)
+    for point in regulariser_path(operator, B, shifts, SolveOptions(), Resources(GB)):
         if np.isfinite(point.residual):
             true = true_residual(matrix + point.shift * np.eye(N), point.alpha, B)
             noise = 40 * np.finfo(float).eps * np.linalg.norm(point.alpha, axis=0).max()
@@ -98,8 +101,9 @@ def test_the_command_says_that_it_did_not_solve(tmp_path) -> None:
 def test_units_do_not_matter(unit, method, dtype, tmp_path) -> None:
     matrix = with_spectrum(np.geomspace(1e-3, 1, N))
     memory = 3 * 10**5 if "ooc" in method else GB
-    options = SolveOptions(memory, method, dtype, work=tmp_path / "a", tol=1e-12)
-    found = solve(as_operator(unit * matrix, memory=GB), B, options)
+    options = SolveOptions(method, dtype, tol=1e-12)
+    resources = Resources(memory, work=tmp_path / "a")
+    found = solve(as_operator(unit * matrix, memory=GB), B, options, resources)
     assert found.status == "ok"
     # Condition 1e3 times some eps.
     np.testing.assert_allclose(unit * found.x, np.linalg.solve(matrix, B), rtol=1e-8, atol=1e-10)
@@ -172,7 +176,7 @@ def test_entries_that_are_no_numbers_are_named() -> None:
         matrix[7, 3] = matrix[3, 7] = bad
         for method in ("cholesky", "cg"):
             with pytest.raises(WidegramError, match=r"\(3, 7\) is|not finite|a number"):
-                solve(as_operator(matrix), B, SolveOptions(GB, method))
+                solve(as_operator(matrix), B, SolveOptions(method), Resources(GB))
 
 
 @pytest.mark.parametrize(
@@ -233,13 +237,14 @@ def test_large_targets_that_are_allowed_are_solved(method) -> None:
     for size in (1e100, 1e-100):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = solve(as_operator(matrix), size * B, SolveOptions(GB, method, tol=1e-12))
+            options = SolveOptions(method, tol=1e-12)
+            found = solve(as_operator(matrix), size * B, options, Resources(GB))
         assert found.status == "ok"
         expected = np.linalg.solve(matrix, B)
         np.testing.assert_allclose(found.x / size, expected, rtol=1e-9, atol=1e-10)
     tiny = as_operator(1e-300 * matrix)
     with pytest.raises(WidegramError, match="divide the targets by a number"):
-        solve(tiny, 1e100 * B, SolveOptions(GB, method))
+        solve(tiny, 1e100 * B, SolveOptions(method), Resources(GB))
 
 
 def test_the_driver_is_chosen_by_its_workspace() -> None:

@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from widegram.linalg.eigen import full_eigen
 from widegram.linalg.loo import regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.outofcore import OutOfCoreCholesky
-from widegram.linalg.solving import SolveOptions, solve
+from widegram.linalg.solving import solve
 from widegram.machine.memory import format_size
 from widegram_bench.linalg_report import markdown, save
 
@@ -94,13 +95,11 @@ def in_memory(dtype: str) -> Callable[[Any, int, Path], dict[str, Any]]:
     def measure(source: Any, budget: int, folder: Path) -> dict[str, Any]:
         operator = GramOperator(source, shift=_REGULARISER, memory=1 << 28)
         clock: dict[tuple[str, float], float] = {}
-        options = SolveOptions(
-            10**15,
-            "cholesky",
-            dtype,
-            progress=lambda p: clock.update({(p.stage, p.done): time.perf_counter()}),
+        resources = Resources(
+            10**15, progress=lambda p: clock.update({(p.what, p.done): time.perf_counter()})
         )
-        found = solve(operator, targets(source.shape[0]), options)
+        options = SolveOptions("cholesky", dtype)
+        found = solve(operator, targets(source.shape[0]), options, resources)
         factored = clock["factoring", 1] - clock["factoring", 0]
         return {
             "factor": factored,
@@ -126,7 +125,8 @@ def out_of_core(source: Any, budget: int, folder: Path) -> dict[str, Any]:
 def gradients(source: Any, budget: int, folder: Path) -> dict[str, Any]:
     """Block conjugate gradients streaming the file, to 1e-8."""
     operator = GramOperator(source, shift=_REGULARISER, memory=budget // 4)
-    found = solve(operator, targets(source.shape[0]), SolveOptions(budget, "cg", tol=1e-8))
+    options = SolveOptions("cg", tol=1e-8)
+    found = solve(operator, targets(source.shape[0]), options, Resources(budget))
     return {"residual": found.residual, "iterations": found.iterations, "status": found.status}
 
 
@@ -144,7 +144,7 @@ def leave_one_out(source: Any, budget: int, folder: Path) -> dict[str, Any]:
     """Leave-one-out errors for four regularisers, in memory."""
     operator, y = GramOperator(source, memory=1 << 28), targets(source.shape[0])
     shifts = [_REGULARISER * 10.0**power for power in range(4)]
-    points = regulariser_path(operator, y, shifts, SolveOptions(10**15))
+    points = regulariser_path(operator, y, shifts, SolveOptions(), Resources(10**15))
     return {"residual": max(point.residual for point in points)}
 
 

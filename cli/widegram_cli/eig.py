@@ -74,6 +74,7 @@ def command(
     from widegram.durable.outputs import check_target
     from widegram.linalg.budget import array_budget
     from widegram.linalg.gramsource import open_train
+    from widegram.linalg.options import Resources
     from widegram.linalg.spectrum import SpectrumOptions, spectrum
     from widegram.linalg.spectrumfile import write_spectrum
     from widegram_cli.reporting import reporter
@@ -88,11 +89,11 @@ def command(
     budget = array_budget(memory)
     with (
         open_train(file, kernel, depth, memory=max(budget // 8, 1 << 20)) as train,
-        reporter(stages=True) as progress,
+        reporter(parts=True) as progress,
     ):
         work = _work_place(Path(file), kernel, out)
-        settings = SpectrumOptions(budget, work=work, key=train.key(), progress=progress, **options)
-        found = spectrum(train.operator, settings)
+        resources = Resources(budget, work=work, key=train.key(), progress=progress)
+        found = spectrum(train.operator, SpectrumOptions(**options), resources)
         if out is not None:
             write_spectrum(Path(out), found, train, overwrite=overwrite)
     if plot is not None:

@@ -130,7 +130,7 @@ def spectrum_command(
         problem = with_unit_pixels(problem)
     network = _network(net, problem.input_shape, act, w_var, b_var, max(depths))
     start = time.perf_counter()
-    with SpectrumFile(out, overwrite, depths) as file, reporter(stages=True) as report:
+    with SpectrumFile(out, overwrite, depths) as file, reporter(parts=True) as report:
         result = spectrum(
             network,
             problem,
@@ -139,7 +139,7 @@ def spectrum_command(
             threads=threads,
             memory=memory,
             keep=file.keep,
-            progress=lambda done: report(Progress(done, len(depths), stage="depths")),
+            progress=lambda done: report(Progress(done, len(depths), what="depths")),
             accept_series_error=accept_series_error,
         )
         file.finish(result)

@@ -66,9 +66,9 @@ def table_command(
     problem = digits_problem() if x is None else load_problem(x, images, plan.test_images)
     found: list[Entry] = []
     total = _PER_NET * len(chosen) + _REMARKS
-    with reporter(stages=True) as report:
+    with reporter(parts=True) as report:
         for entry in table(problem, act, b_var, w_vars, chosen, plan, memory,
-                           progress=lambda stage: report(Progress(len(found), total, stage=stage))):
+                           progress=lambda stage: report(Progress(len(found), total, what=stage))):
             found.append(entry)
     if as_json:
         emit_json({"entries": [asdict(entry) for entry in found],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +18,7 @@ _DIGITS = 20  # more than any count has
 _LARGEST = 2**63 - 1
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Record = TypeVar("Record")
 
 
 class _Bounded(click.IntRange):
@@ -147,6 +149,12 @@ def bounded(command: click.Command) -> click.Command:
         for inner in command.commands.values():
             bounded(inner)
     return command
+
+
+def taken(kind: type[Record], given: dict[str, Any]) -> Record:
+    """The dataclass ``kind`` of those parameters that are its fields, which leave ``given``."""
+    names = [field.name for field in fields(kind) if field.name in given]  # type: ignore[arg-type]
+    return kind(**{name: given.pop(name) for name in names})
 
 
 def json_option(command: Command) -> Command:

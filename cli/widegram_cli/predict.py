@@ -98,7 +98,7 @@ def command(
         times=times or (),
         **options,
     )
-    with reporter(stages=True) as progress:
+    with reporter(parts=True) as progress:
         result = predict_file(job, progress)
     if as_json:
         emit_json(result.as_dict())

@@ -18,8 +18,8 @@ _REDRAW_SECONDS = 0.1
 
 def describe(progress: Progress) -> str:
     """``12,000 of 36,000 entries (33 %), 1,234 entries/s, 19 s left``, or ``factoring: 33 %``."""
-    if progress.stage:
-        return f"{progress.stage}: {100 * progress.done / max(progress.total, 1):.0f} %"
+    if progress.what:
+        return f"{progress.what}: {100 * progress.done / max(progress.total, 1):.0f} %"
     unit, share = progress.unit, 100 * progress.done // max(progress.total, 1)
     text = f"{progress.done:,} of {progress.total:,} {unit} ({share} %)"
     if progress.rate > 0:
@@ -46,15 +46,15 @@ class ProgressLines(Closing):
 class ProgressBar(Closing):
     """A progress callback that draws a bar, beside it how far the work is; gone at its end.
 
-    Work of several ``stages`` shows the name of the one that it is at, and the time elapsed.
+    Work of several ``parts`` shows the name of the one that it is at, and the time elapsed.
     """
 
-    def __init__(self, stages: bool) -> None:
+    def __init__(self, parts: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        elapsed = [TimeElapsedColumn()] if stages else []
+        elapsed = [TimeElapsedColumn()] if parts else []
         self._bar = Bar(
             BarColumn(),
             TextColumn("{task.description}"),
@@ -75,7 +75,7 @@ class ProgressBar(Closing):
                 self._task,
                 total=progress.total,
                 completed=progress.done,
-                description=progress.stage or describe(progress),
+                description=progress.what or describe(progress),
             )
 
     def close(self) -> None:
@@ -83,9 +83,9 @@ class ProgressBar(Closing):
         self._bar.stop()
 
 
-def reporter(stages: bool = False) -> ProgressBar | ProgressLines:
+def reporter(parts: bool = False) -> ProgressBar | ProgressLines:
     """The progress callback that suits stderr; a context manager around the work.
 
-    ``stages``: whether the work goes through several, such as a solver's.
+    ``parts``: whether the work goes through several, such as a solver's.
     """
-    return ProgressBar(stages) if sys.stderr.isatty() else ProgressLines()
+    return ProgressBar(parts) if sys.stderr.isatty() else ProgressLines()

@@ -17,6 +17,7 @@ from widegram_cli.options import (
     kernel_option,
     memory_option,
     overwrite_option,
+    taken,
 )
 from widegram_cli.output import emit_json, emit_table, human_time
 
@@ -57,7 +58,10 @@ if TYPE_CHECKING:
 )
 @click.option("--absolute", is_flag=True, help="--diag-reg is added as it is.")
 @click.option(
-    "--diag-reg-path", type=Floats(), help="Choose the best of these by leave-one-out error."
+    "--diag-reg-path",
+    "path",
+    type=Floats(),
+    help="Choose the best of these by leave-one-out error.",
 )
 @click.option("--loo", is_flag=True, help="Report leave-one-out error and accuracy.")
 @click.option(
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--factor-dtype",
+    "dtype",
     type=click.Choice(DTYPES),
     help="Precision of a factorisation [default: float64 where it fits].",
 )
@@ -89,7 +94,9 @@ if TYPE_CHECKING:
 @memory_option
 @overwrite_option
 @json_option
-def command(file: str, out: str, as_json: bool, overwrite: bool, **options: Any) -> None:
+def command(
+    file: str, out: str, path: tuple[float, ...] | None, as_json: bool, **given: Any
+) -> None:
     """Solve (K + reg I) alpha = Y for the training matrix in K.h5.
 
     Leave-one-out errors come from a factorisation for each regulariser, in memory or on the disk,
@@ -98,38 +105,18 @@ def command(file: str, out: str, as_json: bool, overwrite: bool, **options: Any)
     Work that does not fit in memory keeps its state beside --out (.factor, .restart): after a
     kill the same command continues.
     """
-    given = click.get_current_context().get_parameter_source("diag_reg")
-    if options["diag_reg_path"] and given is click.core.ParameterSource.COMMANDLINE:
+    source = click.get_current_context().get_parameter_source("diag_reg")
+    if path and source is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError(
             "--diag-reg and --diag-reg-path both name regularisers; give one of them"
         )
     from widegram.linalg.jobs import SolveJob, solve_file
+    from widegram.linalg.options import SolveOptions
     from widegram_cli.reporting import reporter
 
-    job = SolveJob(
-        gram=Path(file),
-        out=Path(out),
-        kernel=options["kernel"],
-        depth=options["depth"],
-        y=options["y"],
-        task=options["task"],
-        normalize_y=options["normalize_y"],
-        limit=options["limit"],
-        diag_reg=options["diag_reg"],
-        absolute=options["absolute"],
-        path=options["diag_reg_path"] or (),
-        loo=options["loo"],
-        method=options["method"],
-        factor_dtype=options["factor_dtype"],
-        tol=options["tol"],
-        max_iter=options["max_iter"],
-        preconditioner=options["preconditioner"],
-        rank=options["rank"],
-        seed=options["seed"],
-        memory=options["memory"],
-        overwrite=overwrite,
-    )
-    with reporter(stages=True) as progress:
+    options = taken(SolveOptions, given)
+    job = SolveJob(gram=Path(file), out=Path(out), path=path or (), options=options, **given)
+    with reporter(parts=True) as progress:
         result = solve_file(job, progress)
     if as_json:
         emit_json(result.as_dict())

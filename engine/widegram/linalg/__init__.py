@@ -8,18 +8,20 @@ made once and applied many times (:func:`load_cholesky`, :class:`OutOfCoreCholes
 from __future__ import annotations
 
 from widegram.linalg.cg import conjugate_gradients
-from widegram.linalg.choose import Choice, choose
+from widegram.linalg.choose import choose
 from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.dense import DenseCholesky, load_cholesky
 from widegram.linalg.eigen import Eigenpairs, full_eigen, partial_eigen
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.jobs import SolveJob, SolveResult, solve_file
 from widegram.linalg.loo import PathPoint, regulariser_path
+from widegram.linalg.methods.base import Choice
 from widegram.linalg.operator import GramOperator, as_operator
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
 from widegram.linalg.solution import Solution
-from widegram.linalg.solving import SolveOptions, solve
+from widegram.linalg.solving import solve
 from widegram.linalg.spectrum import SpectrumOptions, spectrum
 from widegram.linalg.summary import Range, Spectrum
 
@@ -34,6 +36,7 @@ __all__ = [
     "OutOfCoreCholesky",
     "PathPoint",
     "Range",
+    "Resources",
     "Solution",
     "SolveJob",
     "SolveOptions",

@@ -28,6 +28,7 @@ Apply = Callable[[Array], Array]
 Checkpoint = Callable[[Array, int], None]
 _DROP = 1e-13
 _PATIENCE = 250
+_HINT = ", a higher --rank, --tol at the residual reached, or --method cholesky-ooc"
 
 
 @checked_later
@@ -87,7 +88,14 @@ def conjugate_gradients(
             break
     x = in_original_units(x, exponents)
     return Solution(
-        x, "cg", status, len(history), error, time.perf_counter() - started, tuple(history)
+        x=x,
+        method="cg",
+        status=status,
+        iterations=len(history),
+        residual=error,
+        seconds=time.perf_counter() - started,
+        history=tuple(history),
+        hint=_HINT,
     )
 
 
@@ -127,7 +135,7 @@ def _round(
         if progress:
             progress(
                 Progress(
-                    len(history), len(history) + max_iter, stage=f"cg, residual {error:.1e}"
+                    len(history), len(history) + max_iter, what=f"cg, residual {error:.1e}"
                 )
             )
         if error <= 0.5 * tol or not math.isfinite(error):

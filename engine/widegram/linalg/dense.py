@@ -133,11 +133,11 @@ def _attempt(
     used, scaling = operator.equilibrated() if dtype == np.float32 else (operator, None)
     matrix = used.load(dtype, progress)
     if progress:
-        progress(Progress(0, 1, stage="factoring"))
+        progress(Progress(0, 1, what="factoring"))
     diagonal = np.diagonal(matrix).copy()
     info = lapack.potrf(matrix)
     if progress:
-        progress(Progress(1, 1, stage="factoring"))
+        progress(Progress(1, 1, what="factoring"))
     if info:
         pivot = float(matrix[info - 1, info - 1])
         unit = 1.0 if scaling is None else float(scaling[info - 1])

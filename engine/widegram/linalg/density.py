@@ -165,7 +165,7 @@ def lanczos_density(
         safe = np.where(beta[step] > 0, beta[step], 1.0)
         previous, current = current, following / safe
         if progress:
-            progress(Progress(step + 1, steps, stage="spectral density"))
+            progress(Progress(step + 1, steps, what="spectral density"))
     return Density(alpha, beta, n)
 
 

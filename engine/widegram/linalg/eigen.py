@@ -20,7 +20,7 @@ from widegram.validation.choices import WHICH
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Eigenpairs:
     """``values`` ascending, (k,); ``vectors`` (n, k) or None; ``residuals`` |K v - lambda v|, (k,).
 
@@ -55,12 +55,18 @@ def full_eigen(
     driver = choose_driver(operator.shape[0], vectors, memory)
     matrix = operator.load(np.float64, progress)
     if progress:
-        progress(Progress(0, 1, stage="eigenvalues (LAPACK)"))
+        progress(Progress(0, 1, what="eigenvalues (LAPACK)"))
     values, basis = lapack.eigen(matrix, vectors, driver)
     if progress:
-        progress(Progress(1, 1, stage="eigenvalues (LAPACK)"))
+        progress(Progress(1, 1, what="eigenvalues (LAPACK)"))
     return Eigenpairs(
-        values, basis, None, np.zeros(values.size), f"lapack-{driver}", 0, values.size
+        values=values,
+        vectors=basis,
+        residuals=None,
+        errors=np.zeros(values.size),
+        method=f"lapack-{driver}",
+        iterations=0,
+        converged=values.size,
     )
 
 
@@ -135,7 +141,7 @@ def partial_eigen(
         unsettled = np.flatnonzero(~settled)
         if progress:
             reached = wanted.size - unsettled.size
-            progress(Progress(reached, k, stage=f"eigenpairs, pass {passes}"))
+            progress(Progress(reached, k, what=f"eigenpairs, pass {passes}"))
         done = wanted.size == k and not unsettled.size
         if done or space.size == n or passes == max_passes:
             break
@@ -145,7 +151,15 @@ def partial_eigen(
         first = unsettled[-block:] if which == "LA" else unsettled[:block]
         space.extend(operator, residual[:, first])
     converged = int(np.sum(norms <= tol * scale))
-    return Eigenpairs(theta[wanted], ritz, norms, norms, "block-krylov", passes, converged)
+    return Eigenpairs(
+        values=theta[wanted],
+        vectors=ritz,
+        residuals=norms,
+        errors=norms,
+        method="block-krylov",
+        iterations=passes,
+        converged=converged,
+    )
 
 
 class _Space:

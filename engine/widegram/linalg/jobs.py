@@ -18,48 +18,62 @@ from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.normalise import centred, prior_scale
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import SolutionHeader, write_solution
-from widegram.linalg.solving import SolveOptions, absolute_regulariser, solve
+from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.linalg.targets import Targets, load_targets
 from widegram.machine.progress import ProgressCallback
+from widegram.validation.choices import FACTORISATIONS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SolveJob:
-    """Arguments of :func:`solve_file`, as the command line names them. ``memory`` is a size or
-    a number of bytes for the whole process; ``path`` a tuple of regularisers to choose from;
-    ``task`` 'auto', 'classification' or 'regression'; ``normalize_y`` as
-    :mod:`widegram.linalg.normalise` says."""
+    """What :func:`solve_file` is asked for.
+
+    * ``gram``, ``kernel``, ``depth``: the training matrix, one kernel of a Gram file
+    * ``y``, ``limit``, ``task``: the labels, as :func:`widegram.linalg.targets.load_targets` reads
+      them
+    * ``normalize_y``: as :mod:`widegram.linalg.normalise` says
+    * ``diag_reg``: what is added to the diagonal, times trace / n unless ``absolute``
+    * ``path``: regularisers of which the best is taken, by leave-one-out error
+    * ``loo``: whether that error is asked for
+    * ``options``: how to solve
+    * ``out``, ``overwrite``: the solution file
+    * ``memory``: a size or a number of bytes for the whole process
+    """
 
     gram: Path
     out: Path
     y: str
-    task: str = "auto"
-    normalize_y: bool = False
     kernel: str = "ntk"
     depth: int | None = None
     limit: int | None = None
+    task: str = "auto"
+    normalize_y: bool = False
     diag_reg: float = 0.0
     absolute: bool = False
     path: tuple[float, ...] = ()
     loo: bool = False
-    method: str = "auto"
-    factor_dtype: str | None = None
-    tol: float = 1e-8
-    max_iter: int = 1000
-    preconditioner: str = "nystrom"
-    rank: int | None = None
-    seed: int = 0
+    options: SolveOptions = field(default_factory=SolveOptions)
     memory: str | int | None = None
     overwrite: bool = False
-    checkpoint_seconds: float = 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SolveResult:
-    """What was done. ``diag_reg`` as given (or the best of the path), ``shift`` absolute;
-    ``path`` one dict (diag_reg, mse, accuracy, residual, resolved, best) per regulariser."""
+    """What was done.
+
+    * ``out``: the file that was written
+    * ``method``, ``why``: the solver, and the reason for it
+    * ``status``, ``message``, ``iterations``, ``residual``: how it went
+    * ``n``, ``k``: rows and right-hand sides
+    * ``diag_reg``: as given, or the best of the path; ``shift``: what that added to the diagonal
+    * ``task``, ``task_reason``: what the labels were taken for
+    * ``path``: a dict (diag_reg, mse, accuracy, residual, resolved, best) for each regulariser
+    * ``loo_mse``, ``loo_accuracy``: of the best one; None where they were not asked for
+    * ``details``: what the solver adds
+    """
 
     out: str
     method: str
@@ -102,26 +116,16 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
         targets, mean = _centred(job, targets)
         for value in (job.diag_reg, *job.path):
             absolute_regulariser(train.operator, value, job.absolute)
-        options = SolveOptions(
+        resources = Resources(
             memory=memory - targets.values.nbytes,
-            method=job.method,
-            dtype=job.factor_dtype,
-            tol=job.tol,
-            max_iter=job.max_iter,
-            preconditioner=job.preconditioner,
-            rank=job.rank,
-            seed=job.seed,
             work=job.out,
             key=f"{train.key()}/{targets.fingerprint}",
-            checkpoint_seconds=job.checkpoint_seconds,
             overwrite=job.overwrite,
             progress=progress,
         )
         try:
-            if job.path or job.loo:
-                result, alpha = _by_leave_one_out(job, train, targets, options)
-            else:
-                result, alpha = _plain(job, train, targets, options)
+            compute = _by_leave_one_out if job.path or job.loo else _plain
+            result, alpha = compute(job, train, targets, resources)
         except NotPositiveDefinite as error:
             if not job.absolute:
                 raise
@@ -152,33 +156,33 @@ def _centred(job: SolveJob, targets: Targets) -> tuple[Targets, np.ndarray]:
 
 
 def _plain(
-    job: SolveJob, train: GramKernel, targets: Targets, options: SolveOptions
+    job: SolveJob, train: GramKernel, targets: Targets, resources: Resources
 ) -> tuple[SolveResult, np.ndarray]:
     shift = absolute_regulariser(train.operator, job.diag_reg, job.absolute)
-    solution = solve(train.operator.shifted(shift), targets.values, options)
+    solution = solve(train.operator.shifted(shift), targets.values, job.options, resources)
     details = {name: value for name, value in solution.details.items() if name != "why"}
     result = SolveResult(
-        str(job.out),
-        solution.method,
-        solution.details["why"],
-        solution.status,
-        solution.message,
-        targets.n,
-        targets.values.shape[1],
-        solution.iterations,
-        solution.residual,
-        job.diag_reg,
-        shift,
-        solution.seconds,
+        out=str(job.out),
+        method=solution.method,
+        why=solution.details["why"],
+        status=solution.status,
+        message=solution.message,
+        n=targets.n,
+        k=targets.values.shape[1],
+        iterations=solution.iterations,
+        residual=solution.residual,
+        diag_reg=job.diag_reg,
+        shift=shift,
+        seconds=solution.seconds,
         details=details,
     )
     return result, solution.x
 
 
 def _by_leave_one_out(
-    job: SolveJob, train: GramKernel, targets: Targets, options: SolveOptions
+    job: SolveJob, train: GramKernel, targets: Targets, resources: Resources
 ) -> tuple[SolveResult, np.ndarray]:
-    if job.method == "cg" or job.factor_dtype == "float32":
+    if job.options.method not in FACTORISATIONS or job.options.dtype == "float32":
         raise WidegramError(
             "leave-one-out errors need a factorisation in float64; take --method auto, cholesky or "
             "cholesky-ooc, without --factor-dtype"
@@ -190,25 +194,29 @@ def _by_leave_one_out(
         )
     regs = job.path or (job.diag_reg,)
     shifts = [absolute_regulariser(train.operator, reg, job.absolute) for reg in regs]
-    choice = path_choice(train.operator, targets.values.shape[1], len(regs), options)
-    points = regulariser_path(train.operator, targets.values, shifts, options, choice)
+    choice = path_choice(
+        train.operator, targets.values.shape[1], len(regs), job.options, resources
+    )
+    points = regulariser_path(
+        train.operator, targets.values, shifts, job.options, resources, choice
+    )
     best = best_point(points)
     index = next(i for i, point in enumerate(points) if point is best)
     status = status_of(best.residual)
     rows = tuple(_row(reg, point, point is best) for reg, point in zip(regs, points, strict=True))
     result = SolveResult(
-        str(job.out),
-        choice.method,
-        choice.reason,
-        status,
-        f"{MESSAGES[status]}{_verdict(regs, index)}",
-        targets.n,
-        targets.values.shape[1],
-        len(regs),
-        best.residual,
-        regs[index],
-        best.shift,
-        0.0,
+        out=str(job.out),
+        method=choice.method,
+        why=choice.reason,
+        status=status,
+        message=f"{MESSAGES[status]}{_verdict(regs, index)}",
+        n=targets.n,
+        k=targets.values.shape[1],
+        iterations=len(regs),
+        residual=best.residual,
+        diag_reg=regs[index],
+        shift=best.shift,
+        seconds=0.0,
         loo_mse=best.mse,
         loo_accuracy=best.accuracy,
         path=rows,

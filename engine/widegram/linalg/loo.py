@@ -16,15 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.linalg.choose import Choice
 from widegram.linalg.definite import FailedPivot
+from widegram.linalg.methods.base import Choice
 from widegram.linalg.operator import GramOperator
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.refine import refined
-from widegram.linalg.solving import SolveOptions, chosen, factored
+from widegram.linalg.solving import chosen, factored
 from widegram.linalg.targets import accuracy
 from widegram.linalg.tridiagonal import Tridiagonal
 from widegram.linalg.units import NotFinite, checked_later
 from widegram.machine.progress import ProgressCallback
+from widegram.validation.choices import SOLVERS
 
 Array = NDArray[Any]
 _FACTORISATIONS = 8  # that take as long as one tridiagonalisation
@@ -53,7 +55,9 @@ def leave_one_out(alpha: Array, inverse_diagonal: Array, y: Array) -> tuple[floa
     return float(np.mean(errors**2)), accuracy(y - errors, y)
 
 
-def path_choice(operator: GramOperator, k: int, count: int, options: SolveOptions) -> Choice:
+def path_choice(
+    operator: GramOperator, k: int, count: int, options: SolveOptions, resources: Resources
+) -> Choice:
     """How a path of ``count`` regularisers is computed, and why.
 
     In memory by a Cholesky factorisation and the inverse of its factor for each, 2/3 n^3
@@ -61,8 +65,8 @@ def path_choice(operator: GramOperator, k: int, count: int, options: SolveOption
     move the whole matrix through memory for every column: about as long as eight of the others,
     measured at n = 4,000. Beyond memory by a factorisation on the disk for each.
     """
-    choice = chosen(operator, k, replace(options, dtype=np.float64))
-    if choice.method == "cg":
+    choice = chosen(operator, k, replace(options, dtype=np.float64), resources)
+    if not SOLVERS[choice.method].factors:
         raise WidegramError(
             f"leave-one-out errors need a factorisation, and {operator.shape[0]} rows are too many "
             "for one in memory or on the disk; give more --memory or more disk beside --out"
@@ -80,20 +84,21 @@ def regulariser_path(
     y: Array,
     shifts: Sequence[float],
     options: SolveOptions,
+    resources: Resources,
     choice: Choice | None = None,
 ) -> list[PathPoint]:
     """Leave-one-out results for every shift in ``shifts`` (absolute), in that order.
 
     By ``choice``, else as :func:`path_choice` says. ``operator`` is K without a shift.
     """
-    choice = choice or path_choice(operator, y.shape[1], len(shifts), options)
+    choice = choice or path_choice(operator, y.shape[1], len(shifts), options, resources)
     if choice.method == "tridiagonal":
         return _path_by_tridiagonal(
-            replace(operator, memory=choice.stream), y, shifts, options.progress
+            replace(operator, memory=choice.stream), y, shifts, resources.progress
         )
     if len(shifts) == 1:
-        return [_point_by_factor(operator, y, shifts[0], options)]
-    return [_point_or_failure(operator, y, shift, options) for shift in shifts]
+        return [_point_by_factor(operator, y, shifts[0], options, resources)]
+    return [_point_or_failure(operator, y, shift, options, resources) for shift in shifts]
 
 
 def best_point(points: Sequence[PathPoint]) -> PathPoint:
@@ -137,22 +142,27 @@ def _unresolved(shift: float, y: Array) -> PathPoint:
 
 
 def _point_or_failure(
-    operator: GramOperator, y: Array, shift: float, options: SolveOptions
+    operator: GramOperator, y: Array, shift: float, options: SolveOptions, resources: Resources
 ) -> PathPoint:
     try:
-        return _point_by_factor(operator, y, shift, options, advise=False)
+        return _point_by_factor(operator, y, shift, options, resources, advise=False)
     except (FailedPivot, NotFinite):
         return _unresolved(shift, y)
 
 
 def _point_by_factor(
-    operator: GramOperator, y: Array, shift: float, options: SolveOptions, advise: bool = True
+    operator: GramOperator,
+    y: Array,
+    shift: float,
+    options: SolveOptions,
+    resources: Resources,
+    advise: bool = True,
 ) -> PathPoint:
     options = replace(options, dtype=np.float64)  # the inverse's diagonal is not refined
-    if options.work is not None:
-        work = options.work.with_name(f"{options.work.name}.{shift:.6g}")
-        options = replace(options, work=work)
-    with factored(operator.shifted(shift), y.shape[1], options, advise=advise) as factor:
+    resources = replace(resources, work=resources.work_file(f".{shift:.6g}"))
+    operator, k = operator.shifted(shift), y.shape[1]
+    choice = chosen(operator, k, options, resources)
+    with factored(operator, k, choice, resources, advise=advise) as factor:
         solution = factor.solve(y)
         mse, share = leave_one_out(solution.x, factor.inverse_diagonal(), y)
     return PathPoint(shift, solution.x, mse, share, solution.residual)

@@ -9,27 +9,28 @@ bounds it from below is the factor alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.linalg.choose import Choice
 from widegram.linalg.definite import FailedPivot
 from widegram.linalg.eigen import Eigenpairs, partial_eigen
+from widegram.linalg.methods.base import Choice
 from widegram.linalg.operator import GramOperator
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.refine import Factor
-from widegram.linalg.solving import SolveOptions, chosen, factored
+from widegram.linalg.solving import chosen, factored
 from widegram.machine.progress import ProgressCallback
+from widegram.validation.choices import SOLVERS
 
 Array = NDArray[Any]
 # Bound for the relative error of the lowest eigenvalue, which in practice is near its square.
 _INVERSE_TOL = 1e-4
 _BLOCK = 16  # vectors beside those wanted
 _MARGIN = 4.0  # a Ritz vector spread over a crowd may lie that many residuals from its end
-_NAMES = {"cholesky": "inverse-krylov", "cholesky-ooc": "inverse-krylov on the disk"}
+_FACTOR = SolveOptions(dtype=np.float64)
 
 
 class InverseOperator:
@@ -52,32 +53,27 @@ def lowest_eigen(
     operator: GramOperator,
     k: int,
     top: float,
+    resources: Resources,
     *,
-    memory: int,
-    work: Path | None = None,
-    key: str = "",
     tol: float = 1e-8,
     inverse_tol: float = _INVERSE_TOL,
     max_passes: int = 300,
     floor: float = 0.0,
     seed: int = 0,
-    progress: ProgressCallback | None = None,
 ) -> Eigenpairs:
     """The ``k`` lowest eigenpairs of ``operator`` (no shift), whose norm is about ``top``.
 
     By inverse iteration, to ``inverse_tol`` of the inverse's largest eigenvalue, where a float64
-    factor fits in ``memory``, or on the disk as a work file ``work`` + ".factor" (None: not
-    there), which ``key`` names and a later run continues; of an indefinite K the shift follows
-    from block Krylov on K. Without a factor by the latter alone, to ``tol`` of ``top``: then
-    the values are bounds from above and their errors infinite. No work is spent on pairs below
-    ``floor``, the rounding of K.
+    factor fits in memory or, as a work file that replaces another, on the disk. Of an indefinite
+    K the shift follows from block Krylov on K. Without a factor by the latter alone, to ``tol`` of
+    ``top``: then the values are bounds from above and their errors infinite. No work is spent on
+    pairs below ``floor``, the rounding of K.
     """
     n = operator.shape[0]
     shift = 2.0 * max(floor, np.sqrt(n) * np.finfo(np.float64).eps * top)
-    options = SolveOptions(
-        memory, dtype=np.float64, work=work, key=key, overwrite=True, progress=progress
+    search = _Search(
+        operator, k, replace(resources, overwrite=True), inverse_tol, max_passes, seed
     )
-    search = _Search(operator, k, options, inverse_tol, max_passes, seed)
     found = search.by_inverse(shift, floor)
     if found is not None:
         return found
@@ -88,9 +84,9 @@ def lowest_eigen(
         tol=tol,
         max_passes=max_passes,
         meaningless=lambda values: np.abs(values) < floor,
-        memory=memory // 2,
+        memory=resources.memory // 2,
         seed=seed,
-        progress=progress,
+        progress=resources.progress,
     )
     assert streamed.residuals is not None
     below = float(streamed.residuals[0] - streamed.values[0])
@@ -105,7 +101,7 @@ class _Search:
 
     operator: GramOperator
     k: int
-    options: SolveOptions
+    resources: Resources
     tol: float
     max_passes: int
     seed: int
@@ -115,17 +111,17 @@ class _Search:
 
         No work is spent on eigenvalues below ``floor``.
         """
-        choice = _choice(self.operator, self.k, self.options)
+        choice = _choice(self.operator, self.k, self.resources)
         if choice is None or shift == 0.0:  # of the zero matrix alone
             return None
-        n, memory = self.operator.shape[0], self.options.memory
+        memory = self.resources.memory
         skip = None if floor is None else 1.0 / (floor + shift)
         try:
             with factored(
                 self.operator.raised(shift),
                 self.k + _BLOCK,
-                self.options,
                 choice,
+                self.resources,
                 advise=False,
             ) as factor:
                 found = partial_eigen(
@@ -135,11 +131,12 @@ class _Search:
                     tol=self.tol,
                     max_passes=self.max_passes,
                     meaningless=None if skip is None else lambda values: values > skip,
-                    memory=memory - (8 * n * n if choice.method == "cholesky" else memory // 2),
+                    memory=memory - (choice.kept or memory // 2),
                     seed=self.seed,
-                    progress=self.options.progress,
+                    progress=self.resources.progress,
                 )
-                return self._pairs(factor, found, shift, _NAMES[choice.method])
+                method = "inverse-krylov" + (" on the disk" if choice.on_disk else "")
+                return self._pairs(factor, found, shift, method)
         except FailedPivot:
             return None
 
@@ -165,15 +162,21 @@ class _Search:
         residuals = np.linalg.norm(image - vectors * values, axis=0)
         errors = np.maximum(values - least, 0.0)
         return Eigenpairs(
-            values, vectors, residuals, errors, method, found.iterations, found.converged
+            values=values,
+            vectors=vectors,
+            residuals=residuals,
+            errors=errors,
+            method=method,
+            iterations=found.iterations,
+            converged=found.converged,
         )
 
 
-def _choice(operator: GramOperator, k: int, options: SolveOptions) -> Choice | None:
+def _choice(operator: GramOperator, k: int, resources: Resources) -> Choice | None:
     """How to factor, in memory or on the disk; None where neither has the room."""
     try:
-        choice = chosen(operator, k + _BLOCK, options)
+        choice = chosen(operator, k + _BLOCK, _FACTOR, resources)
     except WidegramError:
         return None
-    beyond = choice.method == "cholesky-ooc" and options.work is None
-    return None if beyond or choice.method == "cg" else choice
+    beyond = choice.on_disk and resources.work is None
+    return choice if SOLVERS[choice.method].factors and not beyond else None

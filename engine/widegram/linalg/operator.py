@@ -208,7 +208,7 @@ class GramOperator:
                 out[lo:hi] = self.source[lo:hi]
                 self._add_shift(out[lo:hi], lo, 0)
             if progress:
-                progress(Progress(hi, n1, stage="reading"))
+                progress(Progress(hi, n1, what="reading"))
         return out.T
 
     def blocks(self, upper: bool = False) -> Iterator[tuple[slice, slice, Array]]:
@@ -257,7 +257,7 @@ class GramOperator:
             if cols.start >= rows.stop:
                 out[cols] += part.T @ x[rows]
             if progress and cols.stop == n:
-                progress(Progress(rows.stop, n, stage="streaming"))
+                progress(Progress(rows.stop, n, what="streaming"))
         return out
 
     def _product(self, x: Array, progress: ProgressCallback | None) -> Array:
@@ -266,7 +266,7 @@ class GramOperator:
         for rows, cols, part in self.blocks():
             out[rows] += part @ x[cols]
             if progress and cols.stop == n2:
-                progress(Progress(rows.stop, n1, stage="streaming"))
+                progress(Progress(rows.stop, n1, what="streaming"))
         return out
 
     def _add_shift(self, part: Array, row: int, col: int) -> None:

@@ -308,9 +308,9 @@ class OutOfCoreCholesky:
         lo = column * self._file.width
         return lo, min(self.n, lo + self._file.width)
 
-    def _tell(self, stage: str, done: float, total: float) -> None:
+    def _tell(self, what: str, done: float, total: float) -> None:
         if self._progress:
-            self._progress(Progress(done, total, stage=stage))
+            self._progress(Progress(done, total, what=what))
 
 
 def disk_cholesky(

@@ -91,7 +91,7 @@ def pivoted_cholesky(
         diagonal -= factor[:, taken] ** 2
         diagonal[pivot] = -np.inf
         if progress:
-            progress(Progress(taken + 1, rank, stage="pivoted Cholesky"))
+            progress(Progress(taken + 1, rank, what="pivoted Cholesky"))
     else:
         taken = rank
     return _from_factor(factor[:, :taken], mu, 0.0)

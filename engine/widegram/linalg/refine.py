@@ -77,14 +77,14 @@ def refined_solve(factor: Factor, product: Product, b: Array, tol: float = 0.0) 
     if factor.dtype == np.float32 and not error <= max(tol, 1e2 * _GRADIENT_TOL):
         x, error = _rescued(factor, product, b, tol, (x, error), history)
     return Solution(
-        _finite(x, error, exponents),
-        factor.method,
-        status_of(error, tol),
-        len(history) - 1,
-        error,
-        time.perf_counter() - started,
-        tuple(history),
-        {"factor_dtype": str(factor.dtype), "logdet": factor.logdet(), **factor.about()},
+        x=_finite(x, error, exponents),
+        method=factor.method,
+        status=status_of(error, tol),
+        iterations=len(history) - 1,
+        residual=error,
+        seconds=time.perf_counter() - started,
+        history=tuple(history),
+        details={"factor_dtype": str(factor.dtype), "logdet": factor.logdet(), **factor.about()},
     )
 
 

@@ -26,7 +26,6 @@ MESSAGES = {
         "larger --diag-reg"
     ),
 }
-_GRADIENTS = ", a higher --rank, --tol at the residual reached, or --method cholesky-ooc"
 
 
 def status_of(residual: float, tol: float = ACCEPTED) -> str:
@@ -34,12 +33,18 @@ def status_of(residual: float, tol: float = ACCEPTED) -> str:
     return OK if residual <= max(tol, ACCEPTED) else STAGNATED  # also for NaN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Solution:
-    """x of shape (n, k); residual = max over columns of |b - A x| / |b|, recomputed at the end.
+    """What a solver found.
 
-    ``history`` holds the residual estimate of each iteration; ``details`` what a method adds
-    (log determinant, rank of the preconditioner, resumed blocks ...).
+    * ``x``: of shape (n, k)
+    * ``method``: the solver's name
+    * ``status``: 'ok', 'max_iterations' or 'stagnated'
+    * ``iterations`` and ``history``, the estimate of the residual after each
+    * ``residual``: the largest |b - A x| / |b| of a column, computed again at the end
+    * ``seconds``: that it took
+    * ``hint``: what else may be tried where it has stagnated
+    * ``details``: what the solver adds (log determinant, rank of the preconditioner ...)
     """
 
     x: Array
@@ -49,10 +54,10 @@ class Solution:
     residual: float
     seconds: float
     history: tuple[float, ...] = ()
+    hint: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def message(self) -> str:
         """What the status means and what to do next."""
-        more = _GRADIENTS if self.method == "cg" and self.status == STAGNATED else ""
-        return MESSAGES[self.status] + more
+        return MESSAGES[self.status] + (self.hint if self.status == STAGNATED else "")

@@ -20,7 +20,7 @@ FORMAT = "widegram-solution"
 _KINDS = {"str": str, "int": int, "float": float, "bool": bool}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SolutionHeader:
     """Where a solution comes from. ``shift`` is what was added to the diagonal, absolute.
 
@@ -46,7 +46,7 @@ class SolutionHeader:
     task: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredSolution:
     """A solution file in memory: alpha and targets (n, k), classes (k,) or None.
 
@@ -114,4 +114,12 @@ def read_solution(path: str | Path) -> StoredSolution:
         raise WidegramError(f"{path}: its alpha is damaged; solve again")
     if mean.shape != scale.shape or mean.shape != targets.shape[1:]:
         raise WidegramError(f"{path}: its target_mean is damaged; solve again")
-    return StoredSolution(Path(path), header, alpha, targets, classes, mean, scale)
+    return StoredSolution(
+        path=Path(path),
+        header=header,
+        alpha=alpha,
+        targets=targets,
+        classes=classes,
+        mean=mean,
+        scale=scale,
+    )

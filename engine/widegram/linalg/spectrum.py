@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from widegram.linalg.density import Density, lanczos_density
 from widegram.linalg.eigen import Eigenpairs, choose_driver, full_eigen, partial_eigen
 from widegram.linalg.lowest import lowest_eigen
 from widegram.linalg.operator import GramOperator
+from widegram.linalg.options import Resources
 from widegram.linalg.summary import Range, Spectrum, resolution
-from widegram.machine.progress import ProgressCallback
 
 Array = NDArray[Any]
 _FULL_MOST = 12_000
@@ -32,11 +31,16 @@ _SUMMARY_PASSES = 60
 
 @dataclass(frozen=True)
 class SpectrumOptions:
-    """What to compute. ``memory`` counts bytes of arrays. ``full``, ``k`` and ``density`` choose;
-    with none of them a full decomposition where it fits and is quick, else density and ends.
-    ``work`` names a file beside which a factor may lie on the disk, ``key`` the matrix."""
+    """What to compute.
 
-    memory: int
+    * ``full``: every eigenvalue, by LAPACK; ``vectors``: eigenvectors too
+    * ``k``: that many eigenpairs, those at the end ``which``
+    * ``density``: numbers of eigenvalues, from ``probes`` random vectors and ``steps`` passes
+    * none of these three: all eigenvalues where that fits and is quick, else density and ends
+    * ``tol``, ``max_passes``: when an eigenpair has converged, and when no more is tried
+    * ``seed``: of random vectors
+    """
+
     full: bool = False
     vectors: bool = False
     k: int | None = None
@@ -47,29 +51,29 @@ class SpectrumOptions:
     tol: float = 1e-8
     max_passes: int = 300
     seed: int = 0
-    work: Path | None = None
-    key: str = ""
-    progress: ProgressCallback | None = None
 
 
-def spectrum(operator: GramOperator, options: SpectrumOptions) -> Spectrum:
+def spectrum(
+    operator: GramOperator, options: SpectrumOptions, resources: Resources
+) -> Spectrum:
     """Eigenvalues of the operator as asked, with the summary."""
     started = time.perf_counter()
     if options.full and (options.k or options.density):
         raise WidegramError("--full gives every eigenvalue; leave out --k and --density")
-    operator, unit = replace(operator, memory=options.memory // 8).in_units()
-    full, why = _wants_full(operator.shape[0], options)
-    summary = _from_full(operator, options, why) if full else _from_parts(operator, options, why)
+    operator, unit = replace(operator, memory=resources.memory // 8).in_units()
+    full, why = _wants_full(operator.shape[0], options, resources.memory)
+    compute = _from_full if full else _from_parts
+    summary = compute(operator, options, resources, why)
     return replace(summary.times(unit), seconds=time.perf_counter() - started)
 
 
-def _wants_full(n: int, options: SpectrumOptions) -> tuple[bool, str]:
+def _wants_full(n: int, options: SpectrumOptions, memory: int) -> tuple[bool, str]:
     if options.full:
         return True, "as asked"
     if options.k or options.density:
         return False, "as asked"
     try:
-        choose_driver(n, options.vectors, options.memory - options.memory // 8)
+        choose_driver(n, options.vectors, memory - memory // 8)
     except WidegramError:
         return False, f"a full decomposition of {n} rows does not fit in memory"
     if n > _FULL_MOST:
@@ -77,13 +81,15 @@ def _wants_full(n: int, options: SpectrumOptions) -> tuple[bool, str]:
     return True, f"{n} rows fit in memory"
 
 
-def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Spectrum:
+def _from_full(
+    operator: GramOperator, options: SpectrumOptions, resources: Resources, why: str
+) -> Spectrum:
     diagonal = operator.diagonal()
     pairs = full_eigen(
         operator,
         vectors=options.vectors,
-        memory=options.memory - operator.memory,
-        progress=options.progress,
+        memory=resources.memory - operator.memory,
+        progress=resources.progress,
     )
     values = pairs.values
     if not np.isfinite(values).all():
@@ -112,25 +118,28 @@ def _from_full(operator: GramOperator, options: SpectrumOptions, why: str) -> Sp
     )
 
 
-def _from_parts(operator: GramOperator, options: SpectrumOptions, why: str) -> Spectrum:
+def _from_parts(
+    operator: GramOperator, options: SpectrumOptions, resources: Resources, why: str
+) -> Spectrum:
     n, diagonal, frobenius = operator.shape[0], operator.diagonal(), operator.frobenius()
     if not np.isfinite(frobenius):
         operator.require_finite()
-    if operator.dtype.itemsize * n * n <= options.memory // 4:
+    whole = operator.dtype.itemsize * n * n
+    if whole <= resources.memory // 4:
         operator = operator.cached()
-        options = replace(options, memory=options.memory - operator.dtype.itemsize * n * n)
+        resources = replace(resources, memory=resources.memory - whole)
     high, low = _counts(options)
-    upper = _highest(operator, high, options)
+    upper = _highest(operator, high, options, resources)
     theta = float(upper.values[-1])
     floor = resolution(n, theta, diagonal.max(), operator.dtype)
-    lower = _lowest(operator, low, theta, floor, options)
+    lower = _lowest(operator, low, theta, floor, options, resources)
     pairs = _asked(upper, lower, options)
     density = lanczos_density(
         operator,
         probes=options.probes,
         steps=options.steps,
         seed=options.seed,
-        progress=options.progress,
+        progress=resources.progress,
     )
     rounding = _rounding_of_top(theta, floor, n, operator.dtype)
     beyond = min(_MARGIN * float(upper.errors[-1]), max(frobenius - theta, 0.0))
@@ -218,21 +227,28 @@ def _counts(options: SpectrumOptions) -> tuple[int, int]:
     return high, low
 
 
-def _highest(operator: GramOperator, k: int, options: SpectrumOptions) -> Eigenpairs:
+def _highest(
+    operator: GramOperator, k: int, options: SpectrumOptions, resources: Resources
+) -> Eigenpairs:
     return partial_eigen(
         operator,
         k,
         "LA",
         tol=options.tol,
         max_passes=options.max_passes,
-        memory=options.memory // 2,
+        memory=resources.memory // 2,
         seed=options.seed,
-        progress=options.progress,
+        progress=resources.progress,
     )
 
 
 def _lowest(
-    operator: GramOperator, k: int, top: float, floor: float, options: SpectrumOptions
+    operator: GramOperator,
+    k: int,
+    top: float,
+    floor: float,
+    options: SpectrumOptions,
+    resources: Resources,
 ) -> Eigenpairs:
     """The bottom; on the disk only where it was asked for, not for a summary beside the top."""
     beside_top = options.k is not None and options.which == "LA"
@@ -240,17 +256,18 @@ def _lowest(
         operator,
         k,
         top,
+        replace(
+            resources,
+            memory=resources.memory - resources.memory // 8,
+            work=None if beside_top else resources.work,
+        ),
         tol=options.tol,
         inverse_tol=_PAIRS_TOL if options.k else _SUMMARY_TOL,
         max_passes=min(options.max_passes, _SUMMARY_PASSES)
         if beside_top or not options.k
         else options.max_passes,
         floor=floor,
-        memory=options.memory - options.memory // 8,
-        work=None if beside_top else options.work,
-        key=options.key,
         seed=options.seed,
-        progress=options.progress,
     )
 
 
@@ -265,11 +282,11 @@ def _asked(high: Eigenpairs, low: Eigenpairs, options: SpectrumOptions) -> Eigen
     assert low.residuals is not None
     assert high.residuals is not None
     return Eigenpairs(
-        np.concatenate([low.values, high.values]),
-        np.hstack([low.vectors, high.vectors]),
-        np.concatenate([low.residuals, high.residuals]),
-        np.concatenate([low.errors, high.errors]),
-        f"{low.method} and {high.method}",
-        low.iterations + high.iterations,
-        low.converged + high.converged,
+        values=np.concatenate([low.values, high.values]),
+        vectors=np.hstack([low.vectors, high.vectors]),
+        residuals=np.concatenate([low.residuals, high.residuals]),
+        errors=np.concatenate([low.errors, high.errors]),
+        method=f"{low.method} and {high.method}",
+        iterations=low.iterations + high.iterations,
+        converged=low.converged + high.converged,
     )

@@ -64,7 +64,7 @@ class Bins:
         return {name: getattr(self, name).tolist() for name in names}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spectrum:
     """Summary of a symmetric matrix.
 

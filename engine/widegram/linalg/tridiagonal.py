@@ -25,14 +25,14 @@ class Tridiagonal:
 
     def __init__(self, matrix: Array, progress: ProgressCallback | None = None) -> None:
         if progress:
-            progress(Progress(0, 2, stage="tridiagonalisation"))
+            progress(Progress(0, 2, what="tridiagonalisation"))
         self._diagonal, self._below, tau = lapack.tridiagonal(matrix)
         if progress:
-            progress(Progress(1, 2, stage="tridiagonalisation"))
+            progress(Progress(1, 2, what="tridiagonalisation"))
         lapack.basis(matrix, tau)
         self._basis = matrix
         if progress:
-            progress(Progress(2, 2, stage="tridiagonalisation"))
+            progress(Progress(2, 2, what="tridiagonalisation"))
 
     def definite(self, shift: float) -> bool:
         """Whether K + shift I is positive definite."""

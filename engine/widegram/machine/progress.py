@@ -22,7 +22,7 @@ class Progress:
     """How far long work is: what every ``progress`` callback of this library is told.
 
     * ``done`` of ``total``, counted in ``unit``; what an earlier run left finished is done
-    * ``stage``: which part of the work that is, empty where it has one part only
+    * ``what``: which part of the work that is, empty where it has one part only
     * ``rate``: of this run, in units per second; 0 where it is not measured
     * ``seconds``: of this run; 0 where they are not measured
     """
@@ -30,7 +30,7 @@ class Progress:
     done: float
     total: float
     unit: str = "entries"
-    stage: str = ""
+    what: str = ""
     rate: float = 0.0
     seconds: float = 0.0
 

@@ -132,5 +132,5 @@ def _by_chebyshev(
             if degree < table.size:
                 result += table[degree] * current
         if progress:
-            progress(Progress(degree + 1, degrees, stage="gradient flow"))
+            progress(Progress(degree + 1, degrees, what="gradient flow"))
     return results

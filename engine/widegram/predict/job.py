@@ -19,8 +19,8 @@ from widegram.errors import WidegramError
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.normalise import in_units
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.solutionfile import StoredSolution, read_solution
-from widegram.linalg.solving import SolveOptions
 from widegram.linalg.targets import Targets, accuracy, load_targets
 from widegram.linalg.units import checked_later
 from widegram.machine.progress import ProgressCallback
@@ -33,7 +33,7 @@ Array = NDArray[Any]
 FORMAT = "widegram-prediction"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictJob:
     """Arguments of :func:`predict_file`, as the command line names them.
 
@@ -57,7 +57,7 @@ class PredictJob:
     overwrite: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictResult:
     """Figures of merit, None without labels (accuracy also for plain regression targets).
 
@@ -215,15 +215,14 @@ def _variance(
     prior = own_diagonal(
         cross, "nngp", test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8
     )
-    options = SolveOptions(
+    resources = Resources(
         memory=memory,
-        method=job.method,
         work=work_place(job.out, job.solution),
         key=train.key(),
         overwrite=job.overwrite,
         progress=progress,
     )
-    return variances(train, cross, shift, prior, options)
+    return variances(train, cross, shift, prior, SolveOptions(job.method), resources)
 
 
 def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> GramKernel:
@@ -270,22 +269,22 @@ def _judged(
     score, error = _score(found.mean, targets)
     train_score, train_error = _against(found.train_mean, given)
     return PredictResult(
-        found.mean.shape[0],
-        found.mean.shape[1],
-        solution.header.kernel,
-        score,
-        error,
-        nll,
-        train_score,
-        train_error,
-        tuple(rows),
-        None if found.variance is None else float(found.variance.mean()),
-        None if found.latent is None else float(found.latent.mean()),
-        None if found.variance is None else KINDS[solution.header.kernel],
-        solution.header.task,
-        solution.header.status,
-        None if job.out is None else str(job.out),
-        seconds,
+        n_test=found.mean.shape[0],
+        k=found.mean.shape[1],
+        kernel=solution.header.kernel,
+        accuracy=score,
+        mse=error,
+        nll=nll,
+        train_accuracy=train_score,
+        train_mse=train_error,
+        times=tuple(rows),
+        mean_variance=None if found.variance is None else float(found.variance.mean()),
+        mean_variance_latent=None if found.latent is None else float(found.latent.mean()),
+        variance_of=None if found.variance is None else KINDS[solution.header.kernel],
+        task=solution.header.task,
+        solution_status=solution.header.status,
+        out=None if job.out is None else str(job.out),
+        seconds=seconds,
     )
 
 

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.operator import GramOperator
+from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.refine import Factor
-from widegram.linalg.solving import SolveOptions, chosen, factored
+from widegram.linalg.solving import chosen, factored
 from widegram.machine import interrupts
 from widegram.machine.progress import Progress
 
@@ -41,6 +42,7 @@ def variances(
     shift: float,
     prior: Array,
     options: SolveOptions,
+    resources: Resources,
 ) -> Array:
     """Latent variance of each test point's outputs, (n_test,), not below 0.
 
@@ -49,9 +51,10 @@ def variances(
     """
     n, n_test = train.operator.shape[0], cross.operator.shape[0]
     operator = train.operator.shifted(shift)
-    choice = chosen(operator, block_rows(n, n_test, options.memory // 8), options)
-    kept = choice.dtype.itemsize * n * n + choice.stream if choice.method == "cholesky" else 0
-    block = block_rows(n, n_test, max(options.memory // 8, (options.memory - kept) // 2))
+    memory = resources.memory
+    choice = chosen(operator, block_rows(n, n_test, memory // 8), options, resources)
+    held = choice.kept + choice.stream if choice.kept else 0
+    block = block_rows(n, n_test, max(memory // 8, (memory - held) // 2))
     ensemble = train.kernel == "ntk"
     if ensemble:
         for source in (train, cross):
@@ -62,7 +65,7 @@ def variances(
                 )
     out = np.empty(n_test)
     # What a block holds is not there while the factor is made: one right-hand side.
-    with factored(operator, 1, options, choice) as factor:
+    with factored(operator, 1, choice, resources) as factor:
         for lo in range(0, out.size, block):
             interrupts.check()
             rows = slice(lo, min(out.size, lo + block))
@@ -73,8 +76,8 @@ def variances(
                 out[rows] = prior[rows] + spread
             else:
                 out[rows] = prior[rows] - explained(factor, across)
-            if options.progress:
-                options.progress(Progress(rows.stop, out.size, stage="variance"))
+            if resources.progress:
+                resources.progress(Progress(rows.stop, out.size, what="variance"))
     return np.maximum(out, 0.0)
 
 

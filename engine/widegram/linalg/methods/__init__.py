@@ -1,0 +1,1 @@
+"""The solvers of :data:`widegram.validation.choices.SOLVERS`, a module each."""
