@@ -16,7 +16,7 @@ from widegram.meanfield.experiments.architectures import dropout_limits
 from widegram.meanfield.experiments.gradient_flow import Flow, predictions
 from widegram.meanfield.experiments.problem import Problem, unit_mean_square, unit_pixels
 from widegram.meanfield.experiments.spectra import dense_spectrum, deviation_spectrum, predict
-from widegram.meanfield.experiments.sweepfile import SpectrumFile
+from widegram.meanfield.experiments.sweepfile import new_sweep_file
 from widegram.meanfield.experiments.sweeps import describe, spectrum
 from widegram.meanfield.recursion.scaled import Scaled
 from widegram.meanfield.theory.maps import LayerMaps
@@ -209,7 +209,7 @@ def test_general_networks_have_no_overlay():
 def test_the_file_holds_kernels_as_level_minus_deviation(tmp_path):
     problem = small_problem()
     network = load_network("fcn:act=erf,w_var=1.2,b_var=0.1", problem.input_shape)
-    with SpectrumFile(tmp_path / "s.h5", False, [2, 5]) as file:
+    with new_sweep_file(tmp_path / "s.h5", False, [2, 5]) as file:
         file.finish(spectrum(network, problem, [2, 5], keep=file.keep))
     with h5py.File(tmp_path / "s.h5") as file:
         assert file["depths"][()].tolist() == [2, 5]

@@ -17,10 +17,10 @@ import pytest
 import fake_evaluator as fake
 import widegram
 from widegram.durable import calls, new_file
+from widegram.durable.contents import checksum
 from widegram.durable.part import part_name
 from widegram.errors import WidegramError
 from widegram.store import GramFile, Grid, create, open_for_resume
-from widegram.store.layout import checksum
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
+from widegram.durable.contents import checksum
 from widegram.errors import WidegramError
-from widegram.store.layout import checksum
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.durable import new_hdf5, reserve
 from widegram.linalg.eigen import full_eigen
 from widegram.linalg.loo import regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
@@ -45,18 +46,11 @@ def write_matrix(path: Path, n: int, seed: int = 0) -> None:
     """Dataset /k (n, n): q (sin t + (pi - t) cos t) / pi of random unit vectors at angles t."""
     x = np.random.default_rng(seed).standard_normal((n, _INPUTS))
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_chunk((min(n, _PANEL), min(n, _PANEL)))
-    with h5py.File(path, "w") as file:
-        space = h5py.h5s.create_simple((n, n))
-        dataset = h5py.Dataset(
-            h5py.h5d.create(file.id, b"k", h5py.h5t.NATIVE_DOUBLE, space, layout)
-        )
+    chunk = (min(n, _PANEL), min(n, _PANEL))
+    with new_hdf5(path, lambda file: reserve(file, "k", (n, n), "<f8", chunk)) as new:
         for lo in range(0, n, _PANEL):
             c = np.clip(x[lo : lo + _PANEL] @ x.T, -1.0, 1.0)
-            dataset[lo : lo + _PANEL] = (np.sqrt(1.0 - c * c) + (np.pi - np.arccos(c)) * c) / np.pi
+            new.write("k", (np.sqrt(1.0 - c * c) + (np.pi - np.arccos(c)) * c) / np.pi, lo)
 
 
 def targets(n: int) -> Array:

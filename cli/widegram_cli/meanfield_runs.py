@@ -119,7 +119,7 @@ def spectrum_command(
     one_blas_thread()
     from widegram.machine.progress import Progress
     from widegram.meanfield.experiments.problem import load_inputs, with_unit_pixels
-    from widegram.meanfield.experiments.sweepfile import SpectrumFile
+    from widegram.meanfield.experiments.sweepfile import new_sweep_file
     from widegram.meanfield.experiments.sweeps import spectrum
     from widegram_cli.meanfield import check_outputs
     from widegram_cli.reporting import reporter
@@ -130,7 +130,7 @@ def spectrum_command(
         problem = with_unit_pixels(problem)
     network = _network(net, problem.input_shape, act, w_var, b_var, max(depths))
     start = time.perf_counter()
-    with SpectrumFile(out, overwrite, depths) as file, reporter(parts=True) as report:
+    with new_sweep_file(out, overwrite, depths) as file, reporter(parts=True) as report:
         result = spectrum(
             network,
             problem,

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 
+from widegram.durable.contents import text_of
 from widegram.durable.filled import check_guard
 from widegram.durable.hdf5 import Unreadable, check_readable, hdf5_errors, open_file
 from widegram.durable.sealed import (
@@ -17,7 +18,6 @@ from widegram.durable.sealed import (
     check_dataset,
     check_seal,
     sealed_datasets,
-    text_of,
 )
 from widegram.errors import Damaged, WidegramError
 from widegram.linalg.factorfile import damaged_columns

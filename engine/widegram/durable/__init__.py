@@ -7,11 +7,14 @@ grows over many runs is written in place under a lock (:mod:`~widegram.durable.l
 operation is a function of :mod:`~widegram.durable.calls`, and one that fails raises
 :class:`widegram.errors.WriteFailed`: nothing fails in a destructor.
 
-A whole file, for most commands::
+A whole file, for most commands, with a checksum of every dataset and a seal of the rest
+(:mod:`~widegram.durable.sealed`)::
 
-    write_hdf5(path, {"alpha": alpha}, {"format": "..."}, overwrite=overwrite)
+    write_sealed(path, {"alpha": alpha}, {"format": "..."}, overwrite=overwrite)
 
-One whose data comes piece by piece::
+One that is filled in place over many runs, with flags and checksums of its owner's
+(:mod:`~widegram.durable.filled`): ``create_filled``, then ``open_filled``. One whose data comes
+piece by piece::
 
     def describe(file):                      # file: an h5py.File in memory
         file.attrs["format"] = "..."
@@ -25,16 +28,16 @@ Any other bytes::
     with new_file(path, overwrite=overwrite) as part:
         part.stream().write(text)
 
-One that is filled in place: :class:`LiveFile`.
+What writes at known places of an existing file: :class:`LiveFile`.
 """
 
 from __future__ import annotations
 
-from widegram.durable.image import Extent, Image, build, find_extents, octets, reserve
+from widegram.durable.image import Extent, Image, build, find_extents, reserve
 from widegram.durable.live import LiveFile
 from widegram.durable.locks import being_written
 from widegram.durable.metadata import metadata_checksum
-from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_bytes, write_hdf5
+from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_bytes
 from widegram.durable.part import Part, discard_leftover
 from widegram.durable.trailer import check_bearable, is_suspect, trailer_size, with_trailer
 
@@ -53,10 +56,8 @@ __all__ = [
     "metadata_checksum",
     "new_file",
     "new_hdf5",
-    "octets",
     "reserve",
     "trailer_size",
     "with_trailer",
     "write_bytes",
-    "write_hdf5",
 ]

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from widegram.data.tables import existing_file
 from widegram.durable import being_written, check_bearable
 from widegram.durable.inside import check_inside, check_place
+from widegram.durable.locks import in_use
 from widegram.errors import WidegramError, shown
 
 _CHUNK_CACHE = 1 << 20  # bytes for each dataset: a sweep over many depths opens many
@@ -83,13 +83,6 @@ def check_readable(path: Path, *, write: bool = False) -> None:
         raise WidegramError(f"{path}: permission denied; change its mode or choose another file")
     if not h5py.is_hdf5(path):
         raise WidegramError(f"{path}: is not an HDF5 file; choose another name")
-
-
-def in_use(path: Path) -> WidegramError:
-    """The error for a file that another process is writing."""
-    return WidegramError(
-        f"{path}: another process has this file open; wait until it is done or stop it"
-    )
 
 
 def _opened(path: Path, locking: bool | str) -> h5py.File:
@@ -191,17 +184,3 @@ def _check_type(dataset: h5py.Dataset, place: str) -> None:
     if dtype.kind not in "iufcb" or dtype.subdtype is not None or enumerated:
         kind = "an enumeration" if enumerated else shown(str(dtype))
         raise WidegramError(f"{place}: holds {kind}, not numbers")
-
-
-def typed(value: Any, kind: type) -> Any:
-    """An attribute as the plain value of type ``kind`` that was written; ValueError for another.
-
-    A whole number stands for a float.
-    """
-    value = value.decode(errors="replace") if isinstance(value, bytes) else value
-    value = value.item() if isinstance(value, np.generic) else value
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"an attribute is {shown(value)}, not of type {kind.__name__}")
-    return value

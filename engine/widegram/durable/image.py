@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from widegram.durable.contents import octets
+
 # Where a block begins: a row, an index for each axis (0 for those left out), None for the start.
 Start = int | tuple[int, ...] | None
 _PAGE = 1 << 16
@@ -32,6 +34,12 @@ class Extent:
     dtype: np.dtype[Any]
     chunk: tuple[int, ...]
     offsets: NDArray[np.int64]
+
+    def pieces(self, block: Any, start: Start) -> Iterator[tuple[int, memoryview]]:
+        """(byte offset, bytes) of each contiguous piece of ``block``, as the dataset stores it."""
+        stored = np.asarray(block, self.dtype)
+        for offset, _, place in self.spans(start if stored.ndim else None, stored.shape):
+            yield offset, octets(stored[place])
 
     def spans(
         self, start: Start, shape: tuple[int, ...]
@@ -82,11 +90,6 @@ class Extent:
             place = tuple(slice(lo + i, lo + i + 1) for lo, i in zip(first, index, strict=False))
             offset = zero + sum(map(operator.mul, index, steps))
             yield place + whole, offset, length
-
-
-def octets(block: NDArray[Any]) -> memoryview:
-    """The bytes of a block in C order, without a copy where it lies so."""
-    return np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
 
 
 @dataclass(frozen=True)

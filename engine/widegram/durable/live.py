@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from widegram.closing import Closing
 from widegram.durable import calls
-from widegram.durable.image import Start, find_extents, octets
+from widegram.durable.image import Start, find_extents
 from widegram.durable.inside import check_inside
-from widegram.durable.locks import lock
+from widegram.durable.locks import in_use, lock
 from widegram.durable.outputs import file_system_errors
 from widegram.durable.trailer import check_bearable
 from widegram.errors import WidegramError, WriteFailed
@@ -51,9 +51,7 @@ class LiveFile(Closing):
         with file_system_errors(self.path):
             free = lock(self._descriptor, self.path)
         if not free:
-            raise WidegramError(
-                f"{self.path}: another process has this file open; wait until it is done or stop it"
-            )
+            raise in_use(self.path)
 
     def inspect(self, ask: Any) -> Any:
         """``ask(file)``, given the file as h5py reads it now, and closed again."""
@@ -65,11 +63,9 @@ class LiveFile(Closing):
 
     def write(self, name: str, block: NDArray[Any], start: Start = None) -> None:
         """Put ``block`` into the dataset ``name`` at ``start`` (as for ``Extent.spans``)."""
-        extent = self.extents[name]
-        stored = np.asarray(block, extent.dtype)
         with file_system_errors(self.path):
-            for offset, _, place in extent.spans(start, stored.shape):
-                calls.write(self._descriptor, octets(stored[place]), offset)
+            for offset, data in self.extents[name].pieces(block, start):
+                calls.write(self._descriptor, data, offset)
 
     def read(self, name: str, start: Start = None, shape: Any = None) -> NDArray[Any]:
         """A block of the dataset ``name``, all of it without ``start`` and ``shape``."""

@@ -45,6 +45,13 @@ def no_locks(path: Path, error: OSError) -> str:
     )
 
 
+def in_use(path: Path) -> WidegramError:
+    """The error for a file that another process has open."""
+    return WidegramError(
+        f"{path}: another process has this file open; wait until it is done or stop it"
+    )
+
+
 def being_written(path: Path) -> bool:
     """Whether a writer holds the lock of a file; False too where there is no file or no lock."""
     try:

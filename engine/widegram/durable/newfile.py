@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
-from widegram.durable.image import Image, Start, build, octets, reserve
-from widegram.durable.locks import being_written
+from widegram.durable.image import Image, Start, build
+from widegram.durable.locks import being_written, in_use
 from widegram.durable.outputs import check_target
 from widegram.durable.part import Part
-from widegram.errors import WidegramError
 from widegram.machine import interrupts
 
 
@@ -39,9 +37,7 @@ def new_file(path: str | Path, *, overwrite: bool = False, ours: bool = False) -
     try:
         check_target(path, overwrite)  # again, now that nobody else creates it
         if not ours and being_written(target):
-            raise WidegramError(
-                f"{path}: another process has this file open; wait until it is done or stop it"
-            )
+            raise in_use(path)
         with interrupts.cleaning(part.remove):
             yield part
             part.finish()
@@ -64,10 +60,8 @@ class NewHdf5:
         """Put ``block`` into the reserved dataset ``name`` at index ``start`` (a row, or an index
         for each axis; None for the beginning). It is converted to the dataset's dtype; each element
         may be written once. Raises IndexError for a block that does not fit."""
-        extent = self.image.extents[name]
-        stored = np.asarray(block, extent.dtype)
-        for offset, _, place in extent.spans(start, stored.shape):
-            self._part.write(offset, octets(stored[place]))
+        for offset, data in self.image.extents[name].pieces(block, start):
+            self._part.write(offset, data)
 
 
 @contextmanager
@@ -93,31 +87,3 @@ def write_bytes(path: str | Path, data: bytes, *, overwrite: bool = False) -> No
     """Write a file held in memory; whole or not at all. Errors as :func:`new_file`'s."""
     with new_file(path, overwrite=overwrite) as part:
         part.write(0, data)
-
-
-def write_hdf5(
-    path: str | Path,
-    datasets: Mapping[str, Any],
-    attributes: Mapping[str, Any] | None = None,
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Write arrays (by their paths in the file) and root attributes; whole or not at all.
-
-    Numbers are stored little-endian and contiguous, in place of what the arrays are; arrays of
-    strings in the ordinary way of h5py. Errors as :func:`new_file`'s.
-    """
-    arrays = {name: np.asarray(array) for name, array in datasets.items()}
-    plain = {name: array for name, array in arrays.items() if array.dtype.kind in "biufc"}
-
-    def describe(file: h5py.File) -> None:
-        file.attrs.update(attributes or {})
-        for name, array in arrays.items():
-            if name in plain:
-                reserve(file, name, array.shape, array.dtype)
-            else:
-                file[name] = datasets[name]
-
-    with new_hdf5(path, describe, overwrite=overwrite) as new:
-        for name, array in plain.items():
-            new.write(name, array)

@@ -29,6 +29,7 @@ from widegram.durable import (
     reserve,
     with_trailer,
 )
+from widegram.durable.contents import checksum, little, octets, plain, text_of
 from widegram.durable.hdf5 import Unreadable, hdf5_errors, open_file, stored_dataset
 from widegram.errors import WidegramError
 
@@ -107,20 +108,20 @@ class NewSealed:
 
         Raises RuntimeError where rows of a reserved dataset are missing.
         """
-        arrays = {name: _little(np.asarray(array)) for name, array in datasets.items()}
+        arrays = {name: little(array) for name, array in datasets.items()}
         for name in self._sums:
             if self._rows[name] != self._image.extents[name].shape[0]:
                 raise RuntimeError(f"rows of {name} are missing")
         sums = {name: digest.intdigest() for name, digest in self._sums.items()}
-        sums |= {name: xxhash.xxh3_64_intdigest(_bytes(a)) for name, a in arrays.items()}
+        sums |= {name: checksum(array) for name, array in arrays.items()}
 
         def describe(file: h5py.File) -> None:
             self._describe(file)
             for name, array in arrays.items():
                 reserve(file, name, array.shape, array.dtype)
-            for name, checksum in sums.items():
+            for name, digest in sums.items():
                 file[name].attrs.update((of or {}).get(name, {}))
-                file[name].attrs[CHECKSUM] = np.uint64(checksum)
+                file[name].attrs[CHECKSUM] = np.uint64(digest)
             file.attrs.update(attributes)
             seal(file)
 
@@ -140,11 +141,10 @@ class NewSealed:
 
     def _put(self, image: Image, name: str, block: Array, row: int) -> None:
         extent = image.extents[name]
-        stored = np.asarray(block, extent.dtype)
         if name in self._sums:
-            self._sums[name].update(_bytes(stored))
-        for offset, _, place in extent.spans(row if stored.ndim else None, stored.shape):
-            self._part.write(offset, _bytes(stored[place]))
+            self._sums[name].update(octets(np.asarray(block, extent.dtype)))
+        for offset, data in extent.pieces(block, row):
+            self._part.write(offset, data)
 
 
 def seal(file: h5py.File) -> None:
@@ -176,7 +176,7 @@ class SealedFile(Closing):
     def attributes(self) -> dict[str, Any]:
         """Root attributes as plain Python values (arrays as arrays)."""
         with self._trusting():
-            return {name: _value(value) for name, value in self._file.attrs.items()}
+            return {name: plain(value) for name, value in self._file.attrs.items()}
 
     def __contains__(self, name: str) -> bool:
         with self._trusting():
@@ -187,7 +187,7 @@ class SealedFile(Closing):
         with self._trusting():
             dataset = stored_dataset(self._file, name)
             found: Array = dataset[()]
-            if xxhash.xxh3_64_intdigest(_bytes(found)) != _checksum(dataset):
+            if checksum(found) != _stored_checksum(dataset):
                 raise Broken(f"its /{name} has another checksum than was written")
             return found
 
@@ -226,13 +226,13 @@ def check_dataset(dataset: h5py.Dataset) -> None:
     """Raise :class:`Broken` unless a dataset has its checksum; read block by block."""
     digest = xxhash.xxh3_64()
     if dataset.ndim == 0 or dataset.size == 0:
-        digest.update(_bytes(dataset[()]))
+        digest.update(octets(dataset[()]))
     else:
         row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
         step = max(1, _BLOCK_BYTES // row_bytes)
         for lo in range(0, dataset.shape[0], step):
-            digest.update(_bytes(dataset[lo : lo + step]))
-    if CHECKSUM not in dataset.attrs or digest.intdigest() != _checksum(dataset):
+            digest.update(octets(dataset[lo : lo + step]))
+    if CHECKSUM not in dataset.attrs or digest.intdigest() != _stored_checksum(dataset):
         raise Broken(f"its {dataset.name} has another checksum than was written")
 
 
@@ -267,13 +267,6 @@ def sealed_datasets(file: h5py.File) -> list[str]:
         for name, item in _items(file)
         if isinstance(item, h5py.Dataset) and CHECKSUM in item.attrs
     )
-
-
-def text_of(value: Any) -> str | None:
-    """An attribute that should be text; None where it is not."""
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return value if isinstance(value, str) else None
 
 
 def _nothing(file: h5py.File) -> None:
@@ -324,23 +317,8 @@ def _encoded(value: Any) -> tuple[bytes, ...]:
     if array.dtype.hasobject:
         texts = [part for one in array.reshape(-1) for part in _encoded(one)]
         return (b"texts", repr(array.shape).encode(), *texts)
-    return (b"numbers", *_kind(array), bytes(_bytes(array)))
+    return (b"numbers", *_kind(array), bytes(octets(array)))
 
 
-def _checksum(dataset: h5py.Dataset) -> int:
+def _stored_checksum(dataset: h5py.Dataset) -> int:
     return int(dataset.attrs[CHECKSUM])
-
-
-def _little(array: Array) -> Array:
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
-
-
-def _bytes(array: Any) -> memoryview:
-    """The C-ordered little-endian bytes of an array or scalar."""
-    return _little(np.asarray(array)).reshape(-1).view(np.uint8).data
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) else value

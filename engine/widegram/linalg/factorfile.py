@@ -11,13 +11,11 @@ from typing import Any
 
 import h5py
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from widegram.durable import reserve
-from widegram.durable.filled import open_filled
+from widegram.durable.contents import checksum
+from widegram.durable.filled import Fill, create_filled, open_filled
 from widegram.durable.outputs import check_disk, file_system_errors
-from widegram.durable.sealed import GUARD, new_sealed
 from widegram.errors import WidegramError, WriteFailed
 from widegram.linalg.workfile import open_work_file
 from widegram.machine.log import logger
@@ -93,8 +91,8 @@ class FactorFile:
 
     def write(self, column: int, part: Array) -> None:
         """Store a factored block column."""
-        for tile, checksum in self._tiles(column, 0, part):
-            self._sums[tile] = checksum
+        for tile, digest in self._tiles(column, 0, part):
+            self._sums[tile] = digest
         first = self._offset(column) // self.width
         with self._writing():
             self._file.write("factor", part, (self._offset(column), 0))
@@ -167,7 +165,7 @@ class FactorFile:
         return [
             (
                 first + step,
-                xxhash.xxh3_64_intdigest(np.ascontiguousarray(part[lo : lo + width]).data),
+                checksum(part[lo : lo + width]),
             )
             for width in (self.width,)
             for step, lo in enumerate(range(0, part.shape[0], width))
@@ -188,7 +186,7 @@ def damaged_columns(file: h5py.File) -> Iterator[str]:
             if flag == 1:
                 high, wide = min(width, n - row), min(width, n - column * width)
                 held = file["factor"][tile * width : tile * width + high, :wide]
-                if xxhash.xxh3_64_intdigest(np.ascontiguousarray(held).data) != sums[tile]:
+                if checksum(held) != sums[tile]:
                     yield f"block column {column}: wrong checksum at row {row}"
             tile += 1
 
@@ -198,12 +196,10 @@ def _create(path: Path, n: int, width: int, dtype: np.dtype[Any], identity: dict
     tiles = columns * (columns + 1) // 2
     check_disk(path, (tiles * width * width + columns) * dtype.itemsize + 8 * tiles + 2**16)
 
-    def describe(file: Any) -> None:
-        reserve(file, "factor", (tiles * width, width), dtype, (width, width))
-        reserve(file, "state", (columns,), np.uint8)
-        reserve(file, "checksums", (tiles,), np.uint64)
-        reserve(file, GUARD, (1,), np.uint64)
-
-    with new_sealed(path, describe, live=("factor", "state", "checksums", GUARD)) as new:
-        attributes = {"format": FORMAT, "format_version": 1, "width": width}
-        new.finish({}, {**attributes, **identity})
+    fills = {
+        "factor": Fill((tiles * width, width), dtype, (width, width)),
+        "state": Fill((columns,), np.uint8),
+        "checksums": Fill((tiles,), np.uint64),
+    }
+    attributes = {"format": FORMAT, "format_version": 1, "width": width}
+    create_filled(path, fills, {}, {**attributes, **identity})

@@ -8,8 +8,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from widegram.durable.contents import octets
 from widegram.durable.hdf5 import hdf5_errors
-from widegram.durable.image import octets
 from widegram.errors import WidegramError
 from widegram.store.layout import CHECKSUMS
 from widegram.store.view import GramFile
@@ -82,7 +82,7 @@ class CheckedMatrix:
             else:
                 with hdf5_errors(self._path):
                     part = self._data[lo:hi, across.start : across.stop]
-            digest.update(octets(part.astype(self.dtype.newbyteorder("<"), copy=False)))
+            digest.update(octets(part.astype(self.dtype, copy=False)))
         if digest.intdigest() != int(self._sums[i, j]):
             raise WidegramError(
                 f"{self._path}: is damaged: {self.name} rows {down.start}-{down.stop - 1}, columns "

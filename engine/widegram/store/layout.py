@@ -17,8 +17,9 @@ import h5py
 import numpy as np
 import xxhash
 
-from widegram.durable import octets, reserve
-from widegram.durable.hdf5 import stored_dataset, typed
+from widegram.durable import reserve
+from widegram.durable.contents import text_of, typed
+from widegram.durable.hdf5 import stored_dataset
 from widegram.errors import WidegramError
 from widegram.store.reserved import LENGTH, TABLE, reserve_texts
 from widegram.tiling import Grid, dataset_keys
@@ -136,7 +137,7 @@ def read_header(file: h5py.File, path: Any) -> Header:
     is a damaged one.
     """
     attributes = file.attrs
-    if _text(attributes.get("format")) != FORMAT:
+    if text_of(attributes.get("format")) != FORMAT:
         raise WidegramError(f"{path}: is an HDF5 file, but not a widegram gram file")
     version = typed(attributes.get("format_version", 0), int)
     if version != FORMAT_VERSION:
@@ -151,7 +152,7 @@ def read_header(file: h5py.File, path: Any) -> Header:
     values: dict[str, Any] = {
         name: typed(attributes[name], kind) for name, kind in _ATTRIBUTES.items()
     }
-    device = str(_text(attributes["device"]))
+    device = str(text_of(attributes["device"]))
     header = Header(n1=n1, n2=n2, kernels=kernels, depths=depths, device=device, **values)
     if header.checksum() != int(stored_dataset(file, HEADER_CHECKSUM)[0]):
         raise ValueError("its root attributes have another checksum")
@@ -170,13 +171,3 @@ def _check_datasets(file: h5py.File, header: Header) -> None:
     for name in (STATE, *(f"{CHECKSUMS}/{key}" for key in header.keys)):
         if stored_dataset(file, name).shape != header.grid.shape:
             raise ValueError(f"dataset {name} has a wrong shape")
-
-
-def _text(value: Any) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def checksum(block: np.ndarray) -> int:
-    """xxh3-64 of a block's C-ordered little-endian bytes."""
-    little = np.ascontiguousarray(block, block.dtype.newbyteorder("<"))
-    return int(xxhash.xxh3_64_intdigest(octets(little)))

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import Unreadable, hdf5_errors
 from widegram.errors import Damaged
 from widegram.machine import interrupts
 from widegram.machine.progress import ProgressCallback, counting
-from widegram.store.layout import CHECKSUMS, checksum
+from widegram.store.layout import CHECKSUMS
 from widegram.store.opinion import Opinion, TileComputer, second_opinion
 from widegram.store.view import GramFile
 

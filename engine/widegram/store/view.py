@@ -12,6 +12,7 @@ import numpy as np
 from widegram.closing import Closing
 from widegram.data.tables import nearest
 from widegram.durable import being_written
+from widegram.durable.contents import plain
 from widegram.durable.hdf5 import hdf5_errors, stored_dataset
 from widegram.errors import WidegramError, shown
 from widegram.store.layout import STATE, Header
@@ -55,7 +56,7 @@ class GramFile(Closing):
         """All root attributes as plain Python values."""
         with hdf5_errors(self.path):
             values = dict(self._file.attrs.items())
-        return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+        return {name: plain(value) for name, value in values.items()}
 
     def dataset(self, kernel: str, depth: int | None = None) -> h5py.Dataset:
         """The (n1, n2) matrix of ``kernel``, of a depth sweep after ``depth`` repeats.

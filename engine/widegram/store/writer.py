@@ -9,11 +9,12 @@ import numpy as np
 
 from widegram.closing import Closing
 from widegram.durable import LiveFile
+from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import check_readable, hdf5_errors
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.machine.log import logger
-from widegram.store.layout import CHECKSUMS, STATE, Header, checksum, read_header
+from widegram.store.layout import CHECKSUMS, STATE, Header, read_header
 from widegram.store.renewing import renew
 from widegram.store.reserved import Moved, Reserved
 from widegram.store.verifying import TOLERANCES

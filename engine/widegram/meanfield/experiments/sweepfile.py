@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from widegram.durable import new_file, reserve
-from widegram.durable.outputs import check_target
+from widegram.durable import Part, new_file, reserve
 from widegram.durable.sealed import NewSealed
 from widegram.meanfield.experiments.sweeps import SpectrumSweep
 from widegram.meanfield.recursion.deviations import Deviations
@@ -18,25 +18,22 @@ FORMAT = "widegram-spectrum"
 _KERNELS = ("nngp_deviation", "ntk_deviation")
 
 
-class SpectrumFile:
-    """HDF5 under construction; a context manager. Layout in :meth:`finish` and :meth:`keep`.
+@contextmanager
+def new_sweep_file(
+    path: str | Path, overwrite: bool, depths: Sequence[int]
+) -> Iterator[SweepFile]:
+    """The file of a sweep over ``depths`` in the making; its ``finish`` must be called inside."""
+    with new_file(path, overwrite=overwrite) as part:
+        yield SweepFile(part, depths)
 
-    ``depths`` are those of the sweep.
-    """
 
-    def __init__(self, path: str | Path, overwrite: bool, depths: Sequence[int]) -> None:
-        self._path, self._overwrite, self._depths = Path(path), overwrite, sorted(set(depths))
+class SweepFile:
+    """HDF5 under construction. Layout in :meth:`finish` and :meth:`keep`."""
+
+    def __init__(self, part: Part, depths: Sequence[int]) -> None:
+        self._part, self._depths = part, sorted(set(depths))
         self._new: NewSealed | None = None
         self._notes: dict[str, dict[str, Any]] = {}
-        check_target(self._path, overwrite)
-
-    def __enter__(self) -> SpectrumFile:
-        self._making = new_file(self._path, overwrite=self._overwrite)
-        self._part = self._making.__enter__()
-        return self
-
-    def __exit__(self, *failure: Any) -> None:
-        self._making.__exit__(*failure)
 
     def keep(self, depth: int, found: Deviations) -> None:
         """/depth/<l>/{nngp,ntk}_deviation (m, m), float64, attributes level and log_scale:

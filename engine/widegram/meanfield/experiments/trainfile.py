@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
 import xxhash
 
-from widegram.durable import LiveFile, reserve
-from widegram.durable.filled import open_filled
+from widegram.closing import Closing
+from widegram.durable import LiveFile
+from widegram.durable.filled import Fill, create_filled, open_filled
 from widegram.durable.outputs import check_target
-from widegram.durable.sealed import GUARD, SEAL, SealedFile, new_sealed, write_sealed
+from widegram.durable.sealed import SEAL, SealedFile, write_sealed
 from widegram.errors import WidegramError
 from widegram.machine.log import logger
 from widegram.meanfield.theory.fixedpoint import FixedPoints
@@ -58,7 +58,7 @@ class Header:
         }
 
 
-class TrainFile:
+class TrainFile(Closing):
     """HDF5: /w_var, /depths, /times; maps (w_var, depths, times) and (w_var, depths); /xi_1,
     /xi_star (w_var,); /state/rows, 1 where a row is finished; attributes run (JSON), complete.
 
@@ -78,7 +78,7 @@ class TrainFile:
         self._live: LiveFile | None = None
         self._done: Array = np.ones(self._rows, np.uint8)
 
-    def __enter__(self) -> TrainFile:
+    def __enter__(self) -> Self:
         with _opened(self.path) as file:
             self._attributes = file.attributes
             complete = self._attributes["complete"] is True
@@ -89,12 +89,8 @@ class TrainFile:
             self._done = self._trusted(self._live)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self._live is not None:
             self._live.close()
 
@@ -199,23 +195,14 @@ def read_maps(path: str | Path) -> dict[str, Array]:
 def _create(path: Path, header: Header, scales: FixedPoints, overwrite: bool) -> None:
     rows = len(header.w_var)
     shape = (rows, len(header.depths), len(header.times))
-    live = {**dict.fromkeys(_MAPS, shape), **dict.fromkeys(_DEPTH_MAPS, shape[:2])}
-
-    def describe(file: Any) -> None:
-        for name, size in live.items():
-            reserve(file, name, size, "<f8")
-        reserve(file, _ROWS, (rows,), np.uint8)
-        reserve(file, _CHECKSUMS, (rows,), np.uint64)
-        reserve(file, GUARD, (1,), np.uint64)
-
+    maps = {**dict.fromkeys(_MAPS, shape), **dict.fromkeys(_DEPTH_MAPS, shape[:2])}
+    fills = {name: Fill(size, "<f8", empty=np.nan) for name, size in maps.items()}
+    fills[_ROWS], fills[_CHECKSUMS] = Fill((rows,), np.uint8), Fill((rows,), np.uint64)
     axes = (header.w_var, header.depths, header.times, scales.xi_1, scales.xi_star)
     run = {"complete": False, "run": json.dumps(header.plain())}
-    names = (*live, _ROWS, _CHECKSUMS, GUARD)
-    with new_sealed(path, describe, live=names, overwrite=overwrite) as new:
-        for name, size in live.items():
-            new.append(name, np.full(size, np.nan))
-        versions = {"format": FORMAT, "format_version": 1}
-        new.finish(dict(zip(_AXES, axes, strict=True)), {**versions, **run})
+    attributes = {"format": FORMAT, "format_version": 1, **run}
+    whole = dict(zip(_AXES, axes, strict=True))
+    create_filled(path, fills, whole, attributes, overwrite=overwrite)
 
 
 def _refuse_other_run(path: Path, header: Header) -> None:
