@@ -8,7 +8,7 @@ import click
 import numpy as np
 import pytest
 
-from widegram_cli.options import Depths, Kernels, Shape, Size
+from widegram_cli.options import Depths, KernelNames, Shape, Size
 from widegram_cli.output import emit_json, emit_table, human_time
 
 
@@ -60,7 +60,7 @@ def test_bad_shapes(text):
     [("ntk", ("ntk",)), ("ntk,nngp", ("nngp", "ntk")), ("NNGP, nngp", ("nngp",))],
 )
 def test_kernels(text, kernels):
-    assert Kernels().convert(text, None, None) == kernels
+    assert KernelNames().convert(text, None, None) == kernels
 
 
 def test_json_holds_numpy_values_and_no_nan(capsys):

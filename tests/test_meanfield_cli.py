@@ -98,7 +98,7 @@ def test_trainability_draws_and_resumes(tmp_path, data):
 
 def test_table_agrees_in_small(monkeypatch):
     plan = Plan((60, 80, 100, 120), (100, 150, 200, 250, 300), (30, 50, 60, 70, 80), 5, 6)
-    monkeypatch.setattr(table_module, "_remark_entries", lambda *_: iter(()))
+    monkeypatch.setattr(table_module, "remarks", lambda *_: iter(()))
     found = list(table(digits_problem(), nets=("fcn", "cnn-f"), plan=plan))
     assert len(found) == 2 * (6 + 6 + 7)
     for entry in found:
@@ -110,7 +110,7 @@ def test_table_agrees_in_small(monkeypatch):
 
 
 def test_table_command_prints_every_entry(monkeypatch):
-    monkeypatch.setattr(table_module, "_remark_entries", lambda *_: iter(()))
+    monkeypatch.setattr(table_module, "remarks", lambda *_: iter(()))
     arguments = ("meanfield", "table", "--nets", "fcn", "--ordered", "60,90,120,150",
                  "--critical", "50,100,150,200", "--chaotic", "30,50,70,80", "--images", 5)
     result = run(*arguments)

@@ -98,7 +98,7 @@ def test_limits_of_slow_approaches_are_extrapolated():
     ("gelu", (1.25, 1.99), ("ordered", "critical", "chaotic")),
 ])
 def test_every_entry_agrees_beyond_erf(monkeypatch, act, w_vars, phases):
-    monkeypatch.setattr(table_module, "_remark_entries", lambda *_: iter(()))
+    monkeypatch.setattr(table_module, "remarks", lambda *_: iter(()))
     found = list(table(digits_problem(), act, w_vars=w_vars, nets=("fcn",)))
     assert tuple(dict.fromkeys(entry.phase for entry in found)) == phases
     assert [entry for entry in found if not entry.good] == []
@@ -121,7 +121,7 @@ def test_depths_follow_the_growth_unless_given():
 
 
 def test_vanishing_signals_have_no_rows(monkeypatch):
-    monkeypatch.setattr(table_module, "_remark_entries", lambda *_: iter(()))
+    monkeypatch.setattr(table_module, "remarks", lambda *_: iter(()))
     plan = Plan(critical=(50, 100, 200, 300), chaotic=(50, 100, 150, 200))
     found = list(table(digits_problem(), "relu", 0.0, nets=("fcn",), plan=plan))
     assert {entry.phase for entry in found} == {"critical", "growing"}

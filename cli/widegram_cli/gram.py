@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Depths,
     KernelNames,
+    grouped,
     json_option,
     memory_option,
     overwrite_option,
@@ -20,6 +22,22 @@ from widegram_cli.output import emit_json, human_rate, human_time
 
 if TYPE_CHECKING:
     from widegram.computing.gram import GramResult
+
+
+@dataclass(frozen=True)
+class How:
+    """Arguments of :func:`widegram.gram` beside the network and its inputs."""
+
+    get: tuple[str, ...]
+    dtype: str
+    device: str
+    depths: tuple[int, ...] | None
+    tile: int | None
+    threads: int | None
+    memory: int | None
+    overwrite: bool
+    check: bool
+    accept_series_error: float | None
 
 
 @click.command("gram", cls=FileCommand)
@@ -73,23 +91,15 @@ if TYPE_CHECKING:
 @memory_option
 @overwrite_option
 @json_option
+@grouped(How, "how")
 def command(
     net: str,
     x: str,
     x2: str | None,
     out: str,
-    get: tuple[str, ...],
-    dtype: str,
-    device: str,
-    depths: tuple[int, ...] | None,
-    tile: int | None,
-    threads: int | None,
+    how: How,
     limit: int | None,
     limit2: int | None,
-    check: bool,
-    accept_series_error: float | None,
-    memory: int | None,
-    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compute NNGP and NTK matrices of --x with itself, or with --x2.
@@ -110,17 +120,8 @@ def command(
             rows,
             out,
             columns,
-            get=get,
-            dtype=dtype,
-            device=device,
-            depths=depths,
-            tile=tile,
-            threads=threads,
-            memory=memory,
-            overwrite=overwrite,
-            check=check,
             progress=progress,
-            accept_series_error=accept_series_error,
+            **asdict(how),
         )
     if as_json:
         emit_json({**result._asdict(), "file": out})

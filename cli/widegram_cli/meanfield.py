@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import click
 
 from widegram_cli.files import FileGroup, OutputFile, PictureFile
-from widegram_cli.meanfield_runs import spectrum_command, trainability_command
+from widegram_cli.meanfield_options import Written
+from widegram_cli.meanfield_spectrum import spectrum_command
 from widegram_cli.meanfield_table import table_command
-from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.meanfield_trainability import trainability_command
+from widegram_cli.options import grouped, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
 
@@ -60,29 +61,28 @@ def point_command(act: str, w_var: float, b_var: float, as_json: bool) -> None:
 @memory_option
 @overwrite_option
 @json_option
+@grouped(Written, "written")
 def phase_command(
     act: str,
     w_var: str,
     b_var: str,
-    out: str,
-    plot: str | None,
     memory: int | None,
-    overwrite: bool,
-    as_json: bool,
+    written: Written,
 ) -> None:
     """Maps of every quantity over (w_var, b_var), with the line chi_1 = 1."""
     from widegram.meanfield.experiments.phase import phase_map, write_phase
     from widegram.meanfield.experiments.ranges import parse_range
 
-    check_outputs(out, plot, overwrite)
+    written.check()
+    out = written.out
     start = time.perf_counter()
     result = phase_map(act, parse_range(w_var, "w_var"), parse_range(b_var, "b_var"), memory)
     seconds = time.perf_counter() - start
-    write_phase(result, out, overwrite)
-    if plot is not None:
+    write_phase(result, out, written.overwrite)
+    if written.plot is not None:
         from widegram.meanfield.experiments.plots import plot_phase
 
-        plot_phase(result, plot, overwrite)
+        plot_phase(result, written.plot, written.overwrite)
     solved = result.solved
     kinds = solved.phase()
     summary: dict[str, Any] = {
@@ -94,7 +94,7 @@ def phase_command(
         "unbounded": int((kinds == "").sum()),
         **{name: int((kinds == name).sum()) for name in ("ordered", "critical", "chaotic")},
     }
-    if as_json:
+    if written.as_json:
         emit_json(summary)
         return
     click.echo(
@@ -103,18 +103,6 @@ def phase_command(
         + (f", q without bound {summary['unbounded']:,}" if summary["unbounded"] else "")
         + (f", not converged {summary['unconverged']:,}" if summary["unconverged"] else "")
     )
-
-
-def check_outputs(out: str, plot: str | None, overwrite: bool) -> None:
-    """Refuse what cannot be written before anything is computed."""
-    from widegram.durable.outputs import check_target
-
-    check_target(Path(out), overwrite)
-    if plot is not None:
-        from widegram.meanfield.experiments.plots import pyplot
-
-        pyplot()
-        check_target(Path(plot), overwrite)
 
 
 def _shown(value: Any) -> str:

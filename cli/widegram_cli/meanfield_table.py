@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from widegram.validation.choices import FAMILIES
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.meanfield_runs import numbers, one_blas_thread
-from widegram_cli.options import Depths, json_option, memory_option
+from widegram_cli.meanfield_options import numbers, one_blas_thread
+from widegram_cli.options import Depths, grouped, json_option, memory_option
 from widegram_cli.output import emit_json
 
 if TYPE_CHECKING:
     from widegram.meanfield.experiments.asymptotics import Entry
 
-# How many entries there are, for the progress display: of one family of networks, of the remarks.
-_PER_NET, _REMARKS = 19, 23
+
+@dataclass(frozen=True)
+class PhaseDepths:
+    """Depths of each phase; None takes those of the plan."""
+
+    ordered: tuple[int, ...] | None
+    critical: tuple[int, ...] | None
+    chaotic: tuple[int, ...] | None
 
 
 @click.command("table", cls=FileCommand)
@@ -33,10 +40,10 @@ _PER_NET, _REMARKS = 19, 23
 @click.option("--images", type=click.IntRange(min=2), default=10, show_default=True)
 @memory_option
 @json_option
+@grouped(PhaseDepths, "phases")
 def table_command(
     x: str | None, act: str, b_var: float, w_var: str, nets: str,
-    ordered: tuple[int, ...] | None, critical: tuple[int, ...] | None,
-    chaotic: tuple[int, ...] | None, images: int, memory: int | None, as_json: bool,
+    phases: PhaseDepths, images: int, memory: int | None, as_json: bool,
 ) -> None:
     """The paper's table of asymptotics, measured: predicted, measured, ratio.
 
@@ -45,9 +52,6 @@ def table_command(
     its ratio to the prediction. Images are scaled to V(q*), with which q is q* from layer 1 on.
     """
     one_blas_thread()
-    from dataclasses import asdict, replace
-
-    from widegram.machine.progress import Progress
     from widegram.meanfield.experiments.asymptotics import Plan, table
     from widegram.meanfield.experiments.problem import digits_problem, load_problem
     from widegram_cli.reporting import reporter
@@ -58,18 +62,12 @@ def table_command(
     w_vars = numbers(w_var, "--w-var")
     if len(w_vars) != 2:
         raise click.UsageError("--w-var: give two numbers, the ordered and the chaotic w_var")
-    given = {"ordered": ordered, "critical": critical, "chaotic": chaotic}
-    plan = Plan(images=images)
-    for phase, depths in given.items():
-        if depths is not None:
-            plan = replace(plan, **{phase: depths})  # type: ignore[arg-type]
+    given = {phase: depths for phase, depths in asdict(phases).items() if depths is not None}
+    plan = Plan(images=images, **given)
     problem = digits_problem() if x is None else load_problem(x, images, plan.test_images)
     found: list[Entry] = []
-    total = _PER_NET * len(chosen) + _REMARKS
-    with reporter(parts=True) as report:
-        for entry in table(problem, act, b_var, w_vars, chosen, plan, memory,
-                           progress=lambda stage: report(Progress(len(found), total, what=stage))):
-            found.append(entry)
+    with reporter(parts=True) as progress:
+        found += table(problem, act, b_var, w_vars, chosen, plan, memory, progress)
     if as_json:
         emit_json({"entries": [asdict(entry) for entry in found],
                    "good": sum(entry.good for entry in found), "total": len(found)})

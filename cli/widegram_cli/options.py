@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -155,6 +156,23 @@ def taken(kind: type[Record], given: dict[str, Any]) -> Record:
     """The dataclass ``kind`` of those parameters that are its fields, which leave ``given``."""
     names = [field.name for field in fields(kind) if field.name in given]  # type: ignore[arg-type]
     return kind(**{name: given.pop(name) for name in names})
+
+
+def grouped(kind: type[Any], name: str) -> Callable[[Command], Command]:
+    """Hand the parameters that are fields of the dataclass ``kind`` to a command as one, ``name``.
+
+    It stands last among the decorators of a command.
+    """
+
+    def add(function: Command) -> Command:
+        @wraps(function)
+        def called(**given: Any) -> Any:
+            group = taken(kind, given)
+            return function(**{name: group}, **given)
+
+        return cast(Command, called)
+
+    return add
 
 
 def json_option(command: Command) -> Command:

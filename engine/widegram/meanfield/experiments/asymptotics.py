@@ -10,12 +10,13 @@ follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from widegram.errors import WidegramError
+from widegram.machine.progress import Progress, ProgressCallback
 from widegram.meanfield.experiments.architectures import remarks
 from widegram.meanfield.experiments.problem import Problem, with_unit_pixels
 from widegram.meanfield.experiments.sweeps import SpectrumSweep, spectrum
@@ -37,6 +38,8 @@ _CLOSE = 0.005
 _FAR = 0.1
 # Where the chaotic rates are fitted chi_1^l reaches this: constants beside it are 1e-5 of it.
 _CHAOTIC_GROWTH = 17.3
+# Entries of one family of networks, and of the remarks, for the progress display.
+_PER_NET, _REMARKS = 19, 23
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def table(
     nets: Sequence[str] = FAMILIES,
     plan: Plan = Plan(),
     memory: str | int | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Iterator[Entry]:
     """Yield every entry. ``problem`` holds standardized images (n, H, W, C).
 
@@ -134,19 +137,32 @@ def table(
     cases = _cases(act, b_var, w_vars or (1.25, 2.5), plan)
     name, _, parameters = act.partition(":")
     tail = f",{parameters}" if parameters else ""
+    done, total = 0, _PER_NET * len(nets) + _REMARKS
+
+    def tell(what: str) -> None:
+        if progress is not None:
+            progress(Progress(done, total, what=what))
+
     for net in nets:
         data = prepared(problem, net, plan)
         for case in cases:
-            if progress is not None:
-                progress(f"{net}, {case.phase}")
+            tell(f"{net}, {case.phase}")
             options = f"depth=1,act={name},w_var={case.w_var!r},b_var={b_var!r}{tail}"
             network = load_network(f"{net}:{options}", data.input_shape)
             sweep = spectrum(
                 network, scaled(data, case.mean_square), case.depths, method=case.method,
                 memory=memory,
             )
-            yield from entries(net, case.phase, sweep)
-    yield from _remark_entries(problem, plan, progress)
+            for found in entries(net, case.phase, sweep):
+                done += 1
+                yield found
+    data = prepared(problem, "fcn", plan)
+    for remark in remarks(data, plan.critical):
+        tell(remark.title)
+        for name, law in remark.laws.items():
+            done += 1
+            yield entry(remark.title, remark.phase, name, law, remark.depths, remark.layers,
+                        np.log(remark.measured[name]))
 
 
 def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: Plan) -> list[Case]:
@@ -240,18 +256,6 @@ def _natural_log(sweep: SpectrumSweep, name: str) -> Array:
         return np.asarray(sweep.values[f"log10_{name}"] * np.log(10))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.log(sweep.values[name]))
-
-
-def _remark_entries(
-    problem: Problem, plan: Plan, progress: Callable[[str], None] | None
-) -> Iterator[Entry]:
-    data = prepared(problem, "fcn", plan)
-    for remark in remarks(data, plan.critical):
-        if progress is not None:
-            progress(remark.title)
-        for name, law in remark.laws.items():
-            yield entry(remark.title, remark.phase, name, law, remark.depths, remark.layers,
-                        np.log(remark.measured[name]))
 
 
 __all__ = ["ENTRIES", "GROWING", "Entry", "Plan", "entries", "prepared", "table"]

@@ -11,6 +11,7 @@ import scipy.linalg
 
 from widegram.errors import WidegramError
 from widegram.machine.memory import require_memory
+from widegram.machine.progress import Progress, ProgressCallback
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.experiments.spectra import DENSE, Spectrum, deviation_spectrum, predict
 from widegram.meanfield.recursion import deviations, unequal_norms
@@ -73,13 +74,13 @@ def spectrum(
     threads: int | None = None,
     memory: str | int | None = None,
     keep: Callable[[int, Deviations], None] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: ProgressCallback | None = None,
     accept_series_error: float | None = None,
 ) -> SpectrumSweep:
     """Measure at each of ``depths`` (repeats of the one top-level Repeat).
 
     ``keep`` receives (l, deviations of the training set) where the method carries them;
-    ``progress`` the number of depths finished. Without test rows, or without labels, predictor
+    ``progress`` counts depths. Without test rows, or without labels, predictor
     and accuracy are NaN. Raises WidegramError for a network without Repeat, bad depths, fewer
     than two inputs, or a ``method`` that cannot run the network (saying why).
     ``accept_series_error`` as in :func:`widegram.gram`, where the engine computes the kernels.
@@ -102,7 +103,7 @@ def spectrum(
         if keep is not None and chosen != "engine":
             keep(depth, train)
         if progress is not None:
-            progress(i + 1)
+            progress(Progress(i + 1, len(wanted), "depths", what="depths"))
     predicted = _predicted(setting, problem) if setting else {}
     return SpectrumSweep(
         network, len(problem.x), np.array(wanted), values, chosen, setting, predicted

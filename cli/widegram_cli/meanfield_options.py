@@ -1,0 +1,67 @@
+"""What the commands of ``widegram meanfield`` share: groups of options, and their checks."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where results go: the file, the picture (None: none), whether over others, JSON on stdout."""
+
+    out: str
+    plot: str | None
+    overwrite: bool
+    as_json: bool
+
+    def check(self) -> None:
+        """Refuse what cannot be written before anything is computed."""
+        from widegram.durable.outputs import check_target
+
+        check_target(Path(self.out), self.overwrite)
+        self.check_plot()
+
+    def check_plot(self) -> None:
+        """The same for the picture alone."""
+        if self.plot is None:
+            return
+        from widegram.durable.outputs import check_target
+        from widegram.meanfield.experiments.plots import pyplot
+
+        pyplot()
+        check_target(Path(self.plot), self.overwrite)
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What a computation may use, and the error of a series that it may accept."""
+
+    threads: int | None
+    memory: int | None
+    accept_series_error: float | None
+
+
+def one_blas_thread() -> None:
+    """Keep the linear algebra library to one thread, unless the user has decided otherwise.
+
+    Rows run on threads of their own; the library's would compete with them, many times slower.
+    Has an effect only before NumPy is first imported.
+    """
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Positive numbers separated by commas; a usage error naming ``option`` otherwise."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{option}: {text!r} is not a list of numbers") from None
+    if not all(0 < value < math.inf for value in values):
+        raise click.UsageError(f"{option}: every number must be positive and finite")
+    return values
