@@ -10,11 +10,11 @@ from meanfield_support import erf_circle_ntk, erf_ntk, unit_inputs
 from widegram.errors import WidegramError
 from widegram.meanfield.experiments.problem import unit_pixels
 from widegram.meanfield.experiments.spectra import deviation_spectrum
-from widegram.meanfield.recursion import deviations, elementwise, unequal_norms
-from widegram.meanfield.recursion.circular_mean import mean_taps
+from widegram.meanfield.recursion import deviations, elementwise, one_norm, unequal_norms
+from widegram.meanfield.recursion.circular_mean import circular_mean
 from widegram.meanfield.recursion.elementwise import compile_program, run_program
 from widegram.meanfield.recursion.scaled import Scaled
-from widegram.meanfield.recursion.slope_series import SlopeLine
+from widegram.meanfield.recursion.slope_series import SlopeSeries
 from widegram.meanfield.theory.maps import LayerMaps
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel
@@ -41,8 +41,8 @@ def check_fcn(w, b, depths, dps):
     with mp.workdps(dps):
         exact = erf_ntk(x, w, b, depths)
         network = load_network(f"fcn:act=erf,w_var={w!r},b_var={b!r}", (6,))
-        start = deviations.input_deviations(x, x)
-        for depth, found in deviations.sweep(network, start, depths):
+        start = one_norm.input_deviations(x, x)
+        for depth, found in one_norm.sweep(network, start, depths):
             spectrum = deviation_spectrum(found.level, found.drop)
             # 1e-14 of log10(kappa) ~ 160 is 4e-12 of kappa.
             assert max(digits_off(spectrum, exact[depth][1])) < DIGITS, depth
@@ -86,8 +86,8 @@ def test_shallow_networks_agree_with_the_dense_reference(name):
     network = load_network({"input_shape": [5], "layers": [
         {"layer": "Repeat", "times": 1, "body": body}, {"layer": "Dense", "b_std": 0.5}]})
     x = unit_inputs(1, 7, 5)
-    start = deviations.input_deviations(x, x)
-    for depth, found in deviations.sweep(network, start, [1, 2, 6]):
+    start = one_norm.input_deviations(x, x)
+    for depth, found in one_norm.sweep(network, start, [1, 2, 6]):
         exact = kernel(network.at_depth(depth), x)
         # Hermite series of Tanh are cut at 1e-14 of the variance, other moments at rounding.
         np.testing.assert_allclose(found.level - found.drop.plain(), exact.ntk, rtol=1e-12)
@@ -100,8 +100,8 @@ def test_images_of_unit_pixels_agree_with_the_dense_reference(act, pooled):
     x = unit_pixels(np.random.default_rng(2).normal(size=(3, 4, 3, 1)))
     net = "cnn-p" if pooled else "cnn-f"
     network = load_network(f"{net}:act={act},w_var=1.4,b_var=0.1", x.shape[1:])
-    start = deviations.pixel_deviations(x, x, pooled)
-    for depth, found in deviations.sweep(network, start, [1, 4]):
+    start = one_norm.pixel_deviations(x, x, pooled)
+    for depth, found in one_norm.sweep(network, start, [1, 4]):
         exact = kernel(network.at_depth(depth), x)
         # delta of neighbouring ReLU pixels near c = 1 costs a few digits in the angle.
         np.testing.assert_allclose(found.level - found.drop.plain(), exact.ntk, rtol=1e-11)
@@ -114,8 +114,8 @@ def test_unit_pixels_beyond_the_cliff_agree_with_mpmath(pooled):
     network = circle_network(1.1, 0.18, pooled, x.shape[-1])
     with mp.workdps(60):
         exact = erf_circle_ntk(x, 1.1, 0.18, (10, 120), pooled)
-        start = deviations.pixel_deviations(x, x, pooled)
-        for depth, found in deviations.sweep(network, start, [10, 120]):
+        start = one_norm.pixel_deviations(x, x, pooled)
+        for depth, found in one_norm.sweep(network, start, [10, 120]):
             spectrum = deviation_spectrum(found.level, found.drop)
             # Inputs of equal norm only to rounding: 1e-16 of q against a delta that starts near q.
             assert max(digits_off(spectrum, exact[depth][1])) < 1e-9
@@ -147,7 +147,7 @@ def test_slopes_along_delta_keep_relative_precision(act):
     maps = LayerMaps.of(act)
     q, kinked = 0.7, LayerMaps.of(act).is_kinked()
     assert kinked == (act == "relu")
-    line = SlopeLine(maps, q, kinked)
+    line = SlopeSeries(maps, q, kinked)
     # Halving delta halves the drop (its square root where phi has a kink), down to 1e-300.
     share = np.sqrt(0.5) if kinked else 0.5
     for delta in (1e-20, 1e-150, 1e-300):
@@ -167,7 +167,7 @@ def test_slopes_along_delta_keep_relative_precision(act):
 ])
 def test_compiled_polynomials_follow_the_exact_recursion(act, w, b):
     x = unit_inputs(5, 9, 4)
-    start = deviations.input_deviations(x, x)
+    start = one_norm.input_deviations(x, x)
     delta = start.delta.value
     maps = LayerMaps.of(act)
     program = compile_program(maps, w, b, start.q, float(delta.max()), 40)
@@ -175,7 +175,7 @@ def test_compiled_polynomials_follow_the_exact_recursion(act, w, b):
     run_program(program, delta.ravel(), (1, 7, 40), out)
     network = load_network(f"fcn:act={act},w_var={w!r},b_var={b!r}", (4,))
     off = ~np.eye(len(x), dtype=bool)
-    for row, (depth, found) in enumerate(deviations.sweep(network, start, (1, 7, 40))):
+    for row, (depth, found) in enumerate(one_norm.sweep(network, start, (1, 7, 40))):
         assert program.levels[depth] == pytest.approx(found.level, rel=1e-13)
         # 1e-11 per layer is asked of the fits. ReLU: the angle near c = 1 comes from Kdot's own
         # argument, good to the square root of rounding (ordered phase), and near c = -1 (no bias)
@@ -190,15 +190,15 @@ def test_compiled_polynomials_follow_the_exact_recursion(act, w, b):
 def test_many_pairs_take_the_compiled_path_to_the_same_numbers(monkeypatch):
     x = unit_inputs(6, 8, 4)
     network = load_network("fcn:act=erf,w_var=1.3,b_var=0.1", (4,))
-    start = deviations.input_deviations(x, x)
-    (_, slow), = deviations.sweep(network, start, [25])
+    start = one_norm.input_deviations(x, x)
+    (_, slow), = one_norm.sweep(network, start, [25])
     monkeypatch.setattr(deviations, "_MANY", 1)
-    (_, fast), = deviations.sweep(network, start, [25])
+    (_, fast), = one_norm.sweep(network, start, [25])
     np.testing.assert_allclose(fast.drop.plain(), slow.drop.plain(), rtol=1e-10)
     # Where no polynomial is good enough the exact form runs on slices.
     monkeypatch.setattr(elementwise, "TOLERANCE", 0.0)
     monkeypatch.setattr(deviations, "_BLOCK", 10)
-    (_, sliced), = deviations.sweep(network, start, [25])
+    (_, sliced), = one_norm.sweep(network, start, [25])
     np.testing.assert_allclose(sliced.drop.plain(), slow.drop.plain(), rtol=1e-12)
 
 
@@ -206,7 +206,7 @@ def test_near_duplicates_keep_their_digits():
     x = unit_inputs(7, 1, 50)
     step = np.random.default_rng(8).normal(size=50) * 1e-9
     near = x + step - (x[0] @ step) / 50 * x  # tangent: the norm is kept to second order
-    found = deviations.input_deviations(x, near).delta.value[0, 0]
+    found = one_norm.input_deviations(x, near).delta.value[0, 0]
     assert found == pytest.approx(((near - x) ** 2).mean() / 2, rel=1e-12)
 
 
@@ -218,15 +218,15 @@ def test_taps_against_rolled_sums():
             np.roll(a, (-i, -j), (1, 2))
             for i in range(-up, shape[0] - up) for j in range(-left, shape[1] - left)
         ) / (shape[0] * shape[1])
-        np.testing.assert_allclose(mean_taps(a, shape), want, rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(circular_mean(a, shape), want, rtol=1e-13, atol=1e-15)
 
 
 def test_unequal_norms_are_refused_with_the_range():
     x = np.random.default_rng(10).normal(size=(3, 4))
     with pytest.raises(WidegramError, match=r"mean squares range from .*normalise"):
-        deviations.input_deviations(x, x)
+        one_norm.input_deviations(x, x)
     with pytest.raises(WidegramError, match="pixels of one norm"):
-        deviations.pixel_deviations(x.reshape(3, 2, 2, 1), x.reshape(3, 2, 2, 1), True)
+        one_norm.pixel_deviations(x.reshape(3, 2, 2, 1), x.reshape(3, 2, 2, 1), True)
 
 
 @pytest.mark.parametrize(("spec", "match"), [
@@ -235,7 +235,7 @@ def test_unequal_norms_are_refused_with_the_range():
 ])
 def test_where_linearized_deviations_end_is_said(spec, match):
     network = load_network(spec, (4, 4, 1))
-    assert match in unequal_norms.supports(network)
+    assert match in unequal_norms.refusal(network)
     x = np.ones((2, 4, 4, 1))
     with pytest.raises(WidegramError, match=match):
         next(unequal_norms.sweep(network, x, x, [1]))
@@ -245,14 +245,14 @@ def test_a_series_with_a_kink_is_refused():
     network = load_network("fcn:act=elu,alpha=0.5", (4,))
     x = unit_inputs(11, 3, 4)
     with pytest.raises(WidegramError, match="derivative jumps"):
-        next(deviations.sweep(network, deviations.input_deviations(x, x), [1]))
+        next(one_norm.sweep(network, one_norm.input_deviations(x, x), [1]))
 
 
 def test_dropout_is_refused_and_memory_is_named():
     network = load_network({"input_shape": [4], "layers": [{"layer": "Repeat", "times": 1, "body": [
         {"layer": "Dense"}, {"layer": "Erf"}, {"layer": "Dropout", "rate": 0.9}]},
         {"layer": "Dense"}]})
-    assert "Dropout" in deviations.supports(network)
+    assert "Dropout" in one_norm.refusal(network)
     big = load_network("cnn-p:act=erf", (28, 28, 1))
     x = np.zeros((30, 28, 28, 1))
     with pytest.raises(WidegramError, match=r"30 x 30 images of 28 x 28 pixels .* needs"):

@@ -14,12 +14,12 @@ from widegram.machine.memory import require_memory
 from widegram.machine.progress import Progress, ProgressCallback
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.experiments.spectra import DENSE, Spectrum, deviation_spectrum, predict
-from widegram.meanfield.recursion import deviations, unequal_norms
-from widegram.meanfield.recursion.deviations import NORM_TOLERANCE, Deviations
+from widegram.meanfield.recursion import one_norm, unequal_norms
+from widegram.meanfield.recursion.deviations import Deviations
 from widegram.meanfield.recursion.scaled import Scaled
 from widegram.meanfield.theory.fixedpoint import CHAOTIC, ORDERED
 from widegram.meanfield.theory.growth import growth_of
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.maps import Array, LayerMaps, layer_maps
 from widegram.meanfield.theory.points import point
 from widegram.meanfield.theory.predictions import Prediction, predictions
 from widegram.network import Activation, Conv, Dense, GlobalPool, Network
@@ -126,7 +126,8 @@ def describe(network: Network) -> Setting | None:
     acts = [layer for layer in body if isinstance(layer, Activation)]
     if len(affine) != 1 or len(acts) != 1 or len(body) != 2:
         return None
-    maps = unequal_norms.layer_maps(acts[0])
+    maps = layer_maps(acts[0])
+    maps.require_slope()
     pixels = 1
     if any(isinstance(layer, GlobalPool) for layer in suffix) and not prefix:
         pixels = int(np.prod(network.input_shape[:2]))
@@ -150,13 +151,13 @@ def _choose(network: Network, problem: Problem, method: str, setting: Setting | 
     if method == "engine" or (method == "auto" and chaotic):
         return "engine"
     reasons = []
-    reason = deviations.supports(network)
-    if reason is None and not _one_norm(problem, deviations.is_convolutional(network)):
+    reason = one_norm.refusal(network)
+    if reason is None and not _one_norm(problem, one_norm.is_convolutional(network)):
         reason = "the inputs (or, for images, their pixels) have different norms"
     if reason is None:
         return "deviations"
     reasons.append(reason)
-    reason = unequal_norms.supports(network)
+    reason = unequal_norms.refusal(network)
     # Only where they shrink do deviations need more than the engine's float64.
     ordered = setting is not None and setting.point["phase"] == ORDERED
     if reason is None and (method == "deviations" or ordered):
@@ -172,7 +173,7 @@ def _one_norm(problem: Problem, images: bool) -> bool:
     arrays = [problem.x, problem.x_test]
     width = problem.x.shape[-1] if images else int(np.prod(problem.x.shape[1:]))
     both = np.concatenate([(x.reshape(-1, width) ** 2).mean(axis=1) for x in arrays])
-    return bool(np.ptp(both) <= NORM_TOLERANCE * both.mean())
+    return one_norm.have_one_norm(both)
 
 
 # Below this diagonal products of Theta's entries underflow.
@@ -193,7 +194,7 @@ def _exact(
     network: Network, problem: Problem, depths: Sequence[int], options: _Options
 ) -> _Sweep:
     m, n = len(problem.x), len(problem.x_test)
-    images = deviations.is_convolutional(network)
+    images = one_norm.is_convolutional(network)
     pooled = any(isinstance(layer, GlobalPool) for layer in network.sweep()[3])
     pixels = int(np.prod(problem.x.shape[1:3])) if images else 1
     # delta, D and their images under averages and activations: measured with cnn-p and fcn.
@@ -201,12 +202,12 @@ def _exact(
                    f"the recursion on {m} training and {n} test inputs", _REMEDY)
     rows = np.concatenate([problem.x, problem.x_test])
     if images:
-        start = deviations.pixel_deviations(rows, problem.x, pooled)
+        start = one_norm.pixel_deviations(rows, problem.x, pooled)
     else:
         flat = rows.reshape(m + n, -1)
-        start = deviations.input_deviations(flat, flat[:m])
-    for depth, found in deviations.sweep(network, start, depths):
-        yield depth, _part(found, slice(0, m)), _part(found, slice(m, None))
+        start = one_norm.input_deviations(flat, flat[:m])
+    for depth, found in one_norm.sweep(network, start, depths):
+        yield depth, found.rows(slice(0, m)), found.rows(slice(m, None))
 
 
 def _torus(
@@ -215,12 +216,7 @@ def _torus(
     rows = np.concatenate([problem.x, problem.x_test])
     m = len(problem.x)
     for depth, found in unequal_norms.sweep(network, problem.x, rows, depths, options.memory):
-        yield depth, _part(found, slice(0, m)), _part(found, slice(m, None))
-
-
-def _part(found: Deviations, rows: slice) -> Deviations:
-    delta, drop = (Scaled(s.value[rows], s.log_scale) for s in (found.delta, found.drop))
-    return Deviations(found.q, found.level, delta, drop)
+        yield depth, found.rows(slice(0, m)), found.rows(slice(m, None))
 
 
 def _engine(

@@ -19,8 +19,8 @@ from widegram.machine.progress import Progress, StopRequest
 from widegram.meanfield.experiments.gradient_flow import Flow, predictions
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.experiments.trainfile import Header, TrainFile
-from widegram.meanfield.recursion.deviations import input_deviations
 from widegram.meanfield.recursion.elementwise import Program, compile_program, run_program
+from widegram.meanfield.recursion.one_norm import input_deviations
 from widegram.meanfield.theory.fixedpoint import check_variances, fixed_points
 from widegram.meanfield.theory.maps import Array, LayerMaps
 from widegram.validation.choices import FAMILIES

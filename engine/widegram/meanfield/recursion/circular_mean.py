@@ -1,4 +1,4 @@
-"""The circular mean over a filter's taps, and displacements of pixels."""
+"""Pixels of images that wrap around: displacements, products, and the mean over a filter's taps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,26 @@ def displacements(h: int, w: int, pooled: bool) -> NDArray[np.intp]:
     return np.asarray(((i + di[:, None]) % h) * w + (j + dj[:, None]) % w)
 
 
-def mean_taps(a: Array, filter_shape: tuple[int, int]) -> Array:
+def pixel_products(rows: Array, cols: Array, shifts: NDArray[np.intp]) -> Array:
+    """(n, m, D, H, W): the mean over channels of x(p) x'(p + d), for images ``rows`` (n, H, W, C)
+    and ``cols`` (m, H, W, C), ``shifts`` as :func:`displacements` gives them."""
+    n, h, w, channels = rows.shape
+    first, second = (x.reshape(len(x), h * w, channels) for x in (rows, cols))
+    out = np.empty((n, len(cols), len(shifts), h, w))
+    for d, moved in enumerate(shifts):
+        products = np.einsum("npc,mpc->nmp", first, second[:, moved], optimize=True)
+        out[:, :, d] = products.reshape(n, len(cols), h, w)
+    out /= channels
+    return out
+
+
+def circular_mean(a: Array, filter_shape: tuple[int, int]) -> Array:
     """Circular mean over the filter's taps along the last two axes, same shape as ``a``.
 
     Sums of a few terms, no running sums: tiny entries keep their relative precision.
     """
+    if filter_shape == (1, 1):
+        return a
     h, w = a.shape[-2:]
     _, up, down = padding(h, filter_shape[0], 1, "CIRCULAR")
     _, left, right = padding(w, filter_shape[1], 1, "CIRCULAR")

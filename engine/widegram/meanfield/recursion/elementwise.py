@@ -21,7 +21,7 @@ from numba import njit
 from numpy.polynomial import chebyshev
 
 from widegram.meanfield.recursion.scaled import Scaled
-from widegram.meanfield.recursion.slope_series import SlopeLine
+from widegram.meanfield.recursion.slope_series import Slopes, SlopeSeries
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
 # Degrees that kernels are compiled for; a layer takes the first that meets the tolerance.
@@ -46,6 +46,11 @@ class LayerTable:
     fall: Array
     kinked: bool
     tail: float
+
+    @property
+    def accurate(self) -> bool:
+        """Whether the polynomials are as good as asked for."""
+        return self.tail <= TOLERANCE
 
     def run(self, delta: Array, drop: Array, w: float, own: float) -> None:
         """In place, 1-d arrays.
@@ -74,15 +79,15 @@ def compile_program(
     maps: LayerMaps, w: float, b: float, q_input: float, delta_max: float, depth: int
 ) -> Program:
     """Tables for ``depth`` hidden layers on pairs with input deviations in [0, delta_max]."""
-    kinked = maps.is_kinked()
+    slopes = Slopes(maps)
     q, reach = w * q_input + b, w * delta_max
     level = q
     tables, levels, qs = [], [level], [q]
     for _ in range(depth):
-        line = _line(maps, q, kinked)
-        tables.append(layer_table(line, level, max(reach, 1e-300)))
-        reach = w * reach * float(line.mean(np.array([reach]))[0]) * (1 + 1e-12)
-        level = level * line.slope
+        series = slopes.at(q)
+        tables.append(layer_table(series, level, max(reach, 1e-300)))
+        reach = w * reach * float(series.mean(np.array([reach]))[0]) * (1 + 1e-12)
+        level = level * series.slope
         q = w * float(maps.power(q)) + b
         level = q + w * level
         levels.append(level)
@@ -105,33 +110,28 @@ def run_program(program: Program, delta_input: Array, depths: Sequence[int], out
         done = depth
 
 
-@lru_cache(maxsize=64)
-def _line(maps: LayerMaps, q: float, kinked: bool) -> SlopeLine:
-    return SlopeLine(maps, q, kinked)
-
-
-def layer_table(line: SlopeLine, level: float, reach: float) -> LayerTable:
+def layer_table(series: SlopeSeries, level: float, reach: float) -> LayerTable:
     """Fit both polynomials on delta in [0, reach], reach > 0, for Theta's diagonal ``level``."""
-    top = np.sqrt(reach) if line.kinked else reach
+    top = np.sqrt(reach) if series.kinked else reach
     for degree in _DEGREES:
         nodes = chebyshev.chebpts1(degree + 1)
         x = top * (nodes + 1) / 2
-        delta = x * x if line.kinked else x
+        delta = x * x if series.kinked else x
         fit = _fit(degree)
-        mean = fit @ line.mean(delta)
-        fall = fit @ (line.drop(Scaled(delta)).plain() / x)
+        mean = fit @ series.mean(delta)
+        fall = fit @ (series.drop(Scaled(delta)).plain() / x)
         tail = max(float(np.abs(c[-2:]).max() / max(np.abs(c).max(), 1e-300)) for c in (mean, fall))
         if tail <= TOLERANCE:
             break
     if degree <= _HORNER:
         mean, fall = _monomials(mean), _monomials(fall)
-    return LayerTable(2 / top, line.slope, level, mean, fall, line.kinked, tail)
+    return LayerTable(2 / top, series.slope, level, mean, fall, series.kinked, tail)
 
 
-def _monomials(series: Array) -> Array:
+def _monomials(coefficients: Array) -> Array:
     """Monomials, padded where cheb2poly has trimmed trailing zeros."""
-    poly = chebyshev.cheb2poly(series)
-    return np.concatenate([poly, np.zeros(len(series) - len(poly))])
+    poly = chebyshev.cheb2poly(coefficients)
+    return np.concatenate([poly, np.zeros(len(coefficients) - len(poly))])
 
 
 @lru_cache(maxsize=len(_DEGREES))

@@ -25,20 +25,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
-from widegram import activations
 from widegram.errors import WidegramError
 from widegram.machine.memory import require_memory
-from widegram.meanfield.recursion.circular_mean import displacements, mean_taps
-from widegram.meanfield.recursion.deviations import Deviations
+from widegram.meanfield.recursion.circular_mean import circular_mean, displacements, pixel_products
+from widegram.meanfield.recursion.deviations import Deviations, State
 from widegram.meanfield.recursion.scaled import Scaled
-from widegram.meanfield.recursion.slope_series import SlopeLine
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.recursion.slope_series import Slopes
+from widegram.meanfield.recursion.walker import walk
+from widegram.meanfield.theory.maps import Array, layer_maps
 from widegram.network import (
     Activation,
     Conv,
@@ -53,8 +51,8 @@ CROSSOVER = 1e-8
 _LIVE_ARRAYS = 7
 
 
-def supports(network: Network) -> str | None:
-    """None where :func:`sweep` can run the network, else the reason why not."""
+def refusal(network: Network) -> str | None:
+    """The reason why :func:`sweep` cannot run the network, None where it can."""
     prefix, body, _, suffix = network.sweep()
     if (
         len(network.input_shape) == 3
@@ -88,26 +86,16 @@ def sweep(
     """Yield (l, deviations (len(rows), len(x)) behind the suffix) for ascending ``depths``.
 
     ``x`` (m, *input_shape) and ``rows`` (n, *input_shape) are the inputs; where ``rows`` is ``x``
-    the matrices are symmetric. Raises WidegramError for what :func:`supports` refuses, or for
+    the matrices are symmetric. Raises WidegramError for what :func:`refusal` refuses, or for
     tensors beyond ``memory``.
     """
-    reason = supports(network)
+    reason = refusal(network)
     if reason is not None:
         raise WidegramError(reason)
-    prefix, body, _, suffix = network.sweep()
+    prefix, _, _, suffix = network.sweep()
     flat = bool(prefix) and isinstance(prefix[0], Flatten)
-    state: _Pixels | _Linear = _Pixels.of(
-        _images(rows, flat), _images(x, flat), _pools(suffix), memory
-    )
-    walker = _Walker()
-    state = walker.run(prefix, state)
-    wanted = sorted(set(depths))
-    for depth in range(1, wanted[-1] + 1):
-        state = walker.run(body, state)
-        if isinstance(state, _Pixels) and state.spread() < CROSSOVER:
-            state = state.linearized()
-        if depth in wanted:
-            yield depth, walker.run(suffix, state).readout()
+    start = Pixels.of(_images(rows, flat), _images(x, flat), _pools(suffix), memory)
+    yield from walk(network, start, depths)
 
 
 def _pools(suffix: Sequence[Layer]) -> bool:
@@ -120,7 +108,7 @@ def _images(x: Array, flat: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class _Pixels:
+class Pixels(State):
     """K and Theta of shape (n, m, D, H, W), the variances (n, H, W) and (m, H, W) beside them."""
 
     k: Array
@@ -129,11 +117,10 @@ class _Pixels:
     q_cols: Array
     t_rows: Array
     shift: NDArray[np.intp]  # (D, H W): flat pixel p + d of every p
-    pooled: bool
 
     @classmethod
-    def of(cls, rows: Array, cols: Array, pooled: bool, memory: str | int | None) -> _Pixels:
-        h, w, channels = rows.shape[1:]
+    def of(cls, rows: Array, cols: Array, pooled: bool, memory: str | int | None) -> Pixels:
+        h, w = rows.shape[1:3]
         count = h * w if pooled else 1
         size = len(rows) * len(cols) * count * h * w * 8
         require_memory(
@@ -144,56 +131,51 @@ class _Pixels:
             "take fewer images, --method engine (kernels in float64),",
         )
         shift = displacements(h, w, pooled)
-        flat = cols.reshape(len(cols), h * w, channels)
-        k = np.empty((len(rows), len(cols), count, h, w))
-        for d in range(count):
-            moved = flat[:, shift[d]]
-            k[:, :, d] = np.einsum(
-                "npc,mpc->nmp", rows.reshape(len(rows), h * w, channels), moved, optimize=True
-            ).reshape(len(rows), len(cols), h, w)
-        k /= channels
+        k = pixel_products(rows, cols, shift)
         q_rows, q_cols = ((x**2).mean(axis=-1) for x in (rows, cols))
-        return cls(k, np.zeros_like(k), q_rows, q_cols, np.zeros_like(q_rows), shift, pooled)
+        return cls(k, np.zeros_like(k), q_rows, q_cols, np.zeros_like(q_rows), shift)
 
-    def affine(self, w: float, b: float, filter_shape: tuple[int, int]) -> _Pixels:
-        k = w * mean_taps(self.k, filter_shape) + b
-        q_rows, q_cols = (w * mean_taps(q, filter_shape) + b for q in (self.q_rows, self.q_cols))
-        return _Pixels(
+    def affine(self, w: float, b: float, filter_shape: tuple[int, int]) -> Pixels:
+        k = w * circular_mean(self.k, filter_shape) + b
+        q_rows, q_cols = self.q_rows, self.q_cols
+        q_rows, q_cols = (w * circular_mean(q, filter_shape) + b for q in (q_rows, q_cols))
+        return Pixels(
             k,
-            k + w * mean_taps(self.t, filter_shape),
+            k + w * circular_mean(self.t, filter_shape),
             q_rows,
             q_cols,
-            q_rows + w * mean_taps(self.t_rows, filter_shape),
+            q_rows + w * circular_mean(self.t_rows, filter_shape),
             self.shift,
-            self.pooled,
         )
 
-    def activate(self, maps: LayerMaps, _line: SlopeLine | None) -> _Pixels:
+    def activate(self, slopes: Slopes) -> Pixels:
+        dual = slopes.maps.dual
         m, count, h, w = self.k.shape[1:]
         q1 = self.q_rows[:, None, None]
         q2 = self.q_cols.reshape(m, h * w)[:, self.shift].reshape(m, count, h, w)[None]
-        k, kdot = maps.dual.moments(q1, self.k, q2)
-        q_rows, slope = maps.dual.variance(self.q_rows)
-        q_cols, _ = maps.dual.variance(self.q_cols)
-        return _Pixels(
-            k, self.t * kdot, q_rows, q_cols, self.t_rows * slope, self.shift, self.pooled
-        )
+        k, kdot = dual.moments(q1, self.k, q2)
+        q_rows, slope = dual.variance(self.q_rows)
+        q_cols, _ = dual.variance(self.q_cols)
+        return Pixels(k, self.t * kdot, q_rows, q_cols, self.t_rows * slope, self.shift)
 
-    def base(self) -> tuple[float, float]:
+    def _base(self) -> tuple[float, float]:
         """The common q and the level of Theta: means over images and pixels."""
         return float(self.q_rows.mean()), float(self.t_rows.mean())
 
-    def spread(self) -> float:
+    def _spread(self) -> float:
         """The largest relative distance of any entry of K from the common q."""
-        q, _ = self.base()
+        q, _ = self._base()
         return float(max(np.abs(a - q).max() for a in (self.k, self.q_rows, self.q_cols)) / q)
 
-    def linearized(self) -> _Linear:
+    def settled(self) -> Pixels | Linear:
+        return self._linearized() if self._spread() < CROSSOVER else self
+
+    def _linearized(self) -> Linear:
         """Pool, and subtract the common values."""
-        q, level = self.base()
+        q, level = self._base()
         axes = (-3, -2, -1)
         a = [(v.mean(axis=(-2, -1)) - q) for v in (self.q_rows, self.q_cols)]
-        return _Linear(
+        return Linear(
             q,
             level,
             Scaled((self.k - q).mean(axis=axes)),
@@ -201,21 +183,13 @@ class _Pixels:
             Scaled((self.t - level).mean(axis=axes)),
         )
 
-    def pool(self) -> _Pixels:
+    def pooled(self) -> Pixels:
         """Flatten or GlobalAvgPool: one pixel is left. Nothing pointwise may follow."""
         k, t = (a.mean(axis=(-3, -2, -1), keepdims=True) for a in (self.k, self.t))
         q_rows, q_cols, t_rows = (
             a.mean(axis=(-2, -1), keepdims=True) for a in (self.q_rows, self.q_cols, self.t_rows)
         )
-        return _Pixels(
-            k,
-            t,
-            q_rows,
-            q_cols,
-            t_rows,
-            np.zeros((1, 1), np.intp),
-            False,
-        )
+        return Pixels(k, t, q_rows, q_cols, t_rows, np.zeros((1, 1), np.intp))
 
     def readout(self) -> Deviations:
         """Plain float64 matrices about a common value (behind the pool)."""
@@ -225,7 +199,7 @@ class _Pixels:
 
 
 @dataclass(frozen=True)
-class _Linear:
+class Linear(State):
     """Pooled deviations (n, m): K = q + kappa, Theta = level + tau; ``a`` is a_x + a_x'."""
 
     q: float
@@ -234,10 +208,10 @@ class _Linear:
     a: Scaled
     tau: Scaled
 
-    def affine(self, w: float, b: float, _filter: tuple[int, int]) -> _Linear:
+    def affine(self, w: float, b: float, _filter: tuple[int, int]) -> Linear:
         kappa = self.kappa.times(w).normalized()
         q = w * self.q + b
-        return _Linear(
+        return Linear(
             q,
             q + w * self.level,
             kappa,
@@ -245,69 +219,23 @@ class _Linear:
             kappa.plus(self.tau.times(w)).normalized(),
         )
 
-    def activate(self, maps: LayerMaps, line: SlopeLine | None) -> _Linear:
-        assert line is not None
-        power_slope, slope_slope = _q_slopes(maps, self.q)
-        h = float(line.drop(Scaled(np.array([1e-30]))).value[0]) * 1e30
-        g, h_q = (power_slope - line.slope) / 2, (slope_slope - h) / 2
-        return _Linear(
-            float(maps.power(self.q)),
-            self.level * line.slope,
-            self.kappa.times(line.slope).plus(self.a.times(g)),
+    def activate(self, slopes: Slopes) -> Linear:
+        series = slopes.at(self.q)
+        power_slope, slope_slope = series.q_slopes
+        h = float(series.drop(Scaled(np.array([1e-30]))).value[0]) * 1e30
+        g, h_q = (power_slope - series.slope) / 2, (slope_slope - h) / 2
+        return Linear(
+            float(series.maps.power(self.q)),
+            self.level * series.slope,
+            self.kappa.times(series.slope).plus(self.a.times(g)),
             self.a.times(power_slope),
-            self.tau.times(line.slope)
+            self.tau.times(series.slope)
             .plus(self.kappa.times(h * self.level))
             .plus(self.a.times(h_q * self.level)),
         )
 
-    def pool(self) -> _Linear:
+    def pooled(self) -> Linear:
         return self
 
     def readout(self) -> Deviations:
         return Deviations(self.q, self.level, self.kappa.times(-1.0), self.tau.times(-1.0))
-
-
-class _Walker:
-    """Applies layers to either state."""
-
-    def __init__(self) -> None:
-        self._line = lru_cache(maxsize=16)(SlopeLine)
-
-    def run(self, layers: Sequence[Layer], state: _Pixels | _Linear) -> _Pixels | _Linear:
-        for layer in layers:
-            state = self._apply(layer, state)
-        return state
-
-    def _apply(self, layer: Layer, state: _Pixels | _Linear) -> _Pixels | _Linear:
-        match layer:
-            case Conv():
-                return state.affine(layer.W_std**2, layer.b_std**2, layer.filter_shape)
-            case Dense():
-                return state.affine(layer.W_std**2, layer.b_std**2, (1, 1))
-            case Activation():
-                maps = layer_maps(layer)
-                line = self._line(maps, state.q, False) if isinstance(state, _Linear) else None
-                return state.activate(maps, line)
-            case _:
-                return state.pool()
-
-
-@lru_cache(maxsize=32)
-def layer_maps(layer: Activation) -> LayerMaps:
-    """The maps of an activation layer; refuses activations without a slope."""
-    maps = LayerMaps(layer.name, activations.get(layer.name, dict(layer.params)))
-    maps.require_slope()
-    return maps
-
-
-@lru_cache(maxsize=16)
-def _q_slopes(maps: LayerMaps, q: float) -> tuple[float, float]:
-    """dV/dq and dE[phi'^2]/dq by a Chebyshev series over q (1 -+ 1/4): about 1e-13 relative."""
-    nodes = chebyshev.chebpts1(25)
-    fit = np.linalg.inv(chebyshev.chebvander(nodes, 24))
-    at = q * (1 + nodes / 4)
-    slopes = [
-        float(chebyshev.chebval(0.0, chebyshev.chebder(fit @ f(at)))) / (q / 4)
-        for f in (maps.power, maps.slope)
-    ]
-    return slopes[0], slopes[1]

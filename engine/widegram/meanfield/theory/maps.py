@@ -12,6 +12,7 @@ Source: arXiv:1912.13053, sections 2 and 3.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from widegram import activations
 from widegram.activations import Formula
 from widegram.errors import WidegramError
+from widegram.network import Activation
 
 Array = NDArray[np.float64]
 
@@ -124,6 +126,12 @@ class LayerMaps:
                 f"{self.name}: the derivative has no mean square, so chi_1 is infinite and there "
                 "is no order-to-chaos transition; choose a continuous activation"
             )
+
+
+@lru_cache(maxsize=32)
+def layer_maps(layer: Activation) -> LayerMaps:
+    """The maps of an activation layer of a network."""
+    return LayerMaps(layer.name, activations.get(layer.name, dict(layer.params)))
 
 
 def parse_activation(text: str) -> tuple[str, dict[str, float]]:

@@ -1,0 +1,100 @@
+"""One pass through a network, whatever the state that is carried.
+
+The states are :class:`~widegram.meanfield.recursion.deviations.Deviations` and the two of
+:mod:`~widegram.meanfield.recursion.unequal_norms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from widegram.errors import WidegramError
+from widegram.meanfield.recursion.deviations import Deviations, State
+from widegram.meanfield.recursion.slope_series import Slopes
+from widegram.meanfield.theory.maps import layer_maps
+from widegram.network import (
+    Activation,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalPool,
+    Layer,
+    LayerNorm,
+    Network,
+    Repeat,
+    Residual,
+)
+
+
+def walk(network: Network, start: State, depths: Sequence[int]) -> Iterator[tuple[int, Deviations]]:
+    """Yield (l, readout behind the suffix) for the ascending ``depths``, ``start`` at the input."""
+    prefix, body, _, suffix = network.sweep()
+    walker = Walker()
+    state = walker.run(prefix, start)
+    wanted = sorted(set(depths))
+    smooth = not any(walker.kinked(layer) for layer in all_layers(body))
+    for depth in range(1, wanted[-1] + 1):
+        state = walker.run(body, state)
+        if smooth:
+            state = state.settled()
+        if depth in wanted:
+            yield depth, walker.run(suffix, state).readout()
+
+
+class Walker:
+    """Applies layers to a state; keeps the slopes of every activation it has met."""
+
+    def __init__(self) -> None:
+        self._slopes: dict[Activation, Slopes] = {}
+
+    def run(self, layers: Sequence[Layer], state: State) -> State:
+        """Behind ``layers``, one after the other."""
+        for layer in layers:
+            state = self._apply(layer, state)
+        return state
+
+    def kinked(self, layer: Layer) -> bool:
+        """Whether this is an activation whose derivative jumps."""
+        return isinstance(layer, Activation) and self._slopes_of(layer).kinked
+
+    def _apply(self, layer: Layer, state: State) -> State:
+        match layer:
+            case Conv():
+                return state.affine(layer.W_std**2, layer.b_std**2, layer.filter_shape)
+            case Dense():
+                return state.affine(layer.W_std**2, layer.b_std**2, (1, 1))
+            case Activation():
+                return state.activate(self._slopes_of(layer))
+            case Flatten() | GlobalPool():
+                return state.pooled()
+            case LayerNorm():
+                return state.layer_normed()
+            case Residual():
+                return self.run(layer.branch, state).plus(self.run(layer.shortcut, state))
+            case Repeat():
+                for _ in range(layer.times):
+                    state = self.run(layer.body, state)
+                return state
+        raise WidegramError(f"{type(layer).__name__} has no recursion in deviations")
+
+    def _slopes_of(self, layer: Activation) -> Slopes:
+        if layer not in self._slopes:
+            maps = layer_maps(layer)
+            slopes = Slopes(maps)
+            if slopes.kinked and maps.dual.code == "series":
+                raise WidegramError(
+                    f"{layer.name}: its derivative jumps and only a Hermite series is known, which "
+                    "ends before the kink; use --method engine"
+                )
+            self._slopes[layer] = slopes
+        return self._slopes[layer]
+
+
+def all_layers(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """Every layer, those inside of Residual and Repeat too."""
+    for layer in layers:
+        yield layer
+        if isinstance(layer, Residual):
+            yield from all_layers((*layer.branch, *layer.shortcut))
+        elif isinstance(layer, Repeat):
+            yield from all_layers(layer.body)
