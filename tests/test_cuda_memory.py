@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cuda_standin import StandIn
+from virtual_card.devices import Emulated
 from widegram.backends.equal import digests
 from widegram.computing.ahead import Ahead
 from widegram.computing.order import in_order
@@ -35,7 +35,7 @@ IMAGES = {
 }
 
 
-class Counting(StandIn):
+class Counting(Emulated):
     """Computes nothing, and counts bytes as a card does that frees memory with a delay: once ten
     blocks are dropped, or when it is asked how much is free."""
 
@@ -165,7 +165,7 @@ def test_results_that_are_pinned_keep_to_a_sixteenth_of_the_hosts_budget(cards: 
 def test_an_image_takes_what_its_block_takes(spec: dict) -> None:
     x = open_source(np.random.default_rng(0).standard_normal((5, *spec["input_shape"])))
     evaluator = CudaEvaluator(
-        load_network(spec), x, None, ("ntk",), (), "float32", 2**28, [StandIn()], block_threads=4
+        load_network(spec), x, None, ("ntk",), (), "float32", 2**28, [Emulated()], block_threads=4
     )
     images: HostImages = evaluator.images1
     assert images.block(0, 5).nbytes == 5 * evaluator.image_bytes

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import widegram
-from cuda_standin import StandIn
 from cuda_support import assert_equal
+from virtual_card.devices import Emulated
 from widegram import stax
 from widegram.computing.job import make_job
 from widegram.computing.verify import verify
@@ -355,7 +355,7 @@ def test_an_overflow_is_said_in_one_line(tmp_path: Path) -> None:
 def on_a_card(net: dict, x: np.ndarray, y: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
     sources = open_source(x), open_source(y)
     evaluator = CudaEvaluator(
-        load_network(net), *sources, ("nngp", "ntk"), (), dtype, 2**28, [StandIn()],
+        load_network(net), *sources, ("nngp", "ntk"), (), dtype, 2**28, [Emulated()],
         block_threads=16,
     )  # fmt: skip
     with warnings.catch_warnings():
