@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from virtual_card.devices import Emulated
+from cuda_standin import StandIn
+from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import load_network
@@ -44,11 +45,13 @@ def both(
     rng = np.random.default_rng(7)
     x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
     get, depths = options.pop("get", ("nngp", "ntk")), options.pop("depths", ())
-    card = options.pop("card", None) or Emulated()
+    card = options.pop("card", None) or StandIn()
     options.setdefault("block_threads", 16)
-    evaluator = CudaEvaluator(network, x1, x2, get, depths, dtype, 2**28, [card], **options)
+    evaluator = CudaEvaluator(
+        Job(network, x1, x2, get, depths, dtype, memory=2**28), [card], **options
+    )
     found = evaluator.tile(range(counts[0]), range(counts[1]), False)
-    reference = ReferenceEvaluator(network, x1, x2, get, depths or None)
+    reference = ReferenceEvaluator(Job(network, x1, x2, get, depths))
     wanted = reference.tile(range(counts[0]), range(counts[1]), False)
     return evaluator, found, wanted
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from widegram.computing import job
+from widegram.backends.evaluator import Evaluator, Progress, Tile
+from widegram.backends.job import Job
+from widegram.computing import choosing
 from widegram.store import Header
+from widegram.tiling import dataset_keys
 
 NETWORK = "fcn:depth=1"
 
@@ -27,20 +29,24 @@ def entries(rows: range, cols: range, symmetric: bool, dtype: str) -> np.ndarray
     return (value + 1).astype(dtype)
 
 
-class FakeEvaluator:
+class FakeEvaluator(Evaluator):
     """Computes :func:`entries`, taking ``delay`` seconds for a tile; counts its tiles."""
 
     def __init__(self, keys: tuple[str, ...], dtype: str, delay: float = 0.0) -> None:
         self.keys, self.dtype, self.delay = keys, dtype, delay
         self.calls: list[tuple[range, range]] = []
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+    def diagonal(self, rows: range) -> dict[str, np.ndarray]:
+        tile = self.tile(rows, rows, True)
+        return {key: np.diag(value).astype(float) for key, value in tile.items()}
 
     def tile(
-        self,
-        rows: range,
-        cols: range,
-        symmetric: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> dict[str, np.ndarray]:
+        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+    ) -> Tile:
         self.calls.append((rows, cols))
         time.sleep(self.delay)
         block = entries(rows, cols, symmetric, self.dtype)
@@ -53,12 +59,11 @@ def install(patch: pytest.MonkeyPatch, delay: float = 0.0) -> list[FakeEvaluator
     """Let every run of ``patch``'s test use fakes; returns those made so far."""
     made: list[FakeEvaluator] = []
 
-    def make(device, network, x1, x2, get, depths, dtype, threads, memory, accept=0.0):
-        keys = job.dataset_keys(get, depths)
-        made.append(FakeEvaluator(keys, dtype, delay))
+    def make(device: str, job: Job) -> FakeEvaluator:
+        made.append(FakeEvaluator(dataset_keys(job.kernels, job.depths), job.dtype, delay))
         return made[-1]
 
-    patch.setattr(job, "make_evaluator", make)
+    patch.setattr(choosing, "on_device", make)
     return made
 
 

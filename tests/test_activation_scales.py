@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widegram import activations
-from widegram.backends.choosing import make_evaluator
+from widegram.backends.job import Job
+from widegram.computing.choosing import make_evaluator
+from widegram.data import open_source
 from widegram.network import load_network
-from widegram.reference.evaluator import ArrayRows
 
 Number = mpmath.mpf
 Pair = tuple[Number, Number]
@@ -159,7 +160,7 @@ def test_compiled(name: str, params: dict, exact: Callable, square: float, dtype
     layer = {"layer": name, **params}
     network = load_network({"input_shape": [2], "layers": [{"layer": "Dense"}, layer]})
     evaluator = make_evaluator(
-        "cpu", network, ArrayRows(x), ArrayRows(y), ("nngp", "ntk"), (), dtype, 1, 2**30
+        "cpu", Job(network, open_source(x), open_source(y), ("nngp", "ntk"), (), dtype, 1, 2**30)
     )
     found = evaluator.tile(range(len(x)), range(len(y)), False)
     for i, a in enumerate(x):

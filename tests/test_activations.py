@@ -12,10 +12,11 @@ from activation_oracles import CLOSED, ORACLES, SERIES, Oracle, mean_product, me
 from widegram import activations
 from widegram.activations.hermite import MAX_DEGREE, Series
 from widegram.activations.mixture import Mixture
+from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
+from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import load_network
-from widegram.reference.evaluator import ArrayRows
 
 VARIANCES = [(1.0, 1.0), (0.3, 2.5), (4.0, 0.02)]
 CORRELATIONS = [-1.0, -0.9, -0.3, 0.0, 0.5, 0.95, 0.9999, 1.0]
@@ -255,7 +256,7 @@ def test_compiled_formulas(oracle: Oracle, dtype: str) -> None:
     layer = {"layer": oracle.name, **oracle.params}
     spec = {"input_shape": [2], "layers": [{"layer": "Dense"}, layer, {"layer": "Dense"}]}
     evaluator = CpuEvaluator(
-        load_network(spec), ArrayRows(x), ArrayRows(y), ("nngp", "ntk"), (), dtype, 1
+        Job(load_network(spec), open_source(x), open_source(y), ("nngp", "ntk"), (), dtype, 1)
     )
     found = evaluator.tile(range(1), range(len(y)), False)
     q2, k = (y**2).mean(axis=1), (x * y).mean(axis=1)

@@ -8,12 +8,13 @@ import math
 import numpy as np
 import pytest
 
+from cuda_standin import StandIn
 from network_specs import DENSE, DROPOUT, FLATTEN, GAP, RELU, load, residual
-from virtual_card.devices import Emulated
 from widegram import kernel, reference
-from widegram.backends.choosing import make_evaluator
 from widegram.backends.equal import digests, equal_pairs
+from widegram.backends.job import Job
 from widegram.backends.rounded import Rounded
+from widegram.computing.choosing import make_evaluator
 from widegram.cpu import CpuEvaluator
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
@@ -60,7 +61,7 @@ def test_equal_inputs_in_different_tiles() -> None:
     network = NETWORKS["pools"]
     x = inputs(network)
     x = x[[0, 1, 0, 2, 3, 0, 1]]
-    evaluator = CpuEvaluator(network, open_source(x), None, BOTH, (), "float64", 1)
+    evaluator = CpuEvaluator(Job(network, open_source(x), None, BOTH, (), "float64", 1))
     whole = evaluator.tile(range(7), range(7), True)
     part = evaluator.tile(range(3), range(3, 7), True)
     for key in BOTH:
@@ -156,7 +157,7 @@ def test_data_of_many_close_pairs_is_computed_in_float64_and_rounded() -> None:
 
     def made(x: np.ndarray, dtype: str = "float32"):
         arguments = network, open_source(x), None, BOTH, (), dtype, 1, 2**28
-        return make_evaluator("cpu", *arguments)
+        return make_evaluator("cpu", Job(*arguments))
 
     close, few = made(x), made(arc(20, 0.5).astype(np.float32))
     assert isinstance(close, Rounded)
@@ -165,7 +166,7 @@ def test_data_of_many_close_pairs_is_computed_in_float64_and_rounded() -> None:
     for key, value in close.tile(range(8), range(8, 16), True).items():
         np.testing.assert_array_equal(value, wide[key].astype(np.float32))
     with pytest.raises(DoubleNeeded, match=r"of inputs less than 0\.04 apart .*% of the pairs are"):
-        CpuEvaluator(network, open_source(x), None, BOTH, (), "float32", 1)
+        CpuEvaluator(Job(network, open_source(x), None, BOTH, (), "float32", 1))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -176,7 +177,9 @@ def test_a_card_takes_equal_and_close_inputs_from_the_cpu(dtype: str, own: bool)
     x = inputs(network)[[0, 1, 0, 2]]
     x[3] = x[1] * (1 + 1e-4 * x[2])
     second = None if own else open_source(x)
-    made = CudaEvaluator(network, open_source(x), second, BOTH, (), dtype, 2**28, [Emulated()])
+    made = CudaEvaluator(
+        Job(network, open_source(x), second, BOTH, (), dtype, memory=2**28), [StandIn()]
+    )
     found = made.tile(range(4), range(4), own)
     wanted = kernel(network, x, None if own else x, dtype=dtype, device="cpu")
     # rounding of the general pairs in another order

@@ -7,8 +7,9 @@ import pytest
 
 from network_specs import DENSE, FLATTEN, GAP, load, residual
 from widegram import reference
+from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
-from widegram.reference.evaluator import ArrayRows
+from widegram.data import open_source
 
 
 def conv(
@@ -120,8 +121,10 @@ def test_case(name: str, own: bool) -> None:
     rng = np.random.default_rng(5)
     x, y = rng.standard_normal((3, *shape)), None if own else rng.standard_normal((2, *shape))
     wanted = reference.kernel(network, x, y)
-    second = None if y is None else ArrayRows(y)
-    evaluator = CpuEvaluator(network, ArrayRows(x), second, ("nngp", "ntk"), (), "float64", 1)
+    second = None if y is None else open_source(y)
+    evaluator = CpuEvaluator(
+        Job(network, open_source(x), second, ("nngp", "ntk"), (), "float64", 1)
+    )
     found = evaluator.tile(range(3), range(3 if own else 2), own)
     for key, value in found.items():
         want = getattr(wanted, key)

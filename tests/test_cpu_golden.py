@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import golden_cases
-from widegram.backends.choosing import make_evaluator
+from widegram.backends.job import Job
+from widegram.computing.choosing import make_evaluator
+from widegram.data import open_source
 from widegram.network import load_network
-from widegram.reference.evaluator import ArrayRows
 
 MEMORY = 2**30
 
@@ -18,11 +19,11 @@ MEMORY = 2**30
 def test_golden(name: str, dtype: str) -> None:
     golden = golden_cases.load(name)
     network = load_network(golden.spec)
-    first = ArrayRows(golden.x1)
+    first = open_source(golden.x1)
     rows = range(len(golden.x1))
-    for suffix, second in (("", ArrayRows(golden.x2)), ("_11", None)):
+    for suffix, second in (("", open_source(golden.x2)), ("_11", None)):
         evaluator = make_evaluator(
-            "cpu", network, first, second, ("nngp", "ntk"), (), dtype, threads=2, memory=MEMORY
+            "cpu", Job(network, first, second, ("nngp", "ntk"), (), dtype, threads=2, memory=MEMORY)
         )
         columns = rows if second is None else range(len(golden.x2))
         found = evaluator.tile(rows, columns, second is None)

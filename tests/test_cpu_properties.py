@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 import strategies
 from strategies import CONTINUOUS, HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
 from widegram import reference
-from widegram.backends.choosing import Evaluator, make_evaluator
+from widegram.backends.evaluator import Evaluator
+from widegram.backends.job import Job
+from widegram.computing.choosing import make_evaluator
+from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
 from widegram.network.layers import Activation, Repeat, Residual
-from widegram.reference.evaluator import ArrayRows
 
 BOTH = ("nngp", "ntk")
 MEMORY = 2**28
@@ -48,11 +50,11 @@ def evaluator(
     depths: tuple[int, ...] = (),
     threads: int = 1,
 ) -> Evaluator:
-    second = None if x2 is None else ArrayRows(x2)
+    second = None if x2 is None else open_source(x2)
     try:
         # As every command makes it: in float64, rounded, where float32 does not do.
         return make_evaluator(
-            "cpu", network, ArrayRows(x1), second, get, depths, dtype, threads, MEMORY
+            "cpu", Job(network, open_source(x1), second, get, depths, dtype, threads, MEMORY)
         )
     except WidegramError as error:
         # Refused by name, as variances beyond an activation's reach are: no case of a value.

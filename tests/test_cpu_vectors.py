@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from widegram import reference
+from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
 from widegram.cpu.driver.fields import REGION
 from widegram.cpu.kernels.inner_ir import CHUNK
+from widegram.data import open_source
 from widegram.network import load_network
-from widegram.reference.evaluator import ArrayRows
 
 BOTH = ("nngp", "ntk")
 FEATURES = 2 * CHUNK + 37
@@ -49,8 +50,8 @@ def evaluator(
     threads: int = 2,
     memory: int = 2**30,
 ) -> CpuEvaluator:
-    second = None if y is None else ArrayRows(y)
-    return CpuEvaluator(NETWORK, ArrayRows(x), second, BOTH, (), dtype, threads, memory)
+    second = None if y is None else open_source(y)
+    return CpuEvaluator(Job(NETWORK, open_source(x), second, BOTH, (), dtype, threads, memory))
 
 
 def whole(x: np.ndarray, y: np.ndarray | None = None, **options: object) -> dict[str, np.ndarray]:
@@ -122,7 +123,7 @@ def test_equal_inputs_in_double_precision() -> None:
 def test_one_kernel_and_progress() -> None:
     x, y = inputs(40), inputs(24, 5)
     done: list[int] = []
-    alone = CpuEvaluator(NETWORK, ArrayRows(x), ArrayRows(y), ("nngp",), (), "float64", 2)
+    alone = CpuEvaluator(Job(NETWORK, open_source(x), open_source(y), ("nngp",), (), "float64", 2))
     found = alone.tile(range(3, 40), range(24), False, done.append)
     assert list(found) == ["nngp"]
     assert sum(done) == 37 * 24

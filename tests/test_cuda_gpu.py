@@ -13,6 +13,7 @@ import widegram
 from cuda_support import assert_equal, both, conv
 from golden_cases import assert_matches, load, params
 from test_cuda_depths import PLACES
+from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import load_network
@@ -58,7 +59,9 @@ def test_forms_agree(dtype: str) -> None:
     network, x = load_network(CHAIN), open_source(_images(6))
     tiles = [
         CudaEvaluator(
-            network, x, None, ("nngp", "ntk"), (), dtype, 2**30, gpus((0,)), forms=(form, "block")
+            Job(network, x, None, ("nngp", "ntk"), (), dtype, memory=2**30),
+            gpus((0,)),
+            forms=(form, "block"),
         ).tile(range(3), range(3, 6), False)
         for form in ("strip", "block")
     ]

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import strategies
+from cuda_standin import StandIn
 from cuda_support import (
     CHAIN,
     DENSE,
@@ -25,7 +26,7 @@ from cuda_support import (
     pool,
 )
 from golden_cases import assert_matches, cases, load
-from virtual_card.devices import Emulated
+from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.kernel import Kernel
 from widegram.cuda.side_by_side import most_at_once, pooled
@@ -200,7 +201,7 @@ def test_nngp_alone(name: str) -> None:
 def test_planes_larger_than_shared_memory() -> None:
     shape, layers, _ = NETWORKS["pool"]
     spec = {"input_shape": shape, "layers": layers}
-    evaluator, found, wanted = both(spec, card=Emulated(shared=64))
+    evaluator, found, wanted = both(spec, card=StandIn(shared=64))
     assert evaluator.source.scratch > 0
     assert_equal(found, wanted, 1e-13)
 
@@ -291,10 +292,14 @@ def test_random_networks(network: Network, data: st.DataObject) -> None:
     x = data.draw(strategies.inputs(network, most=3, special=False))
     source, n = open_source(x[:2]), len(x[:2])
     evaluator = CudaEvaluator(
-        network, source, None, ("nngp", "ntk"), (), "float64", 2**28, [Emulated()], block_threads=16
+        Job(network, source, None, ("nngp", "ntk"), (), "float64", memory=2**28),
+        [StandIn()],
+        block_threads=16,
     )
     found = evaluator.tile(range(n), range(n), True)
-    wanted = ReferenceEvaluator(network, source).tile(range(n), range(n), True)
+    wanted = ReferenceEvaluator(Job(network, source, None, ("nngp", "ntk"))).tile(
+        range(n), range(n), True
+    )
     for key, value in wanted.items():
         # As on the CPU: a thousandth where pixels cancel; kinks turn 1e-16 into its square root.
         scale = max(float(np.abs(value).max()), 1e-3)
@@ -315,7 +320,7 @@ def test_zero_images_give_limits() -> None:
     x[1, 0, 0, 0] = 1.0
     source = open_source(x)
     evaluator = CudaEvaluator(
-        network, source, None, ("nngp", "ntk"), (), "float64", 2**28, [Emulated()]
+        Job(network, source, None, ("nngp", "ntk"), (), "float64", memory=2**28), [StandIn()]
     )
     tile = evaluator.tile(range(2), range(2), True)
     assert np.isfinite(tile["ntk"]).all()
@@ -334,7 +339,9 @@ def test_golden(name: str) -> None:
     n = min(2, len(golden.x1), len(golden.x2)) if golden.x1.ndim == 2 else 1
     x1, x2 = open_source(golden.x1[:n]), open_source(golden.x2[:n])
     evaluator = CudaEvaluator(
-        network, x1, x2, ("nngp", "ntk"), (), "float64", 2**28, [Emulated()], block_threads=32
+        Job(network, x1, x2, ("nngp", "ntk"), (), "float64", memory=2**28),
+        [StandIn()],
+        block_threads=32,
     )
     tile = evaluator.tile(range(n), range(n), False)
     for key in ("nngp", "ntk"):

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from virtual_card.devices import Emulated
+from cuda_standin import StandIn
 from widegram.backends.equal import digests
+from widegram.backends.job import Job
 from widegram.computing.ahead import Ahead
 from widegram.computing.order import in_order
 from widegram.cuda.evaluator import CudaEvaluator
@@ -35,7 +36,7 @@ IMAGES = {
 }
 
 
-class Counting(Emulated):
+class Counting(StandIn):
     """Computes nothing, and counts bytes as a card does that frees memory with a delay: once ten
     blocks are dropped, or when it is asked how much is free."""
 
@@ -117,9 +118,18 @@ def test_a_card_keeps_to_its_budget(spec: dict, symmetric: bool) -> None:
     x = np.random.default_rng(0).standard_normal((160, *spec["input_shape"]))
     source = open_source(x)
     evaluator = CudaEvaluator(
-        load_network(spec), source, None if symmetric else source, ("nngp", "ntk"), (), "float64",
-        memory, [card], block_threads=4,
-    )  # fmt: skip
+        Job(
+            load_network(spec),
+            source,
+            None if symmetric else source,
+            ("nngp", "ntk"),
+            (),
+            "float64",
+            memory=memory,
+        ),
+        [card],
+        block_threads=4,
+    )
     assert card.free_memory() > memory
     tables = card.allocated
     for lo in range(0, 160, 16):
@@ -135,7 +145,9 @@ def test_inner_products_make_room_among_images() -> None:
     card = Counting()
     x = open_source(np.random.default_rng(0).standard_normal((80, 200)))
     evaluator = CudaEvaluator(
-        load_network(VECTORS), x, None, ("ntk",), (), "float64", 2**20, [card], block_threads=4
+        Job(load_network(VECTORS), x, None, ("ntk",), (), "float64", memory=2**20),
+        [card],
+        block_threads=4,
     )
     lane = evaluator._lanes.get()
     evaluator._lanes = SimpleNamespace(get=lambda: lane, put=lambda lane: None)  # type: ignore
@@ -153,9 +165,10 @@ def test_results_that_are_pinned_keep_to_a_sixteenth_of_the_hosts_budget(cards: 
     memory, devices = 2**17, [Counting() for _ in range(cards)]
     x = open_source(np.random.default_rng(0).standard_normal((40, 200)))
     evaluator = CudaEvaluator(
-        load_network(VECTORS), x, None, ("nngp", "ntk"), (), "float64", memory, devices,
+        Job(load_network(VECTORS), x, None, ("nngp", "ntk"), (), "float64", memory=memory),
+        devices,
         block_threads=4,
-    )  # fmt: skip
+    )
     for _ in range(evaluator.workers):
         evaluator.tile(range(40), range(40), False)
     assert memory / 64 < sum(card.pinned_bytes for card in devices) <= memory / 16
@@ -165,10 +178,12 @@ def test_results_that_are_pinned_keep_to_a_sixteenth_of_the_hosts_budget(cards: 
 def test_an_image_takes_what_its_block_takes(spec: dict) -> None:
     x = open_source(np.random.default_rng(0).standard_normal((5, *spec["input_shape"])))
     evaluator = CudaEvaluator(
-        load_network(spec), x, None, ("ntk",), (), "float32", 2**28, [Emulated()], block_threads=4
+        Job(load_network(spec), x, None, ("ntk",), (), "float32", memory=2**28),
+        [StandIn()],
+        block_threads=4,
     )
     images: HostImages = evaluator.images1
-    assert images.block(0, 5).nbytes == 5 * evaluator.image_bytes
+    assert images.block(0, 5).nbytes == 5 * evaluator.cost.image_bytes
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -189,9 +204,18 @@ def test_blocks_are_made_for_a_panel_of_columns(
     for panels in (False, True):
         card = Counting(free)
         evaluator = CudaEvaluator(
-            load_network(IMAGES), x, None if symmetric else x, ("ntk",), (), "float64",
-            memory, [card], block_threads=4,
-        )  # fmt: skip
+            Job(
+                load_network(IMAGES),
+                x,
+                None if symmetric else x,
+                ("ntk",),
+                (),
+                "float64",
+                memory=memory,
+            ),
+            [card],
+            block_threads=4,
+        )
         made.clear()
         tables, card.copies = card.allocated, 0
         for i, j in in_order(grid, evaluator) if panels else grid.tiles():
@@ -215,9 +239,18 @@ def test_cards_that_share_the_tiles_share_the_blocks(
     monkeypatch.setattr(HostImages, "_make", lambda *a: (made.append(a[1:]), make(*a))[1])
     x = open_source(np.random.default_rng(0).standard_normal((656, *IMAGES["input_shape"])))
     evaluator = CudaEvaluator(
-        load_network(IMAGES), x, None if symmetric else x, ("ntk",), (), "float64", 5 * 10**6,
-        [Counting() for _ in range(3)], block_threads=4,
-    )  # fmt: skip
+        Job(
+            load_network(IMAGES),
+            x,
+            None if symmetric else x,
+            ("ntk",),
+            (),
+            "float64",
+            memory=5 * 10**6,
+        ),
+        [Counting() for _ in range(3)],
+        block_threads=4,
+    )
     grid = Grid(656, 656, 16, symmetric)
     wanted = [(grid.rows(i), grid.cols(j)) for i, j in in_order(grid, evaluator)]
     with Ahead(evaluator, wanted, symmetric) as ahead:
@@ -230,9 +263,10 @@ def test_cards_that_share_the_tiles_share_the_blocks(
 def test_a_block_that_is_kept_waits_for_none_that_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     x = open_source(np.random.default_rng(0).standard_normal((8, 200)))
     evaluator = CudaEvaluator(
-        load_network(VECTORS), x, None, ("ntk",), (), "float64", 2**28, [Counting()],
+        Job(load_network(VECTORS), x, None, ("ntk",), (), "float64", memory=2**28),
+        [Counting()],
         block_threads=4,
-    )  # fmt: skip
+    )
     images, begun, had = evaluator.images1, Event(), Event()
     kept, make, made = images.block(0, 4), images._make, []
 

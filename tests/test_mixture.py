@@ -16,10 +16,11 @@ from cli_support import run
 from widegram import activations
 from widegram.activations.hermite import Series
 from widegram.activations.mixture import Mixture
-from widegram.backends.choosing import make_evaluator
+from widegram.backends.job import Job
+from widegram.computing.choosing import make_evaluator
+from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import load_network
-from widegram.reference.evaluator import ArrayRows
 
 MIXED = [oracle for oracle in SERIES if oracle.name not in ("Mish", "Silu")]
 TOLERANCES = {"float32": 1e-8, "float64": 1e-13}
@@ -106,7 +107,10 @@ def test_compiled(oracle: Oracle, dtype: str) -> None:
     x = np.array([[np.sqrt(2 * top), 0.0]])
     x, y = (v.astype(dtype).astype(np.float64) for v in (x, y))
     evaluator = make_evaluator(
-        "cpu", load_network(spec), ArrayRows(x), ArrayRows(y), ("nngp", "ntk"), (), dtype, 1, 2**30
+        "cpu",
+        Job(
+            load_network(spec), open_source(x), open_source(y), ("nngp", "ntk"), (), dtype, 1, 2**30
+        ),
     )
     found = evaluator.tile(range(1), range(len(y)), False)
     q, k, q2 = (x**2).mean(), (x * y).mean(axis=1), (y**2).mean(axis=1)

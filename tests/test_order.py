@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 import fake_evaluator as fake
 import widegram
+from widegram.backends.job import Job
 from widegram.computing.order import in_order
 from widegram.cpu import CpuEvaluator
-from widegram.cpu.images import ImageBlocks
 from widegram.cpu.vectors import VectorInputs
 from widegram.data import open_source
 from widegram.errors import WidegramError
+from widegram.machine.byte_cache import ByteCache
 from widegram.network import load_network
 from widegram.store.opening import create
 from widegram.store.writer import open_for_resume
@@ -189,9 +190,8 @@ def test_the_cpu_makes_fewer_blocks(
     n, memory = 320, 2**21 if spec is VECTORS else 2**17
     data = np.random.default_rng(0).standard_normal((n, *spec["input_shape"]))
     x1, x2 = open_source(data), None if symmetric else open_source(data)
-    evaluator = CpuEvaluator(load_network(spec), x1, x2, ("ntk",), (), "float64", 1, memory)
-    count(VectorInputs, "_packed")
-    count(ImageBlocks, "_keep")
+    evaluator = CpuEvaluator(Job(load_network(spec), x1, x2, ("ntk",), (), "float64", 1, memory))
+    count(*(VectorInputs, "_packed") if spec is VECTORS else (ByteCache, "keep"))
     grid = Grid(n, n, 16, symmetric)
     assert 2 < evaluator.columns_kept(16, 1) < 20
     found = []

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widegram import reference
+from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator, tables
 from widegram.cpu.driver.fields import ProgramField
 from widegram.cpu.driver.packed_fields import CellField
@@ -92,7 +93,7 @@ def test_packing_changes_only_the_order_of_sums(
 
     def kernels() -> dict[str, np.ndarray]:
         source = open_source(x)
-        evaluator = CpuEvaluator(network, source, None, ("nngp", "ntk"), (), dtype, 1)
+        evaluator = CpuEvaluator(Job(network, source, None, ("nngp", "ntk"), (), dtype, 1))
         return evaluator.tile(range(5), range(5), True)
 
     packed = kernels()
@@ -115,7 +116,7 @@ def test_networks_that_shrink_to_one_pixel(shape: tuple[int, int], padding: str)
     packed = any(pack(program) for program in build(network).cross.programs)
     assert packed == (padding == "CIRCULAR")
     x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
-    evaluator = CpuEvaluator(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1)
+    evaluator = CpuEvaluator(Job(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1))
     found, wanted = evaluator.tile(range(4), range(4), True), reference.kernel(network, x)
     # rounding of a few layers
     np.testing.assert_allclose(found["nngp"], wanted.nngp, rtol=1e-12)
@@ -135,7 +136,9 @@ def test_values_written_in_place_are_the_same_bits(filter_size: int, residual: b
     x = np.random.default_rng(0).standard_normal((9, *network.input_shape))
 
     def kernels() -> tuple[int, dict[str, np.ndarray]]:
-        evaluator = CpuEvaluator(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1)
+        evaluator = CpuEvaluator(
+            Job(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1)
+        )
         climb = evaluator.tables.programs[0][ProgramField.CLIMB]
         return int(climb), evaluator.tile(range(9), range(9), True)
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import widegram
+from widegram.backends.job import Job
+from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.plan.precision import LIMITS, DoubleNeeded
 
@@ -108,13 +110,12 @@ def test_a_file_in_float32(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 def test_ordinary_inputs_stay_in_float32() -> None:
     from widegram.cpu import CpuEvaluator
     from widegram.network import load_network
-    from widegram.reference.evaluator import ArrayRows
 
     x = np.random.default_rng(0).standard_normal((4, 16))
     net = load_network("fcn:depth=3,act=erf,w_var=1.5", (16,))
-    CpuEvaluator(net, ArrayRows(x), None, ("ntk",), (), "float32", 1)
+    CpuEvaluator(Job(net, open_source(x), None, ("ntk",), (), "float32", 1))
     with pytest.raises(DoubleNeeded, match="use float64 or smaller inputs"):
-        CpuEvaluator(net, ArrayRows(30 * x), None, ("ntk",), (), "float32", 1)
+        CpuEvaluator(Job(net, open_source(30 * x), None, ("ntk",), (), "float32", 1))
 
 
 def test_layers_are_named_where_they_stand() -> None:

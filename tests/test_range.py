@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import widegram
+from cuda_standin import StandIn
 from cuda_support import assert_equal
-from virtual_card.devices import Emulated
 from widegram import stax
+from widegram.backends.job import Job
 from widegram.computing.job import make_job
 from widegram.computing.verify import verify
 from widegram.cuda.evaluator import CudaEvaluator
@@ -355,9 +356,10 @@ def test_an_overflow_is_said_in_one_line(tmp_path: Path) -> None:
 def on_a_card(net: dict, x: np.ndarray, y: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
     sources = open_source(x), open_source(y)
     evaluator = CudaEvaluator(
-        load_network(net), *sources, ("nngp", "ntk"), (), dtype, 2**28, [Emulated()],
+        Job(load_network(net), *sources, ("nngp", "ntk"), (), dtype, memory=2**28),
+        [StandIn()],
         block_threads=16,
-    )  # fmt: skip
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return evaluator.tile(range(len(x)), range(len(y)), False)
@@ -373,7 +375,9 @@ def test_cards_keep_values_in_range(layers: list[dict], a: float, b: float) -> N
     x, y = images(3, 0)[1:], images(3, 1)[:1]
     x[0] = 0
     found = on_a_card(spec(layers), a * x, b * y, "float32")
-    reference = ReferenceEvaluator(load_network(spec(layers)), open_source(x), open_source(y))
+    reference = ReferenceEvaluator(
+        Job(load_network(spec(layers)), open_source(x), open_source(y), ("nngp", "ntk"))
+    )
     wanted = reference.tile(range(2), range(1), False)
     factor = 1.0 if layers is HOMOGENEOUS["signs"][1] else a * b
     for key, value in wanted.items():

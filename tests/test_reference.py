@@ -9,10 +9,11 @@ import pytest
 
 import golden_cases
 from widegram import reference
+from widegram.backends.job import Job
+from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import Conv, Pool, load_network, padding
 from widegram.reference.dense import _conv, _pool
-from widegram.reference.evaluator import ArrayRows
 
 
 def network(shape, *layers):
@@ -149,7 +150,9 @@ def test_tiles_are_parts_of_the_whole():
     x = normal(5, 4, 3, 2)
     net = network((4, 3, 2), CONV, RELU, {"layer": "Dropout", "rate": 0.8}, CONV, RELU, GAP)
     whole = reference.kernel(net, x)
-    evaluator = reference.ReferenceEvaluator(net, ArrayRows(x), dtype="float64")
+    evaluator = reference.ReferenceEvaluator(
+        Job(net, open_source(x), None, ("nngp", "ntk"), dtype="float64")
+    )
     counts = []
     for rows, cols in itertools.product((range(3), range(3, 5)), repeat=2):
         tile = evaluator.tile(rows, cols, symmetric=True, progress=counts.append)
@@ -164,7 +167,7 @@ def test_depths_are_networks_of_their_own():
     repeat = {"layer": "Repeat", "times": 4, "body": [DENSE, RELU]}
     net = network((6,), repeat, DENSE)
     evaluator = reference.ReferenceEvaluator(
-        net, ArrayRows(x), ArrayRows(y), get=("ntk",), depths=(1, 3), dtype="float32"
+        Job(net, open_source(x), open_source(y), kernels=("ntk",), depths=(1, 3), dtype="float32")
     )
     assert evaluator.keys == ("depth/1/ntk", "depth/3/ntk")
     tile = evaluator.tile(range(3), range(2), symmetric=False)

@@ -12,8 +12,10 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
-from widegram.computing import verify as check
+from widegram.backends.job import Job
+from widegram.computing import choosing
 from widegram.durable import find_extents
+from widegram.durable.contents import checksum
 from widegram.errors import Damaged, WidegramError
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
@@ -22,11 +24,7 @@ from widegram.store import create
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[fake.FakeEvaluator]:
-    made = fake.install(monkeypatch)
-    monkeypatch.setattr(
-        check, "make_evaluator", lambda *a: widegram.computing.job.make_evaluator(*a)
-    )
-    return made
+    return fake.install(monkeypatch)
 
 
 @pytest.fixture
@@ -92,7 +90,7 @@ def rewrite(out: Path, dataset: str, row: int, col: int, value: float) -> None:
         file[dataset][row, col] = value
         i, j = row // 16, col // 16
         tile = file[dataset][i * 16 : i * 16 + 16, j * 16 : j * 16 + 16]
-        file[f"state/checksums/{dataset}"][i, j] = widegram.store.layout.checksum(tile)
+        file[f"state/checksums/{dataset}"][i, j] = checksum(tile)
 
 
 def test_asymmetry_and_nan_are_found_behind_right_checksums(out: Path) -> None:
@@ -112,14 +110,15 @@ def test_wrong_values_are_found_by_computing_them_again(out: Path) -> None:
     assert report.max_difference > 1e-4
 
 
-class Biased:
+class Biased(fake.FakeEvaluator):
     """Computes entries as a fake does, those of ``kind`` wrong by half."""
 
     def __init__(self, kind: str, dtype: str) -> None:
-        self.kind, self.computer = kind, fake.FakeEvaluator(("nngp", "ntk"), dtype)
+        super().__init__(("nngp", "ntk"), dtype)
+        self.kind = kind
 
     def tile(self, rows: range, cols: range, symmetric: bool, progress=None):
-        arrays = self.computer.tile(rows, cols, symmetric)
+        arrays = super().tile(rows, cols, symmetric)
         equal = np.equal.outer(rows, cols)
         arrays["ntk"][equal if self.kind == "diagonal" else ~equal] *= 1.5
         return arrays
@@ -131,12 +130,11 @@ def test_a_fault_of_the_method_itself_is_found_by_another(
 ) -> None:
     """What wrote the file recomputes the same wrong values; the dense reference does not."""
 
-    def make(device, network, x1, x2, get, depths, dtype, threads, memory, accept=0.0):
-        right = fake.FakeEvaluator(("nngp", "ntk"), dtype)
-        return right if device == "reference" else Biased(kind, dtype)
+    def make(device: str, job: Job) -> fake.FakeEvaluator:
+        right = fake.FakeEvaluator(("nngp", "ntk"), job.dtype)
+        return right if device == "reference" else Biased(kind, job.dtype)
 
-    monkeypatch.setattr(widegram.computing.job, "make_evaluator", make)
-    monkeypatch.setattr(check, "make_evaluator", make)
+    monkeypatch.setattr(choosing, "on_device", make)
     out = tmp_path / "K.h5"
     widegram.gram(fake.NETWORK, fake.inputs(40), out, tile=16)
     report = widegram.verify(out, fake.inputs(40))
@@ -155,12 +153,11 @@ def test_what_float64_cannot_hold_densely_is_no_damage(
         def tile(self, rows: range, cols: range, symmetric: bool, progress=None):
             return {key: np.full((1, 1), np.inf) for key in self.keys}
 
-    def make(device, network, x1, x2, get, depths, dtype, threads, memory, accept=0.0):
+    def make(device: str, job: Job) -> fake.FakeEvaluator:
         kind = Overflows if device == "reference" else fake.FakeEvaluator
-        return kind(("nngp", "ntk"), dtype)
+        return kind(("nngp", "ntk"), job.dtype)
 
-    monkeypatch.setattr(widegram.computing.job, "make_evaluator", make)
-    monkeypatch.setattr(check, "make_evaluator", make)
+    monkeypatch.setattr(choosing, "on_device", make)
     widegram.gram(fake.NETWORK, fake.inputs(20), tmp_path / "K.h5")
     report = widegram.verify(tmp_path / "K.h5", fake.inputs(20))
     assert report.ok

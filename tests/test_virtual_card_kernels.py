@@ -17,8 +17,9 @@ from cuda_support import CHAIN, GAP, assert_equal, conv
 from test_cuda_depths import NETWORKS as SWEEPS
 from test_cuda_depths import PLACES
 from test_cuda_kernels import ACTIVATIONS, NETWORKS
-from virtual_card.devices import PtxDevice
-from virtual_card.ptx.memory import Fault
+from virtual_card.memory import Fault
+from virtual_kernels import PtxDevice
+from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.source import FORMS
 from widegram.data import open_source
@@ -50,8 +51,10 @@ def _tiles(
     counts = rows, rows + 1
     x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
     get, depths = ("nngp", "ntk"), options.pop("depths", ())
-    evaluator = CudaEvaluator(network, x1, x2, get, depths, dtype, 2**28, [device], **options)
-    wanted = ReferenceEvaluator(network, x1, x2, get, depths or None)
+    evaluator = CudaEvaluator(
+        Job(network, x1, x2, get, depths, dtype, memory=2**28), [device], **options
+    )
+    wanted = ReferenceEvaluator(Job(network, x1, x2, get, depths))
     return tuple(e.tile(range(rows), range(rows + 1), False) for e in (evaluator, wanted))  # type: ignore
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.data import open_source
@@ -66,7 +67,7 @@ class Tile:
         rng = np.random.default_rng(0)
         x = rng.standard_normal((n1 + n2, *network.input_shape)).astype(dtype)
         self.evaluator = CpuEvaluator(
-            network, open_source(x[:n1]), open_source(x[n1:]), get, (), dtype, threads, _MEMORY
+            Job(network, open_source(x[:n1]), open_source(x[n1:]), get, (), dtype, threads, _MEMORY)
         )
         if entries is None:
             n1, n2 = _size(self.evaluator, threads, LANES[dtype], seconds)
@@ -79,7 +80,7 @@ class Tile:
     def speed(self, seconds: float) -> Speed:
         """What ``seconds`` for it mean."""
         evaluator, entries = self.evaluator, len(self.rows) * len(self.cols)
-        cost = int(evaluator.entry_cost)
+        cost = int(evaluator.cost.entry)
         return Speed(entries, seconds, cost, self.dtype, evaluator.threads)
 
 

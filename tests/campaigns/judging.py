@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from campaigns.drawing import Case
-from widegram.backends.choosing import make_evaluator
+from widegram.backends.job import Job
+from widegram.computing.choosing import make_evaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
@@ -95,9 +96,11 @@ def computed(network: Network, case: Case, dtype: str) -> tuple[Arrays, float]:
     without a closed form, 0 without them."""
     first = open_source(case.x1)
     second = None if case.x2 is None else open_source(case.x2)
-    evaluator = make_evaluator("cpu", network, first, second, BOTH, case.depths, dtype, 1, MEMORY)
+    evaluator = make_evaluator(
+        "cpu", Job(network, first, second, BOTH, case.depths, dtype, 1, MEMORY)
+    )
     columns = range(len(case.x1 if case.x2 is None else case.x2))
-    declared = getattr(evaluator, "series_error", None) or 0.0
+    declared = evaluator.series_error or 0.0
     return evaluator.tile(range(len(case.x1)), columns, case.x2 is None), declared
 
 
@@ -108,7 +111,7 @@ def reference(network: Network, case: Case) -> tuple[Arrays, Arrays]:
     """
     n = len(case.x1)
     x = case.x1 if case.x2 is None else np.concatenate([case.x1, case.x2])
-    evaluator = ReferenceEvaluator(network, open_source(x), None, BOTH, case.depths or None)
+    evaluator = ReferenceEvaluator(Job(network, open_source(x), None, BOTH, case.depths))
     whole = evaluator.tile(range(len(x)), range(len(x)), True)
     columns = slice(0, n) if case.x2 is None else slice(n, None)
     scales = {key: np.sqrt(np.abs(np.diag(value))) for key, value in whole.items()}

@@ -1,1 +1,1 @@
-"""Who computes tiles: evaluators, and the choice of one by device."""
+"""What every backend shares: the contract, the job, and the way from its numbers to kernels."""

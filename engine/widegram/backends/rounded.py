@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
-from widegram.backends.choosing import Evaluator
+from widegram.backends.evaluator import Evaluator, Progress, Tile
 
 
-class Rounded:
+class Rounded(Evaluator):
     """An evaluator in float64 whose tiles are rounded to ``dtype``; all else is that evaluator's.
-
-    ``itemsize``: bytes of a number while a tile is computed.
-    """
-
-    itemsize = 8
+    It is closed with this one."""
 
     def __init__(self, inner: Evaluator, dtype: str) -> None:
-        self._inner, self._dtype = inner, dtype
-        if readout := getattr(inner, "readout", None):
-            readout.round_to(dtype)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """See :class:`widegram.backends.choosing.Evaluator`."""
-        return self._inner.keys
+        self._inner, self._rounded_to = inner, dtype
+        inner.round_to(dtype)
+        self.keys, self.dtype, self.cost = inner.keys, inner.dtype, inner.cost
+        self.workers, self.stoppable = inner.workers, inner.stoppable
+        self.series_error, self.device_name = inner.series_error, inner.device_name
 
     def tile(
-        self,
-        rows: range,
-        cols: range,
-        symmetric: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> dict[str, np.ndarray]:
-        """See :class:`widegram.backends.choosing.Evaluator`."""
+        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+    ) -> Tile:
         found = self._inner.tile(rows, cols, symmetric, progress)
         with np.errstate(over="ignore"):
-            return {key: value.astype(self._dtype) for key, value in found.items()}
+            return {key: value.astype(self._rounded_to) for key, value in found.items()}
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    def diagonal(self, rows: range) -> dict[str, NDArray[np.float64]]:
+        return self._inner.diagonal(rows)
+
+    def columns_kept(self, tile: int, rows: int) -> int:
+        return self._inner.columns_kept(tile, rows)
+
+    def prepare(self, rows: range, cols: range) -> None:
+        self._inner.prepare(rows, cols)
+
+    def close(self) -> None:
+        self._inner.close()

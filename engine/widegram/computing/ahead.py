@@ -9,23 +9,22 @@ from types import TracebackType
 
 import numpy as np
 
-from widegram.backends.choosing import Evaluator
+from widegram.backends.evaluator import Evaluator
 
 Arrays = dict[str, np.ndarray]
 
 
 def tiles_at_once(evaluator: Evaluator) -> int:
     """Tiles that :class:`Ahead` keeps in memory at once, for the caller's budget."""
-    workers: int = getattr(evaluator, "workers", 0)
-    return workers + 1
+    return evaluator.workers + 1
 
 
 class Ahead:
     """The tiles ``wanted`` (rows, columns), in that order, from an evaluator.
 
-    An evaluator with an attribute ``workers`` computes that many at once, and one more while the
-    caller writes; any other computes each tile when it is asked for. Where the first one has a
-    method ``prepare`` it is called, beside those, with the first tile of the rows that come next.
+    An evaluator with ``workers`` computes that many at once, and one more while the caller writes;
+    beside those, its ``prepare`` is called with the first tile of the rows that come next. Any
+    other computes each tile when it is asked for.
     :meth:`close`, at a block's end too, waits for the tiles in work; :meth:`unasked` then gives
     those that succeeded.
     """
@@ -38,7 +37,6 @@ class Ahead:
         self._running: deque[tuple[int, Future[Arrays]]] = deque()
         self._most = tiles_at_once(evaluator)
         self._pool = ThreadPoolExecutor(self._most - 1) if self._most > 1 else None
-        self._prepare: Callable[[range, range], None] | None = getattr(evaluator, "prepare", None)
         self._preparing, self._rows = ThreadPoolExecutor(1), range(0)
 
     def next(self, advance: Callable[[int], None]) -> Arrays:
@@ -73,12 +71,12 @@ class Ahead:
     def _look_ahead(self, rows: range) -> None:
         """A tile of ``rows`` is begun: if it is their first, prepare the next ones'. An error there
         is the tile's to raise."""
-        if self._prepare is None or rows == self._rows:
+        if rows == self._rows:
             return
         self._rows = rows
         coming = next((tile for _, tile in self._left if tile[0] != rows), None)
         if coming is not None:
-            self._preparing.submit(self._prepare, *coming)
+            self._preparing.submit(self._evaluator.prepare, *coming)
 
     def __enter__(self) -> Ahead:
         return self

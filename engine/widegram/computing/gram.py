@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from widegram import __version__
-from widegram.backends.choosing import Evaluator, resolve_device
-from widegram.backends.devices import continues, joined, kind_of
+from widegram.backends.evaluator import Evaluator
+from widegram.backends.job import Job
 from widegram.computing.ahead import Ahead, tiles_at_once
-from widegram.computing.job import Job, make_job
+from widegram.computing.choosing import make_evaluator
+from widegram.computing.devices import continues, joined, kind_of, resolve_device
+from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
@@ -109,40 +111,43 @@ def gram(
     tile = None if tile is None else integer(tile, "tile", 1)
     auto = isinstance(device, str) and device == "auto"
     device = _device_of(path, overwrite) if auto else resolve_device(device)
-    evaluator: Evaluator | None = None
     new = overwrite or not path.exists()
-    if new:
-        check_target(path, overwrite)
-        evaluator = job.evaluator(device)
-        header = _header(job, device, tile or job.tile(evaluator, at_once=tiles_at_once(evaluator)))
-        create(path, header, overwrite)
-    else:
-        header, complete = _existing(path, job, device, tile)
-        if complete and not check:
-            return _nothing_to_do(header)
-    with _nothing_left(path, new) as writers, open_for_resume(path, header) as writer:
-        writers.append(writer)
+    with ExitStack() as held:
+        evaluator: Evaluator | None = None
+        if new:
+            check_target(path, overwrite)
+            evaluator = held.enter_context(make_evaluator(device, job))
+            side = tile or tile_side(job, evaluator, at_once=tiles_at_once(evaluator))
+            header = _header(job, device, side)
+            create(path, header, overwrite)
+        else:
+            header, complete = _existing(path, job, device, tile)
+            if complete and not check:
+                return _nothing_to_do(header)
+        writer = held.enter_context(_opened(path, header, new))
         damaged = [] if new else _rechecked(writer, check)
         if writer.complete:
             return _nothing_to_do(header)
-        evaluator = evaluator or job.evaluator(device)
+        evaluator = evaluator or held.enter_context(make_evaluator(device, job))
         result = fill(writer, evaluator, device, job.memory, progress, partial(_recheck_data, job))
     return result._replace(damaged_tiles=len(damaged))
 
 
 @contextmanager
-def _nothing_left(path: Path, new: bool) -> Iterator[list[Writer]]:
-    """A ``new`` file whose first tile already is refused goes again: it holds nothing.
-
-    The block puts its writer into the list.
-    """
-    writers: list[Writer] = []
+def _opened(path: Path, header: Header, new: bool) -> Iterator[Writer]:
+    """A file that is written. A ``new`` one whose first tile already is refused goes again: it
+    holds nothing."""
+    untouched = False
     try:
-        yield writers
+        with open_for_resume(path, header) as writer:
+            try:
+                yield writer
+            finally:
+                untouched = writer.untouched
     except (Interrupted, WriteFailed):
         raise
     except WidegramError:
-        if new and writers and writers[0].untouched:
+        if new and untouched:
             with suppress(OSError):
                 path.unlink()
         raise
@@ -226,7 +231,7 @@ class _Saver:
         begun = self.finished > 0
         self._writer, self._noted = writer, False
         self._device = joined(writer.header.device, device) if begun else kind_of(device)
-        self._name: str = getattr(evaluator, "device_name", "")
+        self._name = evaluator.device_name
 
     def save(self, batch: list[TileResult]) -> None:
         if not batch:
@@ -261,11 +266,10 @@ def fill(
     meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
     saver, left = _Saver(writer, evaluator, device), list(reversed(pending))
     wanted = [(grid.rows(i), grid.cols(j)) for i, j in pending]
-    stoppable = getattr(evaluator, "stoppable", False)
     with (
         StopRequest() as stop,
         interrupts.keeping(lambda: _kept(saver, tiles)),
-        interrupts.finishing("the tile in work", lambda: meter.tile_seconds, stoppable),
+        interrupts.finishing("the tile in work", lambda: meter.tile_seconds, evaluator.stoppable),
         Ahead(evaluator, wanted, grid.symmetric) as ahead,
     ):
         while left and not stop.requested:
@@ -292,7 +296,7 @@ def fill(
         tiles=len(tiles),
         tile=grid.tile,
         complete=True,
-        series_error=getattr(evaluator, "series_error", None),
+        series_error=evaluator.series_error,
     )
 
 

@@ -8,13 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from widegram.backends.choosing import Evaluator, resolve_device
-from widegram.computing.job import make_job
+from widegram.backends.evaluator import Evaluator
+from widegram.backends.job import Job
+from widegram.computing.choosing import make_evaluator
+from widegram.computing.devices import resolve_device
+from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
 from widegram.data import Source
+from widegram.machine import interrupts
 from widegram.network import NetworkLike
 from widegram.tiling import LARGEST_IN_MEMORY, Grid
 from widegram.validation.choices import KERNELS
+
+# Inputs whose diagonal is computed at a time.
+_ROWS = 256
 
 
 class Kernels(NamedTuple):
@@ -48,12 +55,24 @@ def kernel(
     Raises :class:`widegram.errors.WidegramError` for bad input.
     """
     job = make_job(network, x1, x2, get, dtype, None, threads, memory, accept_series_error)
-    evaluator = job.evaluator(resolve_device(device))
-    tile = job.tile(evaluator, LARGEST_IN_MEMORY)
-    arrays = _whole(evaluator, Grid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None))
+    with make_evaluator(resolve_device(device), job) as evaluator:
+        tile = tile_side(job, evaluator, LARGEST_IN_MEMORY)
+        arrays = _whole(evaluator, Grid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None))
     if isinstance(get, str) and len(job.kernels) == 1:
         return arrays[job.kernels[0]]
     return Kernels(**arrays)
+
+
+def diagonal(job: Job) -> dict[str, np.ndarray]:
+    """K(x, x) of every input of x1, float64 (n1,), by dataset path: one number an input."""
+    with make_evaluator("cpu", job) as evaluator:
+        found: dict[str, np.ndarray] = {}
+        for lo in range(0, len(job.x1), _ROWS):
+            interrupts.check()
+            rows = range(lo, min(lo + _ROWS, len(job.x1)))
+            for key, values in evaluator.diagonal(rows).items():
+                found.setdefault(key, np.empty(len(job.x1)))[lo : rows.stop] = values
+    return found
 
 
 def _whole(evaluator: Evaluator, grid: Grid) -> dict[str, np.ndarray]:

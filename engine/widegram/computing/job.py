@@ -1,73 +1,24 @@
-"""A request for kernels, checked: what is computed, from what, within which budget."""
+"""Checking a request for kernels, and the default size of its tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from widegram.backends.choosing import Evaluator, make_evaluator
+from widegram.backends.evaluator import Evaluator
+from widegram.backends.job import Job
 from widegram.data import Source, open_source
 from widegram.errors import WidegramError, shown
+from widegram.machine.dtypes import ITEMSIZE
 from widegram.machine.memory import kernel_budget
 from widegram.network import Network, NetworkLike, load_network
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import LARGEST_TILE, choose_tile, dataset_keys
 from widegram.validation.arrays import integer
 from widegram.validation.choices import DTYPES, KERNELS
-
-
-@dataclass(frozen=True)
-class Job:
-    """A checked request: everything that decides the values, and the budget for computing them."""
-
-    network: Network
-    x1: Source
-    x2: Source | None
-    kernels: tuple[str, ...]
-    depths: tuple[int, ...]
-    dtype: str
-    threads: int | None
-    memory: int
-    accept: float = SERIES_ACCEPTED
-
-    def evaluator(self, device: str) -> Evaluator:
-        """The evaluator for this job on ``device``."""
-        return make_evaluator(
-            device,
-            self.network,
-            self.x1,
-            self.x2,
-            self.kernels,
-            self.depths,
-            self.dtype,
-            self.threads,
-            self.memory,
-            self.accept,
-        )
-
-    def tile(self, evaluator: Evaluator, largest: int = LARGEST_TILE, at_once: int = 1) -> int:
-        """The default tile side, at most ``largest``, for that evaluator asked for ``at_once``
-        tiles at the same time."""
-        entry_cost: float = getattr(evaluator, "entry_cost", 0.0)
-        image_bytes: int = getattr(evaluator, "image_bytes", 0)
-        matrices = len(dataset_keys(self.kernels, self.depths))
-        itemsize: int = getattr(evaluator, "itemsize", np.dtype(self.dtype).itemsize)
-        n2 = len(self.x2 or self.x1)
-        return choose_tile(
-            len(self.x1),
-            n2,
-            matrices,
-            itemsize,
-            self.memory,
-            entry_cost,
-            image_bytes,
-            largest,
-            at_once,
-        )
 
 
 def make_job(
@@ -98,6 +49,24 @@ def make_job(
         )
     steps = _depths(net, depths)
     return Job(net, first, second, kernels, steps, dtype, threads, kernel_budget(memory), accept)
+
+
+def tile_side(
+    job: Job, evaluator: Evaluator, largest: int = LARGEST_TILE, at_once: int = 1
+) -> int:
+    """The default side of a tile, at most ``largest``, of an evaluator that is asked for
+    ``at_once`` tiles at the same time."""
+    return choose_tile(
+        len(job.x1),
+        len(job.x2 or job.x1),
+        len(dataset_keys(job.kernels, job.depths)),
+        ITEMSIZE[evaluator.dtype],
+        job.memory,
+        evaluator.cost.entry,
+        evaluator.cost.image_bytes,
+        largest,
+        at_once,
+    )
 
 
 def _dtype(dtype: Any) -> str:

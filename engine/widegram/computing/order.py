@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
-from widegram.backends.choosing import Evaluator
+from widegram.backends.evaluator import Evaluator
 from widegram.tiling import Grid
 
 
@@ -19,9 +18,7 @@ def in_order(grid: Grid, evaluator: Evaluator) -> list[tuple[int, int]]:
 
     The order may be another one whenever a run goes on: nothing depends on it.
     """
-    kept: Callable[[int, int], int] | None = getattr(evaluator, "columns_kept", None)
-    if kept is None:
-        return grid.tiles()
+    kept = evaluator.columns_kept
     # Tiles of a chunk, down and across.
     high, wide = (-(-side // grid.tile) for side in grid.chunk())
     width = kept(grid.tile, high)

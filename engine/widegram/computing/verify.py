@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from widegram.backends.choosing import Evaluator, make_evaluator
-from widegram.backends.devices import available
+from widegram.backends.evaluator import Evaluator
+from widegram.backends.job import Job
+from widegram.computing.choosing import make_evaluator
+from widegram.computing.devices import available
 from widegram.computing.kinds import SealReport, is_sealed, verify_sealed
 from widegram.data import Source, open_source
 from widegram.errors import Damaged, WidegramError
@@ -61,10 +64,12 @@ def verify(
             open_source(given)  # what was asked for by name is no note where it is missing
 
     def check() -> VerifyReport:
-        def factory(file: GramFile) -> Computers | str:
-            return _computers(file, x1, x2, threads, bytes_)
+        with ExitStack() as held:
 
-        return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
+            def factory(file: GramFile) -> Computers | str:
+                return _computers(file, x1, x2, threads, bytes_, held)
+
+            return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
 
     report = check()
     if not repair or (report.metadata_intact and not report.damaged_tiles):
@@ -88,21 +93,15 @@ def _repair(
         if report.damaged_tiles:
             first, second = _sources_for_repair(path, header, x1, x2)
             writer.take_back(report.damaged_tiles)
-            made = make_evaluator(
-                available(header.device),
-                network,
-                first,
-                second,
-                header.kernels,
-                header.depths,
-                header.dtype,
-                threads,
+            job = Job(
+                network, first, second, header.kernels, header.depths, header.dtype, threads,
                 memory,
-            )
-            for i, j in report.damaged_tiles:
-                interrupts.check()
-                rows, cols = writer.grid.rows(i), writer.grid.cols(j)
-                writer.write([(i, j, made.tile(rows, cols, header.symmetric))])
+            )  # fmt: skip
+            with make_evaluator(available(header.device), job) as made:
+                for i, j in report.damaged_tiles:
+                    interrupts.check()
+                    rows, cols = writer.grid.rows(i), writer.grid.cols(j)
+                    writer.write([(i, j, made.tile(rows, cols, header.symmetric))])
             for source in (first, second):
                 if source is not None:
                     source.check_unchanged()
@@ -125,17 +124,18 @@ def _computers(
     x2: Given,
     threads: int | None,
     memory: int,
+    held: ExitStack,
 ) -> Computers | str:
-    """The evaluator that made the file and the dense one, or why there are none."""
+    """The evaluator that made the file and the dense one, which ``held`` closes, or why there are
+    none."""
     header = file.header
     network = _network(file)
 
     def make(device: str, dtype: str) -> Evaluator:
         kernels, depths = header.kernels, header.depths
         # What a series leaves out was accepted when the file was made.
-        return make_evaluator(
-            device, network, first, second, kernels, depths, dtype, threads, memory, math.inf
-        )
+        job = Job(network, first, second, kernels, depths, dtype, threads, memory, math.inf)
+        return held.enter_context(make_evaluator(device, job))
 
     try:
         first, second = _sources(header, x1, x2)

@@ -6,16 +6,19 @@ One pair to a lane. Which pairs these are is up to :mod:`~widegram.backends.clos
 from __future__ import annotations
 
 import math
+from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.backends.job import Job
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.self_kernels import ItselfRunner
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
-from widegram.network.model import Network
+from widegram.data.scaled_rows import Spread
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import Plan, build
 
@@ -23,24 +26,31 @@ Array = NDArray[np.float64]
 _DTYPE = "float64"
 _LANES = LANES[_DTYPE]
 
-class PairRunner:
-    """Runs a list of pairs in float64.
 
-    ``largest``, ``zeros`` as for :func:`choose_formulas`; ``like``: the plan in whose powers of two
-    inputs come and results are given.
+class PairRunner:
+    """Computes pairs of inputs of a job in float64: K and T, (outputs, n), of the pairs
+    (x[i], y[i]), images (n, h, w, C), in the powers of two of the plan ``like``.
+
+    ``found``: of all inputs. Plan and working memory are made when the first pairs come, which most
+    jobs do not have. Threads take turns.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        get: tuple[str, ...],
-        depths: tuple[int, ...] | None,
-        largest: float,
-        zeros: bool,
-        like: Plan,
-    ) -> None:
-        self.plan = build(network, get, depths, largest=largest)
-        formulas = choose_formulas(self.plan, largest, _DTYPE, math.inf, zeros)
+    def __init__(self, job: Job, found: Spread, like: Plan) -> None:
+        self._runner = cache(lambda: _Runner(job, found, like))
+        self._lock = Lock()
+
+    def __call__(self, x: Array, y: Array) -> tuple[Array, Array]:
+        with self._lock:
+            return self._runner().run(x, y)
+
+
+class _Runner:
+    """The plan in float64, and what runs it."""
+
+    def __init__(self, job: Job, found: Spread, like: Plan) -> None:
+        largest = found.largest
+        self.plan = build(job.network, job.kernels, job.depths or None, largest=largest)
+        formulas = choose_formulas(self.plan, largest, _DTYPE, math.inf, found.zeros)
         self.layout = factor_layout(self.plan, formulas)
         self._input = self.plan.input_exponent - like.input_exponent
         powers = zip(like.exponents, self.plan.exponents, strict=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.close_pairs import least_cosine
+from widegram.backends.equal import Pairs, equal_pairs
+from widegram.backends.evaluator import Progress
+from widegram.backends.own import Own
 from widegram.cpu.driver.context import At
 from widegram.cpu.driver.entries import entry
 from widegram.cpu.driver.fields import REGION
@@ -18,28 +19,27 @@ from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.plane_base import Variant
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.self_kernels import ItselfRunner
+from widegram.cpu.team import Team
 from widegram.cpu.together import results
 from widegram.cpu.vectors import Packed, VectorInputs
-from widegram.cpu.workspace import Workspace, aligned
+from widegram.cpu.workspace import aligned
 from widegram.machine import interrupts
 from widegram.plan.plan import Plan
 
 Strip = tuple[int, int, int]  # rows from, to; first column
-Pairs = NDArray[np.int64]
 _STRIPS = 8
 
 
 class VectorTiles:
-    """Computes tiles of two data sets with the workspaces of ``free``, one to a thread; inputs less
-    than twice ``angle`` apart, or opposite but for that, are nearly parallel."""
+    """Computes tiles of two data sets, ``stores``, with the workspaces of ``team``; in float32
+    inputs less than twice ``angle`` apart, or opposite but for that, are nearly parallel."""
 
     def __init__(
-        self, plan: Plan, dtype: str, inputs: tuple[VectorInputs, VectorInputs],
-        runner: ItselfRunner, free: SimpleQueue[Workspace], pool: ThreadPoolExecutor,
-        angle: float,
+        self, plan: Plan, dtype: str, stores: tuple[VectorInputs, VectorInputs],
+        runner: ItselfRunner, team: Team, angle: float,
     ) -> None:  # fmt: skip
-        self.plan, self.dtype, self.inputs, self.runner = plan, dtype, inputs, runner
-        self.free, self.pool, self.cosine = free, pool, least_cosine(angle)
+        self.plan, self.dtype, self.stores, self.runner = plan, dtype, stores, runner
+        self.team, self.cosine = team, least_cosine(angle)
         self.lanes = LANES[dtype]
         self.turn = compiled.address(Variant("turn", "none", plan.ntk, False, dtype))
         self.close = 0
@@ -47,15 +47,15 @@ class VectorTiles:
             self.close = compiled.address(Variant("close", "none", plan.ntk, False, dtype))
 
     def tile(
-        self, rows: range, cols: range, mirrored: bool, progress: Callable[[int], None] | None
+        self, rows: range, cols: range, mirrored: bool, progress: Progress | None
     ) -> tuple[NDArray[Any], NDArray[Any], Pairs]:
         """K and T, (outputs, rows, cols rounded up to whole blocks), T that of K without NTK; and
         (row, column) of nearly parallel pairs.
 
         ``mirrored``: rows and columns are the same inputs; one half is computed and mirrored.
         """
-        x = self.inputs[0].block(rows.start, rows.stop, self.runner, self.cosine)
-        y = self.inputs[1].block(cols.start, cols.stop, self.runner, self.cosine)
+        x = self.stores[0].block(rows.start, rows.stop, self.runner, self.cosine)
+        y = self.stores[1].block(cols.start, cols.stop, self.runner, self.cosine)
         shape = len(self.plan.outputs), len(rows), len(y.lanes) * self.lanes
         k = aligned(shape, self.dtype)
         t = aligned(shape, self.dtype) if self.plan.ntk else k
@@ -66,7 +66,7 @@ class VectorTiles:
             return (r1 - r0) * (len(cols) - first), pairs
 
         found = [np.empty((0, 2), dtype=np.int64)]
-        jobs = [self.pool.submit(strip, at) for at in self._strips(len(rows), mirrored)]
+        jobs = [self.team.pool.submit(strip, at) for at in self._strips(len(rows), mirrored)]
         for done, pairs in results(jobs):
             found.append(pairs)
             if progress is not None:
@@ -74,6 +74,17 @@ class VectorTiles:
         pairs = np.concatenate(found)
         pairs = pairs[pairs[:, 1] < len(cols)]
         return k, t, pairs[np.lexsort(pairs.T[::-1])]
+
+    def equal(self, rows: range, cols: range) -> Pairs:
+        """(row, column) in the tile of equal inputs."""
+        first, second = self.stores
+        return equal_pairs(
+            first.digests[rows.start : rows.stop], second.digests[cols.start : cols.stop]
+        )
+
+    def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> Own:
+        """Runs of vectors of x1, or of x2, with themselves."""
+        return self.runner.of_squares(self.stores[second].exact_squares(numbers))
 
     def _strips(self, rows: int, mirrored: bool) -> Iterator[Strip]:
         """Strips of a tile, the largest first; those of a mirrored one begin at the diagonal."""
@@ -94,8 +105,7 @@ class VectorTiles:
         found = np.zeros(1 + 3 * (r1 - r0) * blocks * bool(self.close), dtype=np.int64)
         whole = mirrored and (r1 - r0) % self.lanes == 0 and k.shape[1] == k.shape[2]
         turned = [v[:, c0:, r0:].ctypes.data if whole else 0 for v in (k, t)]
-        work = self.free.get()
-        try:
+        with self.team.workspace() as work:
             ctx = work.context
             ctx[At.X] = x.lanes[r0 // self.lanes :].ctypes.data
             ctx[At.Y] = y.lanes[first:].ctypes.data
@@ -108,8 +118,6 @@ class VectorTiles:
                 self.close, x.x.shape[1] - 1, found.ctypes.data,
                 self.turn if whole else 0, *turned, len(k),
             )  # fmt: skip
-        finally:
-            self.free.put(work)
         interrupts.check()
         if mirrored and not whole:
             for value in (k,) if t is k else (k, t):

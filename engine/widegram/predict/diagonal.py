@@ -6,18 +6,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from widegram.computing.job import Job, make_job
+from widegram.computing.in_memory import diagonal
+from widegram.computing.job import make_job
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel, open_train
-from widegram.machine import interrupts
 from widegram.network import load_network
 
 Array = NDArray[Any]
-_BLOCK = 256
 
 
 def own_diagonal(
@@ -58,15 +56,4 @@ def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
         network = network.at_depth(cross.depth)
     # What a series leaves out was accepted when the cross file was made.
     job = make_job(network, source, None, (kernel,), "float64", None, None, None, math.inf)
-    return diagonal_of(job, kernel)
-
-
-def diagonal_of(job: Job, kernel: str) -> Array:
-    """k(x, x) of each input of a job, float64 (n,): as much work as that many entries."""
-    evaluator: Any = job.evaluator("cpu")
-    out = np.empty(len(job.x1))
-    for lo in range(0, out.size, _BLOCK):
-        interrupts.check()
-        rows = range(lo, min(out.size, lo + _BLOCK))
-        out[lo : rows.stop] = evaluator.own_kernels(rows)[kernel][0]
-    return out
+    return diagonal(job)[kernel]

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.backends.evaluator import Evaluator, Progress, Tile
+from widegram.backends.job import Job
+from widegram.data import Source, open_source
 from widegram.errors import WidegramError
 from widegram.network import Network
 from widegram.reference.dense import Array, cross_kernels, images, self_kernels
+from widegram.tiling import dataset_keys
+from widegram.validation.choices import KERNELS
 
 _BLOCK_BYTES = 128 * 1024**2
-
-
-class Rows(Protocol):
-    """Inputs that can be read by row: ``widegram.data.Source`` or anything like it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, D) or (n, H, W, C)."""
-
-    def read(self, lo: int, hi: int) -> NDArray[Any]:
-        """Return rows lo to hi - 1, floating point."""
-
-
-class ArrayRows:
-    """An array in memory as :class:`Rows`."""
-
-    def __init__(self, x: NDArray[Any]) -> None:
-        self.x = np.asarray(x)
-        self.shape = self.x.shape
-
-    def read(self, lo: int, hi: int) -> NDArray[Any]:
-        """Return rows lo to hi - 1."""
-        return self.x[lo:hi]
 
 
 class Kernels(NamedTuple):
@@ -54,68 +36,55 @@ class _Images(NamedTuple):
     variances: list[Array]
 
 
-class ReferenceEvaluator:
-    """Computes tiles of NNGP and NTK matrices in float64 and returns them in ``dtype``.
+class ReferenceEvaluator(Evaluator):
+    """Computes tiles of NNGP and NTK matrices in float64 and returns them in the job's dtype.
 
-    Args:
-        network: the network.
-        x1: row inputs, (n1, \\*network.input_shape).
-        x2: column inputs, None for x1 with itself.
-        get: which of "nngp" and "ntk".
-        depths: readout depths of a sweep; each is computed on its own as ``network.at_depth(l)``.
-        dtype: dtype of the results.
-        least: entries of images with a layer whose largest variance is between 0 and this, or is
-            not finite, are NaN: this method does not scale, and would be wrong there.
+    Each depth of a sweep is computed on its own as ``network.at_depth(l)``. ``least``: entries of
+    images with a layer whose largest variance is between 0 and this, or is not finite, are NaN:
+    this method does not scale, and would be wrong there.
 
     Raises:
         WidegramError: inputs of another shape than the network's, or depths that it cannot have.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        x1: Rows,
-        x2: Rows | None = None,
-        get: Sequence[str] = ("nngp", "ntk"),
-        depths: Sequence[int] | None = None,
-        dtype: Any = np.float64,
-        least: float = 0.0,
-    ) -> None:
-        for name, x in (("x1", x1), ("x2", x2)):
+    def __init__(self, job: Job, least: float = 0.0) -> None:
+        network = job.network
+        for name, x in (("x1", job.x1), ("x2", job.x2)):
             if x is not None and tuple(x.shape[1:]) != network.input_shape:
                 raise WidegramError(
                     f"{name}: the network expects inputs of shape {network.input_shape}, "
                     f"found {tuple(x.shape[1:])}"
                 )
-        self._x1, self._x2, self._dtype = x1, x2, np.dtype(dtype)
-        self._least = least
-        self._get = tuple(get)
-        if depths is None:
-            self._networks = {"": network}
-        else:
-            self._networks = {f"depth/{depth}/": network.at_depth(depth) for depth in depths}
-        self.keys = tuple(prefix + kernel for prefix in self._networks for kernel in self._get)
+        self._x1, self._x2, self.dtype, self._least = job.x1, job.x2, job.dtype, least
+        self._kernels = job.kernels
+        self._networks = {"": network}
+        if job.depths:
+            self._networks = {f"depth/{depth}/": network.at_depth(depth) for depth in job.depths}
+        self.keys = dataset_keys(job.kernels, job.depths)
 
     def tile(
-        self,
-        rows: range,
-        cols: range,
-        symmetric: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> dict[str, NDArray[Any]]:
-        """Return one array (len(rows), len(cols)) for every key.
-
-        ``symmetric`` marks a tile of x1 with itself: equal row and column numbers are then the same
-        input (which matters to Dropout), and the mirrored tile is exactly the transpose.
-        ``progress`` is told the number of pairs of inputs finished.
-        """
-        out: dict[str, NDArray[Any]] = {}
+        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+    ) -> Tile:
+        """As of every evaluator. ``symmetric``: equal row and column numbers are the same input,
+        which matters to Dropout, and the mirrored tile is exactly the transpose."""
+        out: Tile = {}
         for prefix, network in self._networks.items():
-            tile = self._tile(network, rows, cols, symmetric)
-            for kernel in self._get:
-                out[prefix + kernel] = getattr(tile, kernel).astype(self._dtype)
+            tile = self._tile(network, rows, cols, symmetric)._asdict()
+            for kernel in self._kernels:
+                out[prefix + kernel] = tile[kernel].astype(self.dtype)
         if progress is not None:
             progress(len(rows) * len(cols))
+        return out
+
+    @np.errstate(all="ignore")
+    def diagonal(self, rows: range) -> dict[str, Array]:
+        out = {}
+        for prefix, network in self._networks.items():
+            found = self._images(network, self._x1, rows)
+            outside = self._outside(found)
+            for kernel, value in (("nngp", found.nngp), ("ntk", found.ntk)):
+                if kernel in self._kernels:
+                    out[prefix + kernel] = np.where(outside, np.nan, value)
         return out
 
     @np.errstate(all="ignore")  # What leaves the range is no number, see ``least``.
@@ -148,7 +117,7 @@ class ReferenceEvaluator:
         vanished = (tops[0] == 0) & np.any(images.x != 0, axis=(1, 2, 3))
         return np.asarray(np.any([vanished, *wrong], axis=0))
 
-    def _images(self, network: Network, source: Rows, numbers: range) -> _Images:
+    def _images(self, network: Network, source: Source, numbers: range) -> _Images:
         x = images(source.read(numbers.start, numbers.stop))
         parts = [self_kernels(network, x[block]) for block in _blocks(len(x), x.shape)]
         nngp, ntk, variances = zip(*parts, strict=True)
@@ -195,8 +164,8 @@ def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -
     Raises:
         WidegramError: inputs of another shape than the network's.
     """
-    first, second = ArrayRows(x1), None if x2 is None else ArrayRows(x2)
-    evaluator = ReferenceEvaluator(network, first, second)
+    first, second = open_source(x1), None if x2 is None else open_source(x2)
+    evaluator = ReferenceEvaluator(Job(network, first, second, KERNELS))
     columns = range(len(x1) if x2 is None else len(x2))
     tile = evaluator.tile(range(len(x1)), columns, symmetric=x2 is None)
     return Kernels(tile["nngp"], tile["ntk"])

@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import widegram
+from widegram.computing.in_memory import diagonal
 from widegram.computing.job import make_job
 from widegram.errors import WidegramError
 from widegram.linalg.dense import load_cholesky
@@ -27,7 +28,6 @@ from widegram.linalg.refine import Factor
 from widegram.linalg.solving import absolute_regulariser
 from widegram.linalg.targets import encode
 from widegram.network import NetworkLike, load_network
-from widegram.predict.diagonal import diagonal_of
 from widegram.predict.variance import ensemble_variances, explained
 from widegram.sklearn.kernel_memory import KernelMemory
 
@@ -184,7 +184,7 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
             self.network_, self._inputs(X), None, "nngp", "float64", None, None, None,
             self.accept_series_error,
         )  # fmt: skip
-        variance = diagonal_of(job, "nngp")
+        variance = diagonal(job)["nngp"]
         if self.kernel == "ntk":
             other = self._kernel(X, self.X_fit_, "nngp")
             square = self._kernel(self.X_fit_, None, "nngp")

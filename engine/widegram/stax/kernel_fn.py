@@ -102,7 +102,6 @@ class KernelFn:
         self, x1: Array, x2: Array | None, names: tuple[str, ...], accept: float | None
     ) -> dict[str, Any]:
         from widegram.computing.in_memory import kernel
-        from widegram.stax.covariance import variances
 
         network = self.network(x1.shape[1:])
         if x2 is not None and x2.shape[1:] != x1.shape[1:]:
@@ -123,9 +122,9 @@ class KernelFn:
             if same and "nngp" in wanted:
                 found["cov1"] = np.diagonal(found["nngp"]).copy()
             else:
-                found["cov1"] = variances(network, x1, dtype, accept)
+                found["cov1"] = _variances(network, x1, dtype, accept)
             if x2 is not None:
-                found["cov2"] = found["cov1"] if same else variances(network, x2, dtype, accept)
+                found["cov2"] = found["cov1"] if same else _variances(network, x2, dtype, accept)
         return found
 
     def __repr__(self) -> str:
@@ -170,6 +169,15 @@ def _array(x: Any, name: str) -> Array:
         )
     narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     return array.astype(np.float32 if narrow else np.float64, copy=False)
+
+
+def _variances(network: Network, x: Array, dtype: str, accept: float | None) -> Array:
+    """Variances (n,) of the outputs for each input: the diagonal of the NNGP, as ``dtype``."""
+    from widegram.computing.in_memory import diagonal
+    from widegram.computing.job import make_job
+
+    job = make_job(network, x, None, "nngp", dtype, None, 1, None, accept)
+    return diagonal(job)["nngp"].astype(dtype)
 
 
 def _same(x1: Array, x2: Array) -> bool:

@@ -20,7 +20,7 @@ TOLERANCES = {"float64": 1e-6, "float32": 2e-2}
 
 
 class TileComputer(Protocol):
-    """What computes blocks; :class:`widegram.backends.choosing.Evaluator` without its progress."""
+    """What computes blocks; :class:`widegram.backends.evaluator.Evaluator` without its progress."""
 
     def tile(self, rows: range, cols: range, symmetric: bool) -> dict[str, np.ndarray]:
         """Arrays (len(rows), len(cols)), one for each dataset."""

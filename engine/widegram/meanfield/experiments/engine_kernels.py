@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from widegram.backends.choosing import resolve_device
+from widegram.computing.choosing import make_evaluator
+from widegram.computing.devices import resolve_device
 from widegram.computing.job import make_job
 from widegram.errors import OutOfRange, WidegramError
 from widegram.machine.memory import budget
@@ -34,7 +35,8 @@ def ntk_sweep(
                    options.get("accept_series_error"))  # type: ignore[arg-type]
     columns = range(len(x if x2 is None else x2))
     try:
-        tiles = job.evaluator(resolve_device("auto")).tile(range(len(x)), columns, x2 is None)
+        with make_evaluator(resolve_device("auto"), job) as evaluator:
+            tiles = evaluator.tile(range(len(x)), columns, x2 is None)
     except OutOfRange as error:
         raise WidegramError(
             f"Theta leaves the range of float64 ({error}); or read out fewer layers"

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from widegram_bench.gpu.assembled import tool
+from widegram.backends.job import Job
+from widegram.cuda.inspecting import tool
 
 # Nsight Compute's names -> ours.
 METRICS = {
@@ -39,7 +40,7 @@ def profile(number: int, seconds: float) -> dict[str, Any]:
     command = [
         str(ncu), "--csv", "--clock-control", "none", "--kernel-name", "regex:kernel",
         "--launch-skip", "2", "--launch-count", "1", "--metrics", ",".join(METRICS),
-        sys.executable, "-m", "widegram_bench.gpu.profiler", str(number),
+        sys.executable, "-m", "widegram_bench.gpu_profile", str(number),
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
@@ -113,9 +114,17 @@ def main(number: int) -> None:
 
     x = np.random.default_rng(0).standard_normal((2 * _PAIRS, 32, 32, 3)).astype(np.float32)
     evaluator = CudaEvaluator(
-        cnn(21, 32), open_source(x[:_PAIRS]), open_source(x[_PAIRS:]), ("nngp", "ntk"), (),
-        "float32", 4 * 2**30, gpus((number,)),
-    )  # fmt: skip
+        Job(
+            cnn(21, 32),
+            open_source(x[:_PAIRS]),
+            open_source(x[_PAIRS:]),
+            ("nngp", "ntk"),
+            (),
+            "float32",
+            memory=4 * 2**30,
+        ),
+        gpus((number,)),
+    )
     for _ in range(3):
         evaluator.tile(range(_PAIRS), range(_PAIRS), False)
 

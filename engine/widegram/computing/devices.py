@@ -1,11 +1,16 @@
-"""Names of devices: 'cpu', 'cuda', 'cuda:0,1', and 'cuda,cpu' for a file that two have filled."""
+"""Names of devices, and what they stand for on this machine.
+
+'cpu', 'cuda', 'cuda:0,1', and 'cuda,cpu' for a file that two have filled.
+"""
 
 from __future__ import annotations
 
 import re
 
 from widegram.errors import WidegramError, shown
+from widegram.validation.choices import DEVICES
 
+_KNOWN = (*DEVICES, "reference")
 _CUDA = re.compile(r"cuda(?::(\d+(?:,\d+)*))?")
 
 
@@ -23,6 +28,27 @@ def cuda_numbers(device: str) -> tuple[int, ...] | None:
     if len(set(numbers)) < len(numbers):
         raise WidegramError(f"device {device!r} names a card twice")
     return numbers
+
+
+def resolve_device(device: str) -> str:
+    """The device that a request stands for: 'auto' is the first card if it works, else the CPU.
+
+    Raises :class:`WidegramError` for an unknown name, and for cards that are not there.
+    """
+    numbers = cuda_numbers(device)
+    if numbers is None and device not in _KNOWN:
+        raise WidegramError(
+            f"device {device!r} is unknown; choose one of {', '.join(DEVICES)}, cuda:0,1"
+        )
+    if numbers is not None:
+        from widegram.cuda.device import gpus
+
+        gpus(numbers)
+    if device == "auto":
+        from widegram.cuda.trial import first_card_works
+
+        return "cuda" if first_card_works() else "cpu"
+    return device
 
 
 def kind_of(device: str) -> str:
@@ -46,8 +72,6 @@ def joined(file: str, device: str) -> str:
 
 def available(file: str) -> str:
     """A device that can recompute values of a file: its own, or the CPU for want of a card."""
-    from widegram.backends.choosing import resolve_device
-
     for device in file.split(","):
         try:
             return resolve_device(device)

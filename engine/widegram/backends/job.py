@@ -1,0 +1,34 @@
+"""A request for kernels: what is computed, from what, within which budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from widegram.data import Source
+from widegram.network import Network
+from widegram.plan.precision import SERIES_ACCEPTED
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked request: everything that decides the values, and the budget for computing them.
+
+    * ``network``: the network.
+    * ``x1``, ``x2``: inputs by row; without ``x2`` the symmetric matrix of x1.
+    * ``kernels``: 'nngp', 'ntk' or both.
+    * ``depths``: of a sweep, increasing; () without one.
+    * ``dtype``: 'float32' or 'float64'.
+    * ``threads``: of the CPU, None for all cores that may be used.
+    * ``memory``: bytes of the host for working memory and blocks of images.
+    * ``accept``: the relative error of a Hermite series that is accepted.
+    """
+
+    network: Network
+    x1: Source
+    x2: Source | None
+    kernels: tuple[str, ...]
+    depths: tuple[int, ...] = ()
+    dtype: str = "float64"
+    threads: int | None = None
+    memory: int = 2**32
+    accept: float = SERIES_ACCEPTED

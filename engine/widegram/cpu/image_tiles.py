@@ -1,0 +1,116 @@
+"""Tiles of networks that see images: strips of rows against blocks of lanes, on all threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.backends.close_pairs import close_pairs
+from widegram.backends.equal import Pairs, equal_pairs
+from widegram.backends.evaluator import Progress
+from widegram.backends.own import Own
+from widegram.cpu.images import ImageBlocks
+from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.self_kernels_pool import ItselfPool
+from widegram.cpu.team import Team
+from widegram.cpu.together import results
+from widegram.cpu.workspace import aligned
+from widegram.plan.formulas import FactorLayout
+from widegram.plan.plan import Plan
+from widegram.tiling import mirror_lower
+
+
+class ImageTiles:
+    """Computes tiles of two data sets, ``stores``, with the workspaces of ``team``; in float32
+    inputs less than twice ``angle`` apart, or opposite but for that, are nearly parallel.
+
+    ``memory``: bytes for the planes of images with themselves.
+    """
+
+    def __init__(
+        self, plan: Plan, layout: FactorLayout, dtype: str, team: Team, angle: float, memory: int
+    ) -> None:
+        self.plan, self.layout, self.dtype, self.team = plan, layout, dtype, team
+        self.angle, self._memory = angle, memory
+        self.runners = self._runners(False)
+        self._whole: ItselfPool | None = None
+        self.stores: tuple[ImageBlocks, ImageBlocks]
+
+    def tile(
+        self, rows: range, cols: range, mirrored: bool, progress: Progress | None
+    ) -> tuple[NDArray[Any], NDArray[Any], Pairs]:
+        """K and T, (outputs, rows, cols rounded up to whole blocks), T that of K without NTK; and
+        (row, column) of nearly parallel pairs.
+
+        ``mirrored``: rows and columns are the same inputs; one half is computed and mirrored.
+        """
+        row_block = self.stores[0].rows(rows.start, rows.stop)
+        lane_block = self.stores[1].lanes(cols.start, cols.stop)
+        lanes = LANES[self.dtype]
+        shape = len(self.plan.outputs), len(rows), len(lane_block.y) * lanes
+        k = aligned(shape, self.dtype)
+        t = aligned(shape, self.dtype) if self.plan.ntk else k
+
+        def strip(block: int, which: NDArray[np.int64]) -> int:
+            out = slice(block * lanes, (block + 1) * lanes)
+            with self.team.workspace() as work:
+                work.run_strips(
+                    row_block.x, row_block.factors, lane_block.y[block],
+                    lane_block.factors[block], k[:, :, out], t[:, :, out], which, which,
+                )  # fmt: skip
+            return len(which) * min(lanes, len(cols) - block * lanes)
+
+        jobs = [
+            self.team.pool.submit(strip, block, which)
+            for block, which in _jobs(
+                len(rows), len(lane_block.y), lanes, mirrored, self.team.threads
+            )
+        ]
+        for done in results(jobs):
+            if progress is not None:
+                progress(done)
+        pairs = np.empty((0, 2), dtype=np.int64)
+        if self.dtype == "float32":
+            pairs = close_pairs(row_block.sketch, lane_block.sketch, self.angle)
+        if mirrored:
+            for value in (k,) if t is k else (k, t):
+                for one in value:
+                    mirror_lower(one[:, : len(cols)])
+        return k, t, pairs
+
+    def equal(self, rows: range, cols: range) -> Pairs:
+        """(row, column) in the tile of equal inputs."""
+        row_block = self.stores[0].rows(rows.start, rows.stop)
+        return equal_pairs(row_block.digests, self.stores[1].lanes(cols.start, cols.stop).digests)
+
+    def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> Own:
+        """Runs of images of x1, or of x2, with themselves."""
+        self._whole = self._whole or self._runners(True)
+        blocks = self.stores[second]
+        if isinstance(numbers, range):
+            return self._whole.run(blocks.read(numbers.start, numbers.stop))
+        return self._whole.run(np.concatenate([blocks.read(n, n + 1) for n in numbers]))
+
+    def _runners(self, outputs: bool) -> ItselfPool:
+        return ItselfPool(
+            self.plan, self.layout, outputs, self.dtype, self.team.pool, self.team.threads,
+            self._memory,
+        )  # fmt: skip
+
+
+def _jobs(
+    n_rows: int, blocks: int, lanes: int, mirrored: bool, threads: int
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """(lane block, rows) of roughly equal cost, a few for every thread, the largest first.
+
+    A mirrored tile needs the rows up to the last column of each block only.
+    """
+    parts = max(1, -(-4 * threads // blocks))
+    jobs = []
+    for block in range(blocks):
+        count = min(n_rows, (block + 1) * lanes) if mirrored else n_rows
+        for which in np.array_split(np.arange(count, dtype=np.int64), min(parts, count)):
+            jobs.append((block, which))
+    return sorted(jobs, key=lambda job: -len(job[1]))

@@ -1,1 +1,0 @@
-"""PTX taken apart and run on arrays."""
