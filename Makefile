@@ -49,7 +49,7 @@ GPU_PYTHON ?= python3
 GPU_OUT ?= bench/results/gpu.json
 gpu: export PYTHONPATH := $(CURDIR)/engine:$(CURDIR)/cli:$(CURDIR)/bench:$(PYTHONPATH)
 gpu:
-	@$(GPU_PYTHON) -m widegram_bench.gpu_run --tests --out $(GPU_OUT)
+	@$(GPU_PYTHON) -m widegram_bench.gpu.run --tests --out $(GPU_OUT)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cuda_standin import StandIn
+from virtual_card.devices import Emulated
 from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
@@ -45,7 +45,7 @@ def both(
     rng = np.random.default_rng(7)
     x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
     get, depths = options.pop("get", ("nngp", "ntk")), options.pop("depths", ())
-    card = options.pop("card", None) or StandIn()
+    card = options.pop("card", None) or Emulated()
     options.setdefault("block_threads", 16)
     evaluator = CudaEvaluator(
         Job(network, x1, x2, get, depths, dtype, memory=2**28), [card], **options

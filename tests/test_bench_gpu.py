@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -16,8 +17,10 @@ import numpy as np
 import pytest
 
 from cli_support import run
-from cuda_standin import StandIn
-from widegram_bench import gpu, gpu_card, gpu_part, gpu_peer, gpu_plan, gpu_profile, gpu_run
+from virtual_card.devices import Emulated
+from widegram_bench.gpu import agenda, card, measure, part, peer_on_card, profiler
+from widegram_bench.gpu import run as runs
+from widegram_bench.gpu.cases import Case, cases
 from widegram_bench.networks import cnn
 
 CARD = {
@@ -33,26 +36,26 @@ SAID = """compiling
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> gpu.Case:
-    monkeypatch.setattr(gpu, "_SMALLEST", 4)
-    monkeypatch.setattr(gpu, "_LARGEST", 4)
-    return gpu.Case("tiny", cnn(2, 2), "float64", 1.0, 2.0, (1,))
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.setattr(measure, "_SMALLEST", 4)
+    monkeypatch.setattr(measure, "_LARGEST", 4)
+    return Case("tiny", cnn(2, 2), "float64", 1.0, 2.0, (1,))
 
 
-def test_a_row_is_known_before_it_is_compared_and_bounded(tiny: gpu.Case) -> None:
-    timed, row = gpu.own(tiny, StandIn(), dict(CARD), 0.1)
+def test_a_row_is_known_before_it_is_compared_and_bounded(tiny: Case) -> None:
+    timed, row = measure.own(tiny, Emulated(), dict(CARD), 0.1)
     assert timed == {key: value for key, value in row.items() if key != "difference"}
     assert row["n"] == 4
     assert row["rate"] == pytest.approx(row["element_layers"] / row["us_entry"] * 1e6)
     # Two backends in float64.
     assert max(row["difference"].values()) < 1e-13
-    found = gpu.bound({"instructions_per_element_layer": 30.0}, row)
+    found = measure.bound({"instructions_per_element_layer": 30.0}, row)
     # 100 multiprocessors of 4 schedulers for 32 lanes each, at 1 GHz.
     assert found["us_entry"] == pytest.approx(row["element_layers"] * 30 / 12.8e6)
     assert found["reached"] == found["us_entry"] / row["us_entry"]
 
 
-def _answers(**found: Any) -> gpu_run.Start:
+def _answers(**found: Any) -> runs.Start:
     """A stand-in for processes: what each kind of part prints, or the problem that ends it."""
 
     def start(command: list[str], seconds: float) -> tuple[str, str]:
@@ -77,7 +80,7 @@ LOOP = {"instructions_per_element_layer": 20.0}
 
 @pytest.fixture(autouse=True)
 def _all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_run, "lacking", dict)
+    monkeypatch.setattr(runs, "lacking", dict)
 
 
 def test_a_part_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,9 +89,9 @@ def test_a_part_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
         card=CARD, own=ROW, profile={"problem": "ncu is not installed"}, bound=LOOP,
         peer="an illegal address was met", tests="stopped after 120 s",
     )  # fmt: skip
-    found = gpu_run.run(0, 1000.0, False, True, lambda r: saved.append(json.dumps(r)), start)
+    found = runs.run(0, 1000.0, False, True, lambda r: saved.append(json.dumps(r)), start)
     assert json.loads(saved[-1]) == json.loads(json.dumps(found))
-    assert len(found["rows"]) == len(gpu.cases())
+    assert len(found["rows"]) == len(cases())
     assert found["missing"][:4] == [
         "smoke: stopped after 120 s; 0 tests ended",
         "peer cnn21-pool float32: an illegal address was met",
@@ -96,7 +99,7 @@ def test_a_part_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
         "profile: ncu is not installed",
     ]
     assert found["rows"][0]["bound"]["reached"] == pytest.approx(22 * 20 / 12.8 / 50)
-    gpu_run.table(found)
+    runs.table(found)
     assert "50 us per entry (goal 40), 69 % of the issue" in capsys.readouterr().out
 
 
@@ -108,18 +111,18 @@ def test_what_was_printed_before_a_part_was_stopped_counts() -> None:
             return json.dumps(known) + '\n{"name": "cnn2', "stopped after 60 s"
         return _answers(card=CARD, bound=LOOP, profile={"time_ns": 1.0})(command, seconds)
 
-    found = gpu_run.run(0, 100.0, True, False, lambda results: None, start)
+    found = runs.run(0, 100.0, True, False, lambda results: None, start)
     assert found["rows"][0]["us_entry"] == 50
     assert found["missing"] == ["own cnn21-pool float32, in part: stopped after 60 s"]
-    assert "off by" not in gpu_run.line(found["rows"][0])
+    assert "off by" not in runs.line(found["rows"][0])
 
 
-def _titles(parts: list[gpu_plan.Part]) -> list[str]:
+def _titles(parts: list[agenda.Part]) -> list[str]:
     return [part.title for part in parts]
 
 
 def test_what_matters_most_comes_first() -> None:
-    parts = gpu_plan.plan(gpu.cases(), tests=True, peers=True)
+    parts = agenda.plan(cases(), tests=True, peers=True)
     titles = _titles(parts)
     assert titles[:11] == [
         "card", "smoke", "own cnn21-pool float32", "peer cnn21-pool float32",
@@ -128,30 +131,30 @@ def test_what_matters_most_comes_first() -> None:
     ]  # fmt: skip
     assert len({part.title for part in parts}) == len(parts)
     kinds = [part.kind for part in parts]
-    assert (kinds.count("own"), kinds.count("bound")) == (len(gpu.cases()), 4)
-    assert kinds.count("peer") == sum(bool(case.batches) for case in gpu.cases())
+    assert (kinds.count("own"), kinds.count("bound")) == (len(cases()), 4)
+    assert kinds.count("peer") == sum(bool(case.batches) for case in cases())
     assert not {"smoke", "peer", "golden values"} & set(
-        _titles(gpu_plan.plan(gpu.cases(), tests=False, peers=False))
+        _titles(agenda.plan(cases(), tests=False, peers=False))
     )
 
 
 def test_parts_that_hang_leave_time_for_the_others() -> None:
-    parts, left = gpu_plan.plan(gpu.cases(), tests=True, peers=True), 440.0
+    parts, left = agenda.plan(cases(), tests=True, peers=True), 440.0
     while parts:
         part, *parts = parts
-        seconds = gpu_plan.limit(part, parts, left)
+        seconds = agenda.limit(part, parts, left)
         assert seconds >= part.least
         left -= seconds
     assert left >= 0
 
 
 def test_too_little_time_is_shared() -> None:
-    parts = gpu_plan.plan(gpu.cases()[:1], tests=False, peers=False)
+    parts = agenda.plan(cases()[:1], tests=False, peers=False)
     assert _titles(parts)[:3] == ["card", "own cnn21-pool float32", "profile"]
-    assert gpu_plan.limit(parts[0], parts[1:], 20.0) == 10
-    assert gpu_plan.limit(parts[1], parts[2:], 16.0) == 10
-    assert gpu_plan.limit(parts[2], parts[3:], 6.0) == 6
-    assert gpu_plan.limit(parts[3], parts[4:], -1.0) == 0
+    assert agenda.limit(parts[0], parts[1:], 20.0) == 10
+    assert agenda.limit(parts[1], parts[2:], 16.0) == 10
+    assert agenda.limit(parts[2], parts[3:], 6.0) == 6
+    assert agenda.limit(parts[3], parts[4:], -1.0) == 0
 
 
 def test_packages_that_are_missing_are_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +163,9 @@ def test_packages_that_are_missing_are_named_once(monkeypatch: pytest.MonkeyPatc
         ({"pytest", "jax"}, ["tests: this Python lacks pytest", "peer: this Python lacks jax"]),
         ({"numba_cuda", "xxhash"}, ["everything: this Python lacks numba-cuda, xxhash"]),
     ):
-        monkeypatch.setattr(gpu_plan, "find_spec", lambda name, _=lacks: None if name in _ else 1)
-        monkeypatch.setattr(gpu_run, "lacking", gpu_plan.lacking)
-        found = gpu_run.run(0, 1000.0, False, True, lambda results: None, start)
+        monkeypatch.setattr(agenda, "find_spec", lambda name, _=lacks: None if name in _ else 1)
+        monkeypatch.setattr(runs, "lacking", agenda.lacking)
+        found = runs.run(0, 1000.0, False, True, lambda results: None, start)
         assert found["missing"] == wanted
         assert bool(found["rows"]) == ("everything" not in wanted[0])
 
@@ -195,11 +198,11 @@ def test_the_tests_for_a_card_need_little() -> None:
 
 
 def test_bounds_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "tool", lambda name: None if name == "nvdisasm" else Path(name))
-    flat = gpu.cases()[-1]
-    assert gpu.layer_loop(flat, (9, 0)) == {"problem": "nvdisasm is not installed"}
-    monkeypatch.setattr(gpu, "tool", Path)
-    assert gpu.layer_loop(flat, (9, 0)) == {"problem": "no planes in registers"}
+    monkeypatch.setattr(measure, "tool", lambda name: None if name == "nvdisasm" else Path(name))
+    flat = cases()[-1]
+    assert measure.layer_loop(flat, (9, 0)) == {"problem": "nvdisasm is not installed"}
+    monkeypatch.setattr(measure, "tool", Path)
+    assert measure.layer_loop(flat, (9, 0)) == {"problem": "no planes in registers"}
 
 
 def test_a_part_that_is_not_known_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +212,7 @@ def test_a_part_that_is_not_known_is_one_line(capsys: pytest.CaptureFixture[str]
         (["card", "0", "1", "x"], "card takes no x, but: nothing"),
     ):
         with pytest.raises(SystemExit) as ended:
-            gpu_part.main(arguments)
+            part.main(arguments)
         assert str(ended.value).startswith(said)
         assert "\n" not in str(ended.value)
 
@@ -229,7 +232,7 @@ def test_ratios_and_outcomes_of_tests() -> None:
             command, seconds
         )
 
-    found = gpu_run.run(0, 1000.0, False, True, lambda results: None, start)
+    found = runs.run(0, 1000.0, False, True, lambda results: None, start)
     ratios = {row["name"]: row.get("ratio") for row in found["rows"]}
     assert (ratios["cnn21-pool"], ratios["cnn21-pool-erf"]) == (50.0, None)
     assert found["rows"][0]["target_ratio"] == 20
@@ -239,25 +242,25 @@ def test_ratios_and_outcomes_of_tests() -> None:
 
 
 def test_without_time_nothing_is_started() -> None:
-    found = gpu_run.run(0, 0.0, False, True, lambda results: None, _answers())
+    found = runs.run(0, 0.0, False, True, lambda results: None, _answers())
     assert found["missing"][:2] == ["card: no time left", "smoke: no time left"]
     assert found["rows"] == []
 
 
 def test_a_process_is_stopped_with_what_it_started() -> None:
-    assert gpu_run.start(["sh", "-c", "echo 1; echo 2 >&2"], 60) == ("1\n", "")
-    assert gpu_run.start(["sh", "-c", "echo 1; echo why >&2; exit 3"], 60) == ("1\n", "why")
-    assert gpu_run.start(["sh", "-c", "echo 1; sleep 600"], 1) == ("1\n", "stopped after 1 s")
+    assert runs.start(["sh", "-c", "echo 1; echo 2 >&2"], 60) == ("1\n", "")
+    assert runs.start(["sh", "-c", "echo 1; echo why >&2; exit 3"], 60) == ("1\n", "why")
+    assert runs.start(["sh", "-c", "echo 1; sleep 600"], 1) == ("1\n", "stopped after 1 s")
     # One that left the group holds its output open.
     begun = time.monotonic()
-    assert gpu_run.start(["sh", "-c", "echo 1; setsid sleep 9; true"], 1)[0] == "1\n"
-    assert gpu_run.start(["sh", "-c", "setsid sleep 9 & echo 1"], 60) == ("1\n", "")
+    assert runs.start(["sh", "-c", "echo 1; setsid sleep 9; true"], 1)[0] == "1\n"
+    assert runs.start(["sh", "-c", "setsid sleep 9 & echo 1"], 60) == ("1\n", "")
     assert time.monotonic() - begun < 8
 
 
 def test_a_part_without_a_card_is_a_problem(tmp_path: Path) -> None:
     out = tmp_path / "results" / "R.json"
-    assert gpu_run.main(["--quick", "--out", str(out)]) == 1
+    assert runs.main(["--quick", "--out", str(out)]) == 1
     found = json.loads(out.read_text())
     assert found["rows"] == []
     assert [text.split(":")[0] for text in found["missing"]] == [
@@ -285,7 +288,7 @@ def test_without_any_row_the_command_fails(tmp_path: Path, monkeypatch: pytest.M
 
     missing = ["peer: this Python lacks jax", "card: no time left", "own: no time left"]
     monkeypatch.setattr(devices, "resolve_device", lambda device: device)
-    monkeypatch.setattr(gpu_run, "run", lambda *_: {"rows": [], "missing": missing})
+    monkeypatch.setattr(runs, "run", lambda *_: {"rows": [], "missing": missing})
     result = run("bench", "kernels", "--device", "cuda", "--out", tmp_path / "r.json")
     assert result.exit_code == 2
     wanted = "widegram: error: device cuda: nothing was measured: card: no time left\n"
@@ -295,37 +298,37 @@ def test_without_any_row_the_command_fails(tmp_path: Path, monkeypatch: pytest.M
 def test_a_card_says_its_bandwidth_and_its_capability_its_lanes() -> None:
     pytest.importorskip("numba_cuda")
     h100 = SimpleNamespace(MEMORY_CLOCK_RATE=2619000, GLOBAL_MEMORY_BUS_WIDTH=5120)
-    assert gpu_card.bandwidth(h100) == pytest.approx(3.352e12, rel=1e-3)
+    assert card.bandwidth(h100) == pytest.approx(3.352e12, rel=1e-3)
     silent = SimpleNamespace(MEMORY_CLOCK_RATE=0, GLOBAL_MEMORY_BUS_WIDTH=5120)
-    assert gpu_card.bandwidth(silent) is None
-    assert gpu_card.bandwidth(SimpleNamespace()) is None
+    assert card.bandwidth(silent) is None
+    assert card.bandwidth(SimpleNamespace()) is None
     known = {(5, 2): 128, (7, 5): 64, (8, 0): 64, (8, 6): 128, (9, 0): 128, (12, 0): 128}
-    assert {c: gpu_card.lanes(c) for c in known} == known
-    assert gpu_card.lanes((99, 0)) is None
+    assert {c: card.lanes(c) for c in known} == known
+    assert card.lanes((99, 0)) is None
 
 
 def test_clock_is_the_highest_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_card, "query", lambda number, field: "1980")
-    card: dict[str, Any] = dict(CARD)
-    with gpu_card.watched(card):
-        gpu_card.threading.Event().wait(0.7)
-    assert card["clock_hz"] == 1.98e9
+    monkeypatch.setattr(card, "query", lambda number, field: "1980")
+    described: dict[str, Any] = dict(CARD)
+    with card.watched(described):
+        threading.Event().wait(0.7)
+    assert described["clock_hz"] == 1.98e9
 
 
 def test_profiler_output_and_picture(tmp_path: Path) -> None:
-    assert gpu_profile.parse(SAID) == {"time_ns": 1250.0}
+    assert profiler.parse(SAID) == {"time_ns": 1250.0}
     results: dict[str, Any] = {"card": CARD, "profile": {"time_ns": 1250.0}}
-    assert not gpu_profile.picture(results, tmp_path / "r.png")
+    assert not profiler.picture(results, tmp_path / "r.png")
     numbers = dict.fromkeys(("time_ns", "dram_bytes", "l2_bytes", "ffma", "fadd", "fmul"), 1e6)
     results["profile"] = numbers
     pytest.importorskip("matplotlib")
-    assert gpu_profile.picture(results, tmp_path / "r.png")
+    assert profiler.picture(results, tmp_path / "r.png")
     assert (tmp_path / "r.png").stat().st_size > 1000
-    roofs = gpu_profile.roofs(CARD | {"float32_lanes": 64, "memory_bandwidth": None}, np.ones(2))
+    roofs = profiler.roofs(CARD | {"float32_lanes": 64, "memory_bandwidth": None}, np.ones(2))
     assert {name: values.tolist() for name, values in roofs.items()} == {
         "arithmetic": [100 * 64 * 2 * 1e9] * 2
     }
-    assert gpu_profile.roofs(CARD, np.ones(2)) == {}
+    assert profiler.roofs(CARD, np.ones(2)) == {}
 
 
 def test_the_version_of_the_peer_is_that_of_its_wheel(
@@ -336,18 +339,18 @@ def test_the_version_of_the_peer_is_that_of_its_wheel(
         file.writestr("neural_tangents/__init__.py", "")
         said = "Metadata-Version: 2.1\nName: neural-tangents\nVersion: 0.6.4\n"
         file.writestr("neural_tangents-0.6.4.dist-info/METADATA", said)
-    monkeypatch.setenv(gpu_peer.PATH, str(wheel))
-    assert gpu_peer.version(gpu_peer.package(tmp_path)) == "0.6.4"
+    monkeypatch.setenv(peer_on_card.PATH, str(wheel))
+    assert peer_on_card.version(peer_on_card.package(tmp_path)) == "0.6.4"
     (tmp_path / "other" / "neural_tangents").mkdir(parents=True)
-    monkeypatch.setenv(gpu_peer.PATH, str(tmp_path / "other"))
-    assert gpu_peer.version(gpu_peer.package(tmp_path)) is None
+    monkeypatch.setenv(peer_on_card.PATH, str(tmp_path / "other"))
+    assert peer_on_card.version(peer_on_card.package(tmp_path)) is None
 
 
 def test_peer_without_its_package_is_a_problem_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(gpu_peer.PATH, str(tmp_path / "nothing"))
-    found = gpu_peer.run(cnn(1, 2), "float32", (1,), 1.0, 2**30, tmp_path)
+    monkeypatch.setenv(peer_on_card.PATH, str(tmp_path / "nothing"))
+    found = peer_on_card.run(cnn(1, 2), "float32", (1,), 1.0, 2**30, tmp_path)
     assert "\n" not in found["problem"]
 
 
@@ -359,16 +362,16 @@ def test_batches_that_the_peer_finished_count(
     def slow(command: list[str], **options: Any) -> None:
         raise subprocess.TimeoutExpired(command, options["timeout"], output=printed.encode())
 
-    monkeypatch.setattr(gpu_peer.subprocess, "run", slow)
-    found = gpu_peer.run(cnn(1, 2), "float32", (8, 16), 10.0, 2**30, tmp_path)
+    monkeypatch.setattr(peer_on_card.subprocess, "run", slow)
+    found = peer_on_card.run(cnn(1, 2), "float32", (8, 16), 10.0, 2**30, tmp_path)
     assert (found["ms_entry"], found["best_batch"]) == (3.0, 8)
     printed = ""
-    found = gpu_peer.run(cnn(1, 2), "float32", (8, 16), 10.0, 2**30, tmp_path)
+    found = peer_on_card.run(cnn(1, 2), "float32", (8, 16), 10.0, 2**30, tmp_path)
     assert found == {"problem": "stopped after 17 s"}
 
 
 def test_frozen_dict_is_a_hashable_mapping() -> None:
-    frozen = gpu_peer.FrozenDict({"a": 1}, b=2)
+    frozen = peer_on_card.FrozenDict({"a": 1}, b=2)
     assert dict(frozen) == {"a": 1, "b": 2}
-    assert hash(frozen) == hash(gpu_peer.FrozenDict(b=2, a=1))
+    assert hash(frozen) == hash(peer_on_card.FrozenDict(b=2, a=1))
     assert np.size(list(frozen)) == len(frozen)

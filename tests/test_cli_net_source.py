@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from cuda_standin import StandIn
+from virtual_card.devices import Emulated
 from widegram.cuda import device
 from widegram.errors import WidegramError
 from widegram_cli.main import program
@@ -25,15 +25,15 @@ ARGUMENTS = ["net", NETWORK, "--device", "cuda", "--source", "--dtype", "float64
 
 @pytest.fixture
 def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(numbers: tuple[int, ...]) -> list[StandIn]:
+    def none(numbers: tuple[int, ...]) -> list[Emulated]:
         raise WidegramError("device cuda: CUDA is not available here")
 
     monkeypatch.setattr(device, "gpus", none)
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    found = StandIn(name="card A", shared=200_000)
+def card(monkeypatch: pytest.MonkeyPatch) -> Emulated:
+    found = Emulated(name="card A", shared=200_000)
     monkeypatch.setattr(device, "gpus", lambda numbers: [found])
     return found
 
@@ -52,7 +52,7 @@ def test_text_says_what_was_assumed(no_card: None) -> None:
     compile(text, "source", "exec")
 
 
-def test_a_card_has_its_own_kernels(card: StandIn) -> None:
+def test_a_card_has_its_own_kernels(card: Emulated) -> None:
     assert _printed().startswith("# Shared memory of a block: 200000 bytes (of card A)")
     assert max(k["dynamic_shared_bytes"] for k in json.loads(_printed("--json"))["kernels"]) > 49152
 

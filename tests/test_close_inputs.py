@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from cuda_standin import StandIn
 from network_specs import DENSE, DROPOUT, FLATTEN, GAP, RELU, load, residual
+from virtual_card.devices import Emulated
 from widegram import kernel, reference
 from widegram.backends.equal import digests, equal_pairs
 from widegram.backends.job import Job
@@ -178,7 +178,7 @@ def test_a_card_takes_equal_and_close_inputs_from_the_cpu(dtype: str, own: bool)
     x[3] = x[1] * (1 + 1e-4 * x[2])
     second = None if own else open_source(x)
     made = CudaEvaluator(
-        Job(network, open_source(x), second, BOTH, (), dtype, memory=2**28), [StandIn()]
+        Job(network, open_source(x), second, BOTH, (), dtype, memory=2**28), [Emulated()]
     )
     found = made.tile(range(4), range(4), own)
     wanted = kernel(network, x, None if own else x, dtype=dtype, device="cpu")

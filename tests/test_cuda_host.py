@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import widegram
-from cuda_standin import StandIn
+from virtual_card.devices import Emulated
 from widegram.backends.job import Job
 from widegram.computing import gram as compute
 from widegram.computing.ahead import Ahead
@@ -29,7 +29,7 @@ from widegram.computing.devices import (
     resolve_device,
 )
 from widegram.computing.job import make_job
-from widegram.cuda import compiling, device, inspecting, trial
+from widegram.cuda import compiling, device, trial
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.factors import gathered
 from widegram.cuda.pairs import Pairs
@@ -38,6 +38,7 @@ from widegram.cuda.stream import LARGEST_BATCH, batch_size, pair_bytes
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import load_network
+from widegram_bench.gpu.assembled import tool
 
 VECTORS = {
     "input_shape": [6],
@@ -58,14 +59,14 @@ def _data(n: int, shape: tuple[int, ...], seed: int = 3) -> np.ndarray:
 
 
 @pytest.fixture
-def cards(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
+def cards(monkeypatch: pytest.MonkeyPatch) -> list[Emulated]:
     """Two stand-ins in place of this machine's cards."""
-    made = [StandIn(name="card A"), StandIn(name="card B")]
+    made = [Emulated(name="card A"), Emulated(name="card B")]
     monkeypatch.setattr(device, "gpus", lambda numbers: [made[n] for n in numbers or (0,)])
     return made
 
 
-def _evaluator(spec: dict, x: np.ndarray, card: StandIn, dtype: str = "float64") -> CudaEvaluator:
+def _evaluator(spec: dict, x: np.ndarray, card: Emulated, dtype: str = "float64") -> CudaEvaluator:
     network, source = load_network(spec), open_source(x)
     return CudaEvaluator(
         Job(network, source, None, ("nngp", "ntk"), (), dtype, memory=2**28),
@@ -75,7 +76,7 @@ def _evaluator(spec: dict, x: np.ndarray, card: StandIn, dtype: str = "float64")
 
 
 def test_symmetric_tiles_compute_one_half_and_the_diagonal_in_double() -> None:
-    card = StandIn()
+    card = Emulated()
     evaluator = _evaluator(IMAGES, _data(4, (3, 4, 1)), card, "float32")
     tile = evaluator.tile(range(4), range(4), True)
     assert [grid for _, grid in card.launches] == [(6, 1), (1, 1)]
@@ -90,7 +91,7 @@ def test_symmetric_tiles_compute_one_half_and_the_diagonal_in_double() -> None:
 def test_nearly_parallel_inputs_are_computed_in_double() -> None:
     x = _data(3, (6,)).astype(np.float64)
     x[1] = x[0] * (1 + 1e-7)
-    found = _evaluator(VECTORS, x, StandIn(), "float32").tile(range(3), range(3), True)
+    found = _evaluator(VECTORS, x, Emulated(), "float32").tile(range(3), range(3), True)
     wanted = widegram.kernel(VECTORS, x, dtype="float64")
     # To the rounding of the float32 result.
     np.testing.assert_allclose(found["ntk"][0, 1], wanted.ntk[0, 1], rtol=1e-7)
@@ -99,10 +100,10 @@ def test_nearly_parallel_inputs_are_computed_in_double() -> None:
 @pytest.mark.parametrize("spec", [VECTORS, IMAGES], ids=["vectors", "images"])
 def test_batches_do_not_change_the_bits(spec: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     x = _data(5, tuple(spec["input_shape"]))
-    whole = _evaluator(spec, x, StandIn()).tile(range(5), range(5), False)
+    whole = _evaluator(spec, x, Emulated()).tile(range(5), range(5), False)
     monkeypatch.setattr("widegram.cuda.stream.LARGEST_BATCH", 4)
     told: list[int] = []
-    parts = _evaluator(spec, x, StandIn()).tile(range(5), range(5), False, told.append)
+    parts = _evaluator(spec, x, Emulated()).tile(range(5), range(5), False, told.append)
     assert told == [4, 4, 4, 4, 4, 4, 1]
     for key, value in whole.items():
         np.testing.assert_array_equal(parts[key], value)
@@ -166,10 +167,10 @@ def test_a_toolkit_on_the_path_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     compiling.name_toolkit()
     assert os.environ["CUDA_HOME"] == str(tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")
-    assert inspecting.tool("ncu") == tmp_path / "bin" / "ncu"
+    assert tool("ncu") == tmp_path / "bin" / "ncu"
 
 
-def test_two_cards_share_the_tiles(cards: list[StandIn], tmp_path: Path) -> None:
+def test_two_cards_share_the_tiles(cards: list[Emulated], tmp_path: Path) -> None:
     x, out = _data(12, (6,)), tmp_path / "K.h5"
     result = widegram.gram(VECTORS, x, out, device="cuda:0,1", tile=3, dtype="float64")
     assert result.complete
@@ -182,7 +183,7 @@ def test_two_cards_share_the_tiles(cards: list[StandIn], tmp_path: Path) -> None
 
 
 def test_a_failing_card_keeps_finished_tiles_and_the_cpu_goes_on(
-    cards: list[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cards: list[Emulated], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, out = _data(12, (6,)), tmp_path / "K.h5"
     monkeypatch.setattr(compute, "_BATCH_TILES", 1)
@@ -257,7 +258,7 @@ def test_the_next_rows_are_prepared_beside_those_in_work() -> None:
     assert told == [tiles[4], tiles[7]]
 
 
-def test_a_card_that_computes_nothing_is_not_named(cards: list[StandIn], tmp_path: Path) -> None:
+def test_a_card_that_computes_nothing_is_not_named(cards: list[Emulated], tmp_path: Path) -> None:
     x, out = _data(6, (6,)), tmp_path / "K.h5"
     cards[0].error = WidegramError("device cuda:0 (card A): an illegal address")
     with pytest.raises(WidegramError, match="illegal address"):
@@ -268,7 +269,7 @@ def test_a_card_that_computes_nothing_is_not_named(cards: list[StandIn], tmp_pat
         assert file.attrs["device_note"] == file.attrs["device_name"] == ""
 
 
-def test_threads_are_the_hosts(cards: list[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_the_hosts(cards: list[Emulated], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("widegram.cuda.evaluator.usable_cores", lambda: 5)
     x = _data(2, (6,))
     for threads, used in ((3, 3), (None, 5)):
@@ -305,7 +306,7 @@ def test_pairs_in_double_take_turns_and_hold_up_nobody_who_reads_images(
 
     monkeypatch.setattr("widegram.cuda.evaluator.PairRunner", Runner)
     nearly_parallel = np.ones((4, 6)) + 1e-5 * np.eye(4, 6)
-    evaluator = _evaluator(VECTORS, nearly_parallel, StandIn(), "float32")
+    evaluator = _evaluator(VECTORS, nearly_parallel, Emulated(), "float32")
     with ThreadPoolExecutor(2) as lanes:
         tiles = [lanes.submit(evaluator.tile, range(n, n + 2), range(4), True) for n in (0, 2)]
     assert [bool(tile.result()) for tile in tiles] == [True, True]
@@ -334,7 +335,7 @@ def test_no_card_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def drivers(cards: list[StandIn], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[StandIn]]:
+def drivers(cards: list[Emulated], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Emulated]]:
     """The stand-ins with a driver, and no memory of an earlier trial."""
     monkeypatch.setattr(trial, "has_driver", lambda: True)
     monkeypatch.setattr(device, "has_numba_cuda", lambda: True)
@@ -343,7 +344,7 @@ def drivers(cards: list[StandIn], monkeypatch: pytest.MonkeyPatch) -> Iterator[l
     trial.first_card_works.cache_clear()
 
 
-def test_auto_takes_a_card_that_computes(drivers: list[StandIn], tmp_path: Path) -> None:
+def test_auto_takes_a_card_that_computes(drivers: list[Emulated], tmp_path: Path) -> None:
     assert resolve_device("auto") == "cuda"
     assert [form for form, _ in drivers[0].launches] == ["product"]
     out = tmp_path / "K.h5"
@@ -353,7 +354,7 @@ def test_auto_takes_a_card_that_computes(drivers: list[StandIn], tmp_path: Path)
 
 
 def test_auto_says_why_it_leaves_a_card_alone(
-    drivers: list[StandIn], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    drivers: list[Emulated], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "widegram")
     drivers[0].error = WidegramError("device cuda:0 (card A): the driver is too old")
@@ -367,10 +368,10 @@ def test_auto_says_why_it_leaves_a_card_alone(
 
 @pytest.mark.parametrize("lacking", ["driver", "numba-cuda", "card"])
 def test_auto_is_silent_where_there_is_nothing(
-    lacking: str, drivers: list[StandIn], monkeypatch: pytest.MonkeyPatch,
+    lacking: str, drivers: list[Emulated], monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    def none(numbers: tuple[int, ...]) -> list[StandIn]:
+    def none(numbers: tuple[int, ...]) -> list[Emulated]:
         raise WidegramError("device cuda: CUDA is not available here")
 
     caplog.set_level("INFO", "widegram")

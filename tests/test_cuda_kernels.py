@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import strategies
-from cuda_standin import StandIn
 from cuda_support import (
     CHAIN,
     DENSE,
@@ -26,6 +25,7 @@ from cuda_support import (
     pool,
 )
 from golden_cases import assert_matches, cases, load
+from virtual_card.devices import Emulated
 from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.kernel import Kernel
@@ -201,7 +201,7 @@ def test_nngp_alone(name: str) -> None:
 def test_planes_larger_than_shared_memory() -> None:
     shape, layers, _ = NETWORKS["pool"]
     spec = {"input_shape": shape, "layers": layers}
-    evaluator, found, wanted = both(spec, card=StandIn(shared=64))
+    evaluator, found, wanted = both(spec, card=Emulated(shared=64))
     assert evaluator.source.scratch > 0
     assert_equal(found, wanted, 1e-13)
 
@@ -293,7 +293,7 @@ def test_random_networks(network: Network, data: st.DataObject) -> None:
     source, n = open_source(x[:2]), len(x[:2])
     evaluator = CudaEvaluator(
         Job(network, source, None, ("nngp", "ntk"), (), "float64", memory=2**28),
-        [StandIn()],
+        [Emulated()],
         block_threads=16,
     )
     found = evaluator.tile(range(n), range(n), True)
@@ -320,7 +320,7 @@ def test_zero_images_give_limits() -> None:
     x[1, 0, 0, 0] = 1.0
     source = open_source(x)
     evaluator = CudaEvaluator(
-        Job(network, source, None, ("nngp", "ntk"), (), "float64", memory=2**28), [StandIn()]
+        Job(network, source, None, ("nngp", "ntk"), (), "float64", memory=2**28), [Emulated()]
     )
     tile = evaluator.tile(range(2), range(2), True)
     assert np.isfinite(tile["ntk"]).all()
@@ -340,7 +340,7 @@ def test_golden(name: str) -> None:
     x1, x2 = open_source(golden.x1[:n]), open_source(golden.x2[:n])
     evaluator = CudaEvaluator(
         Job(network, x1, x2, ("nngp", "ntk"), (), "float64", memory=2**28),
-        [StandIn()],
+        [Emulated()],
         block_threads=32,
     )
     tile = evaluator.tile(range(n), range(n), False)

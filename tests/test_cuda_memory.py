@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cuda_standin import StandIn
+from virtual_card.devices import Emulated
 from widegram.backends.equal import digests
 from widegram.backends.job import Job
 from widegram.computing.ahead import Ahead
@@ -36,7 +36,7 @@ IMAGES = {
 }
 
 
-class Counting(StandIn):
+class Counting(Emulated):
     """Computes nothing, and counts bytes as a card does that frees memory with a delay: once ten
     blocks are dropped, or when it is asked how much is free."""
 
@@ -179,7 +179,7 @@ def test_an_image_takes_what_its_block_takes(spec: dict) -> None:
     x = open_source(np.random.default_rng(0).standard_normal((5, *spec["input_shape"])))
     evaluator = CudaEvaluator(
         Job(load_network(spec), x, None, ("ntk",), (), "float32", memory=2**28),
-        [StandIn()],
+        [Emulated()],
         block_threads=4,
     )
     images: HostImages = evaluator.images1

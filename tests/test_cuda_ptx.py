@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from widegram.cuda.compiling import ptx
-from widegram.cuda.inspecting import _shortest_loop, inspect, tool
 from widegram.cuda.kernel import MULTIPROCESSOR
 from widegram.cuda.source import source_of
 from widegram.network import load_network
+from widegram_bench.gpu.assembled import inspect, shortest_loop, tool
 
 _MISSING = [name for name in ("numba_cuda", "cuda") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(
@@ -169,5 +169,5 @@ def test_a_loop_with_two_ways_counts_their_mean() -> None:
     body = [".L_x_1:", *way, "MUFU.RCP R1, R1", "@P1 BRA `(.L_x_1)", "EXIT", "BRA `(.L_x_1)"]
     listing = [line if line.endswith(":") else f"  /*0000*/  {line} ;" for line in body]
     # A branch, then four and a branch or two, then the root and the branch back.
-    assert _shortest_loop(listing, "MUFU") == ((1 + 5 + 2) + (1 + 2 + 2)) // 2
-    assert _shortest_loop(listing, "DFMA") is None
+    assert shortest_loop(listing, "MUFU") == ((1 + 5 + 2) + (1 + 2 + 2)) // 2
+    assert shortest_loop(listing, "DFMA") is None

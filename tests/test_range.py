@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import widegram
-from cuda_standin import StandIn
 from cuda_support import assert_equal
+from virtual_card.devices import Emulated
 from widegram import stax
 from widegram.backends.job import Job
 from widegram.computing.job import make_job
@@ -357,7 +357,7 @@ def on_a_card(net: dict, x: np.ndarray, y: np.ndarray, dtype: str) -> dict[str, 
     sources = open_source(x), open_source(y)
     evaluator = CudaEvaluator(
         Job(load_network(net), *sources, ("nngp", "ntk"), (), dtype, memory=2**28),
-        [StandIn()],
+        [Emulated()],
         block_threads=16,
     )
     with warnings.catch_warnings():

@@ -284,11 +284,11 @@ def test_the_tests_for_a_card(card: VirtualCard) -> None:
 
 
 _ROW = """
-from widegram_bench import gpu, gpu_part
+from widegram_bench.gpu import cases, measure, part
 from widegram_bench.networks import cnn
-gpu._SMALLEST = gpu._LARGEST = 4
-gpu.cases = lambda: [gpu.Case("tiny", cnn(2, 8), "float64", 1.0)]
-gpu_part.main(["own", "0", "1", "tiny", "float64"])
+measure._SMALLEST = measure._LARGEST = 4
+part.cases = lambda: [cases.Case("tiny", cnn(2, 8), "float64", 1.0)]
+part.main(["own", "0", "1", "tiny", "float64"])
 """
 
 
@@ -305,7 +305,7 @@ def test_a_row_of_the_benchmark(card: VirtualCard) -> None:
 @pytest.mark.slow
 def test_the_benchmark_names_what_it_cannot_measure(card: VirtualCard, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    arguments = ["-m", "widegram_bench.gpu_run", "--quick", "--seconds", 20, "--out", out]
+    arguments = ["-m", "widegram_bench.gpu.run", "--quick", "--seconds", 20, "--out", out]
     done = card.run(*arguments, seconds=300)
     assert done.returncode == 1, done.stderr
     found = json.loads(out.read_text())
@@ -317,6 +317,5 @@ def test_the_benchmark_names_what_it_cannot_measure(card: VirtualCard, tmp_path:
     # The network is far too large for a card made of software.
     assert found["rows"] == []
     assert [text.partition(":")[0] for text in found["missing"]] == [
-        "own cnn21-pool float32 strip", "profile strip",
-        "bound cnn21-pool float32 strip", "profile tile",
+        "own cnn21-pool float32", "profile", "bound cnn21-pool float32",
     ]  # fmt: skip

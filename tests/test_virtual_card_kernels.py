@@ -17,8 +17,8 @@ from cuda_support import CHAIN, GAP, assert_equal, conv
 from test_cuda_depths import NETWORKS as SWEEPS
 from test_cuda_depths import PLACES
 from test_cuda_kernels import ACTIVATIONS, NETWORKS
-from virtual_card.memory import Fault
-from virtual_kernels import PtxDevice
+from virtual_card.devices import PtxDevice
+from virtual_card.ptx.memory import Fault
 from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.source import FORMS

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from virtual_card.machine import Launch, Machine
-from virtual_card.memory import Fault, Memory
-from virtual_card.numbers import Approximate
-from virtual_card.ptx_text import Unsupported, programs
+from virtual_card.ptx.machine import Launch, Machine
+from virtual_card.ptx.memory import Fault, Memory
+from virtual_card.ptx.numbers import Approximate
+from virtual_card.ptx.text import Unsupported, programs
 
 _FRAME = """
 .version 9.0

@@ -127,23 +127,23 @@ def _only_cpu(given: Sequence[str]) -> None:
 
 
 def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, Any]) -> None:
-    """The benchmark of :mod:`widegram_bench.gpu_run`, without tests."""
+    """The benchmark of :mod:`widegram_bench.gpu.run`, without tests."""
     from widegram.computing.devices import cuda_numbers, resolve_device
 
     numbers = cuda_numbers(resolve_device(device))
     if numbers is None or len(numbers) > 1:
         raise click.UsageError("--device takes cpu or one card here")
-    from widegram_bench import gpu_profile, gpu_run
+    from widegram_bench.gpu import profiler, run
 
     _check(options, plot)
     number = (numbers or (0,))[0]
-    found = gpu_run.run(number, options["seconds"], suite == "quick", False, lambda results: None)
+    found = run.run(number, options["seconds"], suite == "quick", False, lambda results: None)
     if not found["rows"]:
         why = [text for text in found["missing"] if text.startswith(("everything", "card", "own"))]
         raise WidegramError(f"device {device}: nothing was measured: {why[0]}")
     if plot and found["card"] and found["profile"]:
-        gpu_profile.picture(found, Path(plot))
-    _finish(_results("kernels", options) | found, options, lambda: gpu_run.table(found))
+        profiler.picture(found, Path(plot))
+    _finish(_results("kernels", options) | found, options, lambda: run.table(found))
 
 
 @command.command("roof")

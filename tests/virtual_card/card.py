@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_HERE = Path(__file__).parent
-_ROOT = _HERE.parents[1]
+_DRIVER = Path(__file__).with_name("driver")
+_ROOT = Path(__file__).parents[2]
 
 
 def lacking() -> str:
@@ -71,7 +71,7 @@ class VirtualCard:
 
 def build(folder: Path) -> VirtualCard:
     """Compile the driver into a folder."""
-    sources = sorted(_HERE.glob("*.c"))
+    sources = sorted(_DRIVER.glob("*.c"))
     command = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"]
     subprocess.run(
         [*command, "-o", folder / "libcuda.so.1", *sources, "-ldl"], check=True, text=True

@@ -13,9 +13,9 @@ import sys
 import traceback
 from typing import Any
 
-from virtual_card.machine import Launch, Machine
-from virtual_card.memory import Fault, Memory
-from virtual_card.ptx_text import programs
+from virtual_card.ptx.machine import Launch, Machine
+from virtual_card.ptx.memory import Fault, Memory
+from virtual_card.ptx.text import programs
 
 _ILLEGAL_ADDRESS, _FAILED = 700, 719
 _KERNEL = ctypes.CFUNCTYPE(

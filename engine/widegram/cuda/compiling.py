@@ -74,7 +74,7 @@ def signature(kernel: Kernel, dtype: str) -> tuple[Any, ...]:
 def options(kernel: Kernel, dtype: str) -> dict[str, Any]:
     """Compiler options: approximate division and roots, denormals to zero, in float32 only.
 
-    PTX is assembled as it is, so that what runs is what :mod:`~widegram.cuda.inspecting` counts.
+    PTX is assembled as it is, so that what runs is what the benchmarks' ``assembled`` counts.
     """
     found: dict[str, Any] = {"fastmath": dtype == "float32", "lto": False}
     if kernel.registers:

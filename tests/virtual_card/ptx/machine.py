@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from virtual_card.memory import Fault, Memory, Shared
-from virtual_card.numbers import Approximate
-from virtual_card.ptx_text import Program
-from virtual_card.steps import Array, Decoded, decode
+from virtual_card.ptx.memory import Fault, Memory, Shared
+from virtual_card.ptx.numbers import Approximate
+from virtual_card.ptx.steps import Array, Decoded, decode
+from virtual_card.ptx.text import Program
 
 WARP = 32
 # Threads that run at once: enough that NumPy's own time counts, few enough for its registers.
@@ -47,7 +47,7 @@ class Machine:
     def run(self, launch: Launch, memory: Memory) -> None:
         """Run every block.
 
-        Raises :class:`~virtual_card.memory.Fault` with the kernel's name and the instruction.
+        Raises :class:`~virtual_card.ptx.memory.Fault` with the kernel's name and the instruction.
         """
         memory.begin()
         blocks = launch.grid[0] * launch.grid[1]

@@ -1,4 +1,4 @@
-"""A device that runs the PTX of kernels: the CUDA backend's arithmetic as NVVM compiles it."""
+"""Devices of software for the CUDA backend in this process, without a driver."""
 
 from __future__ import annotations
 
@@ -6,19 +6,35 @@ from typing import Any
 
 import numpy as np
 
-from cuda_standin import StandIn
-from virtual_card.machine import Launch, Machine
-from virtual_card.memory import Memory
-from virtual_card.ptx_text import programs
+from virtual_card import emulator
+from virtual_card.ptx.machine import Launch, Machine
+from virtual_card.ptx.memory import Memory
+from virtual_card.ptx.text import programs
 from widegram.cuda.compiling import ptx
 from widegram.cuda.kernel import SHARED_BYTES, Kernel
+from widegram_bench.gpu.stand_in import StandIn
+
+
+class Emulated(StandIn):
+    """Runs the text of kernels on the emulator of threads."""
+
+    def launch(
+        self, compiled: Any, grid: tuple[int, int], threads: tuple[int, int], stream: Any,
+        args: Any,
+    ) -> None:  # fmt: skip
+        super().launch(compiled, grid, threads, stream, args)
+        emulator.launch(compiled.text, grid, threads, args, compiled.dynamic)
+
 
 # PTX by kernel text and type: compiling takes seconds.
 _COMPILED: dict[tuple[str, str], str] = {}
 
 
 class PtxDevice(StandIn):
-    """``worst``: approximate instructions are as wrong as documented. ``edit``: changes PTX."""
+    """Runs the PTX of kernels, the arithmetic as NVVM compiles it.
+
+    ``worst``: approximate instructions are as wrong as documented. ``edit``: changes PTX.
+    """
 
     def __init__(
         self, worst: bool = False, edit: Any = None, shared: int = SHARED_BYTES
@@ -41,7 +57,7 @@ class PtxDevice(StandIn):
         args: Any,
     ) -> None:  # fmt: skip
         kernel, machine = compiled
-        self.launches.append((kernel.form, grid))
+        super().launch(kernel, grid, threads, stream, args)
         memory = Memory()
         parameters = b"".join(_parameters(value, memory) for value in args)
         machine.run(Launch(grid, threads, parameters, kernel.dynamic), memory)

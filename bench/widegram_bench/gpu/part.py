@@ -1,6 +1,6 @@
-"""One part of the benchmark on a card, in a process of its own (:mod:`widegram_bench.gpu_run`).
+"""One part of the benchmark on a card, in a process of its own (:mod:`widegram_bench.gpu.run`).
 
-    python -m widegram_bench.gpu_part card|own|bound|peer|profile NUMBER SECONDS [CASE DTYPE]
+    python -m widegram_bench.gpu.part card|own|bound|peer|profile NUMBER SECONDS [CASE DTYPE]
 
 prints JSON objects, one a line: the last one is the result, those before it are what is known until
 then.
@@ -16,40 +16,42 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from widegram_bench import gpu, gpu_card, gpu_peer, gpu_profile
+from widegram_bench.gpu import card as cards
+from widegram_bench.gpu import measure, peer_on_card, profiler
+from widegram_bench.gpu.cases import Case, cases
 
 _KINDS = ("card", "own", "bound", "peer", "profile")
 
 
 def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The results of one part: of the case with that key for 'own', 'bound' and 'peer'."""
-    card = gpu_card.describe(number)
+    card = cards.describe(number)
     if kind == "card":
         yield card
     elif kind == "profile":
-        yield gpu_profile.profile(number, seconds)
+        yield profiler.profile(number, seconds)
     else:
         yield from _of_case(kind, _case(key), card, seconds)
 
 
 def _of_case(
-    kind: str, case: gpu.Case, card: dict[str, Any], seconds: float
+    kind: str, case: Case, card: dict[str, Any], seconds: float
 ) -> Iterator[dict[str, Any]]:
     if kind == "own":
         from widegram.cuda.device import gpus
 
-        yield from gpu.own(case, gpus((card["number"],))[0], card, seconds)
+        yield from measure.own(case, gpus((card["number"],))[0], card, seconds)
     elif kind == "bound":
-        yield gpu.layer_loop(case, card["capability"])
+        yield measure.layer_loop(case, card["capability"])
     else:
         with tempfile.TemporaryDirectory() as folder:
-            yield gpu_peer.run(
+            yield peer_on_card.run(
                 case.network, case.dtype, case.batches, seconds, card["memory"], Path(folder)
             )
 
 
-def _case(key: tuple[str, ...]) -> gpu.Case:
-    return next(case for case in gpu.cases() if case.key == key)
+def _case(key: tuple[str, ...]) -> Case:
+    return next(case for case in cases() if case.key == key)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     key = tuple(given.key)
     alone = given.kind in ("card", "profile")
-    choices = [()] if alone else [case.key for case in gpu.cases()]
+    choices = [()] if alone else [case.key for case in cases()]
     if key not in choices:
         listed = "; ".join(" ".join(choice) or "nothing" for choice in choices)
         raise SystemExit(f"{given.kind} takes no {' '.join(key) or 'empty key'}, but: {listed}")

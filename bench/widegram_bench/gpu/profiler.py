@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.backends.job import Job
-from widegram.cuda.inspecting import tool
+from widegram_bench.gpu.assembled import tool
 
 # Nsight Compute's names -> ours.
 METRICS = {
@@ -40,7 +40,7 @@ def profile(number: int, seconds: float) -> dict[str, Any]:
     command = [
         str(ncu), "--csv", "--clock-control", "none", "--kernel-name", "regex:kernel",
         "--launch-skip", "2", "--launch-count", "1", "--metrics", ",".join(METRICS),
-        sys.executable, "-m", "widegram_bench.gpu_profile", str(number),
+        sys.executable, "-m", "widegram_bench.gpu.profiler", str(number),
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)

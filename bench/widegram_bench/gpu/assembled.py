@@ -61,7 +61,7 @@ def inspect(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> Report:
     registers = re.search(r"Used (\d+) registers", said)
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill", said)]
     assert registers is not None
-    loop = _shortest_loop(listing.splitlines(), "FMA" if kernel.form == "product" else "MUFU")
+    loop = shortest_loop(listing.splitlines(), "FMA" if kernel.form == "product" else "MUFU")
     return Report(".local" in text, int(registers[1]), sum(spills), loop)
 
 
@@ -77,7 +77,7 @@ def _run(name: str, arguments: Sequence[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _shortest_loop(lines: Sequence[str], holding: str) -> int | None:
+def shortest_loop(lines: Sequence[str], holding: str) -> int | None:
     """Instructions of the shortest loop that holds such an instruction, as MUFU for roots: where
     branches lead past some of them, the mean of the shortest and the longest way through."""
     labels: dict[str, int] = {}

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from virtual_card import numbers
-from virtual_card.ptx_text import Unsupported
+from virtual_card.ptx import numbers
+from virtual_card.ptx.text import Unsupported
 
 Array = NDArray[Any]
 Function = Callable[..., Array]

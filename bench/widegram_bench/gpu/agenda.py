@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from widegram_bench.gpu import Case
+    from widegram_bench.gpu.cases import Case
 
 _SMOKE = "forms_agree or zero_and_repeated"
 # Tests of a card: the name of a part -> pytest's -k.
@@ -43,7 +43,7 @@ class Part:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What :mod:`widegram_bench.gpu_part` takes besides the kind."""
+        """What :mod:`widegram_bench.gpu.part` takes besides the kind."""
         return self.case.key if self.case else ()
 
     @property

@@ -1,6 +1,6 @@
 """What the host spends per entry of a tile while a card computes: with a card that does nothing.
 
-    python -m widegram_bench.gpu_host
+    python -m widegram_bench.gpu.host
 
 No card is needed; values are meaningless.
 """
@@ -9,71 +9,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
-from widegram.cuda.kernel import Kernel
 from widegram.data import open_source
 from widegram.network import Network
+from widegram_bench.gpu.stand_in import StandIn
 from widegram_bench.networks import cnn, dense
 
 _TILE = 512
 _TIMES = 7
 
 
-class Idle:
-    """A device whose memory is the host's and whose kernels do nothing."""
-
-    name = "idle"
-
-    def free_memory(self) -> int:
-        return 1 << 34
-
-    def shared_memory(self) -> int:
-        return 48 * 1024
-
-    def stream(self) -> Any:
-        return None
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        yield
-
-    def compiled(self, kernel: Kernel, dtype: str) -> Any:
-        return kernel
-
-    def empty(self, size: int, dtype: Any, stream: Any) -> NDArray[Any]:
-        return np.zeros(max(size, 1), dtype)
-
-    def put(self, array: NDArray[Any], stream: Any) -> NDArray[Any]:
-        return np.array(array).reshape(-1)
-
-    def launch(self, *arguments: Any) -> None:
-        pass
-
-    def pinned(self, size: int, dtype: Any) -> NDArray[Any]:
-        return np.zeros(size, dtype)
-
-    def get(self, source: NDArray[Any], target: NDArray[Any], stream: Any) -> None:
-        target[...] = source[: target.size]
-
-    def wait(self, stream: Any) -> None:
-        pass
-
-
 def nanoseconds(network: Network, dtype: str, symmetric: bool) -> float:
     """Per entry of one tile whose images are known already, the best of several."""
     x = np.random.default_rng(0).standard_normal((2 * _TILE, *network.input_shape)).astype(dtype)
     x2 = None if symmetric else open_source(x[_TILE:])
+    card = StandIn(free=1 << 34)
     evaluator = CudaEvaluator(
         Job(network, open_source(x[:_TILE]), x2, ("nngp", "ntk"), (), dtype, memory=1 << 32),
-        [Idle()],
+        [card],
     )
     best = float("inf")
     for _ in range(_TIMES):

@@ -1,6 +1,6 @@
 """Everything that a machine with a card is asked for, in one run that no part can spoil.
 
-``python -m widegram_bench.gpu_run --out R.json --tests`` needs no installed widegram, only its
+``python -m widegram_bench.gpu.run --out R.json --tests`` needs no installed widegram, only its
 sources on the path. Each part is a process of its own with a time limit: a fault on the card, which
 ends the process that meets it, costs that part alone. Results are written after every part, and
 each part that did not give any is named in them with the reason.
@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from widegram.durable import write_bytes
 from widegram.machine.cores import usable_cores
-from widegram_bench.gpu_plan import SHORTEST, TESTS, Part, lacking, limit, plan
+from widegram_bench.gpu.agenda import SHORTEST, TESTS, Part, lacking, limit, plan
 
 _OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR)\b")
 # Of pytest's first lines, without and with workers.
@@ -112,10 +112,10 @@ class Run:
         return next((row for row in rows if (row["name"], row["dtype"]) == part.key), None)
 
     def _found(self, part: Part, seconds: float) -> Results | None:
-        """What :mod:`~widegram_bench.gpu_part` prints last: it counts although the process
+        """What :mod:`~widegram_bench.gpu.part` prints last: it counts although the process
         failed later."""
         arguments = [part.kind, str(self.number), f"{part.share * seconds:.1f}", *part.key]
-        command = [sys.executable, "-m", "widegram_bench.gpu_part", *arguments]
+        command = [sys.executable, "-m", "widegram_bench.gpu.part", *arguments]
         output, problem = self.start(command, seconds)
         found = _last(output)
         problem = problem or found.pop("problem", "" if found else "it printed no result")
@@ -134,7 +134,7 @@ class Run:
         if part.kind == "own":
             self.results["rows"].append(row)
         elif part.kind == "bound":
-            from widegram_bench.gpu import bound
+            from widegram_bench.gpu.measure import bound
 
             row["bound"] = bound(found, row)
         elif part.case:
@@ -177,7 +177,7 @@ def run(
             work.lack(f"{need}: this Python lacks {names}")
     if "everything" in absent:
         return work.results
-    from widegram_bench.gpu import cases
+    from widegram_bench.gpu.cases import cases
 
     parts = plan(cases()[:1] if quick else cases(), tests, peers=not quick)
     parts = [part for part in parts if part.needs not in absent]
@@ -250,9 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     results = run(options.device, options.seconds, options.quick, options.tests, save)
     if results["card"] and results["profile"]:
-        from widegram_bench import gpu_profile
+        from widegram_bench.gpu import profiler
 
-        if not gpu_profile.picture(results, out.with_suffix(".png")):
+        if not profiler.picture(results, out.with_suffix(".png")):
             results["missing"].append("picture: no matplotlib, or too few numbers of the profiler")
             save(results)
     table(results)

@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from widegram_bench import peer_runner
+
 PATH = "WIDEGRAM_PEER_PATH"
 # Times the seconds for all batches: compiling the last one may take longer than was left.
 _PATIENCE = 1.7
@@ -44,7 +46,8 @@ def run(
     stopped = ""
     try:
         done = subprocess.run(
-            [sys.executable, __file__], input=json.dumps(job), capture_output=True, text=True,
+            [sys.executable, "-m", "widegram_bench.gpu.peer_on_card"], input=json.dumps(job),
+            capture_output=True, text=True,
             env=os.environ | changed, timeout=_PATIENCE * seconds, check=False,
         )  # fmt: skip
         output, errors = done.stdout, done.stderr
@@ -143,8 +146,6 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     job = json.load(sys.stdin)
     output, sys.stdout = sys.stdout, sys.stderr
-    # This file's folder is on the path already; the runner's helpers stand beside it.
-    runner = importlib.import_module("peer_runner")
     import numpy as np
 
     jax = importlib.import_module("jax")
@@ -152,7 +153,7 @@ def main() -> None:
     sources = package(Path(job["folder"]))
     stax = load_stax(sources)
     spec = job["network"]
-    _, _, raw = runner.network(stax, spec["layers"])
+    _, _, raw = peer_runner.network(stax, spec["layers"])
     kernel_fn = jax.jit(lambda a, b: tuple(raw(a, b, ("nngp", "ntk"))))
     with np.load(job["inputs"]) as file:
         x = jax.numpy.asarray(file["x"], job["dtype"])
@@ -168,7 +169,7 @@ def main() -> None:
             continue
         share = time.perf_counter() + max(0.0, end - time.perf_counter()) / 3
         try:
-            timed = runner.measure(kernel_fn, x, b, share, jax.block_until_ready)
+            timed = peer_runner.measure(kernel_fn, x, b, share, jax.block_until_ready)
         except jax.errors.JaxRuntimeError as error:
             found["batches"][str(b)] = {"skipped": str(error).splitlines()[0][:200]}
             continue

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from virtual_card.memory import Fault
-from virtual_card.numbers import Approximate
-from virtual_card.ptx_text import Instruction, Program, Unsupported
-from virtual_card.semantics import KINDS, meaning
+from virtual_card.ptx.memory import Fault
+from virtual_card.ptx.numbers import Approximate
+from virtual_card.ptx.semantics import KINDS, meaning
+from virtual_card.ptx.text import Instruction, Program, Unsupported
 
 Array = NDArray[Any]
-# The wave (of virtual_card.machine) is untyped here: the two modules would import each other.
+# The wave (of virtual_card.ptx.machine) is untyped here: the two modules would import each other.
 Step = Callable[[Any], None]
 Fetch = Callable[[Any], Array]
 _U32, _U64, _BOOL = KINDS["u32"], KINDS["u64"], KINDS["pred"]

@@ -1,10 +1,10 @@
-"""The CUDA backend on this machine's card: networks with goals, time per entry, the issue bound."""
+"""The CUDA backend on this machine's card: time per entry, the issue bound."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,49 +12,16 @@ import numpy as np
 from widegram.backends.job import Job
 from widegram.cuda.device import Device
 from widegram.cuda.evaluator import CudaEvaluator
-from widegram.cuda.inspecting import inspect, tool
 from widegram.cuda.kernel import WARP
 from widegram.cuda.source import source_of
 from widegram.data import open_source
-from widegram.network import Network
-from widegram_bench import gpu_card
-from widegram_bench.networks import cnn, dense, preset
+from widegram_bench.gpu.assembled import inspect, tool
+from widegram_bench.gpu.card import watched
+from widegram_bench.gpu.cases import Case
 
 KERNELS = ("nngp", "ntk")
 _MEMORY = 8 * 2**30
 _SMALLEST, _LARGEST = 16, 512
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network in one precision. ``target``: microseconds an entry on an H100, ``ratio``: times
-    faster than the peer, as the project's goals set them; None without a goal. ``batches``: sizes
-    of the peer's, the likely best first, because time may not reach for all; () without it."""
-
-    name: str
-    network: Network
-    dtype: str
-    target: float | None = None
-    ratio: float | None = None
-    batches: tuple[int, ...] = ()
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What names a case: network and precision."""
-        return self.name, self.dtype
-
-
-def cases() -> list[Case]:
-    """What is measured, the most important first."""
-    return [
-        Case("cnn21-pool", cnn(21, 32), "float32", 40.0, 20.0, (8, 16, 4, 1)),
-        Case("cnn21-flatten", cnn(21, 32, pooled=False), "float32", None, 10.0, (256, 512, 64)),
-        Case("myrtle10", preset("myrtle10"), "float32", 10.0, None, (8, 16, 4)),
-        Case("cnn21-pool", cnn(21, 32), "float64", 200.0, None, (8, 4, 1)),
-        Case("cnn21-pool-erf", cnn(21, 32, "Erf"), "float32"),
-        Case("cnn21-pool-16", cnn(21, 16), "float32"),
-        Case("fcn10", dense(10), "float32", None, None, (1024, 256)),
-    ]
 
 
 def measure(case: Case, device: Device, seconds: float) -> tuple[dict[str, Any], CudaEvaluator]:
@@ -124,7 +91,7 @@ def own(
 ) -> Iterator[dict[str, Any]]:
     """The row of a case with the clock seen meanwhile, then again with its difference from the CPU
     backend: what is timed is not lost to what comes after."""
-    with gpu_card.watched(card):
+    with watched(card):
         row, evaluator = measure(case, device, seconds)
     row |= {key: card[key] for key in ("multiprocessors", "clock_hz")}
     yield row

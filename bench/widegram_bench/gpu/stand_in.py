@@ -1,4 +1,7 @@
-"""A device made of the emulator: the whole CUDA backend without a GPU."""
+"""The CUDA backend without a card: a device in the host's memory whose kernels do nothing.
+
+What the host spends is measured with it; tests put a card of software behind its launches.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cuda_emulator import launch
 from widegram.cuda.kernel import SHARED_BYTES, Kernel
 
 
 class StandIn:
-    """Counts what is asked of it. ``fail_after``: launches until an error is raised."""
+    """A :class:`~widegram.cuda.device.Device` of so many bytes.
+
+    ``launches``: form and grid of every kernel in order. ``error``: what a launch raises, if any.
+    """
 
     def __init__(
         self, free: int = 2**30, name: str = "stand-in", shared: int = SHARED_BYTES
@@ -35,28 +41,26 @@ class StandIn:
     def entered(self) -> Iterator[None]:
         yield
 
-    def compiled(self, kernel: Kernel, dtype: str) -> Kernel:
+    def compiled(self, kernel: Kernel, dtype: str) -> Any:
         return kernel
 
-    def empty(self, size: int, dtype: Any, stream: Any) -> np.ndarray:
-        return np.zeros(max(size, 1), dtype=dtype)
+    def empty(self, size: int, dtype: Any, stream: Any) -> NDArray[Any]:
+        return np.zeros(max(size, 1), dtype)
 
-    def put(self, array: np.ndarray, stream: Any) -> np.ndarray:
-        return np.ascontiguousarray(array).reshape(-1).copy()
+    def put(self, array: NDArray[Any], stream: Any) -> NDArray[Any]:
+        return np.array(array).reshape(-1)
 
     def launch(
-        self, compiled: Kernel, grid: tuple[int, int], threads: tuple[int, int], stream: Any,
-        args: Any,
-    ) -> None:  # fmt: skip
+        self, compiled: Any, grid: tuple[int, int], threads: tuple[int, int], stream: Any, args: Any
+    ) -> None:
         if self.error is not None:
             raise self.error
         self.launches.append((compiled.form, grid))
-        launch(compiled.text, grid, threads, args, compiled.dynamic)
 
-    def pinned(self, size: int, dtype: Any) -> np.ndarray:
-        return np.empty(size, dtype=dtype)
+    def pinned(self, size: int, dtype: Any) -> NDArray[Any]:
+        return np.zeros(size, dtype)
 
-    def get(self, source: np.ndarray, target: np.ndarray, stream: Any) -> None:
+    def get(self, source: NDArray[Any], target: NDArray[Any], stream: Any) -> None:
         target[...] = source[: target.size]
 
     def wait(self, stream: Any) -> None:

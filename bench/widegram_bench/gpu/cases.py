@@ -1,0 +1,40 @@
+"""The networks that a card is measured with, and their goals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from widegram.network import Network
+from widegram_bench.networks import cnn, dense, preset
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network in one precision. ``target``: microseconds an entry on an H100, ``ratio``: times
+    faster than the peer, as the project's goals set them; None without a goal. ``batches``: sizes
+    of the peer's, the likely best first, because time may not reach for all; () without it."""
+
+    name: str
+    network: Network
+    dtype: str
+    target: float | None = None
+    ratio: float | None = None
+    batches: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names a case: network and precision."""
+        return self.name, self.dtype
+
+
+def cases() -> list[Case]:
+    """What is measured, the most important first."""
+    return [
+        Case("cnn21-pool", cnn(21, 32), "float32", 40.0, 20.0, (8, 16, 4, 1)),
+        Case("cnn21-flatten", cnn(21, 32, pooled=False), "float32", None, 10.0, (256, 512, 64)),
+        Case("myrtle10", preset("myrtle10"), "float32", 10.0, None, (8, 16, 4)),
+        Case("cnn21-pool", cnn(21, 32), "float64", 200.0, None, (8, 4, 1)),
+        Case("cnn21-pool-erf", cnn(21, 32, "Erf"), "float32"),
+        Case("cnn21-pool-16", cnn(21, 16), "float32"),
+        Case("fcn10", dense(10), "float32", None, None, (1024, 256)),
+    ]

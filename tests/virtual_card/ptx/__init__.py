@@ -1,0 +1,1 @@
+"""PTX taken apart and run on arrays."""
