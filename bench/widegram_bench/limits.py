@@ -11,7 +11,7 @@ import numpy as np
 from widegram.cpu.driver.fields import REGION
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.inner_ir import CHUNK
-from widegram.cpu.kernels.plane_base import GEOMETRY, N_PARAMS, Variant
+from widegram.cpu.kernels.plane_base import N_PARAMS, Geometry, Variant
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.workspace import aligned
 from widegram.machine.cores import usable_cores
@@ -85,7 +85,7 @@ def _products(dtype: str) -> Callable[[], None]:
     k, params = aligned((rows, blocks, lanes), dtype), np.ones(N_PARAMS, dtype)
     values = {"rows": rows, "cols": blocks, "out_row": blocks * lanes, "out_col": lanes}
     values["count"] = CHUNK
-    geometry = np.array([values.get(name, 0) for name in GEOMETRY], dtype=np.int64)
+    geometry = np.array([values.get(field.name.lower(), 0) for field in Geometry], dtype=np.int64)
     address = compiled.address(Variant("inner", "none", False, False, dtype))
     kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(address)
 

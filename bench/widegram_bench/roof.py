@@ -14,9 +14,10 @@ import numba
 import numpy as np
 
 from widegram.activations import Formula
+from widegram.cpu.driver import lowered  # noqa: F401 - the compiled form of call_plane
 from widegram.cpu.driver.memory import call_plane
 from widegram.cpu.kernels import compiled
-from widegram.cpu.kernels.packed_ir import CELL, PACKED
+from widegram.cpu.kernels.packed_ir import Cell, PackedGeometry
 from widegram.cpu.kernels.plane_base import GAPS, N_PARAMS, Variant
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.workspace import aligned
@@ -136,9 +137,12 @@ class Rows:
             "window_rows": 1, "window_cols": 1, "stride_rows": 1, "stride_cols": 1,
             "height": _ROWS, "width": COLUMNS,
         }  # fmt: skip
-        self.geometry = np.array([values.get(name, 0) for name in PACKED], dtype=np.int64)
-        cell = {"first_rows": _ROWS, "rows": _ROWS, "first_cols": COLUMNS, "second_cols": 0}
-        self.cell = np.array([cell[name] for name in CELL], dtype=np.int64)
+        self.geometry = np.zeros(len(PackedGeometry), dtype=np.int64)
+        for name, value in values.items():
+            self.geometry[PackedGeometry[name.upper()]] = value
+        self.cell = np.zeros(len(Cell), dtype=np.int64)
+        self.cell[Cell.FIRST_ROWS] = self.cell[Cell.ROWS] = _ROWS
+        self.cell[Cell.FIRST_COLS] = COLUMNS
 
     def spin(self, repeats: int) -> None:
         """Run the kernel ``repeats`` times, without Python's lock."""

@@ -58,7 +58,7 @@ class ImageTiles:
             with self.team.workspace() as work:
                 work.run_strips(
                     row_block.x, row_block.factors, lane_block.y[block],
-                    lane_block.factors[block], k[:, :, out], t[:, :, out], which, which,
+                    lane_block.factors[block], k[:, :, out], t[:, :, out], which,
                 )  # fmt: skip
             return len(which) * min(lanes, len(cols) - block * lanes)
 

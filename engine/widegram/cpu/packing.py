@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.driver.packed_fields import CELL_ROW, CellField, PackedField
-from widegram.cpu.kernels.packed_ir import BATCH, CELL, PACKED
+from widegram.cpu.driver.packed_fields import CELL_COLUMNS, CellField, PackedField
+from widegram.cpu.kernels.packed_ir import BATCH, Cell, PackedGeometry
 from widegram.cpu.kernels.plane_base import GAPS, WRAPS
 from widegram.cpu.kernels.window_ir import SQUARES
 from widegram.plan.masks import Pair
@@ -26,9 +26,9 @@ _CLIMBING = {(1, 1), *((n, n) for n in SQUARES.values())}
 class Packing:
     """``gap`` between rectangles (rows, columns), ``halo`` on each side of all, ``mode`` GAPS or
     WRAPS, without gaps; ``levels``: the shapes of values, finest first;
-    ``cells`` (n, levels, CELL_ROW), the first is d = 0; ``active`` (n, steps): the rectangles (bits
-    as in SEGMENTS) that each step is wanted for. ``drift``: the rows by which each value stands
-    higher than the first in its buffer, where values are written in place."""
+    ``cells`` (n, levels, CELL_COLUMNS), the first is d = 0; ``active`` (n, steps): the rectangles
+    (bits as in SEGMENTS) that each step is wanted for. ``drift``: the rows by which each value
+    stands higher than the first in its buffer, where values are written in place."""
 
     mode: int
     gap: Pair
@@ -121,13 +121,13 @@ def _levels(program: Program, keys: Ints, segments: Ints) -> tuple[tuple[Pair, .
 
 
 def _cells(keys: Ints, segments: Ints, shape: Pair) -> Ints:
-    rows = np.zeros((len(keys), CELL_ROW), dtype=np.int64)
+    rows = np.zeros((len(keys), CELL_COLUMNS), dtype=np.int64)
     (h, w), (dy, dx) = shape, keys.T
     lower, right = (segments & 0b1100) != 0, (segments & 0b1010) != 0
-    rows[:, CELL.index("first_rows")] = h - dy
-    rows[:, CELL.index("rows")] = np.where(lower, h, h - dy)
-    rows[:, CELL.index("first_cols")] = w - dx
-    rows[:, CELL.index("second_cols")] = np.where(right, dx, 0)
+    rows[:, Cell.FIRST_ROWS] = h - dy
+    rows[:, Cell.ROWS] = np.where(lower, h, h - dy)
+    rows[:, Cell.FIRST_COLS] = w - dx
+    rows[:, Cell.SECOND_COLS] = np.where(right, dx, 0)
     rows[:, CellField.DY], rows[:, CellField.DX] = dy, dx
     rows[:, CellField.SEGMENTS] = segments
     rows[:, CellField.Y_AT] = dy * w + dx
@@ -149,7 +149,7 @@ def batch_inputs(program: Program, packing: Packing) -> int:
             return 0
     cells, wanted = packing.cells, packing.active[:, made[0]] != 0
     cells[:, :, CellField.COUNT] = 1
-    same = [CellField.DY, CELL.index("rows")]
+    same = [CellField.DY, Cell.ROWS]
     found, n = 0, 0
     while n + BATCH <= len(cells):
         some = cells[n : n + BATCH, 0]
@@ -253,7 +253,8 @@ class PackedSteps:
             named[name] = named.get(name, 0) * item
         out[PackedField.FX_AT], out[PackedField.FY_AT] = at * unit * item, at * lanes * item
         out[PackedField.FY_PIXEL] = lanes * each * item
-        return [named.get(name, 0) for name in PACKED] + [out[field] for field in PackedField]
+        geometry = [named.get(field.name.lower(), 0) for field in PackedGeometry]
+        return geometry + [out[field] for field in PackedField]
 
     def _halo(self, step: Step, out: dict[PackedField, int]) -> None:
         """What a window reads around its source on a torus."""

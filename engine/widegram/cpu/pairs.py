@@ -72,7 +72,7 @@ class _Runner:
             out[...] = 0.0
             one = np.zeros(1, dtype=np.int64)
             self.work.run_strips(
-                x_lanes[None], x_factors[None], y_lanes, y_factors, out[0], out[1], one, one
+                x_lanes[None], x_factors[None], y_lanes, y_factors, out[0], out[1], one
             )
             hi = min(lo + _LANES, n)
             found[:, :, lo:hi] = out[:, :, 0, : hi - lo]

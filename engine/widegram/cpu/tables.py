@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.driver.fields import (
-    KINDS,
-    MOVES,
     REGION,
-    Field,
     Ints,
+    Kind,
+    Move,
     ProgramField,
     SlotField,
     StepField,
     StoreField,
 )
-from widegram.cpu.driver.packed_fields import CELL_ROW, PACKED_ROW
+from widegram.cpu.driver.packed_fields import CELL_COLUMNS, PACKED_COLUMNS
 from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.fields import Field
 from widegram.cpu.kernels.large_ir import ROWS_OF_SCRATCH
 from widegram.cpu.kernels.packed_ir import BATCH
 from widegram.cpu.kernels.plane_base import N_PARAMS, WRAPS, Variant
@@ -141,12 +141,12 @@ class _Encoder:
             _ints(programs, ProgramField), _ints(self.steps, StepField),
             np.concatenate(shifts), np.concatenate(active), _ints(slots, SlotField),
             _ints(stores, StoreField), np.concatenate([*self.index, np.zeros(1, np.int64)]),
-            np.array([self._address(kind, "none") for kind in MOVES], dtype=np.int64),
+            np.array([self._address(move.name.lower(), "none") for move in Move], dtype=np.int64),
             self._constants(),
             most, clear, sums, self._buffer(),
-            np.concatenate([*self.cells, np.zeros((1, CELL_ROW), np.int64)]),
+            np.concatenate([*self.cells, np.zeros((1, CELL_COLUMNS), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
-            np.array([*self.packed, [0] * PACKED_ROW], dtype=np.int64),
+            np.array([*self.packed, [0] * PACKED_COLUMNS], dtype=np.int64),
         )  # fmt: skip
 
     @np.errstate(over="ignore")  # Constants are out of range where variances are: refused as such.
@@ -192,7 +192,7 @@ class _Encoder:
         cells, active = sum(map(len, self.cells)), sum(map(len, self.cell_active))
         if packing is None:
             return cells, 0, active, 0
-        self.cells.append(packing.cells.reshape(-1, CELL_ROW))
+        self.cells.append(packing.cells.reshape(-1, CELL_COLUMNS))
         self.cell_active.append(packing.active.ravel())
         return cells, len(packing.cells), active, len(packing.levels)
 
@@ -294,7 +294,7 @@ class _Encoder:
 
     def _step(self, program: Program, step: Step, first_slot: int, packed: int) -> list[int]:
         row = dict.fromkeys(StepField, 0)
-        row[StepField.KIND] = KINDS.index(step.kind)
+        row[StepField.KIND] = Kind[step.kind.upper()]
         if step.out in program.slot_of:
             row[StepField.OUT] = first_slot + program.slot_of[step.out]
         for field, value in zip((StepField.IN0, StepField.IN1), step.inputs, strict=False):

@@ -14,7 +14,7 @@ from widegram.backends.evaluator import Progress
 from widegram.backends.own import Own
 from widegram.cpu.driver.context import At
 from widegram.cpu.driver.entries import entry
-from widegram.cpu.driver.fields import REGION
+from widegram.cpu.driver.fields import REGION, VectorField
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.plane_base import Variant
 from widegram.cpu.kernels.vector_ops import LANES
@@ -113,11 +113,16 @@ class VectorTiles:
             ctx[At.OUT_K] = k[:, r0:, c0:].ctypes.data
             ctx[At.OUT_T] = t[:, r0:, c0:].ctypes.data
             ctx[At.OUT_STRIDE] = k.strides[0] // k.itemsize
-            entry("run_vectors")(
-                work.at, r1 - r0, blocks, x.x.shape[1], y.y.shape[1] * self.lanes, k.shape[2],
-                self.close, x.x.shape[1] - 1, found.ctypes.data,
-                self.turn if whole else 0, *turned, len(k),
-            )  # fmt: skip
+            run = np.zeros(len(VectorField), dtype=np.int64)
+            run[VectorField.ROWS], run[VectorField.BLOCKS] = r1 - r0, blocks
+            run[VectorField.X_STEP] = x.x.shape[1]
+            run[VectorField.Y_STEP] = y.y.shape[1] * self.lanes
+            run[VectorField.OUT_ROW], run[VectorField.OUTPUTS] = k.shape[2], len(k)
+            run[VectorField.CLOSE], run[VectorField.FOUND] = self.close, found.ctypes.data
+            run[VectorField.FACTOR] = x.x.shape[1] - 1
+            run[VectorField.TURN] = self.turn if whole else 0
+            run[VectorField.TURNED_K], run[VectorField.TURNED_T] = turned
+            entry("run_vectors")(work.at, run.ctypes.data)
         interrupts.check()
         if mirrored and not whole:
             for value in (k,) if t is k else (k, t):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from widegram.backends.equal import digests
 from widegram.backends.own import Own
 from widegram.cpu.kernels import compiled
-from widegram.cpu.kernels.plane_base import GEOMETRY, Variant
+from widegram.cpu.kernels.plane_base import Geometry, Variant
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.self_kernels import ItselfRunner
 from widegram.cpu.workspace import aligned
@@ -121,13 +121,13 @@ class VectorInputs:
     def _pack_rows(
         self, x: NDArray[Any], lanes: NDArray[Any], squares: NDArray[np.float64]
     ) -> None:
-        geometry = np.zeros(len(GEOMETRY), dtype=np.int64)
-        geometry[GEOMETRY.index("in_row")] = geometry[GEOMETRY.index("count")] = self.features
+        geometry = np.zeros(len(Geometry), dtype=np.int64)
+        geometry[Geometry.IN_ROW] = geometry[Geometry.COUNT] = self.features
         gain = np.array([1.0 / self.features, *[0.0] * 7], dtype=self.dtype)
         found = np.empty(self.lanes)
         for n, block in enumerate(lanes):
             rows = x[n * self.lanes : (n + 1) * self.lanes]
-            geometry[GEOMETRY.index("rows")] = len(rows)
+            geometry[Geometry.ROWS] = len(rows)
             self._pack(
                 geometry.ctypes.data, gain.ctypes.data, rows.ctypes.data, 0,
                 block.ctypes.data, found.ctypes.data, 0, 0,

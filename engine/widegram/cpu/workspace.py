@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.driver.context import CONTEXT, At
-from widegram.cpu.driver.entries import entry
-from widegram.cpu.driver.fields import Ints
-from widegram.cpu.kernels.plane_base import GEOMETRY
+from widegram.cpu.driver.entries import address, entry
+from widegram.cpu.driver.fields import Ints, Kind, ProgramField, StepField
+from widegram.cpu.kernels.plane_base import Geometry
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.tables import Tables
 from widegram.machine import interrupts
@@ -35,7 +35,7 @@ class Workspace:
         self.scratch = aligned((max(tables.scratch, 1),), dtype)
         self.buffer = aligned((max(tables.buffer, 1),), dtype)
         self.sums = aligned((max(tables.sums, 8),), np.float64)
-        self.geometry = np.zeros(len(GEOMETRY), dtype=np.int64)
+        self.geometry = np.zeros(len(Geometry), dtype=np.int64)
         self.context = np.zeros(CONTEXT, dtype=np.int64)
         self.at = self.context.ctypes.data
         ctx = self.context
@@ -67,13 +67,14 @@ class Workspace:
 
     def run_strips(
         self, x: NDArray[Any], x_factors: NDArray[Any], y: NDArray[Any], y_factors: NDArray[Any],
-        out_k: NDArray[Any], out_t: NDArray[Any], which: Ints, rows: Ints,
+        out_k: NDArray[Any], out_t: NDArray[Any], which: Ints,
     ) -> None:  # fmt: skip
         """All programs for images ``which`` of ``x`` against one block of lanes.
 
         ``x`` (n, ...), ``x_factors`` (n, F); ``y`` (..., lanes), ``y_factors`` (F, lanes);
-        ``out_k``, ``out_t`` (outputs, n_rows, columns), written at ``rows`` and the first ``lanes``
-        columns. Raises :class:`widegram.machine.interrupts.Stopped` where a stop cut it short.
+        ``out_k``, ``out_t`` (outputs, n, columns), written at rows ``which`` and the first
+        ``lanes`` columns. Raises :class:`widegram.machine.interrupts.Stopped` where a stop cut it
+        short.
         """
         ctx = self.context
         ctx[At.X], ctx[At.X_FACTORS] = x.ctypes.data, x_factors.ctypes.data
@@ -81,11 +82,28 @@ class Workspace:
         ctx[At.OUT_K], ctx[At.OUT_T] = out_k.ctypes.data, out_t.ctypes.data
         ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
         ctx[At.ITSELF] = 0
+        self._link()
         entry("run_strips")(
-            self.at, which.ctypes.data, rows.ctypes.data, len(which), x.strides[0],
-            x_factors.strides[0], out_k.strides[1],
+            self.at, which.ctypes.data, len(which), x.strides[0], x_factors.strides[0],
+            out_k.strides[1],
         )  # fmt: skip
         interrupts.check()
+
+    def _link(self) -> None:
+        """Enter the addresses of the parts of the driver that the tables need: others are neither
+        compiled nor loaded."""
+        kinds = self.tables.steps[:, StepField.KIND]
+        packed = self.tables.programs[:, ProgramField.N_CELLS] > 0
+        parts = {
+            (At.RUN_PLAIN, "run_plain"): not packed.all(),
+            (At.RUN_PACKED, "run_packed"): packed.any(),
+            (At.LOAD, "load"): Kind.LOAD in kinds,
+            (At.KEEP, "keep"): np.isin(kinds, (Kind.COPY, Kind.POOL, Kind.REDUCE)).any(),
+            (At.POOL, "pool"): Kind.POOL in kinds,
+        }
+        for (at, part), needed in parts.items():
+            if needed:
+                self.context[at] = address(part)
 
     def clear(self) -> None:
         """Zero the stores that accumulate."""
@@ -105,5 +123,6 @@ class Workspace:
         ctx[At.X_FACTORS] = ctx[At.Y_FACTORS] = factors.ctypes.data
         ctx[At.OWN_K], ctx[At.OWN_T] = own_k.ctypes.data, own_t.ctypes.data
         ctx[At.OWN], ctx[At.ITSELF] = own.ctypes.data, 1
+        self._link()
         entry("run_program")(n, self.at)
         interrupts.check()

@@ -108,6 +108,24 @@ def keep(part: str, name: str, content: bytes) -> bool:
         return False
 
 
+def claim(part: str, name: str) -> bool:
+    """Whether no process has claimed ``name`` before; in a folder that cannot be used, True."""
+    try:
+        path = location(part)
+        _make(path)
+        folder = _opened(path)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(name, flags, 0o600, dir_fd=folder))
+        finally:
+            os.close(folder)
+    except FileExistsError:
+        return False
+    except (OSError, ValueError, Untrusted):
+        return True
+    return True
+
+
 def text_file(part: str, name: str, text: str) -> Path:
     """A file that holds ``text`` under ``name``: kept where that is safe, else of this process.
 
@@ -237,7 +255,7 @@ def describe() -> dict[str, Any]:
 def warn(error: Exception) -> None:
     """Say why code is not kept: once in a process, whatever the number of functions."""
     _tell(
-        f"compiled code is not kept, and made anew in every run (some 15 seconds): "
+        f"compiled code is not kept, and made anew in every run (some 10 seconds): "
         f"{_words(error)}; set WIDEGRAM_CACHE_DIR to a folder of your own"
     )
 

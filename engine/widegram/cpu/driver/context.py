@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import auto
+
+from widegram.cpu.kernels.fields import Field
 
 
-class At(IntEnum):
-    """Positions in the context of a thread: addresses, and strides in numbers."""
+class At(Field):
+    """Positions in the context of a thread: addresses, and strides in numbers.
 
-    SCRATCH = 0
-    SUMS = 1
-    X = 2
-    Y = 3
-    X_FACTORS = 4
-    Y_FACTORS = 5
-    OUT_K = 6
-    OUT_T = 7
-    OUT_STRIDE = 8
-    GEOMETRY = 9
-    PARAMS = 10
-    BUFFER = 11
-    ITEMSIZE = 12
-    LANES = 13
-    PAIRED = 14
-    ITSELF = 15
-    OWN_K = 16
-    OWN_T = 17
-    OWN = 18
-    PROGRAMS = 19
-    N_PROGRAMS = 20
-    STEPS = 21
-    N_STEPS = 22
-    DISPLACEMENTS = 23
-    ACTIVE = 24
-    SLOTS = 25
-    STORES = 26
-    INDEX = 27
-    MOVES = 28
-    N_SUMS = 29
-    CLEAR_BEGIN = 30
-    CLEAR_END = 31
-    CELLS = 32
-    CELL_ACTIVE = 33
-    PACKED = 34
-    HALT = 35
+    From ``RUN_PLAIN`` on: parts of the driver, 0 where a network needs none; then the rectangle of
+    a plane that stores work on, its shape and displacement, its row stride and its first pixel.
+    """
+
+    SCRATCH = auto()
+    SUMS = auto()
+    X = auto()
+    Y = auto()
+    X_FACTORS = auto()
+    Y_FACTORS = auto()
+    OUT_K = auto()
+    OUT_T = auto()
+    OUT_STRIDE = auto()
+    GEOMETRY = auto()
+    PARAMS = auto()
+    BUFFER = auto()
+    ITEMSIZE = auto()
+    LANES = auto()
+    PAIRED = auto()
+    ITSELF = auto()
+    OWN_K = auto()
+    OWN_T = auto()
+    OWN = auto()
+    PROGRAMS = auto()
+    N_PROGRAMS = auto()
+    STEPS = auto()
+    N_STEPS = auto()
+    DISPLACEMENTS = auto()
+    ACTIVE = auto()
+    SLOTS = auto()
+    STORES = auto()
+    INDEX = auto()
+    MOVES = auto()
+    N_SUMS = auto()
+    CLEAR_BEGIN = auto()
+    CLEAR_END = auto()
+    CELLS = auto()
+    CELL_ACTIVE = auto()
+    PACKED = auto()
+    HALT = auto()
+    RUN_PLAIN = auto()
+    RUN_PACKED = auto()
+    LOAD = auto()
+    KEEP = auto()
+    POOL = auto()
+    ROWS = auto()
+    COLS = auto()
+    D_ROWS = auto()
+    D_COLS = auto()
+    ROW = auto()
+    K = auto()
+    T = auto()
 
 
 CONTEXT = len(At)

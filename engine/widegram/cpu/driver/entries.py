@@ -1,46 +1,66 @@
-"""The driver's entry points, compiled once per version of the sources and kept on disk.
+"""The driver's parts, compiled once per version of the sources and kept on disk.
 
-Numba translates the driver; what is kept is the machine code of its LLVM IR, so that later
-processes need not load Numba. Nothing in the driver raises or allocates: its IR calls nothing.
+Each part is compiled by itself where a network first needs it. Numba translates it; what is kept is
+the machine code of its LLVM IR, so that later processes need not load Numba. Nothing in the driver
+raises or allocates: its IR calls nothing but addresses that it is given.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any
 
+from widegram.cpu.driver.jit import INTERPRETED
 from widegram.cpu.kernels import object_code
-from widegram.machine import codecache
-from widegram.machine.log import announced
 
-_ARGUMENTS = {"run_strips": 7, "run_vectors": 13, "run_program": 2, "clear": 1}
+# The module of each part and the number of its arguments, 64-bit integers.
+_PARTS = {
+    "run_strips": ("strips", 6),
+    "run_program": ("strips", 2),
+    "clear": ("strips", 1),
+    "run_plain": ("plain", 3),
+    "run_packed": ("packed", 3),
+    "load": ("stores", 3),
+    "keep": ("stores", 3),
+    "pool": ("pooling", 3),
+    "run_vectors": ("vectors", 2),
+}
 
 
 @cache
 def entry(name: str) -> Any:
-    """A compiled function of 64-bit integers, arrays by address.
+    """A part as a function of 64-bit integers, arrays by address, which lets other threads run.
 
-    Its arguments are those of the driver's function of the same name. It lets other threads run.
     The first call on a machine compiles it.
     """
-    count = _ARGUMENTS[name]
-    # Where code cannot be kept that is said instead, and once.
-    kept = codecache.problem(object_code.PART) is None
-    note = "compiling the CPU backend for this machine (once; some 15 seconds)" if kept else ""
-    with announced(note):
-        address = object_code.address(name, lambda: _translated(name, count))
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count)(address)
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * _PARTS[name][1])
+    if INTERPRETED:
+        return kind(_function(name))
+    with object_code.announced():
+        return kind(object_code.address(name, lambda: _translated(name)))
 
 
-def _translated(name: str, count: int) -> tuple[str, str]:
-    """LLVM IR of a function of the driver and its name there."""
+def address(name: str) -> int:
+    """The address of a part."""
+    return ctypes.cast(entry(name), ctypes.c_void_p).value or 0
+
+
+def _function(name: str) -> Callable[..., None]:
+    """A part as it stands in its module."""
+    module = import_module(f"widegram.cpu.driver.{_PARTS[name][0]}")
+    function: Callable[..., None] = getattr(module, name)
+    return function
+
+
+def _translated(name: str) -> tuple[str, str]:
+    """LLVM IR of a part and its name there."""
     import numba
     from numba.core import types
 
-    from widegram.cpu.driver import strips, vectors
-
-    module = vectors if name == "run_vectors" else strips
-    signature = types.void(*[types.int64] * count)
-    compiled = numba.cfunc(signature, error_model="numpy")(getattr(module, name).py_func)
+    signature = types.void(*[types.int64] * _PARTS[name][1])
+    function: Any = _function(name)
+    compiled = numba.cfunc(signature, error_model="numpy")(function.py_func)
     return compiled.inspect_llvm(), compiled.native_name

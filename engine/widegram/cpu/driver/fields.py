@@ -1,27 +1,43 @@
-"""The columns of the tables that drivers read, and the names of what they run."""
+"""The columns of the tables that drivers read, the names of what they run, bytes of a row."""
 
 from __future__ import annotations
 
-from enum import IntEnum, auto
-from typing import Any
+from enum import auto
 
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("input", "load", "window", "point", "add", "copy", "pool", "reduce", "output")
-MOVES = ("copy", "fill", "add", "gather", "reduce", "cast")
+from widegram.cpu.kernels.fields import Field
+
 # Vectors are one-pixel images; this many x, and blocks of x', run as the pixels of one plane.
 REGION = (128, 12)
 
 Ints = NDArray[np.int64]
 
 
-class Field(IntEnum):
-    """Columns of a table, numbered from 0."""
+class Kind(Field):
+    """What a step is; the names are those of the plan, in capitals."""
 
-    @staticmethod
-    def _generate_next_value_(name: str, start: int, count: int, last: list[Any]) -> int:
-        return count
+    INPUT = auto()
+    LOAD = auto()
+    WINDOW = auto()
+    POINT = auto()
+    ADD = auto()
+    COPY = auto()
+    POOL = auto()
+    REDUCE = auto()
+    OUTPUT = auto()
+
+
+class Move(Field):
+    """Columns of the table of addresses of the kernels that move planes, named as these."""
+
+    COPY = auto()
+    FILL = auto()
+    ADD = auto()
+    GATHER = auto()
+    REDUCE = auto()
+    CAST = auto()
 
 
 class StepField(Field):
@@ -98,3 +114,28 @@ class StoreField(Field):
     INDEX = auto()
     OFFSET = auto()
     T_OFFSET = auto()
+
+
+class VectorField(Field):
+    """What a run over vectors is given: ``ROWS`` x and ``BLOCKS`` blocks of x' that begin where the
+    context says; numbers from one x's factors, and one block's, to the next, and from one row of
+    the ``OUTPUTS`` outputs to the next; the kernel that finds nearly parallel pairs (0 without),
+    where the factor that it compares stands, and the address that it fills with a number and then
+    the pairs; the kernel that writes transposes (0 without), and the addresses that these go to."""
+
+    ROWS = auto()
+    BLOCKS = auto()
+    X_STEP = auto()
+    Y_STEP = auto()
+    OUT_ROW = auto()
+    CLOSE = auto()
+    FACTOR = auto()
+    FOUND = auto()
+    TURN = auto()
+    TURNED_K = auto()
+    TURNED_T = auto()
+    OUTPUTS = auto()
+
+
+STEP_ROW, PROGRAM_ROW = 8 * len(StepField), 8 * len(ProgramField)
+SLOT_ROW, STORE_ROW = 8 * len(SlotField), 8 * len(StoreField)

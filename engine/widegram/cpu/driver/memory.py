@@ -1,64 +1,41 @@
-"""What the driver does besides integer arithmetic: calls of plane kernels, and reading tables."""
+"""What the driver does besides integer arithmetic: calls by address, and reading tables.
+
+Each of these is a Python function, so that the driver can run interpreted, and has its compiled
+form in :mod:`widegram.cpu.driver.lowered`. Compiled code reads its tables this way because Numba's
+arrays count references: views of one table in several threads would pass a cache line to and fro.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
-
-@intrinsic
-def call_plane(typingctx, address, geometry, params, k_in, t_in, k_out, t_out, fx, fy):  # type: ignore[no-untyped-def]
-    """Call the kernel at ``address`` from compiled code."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
-        function = builder.inttoptr(args[0], kind.as_pointer())
-        builder.call(function, args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 9), codegen
+_PLANE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)
+_PART = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)
 
 
-def _element(builder: ir.IRBuilder, base: Any, n: Any, bits: int) -> Any:
-    """Pointer to the n-th integer of ``bits`` bits at an address."""
-    size = ir.Constant(ir.IntType(64), bits // 8)
-    address = builder.add(base, builder.mul(n, size))
-    return builder.inttoptr(address, ir.IntType(bits).as_pointer())
+def call_plane(
+    address: int, geometry: int, params: int, k_in: int, t_in: int, k_out: int, t_out: int,
+    fx: int, fy: int,
+) -> None:  # fmt: skip
+    """Call the kernel at ``address``."""
+    _PLANE(address)(geometry, params, k_in, t_in, k_out, t_out, fx, fy)
 
 
-@intrinsic
-def peek(typingctx, base, n):  # type: ignore[no-untyped-def]
-    """The n-th 64-bit integer at an address.
-
-    Compiled code reads its tables this way because Numba's arrays count references: views of one
-    table in several threads would pass a cache line to and fro.
-    """
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        return builder.load(_element(builder, args[0], args[1], 64))
-
-    return types.int64(types.int64, types.int64), codegen
+def call_part(address: int, a: int, b: int, c: int) -> None:
+    """Call the part of the driver at ``address``, which is compiled by itself."""
+    _PART(address)(a, b, c)
 
 
-@intrinsic
-def peek_byte(typingctx, base, n):  # type: ignore[no-untyped-def]
+def peek(base: int, n: int) -> int:
+    """The n-th 64-bit integer at an address."""
+    return ctypes.c_int64.from_address(base + 8 * n).value
+
+
+def peek_byte(base: int, n: int) -> int:
     """The n-th byte at an address."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        return builder.zext(builder.load(_element(builder, args[0], args[1], 8)), ir.IntType(64))
-
-    return types.int64(types.int64, types.int64), codegen
+    return ctypes.c_uint8.from_address(base + n).value
 
 
-@intrinsic
-def poke(typingctx, base, n, value):  # type: ignore[no-untyped-def]
+def poke(base: int, n: int, value: int) -> None:
     """Set the n-th 64-bit integer at an address."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _element(builder, args[0], args[1], 64))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
+    ctypes.c_int64.from_address(base + 8 * n).value = value

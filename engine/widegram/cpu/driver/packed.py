@@ -7,174 +7,147 @@ a few loads and a call.
 from __future__ import annotations
 
 from widegram.cpu.driver.context import At
-from widegram.cpu.driver.fields import KINDS, MOVES, ProgramField, SlotField, StepField
-from widegram.cpu.driver.halo import jit, move
-from widegram.cpu.driver.memory import call_plane, peek, peek_byte, poke
+from widegram.cpu.driver.fields import (
+    SLOT_ROW,
+    STEP_ROW,
+    Kind,
+    Move,
+    ProgramField,
+    SlotField,
+    StepField,
+)
+from widegram.cpu.driver.jit import jit
+from widegram.cpu.driver.memory import call_plane, peek, peek_byte
 from widegram.cpu.driver.packed_fields import CELL_ROW, PACKED_ROW, CellField, PackedField
-from widegram.cpu.driver.stores import keep, load, output
-from widegram.cpu.kernels.packed_ir import CELL, PACKED
-
-# Numba freezes these as constants.
-_INPUT, _LOAD, _WINDOW, _POINT, _ADD, _COPY, _POOL, _REDUCE, _OUTPUT = range(len(KINDS))
-_MOVE_FILL, _MOVE_ADD, _MOVE_COPY = MOVES.index("fill"), MOVES.index("add"), MOVES.index("copy")
-_KIND, _IN0, _KERNEL = int(StepField.KIND), int(StepField.IN0), int(StepField.KERNEL)
-_STEP_PARAMS = int(StepField.PARAMS)
-_P_STEP, _P_STEPS = int(ProgramField.FIRST_STEP), int(ProgramField.N_STEPS)
-_P_SLOT, _P_SLOTS = int(ProgramField.FIRST_SLOT), int(ProgramField.N_SLOTS)
-_P_CELL, _P_CELLS = int(ProgramField.FIRST_CELL), int(ProgramField.N_CELLS)
-_P_ACTIVE, _P_LEVELS = int(ProgramField.CELL_ACTIVE), int(ProgramField.LEVELS)
-_P_SIZE, _P_PACKED = int(ProgramField.SIZE), int(ProgramField.FIRST_PACKED)
-_P_AHEAD, _P_PLANE = int(ProgramField.AHEAD), int(ProgramField.AHEAD_PLANE)
-_P_INPUTS, _P_WRAPS = int(ProgramField.INPUTS_KERNEL), int(ProgramField.WRAPS)
-_P_CLIMB = int(ProgramField.CLIMB)
-_L_OFFSET, _L_T = int(SlotField.OFFSET), int(SlotField.T_OFFSET)
-_L_ROWS, _L_COLS = int(SlotField.ROWS), int(SlotField.COLS)
-_L_LO_ROWS, _L_LO_COLS = int(SlotField.LO_ROWS), int(SlotField.LO_COLS)
-_L_LEVEL = int(SlotField.LEVEL)
-_IN_AT, _OTHER_AT, _OUT_AT = (
-    int(PackedField.IN_AT), int(PackedField.OTHER_AT), int(PackedField.OUT_AT),
-)  # fmt: skip
-_FX_AT, _FY_AT, _FY_PIXEL = (
-    int(PackedField.FX_AT), int(PackedField.FY_AT), int(PackedField.FY_PIXEL),
-)  # fmt: skip
-_LEVEL, _HALO_AT = int(PackedField.LEVEL), int(PackedField.HALO_AT)
-_HALO_LO_Y, _HALO_HI_Y = int(PackedField.HALO_LO_ROWS), int(PackedField.HALO_HI_ROWS)
-_HALO_LO_X, _HALO_HI_X = int(PackedField.HALO_LO_COLS), int(PackedField.HALO_HI_COLS)
-_CLIMBED = int(PackedField.CLIMBED)
-_HALO_H, _HALO_W = int(PackedField.HALO_ROWS), int(PackedField.HALO_COLS)
-_T_IN, _T_OUT = PACKED.index("t_in"), PACKED.index("t_out")
-_IN_ROW, _OUT_ROW = PACKED.index("in_row"), PACKED.index("out_row")
-_H, _W = PACKED.index("height"), PACKED.index("width")
-_GAP_ROWS, _GAP_COLS = PACKED.index("gap_rows"), PACKED.index("gap_cols")
-_FIRST_ROWS, _FIRST_COLS = CELL.index("first_rows"), CELL.index("first_cols")
-_ALL_ROWS, _SECOND_COLS = CELL.index("rows"), CELL.index("second_cols")
-_DY, _DX, _SEGMENTS = int(CellField.DY), int(CellField.DX), int(CellField.SEGMENTS)
-_Y_AT, _BATCH, _COUNT = int(CellField.Y_AT), int(CellField.BATCH), int(CellField.COUNT)
-_SCRATCH, _X, _Y = int(At.SCRATCH), int(At.X), int(At.Y)
-_XF, _YF, _PARAMS = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.PARAMS)
-_GEOMETRY, _BUFFER = int(At.GEOMETRY), int(At.BUFFER)
-_ITEM, _LANES = int(At.ITEMSIZE), int(At.LANES)
-_STEPS, _CELLS, _PACKED = int(At.STEPS), int(At.CELLS), int(At.PACKED)
-_CELL_ACTIVE, _HALT = int(At.CELL_ACTIVE), int(At.HALT)
-_STEP_BYTES, _SLOT_BYTES = 8 * len(StepField), 8 * len(SlotField)
-_CELL_BYTES, _PACKED_BYTES = 8 * CELL_ROW, 8 * PACKED_ROW
+from widegram.cpu.driver.planes import Place, Rectangle, add, copy, fill, hand_over, moved, output
+from widegram.cpu.kernels.packed_ir import Cell, PackedGeometry
 
 
 @jit
-def _clean(program, ctx, geo, moves, slots):  # type: ignore[no-untyped-def]
+def _read(packed: int, ctx: int) -> Place:
+    """The plane that a step reads."""
+    k = peek(ctx, At.SCRATCH) + peek(packed, PackedField.IN_AT)
+    return Place(k, k + peek(packed, PackedGeometry.T_IN), peek(packed, PackedGeometry.IN_ROW))
+
+
+@jit
+def _written(packed: int, ctx: int) -> Place:
+    """The plane that a step writes."""
+    k = peek(ctx, At.SCRATCH) + peek(packed, PackedField.OUT_AT)
+    return Place(k, k + peek(packed, PackedGeometry.T_OUT), peek(packed, PackedGeometry.OUT_ROW))
+
+
+@jit
+def _clean(program: int, ctx: int) -> None:
     """Zeros in every buffer (K and T alike): what lies around planes is never written again."""
-    lanes = peek(ctx, _LANES)
-    first = slots + peek(program, _P_SLOT) * _SLOT_BYTES
-    at = peek(ctx, _SCRATCH) + peek(first, _L_OFFSET) * peek(ctx, _ITEM)
-    pixels = peek(program, _P_SIZE) // lanes
-    move(peek(moves, _MOVE_FILL), ctx, geo, 1, pixels, 0, 0, 0, lanes, 0, 0, 0, at, at)
+    slot = peek(ctx, At.SLOTS) + peek(program, ProgramField.FIRST_SLOT) * SLOT_ROW
+    at = peek(ctx, At.SCRATCH) + peek(slot, SlotField.OFFSET) * peek(ctx, At.ITEMSIZE)
+    fill(ctx, 1, peek(program, ProgramField.SIZE) // peek(ctx, At.LANES), Place(at, at, 0))
 
 
 @jit
-def _clear_gaps(program, cell, scratch, ctx, geo, moves, slots):  # type: ignore[no-untyped-def]
+def _clear_gaps(program: int, cell: int, ctx: int) -> None:
     """Zeros behind the first rows and the first columns of every buffer."""
-    lanes, item, fill = peek(ctx, _LANES), peek(ctx, _ITEM), peek(moves, _MOVE_FILL)
-    for s in range(peek(program, _P_SLOTS)):
-        slot = slots + (peek(program, _P_SLOT) + s) * _SLOT_BYTES
-        climb, wide = peek(program, _P_CLIMB), peek(slot, _L_LO_COLS)
-        top = peek(slot, _L_LO_ROWS)
+    lanes, item = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
+    slots = peek(ctx, At.SLOTS) + peek(program, ProgramField.FIRST_SLOT) * SLOT_ROW
+    climb = peek(program, ProgramField.CLIMB)
+    for s in range(peek(program, ProgramField.N_SLOTS)):
+        slot = slots + s * SLOT_ROW
+        top, wide = peek(slot, SlotField.LO_ROWS), peek(slot, SlotField.LO_COLS)
         tall = top - climb
         if top == 0 and wide == 0:
             continue
-        own = cell + peek(slot, _L_LEVEL) * _CELL_BYTES
-        height, width = peek(slot, _L_ROWS) + tall, peek(slot, _L_COLS) + wide
+        own = cell + peek(slot, SlotField.LEVEL) * CELL_ROW
+        height, width = peek(slot, SlotField.ROWS) + tall, peek(slot, SlotField.COLS) + wide
         row = (width + 2 * wide) * lanes
-        k = scratch + (peek(slot, _L_OFFSET) + top * row + wide * lanes) * item
-        t = (peek(slot, _L_T) - peek(slot, _L_OFFSET)) * item
-        at = k + peek(own, _FIRST_ROWS) * row * item
-        move(fill, ctx, geo, tall, width, 0, 0, row, lanes, 0, 0, 0, at, at + t)
-        at = k + peek(own, _FIRST_COLS) * lanes * item
-        move(fill, ctx, geo, height, wide, 0, 0, row, lanes, 0, 0, 0, at, at + t)
+        at = peek(ctx, At.SCRATCH) + (top * row + wide * lanes) * item
+        k, t = peek(slot, SlotField.OFFSET), peek(slot, SlotField.T_OFFSET)
+        first = Place(at + k * item, at + t * item, row)
+        fill(ctx, tall, width, moved(first, peek(own, Cell.FIRST_ROWS) * row, item))
+        fill(ctx, height, wide, moved(first, peek(own, Cell.FIRST_COLS) * lanes, item))
         if climb:
-            at = k - climb * row * item
-            move(fill, ctx, geo, climb, width, 0, 0, row, lanes, 0, 0, 0, at, at + t)
+            fill(ctx, climb, width, moved(first, -climb * row, item))
 
 
 @jit
-def _compute(step, packed, cell, scratch, ctx, is_input):  # type: ignore[no-untyped-def]
-    """An input, window or point step on a whole packed plane."""
-    x_at = peek(ctx, _X if is_input else _XF) + peek(packed, _FX_AT)
-    if not is_input and peek(packed, _OTHER_AT) >= 0:
-        x_at = scratch + peek(packed, _OTHER_AT)
-    y_at = peek(packed, _FY_AT) + peek(cell, _Y_AT) * peek(packed, _FY_PIXEL)
+def _kernel(step: int, packed: int, cell: int, ctx: int, x_at: int, y_base: int) -> None:
+    """Call a step's kernel with the factors or pixels of x at an address, and of x'."""
+    params = peek(ctx, At.PARAMS) + peek(step, StepField.PARAMS) * peek(ctx, At.ITEMSIZE)
+    y_at = peek(packed, PackedField.FY_AT)
+    y_at += peek(cell, CellField.Y_AT) * peek(packed, PackedField.FY_PIXEL)
+    k_in, k_out = peek(packed, PackedField.IN_AT), peek(packed, PackedField.OUT_AT)
+    scratch = peek(ctx, At.SCRATCH)
     call_plane(
-        peek(step, _KERNEL), packed, cell,
-        peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * peek(ctx, _ITEM),
-        scratch + peek(packed, _IN_AT), scratch + peek(packed, _OUT_AT),
-        x_at, peek(ctx, _Y if is_input else _YF) + y_at, peek(ctx, _BUFFER),
+        peek(step, StepField.KERNEL), packed, cell, params, scratch + k_in, scratch + k_out, x_at,
+        y_base + y_at, peek(ctx, At.BUFFER),
     )  # fmt: skip
 
 
 @jit
-def _add(packed, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+def _compute(step: int, packed: int, cell: int, ctx: int) -> None:
+    """A window or point step on a whole packed plane."""
+    x_at = peek(ctx, At.X_FACTORS) + peek(packed, PackedField.FX_AT)
+    if peek(packed, PackedField.OTHER_AT) >= 0:
+        x_at = peek(ctx, At.SCRATCH) + peek(packed, PackedField.OTHER_AT)
+    _kernel(step, packed, cell, ctx, x_at, peek(ctx, At.Y_FACTORS))
+
+
+@jit
+def _input(step: int, packed: int, cell: int, ctx: int) -> None:
+    """The inputs of one cell."""
+    x_at = peek(ctx, At.X) + peek(packed, PackedField.FX_AT)
+    _kernel(step, packed, cell, ctx, x_at, peek(ctx, At.Y))
+
+
+@jit
+def _add(packed: int, ctx: int) -> None:
     """The sum of two packed planes, gaps and all."""
-    lanes, row, t = peek(ctx, _LANES), peek(packed, _OUT_ROW), peek(packed, _T_OUT)
-    first, second = scratch + peek(packed, _IN_AT), scratch + peek(packed, _OTHER_AT)
-    out = scratch + peek(packed, _OUT_AT)
-    poke(geo, 0, peek(packed, _H) + peek(packed, _GAP_ROWS))
-    poke(geo, 1, peek(packed, _W) + peek(packed, _GAP_COLS))
-    poke(geo, 2, row)
-    poke(geo, 3, lanes)
-    poke(geo, 4, row)
-    poke(geo, 5, lanes)
-    poke(geo, 6, row)
-    poke(geo, 7, lanes)
-    call_plane(
-        peek(moves, _MOVE_ADD), peek(ctx, _GEOMETRY), 0, first, first + t, out, out + t,
-        second, second + t,
-    )  # fmt: skip
+    target, first = _written(packed, ctx), peek(ctx, At.SCRATCH) + peek(packed, PackedField.IN_AT)
+    second = peek(ctx, At.SCRATCH) + peek(packed, PackedField.OTHER_AT)
+    t, row = target.t - target.k, target.row
+    rows = peek(packed, PackedGeometry.HEIGHT) + peek(packed, PackedGeometry.GAP_ROWS)
+    cols = peek(packed, PackedGeometry.WIDTH) + peek(packed, PackedGeometry.GAP_COLS)
+    add(ctx, rows, cols, Place(first, first + t, row), Place(second, second + t, row), target)
 
 
 @jit
-def _pieces(step, packed, cell, wanted, scratch, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+def _pieces(step: int, packed: int, cell: int, wanted: int, ctx: int) -> None:
     """A step that loads or stores, on each of the rectangles of ``wanted``."""
-    lanes, item, kind = peek(ctx, _LANES), peek(ctx, _ITEM), peek(step, _KIND)
-    h, w = peek(packed, _H), peek(packed, _W)
-    slot = slots + peek(step, _IN0) * _SLOT_BYTES
-    base, row, t = scratch + peek(packed, _IN_AT), peek(packed, _IN_ROW), peek(packed, _T_IN)
-    if kind == _LOAD:
-        base, row, t = scratch + peek(packed, _OUT_AT), peek(packed, _OUT_ROW), peek(packed, _T_OUT)
+    lanes, item = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
+    h, w = peek(packed, PackedGeometry.HEIGHT), peek(packed, PackedGeometry.WIDTH)
+    rows = peek(cell, Cell.FIRST_ROWS) + peek(packed, PackedGeometry.GAP_ROWS)
+    cols = peek(cell, Cell.FIRST_COLS) + peek(packed, PackedGeometry.GAP_COLS)
+    loads = peek(step, StepField.KIND) == Kind.LOAD
+    plane = _written(packed, ctx) if loads else _read(packed, ctx)
+    part = At.LOAD if loads else At.KEEP
     for segment in range(4):
-        if not wanted & (1 << segment):
-            continue
-        y, x = peek(cell, _DY) - (segment >> 1) * h, peek(cell, _DX) - (segment & 1) * w
-        down = (peek(cell, _FIRST_ROWS) + peek(packed, _GAP_ROWS)) * (segment >> 1)
-        along = (peek(cell, _FIRST_COLS) + peek(packed, _GAP_COLS)) * (segment & 1)
-        k, rows, cols = base + (down * row + along * lanes) * item, h - abs(y), w - abs(x)
-        if kind == _LOAD:
-            load(step, ctx, geo, moves, stores, index, rows, cols, y, x, row, k, k + t)
-        else:
-            keep(step, ctx, geo, moves, stores, index, slot, rows, cols, y, x, row, k, k + t)
+        if wanted & (1 << segment):
+            lower, right = segment >> 1, segment & 1
+            y, x = peek(cell, CellField.DY) - lower * h, peek(cell, CellField.DX) - right * w
+            at = moved(plane, rows * lower * plane.row + cols * right * lanes, item)
+            hand_over(ctx, part, step, Rectangle(h - abs(y), w - abs(x), y, x), at)
 
 
 @jit
-def _reduce(step, packed, cell, scratch, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+def _reduce(step: int, packed: int, cell: int, ctx: int) -> None:
     """The sum of a whole packed plane; its gaps are zero."""
-    lower = peek(cell, _ALL_ROWS) > peek(cell, _FIRST_ROWS)
-    rows = peek(cell, _ALL_ROWS) + (peek(packed, _GAP_ROWS) if lower else 0)
-    cols = peek(cell, _FIRST_COLS)
-    if peek(cell, _SECOND_COLS):
-        cols += peek(cell, _SECOND_COLS) + peek(packed, _GAP_COLS)
-    slot, k = slots + peek(step, _IN0) * _SLOT_BYTES, scratch + peek(packed, _IN_AT)
-    keep(
-        step, ctx, geo, moves, stores, index, slot, rows, cols, 0, 0, peek(packed, _IN_ROW),
-        k, k + peek(packed, _T_IN),
-    )  # fmt: skip
+    rows, cols = peek(cell, Cell.ROWS), peek(cell, Cell.FIRST_COLS)
+    if rows > peek(cell, Cell.FIRST_ROWS):
+        rows += peek(packed, PackedGeometry.GAP_ROWS)
+    if peek(cell, Cell.SECOND_COLS):
+        cols += peek(cell, Cell.SECOND_COLS) + peek(packed, PackedGeometry.GAP_COLS)
+    hand_over(ctx, At.KEEP, step, Rectangle(rows, cols, 0, 0), _read(packed, ctx))
 
 
 @jit
-def _wrap(packed, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+def _wrap(packed: int, ctx: int) -> None:
     """The halo of a plane on a torus from its other side: columns first, then rows with corners."""
-    lanes, item, copy = peek(ctx, _LANES), peek(ctx, _ITEM), peek(moves, _MOVE_COPY)
-    row, t, k = peek(packed, _IN_ROW), peek(packed, _T_IN), scratch + peek(packed, _HALO_AT)
-    h, w = peek(packed, _HALO_H), peek(packed, _HALO_W)
-    above, below = peek(packed, _HALO_LO_Y), peek(packed, _HALO_HI_Y)
-    left, right = peek(packed, _HALO_LO_X), peek(packed, _HALO_HI_X)
+    lanes, item, plane = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE), _read(packed, ctx)
+    k, row = peek(ctx, At.SCRATCH) + peek(packed, PackedField.HALO_AT), plane.row
+    inside = Place(k, k + plane.t - plane.k, row)
+    h, w = peek(packed, PackedField.HALO_ROWS), peek(packed, PackedField.HALO_COLS)
+    above, below = peek(packed, PackedField.HALO_LO_ROWS), peek(packed, PackedField.HALO_HI_ROWS)
+    left, right = peek(packed, PackedField.HALO_LO_COLS), peek(packed, PackedField.HALO_HI_COLS)
     wide = left + w + right
     for height, width, source, target in (
         (h, left, (w - left) * lanes, -left * lanes),
@@ -182,105 +155,100 @@ def _wrap(packed, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
         (above, wide, (h - above) * row - left * lanes, -above * row - left * lanes),
         (below, wide, -left * lanes, h * row - left * lanes),
     ):
-        a, b = k + source * item, k + target * item
-        move(copy, ctx, geo, height, width, row, lanes, row, lanes, 0, a, a + t, b, b + t)
+        there, here = moved(inside, source, item), moved(inside, target, item)
+        copy(ctx, Move.COPY, height, width, there, here)
 
 
 @jit
-def _clear_left(packed, cell, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+def _clear_left(packed: int, cell: int, ctx: int) -> None:
     """Zeros in the gap and below a plane written in place, where its source still stands."""
-    lanes, item, row, t = (
-        peek(ctx, _LANES), peek(ctx, _ITEM), peek(packed, _OUT_ROW), peek(packed, _T_OUT),
-    )  # fmt: skip
-    k, climbed = scratch + peek(packed, _OUT_AT), peek(packed, _CLIMBED)
-    fill = peek(moves, _MOVE_FILL)
-    width = peek(packed, _W) + peek(packed, _GAP_COLS)
-    for at in (peek(cell, _FIRST_ROWS), peek(packed, _H) + peek(packed, _GAP_ROWS)):
-        to = k + at * row * item
-        move(fill, ctx, geo, climbed, width, 0, 0, row, lanes, 0, 0, 0, to, to + t)
+    item, plane = peek(ctx, At.ITEMSIZE), _written(packed, ctx)
+    climbed = peek(packed, PackedField.CLIMBED)
+    width = peek(packed, PackedGeometry.WIDTH) + peek(packed, PackedGeometry.GAP_COLS)
+    end = peek(packed, PackedGeometry.HEIGHT) + peek(packed, PackedGeometry.GAP_ROWS)
+    for at in (peek(cell, Cell.FIRST_ROWS), end):
+        fill(ctx, climbed, width, moved(plane, at * plane.row, item))
 
 
 @jit
-def _clear_ahead(program, packed, cell, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+def _clear_ahead(program: int, packed: int, cell: int, ctx: int) -> None:
     """Zeros in the gaps of the inputs made at once, the first of which is of ``cell``."""
-    lanes, item, row = peek(ctx, _LANES), peek(ctx, _ITEM), peek(packed, _OUT_ROW)
-    fill = peek(moves, _MOVE_FILL)
-    tall, wide = peek(packed, _GAP_ROWS), peek(packed, _GAP_COLS)
-    height, width = peek(packed, _H) + tall, peek(packed, _W) + wide
-    cell_bytes = peek(program, _P_LEVELS) * _CELL_BYTES
-    for n in range(peek(cell, _COUNT)):
-        own = cell + n * cell_bytes
-        k = scratch + peek(packed, _OUT_AT) + n * peek(program, _P_PLANE) * item
-        at = k + peek(own, _FIRST_ROWS) * row * item
-        move(fill, ctx, geo, tall, width, 0, 0, row, lanes, 0, 0, 0, at, at)
-        at = k + peek(own, _FIRST_COLS) * lanes * item
-        move(fill, ctx, geo, height, wide, 0, 0, row, lanes, 0, 0, 0, at, at)
+    lanes, item = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
+    tall, wide = peek(packed, PackedGeometry.GAP_ROWS), peek(packed, PackedGeometry.GAP_COLS)
+    height = peek(packed, PackedGeometry.HEIGHT) + tall
+    width = peek(packed, PackedGeometry.WIDTH) + wide
+    k, row = _written(packed, ctx).k, peek(packed, PackedGeometry.OUT_ROW)
+    for n in range(peek(cell, CellField.COUNT)):
+        own = cell + n * peek(program, ProgramField.LEVELS) * CELL_ROW
+        plane = moved(Place(k, k, row), n * peek(program, ProgramField.AHEAD_PLANE), item)
+        fill(ctx, tall, width, moved(plane, peek(own, Cell.FIRST_ROWS) * row, item))
+        fill(ctx, height, wide, moved(plane, peek(own, Cell.FIRST_COLS) * lanes, item))
 
 
 @jit
-def _inputs(step, packed, cell, program, scratch, ctx, geo, moves):  # type: ignore[no-untyped-def]
+def _ahead(step: int, packed: int, cell: int, program: int, ctx: int) -> None:
     """The inputs of one cell, or of several at once; nothing where they are made already."""
-    if peek(cell, _BATCH):
+    if peek(cell, CellField.BATCH):
         return
-    _clear_ahead(program, packed, cell, scratch, ctx, geo, moves)
-    if peek(cell, _COUNT) == 1:
-        _compute(step, packed, cell, scratch, ctx, True)
+    _clear_ahead(program, packed, cell, ctx)
+    if peek(cell, CellField.COUNT) == 1:
+        _input(step, packed, cell, ctx)
         return
-    y_at = peek(packed, _FY_AT) + peek(cell, _Y_AT) * peek(packed, _FY_PIXEL)
+    y_at = peek(packed, PackedField.FY_AT)
+    y_at += peek(cell, CellField.Y_AT) * peek(packed, PackedField.FY_PIXEL)
+    apart = peek(program, ProgramField.AHEAD_PLANE) * peek(ctx, At.ITEMSIZE)
     call_plane(
-        peek(program, _P_INPUTS), packed, cell, 0, peek(program, _P_PLANE) * peek(ctx, _ITEM),
-        scratch + peek(packed, _OUT_AT), peek(ctx, _X), peek(ctx, _Y) + y_at, 0,
+        peek(program, ProgramField.INPUTS_KERNEL), packed, cell, 0, apart,
+        _written(packed, ctx).k, peek(ctx, At.X), peek(ctx, At.Y) + y_at, 0,
     )  # fmt: skip
 
 
 @jit
-def _step(step, packed, cell, wanted, program, scratch, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+def _step(step: int, packed: int, cell: int, wanted: int, program: int, ctx: int) -> None:
     """One step of one cell."""
-    kind = peek(step, _KIND)
-    own = cell + peek(packed, _LEVEL) * _CELL_BYTES
-    if kind in (_WINDOW, _POINT):
-        if peek(packed, _HALO_AT) >= 0:
-            _wrap(packed, scratch, ctx, geo, moves)
-        _compute(step, packed, own, scratch, ctx, False)
-        if peek(packed, _CLIMBED):
-            _clear_left(packed, own, scratch, ctx, geo, moves)
-    elif kind == _INPUT:
-        if peek(program, _P_AHEAD):
-            _inputs(step, packed, own, program, scratch, ctx, geo, moves)
+    kind = peek(step, StepField.KIND)
+    own = cell + peek(packed, PackedField.LEVEL) * CELL_ROW
+    if kind == Kind.WINDOW or kind == Kind.POINT:
+        if peek(packed, PackedField.HALO_AT) >= 0:
+            _wrap(packed, ctx)
+        _compute(step, packed, own, ctx)
+        if peek(packed, PackedField.CLIMBED):
+            _clear_left(packed, own, ctx)
+    elif kind == Kind.INPUT:
+        if peek(program, ProgramField.AHEAD):
+            _ahead(step, packed, own, program, ctx)
         else:
-            _compute(step, packed, own, scratch, ctx, True)
-    elif kind == _ADD:
-        _add(packed, scratch, ctx, geo, moves)
-    elif kind == _OUTPUT:
-        k = scratch + peek(packed, _IN_AT)
-        output(step, ctx, geo, moves, k, k + peek(packed, _T_IN))
-    elif kind == _REDUCE and wanted == peek(own, _SEGMENTS):
-        _reduce(step, packed, own, scratch, ctx, geo, moves, slots, stores, index)
+            _input(step, packed, own, ctx)
+    elif kind == Kind.ADD:
+        _add(packed, ctx)
+    elif kind == Kind.OUTPUT:
+        output(ctx, step, _read(packed, ctx))
+    elif kind == Kind.REDUCE and wanted == peek(own, CellField.SEGMENTS):
+        _reduce(step, packed, own, ctx)
     else:
-        _pieces(step, packed, own, wanted, scratch, ctx, geo, moves, slots, stores, index)
+        _pieces(step, packed, own, wanted, ctx)
 
 
 @jit
-def run_packed(first, program, ctx, geo, moves, slots, stores, index):  # type: ignore[no-untyped-def]  # fmt: skip
+def run_packed(program: int, ctx: int, first: int) -> None:
     """All cells of a program from ``first`` on."""
-    if peek(program, _P_AHEAD) or not peek(program, _P_WRAPS):
-        _clean(program, ctx, geo, moves, slots)
-    count, scratch = peek(program, _P_STEPS), peek(ctx, _SCRATCH)
-    steps = peek(ctx, _STEPS) + peek(program, _P_STEP) * _STEP_BYTES
-    rows = peek(ctx, _PACKED) + peek(program, _P_PACKED) * _PACKED_BYTES
-    cells = peek(ctx, _CELLS) + peek(program, _P_CELL) * _CELL_BYTES
-    halt = peek(ctx, _HALT)
-    for m in range(first, peek(program, _P_CELLS)):
+    wraps = peek(program, ProgramField.WRAPS)
+    if peek(program, ProgramField.AHEAD) or not wraps:
+        _clean(program, ctx)
+    count = peek(program, ProgramField.N_STEPS)
+    steps = peek(ctx, At.STEPS) + peek(program, ProgramField.FIRST_STEP) * STEP_ROW
+    rows = peek(ctx, At.PACKED) + peek(program, ProgramField.FIRST_PACKED) * PACKED_ROW
+    cells = peek(ctx, At.CELLS) + peek(program, ProgramField.FIRST_CELL) * CELL_ROW
+    active = peek(ctx, At.CELL_ACTIVE) + peek(program, ProgramField.CELL_ACTIVE)
+    halt = peek(ctx, At.HALT)
+    for m in range(first, peek(program, ProgramField.N_CELLS)):
         if peek(halt, 0):
             return
-        cell = cells + m * peek(program, _P_LEVELS) * _CELL_BYTES
-        if not peek(program, _P_WRAPS):
-            _clear_gaps(program, cell, scratch, ctx, geo, moves, slots)
-        own = rows + peek(cell, _BATCH) * count * _PACKED_BYTES
+        cell = cells + m * peek(program, ProgramField.LEVELS) * CELL_ROW
+        if not wraps:
+            _clear_gaps(program, cell, ctx)
+        own = rows + peek(cell, CellField.BATCH) * count * PACKED_ROW
         for s in range(count):
-            wanted = peek_byte(peek(ctx, _CELL_ACTIVE), peek(program, _P_ACTIVE) + m * count + s)
+            wanted = peek_byte(active, m * count + s)
             if wanted:
-                _step(
-                    steps + s * _STEP_BYTES, own + s * _PACKED_BYTES, cell, wanted, program,
-                    scratch, ctx, geo, moves, slots, stores, index,
-                )  # fmt: skip
+                _step(steps + s * STEP_ROW, own + s * PACKED_ROW, cell, wanted, program, ctx)

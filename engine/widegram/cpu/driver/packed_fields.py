@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from widegram.cpu.kernels.packed_ir import CELL, PACKED
+from widegram.cpu.kernels.packed_ir import Cell, PackedGeometry
 
 
 class CellField(IntEnum):
@@ -13,12 +13,12 @@ class CellField(IntEnum):
     (rows times width plus columns), the position among cells whose inputs are made at once, and
     for the first of them their number."""
 
-    DY = len(CELL)
-    DX = len(CELL) + 1
-    SEGMENTS = len(CELL) + 2
-    Y_AT = len(CELL) + 3
-    BATCH = len(CELL) + 4
-    COUNT = len(CELL) + 5
+    DY = len(Cell)
+    DX = len(Cell) + 1
+    SEGMENTS = len(Cell) + 2
+    Y_AT = len(Cell) + 3
+    BATCH = len(Cell) + 4
+    COUNT = len(Cell) + 5
 
 
 class PackedField(IntEnum):
@@ -28,21 +28,24 @@ class PackedField(IntEnum):
     the window's source (-1 where no halo is read), its halo and its shape; the rows by which a
     result in place moves up."""
 
-    IN_AT = len(PACKED)
-    OTHER_AT = len(PACKED) + 1
-    OUT_AT = len(PACKED) + 2
-    FX_AT = len(PACKED) + 3
-    FY_AT = len(PACKED) + 4
-    FY_PIXEL = len(PACKED) + 5
-    LEVEL = len(PACKED) + 6
-    HALO_AT = len(PACKED) + 7
-    HALO_LO_ROWS = len(PACKED) + 8
-    HALO_HI_ROWS = len(PACKED) + 9
-    HALO_LO_COLS = len(PACKED) + 10
-    HALO_HI_COLS = len(PACKED) + 11
-    HALO_ROWS = len(PACKED) + 12
-    HALO_COLS = len(PACKED) + 13
-    CLIMBED = len(PACKED) + 14
+    IN_AT = len(PackedGeometry)
+    OTHER_AT = len(PackedGeometry) + 1
+    OUT_AT = len(PackedGeometry) + 2
+    FX_AT = len(PackedGeometry) + 3
+    FY_AT = len(PackedGeometry) + 4
+    FY_PIXEL = len(PackedGeometry) + 5
+    LEVEL = len(PackedGeometry) + 6
+    HALO_AT = len(PackedGeometry) + 7
+    HALO_LO_ROWS = len(PackedGeometry) + 8
+    HALO_HI_ROWS = len(PackedGeometry) + 9
+    HALO_LO_COLS = len(PackedGeometry) + 10
+    HALO_HI_COLS = len(PackedGeometry) + 11
+    HALO_ROWS = len(PackedGeometry) + 12
+    HALO_COLS = len(PackedGeometry) + 13
+    CLIMBED = len(PackedGeometry) + 14
 
 
-CELL_ROW, PACKED_ROW = len(CellField) + len(CELL), len(PackedField) + len(PACKED)
+# Columns in all, and bytes of a row.
+CELL_COLUMNS = len(Cell) + len(CellField)
+PACKED_COLUMNS = len(PackedGeometry) + len(PackedField)
+CELL_ROW, PACKED_ROW = 8 * CELL_COLUMNS, 8 * PACKED_COLUMNS

@@ -7,117 +7,156 @@ pixel P gets the taps u for which u' = u + d - s D is a tap too. Circular window
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from widegram.cpu.driver.context import At
-from widegram.cpu.driver.fields import MOVES, StepField, StoreField
-from widegram.cpu.driver.halo import jit
+from widegram.cpu.driver.fields import SLOT_ROW, Move, SlotField, StepField, StoreField
+from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek, poke
+from widegram.cpu.driver.stores import plane_at
+from widegram.cpu.kernels.plane_base import Geometry
 
-# Numba freezes these as constants.
-_GATHER = MOVES.index("gather")
-_ROWS, _COLS = int(StepField.ROWS), int(StepField.COLS)
-_STRIDE_Y, _STRIDE_X = int(StepField.STRIDE_ROWS), int(StepField.STRIDE_COLS)
-_LO_Y, _LO_X = int(StepField.LO_ROWS), int(StepField.LO_COLS)
-_CIRCULAR, _STEP_PARAMS = int(StepField.CIRCULAR), int(StepField.PARAMS)
-_G_H, _G_W = int(StoreField.ROWS), int(StoreField.COLS)
-_G_INDEX = int(StoreField.INDEX)
-_G_OFFSET, _G_T = int(StoreField.OFFSET), int(StoreField.T_OFFSET)
-_SCRATCH, _PARAMS, _GEOMETRY = int(At.SCRATCH), int(At.PARAMS), int(At.GEOMETRY)
-_ITEM, _LANES = int(At.ITEMSIZE), int(At.LANES)
+
+class Axis(NamedTuple):
+    """One axis of a pool: the ``window``, its ``stride`` and padding ``lo``; of the image the
+    ``size`` and how far a circular window reaches (``reach``, in multiples of that); of the fine
+    rectangle the displacement ``d`` and the ``length``; the ``pooled`` size."""
+
+    window: int
+    stride: int
+    lo: int
+    size: int
+    reach: int
+    d: int
+    length: int
+    pooled: int
+
+
+class Taps(NamedTuple):
+    """The taps ``begin`` to ``end`` - 1 of one offset u' - u, along an axis: those of the pooled
+    pixels ``first`` to ``first`` + ``number`` - 1, whose tap 0 of pixel 0 is ``base`` from the
+    rectangle's first; so many ``together`` as lie inside the rectangle in all windows."""
+
+    begin: int
+    end: int
+    first: int
+    number: int
+    base: int
+    together: int
+
+
+class Run(NamedTuple):
+    """``number`` pooled positions from ``first`` on."""
+
+    first: int
+    number: int
 
 
 @jit
-def pool(step, ctx, geo, moves, store, index, rows, cols, y, x, row, k, t, h, w):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Add the rectangle (d = (y, x), first pixel at k, t) to every pooled plane that it feeds."""
-    a, b = peek(step, _ROWS), peek(step, _COLS)
-    sy, sx = peek(step, _STRIDE_Y), peek(step, _STRIDE_X)
-    out_h, out_w = peek(store, _G_H), peek(store, _G_W)
-    turns_y = 1 + a // h if peek(step, _CIRCULAR) else 0
-    turns_x = 1 + b // w if peek(step, _CIRCULAR) else 0
-    # Two windows may wrap in opposite directions: twice the turns of one. Steps of at least 1: a
-    # range that might have step 0 would have to raise.
-    for d_y in range(y - 2 * turns_y * h, y + 2 * turns_y * h + 1, max(h, 1)):
-        for pooled_y in range(*_pooled(d_y, a, sy, out_h)):
-            for d_x in range(x - 2 * turns_x * w, x + 2 * turns_x * w + 1, max(w, 1)):
-                for pooled_x in range(*_pooled(d_x, b, sx, out_w)):
-                    line = (pooled_y + out_h - 1) * (2 * out_w - 1)
-                    plane = peek(index, peek(store, _G_INDEX) + line + pooled_x + out_w - 1)
-                    if plane >= 0:
-                        _gather(
-                            step, ctx, geo, moves, store, plane, pooled_y, pooled_x,
-                            d_y - sy * pooled_y, d_x - sx * pooled_x,
-                            rows, cols, y, x, row, k, t, h * turns_y, w * turns_x, h, w,
-                        )  # fmt: skip
+def _reach(size: int, window: int, circular: int) -> int:
+    return size * (1 + window // size) if circular else 0
 
 
 @jit
-def _pooled(d, window, stride, size):  # type: ignore[no-untyped-def]
+def _pooled(axis: Axis, d: int) -> tuple[int, int]:
     """The range of pooled displacements D, |D| < size, with |d - stride D| < window."""
-    low = -((window - 1 - d) // stride)
-    high = (d + window - 1) // stride
-    return max(low, 1 - size), min(high, size - 1) + 1
+    low = -((axis.window - 1 - d) // axis.stride)
+    high = (d + axis.window - 1) // axis.stride
+    return max(low, 1 - axis.pooled), min(high, axis.pooled - 1) + 1
 
 
 @jit
-def _gather(  # type: ignore[no-untyped-def]
-    step, ctx, geo, moves, store, plane, pooled_y, pooled_x, e_y, e_x,
-    rows, cols, y, x, row, k, t, reach_y, reach_x, h, w,
-):  # fmt: skip
-    """Add the taps of offset (e_y, e_x) = u' - u to one pooled plane.
-
-    Taps whose windows all lie inside the rectangle go in one call; at borders each tap goes alone.
-    """
-    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    a, b = peek(step, _ROWS), peek(step, _COLS)
-    sy, sx = peek(step, _STRIDE_Y), peek(step, _STRIDE_X)
-    i0, j0 = max(0, -y), max(0, -x)
-    p0, q0 = max(0, -pooled_y), max(0, -pooled_x)
-    n_p, n_q = peek(store, _G_H) - abs(pooled_y), peek(store, _G_W) - abs(pooled_x)
-    u0, u1 = max(0, -e_y), min(a, a - e_y)
-    v0, v1 = max(0, -e_x), min(b, b - e_x)
-    # Fine pixel of tap (0, 0) of pooled pixel (0, 0), counted from the rectangle's first pixel.
-    base_r, base_c = -peek(step, _LO_Y) - i0, -peek(step, _LO_X) - j0
-    whole_y = base_r + sy * p0 + u0 >= 0 and base_r + sy * (p0 + n_p - 1) + u1 <= rows
-    whole_x = base_c + sx * q0 + v0 >= 0 and base_c + sx * (q0 + n_q - 1) + v1 <= cols
-    step_u = u1 - u0 if whole_y and reach_y == 0 else 1
-    step_v = v1 - v0 if whole_x and reach_x == 0 else 1
-    poke(geo, 2, sy * row)
-    poke(geo, 3, sx * lanes)
-    poke(geo, 4, n_q * lanes)
-    poke(geo, 5, lanes)
-    poke(geo, 6, row)
-    poke(geo, 7, lanes)
-    poke(geo, 12, step_u)
-    poke(geo, 13, step_v)
-    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
-    out = peek(ctx, _SCRATCH) + plane * lanes * item
-    for u in range(u0, u1, max(step_u, 1)):
-        for turn_y in range(-reach_y, reach_y + 1, max(h, 1)):
-            p, count_p = _run(turn_y - base_r - u, rows, sy, p0, n_p, step_u)
-            for v in range(v0, v1, max(step_v, 1)):
-                for turn_x in range(-reach_x, reach_x + 1, max(w, 1)):
-                    q, count_q = _run(turn_x - base_c - v, cols, sx, q0, n_q, step_v)
-                    if count_p <= 0 or count_q <= 0:
-                        continue
-                    r = sy * p + base_r + u - turn_y
-                    c = sx * q + base_c + v - turn_x
-                    at = (r * row + c * lanes) * item
-                    to = out + ((p - p0) * n_q + q - q0) * lanes * item
-                    poke(geo, 0, count_p)
-                    poke(geo, 1, count_q)
-                    call_plane(
-                        peek(moves, _GATHER), peek(ctx, _GEOMETRY), params, k + at, t + at,
-                        to + peek(store, _G_OFFSET) * item, to + peek(store, _G_T) * item, 0, 0,
-                    )  # fmt: skip
+def _taps(axis: Axis, d: int, pooled: int) -> Taps:
+    """The taps with which fine displacement d feeds a pooled one."""
+    offset = d - axis.stride * pooled
+    begin, end = max(0, -offset), min(axis.window, axis.window - offset)
+    first, number = max(0, -pooled), axis.pooled - abs(pooled)
+    base = -axis.lo - max(0, -axis.d)
+    last = base + axis.stride * (first + number - 1) + end
+    inside = base + axis.stride * first + begin >= 0 and last <= axis.length
+    together = end - begin if inside and axis.reach == 0 else 1
+    return Taps(begin, end, first, number, base, together)
 
 
 @jit
-def _run(start, length, stride, first, count, together):  # type: ignore[no-untyped-def]
-    """The positions P in [first, first + count) with start <= stride P < start + length.
+def _run(axis: Axis, taps: Taps, start: int) -> Run:
+    """The positions P of the taps with start <= stride P < start + length.
 
     All of them where several taps go together.
     """
-    if together > 1:
-        return first, count
-    low = max(first, -((-start) // stride))
-    high = min(first + count - 1, (start + length - 1) // stride)
-    return low, high - low + 1
+    if taps.together > 1:
+        return Run(taps.first, taps.number)
+    low = max(taps.first, -((-start) // axis.stride))
+    high = min(taps.first + taps.number - 1, (start + axis.length - 1) // axis.stride)
+    return Run(low, high - low + 1)
+
+
+@jit
+def pool(step: int, ctx: int, store: int) -> None:
+    """Add the rectangle in the context to every pooled plane that it feeds."""
+    slot = peek(ctx, At.SLOTS) + peek(step, StepField.IN0) * SLOT_ROW
+    h, w = peek(slot, SlotField.ROWS), peek(slot, SlotField.COLS)
+    a, b = peek(step, StepField.ROWS), peek(step, StepField.COLS)
+    circular = peek(step, StepField.CIRCULAR)
+    down = Axis(
+        a, peek(step, StepField.STRIDE_ROWS), peek(step, StepField.LO_ROWS), h,
+        _reach(h, a, circular), peek(ctx, At.D_ROWS), peek(ctx, At.ROWS),
+        peek(store, StoreField.ROWS),
+    )  # fmt: skip
+    along = Axis(
+        b, peek(step, StepField.STRIDE_COLS), peek(step, StepField.LO_COLS), w,
+        _reach(w, b, circular), peek(ctx, At.D_COLS), peek(ctx, At.COLS),
+        peek(store, StoreField.COLS),
+    )  # fmt: skip
+    # Two windows may wrap in opposite directions: twice the turns of one. Steps of at least 1: a
+    # range that might have step 0 would have to raise.
+    for d_y in range(down.d - 2 * down.reach, down.d + 2 * down.reach + 1, max(h, 1)):
+        for y in range(*_pooled(down, d_y)):
+            for d_x in range(along.d - 2 * along.reach, along.d + 2 * along.reach + 1, max(w, 1)):
+                for x in range(*_pooled(along, d_x)):
+                    plane = plane_at(store, ctx, y, x)
+                    if plane >= 0:
+                        rows, cols = _taps(down, d_y, y), _taps(along, d_x, x)
+                        _gather(step, ctx, store, plane, down, rows, along, cols)
+
+
+@jit
+def _gather(
+    step: int, ctx: int, store: int, plane: int, down: Axis, rows: Taps, along: Axis, cols: Taps
+) -> None:
+    """Add taps to one pooled plane.
+
+    Taps whose windows all lie inside the rectangle go in one call; at borders each tap goes alone.
+    """
+    geo, lanes, item = peek(ctx, At.GEOMETRY), peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
+    row = peek(ctx, At.ROW)
+    poke(geo, Geometry.IN_ROW, down.stride * row)
+    poke(geo, Geometry.IN_COL, along.stride * lanes)
+    poke(geo, Geometry.OUT_ROW, cols.number * lanes)
+    poke(geo, Geometry.OUT_COL, lanes)
+    poke(geo, Geometry.FX_ROW, row)
+    poke(geo, Geometry.FX_COL, lanes)
+    poke(geo, Geometry.WINDOW_ROWS, rows.together)
+    poke(geo, Geometry.WINDOW_COLS, cols.together)
+    params = peek(ctx, At.PARAMS) + peek(step, StepField.PARAMS) * item
+    out = peek(ctx, At.SCRATCH) + plane * lanes * item
+    k_out = out + peek(store, StoreField.OFFSET) * item
+    t_out = out + peek(store, StoreField.T_OFFSET) * item
+    for u in range(rows.begin, rows.end, max(rows.together, 1)):
+        for turn_y in range(-down.reach, down.reach + 1, max(down.size, 1)):
+            p, count_p = _run(down, rows, turn_y - rows.base - u)
+            for v in range(cols.begin, cols.end, max(cols.together, 1)):
+                for turn_x in range(-along.reach, along.reach + 1, max(along.size, 1)):
+                    q, count_q = _run(along, cols, turn_x - cols.base - v)
+                    if count_p <= 0 or count_q <= 0:
+                        continue
+                    r = down.stride * p + rows.base + u - turn_y
+                    c = along.stride * q + cols.base + v - turn_x
+                    at = (r * row + c * lanes) * item
+                    to = ((p - rows.first) * cols.number + q - cols.first) * lanes * item
+                    poke(geo, Geometry.ROWS, count_p)
+                    poke(geo, Geometry.COLS, count_q)
+                    call_plane(
+                        peek(peek(ctx, At.MOVES), Move.GATHER), geo, params,
+                        peek(ctx, At.K) + at, peek(ctx, At.T) + at, k_out + to, t_out + to, 0, 0,
+                    )  # fmt: skip

@@ -8,164 +8,157 @@ the same.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from widegram.cpu.driver.context import At
-from widegram.cpu.driver.fields import KINDS, MOVES, REGION, SlotField, StepField
-from widegram.cpu.driver.halo import jit
+from widegram.cpu.driver.fields import (
+    REGION,
+    SLOT_ROW,
+    STEP_ROW,
+    Kind,
+    Move,
+    SlotField,
+    StepField,
+    VectorField,
+)
+from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek, poke
+from widegram.cpu.driver.planes import Place, add, copy, set_shape
+from widegram.cpu.kernels.plane_base import Geometry
 
-_INPUT, _ADD, _OUTPUT = KINDS.index("input"), KINDS.index("add"), KINDS.index("output")
-_MOVE_COPY, _MOVE_ADD = MOVES.index("copy"), MOVES.index("add")
-_KIND, _OUT = int(StepField.KIND), int(StepField.OUT)
-_IN0, _IN1 = int(StepField.IN0), int(StepField.IN1)
-_KERNEL, _STEP_PARAMS = int(StepField.KERNEL), int(StepField.PARAMS)
-_FACTOR, _N_FACTORS, _STORE = (
-    int(StepField.FACTOR), int(StepField.N_FACTORS), int(StepField.STORE),
-)  # fmt: skip
-_OFFSET, _T_OFFSET = int(SlotField.OFFSET), int(SlotField.T_OFFSET)
-_SCRATCH, _X, _Y = int(At.SCRATCH), int(At.X), int(At.Y)
-_XF, _YF, _OUT_K, _OUT_T = int(At.X_FACTORS), int(At.Y_FACTORS), int(At.OUT_K), int(At.OUT_T)
-_OUT_STRIDE, _GEOMETRY, _PARAMS = int(At.OUT_STRIDE), int(At.GEOMETRY), int(At.PARAMS)
-_ITEM, _LANES = int(At.ITEMSIZE), int(At.LANES)
-_STEPS, _N_STEPS = int(At.STEPS), int(At.N_STEPS)
-_SLOTS, _MOVES, _HALT = int(At.SLOTS), int(At.MOVES), int(At.HALT)
-_REGION_BLOCKS = REGION[1]
+_BLOCKS = REGION[1]
 _OWN_BLOCKS = 3  # where a region meets the diagonal: as many as run together
-_STEP_ROW, _SLOT_ROW = 8 * len(StepField), 8 * len(SlotField)
+
+
+class Region(NamedTuple):
+    """``rows`` x and ``cols`` blocks of x', the first of them ``begin``."""
+
+    rows: int
+    cols: int
+    begin: int
 
 
 @jit
-def _step(step, ctx, geo, moves, slots, rows, cols, x_step, y_step, out_row):  # type: ignore[no-untyped-def]  # fmt: skip
-    """One step on a region of ``rows`` x and ``cols`` blocks of x'; strides in numbers."""
-    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    kind = peek(step, _KIND)
-    params = peek(ctx, _PARAMS) + peek(step, _STEP_PARAMS) * item
-    target = slots + peek(step, _OUT) * _SLOT_ROW
-    k = peek(ctx, _SCRATCH) + peek(target, _OFFSET) * item
-    t = peek(ctx, _SCRATCH) + peek(target, _T_OFFSET) * item
-    poke(geo, 0, rows)
-    poke(geo, 1, cols)
-    poke(geo, 2, cols * lanes)
-    poke(geo, 3, lanes)
-    poke(geo, 4, cols * lanes)
-    poke(geo, 5, lanes)
-    poke(geo, 17, peek(step, _N_FACTORS))
-    if kind == _INPUT:
-        x, y = peek(ctx, _X), peek(ctx, _Y)
-        call_plane(peek(step, _KERNEL), peek(ctx, _GEOMETRY), params, x, y, k, t, 0, 0)
-        return
-    source = slots + peek(step, _IN0) * _SLOT_ROW
-    k_in = peek(ctx, _SCRATCH) + peek(source, _OFFSET) * item
-    t_in = peek(ctx, _SCRATCH) + peek(source, _T_OFFSET) * item
-    if kind == _OUTPUT:
-        to = peek(step, _STORE) * peek(ctx, _OUT_STRIDE) * item
-        poke(geo, 4, out_row)
-        call_plane(
-            peek(moves, _MOVE_COPY), peek(ctx, _GEOMETRY), params, k_in, t_in,
-            peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to, 0, 0,
-        )  # fmt: skip
-        return
-    if kind == _ADD:
-        other = slots + peek(step, _IN1) * _SLOT_ROW
-        poke(geo, 6, cols * lanes)
-        poke(geo, 7, lanes)
-        call_plane(
-            peek(moves, _MOVE_ADD), peek(ctx, _GEOMETRY), params, k_in, t_in, k, t,
-            peek(ctx, _SCRATCH) + peek(other, _OFFSET) * item,
-            peek(ctx, _SCRATCH) + peek(other, _T_OFFSET) * item,
-        )  # fmt: skip
-        return
-    _factors(geo, lanes, x_step, y_step)
-    poke(geo, 14, 1)
-    poke(geo, 15, 1)
-    fx = peek(ctx, _XF) + peek(step, _FACTOR) * item
-    fy = peek(ctx, _YF) + peek(step, _FACTOR) * lanes * item
-    call_plane(peek(step, _KERNEL), peek(ctx, _GEOMETRY), params, k_in, t_in, k, t, fx, fy)
+def _plane(step: int, ctx: int, field: StepField, region: Region) -> Place:
+    """The plane of a region in the slot that a column of a step names."""
+    slot = peek(ctx, At.SLOTS) + peek(step, field) * SLOT_ROW
+    item, scratch = peek(ctx, At.ITEMSIZE), peek(ctx, At.SCRATCH)
+    k, t = peek(slot, SlotField.OFFSET) * item, peek(slot, SlotField.T_OFFSET) * item
+    return Place(scratch + k, scratch + t, region.cols * peek(ctx, At.LANES))
 
 
 @jit
-def _factors(geo, lanes, x_step, y_step):  # type: ignore[no-untyped-def]
+def _factors(ctx: int, run: int) -> None:
     """Strides of the factors of x and of x'."""
-    poke(geo, 6, x_step)
-    poke(geo, 7, 0)
-    poke(geo, 8, 1)
-    poke(geo, 9, 0)
-    poke(geo, 10, y_step)
-    poke(geo, 11, lanes)
+    geo = peek(ctx, At.GEOMETRY)
+    poke(geo, Geometry.FX_ROW, peek(run, VectorField.X_STEP))
+    poke(geo, Geometry.FX_COL, 0)
+    poke(geo, Geometry.FX_PLANE, 1)
+    poke(geo, Geometry.FY_ROW, 0)
+    poke(geo, Geometry.FY_COL, peek(run, VectorField.Y_STEP))
+    poke(geo, Geometry.FY_PLANE, peek(ctx, At.LANES))
 
 
 @jit
-def _close(ctx, geo, slots, step, rows, cols, x_step, y_step, kernel, factor, found, block):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Add a region's nearly parallel pairs to a list; ``block``: the number of its first one."""
-    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    target = slots + peek(step, _OUT) * _SLOT_ROW
-    k = peek(ctx, _SCRATCH) + peek(target, _OFFSET) * item
-    _factors(geo, lanes, x_step, y_step)
-    poke(geo, 16, block)
+def _step(step: int, ctx: int, run: int, region: Region) -> None:
+    """One step on a region."""
+    kind, geo = peek(step, StepField.KIND), peek(ctx, At.GEOMETRY)
+    source = _plane(step, ctx, StepField.IN0, region)
+    target = _plane(step, ctx, StepField.OUT, region)
+    if kind == Kind.OUTPUT:
+        to = peek(step, StepField.STORE) * peek(ctx, At.OUT_STRIDE) * peek(ctx, At.ITEMSIZE)
+        k, t, row = peek(ctx, At.OUT_K), peek(ctx, At.OUT_T), peek(run, VectorField.OUT_ROW)
+        copy(ctx, Move.COPY, region.rows, region.cols, source, Place(k + to, t + to, row))
+        return
+    if kind == Kind.ADD:
+        other = _plane(step, ctx, StepField.IN1, region)
+        add(ctx, region.rows, region.cols, source, other, target)
+        return
+    lanes, item = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
+    params = peek(ctx, At.PARAMS) + peek(step, StepField.PARAMS) * item
+    set_shape(ctx, region.rows, region.cols)
+    poke(geo, Geometry.IN_ROW, source.row)
+    poke(geo, Geometry.OUT_ROW, target.row)
+    poke(geo, Geometry.COUNT, peek(step, StepField.N_FACTORS))
+    k_in, t_in, fx, fy = peek(ctx, At.X), peek(ctx, At.Y), 0, 0
+    if kind != Kind.INPUT:
+        _factors(ctx, run)
+        poke(geo, Geometry.STRIDE_ROWS, 1)
+        poke(geo, Geometry.STRIDE_COLS, 1)
+        first = peek(step, StepField.FACTOR)
+        k_in, t_in = source.k, source.t
+        fx = peek(ctx, At.X_FACTORS) + first * item
+        fy = peek(ctx, At.Y_FACTORS) + first * lanes * item
+    kernel = peek(step, StepField.KERNEL)
+    call_plane(kernel, geo, params, k_in, t_in, target.k, target.t, fx, fy)
+
+
+@jit
+def _close(step: int, ctx: int, run: int, region: Region) -> None:
+    """Add a region's nearly parallel pairs to the list."""
+    geo, item = peek(ctx, At.GEOMETRY), peek(ctx, At.ITEMSIZE)
+    k, found = _plane(step, ctx, StepField.OUT, region).k, peek(run, VectorField.FOUND)
+    first = peek(run, VectorField.FACTOR)
+    _factors(ctx, run)
+    poke(geo, Geometry.BUFFER, region.begin)
     call_plane(
-        kernel, peek(ctx, _GEOMETRY), peek(ctx, _PARAMS), k, 0, found, found + 8,
-        peek(ctx, _XF) + factor * item, peek(ctx, _YF) + factor * lanes * item,
+        peek(run, VectorField.CLOSE), geo, peek(ctx, At.PARAMS), k, 0, found, found + 8,
+        peek(ctx, At.X_FACTORS) + first * item,
+        peek(ctx, At.Y_FACTORS) + first * peek(ctx, At.LANES) * item,
     )  # fmt: skip
 
 
 @jit
-def _turn(ctx, geo, rows, cols, out_row, kernel, turned_k, turned_t, outputs):  # type: ignore[no-untyped-def]
+def _turn(ctx: int, run: int, region: Region) -> None:
     """Write the transpose of a region's outputs."""
-    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    poke(geo, 0, rows // lanes)
-    poke(geo, 1, cols)
-    poke(geo, 2, out_row)
-    poke(geo, 4, out_row)
-    for n in range(outputs):
-        to = n * peek(ctx, _OUT_STRIDE) * item
+    geo, row = peek(ctx, At.GEOMETRY), peek(run, VectorField.OUT_ROW)
+    lanes, item = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
+    down = region.begin * lanes * item * row
+    poke(geo, Geometry.ROWS, region.rows // lanes)
+    poke(geo, Geometry.COLS, region.cols)
+    poke(geo, Geometry.IN_ROW, row)
+    poke(geo, Geometry.OUT_ROW, row)
+    for n in range(peek(run, VectorField.OUTPUTS)):
+        to = n * peek(ctx, At.OUT_STRIDE) * item
         call_plane(
-            kernel, peek(ctx, _GEOMETRY), 0, peek(ctx, _OUT_K) + to, peek(ctx, _OUT_T) + to,
-            turned_k + to, turned_t + to, 0, 0,
+            peek(run, VectorField.TURN), geo, 0, peek(ctx, At.OUT_K) + to,
+            peek(ctx, At.OUT_T) + to, peek(run, VectorField.TURNED_K) + down + to,
+            peek(run, VectorField.TURNED_T) + down + to, 0, 0,
         )  # fmt: skip
 
 
 @jit
-def run_vectors(  # type: ignore[no-untyped-def]
-    ctx, rows, blocks, x_step, y_step, out_row, close, factor, found, turn, turned_k, turned_t,
-    outputs,
-):  # fmt: skip
-    """All steps for ``rows`` x and ``blocks`` blocks of x' that begin where the context says, a
-    region after the other.
+def run_vectors(ctx: int, run: int) -> None:
+    """All steps for the x and x' of ``run``, a region after the other.
 
-    A vector network is one program without displacements, stores or sums. ``x_step``, ``y_step``:
-    numbers from one x's factors, and one block's, to the next; ``out_row``: from one row of the
-    outputs to the next. ``close``: address of the kernel that finds nearly parallel pairs, 0
-    without; ``factor``: where the factor that it compares stands; ``found``: what it fills, a
-    number and then the pairs. ``turn``: address of the kernel that writes the transpose of all
-    ``outputs`` outputs to ``turned_k`` and ``turned_t``, 0 without; the first x' are then the x
-    themselves, and what lies below the diagonal is not computed but for small corners.
+    A vector network is one program without displacements, stores or sums. Where transposes are
+    written the first x' are the x themselves, and what lies below the diagonal is not computed but
+    for small corners.
     """
-    geo, moves, slots = peek(ctx, _GEOMETRY), peek(ctx, _MOVES), peek(ctx, _SLOTS)
-    lanes, item = peek(ctx, _LANES), peek(ctx, _ITEM)
-    y, factors = peek(ctx, _Y), peek(ctx, _YF)
-    k, t = peek(ctx, _OUT_K), peek(ctx, _OUT_T)
-    own = rows // lanes if turn else 0
-    begin, halt = 0, peek(ctx, _HALT)
+    lanes, item = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
+    rows, blocks = peek(run, VectorField.ROWS), peek(run, VectorField.BLOCKS)
+    y, factors = peek(ctx, At.Y), peek(ctx, At.Y_FACTORS)
+    k, t = peek(ctx, At.OUT_K), peek(ctx, At.OUT_T)
+    own = rows // lanes if peek(run, VectorField.TURN) else 0
+    begin, halt = 0, peek(ctx, At.HALT)
     while begin < blocks and not peek(halt, 0):
-        cols = min(_OWN_BLOCKS, own - begin) if begin < own else _REGION_BLOCKS
+        cols = min(_OWN_BLOCKS, own - begin) if begin < own else _BLOCKS
         cols = min(cols, blocks - begin)
         high = min(rows, (begin + cols) * lanes) if begin < own else rows
-        first = begin * lanes * item
-        poke(ctx, _YF, factors + begin * y_step * item)
-        poke(ctx, _OUT_K, k + first)
-        poke(ctx, _OUT_T, t + first)
-        for s in range(peek(ctx, _N_STEPS)):
+        region, first = Region(high, cols, begin), begin * lanes * item
+        poke(ctx, At.Y_FACTORS, factors + begin * peek(run, VectorField.Y_STEP) * item)
+        poke(ctx, At.OUT_K, k + first)
+        poke(ctx, At.OUT_T, t + first)
+        for s in range(peek(ctx, At.N_STEPS)):
             if peek(halt, 0):
                 return
-            step = peek(ctx, _STEPS) + s * _STEP_ROW
-            is_input = peek(step, _KIND) == _INPUT
+            step = peek(ctx, At.STEPS) + s * STEP_ROW
+            is_input = peek(step, StepField.KIND) == Kind.INPUT
             if is_input:
-                poke(ctx, _Y, y + first * peek(step, _N_FACTORS))
-            _step(step, ctx, geo, moves, slots, high, cols, x_step, y_step, out_row)
-            if is_input and close:
-                _close(
-                    ctx, geo, slots, step, high, cols, x_step, y_step, close, factor, found, begin
-                )
-        if turn:
-            down = first * out_row
-            _turn(ctx, geo, high, cols, out_row, turn, turned_k + down, turned_t + down, outputs)
+                poke(ctx, At.Y, y + first * peek(step, StepField.N_FACTORS))
+            _step(step, ctx, run, region)
+            if is_input and peek(run, VectorField.CLOSE):
+                _close(step, ctx, run, region)
+        if peek(run, VectorField.TURN):
+            _turn(ctx, run, region)
         begin += cols

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from pathlib import Path
 from threading import RLock
@@ -17,13 +18,23 @@ from typing import Any
 import llvmlite
 from llvmlite import binding
 
-from widegram.machine import codecache, dtypes
+from widegram.machine import codecache, dtypes, log
 
 _OPTIMISE = 3
 PART = "code"
 # What compiled code may call: the C library that every process has.
 _ALLOWED = {"memset", "memcpy", "memmove"}
 _lock = RLock()
+
+
+def announced() -> AbstractContextManager[None]:
+    """Says that this machine's code is being compiled: the first process that has to wait for it,
+    and no other. Where code cannot be kept that is said instead."""
+    kept = codecache.problem(PART) is None
+    return log.announced(
+        "compiling the CPU backend for this machine (once; some 10 seconds)" if kept else "",
+        first=lambda: codecache.claim(PART, f"announced-{_machine()}"),
+    )
 
 
 def address(name: str, make: Callable[[], tuple[str, str]]) -> int:

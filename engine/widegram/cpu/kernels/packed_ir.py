@@ -8,8 +8,8 @@ copied from its other side.
 
 The arguments of a packed kernel, addresses as 64-bit integers:
 
-    geometry  int64[PACKED], strides in numbers, the same for all planes of a step
-    cell      int64[CELL], of this plane
+    geometry  int64, the columns of PackedGeometry (below)
+    cell      int64, the columns of Cell, of this plane
     params    gain, bias, then the activation's constants
     k_in, k_out   the first pixel read and written; T stands ``t_in``, ``t_out`` bytes behind
     fx, fy    factors (for ``input``: pixels) of the first output pixel, of x and of x'; in kinds
@@ -21,38 +21,52 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from enum import auto
 from typing import Any
 
 from llvmlite import ir
 
 from widegram.cpu.kernels import loops
+from widegram.cpu.kernels.fields import Field
 from widegram.cpu.kernels.plane_base import GAPS
 from widegram.cpu.kernels.vector_ops import INDEX
 from widegram.cpu.kernels.window_ir import PLUS, Run, WindowKernel
 
-PACKED = (
-    "t_in",
-    "t_out",
-    "in_row",
-    "out_row",
-    "stride_rows",
-    "stride_cols",
-    "fx_row",
-    "fx_col",
-    "fx_plane",
-    "fy_row",
-    "fy_col",
-    "fy_plane",
-    "window_rows",
-    "window_cols",
-    "count",
-    "height",
-    "width",
-    "gap_rows",
-    "gap_cols",
-)
-# Rows of the first rectangle and of all; columns of the first and of the second.
-CELL = ("first_rows", "rows", "first_cols", "second_cols")
+
+class PackedGeometry(Field):
+    """The first argument of a packed kernel; strides in numbers, the same for all planes of a
+    step."""
+
+    T_IN = auto()
+    T_OUT = auto()
+    IN_ROW = auto()
+    OUT_ROW = auto()
+    STRIDE_ROWS = auto()
+    STRIDE_COLS = auto()
+    FX_ROW = auto()
+    FX_COL = auto()
+    FX_PLANE = auto()
+    FY_ROW = auto()
+    FY_COL = auto()
+    FY_PLANE = auto()
+    WINDOW_ROWS = auto()
+    WINDOW_COLS = auto()
+    COUNT = auto()
+    HEIGHT = auto()
+    WIDTH = auto()
+    GAP_ROWS = auto()
+    GAP_COLS = auto()
+
+
+class Cell(Field):
+    """A packed plane: the rows of the first rectangle and of all, the columns of the first and of
+    the second."""
+
+    FIRST_ROWS = auto()
+    ROWS = auto()
+    FIRST_COLS = auto()
+    SECOND_COLS = auto()
+
 
 # Cells whose inputs the kind ``inputs`` makes at once, side by side in the table of cells; their
 # planes stand ``k_in`` bytes apart, T is not written.
@@ -64,9 +78,9 @@ class PackedKernel(WindowKernel):
 
     def _read(self, args: tuple[Any, ...]) -> None:
         geometry, cell, self.params, self.k_in, self.k_out, self.fx, self.fy, self.buffer = args
-        value = {name: self.integer(geometry, n) for n, name in enumerate(PACKED)}
+        value = {field.name.lower(): self.integer(geometry, field) for field in PackedGeometry}
         (self.first_rows, self.rows, self.first_cols, self.second_cols) = (
-            self.integer(cell, n) for n in range(len(CELL))
+            self.integer(cell, n) for n in Cell
         )
         self.t_in = self.builder.add(self.k_in, value["t_in"])
         self.t_out = self.builder.add(self.k_out, value["t_out"])

@@ -3,7 +3,7 @@
 A plane is rows x cols pixels of ``lanes`` numbers, one lane per pair of images. Every kernel has
 the same arguments, addresses as 64-bit integers:
 
-    geometry  int64[GEOMETRY] (below), strides in numbers, not bytes
+    geometry  int64, the columns of Geometry (below)
     params    gain, bias, then the activation's constants
     k_in, t_in    the first pixel that the first output pixel reads
     k_out, t_out  the first output pixel
@@ -13,34 +13,39 @@ the same arguments, addresses as 64-bit integers:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import auto
 from typing import Any
 
 from llvmlite import ir
 
+from widegram.cpu.kernels.fields import Field
 from widegram.cpu.kernels.vector_ops import INDEX, VectorOps
 
-GEOMETRY = (
-    "rows",
-    "cols",
-    "in_row",
-    "in_col",
-    "out_row",
-    "out_col",
-    "fx_row",
-    "fx_col",
-    "fx_plane",
-    "fy_row",
-    "fy_col",
-    "fy_plane",
-    "window_rows",
-    "window_cols",
-    "stride_rows",
-    "stride_cols",
-    "buffer",
-    "count",
-)
 N_PARAMS = 8
 GAPS, WRAPS = 1, 2
+
+
+class Geometry(Field):
+    """The first argument of a plane kernel; strides in numbers, not bytes."""
+
+    ROWS = auto()
+    COLS = auto()
+    IN_ROW = auto()
+    IN_COL = auto()
+    OUT_ROW = auto()
+    OUT_COL = auto()
+    FX_ROW = auto()
+    FX_COL = auto()
+    FX_PLANE = auto()
+    FY_ROW = auto()
+    FY_COL = auto()
+    FY_PLANE = auto()
+    WINDOW_ROWS = auto()
+    WINDOW_COLS = auto()
+    STRIDE_ROWS = auto()
+    STRIDE_COLS = auto()
+    BUFFER = auto()
+    COUNT = auto()
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class PlaneCode:
             self.stride_cols,
             self.buffer,
             self.count,
-        ) = (self.integer(geometry, n) for n in range(len(GEOMETRY)))
+        ) = (self.integer(geometry, n) for n in range(len(Geometry)))
 
     @property
     def fields(self) -> int:
