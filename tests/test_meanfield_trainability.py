@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from widegram.errors import Interrupted, WidegramError
+from widegram.meanfield.experiments import fcn_kernels
 from widegram.meanfield.experiments import training as module
+from widegram.meanfield.experiments.grid import Grid
 from widegram.meanfield.experiments.problem import (
     Problem,
     load_inputs,
     load_problem,
     unit_mean_square,
 )
-from widegram.meanfield.experiments.training import Grid, trainability
+from widegram.meanfield.experiments.training import trainability
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel
 
@@ -78,7 +80,7 @@ def test_results_do_not_depend_on_threads_or_blocks(tmp_path, monkeypatch):
     trainability(problem(), grid(), tmp_path / "a.h5", threads=1)
     trainability(problem(), grid(), tmp_path / "b.h5", threads=3)
     assert (read(tmp_path / "a.h5", "test_mse") == read(tmp_path / "b.h5", "test_mse")).all()
-    monkeypatch.setattr(module, "_CHUNK", 3)
+    monkeypatch.setattr(fcn_kernels, "_CHUNK", 3)
     trainability(problem(), grid(), tmp_path / "c.h5")
     # Another order of summation.
     np.testing.assert_allclose(

@@ -17,6 +17,7 @@ from widegram.network import (
     GlobalPool,
     Repeat,
     Residual,
+    build,
     load_network,
 )
 
@@ -142,3 +143,29 @@ def test_image_presets_refuse_vectors_and_tiny_images():
         load_network("cnn-p", (10,))
     with pytest.raises(WidegramError, match=r"AvgPool: window_shape 2 x 2 is larger than"):
         load_network("myrtle5", (3, 3, 1))
+
+
+@pytest.mark.parametrize(("text", "act", "more", "same"), [
+    ("fcn", None, {}, "fcn"),
+    ("fcn:depth=2", "leakyrelu:alpha=0.1", {"w_var": 1.5},
+     "fcn:depth=2,act=LeakyRelu,alpha=0.1,w_var=1.5"),
+    # Values reach the network without a digit lost.
+    ("cnn-p", "erf:a=2,b=0.5", {"depth": 4, "w_var": 1 / 3, "b_var": 0.1 + 0.2},
+     "cnn-p:act=erf,a=2,b=0.5,depth=4,w_var=0.3333333333333333,b_var=0.30000000000000004"),
+])
+def test_options_as_values_build_what_the_text_builds(text, act, more, same):
+    assert build(text, (4, 4, 1), act, **more) == load_network(same, (4, 4, 1))
+
+
+@pytest.mark.parametrize(("text", "act", "more", "match"), [
+    ("fcn:w_var=1", None, {"w_var": 1.0}, "'w_var' is given twice"),
+    ("fcn:act=erf", "relu", {}, "'act' is given twice"),
+    ("fcn", "bogus", {}, "unknown activation 'bogus'"),
+    ("fcn", "leakyrelu:alpha", {}, "expected option=value, found 'alpha'"),
+    ("fcn", None, {"depth": 2.5}, "depth must be an integer"),
+    ("fcn", None, {"w_var": math.nan}, "w_var must be finite"),
+    ("fnc", None, {"depth": 3}, "unknown network 'fnc'"),
+])
+def test_options_as_values_are_checked_as_those_of_the_text(text, act, more, match):
+    with pytest.raises(WidegramError, match=match):
+        build(text, (4,), act, **more)

@@ -40,24 +40,20 @@ class Preset:
 
     def network(self, shape: tuple[int, ...], depth: int) -> Network:
         """The network for inputs of ``shape``; of a preset without a depth, of that one."""
-        from widegram.network import PRESETS, load_network
+        from widegram.network import PRESETS, build, load_network
 
         name, _, tail = self.net.partition(":")
         given = {"w_var": self.w_var, "b_var": self.b_var}
-        options = [f"{key}={value!r}" for key, value in given.items() if value is not None]
-        if self.act is not None:
-            kind, _, parameters = self.act.partition(":")
-            options += [f"act={kind}", *filter(None, parameters.split(","))]
+        options = {key: value for key, value in given.items() if value is not None}
         if name not in PRESETS:
-            if options:
+            if options or self.act is not None:
                 raise click.UsageError(
                     "--act, --w-var and --b-var belong to presets; edit the network"
                 )
             return load_network(self.net, shape)
         if name in FAMILIES and "depth=" not in tail:
-            options.append(f"depth={depth}")
-        text = ",".join(filter(None, [tail, *options]))
-        return load_network(f"{name}:{text}" if text else name, shape)
+            options["depth"] = depth
+        return build(self.net, shape, self.act, **options)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from widegram.meanfield.experiments.asymptotics import table
+    from widegram.meanfield.experiments.grid import Grid
     from widegram.meanfield.experiments.phase import phase_map, write_phase
     from widegram.meanfield.experiments.problem import Problem, load_problem
     from widegram.meanfield.experiments.sweeps import spectrum
-    from widegram.meanfield.experiments.training import Grid, trainability
+    from widegram.meanfield.experiments.training import trainability
     from widegram.meanfield.theory.points import point
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Grid": "experiments.training",
+    "Grid": "experiments.grid",
     "Problem": "experiments.problem",
     "load_problem": "experiments.problem",
     "phase_map": "experiments.phase",

@@ -16,7 +16,7 @@ from widegram.network.layers import (
 )
 from widegram.network.load import NetworkLike, load_network
 from widegram.network.model import Network
-from widegram.network.presets import PRESETS, preset
+from widegram.network.presets import PRESETS, build, preset
 
 __all__ = [
     "PRESETS",
@@ -33,6 +33,7 @@ __all__ = [
     "Pool",
     "Repeat",
     "Residual",
+    "build",
     "load_network",
     "padding",
     "preset",

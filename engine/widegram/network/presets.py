@@ -8,7 +8,7 @@ parameters of its activation as further options: ``cnn-f:act=leaky_relu,alpha=0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,13 +137,31 @@ def preset(text: str, input_shape: tuple[int, ...] | None = None) -> Network:
     Raises:
         WidegramError: unknown name or option (with the nearest), a bad value, no input shape.
     """
+    return build(text, input_shape)
+
+
+def build(
+    text: str, input_shape: tuple[int, ...] | None = None, act: str | None = None, **more: float
+) -> Network:
+    """As :func:`preset`, with options that are values already.
+
+    ``act`` may carry parameters, ``leakyrelu:alpha=0.1``. Raises WidegramError for an option that
+    the text gives, too.
+    """
     name, _, rest = text.strip().partition(":")
     if name not in PRESETS:
         raise WidegramError(
             f"unknown network {name!r}{nearest(name, PRESETS)} (or give a .json or .toml file)"
         )
-    entry = PRESETS[name]
-    given = _split(rest, name)
+    options = [*_split(rest, name), *((key, repr(value)) for key, value in more.items())]
+    if act is not None:
+        options += _split("act=" + act.replace(":", ",", 1), name)
+    return _built(PRESETS[name], name, input_shape, _unique(options, name))
+
+
+def _built(
+    entry: _Preset, name: str, input_shape: tuple[int, ...] | None, given: dict[str, str]
+) -> Network:
     activation = _activation(given.pop("act", entry.options["act"]), given, entry.options, name)
     values = {**entry.options, **{k: _value(k, v, entry.options, name) for k, v in given.items()}}
     shape = _input_shape(values["input"], input_shape, name)
@@ -155,16 +173,21 @@ def preset(text: str, input_shape: tuple[int, ...] | None = None) -> Network:
     return Network(shape, tuple(layers))
 
 
-def _split(text: str, name: str) -> dict[str, str]:
-    out: dict[str, str] = {}
+def _split(text: str, name: str) -> Iterator[tuple[str, str]]:
     for part in filter(None, (p.strip() for p in text.split(","))):
         key, equals, value = (p.strip() for p in part.partition("="))
         if not equals or not key or not value:
             raise WidegramError(f"preset {name}: expected option=value, found {part!r}")
-        if key in out:
+        yield key, value
+
+
+def _unique(options: list[tuple[str, str]], name: str) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for key, value in options:
+        if key in given:
             raise WidegramError(f"preset {name}: option {key!r} is given twice")
-        out[key] = value
-    return out
+        given[key] = value
+    return given
 
 
 def _activation(

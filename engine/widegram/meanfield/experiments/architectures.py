@@ -27,7 +27,7 @@ from widegram.meanfield.theory.fixedpoint import CRITICAL, ORDERED
 from widegram.meanfield.theory.growth import LOG, in_range, linear
 from widegram.meanfield.theory.maps import Array, LayerMaps
 from widegram.meanfield.theory.predictions import Prediction, constant, growing, rate
-from widegram.network import load_network
+from widegram.network import Network, load_network
 
 _KEEP = 0.9
 _DROPOUT_DEPTHS = (10, 25, 50, 100, 200)
@@ -63,9 +63,8 @@ def _swept(
     readout: float, q: float,
 ) -> Remark:
     """A critical network whose readout has the variance ``q`` on its diagonal."""
-    spec = {"input_shape": list(problem.input_shape), "layers": [
-        {"layer": "Flatten"}, repeat, {"layer": "Dense", "W_std": readout}]}
-    sweep = spectrum(load_network(_vector(spec, problem)), problem, depths, method="deviations")
+    network = _network(problem, [repeat, {"layer": "Dense", "W_std": readout}])
+    sweep = spectrum(network, problem, depths, method="deviations")
     scale = float((problem.x**2).mean()) if title.startswith("ReLU") else 1.0
     laws = growing(linear(q * scale, True), len(problem.x))
     names = ("diagonal", "off_diagonal", "lambda_max", "bulk", "kappa")
@@ -78,13 +77,12 @@ def _swept(
 def _residual(problem: Problem, depths: Sequence[int]) -> Remark:
     w, m = 0.5, len(problem.x)
     depths = in_range(depths, 1 + w / 2, 140)  # float64, squared
-    spec = {"input_shape": list(problem.input_shape), "layers": [
-        {"layer": "Flatten"},
+    network = _network(problem, [
         {"layer": "Dense"},
         {"layer": "Repeat", "times": 1, "body": [{"layer": "Residual", "shortcut": [], "branch": [
             {"layer": "Relu"}, {"layer": "Dense", "W_std": math.sqrt(w)}]}]},
-    ]}
-    sweep = spectrum(load_network(_vector(spec, problem)), problem, depths, method="deviations")
+    ])
+    sweep = spectrum(network, problem, depths, method="deviations")
     values = sweep.values
     measured = {
         "diagonal": values["diagonal"],
@@ -103,14 +101,13 @@ def _residual(problem: Problem, depths: Sequence[int]) -> Remark:
 
 def _dropout(problem: Problem) -> Remark:
     w, b, m = 1.25, 0.18, len(problem.x)
-    spec = {"input_shape": list(problem.input_shape), "layers": [
-        {"layer": "Flatten"},
+    network = _network(problem, [
         {"layer": "Repeat", "times": max(_DROPOUT_DEPTHS), "body": [
             {"layer": "Dense", "W_std": math.sqrt(w), "b_std": math.sqrt(b)}, {"layer": "Erf"},
             {"layer": "Dropout", "rate": _KEEP}]},
         {"layer": "Dense", "W_std": math.sqrt(w), "b_std": math.sqrt(b)},
-    ]}
-    theta = ntk_sweep(_vector(spec, problem), problem.x, None, _DROPOUT_DEPTHS)
+    ])
+    theta = ntk_sweep(network, problem.x, None, _DROPOUT_DEPTHS)
     found = [dense_spectrum(matrix) for matrix in theta]
     p_d, p_o = dropout_limits(LayerMaps.of("erf"), w, b, _KEEP)
     top, rest = p_d + (m - 1) * p_o, p_d - p_o
@@ -139,8 +136,7 @@ def dropout_limits(maps: LayerMaps, w: float, b: float, keep: float) -> tuple[fl
     return p_d, k / (1 - w * moments(q, k)[1])
 
 
-def _vector(spec: dict[str, object], problem: Problem) -> dict[str, object]:
-    """Without its Flatten where the inputs are vectors already."""
-    layers = spec["layers"]
-    assert isinstance(layers, list)
-    return spec if len(problem.input_shape) == 3 else {**spec, "layers": layers[1:]}
+def _network(problem: Problem, layers: list[dict[str, object]]) -> Network:
+    """``layers`` on the inputs as vectors."""
+    flat = [{"layer": "Flatten"}] if len(problem.input_shape) == 3 else []
+    return load_network({"input_shape": list(problem.input_shape), "layers": [*flat, *layers]})

@@ -25,7 +25,7 @@ from widegram.meanfield.theory.growth import LARGE, in_range
 from widegram.meanfield.theory.maps import Array, LayerMaps
 from widegram.meanfield.theory.points import point
 from widegram.meanfield.theory.predictions import ENOUGH, Prediction, fitted_exponent, fitted_limit
-from widegram.network import load_network
+from widegram.network import build
 from widegram.validation.choices import FAMILIES
 
 ENTRIES = (
@@ -135,8 +135,6 @@ def table(
     if 1 in (len(plan.ordered), len(plan.critical), len(plan.chaotic)):
         raise WidegramError("a rate needs two depths at least; give each phase more than one")
     cases = _cases(act, b_var, w_vars or (1.25, 2.5), plan)
-    name, _, parameters = act.partition(":")
-    tail = f",{parameters}" if parameters else ""
     done, total = 0, _PER_NET * len(nets) + _REMARKS
 
     def tell(what: str) -> None:
@@ -147,8 +145,7 @@ def table(
         data = prepared(problem, net, plan)
         for case in cases:
             tell(f"{net}, {case.phase}")
-            options = f"depth=1,act={name},w_var={case.w_var!r},b_var={b_var!r}{tail}"
-            network = load_network(f"{net}:{options}", data.input_shape)
+            network = build(net, data.input_shape, act, depth=1, w_var=case.w_var, b_var=b_var)
             sweep = spectrum(
                 network, scaled(data, case.mean_square), case.depths, method=case.method,
                 memory=memory,

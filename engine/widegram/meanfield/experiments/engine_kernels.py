@@ -1,9 +1,9 @@
-"""Rows of a trainability map from the engine's depth sweeps: convolutional networks."""
+"""Theta from the engine's depth sweeps, and rows of a trainability map from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,27 +12,37 @@ from widegram.computing.devices import resolve_device
 from widegram.computing.job import make_job
 from widegram.errors import OutOfRange, WidegramError
 from widegram.machine.memory import budget
+from widegram.meanfield.experiments.grid import Grid, Work
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.theory.maps import Array
-
-if TYPE_CHECKING:
-    from widegram.meanfield.experiments.training import Grid
+from widegram.network import Network, build
 
 
-def preset_text(net: str, act: str, w: float, b: float, depth: int) -> str:
-    """A preset of the engine; ``act`` may carry parameters, ``leakyrelu:alpha=0.1``."""
-    name, _, parameters = act.partition(":")
-    options = [f"depth={depth}", f"act={name}", f"w_var={w!r}", f"b_var={b!r}"]
-    return f"{net}:" + ",".join([*options, *filter(None, [parameters])])
+@dataclass(frozen=True)
+class EngineOptions:
+    """What the engine may use, and the error of a series that it accepts, as in
+    :func:`widegram.gram`."""
+
+    threads: int | None = None
+    memory: str | int | None = None
+    accept_series_error: float | None = None
 
 
 def ntk_sweep(
-    network: object, x: Array, x2: Array | None, depths: tuple[int, ...], **options: object
+    network: Network,
+    x: Array,
+    x2: Array | None,
+    depths: Sequence[int],
+    options: EngineOptions = EngineOptions(),
 ) -> Array:
-    """Theta (depths, n1, n2) in float64 from one sweep of the engine."""
-    job = make_job(network, x, x2, "ntk", "float64", depths,  # type: ignore[arg-type]
-                   options.get("threads"), options.get("memory"),  # type: ignore[arg-type]
-                   options.get("accept_series_error"))  # type: ignore[arg-type]
+    """Theta (depths, n1, n2) in float64 from one sweep of the engine.
+
+    Raises WidegramError where it leaves the range of float64.
+    """
+    job = make_job(
+        network, x, x2, "ntk", "float64", depths,
+        options.threads, options.memory, options.accept_series_error,
+    )  # fmt: skip
     columns = range(len(x if x2 is None else x2))
     try:
         with make_evaluator(resolve_device("auto"), job) as evaluator:
@@ -47,17 +57,14 @@ def ntk_sweep(
 class EngineRows:
     """One w_var of a convolutional network; float64 Theta, so D is good to its rounding."""
 
-    def __init__(
-        self, problem: Problem, grid: Grid, w: float, threads: int, memory: str | int | None,
-        accept: float | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, problem: Problem, grid: Grid, w: float, options: EngineOptions) -> None:
         self._problem, self._depths = problem, grid.depths
         depth = max(grid.depths)
-        self._network = preset_text(grid.net, grid.act, w, grid.b_var, depth)
-        self._memory = budget(memory)
-        self._options = {
-            "threads": threads, "memory": self._memory, "accept_series_error": accept
-        }  # fmt: skip
+        self._network = build(
+            grid.net, problem.input_shape, grid.act, depth=depth, w_var=w, b_var=grid.b_var
+        )
+        self._memory = budget(options.memory)
+        self._options = replace(options, memory=self._memory)
         self._levels = np.empty(0)
 
     def train(self) -> tuple[Array, Array]:
@@ -66,7 +73,7 @@ class EngineRows:
         self._levels = np.trace(theta, axis1=1, axis2=2) / theta.shape[1]
         return self._levels, self._levels[:, None, None] - theta
 
-    def test(self, work: Callable[[slice, Array], Array]) -> Iterator[Array]:
+    def test(self, work: Work) -> Iterator[Array]:
         """Blocks of test images within a quarter of the budget."""
         row = 8 * len(self._depths) * len(self._problem.x)
         step = max(1, self._memory // (4 * row))
@@ -77,4 +84,4 @@ class EngineRows:
             yield work(rows, self._levels[:, None, None] - theta)
 
     def _sweep(self, x: Array, x2: Array | None) -> Array:
-        return ntk_sweep(self._network, x, x2, self._depths, **self._options)
+        return ntk_sweep(self._network, x, x2, self._depths, self._options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -12,6 +12,7 @@ import scipy.linalg
 from widegram.errors import WidegramError
 from widegram.machine.memory import require_memory
 from widegram.machine.progress import Progress, ProgressCallback
+from widegram.meanfield.experiments.engine_kernels import EngineOptions, ntk_sweep
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.experiments.spectra import DENSE, Spectrum, deviation_spectrum, predict
 from widegram.meanfield.recursion import one_norm, unequal_norms
@@ -95,7 +96,7 @@ def spectrum(
     chosen = _choose(network, problem, method, setting)
     sweep = {"deviations": _exact, "linearized": _torus, "engine": _engine}[chosen]
     values = {name: np.full(len(wanted), np.nan) for name in MEASURES}
-    options = _Options(threads, memory, accept_series_error)
+    options = EngineOptions(threads, memory, accept_series_error)
     for i, (depth, train, test) in enumerate(sweep(network, problem, wanted, options)):
         _require_range(depth, train)
         for name, value in _measure(problem, train, test).items():
@@ -182,16 +183,8 @@ _REMEDY = "take fewer inputs, --method engine (kernels in float64),"
 _Sweep = Iterator[tuple[int, Deviations, Deviations | None]]
 
 
-class _Options(NamedTuple):
-    """As in :func:`spectrum`."""
-
-    threads: int | None
-    memory: str | int | None
-    accept_series_error: float | None
-
-
 def _exact(
-    network: Network, problem: Problem, depths: Sequence[int], options: _Options
+    network: Network, problem: Problem, depths: Sequence[int], options: EngineOptions
 ) -> _Sweep:
     m, n = len(problem.x), len(problem.x_test)
     images = one_norm.is_convolutional(network)
@@ -211,7 +204,7 @@ def _exact(
 
 
 def _torus(
-    network: Network, problem: Problem, depths: Sequence[int], options: _Options
+    network: Network, problem: Problem, depths: Sequence[int], options: EngineOptions
 ) -> _Sweep:
     rows = np.concatenate([problem.x, problem.x_test])
     m = len(problem.x)
@@ -220,10 +213,8 @@ def _torus(
 
 
 def _engine(
-    network: Network, problem: Problem, depths: Sequence[int], options: _Options
+    network: Network, problem: Problem, depths: Sequence[int], options: EngineOptions
 ) -> _Sweep:
-    from widegram.meanfield.experiments.engine_kernels import ntk_sweep
-
     m, n = len(problem.x), len(problem.x_test)
     require_memory(8 * len(depths) * m * (m + n), options.memory,
                    f"Theta of {m} training and {n} test inputs at {len(depths)} depths",
@@ -231,9 +222,9 @@ def _engine(
     test = None
     # What overflows is refused by depth where it is read out.
     with np.errstate(over="ignore", invalid="ignore"):
-        train = ntk_sweep(network, problem.x, None, tuple(depths), **options._asdict())
+        train = ntk_sweep(network, problem.x, None, depths, options)
         if n:
-            test = ntk_sweep(network, problem.x_test, problem.x, tuple(depths), **options._asdict())
+            test = ntk_sweep(network, problem.x_test, problem.x, depths, options)
     for i, depth in enumerate(depths):
         level = _level(train[i])
         yield depth, _plain(level, train[i]), None if test is None else _plain(level, test[i])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -19,11 +19,9 @@ from widegram.durable.outputs import check_target
 from widegram.durable.sealed import SEAL, SealedFile, write_sealed
 from widegram.errors import WidegramError
 from widegram.machine.log import logger
+from widegram.meanfield.experiments.grid import Row
 from widegram.meanfield.theory.fixedpoint import FixedPoints
 from widegram.meanfield.theory.maps import Array
-
-if TYPE_CHECKING:
-    from widegram.meanfield.experiments.training import Row
 
 FORMAT = "widegram-trainability"
 _MAPS = ("train_accuracy", "test_accuracy", "train_mse", "test_mse")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -16,56 +13,14 @@ from widegram.machine import interrupts
 from widegram.machine.cores import usable_cores
 from widegram.machine.memory import require_memory
 from widegram.machine.progress import Progress, StopRequest
+from widegram.meanfield.experiments.engine_kernels import EngineOptions, EngineRows
+from widegram.meanfield.experiments.fcn_kernels import FcnKernels
 from widegram.meanfield.experiments.gradient_flow import Flow, predictions
+from widegram.meanfield.experiments.grid import Grid, Row, RowKernels
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.experiments.trainfile import Header, TrainFile
-from widegram.meanfield.recursion.elementwise import Program, compile_program, run_program
-from widegram.meanfield.recursion.one_norm import input_deviations
-from widegram.meanfield.theory.fixedpoint import check_variances, fixed_points
+from widegram.meanfield.theory.fixedpoint import fixed_points
 from widegram.meanfield.theory.maps import Array, LayerMaps
-from widegram.validation.choices import FAMILIES
-
-# Test images whose deviations at all depths are in memory at once, per thread.
-_CHUNK = 64
-
-
-@dataclass(frozen=True)
-class Row:
-    """One w_var: arrays (depths, times), and per depth lambda_max and kappa."""
-
-    train_accuracy: Array
-    test_accuracy: Array
-    train_mse: Array
-    test_mse: Array
-    lambda_max: Array
-    kappa: Array
-
-
-Work = Callable[[slice, Array], Array]
-
-
-class Kernels(Protocol):
-    """Where the deviations of a row come from; ``test`` yields blocks of test images."""
-
-    def train(self) -> tuple[Array, Array]:
-        """levels (depths,) and D = level - Theta of the training set, (depths, m, m)."""
-        ...
-
-    def test(self, work: Work) -> Iterator[Array]:
-        """Yield ``work(rows, D)``, D (depths, len(rows), m), for blocks of all test images."""
-        ...
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What is computed: ``net`` is one of FAMILIES, times are in units of eta = 2 / lambda_max."""
-
-    net: str
-    act: str
-    w_var: Array
-    b_var: float
-    depths: tuple[int, ...]
-    times: tuple[float, ...]
 
 
 def trainability(
@@ -90,7 +45,8 @@ def trainability(
     what differs); Interrupted after a signal, with every finished row stored.
     """
     _check(problem, grid, memory)
-    make = _row_maker(problem, grid, threads or usable_cores(), memory, accept_series_error)
+    options = EngineOptions(threads or usable_cores(), memory, accept_series_error)
+    make = _row_maker(problem, grid, options)
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
     header = Header(
         grid.net,
@@ -131,13 +87,7 @@ def trainability(
 
 
 def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
-    check_variances(grid.w_var, np.array([grid.b_var]))
-    if grid.net not in FAMILIES:
-        raise WidegramError(f"net {grid.net!r} is unknown; choose from {', '.join(FAMILIES)}")
-    if not grid.depths or min(grid.depths) < 1:
-        raise WidegramError("depths: give at least one, each 1 or more")
-    if not grid.times or not all(time > 0 for time in grid.times):
-        raise WidegramError("times: give at least one, each positive")
+    grid.check()
     if len(problem.x_test) == 0:
         raise WidegramError("the test set is empty")
     m, n = problem.x.shape[0], problem.x_test.shape[0]
@@ -146,7 +96,7 @@ def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
     require_memory(needed, memory, what, "take fewer images or depths")
 
 
-def _solve_row(problem: Problem, grid: Grid, kernels: Kernels) -> Row:
+def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> Row:
     shape = (len(grid.depths), len(grid.times))
     classes = problem.y.shape[1]
     levels, drops = kernels.train()
@@ -178,61 +128,11 @@ def _solve_row(problem: Problem, grid: Grid, kernels: Kernels) -> Row:
 
 
 def _row_maker(
-    problem: Problem, grid: Grid, threads: int, memory: str | int | None, accept: float | None
-) -> Callable[[float], Kernels]:
-    if grid.net != "fcn":
-        from widegram.meanfield.experiments.engine_kernels import EngineRows
-
-        return lambda w: EngineRows(problem, grid, w, threads, memory, accept)
-    maps = LayerMaps.of(grid.act)
-    maps.require_slope()
-    flat, flat_test = (x.reshape(len(x), -1) for x in (problem.x, problem.x_test))
-    # The products that every grid point shares; the diagonal of the first is exactly 0.
-    start = input_deviations(flat, flat)
-    test = input_deviations(flat_test, flat)
-    inputs = _Inputs(start.q, start.delta.value, test.delta.value)
-
-    def make(w: float) -> Kernels:
-        reach = max(inputs.train.max(), inputs.test.max())
-        program = compile_program(maps, w, grid.b_var, inputs.q, float(reach), max(grid.depths))
-        return _FcnRows(inputs, program, grid.depths, threads)
-
-    return make
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """delta of the training set with itself (m, m) and of the test set with it (n, m)."""
-
-    q: float
-    train: Array
-    test: Array
-
-
-@dataclass(frozen=True)
-class _FcnRows:
-    inputs: _Inputs
-    program: Program
-    depths: tuple[int, ...]
-    threads: int
-
-    def train(self) -> tuple[Array, Array]:
-        drops = self._run(self.inputs.train)
-        # Symmetric to the last bit, whatever the rounding of the products.
-        drops = (drops + drops.transpose(0, 2, 1)) / 2
-        return self.program.levels[list(self.depths)], drops
-
-    def test(self, work: Work) -> Iterator[Array]:
-        n = len(self.inputs.test)
-        blocks = [slice(lo, min(lo + _CHUNK, n)) for lo in range(0, n, _CHUNK)]
-        with ThreadPoolExecutor(self.threads) as pool:
-            # In order: sums do not depend on the number of threads.
-            yield from pool.map(lambda rows: work(rows, self._run(self.inputs.test[rows])), blocks)
-
-    def _run(self, delta: Array) -> Array:
-        out = np.empty((len(self.depths), delta.size))
-        run_program(self.program, delta.reshape(-1), self.depths, out)
-        return out.reshape(len(self.depths), *delta.shape)
+    problem: Problem, grid: Grid, options: EngineOptions
+) -> Callable[[float], RowKernels]:
+    if grid.net == "fcn":
+        return FcnKernels(problem, grid, options.threads or usable_cores()).row
+    return lambda w: EngineRows(problem, grid, w, options)
 
 
 class _Meter:
@@ -276,4 +176,4 @@ class _Meter:
             )
 
 
-__all__ = ["Grid", "Row", "trainability"]
+__all__ = ["Grid", "trainability"]
