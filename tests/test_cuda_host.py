@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fake_evaluator as fake
 import widegram
 from virtual_card.devices import Emulated
 from widegram.backends.job import Job
 from widegram.computing import gram as compute
 from widegram.computing.ahead import Ahead
+from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import (
     available,
     continues,
@@ -216,15 +218,15 @@ def test_a_failing_card_keeps_finished_tiles_and_the_cpu_goes_on(
 
 
 def test_tiles_come_in_order_and_those_computed_ahead_at_the_end() -> None:
-    class Slow:
-        workers, keys = 2, ("nngp",)
+    class Slow(fake.FakeEvaluator):
+        workers = 2
 
         def tile(self, rows, cols, symmetric, progress=None):  # type: ignore[no-untyped-def]
             return {"nngp": np.full((len(rows), len(cols)), rows.start)}
 
     wanted = [(range(n, n + 1), range(2)) for n in range(9)]
     told: list[int] = []
-    with Ahead(Slow(), wanted, False) as ahead:
+    with Ahead(Slow(("nngp",), "float64"), wanted, False) as ahead:
         found = [ahead.next(told.append)["nngp"][0, 0] for _ in range(3)]
     assert found == [0, 1, 2]
     assert told == [2, 2, 2]
@@ -237,8 +239,8 @@ def test_the_next_rows_are_prepared_beside_those_in_work() -> None:
     # By rows: what comes next is prepared. Nothing comes after the last ones.
     begun, told = {range(1, 2): Event(), range(2, 3): Event()}, []
 
-    class Slow:
-        workers, keys = 1, ("nngp",)
+    class Slow(fake.FakeEvaluator):
+        workers = 1
 
         def prepare(self, rows, cols):  # type: ignore[no-untyped-def]
             told.append((rows, cols))
@@ -252,7 +254,7 @@ def test_the_next_rows_are_prepared_beside_those_in_work() -> None:
             return {"nngp": np.zeros((1, 1))}
 
     tiles = [(range(i, i + 1), range(j, j + 1)) for i in range(3) for j in range(i, 4)]
-    with Ahead(Slow(), tiles, False) as ahead:
+    with Ahead(Slow(("nngp",), "float64"), tiles, False) as ahead:
         for _ in tiles:
             ahead.next(lambda pairs: None)
     assert told == [tiles[4], tiles[7]]
@@ -274,7 +276,7 @@ def test_threads_are_the_hosts(cards: list[Emulated], monkeypatch: pytest.Monkey
     x = _data(2, (6,))
     for threads, used in ((3, 3), (None, 5)):
         job = make_job(VECTORS, x, None, "ntk", "float64", None, threads, "1GB")
-        found = job.evaluator("cuda")
+        found = make_evaluator("cuda", job)
         assert isinstance(found, CudaEvaluator)
         assert found.images1.runners.count == used
 
@@ -304,7 +306,7 @@ def test_pairs_in_double_take_turns_and_hold_up_nobody_who_reads_images(
         evaluator.images1.lock.release()
         return True
 
-    monkeypatch.setattr("widegram.cuda.evaluator.PairRunner", Runner)
+    monkeypatch.setattr("widegram.cpu.pairs._Runner", Runner)
     nearly_parallel = np.ones((4, 6)) + 1e-5 * np.eye(4, 6)
     evaluator = _evaluator(VECTORS, nearly_parallel, Emulated(), "float32")
     with ThreadPoolExecutor(2) as lanes:

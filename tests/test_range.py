@@ -16,6 +16,7 @@ from cuda_support import assert_equal
 from virtual_card.devices import Emulated
 from widegram import stax
 from widegram.backends.job import Job
+from widegram.computing.choosing import make_evaluator
 from widegram.computing.job import make_job
 from widegram.computing.verify import verify
 from widegram.cuda.evaluator import CudaEvaluator
@@ -172,7 +173,7 @@ def test_depth_sweeps_reach_as_far_as_each_readout() -> None:
 
     def sweep(*depths: int) -> dict[str, np.ndarray]:
         job = make_job(net, x, None, ("nngp", "ntk"), "float32", depths, None, None)
-        return job.evaluator("cpu").tile(range(4), range(4), True)
+        return make_evaluator("cpu", job).tile(range(4), range(4), True)
 
     depths = (1, 60, 118, 124)
     network = load_network(net)
