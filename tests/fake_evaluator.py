@@ -11,7 +11,7 @@ import pytest
 from widegram.backends.evaluator import Evaluator, Progress, Tile
 from widegram.backends.job import Job
 from widegram.computing import choosing
-from widegram.store import Header
+from widegram.gramfile import Header
 from widegram.tiling import dataset_keys
 
 NETWORK = "fcn:depth=1"

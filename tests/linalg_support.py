@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from widegram.store import GramFile, Header, create, open_for_resume
+from widegram.gramfile import GramFile, Header, create, open_for_resume
 
 NETWORK = json.dumps({"input_shape": [4], "layers": [{"layer": "Dense", "W_std": 1, "b_std": 0}]})
 

@@ -11,9 +11,9 @@ import pytest
 import widegram
 from cli_support import refused, run
 from widegram.errors import WidegramError
-from widegram.predict.kernels import part
-from widegram.store import GramFile
-from widegram.store.checked import CheckedMatrix
+from widegram.gramfile import GramFile
+from widegram.gramfile.checked import CheckedMatrix
+from widegram.predict.kernels import kernel_of
 
 N1, N2, TILE = 37, 50, 16
 
@@ -82,5 +82,5 @@ def test_commands_refuse_a_damaged_matrix(made: Path, tmp_path: Path) -> None:
     refused(line, "eig", path, "--full", "--out", out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["K.h5"]
     with pytest.raises(WidegramError, match=line), GramFile(path) as file:
-        part(file, "ntk")
+        kernel_of(file, "ntk")
     assert run("export", path, "--kernel", "nngp", "--to", tmp_path / "o.npy").exit_code == 0

@@ -10,7 +10,7 @@ import pytest
 
 from widegram.data import open_source
 from widegram.errors import WidegramError
-from widegram.machine.memory import budget, format_size, parse_size
+from widegram.machine.budgets import budget, format_size, parse_size
 
 X = np.random.default_rng(0).normal(size=(9, 4, 4, 2))
 
@@ -93,7 +93,7 @@ def test_fingerprint_covers_values_shape_dtype_and_limit() -> None:
 
 def test_fingerprint_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_source(X).fingerprint()
-    monkeypatch.setattr("widegram.data.source._BLOCK_BYTES", 600)
+    monkeypatch.setattr("widegram.data.inputs._BLOCK_BYTES", 600)
     assert open_source(X).fingerprint() == whole
 
 
@@ -212,7 +212,7 @@ def test_memory_sizes(text: str | int, bytes_: int | None) -> None:
 
 
 def test_memory_defaults_to_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("widegram.machine.memory.free_memory", lambda: 8 * 10**9)
+    monkeypatch.setattr("widegram.machine.budgets.free_memory", lambda: 8 * 10**9)
     assert budget(None) == 2 * 10**9
     assert format_size(2 * 10**9) == "2.0 GB"
     assert format_size(17) == "17 B"

@@ -349,7 +349,7 @@ def test_hdf5_writes_to_memory_alone_and_only_one_module_opens_files_for_writing
                 ],
             )
             if called.endswith("h5py.File"):
-                assert "r" in constants or name == "durable/image.py", (name, node.lineno)
+                assert "r" in constants or name == "durable/skeleton.py", (name, node.lineno)
             if not in_engine:
                 continue
             if called in ("os.open", "os.write", "os.pwrite", "os.ftruncate", "os.truncate"):

@@ -16,7 +16,7 @@ from widegram.linalg.density import lanczos_density
 from widegram.linalg.eigen import choose_driver, full_eigen, partial_eigen
 from widegram.linalg.lowest import lowest_eigen
 from widegram.linalg.operator import GramOperator, as_operator
-from widegram.linalg.options import Resources
+from widegram.linalg.settings import Resources
 from widegram.linalg.spectrum import SpectrumOptions, spectrum
 from widegram.linalg.summary import resolution
 from widegram.validation.choices import WHICH

@@ -13,7 +13,7 @@ import pytest
 from linalg_support import with_spectrum
 from widegram.linalg import lowest
 from widegram.linalg.operator import as_operator
-from widegram.linalg.options import Resources
+from widegram.linalg.settings import Resources
 from widegram.linalg.spectrum import SpectrumOptions, spectrum
 from widegram.linalg.summary import Range, Spectrum
 

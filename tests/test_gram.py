@@ -18,7 +18,7 @@ import fake_evaluator as fake
 import widegram
 from widegram.computing import gram as compute
 from widegram.errors import Interrupted, WidegramError
-from widegram.store import GramFile
+from widegram.gramfile import GramFile
 from widegram.tiling import choose_tile
 
 

@@ -13,8 +13,8 @@ import pytest
 import fake_evaluator as fake
 import widegram
 from widegram.errors import Interrupted, WidegramError
+from widegram.gramfile.writing import GramWriter
 from widegram.machine import progress
-from widegram.store.writer import Writer
 
 X = fake.inputs(70)  # 15 tiles of 16 x 16
 ERRORS = [WidegramError("device cuda:0: gone"), RuntimeError("a bug"), KeyboardInterrupt()]
@@ -31,7 +31,7 @@ def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -
     monkeypatch.setattr(fake.FakeEvaluator, "tile", failing)
 
 
-def _full_disk(self: Writer, batch: object) -> None:
+def _full_disk(self: GramWriter, batch: object) -> None:
     raise OSError("no space left on device")
 
 
@@ -140,7 +140,7 @@ def test_an_error_of_writing_hides_none_of_computing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _fail_at(monkeypatch, 4, ERRORS[0])
-    monkeypatch.setattr(Writer, "write", _full_disk)
+    monkeypatch.setattr(GramWriter, "write", _full_disk)
     with pytest.raises(WidegramError, match="device cuda:0: gone"):
         _run(tmp_path / "K.h5")
 
@@ -159,7 +159,7 @@ def test_a_device_is_named_right_before_it_finishes_a_tile(
             _run(out)
     assert _attribute(out) == "cuda"
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "write", _full_disk)
+        patch.setattr(GramWriter, "write", _full_disk)
         with pytest.raises(OSError, match="no space"):
             _run(out)
     assert _attribute(out) == "cuda,cpu"

@@ -14,7 +14,7 @@ import pytest
 import widegram
 from widegram.computing.in_memory import Kernels
 from widegram.errors import WidegramError
-from widegram.store import GramFile, open_for_resume
+from widegram.gramfile import GramFile, open_for_resume
 
 IMAGES = {
     "input_shape": [8, 8, 1],

@@ -15,8 +15,8 @@ import widegram
 from cli_support import run_json
 from widegram.computing import gram as compute
 from widegram.errors import WidegramError, WriteFailed
+from widegram.gramfile import GramFile, writing
 from widegram.machine.progress import Progress
-from widegram.store import GramFile, writer
 
 N, TILE = 70, 16  # 15 tiles
 
@@ -115,7 +115,7 @@ def test_a_lost_flag_of_a_complete_file_is_noticed(x: Path, tmp_path: Path, made
 def test_large_files_are_sampled_unless_all_is_asked_for(
     x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_SAMPLE_TILES", 1)
+    monkeypatch.setattr(writing, "_SAMPLE_TILES", 1)
     out = tmp_path / "K.h5"
     gram(x, out)
     for check, most in ((False, 1), (True, 6)):
@@ -269,7 +269,7 @@ def test_a_change_of_device_that_is_cut_short_leaves_a_good_file(
     with pytest.raises(Killed):
         gram(x, out, device="cuda", progress=at(0.4, stop))
     saved = widegram.verify(out, sample=0).tiles_checked
-    put = writer.LiveFile.put_bytes, writer.LiveFile.write
+    put = writing.LiveFile.put_bytes, writing.LiveFile.write
 
     def dying(real: Callable[..., None]) -> Callable[..., None]:
         def call(*arguments: object) -> None:
@@ -282,8 +282,8 @@ def test_a_change_of_device_that_is_cut_short_leaves_a_good_file(
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer.LiveFile, "put_bytes", dying(put[0]))
-        patch.setattr(writer.LiveFile, "write", dying(put[1]))
+        patch.setattr(writing.LiveFile, "put_bytes", dying(put[0]))
+        patch.setattr(writing.LiveFile, "write", dying(put[1]))
         with pytest.raises(Killed):
             gram(x, out, device="cpu")
     report = widegram.verify(out, sample=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from widegram.machine import cores, limits, memory
+from widegram.machine import budgets, cores, limits
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
@@ -63,8 +63,8 @@ def test_the_least_of_all_levels_counts(tmp_path: Path) -> None:
     )
     assert left(root) == [80 * MEGABYTE, 800 * MEGABYTE, 1000 * MEGABYTE]
     tree(root, {"proc/meminfo": "MemTotal: 64000000 kB\nMemAvailable: 23000000 kB"})
-    assert memory.tightest(root, {}).left == 80 * MEGABYTE
-    assert "job.scope/memory.max" in memory.tightest(root, {}).name
+    assert budgets.tightest(root, {}).left == 80 * MEGABYTE
+    assert "job.scope/memory.max" in budgets.tightest(root, {}).name
 
 
 def test_file_cache_that_can_be_dropped_is_free(tmp_path: Path) -> None:
@@ -162,15 +162,15 @@ def test_odd_files_are_no_limit(text: str, tmp_path: Path) -> None:
     root = tree(tmp_path, {**files, "sys/fs/cgroup/memory.max": "many"})
     assert left(root) == []
     assert limits.core_quota(root) == math.inf
-    assert memory.tightest(root, {}).name == "this machine"
+    assert budgets.tightest(root, {}).name == "this machine"
 
 
 def test_the_default_budget_is_a_quarter_of_what_the_tightest_limit_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few = [limits.Limit(800 * MEGABYTE, "Slurm"), limits.Limit(1 << 50, "ulimit")]
-    monkeypatch.setattr(memory, "memory_limits", lambda *_: few)
-    assert memory.budget(None) == 200 * MEGABYTE
+    monkeypatch.setattr(budgets, "memory_limits", lambda *_: few)
+    assert budgets.budget(None) == 200 * MEGABYTE
 
 
 @pytest.mark.parametrize(

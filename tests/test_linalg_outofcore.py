@@ -20,9 +20,9 @@ from widegram.linalg.blas import solve_right, subtract_product, subtract_square
 from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.factorfile import FactorFile
 from widegram.linalg.operator import GramOperator, as_operator
-from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.outofcore import OutOfCoreCholesky, disk_cholesky, plan_columns
 from widegram.linalg.restart import RestartFile
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.machine.progress import Progress
 

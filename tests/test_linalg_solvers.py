@@ -12,11 +12,11 @@ from widegram.linalg.choose import choose
 from widegram.linalg.definite import NotPositiveDefinite, round_up
 from widegram.linalg.dense import load_cholesky
 from widegram.linalg.loo import best_point, leave_one_out, path_choice, regulariser_path
-from widegram.linalg.methods.base import Problem, dense_bytes
 from widegram.linalg.methods.gradients import preconditioner_rank
+from widegram.linalg.methods.method import Demand, dense_bytes
 from widegram.linalg.operator import as_operator
-from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.linalg.tridiagonal import Tridiagonal
 from widegram.validation.choices import FACTORISATIONS, PRECONDITIONERS
@@ -272,18 +272,18 @@ def test_runs_are_bit_reproducible(method) -> None:
 def test_choice_follows_memory() -> None:
     whole, half = dense_bytes(10_000, 10, 8) * 5 // 4, dense_bytes(10_000, 10, 4) * 5 // 4
     disk = 10**12
-    found = [choose("auto", Problem(10_000, 10, m, None, disk)) for m in (whole, half, 2 * 10**8)]
+    found = [choose("auto", Demand(10_000, 10, m, None, disk)) for m in (whole, half, 2 * 10**8)]
     assert [c.method for c in found] == ["cholesky", "cholesky", "cholesky-ooc"]
     assert [c.dtype.name for c in found] == ["float64", "float32", "float64"]
-    assert choose("auto", Problem(10_000, 10, 2 * 10**8, None, 10**6)).method == "cg"
-    assert choose("auto", Problem(200_000, 10, 4 * 10**9, None, disk)).method == "cg"
+    assert choose("auto", Demand(10_000, 10, 2 * 10**8, None, 10**6)).method == "cg"
+    assert choose("auto", Demand(200_000, 10, 4 * 10**9, None, disk)).method == "cg"
     assert "do not fit" in found[2].reason
     with pytest.raises(WidegramError, match="take --method cholesky-ooc or cg"):
-        choose("cholesky", Problem(10_000, 10, 2 * 10**8, None, disk))
+        choose("cholesky", Demand(10_000, 10, 2 * 10**8, None, disk))
     with pytest.raises(WidegramError, match="choose from auto, cholesky"):
-        choose("lu", Problem(10, 1, GB, None, disk))
+        choose("lu", Demand(10, 1, GB, None, disk))
     with pytest.raises(WidegramError, match="right-hand sides do not fit"):
-        choose("cg", Problem(10**6, 100, GB, None, disk))
+        choose("cg", Demand(10**6, 100, GB, None, disk))
 
 
 @pytest.mark.parametrize("budget", [10**7, 10**8, 10**9])

@@ -18,7 +18,7 @@ from widegram.linalg.dense import load_cholesky
 from widegram.linalg.eigen import choose_driver, divide_and_conquer_counts
 from widegram.linalg.loo import regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
-from widegram.linalg.options import Resources, SolveOptions
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solution import ACCEPTED
 from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.linalg.targets import encode

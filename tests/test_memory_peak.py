@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from widegram.machine.memory import parse_size
+from widegram.machine.budgets import parse_size
 
 # The process tells its own peak: what wait4 says includes the parent's, from before exec.
 PROGRAM = """

@@ -23,10 +23,10 @@ from widegram.cpu import CpuEvaluator
 from widegram.cpu.vectors import VectorInputs
 from widegram.data import open_source
 from widegram.errors import WidegramError
+from widegram.gramfile.opening import create
+from widegram.gramfile.writing import open_for_resume
 from widegram.machine.byte_cache import ByteCache
 from widegram.network import load_network
-from widegram.store.opening import create
-from widegram.store.writer import open_for_resume
 from widegram.tiling import Grid
 
 IMAGES = {

@@ -13,7 +13,7 @@ from widegram.backends.job import Job
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import Conv, Pool, load_network, padding
-from widegram.reference.dense import _conv, _pool
+from widegram.reference.tensors import _conv, _pool
 
 
 def network(shape, *layers):

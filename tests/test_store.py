@@ -20,7 +20,7 @@ from widegram.durable import calls, new_file
 from widegram.durable.contents import checksum
 from widegram.durable.part import part_name
 from widegram.errors import WidegramError
-from widegram.store import GramFile, Grid, create, open_for_resume
+from widegram.gramfile import GramFile, Grid, create, open_for_resume
 
 
 @pytest.fixture

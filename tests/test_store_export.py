@@ -44,7 +44,7 @@ def load(path: Path) -> np.ndarray:
 def test_every_format(monkeypatch, gram: Path, suffix: str, dtype: str | None) -> None:
     # Panels of 13 rows: no divisor of 40.
     row_bytes = 7 * (4 + np.dtype(dtype or "float32").itemsize)
-    monkeypatch.setattr("widegram.store.exporting.budget", lambda _: 8 * 13 * row_bytes)
+    monkeypatch.setattr("widegram.gramfile.exporting.budget", lambda _: 8 * 13 * row_bytes)
     target, told = gram.with_name("out" + suffix), []
     size = widegram.export(gram, "ntk", target, dtype=dtype, progress=told.append)
     found = load(target)

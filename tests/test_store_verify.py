@@ -17,9 +17,9 @@ from widegram.computing import choosing
 from widegram.durable import find_extents
 from widegram.durable.contents import checksum
 from widegram.errors import Damaged, WidegramError
+from widegram.gramfile import create
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
-from widegram.store import create
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from widegram.machine.budgets import free_memory
 from widegram.machine.cores import usable_cores
-from widegram.machine.memory import free_memory
 from widegram.plan.plan import build
 from widegram_bench.networks import Case
 from widegram_bench.peer import run_own, run_peer

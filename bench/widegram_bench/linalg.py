@@ -29,10 +29,10 @@ from widegram.durable import new_hdf5, reserve
 from widegram.linalg.eigen import full_eigen
 from widegram.linalg.loo import regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
-from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.outofcore import OutOfCoreCholesky
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solving import solve
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 from widegram_bench.linalg_report import markdown, save
 
 Array = NDArray[Any]

@@ -15,8 +15,8 @@ import numpy as np
 import widegram
 from widegram.durable import write_bytes
 from widegram.errors import WidegramError
+from widegram.machine.budgets import format_size
 from widegram.machine.cores import usable_cores
-from widegram.machine.memory import format_size
 
 Row = dict[str, Any]
 _MACHINE = ("machine", "cpu", "cores", "blas_threads")

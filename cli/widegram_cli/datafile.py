@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from widegram.data.tables import HDF5_SUFFIXES, existing_file, list_arrays, open_table
+from widegram.data.formats import HDF5_SUFFIXES, existing_file, list_arrays, open_table
 from widegram.errors import WidegramError, shown
 
 _SHOWN_VALUES = 8

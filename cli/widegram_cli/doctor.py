@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 from widegram_cli.options import json_option
 from widegram_cli.output import emit_json, emit_table
 

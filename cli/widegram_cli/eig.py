@@ -74,7 +74,7 @@ def command(
     from widegram.durable.outputs import check_target
     from widegram.linalg.budget import array_budget
     from widegram.linalg.gramsource import open_train
-    from widegram.linalg.options import Resources
+    from widegram.linalg.settings import Resources
     from widegram.linalg.spectrum import SpectrumOptions, spectrum
     from widegram.linalg.spectrumfile import write_spectrum
     from widegram_cli.reporting import reporter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json
@@ -32,7 +32,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Copy one kernel of K.h5 to TARGET, panel by panel, in bounded memory."""
-    from widegram.store import export
+    from widegram.gramfile import export
     from widegram_cli.reporting import reporter
 
     with reporter() as progress:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.options import json_option
 from widegram_cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
-    from widegram.store import GramFile
+    from widegram.gramfile import GramFile
 
 
 @click.command("info", cls=FileCommand)
@@ -23,7 +23,7 @@ def command(file: str, as_json: bool) -> None:
 
     While a writer runs the answer is a snapshot, and says so.
     """
-    from widegram.store import GramFile
+    from widegram.gramfile import GramFile
 
     with GramFile(file, snapshot=True) as gram:
         facts = _facts(gram)

@@ -10,8 +10,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from widegram.machine.budgets import tightest
 from widegram.machine.cores import usable_cores
-from widegram.machine.memory import tightest
 
 # Vector features that change what the kernels compile to, widest last.
 _FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "asimd")

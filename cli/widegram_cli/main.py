@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class Program(click.Group):
+class CommandTable(click.Group):
     """A group that imports a command's module when it runs, and ends in one line on failure."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -71,7 +71,7 @@ class Program(click.Group):
         sys.exit(result if isinstance(result, int) else 0)
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="widegram", prog_name="widegram")
 def program() -> None:
     """NNGP and NTK Gram matrices of infinitely wide networks, tile by tile to HDF5."""

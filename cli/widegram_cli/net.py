@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram.errors import WidegramError
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 from widegram.validation.choices import DEVICES, DTYPES
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.options import Depths, KernelNames, Shape, json_option

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from widegram.errors import WidegramError, shown
-from widegram.machine.memory import parse_size
+from widegram.machine.budgets import parse_size
 from widegram.validation import bounds
 from widegram.validation.choices import KERNELS
 

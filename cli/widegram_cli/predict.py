@@ -13,7 +13,7 @@ from widegram_cli.options import Floats, json_option, memory_option, overwrite_o
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
-    from widegram.predict.job import PredictResult
+    from widegram.predict.predicting import PredictResult
 
 
 @click.command("predict", cls=FileCommand)
@@ -86,7 +86,7 @@ def command(
         raise click.UsageError("--test-gram and --x-test serve --variance, which is not given")
     if gram is not None and not options["variance"] and not times:
         raise click.UsageError("--gram serves --variance and --time, neither of which is given")
-    from widegram.predict.job import PredictJob, predict_file
+    from widegram.predict.predicting import PredictJob, predict_file
     from widegram_cli.reporting import reporter
 
     job = PredictJob(

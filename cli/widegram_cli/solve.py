@@ -111,7 +111,7 @@ def command(
             "--diag-reg and --diag-reg-path both name regularisers; give one of them"
         )
     from widegram.linalg.jobs import SolveJob, solve_file
-    from widegram.linalg.options import SolveOptions
+    from widegram.linalg.settings import SolveOptions
     from widegram_cli.reporting import reporter
 
     options = taken(SolveOptions, given)

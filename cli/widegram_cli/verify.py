@@ -51,7 +51,7 @@ def command(
     A file that is not complete is checked as far as it goes.
     """
     from widegram.computing.verify import verify
-    from widegram.store import VerifyReport
+    from widegram.gramfile import VerifyReport
     from widegram_cli.reporting import reporter
 
     with reporter() as progress:

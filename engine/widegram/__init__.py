@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from widegram.computing.verify import verify
     from widegram.data import open_source, prepare
     from widegram.errors import WidegramError
+    from widegram.gramfile import GramFile, VerifyReport, export
     from widegram.network import load_network
-    from widegram.store import GramFile, VerifyReport, export
 
 __all__ = [
     "GramFile",
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GramFile": "widegram.store",
+    "GramFile": "widegram.gramfile",
     "GramResult": "widegram.computing.gram",
     "Kernels": "widegram.computing.in_memory",
-    "VerifyReport": "widegram.store",
+    "VerifyReport": "widegram.gramfile",
     "WidegramError": "widegram.errors",
-    "export": "widegram.store",
+    "export": "widegram.gramfile",
     "gram": "widegram.computing.gram",
     "kernel": "widegram.computing.in_memory",
     "load_network": "widegram.network",

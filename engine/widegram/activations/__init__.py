@@ -26,13 +26,13 @@ from widegram.activations.rectified import (
     SignOrZero,
 )
 from widegram.activations.scale import Scale
-from widegram.activations.table import REQUIRED, TABLE, Row
+from widegram.activations.table import REQUIRED, TABLE, Definition
 from widegram.activations.trigonometric import Rbf, Sin
 from widegram.errors import WidegramError, shown
 from widegram.machine.dtypes import FLOOR
 from widegram.validation import bounds
 
-__all__ = ["DEFAULTS", "KERNELS", "REQUIRED", "TABLE", "Formula", "Identity", "Row", "get"]
+__all__ = ["DEFAULTS", "FORMULAS", "REQUIRED", "TABLE", "Definition", "Formula", "Identity", "get"]
 
 
 class Identity(Formula):
@@ -60,11 +60,11 @@ class Identity(Formula):
         return k_nonnegative
 
 
-TABLE["Identity"] = Row({}, Identity)
+TABLE["Identity"] = Definition({}, Identity)
 DEFAULTS: dict[str, Mapping[str, object]] = {name: row.params for name, row in TABLE.items()}
 
 # Formula classes by code, for backends that compile `dual`.
-KERNELS: dict[str, type[Formula]] = {
+FORMULAS: dict[str, type[Formula]] = {
     kind.code: kind
     for kind in (
         Relu,

@@ -21,8 +21,8 @@ import numpy as np
 
 from widegram.activations.approximate import Approximate, nodes, weighted
 from widegram.activations.base import Array, Formula, std
+from widegram.activations.densities import Densities
 from widegram.activations.mixture import mixture
-from widegram.activations.scales import Scales
 from widegram.machine.dtypes import FLOOR
 
 MAX_DEGREE = 512
@@ -49,7 +49,7 @@ class Series(Approximate):
     """``degree``: the last term kept; ``scales``: the mixture to take where too many are needed."""
 
     degree: int = 64
-    scales: Scales | None = None
+    densities: Densities | None = None
     code = "series"
 
     @property
@@ -98,11 +98,11 @@ class Series(Approximate):
         degree = int(good[0]) if good.size else MAX_DEGREE
         degree = max(degree, 1)
         tail = float(max(value[degree], slope[degree]))
-        if not good.size and self.scales is not None:
-            other = mixture(self, self.scales, largest, tolerance)
+        if not good.size and self.densities is not None:
+            other = mixture(self, self.densities, largest, tolerance)
             if other.tail < (tail if tail > _POOR else tail / _GAIN):
                 return other
-        return Series(self.function, self.derivative, tail, degree, self.scales)
+        return Series(self.function, self.derivative, tail, degree, self.densities)
 
     def _tails(self, q: float, degree: int) -> tuple[Array, Array]:
         """Relative tails after 0 .. degree terms."""

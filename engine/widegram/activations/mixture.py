@@ -1,7 +1,7 @@
 """The dual of a mixture of error functions, where a Hermite series would need too many terms.
 
-Of noises with variances a = 1 / (2 t_i), b = 1 / (2 t_j), S and A of :mod:`~.scales` are the means
-of a sign and of an absolute value. With r = sqrt(q + a), r' = sqrt(q' + b) and z = k / (r r')
+Of noises with variances a = 1 / (2 t_i), b = 1 / (2 t_j), S and A of :mod:`~.densities` are the
+means of a sign and of an absolute value. With r = sqrt(q + a), r' = sqrt(q' + b) and z = k / (r r')
 
     E[S S'] = (2 / pi) asin z               E[A A'] = (2 / pi) r r' (sqrt(1 - z^2) + z asin z)
     E[A] = sqrt(2 / pi) r                   E[u S'] = sqrt(2 / pi) k / r'
@@ -21,8 +21,8 @@ import numpy as np
 
 from widegram.activations.approximate import Approximate, Function, nodes
 from widegram.activations.base import Array, std
+from widegram.activations.densities import NOTHING, Densities, Terms
 from widegram.activations.mixture_sums import BLOCKS
-from widegram.activations.scales import NOTHING, Scales, Terms
 from widegram.machine.dtypes import FLOOR
 
 _ROOT = np.sqrt(2 / np.pi)
@@ -92,23 +92,23 @@ def error_of(made: Mixture, largest: float) -> float:
     return 2 * worst + worst**2
 
 
-def mixture(made: Approximate, scales: Scales, largest: float, tolerance: float) -> Mixture:
+def mixture(made: Approximate, densities: Densities, largest: float, tolerance: float) -> Mixture:
     """The mixture for variances up to ``largest``, its error near ``tolerance``."""
     power = 2.0 ** np.ceil(np.log2(max(largest, 1.0)))
-    return _mixture(made.function, made.derivative, scales, float(power), tolerance)
+    return _mixture(made.function, made.derivative, densities, float(power), tolerance)
 
 
 @lru_cache(maxsize=64)
 def _mixture(
-    function: Function, derivative: Function, scales: Scales, largest: float, tolerance: float
+    function: Function, derivative: Function, densities: Densities, largest: float, tolerance: float
 ) -> Mixture:
-    tolerance = max(tolerance, 1e-10 if scales.light else 1e-7)
-    if not scales.smooth:
+    tolerance = max(tolerance, 1e-10 if densities.light else 1e-7)
+    if not densities.smooth:
         tolerance = max(tolerance, 1e-5)
     # Errors of the trapezoidal rule found are between exp(-8 / step) and exp(-6.7 / step).
     step = 7 / np.log(1 / tolerance)
-    low = 0.0 if scales.light else tolerance ** (2 / 3) / max(largest, 1.0)
-    high = np.inf if scales.smooth else 1e7
-    terms = scales.terms(step, low, high, 0.01 * tolerance)
+    low = 0.0 if densities.light else tolerance ** (2 / 3) / max(largest, 1.0)
+    high = np.inf if densities.smooth else 1e7
+    terms = densities.terms(step, low, high, 0.01 * tolerance)
     found = Mixture(function, derivative, np.nan, terms)
     return replace(found, tail=error_of(found, largest))

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from widegram.activations import scales
+from widegram.activations import densities
 from widegram.activations.approximate import Function
 from widegram.activations.base import Array, Formula
 from widegram.activations.error_function import Erf, Gaussian, Gelu
@@ -33,7 +33,7 @@ REQUIRED = _Required()
 
 
 @dataclass(frozen=True)
-class Row:
+class Definition:
     """One activation: parameter defaults, a builder that takes them by name, least values."""
 
     params: Mapping[str, float | _Required]
@@ -45,21 +45,21 @@ def _cos(a: float, b: float, c: float) -> Formula:
     return Sin(a, b, c + np.pi / 2)
 
 
-CLOSED: dict[str, Row] = {
-    "Relu": Row({}, Relu),
-    "LeakyRelu": Row({"alpha": REQUIRED}, lambda alpha: ABRelu(alpha, 1.0)),
-    "ABRelu": Row({"a": REQUIRED, "b": REQUIRED}, ABRelu),
-    "Abs": Row({}, lambda: ABRelu(-1.0, 1.0)),
-    "Sign": Row({}, Sign),
-    "Erf": Row({"a": 1.0, "b": 1.0, "c": 0.0}, Erf),
-    "Gelu": Row({}, Gelu),
-    "Gaussian": Row({}, Gaussian),
-    "Sin": Row({"a": 1.0, "b": 1.0, "c": 0.0}, Sin),
-    "Cos": Row({"a": 1.0, "b": 1.0, "c": 0.0}, _cos),
+CLOSED: dict[str, Definition] = {
+    "Relu": Definition({}, Relu),
+    "LeakyRelu": Definition({"alpha": REQUIRED}, lambda alpha: ABRelu(alpha, 1.0)),
+    "ABRelu": Definition({"a": REQUIRED, "b": REQUIRED}, ABRelu),
+    "Abs": Definition({}, lambda: ABRelu(-1.0, 1.0)),
+    "Sign": Definition({}, Sign),
+    "Erf": Definition({"a": 1.0, "b": 1.0, "c": 0.0}, Erf),
+    "Gelu": Definition({}, Gelu),
+    "Gaussian": Definition({}, Gaussian),
+    "Sin": Definition({"a": 1.0, "b": 1.0, "c": 0.0}, Sin),
+    "Cos": Definition({"a": 1.0, "b": 1.0, "c": 0.0}, _cos),
     # sqrt(2) sin(sqrt(2 gamma) x + pi / 4)
-    "Rbf": Row({"gamma": 1.0}, Rbf, least={"gamma": 0.0}),
+    "Rbf": Definition({"gamma": 1.0}, Rbf, least={"gamma": 0.0}),
     # 0.5 erf(x / 2.4020563531719796) + 0.5, neural-tangents' stand-in for the logistic function
-    "Sigmoid_like": Row({}, lambda: Erf(0.5, 1 / 2.4020563531719796, 0.5)),
+    "Sigmoid_like": Definition({}, lambda: Erf(0.5, 1 / 2.4020563531719796, 0.5)),
 }
 
 
@@ -101,14 +101,14 @@ SMOOTH: dict[str, tuple[Function, Function]] = {
 
 
 # The mixtures that take over at large variances.
-SCALES: dict[str, scales.Scales] = {
-    "Tanh": scales.tanh(),
-    "Sigmoid": scales.tanh(0.5, 0.5, 0.5),
-    "Softplus": scales.softplus(),
-    "Swish": scales.swish(),
-    "Silu": scales.swish(),
-    "Softsign": scales.softsign(),
-    "Arctan": scales.arctan(),
+DENSITIES: dict[str, densities.Densities] = {
+    "Tanh": densities.tanh(),
+    "Sigmoid": densities.tanh(0.5, 0.5, 0.5),
+    "Softplus": densities.softplus(),
+    "Swish": densities.swish(),
+    "Silu": densities.swish(),
+    "Softsign": densities.softsign(),
+    "Arctan": densities.arctan(),
 }
 
 
@@ -117,17 +117,17 @@ def _elu(alpha: float) -> Formula:
     return Series(
         lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0))),
         lambda x: np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0.0))),
-        scales=scales.elu(alpha),
+        densities=densities.elu(alpha),
     )
 
 
-def _smooth_row(name: str) -> Row:
-    return Row({}, lambda: Series(*SMOOTH[name], scales=SCALES.get(name)))
+def _smooth_row(name: str) -> Definition:
+    return Definition({}, lambda: Series(*SMOOTH[name], densities=DENSITIES.get(name)))
 
 
 # Identity is part of the vocabulary, but changes nothing: the plan drops it.
-TABLE: dict[str, Row] = (
+TABLE: dict[str, Definition] = (
     CLOSED
     | {name: _smooth_row(name) for name in SMOOTH}
-    | {"Elu": Row({"alpha": 1.0}, _elu)}
+    | {"Elu": Definition({"alpha": 1.0}, _elu)}
 )

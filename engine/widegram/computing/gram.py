@@ -24,13 +24,13 @@ from widegram.data.distinct import check_distinct
 from widegram.durable.hdf5 import hdf5_errors
 from widegram.durable.outputs import check_target
 from widegram.errors import Interrupted, WidegramError, WriteFailed
+from widegram.gramfile.header import STATE, Header
+from widegram.gramfile.opening import create, read
+from widegram.gramfile.writing import GramWriter, TileResult, open_for_resume, refuse_other_run
 from widegram.machine import interrupts
 from widegram.machine.log import logger
 from widegram.machine.progress import Meter, ProgressCallback, StopRequest
 from widegram.network import NetworkLike
-from widegram.store.layout import STATE, Header
-from widegram.store.opening import create, read
-from widegram.store.writer import TileResult, Writer, open_for_resume, refuse_other_run
 from widegram.validation.arrays import file_path, integer
 from widegram.validation.choices import KERNELS
 
@@ -134,7 +134,7 @@ def gram(
 
 
 @contextmanager
-def _opened(path: Path, header: Header, new: bool) -> Iterator[Writer]:
+def _opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
     """A file that is written. A ``new`` one whose first tile already is refused goes again: it
     holds nothing."""
     untouched = False
@@ -158,7 +158,7 @@ def _nothing_to_do(header: Header) -> GramResult:
     return GramResult(0, 0.0, 0.0, done, done, header.tile, True)
 
 
-def _rechecked(writer: Writer, everything: bool) -> list[tuple[int, int]]:
+def _rechecked(writer: GramWriter, everything: bool) -> list[tuple[int, int]]:
     """Finished tiles that had lost their checksums, said to the user; they are pending now."""
     damaged = writer.recheck(everything)
     if damaged:
@@ -226,7 +226,7 @@ class _Saver:
     two leaves a name too many, never one too few.
     """
 
-    def __init__(self, writer: Writer, evaluator: Evaluator, device: str) -> None:
+    def __init__(self, writer: GramWriter, evaluator: Evaluator, device: str) -> None:
         self.path, self.finished = writer.path, len(writer.grid.tiles()) - len(writer.pending())
         begun = self.finished > 0
         self._writer, self._noted = writer, False
@@ -245,7 +245,7 @@ class _Saver:
 
 
 def fill(
-    writer: Writer,
+    writer: GramWriter,
     evaluator: Evaluator,
     device: str,
     memory: int,
@@ -301,7 +301,7 @@ def fill(
 
 
 def _settle(
-    writer: Writer, made: list[tuple[int, int]], recheck_data: Callable[[], None] | None
+    writer: GramWriter, made: list[tuple[int, int]], recheck_data: Callable[[], None] | None
 ) -> None:
     """Mark the file as complete, if the tiles ``made`` by this run may be trusted."""
     try:
@@ -333,7 +333,7 @@ def _unasked(ahead: Ahead, pending: list[tuple[int, int]]) -> list[TileResult]:
 def _compute(
     batch: list[TileResult],
     left: list[tuple[int, int]],
-    writer: Writer,
+    writer: GramWriter,
     ahead: Ahead,
     meter: Meter,
     stop: StopRequest,

@@ -12,8 +12,8 @@ from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.data import Source, open_source
 from widegram.errors import WidegramError, shown
+from widegram.machine.budgets import kernel_budget
 from widegram.machine.dtypes import ITEMSIZE
-from widegram.machine.memory import kernel_budget
 from widegram.network import Network, NetworkLike, load_network
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import LARGEST_TILE, choose_tile, dataset_keys

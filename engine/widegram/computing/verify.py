@@ -16,16 +16,16 @@ from widegram.computing.devices import available
 from widegram.computing.kinds import SealReport, is_sealed, verify_sealed
 from widegram.data import Source, open_source
 from widegram.errors import Damaged, WidegramError
+from widegram.gramfile.header import Header
+from widegram.gramfile.verifying import Computers, VerifyReport
+from widegram.gramfile.verifying import verify as verify_file
+from widegram.gramfile.view import GramFile
+from widegram.gramfile.writing import open_for_resume
 from widegram.machine import interrupts
-from widegram.machine.memory import kernel_budget
+from widegram.machine.budgets import kernel_budget
 from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
-from widegram.store.layout import Header
-from widegram.store.verifying import Computers, VerifyReport
-from widegram.store.verifying import verify as verify_file
-from widegram.store.view import GramFile
-from widegram.store.writer import open_for_resume
 from widegram.validation.arrays import file_path
 
 Given = str | Path | np.ndarray | Source | None

@@ -11,7 +11,7 @@ from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.tables import Tables
 from widegram.cpu.workspace import Workspace
 from widegram.errors import WidegramError
-from widegram.machine.memory import PROGRAM, format_size
+from widegram.machine.budgets import PROGRAM, format_size
 
 
 class Team:

@@ -14,8 +14,8 @@ from widegram.cuda.pairs import Pairs
 from widegram.cuda.point import PRODUCT_TILE
 from widegram.cuda.source import Source
 from widegram.errors import WidegramError
+from widegram.machine.budgets import format_size
 from widegram.machine.dtypes import ITEMSIZE
-from widegram.machine.memory import format_size
 
 LARGEST_BATCH = 1 << 18
 

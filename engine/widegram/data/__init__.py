@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from widegram.data.inputs import Source, open_source
 from widegram.data.preparing import Prepared, prepare
-from widegram.data.source import Source, open_source
 
 __all__ = ["Prepared", "Source", "open_source", "prepare"]

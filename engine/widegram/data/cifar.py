@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from widegram.data.formats import array_table
 from widegram.data.raw import RawData, Split
-from widegram.data.tables import array_table
 from widegram.errors import WidegramError
 
 _TRAIN = tuple(f"data_batch_{k}" for k in range(1, 6))

@@ -6,8 +6,8 @@ from importlib import resources
 
 import numpy as np
 
+from widegram.data.formats import array_table
 from widegram.data.raw import RawData, Split
-from widegram.data.tables import array_table
 
 
 def open_digits() -> RawData:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from widegram.data.tables import split_spec
+from widegram.data.formats import split_spec
 from widegram.errors import WidegramError
 
 # What a command keeps beside its output while it works.

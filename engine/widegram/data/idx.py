@@ -18,8 +18,8 @@ from typing import IO, cast
 
 import numpy as np
 
+from widegram.data.formats import array_table
 from widegram.data.raw import RawData, Split
-from widegram.data.tables import array_table
 from widegram.errors import WidegramError
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

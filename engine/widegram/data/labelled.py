@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from widegram.data.raw import RawData, Split
-from widegram.data.tables import (
+from widegram.data.formats import (
     HDF5_SUFFIXES,
     existing_file,
     list_arrays,
@@ -16,6 +15,7 @@ from widegram.data.tables import (
     open_table,
     split_spec,
 )
+from widegram.data.raw import RawData, Split
 from widegram.errors import WidegramError
 
 SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES)

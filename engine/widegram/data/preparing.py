@@ -12,15 +12,15 @@ import numpy as np
 from widegram.data.cifar import has_cifar, open_cifar
 from widegram.data.digits import open_digits
 from widegram.data.distinct import check_distinct
+from widegram.data.formats import Table, existing_file, split_spec
 from widegram.data.idx import has_idx, is_idx, open_idx
 from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData, Split
-from widegram.data.scaling import Scaling, apply, check_held, measure
-from widegram.data.tables import Table, existing_file, split_spec
+from widegram.data.statistics import Scaling, apply, check_held, measure
 from widegram.durable.outputs import check_disk, check_target
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
-from widegram.machine.memory import budget
+from widegram.machine.budgets import budget
 from widegram.validation.arrays import choice, file_path, integer
 from widegram.validation.choices import NORMALIZATIONS
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widegram.data.tables import Table
+from widegram.data.formats import Table
 from widegram.errors import WidegramError
 
 

@@ -1,11 +1,11 @@
 """The one way in which this program writes files.
 
-HDF5 never writes to the disk: its metadata is made in memory (:mod:`~widegram.durable.image`), and
-the program itself puts it, and the data at the offsets that HDF5 chose, into the file. A new file
-is written as a part, synced, read back, and renamed (:mod:`~widegram.durable.part`); a file that
-grows over many runs is written in place under a lock (:mod:`~widegram.durable.live`). Every
-operation is a function of :mod:`~widegram.durable.calls`, and one that fails raises
-:class:`widegram.errors.WriteFailed`: nothing fails in a destructor.
+HDF5 never writes to the disk. Its metadata is made in memory
+(:mod:`~widegram.durable.skeleton`); the program itself puts that, and the data at the offsets that
+HDF5 chose, into the file. A new file is written as a part, synced, read back, and renamed
+(:mod:`~widegram.durable.part`). A file that grows over many runs is written in place under a lock
+(:mod:`~widegram.durable.live`). Every system call is a function of :mod:`~widegram.durable.calls`,
+and one that fails raises :class:`widegram.errors.WriteFailed`: nothing fails in a destructor.
 
 A whole file, for most commands, with a checksum of every dataset and a seal of the rest
 (:mod:`~widegram.durable.sealed`)::
@@ -33,20 +33,20 @@ What writes at known places of an existing file: :class:`LiveFile`.
 
 from __future__ import annotations
 
-from widegram.durable.image import Extent, Image, build, find_extents, reserve
 from widegram.durable.live import LiveFile
 from widegram.durable.locks import being_written
 from widegram.durable.metadata import metadata_checksum
 from widegram.durable.newfile import NewHdf5, new_file, new_hdf5, write_bytes
 from widegram.durable.part import Part, discard_leftover
+from widegram.durable.skeleton import Extent, Skeleton, build, find_extents, reserve
 from widegram.durable.trailer import check_bearable, is_suspect, trailer_size, with_trailer
 
 __all__ = [
     "Extent",
-    "Image",
     "LiveFile",
     "NewHdf5",
     "Part",
+    "Skeleton",
     "being_written",
     "build",
     "check_bearable",

@@ -16,7 +16,7 @@ from typing import Any
 
 import h5py
 
-from widegram.data.tables import existing_file
+from widegram.data.formats import existing_file
 from widegram.durable import being_written, check_bearable
 from widegram.durable.inside import check_inside, check_place
 from widegram.durable.locks import in_use

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from widegram.closing import Closing
 from widegram.durable import calls
-from widegram.durable.image import Start, find_extents
 from widegram.durable.inside import check_inside
 from widegram.durable.locks import in_use, lock
 from widegram.durable.outputs import file_system_errors
+from widegram.durable.skeleton import Start, find_extents
 from widegram.durable.trailer import check_bearable
 from widegram.errors import WidegramError, WriteFailed
 

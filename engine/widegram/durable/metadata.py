@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import xxhash
 
-from widegram.durable.image import Extent
+from widegram.durable.skeleton import Extent
 
 
 def metadata_checksum(

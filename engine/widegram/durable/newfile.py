@@ -11,10 +11,10 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
-from widegram.durable.image import Image, Start, build
 from widegram.durable.locks import being_written, in_use
 from widegram.durable.outputs import check_target
 from widegram.durable.part import Part
+from widegram.durable.skeleton import Skeleton, Start, build
 from widegram.machine import interrupts
 
 
@@ -49,38 +49,38 @@ def new_file(path: str | Path, *, overwrite: bool = False, ours: bool = False) -
 class NewHdf5:
     """An HDF5 file in the making: the blocks of its datasets go to their places as they come."""
 
-    def __init__(self, part: Part, image: Image) -> None:
+    def __init__(self, part: Part, skeleton: Skeleton) -> None:
         self._part = part
-        self.image = image
-        part.allocate(image.size)
-        for offset, data in image.segments:
+        self.skeleton = skeleton
+        part.allocate(skeleton.size)
+        for offset, data in skeleton.segments:
             part.write(offset, data)
 
     def write(self, name: str, block: NDArray[Any], start: Start = None) -> None:
         """Put ``block`` into the reserved dataset ``name`` at index ``start`` (a row, or an index
         for each axis; None for the beginning). It is converted to the dataset's dtype; each element
         may be written once. Raises IndexError for a block that does not fit."""
-        for offset, data in self.image.extents[name].pieces(block, start):
+        for offset, data in self.skeleton.extents[name].pieces(block, start):
             self._part.write(offset, data)
 
 
 @contextmanager
 def new_hdf5(
     path: str | Path,
-    content: Image | Callable[[h5py.File], None],
+    content: Skeleton | Callable[[h5py.File], None],
     *,
     overwrite: bool = False,
     ours: bool = False,
 ) -> Iterator[NewHdf5]:
-    """Yield a :class:`NewHdf5` of an image, or of the file that ``content`` makes in memory.
+    """Yield a :class:`NewHdf5` of a skeleton, or of the file that ``content`` makes in memory.
 
     ``content(file)`` gets an h5py.File: attributes and groups in the ordinary way, datasets by
-    :func:`~widegram.durable.image.reserve`; a reserved dataset to which nothing is written holds
+    :func:`~widegram.durable.skeleton.reserve`; a reserved dataset to which nothing is written holds
     zeros. ``ours`` and errors as :func:`new_file`'s.
     """
-    image = content if isinstance(content, Image) else build(content)
+    skeleton = content if isinstance(content, Skeleton) else build(content)
     with new_file(path, overwrite=overwrite, ours=ours) as part:
-        yield NewHdf5(part, image)
+        yield NewHdf5(part, skeleton)
 
 
 def write_bytes(path: str | Path, data: bytes, *, overwrite: bool = False) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from widegram.errors import WidegramError, WriteFailed
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 
 
 def check_disk(path: Path, needed: int) -> None:

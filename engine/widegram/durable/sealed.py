@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from widegram.closing import Closing
 from widegram.durable import (
-    Image,
     Part,
+    Skeleton,
     build,
     metadata_checksum,
     new_file,
@@ -86,15 +86,15 @@ class NewSealed:
         self, part: Part, describe: Callable[[h5py.File], None], live: Collection[str] = ()
     ) -> None:
         self._part, self._describe = part, describe
-        self._image = build(describe)
-        self._part.allocate(self._image.size)
-        fixed = self._image.extents.keys() - set(live)
+        self._skeleton = build(describe)
+        self._part.allocate(self._skeleton.size)
+        fixed = self._skeleton.extents.keys() - set(live)
         self._sums = {name: xxhash.xxh3_64() for name in fixed}
-        self._rows = dict.fromkeys(self._image.extents, 0)
+        self._rows = dict.fromkeys(self._skeleton.extents, 0)
 
     def append(self, name: str, block: Array) -> None:
         """The next rows of a reserved dataset, converted to its dtype."""
-        self._put(self._image, name, block, self._rows[name])
+        self._put(self._skeleton, name, block, self._rows[name])
         self._rows[name] += len(block)
 
     def finish(
@@ -110,7 +110,7 @@ class NewSealed:
         """
         arrays = {name: little(array) for name, array in datasets.items()}
         for name in self._sums:
-            if self._rows[name] != self._image.extents[name].shape[0]:
+            if self._rows[name] != self._skeleton.extents[name].shape[0]:
                 raise RuntimeError(f"rows of {name} are missing")
         sums = {name: digest.intdigest() for name, digest in self._sums.items()}
         sums |= {name: checksum(array) for name, array in arrays.items()}
@@ -126,21 +126,21 @@ class NewSealed:
             seal(file)
 
         bare = build(describe)
-        image = with_trailer(bare)
-        for name, extent in self._image.extents.items():
-            if not np.array_equal(extent.offsets, image.extents[name].offsets):
+        skeleton = with_trailer(bare)
+        for name, extent in self._skeleton.extents.items():
+            if not np.array_equal(extent.offsets, skeleton.extents[name].offsets):
                 raise RuntimeError(f"the place of {name} has changed")
-        self._part.allocate(image.size)
+        self._part.allocate(skeleton.size)
         for name, array in arrays.items():
-            self._put(image, name, array, 0)
-        for offset, data in image.segments:
+            self._put(skeleton, name, array, 0)
+        for offset, data in skeleton.segments:
             self._part.write(offset, data)
-        if GUARD in image.extents:
+        if GUARD in skeleton.extents:
             guard = metadata_checksum(bare.extents.values(), bare.size, bare.read)
-            self._put(image, GUARD, np.array([guard], np.uint64), 0)
+            self._put(skeleton, GUARD, np.array([guard], np.uint64), 0)
 
-    def _put(self, image: Image, name: str, block: Array, row: int) -> None:
-        extent = image.extents[name]
+    def _put(self, skeleton: Skeleton, name: str, block: Array, row: int) -> None:
+        extent = skeleton.extents[name]
         if name in self._sums:
             self._sums[name].update(octets(np.asarray(block, extent.dtype)))
         for offset, data in extent.pieces(block, row):

@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 
 from widegram.durable import calls
-from widegram.durable.image import Image, find_extents
+from widegram.durable.skeleton import Skeleton, find_extents
 
 Read = Callable[[int, int], bytes]
 _MARK = b"widegram-trailer"
@@ -29,16 +29,16 @@ _PATIENCE = 5.0  # seconds for what takes milliseconds, unless it never ends
 _POLL = 0.01
 
 
-def with_trailer(image: Image, changing: Iterable[tuple[int, int]] = ()) -> Image:
-    """The image and its trailer; bytes of the spans ``changing`` (offset, length) may change."""
-    spans = [(offset, len(data)) for offset, data in image.segments if data]
+def with_trailer(skeleton: Skeleton, changing: Iterable[tuple[int, int]] = ()) -> Skeleton:
+    """The skeleton and its trailer; bytes of the spans ``changing`` (offset, length) may change."""
+    spans = [(offset, len(data)) for offset, data in skeleton.segments if data]
     hidden = list(changing)
-    digest = _digest(spans, hidden, image.read)
+    digest = _digest(spans, hidden, skeleton.read)
     numbers = [n for pair in (*spans, *hidden) for n in pair]
     numbers += [digest, len(spans), len(hidden)]
     trailer = np.array(numbers, "<u8").tobytes() + _MARK
-    segments = (*image.segments, (image.size, trailer))
-    return Image(image.size + len(trailer), segments, image.extents)
+    segments = (*skeleton.segments, (skeleton.size, trailer))
+    return Skeleton(skeleton.size + len(trailer), segments, skeleton.extents)
 
 
 def trailer_size(read: Read, size: int) -> int:

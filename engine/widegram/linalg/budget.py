@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from widegram.errors import WidegramError
-from widegram.machine.memory import PROGRAM, budget, format_size
+from widegram.machine.budgets import PROGRAM, budget, format_size
 
 CHUNK = 512
 _LEAST_ROWS = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from widegram.errors import WidegramError
-from widegram.linalg.methods.base import Choice, Method, Problem
+from widegram.linalg.methods.method import Choice, Demand, Method
 from widegram.validation.choices import METHODS, SOLVERS
 
 
@@ -15,7 +15,7 @@ def method_named(name: str) -> Method:
     return method
 
 
-def choose(method: str, problem: Problem) -> Choice:
+def choose(method: str, demand: Demand) -> Choice:
     """The solver to use and how; 'auto' takes the first of the table that can.
 
     Raises WidegramError for one that does not fit in the budget, naming one that does.
@@ -24,7 +24,7 @@ def choose(method: str, problem: Problem) -> Choice:
         raise WidegramError(f"no method {method!r}; choose from {', '.join(METHODS)}")
     asked = method != "auto"
     for name in (method,) if asked else SOLVERS:
-        found = method_named(name).choice(problem, asked)
+        found = method_named(name).choice(demand, asked)
         if found is not None:
             return found
     raise AssertionError("the last solver of the table refuses what it cannot hold")

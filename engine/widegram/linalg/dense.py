@@ -16,9 +16,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from widegram.linalg import lapack
 from widegram.linalg.definite import FailedPivot, not_definite
+from widegram.linalg.equilibrated import EquilibratedFactor
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import Factor, refined_solve
-from widegram.linalg.scaled import ScaledFactor
 from widegram.linalg.solution import Solution
 from widegram.machine.progress import Progress, ProgressCallback
 
@@ -143,4 +143,4 @@ def _attempt(
         unit = 1.0 if scaling is None else float(scaling[info - 1])
         return FailedPivot(info - 1, pivot / unit / unit)
     dense = DenseCholesky(matrix, diagonal)
-    return dense if scaling is None else ScaledFactor(dense, operator, scaling)
+    return dense if scaling is None else EquilibratedFactor(dense, operator, scaling)

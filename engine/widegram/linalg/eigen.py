@@ -13,7 +13,7 @@ from widegram.errors import WidegramError
 from widegram.linalg import lapack
 from widegram.linalg.operator import GramOperator
 from widegram.machine import interrupts
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 from widegram.machine.progress import Progress, ProgressCallback
 from widegram.validation.choices import WHICH
 

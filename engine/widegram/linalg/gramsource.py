@@ -7,9 +7,9 @@ from pathlib import Path
 
 from widegram.closing import Closing
 from widegram.errors import WidegramError
+from widegram.gramfile import GramFile
+from widegram.gramfile.checked import CheckedMatrix
 from widegram.linalg.operator import GramOperator
-from widegram.store import GramFile
-from widegram.store.checked import CheckedMatrix
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.normalise import centred, prior_scale
-from widegram.linalg.options import Resources, SolveOptions
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import SolutionHeader, write_solution
 from widegram.linalg.solving import absolute_regulariser, solve

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.linalg.definite import FailedPivot
-from widegram.linalg.methods.base import Choice
+from widegram.linalg.methods.method import Choice
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.refine import refined
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solving import chosen, factored
 from widegram.linalg.targets import accuracy
 from widegram.linalg.tridiagonal import Tridiagonal

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from widegram.errors import WidegramError
-from widegram.linalg.ahead import read_ahead
 from widegram.linalg.budget import block_shape
+from widegram.linalg.prefetch import prefetched
 from widegram.machine import interrupts
-from widegram.machine.memory import free_memory
+from widegram.machine.budgets import free_memory
 from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
@@ -229,7 +229,7 @@ class GramOperator:
             read_into(self.source, into, rows, cols)
             return into
 
-        for (rows, cols), part in zip(places, read_ahead(fetch, len(places)), strict=True):
+        for (rows, cols), part in zip(places, prefetched(fetch, len(places)), strict=True):
             if part.dtype != np.float64:
                 converted = work[: part.size].reshape(part.shape)
                 converted[...] = part

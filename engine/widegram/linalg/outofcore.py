@@ -23,16 +23,16 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import lapack
 
 from widegram.errors import WidegramError
-from widegram.linalg.ahead import read_ahead
 from widegram.linalg.blas import solve_right, subtract_product, subtract_square
 from widegram.linalg.definite import FailedPivot, not_definite
+from widegram.linalg.equilibrated import EquilibratedFactor
 from widegram.linalg.factorfile import FactorFile
 from widegram.linalg.operator import GramOperator
+from widegram.linalg.prefetch import prefetched
 from widegram.linalg.refine import Factor, refined_solve
-from widegram.linalg.scaled import ScaledFactor
 from widegram.linalg.solution import Solution
 from widegram.machine import interrupts
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 from widegram.machine.progress import Progress, ProgressCallback
 
 Array = NDArray[Any]
@@ -302,7 +302,7 @@ class OutOfCoreCholesky:
                 self._operator.block_into(into, slice(lo, self.n), slice(lo, hi))
             return into
 
-        yield from zip(numbers, read_ahead(fetch, len(numbers)), strict=True)
+        yield from zip(numbers, prefetched(fetch, len(numbers)), strict=True)
 
     def _span(self, column: int) -> tuple[int, int]:
         lo = column * self._file.width
@@ -343,7 +343,7 @@ def disk_cholesky(
             discard_other=discard_other,
             progress=progress,
         )
-        return inner if scaling is None else ScaledFactor(inner, shifted, scaling)
+        return inner if scaling is None else EquilibratedFactor(inner, shifted, scaling)
 
     def works(shift: float) -> bool:
         try:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.choose import choose, method_named
 from widegram.linalg.definite import ZeroMatrix, relative_shift
-from widegram.linalg.methods.base import Choice, Factorisation, Problem
+from widegram.linalg.methods.method import Choice, Demand, Factorisation
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.refine import Factor
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solution import Solution
 
 Array = NDArray[Any]
@@ -55,8 +55,8 @@ def chosen(
     """The choice that :func:`solve` takes for ``k`` right-hand sides."""
     folder = Path.cwd() if resources.work is None else resources.work.resolve().parent
     free_disk = shutil.disk_usage(folder).free if folder.is_dir() else 0
-    problem = Problem(operator.shape[0], k, resources.memory, options.dtype, free_disk)
-    return choose(options.method, problem)
+    demand = Demand(operator.shape[0], k, resources.memory, options.dtype, free_disk)
+    return choose(options.method, demand)
 
 
 def factored(
@@ -64,7 +64,7 @@ def factored(
 ) -> AbstractContextManager[Factor]:
     """A factor of the operator by the solver ``choice``, for ``k`` right-hand sides at a time.
 
-    Raises as :meth:`widegram.linalg.methods.base.Factorisation.factored`, and WidegramError for a
+    Raises as :meth:`widegram.linalg.methods.method.Factorisation.factored`, and WidegramError for a
     solver that makes no factor.
     """
     method = method_named(choice.method)

@@ -16,7 +16,7 @@ from widegram.linalg.density import Density, lanczos_density
 from widegram.linalg.eigen import Eigenpairs, choose_driver, full_eigen, partial_eigen
 from widegram.linalg.lowest import lowest_eigen
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.options import Resources
+from widegram.linalg.settings import Resources
 from widegram.linalg.summary import Range, Spectrum, resolution
 
 Array = NDArray[Any]

@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.data.tables import open_table
+from widegram.data.formats import open_table
 from widegram.errors import WidegramError
 from widegram.validation.choices import TASKS
 

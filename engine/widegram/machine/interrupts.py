@@ -29,7 +29,7 @@ class Stopped(KeyboardInterrupt):
 
 
 @dataclass
-class _State:
+class _Request:
     requested: bool = False
     saving: int = 0
     kept: list[Callable[[], str]] = field(default_factory=list)
@@ -39,7 +39,7 @@ class _State:
     written: list[str] = field(default_factory=list)
 
 
-_state = _State()
+_state = _Request()
 
 
 def listen() -> None:

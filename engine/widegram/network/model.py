@@ -9,7 +9,7 @@ from typing import Any
 
 from widegram.errors import WidegramError
 from widegram.network.layers import Layer, Repeat, Residual
-from widegram.network.shapes import Row, infer
+from widegram.network.shapes import LayerShapes, infer
 from widegram.network.spec import parse_input_shape, parse_layers, write_layers
 
 
@@ -49,7 +49,7 @@ class Network:
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def shapes(self) -> list[Row]:
+    def shapes(self) -> list[LayerShapes]:
         """Return (path, shape before, shape after) of every layer, nested ones included.
 
         Shapes are spatial: (H, W) for images, () for vectors (channels are infinite).

@@ -35,7 +35,7 @@ _CNN = {"depth": 3, **_COMMON, "filter": 3, "padding": "CIRCULAR"}
 
 
 @dataclass(frozen=True)
-class _Options:
+class _Given:
     """The options of a preset after parsing, and the layers that most presets share."""
 
     values: Mapping[str, Any]
@@ -64,25 +64,25 @@ class _Options:
         return Conv((size, size), strides, self.conv_padding, **self._stds)
 
 
-def _fcn(o: _Options) -> list[Layer]:
+def _fcn(o: _Given) -> list[Layer]:
     return [Repeat(o.depth, (o.dense(), o.activation)), o.dense()]
 
 
-def _cnn_f(o: _Options) -> list[Layer]:
+def _cnn_f(o: _Given) -> list[Layer]:
     return [Repeat(o.depth, (o.conv(), o.activation)), Flatten(), o.dense()]
 
 
-def _cnn_p(o: _Options) -> list[Layer]:
+def _cnn_p(o: _Given) -> list[Layer]:
     return [Repeat(o.depth, (o.conv(), o.activation)), GlobalPool("avg"), o.dense()]
 
 
-def _myrtle(*convs: int) -> Callable[[_Options], list[Layer]]:
+def _myrtle(*convs: int) -> Callable[[_Given], list[Layer]]:
     """Shankar et al. 2020, "Neural kernels without tangents", figure 1.
 
     The last pools there go down to one pixel with nothing in between: a global average.
     """
 
-    def build(o: _Options) -> list[Layer]:
+    def build(o: _Given) -> list[Layer]:
         layers: list[Layer] = []
         for count in convs:
             for _ in range(count):
@@ -93,7 +93,7 @@ def _myrtle(*convs: int) -> Callable[[_Options], list[Layer]]:
     return build
 
 
-def _wide_resnet(o: _Options) -> list[Layer]:
+def _wide_resnet(o: _Given) -> list[Layer]:
     """Zagoruyko and Komodakis 2016: three groups of pre-activation blocks, depth = 6 n + 4."""
     blocks, rest = divmod(o.depth - 4, 6)
     if rest or blocks < 1:
@@ -114,7 +114,7 @@ class _Preset:
     """Options with their defaults (whose types the values must have), and the builder."""
 
     options: Mapping[str, Any]
-    build: Callable[[_Options], list[Layer]]
+    build: Callable[[_Given], list[Layer]]
     image: bool = True
 
 
@@ -167,7 +167,7 @@ def _built(
     shape = _input_shape(values["input"], input_shape, name)
     if entry.image and len(shape) != 3:
         raise WidegramError(f"preset {name} needs images (H, W, C), the input has shape {shape}")
-    layers = entry.build(_Options(values, activation))
+    layers = entry.build(_Given(values, activation))
     if not entry.image and len(shape) == 3:
         layers.insert(0, Flatten())
     return Network(shape, tuple(layers))

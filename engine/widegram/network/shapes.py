@@ -30,7 +30,7 @@ from widegram.network.spec import layer_name
 from widegram.validation import bounds
 
 Shape = tuple[int, ...]
-Row = tuple[str, Shape, Shape]
+LayerShapes = tuple[str, Shape, Shape]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _State:
     affine: bool
 
 
-def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[Row]:
+def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
     """Return (path, spatial shape before, spatial shape after) of every layer, depth first.
 
     Spatial shapes are (H, W) for images and () for vectors; a Repeat's body is listed as its
@@ -56,7 +56,7 @@ def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[Row]:
         WidegramError: a layer does not fit its input, or the kernel has no exact form; the
             message names the layer and what to change.
     """
-    rows: list[Row] = []
+    rows: list[LayerShapes] = []
     state = _State(tuple(input_shape[:-1]), "the raw input", False)
     state = _sequence(layers, state, "layers", "", rows)
     if state.shape:
@@ -72,7 +72,7 @@ def _show(shape: Shape) -> str:
 
 
 def _sequence(
-    layers: tuple[Layer, ...], state: _State, where: str, note: str, rows: list[Row]
+    layers: tuple[Layer, ...], state: _State, where: str, note: str, rows: list[LayerShapes]
 ) -> _State:
     for i, layer in enumerate(layers):
         path = f"{where}[{i}] {layer_name(layer)}"
@@ -83,7 +83,7 @@ def _sequence(
     return state
 
 
-def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[Row]) -> _State:
+def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerShapes]) -> _State:
     match layer:
         case Conv():
             shape = _windows(layer.filter_shape, layer, state, path + note)
@@ -185,7 +185,9 @@ def _check_axis(layer: LayerNorm, state: _State, path: str) -> None:
         )
 
 
-def _residual(layer: Residual, state: _State, path: str, note: str, rows: list[Row]) -> _State:
+def _residual(
+    layer: Residual, state: _State, path: str, note: str, rows: list[LayerShapes]
+) -> _State:
     branch = _sequence(layer.branch, state, f"{path}.branch", note, rows)
     shortcut = _sequence(layer.shortcut, state, f"{path}.shortcut", note, rows)
     if branch.shape != shortcut.shape:
@@ -216,7 +218,7 @@ def _has_affine(layers: tuple[Layer, ...]) -> bool:
     return False
 
 
-def _repeat(layer: Repeat, state: _State, path: str, note: str, rows: list[Row]) -> _State:
+def _repeat(layer: Repeat, state: _State, path: str, note: str, rows: list[LayerShapes]) -> _State:
     for k in range(layer.times):
         again = f" (repetition {k + 1})" if k else ""
         after = _sequence(layer.body, state, f"{path}.body", note + again, rows if k == 0 else [])

@@ -3,7 +3,7 @@
 ``gp_inference``, ``gradient_descent_mse``, ``gradient_descent_mse_ensemble`` and
 ``max_learning_rate`` take and return what ``neural_tangents.predict`` does, on NumPy arrays; the
 training matrix may also be a Gram file. Streamed predictions from files are in
-:mod:`widegram.predict.job`.
+:mod:`widegram.predict.predicting`.
 """
 
 from __future__ import annotations

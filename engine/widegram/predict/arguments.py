@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.predict.kernels import part
-from widegram.predict.layout import Outputs, matrix
+from widegram.predict.axes import Outputs, matrix
+from widegram.predict.kernels import kernel_of
 from widegram.validation.arrays import finite, real
 
 Array = NDArray[Any]
@@ -20,9 +20,9 @@ _ASYMMETRY = 1e-4
 
 
 def training_kernel(kernel: Any, name: str, outputs: Outputs, y: Array) -> Array:
-    """The ``name`` part of ``k_train_train``, symmetric and finite, one row per training output."""
+    """The kernel ``name`` of ``k_train_train``: symmetric, finite, a row for each output."""
     argument = "k_train_train"
-    array = finite(part(kernel, name, argument), argument)
+    array = finite(kernel_of(kernel, name, argument), argument)
     square = matrix(array, argument)
     if square.shape[0] != square.shape[1]:
         raise WidegramError(
@@ -53,9 +53,9 @@ def _check_symmetric(square: Array, argument: str) -> None:
 
 
 def cross_kernel(kernel: Any, name: str, columns: int) -> Array:
-    """The ``name`` part of ``k_test_train``: ``columns`` columns as a matrix, finite."""
+    """The kernel ``name`` of ``k_test_train``: ``columns`` columns as a matrix, finite."""
     argument = "k_test_train"
-    array = finite(part(kernel, name, argument), argument)
+    array = finite(kernel_of(kernel, name, argument), argument)
     across = matrix(array, argument)
     if across.shape[1] != columns:
         hint = "; transpose it" if across.shape[0] == columns else ""
@@ -67,9 +67,9 @@ def cross_kernel(kernel: Any, name: str, columns: int) -> Array:
 
 
 def test_kernel(kernel: Any, name: str, cross: Array) -> Array:
-    """The ``name`` part of ``k_test_test``, square, with the rows of ``cross``, finite."""
+    """The kernel ``name`` of ``k_test_test``, square, with the rows of ``cross``, finite."""
     argument = "k_test_test"
-    array = finite(part(kernel, name, argument), argument)
+    array = finite(kernel_of(kernel, name, argument), argument)
     shape, rows = matrix(array, argument).shape, matrix(cross, "k_test_train").shape[0]
     if shape != (rows, rows):
         raise WidegramError(

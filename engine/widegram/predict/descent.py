@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.predict import arguments
+from widegram.predict.axes import Axes, Outputs, matrix
 from widegram.predict.decomposition import Decomposition
-from widegram.predict.layout import Axes, Outputs, matrix
 from widegram.validation.arrays import number
 
 Array = NDArray[Any]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.predict import arguments
+from widegram.predict.axes import Axes, Outputs, matrix, paired
 from widegram.predict.decomposition import Decomposition
 from widegram.predict.kernels import Get, canonical, packed
-from widegram.predict.layout import Axes, Outputs, matrix, paired
 from widegram.predict.posterior import Gaussian, ensemble_covariance, gp_inference
 from widegram.validation.arrays import number, plain
 from widegram.validation.choices import KERNELS

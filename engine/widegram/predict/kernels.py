@@ -1,4 +1,4 @@
-"""Taking the nngp or ntk part of what callers pass as a kernel."""
+"""Taking the nngp or ntk out of what callers pass as a kernel."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
+from widegram.gramfile import GramFile
+from widegram.gramfile.checked import CheckedMatrix
 from widegram.linalg.gramsource import open_train
-from widegram.machine.memory import free_memory
-from widegram.store import GramFile
-from widegram.store.checked import CheckedMatrix
+from widegram.machine.budgets import free_memory
 from widegram.validation.arrays import plain
 from widegram.validation.choices import KERNELS
 
@@ -22,10 +22,10 @@ Array = NDArray[Any]
 Get = str | tuple[str, ...] | None
 
 
-def part(kernel: Any, name: str, argument: str = "the kernel") -> Array:
-    """The ``name`` ('nngp' or 'ntk') part as an array.
+def kernel_of(kernel: Any, name: str, argument: str = "the kernel") -> Array:
+    """The ``name`` ('nngp' or 'ntk') kernel as an array.
 
-    An array is its own part; a Gram file (a path or :class:`GramFile`) is read, in its dtype; of
+    An array is taken as it is; a Gram file (a path or :class:`GramFile`) is read, in its dtype; of
     anything else the attribute is taken. Raises WidegramError where there is none, naming the
     ``argument`` that was given.
     """
@@ -46,8 +46,8 @@ def part(kernel: Any, name: str, argument: str = "the kernel") -> Array:
     return plain(value, argument)
 
 
-def has_part(kernel: Any, name: str) -> bool:
-    """Whether the kernel names its parts and has ``name`` (an array does not name its part)."""
+def has_kernel(kernel: Any, name: str) -> bool:
+    """Whether a kernel of several has ``name``; an array does not say which one it is."""
     if isinstance(kernel, (str, Path)):
         with GramFile(kernel) as file:
             return name in file.kernels

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.predict import arguments
+from widegram.predict.axes import Axes, Outputs, matrix, paired
 from widegram.predict.decomposition import Decomposition
-from widegram.predict.kernels import Get, canonical, has_part, packed
-from widegram.predict.layout import Axes, Outputs, matrix, paired
+from widegram.predict.kernels import Get, canonical, has_kernel, packed
 from widegram.validation.arrays import number
 from widegram.validation.choices import KERNELS
 
@@ -123,7 +123,7 @@ def ensemble_covariance(
 
 def _require_both(k_train_train: Any, k_test_train: Any) -> None:
     for kernel, name in ((k_train_train, "k_train_train"), (k_test_train, "k_test_train")):
-        if not has_part(kernel, "nngp"):
+        if not has_kernel(kernel, "nngp"):
             raise WidegramError(
                 f"the covariance of an NTK ensemble needs both kernels, and {name} has no 'nngp': "
                 "pass kernels computed with get=('nngp', 'ntk')"

@@ -12,9 +12,9 @@ from widegram.errors import WidegramError
 from widegram.linalg.eigen import partial_eigen
 from widegram.linalg.gramsource import open_train
 from widegram.linalg.operator import GramOperator
-from widegram.machine.memory import free_memory
-from widegram.predict.kernels import part
-from widegram.predict.layout import matrix
+from widegram.machine.budgets import free_memory
+from widegram.predict.axes import matrix
+from widegram.predict.kernels import kernel_of
 from widegram.validation.arrays import finite, number
 
 _DENSE_MOST = 1500
@@ -39,7 +39,7 @@ def max_learning_rate(
             rows, top = train.operator.shape[0], largest_eigenvalue(train.operator, memory)
     else:
         name = "ntk_train_train"
-        square = matrix(finite(part(ntk_train_train, "ntk", name), name), name)
+        square = matrix(finite(kernel_of(ntk_train_train, "ntk", name), name), name)
         if square.shape[0] != square.shape[1]:
             raise WidegramError(f"{name} is not square: it has shape {square.shape}")
         rows, top = square.shape[0], _largest(square)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.refine import Factor
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solving import chosen, factored
 from widegram.machine import interrupts
 from widegram.machine.progress import Progress

@@ -13,7 +13,7 @@ from widegram.backends.job import Job
 from widegram.data import Source, open_source
 from widegram.errors import WidegramError
 from widegram.network import Network
-from widegram.reference.dense import Array, cross_kernels, images, self_kernels
+from widegram.reference.tensors import Array, cross_kernels, images, self_kernels
 from widegram.tiling import dataset_keys
 from widegram.validation.choices import KERNELS
 

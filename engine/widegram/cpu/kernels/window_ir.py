@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from widegram.activations import KERNELS
+from widegram.activations import FORMULAS
 from widegram.cpu.kernels import loops
 from widegram.cpu.kernels.large_ir import Field, LargeSums
 from widegram.cpu.kernels.plane_base import N_PARAMS, PlaneCode
@@ -229,7 +229,7 @@ class WindowKernel(PlaneCode):
     def _finish(self, run: Run, index: Any, k: Any, t: Any) -> None:
         """Activation at one pixel, then both stores."""
         if self.variant.code != "none":
-            formula = KERNELS[self.variant.code]
+            formula = FORMULAS[self.variant.code]
             fx = self._factors(
                 self.fx, run.x_row, self.fx_row, run.x_col, index, self.fx_col, self.fx_plane, True
             )
@@ -248,7 +248,7 @@ class WindowKernel(PlaneCode):
 
     def _prescaled(self, value: Any) -> Any:
         """A plane as the formula takes it; windows have this in their gain."""
-        scale = KERNELS[self.variant.code].prescale
+        scale = FORMULAS[self.variant.code].prescale
         return value if scale == 1.0 else self.ops.mul(self.ops.const(scale), value)
 
     def _affine(self, k: Any, t: Any) -> tuple[Any, Any]:
@@ -260,7 +260,7 @@ class WindowKernel(PlaneCode):
         values = [self.param(n) for n in range(N_PARAMS)]
         self.gain, self.bias = values[:2]
         code = self.variant.code
-        count = 0 if code == "none" else KERNELS[code].n_constants
+        count = 0 if code == "none" else FORMULAS[code].n_constants
         self.constants = values[2 : 2 + count]
 
     def _factors(

@@ -11,25 +11,25 @@ from numpy.typing import DTypeLike
 
 from widegram.errors import WidegramError
 from widegram.linalg.dense import load_cholesky
-from widegram.linalg.methods.base import Choice, Factorisation, Problem, dense_bytes
+from widegram.linalg.methods.method import Choice, Demand, Factorisation, dense_bytes
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.options import Resources
 from widegram.linalg.refine import Factor
-from widegram.machine.memory import format_size
+from widegram.linalg.settings import Resources
+from widegram.machine.budgets import format_size
 
 
 class Cholesky(Factorisation):
     """A float64 factor where it fits, else a float32 one whose solutions are refined."""
 
-    def choice(self, problem: Problem, asked: bool) -> Choice | None:
+    def choice(self, demand: Demand, asked: bool) -> Choice | None:
         """See :meth:`Method.choice`."""
-        n, size, stream = problem.n, format_size(problem.budget), problem.budget // 8
+        n, size, stream = demand.n, format_size(demand.budget), demand.budget // 8
         wanted: tuple[DTypeLike, ...] = (np.float64, np.float32)
-        for kind in wanted if problem.dtype is None else (problem.dtype,):
+        for kind in wanted if demand.dtype is None else (demand.dtype,):
             dtype = np.dtype(kind)
-            held = dense_bytes(n, problem.k, dtype.itemsize)
+            held = dense_bytes(n, demand.k, dtype.itemsize)
             needed = held + min(stream, held)
-            if needed <= problem.budget:
+            if needed <= demand.budget:
                 reason = f"{n} rows in {dtype.name} need {format_size(held)} of {size}"
                 return Choice("cholesky", dtype, stream, reason, kept=dtype.itemsize * n * n)
         if asked:

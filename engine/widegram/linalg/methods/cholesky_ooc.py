@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from widegram.errors import WidegramError
-from widegram.linalg.methods.base import Choice, Factorisation, Problem, dense_bytes
+from widegram.linalg.methods.method import Choice, Demand, Factorisation, dense_bytes
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.options import Resources
 from widegram.linalg.outofcore import disk_cholesky, plan_columns
 from widegram.linalg.refine import Factor
-from widegram.machine.memory import format_size
+from widegram.linalg.settings import Resources
+from widegram.machine.budgets import format_size
 
 _MOST = 80_000  # rows beyond which 'auto' does not wait for a factor
 
@@ -26,19 +26,19 @@ class CholeskyOnDisk(Factorisation):
     run continues it.
     """
 
-    def choice(self, problem: Problem, asked: bool) -> Choice | None:
+    def choice(self, demand: Demand, asked: bool) -> Choice | None:
         """See :meth:`Method.choice`."""
-        n, factor = problem.n, np.dtype(np.float64 if problem.dtype is None else problem.dtype)
+        n, factor = demand.n, np.dtype(np.float64 if demand.dtype is None else demand.dtype)
         work_file = n * (n + 1024) // 2 * factor.itemsize
-        if not asked and (n > _MOST or work_file >= problem.free_disk):
+        if not asked and (n > _MOST or work_file >= demand.free_disk):
             return None
-        plan_columns(n, problem.budget - problem.vectors, factor.itemsize)
+        plan_columns(n, demand.budget - demand.vectors, factor.itemsize)
         size = format_size(work_file)
         reason = f"as asked, with a work file of {size}"
         if not asked:
-            budget = format_size(problem.budget)
+            budget = format_size(demand.budget)
             reason = f"{n} rows do not fit in {budget}, the factor ({size}) fits on the disk"
-        return Choice("cholesky-ooc", factor, problem.budget // 8, reason, on_disk=True)
+        return Choice("cholesky-ooc", factor, demand.budget // 8, reason, on_disk=True)
 
     @contextmanager
     def factored(

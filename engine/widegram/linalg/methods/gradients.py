@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.linalg.cg import conjugate_gradients
-from widegram.linalg.methods.base import VECTORS, Choice, Method, Problem
+from widegram.linalg.methods.method import VECTORS, Choice, Demand, Method
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
 from widegram.linalg.restart import RestartFile
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solution import Solution
 from widegram.linalg.units import in_original_units
 from widegram.machine import interrupts
-from widegram.machine.memory import format_size
+from widegram.machine.budgets import format_size
 from widegram.validation.choices import PRECONDITIONERS
 
 Array = NDArray[Any]
@@ -31,17 +31,17 @@ _SKETCHES = 4  # n x rank arrays while a preconditioner is built
 class Gradients(Method):
     """Conjugate gradients; the iterate lies in the work file that ends in .restart."""
 
-    def choice(self, problem: Problem, asked: bool) -> Choice | None:
+    def choice(self, demand: Demand, asked: bool) -> Choice | None:
         """See :meth:`Method.choice`. The last resort: what it cannot hold is refused."""
-        n, k, size = problem.n, problem.k, format_size(problem.budget)
-        if problem.vectors > problem.budget // 2:
+        n, k, size = demand.n, demand.k, format_size(demand.budget)
+        if demand.vectors > demand.budget // 2:
             raise WidegramError(
                 f"{VECTORS} blocks of {n} x {k} right-hand sides do not fit in half of {size}; "
-                f"give more --memory, at least {format_size(2 * problem.vectors)}"
+                f"give more --memory, at least {format_size(2 * demand.vectors)}"
             )
         reason = f"{n} rows do not fit in {size}, and a factor of it is out of reach"
         return Choice(
-            "cg", np.dtype(np.float64), problem.budget // 4, "as asked" if asked else reason
+            "cg", np.dtype(np.float64), demand.budget // 4, "as asked" if asked else reason
         )
 
     def solve(

@@ -11,7 +11,7 @@ from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import resolve_device
 from widegram.computing.job import make_job
 from widegram.errors import OutOfRange, WidegramError
-from widegram.machine.memory import budget
+from widegram.machine.budgets import budget
 from widegram.meanfield.experiments.grid import Grid, Work
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.theory.maps import Array

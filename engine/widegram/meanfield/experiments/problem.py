@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 
 from widegram.data import open_source, prepare
-from widegram.data.tables import HDF5_SUFFIXES, split_spec
+from widegram.data.formats import HDF5_SUFFIXES, split_spec
 from widegram.errors import WidegramError
 from widegram.linalg.targets import load_targets
 from widegram.meanfield.theory.maps import Array

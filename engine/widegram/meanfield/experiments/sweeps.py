@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from widegram.errors import WidegramError
-from widegram.machine.memory import require_memory
+from widegram.machine.budgets import require_memory
 from widegram.machine.progress import Progress, ProgressCallback
 from widegram.meanfield.experiments.engine_kernels import EngineOptions, ntk_sweep
 from widegram.meanfield.experiments.problem import Problem

@@ -10,8 +10,8 @@ import numpy as np
 
 from widegram.errors import Interrupted, WidegramError
 from widegram.machine import interrupts
+from widegram.machine.budgets import require_memory
 from widegram.machine.cores import usable_cores
-from widegram.machine.memory import require_memory
 from widegram.machine.progress import Progress, StopRequest
 from widegram.meanfield.experiments.engine_kernels import EngineOptions, EngineRows
 from widegram.meanfield.experiments.fcn_kernels import FcnKernels

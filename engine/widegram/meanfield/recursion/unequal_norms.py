@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.machine.memory import require_memory
+from widegram.machine.budgets import require_memory
 from widegram.meanfield.recursion.circular_mean import circular_mean, displacements, pixel_products
 from widegram.meanfield.recursion.deviations import Deviations, State
 from widegram.meanfield.recursion.scaled import Scaled

@@ -20,7 +20,7 @@ from widegram.linalg.units import unit_columns
 Array = NDArray[Any]
 
 
-class ScaledFactor:
+class EquilibratedFactor:
     """``inner`` factors ``operator`` scaled on both sides by ``scaling``.
 
     Residuals are those of ``operator``.

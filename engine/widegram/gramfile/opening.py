@@ -13,8 +13,8 @@ from widegram.durable import NewHdf5, new_hdf5
 from widegram.durable.hdf5 import hdf5_errors, open_file
 from widegram.durable.outputs import check_disk, check_target
 from widegram.errors import WidegramError
-from widegram.store.layout import HEADER_CHECKSUM, Header, read_header
-from widegram.store.reserved import TABLE, reserved_image
+from widegram.gramfile.header import HEADER_CHECKSUM, Header, read_header
+from widegram.gramfile.reserved import TABLE, reserved_skeleton
 
 
 def create(path: Path, header: Header, overwrite: bool = False) -> None:
@@ -41,11 +41,11 @@ def new_gram(
 ) -> Iterator[NewHdf5]:
     """A gram file in the making without finished tiles, whose data the block may put into place.
 
-    ``texts`` are attributes of :data:`widegram.store.reserved.SIZES` beside the header's device;
+    ``texts`` are attributes of :data:`widegram.gramfile.reserved.SIZES` beside the header's device;
     ``ours`` as for :func:`widegram.durable.new_file`.
     """
-    image, table = reserved_image(header.write, {"device": header.device, **texts})
-    with new_hdf5(path, image, overwrite=overwrite, ours=ours) as new:
+    skeleton, table = reserved_skeleton(header.write, {"device": header.device, **texts})
+    with new_hdf5(path, skeleton, overwrite=overwrite, ours=ours) as new:
         new.write(HEADER_CHECKSUM, np.array([header.checksum()], np.uint64))
         new.write(TABLE, table)
         yield new

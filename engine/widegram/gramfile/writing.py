@@ -12,12 +12,12 @@ from widegram.durable import LiveFile
 from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import check_readable, hdf5_errors
 from widegram.errors import WidegramError
+from widegram.gramfile.header import CHECKSUMS, STATE, Header, read_header
+from widegram.gramfile.renewing import renew
+from widegram.gramfile.reserved import Moved, Reserved
+from widegram.gramfile.verifying import TOLERANCES
 from widegram.machine import interrupts
 from widegram.machine.log import logger
-from widegram.store.layout import CHECKSUMS, STATE, Header, read_header
-from widegram.store.renewing import renew
-from widegram.store.reserved import Moved, Reserved
-from widegram.store.verifying import TOLERANCES
 from widegram.validation.finite import check_finite
 
 Tile = tuple[int, int]
@@ -29,7 +29,7 @@ _SAMPLE_BYTES = 1 << 28
 _SAMPLE_TILES = 1 << 13
 
 
-class Writer(Closing):
+class GramWriter(Closing):
     """The one writer of a gram file; opened by :func:`open_for_resume`, closed by ``close``.
 
     It writes at known offsets and adds nothing to the file's metadata, which HDF5 only reads.
@@ -189,7 +189,7 @@ class Writer(Closing):
         self._live.close()
 
 
-def open_for_resume(path: Path, header: Header) -> Writer:
+def open_for_resume(path: Path, header: Header) -> GramWriter:
     """Open an existing gram file for the run that ``header`` describes.
 
     A file whose metadata another program has changed, or that is damaged there, gets its own
@@ -217,8 +217,8 @@ def open_for_resume(path: Path, header: Header) -> Writer:
     raise AssertionError
 
 
-def _writer(live: LiveFile, header: Header, renewed: bool) -> Writer:
-    writer = Writer(live, header, Reserved(live), renewed)
+def _writer(live: LiveFile, header: Header, renewed: bool) -> GramWriter:
+    writer = GramWriter(live, header, Reserved(live), renewed)
     if writer.complete:
         writer.take_back(writer.pending())  # none, unless a flag is damaged
     return writer

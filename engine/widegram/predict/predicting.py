@@ -19,7 +19,7 @@ from widegram.errors import WidegramError
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.normalise import in_units
-from widegram.linalg.options import Resources, SolveOptions
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solutionfile import StoredSolution, read_solution
 from widegram.linalg.targets import Targets, accuracy, load_targets
 from widegram.linalg.units import checked_later

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from widegram.data.tables import Table, array_table, open_table, split_spec
+from widegram.data.formats import Table, array_table, open_table, split_spec
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.validation.arrays import file_path, integer, plain

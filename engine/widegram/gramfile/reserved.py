@@ -20,8 +20,8 @@ import xxhash
 
 from widegram.durable import (
     Extent,
-    Image,
     LiveFile,
+    Skeleton,
     build,
     calls,
     find_extents,
@@ -43,24 +43,24 @@ class Moved(Exception):
 
 
 def reserve_texts(file: h5py.File) -> None:
-    """Add the attributes of :data:`SIZES`, to be filled in by :func:`reserved_image`."""
+    """Add the attributes of :data:`SIZES`, to be filled in by :func:`reserved_skeleton`."""
     for name in SIZES:
         file.attrs[name] = _token(name)
 
 
-def reserved_image(describe: Describe, texts: dict[str, str]) -> tuple[Image, np.ndarray]:
-    """The image of ``describe(file, complete=False)`` with ``texts`` as attributes, and its table.
+def reserved_skeleton(describe: Describe, texts: dict[str, str]) -> tuple[Skeleton, np.ndarray]:
+    """The skeleton of ``describe(file, complete=False)`` with its attributes ``texts``; its table.
 
     ``describe`` calls :func:`reserve_texts` and sets ``complete`` to its argument, a bool.
     """
-    image, other = (build(partial(describe, complete=value)) for value in (False, True))
-    offsets = [_difference(image, other)]
+    skeleton, other = (build(partial(describe, complete=value)) for value in (False, True))
+    offsets = [_difference(skeleton, other)]
     for name, size in SIZES.items():
-        offsets.append(image.find(_token(name).encode()))
-        image = image.replaced(offsets[-1], _padded(texts.get(name, ""), size))
-    checksum = _checksum(offsets, image.extents, image.size, image.read)
-    image = with_trailer(image, _changing(offsets))
-    return image, np.array([*offsets, checksum, _texts(offsets, image.read)], np.uint64)
+        offsets.append(skeleton.find(_token(name).encode()))
+        skeleton = skeleton.replaced(offsets[-1], _padded(texts.get(name, ""), size))
+    checksum = _checksum(offsets, skeleton.extents, skeleton.size, skeleton.read)
+    skeleton = with_trailer(skeleton, _changing(offsets))
+    return skeleton, np.array([*offsets, checksum, _texts(offsets, skeleton.read)], np.uint64)
 
 
 def intact(file: h5py.File) -> bool:
@@ -157,7 +157,7 @@ def _padded(text: str, size: int) -> bytes:
     return cut.ljust(size, b"\0")
 
 
-def _difference(one: Image, other: Image) -> int:
+def _difference(one: Skeleton, other: Skeleton) -> int:
     """Offset of the only byte that differs."""
     pairs = zip(one.segments, other.segments, strict=True)
     found = [

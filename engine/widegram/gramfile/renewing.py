@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 
 from widegram.durable import LiveFile
+from widegram.gramfile.header import CHECKSUMS, STATE, Header
+from widegram.gramfile.opening import new_gram
+from widegram.gramfile.reserved import SIZES
 from widegram.machine import interrupts
-from widegram.store.layout import CHECKSUMS, STATE, Header
-from widegram.store.opening import new_gram
-from widegram.store.reserved import SIZES
 
 
 def renew(live: LiveFile, header: Header) -> None:

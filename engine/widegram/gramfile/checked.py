@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from widegram.durable.contents import octets
 from widegram.durable.hdf5 import hdf5_errors
 from widegram.errors import WidegramError
-from widegram.store.layout import CHECKSUMS
-from widegram.store.view import GramFile
+from widegram.gramfile.header import CHECKSUMS
+from widegram.gramfile.view import GramFile
 
 Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 20

@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 
 from widegram.closing import Closing
-from widegram.data.tables import nearest
+from widegram.data.formats import nearest
 from widegram.durable import being_written
 from widegram.durable.contents import plain
 from widegram.durable.hdf5 import hdf5_errors, stored_dataset
 from widegram.errors import WidegramError, shown
-from widegram.store.layout import STATE, Header
-from widegram.store.opening import read
-from widegram.store.reserved import damaged, intact
+from widegram.gramfile.header import STATE, Header
+from widegram.gramfile.opening import read
+from widegram.gramfile.reserved import damaged, intact
 from widegram.validation.arrays import file_path
 
 

@@ -11,7 +11,7 @@ from widegram.machine import interrupts
 Item = TypeVar("Item")
 
 
-def read_ahead(fetch: Callable[[int], Item], count: int) -> Iterator[Item]:
+def prefetched(fetch: Callable[[int], Item], count: int) -> Iterator[Item]:
     """fetch(0), ..., fetch(count - 1): a thread makes each while the one before is in use.
 
     At most two items are alive, so that ``fetch`` may write them to two buffers in turn.

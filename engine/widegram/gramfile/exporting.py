@@ -11,16 +11,16 @@ from typing import IO, Any, cast
 import numpy as np
 
 from widegram.data.distinct import check_distinct
-from widegram.data.tables import HDF5_SUFFIXES
+from widegram.data.formats import HDF5_SUFFIXES
 from widegram.durable import Part, new_file, reserve
 from widegram.durable.outputs import check_disk, check_target
 from widegram.durable.sealed import NewSealed
 from widegram.errors import WidegramError
+from widegram.gramfile.checked import CheckedMatrix
+from widegram.gramfile.view import GramFile
 from widegram.machine import interrupts
-from widegram.machine.memory import budget
+from widegram.machine.budgets import budget
 from widegram.machine.progress import ProgressCallback, counting
-from widegram.store.checked import CheckedMatrix
-from widegram.store.view import GramFile
 from widegram.validation.arrays import choice, file_path
 from widegram.validation.choices import EXPORT_DTYPES
 

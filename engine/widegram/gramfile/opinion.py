@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from widegram.store.view import GramFile
+from widegram.gramfile.view import GramFile
 
 # Largest difference relative to the values around an entry. Both methods turn roundings near c = 1
 # into angles, their square roots: 1e-8 per layer in float64; in float32 a chaotic network of a

@@ -13,11 +13,11 @@ import numpy as np
 from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import Unreadable, hdf5_errors
 from widegram.errors import Damaged
+from widegram.gramfile.header import CHECKSUMS
+from widegram.gramfile.opinion import Opinion, TileComputer, second_opinion
+from widegram.gramfile.view import GramFile
 from widegram.machine import interrupts
 from widegram.machine.progress import ProgressCallback, counting
-from widegram.store.layout import CHECKSUMS
-from widegram.store.opinion import Opinion, TileComputer, second_opinion
-from widegram.store.view import GramFile
 
 _BLOCK = 16
 _SHOWN = 8

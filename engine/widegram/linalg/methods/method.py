@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from widegram.linalg.operator import GramOperator
-from widegram.linalg.options import Resources, SolveOptions
 from widegram.linalg.refine import Factor
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solution import Solution
 
 Array = NDArray[Any]
@@ -20,7 +20,7 @@ VECTORS = 14  # blocks of right-hand sides that a solver holds at once
 
 
 @dataclass(frozen=True)
-class Problem:
+class Demand:
     """What a choice follows from.
 
     * ``n`` rows, ``k`` right-hand sides
@@ -65,7 +65,7 @@ class Method(ABC):
     """A solver; each module of :data:`widegram.validation.choices.SOLVERS` holds one."""
 
     @abstractmethod
-    def choice(self, problem: Problem, asked: bool) -> Choice | None:
+    def choice(self, demand: Demand, asked: bool) -> Choice | None:
         """How it would solve the problem; None where another solver should.
 
         One that was ``asked`` for by name raises WidegramError instead, naming one that can.

@@ -93,7 +93,7 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Image:
+class Skeleton:
     """A file of ``size`` bytes but for the data: ``segments`` (offset, bytes), ``extents`` by the
     datasets' paths without a leading slash."""
 
@@ -122,8 +122,8 @@ class Image:
                 found[lo - offset : hi - offset] = data[lo - start : hi - start]
         return bytes(found)
 
-    def replaced(self, offset: int, content: bytes) -> Image:
-        """The image with other bytes at ``offset``, inside of one segment."""
+    def replaced(self, offset: int, content: bytes) -> Skeleton:
+        """The skeleton with other bytes at ``offset``, inside of one segment."""
         segments = list(self.segments)
         number = bisect_right([start for start, _ in segments], offset) - 1
         start, data = segments[number]
@@ -131,10 +131,10 @@ class Image:
         if number < 0 or at + len(content) > len(data):
             raise ValueError(f"offset {offset} is in no segment")
         segments[number] = (start, data[:at] + content + data[at + len(content) :])
-        return Image(self.size, tuple(segments), self.extents)
+        return Skeleton(self.size, tuple(segments), self.extents)
 
 
-def build(describe: Callable[[h5py.File], None]) -> Image:
+def build(describe: Callable[[h5py.File], None]) -> Skeleton:
     """The HDF5 file that ``describe`` makes, without the disk.
 
     ``describe`` gets an h5py.File opened for writing: attributes, groups and small datasets in the
@@ -145,7 +145,7 @@ def build(describe: Callable[[h5py.File], None]) -> Image:
         describe(file)
         file.flush()
         extents = find_extents(file)
-    return Image(memory.size, memory.segments(), extents)
+    return Skeleton(memory.size, memory.segments(), extents)
 
 
 def reserve(

@@ -58,7 +58,7 @@ NOTHING = Terms(0.0, 0.0, np.ones(1), np.zeros(1), np.zeros(1))
 
 
 @dataclass(frozen=True)
-class Scales:
+class Densities:
     """The mixture of one activation.
 
     ``at_zero``: phi(0); ``linear``: the constant part of phi'; ``kink``: the multiple of |x|;
@@ -138,29 +138,29 @@ def _rational(t: Array) -> Array:
     return t * np.where(z < 30.0, direct, tail)
 
 
-def tanh(sharpness: float = 1.0, factor: float = 1.0, at_zero: float = 0.0) -> Scales:
+def tanh(sharpness: float = 1.0, factor: float = 1.0, at_zero: float = 0.0) -> Densities:
     """at_zero + factor tanh(sharpness x)."""
     square, height = sharpness**2, factor * sharpness
-    return Scales(at_zero, odd=lambda t: height * _hyperbolic(t / square))
+    return Densities(at_zero, odd=lambda t: height * _hyperbolic(t / square))
 
 
-def arctan() -> Scales:
+def arctan() -> Densities:
     """arctan(x)."""
     with np.errstate(under="ignore"):
-        return Scales(0.0, odd=lambda t: t * np.exp(-t), light=False)
+        return Densities(0.0, odd=lambda t: t * np.exp(-t), light=False)
 
 
-def softsign() -> Scales:
+def softsign() -> Densities:
     """x / (1 + |x|)."""
-    return Scales(0.0, odd=_rational, light=False, smooth=False)
+    return Densities(0.0, odd=_rational, light=False, smooth=False)
 
 
-def softplus() -> Scales:
+def softplus() -> Densities:
     """log(1 + exp(x)) = x / 2 + log(2 cosh(x / 2))."""
-    return Scales(np.log(2.0), 0.5, even=lambda t: 0.25 * _hyperbolic(4 * t))
+    return Densities(np.log(2.0), 0.5, even=lambda t: 0.25 * _hyperbolic(4 * t))
 
 
-def swish() -> Scales:
+def swish() -> Densities:
     """x / (1 + exp(-x)) = x / 2 + x tanh(x / 2) / 2; with G = sech(x / 2)^2 the second derivative
     is G / 2 + x G' / 4, and x G' has the density -2 dg/dy of G's g."""
     h = 1e-4
@@ -170,10 +170,10 @@ def swish() -> Scales:
         slope = (g[0] - 8 * g[1] + 8 * g[3] - g[4]) / (12 * h)
         return 0.5 * (g[2] - slope)
 
-    return Scales(0.0, 0.5, even=even)
+    return Densities(0.0, 0.5, even=even)
 
 
-def elu(alpha: float) -> Scales:
+def elu(alpha: float) -> Densities:
     """x for x > 0, alpha (exp(x) - 1) below.
 
     The parts of phi' are (1 + alpha exp(-|x|)) / 2 and sign(x) (1 - alpha exp(-|x|)) / 2.
@@ -183,4 +183,4 @@ def elu(alpha: float) -> Scales:
         return 0.5 * alpha * _exponential(t)
 
     kink = 0.5 * (1 - alpha)
-    return Scales(0.0, 0.5, kink, odd=density, even=density, smooth=False)
+    return Densities(0.0, 0.5, kink, odd=density, even=density, smooth=False)

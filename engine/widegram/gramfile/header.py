@@ -4,7 +4,7 @@ Datasets ``/nngp``, ``/ntk`` (or ``/depth/<l>/nngp``, ...) of shape (n1, n2); ro
 in :class:`Header`; ``/state/tiles`` (uint8, 1 where a tile is finished) and
 ``/state/checksums/<dataset path>`` (uint64, xxh3-64 of a tile's C-ordered little-endian bytes),
 both of shape :attr:`Grid.shape`; ``/state/header`` (uint64, :meth:`Header.checksum`) and
-``/state/reserved`` (:mod:`widegram.store.reserved`).
+``/state/reserved`` (:mod:`widegram.gramfile.reserved`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from widegram.durable import reserve
 from widegram.durable.contents import text_of, typed
 from widegram.durable.hdf5 import stored_dataset
 from widegram.errors import WidegramError
-from widegram.store.reserved import LENGTH, TABLE, reserve_texts
+from widegram.gramfile.reserved import LENGTH, TABLE, reserve_texts
 from widegram.tiling import Grid, dataset_keys
 from widegram.validation.choices import KERNELS
 
