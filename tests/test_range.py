@@ -18,7 +18,6 @@ from widegram import stax
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.job import make_job
-from widegram.computing.verify import verify
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
@@ -27,6 +26,7 @@ from widegram.plan import build
 from widegram.reference import ReferenceEvaluator
 from widegram.reference.evaluator import Kernels
 from widegram.reference.evaluator import kernel as dense
+from widegram.verifying.verify import verify
 
 # Relative to the largest entry: the contract's float64 and float32 away from c = 1.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from widegram.data.formats import HDF5_SUFFIXES, existing_file, list_arrays, open_table
+from widegram.data.formats import HDF5_SUFFIXES, list_arrays, open_table
 from widegram.errors import WidegramError, shown
+from widegram.validation.reading import existing_file
 
 _SHOWN_VALUES = 8
 _SHOWN_CHARACTERS = 10_000

@@ -50,8 +50,8 @@ def command(
 
     A file that is not complete is checked as far as it goes.
     """
-    from widegram.computing.verify import verify
     from widegram.gramfile import VerifyReport
+    from widegram.verifying.verify import verify
     from widegram_cli.reporting import reporter
 
     with reporter() as progress:

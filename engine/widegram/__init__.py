@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from widegram import meanfield, predict, stax
     from widegram.computing.gram import GramResult, gram
     from widegram.computing.in_memory import Kernels, kernel
-    from widegram.computing.verify import verify
     from widegram.data import open_source, prepare
     from widegram.errors import WidegramError
     from widegram.gramfile import GramFile, VerifyReport, export
     from widegram.network import load_network
+    from widegram.verifying.verify import verify
 
 __all__ = [
     "GramFile",
@@ -48,7 +48,7 @@ _HOMES = {
     "load_network": "widegram.network",
     "open_source": "widegram.data",
     "prepare": "widegram.data",
-    "verify": "widegram.computing.verify",
+    "verify": "widegram.verifying.verify",
 }
 
 

@@ -211,13 +211,13 @@ def _warm() -> None:
 
 _MODULES = (
     "h5py", "scipy.linalg", "matplotlib.figure", "matplotlib.backends.backend_agg",
-    "matplotlib.font_manager", "widegram.computing.verify", "widegram.computing.gram",
+    "matplotlib.font_manager", "widegram.verifying.verify", "widegram.computing.gram",
     "widegram.cpu.evaluator",
     "widegram.linalg.jobs", "widegram.linalg.spectrum",
     "widegram.linalg.spectrumfile", "widegram.linalg.spectrumplot",
     "widegram.meanfield.experiments.phase", "widegram.meanfield.experiments.plots",
     "widegram.meanfield.experiments.sweepfile", "widegram.meanfield.experiments.training",
-    "widegram.predict.predicting", "widegram.gramfile.exporting", "widegram.computing.kinds",
+    "widegram.predict.predicting", "widegram.gramfile.exporting", "widegram.verifying.kinds",
 )  # fmt: skip
 
 

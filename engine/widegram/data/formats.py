@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from widegram.errors import WidegramError, shown
+from widegram.validation.reading import existing_file
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _SPEC = re.compile(
@@ -64,20 +65,6 @@ def nearest(wanted: str, names: Iterable[str]) -> str:
         return f"did you mean {close[0]!r}?"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"it holds: {shown}" if names else "it holds none"
-
-
-def existing_file(path: Path) -> Path:
-    """``path`` if it is a file, else an error naming the nearest name in its folder."""
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise WidegramError(f"{path}: is a directory, a data file was expected")
-    folder = path.parent
-    if not folder.is_dir():
-        raise WidegramError(f"{path}: no such file; its directory {folder} does not exist")
-    close = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1)
-    hint = f"; did you mean {str(folder / close[0])!r}?" if close else ""
-    raise WidegramError(f"{path}: no such file{hint}")
 
 
 def array_table(array: np.ndarray, name: str = "array") -> Table:

@@ -9,7 +9,6 @@ import numpy as np
 
 from widegram.data.formats import (
     HDF5_SUFFIXES,
-    existing_file,
     list_arrays,
     nearest,
     open_table,
@@ -17,6 +16,7 @@ from widegram.data.formats import (
 )
 from widegram.data.raw import RawData, Split
 from widegram.errors import WidegramError
+from widegram.validation.reading import existing_file
 
 SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES)
 # (inputs, labels) as data sets in the wild are named; the last column marks a test split.

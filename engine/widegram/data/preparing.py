@@ -12,7 +12,7 @@ import numpy as np
 from widegram.data.cifar import has_cifar, open_cifar
 from widegram.data.digits import open_digits
 from widegram.data.distinct import check_distinct
-from widegram.data.formats import Table, existing_file, split_spec
+from widegram.data.formats import Table, split_spec
 from widegram.data.idx import has_idx, is_idx, open_idx
 from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData, Split
@@ -23,6 +23,7 @@ from widegram.machine import interrupts
 from widegram.machine.budgets import budget
 from widegram.validation.arrays import choice, file_path, integer
 from widegram.validation.choices import NORMALIZATIONS
+from widegram.validation.reading import existing_file
 
 FORMAT = "widegram-data"
 _TEST_SHARE = 5

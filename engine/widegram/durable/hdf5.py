@@ -16,11 +16,11 @@ from typing import Any
 
 import h5py
 
-from widegram.data.formats import existing_file
 from widegram.durable import being_written, check_bearable
 from widegram.durable.inside import check_inside, check_place
 from widegram.durable.locks import in_use
 from widegram.errors import WidegramError, shown
+from widegram.validation.reading import existing_file
 
 _CHUNK_CACHE = 1 << 20  # bytes for each dataset: a sweep over many depths opens many
 _MOST_LINKS = 16

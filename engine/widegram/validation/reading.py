@@ -1,7 +1,8 @@
-"""Small files that a user names, read without trusting what lies there."""
+"""Files that a user names: whether they are there, and small ones read without trust."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,20 @@ from widegram.errors import WidegramError
 
 # Where a shell puts what a command writes: `--net <(program)`, `--net /dev/stdin`.
 _PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+
+
+def existing_file(path: Path) -> Path:
+    """``path`` if it is a file, else an error naming the nearest name in its folder."""
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise WidegramError(f"{path}: is a directory, a data file was expected")
+    folder = path.parent
+    if not folder.is_dir():
+        raise WidegramError(f"{path}: no such file; its directory {folder} does not exist")
+    close = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1)
+    hint = f"; did you mean {str(folder / close[0])!r}?" if close else ""
+    raise WidegramError(f"{path}: no such file{hint}")
 
 
 def read_text(path: Path, what: str, most_bytes: int) -> str:

@@ -13,7 +13,6 @@ from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import available
-from widegram.computing.kinds import SealReport, is_sealed, verify_sealed
 from widegram.data import Source, open_source
 from widegram.errors import Damaged, WidegramError
 from widegram.gramfile.header import Header
@@ -27,6 +26,7 @@ from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
 from widegram.validation.arrays import file_path
+from widegram.verifying.kinds import SealReport, is_sealed, verify_sealed
 
 Given = str | Path | np.ndarray | Source | None
 
