@@ -7,7 +7,8 @@
 #   make clean   remove what the targets made
 #
 # PYTHON=python3.12 picks the interpreter, PIP_ARGS="--no-index --find-links DIR" is added to pip's
-# arguments (pip's own PIP_* variables and configuration work as well), PYTEST_ARGS to pytest's.
+# arguments (pip's own PIP_* variables and configuration work as well), PYTEST_ARGS to pytest's:
+# PYTEST_ARGS=-n0 runs the tests one after the other, in one process.
 
 SHELL := /bin/sh
 VENV := .venv
@@ -33,11 +34,15 @@ demo: $(STAMP)
 paper: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/paper/draw paper-out
 
+# A process a core; without pytest-xdist one process.
+PYTEST = $(BIN)/python -m pytest \
+	$(shell $(BIN)/python -c "import xdist" 2>/dev/null && echo "-n logical --maxprocesses 8 --dist worksteal")
+
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "not gpu and not peer" $(PYTEST_ARGS)
+	$(PYTEST) -m "not gpu and not peer" $(PYTEST_ARGS)
 
 # On a machine with a card: its own Python, no network, nothing installed. What it needs is numba,
 # numba-cuda, NumPy and xxhash; for the tests pytest and h5py (pytest-xdist runs them side by side);

@@ -32,9 +32,9 @@ def _sweep(shape: list[int], times: int, body: list[dict], *suffix: dict) -> dic
 NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     "block": (_sweep([11, 3, 1], 6, [conv(), RELU]), "block"),
     "rows behind the last": (_sweep([11, 3, 1], 6, [conv(), RELU]), "strip"),
-    "strip": (_sweep([8, 8, 2], 6, [conv(), RELU], GAP, DENSE), "strip"),
+    "strip": (_sweep([4, 8, 2], 6, [conv(), RELU], GAP, DENSE), "strip"),
     "two strips": (_sweep([16, 8, 1], 6, [conv(), ERF]), "strip"),
-    "circular strip": (_sweep([8, 4, 1], 6, [conv(padding="CIRCULAR"), RELU]), "strip"),
+    "circular strip": (_sweep([4, 4, 1], 6, [conv(padding="CIRCULAR"), RELU]), "strip"),
     "idle lanes": (_sweep([2, 20, 1], 6, [conv(), RELU]), "strip"),
     "half a warp over": (_sweep([4, 48, 1], 6, [conv(), RELU]), "strip"),
     "residual": (_sweep([4, 8, 1], 6, [conv(), BRANCH], RELU, GAP), "strip"),

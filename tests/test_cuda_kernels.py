@@ -69,7 +69,7 @@ NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
     "strided circular strips": ([16, 8, 1], [WRAP, RELU, conv(5, 4, padding="CIRCULAR",
                                 strides=[4, 2]), RELU, WRAP, RELU, GAP],
                                 ["strip", "strip", "point"]),
-    "strided residual": ([16, 8, 1], [conv(), {"layer": "Residual",
+    "strided residual": ([4, 8, 1], [conv(), {"layer": "Residual",
                          "branch": [RELU, conv(strides=[2, 2]), RELU, conv()],
                          "shortcut": [RELU, conv(1, 1, strides=[2, 2])]}, RELU, GAP],
                          ["strip", "strip", "point"]),

@@ -239,8 +239,8 @@ def idx(*sizes: int, data: bytes = b"", kind: int = 8) -> bytes:
     [
         (idx(*[2**32 - 1] * 3), r"is truncated: .* bytes of data expected"),
         (b"\0\0\x08\xff" + bytes(1020), r"has rank 255, ranks 1 to 8 are read"),
-        (gzip.compress(idx(10**6, 50, 50, data=bytes(1000))), r"is truncated"),
-        (gzip.compress(idx(2, 4, 4, data=bytes(32)))[:-4], r"is truncated or damaged"),
+        (gzip.compress(idx(10**6, 50, 50, data=bytes(1000)), mtime=0), r"is truncated"),
+        (gzip.compress(idx(2, 4, 4, data=bytes(32)), mtime=0)[:-4], r"is truncated or damaged"),
         (idx(0, 4, 4), r"is empty"),
         (idx(4, 0, 4), r"has shape \(4, 0, 4\)"),
     ],
