@@ -126,3 +126,65 @@ def test_layers_are_named_where_they_stand() -> None:
     x = np.full((2, 4), 1e6)
     with pytest.raises(WidegramError, match=r"^layers\[1\]\.body\[0\]\.branch\[1\] Erf: "):
         widegram.kernel(spec, x)
+
+
+def signs(count: int, image: bool) -> dict[str, Any]:
+    first = (
+        {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
+        if image
+        else {"layer": "Dense"}
+    )
+    layers = [first, {"layer": "Sign"}] * count + [{"layer": "GlobalAvgPool"}] * image
+    return {"input_shape": [5, 5, 2] if image else [8], "layers": layers}
+
+
+def test_signs_of_images_are_computed_in_float64(caplog: pytest.LogCaptureFixture) -> None:
+    """Behind a second Sign float32 would be off by 2e-2 wherever pixels coincide."""
+    caplog.set_level(logging.INFO)
+    x = np.random.default_rng(0).standard_normal((3, 5, 5, 2))
+    single, double = (widegram.kernel(signs(2, True), x, get="nngp", dtype=d)
+                      for d in ("float32", "float64"))  # fmt: skip
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+    said = [r.getMessage() for r in caplog.records if "in float64 and rounded" in r.getMessage()]
+    assert len(said) == 1
+    assert "layers[1] Sign" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "where", "least", "most"),
+    [
+        # The angle of four roundings, 2 / pi sqrt(8 eps); that of this angle; and of that.
+        (signs(1, True), "layers[1] Sign", 2e-8, 4e-8),
+        (signs(2, False), "layers[3] Sign", 9e-5, 3e-4),
+        (signs(3, True), "layers[5] Sign", 9e-3, 2e-2),
+    ],
+    ids=["one", "two", "three"],
+)
+def test_what_signs_make_of_roundings_is_said(
+    spec: Any, where: str, least: float, most: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = np.random.default_rng(0).standard_normal((2, *spec["input_shape"]))
+    widegram.kernel(spec, x, get="nngp")
+    (message,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert message.startswith(where)
+    assert least < float(message.rsplit(" ", 1)[1]) < most
+
+
+def test_sums_with_large_variances_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    layers = [{"layer": "Dense"}, {"layer": "Cos"}, {"layer": "Dense"}]
+    spec = {"input_shape": [4], "layers": layers}
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    widegram.kernel(spec, x)
+    assert not caplog.records
+    widegram.kernel(spec, 1e4 * x)
+    (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    # four roundings of some 1e8
+    assert "layers[1] Cos" in record.getMessage()
+    assert 1e-8 < float(record.getMessage().rsplit(" ", 1)[1]) < 1e-6
+
+
+def test_ordinary_networks_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 6, 6, 3))
+    for net in ("cnn-p:depth=9,act=relu", "cnn-p:depth=9,act=erf", "cnn-f:depth=3,act=gelu"):
+        widegram.kernel(net, x)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]

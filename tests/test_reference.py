@@ -225,3 +225,18 @@ def test_nngp_is_the_covariance_of_wide_random_networks():
     # a standard error of 2 % of the largest entry plus a bias of order 1 / width: 1 to 3 % were
     # seen over seeds
     np.testing.assert_allclose(empirical, want, rtol=0, atol=0.1 * want.max())
+
+
+def test_zero_images_stay_exactly_zero_behind_a_sign() -> None:
+    """2/pi asin(0) by a rounded angle is 1e-16, which a LayerNorm and a Sign behind it make 1."""
+    body = [DENSE | {"b_std": 0.0}, {"layer": "LayerNorm"}, {"layer": "Sign"}]
+    pool = {"layer": "AvgPool", "window_shape": [2, 1], "padding": "CIRCULAR"}
+    body = [pool, *body]
+    net = network((4, 3, 2), {"layer": "Repeat", "times": 2, "body": body}, GAP, DENSE)
+    x = normal(3, 4, 3, 2)
+    x[1] = 0
+    found = reference.kernel(net, x)
+    bias = DENSE["b_std"] ** 2
+    np.testing.assert_array_equal(found.nngp[1], [bias] * 3)
+    np.testing.assert_array_equal(found.ntk[1], [bias] * 3)
+    assert found.nngp[0, 0] > 0.1

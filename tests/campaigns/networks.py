@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -69,7 +68,8 @@ class _Found:
             "unjudged": dict(self.unjudged),
             "matrices": {dtype: len(found) for dtype, found in items},
             "beyond_promise": {
-                dtype: sum(not e.promised and not e.failed for e in found) for dtype, found in items
+                dtype: dict(Counter(e.cause for e in found if not e.promised and not e.failed))
+                for dtype, found in items
             },
             "percentiles": {
                 dtype: {
@@ -122,10 +122,11 @@ def show(figures: dict[str, Any]) -> None:
         for kind, values in kinds.items():
             name = {"of_largest": "of max |K|", "of_diagonal": "of sqrt(K_ii K_jj)"}[kind]
             print(f"{dtype}, {name:<23}" + "".join(f"{v:12.1e}" for v in values.values()))
-    for dtype, times in figures["beyond_promise"].items():
+    for dtype, causes in figures["beyond_promise"].items():
+        each = ", ".join(f"{times} {cause}" for cause, times in causes.items()) or "none"
         print(
-            f"{dtype}: {times} of {figures['matrices'][dtype]} matrices beyond the promise, as far "
-            "as roundings near c = 1 or of the inputs explain"
+            f"{dtype}: of {figures['matrices'][dtype]} matrices beyond the promise, as far as "
+            f"roundings explain, by what announces it: {each}"
         )
     for what, message, times in figures["refused"]:
         print(f"refused {times} times ({what}): {message}")
@@ -161,8 +162,6 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     args = parser.parse_args()
-    # Series that stop early are said by log lines, one or two a network.
-    logging.getLogger("widegram").setLevel(logging.ERROR)
     numbers = range(args.start, args.start + args.count) if args.number is None else [args.number]
     figures = run(args.seed, numbers, lambda line: print(line, file=sys.stderr, flush=True))
     if args.peer:

@@ -56,6 +56,11 @@ class Formula(ABC):
         their size."""
         return eps * self.sharpness * q
 
+    def near_one(self, error: float) -> tuple[float, float]:
+        """What a relative ``error`` of k near c = 1 makes: the relative error that K carries on,
+        and the larger one of K and Kdot; beside what :meth:`spoilt` says."""
+        return error, error
+
     @property
     @abstractmethod
     def constants(self) -> tuple[float, ...]:

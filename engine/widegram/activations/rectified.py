@@ -29,6 +29,9 @@ class _Homogeneous(Formula):
 
     homogeneity = 1
 
+    def near_one(self, error: float) -> tuple[float, float]:
+        return error, float(np.sqrt(2 * error)) / np.pi  # Kdot is linear in the angle
+
     @staticmethod
     def unit(ops: Any, k: Any, fx: Any, fy: Any) -> tuple[Any, Any]:
         """Standard deviation product and c."""
@@ -152,6 +155,10 @@ class Sign(Formula):
 
     code = "sign"
     homogeneity = 0
+
+    def near_one(self, error: float) -> tuple[float, float]:
+        behind = 2 / np.pi * float(np.sqrt(2 * error))
+        return behind, behind
 
     @property
     def constants(self) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from widegram.backends.job import Job
 from widegram.backends.own import Own
 from widegram.backends.readout import Readout
 from widegram.data.scaled_rows import ScaledRows
-from widegram.machine.log import logger
+from widegram.plan.announced import announce
 from widegram.plan.closeness import NEAREST
 from widegram.plan.formulas import series_error
 from widegram.plan.plan import Plan
@@ -27,8 +27,6 @@ Numbers = range | NDArray[np.int64]
 # K and T, (outputs, n), of n pairs of images (n, h, w, C).
 PairValues = Callable[[Array, Array], tuple[Array, Array]]
 _READ = 256
-# Relative errors beyond which values of activations without a closed form are announced.
-_PROMISED = {"float32": 1e-5, "float64": 1e-9}
 
 
 class RawTile(NamedTuple):
@@ -70,11 +68,7 @@ class PlannedEvaluator(Evaluator):
             self.angle = nearest_computed(plan, formulas, largest, *inputs)
         self.exact = is_exact(plan)
         self.series_error = series_error(formulas)
-        if self.series_error is not None and self.series_error > _PROMISED[job.dtype]:
-            logger.warning(
-                "an activation without a closed form has a relative error of up to %.1e",
-                self.series_error,
-            )
+        announce(plan, formulas, largest, job.dtype)
         self.readout = Readout(plan, job.dtype, inputs, self.self_kernels)
         self._pair_values = pair_values
 

@@ -117,7 +117,8 @@ class _Run:
             case Dense():
                 return _affine(pair, layer.W_std, layer.b_std)
             case Activation():
-                return self.activation(activations.get(layer.name, dict(layer.params)), pair)
+                formula = activations.get(layer.name, dict(layer.params))
+                return self.activation(formula.or_zero(), pair)
             case Pool():
                 return pair.map(lambda a: _pool(a, layer))
             case GlobalPool():

@@ -1,0 +1,75 @@
+"""Errors that are known before a run: said in its log, or avoided in float64.
+
+A covariance carries a few roundings. Where two inputs, or pixels of two images, coincide but for
+them, c = 1 - error, and each operation makes of the relative error of K what
+:meth:`~widegram.activations.Formula.near_one` says: a Sign its root, a second Sign the root of
+that.
+"""
+
+from __future__ import annotations
+
+from widegram.activations import Formula
+from widegram.activations.rectified import Sign
+from widegram.machine.log import logger
+from widegram.plan.formulas import series_error
+from widegram.plan.operations import Act
+from widegram.plan.plan import Plan
+from widegram.plan.precision import DoubleNeeded
+
+# What activations without a closed form may leave out unsaid: what each dtype promises.
+_PROMISED = {"float32": 1e-5, "float64": 1e-10}
+# float64 computes what comes near c = 1, nearly parallel inputs of a float32 run too. Within four
+# roundings c counts as 1 (``SNAP``).
+_ROUNDINGS = 4 * 2.0**-52
+# Unsaid is what docs/accuracy.md says of each kink.
+_KINK = 1e-7
+
+
+def announce(plan: Plan, formulas: dict[int, Formula], largest: float, dtype: str) -> None:
+    """Log a warning where values may miss what is promised. ``largest``: the largest variance of an
+    input pixel.
+
+    Raises :class:`DoubleNeeded` for images in float32 with a Sign, which makes 4e-4 of a rounding
+    wherever pixels coincide, and 1e-2 behind another.
+    """
+    acts = [node.operation for node in plan.nodes if isinstance(node.operation, Act)]
+    signs = [act for act in acts if isinstance(act.phi, Sign)]
+    if dtype == "float32" and signs and plan.nodes[0].shape != (1, 1):
+        raise DoubleNeeded(
+            f"{signs[0].where}: float32 does not hold its values where pixels of two images "
+            "coincide; use float64"
+        )
+    error = series_error(formulas)
+    if error is not None and error > _PROMISED[dtype]:
+        logger.warning(
+            "an activation without a closed form has a relative error of up to %.1e", error
+        )
+    error, where = largest_near_one(plan, formulas, largest)
+    if where:
+        logger.warning(
+            "%s: between inputs, or pixels of images, that coincide but for rounding values may be "
+            "off by up to %.0e", where, error,
+        )  # fmt: skip
+
+
+def largest_near_one(plan: Plan, formulas: dict[int, Formula], largest: float) -> tuple[float, str]:
+    """The largest relative error near c = 1 of any layer's K or Kdot in float64 that is to be said,
+    and the layer; 0 and "" where there is none."""
+    found = 0.0, ""
+    errors: list[float] = []
+    bounds: list[float] = []
+    for i, node in enumerate(plan.nodes):
+        below = [bounds[j] for j in node.inputs] or [largest]
+        error = max([errors[j] for j in node.inputs], default=_ROUNDINGS)
+        source = plan.nodes[node.inputs[0]].shape if node.inputs else node.shape
+        operation, formula = node.operation, formulas.get(i)
+        if formula is not None and isinstance(operation, Act):
+            # Not times what is carried: a chaotic layer is far from multiplying it by b^2 q.
+            error, worst = formula.near_one(error + formula.spoilt(_ROUNDINGS, below[0]))
+            kinked = formula.homogeneity == 1
+            unsaid = _KINK if kinked else _PROMISED["float64"]
+            if worst > max(unsaid, found[0]) and (plan.ntk or not kinked):
+                found = worst, operation.where
+        errors.append(error)
+        bounds.append(operation.bound(below, source, formula))
+    return found

@@ -1,0 +1,248 @@
+"""The kernels of a network in many digits, or with random roundings: who is right, and how far
+rounding alone moves the result.
+
+The recursion of ``widegram.reference`` written again over any arithmetic. Where every layer's
+values are multiplied by 1 + eps u, u random in [-1, 1] (Monte Carlo arithmetic: Parker, Pierce and
+Eggert 2000), the spread of several runs is what any program that keeps kernels in numbers of that
+precision must be expected to be off by: at kinks, where pixels coincide, the root of eps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from campaigns.duals import Arithmetic, Digits, Extended, Values, closed, moments
+from widegram.network import Network, padding
+from widegram.network.layers import (
+    Activation,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Layer,
+    LayerNorm,
+    Pool,
+    Repeat,
+    Residual,
+)
+from widegram.network.shapes import normalized_axes
+
+DIGITS = 40  # a root of a root of a root of a rounding is below 1e-5 even so
+RUNS = 5
+Kernels = dict[str, np.ndarray]
+
+
+class Noise(NamedTuple):
+    """Random roundings: ``eps`` of every layer's values, ``series`` of those that an activation
+    without a closed form gives."""
+
+    rng: np.random.Generator
+    eps: float
+    series: float = 0.0
+
+
+def digits(network: Network, x1: np.ndarray, x2: np.ndarray | None) -> Kernels:
+    """NNGP and NTK, computed in 40 digits (but for series) and rounded to float64."""
+    return _kernels(Digits(DIGITS), network, x1, x2, None)
+
+
+def extended(network: Network, x1: np.ndarray, x2: np.ndarray | None) -> Kernels:
+    """The same in extended precision, quicker: 19 digits where the machine has them."""
+    return _kernels(Extended(), network, x1, x2, None)
+
+
+def spread(
+    network: Network, x1: np.ndarray, x2: np.ndarray | None, eps: float, series: float = 0.0
+) -> Kernels:
+    """How far, entry by entry, random roundings move the kernels: half the range of a few runs.
+    ``eps``, ``series``: see :class:`Noise`."""
+    runs = (Noise(np.random.default_rng(run), eps, series) for run in range(RUNS))
+    return _range([_kernels(Extended(), network, x1, x2, noise) for noise in runs])
+
+
+def spread_of_inputs(
+    network: Network, x1: np.ndarray, x2: np.ndarray | None, eps: float
+) -> Kernels:
+    """The same where nothing but the inputs is rounded."""
+    moved = []
+    for run in range(RUNS):
+        rng = np.random.default_rng(run)
+        near = [x if x is None else _moved(x, eps, rng) for x in (x1, x2)]
+        moved.append(_kernels(Extended(), network, near[0], near[1], None))
+    return _range(moved)
+
+
+def _moved(x: np.ndarray, eps: float, rng: np.random.Generator) -> np.ndarray:
+    return x.astype(np.longdouble) * (1 + eps * rng.uniform(-1, 1, x.shape))
+
+
+def _range(runs: list[Kernels]) -> Kernels:
+    return {key: np.ptp([run[key] for run in runs], axis=0) / 2 for key in runs[0]}
+
+
+def _kernels(
+    a: Arithmetic, network: Network, x1: np.ndarray, x2: np.ndarray | None, noise: Noise | None
+) -> Kernels:
+    images = x1 if x2 is None else np.concatenate([x1, x2])
+    images = a.array(images.reshape(len(images), *([1, 1] * (images.ndim == 2)), *images.shape[1:]))
+    vector, columns = x1.ndim == 2, range(0 if x2 is None else len(x1), len(images))
+    own = _Run(a, vector, noise, None)
+    diagonal = own.kernels(network, images, images)
+    pairs = [(i, j) for i in range(len(x1)) for j in columns if i < j]
+    found = np.zeros((2, len(images), len(images)))
+    found[:, range(len(images)), range(len(images))] = diagonal
+    if pairs:
+        i, j = np.array(pairs).T
+        known = iter([(q[i], q[j]) for q in own.variances])
+        run = _Run(a, vector, noise, known)
+        found[:, i, j] = found[:, j, i] = run.kernels(network, images[i], images[j])
+    part = found[:, : len(x1), columns.start :]
+    return {"nngp": part[0], "ntk": part[1]}
+
+
+class _Run:
+    """Pairs of images through the layers; ``known``: the variances of both, layer by layer, or None
+    for images with themselves, which leave theirs in ``variances``."""
+
+    def __init__(
+        self,
+        a: Arithmetic,
+        vector: bool,
+        noise: Noise | None,
+        known: Iterator[tuple[Values, Values]] | None,
+    ) -> None:
+        self.a, self.vector, self.noise, self.known = a, vector, noise, known
+        self.variances: list[Values] = []
+
+    def kernels(self, network: Network, x: Values, y: Values) -> np.ndarray:
+        """(2, pairs), float64."""
+        products = (
+            x[:, :, :, None, None, c] * y[:, None, None, :, :, c] for c in range(x.shape[-1])
+        )
+        k = self.rounded(sum(products) / self.a.number(x.shape[-1]))
+        both = self.sequence(network.layers, k, 0 * k)
+        return np.array([value.reshape(len(x)).astype(np.float64) for value in both])
+
+    def rounded(self, values: Values, series: bool = False) -> Values:
+        if self.noise is None:
+            return values
+        u = self.noise.rng.uniform(-1, 1, values.shape)
+        if self.known is None:  # an image's own kernel is symmetric
+            pixels = int(np.prod(values.shape[1:3]))
+            square = np.triu(u.reshape(-1, pixels, pixels))
+            u = (square + np.triu(square, 1).transpose(0, 2, 1)).reshape(values.shape)
+        size = max(self.noise.eps, self.noise.series if series else 0.0)
+        return values * (1 + size * u)
+
+    def sequence(self, layers: tuple[Layer, ...], k: Values, t: Values) -> tuple[Values, Values]:
+        for layer in layers:
+            k, t = self.layer(layer, k, t)
+        return k, t
+
+    def layer(self, layer: Layer, k: Values, t: Values) -> tuple[Values, Values]:
+        number = self.a.number
+        match layer:
+            case Conv() | Dense():
+                if isinstance(layer, Conv):
+                    k, t = _conv(k, layer), _conv(t, layer)
+                gain, bias = (number(v) ** 2 for v in (layer.W_std, layer.b_std))
+                k = self.rounded(gain * k + bias)
+                return k, self.rounded(k + gain * t)
+            case Activation(name=name, params=params):
+                q, q2 = self.known_variances(k)
+                q, q2 = q[:, :, :, None, None], q2[:, None, None, :, :]
+                value, slope = moments(self.a, name, dict(params), q, k, q2)
+                series = not closed(name)
+                return self.rounded(value, series), self.rounded(t * slope, series)
+            case LayerNorm():
+                scale = self.norm(normalized_axes(layer, 0 if self.vector else 2), k)
+                return self.rounded(k / scale), self.rounded(t / scale)
+            case Pool():
+                return self.rounded(_pool(k, layer)), self.rounded(_pool(t, layer))
+            case GlobalPool(kind=kind):
+                self.vector = True
+                n = number(k[0].size if kind == "avg" else 1)
+                k, t = (v.sum(axis=(1, 2, 3, 4), keepdims=True) / n for v in (k, t))
+                return self.rounded(k), self.rounded(t)
+            case Flatten():
+                self.vector = True
+                n = number(_same_pixel(k)[0].size)
+                k, t = (_same_pixel(v).sum(axis=(1, 2))[:, None, None, None, None] / n
+                        for v in (k, t))  # fmt: skip
+                return self.rounded(k), self.rounded(t)
+            case Dropout(rate=rate):
+                if self.known is not None:
+                    return k, t
+                k, t = k.copy(), t.copy()
+                for same in map(_same_pixel, (k, t)):
+                    same /= number(rate)
+                return k, t
+            case Residual(branch=branch, shortcut=shortcut):
+                vector = self.vector
+                k1, t1 = self.sequence(branch, k, t)
+                self.vector = vector
+                k2, t2 = self.sequence(shortcut, k, t)
+                return k1 + k2, t1 + t2
+            case Repeat(times=times, body=body):
+                for _ in range(times):
+                    k, t = self.sequence(body, k, t)
+                return k, t
+        raise AssertionError(layer)
+
+    def known_variances(self, k: Values) -> tuple[Values, Values]:
+        if self.known is not None:
+            return next(self.known)
+        q = _same_pixel(k).copy()
+        self.variances.append(q)
+        return q, q
+
+    def norm(self, axes: tuple[int, ...], k: Values) -> Values:
+        """What a LayerNorm divides by; the last axis, of channels, has one entry here."""
+        scales = []
+        for q in self.known_variances(k):
+            over = tuple(axis + 1 for axis in axes if axis + 1 < q.ndim)
+            n = self.a.number(int(np.prod([q.shape[axis] for axis in over])))
+            mean = (q + self.a.number(1e-12)).sum(axis=over, keepdims=True) / n
+            scales.append(mean + 0 * q)
+        return self.a.sqrt(scales[0][:, :, :, None, None] * scales[1][:, None, None, :, :])
+
+
+def _same_pixel(a: Values) -> Values:
+    """View the entries p = p' of (B, H, W, H, W) as (B, H, W)."""
+    b, h, w = a.shape[:3]
+    s = a.strides
+    return np.lib.stride_tricks.as_strided(a, (b, h, w), (s[0], s[1] + s[3], s[2] + s[4]))
+
+
+def _conv(a: Values, layer: Conv) -> Values:
+    """Mean over a filter's taps, the same for both pixels."""
+    for d, window in enumerate(layer.filter_shape):
+        a = _window_sum(a, (1 + d, 3 + d), window, layer.strides[d], layer.padding) / window
+    return a
+
+
+def _pool(a: Values, layer: Pool) -> Values:
+    """Sum or mean over the windows of both images."""
+    for axis in (1, 2, 3, 4):
+        window, stride = layer.window_shape[(axis - 1) % 2], layer.strides[(axis - 1) % 2]
+        a = _window_sum(a, (axis,), window, stride, layer.padding)
+        a = a / window if layer.kind == "avg" else a
+    return a
+
+
+def _window_sum(a: Values, axes: tuple[int, ...], window: int, stride: int, mode: str) -> Values:
+    """Sum over taps that move along ``axes`` at once."""
+    out, lo, hi = padding(a.shape[axes[0]], window, stride, mode)
+    widths = [(lo, hi) if axis in axes else (0, 0) for axis in range(a.ndim)]
+    padded = np.pad(a, widths, mode="wrap" if mode == "CIRCULAR" else "constant")
+    total: Any = 0
+    for tap in range(window):
+        part = padded
+        for axis in axes:
+            part = np.take(part, stride * np.arange(out) + tap, axis=axis)
+        total = total + part
+    return total
