@@ -14,7 +14,6 @@ from widegram.backends.job import Job
 from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
 from widegram.cpu.image_tiles import ImageTiles
-from widegram.cpu.images import ImageBlocks
 from widegram.cpu.pairs import PairRunner
 from widegram.cpu.self_kernels import ItselfRunner
 from widegram.cpu.tables import encode
@@ -75,7 +74,9 @@ class CpuEvaluator(PlannedEvaluator):
         self.tables = encode(plan, plan.cross, self.layout, job.dtype, paired=False)
         threads, memory = job.threads or usable_cores(), job.memory // 4
         self._team = Team(self._pool, self.tables, job.dtype, threads, memory)
-        self._tiles = self._images(memory) if packed is None else self._vectors(packed)
+        self._tiles = self._vectors(packed) if packed else ImageTiles(
+            plan, self.layout, job.dtype, self._team, self.angle, memory, inputs, self.check
+        )  # fmt: skip
 
     @property
     def threads(self) -> int:
@@ -123,20 +124,6 @@ class CpuEvaluator(PlannedEvaluator):
         # Factors and diagonals of vectors take numbers, not planes: one runner makes both.
         runner = ItselfRunner(self.plan, self.layout, True, self.dtype)
         return VectorTiles(self.plan, self.dtype, packed, runner, self._team, self.angle)
-
-    def _images(self, memory: int) -> ImageTiles:
-        """``memory``: bytes for the images of each data set; a quarter more for their planes."""
-        tiles = ImageTiles(
-            self.plan, self.layout, self.dtype, self._team, self.angle, memory // 4
-        )
-
-        def blocks(second: bool) -> ImageBlocks:
-            check = partial(self.check, second=second)
-            return ImageBlocks(self.inputs[second], tiles.runners, self.dtype, memory, check)
-
-        first = blocks(False)
-        tiles.stores = first, first if self.inputs[1] is self.inputs[0] else blocks(True)
-        return tiles
 
 
 def _spread(inputs: tuple[ScaledRows, ScaledRows], packed: Packed | None) -> Spread:

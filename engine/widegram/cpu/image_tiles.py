@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,26 +18,38 @@ from widegram.cpu.self_kernels_pool import ItselfPool
 from widegram.cpu.team import Team
 from widegram.cpu.together import results
 from widegram.cpu.workspace import aligned
+from widegram.data.scaled_rows import ScaledRows
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.plan import Plan
 from widegram.tiling import mirror_lower
 
 
 class ImageTiles:
-    """Computes tiles of two data sets, ``stores``, with the workspaces of ``team``; in float32
+    """Computes tiles of two data sets, ``inputs``, with the workspaces of ``team``; in float32
     inputs less than twice ``angle`` apart, or opposite but for that, are nearly parallel.
 
-    ``memory``: bytes for the planes of images with themselves.
+    ``memory``: bytes for the images of each data set, a quarter more for their planes with
+    themselves. ``check(own, rows, second)`` sees what runs of images with themselves gave, and may
+    raise.
     """
 
     def __init__(
-        self, plan: Plan, layout: FactorLayout, dtype: str, team: Team, angle: float, memory: int
-    ) -> None:
+        self, plan: Plan, layout: FactorLayout, dtype: str, team: Team, angle: float, memory: int,
+        inputs: tuple[ScaledRows, ScaledRows], check: Callable[[Own, range, bool], None],
+    ) -> None:  # fmt: skip
         self.plan, self.layout, self.dtype, self.team = plan, layout, dtype, team
-        self.angle, self._memory = angle, memory
-        self.runners = self._runners(False)
+        self.angle, self._planes = angle, memory // 4
         self._whole: ItselfPool | None = None
-        self.stores: tuple[ImageBlocks, ImageBlocks]
+        runners = self._runners(False)
+
+        def blocks(second: bool) -> ImageBlocks:
+            def seen(own: Own, rows: range) -> None:
+                check(own, rows, second)
+
+            return ImageBlocks(inputs[second], runners, dtype, memory, seen)
+
+        first = blocks(False)
+        self.stores = first, first if inputs[1] is inputs[0] else blocks(True)
 
     def tile(
         self, rows: range, cols: range, mirrored: bool, progress: Progress | None
@@ -96,7 +109,7 @@ class ImageTiles:
     def _runners(self, outputs: bool) -> ItselfPool:
         return ItselfPool(
             self.plan, self.layout, outputs, self.dtype, self.team.pool, self.team.threads,
-            self._memory,
+            self._planes,
         )  # fmt: skip
 
 
