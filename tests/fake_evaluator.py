@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from widegram.backends.evaluator import Evaluator, Progress, Tile
+from widegram.backends.evaluator import Advance, Evaluator, Tile
 from widegram.backends.job import Job
 from widegram.computing import choosing
 from widegram.gramfile import Header
@@ -45,7 +45,7 @@ class FakeEvaluator(Evaluator):
         return {key: np.diag(value).astype(float) for key, value in tile.items()}
 
     def tile(
-        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+        self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
     ) -> Tile:
         self.calls.append((rows, cols))
         time.sleep(self.delay)

@@ -20,7 +20,6 @@ import widegram
 from virtual_card.devices import Emulated
 from widegram.backends.job import Job
 from widegram.computing import gram as compute
-from widegram.computing.ahead import Ahead
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import (
     available,
@@ -31,6 +30,7 @@ from widegram.computing.devices import (
     resolve_device,
 )
 from widegram.computing.job import make_job
+from widegram.computing.tile_queue import TileQueue
 from widegram.cuda import compiling, device, trial
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.factors import gathered
@@ -226,13 +226,13 @@ def test_tiles_come_in_order_and_those_computed_ahead_at_the_end() -> None:
 
     wanted = [(range(n, n + 1), range(2)) for n in range(9)]
     told: list[int] = []
-    with Ahead(Slow(("nngp",), "float64"), wanted, False) as ahead:
-        found = [ahead.next(told.append)["nngp"][0, 0] for _ in range(3)]
+    with TileQueue(Slow(("nngp",), "float64"), wanted, False) as queue:
+        found = [queue.next(told.append)["nngp"][0, 0] for _ in range(3)]
     assert found == [0, 1, 2]
     assert told == [2, 2, 2]
-    rest = [(n, arrays["nngp"][0, 0]) for n, arrays in ahead.unasked()]
+    rest = [(n, arrays["nngp"][0, 0]) for n, arrays in queue.unasked()]
     assert rest in ([], [(3, 3)], [(4, 4)], [(3, 3), (4, 4)])
-    assert list(ahead.unasked()) == []
+    assert list(queue.unasked()) == []
 
 
 def test_the_next_rows_are_prepared_beside_those_in_work() -> None:
@@ -254,9 +254,9 @@ def test_the_next_rows_are_prepared_beside_those_in_work() -> None:
             return {"nngp": np.zeros((1, 1))}
 
     tiles = [(range(i, i + 1), range(j, j + 1)) for i in range(3) for j in range(i, 4)]
-    with Ahead(Slow(("nngp",), "float64"), tiles, False) as ahead:
+    with TileQueue(Slow(("nngp",), "float64"), tiles, False) as queue:
         for _ in tiles:
-            ahead.next(lambda pairs: None)
+            queue.next(lambda pairs: None)
     assert told == [tiles[4], tiles[7]]
 
 

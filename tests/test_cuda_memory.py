@@ -16,8 +16,8 @@ import pytest
 from virtual_card.devices import Emulated
 from widegram.backends.equal import digests
 from widegram.backends.job import Job
-from widegram.computing.ahead import Ahead
 from widegram.computing.order import in_order
+from widegram.computing.tile_queue import TileQueue
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.images import Block, DeviceImages, HostImages
 from widegram.cuda.stream import pair_bytes
@@ -253,9 +253,9 @@ def test_cards_that_share_the_tiles_share_the_blocks(
     )
     grid = Grid(656, 656, 16, symmetric)
     wanted = [(grid.rows(i), grid.cols(j)) for i, j in in_order(grid, evaluator)]
-    with Ahead(evaluator, wanted, symmetric) as ahead:
+    with TileQueue(evaluator, wanted, symmetric) as queue:
         for _ in wanted:
-            ahead.next(lambda pairs: None)
+            queue.next(lambda pairs: None)
     # One after another: 80 and 148 in place of 740 and 1722.
     assert len(made) < (120 if symmetric else 200)
 

@@ -11,80 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations.base import Array, Formula
-from widegram.activations.error_function import Erf, Gaussian, Gelu
-from widegram.activations.hermite import Series
-from widegram.activations.mixture import Mixture
-from widegram.activations.rectified import (
-    ABRelu,
-    ABReluOrZero,
-    Relu,
-    ReluNonnegative,
-    ReluNonnegativeOrZero,
-    ReluOrZero,
-    Sign,
-    SignOrZero,
-)
-from widegram.activations.scale import Scale
+# Mixtures and the scales of layers are formulas too, which no row of the table names.
+from widegram.activations import mixture, scale  # noqa: F401
+from widegram.activations.base import FORMULAS, Formula
 from widegram.activations.table import REQUIRED, TABLE, Definition
-from widegram.activations.trigonometric import Rbf, Sin
 from widegram.errors import WidegramError, shown
-from widegram.machine.dtypes import FLOOR
 from widegram.validation import bounds
 
-__all__ = ["DEFAULTS", "FORMULAS", "REQUIRED", "TABLE", "Definition", "Formula", "Identity", "get"]
+__all__ = ["DEFAULTS", "FORMULAS", "REQUIRED", "TABLE", "Definition", "Formula", "get"]
 
 
-class Identity(Formula):
-    """phi(x) = x."""
-
-    code = "identity"
-    homogeneity = 1
-    n_factors = 0
-
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
-    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
-        return np.empty((0, *np.shape(q)))
-
-    @staticmethod
-    def dual(ops: object, k: Array, fx: object, fy: object, const: object) -> tuple[Array, Array]:
-        return k, np.ones_like(k)
-
-    def variance(self, q: Array) -> tuple[Array, Array]:
-        return q + 0.0, np.ones_like(q)
-
-    def nonnegative(self, k_nonnegative: bool) -> bool:
-        return k_nonnegative
-
-
-TABLE["Identity"] = Definition({}, Identity)
 DEFAULTS: dict[str, Mapping[str, object]] = {name: row.params for name, row in TABLE.items()}
-
-# Formula classes by code, for backends that compile `dual`.
-FORMULAS: dict[str, type[Formula]] = {
-    kind.code: kind
-    for kind in (
-        Relu,
-        ReluNonnegative,
-        ABRelu,
-        Sign,
-        Erf,
-        Gelu,
-        Gaussian,
-        Sin,
-        Rbf,
-        Series,
-        Mixture,
-        Scale,
-        ReluOrZero,
-        ReluNonnegativeOrZero,
-        ABReluOrZero,
-        SignOrZero,
-    )
-}
 
 
 def get(name: str, params: Mapping[str, float] | None = None) -> Formula:

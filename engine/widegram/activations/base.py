@@ -29,14 +29,20 @@ def std(q: Array, floor: float) -> Array:
     return np.maximum(np.sqrt(np.maximum(q, 0.0)), floor)
 
 
+FORMULAS: dict[str, type[Formula]] = {}
+"""Every class of formulas by its code, for the backends that compile ``dual``."""
+
+
 class Formula(ABC):
     """One dual activation with its parameters bound.
 
-    ``code`` names the formula for the compiled backends: instances of one class differ only in
-    their ``constants``. ``n_factors`` is the number of per-image factors (for a series it depends
-    on the truncation), ``n_constants`` the length of ``constants``. ``prescale``: what k and T
-    are multiplied by before :meth:`dual`, a power of two; behind a convolution it is part of the
-    gain and costs nothing. ``homogeneity``: d where phi(a x) = a^d phi(x) for all a > 0, else None.
+    * ``code``: the name of the class for compiled backends; a class that has one of its own stands
+      in :data:`FORMULAS`. Instances of one class differ only in their ``constants``
+    * ``n_factors``: the number of factors of an image; of a series it depends on the truncation
+    * ``n_constants``: the length of ``constants``
+    * ``prescale``: what k and T are multiplied by before :meth:`dual`, a power of two; behind a
+      convolution it is part of the gain and costs nothing
+    * ``homogeneity``: d where phi(a x) = a^d phi(x) for all a > 0, else None
     """
 
     code: ClassVar[str]
@@ -44,6 +50,11 @@ class Formula(ABC):
     n_factors: ClassVar[int] = 1
     n_constants: ClassVar[int] = 0
     homogeneity: ClassVar[int | None] = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "code" in vars(cls):
+            FORMULAS[cls.code] = cls
 
     @property
     def sharpness(self) -> float:

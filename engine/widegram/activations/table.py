@@ -18,6 +18,7 @@ from widegram.activations.approximate import Function
 from widegram.activations.base import Array, Formula
 from widegram.activations.error_function import Erf, Gaussian, Gelu
 from widegram.activations.hermite import Series
+from widegram.activations.identity import Identity
 from widegram.activations.rectified import ABRelu, Relu, Sign
 from widegram.activations.trigonometric import Rbf, Sin
 
@@ -125,9 +126,10 @@ def _smooth_row(name: str) -> Definition:
     return Definition({}, lambda: Series(*SMOOTH[name], densities=DENSITIES.get(name)))
 
 
-# Identity is part of the vocabulary, but changes nothing: the plan drops it.
-TABLE: dict[str, Definition] = (
-    CLOSED
-    | {name: _smooth_row(name) for name in SMOOTH}
-    | {"Elu": Definition({"alpha": 1.0}, _elu)}
-)
+_BY_SERIES = {name: _smooth_row(name) for name in SMOOTH} | {
+    "Elu": Definition({"alpha": 1.0}, _elu)
+}
+SERIES = tuple(_BY_SERIES)
+"""Activations without a closed form."""
+
+TABLE: dict[str, Definition] = CLOSED | _BY_SERIES | {"Identity": Definition({}, Identity)}

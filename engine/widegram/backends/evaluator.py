@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from widegram.closing import Closing
 
-Progress = Callable[[int], None]
+Advance = Callable[[int], None]
 Tile = dict[str, NDArray[Any]]
 
 
@@ -53,7 +53,7 @@ class Evaluator(Closing, ABC):
 
     @abstractmethod
     def tile(
-        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+        self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
     ) -> Tile:
         """Arrays (len(rows), len(cols)) of the job's dtype, one for each key.
 

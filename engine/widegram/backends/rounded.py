@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.backends.evaluator import Evaluator, Progress, Tile
+from widegram.backends.evaluator import Advance, Evaluator, Tile
 
 
 class Rounded(Evaluator):
@@ -20,7 +20,7 @@ class Rounded(Evaluator):
         self.series_error, self.device_name = inner.series_error, inner.device_name
 
     def tile(
-        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+        self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
     ) -> Tile:
         found = self._inner.tile(rows, cols, symmetric, progress)
         with np.errstate(over="ignore"):

@@ -14,11 +14,11 @@ import numpy as np
 from widegram import __version__
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
-from widegram.computing.ahead import Ahead, tiles_at_once
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import continues, joined, kind_of, resolve_device
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
+from widegram.computing.tile_queue import TileQueue, tiles_at_once
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
 from widegram.durable.hdf5 import hdf5_errors
@@ -270,20 +270,20 @@ def fill(
         StopRequest() as stop,
         interrupts.keeping(lambda: _kept(saver, tiles)),
         interrupts.finishing("the tile in work", lambda: meter.tile_seconds, evaluator.stoppable),
-        Ahead(evaluator, wanted, grid.symmetric) as ahead,
+        TileQueue(evaluator, wanted, grid.symmetric) as queue,
     ):
         while left and not stop.requested:
             batch: list[TileResult] = []
             try:
-                _compute(batch, left, writer, ahead, meter, stop, memory // _BATCH_SHARE)
+                _compute(batch, left, writer, queue, meter, stop, memory // _BATCH_SHARE)
             except interrupts.Stopped:
                 pass  # The tile in work is lost, those before it are not.
             except BaseException:
                 with suppress(Exception):  # The first error is the one to show.
-                    saver.save(batch + _unasked(ahead, pending))
+                    saver.save(batch + _unasked(queue, pending))
                 raise
             saver.save(batch)
-        saver.save(_unasked(ahead, pending))
+        saver.save(_unasked(queue, pending))
     if writer.pending():
         raise Interrupted(_kept(saver, tiles))
     _settle(writer, pending, recheck_data)
@@ -324,17 +324,17 @@ def _kept(saver: _Saver, tiles: list[tuple[int, int]]) -> str:
     )
 
 
-def _unasked(ahead: Ahead, pending: list[tuple[int, int]]) -> list[TileResult]:
+def _unasked(queue: TileQueue, pending: list[tuple[int, int]]) -> list[TileResult]:
     """What was computed of ``pending`` and not asked for when a run ended early."""
-    ahead.close()
-    return [(*pending[n], arrays) for n, arrays in ahead.unasked()]
+    queue.close()
+    return [(*pending[n], arrays) for n, arrays in queue.unasked()]
 
 
 def _compute(
     batch: list[TileResult],
     left: list[tuple[int, int]],
     writer: GramWriter,
-    ahead: Ahead,
+    queue: TileQueue,
     meter: Meter,
     stop: StopRequest,
     most_bytes: int,
@@ -347,7 +347,7 @@ def _compute(
         i, j = left.pop()
         rows, cols = grid.rows(i), grid.cols(j)
         advance = meter.begin_tile(grid.entries(i, j), len(rows) * len(cols))
-        arrays = ahead.next(advance)
+        arrays = queue.next(advance)
         batch.append((i, j, arrays))
         meter.end_tile(grid.entries(i, j))
         size += sum(array.nbytes for array in arrays.values())

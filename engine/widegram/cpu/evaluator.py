@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.backends.evaluator import Cost, Progress, Tile
+from widegram.backends.evaluator import Advance, Cost, Tile
 from widegram.backends.job import Job
 from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
@@ -84,7 +84,7 @@ class CpuEvaluator(PlannedEvaluator):
         return self._team.threads
 
     def tile(
-        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+        self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
     ) -> Tile:
         mirrored = symmetric and rows == cols
         k, t, close = self._tiles.tile(rows, cols, mirrored, progress)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.close_pairs import close_pairs
 from widegram.backends.equal import Pairs, equal_pairs
-from widegram.backends.evaluator import Progress
+from widegram.backends.evaluator import Advance
 from widegram.backends.own import Own
 from widegram.cpu.images import ImageBlocks
 from widegram.cpu.kernels.vector_ops import LANES
@@ -52,7 +52,7 @@ class ImageTiles:
         self.stores = first, first if inputs[1] is inputs[0] else blocks(True)
 
     def tile(
-        self, rows: range, cols: range, mirrored: bool, progress: Progress | None
+        self, rows: range, cols: range, mirrored: bool, progress: Advance | None
     ) -> tuple[NDArray[Any], NDArray[Any], Pairs]:
         """K and T, (outputs, rows, cols rounded up to whole blocks), T that of K without NTK; and
         (row, column) of nearly parallel pairs.

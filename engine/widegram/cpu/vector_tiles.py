@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.close_pairs import least_cosine
 from widegram.backends.equal import Pairs, equal_pairs
-from widegram.backends.evaluator import Progress
+from widegram.backends.evaluator import Advance
 from widegram.backends.own import Own
 from widegram.cpu.driver.context import At
 from widegram.cpu.driver.entries import entry
@@ -47,7 +47,7 @@ class VectorTiles:
             self.close = compiled.address(Variant("close", "none", plan.ntk, False, dtype))
 
     def tile(
-        self, rows: range, cols: range, mirrored: bool, progress: Progress | None
+        self, rows: range, cols: range, mirrored: bool, progress: Advance | None
     ) -> tuple[NDArray[Any], NDArray[Any], Pairs]:
         """K and T, (outputs, rows, cols rounded up to whole blocks), T that of K without NTK; and
         (row, column) of nearly parallel pairs.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.close_pairs import close_pairs
 from widegram.backends.equal import equal_pairs
-from widegram.backends.evaluator import Cost, Progress, Tile
+from widegram.backends.evaluator import Advance, Cost, Tile
 from widegram.backends.job import Job
 from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
@@ -142,7 +142,7 @@ class CudaEvaluator(PlannedEvaluator):
         return kept
 
     def tile(
-        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+        self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
     ) -> Tile:
         first = self.images1.block(rows.start, rows.stop)
         second = self.images2.block(cols.start, cols.stop)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from widegram import activations
-from widegram.activations.table import SMOOTH
+from widegram.activations.table import SERIES
 from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
     Activation,
@@ -148,7 +148,6 @@ LAYERS: Mapping[str, _Kind] = {
     "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(_rate)}),
 }
 _COMPOSITE = {"Residual": ("branch", "shortcut"), "Repeat": ("times", "body")}
-_SERIES = {*SMOOTH, "Elu"}
 _WIDTHS = {"out_dim", "out_chan", "channels", "width", "features"}
 
 
@@ -256,7 +255,7 @@ def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activatio
         )
         for key, default in activations.DEFAULTS[name].items()
     }
-    if "deg" in values and name in _SERIES:
+    if "deg" in values and name in SERIES:
         # neural-tangents' quadrature degree: the Hermite series here chooses its own
         _parse_parameters({"deg": _Parameter(_times)}, {"deg": values.pop("deg")}, path)
     checked = _parse_parameters(parameters, values, path)

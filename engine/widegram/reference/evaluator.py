@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.backends.evaluator import Evaluator, Progress, Tile
+from widegram.backends.evaluator import Advance, Evaluator, Tile
 from widegram.backends.job import Job
 from widegram.data import Source, open_source
 from widegram.errors import WidegramError
@@ -63,7 +63,7 @@ class ReferenceEvaluator(Evaluator):
         self.keys = dataset_keys(job.kernels, job.depths)
 
     def tile(
-        self, rows: range, cols: range, symmetric: bool, progress: Progress | None = None
+        self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
     ) -> Tile:
         """As of every evaluator. ``symmetric``: equal row and column numbers are the same input,
         which matters to Dropout, and the mirrored tile is exactly the transpose."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-_SMOOTH = "Tanh, Sigmoid, Softplus, Swish, Silu, Mish, Softsign, Arctan, Elu, Gaussian and Gelu"
-_SERIES = f"of smooth functions there are {_SMOOTH}"
+from widegram.activations.table import SERIES
+
+_SERIES = f"of smooth functions there are {', '.join(SERIES)}, Gaussian and Gelu"
 _GRAPHS = "widegram has no networks on graphs or sequences; use neural_tangents.stax"
 _IMAGES = "widegram's images keep every pixel; crop or resize the inputs instead"
 _MASKS = "widegram has no masked inputs; use neural_tangents.stax"

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 import numpy as np
 
 from widegram.backends.evaluator import Evaluator
+from widegram.closing import Closing
 
 Arrays = dict[str, np.ndarray]
 
 
 def tiles_at_once(evaluator: Evaluator) -> int:
-    """Tiles that :class:`Ahead` keeps in memory at once, for the caller's budget."""
+    """Tiles that :class:`TileQueue` keeps in memory at once, for the caller's budget."""
     return evaluator.workers + 1
 
 
-class Ahead:
+class TileQueue(Closing):
     """The tiles ``wanted`` (rows, columns), in that order, from an evaluator.
 
     An evaluator with ``workers`` computes that many at once, and one more while the caller writes;
@@ -77,14 +77,3 @@ class Ahead:
         coming = next((tile for _, tile in self._left if tile[0] != rows), None)
         if coming is not None:
             self._preparing.submit(self._evaluator.prepare, *coming)
-
-    def __enter__(self) -> Ahead:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
