@@ -12,8 +12,9 @@ from cuda_support import DENSE, GAP, RELU, assert_equal, both, conv, pool
 from widegram.cuda.evaluator import source_of
 from widegram.cuda.rolling import Loop, rolled
 from widegram.cuda.source import FORMS, Source
-from widegram.cuda.steps import Job, in_place, jobs_of
 from widegram.network import load_network
+from widegram.plan.buffers import ANYWHERE, allocate
+from widegram.plan.steps import Step
 
 ERF = {"layer": "Erf"}
 BRANCH = {"layer": "Residual", "branch": [RELU, conv()], "shortcut": []}
@@ -125,14 +126,14 @@ def _source(times: int, depths: Any, *suffix: dict, body: list[dict] | None = No
 
 def _loops(source: Source) -> list[Any]:
     """The steps of the first kernel: kinds, and of a loop (times, its steps)."""
-    _, jobs = jobs_of(source.context, source.context.plan.cross.programs[0])
+    steps, _ = allocate(source.context.steps(source.context.plan.cross.programs[0]), ANYWHERE)
 
-    def shown(item: Job | Loop) -> Any:
-        if isinstance(item, Job):
+    def shown(item: Step | Loop) -> Any:
+        if isinstance(item, Step):
             return item.kind
         return item.times, [shown(inner) for inner in item.items]
 
-    return [shown(item) for item in rolled(in_place(jobs, windows=True))]
+    return [shown(item) for item in rolled(steps)]
 
 
 def test_text_does_not_grow_with_the_number_of_readouts() -> None:

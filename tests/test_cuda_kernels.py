@@ -31,9 +31,9 @@ from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.kernel import Kernel
 from widegram.cuda.side_by_side import most_at_once, pooled
 from widegram.cuda.source import source_of
-from widegram.cuda.steps import jobs_of
 from widegram.data import open_source
 from widegram.network import Network, load_network
+from widegram.plan.steps import Pooling
 from widegram.reference import ReferenceEvaluator
 
 # What the emulator runs in a second or so; larger images are for a GPU.
@@ -245,14 +245,14 @@ def test_planes_at_once_add_to_different_pooled_planes(shape: tuple[int, int]) -
     source = source_of(network)
     kernel, (program, *_) = source.kernels[0], source.context.plan.cross.programs
     assert kernel.form == "strip"
-    (job,) = (job for job in jobs_of(source.context, program)[1] if job.pool is not None)
+    (step,) = (step for step in source.context.steps(program) if isinstance(step, Pooling))
     # The lanes of a warp hold rows of planes side by side, several warps all rows of a plane.
     at_once = kernel.threads[0] // shape[1] * (kernel.threads[1] // (shape[0] // kernel.pixels))
     assert at_once > 1
     living = kernel.table[kernel.table[:, 2] == 1, :2]
     assert len(np.unique(living, axis=0)) == len(living) == shape[0] * shape[1]
     for block in kernel.table.reshape(-1, at_once, 3):
-        targets = [to for dy, dx, alive in block if alive for to in pooled(job, dy, dx)]
+        targets = [to for dy, dx, alive in block if alive for to in pooled(step, dy, dx)]
         assert len(targets) == len(set(targets))
 
 

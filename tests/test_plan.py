@@ -16,7 +16,7 @@ from widegram.network import Network, load_network
 from widegram.plan import Plan, build
 from widegram.plan.masks import displacements
 from widegram.plan.operations import Affine, Copy, Gather, Input
-from widegram.plan.program import STORING
+from widegram.plan.steps import Storing
 
 CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
 POOL = {"layer": "AvgPool", "window_shape": [2, 2], "strides": [2, 2]}
@@ -247,13 +247,13 @@ def check_order(p: Plan) -> None:
             made: set[int] = set()
             filling: set[int] = set()
             for step in program.steps:
-                assert set(step.inputs) <= made, step
-                if step.kind in STORING:
-                    assert step.out not in filled | filling, step
-                    filling.add(step.out)
+                assert {value.node for value in step.inputs} <= made, step
+                if isinstance(step, Storing):
+                    assert step.node not in filled | filling, step
+                    filling.add(step.node)
                 else:
-                    assert step.kind != "load" or step.out in filled, step
-                    made.add(step.out)
+                    assert step.kind != "load" or step.node in filled, step
+                    made.add(step.node)
             filled |= filling
         needed = {
             i for i, node in enumerate(p.nodes) if node.operation.stored and schedule.masks[i].any()
@@ -301,4 +301,4 @@ def test_variances_fill_no_store_that_nothing_reads() -> None:
     schedule = plan.itself(outputs=False)
     for program in schedule.programs:
         for step in program.steps:
-            assert schedule.masks[step.out].any(), step.kind
+            assert schedule.masks[step.node].any(), step.kind

@@ -11,9 +11,8 @@ from widegram.cpu.kernels.vector_ops import VectorOps
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.network import Network
 from widegram.plan.formulas import choose_formulas, factor_layout
-from widegram.plan.operations import Affine
 from widegram.plan.plan import build
-from widegram.plan.program import Step
+from widegram.plan.steps import Window
 
 _NAMES = {"fadd": "add", "fsub": "add", "fmul": "multiply", "fdiv": "divide", "fma": "fma",
           "sqrt": "square_root"}  # fmt: skip
@@ -102,7 +101,6 @@ def _last_window(programs: Any) -> tuple[int, int]:
     found = (1, 1)
     for program in programs:
         for step in program.steps:
-            assert isinstance(step, Step)
-            if isinstance(step.affine, Affine):
+            if isinstance(step, Window):
                 found = step.affine.window
     return found

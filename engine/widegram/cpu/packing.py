@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,12 @@ from widegram.cpu.driver.packed_fields import CELL_COLUMNS, CellField, PackedFie
 from widegram.cpu.kernels.packed_ir import BATCH, Cell, PackedGeometry
 from widegram.cpu.kernels.plane_base import GAPS, WRAPS
 from widegram.cpu.kernels.window_ir import SQUARES
-from widegram.plan.masks import Pair
+from widegram.plan.buffers import Slot
+from widegram.plan.cells import fold
+from widegram.plan.masks import Ints, Pair
 from widegram.plan.operations import Affine
-from widegram.plan.program import STORING, Program, Slot, Step
-
-Ints = NDArray[np.int64]
-
+from widegram.plan.program import Program
+from widegram.plan.steps import MakeInput, Making, Point, Step, Value, Window
 
 # Kernels that have read all they need of a row before they write one.
 _CLIMBING = {(1, 1), *((n, n) for n in SQUARES.values())}
@@ -56,24 +57,17 @@ def pack(program: Program) -> Packing | None:
     sizes = {tuple(np.multiply(slot.shape, slot.sigma)) for slot in program.slots}
     if len(sizes) != 1:
         return None
-    windows = [step.affine for step in program.steps if step.affine is not None]
+    windows = [step.affine for step in program.steps if isinstance(step, Window)]
     halo = tuple(max((max(a.lo[n], a.hi[n]) for a in windows), default=0) for n in (0, 1))
     if any(program.group.torus):
         return _wrapped(program, windows, (halo[0], halo[1]))
     if not all(a.lo == (1, 1) for a in windows if a.window == (3, 3) and a.strides == (1, 1)):
         return None
-    halves = (program.displacements < 0).astype(np.int64)
-    base = program.displacements % np.array(*sizes)
-    keys, where = np.unique(base, axis=0, return_inverse=True)
-    if len(keys) == len(base):
+    cells = fold(program, *sizes)
+    if len(cells.base) == len(program.displacements):
         return None
-    bits = (1 << (2 * halves[:, 0] + halves[:, 1])).astype(np.uint8)
-    active = np.zeros((len(keys), len(program.steps)), dtype=np.uint8)
-    np.bitwise_or.at(active, where.ravel(), bits[:, None] * program.active.astype(np.uint8))
-    segments = np.zeros(len(keys), dtype=np.int64)
-    np.bitwise_or.at(segments, where.ravel(), bits.astype(np.int64))
     gap = (halo[0], halo[1])
-    return Packing(GAPS, gap, gap, *_levels(program, keys, segments), active)
+    return Packing(GAPS, gap, gap, *_levels(program, cells.base, cells.there), cells.wanted)
 
 
 def climb(program: Program, packing: Packing) -> Packing | None:
@@ -85,16 +79,20 @@ def climb(program: Program, packing: Packing) -> Packing | None:
     drift: dict[int, int] = {}
     now: dict[int, int] = {}
     for step in program.steps:
-        if step.kind in (*STORING, "output"):
+        if not isinstance(step, Making):
             continue
-        slot = program.slot_of[step.out]
-        affine = step.affine
-        if affine is not None and slot == program.slot_of[step.inputs[0]]:
-            if affine.window not in _CLIMBING or affine.strides != (1, 1):
+        slot = step.out.slot
+        if _replaces(step):
+            if step.affine.window not in _CLIMBING or step.affine.strides != (1, 1):
                 return None
-            now[slot] += affine.lo[0]
-        drift[step.out] = now.setdefault(slot, 0)
+            now[slot] += step.affine.lo[0]
+        drift[step.out.node] = now.setdefault(slot, 0)
     return replace(packing, drift=drift) if packing.mode == GAPS else None
+
+
+def _replaces(step: Step) -> TypeGuard[Window]:
+    """Whether it is a window whose result takes the place of its source."""
+    return isinstance(step, Window) and step.out.slot in [v.slot for v in step.inputs[:1]]
 
 
 def _wrapped(program: Program, windows: list[Affine], halo: Pair) -> Packing | None:
@@ -140,12 +138,13 @@ def batch_inputs(program: Program, packing: Packing) -> int:
     They are BATCH neighbours along a row of displacements: the same rows of x' meet x, one column
     further each. Only windows and activations may read such an input, whose T is a plane of zeros.
     """
-    made = [n for n, step in enumerate(program.steps) if step.kind == "input"]
+    made = [n for n, step in enumerate(program.steps) if isinstance(step, MakeInput)]
     if len(made) != 1:
         return 0
-    value = program.steps[made[0]].out
+    value = program.steps[made[0]].node
     for step in program.steps:
-        if value in step.inputs and (step.kind not in ("window", "point") or len(step.inputs) > 1):
+        reads = value in [read.node for read in step.inputs]
+        if reads and (not isinstance(step, Window | Point) or len(step.inputs) > 1):
             return 0
     cells, wanted = packing.cells, packing.active[:, made[0]] != 0
     cells[:, :, CellField.COUNT] = 1
@@ -168,10 +167,10 @@ def batch_inputs(program: Program, packing: Packing) -> int:
 
 @dataclass(frozen=True)
 class Ahead:
-    """Planes of inputs made at once: the ``value``, where they start and the distance from one to
+    """Planes of inputs made at once: their ``node``, where they start and the distance from one to
     the next, in numbers; a plane of zeros, the T of all, is behind the last."""
 
-    value: int
+    node: int
     at: int
     plane: int
 
@@ -180,15 +179,13 @@ class Ahead:
 class Layout:
     """What the tables of packed steps are made of: ``lanes``, bytes of a number ``item``, numbers
     of x per pixel of a factor ``unit`` (``lanes`` where x differs per lane), ``channels``; the
-    offset of each slot and the distance to its T, and of each step's factors (offset, count), all
-    in numbers; where inputs are made."""
+    offset of each slot and the distance to its T, in numbers; where inputs are made."""
 
     lanes: int
     item: int
     unit: int
     channels: int
     slots: tuple[tuple[int, int], ...]
-    factors: tuple[tuple[int, int], ...]
     ahead: Ahead | None = None
 
 
@@ -203,29 +200,29 @@ class PackedSteps:
         positions, steps = range(BATCH if self.layout.ahead else 1), range(len(self.program.steps))
         return [self._row(n, batch) for batch in positions for n in steps]
 
-    def _place(self, value: int, batch: int) -> tuple[int, int, int]:
+    def _place(self, value: Value, batch: int) -> tuple[int, int, int]:
         """First pixel, row stride and distance to T of a value, in numbers."""
-        n, ahead = self.program.slot_of[value], self.layout.ahead
-        slot = self.packing.slot(self.program.slots[n])
+        ahead = self.layout.ahead
+        slot = self.packing.slot(self.program.slots[value.slot])
         row = (slot.shape[1] + slot.lo[1] + slot.hi[1]) * self.layout.lanes
-        at, t = self.layout.slots[n]
-        if ahead is not None and value == ahead.value:
+        at, t = self.layout.slots[value.slot]
+        if ahead is not None and value.node == ahead.node:
             at, t = ahead.at + batch * ahead.plane, (BATCH - batch) * ahead.plane
-        top = slot.lo[0] - self.packing.drift.get(value, 0)
+        top = slot.lo[0] - self.packing.drift.get(value.node, 0)
         return at + top * row + slot.lo[1] * self.layout.lanes, row, t
 
     def _row(self, n: int, batch: int) -> list[int]:
         step, layout = self.program.steps[n], self.layout
-        storing = step.kind in (*STORING, "output")
-        value = step.inputs[0] if storing else step.out
-        h, w = self.program.slots[self.program.slot_of[value]].shape
+        h, w = (step.out or step.inputs[0]).shape
         lanes, unit, item = layout.lanes, layout.unit, layout.item
-        each = layout.channels if step.kind == "input" else 1
-        at, count = layout.factors[n]
+        each = layout.channels if isinstance(step, MakeInput) else 1
+        at, count = 0, layout.channels if isinstance(step, MakeInput) else 0
+        if isinstance(step, Window | Point):
+            at, count = step.at, step.formula.n_factors if step.formula else 0
         named = {
             "fx_row": w * unit * each, "fx_col": unit, "fx_plane": h * w * unit,
             "fy_row": w * lanes * each, "fy_col": lanes, "fy_plane": h * w * lanes,
-            "count": each if step.kind == "input" else count,
+            "count": count,
             "height": h, "width": w, "gap_rows": self.packing.gap[0],
             "gap_cols": self.packing.gap[1], "stride_rows": 1, "stride_cols": 1,
         }  # fmt: skip
@@ -237,17 +234,16 @@ class PackedSteps:
         if step.inputs:
             first, named["in_row"], named["t_in"] = self._place(step.inputs[0], batch)
             out[PackedField.IN_AT] = first * item
-        if not storing:
+        if step.out is not None:
             first, named["out_row"], named["t_out"] = self._place(step.out, batch)
             out[PackedField.OUT_AT] = first * item
-        if step.affine is not None:
+        if isinstance(step, Window):
             named["window_rows"], named["window_cols"] = step.affine.window
             named["stride_rows"], named["stride_cols"] = step.affine.strides
-            before = step.affine.lo[0] * named["in_row"] + step.affine.lo[1] * lanes
+            before = step.affine.lo[0] * named.get("in_row", 0) + step.affine.lo[1] * lanes
             self._halo(step, out)
             if self.packing.drift:
-                same = self.program.slot_of[step.inputs[0]] == self.program.slot_of[step.out]
-                out[PackedField.CLIMBED] = step.affine.lo[0] if same else 0
+                out[PackedField.CLIMBED] = step.affine.lo[0] if _replaces(step) else 0
             out[PackedField.IN_AT] -= before * item
         for name in ("t_in", "t_out"):
             named[name] = named.get(name, 0) * item
@@ -256,12 +252,12 @@ class PackedSteps:
         geometry = [named.get(field.name.lower(), 0) for field in PackedGeometry]
         return geometry + [out[field] for field in PackedField]
 
-    def _halo(self, step: Step, out: dict[PackedField, int]) -> None:
+    def _halo(self, step: Window, out: dict[PackedField, int]) -> None:
         """What a window reads around its source on a torus."""
         affine = step.affine
-        if self.packing.mode != WRAPS or affine is None or affine.window == (1, 1):
+        if self.packing.mode != WRAPS or affine.window == (1, 1):
             return
-        shape = self.program.slots[self.program.slot_of[step.inputs[0]]].shape
+        shape = step.inputs[0].shape
         out[PackedField.HALO_AT] = out[PackedField.IN_AT]
         out[PackedField.HALO_LO_ROWS], out[PackedField.HALO_LO_COLS] = affine.lo
         out[PackedField.HALO_HI_ROWS], out[PackedField.HALO_HI_COLS] = affine.hi

@@ -15,17 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.own import Own
-from widegram.cpu.driver.fields import StoreField
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.machine.dtypes import FLOOR
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
-from widegram.plan.operations import Centre, Copy, Gather, Reduce
+from widegram.plan.operations import Centre, Reduce
 from widegram.plan.outside import Outside
 from widegram.plan.plan import Plan
-from widegram.plan.program import STORING, Program
+from widegram.plan.program import Program
+from widegram.plan.steps import Storing
+from widegram.plan.stores import Store
 
 Array = NDArray[np.float64]
 _DTYPE = "float64"
@@ -58,7 +59,7 @@ class ItselfRunner:
         self.schedule = plan.itself(outputs)
         self.needed = [bool(mask.any()) for mask in self.schedule.masks]
         self.alone = all(len(p.displacements) == 1 for p in self.schedule.programs) and not any(
-            isinstance(node.operation, Gather) and need
+            node.operation.accumulates and need
             for node, need in zip(plan.nodes, self.needed, strict=True)
         )
         # Images that are run together.
@@ -157,7 +158,7 @@ class ItselfRunner:
     def _planes(self, n: int, program: Program, x: Array, run: _Run) -> None:
         for step in program.steps:
             # The storing steps read these; their own input, not what an alias stands for.
-            for i in self.plan.nodes[step.out].inputs if step.kind in STORING else ():
+            for i in self.plan.nodes[step.node].inputs if isinstance(step, Storing) else ():
                 node = self.plan.nodes[i]
                 at = slice(self.own[i], self.own[i] + node.shape[0] * node.shape[1])
                 self.own_k[at] = run.values[i][0].reshape(_LANES, -1).T
@@ -185,30 +186,24 @@ class ItselfRunner:
         if not node.inputs:
             return run.squares, np.zeros_like(run.squares)
         if not self.alone and isinstance(operation, Reduce):
-            return self._sums(i, operation.scale)
-        if isinstance(operation, Gather):
-            return self._centre(i, node)
+            return self._sums(self.tables.of[i], operation.scale)
+        if operation.accumulates:
+            return self._centre(self.tables.of[i])
         sources = [run.values[j] for j in node.inputs]
         return operation.at_zero(sources, node.shape, self.layout.formulas.get(i))
 
-    def _store(self, i: int) -> NDArray[np.int64]:
-        rows = [j for kind in (Gather, Copy, Reduce) for j, node in enumerate(self.plan.nodes)
-                if isinstance(node.operation, kind) and self.needed[j]]  # fmt: skip
-        return self.tables.stores[rows.index(i)]
-
-    def _sums(self, i: int, scale: float) -> Centre:
-        store = self._store(i)
-        at = [store[StoreField.OFFSET], store[StoreField.T_OFFSET]]
+    def _sums(self, store: Store, scale: float) -> Centre:
+        at = [store.offset, store.t_offset]
         found = [scale * self.work.sums[a : a + _LANES].reshape(-1, 1, 1) for a in at]
         return found[0], found[1] if self.plan.ntk else np.zeros_like(found[0])
 
-    def _centre(self, i: int, node: Node) -> Centre:
+    def _centre(self, store: Store) -> Centre:
         """The plane D = 0 of a pool's store."""
-        store, (h, w) = self._store(i), node.shape
-        plane = self.tables.index[store[StoreField.INDEX] + (h - 1) * (2 * w - 1) + w - 1]
+        h, w = store.shape
+        plane = self.tables.index[store.index + (h - 1) * (2 * w - 1) + w - 1]
         found = []
-        for field in (StoreField.OFFSET, StoreField.T_OFFSET)[: 1 + self.plan.ntk]:
-            at = store[field] + plane * _LANES
+        for offset in (store.offset, store.t_offset)[: 1 + self.plan.ntk]:
+            at = offset + plane * _LANES
             part = self.work.scratch[at : at + h * w * _LANES].reshape(h, w, _LANES)
             found.append(np.moveaxis(part, -1, 0).copy())
         return found[0], found[1] if self.plan.ntk else np.zeros_like(found[0])

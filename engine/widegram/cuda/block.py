@@ -14,8 +14,21 @@ import numpy as np
 from widegram.cuda.block_elements import MOST_THREADS, Elements, Pixel
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, Kernel
 from widegram.cuda.rolling import write_steps
-from widegram.cuda.steps import Job, Value
 from widegram.cuda.text_ops import affine, prescaled, share_pair
+from widegram.plan.steps import (
+    Keeping,
+    Load,
+    MakeInput,
+    Making,
+    Point,
+    Pooling,
+    Reducing,
+    Result,
+    Step,
+    Sum,
+    Value,
+    Window,
+)
 
 
 class BlockForm(Elements):
@@ -33,12 +46,12 @@ class BlockForm(Elements):
         self._prologue(shared, 0 if dynamic else self.numbers)
         with self.write.block(f"for m in range({len(self.space.base)}):"):
             self.write(f"g = m * {self.row}")
-            for n in range(len(self.space.kinds)):
+            for n in range(len(self.space.grids)):
                 for s, text in enumerate(("ya", "yb", "xa", "xb")):
-                    column = len(self.jobs) + 4 * n + s
+                    column = len(self.steps) + 4 * n + s
                     self.write(f"{text}{n} = table[u(g + {column})]")
             self.write("flag = g")
-            write_steps(self.write, self.jobs, self._job)
+            write_steps(self.write, self.steps, self._step)
         self.sums.finish(self.write)
         text = self.write.module(f"Planes in blocks: {name}.", SIGNATURE)
         scratch = 0 if shared else self.numbers
@@ -67,28 +80,27 @@ class BlockForm(Elements):
         elif self.numbers:
             write("planes = scratch", f"at = b * {self.numbers}")
         self.sums.start(write)
-        for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
+        for store in {step.store for step in self.steps if isinstance(step, Pooling)}:
             first = f"b * {stores.size} + {store.offset}"
             size = store.planes * store.shape[0] * store.shape[1] * len(self.context.fields)
             with write.block(f"for c in range(tid, {size}, {self.threads}):"):
                 write(f"stores[u({first} + c)] = {self.ops.const(0.0)}")
         write("cuda.syncthreads()")
 
-    def _job(self, job: Job, at: str) -> None:
+    def _step(self, step: Step, at: str) -> None:
         with self.write.block("if table[u(flag)] != 0:"):
             # Positions of every step, kept from one displacement to the next, took 130 registers.
-            self.write(f"# {_title(job)}", "tx = again(tx)", "ty = again(ty)")
-            getattr(self, f"_{job.kind}")(job, at)
-        if job.out is not None or job.kind == "pool":
+            self.write(f"# {_title(step)}", "tx = again(tx)", "ty = again(ty)")
+            getattr(self, f"_{step.kind}")(step, at)
+        if isinstance(step, Making | Pooling):
             self.write("cuda.syncthreads()")
         self.write("flag += 1")
 
     # steps ------------------------------------------------------------------------------------
 
-    def _input(self, job: Job, at: str) -> None:
-        assert job.out is not None
-        write, (h, w), c = self.write, job.out.shape, self.context.channels
-        with self._pixels(job.out) as pixel:
+    def _input(self, step: MakeInput, at: str) -> None:
+        write, (h, w), c = self.write, step.out.shape, self.context.channels
+        with self._pixels(step.out) as pixel:
             zero = self.ops.const(0.0)
             write(f"k = {zero}")
             size = self.context.layout.plane(h, w)
@@ -96,18 +108,16 @@ class BlockForm(Elements):
             second = write.let(f"col * {c * size} + {pixel.p} * {w} + {pixel.q}", "at")
             with write.block(f"for c in range({c}):"):
                 write(f"k += x[u({first} + c * {size})] * y[u({second} + c * {size})]")
-            self._put(job.out, pixel, ["k", zero][: len(self.context.fields)])
+            self._put(step.out, pixel, ["k", zero][: len(self.context.fields)])
 
-    def _load(self, job: Job, at: str) -> None:
-        assert job.out is not None
-        assert job.store is not None
-        write, store = self.write, job.store
-        with self._pixels(job.out) as pixel:
+    def _load(self, step: Load, at: str) -> None:
+        write, store = self.write, step.store
+        with self._pixels(step.out) as pixel:
             if store.reduced:
                 first = f"b * {self.context.stores.sums} + {at}"
                 fields = range(len(self.context.fields))
                 found = [write.let(f"real(sums[u({first} + {n})])") for n in fields]
-                self._put(job.out, pixel, found)
+                self._put(step.out, pixel, found)
                 return
             for name in self.context.fields:
                 write(f"{name} = {self.ops.const(0.0)}")
@@ -117,46 +127,40 @@ class BlockForm(Elements):
                     self.context.fields, (store.offset, store.t_offset), strict=False
                 ):
                     write(f"{name} = stores[u({where} + {offset})]")
-            self._put(job.out, pixel, list(self.context.fields))
+            self._put(step.out, pixel, list(self.context.fields))
 
-    def _point(self, job: Job, at: str) -> None:
-        assert job.out is not None
-        with self._pixels(job.out) as pixel:
-            found = self._get(job.inputs[0], self._at(job.inputs[0], pixel))
-            assert job.formula is not None
-            found = prescaled(self.ops, job.formula, found)
-            self._put(job.out, pixel, self._dual(job, pixel, at, found))
+    def _point(self, step: Point, at: str) -> None:
+        with self._pixels(step.out) as pixel:
+            found = self._get(step.inputs[0], self._at(step.inputs[0], pixel))
+            found = prescaled(self.ops, step.formula, found)
+            self._put(step.out, pixel, self._dual(step.out, step.formula, pixel, at, found))
 
-    def _add(self, job: Job, at: str) -> None:
-        assert job.out is not None
-        with self._pixels(job.out) as pixel:
-            first, second = (self._get(v, self._at(v, pixel)) for v in job.inputs)
+    def _add(self, step: Sum, at: str) -> None:
+        with self._pixels(step.out) as pixel:
+            first, second = (self._get(v, self._at(v, pixel)) for v in step.inputs)
             found = [self.ops.add(a, b) for a, b in zip(first, second, strict=True)]
-            self._put(job.out, pixel, found)
+            self._put(step.out, pixel, found)
 
-    def _window(self, job: Job, at: str) -> None:
-        assert job.out is not None
-        assert job.affine is not None
-        write, conv, (source,) = self.write, job.affine, job.inputs
+    def _window(self, step: Window, at: str) -> None:
+        write, conv, (source,) = self.write, step.affine, step.inputs
         fields = self.context.fields
-        with self._pixels(job.out) as pixel:
+        with self._pixels(step.out) as pixel:
             for name in fields:
                 write(f"{name} = {self.ops.const(0.0)}")
-            columns = [self._column(job, pixel, tap) for tap in range(conv.window[1])]
+            columns = [self._column(step, pixel, tap) for tap in range(conv.window[1])]
             with ExitStack() as stack:
-                i, e = self._rows(stack, job, pixel)
+                i, e = self._rows(stack, step, pixel)
                 for inside, j, f in columns:
                     with write.block(f"if {inside}:") if inside else nullcontext():
                         place = write.let(self._place(source, i, j, e, f), "at")
                         for name, value in zip(fields, self._get(source, place), strict=True):
                             write(f"{name} += {value}")
-            found = affine(self.ops, conv, job.formula, list(fields))
-            self._put(job.out, pixel, self._dual(job, pixel, at, found))
+            found = affine(self.ops, conv, step.formula, list(fields))
+            self._put(step.out, pixel, self._dual(step.out, step.formula, pixel, at, found))
 
-    def _rows(self, stack: ExitStack, job: Job, pixel: Pixel) -> tuple[str, str]:
+    def _rows(self, stack: ExitStack, step: Window, pixel: Pixel) -> tuple[str, str]:
         """A loop over the rows of a window: the source row of x, and its segment."""
-        assert job.affine is not None
-        write, conv, (source,) = self.write, job.affine, job.inputs
+        write, conv, (source,) = self.write, step.affine, step.inputs
         window, stride, lo, size = conv.window[0], conv.strides[0], conv.lo[0], source.shape[0]
         if window == 1 and lo == 0:
             return _times(pixel.i, stride), pixel.e
@@ -170,17 +174,15 @@ class BlockForm(Elements):
             stack.enter_context(write.block(f"if {inside}:"))
         return "s", pixel.e
 
-    def _column(self, job: Job, pixel: Pixel, tap: int) -> tuple[str, str, str]:
+    def _column(self, step: Window, pixel: Pixel, tap: int) -> tuple[str, str, str]:
         """A column of a window: when it counts ('' always), the source column, its segment."""
-        assert job.affine is not None
-        write, conv, (source,) = self.write, job.affine, job.inputs
+        write, conv, (source,) = self.write, step.affine, step.inputs
         stride, shift, size = conv.strides[1], tap - conv.lo[1], source.shape[1]
         places = [f"{_times(name, stride)} + {shift}" for name in (pixel.j, pixel.q)]
         if conv.circular:
             z, w = (write.let(place, "z") for place in places)
             return "", *self._wrapped(source, 1, z, w)
-        assert job.out is not None
-        last = (job.out.shape[1] - 1) * stride + shift
+        last = (step.out.shape[1] - 1) * stride + shift
         outside = [f"{place} >= 0" for place in places] if shift < 0 else []
         outside += [f"{place} < {size}" for place in places] if last >= size else []
         inside = write.let(" and ".join(outside), "inside") if outside else ""
@@ -192,12 +194,12 @@ class BlockForm(Elements):
         self.write(f"{s} = {s} % {size}", f"{o} = {o} % {size}")
         if not self.space.torus[axis].split:
             return s, "0"
-        self.write(f"{s}e = 0 if {o} - {s} == {'yx'[axis]}a{source.kind} else 1")
+        grid = self.space.number(source)
+        self.write(f"{s}e = 0 if {o} - {s} == {'yx'[axis]}a{grid} else 1")
         return s, f"{s}e"
 
-    def _copy(self, job: Job, at: str) -> None:
-        assert job.store is not None
-        write, store, (source,) = self.write, job.store, job.inputs
+    def _copy(self, step: Keeping, at: str) -> None:
+        write, store, (source,) = self.write, step.store, step.inputs
         with self._pixels(source) as pixel:
             where = self._stored(store, pixel)
             with write.block("if plane >= 0:"):
@@ -205,8 +207,8 @@ class BlockForm(Elements):
                 for value, offset in zip(found, (store.offset, store.t_offset), strict=False):
                     write(f"stores[u({where} + {offset})] = {value}")
 
-    def _reduce(self, job: Job, at: str) -> None:
-        write, (source,) = self.write, job.inputs
+    def _reduce(self, step: Reducing, at: str) -> None:
+        write, (source,) = self.write, step.inputs
         for name in self.context.fields:
             write(f"{name} = {self.ops.const(0.0)}")
         with self._pixels(source) as pixel:
@@ -215,51 +217,47 @@ class BlockForm(Elements):
                 write(f"{name} += {value}")
         self.sums.add(write, at, self.context.fields)
 
-    def _output(self, job: Job, at: str) -> None:
-        (source,) = job.inputs
+    def _output(self, step: Result, at: str) -> None:
+        (source,) = step.inputs
         with self.write.block("if tid == 0:"):
             found = self._get(source, self.write.let(self._place(source, "0", "0", "0", "0"), "at"))
             for n, value in enumerate(found):
                 self.write(f"out[u(({at} + {n}) * n + b)] = {value}")
 
-    def _pool(self, job: Job, at: str) -> None:
+    def _pool(self, step: Pooling, at: str) -> None:
         """Pooled pixel P = (i, j) belongs to one thread, which adds what its window holds."""
-        assert job.pool is not None
-        assert job.store is not None
-        write, store, (source,) = self.write, job.store, job.inputs
+        write, store, (source,) = self.write, step.store, step.inputs
         oh, ow = store.shape
         with ExitStack() as stack:
             enter = stack.enter_context
-            for name, thread, step, size in (("i", "ty", self.by, oh), ("j", "tx", self.bx, ow)):
-                enter(write.block(f"for {name} in range({thread}, {size}, {step}):"))
-            s, e, dy = self._pooled(stack, job, 0)
-            z, f, dx = self._pooled(stack, job, 1)
+            for name, thread, by, size in (("i", "ty", self.by, oh), ("j", "tx", self.bx, ow)):
+                enter(write.block(f"for {name} in range({thread}, {size}, {by}):"))
+            s, e, dy = self._pooled(stack, step, 0)
+            z, f, dx = self._pooled(stack, step, 1)
             write(f"plane = np.int64(index[u({store.index} + {dy} * {ow} + {dx})])")
             enter(write.block("if plane >= 0:"))
             found = self._get(source, write.let(self._place(source, s, z, e, f), "at"))
             inside = f"plane * {oh * ow} + i * {ow} + j"
             where = write.let(f"b * {self.context.stores.size} + {inside}", "at")
             for value, offset in zip(found, (store.offset, store.t_offset), strict=False):
-                scale = self.ops.const(job.scale)
+                scale = self.ops.const(step.pool.scale)
                 write(f"stores[u({where} + {offset})] += {scale} * {value}")
 
-    def _pooled(self, stack: ExitStack, job: Job, axis: int) -> tuple[str, str, str]:
+    def _pooled(self, stack: ExitStack, step: Pooling, axis: int) -> tuple[str, str, str]:
         """Loops along one axis over taps of P and of the windows P' of x' that meet their partner.
 
         Gives the source pixel, its segment, and P' - P modulo the pooled size.
         """
-        assert job.pool is not None
-        assert job.store is not None
-        write, pool, (source,) = self.write, job.pool, job.inputs
+        write, pool, (source,) = self.write, step.pool, step.inputs
         enter = stack.enter_context
-        size, pooled = source.shape[axis], job.store.shape[axis]
+        size, pooled = source.shape[axis], step.store.shape[axis]
         window, stride, lo = pool.window[axis], pool.strides[axis], pool.lo[axis]
         own, tap, s, o, other, turn, to, d = (
             ("i", "a", "s", "o", "v", "r", "p", "dy"),
             ("j", "c", "z", "w", "l", "h", "q", "dx"),
         )[axis]
-        letter, kind = "yx"[axis], source.kind
-        first, second = f"{letter}a{kind}", f"{letter}b{kind}"
+        letter, grid = "yx"[axis], self.space.number(source)
+        first, second = f"{letter}a{grid}", f"{letter}b{grid}"
         enter(write.block(f"for {tap} in range({window}):"))
         write(f"{s} = {own} * {stride} + {tap} - {lo}")
         if pool.circular:
@@ -294,11 +292,11 @@ def _times(name: str, stride: int) -> str:
     return name if stride == 1 else f"{name} * {stride}"
 
 
-def _title(job: Job) -> str:
+def _title(step: Step) -> str:
     """What a step is, for the reader of the text."""
-    parts = [job.kind]
-    if job.affine is not None:
-        parts.append("x".join(map(str, job.affine.window)))
-    if job.formula is not None:
-        parts.append(job.formula.code)
+    parts = [step.kind]
+    if isinstance(step, Window):
+        parts.append("x".join(map(str, step.affine.window)))
+    if isinstance(step, Window | Point) and step.formula is not None:
+        parts.append(step.formula.code)
     return " ".join(parts)

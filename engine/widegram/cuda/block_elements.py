@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from widegram.activations import Formula
+from widegram.cuda.context import Context
 from widegram.cuda.kernel import WARP
-from widegram.cuda.layout import Store
-from widegram.cuda.steps import Context, Job, Value, in_place, jobs_of
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import Factors, TextOps, activate
 from widegram.cuda.writer import Writer
+from widegram.plan.buffers import BUT_WINDOWS, allocate
+from widegram.plan.cells import space
 from widegram.plan.program import Program
+from widegram.plan.steps import Making, Value
+from widegram.plan.stores import Store
 
 MOST_THREADS = 256
 # Pixels of a step that a thread should have.
@@ -42,27 +46,27 @@ class Elements:
 
     def __init__(self, context: Context, program: Program, threads: int = MOST_THREADS) -> None:
         self.context = context
-        self.space, jobs = jobs_of(context, program)
-        self.jobs = in_place(jobs, windows=False)
+        self.space = space(program)
+        self.steps, _ = allocate(context.steps(program), BUT_WINDOWS)
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
-        rows = max((shape[0] for shape, _ in self.space.kinds), default=1)
-        cols = max((shape[1] for shape, _ in self.space.kinds), default=1)
+        rows = max((shape[0] for shape, _ in self.space.grids), default=1)
+        cols = max((shape[1] for shape, _ in self.space.grids), default=1)
         self.bx = min(WARP, threads, _power(cols))
         # What a thread finds out of a step is worth some pixels; a block has a warp at least.
         by = max(_power(rows) // _PIXELS, WARP // self.bx)
         self.by = max(1, min(threads // self.bx, by))
         self.threads = self.bx * self.by
-        self.row = len(program.steps) + 4 * len(self.space.kinds)
+        self.row = len(program.steps) + 4 * len(self.space.grids)
         self.slot_at, self.plane_of, at = {}, {}, 0
         segments = self.space.torus[0].segments * self.space.torus[1].segments
-        shapes = {job.out.slot: job.out.shape for job in self.jobs if job.out is not None}
-        for slot, (h, w) in sorted(shapes.items()):
+        made = [step.out for step in self.steps if isinstance(step, Making)]
+        for slot, (h, w) in sorted({value.slot: value.shape for value in made}.items()):
             self.plane_of[slot] = h * w * segments
             self.slot_at[slot] = at
             at += self.plane_of[slot] * len(context.fields)
         self.numbers = at
-        self.sums = Sums(context, self.jobs, self.threads)
+        self.sums = Sums(context, self.steps, self.threads)
         self.base = ""
 
     @contextmanager
@@ -77,7 +81,8 @@ class Elements:
         self, stack: ExitStack, axis: int, value: Value, thread: str, step: int, letter: str
     ) -> tuple[str, str, str]:
         write, size = self.write, value.shape[axis]
-        first, second = f"{letter}a{value.kind}", f"{letter}b{value.kind}"
+        grid = self.space.number(value)
+        first, second = f"{letter}a{grid}", f"{letter}b{grid}"
         i, p = ("i", "p") if axis == 0 else ("j", "q")
         if not self.space.torus[axis].split:
             stack.enter_context(write.block(f"for {i} in range({thread}, {size}, {step}):"))
@@ -116,12 +121,14 @@ class Elements:
         for shift, name in zip(["", f" + {size}"], found, strict=False):
             self.write(f"planes[u({at}{shift})] = {name}")
 
-    def _dual(self, job: Job, pixel: Pixel, at: str, found: list[str]) -> list[str]:
+    def _dual(
+        self, value: Value, formula: Formula | None, pixel: Pixel, at: str, found: list[str]
+    ) -> list[str]:
         """The activation, if any, applied to K and T."""
-        if job.formula is None or job.out is None:
+        if formula is None:
             return found
-        h, w = job.out.shape
-        count = job.formula.n_factors
+        h, w = value.shape
+        count = formula.n_factors
         fx, fy = (
             Factors(
                 self.write, array, self.write.let(f"{base} + {at} + {i} * {w} + {j}", "at"),
@@ -132,7 +139,7 @@ class Elements:
                 ("fy", "fb", pixel.p, pixel.q),
             )
         )  # fmt: skip
-        return activate(self.ops, job.formula, found, fx, fy)
+        return activate(self.ops, formula, found, fx, fy)
 
     def _stored(self, store: Store, pixel: Pixel) -> str:
         """Set ``plane``; the position of the element in the pair's store, without its offset."""

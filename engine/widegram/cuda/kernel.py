@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from widegram.cuda.layout import Ints
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int32]
 
 # Arguments of every kernel of planes. n pairs (rows of x and y), listed in ``pairs``, or only the
 # first, whose successors walk the rows of a tile of so many columns; x, y (images, C, h, w), x

@@ -10,26 +10,50 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from widegram.activations import Formula
+from widegram.cuda.context import Context
 from widegram.cuda.kernel import SIGNATURE, Kernel
 from widegram.cuda.rolling import write_steps
-from widegram.cuda.steps import Context, Job, Value, jobs_of
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
+from widegram.plan.steps import (
+    Keeping,
+    Load,
+    MakeInput,
+    Making,
+    Point,
+    Pooling,
+    Reducing,
+    Result,
+    Step,
+    Sum,
+    Value,
+    Window,
+)
 
 _THREADS = 128
 _NO_TABLE = np.zeros((1, 1), dtype=np.int32)
-_KINDS = ("input", "load", "window", "point", "add", "reduce", "output")
 
 
 def fits(context: Context, program: Program) -> bool:
     """Whether a program consists of values of one pixel, each from one pixel."""
-    space, jobs = jobs_of(context, program)
-    one = all(shape == (1, 1) for shape, _ in space.kinds)
-    taps = all(job.affine is None or job.affine.window == (1, 1) for job in jobs)
-    input_ = all(job.kind != "input" for job in jobs) or context.plan.vector
-    stored = all(job.kind != "load" or (job.store and job.store.reduced) for job in jobs)
-    return one and taps and input_ and stored and all(job.kind in _KINDS for job in jobs)
+    values = [v for step in program.steps for v in (step.out, *step.inputs) if v is not None]
+    one = all(value.shape == (1, 1) for value in values)
+    return one and all(_is_pixel(context, step) for step in program.steps)
+
+
+def _is_pixel(context: Context, step: Step) -> bool:
+    match step:
+        case MakeInput():
+            return context.plan.vector
+        case Load(store=store):
+            return store.reduced
+        case Window(affine=affine):
+            return affine.window == (1, 1)
+        case Keeping() | Pooling():
+            return False
+    return True
 
 
 class PointForm:
@@ -38,7 +62,7 @@ class PointForm:
 
     def __init__(self, context: Context, programs: Sequence[Program]) -> None:
         self.context = context
-        self.jobs = [job for program in programs for job in jobs_of(context, program)[1]]
+        self.steps = [step for program in programs for step in context.steps(program)]
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
 
@@ -50,38 +74,36 @@ class PointForm:
         with write.block("if b < n:"):
             find_pair(write)
             write(f"fa = np.int64(row) * {stride}", f"fb = np.int64(col) * {stride}")
-            write_steps(write, self.jobs, self._job)
+            write_steps(write, self.steps, self._step)
         text = write.module(f"One pixel a pair: {name}.", SIGNATURE)
         return Kernel(name, "point", text, (_THREADS, 1), _NO_TABLE)
 
     def _names(self, value: Value) -> list[str]:
         return [f"{field}{value.slot}_" for field in self.context.fields]
 
-    def _job(self, job: Job, at: str) -> None:
+    def _step(self, step: Step, at: str) -> None:
         found: list[str] = []
-        read = [self._names(value) for value in job.inputs]
+        read = [self._names(value) for value in step.inputs]
         zero = self.ops.const(0.0)
-        match job.kind:
-            case "input":
+        match step:
+            case MakeInput():
                 found = [self.write.let("x[u(row * columns + col)]"), zero]
-            case "load":
+            case Load():
                 found = self._load(at)
-            case "add":
+            case Sum():
                 found = [self.ops.add(a, b) for a, b in zip(*read, strict=True)]
-            case "point":
-                assert job.formula is not None
-                found = self._dual(job, at, prescaled(self.ops, job.formula, read[0]))
-            case "window":
-                assert job.affine is not None
-                found = self._dual(job, at, affine(self.ops, job.affine, job.formula, read[0]))
-            case "output":
+            case Point(formula=formula):
+                found = self._dual(formula, at, prescaled(self.ops, formula, read[0]))
+            case Window(affine=conv, formula=formula):
+                found = self._dual(formula, at, affine(self.ops, conv, formula, read[0]))
+            case Result():
                 for n, value in enumerate(read[0]):
                     self.write(f"out[u(({at} + {n}) * n + b)] = {value}")
-            case "reduce":
+            case Reducing(scale=scale):
                 for n, value in enumerate(read[0]):
-                    self.write(f"sums[u({self._sums(at)} + {n})] = {job.scale!r} * {value}")
-        if job.out is not None:
-            for name, value in zip(self._names(job.out), found, strict=False):
+                    self.write(f"sums[u({self._sums(at)} + {n})] = {scale!r} * {value}")
+        if isinstance(step, Making):
+            for name, value in zip(self._names(step.out), found, strict=False):
                 self.write(f"{name} = {value}")
 
     def _load(self, at: str) -> list[str]:
@@ -92,15 +114,15 @@ class PointForm:
         """Where a reduced value stands."""
         return f"b * {self.context.stores.sums} + {at}"
 
-    def _dual(self, job: Job, at: str, read: list[str]) -> list[str]:
-        if job.formula is None:
+    def _dual(self, formula: Formula | None, at: str, read: list[str]) -> list[str]:
+        if formula is None:
             return read
-        count = job.formula.n_factors
+        count = formula.n_factors
         fx, fy = (
             Factors(self.write, array, self.write.let(f"{base} + {at}", "at"), 1, count)
             for array, base in (("fx", "fa"), ("fy", "fb"))
         )
-        return activate(self.ops, job.formula, read, fx, fy)
+        return activate(self.ops, formula, read, fx, fy)
 
 
 # The matrix product: a block of 16 x 16 threads makes 64 x 64 products, 4 x 4 each.

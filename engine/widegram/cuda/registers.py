@@ -15,17 +15,31 @@ from typing import Any, ClassVar
 import numpy as np
 
 from widegram.activations import Formula
-from widegram.cuda.kernel import SIGNATURE, Kernel
-from widegram.cuda.layout import Ints
+from widegram.cuda.context import Context
+from widegram.cuda.kernel import SIGNATURE, Ints, Kernel
 from widegram.cuda.rolling import write_steps
-from widegram.cuda.steps import Context, Job, in_place
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, prescaled, share_pair
-from widegram.cuda.whole_planes import whole_jobs
 from widegram.cuda.window_sums import windows
 from widegram.cuda.writer import Writer
+from widegram.plan.buffers import ANYWHERE, allocate
+from widegram.plan.cells import space
 from widegram.plan.operations import Affine
 from widegram.plan.program import Program
+from widegram.plan.steps import (
+    Keeping,
+    Load,
+    MakeInput,
+    Making,
+    Point,
+    Pooling,
+    Reducing,
+    Step,
+    Sum,
+    Window,
+)
+from widegram.plan.stores import Store
+from widegram.plan.whole_planes import whole
 
 FULL = "0xffffffff"
 # The factors of x and of x' at the n-th pixel of a thread.
@@ -63,12 +77,12 @@ class RegisterForm(ABC):
 
     def __init__(self, context: Context, program: Program) -> None:
         self.context = context
-        self.space, jobs = whole_jobs(context, program)
-        self.jobs = in_place(jobs, windows=True)
-        (((self.height, self.width), _),) = self.space.kinds
+        self.space, steps = whole(space(program), context.steps(program))
+        self.steps, _ = allocate(steps, ANYWHERE)
+        (((self.height, self.width), _),) = self.space.grids
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
-        wide = windows(jobs)
+        wide = windows(steps)
         self.circular = bool(wide) and wide[0].circular
         self.wide = bool(wide)
 
@@ -81,7 +95,7 @@ class RegisterForm(ABC):
 
     def kernel(self, name: str) -> Kernel:
         """The finished kernel."""
-        table, self.sums = self._table(), Sums(self.context, self.jobs, self.count)
+        table, self.sums = self._table(), Sums(self.context, self.steps, self.count)
         pixels, held = self.planes * self.height * self.width, self.count * len(self.cells)
         # Where no row fills up a group and no lane is idle, all that a thread holds counts.
         self.counted = "" if bool(table[:, 2].all()) and pixels == held else "alive"
@@ -93,7 +107,7 @@ class RegisterForm(ABC):
         with self.write.block(f"for m in range(np.int32({len(table) // self.planes})):"):
             self._read_table()
             self._displacement()
-            write_steps(self.write, self.jobs, self._job)
+            write_steps(self.write, self.steps, self._step)
         self.sums.finish(self.write)
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
         return Kernel(
@@ -128,7 +142,7 @@ class RegisterForm(ABC):
 
     def _clear_pools(self) -> None:
         """Stores that pools add to, zero."""
-        for store in {job.store for job in self.jobs if job.kind == "pool" and job.store}:
+        for store in {step.store for step in self.steps if isinstance(step, Pooling)}:
             first = f"b * {self.context.stores.size} + {store.offset}"
             size = store.planes * store.shape[0] * store.shape[1] * len(self.context.fields)
             with self.write.block(f"for c in range(tid, {size}, {self.count}):"):
@@ -151,9 +165,10 @@ class RegisterForm(ABC):
             "alive = table[u(g + 2)] != 0",
         )
 
-    def _job(self, job: Job, at: str) -> None:
-        self.write(f"# {job.kind}{f' {job.formula.code}' if job.formula else ''}")
-        getattr(self, f"_{job.kind}")(job, at)
+    def _step(self, step: Step, at: str) -> None:
+        formula = step.formula if isinstance(step, Window | Point) else None
+        self.write(f"# {step.kind}{f' {formula.code}' if formula else ''}")
+        getattr(self, f"_{step.kind}")(step, at)
 
     # registers --------------------------------------------------------------------------------
 
@@ -186,14 +201,13 @@ class RegisterForm(ABC):
         inside = self._inside(n)
         return self.write.block(f"if {inside}:") if inside else nullcontext()
 
-    def _set(self, job: Job, n: int, found: list[str]) -> None:
-        assert job.out is not None
-        for name, value in zip(self._names(job.out.slot, n), found, strict=True):
+    def _set(self, step: Making, n: int, found: list[str]) -> None:
+        for name, value in zip(self._names(step.out.slot, n), found, strict=True):
             self.write(f"{name} = {value}")
 
-    def _clear(self, job: Job) -> None:
+    def _clear(self, step: Making) -> None:
         for n in range(len(self.cells)):
-            self._set(job, n, [self.ops.const(0.0)] * len(self.context.fields))
+            self._set(step, n, [self.ops.const(0.0)] * len(self.context.fields))
 
     @abstractmethod
     def _factors(self, formula: Formula, at: str) -> FactorsAt:
@@ -202,71 +216,66 @@ class RegisterForm(ABC):
     # steps ------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _input(self, job: Job, at: str) -> None:
+    def _input(self, step: MakeInput, at: str) -> None:
         """K of the inputs."""
 
-    def _stored(self, job: Job) -> str:
+    def _stored(self, store: Store) -> str:
         """Set ``number``, the plane's in the store; position of the first pixel, less offset."""
-        assert job.store is not None
-        store, (h, w) = job.store, job.store.shape
+        h, w = store.shape
         self.write(f"number = np.int64(index[u({store.index} + dy * {w} + dx)])")
         inside = f"number * {h * w} + first * {w} + j"
         return self.write.let(f"b * {self.context.stores.size} + {inside}", "at")
 
-    def _load(self, job: Job, at: str) -> None:
-        assert job.store is not None
-        where = self._stored(job)
-        self._clear(job)
-        offsets = (job.store.offset, job.store.t_offset)[: len(self.context.fields)]
+    def _load(self, step: Load, at: str) -> None:
+        where = self._stored(step.store)
+        self._clear(step)
+        offsets = (step.store.offset, step.store.t_offset)[: len(self.context.fields)]
         with self.write.block("if number >= 0:"):
             for n, shift in enumerate(self.cells):
                 with self._if_inside(n):
-                    self._set(job, n, [f"stores[u({where} + {o + shift})]" for o in offsets])
+                    self._set(step, n, [f"stores[u({where} + {o + shift})]" for o in offsets])
 
-    def _copy(self, job: Job, at: str) -> None:
-        assert job.store is not None
-        where = self._stored(job)
+    def _copy(self, step: Keeping, at: str) -> None:
+        where = self._stored(step.store)
         with self.write.block("if number >= 0 and alive:"):
             for n, shift in enumerate(self.cells):
-                names = self._names(job.inputs[0].slot, n)
-                offsets = (job.store.offset, job.store.t_offset)
+                names = self._names(step.inputs[0].slot, n)
+                offsets = (step.store.offset, step.store.t_offset)
                 with self._if_inside(n):
                     for name, offset in zip(names, offsets, strict=False):
                         self.write(f"stores[u({where} + {offset + shift})] = {name}")
 
-    def _point(self, job: Job, at: str) -> None:
-        assert job.formula is not None
-        factors = self._factors(job.formula, at)
+    def _point(self, step: Point, at: str) -> None:
+        factors = self._factors(step.formula, at)
         for n in range(len(self.cells)):
-            found = prescaled(self.ops, job.formula, self._names(job.inputs[0].slot, n))
-            self._set(job, n, activate(self.ops, job.formula, found, *factors(n)))
+            found = prescaled(self.ops, step.formula, self._names(step.inputs[0].slot, n))
+            self._set(step, n, activate(self.ops, step.formula, found, *factors(n)))
 
-    def _add(self, job: Job, at: str) -> None:
-        first, second = job.inputs
+    def _add(self, step: Sum, at: str) -> None:
+        first, second = step.inputs
         for n in range(len(self.cells)):
             both = zip(self._names(first.slot, n), self._names(second.slot, n), strict=True)
-            self._set(job, n, [self.ops.add(a, b) for a, b in both])
+            self._set(step, n, [self.ops.add(a, b) for a, b in both])
 
-    def _window(self, job: Job, at: str) -> None:
-        assert job.affine is not None
-        (source,), formula = job.inputs, job.formula
+    def _window(self, step: Window, at: str) -> None:
+        (source,), formula = step.inputs, step.formula
         planes = self._planes(source.slot)
-        if job.affine.window != (1, 1):
-            planes = self._box(planes, job.affine)
+        if step.affine.window != (1, 1):
+            planes = self._box(planes, step.affine)
         factors = self._factors(formula, at) if formula is not None else None
         for n, sums in enumerate(zip(*planes, strict=True)):
-            found = affine(self.ops, job.affine, formula, list(sums))
+            found = affine(self.ops, step.affine, formula, list(sums))
             if formula is not None and factors is not None:
                 found = activate(self.ops, formula, found, *factors(n))
-            self._set(job, n, found)
+            self._set(step, n, found)
 
     @abstractmethod
     def _box(self, planes: list[list[str]], conv: Affine) -> list[list[str]]:
         """Sums over the windows of all pixels."""
 
-    def _reduce(self, job: Job, at: str) -> None:
+    def _reduce(self, step: Reducing, at: str) -> None:
         found = []
-        for names in self._own_planes(job.inputs[0].slot):
+        for names in self._own_planes(step.inputs[0].slot):
             while len(names) > 1:
                 pairs = zip(names[::2], names[1::2], strict=False)
                 odd = names[-1:] if len(names) % 2 else []

@@ -12,27 +12,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from widegram.cuda.steps import Job
 from widegram.cuda.writer import Writer
+from widegram.plan.steps import Step
 
 _LONGEST_PERIOD = 24
 
 
 @dataclass(frozen=True)
 class Loop:
-    """``times`` repetitions of ``items``; each adds ``shifts`` to ``at`` of all jobs in them."""
+    """``times`` repetitions of ``items``; each adds ``shifts`` to ``at`` of all steps in them."""
 
-    items: tuple[Job | Loop, ...]
+    items: tuple[Step | Loop, ...]
     times: int
     shifts: tuple[int, ...]
 
 
-Item = Job | Loop
+Item = Step | Loop
 
 
-def rolled(jobs: Sequence[Job]) -> list[Item]:
+def rolled(steps: Sequence[Step]) -> list[Item]:
     """The steps with repeated runs as loops, the shortest first."""
-    items: list[Item] = list(jobs)
+    items: list[Item] = list(steps)
     period = 1
     while period <= min(_LONGEST_PERIOD, len(items) // 2):
         shorter = _rolled(items, period)
@@ -41,18 +41,18 @@ def rolled(jobs: Sequence[Job]) -> list[Item]:
     return items
 
 
-def write_steps(write: Writer, jobs: Sequence[Job], one: Callable[[Job, str], None]) -> None:
+def write_steps(write: Writer, steps: Sequence[Step], one: Callable[[Any, str], None]) -> None:
     """Write all steps, repeated runs as loops; ``one`` writes a step, given its ``at``."""
-    _write(write, rolled(jobs), one, [""] * len(jobs))
+    _write(write, rolled(steps), one, [""] * len(steps))
 
 
 def _write(
-    write: Writer, items: Sequence[Item], one: Callable[[Job, str], None], around: Sequence[str]
+    write: Writer, items: Sequence[Item], one: Callable[[Any, str], None], around: Sequence[str]
 ) -> None:
-    """``around``: what the loops around them add to ``at`` of all jobs."""
+    """``around``: what the loops around them add to ``at`` of all steps."""
     adding = iter(around)
     for item in items:
-        if isinstance(item, Job):
+        if isinstance(item, Step):
             one(item, f"{item.at}{next(adding)}")
             continue
         with _loop_over(write, item) as turns:
@@ -78,7 +78,7 @@ def _loop_over(write: Writer, loop: Loop) -> Iterator[dict[int, str]]:
 def _rolled(items: list[Item], period: int) -> list[Item]:
     """The items with repetitions of ``period`` of them as loops."""
     shapes = [_shape(item) for item in items]
-    places = [[job.at for job in _jobs(item)] for item in items]
+    places = [[step.at for step in _steps(item)] for item in items]
     out: list[Item] = []
     n = 0
     while n < len(items):
@@ -107,18 +107,18 @@ def _repeats(shapes: list[Any], places: list[list[int]], n: int, period: int) ->
 
 
 def _shifts(places: list[list[int]], n: int, to: int, period: int) -> tuple[int, ...]:
-    """How far the jobs of ``period`` items from n on stand before those from ``to`` on."""
+    """How far the steps of ``period`` items from n on stand before those from ``to`` on."""
     both = zip(places[n : n + period], places[to : to + period], strict=True)
     return tuple(b - a for one, two in both for a, b in zip(one, two, strict=True))
 
 
 def _shape(item: Item) -> Any:
     """Equal for items with the same text but for ``at``."""
-    if isinstance(item, Job):
+    if isinstance(item, Step):
         return item.signature()
     return item.times, item.shifts, tuple(_shape(inner) for inner in item.items)
 
 
-def _jobs(item: Item) -> list[Job]:
-    """All jobs of an item, in order."""
-    return [item] if isinstance(item, Job) else [job for i in item.items for job in _jobs(i)]
+def _steps(item: Item) -> list[Step]:
+    """All steps of an item, in order."""
+    return [item] if isinstance(item, Step) else [step for i in item.items for step in _steps(i)]

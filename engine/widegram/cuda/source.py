@@ -9,16 +9,17 @@ from itertools import groupby
 from widegram.cuda import point, strip_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.block_elements import MOST_THREADS
+from widegram.cuda.context import Context
 from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import SHARED_BYTES, Kernel
-from widegram.cuda.layout import Stores, stores
-from widegram.cuda.steps import Context
 from widegram.cuda.strip import StripForm
 from widegram.network.model import Network
 from widegram.plan.formulas import FactorLayout, choose_formulas, factor_layout
 from widegram.plan.plan import Plan, build
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.plan.program import Program
+from widegram.plan.steps import Window
+from widegram.plan.stores import Stores
 
 # The forms of kernels of planes, in order of preference; 'block' holds every program.
 FORMS = ("strip", "block")
@@ -94,7 +95,7 @@ def _strides_in_registers(source: Source) -> bool:
     forms = [kernel.form for kernel in source.kernels if kernel.form != "point"]
     programs = [p for p in context.plan.cross.programs if p.steps and not point.fits(context, p)]
     return not any(
-        form == "block" and step.affine is not None and step.affine.strides != (1, 1)
+        form == "block" and isinstance(step, Window) and step.affine.strides != (1, 1)
         for form, program in zip(forms, programs, strict=True)
         for step in program.steps
     )
@@ -115,8 +116,7 @@ def generate(
     every program, so that it comes last; ``shared``: bytes of shared memory that a block may use on
     the device, by default what every card gives.
     """
-    found = stores(plan.nodes, plan.cross, plan.ntk)
-    context = Context(plan, device_layout(plan.nodes, layout), found, dtype, shared)
+    context = Context(plan, device_layout(plan.nodes, layout), dtype, shared)
     stages = [(n, program) for n, program in enumerate(plan.cross.programs) if program.steps]
     kernels = []
     for one_pixel, group in groupby(stages, lambda stage: point.fits(context, stage[1])):

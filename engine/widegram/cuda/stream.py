@@ -66,7 +66,7 @@ class Lane:
             self.stream = device.stream()
             self.kernels = [device.compiled(k, dtype) for k in source.kernels]
             self.tables = [device.put(k.table, self.stream) for k in source.kernels]
-            self.index = device.put(source.stores.index, self.stream)
+            self.index = device.put(source.stores.index.astype(np.int32), self.stream)
             self.product = source.product and device.compiled(source.product, dtype)
         self._images = DeviceImages(device, self.stream, budget // 2)
         self._buffers: dict[str, Any] = {}

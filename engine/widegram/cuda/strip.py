@@ -11,11 +11,10 @@ plane in shared memory, at the price of a second barrier.
 from __future__ import annotations
 
 from widegram.activations import Formula
-from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP
-from widegram.cuda.layout import Ints
+from widegram.cuda.context import Context
+from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP, Ints
 from widegram.cuda.registers import FULL, FactorsAt, RegisterForm, filled
 from widegram.cuda.side_by_side import most_at_once, together
-from widegram.cuda.steps import Context, Job
 from widegram.cuda.strip_fit import (
     fixed_bytes,
     halo_numbers,
@@ -28,6 +27,7 @@ from widegram.cuda.text_ops import Factors
 from widegram.cuda.window_sums import over_edge, reach, sums_along
 from widegram.plan.operations import Affine
 from widegram.plan.program import Program
+from widegram.plan.steps import Keeping, MakeInput, Pooling
 
 
 class StripForm(RegisterForm):
@@ -37,14 +37,14 @@ class StripForm(RegisterForm):
 
     def __init__(self, context: Context, program: Program) -> None:
         super().__init__(context, program)
-        self.rows, self.reach = strip_rows(self.height, self.jobs), reach(self.jobs)
+        self.rows, self.reach = strip_rows(self.height, self.steps), reach(self.steps)
         self.warps = -(-self.height // self.rows)
         # First row of the last strip, and how many of its rows are the image's.
         self.last = (self.warps - 1) * self.rows
         self.real = self.height - self.last
         # Planes side by side in a warp, and how many times as many a block has.
         self.side = max(1, WARP // self.width)
-        self.registers = strip_registers(context.dtype, (self.height, self.width), self.jobs)
+        self.registers = strip_registers(context.dtype, (self.height, self.width), self.steps)
         stacked = self._stacked()
         self.planes = stacked * self.side
         # Threads along x: a warp, or all columns of a wider image.
@@ -60,22 +60,22 @@ class StripForm(RegisterForm):
         most = MULTIPROCESSOR // (2 * self.registers * WARP * self.warps)
         shape, threads = (self.height, self.width), WARP * self.warps
         while most > 1 and (
-            fixed_bytes(self.context, self.jobs, shape, most * threads) > SHARED_BYTES
+            fixed_bytes(self.context, self.steps, shape, most * threads) > SHARED_BYTES
         ):
             most -= 1
-        return most_at_once(self.space.base, self.jobs, self.side, most)
+        return most_at_once(self.space.base, self.steps, self.side, most)
 
     # the kernel -------------------------------------------------------------------------------
 
     def _dynamic(self) -> int:
         """Whole rows, where they and the rest are more than every card has."""
         shape = self.height, self.width
-        fixed = fixed_bytes(self.context, self.jobs, shape, self.count)
-        spread = spread_bytes(self.context, self.jobs, shape)
+        fixed = fixed_bytes(self.context, self.steps, shape, self.count)
+        spread = spread_bytes(self.context, self.steps, shape)
         return spread if fixed + spread > SHARED_BYTES else 0
 
     def _table(self) -> Ints:
-        return filled(together(self.space.base, self.planes, self.jobs), self.planes)
+        return filled(together(self.space.base, self.planes, self.steps), self.planes)
 
     def _prologue(self) -> None:
         write, w = self.write, self.width
@@ -92,7 +92,7 @@ class StripForm(RegisterForm):
             write(f"whole = first < {self.last}")
         self._prologue_of_columns()
         if self.warps > 1 and self.reach.rows:
-            size, sets = halo_numbers(self.context, self.jobs, w, self.count)
+            size, sets = halo_numbers(self.context, self.steps, w, self.count)
             self.half = size * (sets - 1)
             write(
                 f"halo = cuda.shared.array({sets * size}, scalar)",
@@ -169,16 +169,15 @@ class StripForm(RegisterForm):
 
         return factors
 
-    def _input(self, job: Job, at: str) -> None:
-        assert job.out is not None
+    def _input(self, step: MakeInput, at: str) -> None:
         write, c = self.write, self.context.channels
         size = self.context.layout.plane(self.height, self.width)
-        self._clear(job)
+        self._clear(step)
         with write.block(f"for c in range({c}):"):
             write(f"xa = (row * {c} + c) * {size} + first * {self.width} + j")
             write(f"ya = (col * {c} + c) * {size} + p * {self.width} + q")
             for n, shift in enumerate(self.cells):
-                name = self._names(job.out.slot, n)[0]
+                name = self._names(step.out.slot, n)[0]
                 write(f"{name} += x[u(xa + {shift})] * y[u(ya + {shift})]")
 
     def _box(self, planes: list[list[str]], conv: Affine) -> list[list[str]]:
@@ -259,12 +258,11 @@ class StripForm(RegisterForm):
             write(f"turn = {self.half} - turn")
         return found
 
-    def _copy(self, job: Job, at: str) -> None:
-        if job.every == (1, 1):
-            super()._copy(job, at)
+    def _copy(self, step: Keeping, at: str) -> None:
+        if step.every == (1, 1):
+            super()._copy(step, at)
             return
-        assert job.store is not None
-        write, store, (sy, sx), (oh, ow) = self.write, job.store, job.every, job.store.shape
+        write, store, (sy, sx), (oh, ow) = self.write, step.store, step.every, step.store.shape
         write(
             f"number = np.int64(index[u({store.index} + dy // {sy} * {ow} + dx // {sx})])",
             f"inside = number * {oh * ow} + first // {sy} * {ow} + j // {sx}",
@@ -272,11 +270,11 @@ class StripForm(RegisterForm):
         to = write.let(f"b * {self.context.stores.size} + inside", "at")
         with write.block(f"if number >= 0 and alive and j % {sx} == 0:"):
             for r in range(0, self.rows, sy):
-                names, row = self._names(job.inputs[0].slot, r), r // sy * ow
+                names, row = self._names(step.inputs[0].slot, r), r // sy * ow
                 with self._if_inside(r):
                     for name, offset in zip(names, (store.offset, store.t_offset), strict=False):
                         write(f"stores[u({to} + {offset + row})] = {name}")
 
-    def _pool(self, job: Job, at: str) -> None:
-        add = Pool(self.ops, job, self.context.stores.size)
-        add(self._planes(job.inputs[0].slot))
+    def _pool(self, step: Pooling, at: str) -> None:
+        add = Pool(self.ops, step, self.context.stores.size)
+        add(self._planes(step.inputs[0].slot))

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from widegram.cuda.kernel import WARP
 from widegram.cuda.registers import FULL
-from widegram.cuda.steps import Job
 from widegram.cuda.text_ops import TextOps
+from widegram.plan.steps import Pooling
 
 
 class Pool:
@@ -22,13 +22,11 @@ class Pool:
     The text uses the names that :class:`~widegram.cuda.registers.RegisterForm` defines.
     """
 
-    def __init__(self, ops: TextOps, job: Job, size: int) -> None:
-        assert job.store is not None
-        assert job.pool is not None
+    def __init__(self, ops: TextOps, step: Pooling, size: int) -> None:
         self.ops, self.write = ops, ops.write
-        self.store, self.size = job.store, size
-        self.strides = job.pool.strides
-        self.scale = ops.const(job.scale)
+        self.store, self.size = step.store, size
+        self.strides = step.pool.strides
+        self.scale = ops.const(step.pool.scale)
 
     def __call__(self, planes: Sequence[Sequence[str]]) -> None:
         """``planes``: for K, and T, the names of a thread's rows."""

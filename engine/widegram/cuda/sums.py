@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from widegram.cuda.context import Context
 from widegram.cuda.kernel import PAIR_BYTES
-from widegram.cuda.steps import Context, Job
 from widegram.cuda.writer import Writer
+from widegram.plan.steps import Reducing, Step
 
 # Shared memory that accumulators may take: enough blocks then run at once on a multiprocessor, and
 # 32 KB of what else a block keeps there find room.
@@ -29,12 +30,13 @@ class Sums:
     Each keeps ``width`` accumulators, of threads or of warps, all of them added up at the end.
     """
 
-    def __init__(self, context: Context, jobs: Sequence[Job], threads: int) -> None:
+    def __init__(self, context: Context, steps: Sequence[Step], threads: int) -> None:
         self.context, self.threads = context, threads
-        self.jobs = sorted((job for job in jobs if job.kind == "reduce"), key=lambda job: job.at)
+        reducing = (step for step in steps if isinstance(step, Reducing))
+        self.steps = sorted(reducing, key=lambda step: step.at)
         self.fields = len(context.fields)
-        self.first = self.jobs[0].at if self.jobs else 0
-        self.count = self.jobs[-1].at + self.fields - self.first if self.jobs else 0
+        self.first = self.steps[0].at if self.steps else 0
+        self.count = self.steps[-1].at + self.fields - self.first if self.steps else 0
         self.by_warps = threads % _WARP == 0 and not self._fit(threads)
         self.width = threads // _WARP if self.by_warps else threads
         self.size = self.count * self.width
@@ -124,8 +126,8 @@ class Sums:
                 to = f"b * {self.context.stores.sums} + {first} + c"
                 write(f"sums[u({to})] = {run[0].scale!r} * {found}")
 
-    def _runs(self) -> list[list[Job]]:
-        """The jobs in groups of one scale whose sums follow each other."""
-        numbered = enumerate(self.jobs)
+    def _runs(self) -> list[list[Reducing]]:
+        """The steps in groups of one scale whose sums follow each other."""
+        numbered = enumerate(self.steps)
         runs = groupby(numbered, lambda pair: (pair[1].at - pair[0] * self.fields, pair[1].scale))
-        return [[job for _, job in run] for _, run in runs]
+        return [[step for _, step in run] for _, run in runs]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from widegram.cuda.steps import Job
 from widegram.cuda.text_ops import TextOps
 from widegram.plan.masks import Pair
 from widegram.plan.operations import Affine
+from widegram.plan.steps import Step, Window
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,15 @@ class Reach:
         return self.left + self.right
 
 
-def windows(jobs: Sequence[Job]) -> list[Affine]:
+def windows(steps: Sequence[Step]) -> list[Affine]:
     """The convolutions whose windows are larger than a pixel."""
-    return [job.affine for job in jobs if job.affine is not None and job.affine.window != (1, 1)]
+    found = [step.affine for step in steps if isinstance(step, Window)]
+    return [affine for affine in found if affine.window != (1, 1)]
 
 
-def reach(jobs: Sequence[Job]) -> Reach:
+def reach(steps: Sequence[Step]) -> Reach:
     """How far the windows of a program reach."""
-    found = windows(jobs)
+    found = windows(steps)
     if not found:
         return Reach()
     (up, left), (down, right) = (

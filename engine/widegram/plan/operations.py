@@ -39,6 +39,7 @@ class Operation:
 
     * ``stored``: its value is kept between groups, and loaded where it is read.
     * ``reduced``: it is one number of each pair, summed over planes.
+    * ``accumulates``: its planes are sums of what several displacements add to them.
     * ``made_anew``: where a second group reads it, it is made again and not kept.
     * ``read_out``: the kernel is wanted of it.
     * ``layers``: Conv or Dense layers that a number of it costs.
@@ -46,9 +47,15 @@ class Operation:
 
     stored: ClassVar[bool] = False
     reduced: ClassVar[bool] = False
+    accumulates: ClassVar[bool] = False
     made_anew: ClassVar[bool] = False
     read_out: ClassVar[bool] = False
     layers: ClassVar[int] = 0
+
+    @property
+    def sum_scale(self) -> float:
+        """What the sums of a reduced value are multiplied by."""
+        return 1.0
 
     # displacements ----------------------------------------------------------------------------
 
@@ -327,6 +334,7 @@ class Gather(Windowed):
     """AvgPool or SumPool: ``scale`` times the sum over both windows."""
 
     stored: ClassVar[bool] = True
+    accumulates: ClassVar[bool] = True
     scale: float
 
     def needs(self, need: Mask, source: Pair) -> Mask:
@@ -354,6 +362,10 @@ class Reduce(Operation):
     reduced: ClassVar[bool] = True
     diagonal: bool
     scale: float
+
+    @property
+    def sum_scale(self) -> float:
+        return self.scale
 
     def needs(self, need: Mask, source: Pair) -> Mask:
         return centre(source) if self.diagonal else full(source)

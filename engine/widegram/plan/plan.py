@@ -15,8 +15,9 @@ from widegram.plan.groups import Group, partition
 from widegram.plan.masks import Mask, displacements
 from widegram.plan.needs import needed
 from widegram.plan.operations import Input, Output
-from widegram.plan.program import Program, Slot, build_program
+from widegram.plan.program import Program, build_program
 from widegram.plan.scales import degrees, scaled
+from widegram.plan.steps import Point, Reducing, Step, Window
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Plan:
     def bytes_per_pair(self, itemsize: int) -> int:
         """Working memory of one pair: plane buffers of the largest group, and all stores."""
         fields = 1 + self.ntk
-        buffers = [sum(_slot_pixels(s) for s in p.slots) * p.segments for p in self.cross.programs]
+        buffers = [sum(s.pixels for s in p.slots) * p.segments for p in self.cross.programs]
         stores = sum(
             _elements(node, mask)
             for node, mask in zip(self.nodes, self.cross.masks, strict=True)
@@ -177,18 +178,11 @@ def _elements(node: Node, mask: Mask) -> int:
     return int(np.prod(np.array(node.shape) - d, axis=1).sum())
 
 
-def _slot_pixels(slot: Slot) -> int:
-    height = slot.shape[0] + slot.lo[0] + slot.hi[0]
-    width = slot.shape[1] + slot.lo[1] + slot.hi[1]
-    return height * width
-
-
-def _describe_step(nodes: tuple[Node, ...], step: Any) -> str:
-    text = str(step.kind)
-    if step.affine is not None:
-        text += step.affine.describe()
-    if step.act >= 0:
-        text += nodes[step.act].operation.describe()
-    if step.kind == "reduce":
-        text += nodes[step.out].operation.describe()
+def _describe_step(nodes: tuple[Node, ...], step: Step) -> str:
+    text = step.kind
+    match step:
+        case Window(affine=affine, act=act):
+            text += affine.describe() + (nodes[act].operation.describe() if act >= 0 else "")
+        case Point() | Reducing():
+            text += nodes[step.node].operation.describe()
     return text
