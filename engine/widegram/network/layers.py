@@ -14,14 +14,19 @@ Padding = Literal["SAME", "VALID", "CIRCULAR"]
 
 
 @dataclass(frozen=True)
-class Conv:
-    """K <- W_std^2 A[K] + b_std^2, A the mean over the filter's taps (the same in both images)."""
+class Convolution:
+    """What convolutions have in common: filters that move over an image, weights and biases."""
 
     filter_shape: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     padding: Padding = "VALID"
     W_std: float = 1.0
     b_std: float = 0.0
+
+
+@dataclass(frozen=True)
+class Conv(Convolution):
+    """K <- W_std^2 A[K] + b_std^2, A the mean over the filter's taps (the same in both images)."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from widegram.errors import WidegramError
 from widegram.network.geometry import padding
 from widegram.network.layers import (
     Activation,
-    Conv,
+    Convolution,
     Dense,
     Dropout,
     Flatten,
@@ -85,7 +85,7 @@ def _sequence(
 
 def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerShapes]) -> _State:
     match layer:
-        case Conv():
+        case Convolution():
             shape = _windows(layer.filter_shape, layer, state, path + note)
             return _State(shape, None, True)
         case Dense():
@@ -144,7 +144,7 @@ def _check_pixels(shape: Shape, path: str) -> None:
         )
 
 
-def _windows(window: tuple[int, int], layer: Conv | Pool, state: _State, path: str) -> Shape:
+def _windows(window: tuple[int, int], layer: Convolution | Pool, state: _State, path: str) -> Shape:
     _require_image(state, path)
     try:
         return tuple(
@@ -152,7 +152,7 @@ def _windows(window: tuple[int, int], layer: Conv | Pool, state: _State, path: s
             for size, w, s in zip(state.shape, window, layer.strides, strict=True)
         )
     except WidegramError:
-        what = "filter_shape" if isinstance(layer, Conv) else "window_shape"
+        what = "filter_shape" if isinstance(layer, Convolution) else "window_shape"
         raise WidegramError(
             f"{path}: {what} {_show(window)} is larger than its image of {_show(state.shape)} "
             "pixels with padding VALID; use a smaller one, or padding SAME or CIRCULAR"
@@ -208,7 +208,7 @@ def _residual(
 def _has_affine(layers: tuple[Layer, ...]) -> bool:
     for layer in layers:
         match layer:
-            case Conv() | Dense():
+            case Convolution() | Dense():
                 return True
             case Residual(branch=inner) | Repeat(body=inner):
                 if _has_affine(inner):

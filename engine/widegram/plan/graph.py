@@ -19,6 +19,7 @@ from widegram.network.geometry import padding
 from widegram.network.layers import (
     Activation,
     Conv,
+    Convolution,
     Dense,
     Dropout,
     Flatten,
@@ -142,7 +143,7 @@ class _Builder:
         op = Gather((a, b), layer.strides, lo, layer.padding == "CIRCULAR", scale)
         return self.add(op, (at,), shape, self.nonnegative[at])
 
-    def _windows(self, window: Pair, layer: Conv | Pool, at: int) -> tuple[Pair, Pair, Pair]:
+    def _windows(self, window: Pair, layer: Convolution | Pool, at: int) -> tuple[Pair, Pair, Pair]:
         """The shape behind a layer's windows, and the padding before and after."""
         sizes = zip(self.nodes[at].shape, window, layer.strides, strict=True)
         rows, cols = (padding(size, a, stride, layer.padding) for size, a, stride in sizes)

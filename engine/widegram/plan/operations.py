@@ -8,7 +8,7 @@ planes, as the steps of :mod:`widegram.plan.steps`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -173,6 +173,11 @@ class Affine(Windowed):
     hi: Pair
     gain: float
     bias: float
+
+    def parts(self, need: Mask) -> Iterator[tuple[Affine, Mask, bool]]:
+        """Windows that make it, the displacements of ``need`` that each makes, and whether it reads
+        the source."""
+        yield self, need, True
 
     def needs(self, need: Mask, source: Pair) -> Mask:
         d = displacements(need) * np.array(self.strides)

@@ -234,8 +234,12 @@ class _Writer:
             (reader,) = self.readers[i]
             formula = self.nodes[reader].operation.formula
             end, act = (reader, reader) if formula is not None else (i, -1)
-        step = Window(end, self.value(end), inputs, affine=affine, formula=formula, act=act)
-        self.add(step)
+        out = self.value(end)
+        for part, mask, reads in affine.parts(self.masks[end]):
+            read = inputs if reads else ()
+            step = Window(end, out, read, affine=part, formula=formula, act=act)
+            if mask.any():
+                self.found.append(Planned(step, out, mask))
         return end
 
     def keep(self, k: int, source: int) -> None:

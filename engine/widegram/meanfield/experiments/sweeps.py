@@ -24,6 +24,7 @@ from widegram.meanfield.theory.maps import Array, LayerMaps, layer_maps
 from widegram.meanfield.theory.points import point
 from widegram.meanfield.theory.predictions import Prediction, predictions
 from widegram.network import Activation, Conv, Dense, GlobalPool, Network
+from widegram.network.layers import Convolution
 from widegram.validation.choices import SWEEP_METHODS
 
 MEASURES = (*(f.name for f in fields(Spectrum)), "predictor", "accuracy")
@@ -132,7 +133,7 @@ def describe(network: Network) -> Setting | None:
     pixels = 1
     if any(isinstance(layer, GlobalPool) for layer in suffix) and not prefix:
         pixels = int(np.prod(network.input_shape[:2]))
-    outside = sum(isinstance(layer, Dense | Conv) for layer in (*prefix, *suffix))
+    outside = sum(isinstance(layer, Dense | Convolution) for layer in (*prefix, *suffix))
     w, b = affine[0].W_std ** 2, affine[0].b_std ** 2
     return Setting(maps, w, b, pixels, outside, point(maps, w, b))
 
