@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from widegram.backends.job import Job
+from widegram.closing import Closing
 from widegram.cpu import CpuEvaluator
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.data import open_source
@@ -46,7 +47,7 @@ class Speed:
         return asdict(self) | {"ms_entry": self.ms_entry, "rate": self.rate}
 
 
-class Tile:
+class Tile(Closing):
     """A tile of random images to be timed: x1 against other x2, on ``threads`` threads.
 
     ``entries`` (n1, n2) fixes its size; otherwise it takes about ``seconds``.
@@ -73,6 +74,9 @@ class Tile:
             n1, n2 = _size(self.evaluator, threads, LANES[dtype], seconds)
         self.rows, self.cols, self.dtype = range(n1), range(n2), dtype
 
+    def close(self) -> None:
+        self.evaluator.close()
+
     def run(self) -> None:
         """Fill it once."""
         self.evaluator.tile(self.rows, self.cols, False)
@@ -94,9 +98,9 @@ def measure(
     get: tuple[str, ...] = KERNELS,
 ) -> Speed:
     """The best time of a tile within about ``seconds``; ``entries`` (n1, n2) fixes its size."""
-    tile = Tile(network, dtype, seconds / 4, threads=threads, entries=entries, get=get)
-    spent = once(tile.run)
-    return tile.speed(best(tile.run, max(0.0, seconds - spent)))
+    with Tile(network, dtype, seconds / 4, threads=threads, entries=entries, get=get) as tile:
+        spent = once(tile.run)
+        return tile.speed(best(tile.run, max(0.0, seconds - spent)))
 
 
 def _size(evaluator: CpuEvaluator, threads: int, lanes: int, seconds: float) -> tuple[int, int]:

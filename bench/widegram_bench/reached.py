@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,9 +93,9 @@ def measure(
 def _pooled(
     network: Network, activation: str, dtype: str, seconds: float, threads: int
 ) -> dict[str, Any]:
-    tile = engine.Tile(network, dtype, seconds * _PIECE, threads=threads)
     spinner = roof.Spinner(activation, dtype, threads=threads)
-    spent, spin = Turns(tile.run, spinner.every).take(seconds)
+    with engine.Tile(network, dtype, seconds * _PIECE, threads=threads) as tile:
+        spent, spin = Turns(tile.run, spinner.every).take(seconds)
     speed, top = tile.speed(spent), threads * spinner.work / spin
     size = network.input_shape[0]
     row = {"activation": activation, "size": size, **speed.as_dict()}
@@ -104,17 +105,16 @@ def _pooled(
 def _limited(network: Network, dtype: str, seconds: float, threads: int) -> dict[str, Any]:
     """A network without pooling beside its limits; a block of x' is read from where it fits."""
     vector = len(network.input_shape) == 1
-    tile = engine.Tile(network, dtype, seconds * _PIECE, threads=threads)
     kind = "tap" if vector else "box3"
     spinner = roof.Spinner("Relu", dtype, kind=kind, threads=threads)
     block = limits.bytes_moved(network, dtype) * LANES[dtype]
     stream = limits.Stream(threads) if vector else limits.Stream(threads, block)
-    runs: list[Callable[[], object]] = [tile.run, spinner.every, stream.run]
     products: list[limits.Gemm | limits.Inner] = []
     if vector:
         products = [limits.Gemm(dtype), limits.Inner(dtype, threads)]
-    runs += [product.run for product in products]
-    spent, spin, read, *multiply = Turns(*runs).take(seconds)
+    runs: list[Callable[[], object]] = [spinner.every, stream.run, *(p.run for p in products)]
+    with engine.Tile(network, dtype, seconds * _PIECE, threads=threads) as tile:
+        spent, spin, read, *multiply = Turns(tile.run, *runs).take(seconds)
     product = max((p.work / s for p, s in zip(products, multiply, strict=True)), default=1.0)
     layers, speed = threads * spinner.work / spin, tile.speed(spent)
     limit = limits.least_ms(network, dtype, layers, stream.work / read, product)
@@ -128,11 +128,12 @@ def _beside_plain(
     """A preset beside the plain network of its images."""
     network = preset(name)
     side = network.input_shape[0]
-    tiles = [
-        engine.Tile(n, dtype, seconds * _PIECE / 2, threads=threads)
-        for n in (network, cnn(depth, side))
-    ]
-    times = Turns(*(tile.run for tile in tiles)).take(seconds)
+    with ExitStack() as held:
+        tiles = [
+            held.enter_context(engine.Tile(n, dtype, seconds * _PIECE / 2, threads=threads))
+            for n in (network, cnn(depth, side))
+        ]
+        times = Turns(*(tile.run for tile in tiles)).take(seconds)
     speed, plain = (tile.speed(t) for tile, t in zip(tiles, times, strict=True))
     over = plain.rate / speed.rate
     return {"network": name, **speed.as_dict(), "plain": plain.rate, "over": over}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,10 +73,14 @@ def measure(
         say(f"cost against {name}: exponent {found[name]['exponent']:.3f}")
     rows = []
     network = cnn(10, sizes.thread_side)
-    tiles = [engine.Tile(network, dtype, 0.0, threads=n, entries=sizes.tile) for n in counts]
     spinners = [roof.Spinner("Relu", dtype, threads=n) for n in counts]
-    runs = [tile.run for tile in tiles] + [spinner.every for spinner in spinners]
-    times = Turns(*runs).take(2 * len(counts) * clock.next())
+    with ExitStack() as held:
+        tiles = [
+            held.enter_context(engine.Tile(network, dtype, 0.0, threads=n, entries=sizes.tile))
+            for n in counts
+        ]
+        runs = [tile.run for tile in tiles] + [spinner.every for spinner in spinners]
+        times = Turns(*runs).take(2 * len(counts) * clock.next())
     for n, t, s, spent, spin in zip(
         counts, tiles, spinners, times, times[len(counts) :], strict=False
     ):

@@ -27,16 +27,13 @@ def nanoseconds(network: Network, dtype: str, symmetric: bool) -> float:
     """Per entry of one tile whose images are known already, the best of several."""
     x = np.random.default_rng(0).standard_normal((2 * _TILE, *network.input_shape)).astype(dtype)
     x2 = None if symmetric else open_source(x[_TILE:])
-    card = StandIn(free=1 << 34)
-    evaluator = CudaEvaluator(
-        Job(network, open_source(x[:_TILE]), x2, ("nngp", "ntk"), (), dtype, memory=1 << 32),
-        [card],
-    )
+    job = Job(network, open_source(x[:_TILE]), x2, ("nngp", "ntk"), (), dtype, memory=1 << 32)
     best = float("inf")
-    for _ in range(_TIMES):
-        start = time.perf_counter()
-        evaluator.tile(range(_TILE), range(_TILE), symmetric)
-        best = min(best, time.perf_counter() - start)
+    with CudaEvaluator(job, [StandIn(free=1 << 34)]) as evaluator:
+        for _ in range(_TIMES):
+            start = time.perf_counter()
+            evaluator.tile(range(_TILE), range(_TILE), symmetric)
+            best = min(best, time.perf_counter() - start)
     return 1e9 * best / _TILE**2
 
 

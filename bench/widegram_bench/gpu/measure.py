@@ -25,7 +25,7 @@ _SMALLEST, _LARGEST = 16, 512
 
 
 def measure(case: Case, device: Device, seconds: float) -> tuple[dict[str, Any], CudaEvaluator]:
-    """Times of the largest tile that fits into about ``seconds``, and what computed it.
+    """Times of the largest tile that fits into about ``seconds``, and what computed it, open.
 
     ``us_entry``: of a whole call of :meth:`CudaEvaluator.tile` whose images are known already, the
     best of several; ``prepare_s``: kernels, factors of the images and the first call.
@@ -93,9 +93,10 @@ def own(
     backend: what is timed is not lost to what comes after."""
     with watched(card):
         row, evaluator = measure(case, device, seconds)
-    row |= {key: card[key] for key in ("multiprocessors", "clock_hz")}
-    yield row
-    yield row | {"difference": _difference(case, evaluator)}
+    with evaluator:
+        row |= {key: card[key] for key in ("multiprocessors", "clock_hz")}
+        yield row
+        yield row | {"difference": _difference(case, evaluator)}
 
 
 def layer_loop(case: Case, capability: tuple[int, int]) -> dict[str, Any]:

@@ -113,20 +113,11 @@ def main(number: int) -> None:
     from widegram_bench.networks import cnn
 
     x = np.random.default_rng(0).standard_normal((2 * _PAIRS, 32, 32, 3)).astype(np.float32)
-    evaluator = CudaEvaluator(
-        Job(
-            cnn(21, 32),
-            open_source(x[:_PAIRS]),
-            open_source(x[_PAIRS:]),
-            ("nngp", "ntk"),
-            (),
-            "float32",
-            memory=4 * 2**30,
-        ),
-        gpus((number,)),
-    )
-    for _ in range(3):
-        evaluator.tile(range(_PAIRS), range(_PAIRS), False)
+    sources = open_source(x[:_PAIRS]), open_source(x[_PAIRS:])
+    job = Job(cnn(21, 32), *sources, ("nngp", "ntk"), dtype="float32", memory=4 * 2**30)
+    with CudaEvaluator(job, gpus((number,))) as evaluator:
+        for _ in range(3):
+            evaluator.tile(range(_PAIRS), range(_PAIRS), False)
 
 
 if __name__ == "__main__":
