@@ -48,10 +48,24 @@ def both(
     card = options.pop("card", None) or Emulated()
     options.setdefault("block_threads", 16)
     evaluator = CudaEvaluator(
-        Job(network, x1, x2, get, depths, dtype, memory=2**28), [card], **options
+        Job(
+            network=network,
+            x1=x1,
+            x2=x2,
+            kernels=get,
+            depths=depths,
+            dtype=dtype,
+            memory=2**28,
+        ), [card], **options
     )
     found = evaluator.tile(range(counts[0]), range(counts[1]), False)
-    reference = ReferenceEvaluator(Job(network, x1, x2, get, depths))
+    reference = ReferenceEvaluator(Job(
+        network=network,
+        x1=x1,
+        x2=x2,
+        kernels=get,
+        depths=depths,
+    ))
     wanted = reference.tile(range(counts[0]), range(counts[1]), False)
     return evaluator, found, wanted
 

@@ -160,7 +160,16 @@ def test_compiled(name: str, params: dict, exact: Callable, square: float, dtype
     layer = {"layer": name, **params}
     network = load_network({"input_shape": [2], "layers": [{"layer": "Dense"}, layer]})
     evaluator = make_evaluator(
-        "cpu", Job(network, open_source(x), open_source(y), ("nngp", "ntk"), (), dtype, 1, 2**30)
+        "cpu", Job(
+            network=network,
+            x1=open_source(x),
+            x2=open_source(y),
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype=dtype,
+            threads=1,
+            memory=2**30,
+        )
     )
     found = evaluator.tile(range(len(x)), range(len(y)), False)
     for i, a in enumerate(x):

@@ -256,7 +256,15 @@ def test_compiled_formulas(oracle: Oracle, dtype: str) -> None:
     layer = {"layer": oracle.name, **oracle.params}
     spec = {"input_shape": [2], "layers": [{"layer": "Dense"}, layer, {"layer": "Dense"}]}
     evaluator = CpuEvaluator(
-        Job(load_network(spec), open_source(x), open_source(y), ("nngp", "ntk"), (), dtype, 1)
+        Job(
+            network=load_network(spec),
+            x1=open_source(x),
+            x2=open_source(y),
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype=dtype,
+            threads=1,
+        )
     )
     found = evaluator.tile(range(1), range(len(y)), False)
     q2, k = (y**2).mean(axis=1), (x * y).mean(axis=1)

@@ -61,7 +61,15 @@ def test_equal_inputs_in_different_tiles() -> None:
     network = NETWORKS["pools"]
     x = inputs(network)
     x = x[[0, 1, 0, 2, 3, 0, 1]]
-    evaluator = CpuEvaluator(Job(network, open_source(x), None, BOTH, (), "float64", 1))
+    evaluator = CpuEvaluator(Job(
+        network=network,
+        x1=open_source(x),
+        x2=None,
+        kernels=BOTH,
+        depths=(),
+        dtype="float64",
+        threads=1,
+    ))
     whole = evaluator.tile(range(7), range(7), True)
     part = evaluator.tile(range(3), range(3, 7), True)
     for key in BOTH:
@@ -156,8 +164,17 @@ def test_data_of_many_close_pairs_is_computed_in_float64_and_rounded() -> None:
     network, x = load_network(spec), arc(300, 0.5).astype(np.float32)
 
     def made(x: np.ndarray, dtype: str = "float32"):
-        arguments = network, open_source(x), None, BOTH, (), dtype, 1, 2**28
-        return make_evaluator("cpu", Job(*arguments))
+        job = Job(
+            network=network,
+            x1=open_source(x),
+            x2=None,
+            kernels=BOTH,
+            depths=(),
+            dtype=dtype,
+            threads=1,
+            memory=2**28,
+        )
+        return make_evaluator("cpu", job)
 
     close, few = made(x), made(arc(20, 0.5).astype(np.float32))
     assert isinstance(close, Rounded)
@@ -166,7 +183,15 @@ def test_data_of_many_close_pairs_is_computed_in_float64_and_rounded() -> None:
     for key, value in close.tile(range(8), range(8, 16), True).items():
         np.testing.assert_array_equal(value, wide[key].astype(np.float32))
     with pytest.raises(DoubleNeeded, match=r"of inputs less than 0\.04 apart .*% of the pairs are"):
-        CpuEvaluator(Job(network, open_source(x), None, BOTH, (), "float32", 1))
+        CpuEvaluator(Job(
+            network=network,
+            x1=open_source(x),
+            x2=None,
+            kernels=BOTH,
+            depths=(),
+            dtype="float32",
+            threads=1,
+        ))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -178,7 +203,15 @@ def test_a_card_takes_equal_and_close_inputs_from_the_cpu(dtype: str, own: bool)
     x[3] = x[1] * (1 + 1e-4 * x[2])
     second = None if own else open_source(x)
     made = CudaEvaluator(
-        Job(network, open_source(x), second, BOTH, (), dtype, memory=2**28), [Emulated()]
+        Job(
+            network=network,
+            x1=open_source(x),
+            x2=second,
+            kernels=BOTH,
+            depths=(),
+            dtype=dtype,
+            memory=2**28,
+        ), [Emulated()]
     )
     found = made.tile(range(4), range(4), own)
     wanted = kernel(network, x, None if own else x, dtype=dtype, device="cpu")

@@ -123,7 +123,15 @@ def test_case(name: str, own: bool) -> None:
     wanted = reference.kernel(network, x, y)
     second = None if y is None else open_source(y)
     evaluator = CpuEvaluator(
-        Job(network, open_source(x), second, ("nngp", "ntk"), (), "float64", 1)
+        Job(
+            network=network,
+            x1=open_source(x),
+            x2=second,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype="float64",
+            threads=1,
+        )
     )
     found = evaluator.tile(range(3), range(3 if own else 2), own)
     for key, value in found.items():

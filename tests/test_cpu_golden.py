@@ -23,7 +23,16 @@ def test_golden(name: str, dtype: str) -> None:
     rows = range(len(golden.x1))
     for suffix, second in (("", open_source(golden.x2)), ("_11", None)):
         evaluator = make_evaluator(
-            "cpu", Job(network, first, second, ("nngp", "ntk"), (), dtype, threads=2, memory=MEMORY)
+            "cpu", Job(
+                network=network,
+                x1=first,
+                x2=second,
+                kernels=("nngp", "ntk"),
+                depths=(),
+                dtype=dtype,
+                threads=2,
+                memory=MEMORY,
+            )
         )
         columns = rows if second is None else range(len(golden.x2))
         found = evaluator.tile(rows, columns, second is None)

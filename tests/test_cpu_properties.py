@@ -54,7 +54,16 @@ def evaluator(
     try:
         # As every command makes it: in float64, rounded, where float32 does not do.
         return make_evaluator(
-            "cpu", Job(network, open_source(x1), second, get, depths, dtype, threads, MEMORY)
+            "cpu", Job(
+                network=network,
+                x1=open_source(x1),
+                x2=second,
+                kernels=get,
+                depths=depths,
+                dtype=dtype,
+                threads=threads,
+                memory=MEMORY,
+            )
         )
     except WidegramError as error:
         # Refused by name, as variances beyond an activation's reach are: no case of a value.

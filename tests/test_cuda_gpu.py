@@ -59,7 +59,15 @@ def test_forms_agree(dtype: str) -> None:
     network, x = load_network(CHAIN), open_source(_images(6))
     tiles = [
         CudaEvaluator(
-            Job(network, x, None, ("nngp", "ntk"), (), dtype, memory=2**30),
+            Job(
+                network=network,
+                x1=x,
+                x2=None,
+                kernels=("nngp", "ntk"),
+                depths=(),
+                dtype=dtype,
+                memory=2**30,
+            ),
             gpus((0,)),
             forms=(form, "block"),
         ).tile(range(3), range(3, 6), False)

@@ -71,7 +71,15 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> list[Emulated]:
 def _evaluator(spec: dict, x: np.ndarray, card: Emulated, dtype: str = "float64") -> CudaEvaluator:
     network, source = load_network(spec), open_source(x)
     return CudaEvaluator(
-        Job(network, source, None, ("nngp", "ntk"), (), dtype, memory=2**28),
+        Job(
+            network=network,
+            x1=source,
+            x2=None,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype=dtype,
+            memory=2**28,
+        ),
         [card],
         block_threads=8,
     )

@@ -292,12 +292,25 @@ def test_random_networks(network: Network, data: st.DataObject) -> None:
     x = data.draw(strategies.inputs(network, most=3, special=False))
     source, n = open_source(x[:2]), len(x[:2])
     evaluator = CudaEvaluator(
-        Job(network, source, None, ("nngp", "ntk"), (), "float64", memory=2**28),
+        Job(
+            network=network,
+            x1=source,
+            x2=None,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype="float64",
+            memory=2**28,
+        ),
         [Emulated()],
         block_threads=16,
     )
     found = evaluator.tile(range(n), range(n), True)
-    wanted = ReferenceEvaluator(Job(network, source, None, ("nngp", "ntk"))).tile(
+    wanted = ReferenceEvaluator(Job(
+        network=network,
+        x1=source,
+        x2=None,
+        kernels=("nngp", "ntk"),
+    )).tile(
         range(n), range(n), True
     )
     for key, value in wanted.items():
@@ -320,7 +333,15 @@ def test_zero_images_give_limits() -> None:
     x[1, 0, 0, 0] = 1.0
     source = open_source(x)
     evaluator = CudaEvaluator(
-        Job(network, source, None, ("nngp", "ntk"), (), "float64", memory=2**28), [Emulated()]
+        Job(
+            network=network,
+            x1=source,
+            x2=None,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype="float64",
+            memory=2**28,
+        ), [Emulated()]
     )
     tile = evaluator.tile(range(2), range(2), True)
     assert np.isfinite(tile["ntk"]).all()
@@ -339,7 +360,15 @@ def test_golden(name: str) -> None:
     n = min(2, len(golden.x1), len(golden.x2)) if golden.x1.ndim == 2 else 1
     x1, x2 = open_source(golden.x1[:n]), open_source(golden.x2[:n])
     evaluator = CudaEvaluator(
-        Job(network, x1, x2, ("nngp", "ntk"), (), "float64", memory=2**28),
+        Job(
+            network=network,
+            x1=x1,
+            x2=x2,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype="float64",
+            memory=2**28,
+        ),
         [Emulated()],
         block_threads=32,
     )

@@ -119,12 +119,12 @@ def test_a_card_keeps_to_its_budget(spec: dict, symmetric: bool) -> None:
     source = open_source(x)
     evaluator = CudaEvaluator(
         Job(
-            load_network(spec),
-            source,
-            None if symmetric else source,
-            ("nngp", "ntk"),
-            (),
-            "float64",
+            network=load_network(spec),
+            x1=source,
+            x2=None if symmetric else source,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype="float64",
             memory=memory,
         ),
         [card],
@@ -145,7 +145,15 @@ def test_inner_products_make_room_among_images() -> None:
     card = Counting()
     x = open_source(np.random.default_rng(0).standard_normal((80, 200)))
     evaluator = CudaEvaluator(
-        Job(load_network(VECTORS), x, None, ("ntk",), (), "float64", memory=2**20),
+        Job(
+            network=load_network(VECTORS),
+            x1=x,
+            x2=None,
+            kernels=("ntk",),
+            depths=(),
+            dtype="float64",
+            memory=2**20,
+        ),
         [card],
         block_threads=4,
     )
@@ -165,7 +173,15 @@ def test_results_that_are_pinned_keep_to_a_sixteenth_of_the_hosts_budget(cards: 
     memory, devices = 2**17, [Counting() for _ in range(cards)]
     x = open_source(np.random.default_rng(0).standard_normal((40, 200)))
     evaluator = CudaEvaluator(
-        Job(load_network(VECTORS), x, None, ("nngp", "ntk"), (), "float64", memory=memory),
+        Job(
+            network=load_network(VECTORS),
+            x1=x,
+            x2=None,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype="float64",
+            memory=memory,
+        ),
         devices,
         block_threads=4,
     )
@@ -178,7 +194,15 @@ def test_results_that_are_pinned_keep_to_a_sixteenth_of_the_hosts_budget(cards: 
 def test_an_image_takes_what_its_block_takes(spec: dict) -> None:
     x = open_source(np.random.default_rng(0).standard_normal((5, *spec["input_shape"])))
     evaluator = CudaEvaluator(
-        Job(load_network(spec), x, None, ("ntk",), (), "float32", memory=2**28),
+        Job(
+            network=load_network(spec),
+            x1=x,
+            x2=None,
+            kernels=("ntk",),
+            depths=(),
+            dtype="float32",
+            memory=2**28,
+        ),
         [Emulated()],
         block_threads=4,
     )
@@ -205,12 +229,12 @@ def test_blocks_are_made_for_a_panel_of_columns(
         card = Counting(free)
         evaluator = CudaEvaluator(
             Job(
-                load_network(IMAGES),
-                x,
-                None if symmetric else x,
-                ("ntk",),
-                (),
-                "float64",
+                network=load_network(IMAGES),
+                x1=x,
+                x2=None if symmetric else x,
+                kernels=("ntk",),
+                depths=(),
+                dtype="float64",
                 memory=memory,
             ),
             [card],
@@ -240,12 +264,12 @@ def test_cards_that_share_the_tiles_share_the_blocks(
     x = open_source(np.random.default_rng(0).standard_normal((656, *IMAGES["input_shape"])))
     evaluator = CudaEvaluator(
         Job(
-            load_network(IMAGES),
-            x,
-            None if symmetric else x,
-            ("ntk",),
-            (),
-            "float64",
+            network=load_network(IMAGES),
+            x1=x,
+            x2=None if symmetric else x,
+            kernels=("ntk",),
+            depths=(),
+            dtype="float64",
             memory=5 * 10**6,
         ),
         [Counting() for _ in range(3)],
@@ -263,7 +287,15 @@ def test_cards_that_share_the_tiles_share_the_blocks(
 def test_a_block_that_is_kept_waits_for_none_that_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     x = open_source(np.random.default_rng(0).standard_normal((8, 200)))
     evaluator = CudaEvaluator(
-        Job(load_network(VECTORS), x, None, ("ntk",), (), "float64", memory=2**28),
+        Job(
+            network=load_network(VECTORS),
+            x1=x,
+            x2=None,
+            kernels=("ntk",),
+            depths=(),
+            dtype="float64",
+            memory=2**28,
+        ),
         [Counting()],
         block_threads=4,
     )

@@ -40,7 +40,16 @@ NETWORKS = {
 def job(network: Network, n: int = 5, dtype: str = "float64") -> Job:
     x = np.random.default_rng(7).standard_normal((n, *network.input_shape))
     depths = (1, 3) if network is NETWORKS["depths"] else ()
-    return Job(network, open_source(x), None, BOTH, depths, dtype, threads=1, memory=2**28)
+    return Job(
+        network=network,
+        x1=open_source(x),
+        x2=None,
+        kernels=BOTH,
+        depths=depths,
+        dtype=dtype,
+        threads=1,
+        memory=2**28,
+    )
 
 
 def evaluators(of: Job) -> dict[str, Evaluator]:
@@ -168,7 +177,13 @@ def test_an_evaluator_that_cannot_be_made_leaves_no_threads(
     closed: list[Evaluator] = []
     monkeypatch.setattr(CpuEvaluator, "close", lambda self: closed.append(self))
     network = load_network("cnn-p:depth=3", (32, 32, 3))
-    of = Job(network, open_source(np.ones((2, 32, 32, 3))), None, BOTH, memory=2**16)
+    of = Job(
+        network=network,
+        x1=open_source(np.ones((2, 32, 32, 3))),
+        x2=None,
+        kernels=BOTH,
+        memory=2**16,
+    )
     with pytest.raises(WidegramError, match="give at least --memory"):
         CpuEvaluator(of)
     assert len(closed) == 1

@@ -109,7 +109,14 @@ def test_compiled(oracle: Oracle, dtype: str) -> None:
     evaluator = make_evaluator(
         "cpu",
         Job(
-            load_network(spec), open_source(x), open_source(y), ("nngp", "ntk"), (), dtype, 1, 2**30
+            network=load_network(spec),
+            x1=open_source(x),
+            x2=open_source(y),
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype=dtype,
+            threads=1,
+            memory=2**30,
         ),
     )
     found = evaluator.tile(range(1), range(len(y)), False)

@@ -56,7 +56,15 @@ def test_kernels_are_statistics_of_wide_networks(name: str) -> None:
     network = load((4, 4, 2), *NETWORKS[name])
     rows = range(len(x))
     exact = CpuEvaluator(
-        Job(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1)
+        Job(
+            network=network,
+            x1=open_source(x),
+            x2=None,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype="float64",
+            threads=1,
+        )
     ).tile(rows, rows, True)
     samples = [Sample(network.layers, x, WIDTH, OUTPUTS, seed) for seed in range(DRAWS)]
     found = {

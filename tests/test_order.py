@@ -190,7 +190,16 @@ def test_the_cpu_makes_fewer_blocks(
     n, memory = 320, 2**21 if spec is VECTORS else 2**17
     data = np.random.default_rng(0).standard_normal((n, *spec["input_shape"]))
     x1, x2 = open_source(data), None if symmetric else open_source(data)
-    evaluator = CpuEvaluator(Job(load_network(spec), x1, x2, ("ntk",), (), "float64", 1, memory))
+    evaluator = CpuEvaluator(Job(
+        network=load_network(spec),
+        x1=x1,
+        x2=x2,
+        kernels=("ntk",),
+        depths=(),
+        dtype="float64",
+        threads=1,
+        memory=memory,
+    ))
     count(*(VectorInputs, "_packed") if spec is VECTORS else (ByteCache, "keep"))
     grid = Grid(n, n, 16, symmetric)
     assert 2 < evaluator.columns_kept(16, 1) < 20

@@ -93,7 +93,15 @@ def test_packing_changes_only_the_order_of_sums(
 
     def kernels() -> dict[str, np.ndarray]:
         source = open_source(x)
-        evaluator = CpuEvaluator(Job(network, source, None, ("nngp", "ntk"), (), dtype, 1))
+        evaluator = CpuEvaluator(Job(
+            network=network,
+            x1=source,
+            x2=None,
+            kernels=("nngp", "ntk"),
+            depths=(),
+            dtype=dtype,
+            threads=1,
+        ))
         return evaluator.tile(range(5), range(5), True)
 
     packed = kernels()
@@ -116,7 +124,15 @@ def test_networks_that_shrink_to_one_pixel(shape: tuple[int, int], padding: str)
     packed = any(pack(program) for program in build(network).cross.programs)
     assert packed == (padding == "CIRCULAR")
     x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
-    evaluator = CpuEvaluator(Job(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1))
+    evaluator = CpuEvaluator(Job(
+        network=network,
+        x1=open_source(x),
+        x2=None,
+        kernels=("nngp", "ntk"),
+        depths=(),
+        dtype="float64",
+        threads=1,
+    ))
     found, wanted = evaluator.tile(range(4), range(4), True), reference.kernel(network, x)
     # rounding of a few layers
     np.testing.assert_allclose(found["nngp"], wanted.nngp, rtol=1e-12)
@@ -137,7 +153,15 @@ def test_values_written_in_place_are_the_same_bits(filter_size: int, residual: b
 
     def kernels() -> tuple[int, dict[str, np.ndarray]]:
         evaluator = CpuEvaluator(
-            Job(network, open_source(x), None, ("nngp", "ntk"), (), "float64", 1)
+            Job(
+                network=network,
+                x1=open_source(x),
+                x2=None,
+                kernels=("nngp", "ntk"),
+                depths=(),
+                dtype="float64",
+                threads=1,
+            )
         )
         climb = evaluator.tables.programs[0][ProgramField.CLIMB]
         return int(climb), evaluator.tile(range(9), range(9), True)

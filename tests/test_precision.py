@@ -113,9 +113,25 @@ def test_ordinary_inputs_stay_in_float32() -> None:
 
     x = np.random.default_rng(0).standard_normal((4, 16))
     net = load_network("fcn:depth=3,act=erf,w_var=1.5", (16,))
-    CpuEvaluator(Job(net, open_source(x), None, ("ntk",), (), "float32", 1))
+    CpuEvaluator(Job(
+        network=net,
+        x1=open_source(x),
+        x2=None,
+        kernels=("ntk",),
+        depths=(),
+        dtype="float32",
+        threads=1,
+    ))
     with pytest.raises(DoubleNeeded, match="use float64 or smaller inputs"):
-        CpuEvaluator(Job(net, open_source(30 * x), None, ("ntk",), (), "float32", 1))
+        CpuEvaluator(Job(
+            network=net,
+            x1=open_source(30 * x),
+            x2=None,
+            kernels=("ntk",),
+            depths=(),
+            dtype="float32",
+            threads=1,
+        ))
 
 
 def test_layers_are_named_where_they_stand() -> None:

@@ -377,7 +377,12 @@ def test_cards_keep_values_in_range(layers: list[dict], a: float, b: float) -> N
     x[0] = 0
     found = on_a_card(spec(layers), a * x, b * y, "float32")
     reference = ReferenceEvaluator(
-        Job(load_network(spec(layers)), open_source(x), open_source(y), ("nngp", "ntk"))
+        Job(
+            network=load_network(spec(layers)),
+            x1=open_source(x),
+            x2=open_source(y),
+            kernels=("nngp", "ntk"),
+        )
     )
     wanted = reference.tile(range(2), range(1), False)
     factor = 1.0 if layers is HOMOGENEOUS["signs"][1] else a * b

@@ -151,7 +151,13 @@ def test_tiles_are_parts_of_the_whole():
     net = network((4, 3, 2), CONV, RELU, {"layer": "Dropout", "rate": 0.8}, CONV, RELU, GAP)
     whole = reference.kernel(net, x)
     evaluator = reference.ReferenceEvaluator(
-        Job(net, open_source(x), None, ("nngp", "ntk"), dtype="float64")
+        Job(
+            network=net,
+            x1=open_source(x),
+            x2=None,
+            kernels=("nngp", "ntk"),
+            dtype="float64",
+        )
     )
     counts = []
     for rows, cols in itertools.product((range(3), range(3, 5)), repeat=2):
@@ -167,7 +173,14 @@ def test_depths_are_networks_of_their_own():
     repeat = {"layer": "Repeat", "times": 4, "body": [DENSE, RELU]}
     net = network((6,), repeat, DENSE)
     evaluator = reference.ReferenceEvaluator(
-        Job(net, open_source(x), open_source(y), kernels=("ntk",), depths=(1, 3), dtype="float32")
+        Job(
+            network=net,
+            x1=open_source(x),
+            x2=open_source(y),
+            kernels=("ntk",),
+            depths=(1, 3),
+            dtype="float32",
+        )
     )
     assert evaluator.keys == ("depth/1/ntk", "depth/3/ntk")
     tile = evaluator.tile(range(3), range(2), symmetric=False)

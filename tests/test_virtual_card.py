@@ -60,7 +60,10 @@ class Job:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    return Job(tmp_path, NETWORK)
+    return Job(
+        network=tmp_path,
+        x1=NETWORK,
+    )
 
 
 def _said(done: CompletedProcess[str]) -> list[str]:
@@ -89,7 +92,10 @@ def test_gram(device: str, card: VirtualCard, job: Job) -> None:
 def test_all_work_is_queued_on_streams_and_results_come_to_pinned_memory(
     card: VirtualCard, tmp_path: Path
 ) -> None:
-    job = Job(tmp_path, VECTORS)
+    job = Job(
+        network=tmp_path,
+        x1=VECTORS,
+    )
     _silent(card.widegram(*job.arguments, "--device", "cuda"), card)
     job.right("cuda")
     kinds = {tuple(line.split()[:4]) for line in card.log if line.startswith("copy")}

@@ -57,9 +57,23 @@ def _tiles(
     x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
     get, depths = ("nngp", "ntk"), options.pop("depths", ())
     evaluator = CudaEvaluator(
-        Job(network, x1, x2, get, depths, dtype, memory=2**28), [device], **options
+        Job(
+            network=network,
+            x1=x1,
+            x2=x2,
+            kernels=get,
+            depths=depths,
+            dtype=dtype,
+            memory=2**28,
+        ), [device], **options
     )
-    wanted = ReferenceEvaluator(Job(network, x1, x2, get, depths))
+    wanted = ReferenceEvaluator(Job(
+        network=network,
+        x1=x1,
+        x2=x2,
+        kernels=get,
+        depths=depths,
+    ))
     return tuple(e.tile(range(rows), range(rows + 1), False) for e in (evaluator, wanted))  # type: ignore
 
 

@@ -68,7 +68,16 @@ class Tile(Closing):
         rng = np.random.default_rng(0)
         x = rng.standard_normal((n1 + n2, *network.input_shape)).astype(dtype)
         self.evaluator = CpuEvaluator(
-            Job(network, open_source(x[:n1]), open_source(x[n1:]), get, (), dtype, threads, _MEMORY)
+            Job(
+                network=network,
+                x1=open_source(x[:n1]),
+                x2=open_source(x[n1:]),
+                kernels=get,
+                depths=(),
+                dtype=dtype,
+                threads=threads,
+                memory=_MEMORY,
+            )
         )
         if entries is None:
             n1, n2 = _size(self.evaluator, threads, LANES[dtype], seconds)

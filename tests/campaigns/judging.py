@@ -111,7 +111,16 @@ def computed(network: Network, case: Case, dtype: str) -> tuple[Arrays, Known]:
     first = open_source(case.x1)
     second = None if case.x2 is None else open_source(case.x2)
     with _warnings_of_the_engine() as said:
-        job = Job(network, first, second, BOTH, case.depths, dtype, 1, MEMORY)
+        job = Job(
+            network=network,
+            x1=first,
+            x2=second,
+            kernels=BOTH,
+            depths=case.depths,
+            dtype=dtype,
+            threads=1,
+            memory=MEMORY,
+        )
         evaluator = make_evaluator("cpu", job)
     columns = range(len(case.x1 if case.x2 is None else case.x2))
     known = Known(evaluator.series_error or 0.0, _largest_number(said))
@@ -147,7 +156,13 @@ def reference(network: Network, case: Case) -> tuple[Arrays, Arrays]:
     """
     n = len(case.x1)
     x = case.x1 if case.x2 is None else np.concatenate([case.x1, case.x2])
-    evaluator = ReferenceEvaluator(Job(network, open_source(x), None, BOTH, case.depths))
+    evaluator = ReferenceEvaluator(Job(
+        network=network,
+        x1=open_source(x),
+        x2=None,
+        kernels=BOTH,
+        depths=case.depths,
+    ))
     whole = evaluator.tile(range(len(x)), range(len(x)), True)
     columns = slice(0, n) if case.x2 is None else slice(n, None)
     scales = {key: np.sqrt(np.abs(np.diag(value))) for key, value in whole.items()}

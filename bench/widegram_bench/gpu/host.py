@@ -27,7 +27,15 @@ def nanoseconds(network: Network, dtype: str, symmetric: bool) -> float:
     """Per entry of one tile whose images are known already, the best of several."""
     x = np.random.default_rng(0).standard_normal((2 * _TILE, *network.input_shape)).astype(dtype)
     x2 = None if symmetric else open_source(x[_TILE:])
-    job = Job(network, open_source(x[:_TILE]), x2, ("nngp", "ntk"), (), dtype, memory=1 << 32)
+    job = Job(
+        network=network,
+        x1=open_source(x[:_TILE]),
+        x2=x2,
+        kernels=("nngp", "ntk"),
+        depths=(),
+        dtype=dtype,
+        memory=1 << 32,
+    )
     best = float("inf")
     with CudaEvaluator(job, [StandIn(free=1 << 34)]) as evaluator:
         for _ in range(_TIMES):

@@ -32,10 +32,16 @@ def measure(case: Case, device: Device, seconds: float) -> tuple[dict[str, Any],
     """
     start = time.perf_counter()
     x = _images(case)
-    sources = open_source(x[:_LARGEST]), open_source(x[_LARGEST:])
-    evaluator = CudaEvaluator(
-        Job(case.network, *sources, KERNELS, (), case.dtype, memory=_MEMORY), [device]
+    job = Job(
+        network=case.network,
+        x1=open_source(x[:_LARGEST]),
+        x2=open_source(x[_LARGEST:]),
+        kernels=KERNELS,
+        depths=(),
+        dtype=case.dtype,
+        memory=_MEMORY,
     )
+    evaluator = CudaEvaluator(job, [device])
     n = _SMALLEST
     prepared = None
     while True:

@@ -9,7 +9,7 @@ from widegram.network import Network
 from widegram.plan.precision import SERIES_ACCEPTED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A checked request: everything that decides the values, and the budget for computing them.
 

@@ -155,7 +155,15 @@ def _opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
 
 def _nothing_to_do(header: Header) -> GramResult:
     done = len(header.grid.tiles())
-    return GramResult(0, 0.0, 0.0, done, done, header.tile, True)
+    return GramResult(
+        entries=0,
+        seconds=0.0,
+        entries_per_second=0.0,
+        resumed_tiles=done,
+        tiles=done,
+        tile=header.tile,
+        complete=True,
+    )
 
 
 def _rechecked(writer: GramWriter, everything: bool) -> list[tuple[int, int]]:

@@ -48,7 +48,17 @@ def make_job(
             f"{first.shape[1:]}; both must be inputs of one network"
         )
     steps = _depths(net, depths)
-    return Job(net, first, second, kernels, steps, dtype, threads, kernel_budget(memory), accept)
+    return Job(
+        network=net,
+        x1=first,
+        x2=second,
+        kernels=kernels,
+        depths=steps,
+        dtype=dtype,
+        threads=threads,
+        memory=kernel_budget(memory),
+        accept=accept,
+    )
 
 
 def tile_side(

@@ -31,7 +31,7 @@ _BLOCK_SHARE = 16
 _OVERHEAD = 2**16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """What was written: shapes of the inputs, how they were scaled, what the user should know.
 

@@ -32,7 +32,7 @@ CHECKSUMS = "state/checksums"
 HEADER_CHECKSUM = "state/header"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
     """Root attributes of a gram file; two runs with equal headers compute the same file.
 

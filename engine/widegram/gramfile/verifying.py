@@ -44,7 +44,7 @@ class Damage(NamedTuple):
     tile: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VerifyReport:
     """What a check of ``file`` found.
 

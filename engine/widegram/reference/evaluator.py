@@ -165,7 +165,12 @@ def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -
         WidegramError: inputs of another shape than the network's.
     """
     first, second = open_source(x1), None if x2 is None else open_source(x2)
-    evaluator = ReferenceEvaluator(Job(network, first, second, KERNELS))
+    evaluator = ReferenceEvaluator(Job(
+        network=network,
+        x1=first,
+        x2=second,
+        kernels=KERNELS,
+    ))
     columns = range(len(x1) if x2 is None else len(x2))
     tile = evaluator.tile(range(len(x1)), columns, symmetric=x2 is None)
     return Kernels(tile["nngp"], tile["ntk"])

@@ -94,8 +94,14 @@ def _repair(
             first, second = _sources_for_repair(path, header, x1, x2)
             writer.take_back(report.damaged_tiles)
             job = Job(
-                network, first, second, header.kernels, header.depths, header.dtype, threads,
-                memory,
+                network=network,
+                x1=first,
+                x2=second,
+                kernels=header.kernels,
+                depths=header.depths,
+                dtype=header.dtype,
+                threads=threads,
+                memory=memory,
             )  # fmt: skip
             with make_evaluator(available(header.device), job) as made:
                 for i, j in report.damaged_tiles:
@@ -134,7 +140,17 @@ def _computers(
     def make(device: str, dtype: str) -> Evaluator:
         kernels, depths = header.kernels, header.depths
         # What a series leaves out was accepted when the file was made.
-        job = Job(network, first, second, kernels, depths, dtype, threads, memory, math.inf)
+        job = Job(
+            network=network,
+            x1=first,
+            x2=second,
+            kernels=kernels,
+            depths=depths,
+            dtype=dtype,
+            threads=threads,
+            memory=memory,
+            accept=math.inf,
+        )
         return held.enter_context(make_evaluator(device, job))
 
     try:

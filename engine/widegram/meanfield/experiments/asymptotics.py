@@ -42,7 +42,7 @@ _CHAOTIC_GROWTH = 17.3
 _PER_NET, _REMARKS = 19, 23
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One entry of the table, at ``layers`` (the l of the laws), ``depths`` hidden ones.
 
@@ -242,9 +242,20 @@ def entry(
         good = bool(abs(exponent - predicted) <= EXPONENT_TOLERANCE * scale)
     kind = "constant" if law.constant else "power" if law.power else "rate"
     return Entry(
-        net, phase, name, law.text, kind, tuple(int(l) for l in depths), tuple(layers.tolist()),
-        tuple((measured / np.log(10)).tolist()), predicted, ratios, limit, exponent,
-        int(depths[start]), good,
+        net=net,
+        phase=phase,
+        quantity=name,
+        formula=law.text,
+        kind=kind,
+        depths=tuple(int(l) for l in depths),
+        layers=tuple(layers.tolist()),
+        log10_measured=tuple((measured / np.log(10)).tolist()),
+        predicted=predicted,
+        ratios=ratios,
+        limit=limit,
+        exponent=exponent,
+        fitted_from=int(depths[start]),
+        good=good,
     )
 
 

@@ -24,7 +24,7 @@ DENSE = 1e-6
 _LN10 = float(np.log(10.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spectrum:
     """What a symmetric (m, m) kernel matrix has: all as plain numbers.
 
@@ -58,16 +58,16 @@ def dense_spectrum(theta: Array) -> Spectrum:
     excess = (rest[-1] - rest[0]) / (1 + rest[0]) if rest[0] > -1 else np.inf
     bulk = float(values[:-1].mean())
     return Spectrum(
-        level,
-        float(off),
-        float(values[-1]),
-        float(values[0]),
-        bulk,
-        float(values[-1] / values[0]) if values[0] > 0 else float("inf"),
-        float(excess),
-        _log10(values[0]),
-        _log10(bulk),
-        _log10(values[-1] / values[0]) if values[0] > 0 else float("inf"),
+        diagonal=level,
+        off_diagonal=float(off),
+        lambda_max=float(values[-1]),
+        lambda_min=float(values[0]),
+        bulk=bulk,
+        kappa=float(values[-1] / values[0]) if values[0] > 0 else float("inf"),
+        kappa_minus_1=float(excess),
+        log10_min=_log10(values[0]),
+        log10_bulk=_log10(bulk),
+        log10_kappa=_log10(values[-1] / values[0]) if values[0] > 0 else float("inf"),
     )
 
 
@@ -91,16 +91,16 @@ def deviation_spectrum(level: float, drop: Scaled) -> Spectrum:
     off = (drop.value.sum() - np.trace(drop.value)) / (m * (m - 1)) * parts.scale
     kappa = _power10(log10_kappa)
     return Spectrum(
-        level - float(np.trace(drop.value)) / m * parts.scale,
-        level - float(off),
-        float(top),
-        smallest * parts.scale,
-        mean * parts.scale,
-        kappa,
-        kappa - 1,
-        log10_min,
-        _log10(mean) + log10_s,
-        log10_kappa,
+        diagonal=level - float(np.trace(drop.value)) / m * parts.scale,
+        off_diagonal=level - float(off),
+        lambda_max=float(top),
+        lambda_min=smallest * parts.scale,
+        bulk=mean * parts.scale,
+        kappa=kappa,
+        kappa_minus_1=kappa - 1,
+        log10_min=log10_min,
+        log10_bulk=_log10(mean) + log10_s,
+        log10_kappa=log10_kappa,
     )
 
 

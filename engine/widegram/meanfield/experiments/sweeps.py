@@ -45,7 +45,7 @@ class Setting:
     point: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpectrumSweep:
     """``values[name]`` (depths,) for each of MEASURES, NaN where undefined.
 
@@ -108,7 +108,13 @@ def spectrum(
             progress(Progress(i + 1, len(wanted), "depths", what="depths"))
     predicted = _predicted(setting, problem) if setting else {}
     return SpectrumSweep(
-        network, len(problem.x), np.array(wanted), values, chosen, setting, predicted
+        network=network,
+        m=len(problem.x),
+        depths=np.array(wanted),
+        values=values,
+        method=chosen,
+        setting=setting,
+        predicted=predicted,
     )
 
 

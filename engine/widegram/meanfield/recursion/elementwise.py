@@ -31,7 +31,7 @@ TOLERANCE = 1e-11
 _HORNER = 15
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerTable:
     """Constants of one activation and Dense, and the two polynomials, lowest degree first:
 
@@ -125,7 +125,15 @@ def layer_table(series: SlopeSeries, level: float, reach: float) -> LayerTable:
             break
     if degree <= _HORNER:
         mean, fall = _monomials(mean), _monomials(fall)
-    return LayerTable(2 / top, series.slope, level, mean, fall, series.kinked, tail)
+    return LayerTable(
+        scale=2 / top,
+        slope=series.slope,
+        level=level,
+        mean=mean,
+        fall=fall,
+        kinked=series.kinked,
+        tail=tail,
+    )
 
 
 def _monomials(coefficients: Array) -> Array:
