@@ -110,11 +110,18 @@ def main(number: int) -> None:
     from widegram.cuda.device import gpus
     from widegram.cuda.evaluator import CudaEvaluator
     from widegram.data import open_source
+    from widegram.validation.choices import KERNELS
     from widegram_bench.networks import cnn
 
     x = np.random.default_rng(0).standard_normal((2 * _PAIRS, 32, 32, 3)).astype(np.float32)
-    sources = open_source(x[:_PAIRS]), open_source(x[_PAIRS:])
-    job = Job(cnn(21, 32), *sources, ("nngp", "ntk"), dtype="float32", memory=4 * 2**30)
+    job = Job(
+        network=cnn(21, 32),
+        x1=open_source(x[:_PAIRS]),
+        x2=open_source(x[_PAIRS:]),
+        kernels=KERNELS,
+        dtype="float32",
+        memory=4 * 2**30,
+    )
     with CudaEvaluator(job, gpus((number,))) as evaluator:
         for _ in range(3):
             evaluator.tile(range(_PAIRS), range(_PAIRS), False)
