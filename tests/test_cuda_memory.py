@@ -135,7 +135,7 @@ def test_a_card_keeps_to_its_budget(spec: dict, symmetric: bool) -> None:
     for lo in range(0, 160, 16):
         for start in range(lo if symmetric else 0, 160, 16):
             evaluator.tile(range(lo, lo + 16), range(start, start + 16), symmetric)
-    # Half is for images; two lanes have batches of 16 x 16 pairs, which do not fill the other half.
+    # Half is for images; two streams have batches of 16 x 16 pairs, which do not fill the other half.
     batches = 2 * 16 * 16 * pair_bytes(evaluator.source, "float64")
     assert batches < memory / 2
     assert memory / 4 < card.peak <= tables + batches + memory / 2
@@ -157,11 +157,11 @@ def test_inner_products_make_room_among_images() -> None:
         [card],
         block_threads=4,
     )
-    lane = evaluator._lanes.get()
-    evaluator._lanes = SimpleNamespace(get=lambda: lane, put=lambda lane: None)  # type: ignore
+    stream = evaluator._streams.get()
+    evaluator._streams = SimpleNamespace(get=lambda: stream, put=lambda stream: None)  # type: ignore
     told: list[int] = []
-    lane._images.pair = lambda a, b, reserved: (  # type: ignore[method-assign]
-        told.append(reserved), DeviceImages.pair(lane._images, a, b, reserved),
+    stream._images.pair = lambda a, b, reserved: (  # type: ignore[method-assign]
+        told.append(reserved), DeviceImages.pair(stream._images, a, b, reserved),
     )[1]  # fmt: skip
     for n in (4, 80, 8):
         evaluator.tile(range(n), range(n), True)
@@ -309,8 +309,8 @@ def test_a_block_that_is_kept_waits_for_none_that_is_made(monkeypatch: pytest.Mo
         return make(lo, hi)
 
     monkeypatch.setattr(images, "_make", slow)
-    with ThreadPoolExecutor(2) as lanes:
-        waiting = [lanes.submit(images.block, 4, 8) for _ in range(2)]
+    with ThreadPoolExecutor(2) as others:
+        waiting = [others.submit(images.block, 4, 8) for _ in range(2)]
         assert begun.wait(60)
         assert images.block(0, 4) is kept
         had.set()

@@ -15,7 +15,7 @@ from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
 from widegram.cpu.image_tiles import ImageTiles
 from widegram.cpu.pairs import PairRunner
-from widegram.cpu.self_kernels import ItselfRunner
+from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.tables import encode
 from widegram.cpu.team import Team
 from widegram.cpu.vector_tiles import VectorTiles
@@ -122,7 +122,7 @@ class CpuEvaluator(PlannedEvaluator):
         for store, second in zip(packed, (False, True), strict=True):
             store.check = partial(self.readout.check_inputs, second=second)
         # Factors and diagonals of vectors take numbers, not planes: one runner makes both.
-        runner = ItselfRunner(self.plan, self.layout, True, self.dtype)
+        runner = SelfKernelRunner(self.plan, self.layout, True, self.dtype)
         return VectorTiles(self.plan, self.dtype, packed, runner, self._team, self.angle)
 
 

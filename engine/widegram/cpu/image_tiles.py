@@ -14,7 +14,7 @@ from widegram.backends.evaluator import Advance
 from widegram.backends.own import Own
 from widegram.cpu.images import ImageBlocks
 from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels_pool import ItselfPool
+from widegram.cpu.self_kernels_pool import SelfKernelPool
 from widegram.cpu.team import Team
 from widegram.cpu.together import results
 from widegram.cpu.workspace import aligned
@@ -39,7 +39,7 @@ class ImageTiles:
     ) -> None:  # fmt: skip
         self.plan, self.layout, self.dtype, self.team = plan, layout, dtype, team
         self.angle, self._planes = angle, memory // 4
-        self._whole: ItselfPool | None = None
+        self._whole: SelfKernelPool | None = None
         runners = self._runners(False)
 
         def blocks(second: bool) -> ImageBlocks:
@@ -106,8 +106,8 @@ class ImageTiles:
             return self._whole.run(blocks.read(numbers.start, numbers.stop))
         return self._whole.run(np.concatenate([blocks.read(n, n + 1) for n in numbers]))
 
-    def _runners(self, outputs: bool) -> ItselfPool:
-        return ItselfPool(
+    def _runners(self, outputs: bool) -> SelfKernelPool:
+        return SelfKernelPool(
             self.plan, self.layout, outputs, self.dtype, self.team.pool, self.team.threads,
             self._planes,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from widegram.backends.close_pairs import sketch
 from widegram.backends.equal import Digests, digests
 from widegram.backends.own import Own
 from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels_pool import ItselfPool
+from widegram.cpu.self_kernels_pool import SelfKernelPool
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import Rows
 from widegram.machine.byte_cache import ByteCache
@@ -58,7 +58,7 @@ class ImageBlocks:
     """
 
     def __init__(
-        self, source: Rows, runners: ItselfPool, dtype: str, memory: int,
+        self, source: Rows, runners: SelfKernelPool, dtype: str, memory: int,
         check: Callable[[Own, range], None],
     ) -> None:  # fmt: skip
         self.source, self.runners, self.check = source, runners, check

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.job import Job
 from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels import ItselfRunner
+from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.scaled_rows import Spread
@@ -56,7 +56,7 @@ class _Runner:
         powers = zip(like.exponents, self.plan.exponents, strict=True)
         self._powers = np.array([2 * (wanted - made) for wanted, made in powers])
         self.tables = encode(self.plan, self.plan.cross, self.layout, _DTYPE, paired=True)
-        self.runner = ItselfRunner(self.plan, self.layout, False, _DTYPE)
+        self.runner = SelfKernelRunner(self.plan, self.layout, False, _DTYPE)
         self.work = Workspace(self.tables, _DTYPE, paired=True)
 
     def run(self, x: Array, y: Array) -> tuple[Array, Array]:

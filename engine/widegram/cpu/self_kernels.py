@@ -46,7 +46,7 @@ class _Run:
     outside: Outside
 
 
-class ItselfRunner:
+class SelfKernelRunner:
     """Runs images against themselves. One per thread.
 
     ``outputs``: also compute the kernels. ``dtype``: of the factors, which sets the smallest
@@ -58,16 +58,16 @@ class ItselfRunner:
         self.dtype, self.floor = dtype, FLOOR[dtype]
         self.schedule = plan.itself(outputs)
         self.needed = [bool(mask.any()) for mask in self.schedule.masks]
-        self.alone = all(len(p.displacements) == 1 for p in self.schedule.programs) and not any(
+        self.pointwise = all(len(p.displacements) == 1 for p in self.schedule.programs) and not any(
             node.operation.accumulates and need
             for node, need in zip(plan.nodes, self.needed, strict=True)
         )
         # Images that are run together.
         self.step = _LANES
-        if self.alone:
+        if self.pointwise:
             height, width = plan.nodes[0].shape
             self.step = max(1, min(_SQUARES, _PIXELS // (height * width)))
-        if not self.alone:
+        if not self.pointwise:
             self.tables = encode(plan, self.schedule, layout, _DTYPE, paired=True)
             sizes = [node.shape[0] * node.shape[1] for node in plan.nodes]
             self.own = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -77,17 +77,17 @@ class ItselfRunner:
         self.work = Workspace(self.tables, _DTYPE, paired=True)
         self.own_k, self.own_t = (aligned((int(self.own[-1]), _LANES), _DTYPE) for _ in range(2))
 
-    def another(self) -> ItselfRunner:
+    def another(self) -> SelfKernelRunner:
         """The same for another thread: tables are shared, working memory is not."""
         made = copy(self)
-        if not made.alone:
+        if not made.pointwise:
             made._allocate()
         return made
 
     @property
     def nbytes(self) -> int:
         """Working memory of one runner."""
-        if self.alone:
+        if self.pointwise:
             return 0
         planes = Workspace.bytes(self.tables, _DTYPE)
         return planes + self.own_k.nbytes + self.own_t.nbytes
@@ -128,7 +128,7 @@ class ItselfRunner:
         """Run at most ``step`` images; their results are ``lo`` onwards."""
         count = len(x)
         lanes_x = None
-        if not self.alone:
+        if not self.pointwise:
             if count < _LANES:
                 x = np.concatenate([x, np.repeat(x[-1:], _LANES - count, axis=0)])
             lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
@@ -185,7 +185,7 @@ class ItselfRunner:
         operation = node.operation
         if not node.inputs:
             return run.squares, np.zeros_like(run.squares)
-        if not self.alone and isinstance(operation, Reduce):
+        if not self.pointwise and isinstance(operation, Reduce):
             return self._sums(self.tables.of[i], operation.scale)
         if operation.accumulates:
             return self._centre(self.tables.of[i])

@@ -18,7 +18,7 @@ from widegram.cpu.driver.fields import REGION, VectorField
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.plane_base import Variant
 from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels import ItselfRunner
+from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.team import Team
 from widegram.cpu.together import results
 from widegram.cpu.vectors import Packed, VectorInputs
@@ -36,7 +36,7 @@ class VectorTiles:
 
     def __init__(
         self, plan: Plan, dtype: str, stores: tuple[VectorInputs, VectorInputs],
-        runner: ItselfRunner, team: Team, angle: float,
+        runner: SelfKernelRunner, team: Team, angle: float,
     ) -> None:  # fmt: skip
         self.plan, self.dtype, self.stores, self.runner = plan, dtype, stores, runner
         self.team, self.cosine = team, least_cosine(angle)

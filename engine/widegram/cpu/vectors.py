@@ -16,7 +16,7 @@ from widegram.backends.own import Own
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.plane_base import Geometry, Variant
 from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels import ItselfRunner
+from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import Rows
 from widegram.machine import interrupts
@@ -69,7 +69,7 @@ class VectorInputs:
                 hi = min(lo + _READ, self.n)
                 self._packed(lo, hi, self.squares[lo:hi])
 
-    def block(self, lo: int, hi: int, runner: ItselfRunner, cosine: float) -> Packed:
+    def block(self, lo: int, hi: int, runner: SelfKernelRunner, cosine: float) -> Packed:
         """Inputs lo to hi - 1 with the factors that ``runner`` gives their mean squares; inputs of
         a larger ``cosine`` are nearly parallel."""
         found = self._kept.find((lo, hi))

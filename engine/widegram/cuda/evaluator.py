@@ -17,13 +17,13 @@ from widegram.backends.job import Job
 from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
 from widegram.cpu.pairs import PairRunner
-from widegram.cpu.self_kernels_pool import ItselfPool
+from widegram.cpu.self_kernels_pool import SelfKernelPool
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
 from widegram.cuda.images import HostImages, image_bytes
 from widegram.cuda.pairs import Pairs
 from widegram.cuda.source import FORMS, source_of
-from widegram.cuda.stream import Lane
+from widegram.cuda.stream import DeviceStream
 from widegram.data.scaled_rows import scaled_rows, spread
 from widegram.machine.cores import usable_cores
 from widegram.machine.log import announced
@@ -31,7 +31,7 @@ from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.scales import degrees
 from widegram.tiling import mirror_lower
 
-_LANES = 2
+_STREAMS = 2
 _PINNED_SHARE = 16
 # Making a block costs at least as much as copying it to a device so many times: 0.4 ms and 10 us
 # an image, 21 layers of 32 x 32, one core.
@@ -62,7 +62,7 @@ class CudaEvaluator(PlannedEvaluator):
         try:
             self._plan(job, devices, block_threads, forms)
             self._make_images(job)
-            self._make_lanes(devices, job.memory)
+            self._make_streams(devices, job.memory)
         except BaseException:
             self.close()
             raise
@@ -94,7 +94,7 @@ class CudaEvaluator(PlannedEvaluator):
         # Tiles are sized by their cost on one CPU thread; a GPU takes some hundred times as many.
         self.cost = Cost(float(self.plan.element_layers) / 256, bytes_())
         self._self_memory = job.memory // 16
-        self._whole: ItselfPool | None = None
+        self._whole: SelfKernelPool | None = None
         symmetric = job.x2 is None
         runners = self._factor_runners(symmetric)
 
@@ -108,17 +108,19 @@ class CudaEvaluator(PlannedEvaluator):
         self.images1 = images(False, job.memory // 4 if symmetric else job.memory // 8)
         self.images2 = self.images1 if symmetric else images(True, job.memory // 4)
 
-    def _make_lanes(self, devices: Sequence[Device], memory: int) -> None:
-        self.workers = _LANES * len(devices)
-        self._every_lane: list[Lane] = []
-        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+    def _make_streams(self, devices: Sequence[Device], memory: int) -> None:
+        self.workers = _STREAMS * len(devices)
+        self._every_stream: list[DeviceStream] = []
+        self._streams: SimpleQueue[DeviceStream] = SimpleQueue()
         with announced("compiling kernels for the GPU (once for a network)"):
             for device in devices:
-                budget = min(memory, device.free_memory() // 2) // _LANES
-                for _ in range(_LANES):
+                budget = min(memory, device.free_memory() // 2) // _STREAMS
+                for _ in range(_STREAMS):
                     pinned = memory // (_PINNED_SHARE * self.workers)
-                    self._every_lane.append(Lane(device, self.source, self.dtype, budget, pinned))
-                    self._lanes.put(self._every_lane[-1])
+                    self._every_stream.append(
+                        DeviceStream(device, self.source, self.dtype, budget, pinned)
+                    )
+                    self._streams.put(self._every_stream[-1])
 
     def prepare(self, rows: range, cols: range) -> None:
         self.images1.block(rows.start, rows.stop)
@@ -134,8 +136,8 @@ class CudaEvaluator(PlannedEvaluator):
         )
         symmetric = self.images2 is self.images1
         kept = second - passing if symmetric else second * (first > rows)
-        lanes = (lane.blocks_kept(tile, self._column_bytes) for lane in self._every_lane)
-        fewer = min(lanes) - passing
+        streams = (stream.blocks_kept(tile, self._column_bytes) for stream in self._every_stream)
+        fewer = min(streams) - passing
         making = 0 if kept * tile >= self.images2.source.shape[0] else _COPIES
         if 0 < fewer < kept and (making + 1) / fewer < making / kept + 1:
             return fewer
@@ -150,11 +152,11 @@ class CudaEvaluator(PlannedEvaluator):
         pairs = Pairs(len(rows), len(cols), mirrored)
         shape = len(self.plan.outputs), 1 + self.plan.ntk, len(rows), len(cols)
         values = np.empty(shape, self.dtype)
-        lane = self._lanes.get()
+        stream = self._streams.get()
         try:
-            lane.run(first, second, pairs, values, progress)
+            stream.run(first, second, pairs, values, progress)
         finally:
-            self._lanes.put(lane)
+            self._streams.put(stream)
         if mirrored:
             for value in values.reshape(-1, len(rows), len(rows)):
                 mirror_lower(value)
@@ -185,18 +187,18 @@ class CudaEvaluator(PlannedEvaluator):
     def close(self) -> None:
         self._pool.shutdown()
 
-    def _factor_runners(self, symmetric: bool) -> ItselfPool:
+    def _factor_runners(self, symmetric: bool) -> SelfKernelPool:
         """What makes the factors of images; where that needs no planes, and the diagonal is
         wanted, it makes that too."""
         if symmetric:
             whole = self._runners(True)
             self._whole = whole
-            if whole.alone:
+            if whole.pointwise:
                 return whole
         return self._runners(False)
 
-    def _runners(self, outputs: bool) -> ItselfPool:
-        return ItselfPool(
+    def _runners(self, outputs: bool) -> SelfKernelPool:
+        return SelfKernelPool(
             self.plan, self.layout, outputs, self.dtype, self._pool, self._cores,
             self._self_memory,
         )  # fmt: skip

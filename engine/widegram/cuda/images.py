@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from widegram.backends.close_pairs import sketch
 from widegram.backends.equal import Digests, digests
 from widegram.backends.own import Own
-from widegram.cpu.self_kernels_pool import ItselfPool
+from widegram.cpu.self_kernels_pool import SelfKernelPool
 from widegram.cuda.device import Device
 from widegram.cuda.factors import gathered, rows
 from widegram.data.scaled_rows import Rows
@@ -61,7 +61,7 @@ class HostImages:
     """
 
     def __init__(
-        self, source: Rows, runners: ItselfPool, gather: NDArray[np.int64], vector: bool,
+        self, source: Rows, runners: SelfKernelPool, gather: NDArray[np.int64], vector: bool,
         dtype: str, memory: int, check: Callable[[Own, range], None],
     ) -> None:  # fmt: skip
         self.check = check

@@ -53,7 +53,7 @@ def batch_size(source: Source, dtype: str, budget: int, pinned: int) -> int:
     return min(LARGEST_BATCH, budget // (2 * one), max(1, pinned // result_bytes(source, dtype)))
 
 
-class Lane:
+class DeviceStream:
     """A stream with its buffers: ``budget`` bytes on ``device``, half for batches and half for
     images and their inner products, and ``pinned`` bytes on the host."""
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from widegram.cpu.self_kernels import ItselfRunner
-from widegram.cpu.self_kernels_pool import ItselfPool
+from widegram.cpu.self_kernels import SelfKernelRunner
+from widegram.cpu.self_kernels_pool import SelfKernelPool
 from widegram.network import load_network
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import build
@@ -30,12 +30,12 @@ def test_as_one_runner(name: str, memory: int) -> None:
     network = load_network({"input_shape": [8, 6, 2], "layers": NETWORKS[name]})
     plan = build(network, ("nngp", "ntk"), None, "float64")
     layout = factor_layout(plan, choose_formulas(plan, 1.0, "float64"))
-    one = ItselfRunner(plan, layout, True, "float64")
+    one = SelfKernelRunner(plan, layout, True, "float64")
     assert (one.nbytes == 0) == (name == "flat")
     x = np.random.default_rng(0).standard_normal((2 * one.step + 3, 8, 6, 2))
     wanted = one.run(x)
     with ThreadPoolExecutor(3) as threads:
-        pool = ItselfPool(plan, layout, True, "float64", threads, 3, memory)
+        pool = SelfKernelPool(plan, layout, True, "float64", threads, 3, memory)
         assert pool.count == (1 if one.nbytes > memory else 3)
         for _ in range(3):
             found = pool.run(x)
