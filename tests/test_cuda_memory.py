@@ -135,7 +135,7 @@ def test_a_card_keeps_to_its_budget(spec: dict, symmetric: bool) -> None:
     for lo in range(0, 160, 16):
         for start in range(lo if symmetric else 0, 160, 16):
             evaluator.tile(range(lo, lo + 16), range(start, start + 16), symmetric)
-    # Half is for images; two streams have batches of 16 x 16 pairs, which do not fill the other half.
+    # Half is for images; two streams have batches of 16 x 16 pairs, which leave room in the rest.
     batches = 2 * 16 * 16 * pair_bytes(evaluator.source, "float64")
     assert batches < memory / 2
     assert memory / 4 < card.peak <= tables + batches + memory / 2
