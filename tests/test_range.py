@@ -357,7 +357,14 @@ def test_an_overflow_is_said_in_one_line(tmp_path: Path) -> None:
 def on_a_card(net: dict, x: np.ndarray, y: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
     sources = open_source(x), open_source(y)
     evaluator = CudaEvaluator(
-        Job(load_network(net), *sources, ("nngp", "ntk"), (), dtype, memory=2**28),
+        Job(
+            network=load_network(net),
+            x1=sources[0],
+            x2=sources[1],
+            kernels=("nngp", "ntk"),
+            dtype=dtype,
+            memory=2**28,
+        ),
         [Emulated()],
         block_threads=16,
     )

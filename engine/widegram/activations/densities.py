@@ -59,11 +59,14 @@ NOTHING = Terms(0.0, 0.0, np.ones(1), np.zeros(1), np.zeros(1))
 
 @dataclass(frozen=True)
 class Densities:
-    """The mixture of one activation.
+    """What the mixture of one activation is made of.
 
-    ``at_zero``: phi(0); ``linear``: the constant part of phi'; ``kink``: the multiple of |x|;
-    ``odd``, ``even``: the densities P and R at t (None: zero); ``light``: both vanish faster than
-    any power towards t = 0; ``smooth``: towards infinity, too.
+    * ``at_zero``: phi(0)
+    * ``linear``: the constant part of phi'
+    * ``kink``: the multiple of |x|
+    * ``odd``, ``even``: the densities P and R at t (None: zero)
+    * ``light``: whether both vanish faster than any power towards t = 0
+    * ``smooth``: whether they do so towards infinity, too
     """
 
     at_zero: float

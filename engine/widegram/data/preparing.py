@@ -33,10 +33,15 @@ _OVERHEAD = 2**16
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What was written: shapes of the inputs, how they were scaled, what the user should know.
+    """What was written.
 
-    ``mean`` and ``std`` are those of the raw training inputs, one value per channel of images
-    or per feature of vectors. ``test_shape`` is None where nothing was held out.
+    * ``out``, ``source``: the file, and what it was made from
+    * ``train_shape``, ``test_shape``: of the inputs; None where nothing was held out
+    * ``labels``: whether there are any
+    * ``normalize``: how inputs were scaled
+    * ``mean``, ``std``: of the raw training inputs, a value for each channel of images or feature
+      of vectors
+    * ``note``: what the user should know
     """
 
     out: str
@@ -72,16 +77,20 @@ def prepare(
 ) -> Prepared:
     """Write ``/train/x``, ``/train/y``, ``/test/x``, ``/test/y`` of a data set to an HDF5 file.
 
-    ``source``: 'digits', an IDX file or directory (MNIST family), a CIFAR-10 directory, or
-    .npy / .npz / .h5 with labels (see :mod:`widegram.data.labelled`). x is float32 of shape
-    (n, H, W, C) or (n, D), y int64 (or float64 targets), ``index`` the rows in the source.
+    x is float32 of shape (n, H, W, C) or (n, D), y int64 (or float64 targets), ``index`` the rows
+    in the source. Root attributes: source, normalize, seed, mean, std.
 
-    ``train`` and ``test`` rows are drawn at random by ``seed``; None takes all, in the order of
-    the source, or, where the source has no test split, holds out a fifth at random.
-    ``normalize``: 'standardize' subtracts the mean and divides by the standard deviation (per
-    channel of images, per feature of vectors, of the chosen training rows); 'unit-norm' divides
-    every input by its Euclidean norm; 'none' only converts. Root attributes: source, normalize,
-    seed, mean, std. Raises :class:`WidegramError` for anything that cannot be read or written.
+    * ``source``: 'digits', an IDX file or directory (MNIST family), a CIFAR-10 directory, or
+      .npy / .npz / .h5 with labels (see :mod:`widegram.data.labelled`)
+    * ``train``, ``test``: rows to draw at random; None takes all, in the order of the source, or,
+      where the source has no test split, holds out a fifth at random
+    * ``seed``: of the draws
+    * ``normalize``: 'standardize' subtracts the mean and divides by the standard deviation, of the
+      chosen training rows, of each channel of images or feature of vectors; 'unit-norm' divides
+      every input by its Euclidean norm; 'none' only converts
+    * ``labels``: those of an array file that does not hold them
+
+    Raises :class:`WidegramError` for anything that cannot be read or written.
     """
     target = file_path(out, "out")
     source = str(file_path(source, "source"))

@@ -30,10 +30,11 @@ class Rows(Protocol):
 
 
 class ScaledRows:
-    """``source`` with every input multiplied by 2^power: a power of its own where ``own``, which
-    takes its largest number to [1/2, 1) unless it is of ordinary size, else ``exponent``.
+    """The inputs of ``source``, each multiplied by a power of two.
 
-    ``powers`` (n,): those of the inputs read so far.
+    * ``own``: each has a power of its own, which takes its largest number to [1/2, 1) unless that
+      is of ordinary size; otherwise ``exponent`` is the power of all
+    * ``powers``: the exponents of the inputs read so far, (n,)
     """
 
     def __init__(self, source: Rows, own: bool, exponent: int = 0) -> None:
@@ -73,9 +74,11 @@ def largest_numbers(x: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Spread:
-    """The ``largest`` variance (mean square over channels of a pixel, over all features of a
-    vector) in some data, at least the smallest normal number unless all are 0; ``zeros``: whether
-    there are pixels or vectors of variance 0."""
+    """Variances in some data: mean squares over the channels of a pixel, all features of a vector.
+
+    * ``largest``: at least the smallest normal number, unless all are 0
+    * ``zeros``: whether some are 0
+    """
 
     largest: float
     zeros: bool

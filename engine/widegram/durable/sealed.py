@@ -155,9 +155,11 @@ def seal(file: h5py.File) -> None:
 class SealedFile(Closing):
     """A sealed file opened for reading, its seal compared; a context manager that closes it.
 
-    ``what`` it has to be (for messages, such as 'a solution; `widegram solve` writes them') by its
-    ``format``; ``remedy`` is what to do about a damaged one. Raises :class:`WidegramError` for a
-    missing or foreign file, :class:`Broken` for a damaged one.
+    * ``format_``: the attribute ``format`` that it has to have
+    * ``what``: what it has to be, for messages: 'a solution; `widegram solve` writes them'
+    * ``remedy``: what to do about a damaged one
+
+    Raises :class:`WidegramError` for a missing or foreign file, :class:`Broken` for a damaged one.
     """
 
     def __init__(self, path: str | Path, format_: str, what: str, remedy: str) -> None:

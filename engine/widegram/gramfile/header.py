@@ -36,9 +36,15 @@ HEADER_CHECKSUM = "state/header"
 class Header:
     """Root attributes of a gram file; two runs with equal headers compute the same file.
 
-    ``network`` is canonical JSON; the fingerprints are hex strings, ``x2_fingerprint`` empty for
-    the symmetric matrix of x1 with itself; ``x1_location`` and ``x2_location`` say where the data
-    was read from (empty for arrays in memory), so that ``verify`` can recompute tiles.
+    * ``network``: canonical JSON
+    * ``network_fingerprint``, ``x1_fingerprint``, ``x2_fingerprint``: hex strings; that of x2 is
+      empty for the symmetric matrix of x1 with itself
+    * ``x1_location``, ``x2_location``: where the data was read from, so that ``verify`` can compute
+      tiles again; empty for arrays in memory
+    * ``n1``, ``n2``: rows and columns
+    * ``kernels``, ``depths``: what the matrices are of
+    * ``dtype``, ``symmetric``, ``tile``: how they are stored
+    * ``device``, ``program_version``: what made them
     """
 
     network: str

@@ -28,8 +28,12 @@ class TileComputer(Protocol):
 
 
 class Opinion(NamedTuple):
-    """``entries`` that were computed (of each dataset), their largest relative ``difference``, and
-    one line of ``damage`` for each that is wrong."""
+    """What another method says of a file.
+
+    * ``entries``: that were computed, of each dataset
+    * ``difference``: the largest relative one
+    * ``damage``: a line for each that is wrong
+    """
 
     entries: int
     difference: float

@@ -28,8 +28,12 @@ TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 
 
 class Computers(NamedTuple):
-    """``own``: what filled the file. ``dense``: another method, which can compute ``dense_entries``
-    entries; ``dense_note`` says why that is none."""
+    """What computes tiles again.
+
+    * ``own``: what filled the file
+    * ``dense``: another method, which can compute ``dense_entries`` entries; ``dense_note`` says
+      why that is none
+    """
 
     own: TileComputer
     dense: TileComputer | None = None
@@ -46,18 +50,20 @@ class Damage(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """What a check of ``file`` found.
+    """What a check of a gram file found.
 
-    ``tiles_checked`` of ``tiles`` are finished and had their checksums compared (counted as
-    ``gram`` does: a mirror image with its own);
-    ``entries_recomputed`` entries were computed again and differed by at most ``max_difference``
-    relative to the largest value; ``note`` says why none were. ``dense_entries`` of each dataset
-    were computed by the dense reference too, a different method, and differed by at most
-    ``dense_difference`` relative to the values around them; ``dense_note`` says why none were.
-    ``damage`` has one line for each problem and is empty for a good file; ``damaged_tiles`` are the
-    tiles (row, column) to compute again for that. ``repaired`` are the lines of damage that there
-    was before a repair. ``metadata_intact`` is false where another program, or damage, has changed
-    what describes the datasets, and no value.
+    * ``file``, ``complete``
+    * ``tiles``, ``tiles_checked``: in all, and finished with their checksums compared, counted as
+      ``gram`` does: a mirror image with its own
+    * ``entries_recomputed``: computed again by the same method; ``max_difference``: the largest
+      difference relative to the largest value; ``note``: why none were
+    * ``dense_entries``, ``dense_difference``, ``dense_note``: the same by the dense reference, a
+      different method, of each dataset, relative to the values around an entry
+    * ``damage``: a line for each problem, empty for a good file
+    * ``damaged_tiles``: those (row, column) to compute again for that
+    * ``repaired``: the lines of damage that there was before a repair
+    * ``metadata_intact``: false where another program, or damage, has changed what describes the
+      datasets, and no value
     """
 
     file: str

@@ -24,12 +24,17 @@ from widegram.validation.arrays import file_path
 class GramFile(Closing):
     """A read-only view of a gram file, cheap to open; also a context manager.
 
-    ``n1``, ``n2`` (shape of every matrix), ``symmetric``, ``dtype``, ``network`` (dict),
-    ``kernels`` (``('nngp', 'ntk')`` or one of them), ``depths`` (empty without a depth sweep),
-    ``complete``, ``fingerprints`` (hex of 'network', 'x1', 'x2'; x2's is x1's for a symmetric
-    matrix). ``snapshot`` opens also what a writer is filling, which then goes on changing;
-    ``writer`` says whether one was at work. Raises :class:`WidegramError` for a missing, foreign
-    or damaged file, and without ``snapshot`` for one that is being written.
+    * ``n1``, ``n2``: the shape of every matrix
+    * ``symmetric``, ``dtype``, ``complete``
+    * ``network``: as a dict
+    * ``kernels``: ``('nngp', 'ntk')`` or one of them
+    * ``depths``: empty without a depth sweep
+    * ``fingerprints``: hex of 'network', 'x1', 'x2'; x2's is x1's for a symmetric matrix
+    * ``writer``: whether one was at work
+
+    ``snapshot`` opens also what a writer is filling, which then goes on changing. Raises
+    :class:`WidegramError` for a missing, foreign or damaged file, and without ``snapshot`` for one
+    that is being written.
     """
 
     def __init__(self, path: str | Path, *, snapshot: bool = False) -> None:

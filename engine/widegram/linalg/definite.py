@@ -50,9 +50,10 @@ class Advice:
 
 
 class NotPositiveDefinite(FailedPivot):
-    """With ``advice`` that mends the matrix (None: nothing that was tried does).
+    """A matrix that cannot be factored, and what mends it.
 
-    The message speaks Python, ``in_shell`` is the same line with the program's options.
+    * ``advice``: a regulariser that was tried; None where none of those tried does
+    * ``in_shell``: the message, which speaks Python, with the program's options instead
     """
 
     def __init__(self, problem: str, failed: FailedPivot, advice: Advice | None) -> None:

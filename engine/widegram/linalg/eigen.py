@@ -22,12 +22,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Eigenpairs:
-    """``values`` ascending, (k,); ``vectors`` (n, k) or None; ``residuals`` |K v - lambda v|, (k,).
+    """Eigenvalues of a symmetric matrix, and what is known of each.
 
-    ``residuals`` is None after LAPACK. ``errors``: how far the eigenvalue may lie from its value,
-    outwards (below it at the bottom, above it at the top), rounding aside: 0 after LAPACK,
-    infinite where nothing bounds it.
-    ``method`` says what was used, ``converged`` how many pairs reached the tolerance.
+    * ``values``: ascending, (k,)
+    * ``vectors``: (n, k), or None
+    * ``residuals``: |K v - lambda v|, (k,); None after LAPACK
+    * ``errors``: how far an eigenvalue may lie from its value, rounding aside, (k,): below it at
+      the bottom, above it at the top; 0 after LAPACK, infinite where nothing bounds it
+    * ``method``: what was used, ``iterations`` of it
+    * ``converged``: how many pairs reached the tolerance
     """
 
     values: Array

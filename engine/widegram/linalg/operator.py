@@ -31,10 +31,14 @@ _SCALED_ENTRIES = 1 << 18  # of a block that is scaled in float64 before it is r
 
 @dataclass(frozen=True)
 class GramOperator:
-    """``S (source + shift I) S`` of shape (n1, n2), never held whole.
+    """The operator ``S (source + shift I) S`` of shape (n1, n2), never held whole.
 
-    ``memory`` bounds the bytes of the blocks in flight (two as read, one converted). ``scaling``
-    is the diagonal of S, (n,), of a symmetric matrix; None is the identity.
+    * ``source``: the matrix
+    * ``symmetric``: whether only its upper triangle is read
+    * ``shift``: what is added to the diagonal
+    * ``memory``: bytes of the blocks in flight, two as read and one converted
+    * ``name``: of the matrix, for messages
+    * ``scaling``: the diagonal of S, (n,), of a symmetric matrix; None is the identity
     """
 
     source: Any

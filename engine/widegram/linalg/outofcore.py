@@ -93,10 +93,12 @@ def grouped(n: int, width: int, budget: int, itemsize: int) -> ColumnPlan:
 class OutOfCoreCholesky:
     """L L^T = A with L in the work file ``path``; continues an unfinished file of the same A.
 
-    ``key`` names the matrix (fingerprints, regulariser): a work file of another key is refused,
-    or removed with ``discard_other``.
-    ``memory`` bounds the arrays held at once. ``resumed`` is the number of block columns found
-    done. Raises :class:`FailedPivot` when A is not positive definite.
+    * ``memory``: bytes of the arrays held at once
+    * ``key``: the name of the matrix (fingerprints, regulariser); a work file of another is
+      refused, or removed with ``discard_other``
+    * ``resumed``: the number of block columns found done
+
+    Raises :class:`FailedPivot` when A is not positive definite.
     """
 
     method = "cholesky-ooc"

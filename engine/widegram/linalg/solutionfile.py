@@ -22,10 +22,15 @@ _KINDS = {"str": str, "int": int, "float": float, "bool": bool}
 
 @dataclass(frozen=True, kw_only=True)
 class SolutionHeader:
-    """Where a solution comes from. ``shift`` is what was added to the diagonal, absolute.
+    """Where a solution comes from.
 
-    ``gram`` is the absolute path of the Gram file; ``depth`` is -1 without a depth sweep; ``task``
-    is 'classification' or 'regression'.
+    * ``gram``, ``gram_dtype``: the absolute path of the Gram file, and its dtype
+    * ``kernel``, ``depth``: of it; depth -1 without a depth sweep
+    * ``diag_reg``, ``diag_reg_absolute``: the regulariser as given; ``shift``: what it added to
+      the diagonal
+    * ``method``, ``status``, ``iterations``, ``residual``: how it was solved
+    * ``network``: JSON; the fingerprints: of it, of the inputs and of the labels
+    * ``task``: 'classification' or 'regression'
     """
 
     kernel: str
@@ -48,10 +53,13 @@ class SolutionHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSolution:
-    """A solution file in memory: alpha and targets (n, k), classes (k,) or None.
+    """A solution file in memory.
 
-    ``targets`` are what was solved for: those given, less ``mean`` (k,). ``scale`` (k,) are the
-    units of the prior: variances times its square are those of the targets.
+    * ``path``, ``header``
+    * ``alpha``: the solution, (n, k)
+    * ``targets``: what was solved for, (n, k): the targets given, less ``mean`` (k,)
+    * ``classes``: (k,), None of a regression
+    * ``scale``: the units of the prior, (k,): variances times its square are those of the targets
     """
 
     path: Path

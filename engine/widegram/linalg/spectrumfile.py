@@ -15,8 +15,11 @@ FORMAT = "widegram-spectrum"
 
 
 def write_spectrum(path: Path, found: Spectrum, train: GramKernel, *, overwrite: bool) -> None:
-    """Write `/eigenvalues` ascending, `/resolved` (bool), `/eigenvectors` (n, k) where computed,
-    `/residuals`, `/density/{edges,count,least,most,error}`; summary and fingerprints as attributes.
+    """Write a spectrum; its summary and fingerprints are attributes.
+
+    * `/eigenvalues`: ascending; `/resolved`: whether each means anything
+    * `/eigenvectors` (n, k) and `/residuals`, where they were computed
+    * `/density/{edges,count,least,most,error}`, where it was
     """
     values = found.known
     datasets = {"eigenvalues": values, "resolved": np.abs(values) > found.resolution}

@@ -66,16 +66,22 @@ class Bins:
 
 @dataclass(frozen=True, kw_only=True)
 class Spectrum:
-    """Summary of a symmetric matrix.
+    """Summary of a symmetric matrix. Ranges hold for it and for what it is the rounded copy of.
 
-    ``top``, ``bottom`` and ``median`` are its largest, smallest and median eigenvalue; their
-    ranges hold for the matrix and for the one of which it is the rounded copy. The low end
-    of ``bottom`` is infinite where no factorisation bounds it. ``lambda_min_residual`` =
-    |K v - lambda_min v|, None after LAPACK; ``effective_rank`` = trace^2 / |K|_F^2.
-    ``resolution`` is what rounding alone, in the file's dtype, does to an eigenvalue
-    (:func:`resolution`). Below it an eigenvalue means nothing; ``unresolved`` counts such among
-    the computed ones, ``known``. ``pairs`` holds what was asked for (``requested``), or what the
-    summary needed.
+    * ``n``: rows
+    * ``top``, ``bottom``, ``median``: its largest, smallest and median eigenvalue; ``bottom`` has
+      no lower end where no factorisation bounds it
+    * ``total``: the trace
+    * ``effective_rank``: trace^2 / |K|_F^2
+    * ``resolution``: what rounding in the file's dtype does to an eigenvalue
+      (:func:`resolution`); below it an eigenvalue means nothing
+    * ``known``: the eigenvalues that were computed; ``unresolved``: how many of them mean nothing
+    * ``lambda_min_residual``: |K v - lambda_min v|, None after LAPACK
+    * ``pairs``: what was asked for (``requested``), or else what the summary needed
+    * ``density``: None where it was not computed
+    * ``method``, ``why``: what was used, and the reason for it
+    * ``seconds``: that it took
+    * ``dtype``: the file's
     """
 
     n: int

@@ -20,11 +20,13 @@ _SMALLEST, _LARGEST = 1e-100, 1e100  # of the largest target: squares and their 
 
 @dataclass(frozen=True)
 class Targets:
-    """``values`` float64 (n, k).
+    """Labels as a solver takes them.
 
-    Of a classification: one-hot rows minus 1/k, so that each row sums to zero, and ``classes`` of
-    shape (k,), ascending. Of a regression: the numbers themselves, ``classes`` None. ``reason``
-    says why the one or the other was taken.
+    * ``values``: float64 (n, k); of a classification one-hot rows minus 1/k, each of which sums to
+      zero; of a regression the numbers themselves
+    * ``classes``: (k,), ascending; None of a regression
+    * ``fingerprint``: of the labels as they were given
+    * ``reason``: why the one or the other was taken
     """
 
     values: Array

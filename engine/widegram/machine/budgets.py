@@ -74,9 +74,11 @@ def _machine_free(root: Path) -> int:
 
 
 def kernel_budget(memory: str | int | None) -> int:
-    """Bytes for what computes kernels, given what the whole process may use (None: a quarter of
-    what is free): the interpreter and its libraries are taken off, down to 16 MB, since a limit
-    under what they need cannot be kept by anything done here."""
+    """Bytes for what computes kernels, given what the whole process may use.
+
+    None is a quarter of what is free. The interpreter and its libraries are taken off, down to
+    16 MB: a limit under what they need cannot be kept by anything done here.
+    """
     return max(budget(memory) - PROGRAM, _SMALLEST)
 
 

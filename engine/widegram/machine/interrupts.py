@@ -121,8 +121,12 @@ def saving() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Work:
-    """What is in work: its name, an estimate of the seconds it still takes, and whether
-    :func:`check` or compiled loops end it early."""
+    """What is in work.
+
+    * ``what``: its name
+    * ``seconds()``: an estimate of those that it still takes
+    * ``stoppable``: whether :func:`check` or compiled loops end it early
+    """
 
     what: str
     seconds: Callable[[], float]

@@ -35,11 +35,17 @@ FORMAT = "widegram-prediction"
 
 @dataclass(frozen=True, kw_only=True)
 class PredictJob:
-    """Arguments of :func:`predict_file`, as the command line names them.
+    """What :func:`predict_file` is asked for.
 
-    ``times`` are in units of the maximal learning rate 2 / lambda_max; infinity is the solution
-    itself. ``gram`` is the training matrix, by default the file that the solution names; it is read
-    for finite times and variances only.
+    * ``solution``, ``cross``: the solution file, and the Gram file kernel(test, train)
+    * ``y``, ``limit``: labels of the test points, and how many of them
+    * ``times``: in units of the maximal learning rate 2 / lambda_max; infinity is the solution
+    * ``variance``: whether variances are wanted; ``method``: the factorisation for them
+    * ``gram``: the training matrix, by default the file that the solution names; it is read for
+      finite times and variances alone
+    * ``test_gram``, ``x_test``: where variances have K(x, x) of the test points from
+    * ``out``, ``overwrite``: the prediction file
+    * ``memory``: a size or a number of bytes for the whole process
     """
 
     solution: Path
@@ -59,13 +65,20 @@ class PredictJob:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictResult:
-    """Figures of merit, None without labels (accuracy also for plain regression targets).
+    """Figures of merit; None without labels.
 
-    ``mse`` is the mean over points and outputs; ``nll`` the mean negative log likelihood of an
-    output, which needs the variance; ``mean_variance`` is that of new targets, noise included,
-    ``mean_variance_latent`` without it, ``variance_of`` says of what; ``solution_status`` is not
-    'ok' where the solver stopped early; ``times`` one dict (t, accuracy, mse, train_accuracy,
-    train_mse) per time, where t is 'inf' for infinite time.
+    * ``n_test``, ``k``: test points and outputs
+    * ``kernel``, ``task``: of the solution
+    * ``accuracy``: also None for targets that name no class
+    * ``mse``: the mean over points and outputs
+    * ``nll``: the mean negative log likelihood of an output, which needs the variance
+    * ``train_accuracy``, ``train_mse``: the same of the training points
+    * ``times``: a dict (t, accuracy, mse, train_accuracy, train_mse) for each time; t is 'inf' for
+      infinite time
+    * ``mean_variance``: of new targets, noise included; ``mean_variance_latent``: without it;
+      ``variance_of``: of what
+    * ``solution_status``: not 'ok' where the solver stopped early
+    * ``out``: the file that was written, None without
     """
 
     n_test: int

@@ -28,10 +28,12 @@ FIELDS = (*KERNELS, "cov1", "cov2", "x1_is_x2")
 class Kernel:
     """What ``kernel_fn(x1, x2)`` returns: the fields that neural-tangents calls the same.
 
-    ``nngp``, ``ntk``: (n1, n2). ``cov1`` (n1,), ``cov2`` (n2,): the variance of the outputs for
-    each input, the diagonal of K(x1, x1) and K(x2, x2); ``cov2`` is None where x2 was not given.
-    ``x1_is_x2``: whether both inputs are the same. A kernel_fn applied to a Kernel continues the
-    network that made it.
+    * ``nngp``, ``ntk``: (n1, n2)
+    * ``cov1`` (n1,), ``cov2`` (n2,): the variance of the outputs for each input, the diagonals of
+      K(x1, x1) and K(x2, x2); ``cov2`` is None where x2 was not given
+    * ``x1_is_x2``: whether both inputs are the same
+
+    A kernel_fn applied to a Kernel continues the network that made it, of ``items`` on ``inputs``.
     """
 
     nngp: Array
