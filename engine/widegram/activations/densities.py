@@ -30,7 +30,7 @@ _KINK = 1e300
 
 @dataclass(frozen=True)
 class Terms:
-    """``constant``, ``linear``: c0 and c1; ``t``, ``odd``, ``even``: t_i, w_i and v_i, (J,)."""
+    """The mixture phi: c0 and c1 (``constant``, ``linear``), and t_i, w_i, v_i (each (J,))."""
 
     constant: float
     linear: float

@@ -46,7 +46,7 @@ def _basis(degree: int) -> Array:
 
 @dataclass(frozen=True)
 class Series(Approximate):
-    """``degree``: the last term kept; ``scales``: the mixture to take where too many are needed."""
+    """A series up to ``degree``; ``densities`` make the mixture where too many terms are needed."""
 
     degree: int = 64
     densities: Densities | None = None

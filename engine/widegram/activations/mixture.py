@@ -30,7 +30,7 @@ _ROOT = np.sqrt(2 / np.pi)
 
 @dataclass(frozen=True, eq=False)
 class Mixture(Approximate):
-    """``terms``: the mixture; ``tail``: its relative error at any variance it was made for."""
+    """A sum of ``terms``; ``tail`` is its relative error at any variance that it was made for."""
 
     terms: Terms = NOTHING
     code = "mixture"

@@ -39,7 +39,7 @@ _MOST_AXES = 32
 
 @dataclass(frozen=True)
 class Table:
-    """``rows(lo, hi)`` is the block ``[lo, hi)`` of an array of ``shape`` and ``dtype``."""
+    """An array of ``shape`` and ``dtype`` in a file; ``rows(lo, hi)`` reads a block of it."""
 
     name: str
     shape: tuple[int, ...]

@@ -26,7 +26,7 @@ class Split:
 
 @dataclass(frozen=True)
 class RawData:
-    """``train`` and, where the source keeps one apart, ``test``; ``note`` is for the user."""
+    """A data set: ``train``, ``test`` where the source keeps one apart, a note for the user."""
 
     name: str
     train: Split

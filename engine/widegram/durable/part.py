@@ -22,13 +22,16 @@ _READ = 1 << 24
 
 
 class Part:
-    """``NAME.<mark>.part`` beside the file to be: created by us alone, locked, written at offsets.
+    """A new file, ``NAME.<mark>.part`` beside the one to be: locked, and written at offsets.
 
-    The mark is computed from the name, so that a part that a killed process left is known as ours
-    and replaced; a file of any other name is never touched, and what has this name but is no plain
-    file of this user with one name is refused. ``path`` is what messages call the file, ``target``
-    its name with all links resolved. Every method raises :class:`WriteFailed` where the file system
-    fails.
+    The mark is computed from the name. So a part that a killed process left is known as ours, and
+    replaced. A file of any other name is never touched; what has this name but is no plain file of
+    this user with one name is refused.
+
+    * ``path``: what messages call the file
+    * ``target``: its name with all links resolved
+
+    Every method raises :class:`WriteFailed` where the file system fails.
     """
 
     def __init__(self, path: Path, target: Path) -> None:

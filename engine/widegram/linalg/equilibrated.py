@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 class EquilibratedFactor:
-    """``inner`` factors ``operator`` scaled on both sides by ``scaling``.
+    """A factor of ``operator``, by ``inner`` of the operator scaled on both sides by ``scaling``.
 
     Residuals are those of ``operator``.
     """

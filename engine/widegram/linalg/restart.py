@@ -23,7 +23,7 @@ FORMAT = "widegram-restart"
 
 
 class RestartFile:
-    """``path`` holds x of shape (n, k), the iterations so far and the key of the problem.
+    """The file ``path``: x of shape (n, k), the iterations so far and the key of the problem.
 
     Written whole or not at all, at most every ``seconds``. A file of another problem is refused
     (see :func:`widegram.linalg.workfile.open_work_file`).

@@ -20,7 +20,7 @@ _FINE_DECADES = 3  # at the top of the spectrum, where ranges are narrow
 
 @dataclass(frozen=True)
 class Range:
-    """``value``, known to lie between ``low`` and ``high``, which may be infinite."""
+    """A value that is known to lie between ``low`` and ``high``, which may be infinite."""
 
     value: float
     low: float

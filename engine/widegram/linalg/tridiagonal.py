@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 class Tridiagonal:
-    """``matrix``, symmetric, float64 and Fortran-ordered, is overwritten by Q."""
+    """A reduced matrix. ``matrix``, symmetric, float64 and Fortran-ordered, is overwritten by Q."""
 
     def __init__(self, matrix: Array, progress: ProgressCallback | None = None) -> None:
         if progress:

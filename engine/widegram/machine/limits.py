@@ -20,7 +20,7 @@ _UNLIMITED = 1 << 60  # Version 1 of control groups writes a number near 2^63 fo
 
 
 class Limit(NamedTuple):
-    """``left`` bytes by the limit that ``name`` describes."""
+    """What a limit leaves, in bytes, and the limit in words."""
 
     left: int
     name: str

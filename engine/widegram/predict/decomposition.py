@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class Decomposition:
-    """``square`` + regulariser; each decomposition is made once, when first needed.
+    """The matrix ``square`` + regulariser; each decomposition is made once, when first needed.
 
     ``size`` is the number of training outputs, by which the mean squared loss is divided.
     """

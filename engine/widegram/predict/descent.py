@@ -28,17 +28,19 @@ def gradient_descent_mse(
 ) -> Callable[..., Any]:
     """Outputs of a network under gradient flow on the mean squared error, as in neural-tangents.
 
-    ``k_train_train`` is the kernel on the training data: shape (n, n), or (n, n, Y, Y, ...) with
-    the axes of ``y_train`` other than ``trace_axes`` in pairs; a Gram file's NTK is taken.
-    ``diag_reg`` is added to its diagonal, times trace / N unless ``diag_reg_absolute_scale``.
-    Time is counted in units of ``learning_rate`` for a loss divided by ``y_train.size``:
-    f_t = K*(K)^-1 (1 - exp(-K learning_rate t / y_train.size)) y (Jacot et al., arXiv:1806.07572;
-    Lee et al., arXiv:1902.06720).
+    f_t = K* K^-1 (1 - exp(-K learning_rate t / y_train.size)) y (Jacot et al., arXiv:1806.07572;
+    Lee et al., arXiv:1902.06720): time is counted in units of ``learning_rate``, for a loss
+    divided by ``y_train.size``.
 
-    Returns ``predict_fn(t=None, fx_train_0=0., fx_test_0=None, k_test_train=None)``, which gives
-    the outputs at time ``t`` (a number or an array, whose axes come first; None is infinity) on
-    the training set, on the test set when ``fx_test_0`` is given, or a tuple of both; None as an
+    * ``k_train_train``: the kernel on the training data, (n, n), or (n, n, Y, Y, ...) with the
+      axes of ``y_train`` other than ``trace_axes`` in pairs; of a Gram file the NTK is taken
+    * ``diag_reg``: added to its diagonal, times trace / N unless ``diag_reg_absolute_scale``
+
+    Returns ``predict_fn(t=None, fx_train_0=0., fx_test_0=None, k_test_train=None)``, the outputs on
+    the training set, on the test set where ``fx_test_0`` is given, or a tuple of both. None as an
     initial output leaves that set out.
+
+    * ``t``: a number, or an array whose axes come first; None is infinity
 
     Raises WidegramError for a singular kernel at infinite time (with a regulariser that mends
     it), and for an argument that is missing, not finite or of a shape that does not fit.

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 class _Kernel:
-    """``nngp`` and ``ntk``, each None where it was not needed."""
+    """Both kernels, each None where it was not needed."""
 
     def __init__(self, nngp: Array | None = None, ntk: Array | None = None) -> None:
         self.nngp = nngp

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 class Gaussian(NamedTuple):
-    """``mean`` with the shape of the outputs, ``covariance`` with that of the test kernel."""
+    """A mean with the shape of the outputs, and a covariance with that of the test kernel."""
 
     mean: Array
     covariance: Array
