@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import Formula
-from widegram.data.scaled_rows import Rows
+from widegram.data.scaled_rows import ScaledRows
 from widegram.plan.closeness import FARTHEST, NEAREST, nearest_held
 from widegram.plan.plan import Plan
 from widegram.plan.precision import DoubleNeeded
@@ -75,7 +75,7 @@ def close_pairs(a: Array, b: Array, angle: float) -> NDArray[np.int64]:
 
 
 def nearest_computed(
-    plan: Plan, formulas: dict[int, Formula], largest: float, x1: Rows, x2: Rows
+    plan: Plan, formulas: dict[int, Formula], largest: float, x1: ScaledRows, x2: ScaledRows
 ) -> float:
     """The angle below which a float32 run computes pairs of inputs in float64.
 
@@ -93,7 +93,7 @@ def nearest_computed(
     return min(angle, FARTHEST)
 
 
-def share_within(angle: float, x1: Rows, x2: Rows) -> float:
+def share_within(angle: float, x1: ScaledRows, x2: ScaledRows) -> float:
     """The share of pairs less than about twice ``angle`` apart, of rows at even distances."""
     first = _sketches(x1)
     if x2 is x1:
@@ -103,7 +103,7 @@ def share_within(angle: float, x1: Rows, x2: Rows) -> float:
     return len(close_pairs(first, second, angle)) / (len(first) * len(second))
 
 
-def _sketches(x: Rows) -> Array:
+def _sketches(x: ScaledRows) -> Array:
     n = x.shape[0]
     rows = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int))
     return sketch(np.concatenate([x.read(row, row + 1).astype(np.float64) for row in rows]))

@@ -16,7 +16,7 @@ from widegram.backends.own import Own
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.self_kernels_pool import SelfKernelPool
 from widegram.cpu.workspace import aligned
-from widegram.data.scaled_rows import Rows
+from widegram.data.scaled_rows import ScaledRows
 from widegram.machine.byte_cache import ByteCache
 
 
@@ -58,7 +58,7 @@ class ImageBlocks:
     """
 
     def __init__(
-        self, source: Rows, runners: SelfKernelPool, dtype: str, memory: int,
+        self, source: ScaledRows, runners: SelfKernelPool, dtype: str, memory: int,
         check: Callable[[Own, range], None],
     ) -> None:  # fmt: skip
         self.source, self.runners, self.check = source, runners, check

@@ -18,7 +18,7 @@ from widegram.cpu.kernels.plane_base import Geometry, Variant
 from widegram.cpu.kernels.vector_ops import LANES
 from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.workspace import aligned
-from widegram.data.scaled_rows import Rows
+from widegram.data.scaled_rows import ScaledRows
 from widegram.machine import interrupts
 from widegram.machine.byte_cache import ByteCache
 
@@ -52,7 +52,9 @@ class VectorInputs:
     sees what runs of a block's inputs with themselves gave, and may raise.
     """
 
-    def __init__(self, source: Rows, dtype: str, memory: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, source: ScaledRows, dtype: str, memory: int, pool: ThreadPoolExecutor
+    ) -> None:
         self.check: Callable[[Own, range], None] = lambda own, rows: None
         self.source, self.dtype, self.memory, self.pool = source, dtype, memory, pool
         self.n, self.features = source.shape[0], int(np.prod(source.shape[1:]))

@@ -18,7 +18,7 @@ from widegram.backends.own import Own
 from widegram.cpu.self_kernels_pool import SelfKernelPool
 from widegram.cuda.device import Device
 from widegram.cuda.factors import gathered, rows
-from widegram.data.scaled_rows import Rows
+from widegram.data.scaled_rows import ScaledRows
 from widegram.machine.byte_cache import ByteCache
 
 
@@ -61,7 +61,7 @@ class HostImages:
     """
 
     def __init__(
-        self, source: Rows, runners: SelfKernelPool, gather: NDArray[np.int64], vector: bool,
+        self, source: ScaledRows, runners: SelfKernelPool, gather: NDArray[np.int64], vector: bool,
         dtype: str, memory: int, check: Callable[[Own, range], None],
     ) -> None:  # fmt: skip
         self.check = check

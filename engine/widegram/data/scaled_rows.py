@@ -7,26 +7,18 @@ as a whole: never on the block that it is read in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.data.inputs import Source
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 
 _READ = 256
 # Inputs whose largest number is within 2^-ORDINARY .. 2^ORDINARY are left as they are.
 ORDINARY = 16
-
-
-class Rows(Protocol):
-    """Inputs that can be read by row (``widegram.data.Source``)."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def read(self, lo: int, hi: int) -> NDArray[Any]: ...
 
 
 class ScaledRows:
@@ -37,10 +29,10 @@ class ScaledRows:
     * ``powers``: the exponents of the inputs read so far, (n,)
     """
 
-    def __init__(self, source: Rows, own: bool, exponent: int = 0) -> None:
+    def __init__(self, source: Source, own: bool, exponent: int = 0) -> None:
         self.source, self.own = source, own
         self.shape = source.shape
-        self.name = str(getattr(source, "name", "the input"))
+        self.name = source.name
         self.powers = np.full(self.shape[0], exponent, dtype=np.int64)
 
     def read(self, lo: int, hi: int) -> NDArray[Any]:
@@ -90,7 +82,7 @@ class Spread:
 
 
 def scaled_rows(
-    x1: Rows, x2: Rows | None, own: bool, exponent: int = 0
+    x1: Source, x2: Source | None, own: bool, exponent: int = 0
 ) -> tuple[ScaledRows, ScaledRows]:
     """Both data sets of a run, the first twice where there is no second."""
     first = ScaledRows(x1, own, exponent)

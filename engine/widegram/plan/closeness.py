@@ -19,6 +19,7 @@ from widegram.plan.operations import (
     Act,
     Add,
     Affine,
+    Copy,
     Gather,
     Input,
     Keep,
@@ -111,7 +112,9 @@ def _value(
         case Reduce(diagonal=diagonal, scale=scale):
             h, w = plan.nodes[node.inputs[0]].shape
             return value.times(scale * (h * w if diagonal else (h * w) ** 2))
-    return value
+        case Copy() | Output():
+            return value
+    raise TypeError(f"{operation!r}: what it does to angles is not known")
 
 
 def _activated(value: _Value, formula: Formula) -> _Value:
