@@ -217,7 +217,7 @@ def test_planes_in_shared_memory_asked_for_at_launch(monkeypatch: pytest.MonkeyP
 
 def test_rows_in_shared_memory_asked_for_at_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [conv(), RELU, conv(), RELU, GAP]
-    for module in ("strip", "strip_fit"):
+    for module in ("strip_elements", "strip_windows", "strip_fit"):
         # Room for the halos of 33 threads and their sums, but not for the rows.
         monkeypatch.setattr(f"widegram.cuda.{module}.SHARED_BYTES", 3000)
     evaluator, found, wanted = both({"input_shape": [4, 33, 1], "layers": layers}, counts=(1, 1))

@@ -121,7 +121,7 @@ def test_planes_in_global_memory() -> None:
 
 
 def test_rows_in_shared_memory_given_at_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("strip", "strip_fit"):
+    for module in ("strip_elements", "strip_windows", "strip_fit"):
         # Room for the halos of 33 threads and their sums, but not for the rows.
         monkeypatch.setattr(f"widegram.cuda.{module}.SHARED_BYTES", 3000)
     spec = {"input_shape": [3, 33, 1], "layers": [*CHAIN, GAP]}

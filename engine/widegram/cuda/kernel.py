@@ -19,6 +19,8 @@ SIGNATURE = "n, columns, pairs, x, y, fx, fy, table, index, stores, sums, scratc
 
 # Threads that run in step.
 WARP = 32
+# All of them, as shuffles want it.
+FULL = "0xffffffff"
 # Registers of a multiprocessor, which bounds those of a block.
 MULTIPROCESSOR = 1 << 16
 # Row and column of a block's pair, in shared memory.

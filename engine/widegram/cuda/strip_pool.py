@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from widegram.cuda.kernel import WARP
-from widegram.cuda.registers import FULL
+from widegram.cuda.kernel import FULL, WARP
 from widegram.cuda.text_ops import TextOps
 from widegram.plan.steps import Pooling
 
@@ -19,7 +18,7 @@ from widegram.plan.steps import Pooling
 class Pool:
     """One ``pool`` step of a program; ``size``: numbers of a pair's stores.
 
-    The text uses the names that :class:`~widegram.cuda.registers.RegisterForm` defines.
+    The text uses the names that :class:`~widegram.cuda.strip_elements.StripElements` defines.
     """
 
     def __init__(self, ops: TextOps, step: Pooling, size: int) -> None:

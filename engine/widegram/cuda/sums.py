@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import PAIR_BYTES
+from widegram.cuda.kernel import FULL, PAIR_BYTES, WARP
 from widegram.cuda.writer import Writer
 from widegram.plan.steps import Reducing, Step
 
@@ -20,8 +20,6 @@ from widegram.plan.steps import Reducing, Step
 # 32 KB of what else a block keeps there find room.
 _MOST_BYTES = 15 * 1024
 _DOUBLE = 8
-_WARP = 32
-_FULL = "0xffffffff"
 
 
 class Sums:
@@ -37,8 +35,8 @@ class Sums:
         self.fields = len(context.fields)
         self.first = self.steps[0].at if self.steps else 0
         self.count = self.steps[-1].at + self.fields - self.first if self.steps else 0
-        self.by_warps = threads % _WARP == 0 and not self._fit(threads)
-        self.width = threads // _WARP if self.by_warps else threads
+        self.by_warps = threads % WARP == 0 and not self._fit(threads)
+        self.width = threads // WARP if self.by_warps else threads
         self.size = self.count * self.width
         self.base = "" if self._fit(self.width) else "held + "
 
@@ -69,11 +67,11 @@ class Sums:
             write(f"own = {self.base}tid")
             return
         # The first lane of a warp has K; with T, the first of its lower half, and of its upper T.
-        half = _WARP // 2
-        write(f"low = np.int32(tid & {_WARP // self.fields - 1})")
+        half = WARP // 2
+        write(f"low = np.int32(tid & {WARP // self.fields - 1})")
         write(f"upper = np.int32(tid & {half})")
         field = f" + tid // {half} % 2 * {self.width}" if self.fields == 2 else ""
-        write(f"own = {self.base}tid // {_WARP}{field}")
+        write(f"own = {self.base}tid // {WARP}{field}")
 
     def add(self, write: Writer, at: str, names: Sequence[str], alive: str = "") -> None:
         """Add this thread's K, and T, where ``alive``, to the sums ``at`` in a pair's; all threads
@@ -93,16 +91,16 @@ class Sums:
     def _over_lanes(self, write: Writer, names: Sequence[str]) -> str:
         """The sum over the lanes of a warp; of K and T, K's in the lower half and T's in the
         upper."""
-        value, lanes = names[0], _WARP
+        value, lanes = names[0], WARP
         if len(names) == 2:
             k, t = names
             kept = write.let(f"{t} if upper != 0 else {k}")
             sent = write.let(f"{k} if upper != 0 else {t}")
             lanes //= 2
-            value = write.let(f"{kept} + cuda.shfl_xor_sync({_FULL}, {sent}, {lanes})")
+            value = write.let(f"{kept} + cuda.shfl_xor_sync({FULL}, {sent}, {lanes})")
         while lanes > 1:
             lanes //= 2
-            value = write.let(f"{value} + cuda.shfl_xor_sync({_FULL}, {value}, {lanes})")
+            value = write.let(f"{value} + cuda.shfl_xor_sync({FULL}, {value}, {lanes})")
         return value
 
     def finish(self, write: Writer) -> None:
