@@ -160,8 +160,7 @@ class _Encoder:
         return Tables(
             _ints(programs, ProgramField), _ints(self.steps, StepField),
             np.concatenate(shifts), np.concatenate(active), _ints(slots, SlotField),
-            _ints(rows, StoreField), self.stores.index,
-            np.array([self._address(move.name.lower(), "none") for move in Move], dtype=np.int64),
+            _ints(rows, StoreField), self.stores.index, self._moves(),
             self._constants(),
             most, self.clear, self.stores.sums, self._buffer(),
             np.concatenate([*self.cells, np.zeros((1, CELL_COLUMNS), np.int64)]),
@@ -197,6 +196,27 @@ class _Encoder:
     def _address(self, kind: str, code: str, packed: int = 0) -> int:
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed)
         return compiled.address(variant)
+
+    def _moves(self) -> Ints:
+        """Addresses of the kernels that move planes, 0 of those that no step of this schedule
+        needs: others are not compiled."""
+        kinds = {Kind(row[StepField.KIND]) for row in self.steps}
+        reduces = any(store.reduced for store in self.stores.of.values())
+        needed = {
+            Move.COPY: True,
+            Move.FILL: self.paired or not self.plan.vector,
+            Move.ADD: Kind.ADD in kinds,
+            Move.GATHER: Kind.POOL in kinds,
+            Move.REDUCE: reduces,
+            Move.CAST: reduces,
+        }
+        found = np.zeros(len(Move), dtype=np.int64)
+        for move in Move:
+            if needed[move]:
+                # The same whether x differs per lane or not.
+                variant = Variant(move.name.lower(), "none", self.plan.ntk, False, self.dtype)
+                found[move] = compiled.address(variant)
+        return found
 
     def _packing(self, program: Program) -> tuple[Program, Packing | None]:
         """Packed planes where they are possible and fit into a core's second-level cache."""
