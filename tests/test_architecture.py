@@ -14,7 +14,7 @@ FILES = modules(ROOT / part for part in ("engine", "cli", "bench"))
 GRAPH = imports(FILES)
 WITH_FLOORS = ("widegram.cpu", "widegram.meanfield")
 # What a card leaves to its host: images with themselves, and close pairs in float64.
-OF_THE_CPU = {"widegram.cpu.pairs", "widegram.cpu.self_kernels_pool"}
+OF_THE_CPU = {"widegram.cpu.pairs", "widegram.cpu.self_kernels"}
 
 
 def room_of(name: str) -> str:

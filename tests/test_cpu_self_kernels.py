@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from widegram.cpu.self_kernels import SelfKernelRunner
-from widegram.cpu.self_kernels_pool import SelfKernelPool
+from widegram.cpu.self_kernels import SelfKernelPool, SelfKernelRunner
 from widegram.network import load_network
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import build

@@ -11,7 +11,7 @@ import numpy as np
 from widegram.backends.job import Job
 from widegram.closing import Closing
 from widegram.cpu import CpuEvaluator
-from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.kernels.variants import LANES
 from widegram.data import open_source
 from widegram.machine.cores import usable_cores
 from widegram.network import Network

@@ -10,9 +10,9 @@ import numpy as np
 
 from widegram.cpu.driver.fields import REGION
 from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.fields import Geometry
 from widegram.cpu.kernels.inner_ir import CHUNK
-from widegram.cpu.kernels.plane_base import N_PARAMS, Geometry, Variant
-from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.kernels.variants import LANES, N_PARAMS, Variant
 from widegram.cpu.workspace import aligned
 from widegram.machine.cores import usable_cores
 from widegram.machine.dtypes import ITEMSIZE

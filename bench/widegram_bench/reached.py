@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.kernels.variants import LANES
 from widegram.machine.cores import usable_cores
 from widegram.network import Network
 from widegram_bench import engine, limits, roof

@@ -17,9 +17,8 @@ from widegram.activations import Formula
 from widegram.cpu.driver import lowered  # noqa: F401 - the compiled form of call_plane
 from widegram.cpu.driver.memory import call_plane
 from widegram.cpu.kernels import compiled
-from widegram.cpu.kernels.packed_ir import Cell, PackedGeometry
-from widegram.cpu.kernels.plane_base import GAPS, N_PARAMS, Variant
-from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.kernels.fields import Cell, PackedGeometry
+from widegram.cpu.kernels.variants import GAPS, LANES, N_PARAMS, Variant
 from widegram.cpu.workspace import aligned
 from widegram.machine.cores import usable_cores
 from widegram.plan.formulas import choose_formulas

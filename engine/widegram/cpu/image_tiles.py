@@ -13,8 +13,8 @@ from widegram.backends.equal import Pairs, equal_pairs
 from widegram.backends.evaluator import Advance
 from widegram.backends.own import Own
 from widegram.cpu.images import ImageBlocks
-from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels_pool import SelfKernelPool
+from widegram.cpu.kernels.variants import LANES
+from widegram.cpu.self_kernels import SelfKernelPool
 from widegram.cpu.team import Team
 from widegram.cpu.together import results
 from widegram.cpu.workspace import aligned
@@ -46,7 +46,7 @@ class ImageTiles:
             def seen(own: Own, rows: range) -> None:
                 check(own, rows, second)
 
-            return ImageBlocks(inputs[second], runners, dtype, memory, seen)
+            return ImageBlocks(inputs[second], runners.run, dtype, memory, seen)
 
         first = blocks(False)
         self.stores = first, first if inputs[1] is inputs[0] else blocks(True)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from widegram.backends.close_pairs import sketch
 from widegram.backends.equal import Digests, digests
 from widegram.backends.own import Own
-from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels_pool import SelfKernelPool
+from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import ScaledRows
 from widegram.machine.byte_cache import ByteCache
@@ -54,14 +53,14 @@ class LaneBlock:
 class ImageBlocks:
     """Makes and keeps blocks of one data set, the least recently used dropped over ``memory``.
 
-    ``check`` sees what runs of images with themselves gave, and may raise.
+    ``itself`` runs images with themselves; ``check`` sees what that gave, and may raise.
     """
 
     def __init__(
-        self, source: ScaledRows, runners: SelfKernelPool, dtype: str, memory: int,
-        check: Callable[[Own, range], None],
+        self, source: ScaledRows, itself: Callable[[NDArray[np.float64]], Own], dtype: str,
+        memory: int, check: Callable[[Own, range], None],
     ) -> None:  # fmt: skip
-        self.source, self.runners, self.check = source, runners, check
+        self.source, self.itself, self.check = source, itself, check
         self.dtype, self.memory = dtype, memory
         self._kept: ByteCache[tuple[str, int, int], RowBlock | LaneBlock] = ByteCache(memory)
 
@@ -99,7 +98,7 @@ class ImageBlocks:
         return made
 
     def _factors(self, x: NDArray[np.float64], lo: int, hi: int) -> NDArray[Any]:
-        own = self.runners.run(x)
+        own = self.itself(x)
         self.check(own, range(lo, hi))
         return own.factors
 

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.driver.packed_fields import CELL_COLUMNS, CellField, PackedField
-from widegram.cpu.kernels.packed_ir import BATCH, Cell, PackedGeometry
-from widegram.cpu.kernels.plane_base import GAPS, WRAPS
-from widegram.cpu.kernels.window_ir import SQUARES
+from widegram.cpu.kernels.fields import Cell, PackedGeometry
+from widegram.cpu.kernels.variants import BATCH, GAPS, SQUARES, WRAPS
 from widegram.plan.buffers import Slot
 from widegram.plan.cells import fold
 from widegram.plan.masks import Ints, Pair

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.job import Job
-from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned

@@ -25,11 +25,15 @@ from widegram.cpu.driver.fields import (
 from widegram.cpu.driver.packed_fields import CELL_COLUMNS, PACKED_COLUMNS
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import Field
-from widegram.cpu.kernels.large_ir import ROWS_OF_SCRATCH
-from widegram.cpu.kernels.packed_ir import BATCH
-from widegram.cpu.kernels.plane_base import N_PARAMS, WRAPS, Variant
-from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.kernels.window_ir import kind_of_window
+from widegram.cpu.kernels.variants import (
+    BATCH,
+    LANES,
+    N_PARAMS,
+    ROWS_OF_SCRATCH,
+    WRAPS,
+    Variant,
+    kind_of_window,
+)
 from widegram.cpu.packing import (
     Ahead,
     Layout,

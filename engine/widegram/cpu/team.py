@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
 
-from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.tables import Tables
 from widegram.cpu.workspace import Workspace
 from widegram.errors import WidegramError

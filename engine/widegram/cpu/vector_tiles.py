@@ -16,8 +16,7 @@ from widegram.cpu.driver.context import At
 from widegram.cpu.driver.entries import entry
 from widegram.cpu.driver.fields import REGION, VectorField
 from widegram.cpu.kernels import compiled
-from widegram.cpu.kernels.plane_base import Variant
-from widegram.cpu.kernels.vector_ops import LANES
+from widegram.cpu.kernels.variants import LANES, Variant
 from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.team import Team
 from widegram.cpu.together import results
@@ -54,8 +53,9 @@ class VectorTiles:
 
         ``mirrored``: rows and columns are the same inputs; one half is computed and mirrored.
         """
-        x = self.stores[0].block(rows.start, rows.stop, self.runner, self.cosine)
-        y = self.stores[1].block(cols.start, cols.stop, self.runner, self.cosine)
+        itself = self.runner.of_squares
+        x = self.stores[0].block(rows.start, rows.stop, itself, self.cosine)
+        y = self.stores[1].block(cols.start, cols.stop, itself, self.cosine)
         shape = len(self.plan.outputs), len(rows), len(y.lanes) * self.lanes
         k = aligned(shape, self.dtype)
         t = aligned(shape, self.dtype) if self.plan.ntk else k

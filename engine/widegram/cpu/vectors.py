@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from widegram.backends.equal import digests
 from widegram.backends.own import Own
 from widegram.cpu.kernels import compiled
-from widegram.cpu.kernels.plane_base import Geometry, Variant
-from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.self_kernels import SelfKernelRunner
+from widegram.cpu.kernels.fields import Geometry
+from widegram.cpu.kernels.variants import LANES, Variant
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import ScaledRows
 from widegram.machine import interrupts
@@ -71,8 +70,10 @@ class VectorInputs:
                 hi = min(lo + _READ, self.n)
                 self._packed(lo, hi, self.squares[lo:hi])
 
-    def block(self, lo: int, hi: int, runner: SelfKernelRunner, cosine: float) -> Packed:
-        """Inputs lo to hi - 1 with the factors that ``runner`` gives their mean squares; inputs of
+    def block(
+        self, lo: int, hi: int, itself: Callable[[NDArray[np.float64]], Own], cosine: float
+    ) -> Packed:
+        """Inputs lo to hi - 1 with the factors that ``itself`` gives their mean squares; inputs of
         a larger ``cosine`` are nearly parallel."""
         found = self._kept.find((lo, hi))
         if found is not None:
@@ -81,7 +82,7 @@ class VectorInputs:
             lanes = self._all[lo // self.lanes : -(-hi // self.lanes)]
         else:
             lanes = self._packed(lo, hi, np.empty(hi - lo))
-        own = runner.of_squares(self.squares[lo:hi])
+        own = itself(self.squares[lo:hi])
         self.check(own, range(lo, hi))
         x = own.factors
         x[:, -1] = np.sqrt(cosine * self.squares[lo:hi])

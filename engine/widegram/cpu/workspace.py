@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from widegram.cpu.driver.context import CONTEXT, At
 from widegram.cpu.driver.entries import address, entry
 from widegram.cpu.driver.fields import Ints, Kind, ProgramField, StepField
-from widegram.cpu.kernels.plane_base import Geometry
-from widegram.cpu.kernels.vector_ops import LANES
-from widegram.cpu.tables import Tables
+from widegram.cpu.kernels.fields import Geometry
+from widegram.cpu.kernels.variants import LANES
 from widegram.machine import interrupts
 from widegram.machine.dtypes import ITEMSIZE
+
+if TYPE_CHECKING:
+    from widegram.cpu.tables import Tables
 
 ALIGNMENT = 64
 

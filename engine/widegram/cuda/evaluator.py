@@ -17,7 +17,7 @@ from widegram.backends.job import Job
 from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
 from widegram.cpu.pairs import PairRunner
-from widegram.cpu.self_kernels_pool import SelfKernelPool
+from widegram.cpu.self_kernels import SelfKernelPool
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
 from widegram.cuda.images import HostImages, image_bytes

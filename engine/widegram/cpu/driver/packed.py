@@ -20,7 +20,7 @@ from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek, peek_byte
 from widegram.cpu.driver.packed_fields import CELL_ROW, PACKED_ROW, CellField, PackedField
 from widegram.cpu.driver.planes import Place, Rectangle, add, copy, fill, hand_over, moved, output
-from widegram.cpu.kernels.packed_ir import Cell, PackedGeometry
+from widegram.cpu.kernels.fields import Cell, PackedGeometry
 
 
 @jit

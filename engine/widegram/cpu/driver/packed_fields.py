@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from widegram.cpu.kernels.packed_ir import Cell, PackedGeometry
+from widegram.cpu.kernels.fields import Cell, PackedGeometry
 
 
 class CellField(IntEnum):

@@ -22,7 +22,7 @@ from widegram.cpu.driver.planes import (
     rectangle,
     set_shape,
 )
-from widegram.cpu.kernels.plane_base import Geometry
+from widegram.cpu.kernels.fields import Geometry
 
 
 class Segment(NamedTuple):

@@ -14,7 +14,7 @@ from widegram.cpu.driver.context import At
 from widegram.cpu.driver.fields import STORE_ROW, Move, SlotField, StepField
 from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_part, call_plane, peek, poke
-from widegram.cpu.kernels.plane_base import Geometry
+from widegram.cpu.kernels.fields import Geometry
 
 
 class Rectangle(NamedTuple):

@@ -14,7 +14,7 @@ from widegram.cpu.driver.fields import SLOT_ROW, Move, SlotField, StepField, Sto
 from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek, poke
 from widegram.cpu.driver.stores import plane_at
-from widegram.cpu.kernels.plane_base import Geometry
+from widegram.cpu.kernels.fields import Geometry
 
 
 class Axis(NamedTuple):

@@ -24,7 +24,7 @@ from widegram.cpu.driver.fields import (
 from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek, poke
 from widegram.cpu.driver.planes import Place, add, copy, set_shape
-from widegram.cpu.kernels.plane_base import Geometry
+from widegram.cpu.kernels.fields import Geometry
 
 _BLOCKS = REGION[1]
 _OWN_BLOCKS = 3  # where a region meets the diagonal: as many as run together

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, auto
 from typing import Any
 
 
@@ -12,3 +12,61 @@ class Field(IntEnum):
     @staticmethod
     def _generate_next_value_(name: str, start: int, count: int, last: list[Any]) -> int:
         return count
+
+
+class Geometry(Field):
+    """The first argument of a plane kernel; strides in numbers, not bytes."""
+
+    ROWS = auto()
+    COLS = auto()
+    IN_ROW = auto()
+    IN_COL = auto()
+    OUT_ROW = auto()
+    OUT_COL = auto()
+    FX_ROW = auto()
+    FX_COL = auto()
+    FX_PLANE = auto()
+    FY_ROW = auto()
+    FY_COL = auto()
+    FY_PLANE = auto()
+    WINDOW_ROWS = auto()
+    WINDOW_COLS = auto()
+    STRIDE_ROWS = auto()
+    STRIDE_COLS = auto()
+    BUFFER = auto()
+    COUNT = auto()
+
+
+class PackedGeometry(Field):
+    """The first argument of a packed kernel; strides in numbers, the same for all planes of a
+    step."""
+
+    T_IN = auto()
+    T_OUT = auto()
+    IN_ROW = auto()
+    OUT_ROW = auto()
+    STRIDE_ROWS = auto()
+    STRIDE_COLS = auto()
+    FX_ROW = auto()
+    FX_COL = auto()
+    FX_PLANE = auto()
+    FY_ROW = auto()
+    FY_COL = auto()
+    FY_PLANE = auto()
+    WINDOW_ROWS = auto()
+    WINDOW_COLS = auto()
+    COUNT = auto()
+    HEIGHT = auto()
+    WIDTH = auto()
+    GAP_ROWS = auto()
+    GAP_COLS = auto()
+
+
+class Cell(Field):
+    """A packed plane: the rows of the first rectangle and of all, the columns of the first and of
+    the second."""
+
+    FIRST_ROWS = auto()
+    ROWS = auto()
+    FIRST_COLS = auto()
+    SECOND_COLS = auto()

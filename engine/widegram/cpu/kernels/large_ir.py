@@ -16,9 +16,8 @@ from typing import Any
 from llvmlite import ir
 
 from widegram.cpu.kernels import loops
+from widegram.cpu.kernels.variants import ROWS_OF_SCRATCH
 from widegram.cpu.kernels.vector_ops import INDEX, VectorOps
-
-ROWS_OF_SCRATCH = 2  # the beginning of the next block, and the row itself; the rest holds ends
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ copied from its other side.
 
 The arguments of a packed kernel, addresses as 64-bit integers:
 
-    geometry  int64, the columns of PackedGeometry (below)
-    cell      int64, the columns of Cell, of this plane
+    geometry  int64, the columns of :class:`~widegram.cpu.kernels.fields.PackedGeometry`
+    cell      int64, those of :class:`~widegram.cpu.kernels.fields.Cell`, of this plane
     params    gain, bias, then the activation's constants
     k_in, k_out   the first pixel read and written; T stands ``t_in``, ``t_out`` bytes behind
     fx, fy    factors (for ``input``: pixels) of the first output pixel, of x and of x'; in kinds
@@ -21,56 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from enum import auto
 from typing import Any
 
 from llvmlite import ir
 
 from widegram.cpu.kernels import loops
-from widegram.cpu.kernels.fields import Field
-from widegram.cpu.kernels.plane_base import GAPS
+from widegram.cpu.kernels.fields import Cell, PackedGeometry
+from widegram.cpu.kernels.variants import BATCH, GAPS, PLUS
 from widegram.cpu.kernels.vector_ops import INDEX
-from widegram.cpu.kernels.window_ir import PLUS, Run, WindowKernel
-
-
-class PackedGeometry(Field):
-    """The first argument of a packed kernel; strides in numbers, the same for all planes of a
-    step."""
-
-    T_IN = auto()
-    T_OUT = auto()
-    IN_ROW = auto()
-    OUT_ROW = auto()
-    STRIDE_ROWS = auto()
-    STRIDE_COLS = auto()
-    FX_ROW = auto()
-    FX_COL = auto()
-    FX_PLANE = auto()
-    FY_ROW = auto()
-    FY_COL = auto()
-    FY_PLANE = auto()
-    WINDOW_ROWS = auto()
-    WINDOW_COLS = auto()
-    COUNT = auto()
-    HEIGHT = auto()
-    WIDTH = auto()
-    GAP_ROWS = auto()
-    GAP_COLS = auto()
-
-
-class Cell(Field):
-    """A packed plane: the rows of the first rectangle and of all, the columns of the first and of
-    the second."""
-
-    FIRST_ROWS = auto()
-    ROWS = auto()
-    FIRST_COLS = auto()
-    SECOND_COLS = auto()
-
-
-# Cells whose inputs the kind ``inputs`` makes at once, side by side in the table of cells; their
-# planes stand ``k_in`` bytes apart, T is not written.
-BATCH = 4
+from widegram.cpu.kernels.window_ir import Run, WindowKernel
 
 
 class PackedKernel(WindowKernel):

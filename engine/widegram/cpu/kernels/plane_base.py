@@ -3,7 +3,7 @@
 A plane is rows x cols pixels of ``lanes`` numbers, one lane per pair of images. Every kernel has
 the same arguments, addresses as 64-bit integers:
 
-    geometry  int64, the columns of Geometry (below)
+    geometry  int64, the columns of :class:`~widegram.cpu.kernels.fields.Geometry`
     params    gain, bias, then the activation's constants
     k_in, t_in    the first pixel that the first output pixel reads
     k_out, t_out  the first output pixel
@@ -12,62 +12,13 @@ the same arguments, addresses as 64-bit integers:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import auto
 from typing import Any
 
 from llvmlite import ir
 
-from widegram.cpu.kernels.fields import Field
+from widegram.cpu.kernels.fields import Geometry
+from widegram.cpu.kernels.variants import Variant
 from widegram.cpu.kernels.vector_ops import INDEX, VectorOps
-
-N_PARAMS = 8
-GAPS, WRAPS = 1, 2
-
-
-class Geometry(Field):
-    """The first argument of a plane kernel; strides in numbers, not bytes."""
-
-    ROWS = auto()
-    COLS = auto()
-    IN_ROW = auto()
-    IN_COL = auto()
-    OUT_ROW = auto()
-    OUT_COL = auto()
-    FX_ROW = auto()
-    FX_COL = auto()
-    FX_PLANE = auto()
-    FY_ROW = auto()
-    FY_COL = auto()
-    FY_PLANE = auto()
-    WINDOW_ROWS = auto()
-    WINDOW_COLS = auto()
-    STRIDE_ROWS = auto()
-    STRIDE_COLS = auto()
-    BUFFER = auto()
-    COUNT = auto()
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One compiled kernel: ``kind`` as above, ``code`` of the activation ('none' without).
-
-    ``paired``: x differs per lane, so that its factors are vectors like those of x'.
-    ``packed``: several displacements share a plane (:mod:`widegram.cpu.kernels.packed_ir`), with
-    GAPS of zeros between them or as neighbours on a torus (WRAPS).
-    """
-
-    kind: str
-    code: str
-    ntk: bool
-    paired: bool
-    dtype: str
-    packed: int = 0
-
-    def text(self) -> str:
-        """A key of its own for every variant."""
-        flags = f"{self.ntk:d}|{self.paired:d}|{self.packed:d}"
-        return f"{self.kind}|{self.code}|{flags}|{self.dtype}"
 
 
 class PlaneCode:

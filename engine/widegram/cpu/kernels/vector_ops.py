@@ -17,9 +17,9 @@ from llvmlite import ir
 from widegram.activations.mixture_sums import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
 from widegram.cpu.kernels import loops
+from widegram.cpu.kernels.variants import LANES
 from widegram.machine.dtypes import FLOOR, ITEMSIZE, SNAP
 
-LANES = {"float32": 16, "float64": 8}
 INDEX = ir.IntType(64)
 WAYS = {"float32": 2, "float64": 2}
 

@@ -17,15 +17,11 @@ from llvmlite import ir
 from widegram.activations import FORMULAS
 from widegram.cpu.kernels import loops
 from widegram.cpu.kernels.large_ir import Field, LargeSums
-from widegram.cpu.kernels.plane_base import N_PARAMS, PlaneCode
+from widegram.cpu.kernels.plane_base import PlaneCode
+from widegram.cpu.kernels.variants import N_PARAMS, PLUS, SQUARES
 from widegram.cpu.kernels.vector_ops import INDEX, Stream
 
 _UNROLLED = (1, 2, 3, 4)
-PLUS = "+"  # ends the names of kinds that add a plane to their result
-# Square windows at stride 1 whose sums are carried in registers.
-SQUARES = {f"box{n}": n for n in range(2, 9)}
-# Windows of this many rows or columns are summed at a cost that does not depend on their size.
-LARGE = 5
 
 
 @dataclass(frozen=True)
@@ -49,17 +45,6 @@ class Run:
         moved = (builder.add(at, rows) for at in (self.row, self.in_row, self.x_row, self.y_row))
         row, in_row, x_row, y_row = moved
         return replace(self, row=row, in_row=in_row, x_row=x_row, y_row=y_row)
-
-
-def kind_of_window(window: tuple[int, int], strides: tuple[int, int], sources: int) -> str:
-    """The kind of kernel that suits a window; ``sources``: planes that are read, a second one is
-    added to the result."""
-    plus = PLUS if sources > 1 else ""
-    if window == (1, 1):
-        return "tap" + plus
-    if strides == (1, 1) and window[0] == window[1] <= max(SQUARES.values()):
-        return f"box{window[0]}{plus}"
-    return ("large" if strides == (1, 1) and max(window) >= LARGE else "box") + plus
 
 
 class WindowKernel(PlaneCode):

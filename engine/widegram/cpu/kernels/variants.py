@@ -1,0 +1,55 @@
+"""Which plane kernels there are: their names and numbers, without what writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Pairs of inputs that a vector holds.
+LANES = {"float32": 16, "float64": 8}
+# Numbers in the table of parameters: gain, bias and the activation's constants.
+N_PARAMS = 8
+# How displacements share a plane: with zeros between them, or as neighbours on a torus.
+GAPS, WRAPS = 1, 2
+PLUS = "+"  # ends the names of kinds that add a plane to their result
+# Square windows at stride 1 whose sums are carried in registers.
+SQUARES = {f"box{n}": n for n in range(2, 9)}
+# Windows of this many rows or columns are summed at a cost that does not depend on their size.
+LARGE = 5
+# Beside the rows of a large window: the beginning of the next block, and the row itself.
+ROWS_OF_SCRATCH = 2
+# Cells whose inputs the kind ``inputs`` makes at once, side by side in the table of cells; their
+# planes stand ``k_in`` bytes apart, T is not written.
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One compiled kernel: ``kind`` as above, ``code`` of the activation ('none' without).
+
+    ``paired``: x differs per lane, so that its factors are vectors like those of x'.
+    ``packed``: several displacements share a plane (:mod:`widegram.cpu.kernels.packed_ir`), with
+    GAPS of zeros between them or as neighbours on a torus (WRAPS).
+    """
+
+    kind: str
+    code: str
+    ntk: bool
+    paired: bool
+    dtype: str
+    packed: int = 0
+
+    def text(self) -> str:
+        """A key of its own for every variant."""
+        flags = f"{self.ntk:d}|{self.paired:d}|{self.packed:d}"
+        return f"{self.kind}|{self.code}|{flags}|{self.dtype}"
+
+
+def kind_of_window(window: tuple[int, int], strides: tuple[int, int], sources: int) -> str:
+    """The kind of kernel that suits a window; ``sources``: planes that are read, a second one is
+    added to the result."""
+    plus = PLUS if sources > 1 else ""
+    if window == (1, 1):
+        return "tap" + plus
+    if strides == (1, 1) and window[0] == window[1] <= max(SQUARES.values()):
+        return f"box{window[0]}{plus}"
+    return ("large" if strides == (1, 1) and max(window) >= LARGE else "box") + plus
