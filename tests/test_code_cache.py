@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -210,3 +211,31 @@ def test_generated_kernels_lie_in_a_safe_place(folder: Path, caplog):
     assert second.parent != first.parent
     assert stat.S_IMODE(second.parent.stat().st_mode) == 0o700
     assert "others may write it" in caplog.text
+
+
+def test_one_process_claims_a_name(folder: Path) -> None:
+    claim = "from widegram.machine.codecache import claim; print(claim('code', 'name'))"
+    runs = [
+        subprocess.Popen([sys.executable, "-c", claim], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert sorted(run.communicate()[0].strip() for run in runs) == ["False", "True"]
+    assert not codecache.claim("code", "name")
+    assert [path.name for path in folder.iterdir()] == ["name"]
+
+
+def test_compiling_is_announced_once_on_a_machine(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Now(threading.Timer):
+        def start(self) -> None:
+            self.function(*self.args)
+
+    caplog.set_level(logging.INFO, logger="widegram")
+    monkeypatch.setattr(threading, "Timer", Now)
+    for _ in range(2):
+        with object_code.announced():
+            pass
+    assert [record.message for record in caplog.records] == [
+        "compiling the CPU backend for this machine (once; some 10 seconds)"
+    ]
