@@ -226,6 +226,28 @@ def test_threads_and_tiles_give_the_same_bits(data: st.DataObject) -> None:
             np.testing.assert_array_equal(whole[key][np.ix_(rows, cols)], part[key])
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0], ids=["series", "mixture"])
+@pytest.mark.parametrize("act", ["Tanh", "Arctan", "Softplus"])
+def test_vectors_give_the_same_bits_in_any_tile(act: str, scale: float) -> None:
+    """Sums over the terms of an activation without a closed form, and over pairs of them, have one
+    order: for a lone vector as among others, and on either side of a diagonal."""
+    layers = [{"layer": "Dense"}, {"layer": act}, {"layer": "Dense"}]
+    network = load_network({"input_shape": [1], "layers": layers})
+    # 16 rows: whole blocks of lanes, whose transposes kernels write; 19: not.
+    x = scale * np.random.default_rng(0).standard_normal((19, 1))
+    whole = kernels(network, x)
+    made = evaluator(network, x)
+    for key in BOTH:
+        np.testing.assert_array_equal(whole[key], whole[key].T)
+    for low, middle, high in ((0, 1, 19), (0, 8, 19), (0, 16, 19), (1, 9, 18), (3, 18, 19)):
+        for rows, cols in ((range(low, middle), range(low, middle)),
+                           (range(low, middle), range(middle, high)),
+                           (range(middle, high), range(middle, high))):  # fmt: skip
+            part = made.tile(rows, cols, True)
+            for key in BOTH:
+                np.testing.assert_array_equal(whole[key][np.ix_(rows, cols)], part[key])
+
+
 @given(st.data())
 @settings_of(20)
 def test_nngp_alone_is_the_nngp_of_both(data: st.DataObject) -> None:

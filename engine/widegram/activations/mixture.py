@@ -57,8 +57,8 @@ class Mixture(Approximate):
         r = std(q + 1 / (2 * t), floor)
         slopes, sizes = _ROOT * odd / r, _ROOT * even * r
         at_zero = self.function(np.zeros(1))[0]
-        first = np.where(q > 0, terms.constant + sizes.sum(axis=0), at_zero)
-        second = terms.linear * (slopes.sum(axis=0) + 0.5 * terms.linear)
+        first = np.where(q > 0, terms.constant + _sum(sizes), at_zero)
+        second = terms.linear * (_sum(slopes) + 0.5 * terms.linear)
         spread = np.broadcast_to
         root = np.sqrt(2.0)
         blocks = [1 / r, spread(root * odd, r.shape), slopes, spread(root * even, r.shape), sizes]
@@ -70,6 +70,15 @@ class Mixture(Approximate):
         line = ops.add(fx[1], fy[1])
         value = ops.fma(fx[0], fy[0], ops.fma(k, line, value))
         return value, ops.add(slope, line)
+
+
+def _sum(rows: Array) -> Array:
+    """Sum over the first axis, one row after the other: NumPy's sum of a single column is another
+    one, and a variance must give the same bits whatever others it is computed with."""
+    total = rows[0].copy()
+    for row in rows[1:]:
+        total += row
+    return total
 
 
 def error_of(made: Mixture, largest: float) -> float:

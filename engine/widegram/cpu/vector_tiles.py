@@ -24,6 +24,7 @@ from widegram.cpu.vectors import Packed, VectorInputs
 from widegram.cpu.workspace import aligned
 from widegram.machine import interrupts
 from widegram.plan.plan import Plan
+from widegram.tiling import mirror_lower
 
 Strip = tuple[int, int, int]  # rows from, to; first column
 _STRIPS = 8
@@ -124,8 +125,11 @@ class VectorTiles:
             run[VectorField.TURNED_K], run[VectorField.TURNED_T] = turned
             entry("run_vectors")(work.at, run.ctypes.data)
         interrupts.check()
-        if mirrored and not whole:
-            for value in (k,) if t is k else (k, t):
+        for value in ((k,) if t is k else (k, t)) if mirrored else ():
+            # A program may not be symmetric in its two inputs to the last bit.
+            for square in value[:, r0:r1, r0:r1]:
+                mirror_lower(square)
+            if not whole:
                 end = value.shape[1]
                 value[:, r1:end, r0:r1] = value[:, r0:r1, r1:end].transpose(0, 2, 1)
         return self._decoded(found, r0, c0)

@@ -110,7 +110,8 @@ def _close(step: int, ctx: int, run: int, region: Region) -> None:
 
 @jit
 def _turn(ctx: int, run: int, region: Region) -> None:
-    """Write the transpose of a region's outputs."""
+    """Write the transpose of a region's outputs, but for the square on the diagonal, whose upper
+    half stays what it is."""
     geo, row = peek(ctx, At.GEOMETRY), peek(run, VectorField.OUT_ROW)
     lanes, item = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
     down = region.begin * lanes * item * row
@@ -159,6 +160,6 @@ def run_vectors(ctx: int, run: int) -> None:
             _step(step, ctx, run, region)
             if is_input and peek(run, VectorField.CLOSE):
                 _close(step, ctx, run, region)
-        if peek(run, VectorField.TURN):
-            _turn(ctx, run, region)
+        if peek(run, VectorField.TURN) and begin:
+            _turn(ctx, run, Region(begin * lanes if begin < own else high, cols, begin))
         begin += cols
