@@ -110,7 +110,7 @@ class TestRoof:
     @pytest.mark.parametrize("activation", ["Relu", "Erf", "Gelu"])
     def test_rows_compute_the_layer(self, activation: str) -> None:
         formula = roof.formula(activation, "float64")
-        rows = roof.Rows(formula, "box3", True, "float64")
+        rows = roof.RoofRows(formula, "box3", True, "float64")
         rows.spin(1)
         k_in, t_in, k_out, t_out = rows.arrays[:4]
         window = [sum(a[n : n + roof.COLUMNS] for n in range(3)) * 3 / 9 for a in (k_in, t_in)]
@@ -152,7 +152,7 @@ class TestEngine:
 
     def test_networks_beside_the_plain_cost(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reached, "preset", lambda name: networks.cnn(1, int(name)))
-        sizes = reached.Sizes((4,), 1, (), (), 4, ("3", "5"))
+        sizes = reached.RoofSizes((4,), 1, (), (), 4, ("3", "5"))
         found = reached.measure(0.1, sizes, 1)
         assert [row["network"] for row in found["networks"]] == ["3", "5"] * 2
         for row in found["networks"]:

@@ -23,7 +23,7 @@ from widegram.cuda.images import Block, DeviceImages, HostImages
 from widegram.cuda.stream import pair_bytes
 from widegram.data import open_source
 from widegram.network import load_network
-from widegram.tiling import Grid
+from widegram.tiling import TileGrid
 
 VECTORS = {"input_shape": [200], "layers": [{"layer": "Dense"}, {"layer": "Relu"}]}
 IMAGES = {
@@ -224,7 +224,7 @@ def test_blocks_are_made_for_a_panel_of_columns(
     make_block = HostImages._make
     monkeypatch.setattr(HostImages, "_make", make)
     x = open_source(np.random.default_rng(0).standard_normal((656, *IMAGES["input_shape"])))
-    grid, found, memory = Grid(656, 656, 16, symmetric), [], 5 * 10**6
+    grid, found, memory = TileGrid(656, 656, 16, symmetric), [], 5 * 10**6
     for panels in (False, True):
         card = Counting(free)
         evaluator = CudaEvaluator(
@@ -275,7 +275,7 @@ def test_cards_that_share_the_tiles_share_the_blocks(
         [Counting() for _ in range(3)],
         block_threads=4,
     )
-    grid = Grid(656, 656, 16, symmetric)
+    grid = TileGrid(656, 656, 16, symmetric)
     wanted = [(grid.rows(i), grid.cols(j)) for i, j in in_order(grid, evaluator)]
     with TileQueue(evaluator, wanted, symmetric) as queue:
         for _ in wanted:

@@ -27,7 +27,7 @@ from widegram.gramfile.opening import create
 from widegram.gramfile.writing import open_for_resume
 from widegram.machine.byte_cache import ByteCache
 from widegram.network import load_network
-from widegram.tiling import Grid
+from widegram.tiling import TileGrid
 
 IMAGES = {
     "input_shape": [4, 4, 1],
@@ -72,7 +72,7 @@ def made(tiles: list[tuple[int, int]], blocks: int, shared: bool) -> int:
     st.integers(-2, 40),
 )  # fmt: skip
 def test_every_tile_comes_once(n1: int, n2: int, tile: int, symmetric: bool, blocks: int) -> None:
-    grid = Grid(n1, n1 if symmetric else n2, tile, symmetric)
+    grid = TileGrid(n1, n1 if symmetric else n2, tile, symmetric)
     assert sorted(in_order(grid, Keeping(blocks, symmetric))) == grid.tiles()
 
 
@@ -85,7 +85,7 @@ def test_every_tile_comes_once(n1: int, n2: int, tile: int, symmetric: bool, blo
 def test_images_are_made_for_a_panel_and_not_for_a_row(
     symmetric: bool, blocks: int, row_by_row: int, panels: int
 ) -> None:
-    grid = Grid(100_000, 100_000, 512, symmetric)
+    grid = TileGrid(100_000, 100_000, 512, symmetric)
     assert made(grid.tiles(), blocks, symmetric) == row_by_row
     assert made(in_order(grid, Keeping(blocks, symmetric)), blocks, symmetric) == panels
 
@@ -93,7 +93,7 @@ def test_images_are_made_for_a_panel_and_not_for_a_row(
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("blocks", [1, 200])
 def test_row_by_row_where_all_or_nothing_is_kept(symmetric: bool, blocks: int) -> None:
-    grid = Grid(9000, 9000, 512, symmetric)
+    grid = TileGrid(9000, 9000, 512, symmetric)
     assert in_order(grid, Keeping(blocks, symmetric)) == grid.tiles()
     assert in_order(grid, fake.FakeEvaluator((), "float32")) == grid.tiles()
 
@@ -101,7 +101,7 @@ def test_row_by_row_where_all_or_nothing_is_kept(symmetric: bool, blocks: int) -
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("blocks", [30, 1000])
 def test_chunks_are_completed_where_their_images_are_kept(symmetric: bool, blocks: int) -> None:
-    grid = Grid(5000, 5000, 64, symmetric)
+    grid = TileGrid(5000, 5000, 64, symmetric)
     side = grid.chunk()[0] // 64
     assert side == 8
     tiles = in_order(grid, Keeping(blocks, symmetric))
@@ -201,7 +201,7 @@ def test_the_cpu_makes_fewer_blocks(
         memory=memory,
     ))
     count(*(VectorInputs, "_packed") if spec is VECTORS else (ByteCache, "keep"))
-    grid = Grid(n, n, 16, symmetric)
+    grid = TileGrid(n, n, 16, symmetric)
     assert 2 < evaluator.columns_kept(16, 1) < 20
     found = []
     for tiles in (grid.tiles(), in_order(grid, evaluator)):

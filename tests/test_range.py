@@ -24,7 +24,7 @@ from widegram.errors import WidegramError
 from widegram.network import load_network
 from widegram.plan import build
 from widegram.reference import ReferenceEvaluator
-from widegram.reference.evaluator import Kernels
+from widegram.reference.evaluator import DenseKernels as Kernels
 from widegram.reference.evaluator import kernel as dense
 from widegram.verifying.verify import verify
 

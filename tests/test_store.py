@@ -20,7 +20,7 @@ from widegram.durable import calls, new_file
 from widegram.durable.contents import checksum
 from widegram.durable.part import part_name
 from widegram.errors import WidegramError
-from widegram.gramfile import GramFile, Grid, create, open_for_resume
+from widegram.gramfile import GramFile, TileGrid, create, open_for_resume
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def fill_some(out: Path, count: int, n: int = 70) -> None:
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize(("n1", "n2", "tile"), [(1, 1, 1), (10, 10, 3), (7, 7, 7), (512, 512, 100)])
 def test_grid_covers_every_entry_once(n1: int, n2: int, tile: int, symmetric: bool) -> None:
-    grid = Grid(n1, n2, tile, symmetric)
+    grid = TileGrid(n1, n2, tile, symmetric)
     seen = np.zeros((n1, n2), int)
     for i, j in grid.tiles():
         rows, cols = grid.rows(i), grid.cols(j)
@@ -58,7 +58,7 @@ def test_grid_covers_every_entry_once(n1: int, n2: int, tile: int, symmetric: bo
 @pytest.mark.parametrize("n", [600, 5000, 60000])
 @pytest.mark.parametrize("tile", [16, 32, 304, 4096])
 def test_chunks_are_whole_tiles_with_little_padding(n: int, tile: int) -> None:
-    chunk, _ = Grid(n, n, tile, True).chunk()
+    chunk, _ = TileGrid(n, n, tile, True).chunk()
     assert chunk <= 512 + tile
     assert chunk == n or chunk % tile == 0 or tile > 512
     assert tile > 512 or -(-n // chunk) * chunk <= 1.1 * n

@@ -63,7 +63,7 @@ def _rbf(q: Any, k: Any) -> Pair:
     return value, 2 * value
 
 
-class Setting(NamedTuple):
+class Subject(NamedTuple):
     """One kind of network: activation, W_std^2, b_std^2, and its dual in many digits or None."""
 
     name: str
@@ -74,20 +74,20 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
-    Setting("ReLU", {"layer": "Relu"}, 2.0, 0.0, _relu),
-    Setting("LeakyReLU 0.1", {"layer": "LeakyRelu", "alpha": 0.1}, 1.9, 0.05, _abrelu(0.1, 1.0)),
-    Setting("Abs", {"layer": "Abs"}, 1.0, 0.0, _abrelu(-1.0, 1.0)),
-    Setting("Erf, ordered", {"layer": "Erf"}, 1.25, 0.05, _erf),
-    Setting("Erf, critical", {"layer": "Erf"}, 1.75, 0.18, _erf),
-    Setting("Erf, chaotic", {"layer": "Erf"}, 3.0, 0.05, _erf),
-    Setting("Sin", {"layer": "Sin"}, 2.0, 0.1, _sin),
-    Setting("Rbf", {"layer": "Rbf"}, 1.0, 0.1, _rbf),
-    Setting("GELU", {"layer": "Gelu"}, 2.0, 0.1),
-    Setting("Tanh, chaotic", {"layer": "Tanh"}, 2.5, 0.1),
+    Subject("ReLU", {"layer": "Relu"}, 2.0, 0.0, _relu),
+    Subject("LeakyReLU 0.1", {"layer": "LeakyRelu", "alpha": 0.1}, 1.9, 0.05, _abrelu(0.1, 1.0)),
+    Subject("Abs", {"layer": "Abs"}, 1.0, 0.0, _abrelu(-1.0, 1.0)),
+    Subject("Erf, ordered", {"layer": "Erf"}, 1.25, 0.05, _erf),
+    Subject("Erf, critical", {"layer": "Erf"}, 1.75, 0.18, _erf),
+    Subject("Erf, chaotic", {"layer": "Erf"}, 3.0, 0.05, _erf),
+    Subject("Sin", {"layer": "Sin"}, 2.0, 0.1, _sin),
+    Subject("Rbf", {"layer": "Rbf"}, 1.0, 0.1, _rbf),
+    Subject("GELU", {"layer": "Gelu"}, 2.0, 0.1),
+    Subject("Tanh, chaotic", {"layer": "Tanh"}, 2.5, 0.1),
 )
 
 
-def spec_of(setting: Setting, depth: int, image: bool) -> dict[str, Any]:
+def spec_of(setting: Subject, depth: int, image: bool) -> dict[str, Any]:
     """``depth`` times a Dense (a 3 x 3 Conv) and the activation, a global pool for images, and a
     readout."""
     weights = {"W_std": setting.w_var**0.5, "b_std": setting.b_var**0.5}
@@ -115,7 +115,7 @@ def inputs(angle: float, image: bool) -> tuple[np.ndarray, np.ndarray]:
     return first, second
 
 
-def recursion(setting: Setting, depth: int, x: np.ndarray, y: np.ndarray) -> dict[str, list[Any]]:
+def recursion(setting: Subject, depth: int, x: np.ndarray, y: np.ndarray) -> dict[str, list[Any]]:
     """nngp and ntk of every pair, in many digits; the last pair is x[0] with itself."""
     found: dict[str, list[Any]] = {kernel: [] for kernel in BOTH}
     for a, b in [*zip(x, y, strict=True), (x[0], x[0])]:
@@ -125,7 +125,7 @@ def recursion(setting: Setting, depth: int, x: np.ndarray, y: np.ndarray) -> dic
     return found
 
 
-def _recursion(setting: Setting, depth: int, a: list[Any], b: list[Any]) -> Pair:
+def _recursion(setting: Subject, depth: int, a: list[Any], b: list[Any]) -> Pair:
     assert setting.dual is not None
     weights = setting.w_var**0.5, setting.b_var**0.5
     gain, bias = (mp.mpf(v) ** 2 for v in weights)
@@ -144,7 +144,7 @@ def _recursion(setting: Setting, depth: int, a: list[Any], b: list[Any]) -> Pair
     return k, t
 
 
-def _two(setting: Setting, qs: list[Any], k: Any) -> Pair:
+def _two(setting: Subject, qs: list[Any], k: Any) -> Pair:
     """The dual at two variances that hardly differ: of their geometric mean, which is exact for
     homogeneous phi and off by their relative difference squared (1e-14) for others."""
     assert setting.dual is not None
@@ -152,7 +152,7 @@ def _two(setting: Setting, qs: list[Any], k: Any) -> Pair:
     return setting.dual(q, min(k, q))
 
 
-class Row(NamedTuple):
+class Finding(NamedTuple):
     """The largest error over the pairs of one network at one angle, of the largest entry."""
 
     network: str
@@ -163,7 +163,7 @@ class Row(NamedTuple):
     error: float
 
 
-def measure(depths: tuple[int, ...], angles: tuple[float, ...], image: bool) -> Iterator[Row]:
+def measure(depths: tuple[int, ...], angles: tuple[float, ...], image: bool) -> Iterator[Finding]:
     """Every setting at every depth and angle."""
     parts = [inputs(angle, image) for angle in angles]
     x, y = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
@@ -193,17 +193,17 @@ def _engine(spec: dict[str, Any], x: np.ndarray, y: np.ndarray, dtype: str) -> d
 
 
 def _rows(
-    setting: Setting, depth: int, angle: float, dtype: str, found: dict[str, Any],
+    setting: Subject, depth: int, angle: float, dtype: str, found: dict[str, Any],
     truth: dict[str, list[Any]], part: slice,
-) -> Iterator[Row]:  # fmt: skip
+) -> Iterator[Finding]:  # fmt: skip
     for kernel in BOTH:
         largest = max(abs(v) for v in truth[kernel])
         pairs = zip(found[kernel][part], truth[kernel][part], strict=True)
         error = max(float(abs(mp.mpf(f) - v) / largest) for f, v in pairs)
-        yield Row(setting.name, depth, angle, kernel, dtype, error)
+        yield Finding(setting.name, depth, angle, kernel, dtype, error)
 
 
-def table(rows: list[Row], dtype: str, across: str) -> str:
+def table(rows: list[Finding], dtype: str, across: str) -> str:
     """Markdown: the largest error of each network by ``across`` ('depth' or 'angle')."""
     columns = sorted({getattr(row, across) for row in rows})
     shown = ["equal" if across == "angle" and c == 0 else f"{c:g}" for c in columns]
@@ -219,7 +219,7 @@ def table(rows: list[Row], dtype: str, across: str) -> str:
     return "\n".join(lines)
 
 
-def report(vectors: list[Row], images: list[Row]) -> str:
+def report(vectors: list[Finding], images: list[Finding]) -> str:
     """All tables."""
     parts = []
     for title, rows in (("Fully connected", vectors), ("Convolutional, global pooling", images)):

@@ -13,7 +13,7 @@ import numpy as np
 from widegram.machine.budgets import free_memory
 from widegram.machine.cores import usable_cores
 from widegram.plan.plan import build
-from widegram_bench.networks import Case
+from widegram_bench.networks import Benchmark
 from widegram_bench.peer import run_own, run_peer
 
 DTYPES = ("float64", "float32")
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 def compare(
-    cases: Sequence[Case],
+    cases: Sequence[Benchmark],
     seconds: float,
     peer_python: Path | None,
     threads: int | None = None,
@@ -55,7 +55,7 @@ def compare(
     return rows
 
 
-def cold_start(case: Case) -> float:
+def cold_start(case: Benchmark) -> float:
     """Seconds of widegram's first call in float32 where nothing was ever compiled."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder) / "inputs.npz"
@@ -86,7 +86,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def _row(
-    case: Case, seconds: float, peer_python: Path | None, threads: int, folder: Path
+    case: Benchmark, seconds: float, peer_python: Path | None, threads: int, folder: Path
 ) -> dict[str, Any]:
     end = time.perf_counter() + seconds
     own_seconds = seconds * (1 - _PEER_SHARE if peer_python else 1.0) / len(DTYPES)
@@ -121,7 +121,7 @@ def _row(
 
 
 def _peer(
-    case: Case,
+    case: Benchmark,
     own: dict[str, Any],
     end: float,
     python: Path,
@@ -175,7 +175,7 @@ def _ratios(own: dict[str, Any], peer: dict[str, Any], best: float) -> dict[str,
     }
 
 
-def _values(folder: Path, case: Case, whose: str, dtype: str) -> Path:
+def _values(folder: Path, case: Benchmark, whose: str, dtype: str) -> Path:
     return folder / f"{case.name}-{whose}-{dtype}.npz"
 
 

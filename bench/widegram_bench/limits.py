@@ -25,7 +25,7 @@ _SIDE = 1024
 _REPEATS = 200  # so that starting threads takes no time beside them
 
 
-class Stream:
+class MemoryReads:
     """Reads of ``size`` bytes by each thread, over and over: from memory, or from the smallest
     cache that holds them. ``work``: bytes that all threads read in a turn."""
 
@@ -45,7 +45,7 @@ class Stream:
 
 def bandwidth(seconds: float, threads: int | None = None) -> float:
     """Bytes a second that all threads together read from memory."""
-    stream = Stream(threads)
+    stream = MemoryReads(threads)
     return stream.work / best(stream.run, seconds, 3)
 
 

@@ -13,7 +13,7 @@ VECTOR = (3072,)
 
 
 @dataclass(frozen=True)
-class Case:
+class Benchmark:
     """One network of the comparison.
 
     ``kind``: what its target is about, 'pooled', 'flat' or 'dense'. ``batches``: sizes b of the
@@ -59,17 +59,17 @@ def dense(depth: int, inputs: tuple[int, ...] = VECTOR, act: str = "Relu") -> Ne
     return Network(inputs, (Repeat(depth, (Dense(2**0.5, 0.1), Activation(act))), Dense()))
 
 
-def _pooled(name: str, label: str, network: Network) -> Case:
-    return Case(name, label, network, "pooled", (1, 2, 4, 8))
+def _pooled(name: str, label: str, network: Network) -> Benchmark:
+    return Benchmark(name, label, network, "pooled", (1, 2, 4, 8))
 
 
-def _dense(depth: int) -> Case:
+def _dense(depth: int) -> Benchmark:
     label = f"fully connected, {depth} layer" + ("s" if depth > 1 else "")
-    return Case(f"fcn{depth}", label, dense(depth), "dense", (64, 256, 1024))
+    return Benchmark(f"fcn{depth}", label, dense(depth), "dense", (64, 256, 1024))
 
 
-def _readme() -> list[Case]:
-    flat = Case(
+def _readme() -> list[Benchmark]:
+    flat = Benchmark(
         "cnn21-flatten", "21-layer CNN, Flatten", cnn(21, 32, pooled=False), "flat", (8, 16, 32, 64)
     )
     return [
@@ -79,16 +79,16 @@ def _readme() -> list[Case]:
     ]
 
 
-def _full() -> list[Case]:
+def _full() -> list[Benchmark]:
     myrtles = [_pooled(f"myrtle{n}", f"Myrtle-{n}", preset(f"myrtle{n}")) for n in (5, 10)]
     return [*_readme(), *myrtles, *(_dense(depth) for depth in (1, 10, 100))]
 
 
-def _quick() -> list[Case]:
+def _quick() -> list[Benchmark]:
     return [
-        Case("cnn2-pool", "2-layer CNN, 6 x 6, pooling", cnn(2, 6), "pooled", (1, 2)),
-        Case("cnn2-flatten", "2-layer CNN, 6 x 6", cnn(2, 6, pooled=False), "flat", (2, 4)),
-        Case("fcn2", "fully connected, 2 layers", dense(2, (12,)), "dense", (4, 8)),
+        Benchmark("cnn2-pool", "2-layer CNN, 6 x 6, pooling", cnn(2, 6), "pooled", (1, 2)),
+        Benchmark("cnn2-flatten", "2-layer CNN, 6 x 6", cnn(2, 6, pooled=False), "flat", (2, 4)),
+        Benchmark("fcn2", "fully connected, 2 layers", dense(2, (12,)), "dense", (4, 8)),
     ]
 
 
@@ -101,7 +101,7 @@ _SUITES = {"readme": _readme, "full": _full, "quick": _quick}
 SUITES = tuple(_SUITES)
 
 
-def suite(name: str) -> list[Case]:
+def suite(name: str) -> list[Benchmark]:
     """The cases of a suite: 'readme', 'full' or 'quick' (tiny networks, for trying things out).
 
     Raises :class:`WidegramError` for any other name.

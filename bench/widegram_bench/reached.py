@@ -22,7 +22,7 @@ _PIECE = 0.06  # of a row's time: what one tile takes, so that many turns are ta
 
 
 @dataclass(frozen=True)
-class Sizes:
+class RoofSizes:
     """What is measured: image ``sides`` with ``depth`` layers, ``dense_depths``, ``presets``."""
 
     sides: tuple[int, ...] = (8, 16, 28, 32, 64)
@@ -33,12 +33,12 @@ class Sizes:
     presets: tuple[str, ...] = ("myrtle5", "myrtle7", "myrtle10", "wide-resnet")
 
 
-QUICK = Sizes((4, 6), 2, (5,), (1, 2), 12, ())
+QUICK = RoofSizes((4, 6), 2, (5,), (1, 2), 12, ())
 
 
 def measure(
     seconds: float,
-    sizes: Sizes | None = None,
+    sizes: RoofSizes | None = None,
     threads: int | None = None,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def measure(
     over what their element-layers cost in the ``plain`` network on the same images (``over``).
     Whatever is compared is measured in turns. ``machine_limits``: bandwidth of memory in bytes/s.
     """
-    sizes = sizes or Sizes()
+    sizes = sizes or RoofSizes()
     threads = threads or usable_cores()
     todo = len(ACTIVATIONS) * len(DTYPES) * (1 + len(sizes.sides)) + len(DTYPES) * (
         len(sizes.flat_sides) + len(sizes.dense_depths) + len(sizes.presets)
@@ -108,7 +108,7 @@ def _limited(network: Network, dtype: str, seconds: float, threads: int) -> dict
     kind = "tap" if vector else "box3"
     spinner = roof.Spinner("Relu", dtype, kind=kind, threads=threads)
     block = limits.bytes_moved(network, dtype) * LANES[dtype]
-    stream = limits.Stream(threads) if vector else limits.Stream(threads, block)
+    stream = limits.MemoryReads(threads) if vector else limits.MemoryReads(threads, block)
     products: list[limits.Gemm | limits.Inner] = []
     if vector:
         products = [limits.Gemm(dtype), limits.Inner(dtype, threads)]

@@ -92,7 +92,7 @@ class Spinner:
     ) -> None:
         chosen = formula(activation, dtype)
         self.code = chosen.code
-        self.rows = [Rows(chosen, kind, ntk, dtype) for _ in range(threads or usable_cores())]
+        self.rows = [RoofRows(chosen, kind, ntk, dtype) for _ in range(threads or usable_cores())]
         self.rows[0].spin(1)
         first = self.rows[0]
         self.repeats = max(1, int(_SAMPLE / max(once(lambda: first.spin(16)) / 16, 1e-9)))
@@ -107,7 +107,7 @@ class Spinner:
         together([lambda row=row: row.spin(self.repeats) for row in self.rows])  # type: ignore[misc]
 
 
-class Rows:
+class RoofRows:
     """Buffers of one thread, filled with correlations between 0 and 0.9."""
 
     def __init__(self, formula: Formula, kind: str, ntk: bool, dtype: str) -> None:

@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ScalingSizes:
     """The values along each axis: ``pairs`` as (n1, n2), ``depths``, image ``sides``."""
 
     pairs: tuple[tuple[int, int], ...] = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 128))
@@ -31,12 +31,12 @@ class Sizes:
     thread_side: int = 32
 
 
-QUICK = Sizes(((2, 16), (4, 16)), 4, (1, 2), 4, (4, 6), 1, (2, 16), 4)
+QUICK = ScalingSizes(((2, 16), (4, 16)), 4, (1, 2), 4, (4, 6), 1, (2, 16), 4)
 
 
 def measure(
     seconds: float,
-    sizes: Sizes | None = None,
+    sizes: ScalingSizes | None = None,
     threads: int | None = None,
     dtype: str = "float32",
     say: Say = lambda line: None,
@@ -48,7 +48,7 @@ def measure(
     linear. ``threads``: rate of the engine and of the roof on 1, 2, ... threads, and
     ``efficiency``: the engine's speed-up over the roof's, on all.
     """
-    sizes = sizes or Sizes()
+    sizes = sizes or ScalingSizes()
     threads = threads or usable_cores()
     counts = sorted({*(2**k for k in range(threads.bit_length())), threads})
     todo = len(sizes.pairs) + len(sizes.depths) + len(sizes.sides) + 2 * len(counts)

@@ -18,7 +18,7 @@ _NAMES = {"fadd": "add", "fsub": "add", "fmul": "multiply", "fdiv": "divide", "f
           "sqrt": "square_root"}  # fmt: skip
 
 
-class _Builder:
+class _CountingBuilder:
     """Stands in for an IR builder: counts the operations it is asked for."""
 
     def __init__(self, counts: Counter[str]) -> None:
@@ -46,7 +46,7 @@ class _CountingOps(VectorOps):
 
     def __init__(self, dtype: str) -> None:
         self.counts: Counter[str] = Counter()
-        super().__init__(_Builder(self.counts), dtype)
+        super().__init__(_CountingBuilder(self.counts), dtype)
 
     def _intrinsic(self, name: str, *args: Any) -> None:
         self.counts[_NAMES.get(name, "other")] += 1

@@ -154,7 +154,7 @@ def roof(quick: bool, **options: Any) -> None:
     from widegram_bench import reached
 
     _check(options, None)
-    sizes = reached.QUICK if quick else reached.Sizes()
+    sizes = reached.QUICK if quick else reached.RoofSizes()
     found = reached.measure(options["seconds"], sizes, options["threads"], _say)
     _finish(_results("roof", options) | found, options, lambda: _roof_table(found))
 
@@ -169,7 +169,7 @@ def scaling(quick: bool, plot: str | None, **options: Any) -> None:
     from widegram_bench import scaling as curves
 
     _check(options, plot)
-    sizes = curves.QUICK if quick else curves.Sizes()
+    sizes = curves.QUICK if quick else curves.ScalingSizes()
     found = curves.measure(options["seconds"], sizes, options["threads"], say=_say)
     results = _results("scaling", options) | found
     if plot:

@@ -19,7 +19,7 @@ _LARGEST_CHUNK = 512
 
 
 @dataclass(frozen=True)
-class Grid:
+class TileGrid:
     """An (n1, n2) matrix cut into squares of side ``tile``; the last ones may be smaller."""
 
     n1: int

@@ -17,7 +17,7 @@ from widegram.computing.order import in_order
 from widegram.data import Source
 from widegram.machine import interrupts
 from widegram.network import NetworkLike
-from widegram.tiling import LARGEST_IN_MEMORY, Grid
+from widegram.tiling import LARGEST_IN_MEMORY, TileGrid
 from widegram.validation.choices import KERNELS
 
 # Inputs whose diagonal is computed at a time.
@@ -57,7 +57,8 @@ def kernel(
     job = make_job(network, x1, x2, get, dtype, None, threads, memory, accept_series_error)
     with make_evaluator(resolve_device(device), job) as evaluator:
         tile = tile_side(job, evaluator, LARGEST_IN_MEMORY)
-        arrays = _whole(evaluator, Grid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None))
+        grid = TileGrid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None)
+        arrays = _whole(evaluator, grid)
     if isinstance(get, str) and len(job.kernels) == 1:
         return arrays[job.kernels[0]]
     return Kernels(**arrays)
@@ -75,7 +76,7 @@ def diagonal(job: Job) -> dict[str, np.ndarray]:
     return found
 
 
-def _whole(evaluator: Evaluator, grid: Grid) -> dict[str, np.ndarray]:
+def _whole(evaluator: Evaluator, grid: TileGrid) -> dict[str, np.ndarray]:
     """All tiles of a grid, put together."""
     if len(grid.tiles()) == 1:
         return evaluator.tile(grid.rows(0), grid.cols(0), grid.symmetric)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 from widegram.backends.evaluator import Evaluator
-from widegram.tiling import Grid
+from widegram.tiling import TileGrid
 
 
-def in_order(grid: Grid, evaluator: Evaluator) -> list[tuple[int, int]]:
+def in_order(grid: TileGrid, evaluator: Evaluator) -> list[tuple[int, int]]:
     """The tiles of ``grid``, each once, in the order that suits ``evaluator``.
 
     Its columns come in panels of as many as it keeps, and all rows pass by each of them, down and
@@ -30,7 +30,7 @@ def in_order(grid: Grid, evaluator: Evaluator) -> list[tuple[int, int]]:
     return _panels(grid, width - width % wide, high, wide)
 
 
-def _panels(grid: Grid, width: int, high: int, wide: int) -> list[tuple[int, int]]:
+def _panels(grid: TileGrid, width: int, high: int, wide: int) -> list[tuple[int, int]]:
     """Panels of ``width`` columns, a multiple of ``wide``; ``high`` rows by ``wide`` columns follow
     one another. A narrower panel comes first: in a symmetric matrix the first has fewest rows."""
     down, across = grid.shape

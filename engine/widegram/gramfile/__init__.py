@@ -8,13 +8,13 @@ from widegram.gramfile.opening import create
 from widegram.gramfile.verifying import VerifyReport, verify
 from widegram.gramfile.view import GramFile
 from widegram.gramfile.writing import GramWriter, open_for_resume
-from widegram.tiling import Grid
+from widegram.tiling import TileGrid
 
 __all__ = [
     "GramFile",
     "GramWriter",
-    "Grid",
     "Header",
+    "TileGrid",
     "VerifyReport",
     "create",
     "export",

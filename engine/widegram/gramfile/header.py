@@ -3,7 +3,7 @@
 Datasets ``/nngp``, ``/ntk`` (or ``/depth/<l>/nngp``, ...) of shape (n1, n2); root attributes as
 in :class:`Header`; ``/state/tiles`` (uint8, 1 where a tile is finished) and
 ``/state/checksums/<dataset path>`` (uint64, xxh3-64 of a tile's C-ordered little-endian bytes),
-both of shape :attr:`Grid.shape`; ``/state/header`` (uint64, :meth:`Header.checksum`) and
+both of shape :attr:`TileGrid.shape`; ``/state/header`` (uint64, :meth:`Header.checksum`) and
 ``/state/reserved`` (:mod:`widegram.gramfile.reserved`).
 """
 
@@ -22,7 +22,7 @@ from widegram.durable.contents import text_of, typed
 from widegram.durable.hdf5 import stored_dataset
 from widegram.errors import WidegramError
 from widegram.gramfile.reserved import LENGTH, TABLE, reserve_texts
-from widegram.tiling import Grid, dataset_keys
+from widegram.tiling import TileGrid, dataset_keys
 from widegram.validation.choices import KERNELS
 
 FORMAT = "widegram-gram"
@@ -64,9 +64,9 @@ class Header:
     tile: int
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> TileGrid:
         """The tiles of the file."""
-        return Grid(self.n1, self.n2, self.tile, self.symmetric)
+        return TileGrid(self.n1, self.n2, self.tile, self.symmetric)
 
     @property
     def keys(self) -> tuple[str, ...]:

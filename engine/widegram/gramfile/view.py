@@ -85,12 +85,12 @@ class GramFile(Closing):
             return stored_dataset(self._file, path)
 
     def flags(self) -> np.ndarray:
-        """Array (uint8) of :attr:`Grid.shape`: 1 where a tile is finished, else 0."""
+        """Array (uint8) of :attr:`TileGrid.shape`: 1 where a tile is finished, else 0."""
         with hdf5_errors(self.path):
             return self._file[STATE][...]
 
     def finished(self) -> np.ndarray:
-        """Boolean array of :attr:`Grid.shape`: which tiles are finished."""
+        """Boolean array of :attr:`TileGrid.shape`: which tiles are finished."""
         return self.flags() == 1
 
     def metadata_intact(self) -> bool:

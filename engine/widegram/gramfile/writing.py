@@ -71,7 +71,7 @@ class GramWriter(Closing):
         self._live.sync()
 
     def pending(self) -> list[Tile]:
-        """Tiles still to compute, in the order of :meth:`Grid.tiles`."""
+        """Tiles still to compute, in the order of :meth:`TileGrid.tiles`."""
         done = self._state == 1
         if self.grid.symmetric:
             # A kill may fall between the flags of a tile and of its mirror image.

@@ -20,7 +20,7 @@ from widegram.validation.choices import KERNELS
 _BLOCK_BYTES = 128 * 1024**2
 
 
-class Kernels(NamedTuple):
+class DenseKernels(NamedTuple):
     """Two float64 matrices (n1, n2); without x2, (n1, n1) and exactly symmetric."""
 
     nngp: Array
@@ -88,7 +88,7 @@ class ReferenceEvaluator(Evaluator):
         return out
 
     @np.errstate(all="ignore")  # What leaves the range is no number, see ``least``.
-    def _tile(self, network: Network, rows: range, cols: range, symmetric: bool) -> Kernels:
+    def _tile(self, network: Network, rows: range, cols: range, symmetric: bool) -> DenseKernels:
         first = self._images(network, self._x1, rows)
         source = self._x1 if symmetric or self._x2 is None else self._x2
         same = source is self._x1 and rows == cols
@@ -105,7 +105,7 @@ class ReferenceEvaluator(Evaluator):
         for value in (nngp, ntk):
             value[self._outside(first)] = np.nan
             value[:, self._outside(second)] = np.nan
-        return Kernels(nngp, ntk)
+        return DenseKernels(nngp, ntk)
 
     def _outside(self, images: _Images) -> NDArray[np.bool_]:
         """Images (n,) whose variances leave what this method can hold."""
@@ -150,7 +150,7 @@ def _blocks(n: int, shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(lo, min(n, lo + size)) for lo in range(0, n, size))
 
 
-def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -> Kernels:
+def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -> DenseKernels:
     """Return the exact NNGP and NTK matrices of a network, densely, in float64.
 
     Args:
@@ -173,4 +173,4 @@ def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -
     ))
     columns = range(len(x1) if x2 is None else len(x2))
     tile = evaluator.tile(range(len(x1)), columns, symmetric=x2 is None)
-    return Kernels(tile["nngp"], tile["ntk"])
+    return DenseKernels(tile["nngp"], tile["ntk"])

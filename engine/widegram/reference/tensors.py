@@ -98,7 +98,7 @@ def _inputs(x1: Array, x2: Array) -> Pair:
     return Pair(k, np.zeros_like(k))
 
 
-class _Run:
+class _Forward:
     """Walks the layers; what differs between (x, x) and (x, x') is left to the two subclasses."""
 
     def __init__(self, vector: bool) -> None:
@@ -168,7 +168,7 @@ class _Run:
         raise NotImplementedError
 
 
-class _SelfRun(_Run):
+class _SelfRun(_Forward):
     """(x, x): its variances are K's own diagonal; same-pixel moments are the exact ones."""
 
     def __init__(self, vector: bool) -> None:
@@ -196,7 +196,7 @@ class _SelfRun(_Run):
         return after
 
 
-class _CrossRun(_Run):
+class _CrossRun(_Forward):
     """(x, x') with variances known from the runs on (x, x) and (x', x')."""
 
     def __init__(self, vector: bool, variances: Iterator[tuple[Array, Array]]) -> None:

@@ -27,7 +27,7 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """What a file is called, what mends a damaged one, and damage of what is filled in place."""
 
     name: str
@@ -36,15 +36,15 @@ class Kind:
 
 
 KINDS = {
-    "widegram-solution": Kind("solution", "solve again"),
-    "widegram-prediction": Kind("prediction", "predict again"),
-    "widegram-spectrum": Kind("spectrum", "compute it again"),
-    "widegram-phase": Kind("phase diagram", "compute it again"),
-    "widegram-trainability": Kind("trainability map", "compute it again", damaged_in),
-    "widegram-data": Kind("prepared data", "prepare it again"),
-    "widegram-matrix": Kind("exported matrix", "export it again"),
-    "widegram-restart": Kind("restart of conjugate gradients", "remove it and solve again"),
-    "widegram-factor": Kind("unfinished factor", "run the same command again", damaged_columns),
+    "widegram-solution": FileKind("solution", "solve again"),
+    "widegram-prediction": FileKind("prediction", "predict again"),
+    "widegram-spectrum": FileKind("spectrum", "compute it again"),
+    "widegram-phase": FileKind("phase diagram", "compute it again"),
+    "widegram-trainability": FileKind("trainability map", "compute it again", damaged_in),
+    "widegram-data": FileKind("prepared data", "prepare it again"),
+    "widegram-matrix": FileKind("exported matrix", "export it again"),
+    "widegram-restart": FileKind("restart of conjugate gradients", "remove it and solve again"),
+    "widegram-factor": FileKind("unfinished factor", "run the same command again", damaged_columns),
 }
 _UNFINISHED = ("widegram-restart", "widegram-factor")
 
@@ -119,7 +119,7 @@ def verify_sealed(path: str | Path) -> SealReport:
     return SealReport(str(path), kind.name, complete, checked, tuple(damage), kind.remedy)
 
 
-def _damage(file: h5py.File, kind: Kind) -> Iterator[str]:
+def _damage(file: h5py.File, kind: FileKind) -> Iterator[str]:
     try:
         check_seal(file)
     except Broken as error:
