@@ -11,7 +11,7 @@ import pytest
 from cli_support import refused, run, run_json
 from test_meanfield_point import KEYS
 from widegram.meanfield.experiments import asymptotics as table_module
-from widegram.meanfield.experiments.asymptotics import Plan, table
+from widegram.meanfield.experiments.asymptotics import TablePlan, table
 from widegram.meanfield.experiments.problem import digits_problem
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -97,7 +97,7 @@ def test_trainability_draws_and_resumes(tmp_path, data):
 
 
 def test_table_agrees_in_small(monkeypatch):
-    plan = Plan((60, 80, 100, 120), (100, 150, 200, 250, 300), (30, 50, 60, 70, 80), 5, 6)
+    plan = TablePlan((60, 80, 100, 120), (100, 150, 200, 250, 300), (30, 50, 60, 70, 80), 5, 6)
     monkeypatch.setattr(table_module, "remarks", lambda *_: iter(()))
     found = list(table(digits_problem(), nets=("fcn", "cnn-f"), plan=plan))
     assert len(found) == 2 * (6 + 6 + 7)

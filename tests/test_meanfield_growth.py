@@ -9,7 +9,7 @@ import pytest
 
 from widegram.errors import WidegramError
 from widegram.meanfield.experiments import asymptotics as table_module
-from widegram.meanfield.experiments.asymptotics import Plan, table
+from widegram.meanfield.experiments.asymptotics import TablePlan, table
 from widegram.meanfield.experiments.problem import digits_problem
 from widegram.meanfield.theory.growth import ROOT, growth_of, in_range, variances, with_bias
 from widegram.meanfield.theory.maps import LayerMaps
@@ -114,15 +114,15 @@ def test_a_w_var_in_the_wrong_phase_is_refused_with_the_critical_one():
 
 
 def test_depths_follow_the_growth_unless_given():
-    assert Plan().depths("chaotic", 1.19)[-1] == 100
-    assert Plan().depths("growing", 1.25)[-1] == 928  # 1.25^928 = 1e90
+    assert TablePlan().depths("chaotic", 1.19)[-1] == 100
+    assert TablePlan().depths("growing", 1.25)[-1] == 928  # 1.25^928 = 1e90
     assert in_range((5, 10), 1.25) == in_range((5, 10), 0.9) == (5, 10)
-    assert Plan(chaotic=(3, 5)).depths("chaotic", 1.19) == (3, 5)
+    assert TablePlan(chaotic=(3, 5)).depths("chaotic", 1.19) == (3, 5)
 
 
 def test_vanishing_signals_have_no_rows(monkeypatch):
     monkeypatch.setattr(table_module, "remarks", lambda *_: iter(()))
-    plan = Plan(critical=(50, 100, 200, 300), chaotic=(50, 100, 150, 200))
+    plan = TablePlan(critical=(50, 100, 200, 300), chaotic=(50, 100, 150, 200))
     found = list(table(digits_problem(), "relu", 0.0, nets=("fcn",), plan=plan))
     assert {entry.phase for entry in found} == {"critical", "growing"}
     assert {entry.fitted_from for entry in found} == {50}  # all four
@@ -130,4 +130,4 @@ def test_vanishing_signals_have_no_rows(monkeypatch):
 
 def test_one_depth_makes_no_rate():
     with pytest.raises(WidegramError, match="two depths at least"):
-        next(table(digits_problem(), plan=Plan(ordered=(5,))))
+        next(table(digits_problem(), plan=TablePlan(ordered=(5,))))

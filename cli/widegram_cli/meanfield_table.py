@@ -52,7 +52,7 @@ def table_command(
     its ratio to the prediction. Images are scaled to V(q*), with which q is q* from layer 1 on.
     """
     one_blas_thread()
-    from widegram.meanfield.experiments.asymptotics import Plan, table
+    from widegram.meanfield.experiments.asymptotics import TablePlan, table
     from widegram.meanfield.experiments.problem import digits_problem, load_problem
     from widegram_cli.reporting import reporter
 
@@ -63,7 +63,7 @@ def table_command(
     if len(w_vars) != 2:
         raise click.UsageError("--w-var: give two numbers, the ordered and the chaotic w_var")
     given = {phase: depths for phase, depths in asdict(phases).items() if depths is not None}
-    plan = Plan(images=images, **given)
+    plan = TablePlan(images=images, **given)
     problem = digits_problem() if x is None else load_problem(x, images, plan.test_images)
     found: list[Entry] = []
     with reporter(parts=True) as progress:

@@ -71,7 +71,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TablePlan:
     """Depths that each phase is measured at (rates are fitted over the second half), and images.
 
     Chaotic depths that are not given follow from chi_1, those of a diagonal that grows without
@@ -100,7 +100,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Case:
+class Column:
     """One column of the table: a phase, or GROWING, at one w_var. ``depths`` it is measured at.
 
     ``mean_square`` of the inputs: V(q*), with which q is q* from the first layer on as the theory
@@ -122,7 +122,7 @@ def table(
     b_var: float = 0.18,
     w_vars: Sequence[float] | None = None,
     nets: Sequence[str] = FAMILIES,
-    plan: Plan = Plan(),
+    plan: TablePlan = TablePlan(),
     memory: str | int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Iterator[Entry]:
@@ -162,7 +162,7 @@ def table(
                         np.log(remark.measured[name]))
 
 
-def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: Plan) -> list[Case]:
+def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: TablePlan) -> list[Column]:
     ordered, chaotic = w_vars
     maps = LayerMaps.of(act)
     critical = point(maps, ordered, b_var)["w_var_critical"]
@@ -184,11 +184,11 @@ def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: Plan) -> list[
             continue
         method = "deviations" if phase in (ORDERED, CRITICAL) else "engine"
         mean_square = float(maps.power(q)) if q else 1.0
-        cases.append(Case(phase, w, mean_square, plan.depths(phase, growth), method))
+        cases.append(Column(phase, w, mean_square, plan.depths(phase, growth), method))
     return cases
 
 
-def prepared(problem: Problem, net: str, plan: Plan) -> Problem:
+def prepared(problem: Problem, net: str, plan: TablePlan) -> Problem:
     """The first images, as the theory of ``net`` assumes them."""
     m, n = plan.images, plan.test_images
     if net == "cnn-p":
@@ -266,4 +266,4 @@ def _natural_log(sweep: SpectrumSweep, name: str) -> Array:
         return np.asarray(np.log(sweep.values[name]))
 
 
-__all__ = ["ENTRIES", "GROWING", "Entry", "Plan", "entries", "prepared", "table"]
+__all__ = ["ENTRIES", "GROWING", "Entry", "TablePlan", "entries", "prepared", "table"]

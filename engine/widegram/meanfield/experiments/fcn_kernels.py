@@ -10,7 +10,7 @@ import numpy as np
 
 from widegram.meanfield.experiments.grid import Grid, Work
 from widegram.meanfield.experiments.problem import Problem
-from widegram.meanfield.recursion.elementwise import Program, compile_program, run_program
+from widegram.meanfield.recursion.elementwise import LayerProgram, compile_program, run_program
 from widegram.meanfield.recursion.one_norm import input_deviations
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
@@ -46,7 +46,7 @@ class FcnRow:
 
     delta_train: Array
     delta_test: Array
-    program: Program
+    program: LayerProgram
     depths: tuple[int, ...]
     threads: int
 

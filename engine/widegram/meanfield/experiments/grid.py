@@ -37,7 +37,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Row:
+class MapRow:
     """One w_var: arrays (depths, times), and per depth lambda_max and kappa."""
 
     train_accuracy: Array

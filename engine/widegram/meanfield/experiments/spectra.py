@@ -25,7 +25,7 @@ _LN10 = float(np.log(10.0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spectrum:
+class Measures:
     """What a symmetric (m, m) kernel matrix has: all as plain numbers.
 
     ``log10_min``, ``log10_bulk`` and ``log10_kappa`` hold where the plain numbers leave the range
@@ -45,7 +45,7 @@ class Spectrum:
     log10_kappa: float
 
 
-def dense_spectrum(theta: Array) -> Spectrum:
+def dense_spectrum(theta: Array) -> Measures:
     """Of a matrix (m, m), symmetric, m >= 2, by LAPACK in float64."""
     values = np.linalg.eigvalsh(theta)
     m = len(theta)
@@ -57,7 +57,7 @@ def dense_spectrum(theta: Array) -> Spectrum:
     rest = np.linalg.eigvalsh((theta - level * np.eye(m)) / level)
     excess = (rest[-1] - rest[0]) / (1 + rest[0]) if rest[0] > -1 else np.inf
     bulk = float(values[:-1].mean())
-    return Spectrum(
+    return Measures(
         diagonal=level,
         off_diagonal=float(off),
         lambda_max=float(values[-1]),
@@ -71,7 +71,7 @@ def dense_spectrum(theta: Array) -> Spectrum:
     )
 
 
-def deviation_spectrum(level: float, drop: Scaled) -> Spectrum:
+def deviation_spectrum(level: float, drop: Scaled) -> Measures:
     """Of level 1 1^T - drop, ``drop`` symmetric of shape (m, m).
 
     Six digits and more of every eigenvalue at any scale of ``drop``.
@@ -90,7 +90,7 @@ def deviation_spectrum(level: float, drop: Scaled) -> Spectrum:
     log10_kappa = _log10(top) - log10_min
     off = (drop.value.sum() - np.trace(drop.value)) / (m * (m - 1)) * parts.scale
     kappa = _power10(log10_kappa)
-    return Spectrum(
+    return Measures(
         diagonal=level - float(np.trace(drop.value)) / m * parts.scale,
         off_diagonal=level - float(off),
         lambda_max=float(top),

@@ -14,7 +14,7 @@ from widegram.machine.budgets import require_memory
 from widegram.machine.progress import Progress, ProgressCallback
 from widegram.meanfield.experiments.engine_kernels import EngineOptions, ntk_sweep
 from widegram.meanfield.experiments.problem import Problem
-from widegram.meanfield.experiments.spectra import DENSE, Spectrum, deviation_spectrum, predict
+from widegram.meanfield.experiments.spectra import DENSE, Measures, deviation_spectrum, predict
 from widegram.meanfield.recursion import one_norm, unequal_norms
 from widegram.meanfield.recursion.deviations import Deviations
 from widegram.meanfield.recursion.scaled import Scaled
@@ -27,7 +27,7 @@ from widegram.network import Activation, Conv, Dense, GlobalPool, Network
 from widegram.network.layers import Convolution
 from widegram.validation.choices import SWEEP_METHODS
 
-MEASURES = (*(f.name for f in fields(Spectrum)), "predictor", "accuracy")
+MEASURES = (*(f.name for f in fields(Measures)), "predictor", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _plain(level: float, theta: Array) -> Deviations:
 
 def _measure(problem: Problem, train: Deviations, test: Deviations | None) -> dict[str, float]:
     found = deviation_spectrum(train.level, train.drop)
-    values = {f.name: getattr(found, f.name) for f in fields(Spectrum)}
+    values = {f.name: getattr(found, f.name) for f in fields(Measures)}
     if test is None or not len(problem.x_test) or not problem.y.size:
         return values
     centred = problem.y - problem.y.mean(axis=0)

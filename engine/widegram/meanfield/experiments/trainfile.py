@@ -19,7 +19,7 @@ from widegram.durable.outputs import check_target
 from widegram.durable.sealed import SEAL, SealedFile, write_sealed
 from widegram.errors import WidegramError
 from widegram.machine.log import logger
-from widegram.meanfield.experiments.grid import Row
+from widegram.meanfield.experiments.grid import MapRow
 from widegram.meanfield.theory.fixedpoint import FixedPoints
 from widegram.meanfield.theory.maps import Array
 
@@ -33,7 +33,7 @@ _AXES = ("w_var", "depths", "times", "xi_1", "xi_star")
 
 
 @dataclass(frozen=True)
-class Header:
+class MapHeader:
     """Everything that decides the values."""
 
     net: str
@@ -65,7 +65,7 @@ class TrainFile(Closing):
     (:mod:`widegram.durable.sealed`).
     """
 
-    def __init__(self, path: Path, header: Header, scales: FixedPoints, overwrite: bool) -> None:
+    def __init__(self, path: Path, header: MapHeader, scales: FixedPoints, overwrite: bool) -> None:
         self.path = path
         if overwrite or not path.exists():
             check_target(path, overwrite)
@@ -109,7 +109,7 @@ class TrainFile(Closing):
         """How many rows are finished."""
         return int(self._done.sum())
 
-    def write(self, index: int, row: Row) -> None:
+    def write(self, index: int, row: MapRow) -> None:
         """Store a row, and flag it once it is on disk."""
         live = self._writable()
         values = {name: np.asarray(getattr(row, name), np.float64) for name in _FILLED}
@@ -190,7 +190,7 @@ def read_maps(path: str | Path) -> dict[str, Array]:
         return {name: file.array(name) for name in (*_AXES, *_FILLED)}
 
 
-def _create(path: Path, header: Header, scales: FixedPoints, overwrite: bool) -> None:
+def _create(path: Path, header: MapHeader, scales: FixedPoints, overwrite: bool) -> None:
     rows = len(header.w_var)
     shape = (rows, len(header.depths), len(header.times))
     maps = {**dict.fromkeys(_MAPS, shape), **dict.fromkeys(_DEPTH_MAPS, shape[:2])}
@@ -203,7 +203,7 @@ def _create(path: Path, header: Header, scales: FixedPoints, overwrite: bool) ->
     create_filled(path, fills, whole, attributes, overwrite=overwrite)
 
 
-def _refuse_other_run(path: Path, header: Header) -> None:
+def _refuse_other_run(path: Path, header: MapHeader) -> None:
     with _opened(path) as file:
         found = json.loads(file.attributes["run"])
     wanted = json.loads(json.dumps(header.plain()))

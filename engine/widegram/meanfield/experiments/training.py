@@ -16,9 +16,9 @@ from widegram.machine.progress import Progress, StopRequest
 from widegram.meanfield.experiments.engine_kernels import EngineOptions, EngineRows
 from widegram.meanfield.experiments.fcn_kernels import FcnKernels
 from widegram.meanfield.experiments.gradient_flow import Flow, predictions
-from widegram.meanfield.experiments.grid import Grid, Row, RowKernels
+from widegram.meanfield.experiments.grid import Grid, MapRow, RowKernels
 from widegram.meanfield.experiments.problem import Problem
-from widegram.meanfield.experiments.trainfile import Header, TrainFile
+from widegram.meanfield.experiments.trainfile import MapHeader, TrainFile
 from widegram.meanfield.theory.fixedpoint import fixed_points
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
@@ -48,7 +48,7 @@ def trainability(
     options = EngineOptions(threads or usable_cores(), memory, accept_series_error)
     make = _row_maker(problem, grid, options)
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
-    header = Header(
+    header = MapHeader(
         grid.net,
         grid.act,
         grid.w_var,
@@ -96,7 +96,7 @@ def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
     require_memory(needed, memory, what, "take fewer images or depths")
 
 
-def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> Row:
+def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> MapRow:
     shape = (len(grid.depths), len(grid.times))
     classes = problem.y.shape[1]
     levels, drops = kernels.train()
@@ -117,7 +117,7 @@ def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> Row:
     train = score(drops, problem.labels) / len(problem.x)
     blocks = kernels.test(lambda rows, drop: score(drop, problem.labels_test[rows]))
     test = sum(blocks, np.zeros((2, *shape))) / len(problem.x_test)
-    return Row(
+    return MapRow(
         train[0],
         test[0],
         train[1],

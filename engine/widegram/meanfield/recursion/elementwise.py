@@ -63,7 +63,7 @@ class LayerTable:
 
 
 @dataclass(frozen=True)
-class Program:
+class LayerProgram:
     """A fully connected network at one (w, b): ``layers[l]`` takes depth l to depth l + 1.
 
     ``levels[l]`` is Theta's diagonal behind l activations and the Dense that follows, ``q[l]`` K's.
@@ -77,7 +77,7 @@ class Program:
 
 def compile_program(
     maps: LayerMaps, w: float, b: float, q_input: float, delta_max: float, depth: int
-) -> Program:
+) -> LayerProgram:
     """Tables for ``depth`` hidden layers on pairs with input deviations in [0, delta_max]."""
     slopes = Slopes(maps)
     q, reach = w * q_input + b, w * delta_max
@@ -92,10 +92,12 @@ def compile_program(
         level = q + w * level
         levels.append(level)
         qs.append(q)
-    return Program(w, tuple(tables), np.array(levels), np.array(qs))
+    return LayerProgram(w, tuple(tables), np.array(levels), np.array(qs))
 
 
-def run_program(program: Program, delta_input: Array, depths: Sequence[int], out: Array) -> None:
+def run_program(
+    program: LayerProgram, delta_input: Array, depths: Sequence[int], out: Array
+) -> None:
     """Fill ``out`` (len(depths), n) with D = level - Theta of the pairs ``delta_input`` (n,).
 
     ``depths`` ascend and lie in 1 .. len(program.layers). Releases the GIL.
