@@ -359,10 +359,10 @@ def test_batches_that_the_peer_finished_count(
 ) -> None:
     printed = json.dumps({"batches": {"8": {"ms_entry": 3.0}, "16": {"skipped": "memory"}}})
 
-    def slow(command: list[str], **options: Any) -> None:
-        raise subprocess.TimeoutExpired(command, options["timeout"], output=printed.encode())
+    def slow(command: list[str], given: str, env: Any, timeout: float) -> None:
+        raise subprocess.TimeoutExpired(command, timeout, output=printed)
 
-    monkeypatch.setattr(peer_on_card.subprocess, "run", slow)
+    monkeypatch.setattr(peer_on_card, "finished", slow)
     found = peer_on_card.run(cnn(1, 2), "float32", (8, 16), 10.0, 2**30, tmp_path)
     assert (found["ms_entry"], found["best_batch"]) == (3.0, 8)
     printed = ""

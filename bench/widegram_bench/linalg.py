@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solving import solve
 from widegram.machine.budgets import format_size
+from widegram_bench.child import finished
 from widegram_bench.linalg_report import markdown, save
 
 Array = NDArray[Any]
@@ -253,7 +253,7 @@ def _say(message: str) -> None:
 
 def _in_subprocess(name: str, path: Path, budget: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "widegram_bench.linalg", "--one", name, str(path), str(budget)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = finished(command)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return {"case": name, "failed": last}

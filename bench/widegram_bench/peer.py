@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.errors import WidegramError
+from widegram_bench.child import finished
 
 PEERS = ("neural-tangents",)
 _HERE = Path(__file__).parent
@@ -67,14 +68,7 @@ def run_own(job: dict[str, Any], cache: Path | None = None) -> dict[str, Any]:
 def _run(
     command: list[str], job: dict[str, Any], name: str, changed: dict[str, str]
 ) -> dict[str, Any]:
-    done = subprocess.run(
-        command,
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        env=os.environ | changed,
-        check=False,
-    )
+    done = finished(command, json.dumps(job), os.environ | changed)
     if done.returncode != 0:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise WidegramError(f"{name} failed with exit code {done.returncode}: {last}")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram_bench import peer_runner
+from widegram_bench.child import finished
 
 PATH = "WIDEGRAM_PEER_PATH"
 # Times the seconds for all batches: compiling the last one may take longer than was left.
@@ -45,10 +46,9 @@ def run(
     changed = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     stopped = ""
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "widegram_bench.gpu.peer_on_card"], input=json.dumps(job),
-            capture_output=True, text=True,
-            env=os.environ | changed, timeout=_PATIENCE * seconds, check=False,
+        done = finished(
+            [sys.executable, "-m", "widegram_bench.gpu.peer_on_card"],
+            json.dumps(job), os.environ | changed, _PATIENCE * seconds,
         )  # fmt: skip
         output, errors = done.stdout, done.stderr
     except OSError as error:
@@ -56,7 +56,7 @@ def run(
     except subprocess.TimeoutExpired as error:
         # A line was printed after every batch; they count.
         stopped = f"stopped after {error.timeout:.0f} s"
-        output, errors = (error.stdout or b"").decode(), ""
+        output, errors = str(error.stdout or ""), ""
     try:
         found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.backends.job import Job
+from widegram_bench.child import finished
 from widegram_bench.gpu.assembled import tool
 
 # Nsight Compute's names -> ours.
@@ -43,7 +44,7 @@ def profile(number: int, seconds: float) -> dict[str, Any]:
         sys.executable, "-m", "widegram_bench.gpu.profiler", str(number),
     ]  # fmt: skip
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        done = finished(command, timeout=seconds)
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"problem": str(error)}
     said = (done.stdout + done.stderr).strip().splitlines()

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 from widegram.durable import write_bytes
 from widegram.machine.cores import usable_cores
+from widegram_bench.child import started
 from widegram_bench.gpu.agenda import SHORTEST, TESTS, Part, lacking, limit, plan
 
 _OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR)\b")
@@ -43,10 +41,8 @@ def start(command: list[str], seconds: float) -> tuple[str, str]:
     hangs in the driver may outlive that, and is not waited for: hence files instead of pipes.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
-        code = _ended(process, seconds)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        with started(command, stdout=out, stderr=err) as process:
+            code = _ended(process, seconds)
         stopped = code is None
         if stopped:
             _ended(process, _PATIENCE)
