@@ -117,7 +117,7 @@ def test_what_was_printed_before_a_part_was_stopped_counts() -> None:
     assert "off by" not in runs.line(found["rows"][0])
 
 
-def _titles(parts: list[agenda.Part]) -> list[str]:
+def _titles(parts: list[agenda.AgendaPart]) -> list[str]:
     return [part.title for part in parts]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from cuda_support import DENSE, GAP, RELU, assert_equal, both, conv, pool
 from widegram.cuda.evaluator import source_of
-from widegram.cuda.rolling import Loop, rolled
-from widegram.cuda.source import FORMS, Source
+from widegram.cuda.rolling import Repetition, rolled
+from widegram.cuda.source import FORMS, KernelTexts
 from widegram.network import load_network
 from widegram.plan.buffers import ANYWHERE, allocate
 from widegram.plan.steps import Step
@@ -119,16 +119,16 @@ def test_a_pair_is_the_same_in_every_batch(monkeypatch: pytest.MonkeyPatch) -> N
 # The text -----------------------------------------------------------------------------------------
 
 
-def _source(times: int, depths: Any, *suffix: dict, body: list[dict] | None = None) -> Source:
+def _source(times: int, depths: Any, *suffix: dict, body: list[dict] | None = None) -> KernelTexts:
     network = load_network(_sweep([32, 32, 3], times, body or [conv(), RELU], *suffix))
     return source_of(network, depths=depths, dtype="float64")
 
 
-def _loops(source: Source) -> list[Any]:
+def _loops(source: KernelTexts) -> list[Any]:
     """The steps of the first kernel: kinds, and of a loop (times, its steps)."""
     steps, _ = allocate(source.context.steps(source.context.plan.cross.programs[0]), ANYWHERE)
 
-    def shown(item: Step | Loop) -> Any:
+    def shown(item: Step | Repetition) -> Any:
         if isinstance(item, Step):
             return item.kind
         return item.times, [shown(inner) for inner in item.items]

@@ -28,7 +28,7 @@ from golden_cases import assert_matches, cases, load
 from virtual_card.devices import Emulated
 from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
-from widegram.cuda.kernel import Kernel
+from widegram.cuda.kernel import KernelText
 from widegram.cuda.side_by_side import most_at_once, pooled
 from widegram.cuda.source import source_of
 from widegram.data import open_source
@@ -265,7 +265,7 @@ def test_hardly_a_plane_is_idle(size: int, planes: int, limit: int, wanted: int)
     assert most_at_once(base, [], planes, limit) == wanted
 
 
-def _shared_bytes(kernel: Kernel, dtype: str) -> int:
+def _shared_bytes(kernel: KernelText, dtype: str) -> int:
     sizes = {"scalar": np.dtype(dtype).itemsize, "types.float64": 8, "types.int32": 4}
     arrays = re.findall(r"cuda\.shared\.array\((\d+), ([\w.]+)\)", kernel.text)
     return sum(int(count) * sizes[kind] for count, kind in arrays)

@@ -11,7 +11,7 @@ from virtual_card.ptx.machine import Launch, Machine
 from virtual_card.ptx.memory import Memory
 from virtual_card.ptx.text import programs
 from widegram.cuda.compiling import ptx
-from widegram.cuda.kernel import SHARED_BYTES, Kernel
+from widegram.cuda.kernel import SHARED_BYTES, KernelText
 from widegram_bench.gpu.stand_in import StandIn
 
 
@@ -43,7 +43,7 @@ class PtxDevice(StandIn):
         self.worst, self.edit = worst, edit or (lambda text: text)
         self._machines: dict[tuple[str, str], Machine] = {}
 
-    def compiled(self, kernel: Kernel, dtype: str) -> Any:
+    def compiled(self, kernel: KernelText, dtype: str) -> Any:
         key = kernel.text, dtype
         if key not in self._machines:
             if key not in _COMPILED:

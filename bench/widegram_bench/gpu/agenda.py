@@ -34,7 +34,7 @@ _NEEDS = {
 
 
 @dataclass(frozen=True)
-class Part:
+class AgendaPart:
     """A process of its own. ``certain``: time is kept for it."""
 
     kind: str
@@ -67,24 +67,25 @@ class Part:
         return "tests" if self.kind in TESTS else self.kind
 
 
-def plan(cases: Sequence[Case], tests: bool, peers: bool) -> list[Part]:
+def plan(cases: Sequence[Case], tests: bool, peers: bool) -> list[AgendaPart]:
     """All parts; ``tests`` and ``peers``: those as well."""
     goals = [case for case in cases if case.target or case.ratio]
-    parts = [Part("card"), *([Part("smoke")] if tests else [])]
+    parts = [AgendaPart("card"), *([AgendaPart("smoke")] if tests else [])]
     for case in goals:
-        parts.append(Part("own", case))
+        parts.append(AgendaPart("own", case))
         if peers and case.ratio:
-            parts.append(Part("peer", case))
-    parts.append(Part("profile"))
-    parts += [Part("golden values"), Part("properties")] if tests else []
-    rest = [Part("bound", case) for case in goals]
-    rest += [Part("peer", c) for c in goals if peers and c.batches and not c.ratio]
+            parts.append(AgendaPart("peer", case))
+    parts.append(AgendaPart("profile"))
+    parts += [AgendaPart("golden values"), AgendaPart("properties")] if tests else []
+    rest = [AgendaPart("bound", case) for case in goals]
+    rest += [AgendaPart("peer", c) for c in goals if peers and c.batches and not c.ratio]
     for case in (case for case in cases if case not in goals):
-        rest += [Part("own", case), *([Part("peer", case)] if peers and case.batches else [])]
-    return parts + [Part(p.kind, p.case, certain=False) for p in rest]
+        rest.append(AgendaPart("own", case))
+        rest += [AgendaPart("peer", case)] if peers and case.batches else []
+    return parts + [AgendaPart(p.kind, p.case, certain=False) for p in rest]
 
 
-def limit(part: Part, later: Sequence[Part], left: float) -> float:
+def limit(part: AgendaPart, later: Sequence[AgendaPart], left: float) -> float:
     """Seconds that a part may take of those left, so that the later ones keep theirs; its share
     where there are too few for all."""
     left, kept = max(0.0, left), sum(other.least for other in later)

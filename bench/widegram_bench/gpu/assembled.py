@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from widegram.cuda.compiling import name_toolkit, ptx
-from widegram.cuda.kernel import Kernel
+from widegram.cuda.kernel import KernelText
 from widegram.errors import WidegramError
 
 
@@ -45,7 +45,7 @@ def tool(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def inspect(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> Report:
+def inspect(kernel: KernelText, dtype: str, capability: tuple[int, int]) -> Report:
     """Compile for a compute capability and count.
 
     Raises :class:`WidegramError` where ptxas or nvdisasm is missing.

@@ -23,7 +23,7 @@ from typing import IO, Any
 from widegram.durable import write_bytes
 from widegram.machine.cores import usable_cores
 from widegram_bench.child import started
-from widegram_bench.gpu.agenda import SHORTEST, TESTS, Part, lacking, limit, plan
+from widegram_bench.gpu.agenda import SHORTEST, TESTS, AgendaPart, lacking, limit, plan
 
 _OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR)\b")
 # Of pytest's first lines, without and with workers.
@@ -74,7 +74,7 @@ def _reason(text: str) -> str:
     return (errors or lines or [""])[-1]
 
 
-class Run:
+class CardRun:
     """Results as they come in; ``missing`` says what there is none of, and why."""
 
     def __init__(self, number: int, save: Callable[[Results], None], start: Start) -> None:
@@ -89,7 +89,7 @@ class Run:
         self.results["missing"].append(text)
         self.save(self.results)
 
-    def do(self, part: Part, seconds: float) -> None:
+    def do(self, part: AgendaPart, seconds: float) -> None:
         """Add a part's results, or the reason why there are none."""
         row = self._row(part)
         if part.kind in ("peer", "bound") and row is None:
@@ -102,12 +102,12 @@ class Run:
             self._add(part, found, row or found)
         self.save(self.results)
 
-    def _row(self, part: Part) -> Results | None:
+    def _row(self, part: AgendaPart) -> Results | None:
         """Our row of the part's case."""
         rows: list[Results] = self.results["rows"]
         return next((row for row in rows if (row["name"], row["dtype"]) == part.key), None)
 
-    def _found(self, part: Part, seconds: float) -> Results | None:
+    def _found(self, part: AgendaPart, seconds: float) -> Results | None:
         """What :mod:`~widegram_bench.gpu.part` prints last: it counts although the process
         failed later."""
         arguments = [part.kind, str(self.number), f"{part.share * seconds:.1f}", *part.key]
@@ -119,7 +119,7 @@ class Run:
             self.lack(f"{part.title}{', in part' if found else ''}: {problem}")
         return found or None
 
-    def _add(self, part: Part, found: Results, row: Results) -> None:
+    def _add(self, part: AgendaPart, found: Results, row: Results) -> None:
         """``row``: that of the part's case."""
         if part.kind == "card":
             self.results["card"] = found
@@ -138,7 +138,7 @@ class Run:
             row["ratio"] = 1e3 * found["ms_entry"] / row["us_entry"]
         print(line(row), file=sys.stderr, flush=True)
 
-    def _tests(self, part: Part, seconds: float) -> None:
+    def _tests(self, part: AgendaPart, seconds: float) -> None:
         """Outcomes of tests for a card; those that took too long are not among them."""
         workers = max(1, min(12, usable_cores() - 2))
         parallel = ["-n", str(workers)] if find_spec("xdist") else []
@@ -167,7 +167,7 @@ def run(
 
     ``quick``: the first network alone, no peer. ``tests``: those for a card as well.
     """
-    end, work, absent = time.monotonic() + seconds, Run(number, save, start), lacking()
+    end, work, absent = time.monotonic() + seconds, CardRun(number, save, start), lacking()
     for need, names in absent.items():
         if need == "everything" or (tests if need == "tests" else not quick):
             work.lack(f"{need}: this Python lacks {names}")

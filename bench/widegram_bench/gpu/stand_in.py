@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cuda.kernel import SHARED_BYTES, Kernel
+from widegram.cuda.kernel import SHARED_BYTES, KernelText
 
 
 class StandIn:
@@ -41,7 +41,7 @@ class StandIn:
     def entered(self) -> Iterator[None]:
         yield
 
-    def compiled(self, kernel: Kernel, dtype: str) -> Any:
+    def compiled(self, kernel: KernelText, dtype: str) -> Any:
         return kernel
 
     def empty(self, size: int, dtype: Any, stream: Any) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, nullcontext
 import numpy as np
 
 from widegram.cuda.block_elements import MOST_THREADS, Elements, Pixel
-from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, Kernel
+from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, KernelText
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.text_ops import affine, prescaled, share_pair
 from widegram.plan.steps import (
@@ -36,7 +36,7 @@ class BlockForm(Elements):
 
     # the kernel -------------------------------------------------------------------------------
 
-    def kernel(self, name: str) -> Kernel:
+    def kernel(self, name: str) -> KernelText:
         """The finished kernel."""
         planes = self.numbers * np.dtype(self.context.dtype).itemsize
         nbytes = planes + self.sums.nbytes
@@ -57,7 +57,7 @@ class BlockForm(Elements):
         scratch = 0 if shared else self.numbers
         threads, table = (self.bx, self.by), self.space.table()
         registers = MULTIPROCESSOR // self.threads if self.threads > MOST_THREADS else 0
-        return Kernel(
+        return KernelText(
             name, "block", text, threads, table, scratch, dynamic, registers, held=self.sums.held
         )
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from widegram.cuda.kernel import Kernel
+from widegram.cuda.kernel import KernelText
 from widegram.errors import WidegramError
 from widegram.machine import codecache
 
@@ -60,7 +60,7 @@ def module(text: str) -> Any:
     return found
 
 
-def signature(kernel: Kernel, dtype: str) -> tuple[Any, ...]:
+def signature(kernel: KernelText, dtype: str) -> tuple[Any, ...]:
     """Numba types of the kernel's arguments."""
     from numba import types
 
@@ -71,7 +71,7 @@ def signature(kernel: Kernel, dtype: str) -> tuple[Any, ...]:
     return (size, size, ints, real, real, real, real, ints, ints, real, sums, real, real)
 
 
-def options(kernel: Kernel, dtype: str) -> dict[str, Any]:
+def options(kernel: KernelText, dtype: str) -> dict[str, Any]:
     """Compiler options: approximate division and roots, denormals to zero, in float32 only.
 
     PTX is assembled as it is, so that what runs is what the benchmarks' ``assembled`` counts.
@@ -89,7 +89,7 @@ def _dispatcher(text: str, form: str, dtype: str, arguments: Any, flags: Any) ->
     return cuda.jit(arguments, cache=True, **dict(flags))(module(text).kernel)
 
 
-def dispatcher(kernel: Kernel, dtype: str) -> Any:
+def dispatcher(kernel: KernelText, dtype: str) -> Any:
     """The compiled kernel for the current device, from the cache on disk where it is there."""
     flags = tuple(sorted(options(kernel, dtype).items()))
     return _dispatcher(kernel.text, kernel.form, dtype, signature(kernel, dtype), flags)
@@ -108,7 +108,7 @@ def allow_shared(compiled: Any, nbytes: int) -> None:
         driver.cuKernelSetAttribute(attribute, nbytes, function.handle, function.device.id)
 
 
-def ptx(kernel: Kernel, dtype: str, capability: tuple[int, int]) -> str:
+def ptx(kernel: KernelText, dtype: str, capability: tuple[int, int]) -> str:
     """The kernel's PTX for a compute capability such as (9, 0); no GPU needed."""
     name_toolkit()
     from numba import cuda

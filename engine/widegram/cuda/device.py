@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cuda.compiling import allow_shared, dispatcher, name_toolkit
-from widegram.cuda.kernel import Kernel
+from widegram.cuda.kernel import KernelText
 from widegram.errors import WidegramError
 
 
@@ -41,7 +41,7 @@ class Device(Protocol):
         """A context manager: the device is current in this thread; its errors end cleanly."""
         ...
 
-    def compiled(self, kernel: Kernel, dtype: str) -> Any:
+    def compiled(self, kernel: KernelText, dtype: str) -> Any:
         """A kernel ready to be launched."""
         ...
 
@@ -125,7 +125,7 @@ class Gpu:
     def stream(self) -> Any:
         return self._cuda.stream()
 
-    def compiled(self, kernel: Kernel, dtype: str) -> Any:
+    def compiled(self, kernel: KernelText, dtype: str) -> Any:
         found = dispatcher(kernel, dtype)
         # A kernel from the cache is loaded at its first launch, which several threads may come to
         # at once; numba-cuda does not lock that either.

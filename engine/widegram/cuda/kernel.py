@@ -30,7 +30,7 @@ SHARED_BYTES = 48 * 1024
 
 
 @dataclass(frozen=True)
-class Kernel:
+class KernelText:
     """The source of one kernel and how it is launched.
 
     ``form``: 'block' and 'strip' have a thread block per pair, 'point' a thread.

@@ -12,7 +12,7 @@ import numpy as np
 
 from widegram.activations import Formula
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import SIGNATURE, Kernel
+from widegram.cuda.kernel import SIGNATURE, KernelText
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled
 from widegram.cuda.writer import Writer
@@ -66,7 +66,7 @@ class PointForm:
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
 
-    def kernel(self, name: str) -> Kernel:
+    def kernel(self, name: str) -> KernelText:
         """The finished kernel."""
         write = self.write
         stride = self.context.layout.total + 1
@@ -76,7 +76,7 @@ class PointForm:
             write(f"fa = np.int64(row) * {stride}", f"fb = np.int64(col) * {stride}")
             write_steps(write, self.steps, self._step)
         text = write.module(f"One pixel a pair: {name}.", SIGNATURE)
-        return Kernel(name, "point", text, (_THREADS, 1), _NO_TABLE)
+        return KernelText(name, "point", text, (_THREADS, 1), _NO_TABLE)
 
     def _names(self, value: Value) -> list[str]:
         return [f"{field}{value.slot}_" for field in self.context.fields]
@@ -134,7 +134,7 @@ _CHUNK = 8
 _PITCH = PRODUCT_TILE + 1
 
 
-def product_kernel(dtype: str) -> Kernel:
+def product_kernel(dtype: str) -> KernelText:
     """out (rows, columns) = x y^T of x (rows, features), y (columns, features), row-major.
 
     Sums run over chunks of 128 features, each from zero, so that float32 loses no more than a
@@ -162,7 +162,7 @@ def product_kernel(dtype: str) -> Kernel:
         with write.block(f"if {row} < rows and {col} < columns:"):
             write(f"out[u(({row}) * columns + {col})] = s{i}{j} + p{i}{j}")
     text = write.module("Inner products of vectors.", PRODUCT_SIGNATURE)
-    return Kernel("product", "product", text, (_SIDE, _SIDE), _NO_TABLE)
+    return KernelText("product", "product", text, (_SIDE, _SIDE), _NO_TABLE)
 
 
 def _product_start(write: Writer) -> None:

@@ -19,15 +19,15 @@ _LONGEST_PERIOD = 24
 
 
 @dataclass(frozen=True)
-class Loop:
+class Repetition:
     """``times`` repetitions of ``items``; each adds ``shifts`` to ``at`` of all steps in them."""
 
-    items: tuple[Step | Loop, ...]
+    items: tuple[Step | Repetition, ...]
     times: int
     shifts: tuple[int, ...]
 
 
-Item = Step | Loop
+Item = Step | Repetition
 
 
 def rolled(steps: Sequence[Step]) -> list[Item]:
@@ -61,7 +61,7 @@ def _write(
 
 
 @contextmanager
-def _loop_over(write: Writer, loop: Loop) -> Iterator[dict[int, str]]:
+def _loop_over(write: Writer, loop: Repetition) -> Iterator[dict[int, str]]:
     """A loop over repetitions; gives what the current one adds for every shift.
 
     It counts in the shifts themselves, so that no product is left for the compiler to take out.
@@ -85,7 +85,7 @@ def _rolled(items: list[Item], period: int) -> list[Item]:
         times = _repeats(shapes, places, n, period)
         if times > 1:
             shifts = _shifts(places, n, n + period, period)
-            out.append(Loop(tuple(items[n : n + period]), times, shifts))
+            out.append(Repetition(tuple(items[n : n + period]), times, shifts))
             n += times * period
         else:
             out.append(items[n])

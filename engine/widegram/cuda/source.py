@@ -11,7 +11,7 @@ from widegram.cuda.block import BlockForm
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.context import Context
 from widegram.cuda.factors import device_layout
-from widegram.cuda.kernel import SHARED_BYTES, Kernel
+from widegram.cuda.kernel import SHARED_BYTES, KernelText
 from widegram.cuda.strip import StripForm
 from widegram.network.model import Network
 from widegram.plan.formulas import FactorLayout, choose_formulas, factor_layout
@@ -26,7 +26,7 @@ FORMS = ("strip", "block")
 
 
 @dataclass(frozen=True)
-class Source:
+class KernelTexts:
     """The kernels of a plan in the order in which they run on a batch of pairs.
 
     ``product``: the kernel of inner products that vectors need first; ``layout``: of the factors of
@@ -35,8 +35,8 @@ class Source:
 
     context: Context
     layout: FactorLayout
-    kernels: tuple[Kernel, ...]
-    product: Kernel | None
+    kernels: tuple[KernelText, ...]
+    product: KernelText | None
 
     @property
     def stores(self) -> Stores:
@@ -72,7 +72,7 @@ def source_of(
     threads: int = MOST_THREADS,
     accept: float = SERIES_ACCEPTED,
     zeros: bool = False,
-) -> Source:
+) -> KernelTexts:
     """The kernels of a network. ``largest``: the largest mean square of an input pixel; ``accept``,
     ``zeros`` as for :func:`choose_formulas`; ``shared``, ``forms``, ``threads`` as for
     :func:`generate`.
@@ -80,7 +80,7 @@ def source_of(
     Behind strided convolutions planes are stored where that lets the others stay in registers.
     """
 
-    def made(one_shape: bool) -> Source:
+    def made(one_shape: bool) -> KernelTexts:
         plan = build(network, tuple(get), tuple(depths or ()) or None, dtype, one_shape, largest)
         layout = factor_layout(plan, choose_formulas(plan, largest, dtype, accept, zeros))
         return generate(plan, layout, dtype, threads, forms, shared)
@@ -89,7 +89,7 @@ def source_of(
     return source if _strides_in_registers(source) else made(one_shape=False)
 
 
-def _strides_in_registers(source: Source) -> bool:
+def _strides_in_registers(source: KernelTexts) -> bool:
     """Whether no kernel of the block form has a strided convolution."""
     context = source.context
     forms = [kernel.form for kernel in source.kernels if kernel.form != "point"]
@@ -108,7 +108,7 @@ def generate(
     threads: int = MOST_THREADS,
     forms: Sequence[str] = FORMS,
     shared: int = SHARED_BYTES,
-) -> Source:
+) -> KernelTexts:
     """Write the kernels of ``plan``.
 
     ``threads``: most threads of a block (a power of two) in the block form; ``forms``: the forms
@@ -128,7 +128,7 @@ def generate(
         for n, program in zip(numbers, programs, strict=True):
             kernels.append(_planes(context, program, forms, threads, _stages([n])))
     product = point.product_kernel(dtype) if plan.vector else None
-    return Source(context, layout, tuple(kernels), product)
+    return KernelTexts(context, layout, tuple(kernels), product)
 
 
 def _stages(numbers: Sequence[int]) -> str:
@@ -139,7 +139,7 @@ def _stages(numbers: Sequence[int]) -> str:
 
 def _planes(
     context: Context, program: Program, forms: Sequence[str], threads: int, name: str
-) -> Kernel:
+) -> KernelText:
     """A program of planes in the first of ``forms`` that holds it."""
     for form in forms:
         match form:
@@ -156,7 +156,7 @@ def _planes(
     raise ValueError(f"none of the forms {listed} holds a program of {kinds}; add 'block'")
 
 
-def _block(context: Context, program: Program, threads: int, name: str) -> Kernel:
+def _block(context: Context, program: Program, threads: int, name: str) -> KernelText:
     """The general form; a block whose planes leave room for few others gets twice the threads."""
     kernel = BlockForm(context, program, threads).kernel(name)
     if not kernel.dynamic:

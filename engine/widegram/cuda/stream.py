@@ -12,7 +12,7 @@ from widegram.cuda.device import Device
 from widegram.cuda.images import Block, DeviceImages
 from widegram.cuda.pairs import Pairs
 from widegram.cuda.point import PRODUCT_TILE
-from widegram.cuda.source import Source
+from widegram.cuda.source import KernelTexts
 from widegram.errors import WidegramError
 from widegram.machine.budgets import format_size
 from widegram.machine.dtypes import ITEMSIZE
@@ -20,25 +20,25 @@ from widegram.machine.dtypes import ITEMSIZE
 LARGEST_BATCH = 1 << 18
 
 
-def pair_bytes(source: Source, dtype: str) -> int:
+def pair_bytes(source: KernelTexts, dtype: str) -> int:
     """Device memory that one pair of a batch takes."""
     numbers = source.stores.size + source.scratch
     sums, listed = 8 * source.sums, 8
     return numbers * ITEMSIZE[dtype] + sums + listed + result_bytes(source, dtype)
 
 
-def result_bytes(source: Source, dtype: str) -> int:
+def result_bytes(source: KernelTexts, dtype: str) -> int:
     """What the results of a pair take, on the device and again on the host: one batch is computed
     while another is copied."""
     return 2 * _outputs(source) * ITEMSIZE[dtype]
 
 
-def _outputs(source: Source) -> int:
+def _outputs(source: KernelTexts) -> int:
     plan = source.context.plan
     return len(plan.outputs) * (1 + plan.ntk)
 
 
-def batch_size(source: Source, dtype: str, budget: int, pinned: int) -> int:
+def batch_size(source: KernelTexts, dtype: str, budget: int, pinned: int) -> int:
     """Pairs of one batch: what half of ``budget`` bytes of the device and ``pinned`` bytes of the
     host hold, at most 262,144.
 
@@ -58,7 +58,7 @@ class DeviceStream:
     images and their inner products, and ``pinned`` bytes on the host."""
 
     def __init__(
-        self, device: Device, source: Source, dtype: str, budget: int, pinned: int
+        self, device: Device, source: KernelTexts, dtype: str, budget: int, pinned: int
     ) -> None:
         self.device, self.source, self.dtype = device, source, dtype
         self.batch = batch_size(source, dtype, budget, pinned)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from widegram.cuda.kernel import SIGNATURE, Ints, Kernel
+from widegram.cuda.kernel import SIGNATURE, Ints, KernelText
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.side_by_side import together
-from widegram.cuda.strip_pool import Pool
+from widegram.cuda.strip_pool import StripPool
 from widegram.cuda.strip_windows import StripWindows
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import activate, affine, prescaled, share_pair
@@ -32,7 +32,7 @@ class StripForm(StripWindows):
 
     # the kernel -------------------------------------------------------------------------------
 
-    def kernel(self, name: str) -> Kernel:
+    def kernel(self, name: str) -> KernelText:
         """The finished kernel."""
         table, self.sums = self._table(), Sums(self.context, self.steps, self.count)
         pixels, held = self.planes * self.height * self.width, self.count * len(self.cells)
@@ -49,7 +49,7 @@ class StripForm(StripWindows):
             write_steps(self.write, self.steps, self._step)
         self.sums.finish(self.write)
         text = self.write.module(f"Planes in registers: {name}.", SIGNATURE)
-        return Kernel(
+        return KernelText(
             name, "strip", text, self.threads, table, dynamic=self._dynamic(),
             registers=self.registers, pixels=len(self.cells), held=self.sums.held,
         )  # fmt: skip
@@ -210,7 +210,7 @@ class StripForm(StripWindows):
         self.sums.add(self.write, at, found, self.counted)
 
     def _pool(self, step: Pooling, at: str) -> None:
-        add = Pool(self.ops, step, self.context.stores.size)
+        add = StripPool(self.ops, step, self.context.stores.size)
         add(self._planes(step.inputs[0].slot))
 
 

@@ -15,7 +15,7 @@ from widegram.cuda.text_ops import TextOps
 from widegram.plan.steps import Pooling
 
 
-class Pool:
+class StripPool:
     """One ``pool`` step of a program; ``size``: numbers of a pair's stores.
 
     The text uses the names that :class:`~widegram.cuda.strip_elements.StripElements` defines.
