@@ -136,7 +136,7 @@ def _panels(edges: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=1)
 def _radii() -> tuple[np.ndarray, np.ndarray]:
     """Nodes of int_0^inf r exp(-r^2 / 2) f(r) dr; beyond r = 13 lies a mass of 1e-37."""
-    r, w = _panels(np.concatenate([[0, 0.05, 0.2], np.arange(0.5, 13.1, 0.5)]), 16)
+    r, w = _panels(np.concatenate([[0, 0.05, 0.2], np.arange(0.5, 13.1, 0.5)]), 10)
     return r, w * r * np.exp(-r * r / 2)
 
 
