@@ -90,7 +90,7 @@ class BlockForm(Elements):
     def _step(self, step: Step, at: str) -> None:
         with self.write.block("if table[u(flag)] != 0:"):
             # Positions of every step, kept from one displacement to the next, took 130 registers.
-            self.write(f"# {_title(step)}", "tx = again(tx)", "ty = again(ty)")
+            self.write(f"# {_title(step)}", "tx = opaque(tx)", "ty = opaque(ty)")
             getattr(self, f"_{step.kind}")(step, at)
         if isinstance(step, Making | Pooling):
             self.write("cuda.syncthreads()")

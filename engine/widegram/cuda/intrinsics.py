@@ -46,7 +46,7 @@ def rough_inverse_root(typing_context, a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def again(typing_context, n):  # type: ignore[no-untyped-def]
+def opaque(typing_context, n):  # type: ignore[no-untyped-def]
     """The same int64, which the compiler takes for another one: what is computed from it is
     computed here, and not kept in registers through the loops around."""
 
@@ -57,31 +57,3 @@ def again(typing_context, n):  # type: ignore[no-untyped-def]
         return builder.call(asm, arguments)
 
     return types.int64(types.int64), generate
-
-
-def _vector(count: int, array: Any, index: Any) -> tuple[Any, Any]:
-    """Signature and code generator of a load of ``count`` numbers, aligned to their size."""
-    result = types.UniTuple(array.dtype, count)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        view = context.make_array(array)(context, builder, value=arguments[0])
-        first = builder.gep(view.data, [arguments[1]])
-        kind = ir.VectorType(first.type.pointee, count)
-        address = builder.bitcast(first, kind.as_pointer(first.type.addrspace))
-        loaded = builder.load(address, align=count * array.dtype.bitwidth // 8)
-        parts = [builder.extract_element(loaded, ir.IntType(32)(n)) for n in range(count)]
-        return context.make_tuple(builder, signature.return_type, parts)
-
-    return result(array, index), generate
-
-
-@intrinsic
-def loaded2(typing_context, array, index):  # type: ignore[no-untyped-def]
-    """array[index], array[index + 1] by one load; their address is a multiple of their size."""
-    return _vector(2, array, index)
-
-
-@intrinsic
-def loaded4(typing_context, array, index):  # type: ignore[no-untyped-def]
-    """Four numbers of an array from ``index`` on, as :func:`loaded2` gives two."""
-    return _vector(4, array, index)

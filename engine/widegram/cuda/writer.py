@@ -15,8 +15,7 @@ import math
 import numpy as np
 from numba import cuda, types
 
-from widegram.cuda.intrinsics import again, loaded2, loaded4
-from widegram.cuda.intrinsics import rough_inverse_root, rough_reciprocal, saturated
+from widegram.cuda.intrinsics import opaque, rough_inverse_root, rough_reciprocal, saturated
 
 real = np.{dtype}
 scalar = types.{dtype}
