@@ -10,7 +10,7 @@ from typing import Any
 from widegram.cpu.kernels.variants import LANES
 from widegram.machine.cores import usable_cores
 from widegram.network import Network
-from widegram_bench import engine, limits, roof
+from widegram_bench import ceilings, engine, roof
 from widegram_bench.networks import cnn, dense, preset
 from widegram_bench.timing import Share, Turns
 from widegram_bench.work import least_work
@@ -69,7 +69,7 @@ def measure(
                 row = _pooled(network, activation, dtype, clock.next(), threads)
                 found["pooled"].append(row)
                 say(_line(f"{side} x {side} {activation} {dtype}", row))
-    found["machine_limits"] = {"bandwidth": limits.bandwidth(0.5, threads)}
+    found["machine_limits"] = {"bandwidth": ceilings.bandwidth(0.5, threads)}
     for name in ("flat", "dense", "networks"):
         found[name] = []
     for dtype in DTYPES:
@@ -107,17 +107,17 @@ def _limited(network: Network, dtype: str, seconds: float, threads: int) -> dict
     vector = len(network.input_shape) == 1
     kind = "tap" if vector else "box3"
     spinner = roof.Spinner("Relu", dtype, kind=kind, threads=threads)
-    block = limits.bytes_moved(network, dtype) * LANES[dtype]
-    stream = limits.MemoryReads(threads) if vector else limits.MemoryReads(threads, block)
-    products: list[limits.Gemm | limits.Inner] = []
+    block = ceilings.bytes_moved(network, dtype) * LANES[dtype]
+    stream = ceilings.MemoryReads(threads) if vector else ceilings.MemoryReads(threads, block)
+    products: list[ceilings.Gemm | ceilings.Inner] = []
     if vector:
-        products = [limits.Gemm(dtype), limits.Inner(dtype, threads)]
+        products = [ceilings.Gemm(dtype), ceilings.Inner(dtype, threads)]
     runs: list[Callable[[], object]] = [spinner.every, stream.run, *(p.run for p in products)]
     with engine.Tile(network, dtype, seconds * _PIECE, threads=threads) as tile:
         spent, spin, read, *multiply = Turns(tile.run, *runs).take(seconds)
     product = max((p.work / s for p, s in zip(products, multiply, strict=True)), default=1.0)
     layers, speed = threads * spinner.work / spin, tile.speed(spent)
-    limit = limits.least_ms(network, dtype, layers, stream.work / read, product)
+    limit = ceilings.least_ms(network, dtype, layers, stream.work / read, product)
     rates = {"roof": layers, "bandwidth": stream.work / read, "product": product}
     return speed.as_dict() | limit | rates | {"fraction": limit["limit"] / speed.ms_entry}
 
