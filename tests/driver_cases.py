@@ -111,8 +111,10 @@ def digests() -> dict[str, str]:
         digest = hashlib.sha256()
         for other in (None, x[:1] + 0.5):
             second = None if other is None else open_source(other)
-            kernels = ("nngp", "ntk")
-            job = Job(network, open_source(x), second, kernels, case.depths, case.dtype, 1)
+            job = Job(
+                network=network, x1=open_source(x), x2=second, kernels=("nngp", "ntk"),
+                depths=case.depths, dtype=case.dtype, threads=1,
+            )  # fmt: skip
             cols = range(case.count if other is None else 1)
             with (
                 mock.patch.object(tables, "PLANES_BYTES", case.planes),

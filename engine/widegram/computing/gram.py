@@ -61,7 +61,7 @@ class GramResult(NamedTuple):
     damaged_tiles: int = 0
 
 
-def gram(
+def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the command
     network: NetworkLike,
     x1: str | Path | np.ndarray | Source,
     out: str | Path,
