@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from widegram import reference
 from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator, tables
-from widegram.cpu.driver.fields import ProgramField
+from widegram.cpu.driver.fields import ProgramField, SlotField
 from widegram.cpu.driver.packed_fields import CellField
 from widegram.cpu.packing import BATCH, batch_inputs, pack
 from widegram.data import open_source
 from widegram.network import load_network
+from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import build
 
 _CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.3, "b_std": 0.1}
@@ -177,3 +178,17 @@ def test_values_written_in_place_are_the_same_bits(filter_size: int, residual: b
     assert climb > 0
     for key, value in wanted.items():
         np.testing.assert_array_equal(found[key], value)
+
+
+@pytest.mark.parametrize("get", [("nngp",), ("nngp", "ntk")])
+def test_what_is_cleared_is_what_pools_add_to(get: tuple[str, ...]) -> None:
+    conv = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
+    pool = {"layer": "SumPool", "window_shape": [2, 3], "padding": "SAME"}
+    layers = [conv, {"layer": "Relu"}, pool, conv, {"layer": "Relu"}, {"layer": "GlobalAvgPool"}]
+    plan = build(load_network({"input_shape": [6, 5, 2], "layers": layers}), get)
+    layout = factor_layout(plan, choose_formulas(plan, 1.0, "float64"))
+    for schedule in (plan.cross, plan.itself(False), plan.itself(True)):
+        found = tables.encode(plan, schedule, layout, "float64", paired=True)
+        # Planes stand behind the stores, of which the only one that is not reduced is the pool's.
+        assert found.clear == (0, found.slots[:, SlotField.OFFSET].min())
+        assert 0 < found.clear[1] < found.scratch

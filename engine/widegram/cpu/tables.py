@@ -181,7 +181,12 @@ class _Encoder:
         stores = lay_out(
             nodes, self.schedule.masks, [*pools, *rest], _rectangles, self.fields, self.lanes
         )
-        ends = [2 * s.t_offset - s.offset for i, s in stores.of.items() if i in set(pools)]
+        size = self.fields  # of T too, where that is carried
+        ends = [
+            s.offset + size * (s.t_offset - s.offset)
+            for i, s in stores.of.items()
+            if i in set(pools)
+        ]
         return stores, (0, ends[-1] if ends else 0)
 
     @np.errstate(over="ignore")  # Constants are out of range where variances are: refused as such.
