@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from campaigns.drawing import Case, draw
 from campaigns.duals import closed
 from campaigns.judging import judge, kind_of
 from campaigns.networks import percentiles, run
+from campaigns.peer import compare
 from widegram.activations import TABLE
 from widegram.errors import WidegramError
 from widegram.network import load_network
@@ -180,3 +182,16 @@ def test_percentiles() -> None:
     found = percentiles([*range(999), np.nan])
     assert found == {"50": 500, "90": 900, "99": 990, "99.9": np.inf, "100": np.inf}
     assert percentiles([]) == {}
+
+
+def test_a_peer_that_does_not_end_is_left_in_time(tmp_path, monkeypatch) -> None:
+    """What it answered until then counts."""
+    script = "import time\nprint('{\"error\": \"no\"}', flush=True)\ntime.sleep(600)\n"
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!{sys.executable}\n{script}")
+    interpreter.chmod(0o700)
+    monkeypatch.setenv("WIDEGRAM_PEER_PYTHON", str(interpreter))
+    figures = compare(3, SEED, 8.0, lambda line: None)
+    # 0 where Python took longer to start
+    assert figures["refused_by_either"] in (0, 1)
+    assert figures["networks"] == 0

@@ -137,6 +137,9 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def _show_peer(figures: dict[str, Any]) -> None:
+    if not figures["networks"]:
+        print("neural-tangents answered nothing in the time that it had")
+        return
     print(
         f"{figures['networks']} networks beside neural-tangents in float64 "
         f"({figures['refused_by_either']} refused by either), relative to max |K|:"
@@ -160,12 +163,19 @@ def main() -> int:
         metavar="N",
         help="N networks beside neural-tangents ($WIDEGRAM_PEER_PYTHON)",
     )
+    parser.add_argument(
+        "--peer-seconds", type=float, default=900, metavar="S", help="as many as it answers in S"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     args = parser.parse_args()
     numbers = range(args.start, args.start + args.count) if args.number is None else [args.number]
-    figures = run(args.seed, numbers, lambda line: print(line, file=sys.stderr, flush=True))
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    figures = run(args.seed, numbers, report)
     if args.peer:
-        figures["peer"] = compare(args.peer, args.seed)
+        figures["peer"] = compare(args.peer, args.seed, args.peer_seconds, report)
     if args.json:
         json.dump(figures, sys.stdout, indent=1)
         print()

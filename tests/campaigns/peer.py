@@ -11,7 +11,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,10 @@ LAYERS = {
 _RUNNER = Path(__file__).parents[2] / "bench" / "widegram_bench"
 
 
-def compare(count: int, seed: int) -> dict[str, Any]:
-    """``count`` networks that the peer knows: differences of the engine's float64 and of the dense
-    reference from it, relative to the largest entry, as percentiles; what the peer refuses."""
+def compare(count: int, seed: int, seconds: float, report: Callable[[str], None]) -> dict[str, Any]:
+    """At most ``count`` networks that the peer knows, as many as it answers within ``seconds``:
+    differences of the engine's float64 and of the dense reference from it, relative to the largest
+    entry, as percentiles; what the peer refuses. ``report`` is told how far it is."""
     from campaigns.judging import computed, reference
     from campaigns.networks import percentiles
     from widegram.errors import WidegramError
@@ -37,8 +41,12 @@ def compare(count: int, seed: int) -> dict[str, Any]:
 
     cases = list(_known(count, seed))
     found: dict[str, list[float]] = {"engine": [], "reference": []}
-    refused, larger = 0, []
-    for case, answer in zip(cases, _ask(cases), strict=True):
+    refused, larger, asked = 0, [], 0
+    begin = time.monotonic()
+    for case, answer in zip(cases, _ask(cases, seconds), strict=False):
+        asked += 1
+        if asked % 10 == 0:
+            report(f"peer: {asked} of {count} networks, {time.monotonic() - begin:.0f} s")
         network = load_network(case.spec)
         if "error" in answer:
             refused += 1
@@ -58,7 +66,7 @@ def compare(count: int, seed: int) -> dict[str, Any]:
             worst = max(worst, found["engine"][-1])
         larger += [[case.number, worst]] if not worst <= 1e-6 else []
     return {
-        "networks": len(cases) - refused,
+        "networks": asked - refused,
         "refused_by_either": refused,
         "percentiles": {name: percentiles(errors) for name, errors in found.items()},
         "beyond_1e-6": larger,
@@ -87,15 +95,37 @@ def _names(layers: list[dict[str, Any]]) -> set[str]:
     return found
 
 
-def _ask(cases: list[Any]) -> list[dict[str, Any]]:
-    """The peer's answers."""
+def _ask(cases: list[Any], seconds: float) -> Iterator[dict[str, Any]]:
+    """The peer's answers, one by one, until ``seconds`` are over."""
     job = [{"spec": c.spec, "x1": c.x1.tolist(),
             "x2": None if c.x2 is None else c.x2.tolist()} for c in cases]  # fmt: skip
     command = [os.environ["WIDEGRAM_PEER_PYTHON"], str(Path(__file__))]
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"the peer failed: {done.stderr.strip().splitlines()[-1]}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as errors:
+        json.dump(job, given)
+        given.seek(0)
+        process = subprocess.Popen(
+            command, stdin=given, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, stop)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+            if process.wait() and not late.is_set():
+                errors.seek(0)
+                raise RuntimeError(f"the peer failed: {errors.read().strip().splitlines()[-1]}")
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
 
 
 def _serve() -> None:
@@ -105,6 +135,8 @@ def _serve() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    # It compiles every operation for every shape, which is what takes its time.
+    jax.config.update("jax_disable_most_optimizations", True)
     warnings.filterwarnings("ignore")
     from neural_tangents import stax
 
