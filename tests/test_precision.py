@@ -113,25 +113,29 @@ def test_ordinary_inputs_stay_in_float32() -> None:
 
     x = np.random.default_rng(0).standard_normal((4, 16))
     net = load_network("fcn:depth=3,act=erf,w_var=1.5", (16,))
-    CpuEvaluator(Job(
-        network=net,
-        x1=open_source(x),
-        x2=None,
-        kernels=("ntk",),
-        depths=(),
-        dtype="float32",
-        threads=1,
-    ))
-    with pytest.raises(DoubleNeeded, match="use float64 or smaller inputs"):
-        CpuEvaluator(Job(
+    CpuEvaluator(
+        Job(
             network=net,
-            x1=open_source(30 * x),
+            x1=open_source(x),
             x2=None,
             kernels=("ntk",),
             depths=(),
             dtype="float32",
             threads=1,
-        ))
+        )
+    )
+    with pytest.raises(DoubleNeeded, match="use float64 or smaller inputs"):
+        CpuEvaluator(
+            Job(
+                network=net,
+                x1=open_source(30 * x),
+                x2=None,
+                kernels=("ntk",),
+                depths=(),
+                dtype="float32",
+                threads=1,
+            )
+        )
 
 
 def test_layers_are_named_where_they_stand() -> None:
@@ -154,11 +158,14 @@ def signs(count: int, image: bool) -> dict[str, Any]:
     return {"input_shape": [5, 5, 2] if image else [8], "layers": layers}
 
 
-def test_signs_of_images_are_computed_in_float64(caplog: pytest.LogCaptureFixture) -> None:
-    """Behind a second Sign float32 would be off by 2e-2 wherever pixels coincide."""
+@pytest.mark.parametrize("image", [True, False], ids=["images", "vectors"])
+def test_signs_are_computed_in_float64(image: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Behind a second Sign float32 would be off by 2e-2 wherever pixels coincide, or small inputs
+    behind a bias."""
     caplog.set_level(logging.INFO)
-    x = np.random.default_rng(0).standard_normal((3, 5, 5, 2))
-    single, double = (widegram.kernel(signs(2, True), x, get="nngp", dtype=d)
+    spec = signs(2, image)
+    x = np.random.default_rng(0).standard_normal((3, *spec["input_shape"]))
+    single, double = (widegram.kernel(spec, x, get="nngp", dtype=d)
                       for d in ("float32", "float64"))  # fmt: skip
     np.testing.assert_array_equal(single, double.astype(np.float32))
     said = [r.getMessage() for r in caplog.records if "in float64 and rounded" in r.getMessage()]
@@ -169,8 +176,8 @@ def test_signs_of_images_are_computed_in_float64(caplog: pytest.LogCaptureFixtur
 @pytest.mark.parametrize(
     ("spec", "where", "least", "most"),
     [
-        # The angle of four roundings, 2 / pi sqrt(8 eps); that of this angle; and of that.
-        (signs(1, True), "layers[1] Sign", 2e-8, 4e-8),
+        # The angle of 16 roundings, 2 / pi sqrt(32 eps); that of this angle; and of that.
+        (signs(1, True), "layers[1] Sign", 4e-8, 8e-8),
         (signs(2, False), "layers[3] Sign", 9e-5, 3e-4),
         (signs(3, True), "layers[5] Sign", 9e-3, 2e-2),
     ],
@@ -194,7 +201,7 @@ def test_sums_with_large_variances_are_said(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.records
     widegram.kernel(spec, 1e4 * x)
     (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
-    # four roundings of some 1e8
+    # 16 roundings of some 1e8
     assert "layers[1] Cos" in record.getMessage()
     assert 1e-8 < float(record.getMessage().rsplit(" ", 1)[1]) < 1e-6
 

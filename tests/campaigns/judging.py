@@ -14,6 +14,7 @@ import numpy as np
 from campaigns import exact
 from campaigns.drawing import Case
 from widegram.backends.job import Job
+from widegram.backends.rounded import Rounded
 from widegram.computing.choosing import make_evaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
@@ -64,10 +65,12 @@ class Error(NamedTuple):
 
 class Known(NamedTuple):
     """What the engine says of errors: ``series``, the relative one of activations without a closed
-    form, 0 without them; ``said``, the largest number in its warnings."""
+    form, 0 without them; ``said``, the largest number in its warnings; ``wide``, whether float64
+    was rounded to float32."""
 
     series: float = 0.0
     said: float = 0.0
+    wide: bool = False
 
 
 class Verdict(NamedTuple):
@@ -123,7 +126,8 @@ def computed(network: Network, case: Case, dtype: str) -> tuple[Arrays, Known]:
         )
         evaluator = make_evaluator("cpu", job)
     columns = range(len(case.x1 if case.x2 is None else case.x2))
-    known = Known(evaluator.series_error or 0.0, _largest_number(said))
+    wide = isinstance(evaluator, Rounded)
+    known = Known(evaluator.series_error or 0.0, _largest_number(said), wide)
     return evaluator.tile(range(len(case.x1)), columns, case.x2 is None), known
 
 
@@ -156,13 +160,15 @@ def reference(network: Network, case: Case) -> tuple[Arrays, Arrays]:
     """
     n = len(case.x1)
     x = case.x1 if case.x2 is None else np.concatenate([case.x1, case.x2])
-    evaluator = ReferenceEvaluator(Job(
-        network=network,
-        x1=open_source(x),
-        x2=None,
-        kernels=BOTH,
-        depths=case.depths,
-    ))
+    evaluator = ReferenceEvaluator(
+        Job(
+            network=network,
+            x1=open_source(x),
+            x2=None,
+            kernels=BOTH,
+            depths=case.depths,
+        )
+    )
     whole = evaluator.tile(range(len(x)), range(len(x)), True)
     columns = slice(0, n) if case.x2 is None else slice(n, None)
     scales = {key: np.sqrt(np.abs(np.diag(value))) for key, value in whole.items()}
@@ -229,7 +235,7 @@ class Referee:
 
         Without a cause it fails.
         """
-        eps = EPS[self.dtype]
+        eps = EPS["float64" if self.known.wide else self.dtype]
 
         def moved(what: str, function: Callable[..., Arrays], *noise: float) -> float:
             return FEW_RUNS * _quotient(self._of(error.key, what, function, *noise), largest)

@@ -19,8 +19,8 @@ from widegram.plan.precision import DoubleNeeded
 # What activations without a closed form may leave out unsaid: what each dtype promises.
 _PROMISED = {"float32": 1e-5, "float64": 1e-10}
 # float64 computes what comes near c = 1, nearly parallel inputs of a float32 run too. Within four
-# roundings c counts as 1 (``SNAP``).
-_ROUNDINGS = 4 * 2.0**-52
+# roundings c counts as 1 (``SNAP``); sums carry some more.
+_ROUNDINGS = 16 * 2.0**-52
 # Unsaid is what docs/accuracy.md says of each kink.
 _KINK = 1e-7
 
@@ -29,15 +29,15 @@ def announce(plan: Plan, formulas: dict[int, Formula], largest: float, dtype: st
     """Log a warning where values may miss what is promised. ``largest``: the largest variance of an
     input pixel.
 
-    Raises :class:`DoubleNeeded` for images in float32 with a Sign, which makes 4e-4 of a rounding
-    wherever pixels coincide, and 1e-2 behind another.
+    Raises :class:`DoubleNeeded` for float32 with a Sign, which makes 4e-4 of a rounding wherever
+    pixels coincide, or small inputs behind a bias, and 1e-2 behind another.
     """
     acts = [node.operation for node in plan.nodes if isinstance(node.operation, Act)]
     signs = [act for act in acts if isinstance(act.phi, Sign)]
-    if dtype == "float32" and signs and plan.nodes[0].shape != (1, 1):
+    if dtype == "float32" and signs:
         raise DoubleNeeded(
-            f"{signs[0].where}: float32 does not hold its values where pixels of two images "
-            "coincide; use float64"
+            f"{signs[0].where}: float32 does not hold its values where inputs, or their pixels, "
+            "nearly coincide; use float64"
         )
     error = series_error(formulas)
     if error is not None and error > _PROMISED[dtype]:
