@@ -46,7 +46,7 @@ class BlockForm(Elements):
         self._prologue(shared, 0 if dynamic else self.numbers)
         with self.write.block(f"for m in range({len(self.space.base)}):"):
             self.write(f"g = m * {self.row}")
-            for n in range(len(self.space.grids)):
+            for n in range(len(self.space.lattices)):
                 for s, text in enumerate(("ya", "yb", "xa", "xb")):
                     column = len(self.steps) + 4 * n + s
                     self.write(f"{text}{n} = table[u(g + {column})]")
@@ -194,8 +194,8 @@ class BlockForm(Elements):
         self.write(f"{s} = {s} % {size}", f"{o} = {o} % {size}")
         if not self.space.torus[axis].split:
             return s, "0"
-        grid = self.space.number(source)
-        self.write(f"{s}e = 0 if {o} - {s} == {'yx'[axis]}a{grid} else 1")
+        lattice = self.space.number(source)
+        self.write(f"{s}e = 0 if {o} - {s} == {'yx'[axis]}a{lattice} else 1")
         return s, f"{s}e"
 
     def _copy(self, step: Keeping, at: str) -> None:
@@ -256,8 +256,8 @@ class BlockForm(Elements):
             ("i", "a", "s", "o", "v", "r", "p", "dy"),
             ("j", "c", "z", "w", "l", "h", "q", "dx"),
         )[axis]
-        letter, grid = "yx"[axis], self.space.number(source)
-        first, second = f"{letter}a{grid}", f"{letter}b{grid}"
+        letter, lattice = "yx"[axis], self.space.number(source)
+        first, second = f"{letter}a{lattice}", f"{letter}b{lattice}"
         enter(write.block(f"for {tap} in range({window}):"))
         write(f"{s} = {own} * {stride} + {tap} - {lo}")
         if pool.circular:

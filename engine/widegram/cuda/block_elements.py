@@ -50,14 +50,14 @@ class Elements:
         self.steps, _ = allocate(context.steps(program), BUT_WINDOWS)
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
-        rows = max((shape[0] for shape, _ in self.space.grids), default=1)
-        cols = max((shape[1] for shape, _ in self.space.grids), default=1)
+        rows = max((shape[0] for shape, _ in self.space.lattices), default=1)
+        cols = max((shape[1] for shape, _ in self.space.lattices), default=1)
         self.bx = min(WARP, threads, _power(cols))
         # What a thread finds out of a step is worth some pixels; a block has a warp at least.
         by = max(_power(rows) // _PIXELS, WARP // self.bx)
         self.by = max(1, min(threads // self.bx, by))
         self.threads = self.bx * self.by
-        self.row = len(program.steps) + 4 * len(self.space.grids)
+        self.row = len(program.steps) + 4 * len(self.space.lattices)
         self.slot_at, self.plane_of, at = {}, {}, 0
         segments = self.space.torus[0].segments * self.space.torus[1].segments
         made = [step.out for step in self.steps if isinstance(step, Making)]
@@ -81,8 +81,8 @@ class Elements:
         self, stack: ExitStack, axis: int, value: Value, thread: str, step: int, letter: str
     ) -> tuple[str, str, str]:
         write, size = self.write, value.shape[axis]
-        grid = self.space.number(value)
-        first, second = f"{letter}a{grid}", f"{letter}b{grid}"
+        lattice = self.space.number(value)
+        first, second = f"{letter}a{lattice}", f"{letter}b{lattice}"
         i, p = ("i", "p") if axis == 0 else ("j", "q")
         if not self.space.torus[axis].split:
             stack.enter_context(write.block(f"for {i} in range({thread}, {size}, {step}):"))

@@ -43,7 +43,7 @@ class StripElements:
         self.context = context
         self.space, steps = whole(space(program), context.steps(program))
         self.steps, _ = allocate(steps, ANYWHERE)
-        (((self.height, self.width), _),) = self.space.grids
+        (((self.height, self.width), _),) = self.space.lattices
         self.write = Writer(context.dtype)
         self.ops = TextOps(self.write)
         wide = windows(steps)

@@ -92,7 +92,7 @@ def fits(context: Context, program: Program) -> bool:
     planes, steps = whole(space(program), context.steps(program))
     if context.plan.vector or not alike(planes, steps):
         return False
-    (((height, width), _),) = planes.grids
+    (((height, width), _),) = planes.lattices
     rows, near = strip_rows(height, steps), reach(steps)
     placed, _ = allocate(steps, ANYWHERE)
     farthest = max(near.up, near.down)

@@ -62,18 +62,18 @@ def allocate(
     last = {value.node: n for n, step in enumerate(steps) for value in step.inputs}
     place: dict[int, int] = {}
     free: dict[tuple[Pair, Pair], list[int]] = {}
-    grids: list[tuple[Pair, Pair]] = []
+    lattices: list[tuple[Pair, Pair]] = []
     placed: list[Step] = []
 
     def release(values: Iterable[Value]) -> None:
         for value in values:
-            free.setdefault(value.grid, []).append(value.slot)
+            free.setdefault(value.lattice, []).append(value.slot)
 
-    def taken(grid: tuple[Pair, Pair]) -> int:
-        slots = free.get(grid)
+    def taken(lattice: tuple[Pair, Pair]) -> int:
+        slots = free.get(lattice)
         if not slots:
-            grids.append(grid)
-            return len(grids) - 1
+            lattices.append(lattice)
+            return len(lattices) - 1
         return slots.pop(slots.index(min(slots)) if sharing.lowest else -1)
 
     for n, step in enumerate(steps):
@@ -86,7 +86,7 @@ def allocate(
         if isinstance(step, Making):
             node = step.out.node
             if node not in place:
-                place[node] = taken(step.out.grid)
+                place[node] = taken(step.out.lattice)
             step = replace(step, out=replace(step.out, slot=place[node]))
             if node not in last:
                 release([step.out])
@@ -94,21 +94,21 @@ def allocate(
         placed.append(step)
     lo, hi = _halos(placed)
     none = (0, 0)
-    return tuple(placed), tuple(Slot(*g, lo.get(g, none), hi.get(g, none)) for g in grids)
+    return tuple(placed), tuple(Slot(*g, lo.get(g, none), hi.get(g, none)) for g in lattices)
 
 
 def _halos(
     steps: Sequence[Step],
 ) -> tuple[dict[tuple[Pair, Pair], Pair], dict[tuple[Pair, Pair], Pair]]:
-    """What windows read around their sources, before and behind, by grid."""
+    """What windows read around their sources, before and behind, by lattice."""
     lo: dict[tuple[Pair, Pair], Pair] = {}
     hi: dict[tuple[Pair, Pair], Pair] = {}
     for step in steps:
         if not isinstance(step, Window):
             continue
-        for grid in (value.grid for value in step.inputs):
-            lo[grid] = _larger(lo.get(grid, (0, 0)), step.affine.lo)
-            hi[grid] = _larger(hi.get(grid, (0, 0)), step.affine.hi)
+        for lattice in (value.lattice for value in step.inputs):
+            lo[lattice] = _larger(lo.get(lattice, (0, 0)), step.affine.lo)
+            hi[lattice] = _larger(hi.get(lattice, (0, 0)), step.affine.hi)
     return lo, hi
 
 

@@ -24,7 +24,7 @@ from widegram.plan.program import Program
 from widegram.plan.steps import Value
 
 FAR = 1 << 20
-Grid = tuple[Pair, Pair]
+Lattice = tuple[Pair, Pair]
 
 
 @dataclass(frozen=True)
@@ -75,23 +75,23 @@ class Space:
     * ``torus``: along rows and columns.
     * ``base`` (n, 2): base displacements in [0, period).
     * ``active`` (n, steps).
-    * ``grids``: the distinct (shape, sigma) of its values.
-    * ``shifts`` (n, grids, 4): D of segments 0 and 1 along rows, then along columns, FAR or -FAR
+    * ``lattices``: the distinct (shape, sigma) of its values.
+    * ``shifts`` (n, lattices, 4): D of segments 0 and 1 along rows, then along columns, FAR or -FAR
       where there is none.
     """
 
     torus: tuple[Torus, Torus]
     base: Ints
     active: NDArray[np.bool_]
-    grids: tuple[Grid, ...]
+    lattices: tuple[Lattice, ...]
     shifts: NDArray[np.int32]
 
     def number(self, value: Value) -> int:
-        """Which of ``grids`` a value lives on."""
-        return self.grids.index(value.grid)
+        """Which of ``lattices`` a value lives on."""
+        return self.lattices.index(value.lattice)
 
     def table(self) -> NDArray[np.int32]:
-        """Rows for a kernel: the active flag of every step, then the shifts of every grid."""
+        """Rows for a kernel: the active flag of every step, then the shifts of every lattice."""
         flat = self.shifts.reshape(len(self.base), -1)
         return np.ascontiguousarray(np.concatenate([self.active, flat], axis=1), dtype=np.int32)
 
@@ -100,23 +100,23 @@ def space(program: Program) -> Space:
     """The planes of a program as tori."""
     values = {value.node: value for step in program.steps for value in step.inputs}
     values |= {step.out.node: step.out for step in program.steps if step.out is not None}
-    grids = tuple(dict.fromkeys(values[i].grid for i in sorted(values)))
-    torus = (_torus(program, grids, 0), _torus(program, grids, 1))
+    lattices = tuple(dict.fromkeys(values[i].lattice for i in sorted(values)))
+    torus = (_torus(program, lattices, 0), _torus(program, lattices, 1))
     cells = fold(program, (torus[0].period, torus[1].period))
-    shifts = np.empty((len(cells.base), len(grids), 4), dtype=np.int32)
-    for n, (_, scale) in enumerate(grids):
+    shifts = np.empty((len(cells.base), len(lattices), 4), dtype=np.int32)
+    for n, (_, scale) in enumerate(lattices):
         for axis in (0, 1):
             first, second = _shifts(cells.base[:, axis], torus[axis].period, scale[axis])
             shifts[:, n, 2 * axis], shifts[:, n, 2 * axis + 1] = first, second
-    return Space(torus, cells.base, cells.wanted != 0, grids, shifts)
+    return Space(torus, cells.base, cells.wanted != 0, lattices, shifts)
 
 
-def _torus(program: Program, grids: tuple[Grid, ...], axis: int) -> Torus:
-    largest = max((shape[axis] * scale[axis] for shape, scale in grids), default=1)
+def _torus(program: Program, lattices: tuple[Lattice, ...], axis: int) -> Torus:
+    largest = max((shape[axis] * scale[axis] for shape, scale in lattices), default=1)
     if program.group.torus[axis]:
         period = program.group.torus[axis]
         return Torus(period, largest > period)
-    step = lcm(*(scale[axis] for _, scale in grids)) if grids else 1
+    step = lcm(*(scale[axis] for _, scale in lattices)) if lattices else 1
     return Torus(-(-largest // step) * step, False)
 
 

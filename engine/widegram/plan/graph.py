@@ -18,7 +18,6 @@ from widegram import activations
 from widegram.network.geometry import padding
 from widegram.network.layers import (
     Activation,
-    Conv,
     Convolution,
     Dense,
     Dropout,
@@ -33,6 +32,7 @@ from widegram.network.layers import (
 from widegram.network.model import Network
 from widegram.plan.masks import Pair
 from widegram.plan.operations import (
+    CONVOLUTIONS,
     Act,
     Add,
     Affine,
@@ -90,7 +90,7 @@ class _Builder:
         h, w = self.nodes[at].shape
         sign = self.nonnegative[at]
         match layer:
-            case Conv():
+            case Convolution():
                 return self._conv(layer, at)
             case Dense(W_std, b_std):
                 one = (1, 1)
@@ -128,12 +128,12 @@ class _Builder:
                     at = self.sequence(body, at, ".body")
                 return at
 
-    def _conv(self, layer: Conv, at: int) -> int:
+    def _conv(self, layer: Convolution, at: int) -> int:
         shape, lo, hi = self._windows(layer.filter_shape, layer, at)
         a, b = layer.filter_shape
         circular = layer.padding == "CIRCULAR" and a * b > 1
         gain, bias = layer.W_std**2 / (a * b), layer.b_std**2
-        op = Affine((a, b), layer.strides, lo, circular, hi, gain, bias)
+        op = CONVOLUTIONS[type(layer)]((a, b), layer.strides, lo, circular, hi, gain, bias)
         return self.add(op, (at,), shape, self.nonnegative[at])
 
     def _pool(self, layer: Pool, at: int) -> int:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from widegram.activations import Formula
 from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Scale
+from widegram.network.layers import Conv, Convolution
 from widegram.plan.masks import (
     Mask,
     Pair,
@@ -210,6 +211,10 @@ class Affine(Windowed):
         text = " {}x{}".format(*self.window)
         text += "/{}x{}".format(*self.strides) if self.strides != (1, 1) else ""
         return text + (" circular" if self.circular else "")
+
+
+# What each layer becomes whose filters move over an image.
+CONVOLUTIONS: dict[type[Convolution], type[Affine]] = {Conv: Affine}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Value:
     slot: int = -1
 
     @property
-    def grid(self) -> tuple[Pair, Pair]:
+    def lattice(self) -> tuple[Pair, Pair]:
         """What values of one buffer have in common."""
         return self.shape, self.sigma
 

@@ -25,9 +25,9 @@ def alike(space: Space, steps: Sequence[Step]) -> bool:
 
     Windows have stride 1 and one padding and keep the shape; the windows of pools tile images.
     """
-    if not steps or len(space.grids) != 1:
+    if not steps or len(space.lattices) != 1:
         return False
-    (((height, width), _),) = space.grids
+    (((height, width), _),) = space.lattices
     windows = [step.affine for step in steps if isinstance(step, Window)]
     return (
         not any(torus.split for torus in space.torus)
@@ -70,10 +70,10 @@ def whole(space: Space, steps: Sequence[Step]) -> tuple[Space, Sequence[Step]]:
             step = replace(step, out=out, affine=replace(conv, strides=(1, 1), hi=hi))
         found.append(step)
     values = [value for step in found for value in (step.out, *step.inputs) if value is not None]
-    grids = {value.grid for value in values}
-    if len(grids) != 1:
+    lattices = {value.lattice for value in values}
+    if len(lattices) != 1:
         return space, steps
-    return replace(space, grids=(grids.pop(),)), found
+    return replace(space, lattices=(lattices.pop(),)), found
 
 
 def slots(steps: Sequence[Step]) -> int:
