@@ -142,6 +142,9 @@ class BlockForm(Elements):
             self._put(step.out, pixel, found)
 
     def _window(self, step: Window, at: str) -> None:
+        if not step.inputs:
+            self._constant(step, at)
+            return
         write, conv, (source,) = self.write, step.affine, step.inputs
         fields = self.context.fields
         with self._pixels(step.out) as pixel:
@@ -156,6 +159,14 @@ class BlockForm(Elements):
                         for name, value in zip(fields, self._get(source, place), strict=True):
                             write(f"{name} += {value}")
             found = affine(self.ops, conv, step.formula, list(fields))
+            self._put(step.out, pixel, self._dual(step.out, step.formula, pixel, at, found))
+
+    def _constant(self, step: Window, at: str) -> None:
+        """A window of no source."""
+        zero = self.ops.const(0.0)
+        with self._pixels(step.out) as pixel:
+            sums = [zero] * len(self.context.fields)
+            found = affine(self.ops, step.affine, step.formula, sums)
             self._put(step.out, pixel, self._dual(step.out, step.formula, pixel, at, found))
 
     def _rows(self, stack: ExitStack, step: Window, pixel: Pixel) -> tuple[str, str]:

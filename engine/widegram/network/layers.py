@@ -30,6 +30,12 @@ class Conv(Convolution):
 
 
 @dataclass(frozen=True)
+class ConvLocal(Convolution):
+    """A convolution with filters and biases of its own at every location: as Conv between equal
+    locations, K = T = 0 between different ones."""
+
+
+@dataclass(frozen=True)
 class Dense:
     """The same with a single tap; on an image it acts on the channels of every pixel."""
 
@@ -105,6 +111,7 @@ class Repeat:
 
 Layer = (
     Conv
+    | ConvLocal
     | Dense
     | Activation
     | Pool

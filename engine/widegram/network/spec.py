@@ -19,6 +19,7 @@ from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
     Activation,
     Conv,
+    ConvLocal,
     Dense,
     Dropout,
     Flatten,
@@ -136,8 +137,11 @@ _AFFINE = {"W_std": _Parameter(_std, 1.0), "b_std": _Parameter(_optional_std, No
 _WINDOW = {"strides": _Parameter(_strides, None), "padding": _Parameter(_padding, "VALID")}
 _POOL = {"window_shape": _Parameter(_pair), **_WINDOW}
 
+_FILTER = {"filter_shape": _Parameter(_pair), **_WINDOW, **_AFFINE}
+
 LAYERS: Mapping[str, _Kind] = {
-    "Conv": _Kind(Conv, {}, {"filter_shape": _Parameter(_pair), **_WINDOW, **_AFFINE}),
+    "Conv": _Kind(Conv, {}, _FILTER),
+    "ConvLocal": _Kind(ConvLocal, {}, _FILTER),
     "Dense": _Kind(Dense, {}, _AFFINE),
     "AvgPool": _Kind(Pool, {"kind": "avg"}, _POOL),
     "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL),

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from widegram.activations import Formula
 from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Scale
-from widegram.network.layers import Conv, Convolution
+from widegram.network.layers import Conv, ConvLocal, Convolution
 from widegram.plan.masks import (
     Mask,
     Pair,
     centre,
     differences,
     displacements,
+    empty,
     full,
     marked,
     wrapped,
@@ -33,6 +34,11 @@ from widegram.plan.masks import (
 Array = NDArray[np.float64]
 # K and T at d = 0 of n images with themselves, each (n, h, w).
 Centre = tuple[Array, Array]
+
+
+def _centre_of(mask: Mask) -> Mask:
+    """d = 0 of the image that a mask belongs to."""
+    return centre(((mask.shape[0] + 1) // 2, (mask.shape[1] + 1) // 2))
 
 
 class Operation:
@@ -213,8 +219,23 @@ class Affine(Windowed):
         return text + (" circular" if self.circular else "")
 
 
+@dataclass(frozen=True)
+class Local(Affine):
+    """ConvLocal: as :class:`Affine` at d = 0; K = T = 0 at all others, where no weight or bias is
+    shared (neural-tangents' ``_conv_kernel_full_spatial_unshared``)."""
+
+    def parts(self, need: Mask) -> Iterator[tuple[Affine, Mask, bool]]:
+        none = Affine((1, 1), (1, 1), (0, 0), False, (0, 0), 0.0, 0.0)
+        alone = _centre_of(need)
+        yield self, need & alone, True
+        yield none, need & ~alone, False
+
+    def needs(self, need: Mask, source: Pair) -> Mask:
+        return centre(source) if (need & _centre_of(need)).any() else empty(source)
+
+
 # What each layer becomes whose filters move over an image.
-CONVOLUTIONS: dict[type[Convolution], type[Affine]] = {Conv: Affine}
+CONVOLUTIONS: dict[type[Convolution], type[Affine]] = {Conv: Affine, ConvLocal: Local}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from widegram.network import Network, padding
 from widegram.network.layers import (
     Activation,
     Conv,
+    ConvLocal,
+    Convolution,
     Dense,
     Dropout,
     Flatten,
@@ -114,6 +116,9 @@ class _Forward:
             case Conv():
                 mean = pair.map(lambda a: _conv(a, layer))
                 return _affine(mean, layer.W_std, layer.b_std)
+            case ConvLocal():
+                mean = pair.map(lambda a: _conv(a, layer))
+                return _affine(mean, layer.W_std, layer.b_std).map(_between_equal_pixels)
             case Dense():
                 return _affine(pair, layer.W_std, layer.b_std)
             case Activation():
@@ -219,6 +224,13 @@ def _same_pixel(a: Array) -> Array:
     )
 
 
+def _between_equal_pixels(a: Array) -> Array:
+    """The entries p = p' of (B, H, W, H, W), all others 0."""
+    made = np.zeros_like(a)
+    _same_pixel(made)[...] = _same_pixel(a)
+    return made
+
+
 def _affine(mean: Pair, w_std: float, b_std: float) -> Pair:
     """K <- W_std^2 A[K] + b_std^2, T <- K + W_std^2 A[T] (theory: NTK parameterization)."""
     k = w_std**2 * mean.k + b_std**2
@@ -230,7 +242,7 @@ def _pad(a: Array, axes: tuple[int, ...], widths: tuple[int, int], mode: Padding
     return np.pad(a, padding_widths, mode="wrap" if mode == "CIRCULAR" else "constant")
 
 
-def _conv(a: Array, layer: Conv) -> Array:
+def _conv(a: Array, layer: Convolution) -> Array:
     """Mean over the filter's taps t of a at (s p + t, s p' + t), the same t for both pixels."""
     for d, (window, stride) in enumerate(zip(layer.filter_shape, layer.strides, strict=True)):
         axes = (1 + d, 3 + d)

@@ -41,6 +41,7 @@ from widegram.stax.kernel_fn import Kernel, KernelFn
 from widegram.stax.linear import (
     AvgPool,
     Conv,
+    ConvLocal,
     Dense,
     Dropout,
     Flatten,
@@ -60,6 +61,7 @@ __all__ = [
     "Arctan",
     "AvgPool",
     "Conv",
+    "ConvLocal",
     "Cos",
     "Dense",
     "Dropout",

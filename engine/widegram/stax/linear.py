@@ -51,20 +51,27 @@ def Conv(
     s: tuple[int, int] = (1, 1),
 ) -> Triple:
     """Convolution of images (batch, H, W, channels); ``out_chan`` and ``s`` are ignored."""
-    require_ntk("Conv", parameterization)
-    if dimension_numbers is not None and tuple(dimension_numbers) != _DIMENSIONS:
-        raise WidegramError(
-            f"stax.Conv: dimension_numbers={dimension_numbers!r} is not supported; "
-            f"transpose the inputs to {_DIMENSIONS[0]}, and leave it out"
-        )
-    return make(
-        "Conv",
-        filter_shape=_window("Conv", "filter_shape", filter_shape),
-        strides=None if strides is None else integers(strides),
-        padding=_padding(padding),
-        W_std=number(W_std),
-        b_std=number(b_std),
+    return _conv(
+        "Conv", filter_shape, strides, padding, W_std, b_std, dimension_numbers, parameterization
     )
+
+
+def ConvLocal(
+    out_chan: int,
+    filter_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: str | Padding = "VALID",
+    W_std: float = 1.0,
+    b_std: float | None = None,
+    dimension_numbers: tuple[str, str, str] | None = None,
+    parameterization: str = "ntk",
+    s: tuple[int, int] = (1, 1),
+) -> Triple:
+    """Convolution with filters and biases of its own at every location; as :func:`Conv`."""
+    return _conv(
+        "ConvLocal", filter_shape, strides, padding, W_std, b_std, dimension_numbers,
+        parameterization,
+    )  # fmt: skip
 
 
 def AvgPool(
@@ -141,6 +148,26 @@ def Dropout(rate: float, mode: str = "train") -> Triple:
         raise WidegramError(f"stax.Dropout: mode must be 'train' or 'test', found {mode!r}")
     made = make("Dropout", rate=number(rate))
     return made if mode == "train" else Identity()
+
+
+def _conv(
+    name: str, filter_shape: Any, strides: Any, padding: Any, W_std: Any, b_std: Any,
+    dimension_numbers: tuple[str, str, str] | None, parameterization: str,
+) -> Triple:  # fmt: skip
+    require_ntk(name, parameterization)
+    if dimension_numbers is not None and tuple(dimension_numbers) != _DIMENSIONS:
+        raise WidegramError(
+            f"stax.{name}: dimension_numbers={dimension_numbers!r} is not supported; "
+            f"transpose the inputs to {_DIMENSIONS[0]}, and leave it out"
+        )
+    return make(
+        name,
+        filter_shape=_window(name, "filter_shape", filter_shape),
+        strides=None if strides is None else integers(strides),
+        padding=_padding(padding),
+        W_std=number(W_std),
+        b_std=number(b_std),
+    )
 
 
 def _pool(

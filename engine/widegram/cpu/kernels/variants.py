@@ -47,6 +47,8 @@ class Variant:
 def kind_of_window(window: tuple[int, int], strides: tuple[int, int], sources: int) -> str:
     """The kind of kernel that suits a window; ``sources``: planes that are read, a second one is
     added to the result."""
+    if not sources:
+        return "constant"
     plus = PLUS if sources > 1 else ""
     if window == (1, 1):
         return "tap" + plus

@@ -1,9 +1,9 @@
 """Vector code of the arithmetic kernels: window sums, affine map, activation, in one pass.
 
-Kinds: ``point`` (activation alone), ``tap`` (one-tap window), ``box2`` to ``box8`` (square,
-stride 1, vertical sums carried in registers), ``box`` (any window and stride, separable through a
-row buffer), ``large`` (any window, stride 1: see :mod:`widegram.cpu.kernels.large_ir`), ``input``
-(inner products over channels: fx is x, fy is x').
+Kinds: ``point`` (activation alone), ``constant`` (a window of no source), ``tap`` (one-tap
+window), ``box2`` to ``box8`` (square, stride 1, vertical sums carried in registers), ``box`` (any
+window and stride, separable through a row buffer), ``large`` (any window, stride 1: see
+:mod:`widegram.cpu.kernels.large_ir`), ``input`` (inner products over channels: fx is x, fy is x').
 """
 
 from __future__ import annotations
@@ -84,6 +84,11 @@ class WindowKernel(PlaneCode):
             k = self._at(k_in, col.index, step)
             t = self._at(t_in, col.index, step) if self.variant.ntk else None
             self._finish(run, col.index, *self._affine(k, t))
+
+    def _constant_row(self, run: Run) -> None:
+        zero = self.ops.const(0.0)
+        with loops.for_range(self.builder, run.cols) as col:
+            self._finish(run, col.index, *self._affine(zero, zero if self.variant.ntk else None))
 
     def _carried_row(self, run: Run) -> None:
         """A square window, one vertical sum made and the others kept in registers."""
