@@ -1,0 +1,108 @@
+"""ConvLocal: convolutions whose filters and biases are not shared between locations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cuda_support import assert_equal, both
+from network_specs import DENSE, FLATTEN, GAP, RELU, load, residual
+from widegram import reference, stax
+from widegram.backends.job import Job
+from widegram.cpu import CpuEvaluator
+from widegram.data import open_source
+from widegram.plan import build
+from widegram.plan.masks import displacements
+
+PADDINGS = ("SAME", "VALID", "CIRCULAR")
+
+
+def conv(name: str, rows: int, cols: int, padding: str = "SAME", strides: Any = (1, 1)) -> dict:
+    return {
+        "layer": name, "filter_shape": [rows, cols], "padding": padding, "strides": list(strides),
+        "W_std": 1.3, "b_std": 0.2,
+    }  # fmt: skip
+
+
+def local(*args: Any, **kwargs: Any) -> dict:
+    return conv("ConvLocal", *args, **kwargs)
+
+
+def shared(*args: Any, **kwargs: Any) -> dict:
+    return conv("Conv", *args, **kwargs)
+
+
+def pool(*window: int) -> dict:
+    return {"layer": "AvgPool", "window_shape": list(window), "strides": list(window)}
+
+
+CASES: dict[str, tuple[tuple[int, int, int], list[dict]]] = {
+    "first": ((4, 5, 2), [local(3, 3), RELU, shared(3, 3), {"layer": "Erf"}, GAP]),
+    "flatten": ((4, 5, 2), [shared(3, 3), RELU, local(3, 3), RELU, FLATTEN, DENSE]),
+    "last, without an activation": ((4, 4, 1), [shared(3, 3), RELU, local(3, 3), GAP]),
+    "one pixel": ((1, 1, 3), [local(1, 1), RELU, local(1, 1), RELU, GAP]),
+    "norm": ((3, 4, 2), [local(3, 3), {"layer": "LayerNorm"}, RELU, shared(2, 2), GAP]),
+    "between pools": ((6, 4, 1), [shared(3, 3), RELU, pool(2, 2), local(2, 2), RELU, pool(3, 1),
+                                  local(1, 1), GAP]),
+    "sum with a window": ((4, 4, 1), [shared(3, 3), residual(RELU, local(3, 3)),
+                          residual(RELU, shared(3, 3), shortcut=[local(3, 3)]), RELU, GAP]),
+    "beside a pool": ((4, 4, 1), [shared(3, 3), residual(RELU, local(2, 2, strides=(2, 2)),
+                      shortcut=[pool(2, 2), shared(1, 1)]), GAP]),
+    "before a smaller torus": ((5, 5, 1), [local(3, 3), RELU, shared(3, 3, "VALID"), RELU,
+                               shared(3, 3, "CIRCULAR"), RELU, GAP]),
+    **{
+        f"{padding}, strides": ((6, 5, 1), [shared(3, 3, padding), RELU,
+                                local(3, 2, padding, (2, 1)), RELU, shared(2, 2, "CIRCULAR"),
+                                RELU, GAP])
+        for padding in PADDINGS
+    },
+    **{
+        f"{padding}, twice": ((5, 6, 1), [local(2, 2, padding), RELU, local(2, 3, padding), RELU,
+                              shared(2, 2, padding), RELU, GAP])
+        for padding in PADDINGS
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
+    shape, layers = CASES[name]
+    network = load(shape, *layers)
+    rng = np.random.default_rng(3)
+    x1, x2 = (open_source(rng.standard_normal((n, *shape))) for n in (3, 2))
+    # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
+    tolerance = {"float64": 1e-10, "float32": 1e-5}[dtype]
+    for second, cols in ((x2, range(2)), (None, range(3))):
+        args = network, x1, second, ("nngp", "ntk"), ()
+        wanted = reference.ReferenceEvaluator(Job(*args)).tile(range(3), cols, second is None)
+        with CpuEvaluator(Job(*args, dtype)) as evaluator:
+            found = evaluator.tile(range(3), cols, second is None)
+        assert_equal(found, wanted, tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_generated_kernels_and_reference_agree(name: str) -> None:
+    shape, layers = CASES[name]
+    _, found, wanted = both({"input_shape": list(shape), "layers": layers})
+    # some roundings of float64 per layer and pixel
+    assert_equal(found, wanted, 1e-13)
+
+
+def test_nothing_but_equal_pixels_is_computed_before_it() -> None:
+    plan = build(load((6, 5, 2), shared(3, 3), RELU, shared(3, 3), RELU, local(3, 3), RELU, GAP))
+    before = [displacements(mask).tolist() for mask in plan.cross.masks[:5]]
+    assert before == [[[0, 0]]] * 5
+    pixels = 6 * 5
+    # two layers of equal pixels; of the third all pairs of pixels
+    assert plan.element_layers == 2 * pixels + pixels**2
+
+
+def test_stax_makes_the_same_network() -> None:
+    _, _, kernel_fn = stax.serial(
+        stax.ConvLocal(7, (3, 2), (2, 1), "CIRCULAR", 1.3, 0.2), stax.Relu(), stax.GlobalAvgPool()
+    )
+    wanted = load((6, 5, 2), local(3, 2, "CIRCULAR", (2, 1)), RELU, GAP)
+    assert kernel_fn.network((6, 5, 2)) == wanted
