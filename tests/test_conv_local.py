@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,9 @@ def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
     # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
     tolerance = {"float64": 1e-10, "float32": 1e-5}[dtype]
     for second, cols in ((x2, range(2)), (None, range(3))):
-        args = network, x1, second, ("nngp", "ntk"), ()
-        wanted = reference.ReferenceEvaluator(Job(*args)).tile(range(3), cols, second is None)
-        with CpuEvaluator(Job(*args, dtype)) as evaluator:
+        job = Job(network=network, x1=x1, x2=second, kernels=("nngp", "ntk"))
+        wanted = reference.ReferenceEvaluator(job).tile(range(3), cols, second is None)
+        with CpuEvaluator(replace(job, dtype=dtype)) as evaluator:
             found = evaluator.tile(range(3), cols, second is None)
         assert_equal(found, wanted, tolerance)
 

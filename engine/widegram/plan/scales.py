@@ -28,7 +28,7 @@ from widegram.plan.operations import Act, Add, Affine, Input
 Array = NDArray[np.float64]
 
 
-class Range(NamedTuple):
+class Ordinary(NamedTuple):
     """Variances from 2^``low`` to 2^``high`` are of ordinary size; smaller ones are taken to 1,
     larger ones to 2^``to``.
 
@@ -43,8 +43,8 @@ class Range(NamedTuple):
 
 # Where each image has its own power, all are near 1. Elsewhere the largest of all is known, and
 # others may be smaller by far: it stands high.
-OWN = {"float32": Range(-30, 30, 0), "float64": Range(-200, 200, 0)}
-SHARED = {"float32": Range(-30, 90, 90), "float64": Range(-200, 900, 900)}
+OWN = {"float32": Ordinary(-30, 30, 0), "float64": Ordinary(-200, 200, 0)}
+SHARED = {"float32": Ordinary(-30, 90, 90), "float64": Ordinary(-200, 900, 900)}
 _MOST = 1e300
 
 
@@ -81,7 +81,7 @@ class _Walk:
     and ``profile``, the variances (1, h, w) that a uniform image has there, times 4^exponent."""
 
     nodes: tuple[Node, ...]
-    window: Range
+    window: Ordinary
     largest: float
     out: list[Node] = field(default_factory=list)
     at: list[int] = field(default_factory=list)
