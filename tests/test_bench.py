@@ -16,9 +16,9 @@ from cli_support import refused, run, run_json
 from widegram.errors import WidegramError
 from widegram.network import load_network
 from widegram_bench import (
+    ceilings,
     compare,
     engine,
-    limits,
     networks,
     peer,
     plots,
@@ -122,11 +122,11 @@ class TestRoof:
 
     def test_limits(self) -> None:
         top = roof.measure("Relu", "float32", 0.01, kind="tap", threads=1)
-        least = limits.least_ms(networks.dense(2, (8,)), "float32", top.every, 1e9, 1e9)
+        least = ceilings.least_ms(networks.dense(2, (8,)), "float32", top.every, 1e9, 1e9)
         assert least["limit"] == max(least["compute"], least["memory"]) == least[least["bound"]]
-        assert timing.once(limits.Gemm("float32").run) > 0
-        assert timing.once(limits.Inner("float64", 1).run) > 0
-        assert limits.bandwidth(0.0, 1) > 0
+        assert timing.once(ceilings.Gemm("float32").run) > 0
+        assert timing.once(ceilings.Inner("float64", 1).run) > 0
+        assert ceilings.bandwidth(0.0, 1) > 0
 
 
 class TestEngine:
