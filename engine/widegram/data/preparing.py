@@ -17,7 +17,6 @@ from widegram.data.idx import has_idx, is_idx, open_idx
 from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData, Split
 from widegram.data.statistics import Scaling, apply, check_held, measure
-from widegram.durable.outputs import check_disk, check_target
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.machine.budgets import budget
@@ -92,6 +91,9 @@ def prepare(
 
     Raises :class:`WidegramError` for anything that cannot be read or written.
     """
+    # With h5py, which takes long: what only computes does without.
+    from widegram.durable.outputs import check_disk, check_target
+
     target = file_path(out, "out")
     source = str(file_path(source, "source"))
     labels = None if labels is None else str(file_path(labels, "labels"))
