@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from widegram.data import open_source
 from widegram.plan import build
 from widegram.plan.masks import displacements
 
+GOLDEN = Path(__file__).parent / "golden_local" / "values.npz"
 PADDINGS = ("SAME", "VALID", "CIRCULAR")
 
 
@@ -90,6 +92,26 @@ def test_generated_kernels_and_reference_agree(name: str) -> None:
     _, found, wanted = both({"input_shape": list(shape), "layers": layers})
     # some roundings of float64 per layer and pixel
     assert_equal(found, wanted, 1e-13)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_reference_meets_neural_tangents(padding: str) -> None:
+    """Values of neural-tangents 0.6.5 (golden_local/README.md)."""
+    golden = np.load(GOLDEN)
+    strides, end = golden[f"{padding}/strides"].tolist(), str(golden[f"{padding}/end"])
+    layers = [
+        local(3, 2, padding, strides), RELU, local(2, 2, padding), RELU, shared(2, 2, padding),
+        RELU, {"layer": end}, DENSE,
+    ]  # fmt: skip
+    x1, x2 = golden["x1"], golden["x2"]
+    job = Job(
+        network=load(x1.shape[1:], *layers), x1=open_source(x1), x2=open_source(x2),
+        kernels=("nngp", "ntk"),
+    )  # fmt: skip
+    found = reference.ReferenceEvaluator(job).tile(range(len(x1)), range(len(x2)), False)
+    for kernel in ("nngp", "ntk"):
+        # both in float64, eight layers
+        np.testing.assert_allclose(found[kernel], golden[f"{padding}/{kernel}"], rtol=1e-11)
 
 
 def test_nothing_but_equal_pixels_is_computed_before_it() -> None:
