@@ -12,7 +12,7 @@ from widegram.meanfield.experiments.problem import unit_pixels
 from widegram.meanfield.experiments.spectra import deviation_spectrum
 from widegram.meanfield.recursion import deviations, elementwise, one_norm, unequal_norms
 from widegram.meanfield.recursion.circular_mean import circular_mean
-from widegram.meanfield.recursion.elementwise import compile_program, run_program
+from widegram.meanfield.recursion.elementwise import layer_tables
 from widegram.meanfield.recursion.scaled import Scaled
 from widegram.meanfield.recursion.slope_series import SlopeSeries
 from widegram.meanfield.theory.maps import LayerMaps
@@ -170,13 +170,13 @@ def test_compiled_polynomials_follow_the_exact_recursion(act, w, b):
     start = one_norm.input_deviations(x, x)
     delta = start.delta.value
     maps = LayerMaps.of(act)
-    program = compile_program(maps, w, b, start.q, float(delta.max()), 40)
+    tables = layer_tables(maps, w, b, start.q, float(delta.max()), 40)
     out = np.empty((3, delta.size))
-    run_program(program, delta.ravel(), (1, 7, 40), out)
+    tables.run(delta.ravel(), (1, 7, 40), out)
     network = load_network(f"fcn:act={act},w_var={w!r},b_var={b!r}", (4,))
     off = ~np.eye(len(x), dtype=bool)
     for row, (depth, found) in enumerate(one_norm.sweep(network, start, (1, 7, 40))):
-        assert program.levels[depth] == pytest.approx(found.level, rel=1e-13)
+        assert tables.levels[depth] == pytest.approx(found.level, rel=1e-13)
         # 1e-11 per layer is asked of the fits. ReLU: the angle near c = 1 comes from Kdot's own
         # argument, good to the square root of rounding (ordered phase), and near c = -1 (no bias)
         # the polynomials reach 1e-8.

@@ -11,7 +11,7 @@ from widegram.errors import WidegramError
 from widegram.meanfield.experiments import asymptotics as table_module
 from widegram.meanfield.experiments.asymptotics import TablePlan, table
 from widegram.meanfield.experiments.problem import digits_problem
-from widegram.meanfield.theory.growth import ROOT, growth_of, in_range, variances, with_bias
+from widegram.meanfield.theory.growth import ROOT, growth_of, in_range, with_bias
 from widegram.meanfield.theory.maps import LayerMaps
 from widegram.meanfield.theory.points import point
 from widegram.meanfield.theory.predictions import fitted_limit, growing, predictions
@@ -79,7 +79,7 @@ def test_nothing_grows_where_a_fixed_point_bounds_it_or_nothing_bends():
 
 
 def test_variances_without_a_fixed_point_follow_the_recursion():
-    found = variances(LayerMaps.of("relu"), 2.5, 0.18, 1.0, 40)
+    found = LayerMaps.of("relu").variances(2.5, 0.18, 1.0, 40)
     exact = 1.25 ** np.arange(40) * (2.68 + 0.72) - 0.72
     np.testing.assert_allclose(found, exact, rtol=1e-13)  # 40 roundings
 

@@ -13,7 +13,7 @@ import scipy.linalg
 from meanfield_support import unit_inputs
 from widegram.errors import WidegramError
 from widegram.meanfield.experiments.architectures import dropout_limits
-from widegram.meanfield.experiments.gradient_flow import Flow, predictions
+from widegram.meanfield.experiments.gradient_flow import Flow, outputs
 from widegram.meanfield.experiments.problem import Problem, unit_mean_square, unit_pixels
 from widegram.meanfield.experiments.spectra import dense_spectrum, deviation_spectrum, predict
 from widegram.meanfield.experiments.sweepfile import new_sweep_file
@@ -87,7 +87,7 @@ def test_gradient_flow_is_the_exponential_of_the_kernel(size):
     flow = Flow.of(level, train)
     times = (0.5, 3.0, 1e3)
     alpha, totals = flow.solve(y, times)
-    f = predictions(level, test, alpha, totals)
+    f = outputs(level, test, alpha, totals)
     with mp.workdps(50):
         values, vectors = mp.eigsy(mp.matrix(
             [[mp.mpf(level) - mp.mpf(float(v)) for v in row] for row in train]))
@@ -111,7 +111,7 @@ def test_gradient_flow_at_infinite_time_is_the_mean_predictor():
     theta = level + train + 50 * np.eye(6)
     alpha, totals = Flow.of(level, level - theta).solve(y, [np.inf])
     want = (level - test) @ scipy.linalg.solve(theta, y)
-    np.testing.assert_allclose(predictions(level, test, alpha, totals), want, rtol=1e-9)
+    np.testing.assert_allclose(outputs(level, test, alpha, totals), want, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("net", "method"), [

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram import activations
+from widegram.activations.scale import EPSILON
 from widegram.network import Network, padding
 from widegram.network.layers import (
     Activation,
@@ -38,7 +39,6 @@ from widegram.network.layers import (
 from widegram.network.shapes import normalized_axes
 
 Array = NDArray[np.float64]
-EPS = 1e-12  # LayerNorm's, as in neural-tangents
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ class _Forward:
 
     def layer_norm(self, axes: tuple[int, ...], pair: Pair) -> Pair:
         q1, q2 = self.variances_of(pair)
+        over = tuple(a + 1 for a in axes)
         v1, v2 = (
-            np.broadcast_to((q + EPS).mean(axis=tuple(a + 1 for a in axes), keepdims=True), q.shape)
-            for q in (q1, q2)
+            np.broadcast_to((q + EPSILON).mean(axis=over, keepdims=True), q.shape) for q in (q1, q2)
         )
         scale = np.sqrt(v1[:, :, :, None, None] * v2[:, None, None, :, :])
         return pair.map(lambda a: a / scale)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
+from widegram.activations.scale import EPSILON
 from widegram.errors import WidegramError
 from widegram.stax.kernel_fn import Triple
 from widegram.stax.making import integers, make, number, require_axes, require_ntk
@@ -128,14 +129,17 @@ def Identity() -> Triple:
 
 
 def LayerNorm(
-    axis: int | Sequence[int] = -1, eps: float = 1e-12, batch_axis: int = 0, channel_axis: int = -1
+    axis: int | Sequence[int] = -1,
+    eps: float = EPSILON,
+    batch_axis: int = 0,
+    channel_axis: int = -1,
 ) -> Triple:
     """Division by the standard deviation over ``axis``, which holds the channels.
 
     Only the default ``eps`` is taken; the limit of eps to 0 is computed.
     """
     require_axes("LayerNorm", batch_axis, channel_axis)
-    if eps != 1e-12:
+    if eps != EPSILON:
         raise WidegramError(
             f"stax.LayerNorm: eps={eps!r} is not supported; leave it out (zero variance is safe)"
         )

@@ -134,7 +134,7 @@ def table(
     """
     if 1 in (len(plan.ordered), len(plan.critical), len(plan.chaotic)):
         raise WidegramError("a rate needs two depths at least; give each phase more than one")
-    cases = _cases(act, b_var, w_vars or (1.25, 2.5), plan)
+    columns = _columns(act, b_var, w_vars or (1.25, 2.5), plan)
     done, total = 0, _PER_NET * len(nets) + _REMARKS
 
     def tell(what: str) -> None:
@@ -143,14 +143,14 @@ def table(
 
     for net in nets:
         data = prepared(problem, net, plan)
-        for case in cases:
-            tell(f"{net}, {case.phase}")
-            network = build(net, data.input_shape, act, depth=1, w_var=case.w_var, b_var=b_var)
+        for column in columns:
+            tell(f"{net}, {column.phase}")
+            network = build(net, data.input_shape, act, depth=1, w_var=column.w_var, b_var=b_var)
             sweep = spectrum(
-                network, scaled(data, case.mean_square), case.depths, method=case.method,
+                network, scaled(data, column.mean_square), column.depths, method=column.method,
                 memory=memory,
             )
-            for found in entries(net, case.phase, sweep):
+            for found in entries(net, column.phase, sweep):
                 done += 1
                 yield found
     data = prepared(problem, "fcn", plan)
@@ -162,13 +162,13 @@ def table(
                         np.log(remark.measured[name]))
 
 
-def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: TablePlan) -> list[Column]:
+def _columns(act: str, b_var: float, w_vars: Sequence[float], plan: TablePlan) -> list[Column]:
     ordered, chaotic = w_vars
     maps = LayerMaps.of(act)
     critical = point(maps, ordered, b_var)["w_var_critical"]
     if critical is None:
         raise WidegramError(f"{act}: there is no critical w_var at b_var = {b_var:g}")
-    cases = []
+    columns = []
     for wanted, w in ((ORDERED, ordered), (CRITICAL, critical), (CHAOTIC, chaotic)):
         found = point(maps, w, b_var)
         phase, growth, q = found["phase"], found["chi_1"], found["q_star"]
@@ -184,8 +184,8 @@ def _cases(act: str, b_var: float, w_vars: Sequence[float], plan: TablePlan) -> 
             continue
         method = "deviations" if phase in (ORDERED, CRITICAL) else "engine"
         mean_square = float(maps.power(q)) if q else 1.0
-        cases.append(Column(phase, w, mean_square, plan.depths(phase, growth), method))
-    return cases
+        columns.append(Column(phase, w, mean_square, plan.depths(phase, growth), method))
+    return columns
 
 
 def prepared(problem: Problem, net: str, plan: TablePlan) -> Problem:

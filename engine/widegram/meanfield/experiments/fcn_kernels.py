@@ -10,7 +10,7 @@ import numpy as np
 
 from widegram.meanfield.experiments.grid import Grid, Work
 from widegram.meanfield.experiments.problem import Problem
-from widegram.meanfield.recursion.elementwise import LayerProgram, compile_program, run_program
+from widegram.meanfield.recursion.elementwise import LayerTables, layer_tables
 from widegram.meanfield.recursion.one_norm import input_deviations
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
@@ -35,8 +35,8 @@ class FcnKernels:
         """The kernels at one weight variance."""
         reach = float(max(self._train.max(), self._test.max()))
         depths = self._grid.depths
-        program = compile_program(self._maps, w, self._grid.b_var, self._q, reach, max(depths))
-        return FcnRow(self._train, self._test, program, depths, self._threads)
+        tables = layer_tables(self._maps, w, self._grid.b_var, self._q, reach, max(depths))
+        return FcnRow(self._train, self._test, tables, depths, self._threads)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class FcnRow:
 
     delta_train: Array
     delta_test: Array
-    program: LayerProgram
+    tables: LayerTables
     depths: tuple[int, ...]
     threads: int
 
@@ -54,7 +54,7 @@ class FcnRow:
         drops = self._run(self.delta_train)
         # Symmetric to the last bit, whatever the rounding of the products.
         drops = (drops + drops.transpose(0, 2, 1)) / 2
-        return self.program.levels[list(self.depths)], drops
+        return self.tables.levels[list(self.depths)], drops
 
     def test(self, work: Work) -> Iterator[Array]:
         n = len(self.delta_test)
@@ -65,5 +65,5 @@ class FcnRow:
 
     def _run(self, delta: Array) -> Array:
         out = np.empty((len(self.depths), delta.size))
-        run_program(self.program, delta.reshape(-1), self.depths, out)
+        self.tables.run(delta.reshape(-1), self.depths, out)
         return out.reshape(len(self.depths), *delta.shape)

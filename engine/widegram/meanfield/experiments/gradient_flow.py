@@ -85,6 +85,6 @@ class Flow:
         return np.where(exponent > 1e-12, gain, rate)
 
 
-def predictions(level: float, drop: Array, alpha: Array, totals: Array) -> Array:
+def outputs(level: float, drop: Array, alpha: Array, totals: Array) -> Array:
     """(level 1 1^T - drop) alpha for ``drop`` (n, m)."""
     return np.asarray(level * totals - drop @ alpha)

@@ -57,17 +57,18 @@ def dense_spectrum(theta: Array) -> Measures:
     rest = np.linalg.eigvalsh((theta - level * np.eye(m)) / level)
     excess = (rest[-1] - rest[0]) / (1 + rest[0]) if rest[0] > -1 else np.inf
     bulk = float(values[:-1].mean())
+    kappa = float(values[-1] / values[0]) if values[0] > 0 else float("inf")
     return Measures(
         diagonal=level,
         off_diagonal=float(off),
         lambda_max=float(values[-1]),
         lambda_min=float(values[0]),
         bulk=bulk,
-        kappa=float(values[-1] / values[0]) if values[0] > 0 else float("inf"),
+        kappa=kappa,
         kappa_minus_1=float(excess),
         log10_min=_log10(values[0]),
         log10_bulk=_log10(bulk),
-        log10_kappa=_log10(values[-1] / values[0]) if values[0] > 0 else float("inf"),
+        log10_kappa=_log10(kappa),
     )
 
 

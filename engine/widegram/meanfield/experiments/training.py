@@ -15,7 +15,7 @@ from widegram.machine.cores import usable_cores
 from widegram.machine.progress import Progress, StopRequest
 from widegram.meanfield.experiments.engine_kernels import EngineOptions, EngineRows
 from widegram.meanfield.experiments.fcn_kernels import FcnKernels
-from widegram.meanfield.experiments.gradient_flow import Flow, predictions
+from widegram.meanfield.experiments.gradient_flow import Flow, outputs
 from widegram.meanfield.experiments.grid import Grid, MapRow, RowKernels
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.experiments.trainfile import MapHeader, TrainFile
@@ -49,15 +49,15 @@ def trainability(
     make = _row_maker(problem, grid, options)
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
     header = MapHeader(
-        grid.net,
-        grid.act,
-        grid.w_var,
-        grid.b_var,
-        grid.depths,
-        grid.times,
-        problem.fingerprint,
-        len(problem.x),
-        len(problem.x_test),
+        net=grid.net,
+        act=grid.act,
+        w_var=grid.w_var,
+        b_var=grid.b_var,
+        depths=grid.depths,
+        times=grid.times,
+        data_fingerprint=problem.fingerprint,
+        n_train=len(problem.x),
+        n_test=len(problem.x_test),
     )
     with TrainFile(Path(out), header, scales, overwrite) as file:
         pending = file.pending()
@@ -108,7 +108,7 @@ def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> MapRow:
         found = np.empty((2, *shape))
         wanted = np.eye(classes)[labels] - 1 / classes
         for depth, (alpha, totals) in enumerate(solved):
-            f = predictions(flows[depth].level, drop[depth], alpha, totals)
+            f = outputs(flows[depth].level, drop[depth], alpha, totals)
             f = f.reshape(len(labels), -1, classes)
             found[0, depth] = (f.argmax(axis=2) == labels[:, None]).sum(axis=0)
             found[1, depth] = ((f - wanted[:, None]) ** 2).mean(axis=2).sum(axis=0)
@@ -118,12 +118,12 @@ def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> MapRow:
     blocks = kernels.test(lambda rows, drop: score(drop, problem.labels_test[rows]))
     test = sum(blocks, np.zeros((2, *shape))) / len(problem.x_test)
     return MapRow(
-        train[0],
-        test[0],
-        train[1],
-        test[1],
-        np.array([flow.lambda_max for flow in flows]),
-        np.array([flow.kappa for flow in flows]),
+        train_accuracy=train[0],
+        test_accuracy=test[0],
+        train_mse=train[1],
+        test_mse=test[1],
+        lambda_max=np.array([flow.lambda_max for flow in flows]),
+        kappa=np.array([flow.kappa for flow in flows]),
     )
 
 

@@ -11,6 +11,7 @@ polynomials whatever the activation:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ from numpy.polynomial import chebyshev
 
 from widegram.meanfield.recursion.scaled import Scaled
 from widegram.meanfield.recursion.slope_series import Slopes, SlopeSeries
+from widegram.meanfield.theory.chebyshev import series_on
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
 # Degrees that kernels are compiled for; a layer takes the first that meets the tolerance.
@@ -63,65 +65,57 @@ class LayerTable:
 
 
 @dataclass(frozen=True)
-class LayerProgram:
+class LayerTables:
     """A fully connected network at one (w, b): ``layers[l]`` takes depth l to depth l + 1.
 
-    ``levels[l]`` is Theta's diagonal behind l activations and the Dense that follows, ``q[l]`` K's.
+    ``levels[l]`` is Theta's diagonal behind l activations and the Dense that follows.
     """
 
     w: float
     layers: tuple[LayerTable, ...]
     levels: Array
-    q: Array
+
+    def run(self, delta_input: Array, depths: Sequence[int], out: Array) -> None:
+        """Fill ``out`` (len(depths), n) with D = level - Theta of the pairs ``delta_input`` (n,).
+
+        ``depths`` ascend and lie in 1 .. len(self.layers). Releases the GIL.
+        """
+        delta = delta_input * self.w
+        drop = delta.copy()
+        done = 0
+        for row, depth in enumerate(depths):
+            for table in self.layers[done:depth]:
+                table.run(delta, drop, self.w, 1.0)
+            out[row] = drop
+            done = depth
 
 
-def compile_program(
+def layer_tables(
     maps: LayerMaps, w: float, b: float, q_input: float, delta_max: float, depth: int
-) -> LayerProgram:
+) -> LayerTables:
     """Tables for ``depth`` hidden layers on pairs with input deviations in [0, delta_max]."""
     slopes = Slopes(maps)
-    q, reach = w * q_input + b, w * delta_max
-    level = q
-    tables, levels, qs = [], [level], [q]
-    for _ in range(depth):
-        series = slopes.at(q)
-        tables.append(layer_table(series, level, max(reach, 1e-300)))
+    q = maps.variances(w, b, q_input, depth + 1)
+    reach = w * delta_max
+    tables, levels = [], [float(q[0])]
+    for before, behind in itertools.pairwise(q.tolist()):
+        series = slopes.at(before)
+        tables.append(layer_table(series, levels[-1], max(reach, 1e-300)))
         reach = w * reach * float(series.mean(np.array([reach]))[0]) * (1 + 1e-12)
-        level = level * series.slope
-        q = w * float(maps.power(q)) + b
-        level = q + w * level
-        levels.append(level)
-        qs.append(q)
-    return LayerProgram(w, tuple(tables), np.array(levels), np.array(qs))
-
-
-def run_program(
-    program: LayerProgram, delta_input: Array, depths: Sequence[int], out: Array
-) -> None:
-    """Fill ``out`` (len(depths), n) with D = level - Theta of the pairs ``delta_input`` (n,).
-
-    ``depths`` ascend and lie in 1 .. len(program.layers). Releases the GIL.
-    """
-    delta = delta_input * program.w
-    drop = delta.copy()
-    done = 0
-    for row, depth in enumerate(depths):
-        for table in program.layers[done:depth]:
-            table.run(delta, drop, program.w, 1.0)
-        out[row] = drop
-        done = depth
+        levels.append(behind + w * (levels[-1] * series.slope))
+    return LayerTables(w, tuple(tables), np.array(levels))
 
 
 def layer_table(series: SlopeSeries, level: float, reach: float) -> LayerTable:
     """Fit both polynomials on delta in [0, reach], reach > 0, for Theta's diagonal ``level``."""
-    top = np.sqrt(reach) if series.kinked else reach
+    top = float(np.sqrt(reach) if series.kinked else reach)
+
+    def delta(x: Array) -> Array:
+        return x * x if series.kinked else x
+
     for degree in _DEGREES:
-        nodes = chebyshev.chebpts1(degree + 1)
-        x = top * (nodes + 1) / 2
-        delta = x * x if series.kinked else x
-        fit = _fit(degree)
-        mean = fit @ series.mean(delta)
-        fall = fit @ (series.drop(Scaled(delta)).plain() / x)
+        mean = series_on(lambda x: series.mean(delta(x)), degree, 0.0, top)
+        fall = series_on(lambda x: series.drop(Scaled(delta(x))).plain() / x, degree, 0.0, top)
         tail = max(float(np.abs(c[-2:]).max() / max(np.abs(c).max(), 1e-300)) for c in (mean, fall))
         if tail <= TOLERANCE:
             break
@@ -142,11 +136,6 @@ def _monomials(coefficients: Array) -> Array:
     """Monomials, padded where cheb2poly has trimmed trailing zeros."""
     poly = chebyshev.cheb2poly(coefficients)
     return np.concatenate([poly, np.zeros(len(coefficients) - len(poly))])
-
-
-@lru_cache(maxsize=len(_DEGREES))
-def _fit(degree: int) -> Array:
-    return np.asarray(np.linalg.inv(chebyshev.chebvander(chebyshev.chebpts1(degree + 1), degree)))
 
 
 @lru_cache(maxsize=2 * len(_DEGREES))

@@ -16,6 +16,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.theory.chebyshev import series_on
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
 _DEGREE = 24
@@ -37,12 +38,8 @@ class SlopeSeries:
     def _fit(self) -> None:
         """Halve X from 1/4 of its range until the Chebyshev coefficients have died out."""
         top = np.pi / 2 if self.kinked else 0.5 * self.q
-        nodes = (chebyshev.chebpts1(_DEGREE + 1) + 1) / 2
-        fit = np.linalg.inv(chebyshev.chebvander(2 * nodes - 1, _DEGREE))
         for _ in range(8):
-            x = top * nodes
-            delta = 2 * self.q * np.sin(x / 2) ** 2 if self.kinked else x
-            series = fit @ self.maps.slope_at(self.q, delta)
+            series = series_on(self._slope_at, _DEGREE, 0.0, top)
             if np.abs(series[-4:]).max() <= _TAIL * np.abs(series).max():
                 break
             top /= 2
@@ -50,14 +47,23 @@ class SlopeSeries:
         self.series = series
         self.falling: Array = np.asarray(-chebyshev.chebder(series) * 2 / top, np.float64)
 
+    def _slope_at(self, x: Array) -> Array:
+        delta = 2 * self.q * np.sin(x / 2) ** 2 if self.kinked else x
+        return self.maps.slope_at(self.q, delta)
+
+    @cached_property
+    def bend(self) -> float:
+        """The slope of Kdot at c = 1 in the Chebyshev variable, with its sign turned: dKdot/dk for
+        smooth activations."""
+        return float(chebyshev.chebval(-1.0, self.falling))
+
     @cached_property
     def q_slopes(self) -> tuple[float, float]:
         """dV/dq and dE[phi'^2]/dq by a Chebyshev series over q (1 -+ 1/4): about 1e-13 relative."""
-        nodes = chebyshev.chebpts1(25)
-        fit = np.linalg.inv(chebyshev.chebvander(nodes, 24))
-        at = self.q * (1 + nodes / 4)
+        lo, hi = 0.75 * self.q, 1.25 * self.q
         slopes = [
-            float(chebyshev.chebval(0.0, chebyshev.chebder(fit @ f(at)))) / (self.q / 4)
+            float(chebyshev.chebval(0.0, chebyshev.chebder(series_on(f, _DEGREE, lo, hi))))
+            * (2 / (hi - lo))
             for f in (self.maps.power, self.maps.slope)
         ]
         return slopes[0], slopes[1]
@@ -66,7 +72,7 @@ class SlopeSeries:
         """Mean of Kdot over [q - delta, q]; ``delta * mean`` is V(q) - K(q, q - delta, q)."""
         x, near = self._variable(delta)
         reach = float(x[near].max(initial=0.0))
-        if near.all() and reach <= _flat(self.slope, self._bend()):
+        if near.all() and reach <= _flat(self.slope, abs(self.bend)):
             return np.full(delta.shape, self.slope)
         result = np.empty(delta.shape)
         if self.kinked:
@@ -85,7 +91,7 @@ class SlopeSeries:
         mean = np.zeros(plain.shape)
         reach = float(x[near].max(initial=0.0)) / self.top
         if reach <= _POINT:
-            mean[near] = chebyshev.chebval(-1.0, self.falling)
+            mean[near] = self.bend
         else:
             u, weight = _gauss(reach)
             mean[near] = self._at(x[near][:, None] * u, self.falling) @ weight
@@ -105,9 +111,6 @@ class SlopeSeries:
         angle: Array = 2 * np.arcsin(np.sqrt(np.clip(delta / (2 * self.q), 0, 1)))
         x = angle if self.kinked else delta
         return x, x <= self.top
-
-    def _bend(self) -> float:
-        return float(abs(chebyshev.chebval(-1.0, self.falling)))
 
 
 class Slopes:

@@ -222,7 +222,7 @@ class Linear(State):
     def activate(self, slopes: Slopes) -> Linear:
         series = slopes.at(self.q)
         power_slope, slope_slope = series.q_slopes
-        h = float(series.drop(Scaled(np.array([1e-30]))).value[0]) * 1e30
+        h = series.bend
         g, h_q = (power_slope - series.slope) / 2, (slope_slope - h) / 2
         return Linear(
             float(series.maps.power(self.q)),

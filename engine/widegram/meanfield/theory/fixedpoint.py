@@ -6,9 +6,7 @@ With w = W_std^2 and b = b_std^2 (see :mod:`~widegram.meanfield.theory.maps`):
     chi_1     w E[phi'(u)^2] at q*: slope of the correlation map at c = 1
     c*        stable fixed point of the correlation map: 1 where chi_1 <= 1
     chi_c     slope at c*
-    p*        limit of Theta on and off its diagonal, q* / (1 - chi_1), where chi_1 < 1
-    p*_ab     limit off the diagonal, q* c* / (1 - chi_c)
-    xi_1      -1 / log chi_1 (ordered); xi_c = -1 / log chi_c; xi_* = -1 / (log chi_c - log chi_1)
+    p*, p*_ab, xi_1, xi_c, xi_*   see :mod:`~widegram.meanfield.theory.limits`
 
 c* is found from delta = q - k: the nontrivial fixed point is where w times the mean of Kdot over
 [q - delta, q] is 1. That equation has no root at delta = 0, so 1 - c* keeps its relative precision
@@ -27,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize.elementwise import find_root
 
 from widegram.errors import WidegramError
+from widegram.meanfield.theory.limits import depth_scale, limit
 from widegram.meanfield.theory.maps import Array, LayerMaps
 from widegram.meanfield.theory.tabulated import tabulated
 
@@ -131,13 +130,14 @@ def _derived(
     ordered, chaotic = chi_1 < 1 - CRITICAL_WIDTH, chi_1 > 1 + CRITICAL_WIDTH
     c = 1 - gap
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(ordered, q / (1 - chi_1), np.nan)
-        p_ab = np.where(chaotic & (chi_c < 1), q * c / (1 - chi_c), p)
+        p = np.where(ordered, limit(q, chi_1), np.nan)
+        p_ab = np.where(chaotic & (chi_c < 1), limit(q * c, chi_c), p)
         # chi = 0 (w = 0) means the limit is reached in one layer: a depth scale of 0.
-        xi_1 = np.where(ordered, -1 / np.log(chi_1), np.nan)
+        xi_1 = np.where(ordered, depth_scale(chi_1, np.log), np.nan)
         decays = (ordered | chaotic) & (chi_c < 1)
-        xi_c = np.where(decays, -1 / np.log(chi_c), np.nan)
-        xi_star = np.where(chaotic & (chi_c < chi_1), -1 / np.log(chi_c / chi_1), np.nan)
+        xi_c = np.where(decays, depth_scale(chi_c, np.log), np.nan)
+        falls = chaotic & (chi_c < chi_1)
+        xi_star = np.where(falls, depth_scale(chi_c / chi_1, np.log), np.nan)
     return {
         "q_star": q,
         "c_star": c,

@@ -84,19 +84,10 @@ def without_bound(maps: LayerMaps, w: float, b: float, q_input: float) -> Growth
     """l q_l with the variances q_l of the network's own recursion."""
 
     def law(l: Array) -> Array:
-        q = variances(maps, w, b, q_input, int(np.max(l)))
+        q = maps.variances(w, b, q_input, int(np.max(l)))
         return np.asarray(np.log(l * q[np.asarray(l, np.int64) - 1]))
 
     return Growth("l q_l", law, Fraction(4))
-
-
-def variances(maps: LayerMaps, w: float, b: float, q_input: float, layers: int) -> Array:
-    """q_1 .. q_layers (layers,) behind each Dense: q_1 = w q_input + b, q' = w V(q) + b."""
-    q = np.empty(layers)
-    q[0] = w * q_input + b
-    for l in range(1, layers):
-        q[l] = w * float(maps.power(q[l - 1])) + b
-    return q
 
 
 def in_range(depths: Sequence[int], growth: float, decades: float = 90) -> tuple[int, ...]:
@@ -117,6 +108,5 @@ __all__ = [
     "growth_of",
     "in_range",
     "linear",
-    "variances",
     "with_bias",
 ]

@@ -98,6 +98,14 @@ class LayerMaps:
         jacobian = 2 * _NODES * _sinc(theta) / _sinc(top / 2)[:, None] ** 2
         return np.asarray((kdot * jacobian) @ _WEIGHTS)
 
+    def variances(self, w: float, b: float, q_input: float, layers: int) -> Array:
+        """q_1 .. q_layers (layers,) behind each Dense: q_1 = w q_input + b, q' = w V(q) + b."""
+        q = np.empty(layers)
+        q[0] = w * q_input + b
+        for l in range(1, layers):
+            q[l] = w * float(self.power(q[l - 1])) + b
+        return q
+
     def homogeneity(self) -> float | None:
         """The a with V(q) = a q for every q (ReLU and its family, Identity), else None."""
         q = np.array([1e-3, 0.7, 1.0, 40.0])

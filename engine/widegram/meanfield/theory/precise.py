@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 from widegram.activations.error_function import Erf
+from widegram.meanfield.theory.limits import depth_scale, limit
 
 Function = Callable[[Decimal], Decimal]
 
@@ -84,13 +85,13 @@ def refine(erf: Erf, w_var: float, b_var: float, q_star: float, gap: float) -> d
 def _derived(q: Decimal, delta: Decimal, chi_1: Decimal, chi_c: Decimal) -> dict[str, float]:
     found = {"q_star": q, "gap": delta / q, "c_star": 1 - delta / q, "chi_1": chi_1, "chi_c": chi_c}
     if chi_c < 1:
-        found["p_star_ab"] = (q - delta) / (1 - chi_c)
-        found["xi_c"] = -1 / chi_c.ln()
+        found["p_star_ab"] = limit(q - delta, chi_c)
+        found["xi_c"] = depth_scale(chi_c, Decimal.ln)
     if chi_1 < 1:
-        found["p_star"] = q / (1 - chi_1)
-        found["xi_1"] = -1 / chi_1.ln()
+        found["p_star"] = limit(q, chi_1)
+        found["xi_1"] = depth_scale(chi_1, Decimal.ln)
     else:
-        found["xi_star"] = -1 / (chi_c / chi_1).ln()
+        found["xi_star"] = depth_scale(chi_c / chi_1, Decimal.ln)
     return {name: float(value) for name, value in found.items()}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike
 
+from widegram.meanfield.theory.chebyshev import series_on
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
 _DEGREE = 63
@@ -77,16 +78,22 @@ def tabulated(maps: LayerMaps, lo: float, hi: float) -> LayerMaps:
         return maps
     lo = max(lo, _SPAN * hi) * 0.999
     hi *= 1.001
-    nodes = chebyshev.chebpts1(_DEGREE + 1)
-    a, b = np.log(lo), np.log(hi)
-    q = np.exp((nodes * (b - a) + a + b) / 2)
-    gap = (nodes + 1) / 2
-    to_series = np.linalg.inv(chebyshev.chebvander(nodes, _DEGREE))
-    tables: dict[str, Any] = {
-        "power": to_series @ maps.power(q),
-        "slope": to_series @ maps.slope(q),
-    }
-    for name in ("slope_at", "mean_slope"):
-        values = getattr(maps, name)(q[:, None], q[:, None] * gap)
-        tables[name] = to_series @ values @ to_series.T
+    span = float(np.log(lo)), float(np.log(hi))
+
+    def along_q(name: str) -> Array:
+        return series_on(lambda log_q: getattr(maps, name)(np.exp(log_q)), _DEGREE, *span)
+
+    def plane(name: str) -> Array:
+        """Rows for log q, columns for the gap 1 - c in [0, 1]."""
+
+        def along_gap(log_q: Array) -> Array:
+            q = np.exp(log_q)
+            return series_on(
+                lambda gap: getattr(maps, name)(q, q * gap[:, None]), _DEGREE, 0.0, 1.0
+            ).T
+
+        return series_on(along_gap, _DEGREE, *span)
+
+    tables: dict[str, Any] = {name: along_q(name) for name in ("power", "slope")}
+    tables |= {name: plane(name) for name in ("slope_at", "mean_slope")}
     return TabulatedMaps(maps.name, maps.dual, maps.params, maps, lo, hi, tables)
