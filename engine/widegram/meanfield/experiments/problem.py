@@ -102,11 +102,19 @@ def unit_mean_square(x: Array) -> Array:
 
     Raises WidegramError for an input of zeros.
     """
-    norm = np.sqrt((x.reshape(len(x), -1) ** 2).mean(axis=1))
+    flat = _in_range(x.reshape(len(x), -1))
+    norm = np.sqrt((flat**2).mean(axis=1, keepdims=True))
     if (norm == 0).any():
         row = int(np.flatnonzero(norm == 0)[0])
         raise WidegramError(f"input {row} is zero everywhere; it cannot be scaled to a common norm")
-    return np.asarray(x / norm.reshape(-1, *[1] * (x.ndim - 1)))
+    return np.asarray(flat / norm).reshape(x.shape)
+
+
+def _in_range(x: Array) -> Array:
+    """Vectors along the last axis, each times a power of two so that its squares neither overflow
+    nor vanish; the quotients of its entries keep every bit."""
+    _, exponent = np.frexp(np.abs(x).max(axis=-1, keepdims=True))
+    return np.asarray(np.ldexp(x, -exponent))
 
 
 def unit_pixels(x: Array, window: int = 3) -> Array:
@@ -117,7 +125,9 @@ def unit_pixels(x: Array, window: int = 3) -> Array:
     assumes; a single channel scaled alone would keep nothing but its sign.
     """
     reach = range(-(window // 2), window - window // 2)
-    stacked = np.concatenate([np.roll(x, (-i, -j), (1, 2)) for i in reach for j in reach], axis=-1)
+    stacked = _in_range(
+        np.concatenate([np.roll(x, (-i, -j), (1, 2)) for i in reach for j in reach], axis=-1)
+    )
     norm = np.sqrt((stacked**2).mean(axis=-1, keepdims=True))
     if (norm == 0).any():
         raise WidegramError("an image has a neighbourhood of zeros; standardize the data first")

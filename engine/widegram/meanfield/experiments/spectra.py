@@ -12,7 +12,7 @@ Source: derived here; the sizes of the parts are those of arXiv:1912.13053, sect
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from widegram.meanfield.theory.maps import Array
 
 # Above this ratio of deviation to level a dense matrix keeps ten digits of the bulk itself.
 DENSE = 1e-6
+# A mean off the diagonal below this share of the level is the level's rounding.
+_LOST = 1e-13
 _LN10 = float(np.log(10.0))
 
 
@@ -79,7 +81,9 @@ def deviation_spectrum(level: float, drop: Scaled) -> Measures:
     """
     plain = drop.plain()
     if np.abs(plain).max() > DENSE * abs(level):
-        return dense_spectrum(level - plain)
+        found = dense_spectrum(level - plain)
+        lost = abs(found.off_diagonal) < _LOST * abs(level)
+        return replace(found, off_diagonal=np.nan) if lost else found
     m = len(plain)
     parts = Blocks.of(level, drop)
     bulk = np.linalg.eigvalsh(parts.schur())

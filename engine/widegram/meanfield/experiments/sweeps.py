@@ -92,6 +92,7 @@ def spectrum(
         raise WidegramError("depths: give at least one, each 1 or more")
     if len(problem.x) < 2:
         raise WidegramError("a spectrum needs at least two inputs")
+    _require_squares(problem)
     network = network.at_depth(wanted[-1])
     setting = describe(network)
     chosen = _choose(network, problem, method, setting)
@@ -116,6 +117,17 @@ def spectrum(
         setting=setting,
         predicted=predicted,
     )
+
+
+def _require_squares(problem: Problem) -> None:
+    """Refuse inputs whose squares overflow or lose digits."""
+    for x in (problem.x, problem.x_test):
+        size = np.abs(x).max(axis=tuple(range(1, x.ndim)))
+        if ((size > _LARGE_INPUT) | ((size > 0) & (size < 1 / _LARGE_INPUT))).any():
+            raise WidegramError(
+                "inputs: their squares leave the range of float64 (entries up to "
+                f"{size.min():.3g} to {size.max():.3g}); scale them"
+            )
 
 
 def _require_range(depth: int, train: Deviations) -> None:
@@ -184,6 +196,8 @@ def _one_norm(problem: Problem, images: bool) -> bool:
     return one_norm.have_one_norm(both)
 
 
+# Inputs may be so large, or as small as its inverse: squares of 1e280 and 1e-280.
+_LARGE_INPUT = 1e140
 # Below this diagonal products of Theta's entries underflow.
 _SMALLEST = 1e-150
 _REMEDY = "take fewer inputs, --method engine (kernels in float64),"

@@ -22,6 +22,9 @@ from widegram.meanfield.experiments.trainfile import MapHeader, TrainFile
 from widegram.meanfield.theory.fixedpoint import fixed_points
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
+# Beyond these diagonals products of Theta's entries leave the range of float64.
+_SMALLEST, _LARGEST = 1e-150, 1e150
+
 
 def trainability(
     problem: Problem,
@@ -99,7 +102,9 @@ def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
 def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> MapRow:
     shape = (len(grid.depths), len(grid.times))
     classes = problem.y.shape[1]
-    levels, drops = kernels.train()
+    with np.errstate(over="ignore", invalid="ignore"):
+        levels, drops = kernels.train()
+    _require_range(grid.depths, levels, drops)
     flows = [Flow.of(float(level), drop) for level, drop in zip(levels, drops, strict=True)]
     solved = [flow.solve(problem.y, grid.times) for flow in flows]
 
@@ -125,6 +130,15 @@ def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> MapRow:
         lambda_max=np.array([flow.lambda_max for flow in flows]),
         kappa=np.array([flow.kappa for flow in flows]),
     )
+
+
+def _require_range(depths: tuple[int, ...], levels: Array, drops: Array) -> None:
+    for depth, level, drop in zip(depths, levels, drops, strict=True):
+        if not (_SMALLEST < level < _LARGEST and np.isfinite(drop).all()):
+            raise WidegramError(
+                f"depth {depth}: Theta leaves the range of float64, its diagonal is {level:.3g}; "
+                "read out fewer layers, or take w_var nearer to the critical one"
+            )
 
 
 def _row_maker(

@@ -15,13 +15,16 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
+from widegram.errors import WidegramError
 from widegram.meanfield.recursion.scaled import Scaled
-from widegram.meanfield.theory.chebyshev import series_on
+from widegram.meanfield.theory.chebyshev import derivative_on, series_on
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
 _DEGREE = 24
 # Coefficients beyond the last few must be below this for X to be accepted.
 _TAIL = 1e-13
+# ... and below this in any case.
+_ACCEPTED, _HALVINGS = 1e-9, 50
 _UNDERFLOW = 1e-280
 # On a stretch of this share of [0, X] a polynomial is its value at 0, to rounding.
 _POINT = 1e-18
@@ -38,14 +41,21 @@ class SlopeSeries:
     def _fit(self) -> None:
         """Halve X from 1/4 of its range until the Chebyshev coefficients have died out."""
         top = np.pi / 2 if self.kinked else 0.5 * self.q
-        for _ in range(8):
+        for halvings in range(_HALVINGS):
             series = series_on(self._slope_at, _DEGREE, 0.0, top)
-            if np.abs(series[-4:]).max() <= _TAIL * np.abs(series).max():
+            tail = np.abs(series[-4:]).max() / max(float(np.abs(series).max()), 1e-300)
+            # Beyond eight halvings rounding of q - delta is all that is left, or nearly.
+            if tail <= (_TAIL if halvings < 8 else _ACCEPTED):
                 break
             top /= 2
+        else:
+            raise WidegramError(
+                f"{self.maps.name}: at the variance q = {self.q:g} its slopes change faster than "
+                "float64 can follow; give smaller weights or inputs"
+            )
         self.top = top
         self.series = series
-        self.falling: Array = np.asarray(-chebyshev.chebder(series) * 2 / top, np.float64)
+        self.falling = -derivative_on(series, 0.0, top)
 
     def _slope_at(self, x: Array) -> Array:
         delta = 2 * self.q * np.sin(x / 2) ** 2 if self.kinked else x
@@ -62,8 +72,7 @@ class SlopeSeries:
         """dV/dq and dE[phi'^2]/dq by a Chebyshev series over q (1 -+ 1/4): about 1e-13 relative."""
         lo, hi = 0.75 * self.q, 1.25 * self.q
         slopes = [
-            float(chebyshev.chebval(0.0, chebyshev.chebder(series_on(f, _DEGREE, lo, hi))))
-            * (2 / (hi - lo))
+            float(chebyshev.chebval(0.0, derivative_on(series_on(f, _DEGREE, lo, hi), lo, hi)))
             for f in (self.maps.power, self.maps.slope)
         ]
         return slopes[0], slopes[1]

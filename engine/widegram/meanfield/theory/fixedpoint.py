@@ -28,6 +28,7 @@ from widegram.errors import WidegramError
 from widegram.meanfield.theory.limits import depth_scale, limit
 from widegram.meanfield.theory.maps import Array, LayerMaps
 from widegram.meanfield.theory.tabulated import tabulated
+from widegram.validation import bounds
 
 ORDERED, CRITICAL, CHAOTIC = "ordered", "critical", "chaotic"
 # |chi_1 - 1| below which a point counts as critical: w_var given to 12 digits lands within 1e-11.
@@ -35,6 +36,8 @@ CRITICAL_WIDTH = 1e-10
 # From this many points on a series is tabulated.
 _MANY = 400
 _SCAN = np.logspace(-12, 8, 241)
+# Bounded activations have a q* beyond it where w or b is: decades.
+_FAR = np.logspace(8, 152, 145)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,9 @@ def check_variances(w: Array, b: Array) -> None:
         if not np.isfinite(value).all() or value.min() < 0:
             bad = value[~(np.isfinite(value) & (value >= 0))].ravel()[0]
             raise WidegramError(f"{label} = {bad:g}: a variance must be finite and not negative")
+        if np.sqrt(value.max()) > bounds.MAGNITUDE:
+            most = bounds.MAGNITUDE**2
+            raise WidegramError(f"{label} = {value.max():g}: a variance is at most {most:g}")
 
 
 def _isolated(maps: LayerMaps, w: Array, b: Array) -> dict[str, NDArray[Any]]:
@@ -177,19 +183,30 @@ def _solve_q(
 
 def _bracket_q(maps: LayerMaps, w: Array, b: Array) -> tuple[Array, Array]:
     """The first interval, from q = 0 up, where w V(q) + b - q turns from positive to negative."""
-    power = maps.power(_SCAN)
     lo, hi = np.full(w.size, np.nan), np.full(w.size, np.nan)
     positive = w * maps.power(np.zeros(1))[0] + b > 0
     last = np.zeros(w.size)
-    for x, v in zip(_SCAN, power, strict=True):
-        value = w * v + b - x
-        turned = positive & (value <= 0) & np.isnan(lo)
-        lo[turned], hi[turned] = last[turned], x
-        positive = value > 0
-        last[positive] = x
-        if not np.isnan(lo).any():
-            break
+
+    def search(nodes: Array) -> None:
+        for x, v in zip(nodes, maps.power(nodes), strict=True):
+            value = w * v + b - x
+            turned = positive & (value <= 0) & np.isnan(lo)
+            lo[turned], hi[turned] = last[turned], x
+            positive[:] = value > 0
+            last[positive] = x
+            if not np.isnan(lo).any():
+                break
+
+    search(_SCAN)
+    if (np.isnan(lo) & positive).any() and not _grows(maps):
+        search(_FAR)
     return lo, hi
+
+
+def _grows(maps: LayerMaps) -> bool:
+    """Whether V(q) grows in proportion to q at large q; it is bounded otherwise."""
+    some, more = maps.power(np.array([1e8, 1e10]))
+    return bool(more > 10 * some)
 
 
 def _solve_delta(

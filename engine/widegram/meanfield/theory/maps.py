@@ -25,10 +25,9 @@ from widegram.network import Activation
 
 Array = NDArray[np.float64]
 
-# Gauss-Legendre nodes on [0, 1] in the angle. 24 nodes reach 1e-15 on angles up to 0.72 for
-# every analytic dual with q up to 1e3 and for the piecewise linear family, which is smooth in it.
-_NODES, _WEIGHTS = (array.astype(np.float64) for array in np.polynomial.legendre.leggauss(24))
-_NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
+# Kdot changes over angles of 1 / sqrt(q). Gauss-Legendre with 24 nodes is good to rounding, at
+# 1e-16 sqrt(q) or so, on stretches of this many of them.
+_NODES, _STRETCH = 24, 5.0
 # From 1 - c = 1/4 on the plain difference has lost at most two bits.
 _DIRECT = 0.25
 
@@ -91,12 +90,20 @@ class LayerMaps:
         if q.size == 0:
             return np.empty(0)
         top = 2 * np.arcsin(np.sqrt(delta / (2 * q)))
-        theta = top[:, None] * _NODES
+        result = np.empty(q.size)
+        panels = 1 + np.ceil(np.log2(np.maximum(top * np.sqrt(q) / _STRETCH, 1)))
+        for count in np.unique(panels):
+            rows = panels == count
+            result[rows] = self._mean_over(q[rows], top[rows], *_graded(int(count)))
+        return result
+
+    def _mean_over(self, q: Array, top: Array, nodes: Array, weights: Array) -> Array:
+        theta = top[:, None] * nodes
         k = q[:, None] * (1 - 2 * np.sin(theta / 2) ** 2)
         kdot = self.dual.moments(q[:, None], k, q[:, None])[1]
         # q sin(theta) top / delta, with delta = 2 q sin^2(top/2)
-        jacobian = 2 * _NODES * _sinc(theta) / _sinc(top / 2)[:, None] ** 2
-        return np.asarray((kdot * jacobian) @ _WEIGHTS)
+        jacobian = 2 * nodes * _sinc(theta) / _sinc(top / 2)[:, None] ** 2
+        return np.asarray((kdot * jacobian) @ weights)
 
     def variances(self, w: float, b: float, q_input: float, layers: int) -> Array:
         """q_1 .. q_layers (layers,) behind each Dense: q_1 = w q_input + b, q' = w V(q) + b."""
@@ -164,6 +171,16 @@ def parse_activation(text: str) -> tuple[str, dict[str, float]]:
         if not equals:
             raise WidegramError(f"activation {text!r}: {part!r} is not NAME=NUMBER")
     return known[key], params
+
+
+@lru_cache(maxsize=16)
+def _graded(panels: int) -> tuple[Array, Array]:
+    """Nodes and weights on [0, 1] in that many panels, each twice as long as the one before."""
+    x, w = np.polynomial.legendre.leggauss(_NODES)
+    x, w = ((a / 2).astype(np.float64) for a in (x + 1, w))
+    edges = np.append(0.0, 2.0 ** np.arange(1 - panels, 1))
+    lengths = np.diff(edges)[:, None]
+    return (edges[:-1, None] + lengths * x).ravel(), (lengths * w).ravel()
 
 
 def _sinc(x: Array) -> Array:

@@ -32,6 +32,9 @@ QUANTITIES = (
     "xi_star",
 )
 
+# Below this a correlation has lost digits that are missed.
+_SMALL = 1e-4
+
 
 def point(act: str | LayerMaps, w_var: float, b_var: float) -> dict[str, Any]:
     """Everything known about one (activation, w_var, b_var); None where a quantity is undefined.
@@ -110,6 +113,9 @@ def _statements(maps: LayerMaps, w: float, b: float, solved: FixedPoints, phase:
             said.append(
                 f"p* and xi divide by 1 - chi, which has lost digits: about {digits:.0f} are left"
             )
+    if phase == CHAOTIC and 0 < values["c_star"] < _SMALL and not isinstance(maps.dual, Erf):
+        digits = max(0, math.floor(math.log10(values["c_star"] / np.finfo(float).eps)))
+        said.append(f"c* is what is left of 1 - (1 - c*): about {digits} digits of it and of p*_ab")
     if not values["converged"]:
         said.append("a solver did not converge: take the digits shown by error, no more")
     return said

@@ -4,19 +4,21 @@
 digits as it is small. Newton's iteration from the float64 solution restores them. With
 phi = a erf(b x) + c, r = 2 b^2 q and k = q - delta (arXiv:1912.13053, section 3; Williams 1997):
 
-    V(q)    = (2 a^2 / pi) atan(r / sqrt(1 + 2 r)) + c^2
     K(k)    = (2 a^2 / pi) atan(s / sqrt((1 + r)^2 - s^2)) + c^2,       s = 2 b^2 k
     Kdot(k) = (4 a^2 b^2 / pi) / sqrt((1 + r)^2 - s^2)
-    V'(q)   = (4 a^2 b^2 / pi) / ((1 + r) sqrt(1 + 2 r))
+    V(q)    = K(q),  V'(q) = (4 a^2 b^2 / pi) / ((1 + r) sqrt(1 + 2 r))
+
+with (1 + r)^2 - s^2 = (1 + r - s) (1 + r + s), in which nothing cancels at large r.
 
 A variance means the decimal number that it is written as: 0.18, not the binary number next to it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal, getcontext, localcontext
 
 from widegram.activations.error_function import Erf
 from widegram.meanfield.theory.limits import depth_scale, limit
@@ -24,10 +26,7 @@ from widegram.meanfield.theory.limits import depth_scale, limit
 Function = Callable[[Decimal], Decimal]
 
 _DIGITS = 50
-_ROUNDING = Decimal(10) ** -_DIGITS
 _STEPS = 30
-# A relative step below this is followed by one beyond the 50 digits: convergence is quadratic.
-_DONE = Decimal("1e-30")
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,13 @@ class _Maps:
     u: Decimal
 
     def kernel(self, q: Decimal, delta: Decimal) -> Decimal:
-        r, s = self.u * q, self.u * (q - delta)
-        return self.amplitude * _atan(s / ((1 + r) ** 2 - s * s).sqrt()) + self.offset
+        return self.amplitude * _atan(self.u * (q - delta) / self._root(q, delta)) + self.offset
 
     def slope(self, q: Decimal, delta: Decimal) -> Decimal:
-        r, s = self.u * q, self.u * (q - delta)
-        return self.amplitude * self.u / ((1 + r) ** 2 - s * s).sqrt()
+        return self.amplitude * self.u / self._root(q, delta)
+
+    def _root(self, q: Decimal, delta: Decimal) -> Decimal:
+        return ((1 + self.u * delta) * (1 + self.u * (2 * q - delta))).sqrt()
 
     def power_slope(self, q: Decimal) -> Decimal:
         r = self.u * q
@@ -57,7 +57,8 @@ def refine(erf: Erf, w_var: float, b_var: float, q_star: float, gap: float) -> d
     ``q_star`` > 0 and ``gap`` = 1 - c* (0 where c* = 1) are float64 solutions.
     """
     with localcontext() as context:
-        context.prec = _DIGITS
+        # Where b is small beside q* and phi is odd, c* is near b / q*: as many digits more for it.
+        context.prec = _DIGITS + (max(0, -math.floor(math.log10(b_var / q_star))) if b_var else 0)
         # c' = (w K + b) / q vanishes at c = 0 where phi is odd and nothing is added.
         odd = b_var == 0 and erf.c == 0
         w, b, a, steep, c = (Decimal(repr(float(v))) for v in (w_var, b_var, erf.a, erf.b, erf.c))
@@ -99,9 +100,15 @@ def _newton(x: Decimal, value: Function, slope: Function) -> Decimal:
     for _ in range(_STEPS):
         step = value(x) / slope(x)
         x -= step
-        if abs(step) <= _DONE * abs(x):
+        # Convergence is quadratic: the next step is beyond all digits.
+        if abs(step) <= _digits(0.6) * abs(x):
             break
     return x
+
+
+def _digits(share: float) -> Decimal:
+    """10 to minus this share of the digits that are carried."""
+    return Decimal(10) ** -int(share * getcontext().prec)
 
 
 def _pi() -> Decimal:
@@ -115,7 +122,7 @@ def _atan(x: Decimal) -> Decimal:
         x = x / (1 + (1 + x * x).sqrt())
         halvings += 1
     term, total, square, n = x, x, -x * x, 1
-    while abs(term) > abs(total) * _ROUNDING:
+    while abs(term) > abs(total) * _digits(1):
         term *= square
         n += 2
         total += term / n

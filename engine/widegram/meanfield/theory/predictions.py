@@ -127,9 +127,12 @@ def growing(growth: Growth, m: int, d: int = 1) -> dict[str, Prediction]:
 def _chaotic(point: dict[str, Any], d: int) -> dict[str, Prediction]:
     up, ratio = math.log(point["chi_1"]), math.log(point["chi_c"] / point["chi_1"])
     pooled = f"/{d}" if d > 1 else ""
+    # An odd function without bias makes inputs orthogonal: the limit is 0, without a logarithm.
+    limit = point["p_star_ab"]
+    off = {"off_diagonal": constant("p*_ab", limit)} if limit > 0 else {}
     return {
         "diagonal": rate(f"chi_1^l{pooled}", up, 0),
-        "off_diagonal": constant("p*_ab", point["p_star_ab"]),
+        **off,
         "lambda_max": rate(f"chi_1^l{pooled}", up, 0),
         "bulk": rate(f"chi_1^l{pooled}", up, 0),
         "kappa": constant("1", 1.0),
