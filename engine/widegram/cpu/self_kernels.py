@@ -24,7 +24,8 @@ from widegram.cpu.workspace import Workspace, aligned
 from widegram.machine.dtypes import FLOOR
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
-from widegram.plan.operations import Centre, Reduce
+from widegram.plan.operation_base import Centre
+from widegram.plan.operations import Reduce
 from widegram.plan.outside import Outside
 from widegram.plan.plan import Plan
 from widegram.plan.program import Program

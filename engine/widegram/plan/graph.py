@@ -31,6 +31,7 @@ from widegram.network.layers import (
 )
 from widegram.network.model import Network
 from widegram.plan.masks import Pair
+from widegram.plan.operation_base import Operation
 from widegram.plan.operations import (
     CONVOLUTIONS,
     Act,
@@ -40,7 +41,6 @@ from widegram.plan.operations import (
     Input,
     Keep,
     Norm,
-    Operation,
     Output,
     Reduce,
 )
