@@ -1,4 +1,4 @@
-"""Tiles of networks that see images: strips of rows against blocks of lanes, on all threads."""
+"""Tiles of networks that see images: rows against blocks of lanes, on all threads."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ class ImageTiles:
         k = aligned(shape, self.dtype)
         t = aligned(shape, self.dtype) if self.plan.ntk else k
 
-        def strip(block: int, which: NDArray[np.int64]) -> int:
+        def bundles(block: int, which: NDArray[np.int64]) -> int:
             out = slice(block * lanes, (block + 1) * lanes)
             with self.team.workspace() as work:
-                work.run_strips(
+                work.run_bundles(
                     row_block.x, row_block.factors, lane_block.y[block],
                     lane_block.factors[block], k[:, :, out], t[:, :, out], which,
                 )  # fmt: skip
             return len(which) * min(lanes, len(cols) - block * lanes)
 
         jobs = [
-            self.team.pool.submit(strip, block, which)
+            self.team.pool.submit(bundles, block, which)
             for block, which in _jobs(
                 len(rows), len(lane_block.y), lanes, mirrored, self.team.threads
             )

@@ -71,7 +71,7 @@ class _Runner:
             out = aligned((2, kinds, 1, _LANES), _DTYPE)
             out[...] = 0.0
             one = np.zeros(1, dtype=np.int64)
-            self.work.run_strips(
+            self.work.run_bundles(
                 x_lanes[None], x_factors[None], y_lanes, y_factors, out[0], out[1], one
             )
             hi = min(lo + _LANES, n)

@@ -1,4 +1,4 @@
-"""Tiles of networks that see vectors: strips of rows, shared by all threads."""
+"""Tiles of networks that see vectors: bands of rows, shared by all threads."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from widegram.machine import interrupts
 from widegram.plan.plan import Plan
 from widegram.tiling import mirror_lower
 
-Strip = tuple[int, int, int]  # rows from, to; first column
-_STRIPS = 8
+Band = tuple[int, int, int]  # rows from, to; first column
+_BANDS = 8
 
 
 class VectorTiles:
@@ -61,13 +61,13 @@ class VectorTiles:
         k = aligned(shape, self.dtype)
         t = aligned(shape, self.dtype) if self.plan.ntk else k
 
-        def strip(at: Strip) -> tuple[int, Pairs]:
+        def band(at: Band) -> tuple[int, Pairs]:
             r0, r1, first = at
-            pairs = self._strip(x, y, at, k, t, mirrored)
+            pairs = self._band(x, y, at, k, t, mirrored)
             return (r1 - r0) * (len(cols) - first), pairs
 
         found = [np.empty((0, 2), dtype=np.int64)]
-        jobs = [self.team.pool.submit(strip, at) for at in self._strips(len(rows), mirrored)]
+        jobs = [self.team.pool.submit(band, at) for at in self._bands(len(rows), mirrored)]
         for done, pairs in results(jobs):
             found.append(pairs)
             if progress is not None:
@@ -87,19 +87,19 @@ class VectorTiles:
         """Runs of vectors of x1, or of x2, with themselves."""
         return self.runner.of_squares(self.stores[second].exact_squares(numbers))
 
-    def _strips(self, rows: int, mirrored: bool) -> Iterator[Strip]:
-        """Strips of a tile, the largest first; those of a mirrored one begin at the diagonal."""
+    def _bands(self, rows: int, mirrored: bool) -> Iterator[Band]:
+        """Bands of a tile, the largest first; those of a mirrored one begin at the diagonal."""
         high = REGION[0]
-        # Few rows: lower strips, so that every thread has some.
-        while high > self.lanes and rows < _STRIPS * high:
+        # Few rows: lower bands, so that every thread has some.
+        while high > self.lanes and rows < _BANDS * high:
             high //= 2
         for r0 in range(0, rows, high):
             yield r0, min(r0 + high, rows), r0 if mirrored else 0
 
-    def _strip(
-        self, x: Packed, y: Packed, at: Strip, k: NDArray[Any], t: NDArray[Any], mirrored: bool
+    def _band(
+        self, x: Packed, y: Packed, at: Band, k: NDArray[Any], t: NDArray[Any], mirrored: bool
     ) -> Pairs:
-        """Fill one strip, and, of a mirrored tile, its transpose; its nearly parallel pairs."""
+        """Fill one band, and, of a mirrored tile, its transpose; its nearly parallel pairs."""
         r0, r1, c0 = at
         first = c0 // self.lanes
         blocks = len(y.lanes) - first

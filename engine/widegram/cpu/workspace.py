@@ -67,7 +67,7 @@ class Workspace:
         """Memory of one workspace."""
         return (tables.scratch + tables.buffer) * ITEMSIZE[dtype] + 8 * tables.sums
 
-    def run_strips(
+    def run_bundles(
         self, x: NDArray[Any], x_factors: NDArray[Any], y: NDArray[Any], y_factors: NDArray[Any],
         out_k: NDArray[Any], out_t: NDArray[Any], which: Ints,
     ) -> None:  # fmt: skip
@@ -85,7 +85,7 @@ class Workspace:
         ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
         ctx[At.ITSELF] = 0
         self._link()
-        entry("run_strips")(
+        entry("run_bundles")(
             self.at, which.ctypes.data, len(which), x.strides[0], x_factors.strides[0],
             out_k.strides[1],
         )  # fmt: skip

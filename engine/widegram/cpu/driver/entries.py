@@ -18,9 +18,9 @@ from widegram.cpu.kernels import object_code
 
 # The module of each part and the number of its arguments, 64-bit integers.
 _PARTS = {
-    "run_strips": ("strips", 6),
-    "run_program": ("strips", 2),
-    "clear": ("strips", 1),
+    "run_bundles": ("bundles", 6),
+    "run_program": ("bundles", 2),
+    "clear": ("bundles", 1),
     "run_plain": ("plain", 3),
     "run_packed": ("packed", 3),
     "load": ("stores", 3),

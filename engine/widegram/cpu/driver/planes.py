@@ -118,7 +118,7 @@ def fill(ctx: int, rows: int, cols: int, target: Place) -> None:
 
 @jit
 def output(ctx: int, step: int, value: Place) -> None:
-    """Write a single pixel to the strip of the result that a step makes."""
+    """Write a single pixel to the bundle of the result that a step makes."""
     to = peek(step, StepField.STORE) * peek(ctx, At.OUT_STRIDE) * peek(ctx, At.ITEMSIZE)
     copy(ctx, Move.COPY, 1, 1, value, Place(peek(ctx, At.OUT_K) + to, peek(ctx, At.OUT_T) + to, 0))
 

@@ -1,6 +1,6 @@
-"""The compiled loop over strips of pairs; parts of the driver compiled apart run its programs.
+"""The compiled loop over bundles of pairs; parts of the driver compiled apart run its programs.
 
-A strip is one x (or, paired, ``lanes`` of them) against ``lanes`` x'.
+A bundle is one x (or, paired, ``lanes`` of them) against ``lanes`` x'.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def clear(ctx: int) -> None:
 
 
 @jit
-def run_strips(
+def run_bundles(
     ctx: int, which: int, count: int, x_step: int, factor_step: int, out_row: int
 ) -> None:
     """Every program for each of the ``count`` x of ``which`` against the x' of the context.
