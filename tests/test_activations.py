@@ -13,7 +13,7 @@ from widegram import activations
 from widegram.activations.hermite import MAX_DEGREE, Series
 from widegram.activations.mixture import Mixture
 from widegram.backends.job import Job
-from widegram.cpu import CpuEvaluator
+from widegram.computing.choosing import make_evaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import load_network
@@ -255,18 +255,16 @@ def test_compiled_formulas(oracle: Oracle, dtype: str) -> None:
     y = np.array([np.sqrt(2 * q2) * np.array([c, np.sqrt(1 - c * c)]) for q2, c in points])
     layer = {"layer": oracle.name, **oracle.params}
     spec = {"input_shape": [2], "layers": [{"layer": "Dense"}, layer, {"layer": "Dense"}]}
-    evaluator = CpuEvaluator(
-        Job(
-            network=load_network(spec),
-            x1=open_source(x),
-            x2=open_source(y),
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype=dtype,
-            threads=1,
-        )
+    job = Job(
+        network=load_network(spec),
+        x1=open_source(x),
+        x2=open_source(y),
+        kernels=("nngp", "ntk"),
+        dtype=dtype,
+        threads=1,
     )
-    found = evaluator.tile(range(1), range(len(y)), False)
+    with make_evaluator("cpu", job) as evaluator:
+        found = evaluator.tile(range(1), range(len(y)), False)
     q2, k = (y**2).mean(axis=1), (x * y).mean(axis=1)
     value, slope = dual(oracle).moments(q, k, q2)
     size = np.sqrt(dual(oracle).variance(np.array([q]))[0] * dual(oracle).variance(q2)[0]) + 1

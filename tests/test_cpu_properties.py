@@ -249,7 +249,7 @@ def test_vectors_give_the_same_bits_in_any_tile(act: str, scale: float) -> None:
 
 
 @given(st.data())
-@settings_of(20)
+@settings_of(10)
 def test_nngp_alone_is_the_nngp_of_both(data: st.DataObject) -> None:
     network, x, y = draw_case(data, SMOOTH_ONLY)
     dtype = data.draw(st.sampled_from(["float64", "float32"]))

@@ -34,7 +34,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> VirtualCard:
     return build(tmp_path_factory.mktemp("driver"))
 
 
-class Job:
+class GramRun:
     """A Gram matrix of 20 random inputs in tiles of 5 rows."""
 
     def __init__(self, folder: Path, network: dict) -> None:
@@ -59,11 +59,8 @@ class Job:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(
-        network=tmp_path,
-        x1=NETWORK,
-    )
+def job(tmp_path: Path) -> GramRun:
+    return GramRun(tmp_path, NETWORK)
 
 
 def _said(done: CompletedProcess[str]) -> list[str]:
@@ -81,7 +78,7 @@ def _silent(done: CompletedProcess[str], card: VirtualCard) -> None:
 @pytest.mark.parametrize(
     "device", ["cuda:1,0", "auto", pytest.param("cuda", marks=pytest.mark.slow)]
 )
-def test_gram(device: str, card: VirtualCard, job: Job) -> None:
+def test_gram(device: str, card: VirtualCard, job: GramRun) -> None:
     _silent(card.widegram(*job.arguments, "--device", device, count=2), card)
     job.right("cuda")
     with h5py.File(job.out) as file:
@@ -92,10 +89,7 @@ def test_gram(device: str, card: VirtualCard, job: Job) -> None:
 def test_all_work_is_queued_on_streams_and_results_come_to_pinned_memory(
     card: VirtualCard, tmp_path: Path
 ) -> None:
-    job = Job(
-        network=tmp_path,
-        x1=VECTORS,
-    )
+    job = GramRun(tmp_path, VECTORS)
     _silent(card.widegram(*job.arguments, "--device", "cuda"), card)
     job.right("cuda")
     kinds = {tuple(line.split()[:4]) for line in card.log if line.startswith("copy")}
@@ -109,8 +103,9 @@ def test_all_work_is_queued_on_streams_and_results_come_to_pinned_memory(
 SHARED = """
 import numpy as np
 import widegram
-from widegram.cuda import strip, strip_fit
-strip.SHARED_BYTES = strip_fit.SHARED_BYTES = 3000
+from widegram.cuda import strip_elements, strip_fit, strip_windows
+for module in (strip_elements, strip_fit, strip_windows):
+    module.SHARED_BYTES = 3000
 conv = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
 layers = [conv, {"layer": "Relu"}, {"layer": "GlobalAvgPool"}]
 network = {"input_shape": [4, 33, 1], "layers": layers}
@@ -139,7 +134,7 @@ def test_shared_memory_is_asked_for_before_a_launch_has_it(card: VirtualCard) ->
     ],
 )
 def test_an_error_half_way_is_one_line_and_the_cpu_goes_on(
-    failure: str, reason: str, card: VirtualCard, job: Job
+    failure: str, reason: str, card: VirtualCard, job: GramRun
 ) -> None:
     done = card.widegram(*job.arguments, "--device", "cuda", fail=failure)
     assert done.returncode == 2
@@ -155,7 +150,7 @@ def test_an_error_half_way_is_one_line_and_the_cpu_goes_on(
 
 
 @pytest.mark.slow
-def test_memory_that_runs_out_is_freed_and_asked_for_again(card: VirtualCard, job: Job) -> None:
+def test_memory_that_runs_out_is_freed_and_asked_for_again(card: VirtualCard, job: GramRun) -> None:
     _silent(card.widegram(*job.arguments, "--device", "cuda", fail="allocate:25:2"), card)
     job.right("cuda")
 
@@ -163,7 +158,7 @@ def test_memory_that_runs_out_is_freed_and_asked_for_again(card: VirtualCard, jo
 @pytest.mark.parametrize(
     ("memory", "code"), [pytest.param(1000, 2, marks=pytest.mark.slow), (30_000, 0)]
 )
-def test_cards_with_little_memory(memory: int, code: int, card: VirtualCard, job: Job) -> None:
+def test_cards_with_little_memory(memory: int, code: int, card: VirtualCard, job: GramRun) -> None:
     done = card.widegram(*job.arguments, "--device", "cuda", bytes=memory)
     assert done.returncode == code
     if code:
@@ -177,7 +172,7 @@ def test_cards_with_little_memory(memory: int, code: int, card: VirtualCard, job
     "function",
     ["cuLibraryLoadData", pytest.param("cuDevicePrimaryCtxRetain", marks=pytest.mark.slow)],
 )
-def test_a_driver_that_lacks_a_function(function: str, card: VirtualCard, job: Job) -> None:
+def test_a_driver_that_lacks_a_function(function: str, card: VirtualCard, job: GramRun) -> None:
     done = card.widegram(*job.arguments, "--device", "cuda", lacks=function)
     assert done.returncode == 2
     assert len(_said(done)) == 1
@@ -188,7 +183,7 @@ def test_a_driver_that_lacks_a_function(function: str, card: VirtualCard, job: J
     job.right("cpu")
 
 
-def test_doctor_and_machines_without_a_card(card: VirtualCard, job: Job) -> None:
+def test_doctor_and_machines_without_a_card(card: VirtualCard, job: GramRun) -> None:
     done = card.widegram("doctor", "--json", count=2)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["cuda"]
