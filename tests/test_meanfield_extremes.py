@@ -151,7 +151,8 @@ def test_as_deep_as_a_network_may_be(tmp_path, depth):
     assert ordered["lambda_max"][0] == pytest.approx(law, rel=1e-12)
     # chi_1^4999 is 1e-450: only the logarithm holds that bulk, near l chi_1^l.
     rate = np.log10(point("erf", 1.25, 0.18)["chi_1"])
-    assert ordered["log10_bulk"][0] == pytest.approx((depth + 1) * rate + np.log10(depth + 1), abs=2)
+    bulk = (depth + 1) * rate + np.log10(depth + 1)
+    assert ordered["log10_bulk"][0] == pytest.approx(bulk, abs=2)
     critical = run_json(*arguments, "--act", "relu", "--w-var", 2, "--b-var", 0)
     # Corrections of log(l)/l, 4e-3 at the smaller depth, times numbers near 1.
     assert critical["kappa"][0] == pytest.approx((4 + 3) / 3, rel=1e-2)
