@@ -282,3 +282,13 @@ def test_the_chaotic_off_diagonal_survives_beside_a_huge_diagonal():
     limit = found.setting.point["p_star_ab"]
     # l chi_c^l is 4e-12 at 250 layers; float64's rounding of the diagonal would be 1e4.
     assert found.values["off_diagonal"][0] == pytest.approx(limit, rel=1e-9)
+
+
+def test_filters_that_are_not_shared_have_no_deviations_and_no_predictions():
+    local = {"layer": "ConvLocal", "filter_shape": [3, 3], "padding": "CIRCULAR", "W_std": 1.4}
+    body = {"layer": "Repeat", "times": 3, "body": [local, {"layer": "Erf"}]}
+    spec = {"input_shape": [4, 4, 1], "layers": [body, {"layer": "GlobalAvgPool"}]}
+    problem = small_problem()
+    with pytest.raises(WidegramError, match="ConvLocal has no recursion in deviations"):
+        spectrum(load_network(spec), problem, [2], method="deviations")
+    assert spectrum(load_network(spec), problem, [2]).predicted == {}
