@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -143,6 +144,40 @@ def test_the_same_inputs_as_test_inputs(act: str, dtype: str) -> None:
             # What is announced for kinks: 3e-4 a layer. Without: rounding of float32.
             error = 3e-4 if act in ("softsign", "elu") else 1e-5
             assert np.abs(one - other).max() <= error * np.abs(one).max()
+
+
+@pytest.mark.parametrize("oracle", MIXED, ids=str)
+@pytest.mark.parametrize("q", [1e-12, 1e-8, 1e-4])
+def test_small_variances_keep_their_digits(oracle: Oracle, q: float) -> None:
+    """Where a mixture serves large variances too: the noises are much wider than such inputs."""
+    mixed = activations.get(oracle.name, oracle.params)
+    assert isinstance(mixed, Series)
+    mixed = mixed.for_range(1000.0, 1e-13)
+    assert isinstance(mixed, Mixture)
+    terms = mixed.terms
+    c = np.array([-0.9, 0.1, 0.9])
+    found, _ = activations.Formula.moments(mixed, q, c * q, q)
+    wanted = []
+    with mpmath.workdps(50):
+        t = [mpmath.mpf(float(v)) for v in terms.t]
+        odd, even = ([mpmath.mpf(float(v)) for v in part] for part in (terms.odd, terms.even))
+        a = [mpmath.mpf(1) / (2 * v) for v in t]
+        r = [mpmath.sqrt(q + v) for v in a]
+        root = mpmath.sqrt(2 / mpmath.pi)
+        line = mpmath.mpf(float(terms.linear))
+        mean = mpmath.mpf(float(oracle.phi(np.zeros(1))[0]))
+        mean += sum(root * v * (s - mpmath.sqrt(w)) for v, s, w in zip(even, r, a, strict=True))
+        slope = sum(root * w / s for w, s in zip(odd, r, strict=True))
+        for k in c * q:
+            value = mean * mean + k * (2 * line * (slope + line / 2))
+            for i, j in itertools.product(range(len(t)), repeat=2):
+                z = k / (r[i] * r[j])
+                arch = z * mpmath.asin(z) + mpmath.sqrt(1 - z * z) - 1
+                value += 2 / mpmath.pi * odd[i] * odd[j] * mpmath.asin(z)
+                value += 2 / mpmath.pi * even[i] * even[j] * r[i] * r[j] * arch
+            wanted.append(float(value))
+    # rounding of some hundred terms of both signs
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13 * max(np.abs(wanted)))
 
 
 @pytest.mark.parametrize("oracle", MIXED, ids=str)

@@ -193,6 +193,29 @@ def test_what_signs_make_of_roundings_is_said(
     assert least < float(message.rsplit(" ", 1)[1]) < most
 
 
+def test_what_a_series_leaves_out_is_said_of_kinks_behind_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """c = 1 - error is an angle of its root, of which a ReLU makes Kdot."""
+    dense = {"layer": "Dense", "W_std": 1.2, "b_std": 0.3}
+    layers = [dense, {"layer": "Elu", "alpha": 0.3}, dense, {"layer": "Relu"}, dense]
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    spec = {"input_shape": [4], "layers": layers}
+    near = x * (1 + 1e-9 * np.arange(4))
+    for dtype in ("float64", "float32"):
+        caplog.clear()
+        _, found = widegram.kernel(spec, x, near, dtype=dtype)
+        said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        series, kink = (float(message.rsplit(" ", 1)[1]) for message in said)
+        assert said[1].startswith("layers[3] Relu")
+        # (root of 2 errors) / pi; one digit is printed
+        assert kink == pytest.approx(np.sqrt(2 * series) / np.pi, rel=0.2)
+        _, own = widegram.kernel(spec, x, dtype=dtype)
+        off = np.abs(np.diag(found) - np.diag(own)).max() / np.abs(own).max()
+        assert off < 1.5 * kink  # the digit
+        assert dtype == "float32" or off > series  # more than the activation alone
+
+
 def test_sums_with_large_variances_are_said(caplog: pytest.LogCaptureFixture) -> None:
     layers = [{"layer": "Dense"}, {"layer": "Cos"}, {"layer": "Dense"}]
     spec = {"input_shape": [4], "layers": layers}

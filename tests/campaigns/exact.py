@@ -9,7 +9,7 @@ precision must be expected to be off by: at kinks, where pixels coincide, the ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,10 +58,13 @@ def extended(network: Network, x1: np.ndarray, x2: np.ndarray | None) -> Kernels
 def spread(
     network: Network, x1: np.ndarray, x2: np.ndarray | None, eps: float, series: float = 0.0
 ) -> Kernels:
-    """How far, entry by entry, random roundings move the kernels: half the range of a few runs.
-    ``eps``, ``series``: see :class:`Noise`."""
-    runs = (Noise(np.random.default_rng(run), eps, series) for run in range(RUNS))
-    return _range([_kernels(Extended(), network, x1, x2, noise) for noise in runs])
+    """How far, entry by entry, random roundings move the kernels: the largest of a few runs. (Not
+    their range: at c = 1 all roundings move a kernel the same way.) ``eps``, ``series``: see
+    :class:`Noise`."""
+    noises = (Noise(np.random.default_rng(run), eps, series) for run in range(RUNS))
+    return _largest(
+        extended(network, x1, x2), (_kernels(Extended(), network, x1, x2, n) for n in noises)
+    )
 
 
 def spread_of_inputs(
@@ -73,15 +76,20 @@ def spread_of_inputs(
         rng = np.random.default_rng(run)
         near = [x if x is None else _moved(x, eps, rng) for x in (x1, x2)]
         moved.append(_kernels(Extended(), network, near[0], near[1], None))
-    return _range(moved)
+    return _largest(extended(network, x1, x2), moved)
 
 
 def _moved(x: np.ndarray, eps: float, rng: np.random.Generator) -> np.ndarray:
     return x.astype(np.longdouble) * (1 + eps * rng.uniform(-1, 1, x.shape))
 
 
-def _range(runs: list[Kernels]) -> Kernels:
-    return {key: np.ptp([run[key] for run in runs], axis=0) / 2 for key in runs[0]}
+def _largest(exact: Kernels, runs: Iterable[Kernels]) -> Kernels:
+    """The largest distance of any run from what is exact."""
+    found = {key: np.zeros_like(value) for key, value in exact.items()}
+    for run in runs:
+        for key, value in found.items():
+            np.maximum(value, abs(run[key] - exact[key]), out=value)
+    return found
 
 
 def _kernels(
@@ -130,11 +138,9 @@ class _Run:
     def rounded(self, values: Values, series: bool = False) -> Values:
         if self.noise is None:
             return values
-        u = self.noise.rng.uniform(-1, 1, values.shape)
-        if self.known is None:  # an image's own kernel is symmetric
-            pixels = int(np.prod(values.shape[1:3]))
-            square = np.triu(u.reshape(-1, pixels, pixels))
-            u = (square + np.triu(square, 1).transpose(0, 2, 1)).reshape(values.shape)
+        # Equal values are rounded alike, so that pools do not average that away: a zero image.
+        which, at = np.unique(values.astype(np.float64), return_inverse=True)
+        u = self.noise.rng.uniform(-1, 1, len(which))[at].reshape(values.shape)
         size = max(self.noise.eps, self.noise.series if series else 0.0)
         return values * (1 + size * u)
 

@@ -31,12 +31,12 @@ Arrays = dict[str, np.ndarray]
 PROMISED = {"float64": 1e-10, "float32": 1e-4}
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23}
 # A layer sums up to 81 taps where the random one rounds once: about the root of that many
-# roundings of random sign. Half the range of a few runs is within a factor of two of the largest
-# deviation of many.
+# roundings of random sign. The largest deviation of a few runs is within a factor of two of that of
+# many.
 ROUNDINGS = 10
 FEW_RUNS = 2
 # docs/accuracy.md: the angle that each kinked activation makes of pixels that coincide.
-KINKED = ("Relu", "LeakyRelu", "ABRelu", "Abs", "Sign")
+KINKED = ("Relu", "LeakyRelu", "ABRelu", "Abs", "Sign", "Elu")
 KINKS = {"float64": 5e-8, "float32": 5e-4}
 
 

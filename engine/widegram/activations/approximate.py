@@ -62,13 +62,20 @@ class Approximate(Formula):
     """A function given with its derivative, known by a sum that leaves something out.
 
     ``tail``: a bound on what that is, relative to E[phi^2] and E[phi'^2], at the largest variance
-    that the sum was made for.
+    that the sum was made for; ``jump``: that of phi' at 0.
     """
 
     function: Function
     derivative: Function
     tail: float = np.nan
+    jump: float = 0.0
     sharpness = 1.0
+
+    def near_one(self, error: float) -> tuple[float, float]:
+        # What is left out of K makes another c of it. Where phi' jumps Kdot follows the angle, and
+        # E[phi'^2] is at least about 1/2.
+        carried = error + self.tail
+        return carried, carried + self.jump**2 * float(np.sqrt(2 * error)) / np.pi
 
     @property
     @abstractmethod

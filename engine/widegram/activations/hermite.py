@@ -13,7 +13,7 @@ sum_n a_n^2 = E[phi^2] and sum_n n a_n^2 / q = E[phi'^2]; by Cauchy-Schwarz the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -102,7 +102,7 @@ class Series(Approximate):
             other = mixture(self, self.densities, largest, tolerance)
             if other.tail < (tail if tail > _POOR else tail / _GAIN):
                 return other
-        return Series(self.function, self.derivative, tail, degree, self.densities)
+        return replace(self, tail=tail, degree=degree)
 
     def _tails(self, q: float, degree: int) -> tuple[Array, Array]:
         """Relative tails after 0 .. degree terms."""

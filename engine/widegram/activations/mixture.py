@@ -56,8 +56,9 @@ class Mixture(Approximate):
         t, odd, even = (part.reshape(column) for part in (terms.t, terms.odd, terms.even))
         r = std(q + 1 / (2 * t), floor)
         slopes, sizes = _ROOT * odd / r, _ROOT * even * r
-        at_zero = self.function(np.zeros(1))[0]
-        first = np.where(q > 0, terms.constant + _sum(sizes), at_zero)
+        # E[A] less its value at q = 0, with which ``terms.constant`` makes phi(0).
+        more = _ROOT * even * np.maximum(q, 0.0) / (r + std(1 / (2 * t), 0.0))
+        first = self.function(np.zeros(1))[0] + _sum(more)
         second = terms.linear * (_sum(slopes) + 0.5 * terms.linear)
         spread = np.broadcast_to
         root = np.sqrt(2.0)
@@ -104,7 +105,8 @@ def error_of(made: Mixture, largest: float) -> float:
 def mixture(made: Approximate, densities: Densities, largest: float, tolerance: float) -> Mixture:
     """The mixture for variances up to ``largest``, its error near ``tolerance``."""
     power = 2.0 ** np.ceil(np.log2(max(largest, 1.0)))
-    return _mixture(made.function, made.derivative, densities, float(power), tolerance)
+    found = _mixture(made.function, made.derivative, densities, float(power), tolerance)
+    return replace(found, jump=made.jump)
 
 
 @lru_cache(maxsize=64)
@@ -119,5 +121,5 @@ def _mixture(
     low = 0.0 if densities.light else tolerance ** (2 / 3) / max(largest, 1.0)
     high = np.inf if densities.smooth else 1e7
     terms = densities.terms(step, low, high, 0.01 * tolerance)
-    found = Mixture(function, derivative, np.nan, terms)
+    found = Mixture(function, derivative, terms=terms)
     return replace(found, tail=error_of(found, largest))

@@ -118,6 +118,7 @@ def _elu(alpha: float) -> Formula:
     return Series(
         lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0))),
         lambda x: np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0.0))),
+        jump=1 - alpha,
         densities=densities.elu(alpha),
     )
 
