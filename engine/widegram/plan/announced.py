@@ -48,8 +48,8 @@ def announce(plan: Plan, formulas: dict[int, Formula], largest: float, dtype: st
     error, where = largest_near_one(plan, formulas, largest, dtype)
     if where:
         logger.warning(
-            "%s: between inputs, or pixels of images, that nearly coincide values may be off by up to "
-            "%.0e", where, error,
+            "%s: between inputs, or pixels of images, that nearly coincide values may be off by up "
+            "to %.0e", where, error,
         )  # fmt: skip
 
 
