@@ -48,14 +48,15 @@ class CpuEvaluator(PlannedEvaluator):
     stoppable = True
 
     def __init__(self, job: Job) -> None:
-        self._pool = ThreadPoolExecutor(job.threads or usable_cores())
+        threads = job.threads or usable_cores()
+        self._pool = ThreadPoolExecutor(threads)
         try:
-            self._plan(job)
+            self._plan(job, threads)
         except BaseException:
             self.close()
             raise
 
-    def _plan(self, job: Job) -> None:
+    def _plan(self, job: Job, threads: int) -> None:
         """Everything but the threads."""
         arguments = job.network, job.kernels, job.depths or None
         own = degrees(build_graph(job.network, job.depths or None)) is not None
@@ -72,7 +73,7 @@ class CpuEvaluator(PlannedEvaluator):
         numbers = self.layout.total + math.prod(job.x1.shape[1:])
         self.cost = Cost(float(plan.element_layers), numbers * ITEMSIZE[job.dtype])
         self.tables = encode(plan, plan.cross, self.layout, job.dtype, paired=False)
-        threads, memory = job.threads or usable_cores(), job.memory // 4
+        memory = job.memory // 4
         self._team = Team(self._pool, self.tables, job.dtype, threads, memory)
         self._tiles = self._vectors(packed) if packed else ImageTiles(
             plan, self.layout, job.dtype, self._team, self.angle, memory, inputs, self.check

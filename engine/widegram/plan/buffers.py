@@ -80,7 +80,7 @@ def allocate(
         inputs = tuple(replace(value, slot=place[value.node]) for value in step.inputs)
         early = {value.node for value in sharing.reuse(step)}
         read = {value.node: value for value in inputs}
-        dying = [read[node] for node in set(read) if last[node] == n]
+        dying = [read[node] for node in sorted(read) if last[node] == n]
         release(value for value in dying if value.node in early)
         step = replace(step, inputs=inputs)
         if isinstance(step, Making):

@@ -154,7 +154,10 @@ def is_vector(network: Network) -> bool:
     """Whether the network sees its input as a vector: no image axes, or Flatten comes first."""
     if len(network.input_shape) == 1:
         return True
-    return isinstance(network.unrolled().layers[0], Flatten)
+    first = network.layers[0]
+    while isinstance(first, Repeat):
+        first = first.body[0]
+    return isinstance(first, Flatten)
 
 
 def build_graph(
