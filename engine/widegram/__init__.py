@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from widegram.errors import WidegramError
     from widegram.gramfile import GramFile, VerifyReport, export
     from widegram.network import load_network
+    from widegram.stax import Kernel
     from widegram.verifying.verify import verify
 
 __all__ = [
     "GramFile",
     "GramResult",
+    "Kernel",
     "Kernels",
     "VerifyReport",
     "WidegramError",
@@ -39,6 +41,7 @@ __all__ = [
 _HOMES = {
     "GramFile": "widegram.gramfile",
     "GramResult": "widegram.computing.gram",
+    "Kernel": "widegram.stax",
     "Kernels": "widegram.computing.in_memory",
     "VerifyReport": "widegram.gramfile",
     "WidegramError": "widegram.errors",

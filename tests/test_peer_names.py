@@ -1,0 +1,81 @@
+"""Every public name of neural-tangents is here, or refused by name, and has its row in the docs.
+
+``golden_names/names.json`` was written by neural-tangents 0.6.5 (``golden_names/README.md``).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import widegram
+from widegram import WidegramError, predict, stax
+from widegram.stax.refused import REFUSED
+from widegram.validation.missing import PREDICT, WIDEGRAM
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "neural-tangents.md"
+NAMES: dict[str, dict[str, Any]] = json.loads((HERE / "golden_names" / "names.json").read_text())
+MODULES = {"": (widegram, WIDEGRAM), "stax": (stax, REFUSED), "predict": (predict, PREDICT)}
+CASES = [(module, name) for module in MODULES for name in NAMES[module]]
+
+
+def row_name(module: str, name: str) -> str:
+    return f"{module}.{name}" if module else name
+
+
+def rows() -> dict[str, list[str]]:
+    """What the page says of each name: 'same', 'differs' or 'refused', once."""
+    found: dict[str, list[str]] = {}
+    for name, word in re.findall(r"^\| `([\w.]+)` \| (\w+) \|", PAGE.read_text(), re.MULTILINE):
+        found.setdefault(name, []).append(word)
+    return found
+
+
+@pytest.mark.parametrize(("module", "name"), CASES)
+def test_is_here_or_refused_by_name(module: str, name: str) -> None:
+    home, refusals = MODULES[module]
+    if name in refusals:
+        assert name not in home.__all__
+        with pytest.raises(WidegramError, match=re.escape(f"{name} is not supported: ")) as error:
+            getattr(home, name)()
+        assert "\n" not in str(error.value)
+    else:
+        assert name in home.__all__
+        assert getattr(home, name) is not None
+
+
+@pytest.mark.parametrize(("module", "name"), CASES)
+def test_has_one_row_that_agrees_with_the_code(module: str, name: str) -> None:
+    words = rows().get(row_name(module, name), [])
+    assert len(words) == 1, f"docs/neural-tangents.md: a row for {row_name(module, name)}"
+    refused = name in MODULES[module][1]
+    assert words[0] in (("refused",) if refused else ("same", "differs"))
+
+
+def test_no_row_or_refusal_of_a_name_that_is_not_there() -> None:
+    known = {row_name(module, name) for module, names in NAMES.items() for name in names}
+    assert sorted(set(rows()) - known) == []
+    for module, (_, refusals) in MODULES.items():
+        assert sorted(set(refusals) - set(NAMES[module])) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [case for case in CASES if case[1] not in MODULES[case[0]][1] and case != ("", "Kernel")],
+)
+def test_parameters_are_those_of_the_peer(module: str, name: str) -> None:
+    here, expected = getattr(MODULES[module][0], name), NAMES[module][name]
+    if expected is None:
+        return
+    if inspect.isclass(here) and issubclass(here, Enum):
+        assert {member.name for member in here} == set(expected)
+        return
+    found = list(inspect.signature(here).parameters)
+    assert found[: len(expected)] == expected
