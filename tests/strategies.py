@@ -141,7 +141,8 @@ def _affine(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool) -
     gaussian = True
     if vocabulary.layer_norm and draw(st.integers(0, 5)) == 0:
         axes = [-1, 3, [1, 3], [2, 3], [1, 2, 3]] if shape else [-1, 1]
-        layers.append({"layer": "LayerNorm", "axis": draw(st.sampled_from(axes))})
+        layers.append({"layer": "LayerNorm", "axis": draw(st.sampled_from(axes)),
+                       "eps": draw(st.sampled_from([1e-12, 1e-3, 0.5]))})  # fmt: skip
     if draw(st.integers(0, 5)):
         layers.append(draw(_activation(vocabulary)))
         gaussian = layers[-1]["layer"] == "Identity"
@@ -157,7 +158,8 @@ def _pool(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool) -> 
     name = draw(st.sampled_from(["AvgPool", "AvgPool", "SumPool"]))
     if geometry["window"][0] * geometry["window"][1] > 9:
         name = "AvgPool"
-    layers = [_windowed(name, geometry)]
+    edges = {"normalize_edges": True} if name == "AvgPool" and draw(st.booleans()) else {}
+    layers = [_windowed(name, geometry, **edges)]
     return layers, state._replace(shape=_shape_after(state.shape, geometry))
 
 

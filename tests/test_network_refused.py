@@ -64,6 +64,9 @@ BAD_LAYERS = [
     ((VECTOR, DENSE, {"layer": "Erf", "a": None}), r"layers\[1\] Erf: a must be a number"),
     ((VECTOR, DENSE, {**NORM, "axis": "c"}), r"LayerNorm: axis must be an integer or a list"),
     ((VECTOR, DENSE, {**NORM, "axis": []}), r"LayerNorm: axis must be an integer or a list"),
+    ((VECTOR, DENSE, {**NORM, "eps": 0}), r"layers\[1\] LayerNorm: eps must be > 0, found 0"),
+    ((VECTOR, DENSE, {**NORM, "eps": -1e-5}), r"LayerNorm: eps must be > 0, found -1e-05"),
+    ((VECTOR, DENSE, {**NORM, "eps": "x"}), r"LayerNorm: eps must be a number, found 'x'"),
     # shapes
     ((VECTOR, CONV), r"layers\[0\] Conv: needs an image \(H, W, C\), but its input is a vector"),
     ((IMAGE, FLATTEN, POOL), r"layers\[1\] AvgPool: needs an image"),

@@ -165,7 +165,8 @@ class _Run:
                 series = not closed(name)
                 return self.rounded(value, series), self.rounded(t * slope, series)
             case LayerNorm():
-                scale = self.norm(normalized_axes(layer, 0 if self.vector else 2), k)
+                axes = normalized_axes(layer, 0 if self.vector else 2)
+                scale = self.norm(axes, self.a.number(layer.eps), k)
                 return self.rounded(k / scale), self.rounded(t / scale)
             case Pool():
                 return self.rounded(_pool(k, layer)), self.rounded(_pool(t, layer))
@@ -206,13 +207,13 @@ class _Run:
         self.variances.append(q)
         return q, q
 
-    def norm(self, axes: tuple[int, ...], k: Values) -> Values:
+    def norm(self, axes: tuple[int, ...], eps: Any, k: Values) -> Values:
         """What a LayerNorm divides by; the last axis, of channels, has one entry here."""
         scales = []
         for q in self.known_variances(k):
             over = tuple(axis + 1 for axis in axes if axis + 1 < q.ndim)
             n = self.a.number(int(np.prod([q.shape[axis] for axis in over])))
-            mean = (q + self.a.number(1e-12)).sum(axis=over, keepdims=True) / n
+            mean = (q + eps).sum(axis=over, keepdims=True) / n
             scales.append(mean + 0 * q)
         return self.a.sqrt(scales[0][:, :, :, None, None] * scales[1][:, None, None, :, :])
 
@@ -233,6 +234,7 @@ def _conv(a: Values, layer: Conv) -> Values:
 
 def _pool(a: Values, layer: Pool) -> Values:
     """Sum or mean over the windows of both images."""
+    assert not layer.normalize_edges
     for axis in (1, 2, 3, 4):
         window, stride = layer.window_shape[(axis - 1) % 2], layer.strides[(axis - 1) % 2]
         a = _window_sum(a, (axis,), window, stride, layer.padding)

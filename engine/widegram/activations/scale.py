@@ -10,8 +10,6 @@ import numpy as np
 from widegram.activations.base import Array, Formula, std
 from widegram.machine.dtypes import FLOOR
 
-EPSILON = 1e-12  # neural-tangents' LayerNorm
-
 
 @dataclass(frozen=True)
 class Scale(Formula):
@@ -19,6 +17,7 @@ class Scale(Formula):
     by; v and k come times 4^``exponent``."""
 
     exponent: int = 0
+    eps: float = 0.0
     code = "scale"
 
     @property
@@ -27,7 +26,7 @@ class Scale(Formula):
 
     @property
     def _epsilon(self) -> float:
-        return float(np.ldexp(EPSILON, 2 * self.exponent))
+        return float(np.ldexp(self.eps, 2 * self.exponent))
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return 1 / std(np.maximum(q, 0.0) + self._epsilon, floor)[None]
@@ -39,6 +38,25 @@ class Scale(Formula):
 
     def variance(self, q: Array) -> tuple[Array, Array]:
         return q / (q + self._epsilon), 1 / (q + self._epsilon)
+
+
+@dataclass(frozen=True)
+class Weight(Scale):
+    """K <- f f' k and T <- f f' T with f = ``rows``[i] ``cols``[j] at pixel (i, j)."""
+
+    rows: tuple[float, ...] = (1.0,)
+    cols: tuple[float, ...] = (1.0,)
+    homogeneity = 1
+
+    def _weights(self) -> Array:
+        return np.multiply.outer(self.rows, self.cols)
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        return np.broadcast_to(self._weights(), (1, *np.shape(q)))
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        square = np.broadcast_to(self._weights() ** 2, np.shape(q))
+        return q * square, square
 
 
 @dataclass(frozen=True)

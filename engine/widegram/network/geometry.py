@@ -25,3 +25,11 @@ def padding(size: int, window: int, stride: int, mode: Padding) -> tuple[int, in
     out = -(-size // stride)
     total = max((out - 1) * stride + window - size, 0)
     return out, total // 2, total - total // 2
+
+
+def inside(size: int, window: int, stride: int) -> list[int]:
+    """Of every output position along an axis, how many inputs of its window padding SAME did not
+    add."""
+    out, lo, _ = padding(size, window, stride, "SAME")
+    first = (stride * p - lo for p in range(out))
+    return [min(at + window, size) - max(at, 0) for at in first]

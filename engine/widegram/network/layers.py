@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Padding = Literal["SAME", "VALID", "CIRCULAR"]
+EPSILON = 1e-12  # neural-tangents' default of LayerNorm
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,17 @@ class Activation:
 
 @dataclass(frozen=True)
 class Pool:
-    """AvgPool (kind 'avg') or SumPool ('sum') over windows of both images independently."""
+    """AvgPool (kind 'avg') or SumPool ('sum') over windows of both images independently.
+
+    ``normalize_edges``: an AvgPool with padding SAME divides by the number of pixels of its window
+    that lie in the image, not by all of the window.
+    """
 
     kind: Literal["avg", "sum"]
     window_shape: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     padding: Padding = "VALID"
+    normalize_edges: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,12 @@ class Flatten:
 class LayerNorm:
     """Division by the standard deviation over ``axis`` (axes of the batch array, 0 is the batch).
 
-    ``(-1,)`` normalises over channels alone; ``(1, 2, 3)`` over height, width and channels.
+    ``(-1,)`` normalises over channels alone; ``(1, 2, 3)`` over height, width and channels. ``eps``
+    is added to every variance.
     """
 
     axis: tuple[int, ...] = (-1,)
+    eps: float = EPSILON
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from widegram import activations
 from widegram.activations.table import SERIES
 from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
+    EPSILON,
     Activation,
     Conv,
     ConvLocal,
@@ -68,6 +69,12 @@ def _std(value: Any) -> float:
     return _number(value)
 
 
+def _positive(value: Any) -> float:
+    if not _number(value) > 0:
+        raise ValueError(f"must be > 0, found {shown(value)}")
+    return _number(value)
+
+
 def _optional_std(value: Any) -> float:
     return 0.0 if value is None else _std(value)
 
@@ -110,6 +117,12 @@ def _axes(value: Any) -> tuple[int, ...]:
     return tuple(sorted(set(axes)))
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, found {shown(value)}")
+    return value
+
+
 def _times(value: Any) -> int:
     if not _is_int(value) or value < 1:
         raise ValueError(f"must be an integer >= 1, found {shown(value)}")
@@ -118,10 +131,15 @@ def _times(value: Any) -> int:
 
 @dataclass(frozen=True)
 class _Parameter:
-    """How to check a value (a ValueError says what is wrong), and the default of a missing one."""
+    """How to check a value (a ValueError says what is wrong), and the default of a missing one.
+
+    ``unwritten``: where it has its default it is not written, so that networks of before it keep
+    their fingerprints.
+    """
 
     check: Callable[[Any], Any]
     default: Any = REQUIRED
+    unwritten: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,23 +150,35 @@ class _Kind:
     fixed: Mapping[str, Any]
     parameters: Mapping[str, _Parameter]
 
+    def unsaid(self, name: str, value: Any, default: Any) -> bool:
+        """Whether a field with that value is not written, or of no meaning under this name."""
+        parameter = self.parameters.get(name)
+        return value == default if parameter is None else (
+            parameter.unwritten and value == parameter.default
+        )
+
 
 _AFFINE = {"W_std": _Parameter(_std, 1.0), "b_std": _Parameter(_optional_std, None)}
 _WINDOW = {"strides": _Parameter(_strides, None), "padding": _Parameter(_padding, "VALID")}
 _POOL = {"window_shape": _Parameter(_pair), **_WINDOW}
+_EDGES = {"normalize_edges": _Parameter(_flag, False, unwritten=True)}
 
 _FILTER = {"filter_shape": _Parameter(_pair), **_WINDOW, **_AFFINE}
+_NORM = {
+    "axis": _Parameter(_axes, (-1,)),
+    "eps": _Parameter(_positive, EPSILON, unwritten=True),
+}
 
 LAYERS: Mapping[str, _Kind] = {
     "Conv": _Kind(Conv, {}, _FILTER),
     "ConvLocal": _Kind(ConvLocal, {}, _FILTER),
     "Dense": _Kind(Dense, {}, _AFFINE),
-    "AvgPool": _Kind(Pool, {"kind": "avg"}, _POOL),
+    "AvgPool": _Kind(Pool, {"kind": "avg"}, {**_POOL, **_EDGES}),
     "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL),
     "GlobalAvgPool": _Kind(GlobalPool, {"kind": "avg"}, {}),
     "GlobalSumPool": _Kind(GlobalPool, {"kind": "sum"}, {}),
     "Flatten": _Kind(Flatten, {}, {}),
-    "LayerNorm": _Kind(LayerNorm, {}, {"axis": _Parameter(_axes, (-1,))}),
+    "LayerNorm": _Kind(LayerNorm, {}, _NORM),
     "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(_rate)}),
 }
 _COMPOSITE = {"Residual": ("branch", "shortcut"), "Repeat": ("times", "body")}
@@ -325,13 +355,16 @@ def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
         return {"layer": layer.name, **dict(layer.params)}
     if not isinstance(layer, get_args(Layer)):
         raise WidegramError(f"layers: not a layer: {shown(layer)}")
-    out: dict[str, Any] = {"layer": layer_name(layer)}
+    name = layer_name(layer)
+    out: dict[str, Any] = {"layer": name}
+    kind = LAYERS.get(name)
     for field in fields(layer):
-        value = getattr(layer, field.name)
-        if field.name in ("branch", "shortcut", "body"):
+        key, value = field.name, getattr(layer, field.name)
+        if kind is not None and (key in kind.fixed or kind.unsaid(key, value, field.default)):
+            continue
+        if key in ("branch", "shortcut", "body"):
             value = write_layers(value, depth + 1)
         elif isinstance(value, tuple):
             value = list(value)
-        if field.name != "kind":
-            out[field.name] = value
+        out[key] = value
     return out

@@ -26,6 +26,7 @@ from widegram.plan.operations import (
     Norm,
     Output,
     Reduce,
+    Weigh,
 )
 from widegram.plan.plan import Plan
 
@@ -112,7 +113,7 @@ def _value(
         case Reduce(diagonal=diagonal, scale=scale):
             h, w = plan.nodes[node.inputs[0]].shape
             return value.times(scale * (h * w if diagonal else (h * w) ** 2))
-        case Copy() | Output():
+        case Copy() | Weigh() | Output():  # far from edges nothing is weighed
             return value
     raise TypeError(f"{operation!r}: what it does to angles is not known")
 

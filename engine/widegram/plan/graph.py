@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from widegram import activations
-from widegram.network.geometry import padding
+from widegram.network.geometry import inside, padding
 from widegram.network.layers import (
     Activation,
     Convolution,
@@ -43,6 +43,7 @@ from widegram.plan.operations import (
     Norm,
     Output,
     Reduce,
+    Weigh,
 )
 
 
@@ -104,9 +105,9 @@ class _Builder:
                 result = formula.nonnegative(sign)
                 act = Act(formula, sign, f"{self.where} {name}")
                 return self.add(act, (at,), (h, w), result)
-            case LayerNorm(axis):
+            case LayerNorm(axis, eps):
                 axes = tuple(sorted({a % 4 - 1 for a in axis} & {0, 1})) if h * w > 1 else ()
-                return self.add(Norm(axes), (at,), (h, w), sign)
+                return self.add(Norm(axes, eps), (at,), (h, w), sign)
             case Dropout(rate):
                 return self.add(Keep(rate), (at,), (h, w), sign)
             case Pool():
@@ -141,7 +142,18 @@ class _Builder:
         a, b = layer.window_shape
         scale = 1.0 / (a * b) ** 2 if layer.kind == "avg" else 1.0
         op = Gather((a, b), layer.strides, lo, layer.padding == "CIRCULAR", scale)
-        return self.add(op, (at,), shape, self.nonnegative[at])
+        pooled = self.add(op, (at,), shape, self.nonnegative[at])
+        if not layer.normalize_edges or layer.padding != "SAME":
+            return pooled
+        weights = [
+            tuple(window / n for n in inside(size, window, stride))
+            for size, window, stride in zip(
+                self.nodes[at].shape, (a, b), layer.strides, strict=True
+            )
+        ]
+        if {1.0}.issuperset(weights[0] + weights[1]):
+            return pooled
+        return self.add(Weigh(*weights), (pooled,), shape, self.nonnegative[at])
 
     def _windows(self, window: Pair, layer: Convolution | Pool, at: int) -> tuple[Pair, Pair, Pair]:
         """The shape behind a layer's windows, and the padding before and after."""

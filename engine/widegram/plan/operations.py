@@ -16,7 +16,7 @@ import numpy as np
 
 from widegram.activations import Formula
 from widegram.activations.rectified import Relu, ReluNonnegative
-from widegram.activations.scale import Scale
+from widegram.activations.scale import Scale, Weight
 from widegram.network.layers import Conv, ConvLocal, Convolution
 from widegram.plan.masks import (
     Mask,
@@ -198,14 +198,15 @@ class Act(Operation):
 @dataclass(frozen=True)
 class Norm(Operation):
     """LayerNorm; ``axes``: the image axes (0 rows, 1 columns) over which variances are averaged;
-    its input comes times 4^``exponent``."""
+    ``eps`` is added to them; its input comes times 4^``exponent``."""
 
     axes: tuple[int, ...]
+    eps: float
     exponent: int = 0
 
     @property
     def formula(self) -> Formula:
-        return Scale(self.exponent)
+        return Scale(self.exponent, self.eps)
 
     def normalised(self, q: Array) -> Array:
         axes = tuple(a + 1 for a in self.axes)
@@ -232,6 +233,30 @@ class Norm(Operation):
 
     def describe(self) -> str:
         return " layernorm"
+
+
+@dataclass(frozen=True)
+class Weigh(Operation):
+    """Every pixel times ``rows``[i] ``cols``[j]: from means over whole windows to means over what
+    of them lies in the image."""
+
+    rows: tuple[float, ...]
+    cols: tuple[float, ...]
+
+    @property
+    def formula(self) -> Formula:
+        return Weight(rows=self.rows, cols=self.cols)
+
+    def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
+        ((k, t),) = sources
+        value, slope = self.formula.variance(k)
+        return value, t * slope
+
+    def profile(self, q: Array, shape: Pair) -> Array:
+        return self.formula.variance(q)[0]
+
+    def describe(self) -> str:
+        return " edges"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from widegram.activations import Formula
 from widegram.plan.graph import Node
 from widegram.plan.groups import Group
 from widegram.plan.masks import Mask, Pair
-from widegram.plan.operations import Act, Add, Affine, Copy, Gather, Input, Norm, Output, Reduce
+from widegram.plan.operations import Add, Affine, Copy, Gather, Input, Output, Reduce
 from widegram.plan.stores import Store
 
 
@@ -216,8 +216,7 @@ class _Writer:
                 self.add(Load(i, out, (), store=store, scale=operation.sum_scale))
             case Affine() as affine:
                 return self.window(i, affine, inputs)
-            case Act() | Norm() as operation:
-                assert operation.formula is not None
+            case operation if operation.formula is not None:
                 self.add(Point(i, out, inputs, formula=operation.formula, act=i))
             case Add():
                 self.add(Sum(i, out, inputs))

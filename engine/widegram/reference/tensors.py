@@ -11,14 +11,13 @@ An image's own variances, which activations and LayerNorm need, come from runnin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram import activations
-from widegram.activations.scale import EPSILON
 from widegram.network import Network, padding
 from widegram.network.layers import (
     Activation,
@@ -133,7 +132,8 @@ class _Forward:
                 self.vector = True
                 return pair.map(_flatten)
             case LayerNorm():
-                return self.layer_norm(normalized_axes(layer, 0 if self.vector else 2), pair)
+                axes = normalized_axes(layer, 0 if self.vector else 2)
+                return self.layer_norm(axes, layer.eps, pair)
             case Dropout():
                 return self.dropout(layer.rate, pair)
             case Residual():
@@ -150,11 +150,11 @@ class _Forward:
         shortcut = self.sequence(layer.shortcut, pair)
         return Pair(branch.k + shortcut.k, branch.t + shortcut.t)
 
-    def layer_norm(self, axes: tuple[int, ...], pair: Pair) -> Pair:
+    def layer_norm(self, axes: tuple[int, ...], eps: float, pair: Pair) -> Pair:
         q1, q2 = self.variances_of(pair)
         over = tuple(a + 1 for a in axes)
         v1, v2 = (
-            np.broadcast_to((q + EPSILON).mean(axis=over, keepdims=True), q.shape) for q in (q1, q2)
+            np.broadcast_to((q + eps).mean(axis=over, keepdims=True), q.shape) for q in (q1, q2)
         )
         scale = np.sqrt(v1[:, :, :, None, None] * v2[:, None, None, :, :])
         return pair.map(lambda a: a / scale)
@@ -259,6 +259,7 @@ def _conv(a: Array, layer: Convolution) -> Array:
 
 def _pool(a: Array, layer: Pool) -> Array:
     """Sum or mean over the windows of both images, all pairs of taps; padding counts as zeros."""
+    shape = a.shape[1:]
     for axis in (1, 2, 3, 4):
         d = (axis - 1) % 2
         window, stride = layer.window_shape[d], layer.strides[d]
@@ -267,6 +268,10 @@ def _pool(a: Array, layer: Pool) -> Array:
         starts = stride * np.arange(out)
         total = sum(np.take(padded, starts + tap, axis=axis) for tap in range(window))
         a = np.asarray(total) / (window if layer.kind == "avg" else 1)
+    if layer.normalize_edges and layer.padding == "SAME":
+        # What the same mean makes of ones is the share of each window that lies in the image.
+        shares = _pool(np.ones((1, *shape)), replace(layer, normalize_edges=False))
+        a = a / shares
     return a
 
 

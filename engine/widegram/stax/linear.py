@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from widegram.activations.scale import EPSILON
 from widegram.errors import WidegramError
+from widegram.network.layers import EPSILON
 from widegram.stax.kernel_fn import Triple
 from widegram.stax.making import integers, make, number, require_axes, require_ntk
 
@@ -83,13 +83,10 @@ def AvgPool(
     batch_axis: int = 0,
     channel_axis: int = -1,
 ) -> Triple:
-    """Mean over windows; the default stride is (1, 1)."""
-    if normalize_edges and _padding(padding) == "SAME":
-        raise WidegramError(
-            "stax.AvgPool: normalize_edges=True is not supported with padding SAME; windows are "
-            "divided by their whole size"
-        )
-    return _pool("AvgPool", window_shape, strides, padding, batch_axis, channel_axis)
+    """Mean over windows; the default stride is (1, 1). ``normalize_edges``: with padding SAME, over
+    the pixels of windows that lie in the image."""
+    edges = {"normalize_edges": True} if normalize_edges and _padding(padding) == "SAME" else {}
+    return _pool("AvgPool", window_shape, strides, padding, batch_axis, channel_axis, **edges)
 
 
 def SumPool(
@@ -134,16 +131,10 @@ def LayerNorm(
     batch_axis: int = 0,
     channel_axis: int = -1,
 ) -> Triple:
-    """Division by the standard deviation over ``axis``, which holds the channels.
-
-    Only the default ``eps`` is taken; the limit of eps to 0 is computed.
-    """
+    """Division by the standard deviation over ``axis``, which holds the channels; ``eps`` is added
+    to the variances."""
     require_axes("LayerNorm", batch_axis, channel_axis)
-    if eps != EPSILON:
-        raise WidegramError(
-            f"stax.LayerNorm: eps={eps!r} is not supported; leave it out (zero variance is safe)"
-        )
-    return make("LayerNorm", axis=integers(axis))
+    return make("LayerNorm", axis=integers(axis), eps=number(eps))
 
 
 def Dropout(rate: float, mode: str = "train") -> Triple:
@@ -175,14 +166,16 @@ def _conv(
 
 
 def _pool(
-    name: str, window: Any, strides: Any, padding: Any, batch_axis: int, channel_axis: int
-) -> Triple:
+    name: str, window: Any, strides: Any, padding: Any, batch_axis: int, channel_axis: int,
+    **more: Any,
+) -> Triple:  # fmt: skip
     require_axes(name, batch_axis, channel_axis)
     return make(
         name,
         window_shape=_window(name, "window_shape", window),
         strides=None if strides is None else integers(strides),
         padding=_padding(padding),
+        **more,
     )
 
 

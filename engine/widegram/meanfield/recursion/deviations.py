@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from widegram.activations.scale import EPSILON
 from widegram.errors import WidegramError
 from widegram.meanfield.recursion.circular_mean import circular_mean
 from widegram.meanfield.recursion.elementwise import layer_table
@@ -71,7 +70,7 @@ class State(ABC):
         """The sum of two branches."""
         raise WidegramError("sums of branches need inputs of one norm")
 
-    def layer_normed(self) -> State:
+    def layer_normed(self, eps: float) -> State:
         """Everything over q + eps."""
         raise WidegramError("LayerNorm needs inputs of one norm")
 
@@ -174,8 +173,8 @@ class Deviations(State):
             self.drop.plus(other.drop),
         )
 
-    def layer_normed(self) -> Deviations:
-        scale = self.q + EPSILON
+    def layer_normed(self, eps: float) -> Deviations:
+        scale = self.q + eps
         return Deviations(
             self.q / scale,
             self.level / scale,

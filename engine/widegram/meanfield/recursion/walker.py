@@ -67,8 +67,8 @@ class Walker:
                 return state.activate(self._slopes_of(layer))
             case Flatten() | GlobalPool():
                 return state.pooled()
-            case LayerNorm():
-                return state.layer_normed()
+            case LayerNorm(eps=eps):
+                return state.layer_normed(eps)
             case Residual():
                 return self.run(layer.branch, state).plus(self.run(layer.shortcut, state))
             case Repeat():
