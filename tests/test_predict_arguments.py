@@ -110,11 +110,3 @@ def test_infinite_times_are_the_limit() -> None:
 def test_an_unmasked_masked_array_is_an_array() -> None:
     found = gp_inference(np.ma.masked_array(K), np.ma.masked_array(Y))(get="ntk")
     np.testing.assert_array_equal(found, Y)
-
-
-@pytest.mark.parametrize("name", ["gradient_descent", "ODEState"])
-def test_missing_names_say_what_to_use(name: str) -> None:
-    with pytest.raises(WidegramError, match=f"predict.{name} is not supported: .*descent_mse"):
-        getattr(predict, name)()
-    with pytest.raises(AttributeError, match="no attribute 'gradient'"):
-        predict.gradient  # noqa: B018

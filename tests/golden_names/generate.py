@@ -27,8 +27,10 @@ def main() -> None:
     }
     found = {module: {n: described(v) for n, v in public(of)} for module, of in modules.items()}
     found["Kernel"] |= dict.fromkeys(inspect.signature(neural_tangents.Kernel).parameters)
-    blocks = {module: block(line(*row) for row in sorted(of.items())) for module, of in found.items()}
-    rows = [f"{json.dumps(module)}: {rows}" for module, rows in blocks.items()]
+    rows = [
+        f"{json.dumps(module)}: {block(line(*row) for row in sorted(of.items()))}"
+        for module, of in found.items()
+    ]
     Path(__file__).with_name("names.json").write_text(block(rows) + "\n")
 
 

@@ -1,31 +1,25 @@
 """Predictions of infinitely wide networks, with the functions and meaning of neural-tangents.
 
-``gp_inference``, ``gradient_descent_mse``, ``gradient_descent_mse_ensemble`` and
-``max_learning_rate`` take and return what ``neural_tangents.predict`` does, on NumPy arrays; the
-training matrix may also be a Gram file. Streamed predictions from files are in
+``gp_inference``, ``gradient_descent``, ``gradient_descent_mse``, ``gradient_descent_mse_ensemble``
+and ``max_learning_rate`` take and return what ``neural_tangents.predict`` does, on NumPy arrays;
+the training matrix may also be a Gram file. Streamed predictions from files are in
 :mod:`widegram.predict.predicting`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+from widegram.predict.any_loss import ODEState, gradient_descent
 from widegram.predict.descent import gradient_descent_mse
 from widegram.predict.ensemble import gradient_descent_mse_ensemble
 from widegram.predict.posterior import Gaussian, gp_inference
 from widegram.predict.rates import max_learning_rate
-from widegram.validation.missing import PREDICT, refuse
 
 __all__ = [
     "Gaussian",
+    "ODEState",
     "gp_inference",
+    "gradient_descent",
     "gradient_descent_mse",
     "gradient_descent_mse_ensemble",
     "max_learning_rate",
 ]
-
-
-def __getattr__(name: str) -> Callable[..., Any]:
-    """A name of neural-tangents that is refused: the error comes when it is called."""
-    return refuse("widegram.predict", name, PREDICT)

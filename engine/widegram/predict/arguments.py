@@ -107,3 +107,11 @@ def initial(value: Any, name: str, shape: tuple[int, ...]) -> Array:
             f"{name} has shape {array.shape}, the outputs {shape}; give a number or that shape"
         ) from None
     return array
+
+
+def require_outputs(fx_train_0: Any, fx_test_0: Any, k_test_train: Any) -> None:
+    """Refuse initial outputs of nothing, and of a test set without its kernel."""
+    if fx_train_0 is None and fx_test_0 is None:
+        raise WidegramError("fx_train_0 and fx_test_0 are both None: nothing to predict")
+    if fx_test_0 is not None and k_test_train is None:
+        raise WidegramError("fx_test_0 is given: predictions on the test set need k_test_train")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.errors import WidegramError
 from widegram.predict import arguments
 from widegram.predict.axes import Axes, Outputs, matrix
 from widegram.predict.decomposition import Decomposition
@@ -59,7 +58,7 @@ def gradient_descent_mse(
         t: Any = None, fx_train_0: Any = 0.0, fx_test_0: Any = None, k_test_train: Any = None
     ) -> Any:
         """Outputs at time ``t``; see :func:`gradient_descent_mse`."""
-        _check(fx_train_0, fx_test_0, k_test_train)
+        arguments.require_outputs(fx_train_0, fx_test_0, k_test_train)
         decomposition, dtype = kernel()
         times = None if t is None else arguments.times(t, rate)
         start = arguments.initial(0.0 if fx_train_0 is None else fx_train_0, "fx_train_0", y.shape)
@@ -117,10 +116,3 @@ def _lifted(start: Array, times: Array) -> Array:
 
 def _others(ndim: int, outputs: Outputs) -> list[int]:
     return [axis for axis in range(ndim) if axis - ndim not in outputs.trace_axes]
-
-
-def _check(fx_train_0: Any, fx_test_0: Any, k_test_train: Any) -> None:
-    if fx_train_0 is None and fx_test_0 is None:
-        raise WidegramError("fx_train_0 and fx_test_0 are both None: nothing to predict")
-    if fx_test_0 is not None and k_test_train is None:
-        raise WidegramError("fx_test_0 is given: predictions on the test set need k_test_train")

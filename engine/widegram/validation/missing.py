@@ -9,10 +9,6 @@ from widegram.errors import WidegramError
 
 _FINITE = "widegram's networks are infinitely wide; for finite ones use neural_tangents"
 _TILES = "kernels are computed in tiles by themselves; call kernel_fn or widegram.gram as it is"
-_FLOW = (
-    "for the squared loss there are gradient_descent_mse and gradient_descent_mse_ensemble; other "
-    "losses are not covered"
-)
 
 WIDEGRAM: dict[str, str] = {
     "NtkImplementation": _FINITE,
@@ -25,7 +21,6 @@ WIDEGRAM: dict[str, str] = {
     "monte_carlo_kernel_fn": f"kernel_fn is exact and needs no samples; {_FINITE}",
     "taylor_expand": _FINITE,
 }
-PREDICT: dict[str, str] = {"ODEState": _FLOW, "gradient_descent": _FLOW}
 
 
 def refuse(module: str, name: str, instead: Mapping[str, str]) -> Callable[..., Any]:
