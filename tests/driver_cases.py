@@ -68,6 +68,8 @@ def images() -> Iterator[tuple[str, Case]]:
             p = pool(window, strides, padding)
             layers = [three, RELU, p, conv((3, 3), "CIRCULAR"), RELU, GAP]
             yield f"pool {padding} {window} {strides}", Case(shape, layers)
+        local = [three, RELU, pool((5, 5), (1, 1), "SAME"), FLATTEN, DENSE]
+        yield f"local pooling {padding}", Case(shape, [conv((3, 3), padding), *local])
     p = pool((2, 2), (1, 1), "SAME")
     across = {"layer": "Residual", "branch": [p, RELU, three], "shortcut": []}
     yield "across a pool", Case(shape, [three, p, across, GAP])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cpu.counts import counts
 from widegram.cpu.driver.fields import (
     REGION,
     Ints,
@@ -51,6 +52,7 @@ from widegram.plan.operations import Windowed
 from widegram.plan.plan import Plan, Schedule
 from widegram.plan.program import Program
 from widegram.plan.steps import (
+    Counting,
     Load,
     MakeInput,
     Places,
@@ -218,6 +220,7 @@ class _Encoder:
             Move.GATHER: Kind.POOL in kinds,
             Move.REDUCE: reduces,
             Move.CAST: reduces,
+            Move.COUNT: Kind.COUNT in kinds,
         }
         found = np.zeros(len(Move), dtype=np.int64)
         for move in Move:
@@ -347,11 +350,15 @@ class _Encoder:
                 self._window(row, pool)
             case Reducing(scale=scale) | Load(scale=scale):
                 gain = scale
+        tables: list[float] = []
+        if isinstance(step, Counting):
+            row[StepField.ROWS], row[StepField.COLS] = step.inputs[0].shape
+            tables = counts(step.counted, step.inputs[0].shape)
         if formula is not None:
             row[StepField.FACTOR], row[StepField.N_FACTORS] = step.at, formula.n_factors
         row[StepField.KERNEL] = self._kernel(step, formula.code if formula else "none", packed)
         values = [gain, bias, *(formula.constants if formula else ())]
-        self.params += values + [0.0] * (N_PARAMS - len(values))
+        self.params += values + [0.0] * (N_PARAMS - len(values)) + tables
         return [row[field] for field in StepField]
 
     @staticmethod

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from widegram.cpu.tables import Tables
 
 ALIGNMENT = 64
+_KEPT = (Kind.COPY, Kind.POOL, Kind.REDUCE, Kind.COUNT)
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -100,7 +101,7 @@ class Workspace:
             (At.RUN_PLAIN, "run_plain"): not packed.all(),
             (At.RUN_PACKED, "run_packed"): packed.any(),
             (At.LOAD, "load"): Kind.LOAD in kinds,
-            (At.KEEP, "keep"): np.isin(kinds, (Kind.COPY, Kind.POOL, Kind.REDUCE)).any(),
+            (At.KEEP, "keep"): np.isin(kinds, _KEPT).any(),
             (At.POOL, "pool"): Kind.POOL in kinds,
         }
         for (at, part), needed in parts.items():

@@ -14,8 +14,9 @@ import numpy as np
 from widegram.cuda.block_elements import MOST_THREADS, Elements, Pixel
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, KernelText
 from widegram.cuda.rolling import write_steps
-from widegram.cuda.text_ops import affine, prescaled, share_pair
+from widegram.cuda.text_ops import affine, counted, prescaled, share_pair
 from widegram.plan.steps import (
+    Counting,
     Keeping,
     Load,
     MakeInput,
@@ -226,6 +227,19 @@ class BlockForm(Elements):
             found = self._get(source, self._at(source, pixel))
             for name, value in zip(self.context.fields, found, strict=True):
                 write(f"{name} += {value}")
+        self.sums.add(write, at, self.context.fields)
+
+    def _count(self, step: Counting, at: str) -> None:
+        """A pair of pixels counts as often as there are windows that hold both."""
+        write, (source,), pairs = self.write, step.inputs, step.counted
+        for name in self.context.fields:
+            write(f"{name} = {self.ops.const(0.0)}")
+        with self._pixels(source) as pixel:
+            rows = counted(self.ops, pairs, 0, pixel.i, pixel.p)
+            weight = self.ops.mul(rows, counted(self.ops, pairs, 1, pixel.j, pixel.q))
+            found = self._get(source, self._at(source, pixel))
+            for name, value in zip(self.context.fields, found, strict=True):
+                write(f"{name} += {weight} * {value}")
         self.sums.add(write, at, self.context.fields)
 
     def _output(self, step: Result, at: str) -> None:

@@ -13,8 +13,9 @@ from widegram.cuda.side_by_side import together
 from widegram.cuda.strip_pool import StripPool
 from widegram.cuda.strip_windows import StripWindows
 from widegram.cuda.sums import Sums
-from widegram.cuda.text_ops import activate, affine, prescaled, share_pair
+from widegram.cuda.text_ops import activate, affine, counted, prescaled, share_pair
 from widegram.plan.steps import (
+    Counting,
     Keeping,
     Load,
     MakeInput,
@@ -208,6 +209,20 @@ class StripForm(StripWindows):
                 names = [self.ops.add(a, b) for a, b in pairs] + odd
             found += names
         self.sums.add(self.write, at, found, self.counted)
+
+    def _count(self, step: Counting, at: str) -> None:
+        """A pair of pixels counts as often as there are windows that hold both."""
+        write, planes = self.write, self._own_planes(step.inputs[0].slot)
+        along = counted(self.ops, step.counted, 1, "j", "q")
+        found: list[str] = []
+        for n, names in enumerate(zip(*planes, strict=True)):
+            other = f"(p + {n} if p + {n} < {self.height} else p + {n - self.height})"
+            weight = counted(self.ops, step.counted, 0, f"first + {n}", other)
+            found = [
+                self.ops.fma(weight, name, total) if n else self.ops.mul(weight, name)
+                for name, total in zip(names, found or names, strict=True)
+            ]
+        self.sums.add(write, at, [self.ops.mul(along, total) for total in found], self.counted)
 
     def _pool(self, step: Pooling, at: str) -> None:
         add = StripPool(self.ops, step, self.context.stores.size)

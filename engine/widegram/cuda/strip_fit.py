@@ -15,7 +15,7 @@ from widegram.plan.buffers import ANYWHERE, allocate
 from widegram.plan.cells import space
 from widegram.plan.masks import Pair
 from widegram.plan.program import Program
-from widegram.plan.steps import Keeping, Pooling, Reducing, Step
+from widegram.plan.steps import Counting, Keeping, Pooling, Reducing, Step
 from widegram.plan.whole_planes import alike, slots, whole
 
 MOST_ROWS = 8
@@ -31,12 +31,13 @@ _EACH, _HALO = 36, 12
 # planes side by side, so many times as many as a program has.
 _IDLE = 2
 # Registers of a thread that holds one plane of K and of T, and what comes on top: for each further
-# plane, for several sums, for those between convolutions of several gains (which stand in loops of
+# plane, for several sums, for counted ones, for those between convolutions of several gains (which stand in loops of
 # loops), for a pool, for every row or column that windows reach beyond 3 x 3, where a row does not
 # fill a warp, and where a strip has rows behind the image's last one.
 _REGISTERS = {"float32": 64, "float64": 128}
 _PLANE = {"float32": 16, "float64": 40}
 _SUMS = {"float32": 8, "float64": 8}
+_COUNTED = {"float32": 16, "float64": 0}
 _GAINS = {"float32": 8, "float64": 0}
 _POOL = {"float32": 16, "float64": 8}
 _REACH = {"float32": 4, "float64": 8}
@@ -74,12 +75,14 @@ def strip_registers(dtype: str, shape: Pair, steps: Sequence[Step]) -> int:
     near = reach(steps)
     gains = {conv.gain for conv in windows(steps)}
     sums = sum(isinstance(step, Reducing) for step in steps) > 1
+    counted = any(isinstance(step, Counting) for step in steps)
     pools = any(isinstance(step, Pooling) for step in steps)
     beyond = max(0, near.rows - 2) + max(0, near.columns - 2)
     return (
         _REGISTERS[dtype]
         + (slots(steps) - 1) * _PLANE[dtype]
         + sums * (_SUMS[dtype] + (len(gains) > 1) * _GAINS[dtype])
+        + counted * _COUNTED[dtype]
         + pools * _POOL[dtype]
         + -(-beyond * _REACH[dtype] // 8) * 8
         + (shape[1] < WARP) * _NARROW[dtype]

@@ -15,6 +15,7 @@ from widegram.activations.mixture_sums import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
 from widegram.cuda.writer import Writer
 from widegram.machine.dtypes import FLOOR, SNAP
+from widegram.plan.counted import Counted
 from widegram.plan.operations import Affine
 
 _RESOLUTION = {"float32": 2.0**-24, "float64": 2.0**-53}
@@ -88,6 +89,16 @@ def affine(ops: TextOps, operation: Affine, formula: Formula | None, sums: list[
     gain, bias = ops.const(scale * operation.gain), scale * operation.bias
     k = ops.fma(gain, sums[0], ops.const(bias)) if bias else ops.mul(gain, sums[0])
     return [k, ops.fma(gain, sums[1], k)] if len(sums) == 2 else [k]
+
+
+def counted(ops: TextOps, pairs: Counted, axis: int, i: str, p: str) -> str:
+    """How many windows hold pixels ``i`` of x and ``p`` of x' along an axis, as a number. It is
+    made of such numbers too, each a register, where a 64-bit integer takes two."""
+    lo, window, pooled = pairs.lo[axis], pairs.window[axis], pairs.pooled[axis]
+    i, p = (ops.write.let(f"real({name})") for name in (i, p))
+    first = ops.maximum(ops.add(ops.maximum(i, p), ops.const(lo - window)), ops.const(-1.0))
+    last = ops.minimum(ops.add(ops.minimum(i, p), ops.const(lo)), ops.const(pooled - 1))
+    return ops.maximum(ops.sub(last, first), ops.const(0.0))
 
 
 class TextOps:

@@ -31,6 +31,8 @@ from widegram.network.spec import nearest, parse_layers
 from widegram.validation import bounds
 
 _COMMON = {"act": "Relu", "w_var": 2.0, "b_var": 0.0, "input": ""}
+# The smallest value of options that count something.
+_LEAST = {"depth": 1, "filter": 1, "c": 0}
 _CNN = {"depth": 3, **_COMMON, "filter": 3, "padding": "CIRCULAR"}
 
 
@@ -74,6 +76,14 @@ def _cnn_f(o: _Given) -> list[Layer]:
 
 def _cnn_p(o: _Given) -> list[Layer]:
     return [Repeat(o.depth, (o.conv(), o.activation)), GlobalPool("avg"), o.dense()]
+
+
+def _cnn_lap(o: _Given) -> list[Layer]:
+    """Li et al. 2019 (arXiv:1911.00809): every pixel becomes the mean over those at most ``c`` rows
+    and columns away, zeros outside of the image; ``c`` = 0 has no pool."""
+    side = 2 * int(o.values["c"]) + 1
+    pool: list[Layer] = [Pool("avg", (side, side), padding="SAME")] if side > 1 else []
+    return [Repeat(o.depth, (o.conv(), o.activation)), *pool, Flatten(), o.dense()]
 
 
 def _myrtle(*convs: int) -> Callable[[_Given], list[Layer]]:
@@ -122,6 +132,7 @@ PRESETS: Mapping[str, _Preset] = {
     "fcn": _Preset({"depth": 3, **_COMMON}, _fcn, image=False),
     "cnn-f": _Preset(_CNN, _cnn_f),
     "cnn-p": _Preset(_CNN, _cnn_p),
+    "cnn-lap": _Preset({**_CNN, "padding": "SAME", "c": 4}, _cnn_lap),
     "myrtle5": _Preset(_COMMON, _myrtle(2, 1, 1)),
     "myrtle7": _Preset(_COMMON, _myrtle(2, 2, 2)),
     "myrtle10": _Preset(_COMMON, _myrtle(3, 3, 3)),
@@ -231,9 +242,10 @@ def _convert(text: str, to: type, option: str, name: str) -> Any:
 
 def _value(option: str, text: str, options: Mapping[str, Any], name: str) -> Any:
     value = _convert(text, type(options[option]), option, name)
-    if option in ("depth", "filter") and value < 1:
-        raise WidegramError(f"preset {name}: {option} must be >= 1, found {shown(value)}")
-    if option in ("depth", "filter") and value > bounds.LAYERS:
+    if option in _LEAST and value < _LEAST[option]:
+        least = _LEAST[option]
+        raise WidegramError(f"preset {name}: {option} must be >= {least}, found {shown(value)}")
+    if option in _LEAST and value > bounds.LAYERS:
         raise WidegramError(
             f"preset {name}: {option} must be at most {bounds.LAYERS:,}, found {shown(value)}"
         )

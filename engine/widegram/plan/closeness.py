@@ -110,9 +110,8 @@ def _value(
             return value.plus(inputs[1])
         case Gather(window=(a, b), scale=scale):
             return value.times(scale * (a * b) ** 2)
-        case Reduce(diagonal=diagonal, scale=scale):
-            h, w = plan.nodes[node.inputs[0]].shape
-            return value.times(scale * (h * w if diagonal else (h * w) ** 2))
+        case Reduce():
+            return value.times(operation.total(plan.nodes[node.inputs[0]].shape))
         case Copy() | Weigh() | Output():  # far from edges nothing is weighed
             return value
     raise TypeError(f"{operation!r}: what it does to angles is not known")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from widegram.network.layers import (
     Residual,
 )
 from widegram.network.model import Network
+from widegram.plan.counted import Counted
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Operation
 from widegram.plan.operations import (
@@ -45,6 +47,10 @@ from widegram.plan.operations import (
     Reduce,
     Weigh,
 )
+
+# Windows of this many rows and columns: their sums over both images, made tap by tap where they
+# reach over borders, cost more than all the rest.
+_LOCAL = 5
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,16 @@ class _Builder:
     def sequence(self, layers: Iterable[Layer], at: int, part: str = "", first: int = 0) -> int:
         """Add layers, the first being number ``first`` of its list, which is a ``part`` of the
         layer that is under construction."""
-        outer = self.where
-        for n, layer in enumerate(layers, first):
+        outer, layers = self.where, tuple(layers)
+        local: Pool | None = None
+        for n, (layer, after) in enumerate(zip_longest(layers, layers[1:]), first):
             self.where = f"{outer}{part}[{n}]"
-            at = self.layer(layer, at)
+            if isinstance(layer, Pool) and isinstance(after, Flatten) and _is_local(layer):
+                local = layer
+            elif local is not None:
+                at, local = self._local(local, at), None
+            else:
+                at = self.layer(layer, at)
         self.where = outer
         return at
 
@@ -155,11 +167,26 @@ class _Builder:
             return pooled
         return self.add(Weigh(*weights), (pooled,), shape, self.nonnegative[at])
 
+    def _local(self, layer: Pool, at: int) -> int:
+        """A pool of stride 1 and Flatten behind it, in one."""
+        shape, lo, _ = self._windows(layer.window_shape, layer, at)
+        a, b = layer.window_shape
+        scale = (1.0 / (a * b) ** 2 if layer.kind == "avg" else 1.0) / (shape[0] * shape[1])
+        op = Counted(True, scale, (a, b), lo, shape)
+        return self.add(op, (at,), (1, 1), self.nonnegative[at])
+
     def _windows(self, window: Pair, layer: Convolution | Pool, at: int) -> tuple[Pair, Pair, Pair]:
         """The shape behind a layer's windows, and the padding before and after."""
         sizes = zip(self.nodes[at].shape, window, layer.strides, strict=True)
         rows, cols = (padding(size, a, stride, layer.padding) for size, a, stride in sizes)
         return (rows[0], cols[0]), (rows[1], cols[1]), (rows[2], cols[2])
+
+
+def _is_local(pool: Pool) -> bool:
+    """Whether a pool is made in one with the Flatten behind it."""
+    large = min(pool.window_shape) >= _LOCAL
+    plain = pool.padding == "SAME" and not pool.normalize_edges
+    return large and plain and pool.strides == (1, 1)
 
 
 def is_vector(network: Network) -> bool:

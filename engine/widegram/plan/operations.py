@@ -339,9 +339,13 @@ class Reduce(Operation):
         total = self.scale * k.sum(axis=(1, 2), keepdims=True)
         return total, self.scale * t.sum(axis=(1, 2), keepdims=True)
 
-    def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
+    def total(self, source: Pair) -> float:
+        """What it makes of ones, on a source of that shape."""
         h, w = source
-        return below[0] * (self.scale * (h * w if self.diagonal else (h * w) ** 2))
+        return self.scale * (h * w if self.diagonal else (h * w) ** 2)
+
+    def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
+        return below[0] * self.total(source)
 
     def profile(self, q: Array, shape: Pair) -> Array:
         if self.diagonal:

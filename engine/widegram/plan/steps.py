@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from widegram.activations import Formula
+from widegram.plan.counted import Counted
 from widegram.plan.graph import Node
 from widegram.plan.groups import Group
 from widegram.plan.masks import Mask, Pair
@@ -151,6 +152,14 @@ class Reducing(Storing):
 
 
 @dataclass(frozen=True)
+class Counting(Reducing):
+    """The same of pairs of pixels as often as ``counted`` says."""
+
+    kind: ClassVar[str] = "count"
+    counted: Counted = field(kw_only=True)
+
+
+@dataclass(frozen=True)
 class Result(Step):
     """The kernel."""
 
@@ -251,6 +260,9 @@ class _Writer:
                 step = Keeping(k, None, inputs, store=store)
             case Gather():
                 step = Pooling(k, None, inputs, store=store, pool=operation)
+            case Counted():
+                scale = operation.scale
+                step = Counting(k, None, inputs, store=store, scale=scale, counted=operation)
             case Reduce():
                 step = Reducing(k, None, inputs, store=store, scale=operation.scale)
             case _:

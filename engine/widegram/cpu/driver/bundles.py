@@ -24,7 +24,7 @@ from widegram.cpu.driver.planes import Place, Rectangle, fill, hand_over
 def _own(step: int, ctx: int) -> None:
     """A storing step at d = 0 of an image with itself, from values computed beforehand."""
     kind = peek(step, StepField.KIND)
-    if kind != Kind.COPY and kind != Kind.POOL and kind != Kind.REDUCE:
+    if kind != Kind.COPY and kind != Kind.POOL and kind != Kind.REDUCE and kind != Kind.COUNT:
         return
     slot = peek(ctx, At.SLOTS) + peek(step, StepField.IN0) * SLOT_ROW
     lanes = peek(ctx, At.LANES)

@@ -26,6 +26,7 @@ class Kind(Field):
     COPY = auto()
     POOL = auto()
     REDUCE = auto()
+    COUNT = auto()
     OUTPUT = auto()
 
 
@@ -38,6 +39,7 @@ class Move(Field):
     GATHER = auto()
     REDUCE = auto()
     CAST = auto()
+    COUNT = auto()
 
 
 class StepField(Field):

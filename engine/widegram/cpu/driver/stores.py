@@ -8,8 +8,10 @@ from __future__ import annotations
 from widegram.cpu.driver.context import At
 from widegram.cpu.driver.fields import Kind, Move, StepField, StoreField
 from widegram.cpu.driver.jit import jit
-from widegram.cpu.driver.memory import call_part, call_plane, peek
-from widegram.cpu.driver.planes import Place, copy, fill
+from widegram.cpu.driver.memory import call_part, call_plane, peek, poke
+from widegram.cpu.driver.planes import Place, copy, fill, set_shape
+from widegram.cpu.kernels.fields import Geometry
+from widegram.cpu.kernels.variants import N_PARAMS
 
 
 @jit
@@ -44,6 +46,24 @@ def _here(ctx: int) -> Place:
 
 
 @jit
+def _count(step: int, ctx: int, here: Place, sums: Place) -> None:
+    """Add the rectangle's pixels to sums, each as often as the tables of the step say.
+
+    Its parameters are followed by a row for each displacement, from 1 - size on, along rows and
+    then along columns (:func:`widegram.cpu.counts.counts`).
+    """
+    geo, item = peek(ctx, At.GEOMETRY), peek(ctx, At.ITEMSIZE)
+    h, w = peek(step, StepField.ROWS), peek(step, StepField.COLS)
+    first = peek(ctx, At.PARAMS) + (peek(step, StepField.PARAMS) + N_PARAMS) * item
+    down = first + (peek(ctx, At.D_ROWS) + h - 1) * h * item
+    along = first + ((2 * h - 1) * h + (peek(ctx, At.D_COLS) + w - 1) * w) * item
+    set_shape(ctx, peek(ctx, At.ROWS), peek(ctx, At.COLS))
+    poke(geo, Geometry.IN_ROW, here.row)
+    kernel = peek(peek(ctx, At.MOVES), Move.COUNT)
+    call_plane(kernel, geo, 0, here.k, here.t, sums.k, sums.t, down, along)
+
+
+@jit
 def load(step: int, ctx: int, store: int) -> None:
     """Write the rectangle from its store; zeros where that has no such plane."""
     here, rows, cols = _here(ctx), peek(ctx, At.ROWS), peek(ctx, At.COLS)
@@ -61,13 +81,15 @@ def load(step: int, ctx: int, store: int) -> None:
 
 @jit
 def keep(step: int, ctx: int, store: int) -> None:
-    """Fill a store (copy, pool, reduce) from the rectangle."""
+    """Fill a store (copy, pool, reduce, count) from the rectangle."""
     here, kind = _here(ctx), peek(step, StepField.KIND)
     rows, cols = peek(ctx, At.ROWS), peek(ctx, At.COLS)
     if kind == Kind.POOL:
         call_part(peek(ctx, At.POOL), step, ctx, store)
     elif kind == Kind.REDUCE:
         copy(ctx, Move.REDUCE, rows, cols, here, _sums(store, ctx))
+    elif kind == Kind.COUNT:
+        _count(step, ctx, here, _sums(store, ctx))
     else:
         plane = plane_at(store, ctx, peek(ctx, At.D_ROWS), peek(ctx, At.D_COLS))
         if plane >= 0:

@@ -3,8 +3,9 @@
 Kinds: ``copy``; ``fill`` (zeros); ``add`` (k_out = k_in + the plane at fx, t_out = t_in + fy);
 ``gather`` (out += gain times the sum over a window whose taps are ``fx_row`` and ``fx_col`` apart,
 windows ``in_row`` and ``in_col``); ``reduce`` (adds the sum of
-a plane to double-precision sums at k_out, t_out); ``cast`` (writes gain times such sums as a plane
-of one pixel).
+a plane to double-precision sums at k_out, t_out); ``count`` (the same of pixels times the number of
+their row at fx and that of their column at fy); ``cast`` (writes gain times such sums as a plane of
+one pixel).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class MoveKernel(PlaneCode):
         if self.variant.kind == "cast":
             for source, target, _ in self.planes:
                 self._cast(source, target)
-        elif self.variant.kind == "reduce":
+        elif self.variant.kind in ("reduce", "count"):
             self._reduce()
         elif self.variant.kind == "gather":
             self._gather()
@@ -116,6 +117,7 @@ class MoveKernel(PlaneCode):
 
     def _reduce(self) -> None:
         """Sum each row in the plane's dtype, the rows in double precision."""
+        counted = self.variant.kind == "count"
         with loops.for_range(self.builder, self.rows) as row:
             totals = []
             for source, _, _ in self.planes:
@@ -123,14 +125,23 @@ class MoveKernel(PlaneCode):
                 totals.append((start, self.ops.variable()))
                 self.builder.store(self.ops.const(0.0), totals[-1][1])
             with loops.for_range(self.builder, self.cols) as col:
+                weight = self._number(self.fy, col.index) if counted else None
                 for start, total in totals:
                     value = self.ops.load(self.offset(start, col.index, self.in_col))
+                    value = self.ops.mul(weight, value) if counted else value
                     self.builder.store(self.ops.add(self.builder.load(total), value), total)
             for (_, target, _), (_, total) in zip(self.planes, totals, strict=True):
-                for n, part in enumerate(self._parts(self._double(self.builder.load(total)))):
+                found = self._double(self.builder.load(total))
+                if counted:
+                    found = self.builder.fmul(self._double(self._number(self.fx, row.index)), found)
+                for n, part in enumerate(self._parts(found)):
                     pointer = self._double_pointer(target, n)
                     before = self.builder.load(pointer, align=64)
                     self.builder.store(self.builder.fadd(before, part), pointer, align=64)
+
+    def _number(self, table: Any, n: Any) -> Any:
+        """The n-th number of a table, in all lanes."""
+        return self.ops.splat(self.offset(table, n, ir.Constant(INDEX, 1)))
 
     def _cast(self, source: Any, target: Any) -> None:
         gain = self.param(0)
