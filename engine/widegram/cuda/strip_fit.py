@@ -31,7 +31,6 @@ _EACH, _HALO = 36, 12
 # planes side by side, so many times as many as a program has.
 _IDLE = 2
 # Registers of a thread that holds one plane of K and of T, and what comes on top: for each further
-# Registers of a thread that holds one plane of K and of T, and what comes on top: for each further
 # plane, for several sums, for counted ones, for those between convolutions of several gains (which
 # stand in loops of loops), for a pool, for every row or column that windows reach beyond 3 x 3,
 # where a row does not fill a warp, and where a strip has rows behind the image's last one.
