@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jobs import job
 from virtual_card.devices import Emulated
-from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import load_network
@@ -48,24 +48,10 @@ def both(
     card = options.pop("card", None) or Emulated()
     options.setdefault("block_threads", 16)
     evaluator = CudaEvaluator(
-        Job(
-            network=network,
-            x1=x1,
-            x2=x2,
-            kernels=get,
-            depths=depths,
-            dtype=dtype,
-            memory=2**28,
-        ), [card], **options
+        job(network, x1, x2, kernels=get, depths=depths, dtype=dtype), [card], **options
     )
     found = evaluator.tile(range(counts[0]), range(counts[1]), False)
-    reference = ReferenceEvaluator(Job(
-        network=network,
-        x1=x1,
-        x2=x2,
-        kernels=get,
-        depths=depths,
-    ))
+    reference = ReferenceEvaluator(job(network, x1, x2, kernels=get, depths=depths))
     wanted = reference.tile(range(counts[0]), range(counts[1]), False)
     return evaluator, found, wanted
 

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs import job
 from widegram import activations
-from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
-from widegram.data import open_source
 from widegram.network import load_network
 
 Number = mpmath.mpf
@@ -159,18 +158,7 @@ def test_compiled(name: str, params: dict, exact: Callable, square: float, dtype
     x, y = (v.astype(dtype).astype(np.float64) for v in (x, y))
     layer = {"layer": name, **params}
     network = load_network({"input_shape": [2], "layers": [{"layer": "Dense"}, layer]})
-    evaluator = make_evaluator(
-        "cpu", Job(
-            network=network,
-            x1=open_source(x),
-            x2=open_source(y),
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype=dtype,
-            threads=1,
-            memory=2**30,
-        )
-    )
+    evaluator = make_evaluator("cpu", job(network, x, y, dtype=dtype, threads=1, memory=2**30))
     found = evaluator.tile(range(len(x)), range(len(y)), False)
     for i, a in enumerate(x):
         for j, b in enumerate(y):

@@ -8,15 +8,14 @@ import mpmath
 import numpy as np
 import pytest
 
+import widegram
 from activation_oracles import CLOSED, ORACLES, SERIES, Oracle, mean_product, mean_square
+from jobs import job
 from widegram import activations
 from widegram.activations.hermite import MAX_DEGREE, Series
 from widegram.activations.mixture import Mixture
-from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
-from widegram.data import open_source
 from widegram.errors import WidegramError
-from widegram.network import load_network
 
 VARIANCES = [(1.0, 1.0), (0.3, 2.5), (4.0, 0.02)]
 CORRELATIONS = [-1.0, -0.9, -0.3, 0.0, 0.5, 0.95, 0.9999, 1.0]
@@ -255,15 +254,8 @@ def test_compiled_formulas(oracle: Oracle, dtype: str) -> None:
     y = np.array([np.sqrt(2 * q2) * np.array([c, np.sqrt(1 - c * c)]) for q2, c in points])
     layer = {"layer": oracle.name, **oracle.params}
     spec = {"input_shape": [2], "layers": [{"layer": "Dense"}, layer, {"layer": "Dense"}]}
-    job = Job(
-        network=load_network(spec),
-        x1=open_source(x),
-        x2=open_source(y),
-        kernels=("nngp", "ntk"),
-        dtype=dtype,
-        threads=1,
-    )
-    with make_evaluator("cpu", job) as evaluator:
+    request = job(spec, x, y, dtype=dtype, threads=1)
+    with make_evaluator("cpu", request) as evaluator:
         found = evaluator.tile(range(1), range(len(y)), False)
     q2, k = (y**2).mean(axis=1), (x * y).mean(axis=1)
     value, slope = dual(oracle).moments(q, k, q2)
@@ -286,3 +278,27 @@ def test_unknown_and_missing_parameters_are_refused() -> None:
         activations.get("Erf", {"d": 1.0})
     with pytest.raises(WidegramError, match="LeakyRelu: parameter 'alpha' is required"):
         activations.get("LeakyRelu")
+
+
+def _gelu(q: mpmath.mpf, k: mpmath.mpf, q2: mpmath.mpf) -> mpmath.mpf:
+    """K of Gelu, from its definition x Phi(x) by differentiation of an arcsine."""
+    root = mpmath.sqrt((1 + q) * (1 + q2))
+    z = k / root
+    w = 1 - z * z
+    inner = (q * q2 * w + z * z) / (2 * mpmath.pi * root * mpmath.sqrt(w))
+    return k / 4 + k * mpmath.asin(z) / (2 * mpmath.pi) + inner
+
+
+@pytest.mark.parametrize("size", [10.0, 1e3, 1e4])
+def test_gelu_of_large_parallel_inputs(size: float) -> None:
+    """Both terms of K change by 1e8 roundings where c = 1, and their sum by one."""
+    layers = [{"layer": "Dense", "W_std": 1.0, "b_std": None}, {"layer": "Gelu"}]
+    rng = np.random.default_rng(0)
+    x = np.linspace(size, 2 * size, 60)[:, None] * (1 + 1e-3 * rng.standard_normal((60, 1)))
+    y = np.array([[1.7 * size]])
+    found = widegram.kernel({"input_shape": [1], "layers": layers}, x, y, get="nngp")
+    with mpmath.workdps(50):
+        b = mpmath.mpf(float(y[0, 0]))
+        wanted = [float(_gelu(a * a, a * b, b * b)) for a in map(mpmath.mpf, x[:, 0].tolist())]
+    # some roundings; 1e-13 at 1e4 where the terms' roundings do not go together
+    np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-15)

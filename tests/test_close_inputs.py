@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from jobs import job
 from network_specs import DENSE, DROPOUT, FLATTEN, GAP, RELU, load, residual
 from virtual_card.devices import Emulated
 from widegram import kernel, reference
 from widegram.backends.equal import digests, equal_pairs
-from widegram.backends.job import Job
 from widegram.backends.rounded import Rounded
 from widegram.computing.choosing import make_evaluator
 from widegram.cpu import CpuEvaluator
@@ -61,15 +61,7 @@ def test_equal_inputs_in_different_tiles() -> None:
     network = NETWORKS["pools"]
     x = inputs(network)
     x = x[[0, 1, 0, 2, 3, 0, 1]]
-    evaluator = CpuEvaluator(Job(
-        network=network,
-        x1=open_source(x),
-        x2=None,
-        kernels=BOTH,
-        depths=(),
-        dtype="float64",
-        threads=1,
-    ))
+    evaluator = CpuEvaluator(job(network, x, threads=1))
     whole = evaluator.tile(range(7), range(7), True)
     part = evaluator.tile(range(3), range(3, 7), True)
     for key in BOTH:
@@ -164,17 +156,8 @@ def test_data_of_many_close_pairs_is_computed_in_float64_and_rounded() -> None:
     network, x = load_network(spec), arc(300, 0.5).astype(np.float32)
 
     def made(x: np.ndarray, dtype: str = "float32"):
-        job = Job(
-            network=network,
-            x1=open_source(x),
-            x2=None,
-            kernels=BOTH,
-            depths=(),
-            dtype=dtype,
-            threads=1,
-            memory=2**28,
-        )
-        return make_evaluator("cpu", job)
+        request = job(network, x, dtype=dtype, threads=1)
+        return make_evaluator("cpu", request)
 
     close, few = made(x), made(arc(20, 0.5).astype(np.float32))
     assert isinstance(close, Rounded)
@@ -183,15 +166,7 @@ def test_data_of_many_close_pairs_is_computed_in_float64_and_rounded() -> None:
     for key, value in close.tile(range(8), range(8, 16), True).items():
         np.testing.assert_array_equal(value, wide[key].astype(np.float32))
     with pytest.raises(DoubleNeeded, match=r"of inputs less than 0\.04 apart .*% of the pairs are"):
-        CpuEvaluator(Job(
-            network=network,
-            x1=open_source(x),
-            x2=None,
-            kernels=BOTH,
-            depths=(),
-            dtype="float32",
-            threads=1,
-        ))
+        CpuEvaluator(job(network, x, dtype="float32", threads=1))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -202,17 +177,7 @@ def test_a_card_takes_equal_and_close_inputs_from_the_cpu(dtype: str, own: bool)
     x = inputs(network)[[0, 1, 0, 2]]
     x[3] = x[1] * (1 + 1e-4 * x[2])
     second = None if own else open_source(x)
-    made = CudaEvaluator(
-        Job(
-            network=network,
-            x1=open_source(x),
-            x2=second,
-            kernels=BOTH,
-            depths=(),
-            dtype=dtype,
-            memory=2**28,
-        ), [Emulated()]
-    )
+    made = CudaEvaluator(job(network, x, second, dtype=dtype), [Emulated()])
     found = made.tile(range(4), range(4), own)
     wanted = kernel(network, x, None if own else x, dtype=dtype, device="cpu")
     # rounding of the general pairs in another order

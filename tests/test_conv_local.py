@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cuda_support import assert_equal, both
+from jobs import job
 from network_specs import DENSE, FLATTEN, GAP, RELU, load, residual
 from widegram import reference, stax
-from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
 from widegram.data import open_source
 from widegram.plan import build
@@ -79,9 +79,9 @@ def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
     # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
     tolerance = {"float64": 1e-10, "float32": 1e-5}[dtype]
     for second, cols in ((x2, range(2)), (None, range(3))):
-        job = Job(network=network, x1=x1, x2=second, kernels=("nngp", "ntk"))
-        wanted = reference.ReferenceEvaluator(job).tile(range(3), cols, second is None)
-        with CpuEvaluator(replace(job, dtype=dtype)) as evaluator:
+        request = job(network, x1, second)
+        wanted = reference.ReferenceEvaluator(request).tile(range(3), cols, second is None)
+        with CpuEvaluator(replace(request, dtype=dtype)) as evaluator:
             found = evaluator.tile(range(3), cols, second is None)
         assert_equal(found, wanted, tolerance)
 
@@ -104,11 +104,8 @@ def test_reference_meets_neural_tangents(padding: str) -> None:
         RELU, {"layer": end}, DENSE,
     ]  # fmt: skip
     x1, x2 = golden["x1"], golden["x2"]
-    job = Job(
-        network=load(x1.shape[1:], *layers), x1=open_source(x1), x2=open_source(x2),
-        kernels=("nngp", "ntk"),
-    )  # fmt: skip
-    found = reference.ReferenceEvaluator(job).tile(range(len(x1)), range(len(x2)), False)
+    request = job(load(x1.shape[1:], *layers), x1, x2)  # fmt: skip
+    found = reference.ReferenceEvaluator(request).tile(range(len(x1)), range(len(x2)), False)
     for kernel in ("nngp", "ntk"):
         # both in float64, eight layers
         np.testing.assert_allclose(found[kernel], golden[f"{padding}/{kernel}"], rtol=1e-11)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from jobs import job
 from network_specs import DENSE, FLATTEN, GAP, load, residual
 from widegram import reference
-from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
 from widegram.data import open_source
 
@@ -122,17 +122,7 @@ def test_case(name: str, own: bool) -> None:
     x, y = rng.standard_normal((3, *shape)), None if own else rng.standard_normal((2, *shape))
     wanted = reference.kernel(network, x, y)
     second = None if y is None else open_source(y)
-    evaluator = CpuEvaluator(
-        Job(
-            network=network,
-            x1=open_source(x),
-            x2=second,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype="float64",
-            threads=1,
-        )
-    )
+    evaluator = CpuEvaluator(job(network, x, second, threads=1))
     found = evaluator.tile(range(3), range(3 if own else 2), own)
     for key, value in found.items():
         want = getattr(wanted, key)

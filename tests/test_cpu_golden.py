@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import golden_cases
-from widegram.backends.job import Job
+from jobs import job
 from widegram.computing.choosing import make_evaluator
 from widegram.data import open_source
 from widegram.network import load_network
@@ -23,16 +23,7 @@ def test_golden(name: str, dtype: str) -> None:
     rows = range(len(golden.x1))
     for suffix, second in (("", open_source(golden.x2)), ("_11", None)):
         evaluator = make_evaluator(
-            "cpu", Job(
-                network=network,
-                x1=first,
-                x2=second,
-                kernels=("nngp", "ntk"),
-                depths=(),
-                dtype=dtype,
-                threads=2,
-                memory=MEMORY,
-            )
+            "cpu", job(network, first, second, dtype=dtype, threads=2, memory=MEMORY)
         )
         columns = rows if second is None else range(len(golden.x2))
         found = evaluator.tile(rows, columns, second is None)

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import strategies
+from jobs import job
 from strategies import CONTINUOUS, HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
 from widegram import reference
 from widegram.backends.evaluator import Evaluator
-from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
@@ -53,18 +53,8 @@ def evaluator(
     second = None if x2 is None else open_source(x2)
     try:
         # As every command makes it: in float64, rounded, where float32 does not do.
-        return make_evaluator(
-            "cpu", Job(
-                network=network,
-                x1=open_source(x1),
-                x2=second,
-                kernels=get,
-                depths=depths,
-                dtype=dtype,
-                threads=threads,
-                memory=MEMORY,
-            )
-        )
+        of = job(network, x1, second, kernels=get, depths=depths, dtype=dtype, threads=threads)
+        return make_evaluator("cpu", of)
     except WidegramError as error:
         # Refused by name, as variances beyond an activation's reach are: no case of a value.
         assume(not REFUSED.search(str(error)))

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
+from jobs import job
 from widegram import reference
-from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
 from widegram.cpu.driver.fields import REGION
 from widegram.cpu.kernels.inner_ir import CHUNK
@@ -51,16 +51,7 @@ def evaluator(
     memory: int = 2**30,
 ) -> CpuEvaluator:
     second = None if y is None else open_source(y)
-    return CpuEvaluator(Job(
-        network=NETWORK,
-        x1=open_source(x),
-        x2=second,
-        kernels=BOTH,
-        depths=(),
-        dtype=dtype,
-        threads=threads,
-        memory=memory,
-    ))
+    return CpuEvaluator(job(NETWORK, x, second, dtype=dtype, threads=threads, memory=memory))
 
 
 def whole(x: np.ndarray, y: np.ndarray | None = None, **options: object) -> dict[str, np.ndarray]:
@@ -132,15 +123,7 @@ def test_equal_inputs_in_double_precision() -> None:
 def test_one_kernel_and_progress() -> None:
     x, y = inputs(40), inputs(24, 5)
     done: list[int] = []
-    alone = CpuEvaluator(Job(
-        network=NETWORK,
-        x1=open_source(x),
-        x2=open_source(y),
-        kernels=("nngp",),
-        depths=(),
-        dtype="float64",
-        threads=2,
-    ))
+    alone = CpuEvaluator(job(NETWORK, x, y, kernels=("nngp",), threads=2))
     found = alone.tile(range(3, 40), range(24), False, done.append)
     assert list(found) == ["nngp"]
     assert sum(done) == 37 * 24

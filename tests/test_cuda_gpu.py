@@ -12,8 +12,8 @@ import pytest
 import widegram
 from cuda_support import assert_equal, both, conv
 from golden_cases import assert_matches, load, params
+from jobs import job
 from test_cuda_depths import PLACES
-from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import load_network
@@ -59,15 +59,7 @@ def test_forms_agree(dtype: str) -> None:
     network, x = load_network(CHAIN), open_source(_images(6))
     tiles = [
         CudaEvaluator(
-            Job(
-                network=network,
-                x1=x,
-                x2=None,
-                kernels=("nngp", "ntk"),
-                depths=(),
-                dtype=dtype,
-                memory=2**30,
-            ),
+            job(network, x, dtype=dtype, memory=2**30),
             gpus((0,)),
             forms=(form, "block"),
         ).tile(range(3), range(3, 6), False)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import fake_evaluator as fake
 import widegram
+from jobs import job
 from virtual_card.devices import Emulated
-from widegram.backends.job import Job
 from widegram.computing import gram as compute
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import (
@@ -71,15 +71,7 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> list[Emulated]:
 def _evaluator(spec: dict, x: np.ndarray, card: Emulated, dtype: str = "float64") -> CudaEvaluator:
     network, source = load_network(spec), open_source(x)
     return CudaEvaluator(
-        Job(
-            network=network,
-            x1=source,
-            x2=None,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype=dtype,
-            memory=2**28,
-        ),
+        job(network, source, dtype=dtype),
         [card],
         block_threads=8,
     )

@@ -25,8 +25,8 @@ from cuda_support import (
     pool,
 )
 from golden_cases import assert_matches, cases, load
+from jobs import job
 from virtual_card.devices import Emulated
-from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.kernel import KernelText
 from widegram.cuda.side_by_side import most_at_once, pooled
@@ -292,27 +292,12 @@ def test_random_networks(network: Network, data: st.DataObject) -> None:
     x = data.draw(strategies.inputs(network, most=3, special=False))
     source, n = open_source(x[:2]), len(x[:2])
     evaluator = CudaEvaluator(
-        Job(
-            network=network,
-            x1=source,
-            x2=None,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype="float64",
-            memory=2**28,
-        ),
+        job(network, source),
         [Emulated()],
         block_threads=16,
     )
     found = evaluator.tile(range(n), range(n), True)
-    wanted = ReferenceEvaluator(Job(
-        network=network,
-        x1=source,
-        x2=None,
-        kernels=("nngp", "ntk"),
-    )).tile(
-        range(n), range(n), True
-    )
+    wanted = ReferenceEvaluator(job(network, source)).tile(range(n), range(n), True)
     for key, value in wanted.items():
         # As on the CPU: a thousandth where pixels cancel; kinks turn 1e-16 into its square root.
         scale = max(float(np.abs(value).max()), 1e-3)
@@ -332,17 +317,7 @@ def test_zero_images_give_limits() -> None:
     x = np.zeros((2, 4, 4, 1))
     x[1, 0, 0, 0] = 1.0
     source = open_source(x)
-    evaluator = CudaEvaluator(
-        Job(
-            network=network,
-            x1=source,
-            x2=None,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype="float64",
-            memory=2**28,
-        ), [Emulated()]
-    )
+    evaluator = CudaEvaluator(job(network, source), [Emulated()])
     tile = evaluator.tile(range(2), range(2), True)
     assert np.isfinite(tile["ntk"]).all()
     np.testing.assert_array_equal(tile["ntk"], tile["ntk"].T)
@@ -360,15 +335,7 @@ def test_golden(name: str) -> None:
     n = min(2, len(golden.x1), len(golden.x2)) if golden.x1.ndim == 2 else 1
     x1, x2 = open_source(golden.x1[:n]), open_source(golden.x2[:n])
     evaluator = CudaEvaluator(
-        Job(
-            network=network,
-            x1=x1,
-            x2=x2,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype="float64",
-            memory=2**28,
-        ),
+        job(network, x1, x2),
         [Emulated()],
         block_threads=32,
     )

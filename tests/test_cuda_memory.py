@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jobs import job
 from virtual_card.devices import Emulated
 from widegram.backends.equal import digests
-from widegram.backends.job import Job
 from widegram.computing.order import in_order
 from widegram.computing.tile_queue import TileQueue
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.images import Block, DeviceImages, HostImages
 from widegram.cuda.stream import pair_bytes
 from widegram.data import open_source
-from widegram.network import load_network
 from widegram.tiling import TileGrid
 
 VECTORS = {"input_shape": [200], "layers": [{"layer": "Dense"}, {"layer": "Relu"}]}
@@ -118,15 +117,7 @@ def test_a_card_keeps_to_its_budget(spec: dict, symmetric: bool) -> None:
     x = np.random.default_rng(0).standard_normal((160, *spec["input_shape"]))
     source = open_source(x)
     evaluator = CudaEvaluator(
-        Job(
-            network=load_network(spec),
-            x1=source,
-            x2=None if symmetric else source,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype="float64",
-            memory=memory,
-        ),
+        job(spec, source, None if symmetric else source, memory=memory),
         [card],
         block_threads=4,
     )
@@ -145,15 +136,7 @@ def test_inner_products_make_room_among_images() -> None:
     card = Counting()
     x = open_source(np.random.default_rng(0).standard_normal((80, 200)))
     evaluator = CudaEvaluator(
-        Job(
-            network=load_network(VECTORS),
-            x1=x,
-            x2=None,
-            kernels=("ntk",),
-            depths=(),
-            dtype="float64",
-            memory=2**20,
-        ),
+        job(VECTORS, x, kernels=("ntk",), memory=2**20),
         [card],
         block_threads=4,
     )
@@ -173,15 +156,7 @@ def test_results_that_are_pinned_keep_to_a_sixteenth_of_the_hosts_budget(cards: 
     memory, devices = 2**17, [Counting() for _ in range(cards)]
     x = open_source(np.random.default_rng(0).standard_normal((40, 200)))
     evaluator = CudaEvaluator(
-        Job(
-            network=load_network(VECTORS),
-            x1=x,
-            x2=None,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype="float64",
-            memory=memory,
-        ),
+        job(VECTORS, x, memory=memory),
         devices,
         block_threads=4,
     )
@@ -194,15 +169,7 @@ def test_results_that_are_pinned_keep_to_a_sixteenth_of_the_hosts_budget(cards: 
 def test_an_image_takes_what_its_block_takes(spec: dict) -> None:
     x = open_source(np.random.default_rng(0).standard_normal((5, *spec["input_shape"])))
     evaluator = CudaEvaluator(
-        Job(
-            network=load_network(spec),
-            x1=x,
-            x2=None,
-            kernels=("ntk",),
-            depths=(),
-            dtype="float32",
-            memory=2**28,
-        ),
+        job(spec, x, kernels=("ntk",), dtype="float32"),
         [Emulated()],
         block_threads=4,
     )
@@ -228,15 +195,7 @@ def test_blocks_are_made_for_a_panel_of_columns(
     for panels in (False, True):
         card = Counting(free)
         evaluator = CudaEvaluator(
-            Job(
-                network=load_network(IMAGES),
-                x1=x,
-                x2=None if symmetric else x,
-                kernels=("ntk",),
-                depths=(),
-                dtype="float64",
-                memory=memory,
-            ),
+            job(IMAGES, x, None if symmetric else x, kernels=("ntk",), memory=memory),
             [card],
             block_threads=4,
         )
@@ -263,15 +222,7 @@ def test_cards_that_share_the_tiles_share_the_blocks(
     monkeypatch.setattr(HostImages, "_make", lambda *a: (made.append(a[1:]), make(*a))[1])
     x = open_source(np.random.default_rng(0).standard_normal((656, *IMAGES["input_shape"])))
     evaluator = CudaEvaluator(
-        Job(
-            network=load_network(IMAGES),
-            x1=x,
-            x2=None if symmetric else x,
-            kernels=("ntk",),
-            depths=(),
-            dtype="float64",
-            memory=5 * 10**6,
-        ),
+        job(IMAGES, x, None if symmetric else x, kernels=("ntk",), memory=5 * 10**6),
         [Counting() for _ in range(3)],
         block_threads=4,
     )
@@ -287,15 +238,7 @@ def test_cards_that_share_the_tiles_share_the_blocks(
 def test_a_block_that_is_kept_waits_for_none_that_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     x = open_source(np.random.default_rng(0).standard_normal((8, 200)))
     evaluator = CudaEvaluator(
-        Job(
-            network=load_network(VECTORS),
-            x1=x,
-            x2=None,
-            kernels=("ntk",),
-            depths=(),
-            dtype="float64",
-            memory=2**28,
-        ),
+        job(VECTORS, x, kernels=("ntk",)),
         [Counting()],
         block_threads=4,
     )

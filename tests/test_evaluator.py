@@ -10,6 +10,7 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
+from jobs import job
 from network_specs import CONV, DENSE, DROPOUT, FLATTEN, GAP, POOL, RELU, load
 from virtual_card.devices import Emulated
 from widegram.backends.evaluator import Evaluator
@@ -19,7 +20,6 @@ from widegram.computing import choosing, in_memory
 from widegram.computing.job import make_job
 from widegram.cpu import CpuEvaluator
 from widegram.cuda.evaluator import CudaEvaluator
-from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
 from widegram.linalg.gramsource import open_cross
@@ -37,19 +37,10 @@ NETWORKS = {
 }
 
 
-def job(network: Network, n: int = 5, dtype: str = "float64") -> Job:
+def asked(network: Network, n: int = 5, dtype: str = "float64") -> Job:
     x = np.random.default_rng(7).standard_normal((n, *network.input_shape))
     depths = (1, 3) if network is NETWORKS["depths"] else ()
-    return Job(
-        network=network,
-        x1=open_source(x),
-        x2=None,
-        kernels=BOTH,
-        depths=depths,
-        dtype=dtype,
-        threads=1,
-        memory=2**28,
-    )
+    return job(network, x, depths=depths, dtype=dtype, threads=1)
 
 
 def evaluators(of: Job) -> dict[str, Evaluator]:
@@ -63,7 +54,7 @@ def evaluators(of: Job) -> dict[str, Evaluator]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_diagonal_is_that_of_a_tile(name: str) -> None:
     found = {}
-    for kind, evaluator in evaluators(job(NETWORKS[name])).items():
+    for kind, evaluator in evaluators(asked(NETWORKS[name])).items():
         with evaluator:
             tile = evaluator.tile(range(1, 4), range(1, 4), True)
             found[kind] = evaluator.diagonal(range(1, 4))
@@ -79,7 +70,7 @@ def test_the_diagonal_is_that_of_a_tile(name: str) -> None:
 
 
 def test_the_diagonal_is_not_rounded_with_the_tiles() -> None:
-    of = job(NETWORKS["pooled"])
+    of = asked(NETWORKS["pooled"])
     with Rounded(CpuEvaluator(of), "float32") as rounded, CpuEvaluator(of) as exact:
         tile, diagonal = rounded.tile(range(5), range(5), True), exact.diagonal(range(5))
         for key, value in rounded.diagonal(range(5)).items():
@@ -164,7 +155,7 @@ def test_an_evaluator_is_closed_where_its_run_fails(
 
 
 def test_a_closed_evaluator_has_no_threads() -> None:
-    for kind, evaluator in evaluators(job(NETWORKS["flattened"])).items():
+    for kind, evaluator in evaluators(asked(NETWORKS["flattened"])).items():
         with evaluator:
             evaluator.tile(range(3), range(3), True)
         if kind != "reference":
@@ -177,13 +168,7 @@ def test_an_evaluator_that_cannot_be_made_leaves_no_threads(
     closed: list[Evaluator] = []
     monkeypatch.setattr(CpuEvaluator, "close", lambda self: closed.append(self))
     network = load_network("cnn-p:depth=3", (32, 32, 3))
-    of = Job(
-        network=network,
-        x1=open_source(np.ones((2, 32, 32, 3))),
-        x2=None,
-        kernels=BOTH,
-        memory=2**16,
-    )
+    of = job(network, np.ones((2, 32, 32, 3)), memory=2**16)
     with pytest.raises(WidegramError, match="give at least --memory"):
         CpuEvaluator(of)
     assert len(closed) == 1

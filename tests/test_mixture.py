@@ -14,12 +14,11 @@ import pytest
 import widegram
 from activation_oracles import SERIES, Oracle
 from cli_support import run
+from jobs import job
 from widegram import activations
 from widegram.activations.hermite import Series
 from widegram.activations.mixture import Mixture
-from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
-from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import load_network
 
@@ -109,16 +108,7 @@ def test_compiled(oracle: Oracle, dtype: str) -> None:
     x, y = (v.astype(dtype).astype(np.float64) for v in (x, y))
     evaluator = make_evaluator(
         "cpu",
-        Job(
-            network=load_network(spec),
-            x1=open_source(x),
-            x2=open_source(y),
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype=dtype,
-            threads=1,
-            memory=2**30,
-        ),
+        job(spec, x, y, dtype=dtype, threads=1, memory=2**30),
     )
     found = evaluator.tile(range(1), range(len(y)), False)
     q, k, q2 = (x**2).mean(), (x * y).mean(axis=1), (y**2).mean(axis=1)

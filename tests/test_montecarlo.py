@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from finite_networks import Sample
+from jobs import job
 from network_specs import FLATTEN, GAP, RELU, load, residual
-from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
-from widegram.data import open_source
 
 CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.4, "b_std": 0.3}
 READOUT = {"layer": "Dense", "W_std": 1.2, "b_std": 0.1}
@@ -55,17 +54,7 @@ def test_kernels_are_statistics_of_wide_networks(name: str) -> None:
     x[2] = 0.8 * x[0] + 0.6 * x[2]
     network = load((4, 4, 2), *NETWORKS[name])
     rows = range(len(x))
-    exact = CpuEvaluator(
-        Job(
-            network=network,
-            x1=open_source(x),
-            x2=None,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype="float64",
-            threads=1,
-        )
-    ).tile(rows, rows, True)
+    exact = CpuEvaluator(job(network, x, threads=1)).tile(rows, rows, True)
     samples = [Sample(network.layers, x, WIDTH, OUTPUTS, seed) for seed in range(DRAWS)]
     found = {
         "nngp": np.array([s.value @ s.value.T / OUTPUTS for s in samples]),

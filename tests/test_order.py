@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import fake_evaluator as fake
 import widegram
-from widegram.backends.job import Job
+from jobs import job
 from widegram.computing.order import in_order
 from widegram.cpu import CpuEvaluator
 from widegram.cpu.vectors import VectorInputs
@@ -26,7 +26,6 @@ from widegram.errors import WidegramError
 from widegram.gramfile.opening import create
 from widegram.gramfile.writing import open_for_resume
 from widegram.machine.byte_cache import ByteCache
-from widegram.network import load_network
 from widegram.tiling import TileGrid
 
 IMAGES = {
@@ -190,16 +189,7 @@ def test_the_cpu_makes_fewer_blocks(
     n, memory = 320, 2**21 if spec is VECTORS else 2**17
     data = np.random.default_rng(0).standard_normal((n, *spec["input_shape"]))
     x1, x2 = open_source(data), None if symmetric else open_source(data)
-    evaluator = CpuEvaluator(Job(
-        network=load_network(spec),
-        x1=x1,
-        x2=x2,
-        kernels=("ntk",),
-        depths=(),
-        dtype="float64",
-        threads=1,
-        memory=memory,
-    ))
+    evaluator = CpuEvaluator(job(spec, x1, x2, kernels=("ntk",), threads=1, memory=memory))
     count(*(VectorInputs, "_packed") if spec is VECTORS else (ByteCache, "keep"))
     grid = TileGrid(n, n, 16, symmetric)
     assert 2 < evaluator.columns_kept(16, 1) < 20

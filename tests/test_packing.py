@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs import job
 from widegram import reference
-from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator, tables
 from widegram.cpu.driver.fields import ProgramField, SlotField
 from widegram.cpu.driver.packed_fields import CellField
@@ -94,15 +94,7 @@ def test_packing_changes_only_the_order_of_sums(
 
     def kernels() -> dict[str, np.ndarray]:
         source = open_source(x)
-        evaluator = CpuEvaluator(Job(
-            network=network,
-            x1=source,
-            x2=None,
-            kernels=("nngp", "ntk"),
-            depths=(),
-            dtype=dtype,
-            threads=1,
-        ))
+        evaluator = CpuEvaluator(job(network, source, dtype=dtype, threads=1))
         return evaluator.tile(range(5), range(5), True)
 
     packed = kernels()
@@ -125,15 +117,7 @@ def test_networks_that_shrink_to_one_pixel(shape: tuple[int, int], padding: str)
     packed = any(pack(program) for program in build(network).cross.programs)
     assert packed == (padding == "CIRCULAR")
     x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
-    evaluator = CpuEvaluator(Job(
-        network=network,
-        x1=open_source(x),
-        x2=None,
-        kernels=("nngp", "ntk"),
-        depths=(),
-        dtype="float64",
-        threads=1,
-    ))
+    evaluator = CpuEvaluator(job(network, x, threads=1))
     found, wanted = evaluator.tile(range(4), range(4), True), reference.kernel(network, x)
     # rounding of a few layers
     np.testing.assert_allclose(found["nngp"], wanted.nngp, rtol=1e-12)
@@ -153,17 +137,7 @@ def test_values_written_in_place_are_the_same_bits(filter_size: int, residual: b
     x = np.random.default_rng(0).standard_normal((9, *network.input_shape))
 
     def kernels() -> tuple[int, dict[str, np.ndarray]]:
-        evaluator = CpuEvaluator(
-            Job(
-                network=network,
-                x1=open_source(x),
-                x2=None,
-                kernels=("nngp", "ntk"),
-                depths=(),
-                dtype="float64",
-                threads=1,
-            )
-        )
+        evaluator = CpuEvaluator(job(network, x, threads=1))
         climb = evaluator.tables.programs[0][ProgramField.CLIMB]
         return int(climb), evaluator.tile(range(9), range(9), True)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import widegram
-from widegram.backends.job import Job
+from jobs import job
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.plan.precision import LIMITS, DoubleNeeded
@@ -113,29 +113,9 @@ def test_ordinary_inputs_stay_in_float32() -> None:
 
     x = np.random.default_rng(0).standard_normal((4, 16))
     net = load_network("fcn:depth=3,act=erf,w_var=1.5", (16,))
-    CpuEvaluator(
-        Job(
-            network=net,
-            x1=open_source(x),
-            x2=None,
-            kernels=("ntk",),
-            depths=(),
-            dtype="float32",
-            threads=1,
-        )
-    )
+    CpuEvaluator(job(net, x, kernels=("ntk",), dtype="float32", threads=1))
     with pytest.raises(DoubleNeeded, match="use float64 or smaller inputs"):
-        CpuEvaluator(
-            Job(
-                network=net,
-                x1=open_source(30 * x),
-                x2=None,
-                kernels=("ntk",),
-                depths=(),
-                dtype="float32",
-                threads=1,
-            )
-        )
+        CpuEvaluator(job(net, open_source(30 * x), kernels=("ntk",), dtype="float32", threads=1))
 
 
 def test_layers_are_named_where_they_stand() -> None:
@@ -214,6 +194,26 @@ def test_what_a_series_leaves_out_is_said_of_kinks_behind_it(
         off = np.abs(np.diag(found) - np.diag(own)).max() / np.abs(own).max()
         assert off < 1.5 * kink  # the digit
         assert dtype == "float32" or off > series  # more than the activation alone
+
+
+def test_what_sums_leave_out_adds_up(caplog: pytest.LogCaptureFixture) -> None:
+    """Two activations by mixtures, the second at q = 1 behind a LayerNorm (b = 1): K's error counts
+    twice in T, for Kdot follows it, and the first one's Kdot once."""
+    dense = {"layer": "Dense", "W_std": 1.0, "b_std": 0.0}
+    arctan = {"layer": "Arctan"}
+    x = 30 * np.random.default_rng(0).standard_normal((3, 4))
+    said = {}
+    for layers in ([dense, arctan], [dense, arctan, dense, {"layer": "LayerNorm"}, arctan]):
+        for get in ("nngp", "ntk"):
+            caplog.clear()
+            widegram.kernel({"input_shape": [4], "layers": layers}, x, get=get)
+            (message,) = [r.getMessage() for r in caplog.records if "closed form" in r.getMessage()]
+            said[len(layers), get] = float(message.rsplit(" ", 1)[1])
+    tail = said[2, "nngp"]
+    assert said[2, "ntk"] == tail
+    # one digit behind the point is printed; the second one's own tail is far smaller
+    assert said[5, "nngp"] == pytest.approx(tail, rel=0.05)
+    assert said[5, "ntk"] == pytest.approx(2 * tail, rel=0.05)
 
 
 def test_sums_with_large_variances_are_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 import widegram
 from cuda_support import assert_equal
+from jobs import job
 from virtual_card.devices import Emulated
 from widegram import stax
-from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.job import make_job
 from widegram.cuda.evaluator import CudaEvaluator
@@ -357,14 +357,7 @@ def test_an_overflow_is_said_in_one_line(tmp_path: Path) -> None:
 def on_a_card(net: dict, x: np.ndarray, y: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
     sources = open_source(x), open_source(y)
     evaluator = CudaEvaluator(
-        Job(
-            network=load_network(net),
-            x1=sources[0],
-            x2=sources[1],
-            kernels=("nngp", "ntk"),
-            dtype=dtype,
-            memory=2**28,
-        ),
+        job(net, sources[0], sources[1], dtype=dtype),
         [Emulated()],
         block_threads=16,
     )
@@ -385,14 +378,7 @@ def test_cards_keep_values_in_range(layers: list[dict], a: float, b: float) -> N
     signs = layers is HOMOGENEOUS["signs"][1]
     dtype = "float64" if signs else "float32"  # float32 is computed in float64 there
     found = on_a_card(spec(layers), a * x, b * y, dtype)
-    reference = ReferenceEvaluator(
-        Job(
-            network=load_network(spec(layers)),
-            x1=open_source(x),
-            x2=open_source(y),
-            kernels=("nngp", "ntk"),
-        )
-    )
+    reference = ReferenceEvaluator(job(spec(layers), x, y))
     wanted = reference.tile(range(2), range(1), False)
     factor = 1.0 if signs else a * b
     for key, value in wanted.items():

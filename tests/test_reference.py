@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import golden_cases
+from jobs import job
 from widegram import reference
-from widegram.backends.job import Job
-from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import Conv, Pool, load_network, padding
 from widegram.reference.tensors import _conv, _pool
@@ -150,15 +149,7 @@ def test_tiles_are_parts_of_the_whole():
     x = normal(5, 4, 3, 2)
     net = network((4, 3, 2), CONV, RELU, {"layer": "Dropout", "rate": 0.8}, CONV, RELU, GAP)
     whole = reference.kernel(net, x)
-    evaluator = reference.ReferenceEvaluator(
-        Job(
-            network=net,
-            x1=open_source(x),
-            x2=None,
-            kernels=("nngp", "ntk"),
-            dtype="float64",
-        )
-    )
+    evaluator = reference.ReferenceEvaluator(job(net, x))
     counts = []
     for rows, cols in itertools.product((range(3), range(3, 5)), repeat=2):
         tile = evaluator.tile(rows, cols, symmetric=True, progress=counts.append)
@@ -173,14 +164,7 @@ def test_depths_are_networks_of_their_own():
     repeat = {"layer": "Repeat", "times": 4, "body": [DENSE, RELU]}
     net = network((6,), repeat, DENSE)
     evaluator = reference.ReferenceEvaluator(
-        Job(
-            network=net,
-            x1=open_source(x),
-            x2=open_source(y),
-            kernels=("ntk",),
-            depths=(1, 3),
-            dtype="float32",
-        )
+        job(net, x, y, kernels=("ntk",), depths=(1, 3), dtype="float32")
     )
     assert evaluator.keys == ("depth/1/ntk", "depth/3/ntk")
     tile = evaluator.tile(range(3), range(2), symmetric=False)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from cuda_support import CHAIN, GAP, assert_equal, conv
+from jobs import job
 from test_cuda_depths import NETWORKS as SWEEPS
 from test_cuda_depths import PLACES
 from test_cuda_kernels import ACTIVATIONS, NETWORKS
 from virtual_card.devices import PtxDevice
 from virtual_card.ptx.memory import Fault
-from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.source import FORMS
 from widegram.data import open_source
@@ -57,23 +57,9 @@ def _tiles(
     x1, x2 = (open_source(rng.standard_normal((n, *network.input_shape))) for n in counts)
     get, depths = ("nngp", "ntk"), options.pop("depths", ())
     evaluator = CudaEvaluator(
-        Job(
-            network=network,
-            x1=x1,
-            x2=x2,
-            kernels=get,
-            depths=depths,
-            dtype=dtype,
-            memory=2**28,
-        ), [device], **options
+        job(network, x1, x2, kernels=get, depths=depths, dtype=dtype), [device], **options
     )
-    wanted = ReferenceEvaluator(Job(
-        network=network,
-        x1=x1,
-        x2=x2,
-        kernels=get,
-        depths=depths,
-    ))
+    wanted = ReferenceEvaluator(job(network, x1, x2, kernels=get, depths=depths))
     return tuple(e.tile(range(rows), range(rows + 1), False) for e in (evaluator, wanted))  # type: ignore
 
 

@@ -141,8 +141,10 @@ class _Run:
         # Equal values are rounded alike, so that pools do not average that away: a zero image.
         which, at = np.unique(values.astype(np.float64), return_inverse=True)
         u = self.noise.rng.uniform(-1, 1, len(which))[at].reshape(values.shape)
-        size = max(self.noise.eps, self.noise.series if series else 0.0)
-        return values * (1 + size * u)
+        made = values * (1 + self.noise.eps * u)
+        # What a sum leaves out is no noise: much the same at all values.
+        left = self.noise.series * self.noise.rng.uniform(-1, 1) if series else 0.0
+        return made * (1 + left)
 
     def sequence(self, layers: tuple[Layer, ...], k: Values, t: Values) -> tuple[Values, Values]:
         for layer in layers:

@@ -81,7 +81,9 @@ class Gelu(Formula):
         z = ops.mul(k, r)
         arcsine, inverse = ops.arcsine(z)
         z2 = ops.mul(z, z)
-        w = ops.maximum(ops.sub(ops.const(1.0), z2), ops.const(0.0))
+        # Of this z, not of its rounded square: what errors of z make of both terms cancels.
+        w = ops.fma(ops.sub(ops.const(0.0), z), z, ops.const(1.0))
+        w = ops.maximum(w, ops.const(0.0))
         quarter = ops.fma(ops.const(0.5), arcsine, ops.const(0.25))
         outer = ops.mul(ops.const(1 / (2 * np.pi)), inverse)
         inner = ops.mul(r, ops.fma(product, w, z2))

@@ -21,11 +21,11 @@ def pair_sums(ops: Any, sums: Any, angle: Any, inverse: Any, z: Any, factors: An
     """
     steps, slopes, levels, sizes = factors
     # Rounding may put z a little beyond 1, where ``inverse`` is large.
-    square = ops.mul(z, z)
-    rest = ops.maximum(ops.sub(ops.const(1.0), square), ops.const(0.0))
+    minus = ops.sub(ops.const(0.0), z)
+    rest = ops.maximum(ops.fma(minus, z, ops.const(1.0)), ops.const(0.0))
     root = ops.mul(rest, inverse)
     # sqrt(1 - z^2) - 1, which is nothing beside 1 at the small z of wide noises.
-    lean = ops.div(ops.sub(ops.const(0.0), square), ops.add(ops.const(1.0), root))
+    lean = ops.div(ops.mul(minus, z), ops.add(ops.const(1.0), root))
     arch = ops.fma(ops.mul(ops.const(np.pi), z), angle, lean)
     return [
         ops.fma(steps, angle, sums[0]),

@@ -12,7 +12,6 @@ from widegram.activations import Formula
 from widegram.activations.approximate import Approximate
 from widegram.activations.rectified import Sign
 from widegram.machine.log import logger
-from widegram.plan.formulas import series_error
 from widegram.plan.operations import Act
 from widegram.plan.plan import Plan
 from widegram.plan.precision import DoubleNeeded
@@ -40,10 +39,10 @@ def announce(plan: Plan, formulas: dict[int, Formula], largest: float, dtype: st
             f"{signs[0].where}: float32 does not hold its values where inputs, or their pixels, "
             "nearly coincide; use float64"
         )
-    error = series_error(formulas)
-    if error is not None and error > _PROMISED[dtype]:
+    error = left_out(plan, formulas, largest)
+    if error > _PROMISED[dtype]:
         logger.warning(
-            "an activation without a closed form has a relative error of up to %.1e", error
+            "activations without a closed form make relative errors of up to %.1e", error
         )
     error, where = largest_near_one(plan, formulas, largest, dtype)
     if where:
@@ -53,6 +52,25 @@ def announce(plan: Plan, formulas: dict[int, Formula], largest: float, dtype: st
         )  # fmt: skip
 
 
+def left_out(plan: Plan, formulas: dict[int, Formula], largest: float) -> float:
+    """The largest relative error of K or T by what sums leave out, 0 without them.
+
+    Each adds its tail to the errors of K and of Kdot. An error of K is one of c, and Kdot changes
+    with b^2 q times that (:attr:`~widegram.activations.Formula.sharpness`).
+    """
+    k: list[float] = []
+    t: list[float] = []
+    bounds = _bounds(plan, formulas, largest)
+    for i, node in enumerate(plan.nodes):
+        before, slope = (max([e[j] for j in node.inputs], default=0.0) for e in (k, t))
+        formula = formulas.get(i) if isinstance(node.operation, Act) else None
+        tail = formula.tail if isinstance(formula, Approximate) else 0.0
+        turned = formula.sharpness * bounds[i] * before if formula is not None else 0.0
+        k.append(before + tail)
+        t.append(slope + tail + turned)
+    return min(1.0, max(*k, *t) if plan.ntk else max(k))
+
+
 def largest_near_one(
     plan: Plan, formulas: dict[int, Formula], largest: float, dtype: str
 ) -> tuple[float, str]:
@@ -60,19 +78,28 @@ def largest_near_one(
     layer; 0 and "" where there is none. It is that of float64, in either dtype."""
     found = 0.0, ""
     errors: list[float] = []
-    bounds: list[float] = []
+    bounds = _bounds(plan, formulas, largest)
     for i, node in enumerate(plan.nodes):
-        below = [bounds[j] for j in node.inputs] or [largest]
         error = max([errors[j] for j in node.inputs], default=_ROUNDINGS)
-        source = plan.nodes[node.inputs[0]].shape if node.inputs else node.shape
         operation, formula = node.operation, formulas.get(i)
         if formula is not None and isinstance(operation, Act):
             # Not times what is carried: a chaotic layer is far from multiplying it by b^2 q.
-            error, worst = formula.near_one(error + formula.spoilt(_ROUNDINGS, below[0]))
+            error, worst = formula.near_one(error + formula.spoilt(_ROUNDINGS, bounds[i]))
             kinked = formula.homogeneity == 1 or (isinstance(formula, Approximate) and formula.jump)
             unsaid = _KINK[dtype] if kinked else _PROMISED[dtype]
             if worst > max(unsaid, found[0]) and (plan.ntk or not kinked):
                 found = worst, operation.where
         errors.append(error)
-        bounds.append(operation.bound(below, source, formula))
+    return found
+
+
+def _bounds(plan: Plan, formulas: dict[int, Formula], largest: float) -> list[float]:
+    """Of each node, what bounds the variances of its first input."""
+    found: list[float] = []
+    bounds: list[float] = []
+    for i, node in enumerate(plan.nodes):
+        below = [bounds[j] for j in node.inputs] or [largest]
+        source = plan.nodes[node.inputs[0]].shape if node.inputs else node.shape
+        found.append(below[0])
+        bounds.append(node.operation.bound(below, source, formulas.get(i)))
     return found
