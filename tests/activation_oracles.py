@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.special import erf, expit
@@ -23,10 +24,10 @@ class Oracle:
     name: str
     phi: Function
     slope: Function
-    params: dict[str, float] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return "-".join([self.name, *(f"{k}={v:g}" for k, v in self.params.items())])
+        return "-".join([self.name, *(f"{k}={v}" for k, v in self.params.items())])
 
 
 def _linear(name: str, a: float, b: float, /, **params: float) -> Oracle:
@@ -72,6 +73,40 @@ def _elu(alpha: float) -> Oracle:
     )
 
 
+def _exp(a: float, b: float, /, **params: float) -> Oracle:
+    return Oracle("Exp", lambda x: a * np.exp(b * x), lambda x: a * b * np.exp(b * x), params)
+
+
+def _bell(a: float, b: float) -> Oracle:
+    def phi(x: np.ndarray) -> np.ndarray:
+        return a * np.exp(b * x * x)
+
+    return Oracle("Gaussian", phi, lambda x: 2 * b * x * phi(x), {"a": a, "b": b})
+
+
+def _power(degree: int) -> Oracle:
+    return Oracle(
+        "Monomial",
+        lambda x: x**degree + 0.0,
+        lambda x: degree * x ** max(degree - 1, 0) + 0.0,
+        {"degree": degree},
+    )
+
+
+def _rectified(degree: int) -> Oracle:
+    return Oracle(
+        "RectifiedMonomial",
+        lambda x: (x >= 0) * x**degree,
+        lambda x: (x >= 0) * float(degree) * x ** max(degree - 1, 0),
+        {"degree": degree},
+    )
+
+
+def _polynomial(*coef: float) -> Oracle:
+    made = np.polynomial.Polynomial(coef)
+    return Oracle("Polynomial", made, made.deriv(), {"coef": coef})
+
+
 def _softplus(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
@@ -110,7 +145,22 @@ CLOSED = [
     _wave("Cos", -0.7, 1.4, 0.5, np.pi / 2),
     _rbf(1.0),
     _rbf(0.3),
+    _exp(1, 0.3, a=1, b=0.3),
+    _exp(-0.7, 0.6, a=-0.7, b=0.6),
+    _bell(1.3, -0.4),
+    _bell(0.7, 0.005),
+    Oracle(
+        "Gabor",
+        lambda x: np.exp(-x * x) * np.sin(x),
+        lambda x: np.exp(-x * x) * (np.cos(x) - 2 * x * np.sin(x)),
+    ),
+    *map(_power, (0, 1, 2, 3, 6)),
+    *map(_rectified, (0, 1, 2, 3, 5)),
+    _polynomial(0.3, -1.0, 0.5, 0.25),
+    _polynomial(-0.8),
 ]
+# Kernels that are E[phi phi] of no function, or of another one at every variance.
+NO_FUNCTION = ("ExpNormalized", "Hermite")
 SERIES = [
     Oracle("Tanh", np.tanh, lambda x: 4 * expit(2 * x) * expit(-2 * x)),
     Oracle("Sigmoid", expit, lambda x: expit(x) * expit(-x)),

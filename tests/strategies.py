@@ -21,7 +21,12 @@ KINKED = ("Relu", "LeakyRelu", "ABRelu", "Abs", "Sign")
 # Series of functions with a kink converge slowly: what a truncation leaves out is about its
 # degree^-2, at any precision.
 ROUGH = ("Elu", "Softsign")
-CLOSED = ("Erf", "Gelu", "Gaussian", "Sin", "Cos", "Rbf", "Sigmoid_like", "Identity")
+CLOSED = (
+    "Erf", "Gelu", "Gaussian", "Sin", "Cos", "Rbf", "Sigmoid_like", "Identity", "Gabor",
+    "ExpNormalized",
+)  # fmt: skip
+# Their values grow with a power of their inputs', or faster: only at moderate variances.
+GROWING = ("Exp", "Monomial", "RectifiedMonomial", "Hermite", "Polynomial")
 SERIES = ("Tanh", "Sigmoid", "Softplus", "Swish", "Silu", "Mish", "Arctan")
 HOMOGENEOUS = ("Relu", "LeakyRelu", "ABRelu", "Abs")
 SMOOTH = (*CLOSED, *SERIES)
@@ -80,6 +85,16 @@ def _activation(draw: st.DrawFn, vocabulary: Vocabulary) -> Spec:
         params = {"gamma": draw(_number(0.1, 1.5))}
     elif name == "Elu":
         params = {"alpha": draw(_number(0.2, 1))}
+    elif name == "ExpNormalized":
+        params = {"gamma": draw(_number(0, 2)), "shift": draw(_number(-1.5, 0))}
+    elif name == "Exp":
+        params = {"a": draw(_number(-1, 1)), "b": draw(_number(-0.5, 0.5))}
+    elif name == "Polynomial":
+        params = {"coef": draw(st.lists(_number(-1, 1), min_size=1, max_size=4))}
+    elif name in GROWING:
+        # Of the rectified ones (x >= 0) jumps, as a sign does.
+        least = 1 if name == "RectifiedMonomial" else 0
+        params = {"degree": draw(st.integers(least, 3))}
     return {"layer": name, **params}
 
 

@@ -23,8 +23,7 @@ import numpy as np
 from click.testing import CliRunner
 
 import widegram
-from campaigns.drawing import draw
-from widegram.activations.table import TABLE
+from campaigns.drawing import CLOSED, SERIES, draw
 from widegram_cli.main import program
 
 RANDOM = 60
@@ -109,7 +108,7 @@ def cases() -> Iterator[tuple[str, Case]]:
             Case({"input_shape": [12, 20, 2], "layers": [repeat(3, c, RELU), GAP, DENSE]}, wide),
         )
     vectors, others = rng.standard_normal((40, 17)), rng.standard_normal((9, 17))
-    for act in (*TABLE, "Identity"):
+    for act in (*CLOSED, *SERIES, "Identity", "Identity"):
         phi = {"layer": act, **PARAMETERS.get(act, {})}
         vector = [DENSE, phi, DENSE, phi, DENSE]
         yield f"fcn {act}", Case({"input_shape": [17], "layers": vector}, vectors, others)

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 # Mixtures and the scales of layers are formulas too, which no row of the table names.
 from widegram.activations import mixture, scale  # noqa: F401
 from widegram.activations.base import FORMULAS, Formula
+from widegram.activations.parameters import Check, number
 from widegram.activations.table import REQUIRED, TABLE, Definition
 from widegram.errors import WidegramError, shown
-from widegram.validation import bounds
 
 __all__ = ["DEFAULTS", "FORMULAS", "REQUIRED", "TABLE", "Definition", "Formula", "get"]
 
@@ -24,7 +22,7 @@ __all__ = ["DEFAULTS", "FORMULAS", "REQUIRED", "TABLE", "Definition", "Formula",
 DEFAULTS: dict[str, Mapping[str, object]] = {name: row.params for name, row in TABLE.items()}
 
 
-def get(name: str, params: Mapping[str, float] | None = None) -> Formula:
+def get(name: str, params: Mapping[str, Any] | None = None) -> Formula:
     """The dual activation ``name`` with its parameters (missing ones take their defaults).
 
     Raises:
@@ -43,19 +41,18 @@ def get(name: str, params: Mapping[str, float] | None = None) -> Formula:
     missing = [key for key, value in values.items() if value is REQUIRED]
     if missing:
         raise WidegramError(f"{name}: parameter {missing[0]!r} is required")
-    for key, number in values.items():
-        _check(name, key, number, row.least.get(key))
-    return row.build(**values)
+    checked = {key: _checked(name, key, value, row) for key, value in values.items()}
+    return row.build(**checked)
 
 
-def _check(name: str, key: str, value: Any, least: float | None) -> None:
-    """Refuse what is no number of reasonable size, or below the least value of the parameter."""
-    numbers = (int, float, np.integer, np.floating)
-    if isinstance(value, bool) or not issubclass(type(value), numbers):
-        raise WidegramError(f"{name}: {key} must be a number, found {shown(value)}")
-    if not abs(value) <= bounds.MAGNITUDE:  # NaN too
-        raise WidegramError(
-            f"{name}: {key} must be at most {bounds.MAGNITUDE:g} in size, found {shown(value)}"
-        )
+def _checked(name: str, key: str, value: Any, row: Definition) -> Any:
+    """The value of a parameter; refuse what it may not be, or what is below its least value."""
+    try:
+        check: Check = row.checks.get(key, number)
+        value = check(value)
+    except ValueError as error:
+        raise WidegramError(f"{name}: {key} {error}") from None
+    least = row.least.get(key)
     if least is not None and value < least:
         raise WidegramError(f"{name}: {key} must be >= {least:g}, found {shown(value)}")
+    return value

@@ -1,4 +1,4 @@
-"""Erf, GELU and the Gaussian.
+"""Erf, GELU and Gaussians.
 
 Erf: Williams, "Computing with infinite networks" (NeurIPS 1997), eq. 11. GELU with the exact
 Gaussian distribution function: Tsuchida et al., "Avoiding kernel fixed points" (2020); rederived
@@ -119,16 +119,66 @@ class Gaussian(Formula):
     @staticmethod
     def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
         f = ops.mul(fx[0], fy[0])
-        z = ops.mul(ops.const(2.0), ops.mul(k, f))
-        _, inverse = ops.arcsine(z)
-        value = ops.mul(f, inverse)
-        # Kdot = 4 k K^3, and 4 k f = 2 z
-        slope = ops.mul(ops.mul(ops.const(2.0), z), ops.mul(f, inverse))
-        return value, ops.mul(slope, ops.mul(f, ops.mul(inverse, inverse)))
+        return _bell(ops, k, f, f)
 
     def variance(self, q: Array) -> tuple[Array, Array]:
         rest = 1 + 4 * q
         return 1 / np.sqrt(rest), 4 * q / rest**1.5
+
+    def nonnegative(self, k_nonnegative: bool) -> bool:
+        return True
+
+
+def _bell(ops: Any, k: Any, width: Any, height: Any) -> tuple[Any, Any]:
+    """height / sqrt(1 - z^2), z = 2 k width, and its derivative by k."""
+    z = ops.mul(ops.const(2.0), ops.mul(k, width))
+    _, inverse = ops.arcsine(z)
+    value = ops.mul(height, inverse)
+    # 2 width z height / sqrt(1 - z^2)^3
+    slope = ops.mul(ops.mul(ops.const(2.0), z), ops.mul(height, inverse))
+    return value, ops.mul(slope, ops.mul(width, ops.mul(inverse, inverse)))
+
+
+@dataclass(frozen=True)
+class ScaledGaussian(Formula):
+    """phi(x) = a exp(b x^2), b other than 0: K = a^2 det(1 - 2 b Sigma)^(-1/2). Where b > 0 there
+    is none at variances of 1 / (4 b) and more."""
+
+    a: float
+    b: float
+    code = "scaled_gaussian"
+    n_factors = 2
+
+    @property
+    def sharpness(self) -> float:
+        return abs(self.b)
+
+    def spoilt(self, eps: float, q: float) -> float:
+        if self.b < 0:
+            return super().spoilt(eps, q)
+        rest = 1 - 4 * self.b * q
+        return eps / rest if rest > 0 else np.inf
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return ()
+
+    def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
+        """sqrt(|b|) f and |a| f with f = 1 / sqrt(1 - 2 b q)."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            f = 1 / np.sqrt(1 - 2 * self.b * q)
+        return np.stack([np.sqrt(abs(self.b)) * f, abs(self.a) * f])
+
+    @staticmethod
+    def dual(ops: Any, k: Any, fx: Any, fy: Any, const: Any) -> tuple[Any, Any]:
+        return _bell(ops, k, ops.mul(fx[0], fy[0]), ops.mul(fx[1], fy[1]))
+
+    def variance(self, q: Array) -> tuple[Array, Array]:
+        rest = 1 - 4 * self.b * np.asarray(q, dtype=np.float64)
+        inside = np.where(rest > 0, rest, 1.0)
+        value = self.a**2 / np.sqrt(inside)
+        slope = self.a**2 * 4 * self.b**2 * q / inside**1.5
+        return np.where(rest > 0, value, np.inf), np.where(rest > 0, slope, np.inf)
 
     def nonnegative(self, k_nonnegative: bool) -> bool:
         return True

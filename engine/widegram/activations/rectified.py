@@ -24,7 +24,7 @@ from widegram.activations.base import Array, Formula, std
 from widegram.machine.dtypes import FLOOR
 
 
-class _Homogeneous(Formula):
+class Homogeneous(Formula):
     """Of degree 1; the first factor is a standard deviation."""
 
     homogeneity = 1
@@ -39,7 +39,7 @@ class _Homogeneous(Formula):
         return scale, ops.div(k, scale)
 
 
-class _OrZero(_Homogeneous):
+class OrZero(Homogeneous):
     """Standard deviations are 0 where variances are: K is then 0 and c = 0. One operation more."""
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
@@ -54,7 +54,7 @@ class _OrZero(_Homogeneous):
 
 
 @dataclass(frozen=True)
-class ABRelu(_Homogeneous):
+class ABRelu(Homogeneous):
     """phi(x) = a min(x, 0) + b max(x, 0).
 
     ``slope``: (a^2 + b^2) / 2, what a variance is multiplied by. Deep homogeneous networks multiply
@@ -103,7 +103,7 @@ class ABRelu(_Homogeneous):
 
 
 @dataclass(frozen=True)
-class Relu(_Homogeneous):
+class Relu(Homogeneous):
     """phi(x) = max(x, 0)."""
 
     code = "relu"
@@ -185,21 +185,21 @@ class Sign(Formula):
 
 
 @dataclass(frozen=True)
-class ABReluOrZero(_OrZero, ABRelu):
+class ABReluOrZero(OrZero, ABRelu):
     """ABRelu where variances may be 0."""
 
     code = "abrelu_or_zero"
 
 
 @dataclass(frozen=True)
-class ReluOrZero(_OrZero, Relu):
+class ReluOrZero(OrZero, Relu):
     """Relu where variances may be 0."""
 
     code = "relu_or_zero"
 
 
 @dataclass(frozen=True)
-class ReluNonnegativeOrZero(_OrZero, ReluNonnegative):
+class ReluNonnegativeOrZero(OrZero, ReluNonnegative):
     """Relu where k >= 0 is known and variances may be 0."""
 
     code = "relu_nonnegative_or_zero"

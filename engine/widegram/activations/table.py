@@ -16,11 +16,16 @@ import numpy as np
 from widegram.activations import densities
 from widegram.activations.approximate import Function
 from widegram.activations.base import Array, Formula
-from widegram.activations.error_function import Erf, Gaussian, Gelu
+from widegram.activations.error_function import Erf, Gaussian, Gelu, ScaledGaussian
+from widegram.activations.exponential import Exp, ExpNormalized, Gabor
 from widegram.activations.hermite import Series
 from widegram.activations.identity import Identity
+from widegram.activations.parameters import MOST_TERMS, Check, coefficients, flag, whole
+from widegram.activations.polynomial import hermite, monomial, polynomial
 from widegram.activations.rectified import ABRelu, Relu, Sign
+from widegram.activations.rectified_powers import LARGEST, rectified_monomial
 from widegram.activations.trigonometric import Rbf, Sin
+from widegram.errors import WidegramError
 
 
 class _Required:
@@ -35,16 +40,53 @@ REQUIRED = _Required()
 
 @dataclass(frozen=True)
 class Definition:
-    """One activation: parameter defaults, a builder that takes them by name, least values."""
+    """One activation.
+
+    * ``params``: its parameters and their defaults
+    * ``build``: makes the formula, taking them by name
+    * ``least``: least values
+    * ``checks``: what parameters may be that are no plain numbers
+    * ``unwritten``: whether a network is written without the parameters where all have their
+      defaults: they came later, and networks keep their fingerprints
+    """
 
     params: Mapping[str, float | _Required]
     build: Callable[..., Formula]
     least: Mapping[str, float] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    unwritten: bool = False
 
 
 def _cos(a: float, b: float, c: float) -> Formula:
     return Sin(a, b, c + np.pi / 2)
 
+
+def _gaussian(a: float, b: float) -> Formula:
+    if b == 0:
+        return polynomial((a,))
+    return Gaussian() if (a, b) == (1, -1) else ScaledGaussian(a, b)
+
+
+# exp of this is a number of any dtype.
+_EXPONENT = 60.0
+
+
+def _exp_normalized(gamma: float, shift: float, do_clip: bool) -> Formula:
+    """``do_clip``: correlations are never beyond -1 and 1 here, whether clipped or not."""
+    if gamma > _STEEP:
+        raise WidegramError(f"ExpNormalized: gamma must be <= {_STEEP:g}, found {gamma:g}")
+    if abs(gamma * (1 + shift)) > _EXPONENT:
+        raise WidegramError(
+            f"ExpNormalized: gamma (1 + shift) must be at most {_EXPONENT:g} in size, found "
+            f"{gamma * (1 + shift):g}: variances are multiplied by its exponential"
+        )
+    return ExpNormalized(gamma, shift)
+
+
+# Correlations carry roundings, which exp(gamma c) multiplies by this.
+_STEEP = 1e6
+_DEGREE = {"degree": REQUIRED}
+_OF_POLYNOMIALS = {"degree": whole(MOST_TERMS - 1)}
 
 CLOSED: dict[str, Definition] = {
     "Relu": Definition({}, Relu),
@@ -54,13 +96,27 @@ CLOSED: dict[str, Definition] = {
     "Sign": Definition({}, Sign),
     "Erf": Definition({"a": 1.0, "b": 1.0, "c": 0.0}, Erf),
     "Gelu": Definition({}, Gelu),
-    "Gaussian": Definition({}, Gaussian),
+    "Gaussian": Definition({"a": 1.0, "b": -1.0}, _gaussian, unwritten=True),
     "Sin": Definition({"a": 1.0, "b": 1.0, "c": 0.0}, Sin),
     "Cos": Definition({"a": 1.0, "b": 1.0, "c": 0.0}, _cos),
     # sqrt(2) sin(sqrt(2 gamma) x + pi / 4)
     "Rbf": Definition({"gamma": 1.0}, Rbf, least={"gamma": 0.0}),
     # 0.5 erf(x / 2.4020563531719796) + 0.5, neural-tangents' stand-in for the logistic function
     "Sigmoid_like": Definition({}, lambda: Erf(0.5, 1 / 2.4020563531719796, 0.5)),
+    "Exp": Definition({"a": 1.0, "b": 1.0}, Exp),
+    "ExpNormalized": Definition(
+        {"gamma": 1.0, "shift": -1.0, "do_clip": False},
+        _exp_normalized,
+        least={"gamma": 0.0},
+        checks={"do_clip": flag},
+    ),
+    "Gabor": Definition({}, Gabor),
+    "Hermite": Definition(_DEGREE, hermite, checks=_OF_POLYNOMIALS),
+    "Monomial": Definition(_DEGREE, monomial, checks=_OF_POLYNOMIALS),
+    "RectifiedMonomial": Definition(
+        _DEGREE, rectified_monomial, checks={"degree": whole(LARGEST)}
+    ),
+    "Polynomial": Definition({"coef": REQUIRED}, polynomial, checks={"coef": coefficients}),
 }
 
 

@@ -59,13 +59,13 @@ class CpuEvaluator(PlannedEvaluator):
     def _plan(self, job: Job, threads: int) -> None:
         """Everything but the threads."""
         arguments = job.network, job.kernels, job.depths or None
-        own = degrees(build_graph(job.network, job.depths or None)) is not None
+        own = max(degrees(build_graph(job.network, job.depths or None)) or (0,))
         inputs = scaled_rows(job.x1, job.x2, own)
         packed = self._packed(inputs, job) if is_vector(job.network) else None
         found = _spread(inputs, packed)
         plan = build(*arguments, job.dtype, largest=found.largest)
         if plan.input_exponent:
-            inputs = scaled_rows(job.x1, job.x2, False, plan.input_exponent)
+            inputs = scaled_rows(job.x1, job.x2, 0, plan.input_exponent)
             packed = packed and self._packed(inputs, job)
         formulas = choose_formulas(plan, found.largest, job.dtype, job.accept, found.zeros)
         super().__init__(job, plan, formulas, found.largest, inputs, PairRunner(job, found, plan))

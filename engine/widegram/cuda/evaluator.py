@@ -71,7 +71,7 @@ class CudaEvaluator(PlannedEvaluator):
         self, job: Job, devices: Sequence[Device], block_threads: int, forms: Sequence[str]
     ) -> None:
         """The kernels, and what every backend needs."""
-        own = degrees(build_graph(job.network, job.depths or None)) is not None
+        own = max(degrees(build_graph(job.network, job.depths or None)) or (0,))
         inputs = scaled_rows(job.x1, job.x2, own)
         found = spread(inputs, is_vector(job.network))
         shared = min(device.shared_memory() for device in devices)
@@ -81,7 +81,7 @@ class CudaEvaluator(PlannedEvaluator):
         )  # fmt: skip
         plan, self.layout = self.source.context.plan, self.source.layout
         if plan.input_exponent:
-            inputs = scaled_rows(job.x1, job.x2, False, plan.input_exponent)
+            inputs = scaled_rows(job.x1, job.x2, 0, plan.input_exponent)
         pairs = PairRunner(job, found, plan)
         super().__init__(job, plan, self.layout.formulas, found.largest, inputs, pairs)
         self.device_name = ", ".join(device.name for device in devices)

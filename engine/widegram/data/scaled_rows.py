@@ -17,7 +17,8 @@ from widegram.errors import WidegramError
 from widegram.machine import interrupts
 
 _READ = 256
-# Inputs whose largest number is within 2^-ORDINARY .. 2^ORDINARY are left as they are.
+# Inputs whose largest number is within 2^-ORDINARY .. 2^ORDINARY are left as they are; where a
+# network makes its d-th power, within the d-th root of that.
 ORDINARY = 16
 
 
@@ -25,11 +26,12 @@ class ScaledRows:
     """The inputs of ``source``, each multiplied by a power of two.
 
     * ``own``: each has a power of its own, which takes its largest number to [1/2, 1) unless that
-      is of ordinary size; otherwise ``exponent`` is the power of all
+      is of ordinary size for a network of degree ``own``; where it is 0, ``exponent`` is the power
+      of all
     * ``powers``: the exponents of the inputs read so far, (n,)
     """
 
-    def __init__(self, source: Source, own: bool, exponent: int = 0) -> None:
+    def __init__(self, source: Source, own: int, exponent: int = 0) -> None:
         self.source, self.own = source, own
         self.shape = source.shape
         self.name = source.name
@@ -53,7 +55,7 @@ class ScaledRows:
                 f"{self.name} row {row}: leaves the range of float64; scale the inputs down"
             )
         exponents = np.frexp(largest)[1].astype(np.int64)
-        ordinary = (np.abs(exponents) <= ORDINARY) | (largest == 0)
+        ordinary = (self.own * np.abs(exponents) <= ORDINARY) | (largest == 0)
         return np.where(ordinary, 0, -exponents)
 
 
@@ -82,7 +84,7 @@ class Spread:
 
 
 def scaled_rows(
-    x1: Source, x2: Source | None, own: bool, exponent: int = 0
+    x1: Source, x2: Source | None, own: int, exponent: int = 0
 ) -> tuple[ScaledRows, ScaledRows]:
     """Both data sets of a run, the first twice where there is no second."""
     first = ScaledRows(x1, own, exponent)

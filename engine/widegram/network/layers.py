@@ -8,7 +8,7 @@ Every sequence field is a tuple, so that layers compare and hash by value.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Padding = Literal["SAME", "VALID", "CIRCULAR"]
 EPSILON = 1e-12  # neural-tangents' default of LayerNorm
@@ -48,11 +48,12 @@ class Dense:
 class Activation:
     """A pointwise nonlinearity, by its name in :mod:`widegram.activations`.
 
-    ``params`` holds every parameter, sorted by name.
+    ``params`` holds every parameter, sorted by name: numbers, flags, tuples of numbers. (Of one
+    that had none at first, nothing where all have their defaults.)
     """
 
     name: str
-    params: tuple[tuple[str, float], ...] = ()
+    params: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

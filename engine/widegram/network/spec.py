@@ -282,12 +282,12 @@ def _parse_layer(entry: Any, where: str, depth: int) -> Layer:
 
 
 def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activation:
+    row = activations.TABLE[name]
     parameters = {
         key: _Parameter(
-            _number if not _is_int(default) else _times,
-            REQUIRED if default is activations.REQUIRED else default,
+            row.checks.get(key, _number), REQUIRED if default is activations.REQUIRED else default
         )
-        for key, default in activations.DEFAULTS[name].items()
+        for key, default in row.params.items()
     }
     if "deg" in values and name in SERIES:
         # neural-tangents' quadrature degree: the Hermite series here chooses its own
@@ -297,6 +297,8 @@ def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activatio
         activations.get(name, checked)
     except WidegramError as error:
         raise WidegramError(f"{path}: {error}") from None
+    if row.unwritten and checked == row.params:
+        checked = {}
     return Activation(name, tuple(sorted(checked.items())))
 
 
@@ -352,7 +354,7 @@ def write_layers(layers: Iterable[Layer], depth: int = 0) -> list[dict[str, Any]
 
 def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
     if isinstance(layer, Activation):
-        return {"layer": layer.name, **dict(layer.params)}
+        return {"layer": layer.name, **{key: _plain(value) for key, value in layer.params}}
     if not isinstance(layer, get_args(Layer)):
         raise WidegramError(f"layers: not a layer: {shown(layer)}")
     name = layer_name(layer)
@@ -364,7 +366,10 @@ def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
             continue
         if key in ("branch", "shortcut", "body"):
             value = write_layers(value, depth + 1)
-        elif isinstance(value, tuple):
-            value = list(value)
-        out[key] = value
+        out[key] = _plain(value)
     return out
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value

@@ -90,6 +90,11 @@ class Operation:
         """Whether it needs the true variance of its source, not a multiple."""
         return False
 
+    @property
+    def power(self) -> int:
+        """The highest power of its source's variances that it makes."""
+        return 1
+
     def profile(self, q: Array, shape: Pair) -> Array:
         """The variances (1, h, w) that it makes of those of a uniform image."""
         return q

@@ -31,6 +31,9 @@ from widegram.plan.masks import (
 )
 from widegram.plan.operation_base import Array, Centre, Operation
 
+# What stands for variances out of range.
+_MOST = 1e300
+
 
 def _centre_of(mask: Mask) -> Mask:
     """d = 0 of the image that a mask belongs to."""
@@ -168,7 +171,8 @@ class Act(Operation):
 
     def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
         assert formula is not None
-        return float(np.max(formula.variance(np.linspace(0.0, below[0], 65))[0]))
+        most = np.max(formula.variance(np.linspace(0.0, below[0], 65))[0])
+        return float(most) if most < _MOST else _MOST
 
     def may_vanish(self, below: Sequence[bool]) -> bool:
         at_zero, at_one = self.phi.variance(np.array([0.0, 1.0]))[0]
@@ -182,6 +186,10 @@ class Act(Operation):
     @property
     def needs_truth(self) -> bool:
         return self.phi.homogeneity is None
+
+    @property
+    def power(self) -> int:
+        return max(1, self.phi.homogeneity or 1)
 
     def profile(self, q: Array, shape: Pair) -> Array:
         if self.needs_truth:

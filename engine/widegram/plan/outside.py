@@ -81,6 +81,9 @@ class Outside:
                 below = _top(values[node.inputs[0]][0])
                 exact = self.low <= np.ldexp(1.0, 2 * formula.exponent) <= 1 / self.low
                 low = np.where((below > 0) & ((top == 0) | (not exact)), 1.0, low)
+            case Act() if node.operation.power > 1:
+                below = _top(values[node.inputs[0]][0])
+                low = np.where((below > 0) & (top == 0), 1.0, low)
             case Gather(scale=scale):
                 sums = np.maximum(top, top / scale)
         return low, ~(sums <= self.high)
@@ -101,6 +104,7 @@ class Outside:
                 value, slope = self.layout.formulas[i].variance(q)
                 return k * _share(slope * q, value), np.minimum(t + k, 1.0)
             case Act() | Norm():
+                k = np.minimum(k * node.operation.power, np.maximum(k, 1.0))
                 return k, np.minimum(t + k, 1.0)
             case Add():
                 other = parts[1]

@@ -45,10 +45,15 @@ def check(node: Node, formula: Formula, top: float, dtype: str, accept: float) -
                 f"{where}: variances up to {top:.3g} are too large for float32 (rounding changes "
                 f"values between similar inputs by {error:.0e}); use float64 or smaller inputs"
             )
-        factor = _rounded_up(_shrink(formula, top, LIMITS[dtype] / float(np.finfo(dtype).eps)))
+        factor = _shrink(formula, top, LIMITS[dtype] / float(np.finfo(dtype).eps))
+        reason = (
+            f"float64's rounding changes values between similar inputs by {error:.0e}"
+            if math.isfinite(error)
+            else "its values are beyond the range of float64"
+        )
         raise WidegramError(
-            f"{where}: variances up to {top:.3g} are too large (float64's rounding changes values "
-            f"between similar inputs by {error:.0e}); divide the inputs by {factor} or more"
+            f"{where}: variances up to {top:.3g} are too large ({reason}); divide the inputs by "
+            f"{_rounded_up(factor)} or more"
         )
     if isinstance(formula, Approximate) and not formula.tail <= max(accept, SERIES_ACCEPTED):
         raise WidegramError(

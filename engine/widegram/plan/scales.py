@@ -104,13 +104,16 @@ class _Walk:
         """log2 of the largest variance of node i of ``out``, without its exponent."""
         return float(np.log2(self.profile[i].max())) - 2 * self.exponent[i]
 
-    def chosen(self, size: float, *free: int) -> int:
-        """An exponent for variances 2^``size``: 0 or one of those that are ``free`` if they do."""
+    def chosen(self, i: int, size: float, *free: int) -> int:
+        """An exponent for the variances 2^``size`` of node i of ``nodes``: 0 or one of those that
+        are ``free`` if they do. A power that a reader makes of them has to stay in range as well.
+        """
+        degree = max((self.nodes[k].operation.power for k in self.readers[i]), default=1)
+        low, high, to = (int(bound / degree) for bound in self.window)
         for exponent in (0, *free):
-            inside = self.window.low <= size + 2 * exponent <= self.window.high
-            if inside or not np.isfinite(size):
+            if low <= size + 2 * exponent <= high or not np.isfinite(size):
                 return exponent
-        return int(((self.window.to if size > 0 else 0) - size) // 2)
+        return int(((to if size > 0 else 0) - size) // 2)
 
     def moved(self, i: int, exponent: int) -> int:
         """Node i of ``out``, or one behind it with that exponent."""
@@ -125,14 +128,14 @@ class _Walk:
         node = self.nodes[i]
         inputs = tuple(self.at[j] for j in node.inputs)
         if isinstance(node.operation, Input):
-            exponent = self.chosen(float(np.log2(self.largest)))
+            exponent = self.chosen(i, float(np.log2(self.largest)))
             node = replace(node, operation=Input(exponent))
             profile = np.full((1, *node.shape), np.ldexp(self.largest, 2 * exponent))
             self.at.append(self.add(node, exponent, profile))
         elif isinstance(node.operation, Affine):
             self.at.append(self.affine(i, node.operation, *inputs))
         elif isinstance(node.operation, Add):
-            self.at.append(self.sum(node, inputs))
+            self.at.append(self.sum(i, node, inputs))
         else:
             self.at.append(self.single(node, *inputs))
 
@@ -142,7 +145,7 @@ class _Walk:
         size = np.logaddexp2(
             np.log2(operation.gain) + np.log2(sums.max()) - 2 * before, np.log2(operation.bias)
         )
-        exponent = 0 if self.needs_truth(i) else self.chosen(float(size), before)
+        exponent = 0 if self.needs_truth(i) else self.chosen(i, float(size), before)
         # Never 0 where it was not: what it makes must be seen to be too small.
         least = float(np.finfo(np.float64).smallest_subnormal) if operation.gain else 0.0
         made = replace(
@@ -157,9 +160,9 @@ class _Walk:
         readers = [self.nodes[k].operation for k in self.readers[i]]
         return bool(readers) and all(operation.needs_truth for operation in readers)
 
-    def sum(self, node: Node, inputs: tuple[int, ...]) -> int:
+    def sum(self, i: int, node: Node, inputs: tuple[int, ...]) -> int:
         size = np.logaddexp2.reduce([self.size(j) for j in inputs])
-        exponent = self.chosen(float(size), *(self.exponent[j] for j in inputs))
+        exponent = self.chosen(i, float(size), *(self.exponent[j] for j in inputs))
         inputs = tuple(self.moved(j, exponent) for j in inputs)
         profile = np.sum([self.profile[j] for j in inputs], axis=0)
         return self.add(replace(node, inputs=inputs), exponent, profile)

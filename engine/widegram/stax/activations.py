@@ -6,9 +6,10 @@ overflow here, the second concerns finite networks.
 
 from __future__ import annotations
 
-from widegram.errors import WidegramError
+from collections.abc import Sequence
+
 from widegram.stax.kernel_fn import Triple
-from widegram.stax.making import make, number
+from widegram.stax.making import make, number, numbers
 
 
 def Relu(do_stabilize: bool = False) -> Triple:
@@ -66,14 +67,44 @@ def Rbf(gamma: float = 1.0) -> Triple:
     return make("Rbf", gamma=number(gamma))
 
 
+def Exp(a: float = 1, b: float = 1) -> Triple:
+    """a exp(b x)."""
+    return make("Exp", a=number(a), b=number(b))
+
+
 def Gaussian(a: float = 1, b: float = -1) -> Triple:
-    """exp(-x^2), with a = 1 and b = -1 alone."""
-    if number(a) != 1 or number(b) != -1:
-        raise WidegramError(
-            f"stax.Gaussian: a={a!r}, b={b!r} is not supported, only a=1, b=-1; put factors into "
-            "the W_std of the layers around it"
-        )
-    return make("Gaussian")
+    """a exp(b x^2)."""
+    return make("Gaussian", a=number(a), b=number(b))
+
+
+def Gabor() -> Triple:
+    """exp(-x^2) sin(x)."""
+    return make("Gabor")
+
+
+def ExpNormalized(gamma: float = 1, shift: float = -1, do_clip: bool = False) -> Triple:
+    """K = sqrt(q q') exp(gamma (c + shift)); correlations are within -1 and 1, clipped or not."""
+    return make("ExpNormalized", gamma=number(gamma), shift=number(shift), do_clip=do_clip)
+
+
+def Hermite(degree: int) -> Triple:
+    """The Hermite polynomial, of norm 1, of inputs of variance 1: K = k^degree."""
+    return make("Hermite", degree=degree)
+
+
+def Monomial(degree: int) -> Triple:
+    """x^degree."""
+    return make("Monomial", degree=degree)
+
+
+def RectifiedMonomial(degree: int) -> Triple:
+    """(x >= 0) x^degree."""
+    return make("RectifiedMonomial", degree=degree)
+
+
+def Polynomial(coef: Sequence[float]) -> Triple:
+    """coef[0] + coef[1] x + coef[2] x^2 + ..."""
+    return make("Polynomial", coef=numbers(coef))
 
 
 def Tanh() -> Triple:

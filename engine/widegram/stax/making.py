@@ -27,6 +27,16 @@ def number(value: Any) -> Any:
         return value
 
 
+def numbers(value: Sequence[float] | Any) -> Any:
+    """A tuple of floats, whatever sequence it was."""
+    if isinstance(value, str):
+        return value
+    try:
+        return tuple(number(v) for v in value)
+    except TypeError:
+        return value
+
+
 def integers(value: Sequence[int] | Any) -> Any:
     """A tuple of integers, whatever sequence it was."""
     if isinstance(value, str):

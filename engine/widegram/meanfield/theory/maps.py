@@ -114,9 +114,11 @@ class LayerMaps:
         return q
 
     def homogeneity(self) -> float | None:
-        """The a with V(q) = a q for every q (ReLU and its family, Identity), else None."""
+        """The a with V(q) = a q and E[phi'^2] = a for every q (ReLU and its family, Identity), else
+        None. (Of a kernel that is that of no function the second may be another number.)"""
         q = np.array([1e-3, 0.7, 1.0, 40.0])
-        ratio = self.power(q) / q
+        with np.errstate(all="ignore"):
+            ratio = np.append(self.power(q) / q, self.slope(q[2]))
         return float(ratio[2]) if np.ptp(ratio) <= 1e-12 * abs(ratio[2]) else None
 
     def is_kinked(self, q: float = 1.0) -> bool:
