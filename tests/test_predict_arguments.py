@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from widegram import WidegramError, predict, stax
+from widegram import WidegramError, stax
 from widegram.predict import (
     gp_inference,
     gradient_descent_mse,
