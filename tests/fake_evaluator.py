@@ -12,7 +12,6 @@ from widegram.backends.evaluator import Advance, Evaluator, Tile
 from widegram.backends.job import Job
 from widegram.computing import choosing
 from widegram.gramfile import Header
-from widegram.tiling import dataset_keys
 
 NETWORK = "fcn:depth=1"
 
@@ -60,7 +59,7 @@ def install(patch: pytest.MonkeyPatch, delay: float = 0.0) -> list[FakeEvaluator
     made: list[FakeEvaluator] = []
 
     def make(device: str, job: Job) -> FakeEvaluator:
-        made.append(FakeEvaluator(dataset_keys(job.kernels, job.depths), job.dtype, delay))
+        made.append(FakeEvaluator(job.keys, job.dtype, delay))
         return made[-1]
 
     patch.setattr(choosing, "on_device", make)

@@ -14,6 +14,7 @@ from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
 from widegram_cli.options import (
     Tolerance,
     depth_option,
+    head_option,
     json_option,
     kernel_option,
     memory_option,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=InputFile(), metavar="K.h5")
 @kernel_option
 @depth_option
+@head_option
 @click.option("--full", is_flag=True, help="Every eigenvalue, by LAPACK.")
 @click.option("--vectors", is_flag=True, help="With --full: eigenvectors too.")
 @click.option("--k", type=click.IntRange(min=1), help="This many eigenpairs, streaming the file.")
@@ -56,6 +58,7 @@ def command(
     file: str,
     kernel: str,
     depth: int | None,
+    head: str | None,
     out: str | None,
     plot: str | None,
     memory: int | None,
@@ -77,6 +80,7 @@ def command(
     from widegram.linalg.settings import Resources
     from widegram.linalg.spectrum import SpectrumOptions, spectrum
     from widegram.linalg.spectrumfile import write_spectrum
+    from widegram.tiling import End
     from widegram_cli.reporting import reporter
 
     for target in (out, plot):
@@ -88,7 +92,7 @@ def command(
         require_matplotlib()
     budget = array_budget(memory)
     with (
-        open_train(file, kernel, depth, memory=max(budget // 8, 1 << 20)) as train,
+        open_train(file, kernel, End(depth, head), memory=max(budget // 8, 1 << 20)) as train,
         reporter(parts=True) as progress,
     ):
         work = _work_place(Path(file), kernel, out)

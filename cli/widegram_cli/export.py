@@ -6,7 +6,7 @@ import click
 
 from widegram.machine.budgets import format_size
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.options import head_option, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json
 
 
@@ -18,6 +18,7 @@ from widegram_cli.output import emit_json
 )
 @click.option("--dtype", help="float16, float32 or float64 [default: as stored].")
 @click.option("--depth", type=click.IntRange(min=1), help="Which depth of a depth sweep.")
+@head_option
 @memory_option
 @overwrite_option
 @json_option
@@ -27,6 +28,7 @@ def command(
     to: str,
     dtype: str | None,
     depth: int | None,
+    head: str | None,
     memory: int | None,
     overwrite: bool,
     as_json: bool,
@@ -42,11 +44,13 @@ def command(
             to,
             dtype=dtype,
             depth=depth,
+            head=head,
             overwrite=overwrite,
             memory=memory,
             progress=progress,
         )
     if as_json:
-        emit_json({"file": file, "kernel": kernel, "depth": depth, "to": to, "bytes": size})
+        found = {"file": file, "kernel": kernel, "depth": depth, "to": to, "bytes": size}
+        emit_json(found | ({} if head is None else {"head": head}))
     else:
         click.echo(f"{to}: {kernel}, {format_size(size)}")

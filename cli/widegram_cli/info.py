@@ -8,7 +8,7 @@ import click
 
 from widegram.machine.budgets import format_size
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import json_option
+from widegram_cli.options import depth_option, head_option, json_option
 from widegram_cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 
 @click.command("info", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="K.h5")
+@depth_option
+@head_option
 @json_option
-def command(file: str, as_json: bool) -> None:
+def command(file: str, depth: int | None, head: str | None, as_json: bool) -> None:
     """Say what K.h5 holds, where it came from, and how much of it is done.
 
-    While a writer runs the answer is a snapshot, and says so.
+    While a writer runs the answer is a snapshot, and says so. With --depth or --head the datasets
+    are those that are read out there.
     """
     from widegram.gramfile import GramFile
 
     with GramFile(file, snapshot=True) as gram:
-        facts = _facts(gram)
+        facts = _facts(gram, gram.keys(depth, head))
     if as_json:
         emit_json(facts)
         return
@@ -41,6 +44,7 @@ def command(file: str, as_json: bool) -> None:
             ("matrices", f"{facts['n1']} x {facts['n2']}, {kind}, {facts['dtype']}"),
             ("datasets", " ".join(f"/{name}" for name in facts["datasets"])),
             ("depths", depths),
+            *([("heads", ", ".join(facts["heads"]))] if facts["heads"] else []),
             ("tiles", f"{tiles['done']} of {tiles['total']}, {state}"),
             ("size", format_size(facts["bytes"])),
             *((name, attributes[name]) for name in _SHOWN if attributes.get(name)),
@@ -63,7 +67,7 @@ _SHOWN = (
 )
 
 
-def _facts(gram: GramFile) -> dict[str, Any]:
+def _facts(gram: GramFile, datasets: tuple[str, ...]) -> dict[str, Any]:
     done, total = gram.tiles()
     return {
         "file": str(gram.path),
@@ -76,7 +80,8 @@ def _facts(gram: GramFile) -> dict[str, Any]:
         "dtype": str(gram.dtype),
         "kernels": gram.kernels,
         "depths": gram.depths,
-        "datasets": gram.header.keys,
+        "heads": gram.heads,
+        "datasets": datasets,
         "tiles": {"done": done, "total": total},
         "bytes": gram.path.stat().st_size,
         "network": gram.network,

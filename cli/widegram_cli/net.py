@@ -161,7 +161,7 @@ def _parameters(canonical: dict[str, Any], path: str) -> dict[str, Any]:
     layer: Any = canonical
     for field, index in re.findall(r"(\w+)\[(\d+)\]", path):
         layer = layer[field][int(index)]
-    nested = ("layer", "branch", "shortcut", "body")
+    nested = ("layer", "branch", "shortcut", "body", "heads")
     return {name: value for name, value in layer.items() if name not in nested}
 
 

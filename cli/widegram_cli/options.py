@@ -203,6 +203,11 @@ def depth_option(command: Command) -> Command:
     )(command)
 
 
+def head_option(command: Command) -> Command:
+    """``--head``: which head of a Gram file of a network with Readouts."""
+    return click.option("--head", metavar="NAME", help="Head, of a network with Readouts.")(command)
+
+
 def series_option(command: Command) -> Command:
     """``--accept-series-error``: what an activation's Hermite series may leave out."""
     return click.option(

@@ -9,7 +9,14 @@ import click
 
 from widegram.validation.choices import FACTORISATIONS
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import Floats, json_option, memory_option, overwrite_option
+from widegram_cli.options import (
+    Floats,
+    depth_option,
+    head_option,
+    json_option,
+    memory_option,
+    overwrite_option,
+)
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
     metavar="DATA",
     help="Labels of the test points, for accuracy and MSE.",
 )
+@depth_option
+@head_option
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
 @click.option(
     "--time",

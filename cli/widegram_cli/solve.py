@@ -13,6 +13,7 @@ from widegram_cli.options import (
     Floats,
     Tolerance,
     depth_option,
+    head_option,
     json_option,
     kernel_option,
     memory_option,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=InputFile(), metavar="K.h5")
 @kernel_option
 @depth_option
+@head_option
 @click.option(
     "--y",
     type=InputFile(),

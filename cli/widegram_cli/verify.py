@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import json_option, memory_option
+from widegram_cli.options import depth_option, head_option, json_option, memory_option
 from widegram_cli.output import emit_json
 
 
@@ -27,6 +29,8 @@ from widegram_cli.output import emit_json
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these.")
 @click.option("--repair", is_flag=True, help="Compute damaged tiles again, from the same inputs.")
+@depth_option
+@head_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
 @memory_option
 @json_option
@@ -37,9 +41,10 @@ def command(
     sample: int,
     seed: int,
     repair: bool,
-    threads: int | None,
-    memory: int | None,
     as_json: bool,
+    depth: int | None,
+    head: str | None,
+    **options: Any,
 ) -> None:
     """Check FILE for damage; ends with exit code 3 and one line where there is any.
 
@@ -48,9 +53,11 @@ def command(
     sample is computed again, and a few entries by another method, dense, where images are small
     enough for that.
 
-    A file that is not complete is checked as far as it goes.
+    A file that is not complete is checked as far as it goes. With --depth or --head the datasets
+    that are read out there are checked, and no others.
     """
     from widegram.gramfile import VerifyReport
+    from widegram.tiling import End
     from widegram.verifying.verify import verify
     from widegram_cli.reporting import reporter
 
@@ -62,8 +69,8 @@ def command(
             sample=sample,
             seed=seed,
             repair=repair,
-            threads=threads,
-            memory=memory,
+            end=End(depth, head),
+            **options,
             progress=progress,
         )
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +62,32 @@ class TileGrid:
         return min(n, inner * times)
 
 
-def dataset_keys(kernels: tuple[str, ...], depths: tuple[int, ...]) -> tuple[str, ...]:
+class End(NamedTuple):
+    """Where kernels are read out: after ``depth`` repeats of a sweep, None without one, by the
+    ``head`` of Readouts, None without them."""
+
+    depth: int | None = None
+    head: str | None = None
+
+    def path(self, kernel: str) -> str:
+        """The dataset: 'ntk', 'depth/3/ntk', 'head/gap/ntk' or 'depth/3/head/gap/ntk'."""
+        depth = "" if self.depth is None else f"depth/{self.depth}/"
+        return depth + ("" if self.head is None else f"head/{self.head}/") + kernel
+
+
+WHOLE = End()
+
+
+def ends(depths: tuple[int, ...], heads: tuple[str, ...]) -> tuple[End, ...]:
+    """All of them, by depth first."""
+    return tuple(End(depth, head) for depth in depths or (None,) for head in heads or (None,))
+
+
+def dataset_keys(
+    kernels: tuple[str, ...], depths: tuple[int, ...], heads: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """Dataset paths: ``('nngp', 'ntk')`` or ``('depth/1/nngp', 'depth/1/ntk', ...)``."""
-    if not depths:
-        return kernels
-    return tuple(f"depth/{depth}/{kernel}" for depth in depths for kernel in kernels)
+    return tuple(end.path(kernel) for end in ends(depths, heads) for kernel in kernels)
 
 
 def choose_tile(

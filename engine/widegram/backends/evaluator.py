@@ -32,7 +32,7 @@ class Cost:
 class Evaluator(Closing, ABC):
     """Computes tiles of the kernel matrices of one job. A block that uses one closes it.
 
-    * ``keys``: dataset paths, 'nngp', 'ntk' or 'depth/<l>/nngp', 'depth/<l>/ntk'.
+    * ``keys``: dataset paths, as :meth:`~widegram.tiling.End.path` gives them.
     * ``dtype``: of the numbers while a tile is computed; results may be rounded to fewer digits.
     * ``cost``: see :class:`Cost`.
     * ``workers``: tiles that it computes at once, each in a thread of the caller's; with 0 it

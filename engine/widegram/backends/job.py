@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from widegram.data import Source
 from widegram.network import Network
 from widegram.plan.precision import SERIES_ACCEPTED
+from widegram.tiling import dataset_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +33,8 @@ class Job:
     threads: int | None = None
     memory: int = 2**32
     accept: float = SERIES_ACCEPTED
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Dataset paths of what is computed."""
+        return dataset_keys(self.kernels, self.depths, self.network.heads)

@@ -83,7 +83,8 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
 
     Datasets ``/nngp`` and ``/ntk`` of shape (n1, n2), entry [a, b] for row a of x1 and row b of
     x2; without ``x2`` the symmetric (n1, n1) matrix, of which one half is computed. With
-    ``depths`` ``/depth/<l>/...``: the network read out after l repeats of its top-level Repeat.
+    ``depths`` ``/depth/<l>/...``: the network read out after l repeats of its top-level Repeat. Of
+    a network that ends with Readouts ``/head/<name>/...``, below the depths: every head.
     An unfinished ``out`` of the same run is resumed, to the same bits; a complete one is left as
     it is. Finished tiles are compared with their checksums first, a sample of 256 MB or with
     ``check`` all, of a complete file too; damaged ones are computed again. What a GPU began
@@ -219,6 +220,7 @@ def _header(job: Job, device: str, tile: int) -> Header:
         n2=len(x2 or job.x1),
         kernels=job.kernels,
         depths=job.depths,
+        heads=job.network.heads,
         dtype=job.dtype,
         symmetric=x2 is None,
         device=kind_of(device),

@@ -15,6 +15,7 @@ from widegram.computing.devices import resolve_device
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
 from widegram.data import Source
+from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.network import NetworkLike
 from widegram.tiling import LARGEST_IN_MEMORY, TileGrid
@@ -55,6 +56,12 @@ def kernel(
     Raises :class:`widegram.errors.WidegramError` for bad input.
     """
     job = make_job(network, x1, x2, get, dtype, None, threads, memory, accept_series_error)
+    if job.network.heads:
+        heads = ", ".join(job.network.heads)
+        raise WidegramError(
+            f"kernel() gives the kernels of one head, the network has {heads}; take "
+            "network.at_head(NAME), or write them all with gram()"
+        )
     with make_evaluator(resolve_device(device), job) as evaluator:
         tile = tile_side(job, evaluator, LARGEST_IN_MEMORY)
         grid = TileGrid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None)

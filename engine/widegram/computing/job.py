@@ -16,7 +16,7 @@ from widegram.machine.budgets import kernel_budget
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.network import Network, NetworkLike, load_network
 from widegram.plan.precision import SERIES_ACCEPTED
-from widegram.tiling import LARGEST_TILE, choose_tile, dataset_keys
+from widegram.tiling import LARGEST_TILE, choose_tile
 from widegram.validation.arrays import integer
 from widegram.validation.choices import DTYPES, KERNELS
 
@@ -69,7 +69,7 @@ def tile_side(
     return choose_tile(
         len(job.x1),
         len(job.x2 or job.x1),
-        len(dataset_keys(job.kernels, job.depths)),
+        len(job.keys),
         ITEMSIZE[evaluator.dtype],
         job.memory,
         evaluator.cost.entry,

@@ -23,12 +23,14 @@ class CheckedMatrix:
 
     The first time that a block touches a tile the tile's checksum is compared: from the block where
     that holds all of it, else by reading the tile once more. Raises :class:`WidegramError` for a
-    damaged tile. ``depth`` as for :meth:`GramFile.dataset`.
+    damaged tile. ``depth`` and ``head`` as for :meth:`GramFile.dataset`.
     """
 
-    def __init__(self, file: GramFile, kernel: str, depth: int | None = None) -> None:
+    def __init__(
+        self, file: GramFile, kernel: str, depth: int | None = None, head: str | None = None
+    ) -> None:
         self._path, self._grid = file.path, file.header.grid
-        self._data: Any = file.dataset(kernel, depth)
+        self._data: Any = file.dataset(kernel, depth, head)
         self.name = str(self._data.name)
         self.shape: tuple[int, int] = self._data.shape
         self.dtype: np.dtype[Any] = self._data.dtype

@@ -37,6 +37,7 @@ def export(
     *,
     dtype: str | None = None,
     depth: int | None = None,
+    head: str | None = None,
     overwrite: bool = False,
     memory: str | int | None = None,
     progress: ProgressCallback | None = None,
@@ -46,7 +47,7 @@ def export(
     The array is called ``kernel`` inside an .npz or HDF5 file, and an HDF5 file carries the
     fingerprints of what it came from. Row panels of an eighth of ``memory`` are read at once.
     ``progress`` counts rows. The target appears only when whole. Raises
-    :class:`WidegramError` for an incomplete gram file, an unknown kernel, depth or format, a
+    :class:`WidegramError` for an incomplete gram file, an unknown kernel, depth, head or format, a
     target that exists (without ``overwrite``), too little disk, and values beyond ``dtype``.
     """
     target = file_path(to, "to")
@@ -57,7 +58,7 @@ def export(
     check_distinct([target], [path])
     panel_bytes = budget(memory) // _PANEL_SHARE
     with GramFile(path) as file:
-        matrix = CheckedMatrix(file, kernel, depth)
+        matrix = CheckedMatrix(file, kernel, depth, head)
         file.require_complete()
         stored = np.dtype(dtype or file.dtype).newbyteorder("<")
         size = file.n1 * file.n2 * stored.itemsize

@@ -1,7 +1,7 @@
 """What a gram file holds: its header, its tiles and the names of its datasets.
 
-Datasets ``/nngp``, ``/ntk`` (or ``/depth/<l>/nngp``, ...) of shape (n1, n2); root attributes as
-in :class:`Header`; ``/state/tiles`` (uint8, 1 where a tile is finished) and
+Datasets ``/nngp``, ``/ntk`` (or ``/depth/<l>/nngp``, ``/head/<name>/nngp``, ...) of shape (n1, n2);
+root attributes as in :class:`Header`; ``/state/tiles`` (uint8, 1 where a tile is finished) and
 ``/state/checksums/<dataset path>`` (uint64, xxh3-64 of a tile's C-ordered little-endian bytes),
 both of shape :attr:`TileGrid.shape`; ``/state/header`` (uint64, :meth:`Header.checksum`) and
 ``/state/reserved`` (:mod:`widegram.gramfile.reserved`).
@@ -42,7 +42,7 @@ class Header:
     * ``x1_location``, ``x2_location``: where the data was read from, so that ``verify`` can compute
       tiles again; empty for arrays in memory
     * ``n1``, ``n2``: rows and columns
-    * ``kernels``, ``depths``: what the matrices are of
+    * ``kernels``, ``depths``, ``heads``: what the matrices are of
     * ``dtype``, ``symmetric``, ``tile``: how they are stored
     * ``device``, ``program_version``: what made them
     """
@@ -62,6 +62,7 @@ class Header:
     device: str
     program_version: str
     tile: int
+    heads: tuple[str, ...] = ()
 
     @property
     def grid(self) -> TileGrid:
@@ -71,7 +72,7 @@ class Header:
     @property
     def keys(self) -> tuple[str, ...]:
         """Paths of the datasets, without a leading slash."""
-        return dataset_keys(self.kernels, self.depths)
+        return dataset_keys(self.kernels, self.depths, self.heads)
 
     def file_bytes(self) -> int:
         """Size of the file on disk, rounded up: padded chunks, their index, and the state."""
@@ -86,6 +87,8 @@ class Header:
         """xxh3-64 of everything in it but the device, which may change."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["device"]
+        if not self.heads:  # as files have it that are older than heads
+            del values["heads"]
         return int(xxhash.xxh3_64_intdigest(json.dumps(values, sort_keys=True).encode()))
 
     def differences(self, other: Header) -> list[str]:
@@ -153,13 +156,18 @@ def read_header(file: h5py.File, path: Any) -> Header:
         )
     sums = file[CHECKSUMS]
     depths = tuple(sorted(int(d) for d in sums["depth"])) if "depth" in sums else ()
-    kernels = tuple(k for k in KERNELS if k in (sums[f"depth/{depths[0]}"] if depths else sums))
-    n1, n2 = stored_dataset(file, dataset_keys(kernels, depths)[0]).shape
+    inside = sums[f"depth/{depths[0]}"] if depths else sums
+    heads = tuple(sorted(inside["head"])) if "head" in inside else ()
+    inside = inside[f"head/{heads[0]}"] if heads else inside
+    kernels = tuple(k for k in KERNELS if k in inside)
+    n1, n2 = stored_dataset(file, dataset_keys(kernels, depths, heads)[0]).shape
     values: dict[str, Any] = {
         name: typed(attributes[name], kind) for name, kind in _ATTRIBUTES.items()
     }
     device = str(text_of(attributes["device"]))
-    header = Header(n1=n1, n2=n2, kernels=kernels, depths=depths, device=device, **values)
+    header = Header(
+        n1=n1, n2=n2, kernels=kernels, depths=depths, heads=heads, device=device, **values
+    )
     if header.checksum() != int(stored_dataset(file, HEADER_CHECKSUM)[0]):
         raise ValueError("its root attributes have another checksum")
     _check_datasets(file, header)

@@ -43,18 +43,20 @@ class Opinion(NamedTuple):
 def second_opinion(
     file: GramFile,
     finished: np.ndarray,
+    keys: tuple[str, ...],
     dense: TileComputer,
     most: int,
     generator: np.random.Generator,
 ) -> Opinion:
-    """Compare at most ``most`` entries of finished tiles with what ``dense`` (float64) computes.
+    """Compare at most ``most`` entries of finished tiles of the datasets ``keys`` with what
+    ``dense`` (float64) computes.
 
     Entries that float64 cannot hold by the dense method, which does not scale, are left out.
     """
     entries, worst, damage = 0, 0.0, []
     for i, j in _chosen(file, finished, most, generator):
         values = dense.tile(range(i, i + 1), range(j, j + 1), file.symmetric)
-        wanted = {key: float(values[key][0, 0]) for key in file.header.keys}
+        wanted = {key: float(values[key][0, 0]) for key in keys}
         if not all(np.isfinite(value) for value in wanted.values()):
             continue
         entries += 1

@@ -18,9 +18,11 @@ from widegram.gramfile.opinion import Opinion, TileComputer, second_opinion
 from widegram.gramfile.view import GramFile
 from widegram.machine import interrupts
 from widegram.machine.progress import ProgressCallback, counting
+from widegram.tiling import WHOLE, End
 
 _BLOCK = 16
 _SHOWN = 8
+Keys = tuple[str, ...]
 # Largest relative difference of a recomputed block. On the device that wrote the file images agree
 # to the bit; another block size lets the matrix product of vectors round differently, and another
 # device sums in another order (measured tolerances of the contract: 1e-10 and, near c = 1, 1e-4).
@@ -114,8 +116,10 @@ def verify(
     sample: int = 4,
     seed: int = 0,
     progress: ProgressCallback | None = None,
+    end: End = WHOLE,
 ) -> VerifyReport:
-    """Check a gram file, one tile at a time.
+    """Check a gram file, one tile at a time; of a sweep or Readouts the datasets of ``end`` alone,
+    if it names a depth or a head.
 
     ``evaluator(file)`` gives what recomputes a 16 x 16 block in each of ``sample`` finished tiles
     (chosen by ``seed``) and single entries by another method, or a sentence why nothing can; None
@@ -125,15 +129,17 @@ def verify(
     try:
         with GramFile(path) as file, hdf5_errors(file.path):
             finished = file.finished()
-            found = [*_state_damage(file), *_checksum_damage(file, finished, progress)]
+            keys = file.keys(*end)
+            found = [*_state_damage(file), *_checksum_damage(file, finished, keys, progress)]
             computers = evaluator(file) if evaluator else "no tiles were recomputed"
             entries, difference, note = 0, 0.0, ""
             dense, dense_note = Opinion(0, 0.0, []), ""
             if isinstance(computers, str):
                 note = dense_note = computers
             else:
-                entries, difference, wrong = _recompute(file, finished, computers.own, sample, seed)
-                dense, dense_note = _dense(file, finished, computers, seed)
+                again = _blocks(file, finished, sample, seed)
+                entries, difference, wrong = _recompute(file, keys, computers.own, again)
+                dense, dense_note = _dense(file, finished, keys, computers, seed)
                 found += [*wrong, *map(Damage, dense.damage)]
             done, total = file.tiles()
             return VerifyReport(
@@ -174,7 +180,7 @@ def _upper(file: GramFile, i: int, j: int) -> tuple[int, int]:
 
 
 def _checksum_damage(
-    file: GramFile, finished: np.ndarray, progress: ProgressCallback | None
+    file: GramFile, finished: np.ndarray, keys: Keys, progress: ProgressCallback | None
 ) -> Iterator[Damage]:
     grid = file.header.grid
     tiles = np.argwhere(finished)
@@ -182,7 +188,7 @@ def _checksum_damage(
     for count, (i, j) in enumerate(tiles.tolist(), 1):
         interrupts.check()
         rows, cols = grid.rows(i), grid.cols(j)
-        for key in file.header.keys:
+        for key in keys:
             block = _block(file, key, rows, cols)
             where = f"{key} rows {rows.start}-{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}"
             if checksum(block) != int(file.raw(f"{CHECKSUMS}/{key}")[i, j]):
@@ -201,20 +207,28 @@ def _block(file: GramFile, key: str, rows: range, cols: range) -> np.ndarray:
     return block
 
 
-def _recompute(
-    file: GramFile, finished: np.ndarray, computer: TileComputer, sample: int, seed: int
-) -> tuple[int, float, list[Damage]]:
-    """Entries computed again, their largest relative difference, and what is wrong."""
+def _blocks(
+    file: GramFile, finished: np.ndarray, sample: int, seed: int
+) -> Iterator[tuple[tuple[int, int], range, range]]:
+    """Some finished tiles, and the rows and columns of a block in each."""
     grid, generator = file.header.grid, np.random.default_rng(seed)
     tiles = [tile for tile in grid.tiles() if finished[tile]]
     chosen = generator.permutation(len(tiles))[:sample]
-    entries, worst = 0, 0.0
-    damage: list[Damage] = []
     for i, j in (tiles[k] for k in sorted(chosen.tolist())):
         rows = _part(grid.rows(i), generator)
         cols = rows if grid.symmetric and i == j else _part(grid.cols(j), generator)
-        arrays = computer.tile(rows, cols, grid.symmetric)
-        for key in file.header.keys:
+        yield (i, j), rows, cols
+
+
+def _recompute(
+    file: GramFile, keys: Keys, computer: TileComputer, blocks: Iterator[Any]
+) -> tuple[int, float, list[Damage]]:
+    """Entries computed again, their largest relative difference, and what is wrong."""
+    entries, worst = 0, 0.0
+    damage: list[Damage] = []
+    for tile, rows, cols in blocks:
+        arrays = computer.tile(rows, cols, file.symmetric)
+        for key in keys:
             wanted = arrays[key].astype(np.float64)
             found = _block(file, key, rows, cols).astype(np.float64)
             scale = max(np.abs(wanted).max(), np.finfo(file.header.dtype).tiny)
@@ -224,19 +238,21 @@ def _recompute(
             if not difference <= TOLERANCES[file.header.dtype]:
                 where = f"{key} rows {rows.start}-{rows.stop - 1}, columns {cols.start}-"
                 where += f"{cols.stop - 1}: differs from the recomputed values by {difference:.1e}"
-                damage.append(Damage(where, (i, j)))
+                damage.append(Damage(where, tile))
         entries += len(rows) * len(cols)
     return entries, worst, damage
 
 
 def _dense(
-    file: GramFile, finished: np.ndarray, computers: Computers, seed: int
+    file: GramFile, finished: np.ndarray, keys: Keys, computers: Computers, seed: int
 ) -> tuple[Opinion, str]:
     """The second opinion, and why there is none."""
     if computers.dense is None or not computers.dense_entries:
         return Opinion(0, 0.0, []), computers.dense_note
     generator = np.random.default_rng(seed + 1)
-    opinion = second_opinion(file, finished, computers.dense, computers.dense_entries, generator)
+    opinion = second_opinion(
+        file, finished, keys, computers.dense, computers.dense_entries, generator
+    )
     if finished.any() and not opinion.entries:
         return opinion, "no entry lies within what the dense reference can hold in float64"
     return opinion, ""

@@ -18,6 +18,7 @@ from widegram.errors import WidegramError, shown
 from widegram.gramfile.header import STATE, Header
 from widegram.gramfile.opening import read
 from widegram.gramfile.reserved import damaged, intact
+from widegram.tiling import End, dataset_keys
 from widegram.validation.arrays import file_path
 
 
@@ -28,7 +29,7 @@ class GramFile(Closing):
     * ``symmetric``, ``dtype``, ``complete``
     * ``network``: as a dict
     * ``kernels``: ``('nngp', 'ntk')`` or one of them
-    * ``depths``: empty without a depth sweep
+    * ``depths``: empty without a depth sweep; ``heads``: empty without Readouts
     * ``fingerprints``: hex of 'network', 'x1', 'x2'; x2's is x1's for a symmetric matrix
     * ``writer``: whether one was at work
 
@@ -47,6 +48,7 @@ class GramFile(Closing):
         self.dtype = np.dtype(header.dtype)
         self.kernels = header.kernels
         self.depths = header.depths
+        self.heads = header.heads
         self.network: dict[str, Any] = json.loads(header.network)
         self.fingerprints = {
             "network": header.network_fingerprint,
@@ -63,21 +65,41 @@ class GramFile(Closing):
             values = dict(self._file.attrs.items())
         return {name: plain(value) for name, value in values.items()}
 
-    def dataset(self, kernel: str, depth: int | None = None) -> h5py.Dataset:
-        """The (n1, n2) matrix of ``kernel``, of a depth sweep after ``depth`` repeats.
+    def dataset(
+        self, kernel: str, depth: int | None = None, head: str | None = None
+    ) -> h5py.Dataset:
+        """The (n1, n2) matrix of ``kernel``, of a depth sweep after ``depth`` repeats, of Readouts
+        that of ``head``.
 
-        Raises :class:`WidegramError` naming the kernels or depths there are.
+        Raises :class:`WidegramError` naming the kernels, depths or heads there are.
         """
         if not isinstance(kernel, str) or kernel not in self.kernels:
             hint = nearest(str(kernel), self.kernels)
             raise WidegramError(f"{self.path}: has no kernel {shown(kernel)}; {hint}")
-        if depth is None and not self.depths:
-            return self.raw(kernel)
-        if depth not in self.depths:
+        self.check_end(depth, head)
+        return self.raw(End(depth, head).path(kernel))
+
+    def keys(self, depth: int | None = None, head: str | None = None) -> tuple[str, ...]:
+        """Paths of all datasets, or of those that are read out at a depth, by a head or at both.
+
+        Raises :class:`WidegramError` naming the depths or heads there are.
+        """
+        first = (self.depths or (None,))[0], (self.heads or (None,))[0]
+        self.check_end(first[0] if depth is None else depth, first[1] if head is None else head)
+        depths = self.depths if depth is None else (depth,)
+        heads = self.heads if head is None else (head,)
+        return dataset_keys(self.kernels, depths, heads)
+
+    def check_end(self, depth: int | None, head: str | None) -> None:
+        """Raise :class:`WidegramError` unless kernels are read out there, once and no more."""
+        if depth not in (self.depths or (None,)):
             there = ", ".join(map(str, self.depths)) or "none: it is not a depth sweep"
             asked = "give a depth" if depth is None else f"has no depth {depth}"
             raise WidegramError(f"{self.path}: {asked}; its depths: {there}")
-        return self.raw(f"depth/{depth}/{kernel}")
+        if head not in (self.heads or (None,)):
+            there = ", ".join(self.heads) or "none: its network has no Readouts"
+            asked = "give a head" if head is None else f"has no head {shown(head)}"
+            raise WidegramError(f"{self.path}: {asked}; its heads: {there}")
 
     def raw(self, path: str) -> h5py.Dataset:
         """Any dataset by its path inside the file."""

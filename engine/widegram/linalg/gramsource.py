@@ -10,18 +10,20 @@ from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
 from widegram.gramfile.checked import CheckedMatrix
 from widegram.linalg.operator import GramOperator
+from widegram.tiling import WHOLE, End
 
 
 @dataclass(frozen=True)
 class GramKernel(Closing):
     """One kernel of an open, complete Gram file; a context manager that closes it.
 
-    ``operator`` streams it within the byte budget it was opened with.
+    ``end``: where it is read out. ``operator`` streams it within the byte budget it was opened
+    with.
     """
 
     file: GramFile
     kernel: str
-    depth: int | None
+    end: End
     operator: GramOperator
 
     @property
@@ -35,15 +37,17 @@ class GramKernel(Closing):
         return self.file.fingerprints
 
     def key(self) -> str:
-        """One string that names the matrix: network, data, kernel, depth, dtype and file."""
+        """One string that names the matrix: network, data, kernel, depth, head, dtype and file."""
         prints = self.fingerprints
         created = self.file.attributes.get("created", "")
-        parts = (prints["network"], prints["x1"], prints["x2"], self.kernel, self.depth)
-        return "/".join(map(str, (*parts, self.file.dtype, created)))
+        depth, head = self.end
+        parts = (prints["network"], prints["x1"], prints["x2"], self.kernel, depth)
+        more = () if head is None else (head,)
+        return "/".join(map(str, (*parts, *more, self.file.dtype, created)))
 
     def other(self, kernel: str) -> GramOperator:
-        """Another kernel of the same file and depth, with the same budget."""
-        return _operator(self.file, kernel, self.depth, self.operator.memory)
+        """Another kernel of the same file, depth and head, with the same budget."""
+        return _operator(self.file, kernel, self.end, self.operator.memory)
 
     def close(self) -> None:
         """Close the file."""
@@ -51,13 +55,14 @@ class GramKernel(Closing):
 
 
 def open_train(
-    path: str | Path, kernel: str, depth: int | None = None, *, memory: int
+    path: str | Path, kernel: str, end: End = WHOLE, *, memory: int
 ) -> GramKernel:
-    """The symmetric matrix of the training data with itself.
+    """The symmetric matrix of the training data with itself, read out at ``end``.
 
-    Raises WidegramError for an incomplete file, a missing kernel or depth, and a cross matrix.
+    Raises WidegramError for an incomplete file, a missing kernel, depth or head, and a cross
+    matrix.
     """
-    opened = _open(path, kernel, depth, memory)
+    opened = _open(path, kernel, end, memory)
     if not opened.file.symmetric:
         opened.file.close()
         raise WidegramError(
@@ -68,13 +73,13 @@ def open_train(
 
 
 def open_cross(
-    path: str | Path, kernel: str, depth: int | None, *, memory: int, train: dict[str, str]
+    path: str | Path, kernel: str, end: End, *, memory: int, train: dict[str, str]
 ) -> GramKernel:
     """The matrix kernel(test, train) that belongs to the training fingerprints ``train``.
 
     Raises WidegramError where it comes from another network or training set, or is transposed.
     """
-    opened = _open(path, kernel, depth, memory)
+    opened = _open(path, kernel, end, memory)
     found = opened.fingerprints
     problem = ""
     if found["network"] != train["network"]:
@@ -91,18 +96,18 @@ def open_cross(
     return opened
 
 
-def _open(path: str | Path, kernel: str, depth: int | None, memory: int) -> GramKernel:
+def _open(path: str | Path, kernel: str, end: End, memory: int) -> GramKernel:
     file = GramFile(path)
     try:
         file.require_complete()
-        return GramKernel(file, kernel, depth, _operator(file, kernel, depth, memory))
+        return GramKernel(file, kernel, end, _operator(file, kernel, end, memory))
     except WidegramError:
         file.close()
         raise
 
 
-def _operator(file: GramFile, kernel: str, depth: int | None, memory: int) -> GramOperator:
-    matrix = CheckedMatrix(file, kernel, depth)
+def _operator(file: GramFile, kernel: str, end: End, memory: int) -> GramOperator:
+    matrix = CheckedMatrix(file, kernel, end.depth, end.head)
     return GramOperator(
         matrix, symmetric=file.symmetric, memory=memory, name=f"{file.path}:{matrix.name}"
     )

@@ -24,6 +24,7 @@ from widegram.linalg.solutionfile import SolutionHeader, write_solution
 from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.linalg.targets import Targets, load_targets
 from widegram.machine.progress import ProgressCallback
+from widegram.tiling import End
 from widegram.validation.choices import FACTORISATIONS
 
 
@@ -31,7 +32,7 @@ from widegram.validation.choices import FACTORISATIONS
 class SolveJob:
     """What :func:`solve_file` is asked for.
 
-    * ``gram``, ``kernel``, ``depth``: the training matrix, one kernel of a Gram file
+    * ``gram``, ``kernel``, ``depth``, ``head``: the training matrix, one kernel of a Gram file
     * ``y``, ``limit``, ``task``: the labels, as :func:`widegram.linalg.targets.load_targets` reads
       them
     * ``normalize_y``: as :mod:`widegram.linalg.normalise` says
@@ -48,6 +49,7 @@ class SolveJob:
     y: str
     kernel: str = "ntk"
     depth: int | None = None
+    head: str | None = None
     limit: int | None = None
     task: str = "auto"
     normalize_y: bool = False
@@ -111,7 +113,8 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
     check_target(job.out, job.overwrite)
     check_distinct([job.out], [job.gram, job.y])
     memory = array_budget(job.memory)
-    with open_train(job.gram, job.kernel, job.depth, memory=max(memory // 8, 1 << 20)) as train:
+    end = End(job.depth, job.head)
+    with open_train(job.gram, job.kernel, end, memory=max(memory // 8, 1 << 20)) as train:
         targets = load_targets(job.y, train.file.n1, limit=job.limit, what="rows", task=job.task)
         targets, mean = _centred(job, targets)
         for value in (job.diag_reg, *job.path):
@@ -257,6 +260,7 @@ def _write(
     header = SolutionHeader(
         kernel=job.kernel,
         depth=-1 if job.depth is None else job.depth,
+        head=job.head or "",
         diag_reg=result.diag_reg,
         diag_reg_absolute=job.absolute,
         shift=result.shift,

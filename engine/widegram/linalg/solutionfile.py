@@ -14,6 +14,7 @@ import widegram
 from widegram.durable.contents import typed
 from widegram.durable.sealed import SealedFile, write_sealed
 from widegram.errors import WidegramError
+from widegram.tiling import End
 
 Array = NDArray[Any]
 FORMAT = "widegram-solution"
@@ -25,7 +26,8 @@ class SolutionHeader:
     """Where a solution comes from.
 
     * ``gram``, ``gram_dtype``: the absolute path of the Gram file, and its dtype
-    * ``kernel``, ``depth``: of it; depth -1 without a depth sweep
+    * ``kernel``, ``depth``, ``head``: of it; depth -1 without a depth sweep, head '' without
+      Readouts (and then not in the file)
     * ``diag_reg``, ``diag_reg_absolute``: the regulariser as given; ``shift``: what it added to
       the diagonal
     * ``method``, ``status``, ``iterations``, ``residual``: how it was solved
@@ -49,6 +51,12 @@ class SolutionHeader:
     x1_fingerprint: str
     y_fingerprint: str
     task: str
+    head: str = ""
+
+    @property
+    def end(self) -> End:
+        """Where the kernel was read out."""
+        return End(None if self.depth < 0 else self.depth, self.head or None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +102,8 @@ def write_solution(
     if classes is not None:
         datasets["classes"] = classes
     values = {entry.name: getattr(header, entry.name) for entry in fields(header)}
+    if not header.head:
+        del values["head"]
     versions = {"format_version": 1, "program_version": widegram.__version__}
     write_sealed(path, datasets, {"format": FORMAT, **versions, **values}, overwrite=overwrite)
 
@@ -103,7 +113,7 @@ def read_solution(path: str | Path) -> StoredSolution:
     what = "a solution; `widegram solve` writes them"
     with SealedFile(path, FORMAT, what, "solve again") as file:
         try:
-            values = file.attributes
+            values = {"head": "", **file.attributes}
             header = SolutionHeader(
                 **{
                     e.name: typed(values[e.name], _KINDS[str(e.type)])

@@ -37,7 +37,8 @@ def write_spectrum(path: Path, found: Spectrum, train: GramKernel, *, overwrite:
         "format_version": 1,
         "program_version": widegram.__version__,
         "kernel": train.kernel,
-        "depth": -1 if train.depth is None else train.depth,
+        "depth": -1 if train.end.depth is None else train.end.depth,
+        **({} if train.end.head is None else {"head": train.end.head}),
         "network_fingerprint": train.fingerprints["network"],
         "x1_fingerprint": train.fingerprints["x1"],
     }

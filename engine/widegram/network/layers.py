@@ -118,6 +118,14 @@ class Repeat:
     body: tuple[Layer, ...]
 
 
+@dataclass(frozen=True)
+class Readouts:
+    """The last layer of a network with several ends: each of ``heads``, (name, layers) sorted by
+    name, goes on from what lies before it."""
+
+    heads: tuple[tuple[str, tuple[Layer, ...]], ...]
+
+
 Layer = (
     Conv
     | ConvLocal
@@ -130,4 +138,5 @@ Layer = (
     | Dropout
     | Residual
     | Repeat
+    | Readouts
 )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from widegram.errors import WidegramError
-from widegram.network.layers import Layer, Repeat, Residual
+from widegram.network.layers import Layer, Readouts, Repeat, Residual
 from widegram.network.shapes import LayerShapes, infer
-from widegram.network.spec import parse_input_shape, parse_layers, write_layers
+from widegram.network.spec import nearest, parse_input_shape, parse_layers, write_layers
+from widegram.tiling import End, ends
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,33 @@ class Network:
         """
         return infer(self.input_shape, self.layers)
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of its Readouts, sorted; () without."""
+        last = self.layers[-1]
+        return tuple(name for name, _ in last.heads) if isinstance(last, Readouts) else ()
+
+    def at_head(self, name: str) -> Network:
+        """Return the network that ends with one head of its Readouts.
+
+        Raises:
+            WidegramError: there is no such head.
+        """
+        last = self.layers[-1]
+        heads = dict(last.heads) if isinstance(last, Readouts) else {}
+        if name not in heads:
+            raise WidegramError(f"network: has no head {name!r}{nearest(name, heads)}")
+        return replace(self, layers=(*self.layers[:-1], *heads[name]))
+
+    def ending(self, depths: tuple[int, ...] = ()) -> dict[End, Network]:
+        """Return a network without Readouts for each place where the kernels of this one are read
+        out, at each of ``depths`` where there are any."""
+        found = {}
+        for end in ends(depths, self.heads):
+            network = self if end.depth is None else self.at_depth(end.depth)
+            found[end] = network if end.head is None else network.at_head(end.head)
+        return found
+
     def unrolled(self) -> Network:
         """Return the same network with every Repeat written out."""
         return replace(self, layers=_unroll(self.layers))
@@ -96,6 +124,8 @@ def _unroll(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
         match layer:
             case Repeat(times=times, body=body):
                 out.extend(_unroll(body) * times)
+            case Readouts(heads=heads):
+                out.append(Readouts(tuple((name, _unroll(head)) for name, head in heads)))
             case Residual(branch=branch, shortcut=shortcut):
                 out.append(Residual(_unroll(branch), _unroll(shortcut)))
             case _:

@@ -23,6 +23,7 @@ from widegram.network.layers import (
     Layer,
     LayerNorm,
     Pool,
+    Readouts,
     Repeat,
     Residual,
 )
@@ -118,6 +119,17 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
             return _residual(layer, state, path, note, rows)
         case Repeat():
             return _repeat(layer, state, path, note, rows)
+        case Readouts(heads):
+            ends = [
+                _sequence(head, state, f"{path}.heads.{name}", note, rows) for name, head in heads
+            ]
+            for (name, _), end in zip(heads, ends, strict=True):
+                if end.shape:
+                    raise WidegramError(
+                        f"{path}.heads.{name}: the output is still an image of {_show(end.shape)} "
+                        "pixels; add Flatten or GlobalAvgPool"
+                    )
+            return ends[0]
 
 
 def _require_gaussian(state: _State, path: str, note: str, what: str) -> None:

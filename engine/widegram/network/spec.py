@@ -29,6 +29,7 @@ from widegram.network.layers import (
     LayerNorm,
     Padding,
     Pool,
+    Readouts,
     Repeat,
     Residual,
 )
@@ -181,7 +182,13 @@ LAYERS: Mapping[str, _Kind] = {
     "LayerNorm": _Kind(LayerNorm, {}, _NORM),
     "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(_rate)}),
 }
-_COMPOSITE = {"Residual": ("branch", "shortcut"), "Repeat": ("times", "body")}
+_COMPOSITE = {
+    "Residual": ("branch", "shortcut"),
+    "Repeat": ("times", "body"),
+    "Readouts": ("heads",),
+}
+# Names of heads are parts of the names of datasets.
+_HEAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]{0,63}")
 _WIDTHS = {"out_dim", "out_chan", "channels", "width", "features"}
 
 
@@ -230,6 +237,12 @@ def parse_layers(spec: Any, where: str = "layers", depth: int = 0) -> tuple[Laye
     _check_nesting(depth, where)
     _check_count(len(spec), where)
     layers = tuple(_parse_layer(entry, f"{where}[{i}]", depth) for i, entry in enumerate(spec))
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Readouts) and (depth or i + 1 < len(layers)):
+            raise WidegramError(
+                f"{where}[{i}] Readouts: stands last in the network and in no other layer; put "
+                "what follows it into its heads"
+            )
     _check_count(count_layers(layers), where)
     return layers
 
@@ -241,6 +254,8 @@ def count_layers(layers: Iterable[Layer]) -> int:
         match layer:
             case Repeat(times=times, body=body):
                 count += times * count_layers(body)
+            case Readouts(heads=heads):
+                count += 1 + sum(count_layers(layers) for _, layers in heads)
             case Residual(branch=branch, shortcut=shortcut):
                 count += 1 + count_layers(branch) + count_layers(shortcut)
             case _:
@@ -328,6 +343,8 @@ def _refuse_unknown(values: Iterable[str], known: Iterable[str], path: str) -> N
 
 def _parse_composite(name: str, values: dict[str, Any], path: str, depth: int) -> Layer:
     _refuse_unknown(values, _COMPOSITE[name], path)
+    if name == "Readouts":
+        return _parse_readouts(values.get("heads"), path, depth)
     inner = "branch" if name == "Residual" else "body"
     if not values.get(inner):
         raise WidegramError(f"{path}: {inner} must be a list of at least one layer")
@@ -341,6 +358,26 @@ def _parse_composite(name: str, values: dict[str, Any], path: str, depth: int) -
         return Repeat(_times(values["times"]), layers)
     except ValueError as error:
         raise WidegramError(f"{path}: times {error}") from None
+
+
+def _parse_readouts(heads: Any, path: str, depth: int) -> Readouts:
+    if not isinstance(heads, Mapping) or not heads:
+        raise WidegramError(
+            f'{path}: heads must be {{"NAME": [layers], ...}} with at least one name, '
+            f"found {shown(heads)}"
+        )
+    for name in heads:
+        if not isinstance(name, str) or not _HEAD.fullmatch(name):
+            raise WidegramError(
+                f"{path}: a head's name has at most 64 letters, digits and _ - = . and does not "
+                f"begin with one of the last three, found {shown(name)}"
+            )
+    return Readouts(
+        tuple(
+            (name, parse_layers(layers, f"{path}.heads.{name}", depth))
+            for name, layers in sorted(heads.items())
+        )
+    )
 
 
 def write_layers(layers: Iterable[Layer], depth: int = 0) -> list[dict[str, Any]]:
@@ -366,6 +403,8 @@ def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
             continue
         if key in ("branch", "shortcut", "body"):
             value = write_layers(value, depth + 1)
+        if key == "heads":
+            value = {name: write_layers(head, depth + 1) for name, head in value}
         out[key] = _plain(value)
     return out
 

@@ -27,6 +27,7 @@ from widegram.network.layers import (
     Layer,
     LayerNorm,
     Pool,
+    Readouts,
     Repeat,
     Residual,
 )
@@ -47,6 +48,7 @@ from widegram.plan.operations import (
     Reduce,
     Weigh,
 )
+from widegram.tiling import End
 
 # Windows of this many rows and columns: their sums over both images, made tap by tap where they
 # reach over borders, cost more than all the rest.
@@ -68,6 +70,8 @@ class _Builder:
     nodes: list[Node] = field(default_factory=list)
     nonnegative: list[bool] = field(default_factory=list)
     where: str = "layers"
+    # The least rows and columns of windows whose pools are one with the Flatten behind them.
+    large: int = _LOCAL
 
     def add(
         self, operation: Operation, inputs: tuple[int, ...], shape: Pair, nonnegative: bool
@@ -90,7 +94,7 @@ class _Builder:
         local: Pool | None = None
         for n, (layer, after) in enumerate(zip_longest(layers, layers[1:]), first):
             self.where = f"{outer}{part}[{n}]"
-            if isinstance(layer, Pool) and isinstance(after, Flatten) and _is_local(layer):
+            if isinstance(layer, Pool) and isinstance(after, Flatten) and self._is_local(layer):
                 local = layer
             elif local is not None:
                 at, local = self._local(local, at), None
@@ -130,6 +134,10 @@ class _Builder:
             case Flatten():
                 if (h, w) == (1, 1):
                     return at
+                if self.large == 1:  # Others may pool: a step of all displacements
+                    one = (1, 1)
+                    counted = Counted(True, 1.0 / (h * w), one, (0, 0), (h, w))
+                    return self.add(counted, (at,), one, sign)
                 return self.add(Reduce(True, 1.0 / (h * w)), (at,), (1, 1), sign)
             case Residual(branch, shortcut):
                 left = self.sequence(branch, at, ".branch")
@@ -140,6 +148,24 @@ class _Builder:
                 for _ in range(times):
                     at = self.sequence(body, at, ".body")
                 return at
+            case Readouts():
+                raise TypeError("Readouts have several ends; see _Builder.end")
+
+    def end(
+        self, layers: tuple[Layer, ...], at: int, first: int = 0, depth: int | None = None
+    ) -> None:
+        """Add the last layers of a network, the first being its number ``first``, and where its
+        kernels are read out."""
+        last = layers[-1] if layers else None
+        if not isinstance(last, Readouts):
+            at = self.sequence(layers, at, first=first)
+            self.add(Output(End(depth)), (at,), (1, 1), False)
+            return
+        at = self.sequence(layers[:-1], at, first=first)
+        self.large, number = 1, first + len(layers) - 1
+        for name, head in last.heads:
+            end = self.sequence(head, at, f"[{number}] Readouts.heads.{name}")
+            self.add(Output(End(depth, name)), (end,), (1, 1), False)
 
     def _conv(self, layer: Convolution, at: int) -> int:
         shape, lo, hi = self._windows(layer.filter_shape, layer, at)
@@ -167,6 +193,11 @@ class _Builder:
             return pooled
         return self.add(Weigh(*weights), (pooled,), shape, self.nonnegative[at])
 
+    def _is_local(self, pool: Pool) -> bool:
+        """Whether a pool is made in one with the Flatten behind it."""
+        plain = pool.padding == "SAME" and not pool.normalize_edges
+        return min(pool.window_shape) >= self.large and plain and pool.strides == (1, 1)
+
     def _local(self, layer: Pool, at: int) -> int:
         """A pool of stride 1 and Flatten behind it, in one."""
         shape, lo, _ = self._windows(layer.window_shape, layer, at)
@@ -182,13 +213,6 @@ class _Builder:
         return (rows[0], cols[0]), (rows[1], cols[1]), (rows[2], cols[2])
 
 
-def _is_local(pool: Pool) -> bool:
-    """Whether a pool is made in one with the Flatten behind it."""
-    large = min(pool.window_shape) >= _LOCAL
-    plain = pool.padding == "SAME" and not pool.normalize_edges
-    return large and plain and pool.strides == (1, 1)
-
-
 def is_vector(network: Network) -> bool:
     """Whether the network sees its input as a vector: no image axes, or Flatten comes first."""
     if len(network.input_shape) == 1:
@@ -202,7 +226,8 @@ def is_vector(network: Network) -> bool:
 def build_graph(
     network: Network, depths: tuple[int, ...] | None = None, dtype: str = "float64"
 ) -> tuple[Node, ...]:
-    """The nodes of ``network``, with one Output per depth of a sweep, constants for ``dtype``.
+    """The nodes of ``network``, with one Output per depth of a sweep and head of Readouts,
+    constants for ``dtype``.
 
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat.
@@ -211,8 +236,7 @@ def build_graph(
     shape = (1, 1) if is_vector(network) else (network.input_shape[0], network.input_shape[1])
     at = build.add(Input(), (), shape, False)
     if depths is None:
-        at = build.sequence(network.layers, at)
-        build.add(Output(None), (at,), (1, 1), False)
+        build.end(network.layers, at)
         return tuple(build.nodes)
     prefix, body, _, suffix = network.sweep()
     network.at_depth(max(depths))
@@ -220,6 +244,5 @@ def build_graph(
     for depth in range(1, max(depths) + 1):
         at = build.sequence(body, at, f"[{len(prefix)}].body")
         if depth in depths:
-            end = build.sequence(suffix, at, first=len(prefix) + 1)
-            build.add(Output(depth), (end,), (1, 1), False)
+            build.end(suffix, at, len(prefix) + 1, depth)
     return tuple(build.nodes)

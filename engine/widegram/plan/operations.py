@@ -30,6 +30,7 @@ from widegram.plan.masks import (
     wrapped,
 )
 from widegram.plan.operation_base import Array, Centre, Operation
+from widegram.tiling import End
 
 # What stands for variances out of range.
 _MOST = 1e300
@@ -373,10 +374,10 @@ class Copy(Operation):
 
 @dataclass(frozen=True)
 class Output(Operation):
-    """The kernel, times 4^``exponent``, at one readout depth (None without a depth sweep)."""
+    """The kernel, times 4^``exponent``, where it is read out."""
 
     read_out: ClassVar[bool] = True
-    depth: int | None
+    end: End
     exponent: int = 0
 
     def rescaled(self, exponent: int) -> tuple[Operation, int]:

@@ -35,7 +35,7 @@ class Plan:
     ``cross`` computes the kernel of two different inputs; :meth:`itself` what an input needs of
     itself: the variances of every activation and, if wanted, its own kernel values.
     ``outputs`` are the positions of the Output nodes, ``keys`` the names of the datasets they
-    fill: "nngp", "ntk", or "depth/<l>/nngp" of a sweep.
+    fill: "nngp", "ntk", or "depth/<l>/nngp" of a sweep, "head/<name>/nngp" of Readouts.
     """
 
     network: Network
@@ -79,8 +79,7 @@ class Plan:
         for n, i in enumerate(self.outputs):
             operation = self.nodes[i].operation
             assert isinstance(operation, Output)
-            prefix = "" if operation.depth is None else f"depth/{operation.depth}/"
-            found += [(prefix + kernel, n, kernel) for kernel in self.get]
+            found += [(operation.end.path(kernel), n, kernel) for kernel in self.get]
         return tuple(found)
 
     def itself(self, outputs: bool) -> Schedule:

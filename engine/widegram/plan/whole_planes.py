@@ -9,6 +9,7 @@ from widegram.plan.cells import Space
 from widegram.plan.masks import Pair
 from widegram.plan.operations import Affine
 from widegram.plan.steps import (
+    Counting,
     Keeping,
     Load,
     Making,
@@ -29,9 +30,11 @@ def alike(space: Space, steps: Sequence[Step]) -> bool:
         return False
     (((height, width), _),) = space.lattices
     windows = [step.affine for step in steps if isinstance(step, Window)]
+    # Where a pair of pixels is not to count its count is 0.
+    needed = [not isinstance(step, Counting) for step in steps]
     return (
         not any(torus.split for torus in space.torus)
-        and bool(space.active.all())
+        and bool(space.active[:, needed].all())
         and (space.torus[0].period, space.torus[1].period) == (height, width)
         and all(_same_shape(affine) for affine in windows)
         and len({a.circular for a in windows if a.window != (1, 1)}) < 2

@@ -14,6 +14,7 @@ from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.network import load_network
+from widegram.tiling import End
 
 Array = NDArray[Any]
 
@@ -28,7 +29,7 @@ def own_diagonal(
     are not the cross file's test points.
     """
     if test_gram is not None:
-        with open_train(test_gram, kernel, cross.depth, memory=memory) as own:
+        with open_train(test_gram, kernel, cross.end, memory=memory) as own:
             same = own.fingerprints["x1"] == cross.fingerprints["x1"]
             if not same or own.fingerprints["network"] != cross.fingerprints["network"]:
                 raise WidegramError(
@@ -51,9 +52,8 @@ def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
         raise WidegramError(f"{error}; pass the test points as --x-test DATA") from error
     if source.fingerprint() != cross.fingerprints["x1"]:
         raise WidegramError(f"{location}: is not the test data of {cross.path}")
-    network = load_network(cross.file.network)
-    if cross.depth is not None:
-        network = network.at_depth(cross.depth)
+    whole, (depth, head) = load_network(cross.file.network), cross.end
+    network = whole.ending(() if depth is None else (depth,))[End(depth, head)]
     # What a series leaves out was accepted when the cross file was made.
     job = make_job(network, source, None, (kernel,), "float64", None, None, None, math.inf)
     return diagonal(job)[kernel]

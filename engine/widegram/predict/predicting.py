@@ -39,6 +39,7 @@ class PredictJob:
 
     * ``solution``, ``cross``: the solution file, and the Gram file kernel(test, train)
     * ``y``, ``limit``: labels of the test points, and how many of them
+    * ``depth``, ``head``: those that the solution must be of, None for any
     * ``times``: in units of the maximal learning rate 2 / lambda_max; infinity is the solution
     * ``variance``: whether variances are wanted; ``method``: the factorisation for them
     * ``gram``: the training matrix, by default the file that the solution names; it is read for
@@ -57,6 +58,8 @@ class PredictJob:
     gram: Path | None = None
     test_gram: Path | None = None
     x_test: str | None = None
+    depth: int | None = None
+    head: str | None = None
     limit: int | None = None
     method: str = "auto"
     memory: str | int | None = None
@@ -129,10 +132,16 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
             raise WidegramError(f"time {moment:g}: times are not negative")
     solution = read_solution(job.solution)
     header = solution.header
-    depth = None if header.depth < 0 else header.depth
+    for name, asked in (("depth", job.depth), ("head", job.head)):
+        found_there = getattr(header.end, name)
+        if asked is not None and asked != found_there:
+            known = f"no {name}" if found_there is None else f"{name} {found_there}"
+            raise WidegramError(f"{job.solution}: is the solution of {known}, not of {asked}")
     memory = array_budget(job.memory, kernels=job.variance)
     stream = max(memory // 8, 1 << 20)
-    with open_cross(job.cross, header.kernel, depth, memory=stream, train=solution.train) as cross:
+    with open_cross(
+        job.cross, header.kernel, header.end, memory=stream, train=solution.train
+    ) as cross:
         targets = _targets(job, solution, cross)
         if cross.operator.shape[1] != solution.alpha.shape[0]:
             raise WidegramError(
@@ -245,8 +254,7 @@ def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> 
         raise WidegramError(
             f"{path}: the training matrix of the solution is not there; pass --gram FILE"
         )
-    depth = None if header.depth < 0 else header.depth
-    train = open_train(path, header.kernel, depth, memory=max(memory // 8, 1 << 20))
+    train = open_train(path, header.kernel, header.end, memory=max(memory // 8, 1 << 20))
     for name in ("network", "x1"):
         if train.fingerprints[name] != solution.train[name]:
             train.file.close()
@@ -338,6 +346,7 @@ def _write(
         "kernel": solution.header.kernel,
         "task": solution.header.task,
         "depth": solution.header.depth,
+        **({"head": solution.header.head} if solution.header.head else {}),
         "diag_reg": solution.header.diag_reg,
         "shift": solution.header.shift,
         "network_fingerprint": solution.header.network_fingerprint,

@@ -28,13 +28,12 @@ def affordable_entries(
     """How many entries the reference computes within ``work``, at most 16; 0: the images are too
     large for it, by that or because the tensors of one pair exceed half of ``memory`` bytes.
 
-    ``depths``: those of a sweep, each of which is computed on its own.
+    ``depths``: those of a sweep, each of which is computed on its own, as are heads.
     """
     pixels = _pixels(network.input_shape[:-1])
     if 8 * _TENSORS * pixels**2 > memory // 2:
         return 0
-    networks = [network.at_depth(depth) for depth in depths] or [network]
-    cost = _RUNS * sum(_work(each) for each in networks)
+    cost = _RUNS * sum(_work(each) for each in network.ending(tuple(depths)).values())
     return min(MOST, int(work // cost))
 
 

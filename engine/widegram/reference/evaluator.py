@@ -14,7 +14,6 @@ from widegram.data import Source, open_source
 from widegram.errors import WidegramError
 from widegram.network import Network
 from widegram.reference.tensors import Array, cross_kernels, images, self_kernels
-from widegram.tiling import dataset_keys
 from widegram.validation.choices import KERNELS
 
 _BLOCK_BYTES = 128 * 1024**2
@@ -39,7 +38,7 @@ class _Images(NamedTuple):
 class ReferenceEvaluator(Evaluator):
     """Computes tiles of NNGP and NTK matrices in float64 and returns them in the job's dtype.
 
-    Each depth of a sweep is computed on its own as ``network.at_depth(l)``. ``least``: entries of
+    Each depth of a sweep, and each head of Readouts, is computed on its own. ``least``: entries of
     images with a layer whose largest variance is between 0 and this, or is not finite, are NaN:
     this method does not scale, and would be wrong there.
 
@@ -57,10 +56,8 @@ class ReferenceEvaluator(Evaluator):
                 )
         self._x1, self._x2, self.dtype, self._least = job.x1, job.x2, job.dtype, least
         self._kernels = job.kernels
-        self._networks = {"": network}
-        if job.depths:
-            self._networks = {f"depth/{depth}/": network.at_depth(depth) for depth in job.depths}
-        self.keys = dataset_keys(job.kernels, job.depths)
+        self._networks = network.ending(job.depths)
+        self.keys = job.keys
 
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
@@ -68,10 +65,10 @@ class ReferenceEvaluator(Evaluator):
         """As of every evaluator. ``symmetric``: equal row and column numbers are the same input,
         which matters to Dropout, and the mirrored tile is exactly the transpose."""
         out: Tile = {}
-        for prefix, network in self._networks.items():
+        for end, network in self._networks.items():
             tile = self._tile(network, rows, cols, symmetric)._asdict()
             for kernel in self._kernels:
-                out[prefix + kernel] = tile[kernel].astype(self.dtype)
+                out[end.path(kernel)] = tile[kernel].astype(self.dtype)
         if progress is not None:
             progress(len(rows) * len(cols))
         return out
@@ -79,12 +76,12 @@ class ReferenceEvaluator(Evaluator):
     @np.errstate(all="ignore")
     def diagonal(self, rows: range) -> dict[str, Array]:
         out = {}
-        for prefix, network in self._networks.items():
+        for end, network in self._networks.items():
             found = self._images(network, self._x1, rows)
             outside = self._outside(found)
             for kernel, value in (("nngp", found.nngp), ("ntk", found.ntk)):
                 if kernel in self._kernels:
-                    out[prefix + kernel] = np.where(outside, np.nan, value)
+                    out[end.path(kernel)] = np.where(outside, np.nan, value)
         return out
 
     @np.errstate(all="ignore")  # What leaves the range is no number, see ``least``.

@@ -32,6 +32,7 @@ from widegram.network.layers import (
     LayerNorm,
     Padding,
     Pool,
+    Readouts,
     Repeat,
     Residual,
 )
@@ -142,6 +143,8 @@ class _Forward:
                 for _ in range(layer.times):
                     pair = self.sequence(layer.body, pair)
                 return pair
+            case Readouts():
+                raise TypeError("Readouts have several ends: run one of Network.ending")
 
     def residual(self, layer: Residual, pair: Pair) -> Pair:
         vector = self.vector

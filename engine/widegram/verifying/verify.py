@@ -25,6 +25,7 @@ from widegram.machine.budgets import kernel_budget
 from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, load_network
 from widegram.reference.affordable import affordable_entries
+from widegram.tiling import WHOLE, End
 from widegram.validation.arrays import file_path
 from widegram.verifying.kinds import SealReport, is_sealed, verify_sealed
 
@@ -41,15 +42,17 @@ def verify(
     repair: bool = False,
     threads: int | None = None,
     memory: str | int | None = None,
+    end: End = WHOLE,
     progress: ProgressCallback | None = None,
 ) -> VerifyReport | SealReport:
     """Check any file of this program, of the other kinds than gram files by their checksums alone.
 
     Of a gram file, compare checksums and symmetry of all finished tiles and recompute blocks of
     ``sample`` tiles, and single entries by the dense reference where images are small enough for
-    it. The data is looked for where it was when the file was made, unless ``x1`` (and ``x2``) are
-    given; where it is gone or has changed the report's ``note`` says so. The report lists the
-    damage; ``report.raise_if_damaged()`` raises :class:`widegram.errors.Damaged`. With ``repair``
+    it; where ``end`` names a depth or a head, of the datasets there alone. The data is looked for
+    where it was when the file was made, unless ``x1`` (and ``x2``) are given; where it is gone or
+    has changed the report's ``note`` says so. The report lists the damage;
+    ``report.raise_if_damaged()`` raises :class:`widegram.errors.Damaged`. With ``repair``
     damaged tiles are computed again and written, and the file is checked once more; the report's
     ``repaired`` says what was mended. Raises Damaged itself if HDF5 cannot read the file, and
     :class:`widegram.errors.WidegramError` if it is missing, no file of this program, being
@@ -57,6 +60,8 @@ def verify(
     """
     path = file_path(path, "path")
     if is_sealed(path):
+        if end != WHOLE:
+            raise WidegramError(f"{path}: is no gram file, it has no depths and no heads")
         return verify_sealed(path)
     bytes_ = kernel_budget(memory)
     for given in (x1, x2):
@@ -69,7 +74,8 @@ def verify(
             def factory(file: GramFile) -> Computers | str:
                 return _computers(file, x1, x2, threads, bytes_, held)
 
-            return verify_file(path, factory if sample > 0 else None, sample, seed, progress)
+            made = factory if sample > 0 else None
+            return verify_file(path, made, sample, seed, progress, end)
 
     report = check()
     if not repair or (report.metadata_intact and not report.damaged_tiles):

@@ -1,0 +1,132 @@
+"""Kernels of augmented inputs: means over mirror images, by any evaluator of a plain network.
+
+A network that sees g x, g drawn from a group G for each input, has the kernel mean over g and g' of
+K(g x, g' x'). Where the network commutes with the group, K(g x, g x') = K(x, x'), the mean over one
+side is the same (:mod:`widegram.plan.mirrored` says whether it does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.backends.evaluator import Advance, Cost, Evaluator, Tile
+from widegram.backends.job import Job
+from widegram.data.mirrored import mirrored, turns
+from widegram.plan.mirrored import commutes
+from widegram.tiling import mirror_lower
+
+Make = Callable[[Job], Evaluator]
+# Inputs whose own kernels are found at a time, as the diagonal of a tile.
+_OWN = 16
+
+
+class Augmented(Evaluator):
+    """The evaluator of a job whose network has ``augment``, by one that ``make`` gives for the
+    plain network.
+
+    ``both``: take the mean over both sides even where one would do.
+    """
+
+    def __init__(self, job: Job, make: Make, both: bool = False) -> None:
+        self._job, self._make = job, make
+        augment, self._plain = job.network.augment, replace(job.network, augment=())
+        self._rows = len(turns(augment))
+        self._both = both or not commutes(job.network)
+        self._cols = self._rows if self._both else 1
+        self._inner = self._evaluator(job)
+        # Of x1 with itself, where the job has other columns; made when its diagonal is wanted.
+        self._itself: Evaluator | None = None if job.x2 is not None else self._inner
+        inner = self._inner
+        self.keys, self.dtype = inner.keys, inner.dtype
+        self.workers, self.stoppable = inner.workers, inner.stoppable
+        self.series_error, self.device_name = inner.series_error, inner.device_name
+        times = self._rows * self._cols
+        self.cost = Cost(times * inner.cost.entry, self._rows * inner.cost.image_bytes)
+
+    def _evaluator(self, job: Job) -> Evaluator:
+        augment, x2 = job.network.augment, job.x2 or job.x1
+        return self._make(
+            replace(
+                job,
+                network=self._plain,
+                x1=mirrored(job.x1, augment),
+                x2=mirrored(x2, augment) if self._both else x2,
+            )
+        )
+
+    def tile(
+        self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
+    ) -> Tile:
+        same = symmetric and rows == cols
+        advance = None if progress is None else _Fewer(progress, self._rows * self._cols)
+        found = {key: np.zeros((len(rows), len(cols)), self._job.dtype) for key in self.keys}
+        # Strips of rows: a tile of all mirror images at once would take so many times the memory.
+        step = max(1, len(rows) // (self._rows * self._cols))
+        for lo in range(0, len(rows), step):
+            hi, left = min(lo + step, len(rows)), lo if same else 0
+            part = self._mean(self._inner, rows[lo:hi], cols[left:], advance)
+            for key, value in part.items():
+                found[key][lo:hi, left:] = value
+        for value in found.values() if same else ():
+            own = value.diagonal().copy()
+            mirror_lower(value)
+            np.fill_diagonal(value, own)
+        if progress is not None and same:
+            progress(len(rows) * len(cols) - advance.told if advance else 0)
+        return found
+
+    def _mean(
+        self, inner: Evaluator, rows: range, cols: range, advance: Advance | None = None
+    ) -> Tile:
+        """The mean over mirror images, float64, of a tile of the plain network."""
+        m, k = self._rows, self._cols
+        wide = range(m * rows.start, m * rows.stop), range(k * cols.start, k * cols.stop)
+        found = inner.tile(*wide, False, advance)
+        shape = len(rows), m, len(cols), k
+        return {
+            key: value.astype(np.float64).reshape(shape).mean(axis=(1, 3))
+            for key, value in found.items()
+        }
+
+    def diagonal(self, rows: range) -> dict[str, NDArray[np.float64]]:
+        """As of every evaluator, but for its digits, which are those of the tiles."""
+        if self._itself is None:
+            self._itself = self._evaluator(replace(self._job, x2=None))
+        found: dict[str, list[NDArray[np.float64]]] = {key: [] for key in self.keys}
+        for lo in range(rows.start, rows.stop, _OWN):
+            some = range(lo, min(lo + _OWN, rows.stop))
+            for key, value in self._mean(self._itself, some, some).items():
+                found[key].append(value.diagonal())
+        return {key: np.concatenate(parts) for key, parts in found.items()}
+
+    def prepare(self, rows: range, cols: range) -> None:
+        m, k = self._rows, self._cols
+        wide = range(m * rows.start, m * rows.stop), range(k * cols.start, k * cols.stop)
+        self._inner.prepare(*wide)
+
+    def round_to(self, dtype: str) -> None:
+        self._inner.round_to(dtype)
+
+    def close(self) -> None:
+        self._inner.close()
+        if self._itself is not None and self._itself is not self._inner:
+            self._itself.close()
+
+
+class _Fewer:
+    """Tells ``progress`` of every ``times``-th of the entries that it hears of; ``told``: of how
+    many so far."""
+
+    def __init__(self, progress: Advance, times: int) -> None:
+        self._progress, self._times = progress, times
+        self._heard = self.told = 0
+
+    def __call__(self, count: int) -> None:
+        self._heard += count
+        new = self._heard // self._times - self.told
+        self.told += new
+        self._progress(new)
