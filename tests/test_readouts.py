@@ -153,7 +153,7 @@ def test_what_is_refused(layers: list[dict[str, Any]], message: str) -> None:
 
 
 def test_kernel_wants_one_head() -> None:
-    with pytest.raises(WidegramError, match="take network.at_head"):
+    with pytest.raises(WidegramError, match=r"take network\.at_head"):
         widegram.kernel(SPEC, np.ones((1, *SHAPE)))
     with pytest.raises(WidegramError, match="no head 'gsp', did you mean 'gap'"):
         load_network(SPEC).at_head("gsp")
@@ -217,8 +217,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = folder / "net.json"
     spec.write_text(json.dumps(with_heads(gap=HEADS["gap"], c1=HEADS["c1"])))
     common = ["gram", "--net", spec, "--depths", "1,3", "--dtype", "float64", "--tile", 8]
-    for more in (["--x", folder / "x.npy", "--out", folder / "K.h5"],
-                 ["--x", folder / "t.npy", "--x2", folder / "x.npy", "--out", folder / "C.h5"]):  # fmt: skip
+    train, cross = folder / "K.h5", folder / "C.h5"
+    for more in (["--x", folder / "x.npy", "--out", train],
+                 ["--x", folder / "t.npy", "--x2", folder / "x.npy", "--out", cross]):  # fmt: skip
         result = run(*common, *more)
         assert result.exit_code == 0, result.stderr
     return folder
@@ -227,7 +228,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_resume_needs_the_same_heads(files: Path, tmp_path: Path) -> None:
     more = ["--x", files / "x.npy", "--out", files / "K.h5", "--depths", "1,3", "--tile", 8]
     same = run_json("gram", "--net", files / "net.json", "--dtype", "float64", *more)
-    assert same["complete"] and same["entries"] == 0
+    assert same["complete"]
+    assert same["entries"] == 0
     other = tmp_path / "other.json"
     other.write_text(json.dumps(with_heads(gap=HEADS["gap"], c2=HEADS["c1"])))
     refused("made from another network", "gram", "--net", other, "--dtype", "float64", *more)
@@ -309,7 +311,8 @@ def test_verify_finds_and_mends_damage_of_one_head(files: Path, tmp_path: Path) 
     damaged, quick = tmp_path / "K.h5", ("--sample", 0)
     shutil.copy(files / "K.h5", damaged)
     report = run_json("verify", damaged)
-    assert report["ok"] and report["dense_entries"] > 0
+    assert report["ok"]
+    assert report["dense_entries"] > 0
     before = damaged.read_bytes()
     with h5py.File(damaged, "r") as file:
         dataset = file["depth/3/head/gap/ntk"]
