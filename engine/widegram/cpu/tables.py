@@ -204,8 +204,9 @@ class _Encoder:
         pixels = (a + ROWS_OF_SCRATCH) * (widest + 2 * b) + b
         return 2 * pixels * self.lanes
 
-    def _address(self, kind: str, code: str, packed: int = 0) -> int:
-        variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed)
+    def _address(self, kind: str, code: str, packed: int = 0, contribution: bool = False) -> int:
+        ntk = self.plan.ntk
+        variant = Variant(kind, code, ntk, self.paired, self.dtype, packed, contribution and ntk)
         return compiled.address(variant)
 
     def _moves(self) -> Ints:
@@ -328,6 +329,7 @@ class _Encoder:
         row[StepField.NODE] = sources[0] if sources else step.node
         row[StepField.PARAMS] = len(self.params)
         gain, bias, formula = 1.0, 0.0, None
+        more: list[float] = []
         match step:
             case MakeInput():
                 row[StepField.N_FACTORS] = self._channels()
@@ -335,8 +337,10 @@ class _Encoder:
                     gain = 1.0 / self._channels()
             case Window(affine=affine):
                 gain, bias, formula = affine.gain, affine.bias, step.formula
+                more = list(affine.contribution or ())
                 if formula is not None:
                     gain, bias = gain * formula.prescale, bias * formula.prescale
+                    more = [number * formula.prescale for number in more]
                 self._window(row, affine)
             case Point():
                 formula = step.formula
@@ -350,15 +354,14 @@ class _Encoder:
                 self._window(row, pool)
             case Reducing(scale=scale) | Load(scale=scale):
                 gain = scale
-        tables: list[float] = []
         if isinstance(step, Counting):
             row[StepField.ROWS], row[StepField.COLS] = step.inputs[0].shape
-            tables = counts(step.counted, step.inputs[0].shape)
+            more = counts(step.counted, step.inputs[0].shape)
         if formula is not None:
             row[StepField.FACTOR], row[StepField.N_FACTORS] = step.at, formula.n_factors
         row[StepField.KERNEL] = self._kernel(step, formula.code if formula else "none", packed)
         values = [gain, bias, *(formula.constants if formula else ())]
-        self.params += values + [0.0] * (N_PARAMS - len(values)) + tables
+        self.params += values + [0.0] * (N_PARAMS - len(values)) + more
         return [row[field] for field in StepField]
 
     @staticmethod
@@ -381,7 +384,7 @@ class _Encoder:
                 return self._address(step.kind, code, packed)
             case Window(affine=affine):
                 kind = kind_of_window(affine.window, affine.strides, len(step.inputs))
-                return self._address(kind, code, packed)
+                return self._address(kind, code, packed, affine.contribution is not None)
         return 0
 
 

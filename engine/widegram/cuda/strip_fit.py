@@ -73,7 +73,7 @@ def strip_registers(dtype: str, shape: Pair, steps: Sequence[Step]) -> int:
     (:func:`~widegram.plan.buffers.allocate`).
     """
     near = reach(steps)
-    gains = {conv.gain for conv in windows(steps)}
+    gains = {(conv.gain, conv.contribution) for conv in windows(steps)}
     sums = sum(isinstance(step, Reducing) for step in steps) > 1
     counted = any(isinstance(step, Counting) for step in steps)
     pools = any(isinstance(step, Pooling) for step in steps)

@@ -84,11 +84,23 @@ def prescaled(ops: TextOps, formula: Formula, found: list[str]) -> list[str]:
 
 
 def affine(ops: TextOps, operation: Affine, formula: Formula | None, sums: list[str]) -> list[str]:
-    """K = gain k + bias and T = K + gain t of window sums, as ``formula`` takes them."""
+    """K = gain k + bias of window sums, and T = K + gain t or a contribution and gain t, as
+    ``formula`` takes them."""
     scale = formula.prescale if formula is not None else 1.0
-    gain, bias = ops.const(scale * operation.gain), scale * operation.bias
-    k = ops.fma(gain, sums[0], ops.const(bias)) if bias else ops.mul(gain, sums[0])
-    return [k, ops.fma(gain, sums[1], k)] if len(sums) == 2 else [k]
+    gain = ops.const(scale * operation.gain)
+    k = _line(ops, gain, sums[0], scale * operation.bias)
+    if len(sums) == 1:
+        return [k]
+    if operation.contribution is None:
+        return [k, ops.fma(gain, sums[1], k)]
+    weights, biases = (scale * number for number in operation.contribution)
+    if not weights:
+        return [k, _line(ops, gain, sums[1], biases)]
+    return [k, ops.fma(gain, sums[1], _line(ops, ops.const(weights), sums[0], biases))]
+
+
+def _line(ops: TextOps, slope: str, x: str, constant: float) -> str:
+    return ops.fma(slope, x, ops.const(constant)) if constant else ops.mul(slope, x)
 
 
 def counted(ops: TextOps, pairs: Counted, axis: int, i: str, p: str) -> str:

@@ -1,8 +1,8 @@
 """The layers of a network as plain data.
 
-Names, parameters and defaults are those of neural-tangents' ``stax`` in the NTK
-parameterization. A layer holds no shapes: :mod:`widegram.network.shapes` infers them.
-Every sequence field is a tuple, so that layers compare and hash by value.
+Names, parameters and defaults are those of neural-tangents' ``stax``. A layer holds no shapes:
+:mod:`widegram.network.shapes` infers them. Every sequence field is a tuple, so that layers compare
+and hash by value.
 """
 
 from __future__ import annotations
@@ -12,17 +12,49 @@ from typing import Any, Literal
 
 Padding = Literal["SAME", "VALID", "CIRCULAR"]
 EPSILON = 1e-12  # neural-tangents' default of LayerNorm
+Parameterization = Literal["ntk", "standard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """How weights and biases are drawn and trained: what a layer itself adds to T
+    (:mod:`widegram.network.contribution`).
+
+    * ``parameterization``: 'ntk' or 'standard' (Sohl-Dickstein et al. 2020, arXiv:2001.07301).
+    * ``width``: the layer's output channels, divided by ``s[1]``; needed where a layer of the
+      'standard' parameterization reads them, dropped from networks without one.
+    * ``s``: how many times wider than ``width`` the layers before and behind are ('standard').
+    * ``W_rate``, ``b_rate``: learning rates of weights and biases, relative to the others'; 0 is
+      frozen.
+    * ``b_grad``: what the biases add to T, whatever their variance.
+
+    Subclasses have ``W_std`` and ``b_std``. In 'ntk' no biases (``b_std`` None) are biases of
+    variance 0, and ``s`` is not read: such layers are equal.
+    """
+
+    parameterization: Parameterization = "ntk"
+    width: int | None = None
+    s: tuple[int, int] = (1, 1)
+    W_rate: float = 1.0
+    b_rate: float = 1.0
+    b_grad: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.parameterization == "ntk":
+            b_std = getattr(self, "b_std", None)
+            object.__setattr__(self, "b_std", 0.0 if b_std is None else b_std)
+            object.__setattr__(self, "s", (1, 1))
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Trained):
     """What convolutions have in common: filters that move over an image, weights and biases."""
 
     filter_shape: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     padding: Padding = "VALID"
     W_std: float = 1.0
-    b_std: float = 0.0
+    b_std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,11 +69,11 @@ class ConvLocal(Convolution):
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Trained):
     """The same with a single tap; on an image it acts on the channels of every pixel."""
 
     W_std: float = 1.0
-    b_std: float = 0.0
+    b_std: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from widegram.errors import WidegramError
 from widegram.network.layers import Layer, Readouts, Repeat, Residual
 from widegram.network.shapes import LayerShapes, infer
 from widegram.network.spec import nearest, parse_input_shape, parse_layers, write_layers
+from widegram.network.trained import without_unread_widths
 from widegram.tiling import End, ends
 
 
@@ -30,7 +31,7 @@ class Network:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        layers = parse_layers(write_layers(self.layers))
+        layers = without_unread_widths(parse_layers(write_layers(self.layers)))
         if not layers:
             raise WidegramError("layers: the network has no layers")
         object.__setattr__(self, "input_shape", parse_input_shape(self.input_shape))
@@ -38,7 +39,8 @@ class Network:
         infer(self.input_shape, layers)
 
     def canonical(self) -> dict[str, Any]:
-        """Return the specification with every parameter spelt out (``b_std`` null is 0.0)."""
+        """Return the specification with every parameter spelt out (``b_std`` null is 0.0 in the
+        'ntk' parameterization), but for later ones that have their defaults."""
         return {"input_shape": list(self.input_shape), "layers": write_layers(self.layers)}
 
     def to_json(self) -> str:

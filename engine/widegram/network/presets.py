@@ -2,7 +2,9 @@
 
 Each preset is one small function from its options to layers. Every Dense and Conv has the weight
 variance ``w_var`` and the bias variance ``b_var`` (He initialisation by default); ``act`` takes the
-parameters of its activation as further options: ``cnn-f:act=leaky_relu,alpha=0.1``.
+parameters of its activation as further options: ``cnn-f:act=leaky_relu,alpha=0.1``. ``fixed_first``
+and ``fixed_last`` are how many layers with weights are not trained at either end; all have
+``parameterization``, ``width`` and ``b_grad`` as in a specification.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 from widegram import activations
 from widegram.errors import WidegramError, shown
+from widegram.network.fixed import count_weights, with_fixed
 from widegram.network.layers import (
     Activation,
     Conv,
@@ -30,9 +33,14 @@ from widegram.network.model import Network
 from widegram.network.spec import nearest, parse_layers
 from widegram.validation import bounds
 
-_COMMON = {"act": "Relu", "w_var": 2.0, "b_var": 0.0, "input": ""}
 # The smallest value of options that count something.
-_LEAST = {"depth": 1, "filter": 1, "c": 0}
+_LEAST = {"depth": 1, "filter": 1, "c": 0, "fixed_first": 0, "fixed_last": 0}
+# Of a type where nothing is given by default.
+_TRAINED = {"parameterization": "ntk", "width": int, "b_grad": float}
+_COMMON = {
+    "act": "Relu", "w_var": 2.0, "b_var": 0.0, "input": "", "fixed_first": 0, "fixed_last": 0,
+    **_TRAINED,
+}  # fmt: skip
 _CNN = {"depth": 3, **_COMMON, "filter": 3, "padding": "CIRCULAR"}
 
 
@@ -52,18 +60,19 @@ class _Given:
         return int(self.values["depth"])
 
     @property
-    def _stds(self) -> dict[str, float]:
+    def _weights(self) -> dict[str, Any]:
         return {
             "W_std": math.sqrt(self.values["w_var"]),
             "b_std": math.sqrt(self.values["b_var"]),
+            **{option: self.values[option] for option in _TRAINED},
         }
 
     def dense(self) -> Dense:
-        return Dense(**self._stds)
+        return Dense(**self._weights)
 
     def conv(self, strides: tuple[int, int] = (1, 1)) -> Conv:
         size = int(self.values.get("filter", 3))
-        return Conv((size, size), strides, self.conv_padding, **self._stds)
+        return Conv((size, size), strides, self.conv_padding, **self._weights)
 
 
 def _fcn(o: _Given) -> list[Layer]:
@@ -174,14 +183,29 @@ def _built(
     entry: _Preset, name: str, input_shape: tuple[int, ...] | None, given: dict[str, str]
 ) -> Network:
     activation = _activation(given.pop("act", entry.options["act"]), given, entry.options, name)
-    values = {**entry.options, **{k: _value(k, v, entry.options, name) for k, v in given.items()}}
+    values: dict[str, Any] = {
+        option: None if isinstance(default, type) else default
+        for option, default in entry.options.items()
+    }
+    values |= {k: _value(k, v, entry.options, name) for k, v in given.items()}
     shape = _input_shape(values["input"], input_shape, name)
     if entry.image and len(shape) != 3:
         raise WidegramError(f"preset {name} needs images (H, W, C), the input has shape {shape}")
-    layers = entry.build(_Given(values, activation))
+    layers = _fixed(entry.build(_Given(values, activation)), values, name)
     if not entry.image and len(shape) == 3:
         layers.insert(0, Flatten())
     return Network(shape, tuple(layers))
+
+
+def _fixed(layers: list[Layer], values: Mapping[str, Any], name: str) -> list[Layer]:
+    first, last = values["fixed_first"], values["fixed_last"]
+    count = count_weights(layers)
+    if first + last >= count:
+        raise WidegramError(
+            f"preset {name}: fixed_first and fixed_last leave none of its {count} layers with "
+            "weights to train; make them smaller"
+        )
+    return list(with_fixed(tuple(layers), first, last)) if first or last else layers
 
 
 def _split(text: str, name: str) -> Iterator[tuple[str, str]]:
@@ -241,7 +265,9 @@ def _convert(text: str, to: type, option: str, name: str) -> Any:
 
 
 def _value(option: str, text: str, options: Mapping[str, Any], name: str) -> Any:
-    value = _convert(text, type(options[option]), option, name)
+    default = options[option]
+    to = default if isinstance(default, type) else type(default)
+    value = _convert(text, to, option, name)
     if option in _LEAST and value < _LEAST[option]:
         least = _LEAST[option]
         raise WidegramError(f"preset {name}: {option} must be >= {least}, found {shown(value)}")

@@ -1,9 +1,10 @@
 """Shape inference and the rules that decide whether a network has an exact kernel.
 
-Two facts travel with the shape. *Gaussian*: an activation, LayerNorm or a sum of branches has a
+Three facts travel with the shape. *Gaussian*: an activation, LayerNorm or a sum of branches has a
 closed form only for mean-zero Gaussian inputs, which Dense and Conv make, pools keep, and
 activations, Dropout and Flatten lose (the rules of neural-tangents). *Affine*: whether a Dense or
-Conv lies behind, since Dropout has no meaning on the raw input.
+Conv lies behind, since Dropout has no meaning on the raw input. *Channels*: how many a network of
+finite width has there, which the 'standard' parameterization depends on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from dataclasses import dataclass, replace
 
 from widegram.errors import WidegramError
+from widegram.network.contribution import channels_behind
 from widegram.network.geometry import padding
 from widegram.network.layers import (
     Activation,
@@ -40,11 +42,14 @@ class _State:
 
     ``shape``: (H, W) of an image, () of a vector. ``lost_at``: the path of what made the values
     non-Gaussian, None where they are Gaussian. ``affine``: a Dense or Conv lies behind.
+    ``channels``: their number, None where the layer ``unsaid_at`` does not say it.
     """
 
     shape: Shape
     lost_at: str | None
     affine: bool
+    channels: int | None
+    unsaid_at: str = ""
 
 
 def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
@@ -58,7 +63,7 @@ def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
             message names the layer and what to change.
     """
     rows: list[LayerShapes] = []
-    state = _State(tuple(input_shape[:-1]), "the raw input", False)
+    state = _State(tuple(input_shape[:-1]), "the raw input", False, input_shape[-1])
     state = _sequence(layers, state, "layers", "", rows)
     if state.shape:
         raise WidegramError(
@@ -88,9 +93,9 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
     match layer:
         case Convolution():
             shape = _windows(layer.filter_shape, layer, state, path + note)
-            return _State(shape, None, True)
+            return _affine(layer, state, shape, path, note)
         case Dense():
-            return _State(state.shape, None, True)
+            return _affine(layer, state, state.shape, path, note)
         case Activation(name="Identity"):
             return state
         case Activation():
@@ -103,7 +108,8 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
             _check_pixels(state.shape, path + note)
             return replace(state, shape=())
         case Flatten():
-            return replace(state, shape=(), lost_at=path)
+            channels = channels_behind(layer, state.channels, math.prod(state.shape))
+            return replace(state, shape=(), lost_at=path, channels=channels)
         case LayerNorm():
             _require_gaussian(state, path, note, "its input")
             _check_axis(layer, state, path + note)
@@ -130,6 +136,17 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
                         "pixels; add Flatten or GlobalAvgPool"
                     )
             return ends[0]
+
+
+def _affine(
+    layer: Convolution | Dense, state: _State, shape: Shape, path: str, note: str
+) -> _State:
+    if layer.parameterization == "standard" and state.channels is None:
+        raise WidegramError(
+            f"{path}{note}: parameterization 'standard' depends on the channels of its input; add "
+            f"'width' to {state.unsaid_at}"
+        )
+    return _State(shape, None, True, channels_behind(layer, state.channels, 1), path)
 
 
 def _require_gaussian(state: _State, path: str, note: str, what: str) -> None:
@@ -214,7 +231,13 @@ def _residual(
             f"{path}{note}: branch and shortcut share all their random weights, so that the kernel "
             "of their sum is not the sum of their kernels; put a Dense or Conv layer in the branch"
         )
-    return branch
+    known = {side.channels for side in (branch, shortcut) if side.channels is not None}
+    if len(known) > 1:
+        raise WidegramError(
+            f"{path}{note}: the branch ends with {branch.channels:,} channels, the shortcut with "
+            f"{shortcut.channels:,}; give both the same 'width'"
+        )
+    return replace(branch, channels=max(known, default=None))
 
 
 def _has_affine(layers: tuple[Layer, ...]) -> bool:

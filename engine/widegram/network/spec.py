@@ -16,6 +16,7 @@ from typing import Any, get_args
 from widegram import activations
 from widegram.activations.table import SERIES
 from widegram.errors import WidegramError, shown
+from widegram.network import trained
 from widegram.network.layers import (
     EPSILON,
     Activation,
@@ -28,6 +29,7 @@ from widegram.network.layers import (
     Layer,
     LayerNorm,
     Padding,
+    Parameterization,
     Pool,
     Readouts,
     Repeat,
@@ -76,8 +78,14 @@ def _positive(value: Any) -> float:
     return _number(value)
 
 
-def _optional_std(value: Any) -> float:
-    return 0.0 if value is None else _std(value)
+def _at_least_0(value: Any) -> float:
+    if _number(value) < 0:
+        raise ValueError(f"must be >= 0, found {shown(value)}")
+    return _number(value)
+
+
+def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
 
 
 def _rate(value: Any) -> float:
@@ -100,6 +108,26 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _strides(value: Any) -> tuple[int, int]:
     return (1, 1) if value is None else _pair(value)
+
+
+def _width(value: Any) -> int:
+    if not _is_int(value) or not 1 <= value <= bounds.NUMBERS:
+        raise ValueError(f"must be an integer from 1 to {bounds.NUMBERS:,}, found {shown(value)}")
+    return int(value)
+
+
+def _scales(value: Any) -> tuple[int, int]:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ValueError(f"must be two integers >= 1 (before, behind), found {shown(value)}")
+    return (_width(value[0]), _width(value[1]))
+
+
+def _parameterization(value: Any) -> str:
+    known = get_args(Parameterization)
+    if not isinstance(value, str) or value.lower() not in known:
+        hint = nearest(value, known) if isinstance(value, str) else ""
+        raise ValueError(f"must be {' or '.join(known)}, found {shown(value)}{hint}")
+    return value.lower()
 
 
 def _padding(value: Any) -> str:
@@ -159,7 +187,16 @@ class _Kind:
         )
 
 
-_AFFINE = {"W_std": _Parameter(_std, 1.0), "b_std": _Parameter(_optional_std, None)}
+_AFFINE = {
+    "W_std": _Parameter(_std, 1.0),
+    "b_std": _Parameter(_optional(_std), None),
+    "parameterization": _Parameter(_parameterization, "ntk", unwritten=True),
+    "width": _Parameter(_optional(_width), None, unwritten=True),
+    "s": _Parameter(_scales, (1, 1), unwritten=True),
+    "W_rate": _Parameter(_at_least_0, 1.0, unwritten=True),
+    "b_rate": _Parameter(_at_least_0, 1.0, unwritten=True),
+    "b_grad": _Parameter(_optional(_at_least_0), None, unwritten=True),
+}
 _WINDOW = {"strides": _Parameter(_strides, None), "padding": _Parameter(_padding, "VALID")}
 _POOL = {"window_shape": _Parameter(_pair), **_WINDOW}
 _EDGES = {"normalize_edges": _Parameter(_flag, False, unwritten=True)}
@@ -289,7 +326,9 @@ def _parse_layer(entry: Any, where: str, depth: int) -> Layer:
         return _parse_composite(name, values, path, depth + 1)
     if name in LAYERS:
         kind = LAYERS[name]
-        return kind.make(**kind.fixed, **_parse_parameters(kind.parameters, values, path))
+        checked = _parse_parameters(kind.parameters, values, path)
+        trained.check(checked, path)
+        return kind.make(**kind.fixed, **checked)
     if name in activations.DEFAULTS:
         return _parse_activation(name, values, path)
     known = [*LAYERS, *_COMPOSITE, *activations.DEFAULTS]

@@ -80,7 +80,7 @@ def error_at_angles(plan: Plan, formulas: dict[int, Formula], largest: float) ->
             values.append(value)
             if isinstance(node.operation, Output):
                 worst = np.maximum(worst, abs(value.k[1] - value.k[0]) / abs(value.q))
-                if plan.ntk:
+                if plan.ntk and value.own:  # 0: all layers are frozen
                     worst = np.maximum(worst, abs(value.t[1] - value.t[0]) / abs(value.own))
     return worst
 
@@ -95,11 +95,8 @@ def _value(
         return _Value(q, 0.0, _rounded(k), np.zeros_like(k))
     value = inputs[0]
     match operation:
-        case Affine(window=(a, b), gain=gain, bias=bias):
-            gain = gain * a * b
-            k = _rounded(gain * value.k + bias)
-            q = gain * value.q + bias
-            return _Value(q, q + gain * value.own, k, k + gain * value.t)
+        case Affine():
+            return _mapped(value, operation)
         case Act() if formula is not None:
             return _activated(value, formula)
         case Norm() if formula is not None:
@@ -115,6 +112,16 @@ def _value(
         case Copy() | Weigh() | Output():  # far from edges nothing is weighed
             return value
     raise TypeError(f"{operation!r}: what it does to angles is not known")
+
+
+def _mapped(value: _Value, affine: Affine) -> _Value:
+    """Behind an affine map; windows of equal values."""
+    a, b = affine.window
+    gain = affine.gain * a * b
+    q, k = gain * value.q + affine.bias, _rounded(gain * value.k + affine.bias)
+    own = float(affine.own(np.array(a * b * value.q), np.array(q)))
+    t = affine.own(a * b * value.k, k) + gain * value.t
+    return _Value(q, own + gain * value.own, k, t)
 
 
 def _activated(value: _Value, formula: Formula) -> _Value:

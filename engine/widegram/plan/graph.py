@@ -16,6 +16,12 @@ from itertools import zip_longest
 import numpy as np
 
 from widegram import activations
+from widegram.network.contribution import (
+    Contribution,
+    bias_variance,
+    channels_behind,
+    contribution,
+)
 from widegram.network.geometry import inside, padding
 from widegram.network.layers import (
     Activation,
@@ -69,6 +75,7 @@ class _Builder:
     dtype: str
     nodes: list[Node] = field(default_factory=list)
     nonnegative: list[bool] = field(default_factory=list)
+    channels: list[int | None] = field(default_factory=list)
     where: str = "layers"
     # The least rows and columns of windows whose pools are one with the Flatten behind them.
     large: int = _LOCAL
@@ -78,6 +85,7 @@ class _Builder:
     ) -> int:
         self.nodes.append(Node(operation, inputs, shape))
         self.nonnegative.append(nonnegative)
+        self.channels.append(next((c for j in inputs if (c := self.channels[j])), None))
         return len(self.nodes) - 1
 
     def rounded(self, value: float) -> float:
@@ -104,15 +112,24 @@ class _Builder:
         return at
 
     def layer(self, layer: Layer, at: int) -> int:
+        """Add a layer, and say how many channels it has."""
+        end = self._layer(layer, at)
+        if not isinstance(layer, Residual | Repeat):
+            pixels = math.prod(self.nodes[at].shape)
+            self.channels[end] = channels_behind(layer, self.channels[at], pixels)
+        return end
+
+    def _layer(self, layer: Layer, at: int) -> int:
         h, w = self.nodes[at].shape
         sign = self.nonnegative[at]
         match layer:
             case Convolution():
                 return self._conv(layer, at)
-            case Dense(W_std, b_std):
+            case Dense(W_std):
                 one = (1, 1)
-                gain, bias = self.rounded(W_std**2), self.rounded(b_std**2)
-                op = Affine(one, one, (0, 0), False, (0, 0), gain, bias)
+                gain, bias = self.rounded(W_std**2), self.rounded(bias_variance(layer))
+                own = self._contribution(layer, at)
+                op = Affine(one, one, (0, 0), False, (0, 0), gain, bias, own)
                 return self.add(op, (at,), (h, w), sign)
             case Activation(name, params):
                 formula = activations.get(name, dict(params)).rounded(self.dtype)
@@ -171,9 +188,18 @@ class _Builder:
         shape, lo, hi = self._windows(layer.filter_shape, layer, at)
         a, b = layer.filter_shape
         circular = layer.padding == "CIRCULAR" and a * b > 1
-        gain, bias = layer.W_std**2 / (a * b), layer.b_std**2
-        op = CONVOLUTIONS[type(layer)]((a, b), layer.strides, lo, circular, hi, gain, bias)
+        gain, bias = layer.W_std**2 / (a * b), bias_variance(layer)
+        own = self._contribution(layer, at)
+        op = CONVOLUTIONS[type(layer)]((a, b), layer.strides, lo, circular, hi, gain, bias, own)
         return self.add(op, (at,), shape, self.nonnegative[at])
+
+    def _contribution(self, layer: Convolution | Dense, at: int) -> Contribution | None:
+        """What a layer adds to T of the sums over its windows."""
+        own = contribution(layer, self.channels[at])
+        if own is None:
+            return None
+        taps = math.prod(layer.filter_shape) if isinstance(layer, Convolution) else 1
+        return Contribution(self.rounded(own.weights / taps), self.rounded(own.biases))
 
     def _pool(self, layer: Pool, at: int) -> int:
         shape, lo, _ = self._windows(layer.window_shape, layer, at)
@@ -204,7 +230,9 @@ class _Builder:
         a, b = layer.window_shape
         scale = (1.0 / (a * b) ** 2 if layer.kind == "avg" else 1.0) / (shape[0] * shape[1])
         op = Counted(True, scale, (a, b), lo, shape)
-        return self.add(op, (at,), (1, 1), self.nonnegative[at])
+        end = self.add(op, (at,), (1, 1), self.nonnegative[at])
+        self.channels[end] = channels_behind(Flatten(), self.channels[at], math.prod(shape))
+        return end
 
     def _windows(self, window: Pair, layer: Convolution | Pool, at: int) -> tuple[Pair, Pair, Pair]:
         """The shape behind a layer's windows, and the padding before and after."""
@@ -235,6 +263,7 @@ def build_graph(
     build = _Builder(dtype)
     shape = (1, 1) if is_vector(network) else (network.input_shape[0], network.input_shape[1])
     at = build.add(Input(), (), shape, False)
+    build.channels[at] = math.prod(network.input_shape) // math.prod(shape)
     if depths is None:
         build.end(network.layers, at)
         return tuple(build.nodes)

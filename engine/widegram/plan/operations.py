@@ -17,6 +17,7 @@ import numpy as np
 from widegram.activations import Formula
 from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Scale, Weight
+from widegram.network.contribution import Contribution
 from widegram.network.layers import Conv, ConvLocal, Convolution
 from widegram.plan.masks import (
     Mask,
@@ -84,13 +85,15 @@ class Windowed(Operation):
 class Affine(Windowed):
     """Conv or Dense: K <- gain box(K) + bias, T <- K + gain box(T); box sums over the window.
 
-    ``hi``: rows and columns that windows take in behind the image.
+    ``hi``: rows and columns that windows take in behind the image. ``contribution``: (w, b) where T
+    is w box(K) + b + gain box(T) instead.
     """
 
     layers: ClassVar[int] = 1
     hi: Pair
     gain: float
     bias: float
+    contribution: Contribution | None = None
 
     def parts(self, need: Mask) -> Iterator[tuple[Affine, Mask, bool]]:
         """Windows that make it, the displacements of ``need`` that each makes, and whether it reads
@@ -111,8 +114,21 @@ class Affine(Windowed):
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         ((k, t),) = sources
-        value = self.gain * self.sums(k, shape) + self.bias
-        return value, value + self.gain * self.sums(t, shape)
+        sums = self.sums(k, shape)
+        value = self.gain * sums + self.bias
+        return value, self.own(sums, value) + self.gain * self.sums(t, shape)
+
+    def own(self, sums: Array, value: Array) -> Array:
+        """The part of T that its own parameters make; ``sums`` of K over windows, ``value`` of K
+        behind it."""
+        if self.contribution is None:
+            return value
+        return self.contribution.weights * sums + self.contribution.biases
+
+    @property
+    def biased(self) -> bool:
+        """Whether it adds a constant to K or T."""
+        return bool(self.bias or (self.contribution and self.contribution.biases))
 
     def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
         a, b = self.window
@@ -122,12 +138,15 @@ class Affine(Windowed):
         return not self.bias and (below[0] or not self.gain)
 
     def degree(self, below: int) -> int | None:
-        return None if self.bias and below else below
+        return None if self.biased and below else below
 
     def describe(self) -> str:
         text = " {}x{}".format(*self.window)
         text += "/{}x{}".format(*self.strides) if self.strides != (1, 1) else ""
-        return text + (" circular" if self.circular else "")
+        text += " circular" if self.circular else ""
+        if self.contribution is None:
+            return text
+        return text + (" contribution" if any(self.contribution) else " frozen")
 
 
 @dataclass(frozen=True)

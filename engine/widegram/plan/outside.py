@@ -28,7 +28,8 @@ Values = dict[int, tuple[Array, Array]]
 class Outside:
     """Follows one run of images with themselves; ``dtype``: of the planes that it stands for.
 
-    Of each node, where anything is lost: the parts (n,) of K and of T, inf for an overflow.
+    Of each node, where anything is lost: the parts (n,) of K and of T, inf for an overflow. T is as
+    large as K where all layers add K to it; where some do not, it may leave the range alone.
     """
 
     def __init__(self, plan: Plan, layout: FactorLayout, dtype: str) -> None:
@@ -36,18 +37,21 @@ class Outside:
         self.low, self.high = FLOOR[dtype] ** 2, float(np.finfo(dtype).max)
         self.tiny = float(np.finfo(dtype).tiny)
         self.lost: dict[int, tuple[Array, Array]] = {}
+        operations = (node.operation for node in plan.nodes)
+        self.apart = plan.ntk and any(isinstance(o, Affine) and o.contribution for o in operations)
 
     def see(self, i: int, values: Values) -> None:
         """Node i has just been computed."""
         node = self.nodes[i]
         top = _top(values[i][0])
         low, high = self._outside(node, top, values)
+        t_low, t_high = self._outside_of_t(node, values[i][1]) if self.apart else (low, high)
         known = [j for j in node.inputs if j in self.lost]
-        if not known and not low.any() and not high.any():
+        if not known and not any(part.any() for part in (low, high, t_low, t_high)):
             return
         none = np.zeros(len(top)), np.zeros(len(top))
         k, t = self._carried(i, node, values, none) if known else none
-        self.lost[i] = _marked(k, low, high), _marked(t, low, high)
+        self.lost[i] = _marked(k, low, high), _marked(t, t_low, t_high)
 
     def worst(self, count: int) -> Array:
         """The largest part (count,) lost at any node so far."""
@@ -88,6 +92,15 @@ class Outside:
                 sums = np.maximum(top, top / scale)
         return low, ~(sums <= self.high)
 
+    def _outside_of_t(self, node: Node, ntk: Array) -> tuple[Array, Any]:
+        """As :meth:`_outside` of T where it is not as large as K."""
+        top = _top(ntk)
+        low = np.where((top > 0) & (top < self.low), 1.0, 0.0)
+        match node.operation:
+            case Affine(contribution=own) if own is not None and 0 < own.weights < self.tiny:
+                low = np.ones(len(top))
+        return low, ~(top <= self.high)
+
     def _carried(
         self, i: int, node: Node, values: Values, none: tuple[Array, Array]
     ) -> tuple[Array, Array]:
@@ -96,9 +109,16 @@ class Outside:
         k, t = parts[0]
         top, ntk = (_top(v) for v in values[i])
         match node.operation:
-            case Affine(bias=bias):
-                k = k * _share(top - bias, top)
-                return k, np.maximum(k * _share(top, ntk), t * _share(ntk - top, ntk))
+            case Affine(bias=bias, contribution=own):
+                behind = k * _share(top - bias, top)
+                if own is None:
+                    below = t * _share(ntk - top, ntk)
+                    return behind, np.maximum(behind * _share(top, ntk), below)
+                sums = node.operation.sums(values[node.inputs[0]][0], node.shape)
+                weights = own.weights * _top(sums)
+                part = np.where(weights > 0, k * _share(weights, ntk), 0.0)
+                rest = ntk - weights - own.biases
+                return behind, np.maximum(part, t * _share(rest, ntk))
             case Act(formula) if formula.homogeneity is None:
                 q = _top(values[node.inputs[0]][0])
                 value, slope = self.layout.formulas[i].variance(q)

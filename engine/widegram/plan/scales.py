@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations.scale import Rescale
+from widegram.network.contribution import Contribution
 from widegram.plan.graph import Node
 from widegram.plan.operations import Act, Add, Affine, Input
 
@@ -146,12 +147,16 @@ class _Walk:
             np.log2(operation.gain) + np.log2(sums.max()) - 2 * before, np.log2(operation.bias)
         )
         exponent = 0 if self.needs_truth(i) else self.chosen(i, float(size), before)
-        # Never 0 where it was not: what it makes must be seen to be too small.
-        least = float(np.finfo(np.float64).smallest_subnormal) if operation.gain else 0.0
+        power = 2 * (exponent - before)
+        contribution = operation.contribution
+        if contribution is not None:
+            biases = float(np.ldexp(contribution.biases, 2 * exponent))
+            contribution = Contribution(_scaled(contribution.weights, power), biases)
         made = replace(
             operation,
-            gain=float(np.ldexp(operation.gain, 2 * (exponent - before))) or least,
+            gain=_scaled(operation.gain, power),
             bias=float(np.ldexp(operation.bias, 2 * exponent)),
+            contribution=contribution,
         )
         return self.add(Node(made, (source,), shape), exponent, made.gain * sums + made.bias)
 
@@ -174,3 +179,10 @@ class _Walk:
         operation, exponent = node.operation.rescaled(self.exponent[source])
         profile = operation.profile(self.profile[source], node.shape)
         return self.add(Node(operation, (source,), node.shape), exponent, profile)
+
+
+def _scaled(factor: float, power: int) -> float:
+    """A factor of sums times 2^power: never 0 where it was not, since what it makes must be seen to
+    be too small."""
+    least = float(np.finfo(np.float64).smallest_subnormal) if factor else 0.0
+    return float(np.ldexp(factor, power)) or least

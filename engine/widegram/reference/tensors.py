@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from widegram import activations
 from widegram.network import Network, padding
+from widegram.network.contribution import bias_variance, channels_behind, contribution
 from widegram.network.layers import (
     Activation,
     Conv,
@@ -70,7 +71,7 @@ def self_kernels(network: Network, x: Array) -> tuple[Array, Array, list[Array]]
         ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in the
         order in which they are met, the variances (B, H, W) of its input.
     """
-    run = _SelfRun(vector=len(network.input_shape) == 1)
+    run = _SelfRun(network)
     pair = run.sequence(network.layers, _inputs(x, x))
     return pair.k.reshape(len(x)), pair.t.reshape(len(x)), run.variances
 
@@ -90,7 +91,7 @@ def cross_kernels(
     Returns:
         ``(nngp, ntk)``, arrays (B,).
     """
-    run = _CrossRun(len(network.input_shape) == 1, iter(zip(q1, q2, strict=True)))
+    run = _CrossRun(network, iter(zip(q1, q2, strict=True)))
     pair = run.sequence(network.layers, _inputs(x1, x2))
     return pair.k.reshape(len(x1)), pair.t.reshape(len(x1))
 
@@ -101,10 +102,14 @@ def _inputs(x1: Array, x2: Array) -> Pair:
 
 
 class _Forward:
-    """Walks the layers; what differs between (x, x) and (x, x') is left to the two subclasses."""
+    """Walks the layers; what differs between (x, x) and (x, x') is left to the two subclasses.
 
-    def __init__(self, vector: bool) -> None:
-        self.vector = vector
+    ``channels``: of a network of finite width, as far as its widths say.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.vector = len(network.input_shape) == 1
+        self.channels: int | None = network.input_shape[-1]
 
     def sequence(self, layers: tuple[Layer, ...], pair: Pair) -> Pair:
         for layer in layers:
@@ -114,13 +119,12 @@ class _Forward:
     def layer(self, layer: Layer, pair: Pair) -> Pair:
         match layer:
             case Conv():
-                mean = pair.map(lambda a: _conv(a, layer))
-                return _affine(mean, layer.W_std, layer.b_std)
+                return self.affine(layer, pair.map(lambda a: _conv(a, layer)))
             case ConvLocal():
                 mean = pair.map(lambda a: _conv(a, layer))
-                return _affine(mean, layer.W_std, layer.b_std).map(_between_equal_pixels)
+                return self.affine(layer, mean).map(_between_equal_pixels)
             case Dense():
-                return _affine(pair, layer.W_std, layer.b_std)
+                return self.affine(layer, pair)
             case Activation():
                 formula = activations.get(layer.name, dict(layer.params))
                 return self.activation(formula.or_zero(), pair)
@@ -131,6 +135,8 @@ class _Forward:
                 return pair.map(lambda a: _global_pool(a, layer.kind))
             case Flatten():
                 self.vector = True
+                pixels = pair.k.shape[1] * pair.k.shape[2]
+                self.channels = channels_behind(layer, self.channels, pixels)
                 return pair.map(_flatten)
             case LayerNorm():
                 axes = normalized_axes(layer, 0 if self.vector else 2)
@@ -146,11 +152,21 @@ class _Forward:
             case Readouts():
                 raise TypeError("Readouts have several ends: run one of Network.ending")
 
+    def affine(self, layer: Convolution | Dense, mean: Pair) -> Pair:
+        """K <- W_std^2 A[K] + b_std^2, T <- w A[K] + b + W_std^2 A[T], given A[K] and A[T]."""
+        k = layer.W_std**2 * mean.k + bias_variance(layer)
+        own = contribution(layer, self.channels)
+        t = k if own is None else own.weights * mean.k + own.biases
+        self.channels = channels_behind(layer, self.channels, 1)
+        return Pair(k, t + layer.W_std**2 * mean.t)
+
     def residual(self, layer: Residual, pair: Pair) -> Pair:
-        vector = self.vector
+        vector, channels = self.vector, self.channels
         branch = self.sequence(layer.branch, pair)
         self.vector = vector
+        channels, self.channels = self.channels, channels
         shortcut = self.sequence(layer.shortcut, pair)
+        self.channels = channels or self.channels
         return Pair(branch.k + shortcut.k, branch.t + shortcut.t)
 
     def layer_norm(self, axes: tuple[int, ...], eps: float, pair: Pair) -> Pair:
@@ -179,8 +195,8 @@ class _Forward:
 class _SelfRun(_Forward):
     """(x, x): its variances are K's own diagonal; same-pixel moments are the exact ones."""
 
-    def __init__(self, vector: bool) -> None:
-        super().__init__(vector)
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
         self.variances: list[Array] = []
 
     def variances_of(self, pair: Pair) -> tuple[Array, Array]:
@@ -207,8 +223,8 @@ class _SelfRun(_Forward):
 class _CrossRun(_Forward):
     """(x, x') with variances known from the runs on (x, x) and (x', x')."""
 
-    def __init__(self, vector: bool, variances: Iterator[tuple[Array, Array]]) -> None:
-        super().__init__(vector)
+    def __init__(self, network: Network, variances: Iterator[tuple[Array, Array]]) -> None:
+        super().__init__(network)
         self.known = variances
 
     def variances_of(self, pair: Pair) -> tuple[Array, Array]:
@@ -232,12 +248,6 @@ def _between_equal_pixels(a: Array) -> Array:
     made = np.zeros_like(a)
     _same_pixel(made)[...] = _same_pixel(a)
     return made
-
-
-def _affine(mean: Pair, w_std: float, b_std: float) -> Pair:
-    """K <- W_std^2 A[K] + b_std^2, T <- K + W_std^2 A[T] (theory: NTK parameterization)."""
-    k = w_std**2 * mean.k + b_std**2
-    return Pair(k, k + w_std**2 * mean.t)
 
 
 def _pad(a: Array, axes: tuple[int, ...], widths: tuple[int, int], mode: Padding) -> Array:

@@ -1,6 +1,7 @@
 """Layers with random weights, pools and normalisations, with neural-tangents' signatures.
 
-Widths are accepted and ignored: the networks are infinitely wide.
+The networks are infinitely wide: widths count in the 'standard' parameterization alone, where a
+layer's NTK depends on the channels of its input.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from widegram.errors import WidegramError
 from widegram.network.layers import EPSILON
 from widegram.stax.kernel_fn import Triple
-from widegram.stax.making import integers, make, number, require_axes, require_ntk
+from widegram.stax.making import integers, make, number, require_axes, trained
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -34,10 +35,9 @@ def Dense(
     parameterization: str = "ntk",
     s: tuple[int, int] = (1, 1),
 ) -> Triple:
-    """Matrix product on the channels; ``out_dim`` and ``s`` (widths) are ignored."""
+    """Matrix product on the channels; 'standard' reads ``out_dim`` and ``s``, 'ntk' does not."""
     require_axes("Dense", batch_axis, channel_axis)
-    require_ntk("Dense", parameterization)
-    return make("Dense", W_std=number(W_std), b_std=number(b_std))
+    return make("Dense", **trained(out_dim, W_std, b_std, parameterization, s))
 
 
 def Conv(
@@ -51,10 +51,9 @@ def Conv(
     parameterization: str = "ntk",
     s: tuple[int, int] = (1, 1),
 ) -> Triple:
-    """Convolution of images (batch, H, W, channels); ``out_chan`` and ``s`` are ignored."""
-    return _conv(
-        "Conv", filter_shape, strides, padding, W_std, b_std, dimension_numbers, parameterization
-    )
+    """Convolution of images (batch, H, W, channels); ``out_chan`` and ``s`` as of Dense."""
+    weights = trained(out_chan, W_std, b_std, parameterization, s)
+    return _conv("Conv", filter_shape, strides, padding, dimension_numbers, weights)
 
 
 def ConvLocal(
@@ -69,10 +68,8 @@ def ConvLocal(
     s: tuple[int, int] = (1, 1),
 ) -> Triple:
     """Convolution with filters and biases of its own at every location; as :func:`Conv`."""
-    return _conv(
-        "ConvLocal", filter_shape, strides, padding, W_std, b_std, dimension_numbers,
-        parameterization,
-    )  # fmt: skip
+    weights = trained(out_chan, W_std, b_std, parameterization, s)
+    return _conv("ConvLocal", filter_shape, strides, padding, dimension_numbers, weights)
 
 
 def AvgPool(
@@ -146,10 +143,9 @@ def Dropout(rate: float, mode: str = "train") -> Triple:
 
 
 def _conv(
-    name: str, filter_shape: Any, strides: Any, padding: Any, W_std: Any, b_std: Any,
-    dimension_numbers: tuple[str, str, str] | None, parameterization: str,
+    name: str, filter_shape: Any, strides: Any, padding: Any,
+    dimension_numbers: tuple[str, str, str] | None, weights: dict[str, Any],
 ) -> Triple:  # fmt: skip
-    require_ntk(name, parameterization)
     if dimension_numbers is not None and tuple(dimension_numbers) != _DIMENSIONS:
         raise WidegramError(
             f"stax.{name}: dimension_numbers={dimension_numbers!r} is not supported; "
@@ -160,8 +156,7 @@ def _conv(
         filter_shape=_window(name, "filter_shape", filter_shape),
         strides=None if strides is None else integers(strides),
         padding=_padding(padding),
-        W_std=number(W_std),
-        b_std=number(b_std),
+        **weights,
     )
 
 

@@ -61,10 +61,14 @@ def require_axes(name: str, batch_axis: int, channel_axis: int) -> None:
         )
 
 
-def require_ntk(name: str, parameterization: str) -> None:
-    """Refuse the standard parameterization."""
-    if str(parameterization).lower() != "ntk":
-        raise WidegramError(
-            f"stax.{name}: parameterization={shown(parameterization)} is not supported; "
-            "widegram computes in the 'ntk' parameterization; use neural_tangents.stax"
-        )
+def trained(
+    out: Any, W_std: Any, b_std: Any, parameterization: Any, s: Any
+) -> dict[str, Any]:
+    """Parameters of a layer with weights and ``out`` channels; what 'ntk' ignores may be anything:
+    a layer of the standard parameterization behind says so where it misses a width."""
+    given = {"W_std": number(W_std), "b_std": number(b_std), "parameterization": parameterization}
+    standard = str(parameterization).lower() == "standard"
+    width = out.__index__() if hasattr(out, "__index__") and not isinstance(out, bool) else out
+    if standard:
+        return {**given, "width": width, "s": integers(s)}
+    return {**given, "width": width if isinstance(width, int) and width > 0 else None}

@@ -10,7 +10,7 @@ The arguments of a packed kernel, addresses as 64-bit integers:
 
     geometry  int64, the columns of :class:`~widegram.cpu.kernels.fields.PackedGeometry`
     cell      int64, those of :class:`~widegram.cpu.kernels.fields.Cell`, of this plane
-    params    gain, bias, then the activation's constants
+    params    gain, bias, the activation's constants; number 8 and 9: the contribution
     k_in, k_out   the first pixel read and written; T stands ``t_in``, ``t_out`` bytes behind
     fx, fy    factors (for ``input``: pixels) of the first output pixel, of x and of x'; in kinds
               that end in '+' fx is the first pixel of a plane that is added to the result

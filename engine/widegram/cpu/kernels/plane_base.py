@@ -4,7 +4,7 @@ A plane is rows x cols pixels of ``lanes`` numbers, one lane per pair of images.
 the same arguments, addresses as 64-bit integers:
 
     geometry  int64, the columns of :class:`~widegram.cpu.kernels.fields.Geometry`
-    params    gain, bias, then the activation's constants
+    params    gain, bias, the activation's constants; number 8 and 9: the contribution
     k_in, t_in    the first pixel that the first output pixel reads
     k_out, t_out  the first output pixel
     fx, fy    factors of the first output pixel, of x and of x'

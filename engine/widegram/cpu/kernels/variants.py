@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 # Pairs of inputs that a vector holds.
 LANES = {"float32": 16, "float64": 8}
-# Numbers in the table of parameters: gain, bias and the activation's constants.
+# Numbers in the table of parameters: gain, bias and the activation's constants; behind them, where
+# a window has one, its contribution.
 N_PARAMS = 8
 # How displacements share a plane: with zeros between them, or as neighbours on a torus.
 GAPS, WRAPS = 1, 2
@@ -28,7 +29,8 @@ class Variant:
 
     ``paired``: x differs per lane, so that its factors are vectors like those of x'.
     ``packed``: several displacements share a plane (:mod:`widegram.cpu.kernels.packed_ir`), with
-    GAPS of zeros between them or as neighbours on a torus (WRAPS).
+    GAPS of zeros between them or as neighbours on a torus (WRAPS). ``contribution``: T is that of
+    its parameters and gain t, not K + gain t.
     """
 
     kind: str
@@ -37,11 +39,13 @@ class Variant:
     paired: bool
     dtype: str
     packed: int = 0
+    contribution: bool = False
 
     def text(self) -> str:
         """A key of its own for every variant."""
         flags = f"{self.ntk:d}|{self.paired:d}|{self.packed:d}"
-        return f"{self.kind}|{self.code}|{flags}|{self.dtype}"
+        more = "|contribution" if self.contribution else ""
+        return f"{self.kind}|{self.code}|{flags}|{self.dtype}{more}"
 
 
 def kind_of_window(window: tuple[int, int], strides: tuple[int, int], sources: int) -> str:

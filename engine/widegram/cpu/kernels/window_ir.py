@@ -255,13 +255,20 @@ class WindowKernel(PlaneCode):
         return value if scale == 1.0 else self.ops.mul(self.ops.const(scale), value)
 
     def _affine(self, k: Any, t: Any) -> tuple[Any, Any]:
-        """K = gain k + bias, T = K + gain t."""
-        k = self.ops.fma(self.gain, k, self.bias)
-        return k, None if t is None else self.ops.fma(self.gain, t, k)
+        """K = gain k + bias, T = K + gain t, or the contribution w k + b and gain t."""
+        made = self.ops.fma(self.gain, k, self.bias)
+        if t is None:
+            return made, None
+        own = made
+        if self.variant.contribution:
+            own = self.ops.fma(self.weights, k, self.biases)
+        return made, self.ops.fma(self.gain, t, own)
 
     def _constants(self) -> None:
         values = [self.param(n) for n in range(N_PARAMS)]
         self.gain, self.bias = values[:2]
+        if self.variant.contribution:
+            self.weights, self.biases = self.param(N_PARAMS), self.param(N_PARAMS + 1)
         code = self.variant.code
         count = 0 if code == "none" else FORMULAS[code].n_constants
         self.constants = values[2 : 2 + count]

@@ -18,12 +18,14 @@ from widegram.meanfield.experiments.spectra import DENSE, Measures, deviation_sp
 from widegram.meanfield.recursion import one_norm, unequal_norms
 from widegram.meanfield.recursion.deviations import Deviations
 from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.walker import trained_apart
 from widegram.meanfield.theory.fixedpoint import CHAOTIC, ORDERED
 from widegram.meanfield.theory.growth import growth_of
 from widegram.meanfield.theory.maps import Array, LayerMaps, layer_maps
 from widegram.meanfield.theory.points import point
 from widegram.meanfield.theory.predictions import Prediction, predictions
 from widegram.network import Activation, Conv, Dense, GlobalPool, Network
+from widegram.network.contribution import bias_variance
 from widegram.network.layers import Convolution
 from widegram.validation.choices import SWEEP_METHODS
 
@@ -140,7 +142,10 @@ def _require_range(depth: int, train: Deviations) -> None:
 
 
 def describe(network: Network) -> Setting | None:
-    """The mean field setting of a network, None where its block is not affine + activation."""
+    """The mean field setting of a network, None where its block is not affine + activation, or a
+    layer is trained in a way that the theory does not have."""
+    if trained_apart(network) is not None:
+        return None
     prefix, body, _, suffix = network.sweep()
     affine = [layer for layer in body if isinstance(layer, Dense | Conv)]
     acts = [layer for layer in body if isinstance(layer, Activation)]
@@ -152,7 +157,7 @@ def describe(network: Network) -> Setting | None:
     if any(isinstance(layer, GlobalPool) for layer in suffix) and not prefix:
         pixels = int(np.prod(network.input_shape[:2]))
     outside = sum(isinstance(layer, Dense | Convolution) for layer in (*prefix, *suffix))
-    w, b = affine[0].W_std ** 2, affine[0].b_std ** 2
+    w, b = affine[0].W_std ** 2, bias_variance(affine[0])
     return Setting(maps, w, b, pixels, outside, point(maps, w, b))
 
 

@@ -10,7 +10,7 @@ from widegram.errors import WidegramError
 from widegram.meanfield.recursion.circular_mean import displacements, pixel_products
 from widegram.meanfield.recursion.deviations import Deviations
 from widegram.meanfield.recursion.scaled import Scaled
-from widegram.meanfield.recursion.walker import all_layers, walk
+from widegram.meanfield.recursion.walker import all_layers, trained_apart, walk
 from widegram.meanfield.theory.maps import Array
 from widegram.network import (
     Activation,
@@ -107,6 +107,9 @@ def is_convolutional(network: Network) -> bool:
 def refusal(network: Network) -> str | None:
     """The reason why :func:`sweep` cannot run the network, None where it can."""
     prefix, body, _, suffix = network.sweep()
+    reason = trained_apart(network)
+    if reason is not None:
+        return reason
     if is_convolutional(network):
         return _refusal_of_images((*prefix, *body), suffix)
     return _unknown((*prefix, *body, *suffix), (*_POINTWISE, Flatten))

@@ -24,6 +24,9 @@ from widegram.network import (
     Repeat,
     Residual,
 )
+from widegram.network.contribution import bias_variance, trained_by
+from widegram.network.layers import Convolution
+from widegram.network.spec import layer_name
 
 
 def walk(network: Network, start: State, depths: Sequence[int]) -> Iterator[tuple[int, Deviations]]:
@@ -60,9 +63,9 @@ class Walker:
     def _apply(self, layer: Layer, state: State) -> State:
         match layer:
             case Conv():
-                return state.affine(layer.W_std**2, layer.b_std**2, layer.filter_shape)
+                return state.affine(layer.W_std**2, bias_variance(layer), layer.filter_shape)
             case Dense():
-                return state.affine(layer.W_std**2, layer.b_std**2, (1, 1))
+                return state.affine(layer.W_std**2, bias_variance(layer), (1, 1))
             case Activation():
                 return state.activate(self._slopes_of(layer))
             case Flatten() | GlobalPool():
@@ -88,6 +91,16 @@ class Walker:
                 )
             self._slopes[layer] = slopes
         return self._slopes[layer]
+
+
+def trained_apart(network: Network) -> str | None:
+    """Which layer has a T of its own, not the theory's K + W_std^2 A[T], and why; None where none
+    has."""
+    for layer in all_layers(network.layers):
+        parameter = trained_by(layer) if isinstance(layer, Convolution | Dense) else ""
+        if parameter:
+            return f"{layer_name(layer)} with {parameter!r} has no mean field theory"
+    return None
 
 
 def all_layers(layers: Sequence[Layer]) -> Iterator[Layer]:
