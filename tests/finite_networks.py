@@ -1,8 +1,8 @@
-"""Random networks of finite width in the NTK parameterization, with their parameter gradients.
+"""Random networks of finite width in either parameterization, with their parameter gradients.
 
 Plain NumPy. A layer takes h (images, H, W, channels) and returns its output with a function that
-turns the output's gradient into the input's and records the gradients of its own parameters, one
-row per image. A vector is a 1 x 1 image.
+turns the output's gradient into the input's and records the gradients of its own parameters, times
+the roots of their learning rates, one row per image. A vector is a 1 x 1 image.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import erf
 
 from widegram.network import Conv, Dense, Flatten, GlobalPool, Pool, Residual
+from widegram.network.contribution import channels_behind
 from widegram.network.layers import Activation, Layer
 
 Array = np.ndarray
@@ -72,7 +73,7 @@ class Sample:
     def _layer(self, layer: Layer, h: Array) -> tuple[Array, Backward]:
         match layer:
             case Conv() | Dense():
-                return self._affine(layer, h, self.width)
+                return self._affine(layer, h, channels_behind(layer, None, 1) or self.width)
             case Activation(name=name):
                 phi, slope = PHI[name]
                 return phi(h), lambda g: g * slope(h)
@@ -124,12 +125,20 @@ class Sample:
         fan_in = flat.shape[-1]
         weights = self.rng.standard_normal((fan_in, width))
         bias = self.rng.standard_normal(width)
-        gain = layer.W_std / np.sqrt(fan_in)
+        # 'ntk': outputs gain W x + b_std beta, of parameters W and beta. 'standard': the same are
+        # the outputs W' x / sqrt(s) + beta', of parameters W' = gain sqrt(s) W, beta' = b_std beta.
+        gain, b_std = layer.W_std / np.sqrt(fan_in), layer.b_std or 0.0
+        slopes = gain, b_std
+        if layer.parameterization == "standard":
+            slopes = 1 / np.sqrt(layer.s[0]), float(layer.b_std is not None)
+        rated = np.sqrt(layer.W_rate) * slopes[0], np.sqrt(layer.b_rate) * slopes[1]
+        if layer.b_grad is not None:
+            rated = rated[0], np.sqrt(layer.b_grad)
 
         def back(g: Array) -> Array:
-            per_image = gain * np.einsum("nhwi,nhwo->nio", flat, g, optimize=True)
+            per_image = rated[0] * np.einsum("nhwi,nhwo->nio", flat, g, optimize=True)
             self.gradients.append(per_image.reshape(len(h), -1))
-            self.gradients.append(layer.b_std * g.sum(axis=(1, 2)))
+            self.gradients.append(rated[1] * g.sum(axis=(1, 2)))
             return patches_back((gain * g @ weights.T).reshape(shape))
 
-        return gain * flat @ weights + layer.b_std * bias, back
+        return gain * flat @ weights + b_std * bias, back

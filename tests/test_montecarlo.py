@@ -18,7 +18,9 @@ CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.4
 READOUT = {"layer": "Dense", "W_std": 1.2, "b_std": 0.1}
 POOL = {"layer": "AvgPool", "window_shape": [2, 2], "strides": [2, 2]}
 ERF = {"layer": "Erf"}
+FROZEN = {"W_rate": 0, "b_rate": 0}
 DRAWS, WIDTH, OUTPUTS = 40, 256, 400
+STANDARD = {"parameterization": "standard", "width": WIDTH // 2}
 
 NETWORKS = {
     "convolution": [
@@ -41,6 +43,15 @@ NETWORKS = {
             shortcut=[{**CONV, "filter_shape": [1, 1], "strides": [2, 2]}],
         ),
         RELU, GAP, READOUT,
+    ],
+    "frozen ends, rates, a bias of no variance": [
+        {**CONV, **FROZEN}, RELU, {**CONV, "strides": [2, 2], "W_rate": 0.4, "b_rate": 3.0}, ERF,
+        {**CONV, "b_std": None, "b_grad": 1.5}, RELU, GAP, {**READOUT, **FROZEN},
+    ],
+    "standard": [
+        {**CONV, **STANDARD, "s": [1, 2], "W_rate": 0.5}, RELU,
+        {**CONV, **STANDARD, "s": [2, 1], "b_std": None, "strides": [2, 2]}, ERF, FLATTEN,
+        {**READOUT, **STANDARD},
     ],
     "residual with a pool": [
         CONV, residual(RELU, CONV, POOL, shortcut=[POOL]), RELU, GAP, READOUT,

@@ -186,9 +186,10 @@ class TestStructure:
 
 class TestLayers:
     def test_widths_are_ignored(self) -> None:
-        narrow = stax.Conv(1, (3, 3), W_std=1.5, b_std=0.1)[2]
-        wide = stax.Conv(4096, [3, 3], None, "VALID", np.float32(1.5), 0.1, s=(2, 2))[2]
-        assert narrow.items == wide.items
+        narrow = stax.Conv(1, (3, 3), W_std=1.5, b_std=0.1)
+        wide = stax.Conv(4096, [3, 3], None, "VALID", np.float32(1.5), 0.1, s=(2, 2))
+        narrow, wide = (stax.serial(one, stax.Flatten())[2] for one in (narrow, wide))
+        assert narrow.network((5, 5, 3)) == wide.network((5, 5, 3))
 
     def test_padding_as_enumeration_or_text(self) -> None:
         pool = stax.AvgPool((2, 2), padding=stax.Padding.CIRCULAR)[2]
@@ -220,8 +221,10 @@ class TestLayers:
         [
             ("Dense: batch_axis=1", lambda: stax.Dense(1, batch_axis=1)),
             ("Dense: channel_axis=1", lambda: stax.Dense(1, channel_axis=1)),
-            ("Dense: parameterization", lambda: stax.Dense(1, parameterization="standard")),
-            ("Conv: parameterization", lambda: stax.Conv(1, (3, 3), parameterization="Standard")),
+            ("Dense: parameterization", lambda: stax.Dense(1, parameterization="mup")),
+            ("Conv: s must be", lambda: stax.Conv(1, (3, 3), parameterization="standard", s=(1,))),
+            ("Dense: width must be", lambda: stax.Dense(0, parameterization="standard")),
+            ("ConvLocal: W_rate must be", lambda: stax.ConvLocal(1, (3, 3), W_rate=-1)),
             ("Conv: dimension_numbers", lambda: stax.Conv(1, (3, 3), dimension_numbers=("NCHW",))),
             ("Conv: filter_shape=\\(3,\\)", lambda: stax.Conv(1, (3,))),
             ("Conv: padding must be", lambda: stax.Conv(1, (3, 3), padding="REFLECT")),

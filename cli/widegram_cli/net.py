@@ -169,7 +169,8 @@ def _listed(parameters: dict[str, Any]) -> str:
     """``  filter_shape 3x3, W_std 1.5``; empty where a layer has none."""
     parts = []
     for name, value in parameters.items():
-        shown = _shape(value) if isinstance(value, list) else value
+        shown = "none" if value is None else value
+        shown = _shape(value) if isinstance(value, list) else shown
         parts.append(f"{name} {shown:.6g}" if isinstance(shown, float) else f"{name} {shown}")
     return "  " + ", ".join(parts) if parts else ""
 

@@ -117,9 +117,13 @@ def _width(value: Any) -> int:
 
 
 def _scales(value: Any) -> tuple[int, int]:
-    if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise ValueError(f"must be two integers >= 1 (before, behind), found {shown(value)}")
-    return (_width(value[0]), _width(value[1]))
+    try:
+        before, behind = map(_width, value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"must be two integers >= 1 (before, behind), found {shown(value)}"
+        ) from None
+    return (before, behind)
 
 
 def _parameterization(value: Any) -> str:

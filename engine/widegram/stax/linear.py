@@ -34,13 +34,21 @@ def Dense(
     channel_axis: int = -1,
     parameterization: str = "ntk",
     s: tuple[int, int] = (1, 1),
+    *,
+    W_rate: float = 1.0,
+    b_rate: float = 1.0,
+    b_grad: float | None = None,
 ) -> Triple:
-    """Matrix product on the channels; 'standard' reads ``out_dim`` and ``s``, 'ntk' does not."""
+    """Matrix product on the channels; 'standard' reads ``out_dim`` and ``s``, 'ntk' does not.
+
+    ``W_rate``, ``b_rate``, ``b_grad``: learning rates of its own, as in a network specification.
+    """
     require_axes("Dense", batch_axis, channel_axis)
-    return make("Dense", **trained(out_dim, W_std, b_std, parameterization, s))
+    rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
+    return make("Dense", **trained(out_dim, W_std, b_std, parameterization, s), **rates)
 
 
-def Conv(
+def Conv(  # noqa: PLR0913  (neural-tangents', and learning rates)
     out_chan: int,
     filter_shape: Sequence[int],
     strides: Sequence[int] | None = None,
@@ -50,13 +58,18 @@ def Conv(
     dimension_numbers: tuple[str, str, str] | None = None,
     parameterization: str = "ntk",
     s: tuple[int, int] = (1, 1),
+    *,
+    W_rate: float = 1.0,
+    b_rate: float = 1.0,
+    b_grad: float | None = None,
 ) -> Triple:
-    """Convolution of images (batch, H, W, channels); ``out_chan`` and ``s`` as of Dense."""
-    weights = trained(out_chan, W_std, b_std, parameterization, s)
+    """Convolution of images (batch, H, W, channels); ``out_chan``, ``s`` and rates as of Dense."""
+    rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
+    weights = trained(out_chan, W_std, b_std, parameterization, s) | rates
     return _conv("Conv", filter_shape, strides, padding, dimension_numbers, weights)
 
 
-def ConvLocal(
+def ConvLocal(  # noqa: PLR0913  (neural-tangents', and learning rates)
     out_chan: int,
     filter_shape: Sequence[int],
     strides: Sequence[int] | None = None,
@@ -66,9 +79,14 @@ def ConvLocal(
     dimension_numbers: tuple[str, str, str] | None = None,
     parameterization: str = "ntk",
     s: tuple[int, int] = (1, 1),
+    *,
+    W_rate: float = 1.0,
+    b_rate: float = 1.0,
+    b_grad: float | None = None,
 ) -> Triple:
     """Convolution with filters and biases of its own at every location; as :func:`Conv`."""
-    weights = trained(out_chan, W_std, b_std, parameterization, s)
+    rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
+    weights = trained(out_chan, W_std, b_std, parameterization, s) | rates
     return _conv("ConvLocal", filter_shape, strides, padding, dimension_numbers, weights)
 
 
