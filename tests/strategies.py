@@ -34,6 +34,8 @@ SMOOTH = (*CLOSED, *SERIES)
 PADDINGS = st.sampled_from(["SAME", "VALID", "CIRCULAR"])
 STRIDES = st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1), (1, 2), (3, 2), (1, 3)])
 BIASES = st.sampled_from([None, 0.0, 0.1, 0.4])
+# Of all layers, so that branches agree; kernels of the standard parameterization depend on it.
+WIDTH = 3
 
 
 class Vocabulary(NamedTuple):
@@ -43,6 +45,7 @@ class Vocabulary(NamedTuple):
     layer_norm: bool = True
     dropout: bool = True
     bias: bool = True
+    trained: bool = True
     paddings: tuple[str, ...] = ("SAME", "VALID", "CIRCULAR")
 
 
@@ -101,7 +104,18 @@ def _activation(draw: st.DrawFn, vocabulary: Vocabulary) -> Spec:
 @st.composite
 def _weights(draw: st.DrawFn, vocabulary: Vocabulary) -> Spec:
     bias = draw(BIASES) if vocabulary.bias else None
-    return {"W_std": draw(_number(0.6, 1.6)), "b_std": bias}
+    weights = {"W_std": draw(_number(0.6, 1.6)), "b_std": bias, "width": WIDTH}
+    if not vocabulary.trained or draw(st.integers(0, 3)):
+        return weights
+    kinds = ["frozen", "rates", "standard", *(["b_grad"] if vocabulary.bias else [])]
+    match draw(st.sampled_from(kinds)):
+        case "frozen":
+            return {**weights, "W_rate": 0, "b_rate": 0}
+        case "rates":
+            return {**weights, "W_rate": draw(_number(0, 3)), "b_rate": draw(_number(0, 3))}
+        case "b_grad":
+            return {**weights, "b_grad": draw(_number(0, 2))}
+    return {**weights, "parameterization": "standard", "s": [draw(st.integers(1, 3)), 1]}
 
 
 @st.composite
@@ -290,9 +304,10 @@ def networks(
     layers = draw(_layers(shape[:-1], vocabulary, blocks))
     if pooled:
         pool = {"layer": "AvgPool", "window_shape": [2, 1], "padding": "SAME"}
-        branch = [pool] * draw(st.integers(1, 2)) + [{"layer": "Dense"}]
+        dense = {"layer": "Dense", "width": WIDTH}
+        branch = [pool] * draw(st.integers(1, 2)) + [dense]
         residual = {"layer": "Residual", "branch": branch, "shortcut": []}
-        layers = [{"layer": "Dense"}, pool, residual, *layers]
+        layers = [dense, pool, residual, *layers]
     return load_network({"input_shape": list(shape), "layers": layers})
 
 

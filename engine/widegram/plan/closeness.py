@@ -80,7 +80,7 @@ def error_at_angles(plan: Plan, formulas: dict[int, Formula], largest: float) ->
             values.append(value)
             if isinstance(node.operation, Output):
                 worst = np.maximum(worst, abs(value.k[1] - value.k[0]) / abs(value.q))
-                if plan.ntk and value.own:  # 0: all layers are frozen
+                if plan.ntk:
                     worst = np.maximum(worst, abs(value.t[1] - value.t[0]) / abs(value.own))
     return worst
 
