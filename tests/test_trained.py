@@ -70,6 +70,9 @@ CASES: dict[str, tuple[tuple[int, ...], list[dict]]] = {
                           conv(1, 1, W_rate=0.5), GAP]),
     "no activation, norm": ((3, 4, 2), [conv(W_rate=0.5), {"layer": "LayerNorm"}, RELU,
                                         conv(W_rate=0.5), conv(b_rate=0.5), GAP]),
+    "a local pool": ((4, 3, 1), [conv(**STANDARD), RELU,
+                                 {"layer": "AvgPool", "window_shape": [5, 5], "padding": "SAME"},
+                                 FLATTEN, dense(**STANDARD)]),
     "no weights": ((3, 3, 1), [conv(**STANDARD), RELU, conv(**STANDARD, W_std=0), RELU, FLATTEN,
                                dense()]),
 }  # fmt: skip
