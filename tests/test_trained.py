@@ -200,6 +200,22 @@ def test_a_width_may_differ_from_repeat_to_repeat() -> None:
     assert weights == [3, 16, 16]
 
 
+def test_heads_of_readouts() -> None:
+    body = [conv(**STANDARD), RELU]
+    heads = {"a": [FLATTEN, dense(**STANDARD)], "b": [GAP, dense(**FROZEN, width=5)]}
+    x = np.random.default_rng(2).standard_normal((3, 4, 4, 2))
+    whole = load((4, 4, 2), *body, {"layer": "Readouts", "heads": heads})
+    job = Job(network=whole, x1=open_source(x), x2=None, kernels=("ntk",), dtype="float64")
+    with CpuEvaluator(job) as evaluator:
+        found = evaluator.tile(range(3), range(3), True)
+    for name, head in heads.items():
+        wanted = tiles([*body, *head])["ntk"]
+        assert_equal({"ntk": found[f"head/{name}/ntk"]}, {"ntk": wanted}, 1e-10)  # the promise
+    plain = {name: [FLATTEN, dense(width=7)] for name in heads}
+    dropped = load((4, 4, 2), conv(), {"layer": "Readouts", "heads": plain})
+    assert "width" not in dropped.to_json()
+
+
 BAD = [
     ([dense(parameterization="mup")], r"layers\[0\] Dense: parameterization must be ntk or stand"),
     ([dense(parameterization=1)], r"layers\[0\] Dense: parameterization must be ntk or standard"),

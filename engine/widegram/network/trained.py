@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from widegram.errors import WidegramError
-from widegram.network.layers import Convolution, Dense, Layer, Repeat, Residual
+from widegram.network.layers import Convolution, Dense, Layer, Readouts, Repeat, Residual
 
 
 def check(values: Mapping[str, Any], path: str) -> None:
@@ -44,6 +44,9 @@ def _has_standard(layers: Iterable[Layer]) -> bool:
             case Repeat(body=body):
                 if _has_standard(body):
                     return True
+            case Readouts(heads=heads):
+                if any(_has_standard(head) for _, head in heads):
+                    return True
     return False
 
 
@@ -59,4 +62,6 @@ def _without_width(layer: Layer) -> Layer:
             return Residual(_without_widths(branch), _without_widths(shortcut))
         case Repeat(times=times, body=body):
             return Repeat(times, _without_widths(body))
+        case Readouts(heads=heads):
+            return Readouts(tuple((name, _without_widths(head)) for name, head in heads))
     return layer
