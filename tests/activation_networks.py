@@ -34,11 +34,27 @@ ACTIVATIONS: tuple[tuple[str, tuple[Any, ...], bool], ...] = (
 )
 
 
-def networks(stax: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+def functions(xp: Any) -> tuple[tuple[str, tuple[Any, ...], bool], ...]:
+    """Functions of the user's, of ``xp``: NumPy, or what takes its place."""
+
+    def cube(x: Any) -> Any:
+        return x**3
+
+    def kernel(k: Any, q: Any, q2: Any) -> Any:
+        return 6 * k**3 + 9 * k * q * q2
+
+    def wave(x: Any) -> Any:
+        return x * xp.sin(x) + xp.exp(0.3 * x)
+
+    return ("Elementwise", (cube, kernel), True), ("ElementwiseNumerical", (wave, 40), True)
+
+
+def networks(stax: Any, xp: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
     """The shape of an input, and the triple, of every network by name."""
     found: dict[str, tuple[tuple[int, ...], Any]] = {}
-    for name, arguments, at_one in ACTIVATIONS:
-        text = "-".join([name, *(str(a).replace(" ", "") for a in arguments)])
+    for name, arguments, at_one in ACTIVATIONS + functions(xp):
+        known = [getattr(a, "__name__", str(a).replace(" ", "")) for a in arguments]
+        text = "-".join([name, *known])
         for kind, (shape, layers) in _around(stax, name, arguments, at_one).items():
             found[f"{text}/{kind}"] = shape, stax.serial(*layers)
     return found

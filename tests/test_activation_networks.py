@@ -27,7 +27,7 @@ from widegram.network import load_network
 from widegram.stax.kernel_fn import KernelFn
 
 GOLDEN = Path(__file__).parent / "golden_activations" / "values.npz"
-NETWORKS = networks(stax)
+NETWORKS = networks(stax, np)
 BOTH = ("nngp", "ntk")
 LINEAR = {"layer": "Dense"}
 

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from widegram import activations, stax
+from widegram.activations.functions import function
 from widegram.computing.devices import resolve_device
 from widegram.computing.job import make_job
 from widegram.errors import WidegramError
@@ -57,7 +59,7 @@ def test_every_activation_is_in_stax_or_refused_by_name():
 
 
 def test_every_activation_has_a_formula_that_backends_find():
-    required = {"degree": 3, "coef": (0.5, 1.0, 0.25)}
+    required = {"degree": 3, "coef": (0.5, 1.0, 0.25), "fn": function(np.tanh)}
     for name, definition in activations.TABLE.items():
         values = {
             key: required.get(key, 0.5) if value is activations.REQUIRED else value

@@ -1,4 +1,4 @@
-"""Writes what neural-tangents 0.6.5 gives for networks with activations in closed form. Run with
+"""Writes what neural-tangents 0.6.5 gives for networks of one activation each. Run with
 its Python:
 
 VENV/bin/python tests/golden_activations/generate.py [OUT.npz]     (bench/peers/README.md: VENV)
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 
 jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,7 +25,7 @@ from activation_networks import networks  # noqa: E402
 def main() -> None:
     """Compute every network and save it, with the inputs of each shape."""
     found: dict[str, Any] = {}
-    for name, (shape, (_, _, kernel_fn)) in networks(stax).items():
+    for name, (shape, (_, _, kernel_fn)) in networks(stax, jnp).items():
         rngs = (np.random.default_rng([len(shape), n]) for n in (3, 2))
         x1, x2 = (rng.standard_normal((n, *shape)) for rng, n in zip(rngs, (3, 2), strict=True))
         found |= {f"x1/{len(shape)}": x1, f"x2/{len(shape)}": x2}

@@ -22,6 +22,7 @@ import numpy as np
 from widegram.activations.approximate import Approximate, nodes, weighted
 from widegram.activations.base import Array, Formula, std
 from widegram.activations.densities import Densities
+from widegram.activations.measured import measured_error
 from widegram.activations.mixture import mixture
 from widegram.machine.dtypes import FLOOR
 
@@ -46,15 +47,18 @@ def _basis(degree: int) -> Array:
 
 @dataclass(frozen=True)
 class Series(Approximate):
-    """A series up to ``degree``; ``densities`` make the mixture where too many terms are needed."""
+    """A series up to ``degree``; ``densities`` make the mixture where too many terms are needed.
+    ``measured``: the function is the user's, and how well quadrature does for it is measured."""
 
     degree: int = 64
     densities: Densities | None = None
+    measured: bool = False
     code = "series"
 
     @property
     def size(self) -> str:
-        return f"Hermite series of {self.degree} terms"
+        checked = ", checked against phi and phi' (a jump counts, and another df)," * self.measured
+        return f"Hermite series of {self.degree} terms{checked}"
 
     @property
     def constants(self) -> tuple[float, ...]:
@@ -102,6 +106,8 @@ class Series(Approximate):
             other = mixture(self, self.densities, largest, tolerance)
             if other.tail < (tail if tail > _POOR else tail / _GAIN):
                 return other
+        if self.measured:
+            tail = max(tail, measured_error(self.function, self.derivative, largest))
         return replace(self, tail=tail, degree=degree)
 
     def _tails(self, q: float, degree: int) -> tuple[Array, Array]:

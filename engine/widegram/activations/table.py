@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from widegram.activations import densities
+from widegram.activations import densities, functions
 from widegram.activations.approximate import Function
 from widegram.activations.base import Array, Formula
 from widegram.activations.error_function import Erf, Gaussian, Gelu, ScaledGaussian
@@ -189,4 +189,13 @@ _BY_SERIES = {name: _smooth_row(name) for name in SMOOTH} | {
 SERIES = tuple(_BY_SERIES)
 """Activations without a closed form."""
 
-TABLE: dict[str, Definition] = CLOSED | _BY_SERIES | {"Identity": Definition({}, Identity)}
+def _own(fn: functions.Function) -> Formula:
+    return Series(fn.phi, fn.slope, measured=True)
+
+
+OWN: dict[str, Definition] = {
+    "Elementwise": Definition({"fn": REQUIRED}, _own, checks={"fn": functions.known_function}),
+}
+"""Functions of the user's."""
+
+TABLE: dict[str, Definition] = CLOSED | _BY_SERIES | OWN | {"Identity": Definition({}, Identity)}

@@ -166,3 +166,10 @@ def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
             "or give --input-shape or data"
         )
     return Network(input_shape, layers)
+
+
+def has_function(spec: Any) -> bool:
+    """Whether a written network has a function of Python's, which no file holds."""
+    if isinstance(spec, Mapping):
+        return spec.get("layer") == "Elementwise" or any(map(has_function, spec.values()))
+    return isinstance(spec, (list, tuple)) and any(map(has_function, spec))

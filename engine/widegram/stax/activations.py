@@ -7,9 +7,11 @@ overflow here, the second concerns finite networks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from widegram.stax.kernel_fn import Triple
 from widegram.stax.making import make, number, numbers
+from widegram.stax.own import elementwise, whole
 
 
 def Relu(do_stabilize: bool = False) -> Triple:
@@ -105,6 +107,22 @@ def RectifiedMonomial(degree: int) -> Triple:
 def Polynomial(coef: Sequence[float]) -> Triple:
     """coef[0] + coef[1] x + coef[2] x^2 + ..."""
     return make("Polynomial", coef=numbers(coef))
+
+
+def Elementwise(fn: Any = None, nngp_fn: Any = None, d_nngp_fn: Any = None) -> Triple:
+    """Any function ``fn`` of a number or an array, by its Hermite series, whose error is known.
+
+    ``nngp_fn``(cov12, var1, var2) and ``d_nngp_fn`` are not computed with: where they are given,
+    they are compared with what comes of ``fn``, which has to be there.
+    """
+    return elementwise("Elementwise", fn, None, nngp_fn, d_nngp_fn)
+
+
+def ElementwiseNumerical(fn: Any, deg: int, df: Any = None) -> Triple:
+    """Any function ``fn`` with its derivative ``df``; ``deg`` is no matter: the series has as many
+    terms as it needs."""
+    whole("ElementwiseNumerical", "deg", deg)
+    return elementwise("ElementwiseNumerical", fn, df)
 
 
 def Tanh() -> Triple:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from widegram.activations.table import SERIES
-
-_SERIES = f"of smooth functions there are {', '.join(SERIES)}, Gaussian and Gelu"
 _GRAPHS = "widegram has no networks on graphs or sequences; use neural_tangents.stax"
 _IMAGES = "widegram's images keep every pixel; crop or resize the inputs instead"
 _MASKS = "widegram has no masked inputs; use neural_tangents.stax"
@@ -18,8 +15,6 @@ REFUSED: dict[str, str] = {
     "ConvTranspose": "of convolutions there are Conv and ConvLocal; use neural_tangents.stax",
     "Diagonal": _INTERNAL,
     "DotGeneral": "of linear layers there are Dense, Conv and the pools; use neural_tangents.stax",
-    "Elementwise": _SERIES,
-    "ElementwiseNumerical": _SERIES,
     "FanInConcat": "branches are joined by FanInSum; use neural_tangents.stax",
     "FanInProd": "branches are joined by FanInSum; use neural_tangents.stax",
     "GlobalSelfAttention": _GRAPHS,

@@ -24,12 +24,15 @@ from widegram.machine import interrupts
 from widegram.machine.budgets import kernel_budget
 from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, load_network
+from widegram.network.load import has_function
 from widegram.reference.affordable import affordable_entries
 from widegram.tiling import WHOLE, End
 from widegram.validation.arrays import file_path
 from widegram.verifying.kinds import SealReport, is_sealed, verify_sealed
 
 Given = str | Path | np.ndarray | Source | None
+
+_FUNCTION = "its network has a function of Python's, which no file holds"
 
 
 def verify(
@@ -94,6 +97,8 @@ def _repair(
 ) -> None:
     """Compute the damaged tiles of a report again, and write them."""
     with GramFile(path) as file:
+        if has_function(file.network):
+            raise WidegramError(f"{path}: cannot be repaired: {_FUNCTION}")
         header, network = file.header, _network(file)
     with open_for_resume(path, header) as writer:
         if report.damaged_tiles:
@@ -141,6 +146,8 @@ def _computers(
     """The evaluator that made the file and the dense one, which ``held`` closes, or why there are
     none."""
     header = file.header
+    if has_function(file.network):
+        return f"no tiles were recomputed: {_FUNCTION}"
     network = _network(file)
 
     def make(device: str, dtype: str) -> Evaluator:
