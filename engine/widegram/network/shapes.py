@@ -63,14 +63,44 @@ def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
             message names the layer and what to change.
     """
     rows: list[LayerShapes] = []
-    state = _State(tuple(input_shape[:-1]), "the raw input", False, input_shape[-1])
-    state = _sequence(layers, state, "layers", "", rows)
+    state = _sequence(layers, _first(input_shape), "layers", "", rows)
     if state.shape:
         raise WidegramError(
             f"network: the output is still an image of {_show(state.shape)} pixels; "
             "add Flatten or GlobalAvgPool"
         )
     return rows
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What layers end with: the spatial shape, whether the values are Gaussian, and the number of
+    channels, None where no width says it."""
+
+    shape: Shape
+    gaussian: bool
+    channels: int | None
+
+
+def follow(
+    input_shape: Shape, layers: tuple[Layer, ...], raw: bool = True, gaussian: bool = False
+) -> Ending:
+    """Return what layers end with; raises as :func:`infer`, but the output may be an image.
+
+    ``raw``: they begin with inputs, otherwise with values of other layers, ``gaussian`` or not,
+    whose channels may be 0: not known.
+    """
+    state = _first(input_shape)
+    if not raw:
+        lost_at = None if gaussian else "the layers before"
+        channels = input_shape[-1] or None
+        state = _State(state.shape, lost_at, True, channels, "the layers before")
+    state = _sequence(layers, state, "layers", "", [])
+    return Ending(state.shape, state.lost_at is None, state.channels)
+
+
+def _first(input_shape: Shape) -> _State:
+    return _State(tuple(input_shape[:-1]), "the raw input", False, input_shape[-1])
 
 
 def _show(shape: Shape) -> str:

@@ -37,7 +37,11 @@ def check(node: Node, formula: Formula, top: float, dtype: str, accept: float) -
     """
     if not isinstance(node.operation, Act):
         return
-    where = node.operation.where
+    check_formula(node.operation.where, formula, top, dtype, accept)
+
+
+def check_formula(where: str, formula: Formula, top: float, dtype: str, accept: float) -> None:
+    """As :func:`check` of the activation ``where`` with its formula."""
     error = formula.spoilt(float(np.finfo(dtype).eps), top)
     if error > LIMITS[dtype]:
         if dtype == "float32":

@@ -71,9 +71,14 @@ def self_kernels(network: Network, x: Array) -> tuple[Array, Array, list[Array]]
         ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in the
         order in which they are met, the variances (B, H, W) of its input.
     """
+    pair, variances = self_pairs(network, input_pairs(x, x))
+    return pair.k.reshape(len(x)), pair.t.reshape(len(x)), variances
+
+
+def self_pairs(network: Network, pair: Pair) -> tuple[Pair, list[Array]]:
+    """Run layers on B values with themselves; as :func:`self_kernels`, for any output."""
     run = _SelfRun(network)
-    pair = run.sequence(network.layers, _inputs(x, x))
-    return pair.k.reshape(len(x)), pair.t.reshape(len(x)), run.variances
+    return run.sequence(network.layers, pair), run.variances
 
 
 def cross_kernels(
@@ -91,12 +96,18 @@ def cross_kernels(
     Returns:
         ``(nngp, ntk)``, arrays (B,).
     """
-    run = _CrossRun(network, iter(zip(q1, q2, strict=True)))
-    pair = run.sequence(network.layers, _inputs(x1, x2))
+    pair = cross_pairs(network, input_pairs(x1, x2), q1, q2)
     return pair.k.reshape(len(x1)), pair.t.reshape(len(x1))
 
 
-def _inputs(x1: Array, x2: Array) -> Pair:
+def cross_pairs(network: Network, pair: Pair, q1: list[Array], q2: list[Array]) -> Pair:
+    """Run layers on B pairs of different values; as :func:`cross_kernels`, for any output."""
+    run = _CrossRun(network, iter(zip(q1, q2, strict=True)))
+    return run.sequence(network.layers, pair)
+
+
+def input_pairs(x1: Array, x2: Array) -> Pair:
+    """The mean over channels of products of B pairs of images (B, H, W, C); no T."""
     k = np.einsum("bijc,bklc->bijkl", x1, x2) / x1.shape[-1]
     return Pair(k, np.zeros_like(k))
 

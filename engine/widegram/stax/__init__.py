@@ -46,7 +46,8 @@ from widegram.stax.activations import (
     Tanh,
 )
 from widegram.stax.combinators import FanInSum, FanOut, parallel, repeat, serial
-from widegram.stax.kernel_fn import Kernel, KernelFn
+from widegram.stax.kernel import Kernel
+from widegram.stax.kernel_fn import KernelFn
 from widegram.stax.linear import (
     AvgPool,
     Conv,

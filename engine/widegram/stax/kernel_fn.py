@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NoReturn
 
@@ -13,37 +12,15 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
 from widegram.network import Network
-from widegram.network.layers import GlobalPool, Pool
+from widegram.network.piece import Piece
 from widegram.stax.branches import Item, close
+from widegram.stax.dense import described, ended, from_inputs, go_on, refuse_pools
+from widegram.stax.kernel import FIELDS, Kernel
 from widegram.validation.arrays import real
 from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
 Get = str | Sequence[str] | None
-
-FIELDS = (*KERNELS, "cov1", "cov2", "x1_is_x2")
-
-
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """What ``kernel_fn(x1, x2)`` returns: the fields that neural-tangents calls the same.
-
-    * ``nngp``, ``ntk``: (n1, n2)
-    * ``cov1`` (n1,), ``cov2`` (n2,): the variance of the outputs for each input, the diagonals of
-      K(x1, x1) and K(x2, x2); ``cov2`` is None where x2 was not given
-    * ``x1_is_x2``: whether both inputs are the same
-
-    A kernel_fn applied to a Kernel continues the network that made it, of ``items`` on ``inputs``.
-    """
-
-    nngp: Array
-    ntk: Array | None
-    cov1: Array
-    cov2: Array | None
-    x1_is_x2: bool
-    items: tuple[Item, ...] = field(repr=False)
-    inputs: tuple[Array, Array | None] = field(repr=False)
-
 
 class KernelFn:
     """The kernel of the layers it was made from; call it, or ask for its :meth:`network`."""
@@ -73,46 +50,76 @@ class KernelFn:
         """Kernels of two batches of inputs.
 
         ``x1`` (n1, D) or (n1, H, W, C), ``x2`` the same with n2 rows, None for x1 itself; or one
-        :class:`Kernel` that an earlier kernel_fn returned. ``get='ntk'`` (or any field of
-        :class:`Kernel`) returns that array; a tuple of names a named tuple ``AnalyticKernel``;
-        None a :class:`Kernel`. Arrays are float32 where all inputs are float32 or narrower,
-        float64 otherwise. ``accept_series_error`` as in :func:`widegram.kernel`.
+        :class:`Kernel` that an earlier kernel_fn returned, from whose arrays this one goes on.
+        ``get='ntk'`` (or any field of :class:`Kernel`) returns that field; a tuple of names a
+        named tuple ``AnalyticKernel``; None a :class:`Kernel`. Arrays are float32 where all inputs
+        are float32 or narrower, float64 otherwise. ``accept_series_error`` as in
+        :func:`widegram.kernel`.
+
+        A network whose output is an image has kernels between all pairs of pixels, or between
+        equal pixels alone with ``diagonal_spatial=True``. They, and what goes on from a Kernel,
+        are computed densely on one core; where a kernel goes on, inputs that nearly coincide have
+        the digits that its arrays have (rounding of K becomes its root in the NTK).
 
         Raises :class:`WidegramError` for bad inputs, networks without an exact kernel, and
         options of neural-tangents that have no meaning here.
         """
-        _refuse_options(pattern, mask_constant, diagonal_batch, diagonal_spatial, self.items)
+        _refuse_options(pattern, mask_constant, diagonal_batch)
         names = _names(get)
         if isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
                 raise WidegramError("kernel_fn: takes a Kernel alone, without x2")
-            whole = KernelFn((*x1_or_kernel.items, *self.items))
-            inputs = x1_or_kernel.inputs
-            if x1_or_kernel.ntk is None and "ntk" in names:
+            found = go_on(close(self.items), x1_or_kernel, diagonal_spatial, accept_series_error)
+            if found.ntk is None and "ntk" in names and get is not None:
                 raise WidegramError("kernel_fn: the Kernel it is given was made without ntk")
         else:
-            whole = self
-            inputs = (_array(x1_or_kernel, "x1"), None if x2 is None else _array(x2, "x2"))
-        found = whole._compute(*inputs, names, accept_series_error)
+            x1, x2 = _array(x1_or_kernel, "x1"), None if x2 is None else _array(x2, "x2")
+            found = self._compute(x1, x2, names, bool(diagonal_spatial), accept_series_error)
         if get is None:
-            return Kernel(**found, items=whole.items, inputs=inputs)
+            return found
         if isinstance(get, str):
-            return found[names[0]]
-        return _named(names)(*(found[name] for name in names))
+            return getattr(found, names[0])
+        return _named(names)(*(getattr(found, name) for name in names))
 
     def _compute(
-        self, x1: Array, x2: Array | None, names: tuple[str, ...], accept: float | None
-    ) -> dict[str, Any]:
-        from widegram.computing.in_memory import kernel
-
-        network = self.network(x1.shape[1:])
+        self,
+        x1: Array,
+        x2: Array | None,
+        names: tuple[str, ...],
+        diagonal: bool,
+        accept: float | None,
+    ) -> Kernel:
         if x2 is not None and x2.shape[1:] != x1.shape[1:]:
             raise WidegramError(
                 f"kernel_fn: x1 has shape {x1.shape} and x2 {x2.shape}; rows must have one shape"
             )
-        dtype = np.result_type(x1, x1 if x2 is None else x2).name
+        piece = Piece(tuple(x1.shape[1:]), close(self.items))
+        if diagonal:
+            refuse_pools(piece)
         same = x2 is None or _same(x1, x2)
-        found: dict[str, Any] = {"x1_is_x2": same, "cov2": None}
+        if piece.layers and not piece.end.shape:
+            arrays = self._vectors(x1, x2, same, names, accept)
+        else:
+            arrays = from_inputs(piece, x1, None if same else x2, "ntk" in names, diagonal, accept)
+            if same and x2 is not None:
+                arrays["cov2"] = arrays["cov1"]
+        shapes = (ended(piece, x1.shape), ended(piece, (x1 if x2 is None else x2).shape))
+        return described(piece, arrays, same, diagonal, shapes)
+
+    def _vectors(
+        self,
+        x1: Array,
+        x2: Array | None,
+        same: bool,
+        names: tuple[str, ...],
+        accept: float | None,
+    ) -> dict[str, Any]:
+        """The arrays ``names`` of a network that ends in a vector, from the engine."""
+        from widegram.computing.in_memory import kernel
+
+        network = self.network(x1.shape[1:])
+        dtype = np.result_type(x1, x1 if x2 is None else x2).name
+        found: dict[str, Any] = dict.fromkeys(("nngp", "ntk", "cov1", "cov2"))
         wanted = [name for name in KERNELS if name in names]
         if wanted:
             result = kernel(
@@ -212,11 +219,7 @@ def _named(names: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def _refuse_options(
-    pattern: object,
-    mask_constant: object,
-    diagonal_batch: bool | None,
-    diagonal_spatial: bool | None,
-    items: tuple[Item, ...],
+    pattern: object, mask_constant: object, diagonal_batch: bool | None
 ) -> None:
     for name, value in (("pattern", pattern), ("mask_constant", mask_constant)):
         if value is not None:
@@ -225,8 +228,4 @@ def _refuse_options(
         raise WidegramError(
             "kernel_fn: diagonal_batch=False is not supported: cov1 and cov2 are diagonals; "
             "kernel_fn(x1, None, 'nngp') is the whole matrix"
-        )
-    if diagonal_spatial and any(isinstance(layer, Pool | GlobalPool) for layer in close(items)):
-        raise WidegramError(
-            "kernel_fn: diagonal_spatial=True leaves out the pairs of pixels that a pool needs"
         )

@@ -1,0 +1,94 @@
+"""Layers that need not be a whole network: what comes before or behind them is not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from widegram.network.layers import (
+    Activation,
+    Flatten,
+    GlobalPool,
+    Layer,
+    LayerNorm,
+    Pool,
+    Repeat,
+    Residual,
+)
+from widegram.network.model import Network
+from widegram.network.shapes import Ending, follow
+from widegram.network.spec import layer_name
+
+
+@dataclass(frozen=True)
+class Piece(Network):
+    """Checked layers that may begin with values of other layers and end with an image.
+
+    * ``raw``: they begin with inputs, of ``input_shape``; otherwise with what other layers made
+    * ``gaussian``: whether that is Gaussian
+
+    The dense reference alone computes it. Raises WidegramError as :class:`Network` does, but for
+    an output that is an image.
+    """
+
+    raw: bool = True
+    gaussian: bool = False
+
+    def __post_init__(self) -> None:
+        self.end  # noqa: B018  (found once, refused where layers do not fit)
+
+    @cached_property
+    def end(self) -> Ending:
+        """What it ends with."""
+        return follow(self.input_shape, self.layers, self.raw, self.gaussian)
+
+    def measured(self) -> list[tuple[str, Layer]]:
+        """Every activation and LayerNorm with its path, in the order in which values meet them."""
+        return _measured(self.layers, "layers")
+
+    def first_pool(self) -> str | None:
+        """The path of a layer that needs pairs of different pixels, None without."""
+        found: list[str] = []
+        _pools(self.layers, "layers", found)
+        return found[0] if found else None
+
+
+def _measured(layers: tuple[Layer, ...], where: str) -> list[tuple[str, Layer]]:
+    found: list[tuple[str, Layer]] = []
+    for i, layer in enumerate(layers):
+        path = f"{where}[{i}] {layer_name(layer)}"
+        match layer:
+            case Activation() | LayerNorm():
+                found.append((path, layer))
+            case Residual():
+                found += _measured(layer.branch, f"{path}.branch")
+                found += _measured(layer.shortcut, f"{path}.shortcut")
+            case Repeat():
+                found += layer.times * _measured(layer.body, f"{path}.body")
+            case _:
+                pass
+    return found
+
+
+def _pools(layers: tuple[Layer, ...], where: str, found: list[str]) -> bool:
+    """Note pools up to a Flatten, behind which there are no pixels; whether there was one."""
+    for i, layer in enumerate(layers):
+        path = f"{where}[{i}] {layer_name(layer)}"
+        match layer:
+            case Pool() | GlobalPool():
+                found.append(path)
+            case Flatten():
+                return True
+            case Residual():
+                ends = [
+                    _pools(layer.branch, f"{path}.branch", found),
+                    _pools(layer.shortcut, f"{path}.shortcut", found),
+                ]
+                if any(ends):
+                    return True
+            case Repeat():
+                if _pools(layer.body, f"{path}.body", found):
+                    return True
+            case _:
+                pass
+    return False

@@ -1,0 +1,230 @@
+"""Covariances of any layers, by the dense recursion: outputs that are images, and kernels to go on
+from, which the planned backends do not have.
+
+Arrays have neural-tangents' axes: (n1, n2, H, H, W, W) for all pairs of pixels, the first of each
+two of x1, (n1, n2, H, W) for equal pixels alone, and nothing behind n2 for vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram import activations
+from widegram.activations.hermite import Series
+from widegram.errors import WidegramError
+from widegram.machine import interrupts
+from widegram.machine.budgets import budget, format_size
+from widegram.machine.dtypes import FLOOR
+from widegram.network.layers import Activation
+from widegram.network.piece import Piece
+from widegram.plan.formulas import SERIES_TOLERANCE
+from widegram.plan.precision import check_formula
+from widegram.reference.tensors import Array, Pair, cross_pairs, input_pairs, self_pairs
+
+Numbers = NDArray[np.intp]
+
+_BLOCK_BYTES = 128 * 1024**2
+# Tensors over all pairs of pixels that one pair of inputs holds at once.
+_TENSORS = 10
+# Somewhat more than the floor of variances: this method does not scale.
+_LEAST = 1e8 * FLOOR["float64"] ** 2
+
+
+class Start(Protocol):
+    """What layers begin with: ``n1`` and ``n2`` values, ``same`` where both are the same ones."""
+
+    n1: int
+    n2: int
+    same: bool
+
+    def own(self, second: bool, block: slice) -> Pair:
+        """K and T of some of the first or second values with themselves, (B, H, W, H, W)."""
+        ...
+
+    def cross(self, i: Numbers, j: Numbers) -> Pair:
+        """K and T of pairs of different values."""
+        ...
+
+
+class Inputs:
+    """Images (n, H, W, C), as :func:`widegram.reference.tensors.images` makes them."""
+
+    def __init__(self, x1: Array, x2: Array | None) -> None:
+        self._x1, self._x2 = x1, x1 if x2 is None else x2
+        self.n1, self.n2, self.same = len(x1), len(self._x2), x2 is None
+
+    def own(self, second: bool, block: slice) -> Pair:
+        x = (self._x2 if second else self._x1)[block]
+        return input_pairs(x, x)
+
+    def cross(self, i: Numbers, j: Numbers) -> Pair:
+        return input_pairs(self._x1[i], self._x2[j])
+
+
+@dataclass(frozen=True)
+class Covariances:
+    """Kernels of two batches: None as ``ntk`` where it is not carried, as ``cov2`` where both are
+    the same."""
+
+    nngp: Array
+    ntk: Array | None
+    cov1: Array
+    cov2: Array | None
+
+
+class Given:
+    """Covariances of values of spatial ``shape``, of equal pixels alone where ``diagonal``."""
+
+    def __init__(self, given: Covariances, shape: tuple[int, ...], diagonal: bool) -> None:
+        self.n1, self.n2 = given.nngp.shape[:2]
+        self.same = given.cov2 is None
+        known = [given.nngp, given.ntk, given.cov1, given.cov2]
+        self._nngp, self._ntk, *self._own = (
+            None if a is None else dense(a, a.ndim - axes(shape, diagonal), shape, diagonal)
+            for a in known
+        )
+
+    def own(self, second: bool, block: slice) -> Pair:
+        k = self._own[1] if second else self._own[0]
+        assert k is not None
+        if self.same and self._ntk is not None:
+            each = np.arange(self.n1)[block]
+            return Pair(k[block], self._ntk[each, each])
+        return Pair(k[block], np.zeros_like(k[block]))
+
+    def cross(self, i: Numbers, j: Numbers) -> Pair:
+        assert self._nngp is not None
+        k = self._nngp[i, j]
+        return Pair(k, np.zeros_like(k) if self._ntk is None else self._ntk[i, j])
+
+
+def propagate(piece: Piece, start: Start, ntk: bool, diagonal: bool, accept: float) -> Covariances:
+    """The covariances behind the layers of ``piece``, float64.
+
+    ``diagonal``: of equal pixels alone. Raises WidegramError where they do not fit into memory,
+    where variances leave the range of float64, and as
+    :func:`~widegram.plan.precision.check_formula` for activations.
+    """
+    shape = piece.end.shape
+    _check_memory(piece, start, ntk, diagonal)
+    size = _block(piece)
+    with np.errstate(all="ignore"):  # what leaves the range is refused
+        first = _own(piece, start, False, size)
+        second = first if start.same else _own(piece, start, True, size)
+        for _, variances in (first, second):
+            _check(piece, variances, accept)
+        own1, own2 = (folded(own.k, shape, diagonal) for own in (first[0], second[0]))
+        tail = own1.shape[1:]
+        out = [np.empty((start.n1, start.n2, *tail)) for _ in range(1 + ntk)]
+        for i, j in _pairs(start, size):
+            interrupts.check()
+            q1, q2 = [q[i] for q in first[1]], [q[j] for q in second[1]]
+            found = cross_pairs(piece, start.cross(i, j), q1, q2)
+            for values, whole in zip((found.k, found.t), out, strict=False):
+                whole[i, j] = folded(values, shape, diagonal)
+                if start.same:
+                    mirrored = values.transpose(0, 3, 4, 1, 2)
+                    whole[j, i] = folded(mirrored, shape, diagonal)
+        if start.same:
+            each = np.arange(start.n1)
+            for values, whole in zip((first[0].k, first[0].t), out, strict=False):
+                whole[each, each] = folded(values, shape, diagonal)
+    if not all(np.isfinite(values).all() for values in (*out, own1, own2)):
+        raise WidegramError(_OUTSIDE.format("the output"))
+    return Covariances(out[0], out[1] if ntk else None, own1, None if start.same else own2)
+
+
+def axes(shape: tuple[int, ...], diagonal: bool) -> int:
+    """How many axes covariances of values of a spatial shape have behind those of the batch."""
+    return len(shape) * (1 if diagonal else 2)
+
+
+def dense(a: Array, lead: int, shape: tuple[int, ...], diagonal: bool) -> Array:
+    """Covariances with ``lead`` axes in front as float64 (..., H, W, H, W): sequences are images
+    of one row, vectors of one pixel; pairs of different pixels are 0 where ``a`` lacks them."""
+    a = np.asarray(a, dtype=np.float64)
+    front, pixels = a.shape[:lead], math.prod(shape)
+    if diagonal:
+        made = np.zeros((*front, pixels, pixels))
+        made[..., np.arange(pixels), np.arange(pixels)] = a.reshape(*front, pixels)
+    else:
+        order = (*range(lead, a.ndim, 2), *range(lead + 1, a.ndim, 2))
+        made = a.transpose(*range(lead), *order)
+    sides = (*[1] * (2 - len(shape)), *shape)
+    return made.reshape(*front, *sides, *sides)
+
+
+def folded(a: Array, shape: tuple[int, ...], diagonal: bool) -> Array:
+    """(B, H, W, H, W) back to (B, H, H, W, W), or (B, H, W) of equal pixels, for ``shape``."""
+    n, pixels = len(a), math.prod(shape)
+    if diagonal:
+        square = a.reshape(n, pixels, pixels)
+        return np.diagonal(square, axis1=1, axis2=2).reshape(n, *shape)
+    order = [1 + axis + side * len(shape) for axis in range(len(shape)) for side in (0, 1)]
+    return a.reshape(n, *shape, *shape).transpose(0, *order)
+
+
+def _own(piece: Piece, start: Start, second: bool, size: int) -> tuple[Pair, list[Array]]:
+    n = start.n2 if second else start.n1
+    runs = [
+        self_pairs(piece, start.own(second, slice(lo, lo + size))) for lo in range(0, n, size)
+    ]
+    whole = Pair(*(np.concatenate([getattr(pair, f) for pair, _ in runs]) for f in ("k", "t")))
+    return whole, [np.concatenate(q) for q in zip(*(q for _, q in runs), strict=True)]
+
+
+def _pairs(start: Start, size: int) -> Iterator[tuple[Numbers, Numbers]]:
+    """Numbers of pairs, ``size`` at a time; above the diagonal where both batches are the same."""
+    if start.same:
+        i, j = np.triu_indices(start.n1, 1)
+    else:
+        i, j = (a.ravel() for a in np.indices((start.n1, start.n2)))
+    for lo in range(0, len(i), size):
+        yield i[lo : lo + size], j[lo : lo + size]
+
+
+_OUTSIDE = (
+    "kernel_fn: variances at {} leave the range of float64; multiply the inputs by a power of two "
+    "that brings them near 1"
+)
+
+
+def _check(piece: Piece, variances: list[Array], accept: float) -> None:
+    for (where, layer), q in zip(piece.measured(), variances, strict=True):
+        top = float(q.max())
+        if not np.isfinite(top) or 0.0 < top < _LEAST:
+            raise WidegramError(_OUTSIDE.format(where))
+        if isinstance(layer, Activation):
+            formula = activations.get(layer.name, dict(layer.params))
+            if isinstance(formula, Series):
+                formula = formula.for_range(top, SERIES_TOLERANCE["float64"])
+            check_formula(where, formula, top, "float64", accept)
+
+
+def _most_pixels(piece: Piece) -> int:
+    """Pixels of the largest image on the way: no layer makes an image larger."""
+    return math.prod(piece.input_shape[:-1])
+
+
+def _block(piece: Piece) -> int:
+    return max(1, _BLOCK_BYTES // (8 * _TENSORS * _most_pixels(piece) ** 2))
+
+
+def _check_memory(piece: Piece, start: Start, ntk: bool, diagonal: bool) -> None:
+    pixels = math.prod(piece.end.shape)
+    values = start.n1 * start.n2 * pixels ** (1 if diagonal else 2) * (2 if ntk else 1)
+    values += (start.n1 + start.n2) * pixels**2 * 3
+    working = min(_block(piece), start.n1 * start.n2) * _TENSORS * _most_pixels(piece) ** 2
+    needed, allowed = 8 * (values + working), budget(None)
+    if needed > allowed:
+        raise WidegramError(
+            f"kernel_fn: kernels between all pixels of {start.n1} and {start.n2} images need "
+            f"{format_size(needed)}, a quarter of what is free is {format_size(allowed)}; take "
+            "fewer or smaller images, or end the network with Flatten or a global pool"
+        )

@@ -1,0 +1,127 @@
+"""Kernels that the dense reference computes: of images, and going on from a :class:`Kernel`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.network.layers import Layer
+from widegram.network.piece import Piece
+from widegram.stax.kernel import Kernel
+
+Array = NDArray[Any]
+Shape = tuple[int | None, ...]
+
+
+def from_inputs(
+    piece: Piece, x1: Array, x2: Array | None, ntk: bool, diagonal: bool, accept: float | None
+) -> dict[str, Any]:
+    """The arrays of a Kernel of layers on inputs, in the dtype of these; ``cov2`` None without
+    ``x2``."""
+    from widegram.reference.pieces import Inputs, propagate
+    from widegram.reference.tensors import images
+
+    start = Inputs(images(x1), None if x2 is None else images(x2))
+    found = propagate(piece, start, ntk, diagonal, _accepted(accept))
+    dtype = np.result_type(x1, x1 if x2 is None else x2)
+    return {n: None if a is None else a.astype(dtype) for n, a in vars(found).items()}
+
+
+def go_on(
+    layers: tuple[Layer, ...], kernel: Kernel, diagonal: bool | None, accept: float | None
+) -> Kernel:
+    """The Kernel behind more layers, from the arrays of one.
+
+    Raises WidegramError for layers that need what it lacks, and where its arrays do not fit.
+    """
+    from widegram.reference.pieces import Covariances, Given, propagate
+
+    if kernel.mask1 is not None or kernel.mask2 is not None:
+        raise WidegramError("kernel_fn: the Kernel has masks, which no layer here takes")
+    if diagonal is not None and bool(diagonal) != kernel.diagonal_spatial:
+        raise WidegramError(
+            f"kernel_fn: diagonal_spatial={diagonal} for a Kernel made with "
+            f"diagonal_spatial={kernel.diagonal_spatial}; make it anew"
+        )
+    kernel = kernel.reverse() if kernel.is_reversed else kernel
+    spatial = tuple(size or 0 for size in kernel.shape1[1:-1])
+    piece = Piece((*spatial, kernel.shape1[-1] or 0), layers, False, kernel.is_gaussian)
+    if kernel.diagonal_spatial:
+        refuse_pools(piece)
+    same = kernel.x1_is_x2 and kernel.nngp.shape[0] == kernel.nngp.shape[1]
+    given = Covariances(kernel.nngp, kernel.ntk, kernel.cov1, None if same else kernel.cov2)
+    _check_arrays(kernel, spatial)
+    start = Given(given, spatial, kernel.diagonal_spatial)
+    ntk = kernel.ntk is not None
+    found = propagate(piece, start, ntk, kernel.diagonal_spatial, _accepted(accept))
+    dtype = kernel.nngp.dtype
+    arrays = {n: None if a is None else a.astype(dtype) for n, a in vars(found).items()}
+    if same and kernel.cov2 is not None:
+        arrays["cov2"] = arrays["cov1"]
+    shapes = (ended(piece, kernel.shape1), ended(piece, kernel.shape2))
+    return described(piece, arrays, kernel.x1_is_x2, kernel.diagonal_spatial, shapes)
+
+
+def described(
+    piece: Piece, arrays: dict[str, Any], same: bool, diagonal: bool, shapes: tuple[Shape, Shape]
+) -> Kernel:
+    """A Kernel of ``arrays`` behind the layers of ``piece``, outputs of ``shapes``."""
+    end = piece.end
+    return Kernel(
+        **arrays,
+        x1_is_x2=same,
+        is_gaussian=end.gaussian,
+        is_reversed=False,
+        is_input=False,
+        diagonal_batch=True,
+        # What was an image and is a vector has no more pairs of pixels.
+        diagonal_spatial=diagonal and len(piece.input_shape) - 1 == len(end.shape),
+        shape1=shapes[0],
+        shape2=shapes[1],
+        batch_axis=0,
+        channel_axis=len(end.shape) + 1,
+    )
+
+
+def ended(piece: Piece, shape: Shape) -> Shape:
+    """The shape of outputs for inputs of ``shape``, (n, ..., channels)."""
+    return (shape[0], *piece.end.shape, piece.end.channels)
+
+
+def refuse_pools(piece: Piece) -> None:
+    """Refuse layers that need pairs of pixels that ``diagonal_spatial`` leaves out."""
+    pool = piece.first_pool()
+    if pool is not None:
+        raise WidegramError(
+            f"kernel_fn: diagonal_spatial=True leaves out the pairs of pixels that {pool} needs"
+        )
+
+
+def _check_arrays(kernel: Kernel, spatial: tuple[int, ...]) -> None:
+    """Refuse arrays that a user has put together wrongly."""
+    each = 1 if kernel.diagonal_spatial else 2
+    pixels = tuple(size for size in spatial for _ in range(each))
+    n1, n2 = kernel.shape1[0], kernel.shape2[0]
+    expected = {"nngp": (n1, n2, *pixels), "ntk": (n1, n2, *pixels)}
+    expected |= {"cov1": (n1, *pixels), "cov2": (n2, *pixels)}
+    for name, shape in expected.items():
+        array = getattr(kernel, name)
+        optional = name == "ntk" or (name == "cov2" and kernel.x1_is_x2)
+        if array is None and optional:
+            continue
+        if array is None or np.shape(array) != shape:
+            raise WidegramError(
+                f"kernel_fn: {name} of the Kernel has shape {np.shape(array)}, its outputs ask "
+                f"for {shape}"
+            )
+        if not np.isfinite(array).all():
+            raise WidegramError(f"kernel_fn: {name} of the Kernel holds values that are not finite")
+
+
+def _accepted(accept: float | None) -> float:
+    from widegram.plan.precision import SERIES_ACCEPTED
+
+    return SERIES_ACCEPTED if accept is None else accept

@@ -1,0 +1,192 @@
+"""``Kernel``: what a kernel_fn returns, and goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError, shown
+from widegram.records import Record
+from widegram.validation.arrays import number
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel(Record):
+    """Covariances of the outputs of two batches, with neural-tangents' fields.
+
+    * ``nngp``, ``ntk``: (n1, n2) of vectors; of images (n1, n2, H, H, W, W), or (n1, n2, H, W)
+      with ``diagonal_spatial``; ``ntk`` None where it was not asked for
+    * ``cov1``, ``cov2``: K of each output with itself, (n1,) or (n1, H, H, W, W) or (n1, H, W);
+      ``cov2`` None where x2 was not given
+    * ``x1_is_x2``: whether both batches are the same
+    * ``is_gaussian``: whether outputs are Gaussian, as behind Dense and Conv
+    * ``is_reversed``: whether the axes are (W, W, H, H), which :meth:`reverse` alone makes
+    * ``is_input``, ``diagonal_batch``: False, and True
+    * ``diagonal_spatial``: whether pairs of equal pixels alone are kept
+    * ``shape1``, ``shape2``: of the outputs of a network with the widths that its layers have,
+      (n, channels) or (n, H, W, channels); None for channels where a layer was given no width
+    * ``batch_axis``, ``channel_axis``: axes of these shapes
+    * ``mask1``, ``mask2``: None
+    """
+
+    nngp: Array
+    ntk: Array | None
+    cov1: Array
+    cov2: Array | None
+    x1_is_x2: bool
+    is_gaussian: bool
+    is_reversed: bool
+    is_input: bool
+    diagonal_batch: bool
+    diagonal_spatial: bool
+    shape1: tuple[int | None, ...]
+    shape2: tuple[int | None, ...]
+    batch_axis: int
+    channel_axis: int
+    mask1: None = None
+    mask2: None = None
+
+    def slice(self, n1_slice: slice, n2_slice: slice) -> Kernel:
+        """The kernel of some rows of x1 and some of x2."""
+        for part in (n1_slice, n2_slice):
+            if not isinstance(part, slice):
+                raise WidegramError(f"Kernel.slice: takes two slices, found {shown(part)}")
+        n1, n2 = self.nngp.shape[:2]
+        rows, columns = range(n1)[n1_slice], range(n2)[n2_slice]
+        cov1, cov2 = self.cov1[n1_slice], (self.cov1 if self.cov2 is None else self.cov2)[n2_slice]
+        return self.replace(
+            nngp=self.nngp[n1_slice, n2_slice],
+            ntk=None if self.ntk is None else self.ntk[n1_slice, n2_slice],
+            cov1=cov1,
+            cov2=cov2,
+            x1_is_x2=self.x1_is_x2 and rows == columns,
+            shape1=(len(rows), *self.shape1[1:]),
+            shape2=(len(columns), *self.shape2[1:]),
+        )
+
+    def reverse(self) -> Kernel:
+        """The same with its spatial axes in reverse order: (n1, n2, W, W, H, H)."""
+        order = range(len(self.shape1) - 2)[::-1]
+        return self._permuted(order).replace(is_reversed=not self.is_reversed)
+
+    def transpose(self, axes: Sequence[int] | None = None) -> Kernel:
+        """The kernel of outputs whose spatial axes are permuted, as by ``numpy.transpose``; None
+        leaves them as they are."""
+        spatial = len(self.shape1) - 2
+        order = tuple(range(spatial)) if axes is None else tuple(axes)
+        if sorted(order) != list(range(spatial)):
+            raise WidegramError(
+                f"Kernel.transpose: axes={shown(axes)} is no order of the {spatial} spatial axes"
+            )
+        shapes = {
+            name: (shape[0], *(shape[1 + axis] for axis in order), shape[-1])
+            for name, shape in (("shape1", self.shape1), ("shape2", self.shape2))
+        }
+        return self._permuted(order).replace(**shapes)
+
+    def mask(self, mask1: Any, mask2: Any) -> NoReturn:
+        """Always raises: there are no masked inputs."""
+        raise WidegramError(
+            "Kernel.mask is not supported: widegram has no masked inputs; multiply the arrays"
+        )
+
+    def dot_general(
+        self, other1: Any, other2: Any, is_lhs: bool, dimension_numbers: Any
+    ) -> NoReturn:
+        """Always raises: products with arrays are no layers here."""
+        raise WidegramError(
+            "Kernel.dot_general is not supported: multiply the arrays nngp, ntk, cov1 and cov2, "
+            "and put them back with Kernel.replace"
+        )
+
+    def __mul__(self, other: float) -> Kernel:
+        variance = number(other, "Kernel: a factor", -np.inf) ** 2
+        return self._with(lambda a: variance * a)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: float) -> Kernel:
+        variance = number(other, "Kernel: a divisor", -np.inf) ** 2
+        if variance == 0.0:
+            raise WidegramError("Kernel: is divided by 0")
+        return self._with(lambda a: a / variance)
+
+    def __add__(self, other: float) -> Kernel:
+        variance = number(other, "Kernel: a summand", -np.inf) ** 2
+        return self._with(lambda a: a + variance).replace(ntk=self.ntk)
+
+    __sub__ = __add__
+
+    def __neg__(self) -> Kernel:
+        return self
+
+    __pos__ = __neg__
+
+    def __getitem__(self, idx: Any) -> Kernel:
+        """The kernel of ``outputs[idx]``: slices of any axis but the channels, which stay whole,
+        and integers for spatial axes, which they remove."""
+        parts = self._parts(idx)
+        batch, spatial = parts[0], parts[1:-1]
+        if self.is_reversed:
+            spatial = spatial[::-1]
+        pixels = tuple(part for part in spatial for _ in range(1 if self.diagonal_spatial else 2))
+        pair, one = (batch, batch, *pixels), (batch, *pixels)
+        rows, columns = (range(n)[batch] for n in self.nngp.shape[:2])
+        shapes = {}
+        for name, shape, n in (("1", self.shape1, len(rows)), ("2", self.shape2, len(columns))):
+            kept = zip(shape[1:-1], parts[1:-1], strict=True)
+            sides = [len(range(side)[p]) for side, p in kept if isinstance(p, slice) and side]
+            shapes[f"shape{name}"] = (n, *sides, shape[-1])
+        return self.replace(
+            nngp=self.nngp[pair],
+            ntk=None if self.ntk is None else self.ntk[pair],
+            cov1=self.cov1[one],
+            cov2=None if self.cov2 is None else self.cov2[one],
+            channel_axis=len(shapes["shape1"]) - 1,
+            **shapes,
+        )
+
+    def _parts(self, idx: Any) -> tuple[Any, ...]:
+        """A slice or integer for each axis of the outputs."""
+        given = list(idx) if isinstance(idx, tuple) else [idx]
+        ndim = len(self.shape1)
+        at = next((i for i, part in enumerate(given) if part is Ellipsis), len(given))
+        filled = [slice(None)] * (ndim - len(given) + (at < len(given)))
+        parts = (*given[:at], *filled, *given[at + 1 :])
+        whole = parts[-1:] == (slice(None),)
+        known = all(isinstance(part, (slice, int, np.integer)) for part in parts)
+        if len(parts) != ndim or not (whole and known and isinstance(parts[0], slice)):
+            raise WidegramError(
+                f"Kernel[{shown(idx)}]: give a slice for the batch, slices or integers for spatial "
+                "axes, and leave the channels whole"
+            )
+        for size, part in zip(self.shape1, parts, strict=True):
+            if not isinstance(part, slice) and size and not -size <= part < size:
+                raise WidegramError(f"Kernel[{shown(idx)}]: {part} is outside an axis of {size}")
+        return parts
+
+    def _permuted(self, order: Sequence[int]) -> Kernel:
+        """The spatial axes of all arrays in another order."""
+        each = 1 if self.diagonal_spatial else 2
+
+        def permuted(a: Array) -> Array:
+            lead = a.ndim - each * len(order)
+            return a.transpose(
+                *range(lead), *(lead + each * axis + side for axis in order for side in range(each))
+            )
+
+        return self._with(permuted)
+
+    def _with(self, function: Callable[[Array], Array]) -> Kernel:
+        """``function`` of each array that is there."""
+        arrays = {name: getattr(self, name) for name in ("nngp", "ntk", "cov1", "cov2")}
+        return self.replace(**{n: None if a is None else function(a) for n, a in arrays.items()})
+
+
+FIELDS = tuple(field.name for field in fields(Kernel))
