@@ -44,6 +44,13 @@ def _cnn(
     }
 
 
+def _rated(size: int) -> dict[str, Any]:
+    """T with parts of weights and biases of its own in every layer."""
+    network = _cnn(size)
+    network["layers"][0]["body"][0] |= {"W_rate": 0.5, "b_grad": 0.5}
+    return network
+
+
 def _residual(size: int) -> dict[str, Any]:
     conv = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"}
     branch = [{"layer": "Relu"}, conv, {"layer": "Relu"}, conv]
@@ -57,6 +64,7 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 32x32 float32": (_cnn(32), "float32"),
     "relu 32x32 float64": (_cnn(32), "float64"),
     "erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
+    "rates 32x32 float32": (_rated(32), "float32"),
     "relu 28x28 float32": (_cnn(28), "float32"),
     "relu 16x16 circular float32": (_cnn(16, padding="CIRCULAR"), "float32"),
     "relu 8x8 float32": (_cnn(8), "float32"),

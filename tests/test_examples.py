@@ -21,6 +21,7 @@ SCRIPTS = [
     ("dask_solve.py", "dask.array", True),
     ("memmap.py", "numpy", False),
     ("torch_solve.py", "torch", True),
+    ("cntk_gap.py", "numpy", False),
 ]
 
 

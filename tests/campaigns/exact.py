@@ -16,6 +16,7 @@ import numpy as np
 
 from campaigns.duals import Arithmetic, Digits, Extended, Values, closed, moments
 from widegram.network import Network, padding
+from widegram.network.contribution import trained_by
 from widegram.network.layers import (
     Activation,
     Conv,
@@ -157,9 +158,14 @@ class _Run:
             case Conv() | Dense():
                 if isinstance(layer, Conv):
                     k, t = _conv(k, layer), _conv(t, layer)
-                gain, bias = (number(v) ** 2 for v in (layer.W_std, layer.b_std))
-                k = self.rounded(gain * k + bias)
-                return k, self.rounded(k + gain * t)
+                gain, bias = (number(v or 0.0) ** 2 for v in (layer.W_std, layer.b_std))
+                own = value = self.rounded(gain * k + bias)
+                if trained_by(layer):
+                    assert layer.parameterization == "ntk", "no widths are drawn"
+                    biases = number(layer.b_rate) * bias
+                    biases = biases if layer.b_grad is None else number(layer.b_grad)
+                    own = number(layer.W_rate) * gain * k + biases
+                return value, self.rounded(own + gain * t)
             case Activation(name=name, params=params):
                 q, q2 = self.known_variances(k)
                 q, q2 = q[:, :, :, None, None], q2[:, None, None, :, :]
