@@ -235,6 +235,12 @@ def test_resume_needs_the_same_heads(files: Path, tmp_path: Path) -> None:
     refused("made from another network", "gram", "--net", other, "--dtype", "float64", *more)
 
 
+def test_net_shows_layers_of_heads(files: Path) -> None:
+    shown = run("net", files / "net.json").stdout
+    assert "layers[3] Readouts.heads.c1[0] AvgPool" in shown
+    assert "window_shape 3x3" in shown
+
+
 def test_info_says_which_heads(files: Path) -> None:
     facts = run_json("info", files / "K.h5")
     assert facts["heads"] == ["c1", "gap"]

@@ -62,6 +62,7 @@ class Tile(Closing):
         threads: int | None = None,
         entries: tuple[int, int] | None = None,
         get: tuple[str, ...] = KERNELS,
+        depths: tuple[int, ...] = (),
     ) -> None:
         threads = threads or usable_cores()
         n1, n2 = entries or (_LARGEST, _LARGEST)
@@ -73,7 +74,7 @@ class Tile(Closing):
                 x1=open_source(x[:n1]),
                 x2=open_source(x[n1:]),
                 kernels=get,
-                depths=(),
+                depths=depths,
                 dtype=dtype,
                 threads=threads,
                 memory=_MEMORY,

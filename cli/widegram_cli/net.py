@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,6 +54,7 @@ def command(
     """
     from widegram import plan
     from widegram.network import PRESETS, load_network
+    from widegram.plan.mirrored import pairs_per_entry
 
     if source and device != "cuda":
         raise click.UsageError("--source prints the kernels of --device cuda; the CPU runs tables")
@@ -66,10 +68,11 @@ def command(
             err=True,
         )
     network = load_network(net, input_shape, given_by="--input-shape")
+    plain = replace(network, augment=())
     if source:
-        _emit_source(network, get, depths, dtype, as_json)
+        _emit_source(plain, get, depths, dtype, as_json)
         return
-    planned = plan.build(network, get=get, depths=depths)
+    planned = plan.build(plain, get=get, depths=depths)
     canonical = network.canonical()
     shapes = [
         {
@@ -85,6 +88,7 @@ def command(
         "fingerprint": network.fingerprint(),
         "shapes": shapes,
         **planned.describe(),
+        **({"pairs_per_entry": pairs_per_entry(network)} if network.augment else {}),
     }
     if as_json:
         emit_json(description)
@@ -147,8 +151,11 @@ def _print(description: dict[str, Any]) -> None:
         click.echo(f"  {_steps(stage['steps'])}")
     click.echo()
     sizes = description["bytes_per_pair"].items()
+    turned = ", ".join(description["network"].get("augment", ()))
+    times = f"{turned}: {description['pairs_per_entry']} times all this per entry" if turned else ""
     emit_table(
         [
+            *([("augment", times)] if turned else []),
             ("element-layers per entry", f"{description['element_layers']:,}"),
             ("bytes per pair", ", ".join(f"{format_size(b)} in {t}" for t, b in sizes)),
             ("fingerprint", description["fingerprint"]),
@@ -157,10 +164,11 @@ def _print(description: dict[str, Any]) -> None:
 
 
 def _parameters(canonical: dict[str, Any], path: str) -> dict[str, Any]:
-    """Parameters of the layer at ``layers[0] Residual.branch[1] Conv``, without nested layers."""
+    """Parameters of the layer at ``layers[0] Residual.branch[1] Conv``, or at
+    ``layers[3] Readouts.heads.gap[0] Dense``, without nested layers."""
     layer: Any = canonical
-    for field, index in re.findall(r"(\w+)\[(\d+)\]", path):
-        layer = layer[field][int(index)]
+    for head, n, field, m in re.findall(r"heads\.([\w.=-]+)\[(\d+)\]|(\w+)\[(\d+)\]", path):
+        layer = layer["heads"][head][int(n)] if head else layer[field][int(m)]
     nested = ("layer", "branch", "shortcut", "body", "heads")
     return {name: value for name, value in layer.items() if name not in nested}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+from widegram.backends.augmented import Augmented
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.devices import cuda_numbers
@@ -34,6 +36,9 @@ def on_device(device: str, job: Job) -> Evaluator:
 
     Raises :class:`DoubleNeeded` where that takes float64.
     """
+    if job.network.augment:
+        # The dense one takes no short cut that others may take.
+        return Augmented(job, partial(on_device, device), both=device == "reference")
     numbers = cuda_numbers(device)
     if numbers is not None:
         from widegram.cuda.device import gpus

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from widegram.errors import WidegramError, shown
 from widegram.network.model import Network
 from widegram.network.presets import PRESETS, preset
-from widegram.network.spec import nearest, parse_input_shape, parse_layers
+from widegram.network.spec import nearest, parse_augment, parse_input_shape, parse_layers
 from widegram.validation import bounds
 from widegram.validation.reading import read_text
 
@@ -147,7 +147,7 @@ def _from_spec(spec: Any, input_shape: tuple[int, ...] | None, where: str = "") 
 
 
 def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
-    keys = ("input_shape", "layers")
+    keys = ("input_shape", "layers", "augment")
     if not isinstance(spec, Mapping):
         raise WidegramError(
             f'network: must be {{"input_shape": [...], "layers": [...]}}, found {shown(spec)}'
@@ -157,15 +157,15 @@ def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
             raise WidegramError(f"network: unknown key {shown(key)}{nearest(str(key), keys)}")
     if "layers" not in spec:
         raise WidegramError("network: 'layers' is missing")
-    layers = parse_layers(spec["layers"])
+    layers, augment = parse_layers(spec["layers"]), parse_augment(spec.get("augment", ()))
     if "input_shape" in spec:
-        return Network(parse_input_shape(spec["input_shape"]), layers)
+        return Network(parse_input_shape(spec["input_shape"]), layers, augment)
     if input_shape is None:
         raise WidegramError(
             "network: 'input_shape' [D] or [H, W, C] is missing; write it beside 'layers', "
             "or give --input-shape or data"
         )
-    return Network(input_shape, layers)
+    return Network(input_shape, layers, augment)
 
 
 def has_function(spec: Any) -> bool:

@@ -10,7 +10,13 @@ from typing import Any
 from widegram.errors import WidegramError
 from widegram.network.layers import Layer, Readouts, Repeat, Residual
 from widegram.network.shapes import LayerShapes, infer
-from widegram.network.spec import nearest, parse_input_shape, parse_layers, write_layers
+from widegram.network.spec import (
+    nearest,
+    parse_augment,
+    parse_input_shape,
+    parse_layers,
+    write_layers,
+)
 from widegram.network.trained import without_unread_widths
 from widegram.tiling import End, ends
 
@@ -18,6 +24,8 @@ from widegram.tiling import End, ends
 @dataclass(frozen=True)
 class Network:
     """A network with its input shape, (D,) for vectors or (H, W, C) for images.
+
+    ``augment``: flips of the images; its kernels are the means over all that they make of both.
 
     Construction checks every layer and fills in the defaults of activations, so that two equal
     networks compare and hash as equal.
@@ -29,6 +37,7 @@ class Network:
 
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
+    augment: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         layers = without_unread_widths(parse_layers(write_layers(self.layers)))
@@ -37,11 +46,28 @@ class Network:
         object.__setattr__(self, "input_shape", parse_input_shape(self.input_shape))
         object.__setattr__(self, "layers", layers)
         infer(self.input_shape, layers)
+        object.__setattr__(self, "augment", parse_augment(self.augment))
+        if self.augment:
+            self._check_augment()
+
+    def _check_augment(self) -> None:
+        if len(self.input_shape) != 3:
+            raise WidegramError(
+                f"augment: {', '.join(self.augment)} turns images (H, W, C), the input has shape "
+                f"{list(self.input_shape)}"
+            )
+        dropout = [path for path, _, _ in self.shapes() if path.endswith("Dropout")]
+        if dropout:
+            raise WidegramError(
+                f"{dropout[0]}: Dropout treats an input and its mirror image apart, and augment "
+                "cannot say which of the two it sees; leave one of them out"
+            )
 
     def canonical(self) -> dict[str, Any]:
         """Return the specification with every parameter spelt out (``b_std`` null is 0.0 in the
         'ntk' parameterization), but for later ones that have their defaults."""
-        return {"input_shape": list(self.input_shape), "layers": write_layers(self.layers)}
+        found = {"input_shape": list(self.input_shape), "layers": write_layers(self.layers)}
+        return found | ({"augment": list(self.augment)} if self.augment else {})
 
     def to_json(self) -> str:
         """Return the canonical form as one line of JSON; ``load_network`` reads it back."""

@@ -4,7 +4,8 @@ Each preset is one small function from its options to layers. Every Dense and Co
 variance ``w_var`` and the bias variance ``b_var`` (He initialisation by default); ``act`` takes the
 parameters of its activation as further options: ``cnn-f:act=leaky_relu,alpha=0.1``. ``fixed_first``
 and ``fixed_last`` are how many layers with weights are not trained at either end; all have
-``parameterization``, ``width`` and ``b_grad`` as in a specification.
+``parameterization``, ``width`` and ``b_grad`` as in a specification. ``augment`` is ``flip-lr``,
+``flip-ud`` or ``flip-lr+flip-ud``.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _LEAST = {"depth": 1, "filter": 1, "c": 0, "fixed_first": 0, "fixed_last": 0}
 # Of a type where nothing is given by default.
 _TRAINED = {"parameterization": "ntk", "width": int, "b_grad": float}
 _COMMON = {
-    "act": "Relu", "w_var": 2.0, "b_var": 0.0, "input": "", "fixed_first": 0, "fixed_last": 0,
-    **_TRAINED,
+    "act": "Relu", "w_var": 2.0, "b_var": 0.0, "input": "", "augment": "", "fixed_first": 0,
+    "fixed_last": 0, **_TRAINED,
 }  # fmt: skip
 _CNN = {"depth": 3, **_COMMON, "filter": 3, "padding": "CIRCULAR"}
 
@@ -194,7 +195,8 @@ def _built(
     layers = _fixed(entry.build(_Given(values, activation)), values, name)
     if not entry.image and len(shape) == 3:
         layers.insert(0, Flatten())
-    return Network(shape, tuple(layers))
+    augment = tuple(filter(None, values["augment"].split("+")))
+    return Network(shape, tuple(layers), augment)
 
 
 def _fixed(layers: list[Layer], values: Mapping[str, Any], name: str) -> list[Layer]:

@@ -36,6 +36,7 @@ from widegram.network.layers import (
     Residual,
 )
 from widegram.validation import bounds
+from widegram.validation.choices import FLIPS
 
 REQUIRED = object()
 _LARGEST_AXIS = 64
@@ -262,6 +263,18 @@ def parse_input_shape(value: Any) -> tuple[int, ...]:
                 f"input_shape: an input has at most {most:,} {what}, found {shown(value)}"
             )
     return tuple(value)
+
+
+def parse_augment(value: Any) -> tuple[str, ...]:
+    """Return checked names of flips, sorted; () where there are none."""
+    if not isinstance(value, (list, tuple)):
+        raise WidegramError(f"augment: must be a list of {', '.join(FLIPS)}, found {shown(value)}")
+    for name in value:
+        if not isinstance(name, str) or name not in FLIPS:
+            raise WidegramError(f"augment: unknown {shown(name)}{nearest(str(name), FLIPS)}")
+    if len(set(value)) < len(value):
+        raise WidegramError(f"augment: names one flip twice, found {shown(list(value))}")
+    return tuple(sorted(value))
 
 
 def parse_layers(spec: Any, where: str = "layers", depth: int = 0) -> tuple[Layer, ...]:

@@ -16,6 +16,7 @@ from itertools import zip_longest
 import numpy as np
 
 from widegram import activations
+from widegram.errors import WidegramError
 from widegram.network.contribution import (
     Contribution,
     bias_variance,
@@ -258,8 +259,10 @@ def build_graph(
     constants for ``dtype``.
 
     Raises:
-        WidegramError: ``depths`` without exactly one top-level Repeat.
+        WidegramError: ``depths`` without exactly one top-level Repeat, or ``augment``.
     """
+    if network.augment:
+        raise WidegramError("augment: a plan is of the plain network; evaluators take the means")
     build = _Builder(dtype)
     shape = (1, 1) if is_vector(network) else (network.input_shape[0], network.input_shape[1])
     at = build.add(Input(), (), shape, False)

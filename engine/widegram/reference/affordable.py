@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from widegram import activations
 from widegram.activations.hermite import Series
+from widegram.data.mirrored import turns
 from widegram.network import Network
 from widegram.network.layers import Activation, Layer, Residual
 
@@ -33,7 +34,8 @@ def affordable_entries(
     pixels = _pixels(network.input_shape[:-1])
     if 8 * _TENSORS * pixels**2 > memory // 2:
         return 0
-    cost = _RUNS * sum(_work(each) for each in network.ending(tuple(depths)).values())
+    turned = len(turns(network.augment)) ** 2
+    cost = _RUNS * turned * sum(_work(each) for each in network.ending(tuple(depths)).values())
     return min(MOST, int(work // cost))
 
 

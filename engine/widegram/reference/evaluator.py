@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.backends.augmented import Augmented
 from widegram.backends.evaluator import Advance, Evaluator, Tile
 from widegram.backends.job import Job
 from widegram.data import Source, open_source
@@ -48,6 +49,8 @@ class ReferenceEvaluator(Evaluator):
 
     def __init__(self, job: Job, least: float = 0.0) -> None:
         network = job.network
+        if network.augment:
+            raise WidegramError("augment: this computes the kernels of plain inputs")
         for name, x in (("x1", job.x1), ("x2", job.x2)):
             if x is not None and tuple(x.shape[1:]) != network.input_shape:
                 raise WidegramError(
@@ -162,12 +165,14 @@ def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -
         WidegramError: inputs of another shape than the network's.
     """
     first, second = open_source(x1), None if x2 is None else open_source(x2)
-    evaluator = ReferenceEvaluator(Job(
+    job = Job(
         network=network,
         x1=first,
         x2=second,
         kernels=KERNELS,
-    ))
+    )
+    plain = not network.augment
+    evaluator = ReferenceEvaluator(job) if plain else Augmented(job, ReferenceEvaluator, both=True)
     columns = range(len(x1) if x2 is None else len(x2))
     tile = evaluator.tile(range(len(x1)), columns, symmetric=x2 is None)
     return DenseKernels(tile["nngp"], tile["ntk"])

@@ -62,3 +62,5 @@ SWEEP_METHODS = ("auto", "deviations", "engine")
 
 FAMILIES = ("fcn", "cnn-f", "cnn-p")
 """Families of networks in the theory's tables: presets of those names."""
+# Augmentations, and the axes of a batch of images (n, H, W, C) that they turn.
+FLIPS = {"flip-lr": 2, "flip-ud": 1}

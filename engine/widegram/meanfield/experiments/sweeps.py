@@ -89,6 +89,11 @@ def spectrum(
     than two inputs, or a ``method`` that cannot run the network (saying why).
     ``accept_series_error`` as in :func:`widegram.gram`, where the engine computes the kernels.
     """
+    if network.heads or network.augment:
+        raise WidegramError(
+            "a mean field sweep is of a plain network, with neither Readouts nor augment; take "
+            "one head of it (at_head), without augment"
+        )
     wanted = sorted(set(depths))
     if not wanted or wanted[0] < 1:
         raise WidegramError("depths: give at least one, each 1 or more")
