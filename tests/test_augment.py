@@ -1,4 +1,4 @@
-"""Augmented inputs: kernels as means over mirror images of both sides."""
+"""Augmented inputs: kernels as means over flipped images of both sides."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from widegram.backends.job import Job
 from widegram.computing.in_memory import diagonal
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
-from widegram.data.mirrored import mirrored
+from widegram.data.flipped import flipped
 from widegram.errors import WidegramError
 from widegram.network import PRESETS, load_network
 from widegram.plan import build
-from widegram.plan.mirrored import commutes, pairs_per_entry
+from widegram.plan.flips import commutes, pairs_per_entry
 
 SHAPE = (4, 5, 2)
 LR, UD = ["flip-lr"], ["flip-ud"]
@@ -63,7 +63,7 @@ def inputs(n: int, seed: int) -> np.ndarray:
 
 
 def by_definition(spec: dict[str, Any], x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """The mean over all mirror images of both, by the dense reference."""
+    """The mean over all flipped images of both, by the dense reference."""
     axes = [AXES[name] for name in spec["augment"]]
     group = [c for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
     plain = load_network({key: value for key, value in spec.items() if key != "augment"})
@@ -82,7 +82,7 @@ def wanted_of(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_kernels_are_means_over_mirror_images(name: str, dtype: str) -> None:
+def test_kernels_are_means_over_flipped_images(name: str, dtype: str) -> None:
     spec, x, y = network(name), inputs(3, 1), inputs(2, 2)
     # relative to the largest entry: the promise of each dtype (docs/accuracy.md); on the diagonal
     # the dense method, for which x and its copy are two inputs, has roots of roundings
@@ -149,7 +149,7 @@ def test_own_kernels_are_those_on_the_diagonal(symmetric: bool) -> None:
         np.testing.assert_array_equal(own[kernel], getattr(whole, kernel).diagonal())
 
 
-def test_a_symmetric_image_is_its_own_mirror_image() -> None:
+def test_a_symmetric_image_is_its_own_flip() -> None:
     x = inputs(2, 9)
     x = (x + x[:, :, ::-1]) / 2
     spec = network("one side")
@@ -173,9 +173,9 @@ def test_progress_counts_entries() -> None:
     assert sum(told) == 20
 
 
-def test_mirror_images_come_one_after_the_other() -> None:
+def test_flipped_images_come_one_after_the_other() -> None:
     x = inputs(3, 2)
-    source = mirrored(open_source(x), BOTH)
+    source = flipped(open_source(x), BOTH)
     whole = source.read(0, 12).reshape(3, 4, *SHAPE)
     for g, axes in enumerate([(), (1,), (2,), (2, 1)]):
         np.testing.assert_array_equal(np.flip(x, axes), whole[:, g])
@@ -233,7 +233,7 @@ def test_plans_and_sweeps_of_the_mean_field_refuse_it() -> None:
         reference.ReferenceEvaluator(job)
 
 
-def test_a_file_of_heads_depths_and_mirror_images(tmp_path: Path) -> None:
+def test_a_file_of_heads_depths_and_flipped_images(tmp_path: Path) -> None:
     """gram, resume, verify and a second opinion, info, net."""
     heads = {"gap": [GAP, DENSE], "c2": [LOCAL, FLATTEN, DENSE]}
     spec = {

@@ -54,7 +54,7 @@ def command(
     """
     from widegram import plan
     from widegram.network import PRESETS, load_network
-    from widegram.plan.mirrored import pairs_per_entry
+    from widegram.plan.flips import pairs_per_entry
 
     if source and device != "cuda":
         raise click.UsageError("--source prints the kernels of --device cuda; the CPU runs tables")

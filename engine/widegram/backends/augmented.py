@@ -1,8 +1,8 @@
-"""Kernels of augmented inputs: means over mirror images, by any evaluator of a plain network.
+"""Kernels of augmented inputs: means over flipped images, by any evaluator of a plain network.
 
 A network that sees g x, g drawn from a group G for each input, has the kernel mean over g and g' of
 K(g x, g' x'). Where the network commutes with the group, K(g x, g x') = K(x, x'), the mean over one
-side is the same (:mod:`widegram.plan.mirrored` says whether it does).
+side is the same (:mod:`widegram.plan.flips` says whether it does).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from widegram.backends.evaluator import Advance, Cost, Evaluator, Tile
 from widegram.backends.job import Job
-from widegram.data.mirrored import mirrored, turns
-from widegram.plan.mirrored import commutes
+from widegram.data.flipped import flipped, turns
+from widegram.plan.flips import commutes
 from widegram.tiling import mirror_lower
 
 Make = Callable[[Job], Evaluator]
@@ -53,8 +53,8 @@ class Augmented(Evaluator):
             replace(
                 job,
                 network=self._plain,
-                x1=mirrored(job.x1, augment),
-                x2=mirrored(x2, augment) if self._both else x2,
+                x1=flipped(job.x1, augment),
+                x2=flipped(x2, augment) if self._both else x2,
             )
         )
 
@@ -64,7 +64,7 @@ class Augmented(Evaluator):
         same = symmetric and rows == cols
         advance = None if progress is None else _Fewer(progress, self._rows * self._cols)
         found = {key: np.zeros((len(rows), len(cols)), self._job.dtype) for key in self.keys}
-        # Strips of rows: a tile of all mirror images at once would take so many times the memory.
+        # A few rows at a time: all flipped images of a tile would take so many times its memory.
         step = max(1, len(rows) // (self._rows * self._cols))
         for lo in range(0, len(rows), step):
             hi, left = min(lo + step, len(rows)), lo if same else 0
@@ -82,7 +82,7 @@ class Augmented(Evaluator):
     def _mean(
         self, inner: Evaluator, rows: range, cols: range, advance: Advance | None = None
     ) -> Tile:
-        """The mean over mirror images, float64, of a tile of the plain network."""
+        """The mean over flipped images, float64, of a tile of the plain network."""
         m, k = self._rows, self._cols
         wide = range(m * rows.start, m * rows.stop), range(k * cols.start, k * cols.stop)
         found = inner.tile(*wide, False, advance)

@@ -59,7 +59,7 @@ class Network:
         dropout = [path for path, _, _ in self.shapes() if path.endswith("Dropout")]
         if dropout:
             raise WidegramError(
-                f"{dropout[0]}: Dropout treats an input and its mirror image apart, and augment "
+                f"{dropout[0]}: Dropout treats an input and its flip apart, and augment "
                 "cannot say which of the two it sees; leave one of them out"
             )
 

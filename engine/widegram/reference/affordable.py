@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from widegram import activations
 from widegram.activations.hermite import Series
-from widegram.data.mirrored import turns
+from widegram.data.flipped import turns
 from widegram.network import Network
 from widegram.network.layers import Activation, Layer, Residual
 

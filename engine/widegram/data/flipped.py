@@ -1,4 +1,4 @@
-"""Images and their mirror images, one after the other."""
+"""Images and their flips, one after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def turns(augment: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(axis for part in each for axis in part) for each in chosen)
 
 
-def mirrored(source: Source, augment: Sequence[str]) -> Source:
+def flipped(source: Source, augment: Sequence[str]) -> Source:
     """Images of which row m i + g is element g of the group of ``augment``, m in all, applied to
     row i of ``source``."""
     group = turns(augment)

@@ -1,4 +1,4 @@
-"""Whether a network commutes with mirror images of its inputs.
+"""Whether a network commutes with flipped images of its inputs.
 
 Turning both images of a pair along an axis turns every plane, as long as each operation treats the
 axis the same from either end: windows that lie as far from one edge as from the other. Operations
