@@ -162,7 +162,7 @@ CLOSED = [
 # Kernels that are E[phi phi] of no function, or of another one at every variance.
 NO_FUNCTION = ("ExpNormalized", "Hermite")
 # Functions of the user's (tests/test_own_functions.py).
-OWN = ("Elementwise",)
+OWN = ("Elementwise", "Custom")
 SERIES = [
     Oracle("Tanh", np.tanh, lambda x: 4 * expit(2 * x) * expit(-2 * x)),
     Oracle("Sigmoid", expit, lambda x: expit(x) * expit(-x)),

@@ -13,6 +13,7 @@ import pytest
 
 import widegram
 from widegram import WidegramError, activations, stax
+from widegram.activations.expressions import expression, parsed_function
 from widegram.activations.functions import function
 from widegram.activations.hermite import Series
 from widegram.network import load_network
@@ -157,3 +158,116 @@ def test_bad_functions(message: str, call: Any) -> None:
 def test_what_cannot_be_computed_is_refused(fn: Any, message: str) -> None:
     with pytest.raises(WidegramError, match=message):
         network(stax.Elementwise(fn))(X, None, "nngp")
+
+
+# expressions and tables -----------------------------------------------------------------------
+
+
+def custom(**parameters: Any) -> Any:
+    return {"input_shape": [4], "layers": [
+        {"layer": "Dense", "b_std": 0.2}, {"layer": "Custom", **parameters}, {"layer": "Dense"},
+    ]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "phi", "slope"),
+    [
+        ("tanh(x)", np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+        ("-x**3 + 2*x/4 - 1e0", lambda x: -(x**3) + x / 2 - 1, lambda x: -3 * x * x + 0.5),
+        ("exp(-x**2) * sin(pi*x)", lambda x: np.exp(-x * x) * np.sin(np.pi * x),
+         lambda x: np.exp(-x * x) * (np.pi * np.cos(np.pi * x) - 2 * x * np.sin(np.pi * x))),
+        ("1 / (1 + e**0 + x**2)", lambda x: 1 / (2 + x * x), lambda x: -2 * x / (2 + x * x) ** 2),
+        ("maximum(x, 0.1*x) + minimum(1, abs(x))",
+         lambda x: np.where(x > 0, x, 0.1 * x) + np.minimum(1, np.abs(x)),
+         lambda x: np.where(x > 0, 1, 0.1) + np.sign(x) * (np.abs(x) < 1)),
+        ("sqrt(1 + x**2) - log1p(x**2)", lambda x: np.sqrt(1 + x * x) - np.log1p(x * x),
+         lambda x: x / np.sqrt(1 + x * x) - 2 * x / (1 + x * x)),
+    ],
+)  # fmt: skip
+def test_values_and_derivatives_of_expressions(text: str, phi: Any, slope: Any) -> None:
+    x = np.linspace(-3, 3, 100)
+    found = parsed_function(expression(text))
+    # a few roundings
+    np.testing.assert_allclose(found[0](x), phi(x), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(found[1](x), slope(x), rtol=1e-13, atol=1e-14)
+
+
+def test_kernels_of_expressions_and_tables(tmp_path: Path) -> None:
+    exact = custom(expression="tanh(x)")
+    exact["layers"][1] = {"layer": "Tanh"}
+    wanted = widegram.kernel(exact, X, get="ntk")
+    found = widegram.kernel(custom(expression=" tanh(x) "), X, get="ntk")
+    # two series of one function
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
+    x = np.linspace(-6, 6, 241)
+    rows = np.stack([x, np.tanh(x)], axis=1)
+    np.save(tmp_path / "phi.npy", rows)
+    spec = custom(table=str(tmp_path / "phi.npy"))
+    # a spline of step h = 0.05 is off by h^4 / 80 of phi, h^3 / 24 of its slope
+    np.testing.assert_allclose(widegram.kernel(spec, X, get="ntk"), wanted, rtol=0, atol=1e-5)
+    made = load_network(spec)
+    (tmp_path / "phi.npy").unlink()
+    assert load_network(made.to_json()) == made
+    assert made == load_network(custom(table=rows.tolist()))
+
+
+def test_a_file_of_an_expression_is_computed_again(tmp_path: Path) -> None:
+    out = tmp_path / "K.h5"
+    widegram.gram(custom(expression="x*tanh(x)"), X, out)
+    with pytest.raises(WidegramError, match="it was made from another network"):
+        widegram.gram(custom(expression="x*tanh(x)*1.001"), X, out)
+    report = verify(out, X)
+    assert not report.damaged_tiles
+    assert not report.note
+
+
+def test_expressions_in_presets_and_stax() -> None:
+    network = load_network("fcn:depth=2,act=custom,expression=x*tanh(x)", input_shape=(4,))
+    assert dict(network.layers[0].body[1].params)["expression"] == "x*tanh(x)"
+    rows = np.array([[-1.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
+    for triple in (stax.Custom("x*tanh(x)"), stax.Custom(table=rows)):
+        assert stax.serial(stax.Dense(1), triple)[2].network((4,)).layers[1].name == "Custom"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({}, "takes either an expression or a table"),
+        ({"expression": "x", "table": [[0, 0], [1, 1], [2, 2]]}, "takes either"),
+        ({"expression": "foo(x)"}, r"expression has 'foo\(x\)', but may have x, pi, e, numbers"),
+        ({"expression": "__import__('os')"}, "expression has .*, but may have"),
+        ({"expression": "x.real"}, "expression has 'x.real', but may have"),
+        ({"expression": "lambda: 1"}, "expression has 'lambda: 1'"),
+        ({"expression": "exp(x, x)"}, "expression has"),
+        ({"expression": "'x'"}, "expression has"),
+        ({"expression": "True"}, "expression has 'True'"),
+        ({"expression": "x @ x"}, "expression has another operation"),
+        ({"expression": "x**x"}, "expression has an exponent with x"),
+        ({"expression": "9**9**9**9"}, "expression has a number that is too large"),
+        ({"expression": "1e999*x"}, "expression has a number that is too large"),
+        ({"expression": "("}, "expression cannot be read: "),
+        ({"expression": "x + 1\n+ 2"}, "expression cannot be read: "),
+        ({"expression": "x+" * 300 + "x"}, "expression must be a text of at most 500"),
+        ({"expression": 3}, "expression must be a text"),
+        ({"expression": "log(x)"}, "expression is no finite number at -4"),
+        ({"expression": "1/x"}, "expression is no finite number at 0"),
+        ({"table": "nowhere.npy"}, "table 'nowhere.npy' cannot be read as a .npy file"),
+        ({"table": __file__}, "table .* cannot be read as a .npy file"),
+        ({"table": "/dev/zero"}, "table '/dev/zero' cannot be read"),
+        ({"table": [[0, 1], [1, 2]]}, "table must have 3 to 512 rows"),
+        ({"table": [[0, 1, 2]] * 4}, "table must have 3 to 512 rows"),
+        ({"table": [[0, 1], [0, 2], [1, 3]]}, "table must have ascending x; row 1"),
+        ({"table": [[0, 1], [1, float("nan")], [2, 3]]}, "table has a number that is not finite"),
+        ({"table": 5}, "table must be a .npy file or rows"),
+        ({"table": {"a": 1}}, "table must be a .npy file or rows"),
+    ],
+)
+def test_bad_expressions_and_tables(parameters: dict, message: str) -> None:
+    with pytest.raises(WidegramError, match=rf"^layers\[1\] Custom: {message}") as error:
+        load_network(custom(**parameters))
+    assert "\n" not in str(error.value)
+
+
+def test_an_expression_out_of_range_is_refused() -> None:
+    with pytest.raises(WidegramError, match="Custom: expression is no finite number at"):
+        widegram.kernel(custom(expression="exp(exp(x))"), X, get="nngp")

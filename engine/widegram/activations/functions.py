@@ -46,16 +46,19 @@ class Function(str):
         return str(self), self.phi, self.slope
 
 
-def function(fn: Any, df: Any = None) -> Function:
+def function(
+    fn: Any, df: Any = None, layer: str = "Elementwise", names: tuple[str, str] = ("fn", "df")
+) -> Function:
     """The function ``fn`` of a number or of an array, with its derivative ``df``, else that of its
-    Chebyshev series.
+    Chebyshev series; ``layer`` and ``names`` of both for messages.
 
     Raises:
         WidegramError: no function, or one that fails, computes in float32 or gives something else
             than numbers.
     """
     digest = hashlib.sha256()
-    parts = [_Called(fn, "fn")] if df is None else [_Called(fn, "fn"), _Called(df, "df")]
+    given = (fn,) if df is None else (fn, df)
+    parts = [_Called(one, name) for one, name in zip(given, names, strict=False)]
     panels = []
     for part in parts:
         values = part(SAMPLES)
@@ -66,7 +69,7 @@ def function(fn: Any, df: Any = None) -> Function:
             raise WidegramError(f"{part.what} is no finite number at {where:.6g}")
         rounded = np.round(np.arcsinh(np.where(good, values, 0.0)), _DIGITS) + 0.0
         digest.update(rounded.tobytes() + good.tobytes())
-        panels.append(Panels(part, part.what, float(np.abs(values[near]).max())))
+        panels.append(Panels(part, f"{layer}: {part.what}", float(np.abs(values[near]).max())))
     slope = panels[0].slope if df is None else panels[1].value
     return Function(digest.hexdigest()[:32], panels[0].value, slope)
 

@@ -58,7 +58,7 @@ class Panels:
     def _extend(self, largest: float) -> None:
         """Panels as far as ``largest``."""
         if not np.isfinite(largest):
-            raise WidegramError(f"{self.name}: is asked for a value at infinity")
+            raise WidegramError(f"{self.name} is asked for a value at infinity")
         reach = max(16, 2 ** int(np.ceil(np.log2(max(largest, 1.0)))))
         if reach <= self.reach:
             return
@@ -92,7 +92,7 @@ class Panels:
             if not np.isfinite(values).all():
                 where = x.ravel()[~np.isfinite(values).ravel()][0]
                 raise WidegramError(
-                    f"{self.name}: is no finite number at {where:.6g}; use smaller inputs or W_std"
+                    f"{self.name} is no finite number at {where:.6g}; use smaller inputs or W_std"
                 )
             series = values @ _TO_SERIES.T
             error = np.abs(series[:, -2:]).max(axis=1)
@@ -102,7 +102,7 @@ class Panels:
                 bad[:] = False
             if bad.sum() > _MOST:
                 raise WidegramError(
-                    f"{self.name}: changes too often between {lo:g} and {hi:g}; use smaller inputs "
+                    f"{self.name} changes too often between {lo:g} and {hi:g}; use smaller inputs "
                     "or W_std"
                 )
             starts.append(left[~bad])

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from widegram.activations import densities, functions
+from widegram.activations import densities, expressions, functions, tables
 from widegram.activations.approximate import Function
 from widegram.activations.base import Array, Formula
 from widegram.activations.error_function import Erf, Gaussian, Gelu, ScaledGaussian
@@ -50,7 +51,7 @@ class Definition:
       defaults: they came later, and networks keep their fingerprints
     """
 
-    params: Mapping[str, float | _Required]
+    params: Mapping[str, Any]
     build: Callable[..., Formula]
     least: Mapping[str, float] = field(default_factory=dict)
     checks: Mapping[str, Check] = field(default_factory=dict)
@@ -193,7 +194,23 @@ def _own(fn: functions.Function) -> Formula:
     return Series(fn.phi, fn.slope, measured=True)
 
 
+@lru_cache(maxsize=8)
+def _custom(expression: str, table: tables.Rows) -> Formula:
+    if bool(expression) == bool(table):
+        raise WidegramError("Custom: takes either an expression or a table")
+    if table:
+        return Series(*tables.spline(table), measured=True)
+    pair = expressions.parsed_function(expression)
+    names = "expression", "the expression's derivative"
+    return _own(functions.function(*pair, "Custom", names))
+
+
 OWN: dict[str, Definition] = {
+    "Custom": Definition(
+        {"expression": "", "table": ()},
+        _custom,
+        checks={"expression": expressions.expression, "table": tables.table},
+    ),
     "Elementwise": Definition({"fn": REQUIRED}, _own, checks={"fn": functions.known_function}),
 }
 """Functions of the user's."""

@@ -246,8 +246,9 @@ def _activation(
     for parameter in parameters:
         if parameter in given:
             text = given.pop(parameter)
-            integer = isinstance(parameters[parameter], int)
-            spec[parameter] = _convert(text, int if integer else float, parameter, name)
+            default = parameters[parameter]
+            to = type(default) if isinstance(default, (int, str)) else float
+            spec[parameter] = _convert(text, int if to is bool else to, parameter, name)
     try:
         (layer,) = parse_layers([spec])
     except WidegramError as error:

@@ -367,7 +367,7 @@ def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activatio
     try:
         activations.get(name, checked)
     except WidegramError as error:
-        raise WidegramError(f"{path}: {error}") from None
+        raise WidegramError(f"{path}: {str(error).removeprefix(f'{name}: ')}") from None
     if row.unwritten and checked == row.params:
         checked = {}
     return Activation(name, tuple(sorted(checked.items())))
@@ -467,4 +467,4 @@ def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it."""
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value

@@ -125,6 +125,12 @@ def ElementwiseNumerical(fn: Any, deg: int, df: Any = None) -> Triple:
     return elementwise("ElementwiseNumerical", fn, df)
 
 
+def Custom(expression: str = "", table: Any = ()) -> Triple:
+    """An expression in x, or a table of rows (x, phi(x)), a file or numbers."""
+    rows = table.tolist() if hasattr(table, "tolist") else table
+    return make("Custom", expression=expression, table=rows)
+
+
 def Tanh() -> Triple:
     """tanh(x)."""
     return make("Tanh")
