@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from campaigns.duals import Arithmetic, Digits, Extended, Values, closed, moments
+from campaigns.duals import Arithmetic, Digits, Extended, Params, Values, closed, moments
+from widegram import activations
 from widegram.network import Network, padding
 from widegram.network.contribution import trained_by
 from widegram.network.layers import (
@@ -38,8 +39,8 @@ Kernels = dict[str, np.ndarray]
 
 
 class Noise(NamedTuple):
-    """Random roundings: ``eps`` of every layer's values, ``series`` of those that an activation
-    without a closed form gives."""
+    """Random roundings: ``eps`` of every layer's values; ``series``: what an activation without a
+    closed form leaves out."""
 
     rng: np.random.Generator
     eps: float
@@ -136,16 +137,23 @@ class _Run:
         both = self.sequence(network.layers, k, 0 * k)
         return np.array([value.reshape(len(x)).astype(np.float64) for value in both])
 
-    def rounded(self, values: Values, series: bool = False) -> Values:
+    def rounded(self, values: Values) -> Values:
         if self.noise is None:
             return values
         # Equal values are rounded alike, so that pools do not average that away: a zero image.
         which, at = np.unique(values.astype(np.float64), return_inverse=True)
         u = self.noise.rng.uniform(-1, 1, len(which))[at].reshape(values.shape)
-        made = values * (1 + self.noise.eps * u)
-        # What a sum leaves out is no noise: much the same at all values.
-        left = self.noise.series * self.noise.rng.uniform(-1, 1) if series else 0.0
-        return made * (1 + left)
+        return values * (1 + self.noise.eps * u)
+
+    def left_out(self, name: str, params: Params, q: Values, q2: Values) -> tuple[Any, Any]:
+        """What a sum leaves out of K and Kdot: bounded relative to those of both inputs with
+        themselves, and no noise, but much the same at all pixels: as large as it may be."""
+        if self.noise is None or closed(name):
+            return 0, 0
+        formula = activations.get(name, params)
+        first, second = (formula.variance(v.astype(np.float64)) for v in (q, q2))
+        u = self.noise.series * self.noise.rng.choice((-1.0, 1.0), 2)
+        return tuple(s * np.sqrt(a * b) for s, a, b in zip(u, first, second, strict=True))
 
     def sequence(self, layers: tuple[Layer, ...], k: Values, t: Values) -> tuple[Values, Values]:
         for layer in layers:
@@ -170,8 +178,8 @@ class _Run:
                 q, q2 = self.known_variances(k)
                 q, q2 = q[:, :, :, None, None], q2[:, None, None, :, :]
                 value, slope = moments(self.a, name, dict(params), q, k, q2)
-                series = not closed(name)
-                return self.rounded(value, series), self.rounded(t * slope, series)
+                more = self.left_out(name, dict(params), q, q2)
+                return self.rounded(value + more[0]), self.rounded(t * (slope + more[1]))
             case LayerNorm():
                 axes = normalized_axes(layer, 0 if self.vector else 2)
                 scale = self.norm(axes, self.a.number(layer.eps), k)
