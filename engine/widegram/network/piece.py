@@ -7,17 +7,21 @@ from functools import cached_property
 
 from widegram.network.layers import (
     Activation,
+    Convolution,
+    Dense,
+    Dropout,
     Flatten,
-    GlobalPool,
     Layer,
     LayerNorm,
-    Pool,
     Repeat,
     Residual,
 )
 from widegram.network.model import Network
 from widegram.network.shapes import Ending, follow
 from widegram.network.spec import layer_name
+
+# Layers whose output at equal pixels is made of their input at equal pixels.
+_LOCAL = (Convolution, Dense, Activation, LayerNorm, Dropout)
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,10 @@ class Piece(Network):
         """Every activation and LayerNorm with its path, in the order in which values meet them."""
         return _measured(self.layers, "layers")
 
-    def first_pool(self) -> str | None:
+    def first_coupling(self) -> str | None:
         """The path of a layer that needs pairs of different pixels, None without."""
         found: list[str] = []
-        _pools(self.layers, "layers", found)
+        _couplings(self.layers, "layers", found)
         return found[0] if found else None
 
 
@@ -70,25 +74,26 @@ def _measured(layers: tuple[Layer, ...], where: str) -> list[tuple[str, Layer]]:
     return found
 
 
-def _pools(layers: tuple[Layer, ...], where: str, found: list[str]) -> bool:
-    """Note pools up to a Flatten, behind which there are no pixels; whether there was one."""
+def _couplings(layers: tuple[Layer, ...], where: str, found: list[str]) -> bool:
+    """Note layers that are not known to need equal pixels alone, up to a Flatten, behind which
+    there are no pixels; whether there was one."""
     for i, layer in enumerate(layers):
         path = f"{where}[{i}] {layer_name(layer)}"
         match layer:
-            case Pool() | GlobalPool():
-                found.append(path)
             case Flatten():
                 return True
             case Residual():
                 ends = [
-                    _pools(layer.branch, f"{path}.branch", found),
-                    _pools(layer.shortcut, f"{path}.shortcut", found),
+                    _couplings(layer.branch, f"{path}.branch", found),
+                    _couplings(layer.shortcut, f"{path}.shortcut", found),
                 ]
                 if any(ends):
                     return True
             case Repeat():
-                if _pools(layer.body, f"{path}.body", found):
+                if _couplings(layer.body, f"{path}.body", found):
                     return True
+            case _ if not isinstance(layer, _LOCAL):
+                found.append(path)
             case _:
                 pass
     return False

@@ -93,10 +93,10 @@ def ended(piece: Piece, shape: Shape) -> Shape:
 
 def refuse_pools(piece: Piece) -> None:
     """Refuse layers that need pairs of pixels that ``diagonal_spatial`` leaves out."""
-    pool = piece.first_pool()
-    if pool is not None:
+    coupling = piece.first_coupling()
+    if coupling is not None:
         raise WidegramError(
-            f"kernel_fn: diagonal_spatial=True leaves out the pairs of pixels that {pool} needs"
+            f"kernel_fn: diagonal_spatial=True leaves out the pairs of pixels that {coupling} needs"
         )
 
 
