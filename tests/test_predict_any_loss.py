@@ -14,7 +14,7 @@ from scipy.special import expit, log_softmax, softmax, wrightomega
 
 from linalg_support import write_gram
 from widegram import WidegramError, predict
-from widegram.predict.integrating import Flow, integrate
+from widegram.predict.integrating import Motion, integrate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 GOLDEN = Path(__file__).parent / "golden_flow" / "values.npz"
@@ -168,7 +168,7 @@ def test_large_states_take_explicit_steps() -> None:
 def test_derivative_of_the_flow(damping: float | None) -> None:
     rng = np.random.default_rng(6)
     y, across = rng.standard_normal((3, 2)), rng.standard_normal((5, 3))
-    flow = Flow(lambda f: cross_entropy_gradient(f, np.abs(y)), across, damping)
+    flow = Motion(lambda f: cross_entropy_gradient(f, np.abs(y)), across, damping)
     state = rng.standard_normal((1 if damping is None else 2, 5, 2))
     found = flow.derivative(state)
     step = 1e-6
@@ -274,6 +274,6 @@ def test_a_loss_with_a_kink_is_taken() -> None:
 
 
 def test_a_flow_that_explodes_is_refused() -> None:
-    flow = Flow(lambda f: -(f**3), np.eye(1), None)
+    flow = Motion(lambda f: -(f**3), np.eye(1), None)
     with pytest.raises(WidegramError, match=r"integration stopped at time 0\.5 .*too small"):
         integrate(flow, np.ones((1, 1, 1)), np.array([2.0]), 1.0)

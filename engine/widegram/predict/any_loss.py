@@ -14,7 +14,7 @@ from widegram.errors import WidegramError
 from widegram.predict import arguments
 from widegram.predict.axes import Axes, Outputs, matrix
 from widegram.predict.gradients import Gradient
-from widegram.predict.integrating import Flow, integrate
+from widegram.predict.integrating import Motion, integrate
 from widegram.records import Record
 from widegram.validation.arrays import number
 
@@ -163,7 +163,7 @@ def _moved(
 
     gradient.check(np.asarray(starts["fx_train"], dtype=np.float64))
     folded = np.concatenate([outputs.fold(value) for value in starts.values()])
-    flow = Flow(on_matrix, across, damping)
+    flow = Motion(on_matrix, across, damping)
     scale = max(float(np.abs(starts["fx_train"]).max()), gradient.size)
     start = folded.reshape(-1, len(across), outputs.size)
     states = integrate(flow, start, times.ravel(), scale)

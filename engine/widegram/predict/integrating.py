@@ -30,7 +30,7 @@ _DIFFERENCE = 1.5e-8  # the root of rounding
 
 
 @dataclass(frozen=True)
-class Flow:
+class Motion:
     """f' = -across gradient(f on the training points), or with ``damping`` the same as q', f' = q.
 
     ``gradient`` maps (N, C) to (N, C), ``across`` is (N + M, N), the kernels of training and test
@@ -71,7 +71,7 @@ class Flow:
         return found
 
 
-def integrate(flow: Flow, start: Array, times: Array, scale: float) -> Array:
+def integrate(flow: Motion, start: Array, times: Array, scale: float) -> Array:
     """States at ``times`` (T,), in any order, from ``start`` at 0: an axis of times in front.
 
     ``scale`` is the size of outputs and targets. Raises WidegramError where the integrator gives
@@ -125,7 +125,7 @@ def _stopped(t: float, reason: str) -> WidegramError:
     )
 
 
-def _sizes(flow: Flow, start: Array, scale: float) -> Array:
+def _sizes(flow: Motion, start: Array, scale: float) -> Array:
     """What outputs, and velocities behind them, are as large as: an axis for each of both."""
     scale = scale or 1.0
     if flow.damping is None:

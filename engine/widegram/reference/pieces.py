@@ -52,7 +52,7 @@ class Start(Protocol):
         ...
 
 
-class Inputs:
+class InputStart:
     """Images (n, H, W, C), as :func:`widegram.reference.tensors.images` makes them."""
 
     def __init__(self, x1: Array, x2: Array | None) -> None:
@@ -78,7 +78,7 @@ class Covariances:
     cov2: Array | None
 
 
-class Given:
+class KernelStart:
     """Covariances of values of spatial ``shape``, of equal pixels alone where ``diagonal``."""
 
     def __init__(self, given: Covariances, shape: tuple[int, ...], diagonal: bool) -> None:

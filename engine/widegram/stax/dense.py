@@ -21,10 +21,10 @@ def from_inputs(
 ) -> dict[str, Any]:
     """The arrays of a Kernel of layers on inputs, in the dtype of these; ``cov2`` None without
     ``x2``."""
-    from widegram.reference.pieces import Inputs, propagate
+    from widegram.reference.pieces import InputStart, propagate
     from widegram.reference.tensors import images
 
-    start = Inputs(images(x1), None if x2 is None else images(x2))
+    start = InputStart(images(x1), None if x2 is None else images(x2))
     found = propagate(piece, start, ntk, diagonal, _accepted(accept))
     dtype = np.result_type(x1, x1 if x2 is None else x2)
     return {n: None if a is None else a.astype(dtype) for n, a in vars(found).items()}
@@ -37,7 +37,7 @@ def go_on(
 
     Raises WidegramError for layers that need what it lacks, and where its arrays do not fit.
     """
-    from widegram.reference.pieces import Covariances, Given, propagate
+    from widegram.reference.pieces import Covariances, KernelStart, propagate
 
     if kernel.mask1 is not None or kernel.mask2 is not None:
         raise WidegramError("kernel_fn: the Kernel has masks, which no layer here takes")
@@ -48,13 +48,14 @@ def go_on(
         )
     kernel = kernel.reverse() if kernel.is_reversed else kernel
     spatial = tuple(size or 0 for size in kernel.shape1[1:-1])
-    piece = Piece((*spatial, kernel.shape1[-1] or 0), layers, False, kernel.is_gaussian)
+    inner = (*spatial, kernel.shape1[-1] or 0)
+    piece = Piece(inner, layers, raw=False, gaussian=kernel.is_gaussian)
     if kernel.diagonal_spatial:
         refuse_pools(piece)
     same = kernel.x1_is_x2 and kernel.nngp.shape[0] == kernel.nngp.shape[1]
     given = Covariances(kernel.nngp, kernel.ntk, kernel.cov1, None if same else kernel.cov2)
     _check_arrays(kernel, spatial)
-    start = Given(given, spatial, kernel.diagonal_spatial)
+    start = KernelStart(given, spatial, kernel.diagonal_spatial)
     ntk = kernel.ntk is not None
     found = propagate(piece, start, ntk, kernel.diagonal_spatial, _accepted(accept))
     dtype = kernel.nngp.dtype
