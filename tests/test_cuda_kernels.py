@@ -58,6 +58,9 @@ NETWORKS: dict[str, tuple[list[int], list[dict], list[str]]] = {
         conv(), RELU, pool(), conv(), {"layer": "Residual", "branch": [RELU, conv(5, 5)],
         "shortcut": []}, conv(), {"layer": "Rbf"}, conv(), RELU, GAP],
         ["strip", "strip", "point"]),
+    "contributions": ([8, 4, 1], [
+        conv(W_rate=0, b_rate=0), RELU, conv(W_rate=0.5, b_grad=0.3), RELU, conv(), RELU, GAP,
+        {**DENSE, "W_rate": 0, "b_rate": 2.0}], ["strip", "point"]),
     "valid": ([6, 5, 1], [conv(padding="VALID"), RELU, conv(2, 2, padding="VALID"), RELU, GAP],
               ["block", "point"]),
     "even filters": ([4, 5, 1], [conv(2, 4), RELU, GAP], ["strip", "point"]),

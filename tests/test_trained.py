@@ -250,6 +250,14 @@ def test_bad_values_end_in_one_line(layers: list[dict], message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_the_command_line_refuses_them() -> None:
+    network = json.dumps({"input_shape": [4], "layers": [dense(W_rate=-1)]})
+    result = CliRunner().invoke(program, ["net", network])
+    assert result.exit_code == 2
+    assert "layers[0] Dense: W_rate must be >= 0, found -1" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_net_prints_them() -> None:
     network = {"input_shape": [4], "layers": [
         dense(**STANDARD, b_std=None), RELU, dense(**FROZEN), RELU, dense(b_grad=0.5)]}  # fmt: skip
