@@ -82,6 +82,7 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "wide residual float32": ("wide-resnet:input=32x32x3", "float32"),
     "wide residual float64": ("wide-resnet:input=32x32x3", "float64"),
     "myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
+    "local pooling 32x32 float32": ("cnn-lap:depth=21,c=4,input=32x32x3", "float32"),
     "residual 32x32 float32": (_residual(32), "float32"),
     "residual 32x32 float64": (_residual(32), "float64"),
     "eight depths 32x32 float32": (_cnn(32, times=8), "float32"),

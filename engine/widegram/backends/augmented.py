@@ -103,6 +103,9 @@ class Augmented(Evaluator):
                 found[key].append(value.diagonal())
         return {key: np.concatenate(parts) for key, parts in found.items()}
 
+    def columns_kept(self, tile: int, rows: int) -> int:
+        return self._inner.columns_kept(self._rows * tile, rows)
+
     def prepare(self, rows: range, cols: range) -> None:
         m, k = self._rows, self._cols
         wide = range(m * rows.start, m * rows.stop), range(k * cols.start, k * cols.stop)
