@@ -3,11 +3,13 @@ the range, what is refused."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +27,7 @@ from widegram.meanfield.theory.fixedpoint import fixed_points
 from widegram.meanfield.theory.maps import LayerMaps
 from widegram.network import load_network
 from widegram.stax.kernel_fn import KernelFn
+from widegram_cli.main import program
 
 GOLDEN = Path(__file__).parent / "golden_activations" / "values.npz"
 NETWORKS = networks(stax, np)
@@ -249,3 +252,11 @@ def test_presets_take_whole_numbers() -> None:
         load_network("fcn:act=hermite", input_shape=(4,))
     with pytest.raises(WidegramError, match=r"coef must be a list of 1 to 65 numbers"):
         load_network("fcn:act=polynomial,coef=1", input_shape=(4,))
+
+
+def test_long_parameters_are_counted_where_a_network_is_listed() -> None:
+    spec = {"input_shape": [3], "layers": [LINEAR, act("Polynomial", coef=[0.5, 1.0]), LINEAR,
+                                           act("Custom", expression="tanh(x)")]}  # fmt: skip
+    found = CliRunner().invoke(program, ["net", json.dumps(spec)]).output
+    assert "coef of 2 numbers or rows" in found
+    assert "expression tanh(x)\n" in found

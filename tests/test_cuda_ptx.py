@@ -64,6 +64,7 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 32x32 float32": (_cnn(32), "float32"),
     "relu 32x32 float64": (_cnn(32), "float64"),
     "erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
+    "exp 32x32 float32": (_cnn(32, "Exp"), "float32"),
     "rates 32x32 float32": (_rated(32), "float32"),
     "relu 28x28 float32": (_cnn(28), "float32"),
     "relu 16x16 circular float32": (_cnn(16, padding="CIRCULAR"), "float32"),

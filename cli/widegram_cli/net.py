@@ -177,8 +177,12 @@ def _listed(parameters: dict[str, Any]) -> str:
     """``  filter_shape 3x3, W_std 1.5``; empty where a layer has none."""
     parts = []
     for name, value in parameters.items():
+        if value in ("", []):  # Custom takes one of two
+            continue
         shown = "none" if value is None else value
-        shown = _shape(value) if isinstance(value, list) else shown
+        if isinstance(value, list):
+            whole = all(isinstance(one, int) for one in value)
+            shown = _shape(value) if whole else f"of {len(value)} numbers or rows"
         parts.append(f"{name} {shown:.6g}" if isinstance(shown, float) else f"{name} {shown}")
     return "  " + ", ".join(parts) if parts else ""
 
