@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
@@ -77,6 +76,8 @@ def integrate(flow: Motion, start: Array, times: Array, scale: float) -> Array:
     ``scale`` is the size of outputs and targets. Raises WidegramError where the integrator gives
     up.
     """
+    from scipy.integrate import solve_ivp  # others that predict need not wait for it
+
     moments, places = np.unique(times, return_inverse=True)
     if moments[-1] == 0.0:
         return np.repeat(start[None], len(times), axis=0)
