@@ -45,11 +45,11 @@ def slope(x: Any) -> Any:
         (lambda x: 2.5, lambda x: 0 * x),
     ],
 )
-def test_a_function_on_panels(fn: Any, df: Any) -> None:
+def test_a_function_in_pieces(fn: Any, df: Any) -> None:
     x = np.concatenate([np.linspace(-40, 40, 997), 10.0 ** np.arange(-9, 3)])
     made = function(fn)
     wanted = np.array([fn(float(v)) for v in x])
-    # relative to the largest value of a panel; 16 ** 2 roundings in a derivative
+    # relative to the largest value of a piece; 16 ** 2 roundings in a derivative
     np.testing.assert_allclose(made.phi(x), wanted, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(made.slope(x), df(x), rtol=1e-11, atol=1e-11)
     # nothing depends on what was asked for before

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from widegram.activations.base import Array
-from widegram.activations.panels import Panels
+from widegram.activations.pieces import Pieces
 from widegram.errors import WidegramError, shown
 
 # Where a function is asked for its fingerprint: its values there count to ten digits, so that the
@@ -59,7 +59,7 @@ def function(
     digest = hashlib.sha256()
     given = (fn,) if df is None else (fn, df)
     parts = [_Called(one, name) for one, name in zip(given, names, strict=False)]
-    panels = []
+    pieces = []
     for part in parts:
         values = part(SAMPLES)
         good = np.isfinite(values)
@@ -69,9 +69,9 @@ def function(
             raise WidegramError(f"{part.what} is no finite number at {where:.6g}")
         rounded = np.round(np.arcsinh(np.where(good, values, 0.0)), _DIGITS) + 0.0
         digest.update(rounded.tobytes() + good.tobytes())
-        panels.append(Panels(part, f"{layer}: {part.what}", float(np.abs(values[near]).max())))
-    slope = panels[0].slope if df is None else panels[1].value
-    return Function(digest.hexdigest()[:32], panels[0].value, slope)
+        pieces.append(Pieces(part, f"{layer}: {part.what}", float(np.abs(values[near]).max())))
+    slope = pieces[0].slope if df is None else pieces[1].value
+    return Function(digest.hexdigest()[:32], pieces[0].value, slope)
 
 
 def known_function(value: Any) -> Function:

@@ -1,7 +1,7 @@
-"""A function of the user's as Chebyshev series on panels: fast for arrays, with a derivative.
+"""A function of the user's as Chebyshev series on pieces: fast for arrays, with a derivative.
 
-The panels are halves of halves of fixed intervals (1 wide to |x| = 16, then 16 to an octave), down
-to where the series has converged. What a place gives depends on its panel alone, not on what else
+The pieces are halves of halves of fixed intervals (1 wide to |x| = 16, then 16 to an octave), down
+to where the series has converged. What a place gives depends on its piece alone, not on what else
 was asked for.
 """
 
@@ -20,13 +20,13 @@ _PER_OCTAVE = 16
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
 _TO_SERIES = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
 _CONVERGED = 4e-15
-# A panel this narrow is around a kink or a jump. Many bad ones at a time are the function's own
+# A piece this narrow is around a kink or a jump. Many bad ones at a time are the function's own
 # noise if it is as small as this; else the function changes too often.
 _NARROW, _MANY, _MOST, _NOISE = 2.0**-40, 64, 1024, 1e-9
 
 
-class Panels:
-    """``fn`` of arrays on panels; ``name`` for messages, ``size`` what its values are like."""
+class Pieces:
+    """``fn`` of arrays on pieces; ``name`` for messages, ``size`` what its values are like."""
 
     def __init__(self, fn: Callable[[Array], Array], name: str, size: float) -> None:
         self.fn, self.name, self.size = fn, name, size
@@ -56,7 +56,7 @@ class Panels:
         return np.asarray(table[at, 0] + 0.5 * twice * one - two)
 
     def _extend(self, largest: float) -> None:
-        """Panels as far as ``largest``."""
+        """Pieces as far as ``largest``."""
         if not np.isfinite(largest):
             raise WidegramError(f"{self.name} is asked for a value at infinity")
         reach = max(16, 2 ** int(np.ceil(np.log2(max(largest, 1.0)))))
@@ -83,7 +83,7 @@ class Panels:
         self.reach = reach
 
     def _resolved(self, lo: float, hi: float) -> tuple[Array, Array]:
-        """Beginnings (m,) and series (m, _DEGREE + 1) of the panels between lo and hi."""
+        """Beginnings (m,) and series (m, _DEGREE + 1) of the pieces between lo and hi."""
         starts, made = [], []
         left, width = np.array([lo]), hi - lo
         while left.size:
