@@ -9,7 +9,7 @@ RELU, DENSE, GAP = {"layer": "Relu"}, {"layer": "Dense"}, {"layer": "GlobalAvgPo
 FLATTEN, DROPOUT = {"layer": "Flatten"}, {"layer": "Dropout", "rate": 0.5}
 NORM = {"layer": "LayerNorm"}
 POOL = {"layer": "AvgPool", "window_shape": [2, 2]}
-VECTOR, IMAGE = (8,), (6, 5, 3)
+VECTOR, SEQUENCE, IMAGE = (8,), (7, 2), (6, 5, 3)
 
 
 def load(shape, *layers):

@@ -6,6 +6,7 @@ whether the values are Gaussian (an activation, LayerNorm or sum needs a Dense o
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from widegram.network import Network, load_network, padding
 
 Spec = dict[str, Any]
-Pair = tuple[int, int]
 
 # Kdot jumps or has an infinite slope at |c| = 1 (Sign: K too): rounding of K enters as its root.
 KINKED = ("Relu", "LeakyRelu", "ABRelu", "Abs", "Sign")
@@ -31,6 +31,7 @@ SERIES = ("Tanh", "Sigmoid", "Softplus", "Swish", "Silu", "Mish", "Arctan")
 HOMOGENEOUS = ("Relu", "LeakyRelu", "ABRelu", "Abs")
 SMOOTH = (*CLOSED, *SERIES)
 
+CONVOLUTIONS = ("Conv", "Conv", "Conv", "ConvLocal")
 PADDINGS = st.sampled_from(["SAME", "VALID", "CIRCULAR"])
 STRIDES = st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1), (1, 2), (3, 2), (1, 3)])
 BIASES = st.sampled_from([None, 0.0, 0.1, 0.4])
@@ -119,8 +120,10 @@ def _weights(draw: st.DrawFn, vocabulary: Vocabulary) -> Spec:
 
 
 @st.composite
-def _geometry(draw: st.DrawFn, shape: Pair, vocabulary: Vocabulary, keep: bool) -> Spec:
-    """padding, strides and window; ``keep``: the image's shape stays."""
+def _geometry(
+    draw: st.DrawFn, shape: tuple[int, ...], vocabulary: Vocabulary, keep: bool
+) -> Spec:
+    """padding, strides and window of images or sequences; ``keep``: the shape stays."""
     mode = draw(st.sampled_from(vocabulary.paddings))
     if keep and mode == "VALID":
         mode = "SAME"
@@ -135,18 +138,19 @@ def _geometry(draw: st.DrawFn, shape: Pair, vocabulary: Vocabulary, keep: bool) 
                 st.tuples(st.integers(1, 9), st.integers(1, 9)),
             )
         )
-    return {"padding": mode, "strides": list(strides), "window": list(window)}
+    axes = len(shape)
+    return {"padding": mode, "strides": list(strides[:axes]), "window": list(window[:axes])}
 
 
-def _shape_after(shape: Pair, geometry: Spec) -> Pair:
+def _shape_after(shape: tuple[int, ...], geometry: Spec) -> tuple[int, ...]:
     return tuple(
         padding(n, w, s, geometry["padding"])[0]
         for n, w, s in zip(shape, geometry["window"], geometry["strides"], strict=True)
-    )  # type: ignore[return-value]
+    )
 
 
 def _windowed(name: str, geometry: Spec, **rest: Any) -> Spec:
-    window = "filter_shape" if name == "Conv" else "window_shape"
+    window = "filter_shape" if name in CONVOLUTIONS else "window_shape"
     return {
         "layer": name,
         window: geometry["window"],
@@ -163,13 +167,14 @@ def _affine(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool) -
     shape = state.shape
     if shape and draw(st.integers(0, 4)):
         geometry = draw(_geometry(shape, vocabulary, keep))
-        layers = [_windowed("Conv", geometry, **weights)]
+        name = draw(st.sampled_from(CONVOLUTIONS))
+        layers = [_windowed(name, geometry, **weights)]
         shape = _shape_after(shape, geometry)
     else:
         layers = [{"layer": "Dense", **weights}]
     gaussian = True
     if vocabulary.layer_norm and draw(st.integers(0, 5)) == 0:
-        axes = [-1, 3, [1, 3], [2, 3], [1, 2, 3]] if shape else [-1, 1]
+        axes = ([-1, 1], [-1, 2, [1, 2]], [-1, 3, [1, 3], [2, 3], [1, 2, 3]])[len(shape)]
         layers.append({"layer": "LayerNorm", "axis": draw(st.sampled_from(axes)),
                        "eps": draw(st.sampled_from([1e-12, 1e-3, 0.5]))})  # fmt: skip
     if draw(st.integers(0, 5)):
@@ -182,10 +187,23 @@ def _affine(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool) -
 
 
 @st.composite
+def _index(draw: st.DrawFn, state: State) -> Any:
+    """An Index that keeps all axes."""
+    taken = []
+    for size in state.shape:
+        start = draw(st.integers(0, size - 1))
+        taken.append((start, draw(st.integers(start + 1, size)), draw(st.integers(1, 3))))
+    layers = [{"layer": "Index", "idx": [":", *("{}:{}:{}".format(*each) for each in taken)]}]
+    return layers, state._replace(shape=tuple(len(range(*each)) for each in taken))
+
+
+@st.composite
 def _pool(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool) -> Any:
+    if not keep and draw(st.integers(0, 3)) == 0:
+        return draw(_index(state))
     geometry = draw(_geometry(state.shape, vocabulary, keep))
     name = draw(st.sampled_from(["AvgPool", "AvgPool", "SumPool"]))
-    if geometry["window"][0] * geometry["window"][1] > 9:
+    if math.prod(geometry["window"]) > 9:
         name = "AvgPool"
     edges = {"normalize_edges": True} if name == "AvgPool" and draw(st.booleans()) else {}
     layers = [_windowed(name, geometry, **edges)]
@@ -223,7 +241,7 @@ def _residual(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool,
     if state.shape and not keep and draw(st.booleans()):
         change = draw(_geometry(state.shape, vocabulary, False))
     branch, after = draw(_side(state, change, vocabulary, depth + 1))
-    if not any(layer["layer"] in ("Conv", "Dense") for layer in branch):
+    if not any(layer["layer"] in (*CONVOLUTIONS, "Dense") for layer in branch):
         branch.append({"layer": "Dense", **draw(_weights(vocabulary))})
     shortcut: list[Spec] = []
     if change is not None or not state.gaussian or draw(st.booleans()):
@@ -281,13 +299,15 @@ def _layers(draw: st.DrawFn, shape: tuple[int, ...], vocabulary: Vocabulary, blo
 
 @st.composite
 def shapes(draw: st.DrawFn, vector: bool | None = None, largest: int = 7) -> tuple[int, ...]:
-    """An input shape: (D,) or (H, W, C)."""
+    """An input shape: (D,), (L, C) or (H, W, C)."""
     if vector is None:
         vector = draw(st.integers(0, 3)) == 0
     if vector:
         return (draw(st.integers(1, 12)),)
-    side = st.integers(1, largest)
-    return draw(side), draw(side), draw(st.integers(1, 3))
+    side, channels = st.integers(1, largest), draw(st.integers(1, 3))
+    if draw(st.integers(0, 3)) == 0:
+        return draw(st.integers(1, 2 * largest)), channels
+    return draw(side), draw(side), channels
 
 
 @st.composite
@@ -303,7 +323,8 @@ def networks(
     shape = draw(shapes(vector if not pooled else False, largest))
     layers = draw(_layers(shape[:-1], vocabulary, blocks))
     if pooled:
-        pool = {"layer": "AvgPool", "window_shape": [2, 1], "padding": "SAME"}
+        window = [2, 1][: len(shape) - 1]
+        pool = {"layer": "AvgPool", "window_shape": window, "padding": "SAME"}
         dense = {"layer": "Dense", "width": WIDTH}
         branch = [pool] * draw(st.integers(1, 2)) + [dense]
         residual = {"layer": "Residual", "branch": branch, "shortcut": []}

@@ -53,8 +53,8 @@ GRAM = ["gram", "--net", "cnn-p", "--x", "x.npy", "--out", "K.h5"]
     [
         (with_value(np.nan, 3), r"x\.npy: row 3 holds NaN"),
         (with_value(np.inf, 4), r"x\.npy: row 4 holds an infinite value"),
-        (np.ones((5, 8, 8)), r"shape \(5, 8, 8\); expected .*reshape it to \(n, H, W, 1\)"),
-        (np.ones(5), r"has shape \(5,\); expected \(n, D\) vectors or \(n, H, W, C\) images"),
+        (np.ones((5, 8, 8)), r"images .*; reshape images to \(8, 8, 1\), or add input=8x8 for seq"),
+        (np.ones(5), r"has shape \(5,\); expected \(n, D\) vectors, \(n, L, C\) seq"),
         (np.ones((5, 64)), r"preset cnn-p needs images"),
         (np.ones((5, 8, 8, 1), np.uint8), r"integers \(uint8\).*run: widegram data prepare x\.npy"),
         (np.ones((5, 8, 8, 1), complex), r"complex128, real floating point inputs are needed"),

@@ -162,8 +162,7 @@ def test_raw_data_is_refused_with_the_command_that_prepares_it(folder, spec, com
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros(5), r"has shape \(5,\); expected \(n, D\) vectors or \(n, H, W, C\) images"),
-        (np.zeros((5, 4, 4)), r"reshape it to \(n, H, W, 1\)"),
+        (np.zeros(5), r"has shape \(5,\); expected \(n, D\) vectors, \(n, L, C\) seq"),
         (np.zeros((5, 1, 4, 4, 1)), r"has shape \(5, 1, 4, 4, 1\)"),
         (np.zeros((0, 4)), "is empty"),
         (np.zeros((4, 0)), "is empty"),

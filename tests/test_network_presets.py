@@ -15,6 +15,7 @@ from widegram.network import (
     Dense,
     Flatten,
     GlobalPool,
+    Pool,
     Repeat,
     Residual,
     build,
@@ -96,6 +97,19 @@ def test_wide_resnet():
     convs = 1 + sum(isinstance(x, Conv) for b in blocks for x in b.branch)
     assert convs + len([b for b in blocks if b.shortcut]) == 16
     assert network.shapes()[-2][1] == (8, 8)
+
+
+def test_images_and_sequences():
+    with pytest.raises(WidegramError, match=r"reshape images to \(28, 28, 1\), or add input=28x28"):
+        load_network("cnn-p", (28, 28))
+    network = load_network("myrtle5:input=16x3", (16, 3))
+    assert network.layers[:3:2] == (
+        Conv((3,), (1,), "SAME", math.sqrt(2)), Conv((3,), (1,), "SAME", math.sqrt(2))
+    )  # fmt: skip
+    assert network.layers[4] == Pool("avg", (2,), (2,))
+    wide = load_network("wide-resnet:depth=10,input=8x2")
+    assert [after for _, _, after in wide.shapes()][-1] == ()
+    assert load_network("fcn", (5, 3)).layers[0] == Flatten()
 
 
 def test_input_shape_without_data():

@@ -14,12 +14,18 @@ from network_specs import (
     NORM,
     POOL,
     RELU,
+    SEQUENCE,
     VECTOR,
     load,
     residual,
 )
 from widegram.errors import WidegramError
 from widegram.network import load_network
+
+
+def index(*idx):
+    return {"layer": "Index", "idx": list(idx)}
+
 
 BAD_LAYERS = [
     # names and parameters
@@ -50,7 +56,41 @@ BAD_LAYERS = [
     ((VECTOR, {**DENSE, "W_std": "1"}), r"Dense: W_std must be a number, found '1'"),
     ((VECTOR, {**DENSE, "W_std": None}), r"Dense: W_std must be a number, found None"),
     ((IMAGE, {**CONV, "filter_shape": 3}), r"Conv: filter_shape must be two integers >= 1"),
-    ((IMAGE, {**CONV, "filter_shape": [3]}), r"filter_shape must be two integers .* found \[3\]"),
+    (
+        (IMAGE, {**CONV, "filter_shape": [3]}),
+        r"layers\[0\] Conv: filter_shape \[3\] does not fit an image of 6 x 5 pixels",
+    ),
+    (
+        (SEQUENCE, {**CONV, "filter_shape": [3, 1]}),
+        r"Conv: filter_shape \[3, 1\] does not fit a sequence of 7 pixels; give a number for each",
+    ),
+    ((SEQUENCE, {**POOL, "window_shape": [2] * 3}), r"window_shape must be two integers >= 1"),
+    (
+        (SEQUENCE, {**POOL, "window_shape": [2], "strides": [2, 1]}),
+        r"layers\[0\] AvgPool: strides .* and window .* must have as many numbers",
+    ),
+    ((SEQUENCE, DENSE, {**NORM, "axis": [1, 3]}), r"axis 3 does not exist in .* \(batch, L, C\)"),
+    ((SEQUENCE, DENSE, {**NORM, "axis": 1}), r"leaves out the channels, .* add axis 2 \(or -1\)"),
+    ((SEQUENCE, DENSE, RELU), r"the output is still a sequence of 7 pixels; add Flatten"),
+    ((IMAGE, CONV, {**POOL, "normalize_edges": 1}), r"normalize_edges must be true or false"),
+    ((IMAGE, CONV, {"layer": "SumPool", "window_shape": [2, 2], "normalize_edges": True}),
+     r"layers\[1\] SumPool: unknown parameter 'normalize_edges'"),
+    ((IMAGE, CONV, {"layer": "Index"}), r"layers\[1\] Index: parameter 'idx' is missing"),
+    ((IMAGE, CONV, index("1:x")), r'Index: idx must be integers, slices such as "2:8" or ":"'),
+    ((IMAGE, CONV, index(":", "::-1")), r"idx must have steps >= 1, found -1; flip the inputs"),
+    ((IMAGE, CONV, index("...", "...")), r"Index: idx has '...' more than once"),
+    ((IMAGE, CONV, index()), r"Index: idx must have 1 to 64 entries"),
+    ((IMAGE, CONV, index(*[":"] * 5)), r"Index: idx has 5 entries, its input has 4 axes"),
+    ((IMAGE, CONV, index(":", 6)), r"Index: idx 6 is outside of an axis of 6"),
+    ((IMAGE, CONV, index(":", "4:2")), r"Index: idx '4:2' takes nothing of an axis of 6"),
+    ((IMAGE, CONV, index("1:")), r"Index: idx takes part of the batch, which a kernel keeps"),
+    ((IMAGE, CONV, index("...", 1)), r"Index: idx takes part of the channels"),
+    ((VECTOR, DENSE, index(":", "1:")), r"Index: idx takes part of the channels"),
+    (
+        ((6, 6, 1), CONV, residual(CONV, index(":", 1), shortcut=[index(":", ":", 1)]), GAP),
+        r"layers\[1\] Residual: the branch and the shortcut keep different axes of the image",
+    ),
+    ((SEQUENCE, CONV), r"Conv: filter_shape \[3, 3\] does not fit a sequence of 7 pixels"),
     ((IMAGE, {**CONV, "filter_shape": [3, 0]}), r"filter_shape must be two integers >= 1"),
     ((IMAGE, {**CONV, "filter_shape": [3, 3.0]}), r"filter_shape must be two integers >= 1"),
     ((IMAGE, {**CONV, "strides": [0, 1]}), r"layers\[0\] Conv: strides must be two integers >= 1"),
@@ -68,7 +108,7 @@ BAD_LAYERS = [
     ((VECTOR, DENSE, {**NORM, "eps": -1e-5}), r"LayerNorm: eps must be > 0, found -1e-05"),
     ((VECTOR, DENSE, {**NORM, "eps": "x"}), r"LayerNorm: eps must be a number, found 'x'"),
     # shapes
-    ((VECTOR, CONV), r"layers\[0\] Conv: needs an image \(H, W, C\), but its input is a vector"),
+    ((VECTOR, CONV), r"\[0\] Conv: needs an image \(H, W, C\) or a sequence \(L, C\), but its"),
     ((IMAGE, FLATTEN, POOL), r"layers\[1\] AvgPool: needs an image"),
     ((IMAGE, CONV, GAP, GAP), r"layers\[2\] GlobalAvgPool: needs an image"),
     (
@@ -157,12 +197,13 @@ def test_refused_layers(network, message):
 
 
 BAD_SPECS = [
-    ({"layers": [DENSE]}, r"'input_shape' \[D\] or \[H, W, C\] is missing"),
+    ({"layers": [DENSE]}, r"'input_shape' \[D\], \[L, C\] or \[H, W, C\] is missing"),
     ({"input_shape": [8]}, r"'layers' is missing"),
     ({"input_shape": [8], "layers": []}, r"the network has no layers"),
     ({"input_shape": [8], "layers": {"layer": "Dense"}}, r"layers: must be a list of layers"),
     ({"input_shape": [8], "layer": []}, r"unknown key 'layer', did you mean 'layers'\?"),
-    ({"input_shape": [8, 8], "layers": [DENSE]}, r"input_shape: must be \[D\] or \[H, W, C\]"),
+    ({"input_shape": [8, 8, 8, 8], "layers": [DENSE]},
+     r"input_shape: must be \[D\], \[L, C\] or \[H, W, C\] .*; volumes \[D, H, W, C\] are not"),
     ({"input_shape": [0], "layers": [DENSE]}, r"input_shape: .* integers >= 1, found \[0\]"),
     ({"input_shape": [8.0], "layers": [DENSE]}, r"input_shape: .* integers >= 1"),
     ({"input_shape": 8, "layers": [DENSE]}, r"input_shape: .* found 8"),

@@ -1,6 +1,8 @@
 """Writes what neural-tangents 0.6.5 gives for tests/front_examples.py. Run with its Python:
 
-VENV/bin/python tests/golden_front/generate.py [OUT.npz]     (bench/peers/README.md: VENV)
+VENV/bin/python tests/golden_front/generate.py [FAMILY ...]     (bench/peers/README.md: VENV)
+
+Of the families that are named, or of all; the others' values stay.
 """
 
 from __future__ import annotations
@@ -23,9 +25,12 @@ import front_examples  # noqa: E402
 
 
 def main() -> None:
-    """Run every example and save its numbers."""
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("values.npz")
-    np.savez_compressed(out, **front_examples.run(stax))
+    """Run examples and save their numbers beside those of other families."""
+    families = sys.argv[1:] or list(front_examples.FAMILIES)
+    out = Path(__file__).with_name("values.npz")
+    before = dict(np.load(out)) if out.is_file() else {}
+    kept = {name: value for name, value in before.items() if name.split("/")[0] not in families}
+    np.savez_compressed(out, **kept, **front_examples.run(stax, families))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ _BLOCK_BYTES = 8 << 20
 
 
 class Source:
-    """Inputs of shape ``(n, *input_shape)``: ``(n, D)`` vectors or ``(n, H, W, C)`` images.
+    """Inputs of shape ``(n, *input_shape)``: ``(n, D)`` vectors, ``(n, L, C)`` sequences or
+    ``(n, H, W, C)`` images.
 
     Built by :func:`open_source`. ``name`` is for messages; ``location`` (an absolute
     ``file:key``) finds the same data again, None for an array in memory.
@@ -92,7 +93,7 @@ def open_source(spec: str | Path | np.ndarray | Source, limit: int | None = None
     """Open inputs: ``'file.npy'``, ``'file.npz:key'``, ``'file.h5:path'`` or an array.
 
     ``limit`` takes the first rows only. Raises :class:`WidegramError` for a missing file, key or
-    dataset, for integers (naming the command that prepares them), a rank other than 2 or 4,
+    dataset, for integers (naming the command that prepares them), a rank other than 2 to 4,
     empty data; NaN and infinities are found when their rows are read.
     """
     if isinstance(spec, Source):
@@ -144,10 +145,10 @@ def _check_dtype(table: Table, spec: str | None) -> None:
 
 
 def _check_shape(table: Table) -> None:
-    if len(table.shape) not in (2, 4):
+    if len(table.shape) not in (2, 3, 4):
         raise WidegramError(
-            f"{table.name}: has shape {table.shape}; expected (n, D) vectors or (n, H, W, C) images"
-            + ("; reshape it to (n, H, W, 1)" if len(table.shape) == 3 else "")
+            f"{table.name}: has shape {table.shape}; expected (n, D) vectors, (n, L, C) sequences "
+            "or (n, H, W, C) images"
         )
     if 0 in table.shape:
         raise WidegramError(f"{table.name}: is empty, its shape is {table.shape}")

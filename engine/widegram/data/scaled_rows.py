@@ -23,7 +23,8 @@ ORDINARY = 16
 
 
 class ScaledRows:
-    """The inputs of ``source``, each multiplied by a power of two.
+    """The inputs of ``source``, each multiplied by a power of two; sequences (L, C) are images of
+    one row, (1, L, C).
 
     * ``own``: each has a power of its own, which takes its largest number to [1/2, 1) unless that
       is of ordinary size for a network of degree ``own``; where it is 0, ``exponent`` is the power
@@ -33,13 +34,14 @@ class ScaledRows:
 
     def __init__(self, source: Source, own: int, exponent: int = 0) -> None:
         self.source, self.own = source, own
-        self.shape = source.shape
+        rows, *shape = source.shape
+        self.shape = (rows, *([1] if len(shape) == 2 else []), *shape)
         self.name = source.name
         self.powers = np.full(self.shape[0], exponent, dtype=np.int64)
 
     def read(self, lo: int, hi: int) -> NDArray[Any]:
         """Inputs lo to hi - 1; in the source's dtype where nothing is multiplied."""
-        x = self.source.read(lo, hi)
+        x = self.source.read(lo, hi).reshape(hi - lo, *self.shape[1:])
         if self.own:
             self.powers[lo:hi] = self._powers(x, lo)
         powers = self.powers[lo:hi]

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from widegram.network.selection import Idx
+
 Padding = Literal["SAME", "VALID", "CIRCULAR"]
 EPSILON = 1e-12  # neural-tangents' default of LayerNorm
 Parameterization = Literal["ntk", "standard"]
@@ -48,10 +50,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class Convolution(Trained):
-    """What convolutions have in common: filters that move over an image, weights and biases."""
+    """What convolutions have in common: filters that move over an image or a sequence, weights and
+    biases. ``filter_shape`` and ``strides`` have a number for each axis of it."""
 
-    filter_shape: tuple[int, int]
-    strides: tuple[int, int] = (1, 1)
+    filter_shape: tuple[int, ...]
+    strides: tuple[int, ...] = (1, 1)
     padding: Padding = "VALID"
     W_std: float = 1.0
     b_std: float | None = None
@@ -97,8 +100,8 @@ class Pool:
     """
 
     kind: Literal["avg", "sum"]
-    window_shape: tuple[int, int]
-    strides: tuple[int, int] = (1, 1)
+    window_shape: tuple[int, ...]
+    strides: tuple[int, ...] = (1, 1)
     padding: Padding = "VALID"
     normalize_edges: bool = False
 
@@ -119,8 +122,8 @@ class Flatten:
 class LayerNorm:
     """Division by the standard deviation over ``axis`` (axes of the batch array, 0 is the batch).
 
-    ``(-1,)`` normalises over channels alone; ``(1, 2, 3)`` over height, width and channels. ``eps``
-    is added to every variance.
+    ``(-1,)`` normalises over channels alone; of images ``(1, 2, 3)`` over height, width and
+    channels. ``eps`` is added to every variance.
     """
 
     axis: tuple[int, ...] = (-1,)
@@ -132,6 +135,14 @@ class Dropout:
     """Dropout that keeps a unit with probability ``rate``."""
 
     rate: float
+
+
+@dataclass(frozen=True)
+class Index:
+    """Part of an image or a sequence: ``idx`` has an entry for each axis of the batch array, as
+    :mod:`widegram.network.selection` reads them; integers remove their axis."""
+
+    idx: Idx
 
 
 @dataclass(frozen=True)
@@ -168,6 +179,7 @@ Layer = (
     | Flatten
     | LayerNorm
     | Dropout
+    | Index
     | Residual
     | Repeat
     | Readouts

@@ -27,7 +27,7 @@ class MakesNetwork(Protocol):
     """What knows its network once it is told the shape of an input: a ``kernel_fn`` of stax."""
 
     def network(self, input_shape: Sequence[int]) -> Network:
-        """The network for inputs (D,) or (H, W, C)."""
+        """The network for inputs (D,), (L, C) or (H, W, C)."""
         ...
 
 
@@ -47,7 +47,7 @@ def load_network(
         net: a ``.json`` or ``.toml`` file, JSON text, a specification as a dict, a preset such as
             ``"fcn:depth=3,act=erf"``, a Network, a ``kernel_fn`` of :mod:`widegram.stax`, or the
             triple ``(init_fn, apply_fn, kernel_fn)`` that holds one.
-        input_shape: shape of one input of the data, (D,) or (H, W, C): presets and
+        input_shape: shape of one input of the data, (D,), (L, C) or (H, W, C): presets and
             specifications without an ``input_shape`` take theirs from it, any other network must
             agree with it.
         given_by: what ``input_shape`` comes from, for messages.
@@ -162,7 +162,7 @@ def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
         return Network(parse_input_shape(spec["input_shape"]), layers, augment)
     if input_shape is None:
         raise WidegramError(
-            "network: 'input_shape' [D] or [H, W, C] is missing; write it beside 'layers', "
+            "network: 'input_shape' [D], [L, C] or [H, W, C] is missing; write it beside 'layers', "
             "or give --input-shape or data"
         )
     return Network(input_shape, layers, augment)

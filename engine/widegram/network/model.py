@@ -23,7 +23,7 @@ from widegram.tiling import End, ends
 
 @dataclass(frozen=True)
 class Network:
-    """A network with its input shape, (D,) for vectors or (H, W, C) for images.
+    """A network with its input shape: (D,) for vectors, (L, C) for sequences, (H, W, C) for images.
 
     ``augment``: flips of the images; its kernels are the means over all that they make of both.
 
@@ -81,7 +81,8 @@ class Network:
     def shapes(self) -> list[LayerShapes]:
         """Return (path, shape before, shape after) of every layer, nested ones included.
 
-        Shapes are spatial: (H, W) for images, () for vectors (channels are infinite).
+        Shapes are spatial: (H, W) for images, (L,) for sequences, () for vectors (channels are
+        infinite).
         """
         return infer(self.input_shape, self.layers)
 

@@ -47,10 +47,12 @@ _CNN = {"depth": 3, **_COMMON, "filter": 3, "padding": "CIRCULAR"}
 
 @dataclass(frozen=True)
 class _Given:
-    """The options of a preset after parsing, and the layers that most presets share."""
+    """The options of a preset after parsing, and the layers that most presets share; ``axes``: of
+    an input, 2 of an image."""
 
     values: Mapping[str, Any]
     activation: Activation
+    axes: int
     conv_padding: Padding = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,9 +73,10 @@ class _Given:
     def dense(self) -> Dense:
         return Dense(**self._weights)
 
-    def conv(self, strides: tuple[int, int] = (1, 1)) -> Conv:
+    def conv(self, stride: int = 1) -> Conv:
         size = int(self.values.get("filter", 3))
-        return Conv((size, size), strides, self.conv_padding, **self._weights)
+        window, strides = (size,) * self.axes, (stride,) * self.axes
+        return Conv(window, strides, self.conv_padding, **self._weights)
 
 
 def _fcn(o: _Given) -> list[Layer]:
@@ -92,7 +95,9 @@ def _cnn_lap(o: _Given) -> list[Layer]:
     """Li et al. 2019 (arXiv:1911.00809): every pixel becomes the mean over those at most ``c`` rows
     and columns away, zeros outside of the image; ``c`` = 0 has no pool."""
     side = 2 * int(o.values["c"]) + 1
-    pool: list[Layer] = [Pool("avg", (side, side), padding="SAME")] if side > 1 else []
+    pool: list[Layer] = []
+    if side > 1:
+        pool = [Pool("avg", (side,) * o.axes, (1,) * o.axes, "SAME")]
     return [Repeat(o.depth, (o.conv(), o.activation)), *pool, Flatten(), o.dense()]
 
 
@@ -107,7 +112,7 @@ def _myrtle(*convs: int) -> Callable[[_Given], list[Layer]]:
         for count in convs:
             for _ in range(count):
                 layers += [o.conv(), o.activation]
-            layers.append(Pool("avg", (2, 2), (2, 2)))
+            layers.append(Pool("avg", (2,) * o.axes, (2,) * o.axes))
         return [*layers[:-1], GlobalPool("avg"), o.dense()]
 
     return build
@@ -121,9 +126,9 @@ def _wide_resnet(o: _Given) -> list[Layer]:
             f"preset wide-resnet: depth must be 6 n + 4 (10, 16, 22, 28, ...), found {o.depth}"
         )
     layers: list[Layer] = [o.conv()]
-    for strides in ((1, 1), (2, 2), (2, 2)):
-        branch = (o.activation, o.conv(strides), o.activation, o.conv())
-        layers.append(Residual(branch, (o.conv(strides),)))
+    for stride in (1, 2, 2):
+        branch = (o.activation, o.conv(stride), o.activation, o.conv())
+        layers.append(Residual(branch, (o.conv(stride),)))
         plain = (o.activation, o.conv(), o.activation, o.conv())
         layers.extend([Residual(plain)] * (blocks - 1))
     return [*layers, GlobalPool("avg"), o.dense()]
@@ -190,10 +195,16 @@ def _built(
     }
     values |= {k: _value(k, v, entry.options, name) for k, v in given.items()}
     shape = _input_shape(values["input"], input_shape, name)
-    if entry.image and len(shape) != 3:
-        raise WidegramError(f"preset {name} needs images (H, W, C), the input has shape {shape}")
-    layers = _fixed(entry.build(_Given(values, activation)), values, name)
-    if not entry.image and len(shape) == 3:
+    axes = len(shape) - 1
+    if entry.image and axes != 2 and not (axes == 1 and values["input"]):
+        # (H, W) may be images without an axis of channels: sequences are asked for.
+        said = "; reshape images to ({0}, {1}, 1), or add input={0}x{1} for sequences (L, C)"
+        said = said.format(*shape) if axes == 1 else ""
+        raise WidegramError(
+            f"preset {name} needs images (H, W, C), the input has shape {shape}{said}"
+        )
+    layers = _fixed(entry.build(_Given(values, activation, axes)), values, name)
+    if not entry.image and axes:
         layers.insert(0, Flatten())
     augment = tuple(filter(None, values["augment"].split("+")))
     return Network(shape, tuple(layers), augment)

@@ -22,6 +22,7 @@ from widegram.network.layers import (
     Dropout,
     Flatten,
     GlobalPool,
+    Index,
     Layer,
     LayerNorm,
     Pool,
@@ -29,6 +30,7 @@ from widegram.network.layers import (
     Repeat,
     Residual,
 )
+from widegram.network.selection import ALL, chosen, expanded
 from widegram.network.spec import layer_name
 from widegram.validation import bounds
 
@@ -40,14 +42,16 @@ LayerShapes = tuple[str, Shape, Shape]
 class _State:
     """What is known between two layers.
 
-    ``shape``: (H, W) of an image, () of a vector. ``lost_at``: the path of what made the values
-    non-Gaussian, None where they are Gaussian. ``affine``: a Dense or Conv lies behind.
-    ``channels``: their number, None where the layer ``unsaid_at`` does not say it.
+    ``shape``: (H, W) of an image, (L,) of a sequence, () of a vector. ``lost_at``: the path of what
+    made the values non-Gaussian, None where they are Gaussian. ``affine``: a Dense or Conv lies
+    behind. ``axes``: which axes of the inputs those of ``shape`` are. ``channels``: their number,
+    None where the layer ``unsaid_at`` does not say it.
     """
 
     shape: Shape
     lost_at: str | None
     affine: bool
+    axes: tuple[int, ...]
     channels: int | None
     unsaid_at: str = ""
 
@@ -55,8 +59,8 @@ class _State:
 def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
     """Return (path, spatial shape before, spatial shape after) of every layer, depth first.
 
-    Spatial shapes are (H, W) for images and () for vectors; a Repeat's body is listed as its
-    first repetition sees it.
+    Spatial shapes are (H, W) for images, (L,) for sequences and () for vectors; a Repeat's body is
+    listed as its first repetition sees it.
 
     Raises:
         WidegramError: a layer does not fit its input, or the kernel has no exact form; the
@@ -66,7 +70,7 @@ def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
     state = _sequence(layers, _first(input_shape), "layers", "", rows)
     if state.shape:
         raise WidegramError(
-            f"network: the output is still an image of {_show(state.shape)} pixels; "
+            f"network: the output is still {_what(state.shape)} of {_show(state.shape)} pixels; "
             "add Flatten or GlobalAvgPool"
         )
     return rows
@@ -94,17 +98,22 @@ def follow(
     if not raw:
         lost_at = None if gaussian else "the layers before"
         channels = input_shape[-1] or None
-        state = _State(state.shape, lost_at, True, channels, "the layers before")
+        state = _State(state.shape, lost_at, True, state.axes, channels, "the layers before")
     state = _sequence(layers, state, "layers", "", [])
     return Ending(state.shape, state.lost_at is None, state.channels)
 
 
 def _first(input_shape: Shape) -> _State:
-    return _State(tuple(input_shape[:-1]), "the raw input", False, input_shape[-1])
+    shape = tuple(input_shape[:-1])
+    return _State(shape, "the raw input", False, tuple(range(len(shape))), input_shape[-1])
 
 
 def _show(shape: Shape) -> str:
     return " x ".join(map(str, shape)) if shape else "a vector"
+
+
+def _what(shape: Shape) -> str:
+    return "a sequence" if len(shape) == 1 else "an image"
 
 
 def _sequence(
@@ -136,10 +145,10 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
         case GlobalPool():
             _require_image(state, path + note)
             _check_pixels(state.shape, path + note)
-            return replace(state, shape=())
+            return replace(state, shape=(), axes=())
         case Flatten():
             channels = channels_behind(layer, state.channels, math.prod(state.shape))
-            return replace(state, shape=(), lost_at=path, channels=channels)
+            return replace(state, shape=(), axes=(), lost_at=path, channels=channels)
         case LayerNorm():
             _require_gaussian(state, path, note, "its input")
             _check_axis(layer, state, path + note)
@@ -151,6 +160,8 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
                     "put a Dense or Conv layer before it"
                 )
             return replace(state, lost_at=path)
+        case Index():
+            return _index(layer, state, path + note)
         case Residual():
             return _residual(layer, state, path, note, rows)
         case Repeat():
@@ -162,8 +173,8 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
             for (name, _), end in zip(heads, ends, strict=True):
                 if end.shape:
                     raise WidegramError(
-                        f"{path}.heads.{name}: the output is still an image of {_show(end.shape)} "
-                        "pixels; add Flatten or GlobalAvgPool"
+                        f"{path}.heads.{name}: the output is still {_what(end.shape)} of "
+                        f"{_show(end.shape)} pixels; add Flatten or GlobalAvgPool"
                     )
             return ends[0]
 
@@ -176,7 +187,9 @@ def _affine(
             f"{path}{note}: parameterization 'standard' depends on the channels of its input; add "
             f"'width' to {state.unsaid_at}"
         )
-    return _State(shape, None, True, channels_behind(layer, state.channels, 1), path)
+    return _State(
+        shape, None, True, state.axes, channels_behind(layer, state.channels, 1), path
+    )
 
 
 def _require_gaussian(state: _State, path: str, note: str, what: str) -> None:
@@ -190,7 +203,7 @@ def _require_gaussian(state: _State, path: str, note: str, what: str) -> None:
 def _require_image(state: _State, path: str) -> None:
     if not state.shape:
         raise WidegramError(
-            f"{path}: needs an image (H, W, C), but its input is a vector; "
+            f"{path}: needs an image (H, W, C) or a sequence (L, C), but its input is a vector; "
             "move it before Flatten or global pooling, or remove it"
         )
 
@@ -203,15 +216,20 @@ def _check_pixels(shape: Shape, path: str) -> None:
         )
 
 
-def _windows(window: tuple[int, int], layer: Convolution | Pool, state: _State, path: str) -> Shape:
+def _windows(window: Shape, layer: Convolution | Pool, state: _State, path: str) -> Shape:
     _require_image(state, path)
+    what = "filter_shape" if isinstance(layer, Convolution) else "window_shape"
+    if len(window) != len(state.shape):
+        raise WidegramError(
+            f"{path}: {what} {list(window)} does not fit {_what(state.shape)} of "
+            f"{_show(state.shape)} pixels; give a number for each of its axes"
+        )
     try:
         return tuple(
             padding(size, w, s, layer.padding)[0]
             for size, w, s in zip(state.shape, window, layer.strides, strict=True)
         )
     except WidegramError:
-        what = "filter_shape" if isinstance(layer, Convolution) else "window_shape"
         raise WidegramError(
             f"{path}: {what} {_show(window)} is larger than its image of {_show(state.shape)} "
             "pixels with padding VALID; use a smaller one, or padding SAME or CIRCULAR"
@@ -227,7 +245,7 @@ def normalized_axes(layer: LayerNorm, spatial_ndim: int) -> tuple[int, ...]:
 
 def _check_axis(layer: LayerNorm, state: _State, path: str) -> None:
     ndim = len(state.shape) + 2
-    shape = "(batch, H, W, C)" if state.shape else "(batch, features)"
+    shape = ("(batch, features)", "(batch, L, C)", "(batch, H, W, C)")[len(state.shape)]
     for axis in layer.axis:
         if not -ndim <= axis < ndim:
             raise WidegramError(f"{path}: axis {axis} does not exist in an input {shape}")
@@ -244,6 +262,22 @@ def _check_axis(layer: LayerNorm, state: _State, path: str) -> None:
         )
 
 
+def _index(layer: Index, state: _State, path: str) -> _State:
+    batch, *entries, channels = expanded(layer.idx, len(state.shape) + 2, path)
+    for name, entry in (("batch", batch), ("channels", channels)):
+        if entry != ALL:
+            raise WidegramError(
+                f"{path}: idx takes part of the {name}, which a kernel keeps whole; write ':' there"
+            )
+    kept: list[tuple[int, int]] = []
+    for axis, size, entry in zip(state.axes, state.shape, entries, strict=True):
+        taken = chosen(entry, size, path)
+        if not isinstance(entry, int):
+            kept.append((axis, len(taken)))
+    axes, shape = (tuple(pair[n] for pair in kept) for n in (0, 1))
+    return replace(state, shape=shape, axes=axes)
+
+
 def _residual(
     layer: Residual, state: _State, path: str, note: str, rows: list[LayerShapes]
 ) -> _State:
@@ -253,6 +287,11 @@ def _residual(
         raise WidegramError(
             f"{path}{note}: the branch ends with {_show(branch.shape)}, the shortcut with "
             f"{_show(shortcut.shape)}; give both the same strides, paddings and pools"
+        )
+    if branch.axes != shortcut.axes:
+        raise WidegramError(
+            f"{path}{note}: the branch and the shortcut keep different axes of the image; take the "
+            "same with Index in both"
         )
     _require_gaussian(branch, path, note, "the branch's output")
     _require_gaussian(shortcut, path, note, "the shortcut's output")

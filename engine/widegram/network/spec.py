@@ -26,6 +26,7 @@ from widegram.network.layers import (
     Dropout,
     Flatten,
     GlobalPool,
+    Index,
     Layer,
     LayerNorm,
     Padding,
@@ -35,6 +36,7 @@ from widegram.network.layers import (
     Repeat,
     Residual,
 )
+from widegram.network.selection import parse_idx, written
 from widegram.validation import bounds
 from widegram.validation.choices import FLIPS
 
@@ -95,20 +97,34 @@ def _rate(value: Any) -> float:
     return _number(value)
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def _window(value: Any) -> tuple[int, ...]:
     if (
         not isinstance(value, (list, tuple))
-        or len(value) != 2
+        or len(value) not in (1, 2)
         or not all(_is_int(v) and v >= 1 for v in value)
     ):
-        raise ValueError(f"must be two integers >= 1 (height, width), found {shown(value)}")
+        raise ValueError(
+            "must be two integers >= 1 (height, width), or one for sequences, found "
+            f"{shown(value)}"
+        )
     if max(value) > bounds.NUMBERS:
         raise ValueError(f"must be at most {bounds.NUMBERS:,}, found {shown(value)}")
-    return (value[0], value[1])
+    return tuple(value)
 
 
-def _strides(value: Any) -> tuple[int, int]:
-    return (1, 1) if value is None else _pair(value)
+def _strides(value: Any) -> tuple[int, ...] | None:
+    return None if value is None else _window(value)
+
+
+def _stride_of_each_axis(given: dict[str, Any]) -> None:
+    """Strides of 1 where none are given, else as many as the window has numbers."""
+    window = given.get("filter_shape") or given["window_shape"]
+    given["strides"] = given["strides"] or (1,) * len(window)
+    if len(given["strides"]) != len(window):
+        raise ValueError(
+            f"strides {shown(given['strides'])} and window {shown(window)} must have as many "
+            "numbers"
+        )
 
 
 def _width(value: Any) -> int:
@@ -178,11 +194,13 @@ class _Parameter:
 
 @dataclass(frozen=True)
 class _Kind:
-    """One layer name: its class, the fields the name fixes, and its parameters."""
+    """One layer name: its class, the fields the name fixes, its parameters, and what settles them
+    once each is checked (a ValueError says what is wrong)."""
 
     make: type
     fixed: Mapping[str, Any]
     parameters: Mapping[str, _Parameter]
+    settle: Callable[[dict[str, Any]], None] | None = None
 
     def unsaid(self, name: str, value: Any, default: Any) -> bool:
         """Whether a field with that value is not written, or of no meaning under this name."""
@@ -203,26 +221,27 @@ _AFFINE = {
     "b_grad": _Parameter(_optional(_at_least_0), None, unwritten=True),
 }
 _WINDOW = {"strides": _Parameter(_strides, None), "padding": _Parameter(_padding, "VALID")}
-_POOL = {"window_shape": _Parameter(_pair), **_WINDOW}
+_POOL = {"window_shape": _Parameter(_window), **_WINDOW}
 _EDGES = {"normalize_edges": _Parameter(_flag, False, unwritten=True)}
 
-_FILTER = {"filter_shape": _Parameter(_pair), **_WINDOW, **_AFFINE}
+_FILTER = {"filter_shape": _Parameter(_window), **_WINDOW, **_AFFINE}
 _NORM = {
     "axis": _Parameter(_axes, (-1,)),
     "eps": _Parameter(_positive, EPSILON, unwritten=True),
 }
 
 LAYERS: Mapping[str, _Kind] = {
-    "Conv": _Kind(Conv, {}, _FILTER),
-    "ConvLocal": _Kind(ConvLocal, {}, _FILTER),
+    "Conv": _Kind(Conv, {}, _FILTER, _stride_of_each_axis),
+    "ConvLocal": _Kind(ConvLocal, {}, _FILTER, _stride_of_each_axis),
     "Dense": _Kind(Dense, {}, _AFFINE),
-    "AvgPool": _Kind(Pool, {"kind": "avg"}, {**_POOL, **_EDGES}),
-    "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL),
+    "AvgPool": _Kind(Pool, {"kind": "avg"}, {**_POOL, **_EDGES}, _stride_of_each_axis),
+    "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL, _stride_of_each_axis),
     "GlobalAvgPool": _Kind(GlobalPool, {"kind": "avg"}, {}),
     "GlobalSumPool": _Kind(GlobalPool, {"kind": "sum"}, {}),
     "Flatten": _Kind(Flatten, {}, {}),
     "LayerNorm": _Kind(LayerNorm, {}, _NORM),
     "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(_rate)}),
+    "Index": _Kind(Index, {}, {"idx": _Parameter(parse_idx)}),
 }
 _COMPOSITE = {
     "Residual": ("branch", "shortcut"),
@@ -248,11 +267,13 @@ def layer_name(layer: Layer) -> str:
 
 
 def parse_input_shape(value: Any) -> tuple[int, ...]:
-    """Return a checked input shape: (D,) for vectors or (H, W, C) for images."""
+    """Return a checked input shape: (D,) of vectors, (L, C) of sequences, (H, W, C) of images."""
     ok = isinstance(value, (list, tuple)) and all(_is_int(v) and v >= 1 for v in value)
-    if not ok or len(value) not in (1, 3):
+    if not ok or len(value) not in (1, 2, 3):
+        more = "; volumes [D, H, W, C] are not supported" if ok and len(value) == 4 else ""
         raise WidegramError(
-            f"input_shape: must be [D] or [H, W, C] with integers >= 1, found {shown(value)}"
+            "input_shape: must be [D], [L, C] or [H, W, C] with integers >= 1, found "
+            f"{shown(value)}{more}"
         )
     for what, size, most in (
         ("numbers", math.prod(value), bounds.NUMBERS),
@@ -343,9 +364,11 @@ def _parse_layer(entry: Any, where: str, depth: int) -> Layer:
         return _parse_composite(name, values, path, depth + 1)
     if name in LAYERS:
         kind = LAYERS[name]
-        checked = _parse_parameters(kind.parameters, values, path)
-        trained.check(checked, path)
-        return kind.make(**kind.fixed, **checked)
+        given = _parse_parameters(kind.parameters, values, path)
+        trained.check(given, path)
+        if kind.settle is not None:
+            _checked(kind.settle, given, f"{path}:")
+        return kind.make(**kind.fixed, **given)
     if name in activations.DEFAULTS:
         return _parse_activation(name, values, path)
     known = [*LAYERS, *_COMPOSITE, *activations.DEFAULTS]
@@ -382,11 +405,15 @@ def _parse_parameters(
         value = values.get(key, parameter.default)
         if value is REQUIRED:
             raise WidegramError(f"{path}: parameter {key!r} is missing")
-        try:
-            out[key] = parameter.check(value)
-        except ValueError as error:
-            raise WidegramError(f"{path}: {key} {error}") from None
+        out[key] = _checked(parameter.check, value, f"{path}: {key}")
     return out
+
+
+def _checked(check: Callable[[Any], Any], value: Any, where: str) -> Any:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise WidegramError(f"{where} {error}") from None
 
 
 def _refuse_unknown(values: Iterable[str], known: Iterable[str], path: str) -> None:
@@ -461,7 +488,7 @@ def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
             value = write_layers(value, depth + 1)
         if key == "heads":
             value = {name: write_layers(head, depth + 1) for name, head in value}
-        out[key] = _plain(value)
+        out[key] = written(value) if key == "idx" else _plain(value)
     return out
 
 

@@ -31,14 +31,18 @@ from widegram.network.layers import (
     Dropout,
     Flatten,
     GlobalPool,
+    Index,
     Layer,
     LayerNorm,
+    Padding,
     Pool,
     Readouts,
     Repeat,
     Residual,
 )
 from widegram.network.model import Network
+from widegram.network.selection import chosen, expanded
+from widegram.network.shapes import normalized_axes
 from widegram.plan.counted import Counted
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Operation
@@ -53,10 +57,12 @@ from widegram.plan.operations import (
     Norm,
     Output,
     Reduce,
+    Take,
     Weigh,
 )
 from widegram.tiling import End
 
+Axes = tuple[int, ...]
 # Windows of this many rows and columns: their sums over both images, made tap by tap where they
 # reach over borders, cost more than all the rest.
 _LOCAL = 5
@@ -77,16 +83,21 @@ class _Builder:
     nodes: list[Node] = field(default_factory=list)
     nonnegative: list[bool] = field(default_factory=list)
     channels: list[int | None] = field(default_factory=list)
+    axes: list[Axes] = field(default_factory=list)
     where: str = "layers"
     # The least rows and columns of windows whose pools are one with the Flatten behind them.
     large: int = _LOCAL
 
     def add(
-        self, operation: Operation, inputs: tuple[int, ...], shape: Pair, nonnegative: bool
-    ) -> int:
+        self, operation: Operation, inputs: tuple[int, ...], shape: Pair, nonnegative: bool,
+        axes: Axes | None = None,
+    ) -> int:  # fmt: skip
+        """A node; ``axes``: those of the plan that its value has for layers, as its first input's
+        where they are not given."""
         self.nodes.append(Node(operation, inputs, shape))
         self.nonnegative.append(nonnegative)
         self.channels.append(next((c for j in inputs if (c := self.channels[j])), None))
+        self.axes.append(self.axes[inputs[0]] if axes is None else axes)
         return len(self.nodes) - 1
 
     def rounded(self, value: float) -> float:
@@ -139,24 +150,28 @@ class _Builder:
                 result = formula.nonnegative(sign)
                 act = Act(formula, sign, f"{self.where} {name}")
                 return self.add(act, (at,), (h, w), result)
-            case LayerNorm(axis, eps):
-                axes = tuple(sorted({a % 4 - 1 for a in axis} & {0, 1})) if h * w > 1 else ()
-                return self.add(Norm(axes, eps), (at,), (h, w), sign)
+            case LayerNorm(eps=eps):
+                known = self.axes[at]
+                over = normalized_axes(layer, len(known)) if h * w > 1 else ()
+                norm = Norm(tuple(known[a] for a in over), eps)
+                return self.add(norm, (at,), (h, w), sign)
             case Dropout(rate):
                 return self.add(Keep(rate), (at,), (h, w), sign)
             case Pool():
                 return self._pool(layer, at)
+            case Index():
+                return self._index(layer, at)
             case GlobalPool(kind):
                 scale = 1.0 / (h * w) ** 2 if kind == "avg" else 1.0
-                return self.add(Reduce(False, scale), (at,), (1, 1), sign)
+                return self.add(Reduce(False, scale), (at,), (1, 1), sign, ())
             case Flatten():
                 if (h, w) == (1, 1):
                     return at
                 if self.large == 1:  # Others may pool: a step of all displacements
                     one = (1, 1)
                     counted = Counted(True, 1.0 / (h * w), one, (0, 0), (h, w))
-                    return self.add(counted, (at,), one, sign)
-                return self.add(Reduce(True, 1.0 / (h * w)), (at,), (1, 1), sign)
+                    return self.add(counted, (at,), one, sign, ())
+                return self.add(Reduce(True, 1.0 / (h * w)), (at,), (1, 1), sign, ())
             case Residual(branch, shortcut):
                 left = self.sequence(branch, at, ".branch")
                 right = self.sequence(shortcut, at, ".shortcut")
@@ -186,12 +201,12 @@ class _Builder:
             self.add(Output(End(depth, name)), (end,), (1, 1), False)
 
     def _conv(self, layer: Convolution, at: int) -> int:
-        shape, lo, hi = self._windows(layer.filter_shape, layer, at)
-        a, b = layer.filter_shape
+        (a, b), strides = (self._pair(n, at) for n in (layer.filter_shape, layer.strides))
+        shape, lo, hi = self._windows((a, b), strides, layer.padding, at)
         circular = layer.padding == "CIRCULAR" and a * b > 1
         gain, bias = layer.W_std**2 / (a * b), bias_variance(layer)
         own = self._contribution(layer, at)
-        op = CONVOLUTIONS[type(layer)]((a, b), layer.strides, lo, circular, hi, gain, bias, own)
+        op = CONVOLUTIONS[type(layer)]((a, b), strides, lo, circular, hi, gain, bias, own)
         return self.add(op, (at,), shape, self.nonnegative[at])
 
     def _contribution(self, layer: Convolution | Dense, at: int) -> Contribution | None:
@@ -203,18 +218,16 @@ class _Builder:
         return Contribution(self.rounded(own.weights / taps), self.rounded(own.biases))
 
     def _pool(self, layer: Pool, at: int) -> int:
-        shape, lo, _ = self._windows(layer.window_shape, layer, at)
-        a, b = layer.window_shape
+        (a, b), strides = (self._pair(n, at) for n in (layer.window_shape, layer.strides))
+        shape, lo, _ = self._windows((a, b), strides, layer.padding, at)
         scale = 1.0 / (a * b) ** 2 if layer.kind == "avg" else 1.0
-        op = Gather((a, b), layer.strides, lo, layer.padding == "CIRCULAR", scale)
+        op = Gather((a, b), strides, lo, layer.padding == "CIRCULAR", scale)
         pooled = self.add(op, (at,), shape, self.nonnegative[at])
         if not layer.normalize_edges or layer.padding != "SAME":
             return pooled
         weights = [
             tuple(window / n for n in inside(size, window, stride))
-            for size, window, stride in zip(
-                self.nodes[at].shape, (a, b), layer.strides, strict=True
-            )
+            for size, window, stride in zip(self.nodes[at].shape, (a, b), strides, strict=True)
         ]
         if {1.0}.issuperset(weights[0] + weights[1]):
             return pooled
@@ -227,18 +240,38 @@ class _Builder:
 
     def _local(self, layer: Pool, at: int) -> int:
         """A pool of stride 1 and Flatten behind it, in one."""
-        shape, lo, _ = self._windows(layer.window_shape, layer, at)
-        a, b = layer.window_shape
+        a, b = self._pair(layer.window_shape, at)
+        shape, lo, _ = self._windows((a, b), (1, 1), layer.padding, at)
         scale = (1.0 / (a * b) ** 2 if layer.kind == "avg" else 1.0) / (shape[0] * shape[1])
         op = Counted(True, scale, (a, b), lo, shape)
-        end = self.add(op, (at,), (1, 1), self.nonnegative[at])
+        end = self.add(op, (at,), (1, 1), self.nonnegative[at], ())
         self.channels[end] = channels_behind(Flatten(), self.channels[at], math.prod(shape))
         return end
 
-    def _windows(self, window: Pair, layer: Convolution | Pool, at: int) -> tuple[Pair, Pair, Pair]:
-        """The shape behind a layer's windows, and the padding before and after."""
-        sizes = zip(self.nodes[at].shape, window, layer.strides, strict=True)
-        rows, cols = (padding(size, a, stride, layer.padding) for size, a, stride in sizes)
+    def _index(self, layer: Index, at: int) -> int:
+        known, shape = self.axes[at], self.nodes[at].shape
+        _, *entries, _ = expanded(layer.idx, len(known) + 2, self.where)
+        taken = [range(n) for n in shape]
+        for axis, entry in zip(known, entries, strict=True):
+            taken[axis] = chosen(entry, shape[axis], self.where)
+        left = tuple(a for a, e in zip(known, entries, strict=True) if not isinstance(e, int))
+        if left == known and taken == [range(n) for n in shape]:
+            return at
+        rows, cols = taken
+        op = Take((1, 1), (rows.step, cols.step), (-rows.start, -cols.start), False, 1.0)
+        return self.add(op, (at,), (len(rows), len(cols)), self.nonnegative[at], left)
+
+    def _pair(self, numbers: tuple[int, ...], at: int) -> Pair:
+        """One number for each axis of node ``at``, by axes of the plan; 1 along others."""
+        known = dict(zip(self.axes[at], numbers, strict=True))
+        return known.get(0, 1), known.get(1, 1)
+
+    def _windows(
+        self, window: Pair, strides: Pair, mode: Padding, at: int
+    ) -> tuple[Pair, Pair, Pair]:
+        """The shape behind windows, and the padding before and after."""
+        sizes = zip(self.nodes[at].shape, window, strides, strict=True)
+        rows, cols = (padding(size, a, stride, mode) for size, a, stride in sizes)
         return (rows[0], cols[0]), (rows[1], cols[1]), (rows[2], cols[2])
 
 
@@ -264,9 +297,11 @@ def build_graph(
     if network.augment:
         raise WidegramError("augment: a plan is of the plain network; evaluators take the means")
     build = _Builder(dtype)
-    shape = (1, 1) if is_vector(network) else (network.input_shape[0], network.input_shape[1])
-    at = build.add(Input(), (), shape, False)
-    build.channels[at] = math.prod(network.input_shape) // math.prod(shape)
+    *spatial, _ = (1,) if is_vector(network) else network.input_shape
+    height, width = [1] * (2 - len(spatial)) + spatial
+    # A sequence lies along the columns.
+    at = build.add(Input(), (), (height, width), False, tuple(range(2))[2 - len(spatial) :])
+    build.channels[at] = math.prod(network.input_shape) // (height * width)
     if depths is None:
         build.end(network.layers, at)
         return tuple(build.nodes)

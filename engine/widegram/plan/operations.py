@@ -346,6 +346,18 @@ class Gather(Windowed):
 
 
 @dataclass(frozen=True)
+class Take(Gather):
+    """Index: the pixels ``strides`` p - ``lo``, a pool with windows of one pixel."""
+
+    def profile(self, q: Array, shape: Pair) -> Array:
+        rows, cols = (
+            slice(-lo, -lo + stride * (n - 1) + 1, stride)
+            for lo, stride, n in zip(self.lo, self.strides, shape, strict=True)
+        )
+        return q[:, rows, cols]
+
+
+@dataclass(frozen=True)
 class Reduce(Operation):
     """To a single number: over all pixel pairs, or over equal pixels (``diagonal``, Flatten)."""
 

@@ -6,6 +6,7 @@ three: its two images with themselves, and with each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from widegram import activations
@@ -60,4 +61,4 @@ def _weights(layers: tuple[Layer, ...]) -> list[int]:
 
 
 def _pixels(shape: tuple[int, ...]) -> int:
-    return shape[0] * shape[1] if len(shape) == 2 else 1
+    return math.prod(shape)

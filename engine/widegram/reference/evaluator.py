@@ -155,8 +155,8 @@ def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -
 
     Args:
         network: the network.
-        x1: inputs (n1, D) or (n1, H, W, C).
-        x2: inputs (n2, D) or (n2, H, W, C); None for x1 with itself.
+        x1: inputs (n1, D), (n1, L, C) or (n1, H, W, C).
+        x2: the same with n2 rows; None for x1 with itself.
 
     Returns:
         Matrices (n1, n2), in the units of neural-tangents (NTK parameterization).

@@ -29,6 +29,7 @@ from widegram.network.layers import (
     Dropout,
     Flatten,
     GlobalPool,
+    Index,
     Layer,
     LayerNorm,
     Padding,
@@ -37,6 +38,7 @@ from widegram.network.layers import (
     Repeat,
     Residual,
 )
+from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
 
 Array = NDArray[np.float64]
@@ -55,9 +57,10 @@ class Pair:
 
 
 def images(x: NDArray[Any]) -> Array:
-    """View inputs (n, D) or (n, H, W, C) as float64 images (n, H, W, C), vectors as 1 x 1."""
+    """View inputs (n, D), (n, L, C) or (n, H, W, C) as float64 images (n, H, W, C): vectors as
+    1 x 1, sequences as 1 x L."""
     x = np.asarray(x, dtype=np.float64)
-    return x[:, None, None, :] if x.ndim == 2 else x
+    return x.reshape(len(x), *[1] * (4 - x.ndim), *x.shape[1:])
 
 
 def self_kernels(network: Network, x: Array) -> tuple[Array, Array, list[Array]]:
@@ -115,11 +118,12 @@ def input_pairs(x1: Array, x2: Array) -> Pair:
 class _Forward:
     """Walks the layers; what differs between (x, x) and (x, x') is left to the two subclasses.
 
+    ``axes``: those of images (0 rows, 1 columns) that the values have for layers at this place.
     ``channels``: of a network of finite width, as far as its widths say.
     """
 
     def __init__(self, network: Network) -> None:
-        self.vector = len(network.input_shape) == 1
+        self.axes: tuple[int, ...] = ((), (1,), (0, 1))[len(network.input_shape) - 1]
         self.channels: int | None = network.input_shape[-1]
 
     def sequence(self, layers: tuple[Layer, ...], pair: Pair) -> Pair:
@@ -130,9 +134,9 @@ class _Forward:
     def layer(self, layer: Layer, pair: Pair) -> Pair:
         match layer:
             case Conv():
-                return self.affine(layer, pair.map(lambda a: _conv(a, layer)))
+                return self.affine(layer, pair.map(lambda a: _conv(a, layer, self.axes)))
             case ConvLocal():
-                mean = pair.map(lambda a: _conv(a, layer))
+                mean = pair.map(lambda a: _conv(a, layer, self.axes))
                 return self.affine(layer, mean).map(_between_equal_pixels)
             case Dense():
                 return self.affine(layer, pair)
@@ -140,18 +144,20 @@ class _Forward:
                 formula = activations.get(layer.name, dict(layer.params))
                 return self.activation(formula.or_zero(), pair)
             case Pool():
-                return pair.map(lambda a: _pool(a, layer))
+                return pair.map(lambda a: _pool(a, layer, self.axes))
+            case Index():
+                return self.index(layer, pair)
             case GlobalPool():
-                self.vector = True
+                self.axes = ()
                 return pair.map(lambda a: _global_pool(a, layer.kind))
             case Flatten():
-                self.vector = True
+                self.axes = ()
                 pixels = pair.k.shape[1] * pair.k.shape[2]
                 self.channels = channels_behind(layer, self.channels, pixels)
                 return pair.map(_flatten)
             case LayerNorm():
-                axes = normalized_axes(layer, 0 if self.vector else 2)
-                return self.layer_norm(axes, layer.eps, pair)
+                over = (self.axes[a] for a in normalized_axes(layer, len(self.axes)))
+                return self.layer_norm(tuple(over), layer.eps, pair)
             case Dropout():
                 return self.dropout(layer.rate, pair)
             case Residual():
@@ -171,10 +177,22 @@ class _Forward:
         self.channels = channels_behind(layer, self.channels, 1)
         return Pair(k, t + layer.W_std**2 * mean.t)
 
+    def index(self, layer: Index, pair: Pair) -> Pair:
+        """Both images' pixels that an Index takes."""
+        _, *entries, _ = expanded(layer.idx, len(self.axes) + 2, "Index")
+        taken = [slice(None), slice(None)]
+        for axis, entry in zip(self.axes, entries, strict=True):
+            positions = chosen(entry, pair.k.shape[1 + axis], "Index")
+            taken[axis] = slice(positions.start, positions.stop, positions.step)
+        kept = zip(self.axes, entries, strict=True)
+        self.axes = tuple(axis for axis, entry in kept if not isinstance(entry, int))
+        rows, cols = taken
+        return pair.map(lambda a: a[:, rows, cols, rows, cols])
+
     def residual(self, layer: Residual, pair: Pair) -> Pair:
-        vector, channels = self.vector, self.channels
+        axes, channels = self.axes, self.channels
         branch = self.sequence(layer.branch, pair)
-        self.vector = vector
+        self.axes = axes
         channels, self.channels = self.channels, channels
         shortcut = self.sequence(layer.shortcut, pair)
         self.channels = channels or self.channels
@@ -266,9 +284,9 @@ def _pad(a: Array, axes: tuple[int, ...], widths: tuple[int, int], mode: Padding
     return np.pad(a, padding_widths, mode="wrap" if mode == "CIRCULAR" else "constant")
 
 
-def _conv(a: Array, layer: Convolution) -> Array:
+def _conv(a: Array, layer: Convolution, over: tuple[int, ...]) -> Array:
     """Mean over the filter's taps t of a at (s p + t, s p' + t), the same t for both pixels."""
-    for d, (window, stride) in enumerate(zip(layer.filter_shape, layer.strides, strict=True)):
+    for d, window, stride in zip(over, layer.filter_shape, layer.strides, strict=True):
         axes = (1 + d, 3 + d)
         out, lo, hi = padding(a.shape[axes[0]], window, stride, layer.padding)
         padded = _pad(a, axes, (lo, hi), layer.padding)
@@ -281,12 +299,11 @@ def _conv(a: Array, layer: Convolution) -> Array:
     return a
 
 
-def _pool(a: Array, layer: Pool) -> Array:
+def _pool(a: Array, layer: Pool, over: tuple[int, ...]) -> Array:
     """Sum or mean over the windows of both images, all pairs of taps; padding counts as zeros."""
     shape = a.shape[1:]
-    for axis in (1, 2, 3, 4):
-        d = (axis - 1) % 2
-        window, stride = layer.window_shape[d], layer.strides[d]
+    windows = list(zip(over, layer.window_shape, layer.strides, strict=True))
+    for axis, window, stride in [(d + i, w, s) for i in (1, 3) for d, w, s in windows]:
         out, lo, hi = padding(a.shape[axis], window, stride, layer.padding)
         padded = _pad(a, (axis,), (lo, hi), layer.padding)
         starts = stride * np.arange(out)
@@ -294,7 +311,7 @@ def _pool(a: Array, layer: Pool) -> Array:
         a = np.asarray(total) / (window if layer.kind == "avg" else 1)
     if layer.normalize_edges and layer.padding == "SAME":
         # What the same mean makes of ones is the share of each window that lies in the image.
-        shares = _pool(np.ones((1, *shape)), replace(layer, normalize_edges=False))
+        shares = _pool(np.ones((1, *shape)), replace(layer, normalize_edges=False), over)
         a = a / shares
     return a
 

@@ -59,8 +59,10 @@ from widegram.stax.linear import (
     GlobalAvgPool,
     GlobalSumPool,
     Identity,
+    Index,
     LayerNorm,
     Padding,
+    Slice,
     SumPool,
 )
 from widegram.stax.refused import REFUSED
@@ -93,6 +95,7 @@ __all__ = [
     "GlobalSumPool",
     "Hermite",
     "Identity",
+    "Index",
     "Kernel",
     "KernelFn",
     "LayerNorm",
@@ -109,6 +112,7 @@ __all__ = [
     "Sign",
     "Silu",
     "Sin",
+    "Slice",
     "Softplus",
     "Softsign",
     "SumPool",

@@ -34,7 +34,26 @@ class FanInSumItem:
     """The values are added."""
 
 
-Item = Layer | FanOutItem | ParallelItem | FanInSumItem
+@dataclass(frozen=True)
+class Places:
+    """Which axes of its input a layer takes for the batch and the channels, None for whatever they
+    are; ``out``: of each axis of the output, which axis of the input it is, where they move."""
+
+    batch: int
+    channel: int | None
+    out: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A layer for arrays with their axes at other ``places`` than a network's; parameters that
+    name axes, or have a number for each, are meant as of those arrays."""
+
+    layer: Layer
+    places: Places
+
+
+Item = Layer | FanOutItem | ParallelItem | FanInSumItem | Placed
 
 
 def close(items: Sequence[Item]) -> tuple[Layer, ...]:
@@ -60,6 +79,8 @@ def close(items: Sequence[Item]) -> tuple[Layer, ...]:
                     raise WidegramError("stax.FanInSum: nothing to add; put stax.FanOut before it")
                 layers.extend(_sum([close(branch) for branch in branches]))
                 branches = None
+            case Placed():
+                raise TypeError(f"{item}: its axes have not been arranged")
             case _:
                 if branches is not None:
                     raise WidegramError(

@@ -6,6 +6,7 @@ from typing import Any
 
 from widegram.errors import WidegramError
 from widegram.network.layers import Repeat
+from widegram.stax.axes import is_placed
 from widegram.stax.branches import FanInSumItem, FanOutItem, Item, ParallelItem, close
 from widegram.stax.kernel_fn import KernelFn, Triple, triple
 
@@ -25,6 +26,8 @@ def repeat(layer: Triple, n: int) -> Triple:
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise WidegramError(f"stax.repeat: n must be an integer >= 0, found {n!r}")
     items = _items(layer, "repeat", 0)
+    if is_placed(items):  # axes may be others each time
+        return triple(*items * n)
     return triple(Repeat(n, close(items))) if n and items else triple()
 
 

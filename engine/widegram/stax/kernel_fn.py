@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError, shown
 from widegram.network import Network
 from widegram.network.piece import Piece
+from widegram.stax.axes import arranged, going_on, with_axes
 from widegram.stax.branches import Item, close
 from widegram.stax.dense import described, ended, from_inputs, go_on, refuse_pools
 from widegram.stax.kernel import FIELDS, Kernel
@@ -28,12 +29,23 @@ class KernelFn:
     def __init__(self, items: tuple[Item, ...]) -> None:
         self.items = items
 
-    def network(self, input_shape: Sequence[int]) -> Network:
-        """The same network as data, for inputs (D,) or (H, W, C): for ``widegram.gram``.
+    def network(self, input_shape: Sequence[int], channels_last: bool = False) -> Network:
+        """The same network as data, for inputs (D,), (L, C) or (H, W, C): for ``widegram.gram``.
 
+        ``channels_last`` says that inputs will be of such shapes where the layers take others.
         Raises :class:`WidegramError` where it has no exact kernel.
         """
-        return Network(tuple(int(size) for size in input_shape), close(self.items))
+        shape = tuple(int(size) for size in input_shape)
+        items, entrance, _ = arranged(self.items, len(shape) + 1)
+        if entrance.rows:
+            raise WidegramError("stax.Index: takes part of the batch; index the inputs instead")
+        if not entrance.plain and not channels_last:
+            raise WidegramError(
+                "kernel_fn: its layers take inputs with other axes than a network as data, which "
+                "has the batch first and channels last: transpose the inputs (axes "
+                f"{entrance.order}), and call network(input_shape, channels_last=True)"
+            )
+        return Network(shape, close(items))
 
     def __call__(
         self,
@@ -49,8 +61,9 @@ class KernelFn:
     ) -> Any:
         """Kernels of two batches of inputs.
 
-        ``x1`` (n1, D) or (n1, H, W, C), ``x2`` the same with n2 rows, None for x1 itself; or one
-        :class:`Kernel` that an earlier kernel_fn returned, from whose arrays this one goes on.
+        ``x1`` (n1, D), (n1, L, C) or (n1, H, W, C), or with the axes that the layers name, ``x2``
+        the same with n2 rows, None for x1 itself; or one :class:`Kernel` that an earlier kernel_fn
+        returned, from whose arrays this one goes on.
         ``get='ntk'`` (or any field of :class:`Kernel`) returns that field; a tuple of names a
         named tuple ``AnalyticKernel``; None a :class:`Kernel`. Arrays are float32 where all inputs
         are float32 or narrower, float64 otherwise. ``accept_series_error`` as in
@@ -69,7 +82,9 @@ class KernelFn:
         if isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
                 raise WidegramError("kernel_fn: takes a Kernel alone, without x2")
-            found = go_on(close(self.items), x1_or_kernel, diagonal_spatial, accept_series_error)
+            items, kernel, after = going_on(self.items, x1_or_kernel)
+            found = go_on(close(items), kernel, diagonal_spatial, accept_series_error)
+            found = with_axes(found, after)
             if found.ntk is None and "ntk" in names and get is not None:
                 raise WidegramError("kernel_fn: the Kernel it is given was made without ntk")
         else:
@@ -89,52 +104,28 @@ class KernelFn:
         diagonal: bool,
         accept: float | None,
     ) -> Kernel:
+        items, entrance, after = arranged(self.items, x1.ndim)
+        if x2 is not None and x2.ndim == x1.ndim:
+            x2 = entrance.through(x2)
+        x1 = entrance.through(x1)
+        layers = close(items)
         if x2 is not None and x2.shape[1:] != x1.shape[1:]:
             raise WidegramError(
                 f"kernel_fn: x1 has shape {x1.shape} and x2 {x2.shape}; rows must have one shape"
             )
-        piece = Piece(tuple(x1.shape[1:]), close(self.items))
+        piece = Piece(tuple(x1.shape[1:]), layers)
         if diagonal:
             refuse_pools(piece)
         same = x2 is None or _same(x1, x2)
         if piece.layers and not piece.end.shape:
-            arrays = self._vectors(x1, x2, same, names, accept)
+            network = Network(x1.shape[1:], layers)
+            arrays = _vectors(network, x1, x2, same, names, accept)
         else:
             arrays = from_inputs(piece, x1, None if same else x2, "ntk" in names, diagonal, accept)
             if same and x2 is not None:
                 arrays["cov2"] = arrays["cov1"]
         shapes = (ended(piece, x1.shape), ended(piece, (x1 if x2 is None else x2).shape))
-        return described(piece, arrays, same, diagonal, shapes)
-
-    def _vectors(
-        self,
-        x1: Array,
-        x2: Array | None,
-        same: bool,
-        names: tuple[str, ...],
-        accept: float | None,
-    ) -> dict[str, Any]:
-        """The arrays ``names`` of a network that ends in a vector, from the engine."""
-        from widegram.computing.in_memory import kernel
-
-        network = self.network(x1.shape[1:])
-        dtype = np.result_type(x1, x1 if x2 is None else x2).name
-        found: dict[str, Any] = dict.fromkeys(("nngp", "ntk", "cov1", "cov2"))
-        wanted = [name for name in KERNELS if name in names]
-        if wanted:
-            result = kernel(
-                network, x1, None if same else x2, wanted, dtype, accept_series_error=accept
-            )
-            assert isinstance(result, tuple)
-            found |= result._asdict()
-        if "cov1" in names or "cov2" in names:
-            if same and "nngp" in wanted:
-                found["cov1"] = np.diagonal(found["nngp"]).copy()
-            else:
-                found["cov1"] = _variances(network, x1, dtype, accept)
-            if x2 is not None:
-                found["cov2"] = found["cov1"] if same else _variances(network, x2, dtype, accept)
-        return found
+        return with_axes(described(piece, arrays, same, diagonal, shapes), after)
 
     def __repr__(self) -> str:
         return f"KernelFn({self.items!r})"
@@ -168,16 +159,43 @@ def _array(x: Any, name: str) -> Array:
     """An input as a float32 or float64 array (of any kind that NumPy reads without copying)."""
     if isinstance(x, (list, tuple)) or not hasattr(x, "__array__"):
         raise WidegramError(
-            f"kernel_fn: {name} is a {type(x).__name__}; it must be an array (n, D) or (n, H, W, C)"
+            f"kernel_fn: {name} is a {type(x).__name__}; it must be an array (n, D), (n, L, C) or "
+            "(n, H, W, C)"
         )
     array = real(x, f"kernel_fn: {name}")
-    if array.ndim not in (2, 4):
-        hint = " (write signals (n, L, C) as images (n, L, 1, C))" if array.ndim == 3 else ""
+    if array.ndim not in (2, 3, 4):
         raise WidegramError(
-            f"kernel_fn: {name} has shape {array.shape}; it must be (n, D) or (n, H, W, C){hint}"
+            f"kernel_fn: {name} has shape {array.shape}; it must be (n, D), (n, L, C) or "
+            "(n, H, W, C)"
         )
     narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     return array.astype(np.float32 if narrow else np.float64, copy=False)
+
+
+def _vectors(
+    network: Network, x1: Array, x2: Array | None, same: bool, names: tuple[str, ...],
+    accept: float | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The arrays ``names`` of a network that ends in a vector, from the engine."""
+    from widegram.computing.in_memory import kernel
+
+    dtype = np.result_type(x1, x1 if x2 is None else x2).name
+    found: dict[str, Any] = dict.fromkeys(("nngp", "ntk", "cov1", "cov2"))
+    wanted = [name for name in KERNELS if name in names]
+    if wanted:
+        result = kernel(
+            network, x1, None if same else x2, wanted, dtype, accept_series_error=accept
+        )
+        assert isinstance(result, tuple)
+        found |= result._asdict()
+    if "cov1" in names or "cov2" in names:
+        if same and "nngp" in wanted:
+            found["cov1"] = np.diagonal(found["nngp"]).copy()
+        else:
+            found["cov1"] = _variances(network, x1, dtype, accept)
+        if x2 is not None:
+            found["cov2"] = found["cov1"] if same else _variances(network, x2, dtype, accept)
+    return found
 
 
 def _variances(network: Network, x: Array, dtype: str, accept: float | None) -> Array:

@@ -7,15 +7,15 @@ layer's NTK depends on the channels of its input.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.network.layers import EPSILON
 from widegram.stax.kernel_fn import Triple
-from widegram.stax.making import integers, make, number, require_axes, trained
-
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+from widegram.stax.making import integers, make, number, trained
+from widegram.stax.places import axes_of, dimensions, ordered, placed
 
 
 class Padding(Enum):
@@ -43,9 +43,10 @@ def Dense(
 
     ``W_rate``, ``b_rate``, ``b_grad``: learning rates of its own, as in a network specification.
     """
-    require_axes("Dense", batch_axis, channel_axis)
+    places = axes_of("Dense", batch_axis, channel_axis)
     rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
-    return make("Dense", **trained(out_dim, W_std, b_std, parameterization, s), **rates)
+    made = make("Dense", **trained(out_dim, W_std, b_std, parameterization, s), **rates)
+    return placed(made, places)
 
 
 def Conv(  # noqa: PLR0913  (neural-tangents', and learning rates)
@@ -63,7 +64,11 @@ def Conv(  # noqa: PLR0913  (neural-tangents', and learning rates)
     b_rate: float = 1.0,
     b_grad: float | None = None,
 ) -> Triple:
-    """Convolution of images (batch, H, W, channels); ``out_chan``, ``s`` and rates as of Dense."""
+    """Convolution of images or sequences; ``out_chan``, ``s`` and rates as of :func:`Dense`.
+
+    ``dimension_numbers`` are the axes of inputs, filters and outputs, such as
+    ``('NCHW', 'OIHW', 'NCHW')``; without them inputs are (batch, ..., channels).
+    """
     rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
     weights = trained(out_chan, W_std, b_std, parameterization, s) | rates
     return _conv("Conv", filter_shape, strides, padding, dimension_numbers, weights)
@@ -117,22 +122,26 @@ def SumPool(
 
 def GlobalAvgPool(batch_axis: int = 0, channel_axis: int = -1) -> Triple:
     """Mean over all pixels."""
-    require_axes("GlobalAvgPool", batch_axis, channel_axis)
-    return make("GlobalAvgPool")
+    places = axes_of("GlobalAvgPool", batch_axis, channel_axis)
+    return placed(make("GlobalAvgPool"), places)
 
 
 def GlobalSumPool(batch_axis: int = 0, channel_axis: int = -1) -> Triple:
     """Sum over all pixels."""
-    require_axes("GlobalSumPool", batch_axis, channel_axis)
-    return make("GlobalSumPool")
+    places = axes_of("GlobalSumPool", batch_axis, channel_axis)
+    return placed(make("GlobalSumPool"), places)
 
 
 def Flatten(batch_axis: int = 0, batch_axis_out: int = 0) -> Triple:
-    """All pixels and channels as one vector."""
-    require_axes("Flatten", batch_axis, -1)
-    if batch_axis_out not in (0, -2):
-        raise WidegramError(f"stax.Flatten: batch_axis_out={batch_axis_out!r} is not supported")
-    return make("Flatten")
+    """All pixels and channels as one vector; the output (batch, features), or (features, batch)."""
+    places = replace(axes_of("Flatten", batch_axis, -1), channel=None)
+    if batch_axis_out not in (0, 1, -1, -2):
+        raise WidegramError(
+            f"stax.Flatten: batch_axis_out must be 0 or 1, found {shown(batch_axis_out)}"
+        )
+    if batch_axis_out in (1, -1):
+        places = replace(places, out=(1, 0))
+    return placed(make("Flatten"), places)
 
 
 def Identity() -> Triple:
@@ -148,8 +157,24 @@ def LayerNorm(
 ) -> Triple:
     """Division by the standard deviation over ``axis``, which holds the channels; ``eps`` is added
     to the variances."""
-    require_axes("LayerNorm", batch_axis, channel_axis)
-    return make("LayerNorm", axis=integers(axis), eps=number(eps))
+    places = axes_of("LayerNorm", batch_axis, channel_axis)
+    return placed(make("LayerNorm", axis=integers(axis), eps=number(eps)), places)
+
+
+class _Slice:
+    def __getitem__(self, idx: Any) -> Any:
+        return idx
+
+
+Slice = _Slice()
+"""``Slice[1, :, 2:8:3]`` is the ``idx`` of :func:`Index`."""
+
+
+def Index(idx: Any, batch_axis: int = 0, channel_axis: int = -1) -> Triple:
+    """``x[idx]`` as in NumPy, of integers, slices and ``...``: integers remove their axis. The
+    batch keeps its axis, the channels all of theirs."""
+    places = axes_of("Index", batch_axis, channel_axis)
+    return placed(make("Index", idx=idx), places, always=True)
 
 
 def Dropout(rate: float, mode: str = "train") -> Triple:
@@ -164,32 +189,32 @@ def _conv(
     name: str, filter_shape: Any, strides: Any, padding: Any,
     dimension_numbers: tuple[str, str, str] | None, weights: dict[str, Any],
 ) -> Triple:  # fmt: skip
-    if dimension_numbers is not None and tuple(dimension_numbers) != _DIMENSIONS:
-        raise WidegramError(
-            f"stax.{name}: dimension_numbers={dimension_numbers!r} is not supported; "
-            f"transpose the inputs to {_DIMENSIONS[0]}, and leave it out"
-        )
-    return make(
+    window = _window(name, "filter_shape", filter_shape)
+    strides = None if strides is None else integers(strides)
+    places, order = dimensions(name, dimension_numbers)
+    made = make(
         name,
-        filter_shape=_window(name, "filter_shape", filter_shape),
-        strides=None if strides is None else integers(strides),
+        filter_shape=ordered(window, order),
+        strides=ordered(strides, order),
         padding=_padding(padding),
         **weights,
     )
+    return placed(made, places)
 
 
 def _pool(
     name: str, window: Any, strides: Any, padding: Any, batch_axis: int, channel_axis: int,
     **more: Any,
 ) -> Triple:  # fmt: skip
-    require_axes(name, batch_axis, channel_axis)
-    return make(
+    places = axes_of(name, batch_axis, channel_axis)
+    made = make(
         name,
         window_shape=_window(name, "window_shape", window),
         strides=None if strides is None else integers(strides),
         padding=_padding(padding),
         **more,
     )
+    return placed(made, places)
 
 
 def _padding(padding: str | Padding) -> str:
@@ -198,9 +223,9 @@ def _padding(padding: str | Padding) -> str:
 
 def _window(name: str, parameter: str, value: Any) -> Any:
     found = integers(value)
-    if isinstance(found, tuple) and len(found) in (1, 3):
+    if isinstance(found, tuple) and len(found) > 2:
         raise WidegramError(
             f"stax.{name}: {parameter}={found} is for {len(found)}-dimensional inputs; widegram "
-            "takes images with two (write signals (n, L, C) as (n, L, 1, C) with windows (k, 1))"
+            "takes sequences with one axis and images with two"
         )
     return found

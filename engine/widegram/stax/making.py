@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError
 from widegram.network.spec import parse_layers
 from widegram.stax.kernel_fn import Triple, triple
 
@@ -45,20 +45,6 @@ def integers(value: Sequence[int] | Any) -> Any:
         return tuple(int(v) if hasattr(v, "__index__") else v for v in value)
     except TypeError:
         return value
-
-
-def require_axes(name: str, batch_axis: int, channel_axis: int) -> None:
-    """Refuse all but arrays (batch, ..., channels)."""
-    if not isinstance(batch_axis, int) or batch_axis != 0:
-        raise WidegramError(
-            f"stax.{name}: batch_axis={shown(batch_axis)} is not supported; move the batch to "
-            "axis 0 of the inputs"
-        )
-    if not isinstance(channel_axis, int) or channel_axis != -1:
-        raise WidegramError(
-            f"stax.{name}: channel_axis={shown(channel_axis)} is not supported; move the channels "
-            "to the last axis of the inputs, and write channel_axis=-1"
-        )
 
 
 def trained(

@@ -160,7 +160,7 @@ def describe(network: Network) -> Setting | None:
     maps.require_slope()
     pixels = 1
     if any(isinstance(layer, GlobalPool) for layer in suffix) and not prefix:
-        pixels = int(np.prod(network.input_shape[:2]))
+        pixels = int(np.prod(network.input_shape[:-1]))
     outside = sum(isinstance(layer, Dense | Convolution) for layer in (*prefix, *suffix))
     w, b = affine[0].W_std ** 2, bias_variance(affine[0])
     return Setting(maps, w, b, pixels, outside, point(maps, w, b))

@@ -10,7 +10,12 @@ from widegram.errors import WidegramError
 from widegram.meanfield.recursion.circular_mean import displacements, pixel_products
 from widegram.meanfield.recursion.deviations import Deviations
 from widegram.meanfield.recursion.scaled import Scaled
-from widegram.meanfield.recursion.walker import all_layers, trained_apart, walk
+from widegram.meanfield.recursion.walker import (
+    all_layers,
+    refusal_of_sequences,
+    trained_apart,
+    walk,
+)
 from widegram.meanfield.theory.maps import Array
 from widegram.network import (
     Activation,
@@ -112,7 +117,8 @@ def refusal(network: Network) -> str | None:
         return reason
     if is_convolutional(network):
         return _refusal_of_images((*prefix, *body), suffix)
-    return _unknown((*prefix, *body, *suffix), (*_POINTWISE, Flatten))
+    found = refusal_of_sequences(network)
+    return found or _unknown((*prefix, *body, *suffix), (*_POINTWISE, Flatten))
 
 
 def _refusal_of_images(layers: Sequence[Layer], suffix: Sequence[Layer]) -> str | None:

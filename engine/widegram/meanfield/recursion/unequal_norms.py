@@ -35,7 +35,7 @@ from widegram.meanfield.recursion.circular_mean import circular_mean, displaceme
 from widegram.meanfield.recursion.deviations import Deviations, State
 from widegram.meanfield.recursion.scaled import Scaled
 from widegram.meanfield.recursion.slope_series import Slopes
-from widegram.meanfield.recursion.walker import trained_apart, walk
+from widegram.meanfield.recursion.walker import refusal_of_sequences, trained_apart, walk
 from widegram.meanfield.theory.maps import Array, layer_maps
 from widegram.network import (
     Activation,
@@ -60,7 +60,7 @@ def refusal(network: Network) -> str | None:
         and any(isinstance(layer, Conv) for layer in (*prefix, *body))
     ):
         return "the network pools before its last convolution"
-    reason = trained_apart(network)
+    reason = trained_apart(network) or refusal_of_sequences(network)
     if reason is not None:
         return reason
     for layer in (*prefix, *body, *suffix):

@@ -63,7 +63,8 @@ class Walker:
     def _apply(self, layer: Layer, state: State) -> State:
         match layer:
             case Conv():
-                return state.affine(layer.W_std**2, bias_variance(layer), layer.filter_shape)
+                rows, cols = layer.filter_shape
+                return state.affine(layer.W_std**2, bias_variance(layer), (rows, cols))
             case Dense():
                 return state.affine(layer.W_std**2, bias_variance(layer), (1, 1))
             case Activation():
@@ -101,6 +102,14 @@ def trained_apart(network: Network) -> str | None:
         if parameter:
             return f"{layer_name(layer)} with {parameter!r} has no mean field theory"
     return None
+
+
+def refusal_of_sequences(network: Network) -> str | None:
+    """The reason why no recursion here runs the network, where its inputs are sequences."""
+    prefix = network.sweep()[0]
+    if len(network.input_shape) != 2 or (prefix and isinstance(prefix[0], Flatten)):
+        return None
+    return "sequences have no recursion in deviations; write them as images (L, 1, C)"
 
 
 def all_layers(layers: Sequence[Layer]) -> Iterator[Layer]:

@@ -1,0 +1,274 @@
+"""Where layers expect the batch and the channels: ``batch_axis``, ``channel_axis``, and more.
+
+A network as data has the batch first and channels last. A layer that was made for other arrays is a
+:class:`Placed` one; :func:`arranged` follows the axes of an input through all layers, as
+neural-tangents does, refuses those that do not fit, and turns the others into layers of a network
+whose inputs were transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError, shown
+from widegram.network.layers import (
+    Activation,
+    Convolution,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Index,
+    Layer,
+    LayerNorm,
+    Pool,
+    Repeat,
+)
+from widegram.network.selection import ALL, Entry, expanded
+from widegram.network.spec import layer_name
+from widegram.stax.branches import FanInSumItem, FanOutItem, Item, ParallelItem, Placed, Places
+from widegram.stax.kernel import Kernel
+
+# What each axis of an array is: "N", "C", or the number of an axis of the network's inputs.
+Axes = tuple[str | int, ...]
+_DEFAULT = Places(0, -1)
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """How inputs become those of a network: ``order``, for ``transpose``; ``rows``, the slices of
+    the batch that are taken, one after the other."""
+
+    order: tuple[int, ...]
+    rows: tuple[slice, ...] = ()
+
+    def through(self, x: NDArray[Any]) -> NDArray[Any]:
+        """An input of the network, contiguous where it is not taken as it is."""
+        if self.plain:
+            return x
+        x = x.transpose(self.order)
+        for rows in self.rows:
+            x = x[rows]
+        if not len(x):
+            raise WidegramError("stax.Index: takes no input of the batch")
+        return np.ascontiguousarray(x)
+
+    @property
+    def plain(self) -> bool:
+        """Whether inputs are taken as they are."""
+        return self.order == tuple(range(len(self.order))) and not self.rows
+
+
+def arranged(
+    items: tuple[Item, ...], ndim: int
+) -> tuple[tuple[Item, ...], Entrance, Axes | None]:
+    """Items without placed ones for inputs (batch, ..., channels), how arrays of ``ndim`` axes
+    become such, and the axes of the outputs, None for (batch, ..., channels).
+
+    Raises:
+        WidegramError: a layer has its batch or channels on another axis than its input.
+    """
+    first = _first(items)
+    if first is None:
+        return items, Entrance(tuple(range(ndim))), None
+    batch = _axis(first.batch, ndim, "batch_axis")
+    rest = [axis for axis in range(ndim) if axis != batch]
+    channel = rest[-1] if first.channel is None else _axis(first.channel, ndim, "channel_axis")
+    if channel == batch:
+        raise WidegramError(f"stax: batch_axis and channel_axis are both {batch}")
+    order = (batch, *(axis for axis in rest if axis != channel), channel)
+    names: dict[int, str | int] = {axis: n - 1 for n, axis in enumerate(order)}
+    names |= {batch: "N", channel: "C"}
+    walk = _Walk()
+    found, after = walk.sequence(items, tuple(names[axis] for axis in range(ndim)))
+    return found, Entrance(order, tuple(walk.rows)), after
+
+
+def going_on(
+    items: tuple[Item, ...], kernel: Kernel
+) -> tuple[tuple[Item, ...], Kernel, Axes | None]:
+    """The same for layers that go on from a Kernel: items, the Kernel of outputs (batch, ...,
+    channels), and the axes of what they make.
+
+    Raises:
+        WidegramError: a layer does not fit, or takes part of the batch.
+    """
+    ndim = len(kernel.shape1)
+    turned = (kernel.batch_axis, kernel.channel_axis) == (1, 0)
+    if turned:
+        kernel = with_axes(kernel, ("C", "N"))
+    if not turned and not is_placed(items):
+        return items, kernel, None
+    walk = _Walk()
+    start: Axes = ("C", "N") if turned else ("N", *range(ndim - 2), "C")
+    found, after = walk.sequence(items, start)
+    if walk.rows:
+        raise WidegramError("stax.Index: takes part of the batch; index the Kernel instead")
+    return found, kernel, after
+
+
+def with_axes(kernel: Kernel, axes: Axes | None) -> Kernel:
+    """The Kernel of outputs whose ``axes`` these are, given that of (batch, ..., channels); or the
+    other way round, of vectors.
+
+    Raises:
+        WidegramError: an output that is an image, with other axes.
+    """
+    if axes is None or axes == ("N", *sorted(a for a in axes if isinstance(a, int)), "C"):
+        return kernel
+    if len(axes) > 2:
+        raise WidegramError(
+            "kernel_fn: the kernels of outputs that are images have the batch first and channels "
+            "last; let the layers keep these axes, or add Flatten or a global pool"
+        )
+    return kernel.replace(
+        batch_axis=kernel.channel_axis, channel_axis=kernel.batch_axis,
+        shape1=kernel.shape1[::-1], shape2=kernel.shape2[::-1],
+    )  # fmt: skip
+
+
+def _first(items: Sequence[Item]) -> Places | None:
+    """The places of the first layer that has any; None where no layer is placed."""
+    if not is_placed(items):
+        return None
+    return next(item.places if isinstance(item, Placed) else _DEFAULT for item in _layers(items)
+                if not isinstance(item, Activation | Dropout))  # fmt: skip
+
+
+def is_placed(items: Sequence[Item]) -> bool:
+    """Whether some layer is."""
+    return any(isinstance(item, Placed) for item in _layers(items))
+
+
+def layers_of(items: Sequence[Item]) -> Iterator[Layer]:
+    """Every layer, those inside of branches and repeats too."""
+    return (item.layer if isinstance(item, Placed) else item for item in _layers(items))
+
+
+def _layers(items: Sequence[Item]) -> Iterator[Layer | Placed]:
+    for item in items:
+        if isinstance(item, ParallelItem):
+            for part in item.branches:
+                yield from _layers(part)
+        elif isinstance(item, Repeat):
+            yield from _layers(item.body)
+        elif not isinstance(item, FanOutItem | FanInSumItem):
+            yield item
+
+
+def _axis(axis: int, ndim: int, name: str) -> int:
+    if not -ndim <= axis < ndim:
+        raise WidegramError(f"stax: {name}={axis} does not exist in an array of {ndim} axes")
+    return axis % ndim
+
+
+class _Walk:
+    """Follows axes through layers; ``rows``: the slices of the batch met so far."""
+
+    def __init__(self) -> None:
+        self.rows: list[slice] = []
+        self.inside = 0
+
+    def sequence(self, items: Sequence[Item], axes: Axes) -> tuple[tuple[Item, ...], Axes]:
+        """Items for channels-last arrays, and what the axes are behind them."""
+        found: list[Item] = []
+        branches: list[Axes] | None = None
+        for item in items:
+            match item:
+                case FanOutItem(num):
+                    branches, self.inside = [axes] * num, self.inside + 1
+                case ParallelItem(parts) if branches is not None and len(parts) == len(branches):
+                    pairs = [self.sequence(*pair) for pair in zip(parts, branches, strict=True)]
+                    branches = [after for _, after in pairs]
+                    item = replace(item, branches=tuple(part for part, _ in pairs))
+                case FanInSumItem() if branches is not None:
+                    if len(set(branches)) > 1:
+                        raise WidegramError(
+                            "stax.FanInSum: its branches have the batch, the channels or pixels on "
+                            "different axes"
+                        )
+                    axes, branches, self.inside = branches[0], None, self.inside - 1
+                case Repeat(times=times, body=body):
+                    inner, axes = self.sequence(body * times, axes)
+                    found.extend(inner)
+                    continue
+                case Placed(layer, places):
+                    item, axes = self.layer(layer, places, axes)
+                case Activation() | Dropout() | ParallelItem() | FanInSumItem():
+                    pass
+                case _:
+                    item, axes = self.layer(item, _DEFAULT, axes)
+            found.append(item)
+        return tuple(found), axes
+
+    def layer(self, layer: Layer, places: Places, axes: Axes) -> tuple[Layer, Axes]:
+        """One layer for channels-last arrays, and what the axes are behind it."""
+        name = f"stax.{layer_name(layer)}"
+        ndim, flat = len(axes), isinstance(layer, Flatten)
+        wanted = [_axis(places.batch, ndim, f"{name} batch_axis")]
+        if places.channel is not None and not flat:
+            wanted.append(_axis(places.channel, ndim, f"{name} channel_axis"))
+        there = [axes.index(which) for which in "NC"]
+        if any(axis != at for axis, at in zip(wanted, there, strict=False)):
+            raise WidegramError(
+                f"{name}: takes batch_axis={wanted[0]}"
+                + ("" if flat else f", channel_axis={wanted[-1]}")
+                + f", but its input has the batch on axis {there[0]}, channels on axis {there[1]}"
+            )
+        spatial = [axis for axis in axes if isinstance(axis, int)]
+        match layer:
+            case Convolution(filter_shape=window, strides=strides):
+                layer = replace(
+                    layer, filter_shape=_sorted(window, spatial), strides=_sorted(strides, spatial)
+                )
+            case Pool(window_shape=window, strides=strides):
+                layer = replace(
+                    layer, window_shape=_sorted(window, spatial), strides=_sorted(strides, spatial)
+                )
+            case LayerNorm(axis=over):
+                known = {"N": 0, "C": -1} | {a: 1 + n for n, a in enumerate(sorted(spatial))}
+                chosen = {known[axes[_axis(a, ndim, f"{name} axis")]] for a in over}
+                layer = replace(layer, axis=tuple(sorted(chosen)))
+            case GlobalPool():
+                axes = tuple(a for a in axes if isinstance(a, str))
+            case Flatten():
+                axes = ("N", "C") if places.out is None else ("C", "N")
+            case Index():
+                return self.index(layer, axes)
+        if isinstance(layer, Convolution) and places.out is not None:
+            if len(places.out) != ndim:
+                raise WidegramError(
+                    f"{name}: dimension_numbers are for arrays of {len(places.out)} axes, its "
+                    f"input has {ndim}"
+                )
+            axes = tuple(axes[at] for at in places.out)
+        return layer, axes
+
+    def index(self, layer: Index, axes: Axes) -> tuple[Index, Axes]:
+        """An Index of the network's axes; the slice of the batch is kept apart."""
+        entries: dict[str | int, Entry] = dict(
+            zip(axes, expanded(layer.idx, len(axes), "stax.Index"), strict=True)
+        )
+        rows = entries.pop("N")
+        if rows != ALL:
+            if isinstance(rows, int) or self.inside:
+                raise WidegramError(
+                    "stax.Index: the batch is kept, and sliced outside of branches alone; found "
+                    f"{shown(rows)} on its axis"
+                )
+            self.rows.append(slice(*rows))
+        channels = entries.pop("C")
+        spatial = sorted(a for a in entries if isinstance(a, int))
+        left = tuple(a for a in axes if not isinstance(entries.get(a), int))
+        return Index((ALL, *(entries[a] for a in spatial), channels)), left
+
+
+def _sorted(numbers: tuple[int, ...], spatial: list[int]) -> tuple[int, ...]:
+    """Numbers that stand in the order of an array's axes in that of the network's."""
+    if len(numbers) != len(spatial):  # the network says so
+        return numbers
+    return tuple(number for _, number in sorted(zip(spatial, numbers, strict=True)))
