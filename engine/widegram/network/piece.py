@@ -11,6 +11,7 @@ from widegram.network.layers import (
     Dense,
     Dropout,
     Flatten,
+    Index,
     Layer,
     LayerNorm,
     Repeat,
@@ -21,7 +22,7 @@ from widegram.network.shapes import Ending, follow
 from widegram.network.spec import layer_name
 
 # Layers whose output at equal pixels is made of their input at equal pixels.
-_LOCAL = (Convolution, Dense, Activation, LayerNorm, Dropout)
+_LOCAL = (Convolution, Dense, Activation, LayerNorm, Dropout, Index)
 
 
 @dataclass(frozen=True)
