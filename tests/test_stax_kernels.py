@@ -53,7 +53,7 @@ def check(found: dict[str, np.ndarray], prefix: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("family", ["images", "continued", "methods"])
+@pytest.mark.parametrize("family", ["images", "sequences", "continued", "methods"])
 def test_stored_values(family: str) -> None:
     found: dict[str, np.ndarray] = {}
     for name, kernel in getattr(kernel_examples, family)(stax):
