@@ -25,11 +25,11 @@ def count_weights(layers: Iterable[Layer]) -> int:
 def with_fixed(layers: tuple[Layer, ...], first: int, last: int) -> tuple[Layer, ...]:
     """The layers, the ``first`` and ``last`` of those with weights fixed, in the order of a
     specification. What is fixed inside of a Repeat is written out before and behind it."""
-    return _Walk(first, count_weights(layers) - last).through(layers)
+    return _Fixing(first, count_weights(layers) - last).through(layers)
 
 
 @dataclass
-class _Walk:
+class _Fixing:
     """``at``: layers with weights passed so far; those from ``first`` to ``last`` are trained."""
 
     first: int

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from widegram.errors import WidegramError, shown
+from widegram.network.checks import nearest
 from widegram.network.model import Network
 from widegram.network.presets import PRESETS, preset
-from widegram.network.spec import nearest, parse_augment, parse_input_shape, parse_layers
+from widegram.network.spec import parse_augment, parse_input_shape, parse_layers
 from widegram.validation import bounds
 from widegram.validation.reading import read_text
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from widegram.errors import WidegramError
+from widegram.network.checks import nearest
 from widegram.network.layers import Layer, Readouts, Repeat, Residual
 from widegram.network.shapes import LayerShapes, infer
 from widegram.network.spec import (
-    nearest,
     parse_augment,
     parse_input_shape,
     parse_layers,

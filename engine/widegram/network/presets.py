@@ -17,6 +17,7 @@ from typing import Any
 
 from widegram import activations
 from widegram.errors import WidegramError, shown
+from widegram.network.checks import nearest
 from widegram.network.fixed import count_weights, with_fixed
 from widegram.network.layers import (
     Activation,
@@ -31,7 +32,7 @@ from widegram.network.layers import (
     Residual,
 )
 from widegram.network.model import Network
-from widegram.network.spec import nearest, parse_layers
+from widegram.network.spec import parse_layers
 from widegram.validation import bounds
 
 # The smallest value of options that count something.

@@ -6,7 +6,6 @@ One table, :data:`LAYERS`, lists the names, parameters and defaults; activations
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,7 @@ from typing import Any, get_args
 from widegram import activations
 from widegram.activations.table import SERIES
 from widegram.errors import WidegramError, shown
-from widegram.network import trained
+from widegram.network import checks, trained
 from widegram.network.layers import (
     EPSILON,
     Activation,
@@ -29,8 +28,6 @@ from widegram.network.layers import (
     Index,
     Layer,
     LayerNorm,
-    Padding,
-    Parameterization,
     Pool,
     Readouts,
     Repeat,
@@ -41,142 +38,6 @@ from widegram.validation import bounds
 from widegram.validation.choices import FLIPS
 
 REQUIRED = object()
-_LARGEST_AXIS = 64
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``", did you mean 'X'?"`` or, with nothing near, the list of known names."""
-    table = {re.sub(r"[\s_-]", "", k).lower(): k for k in known}
-    # Beyond a hundred characters nothing is near, and the search would take long.
-    wanted = re.sub(r"[\s_-]", "", name[:100]).lower()
-    close = difflib.get_close_matches(wanted, table, n=1, cutoff=0.6)
-    if close:
-        return f", did you mean {table[close[0]]!r}?"
-    return "; known: " + (", ".join(sorted(table.values())) or "none")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"must be a number, found {shown(value)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"must be finite, found {shown(value)}")
-    if abs(value) > bounds.MAGNITUDE:
-        raise ValueError(f"must be at most {bounds.MAGNITUDE:g} in size, found {shown(value)}")
-    return float(value) + 0.0
-
-
-def _std(value: Any) -> float:
-    if _number(value) < 0:
-        raise ValueError(f"is a standard deviation and must be >= 0, found {shown(value)}")
-    return _number(value)
-
-
-def _positive(value: Any) -> float:
-    if not _number(value) > 0:
-        raise ValueError(f"must be > 0, found {shown(value)}")
-    return _number(value)
-
-
-def _at_least_0(value: Any) -> float:
-    if _number(value) < 0:
-        raise ValueError(f"must be >= 0, found {shown(value)}")
-    return _number(value)
-
-
-def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else check(value)
-
-
-def _rate(value: Any) -> float:
-    if not 0 < _number(value) <= 1:
-        raise ValueError(f"is the probability to keep a unit, in (0, 1], found {shown(value)}")
-    return _number(value)
-
-
-def _window(value: Any) -> tuple[int, ...]:
-    if (
-        not isinstance(value, (list, tuple))
-        or len(value) not in (1, 2)
-        or not all(_is_int(v) and v >= 1 for v in value)
-    ):
-        raise ValueError(
-            "must be two integers >= 1 (height, width), or one for sequences, found "
-            f"{shown(value)}"
-        )
-    if max(value) > bounds.NUMBERS:
-        raise ValueError(f"must be at most {bounds.NUMBERS:,}, found {shown(value)}")
-    return tuple(value)
-
-
-def _strides(value: Any) -> tuple[int, ...] | None:
-    return None if value is None else _window(value)
-
-
-def _stride_of_each_axis(given: dict[str, Any]) -> None:
-    """Strides of 1 where none are given, else as many as the window has numbers."""
-    window = given.get("filter_shape") or given["window_shape"]
-    given["strides"] = given["strides"] or (1,) * len(window)
-    if len(given["strides"]) != len(window):
-        raise ValueError(
-            f"strides {shown(given['strides'])} and window {shown(window)} must have as many "
-            "numbers"
-        )
-
-
-def _width(value: Any) -> int:
-    if not _is_int(value) or not 1 <= value <= bounds.NUMBERS:
-        raise ValueError(f"must be an integer from 1 to {bounds.NUMBERS:,}, found {shown(value)}")
-    return int(value)
-
-
-def _scales(value: Any) -> tuple[int, int]:
-    try:
-        before, behind = map(_width, value)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"must be two integers >= 1 (before, behind), found {shown(value)}"
-        ) from None
-    return (before, behind)
-
-
-def _parameterization(value: Any) -> str:
-    known = get_args(Parameterization)
-    if not isinstance(value, str) or value.lower() not in known:
-        hint = nearest(value, known) if isinstance(value, str) else ""
-        raise ValueError(f"must be {' or '.join(known)}, found {shown(value)}{hint}")
-    return value.lower()
-
-
-def _padding(value: Any) -> str:
-    if not isinstance(value, str) or value not in get_args(Padding):
-        hint = nearest(value, get_args(Padding)) if isinstance(value, str) else ""
-        raise ValueError(f"must be SAME, VALID or CIRCULAR, found {shown(value)}{hint}")
-    return str(value)
-
-
-def _axes(value: Any) -> tuple[int, ...]:
-    axes = [value] if _is_int(value) else value
-    if not isinstance(axes, (list, tuple)) or not axes or not all(_is_int(v) for v in axes):
-        raise ValueError(f"must be an integer or a list of integers, found {shown(value)}")
-    if any(abs(v) > _LARGEST_AXIS for v in axes):
-        raise ValueError(f"names axes that no input has, found {shown(value)}")
-    return tuple(sorted(set(axes)))
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, found {shown(value)}")
-    return value
-
-
-def _times(value: Any) -> int:
-    if not _is_int(value) or value < 1:
-        raise ValueError(f"must be an integer >= 1, found {shown(value)}")
-    return int(value)
 
 
 @dataclass(frozen=True)
@@ -211,36 +72,39 @@ class _Kind:
 
 
 _AFFINE = {
-    "W_std": _Parameter(_std, 1.0),
-    "b_std": _Parameter(_optional(_std), None),
-    "parameterization": _Parameter(_parameterization, "ntk", unwritten=True),
-    "width": _Parameter(_optional(_width), None, unwritten=True),
-    "s": _Parameter(_scales, (1, 1), unwritten=True),
-    "W_rate": _Parameter(_at_least_0, 1.0, unwritten=True),
-    "b_rate": _Parameter(_at_least_0, 1.0, unwritten=True),
-    "b_grad": _Parameter(_optional(_at_least_0), None, unwritten=True),
+    "W_std": _Parameter(checks.std, 1.0),
+    "b_std": _Parameter(checks.optional(checks.std), None),
+    "parameterization": _Parameter(checks.parameterization, "ntk", unwritten=True),
+    "width": _Parameter(checks.optional(checks.width), None, unwritten=True),
+    "s": _Parameter(checks.scales, (1, 1), unwritten=True),
+    "W_rate": _Parameter(checks.at_least_0, 1.0, unwritten=True),
+    "b_rate": _Parameter(checks.at_least_0, 1.0, unwritten=True),
+    "b_grad": _Parameter(checks.optional(checks.at_least_0), None, unwritten=True),
 }
-_WINDOW = {"strides": _Parameter(_strides, None), "padding": _Parameter(_padding, "VALID")}
-_POOL = {"window_shape": _Parameter(_window), **_WINDOW}
-_EDGES = {"normalize_edges": _Parameter(_flag, False, unwritten=True)}
+_WINDOW = {
+    "strides": _Parameter(checks.strides, None),
+    "padding": _Parameter(checks.padding, "VALID"),
+}
+_POOL = {"window_shape": _Parameter(checks.window), **_WINDOW}
+_EDGES = {"normalize_edges": _Parameter(checks.flag, False, unwritten=True)}
 
-_FILTER = {"filter_shape": _Parameter(_window), **_WINDOW, **_AFFINE}
+_FILTER = {"filter_shape": _Parameter(checks.window), **_WINDOW, **_AFFINE}
 _NORM = {
-    "axis": _Parameter(_axes, (-1,)),
-    "eps": _Parameter(_positive, EPSILON, unwritten=True),
+    "axis": _Parameter(checks.axes, (-1,)),
+    "eps": _Parameter(checks.positive, EPSILON, unwritten=True),
 }
 
 LAYERS: Mapping[str, _Kind] = {
-    "Conv": _Kind(Conv, {}, _FILTER, _stride_of_each_axis),
-    "ConvLocal": _Kind(ConvLocal, {}, _FILTER, _stride_of_each_axis),
+    "Conv": _Kind(Conv, {}, _FILTER, checks.stride_of_each_axis),
+    "ConvLocal": _Kind(ConvLocal, {}, _FILTER, checks.stride_of_each_axis),
     "Dense": _Kind(Dense, {}, _AFFINE),
-    "AvgPool": _Kind(Pool, {"kind": "avg"}, {**_POOL, **_EDGES}, _stride_of_each_axis),
-    "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL, _stride_of_each_axis),
+    "AvgPool": _Kind(Pool, {"kind": "avg"}, {**_POOL, **_EDGES}, checks.stride_of_each_axis),
+    "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL, checks.stride_of_each_axis),
     "GlobalAvgPool": _Kind(GlobalPool, {"kind": "avg"}, {}),
     "GlobalSumPool": _Kind(GlobalPool, {"kind": "sum"}, {}),
     "Flatten": _Kind(Flatten, {}, {}),
     "LayerNorm": _Kind(LayerNorm, {}, _NORM),
-    "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(_rate)}),
+    "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(checks.rate)}),
     "Index": _Kind(Index, {}, {"idx": _Parameter(parse_idx)}),
 }
 _COMPOSITE = {
@@ -268,7 +132,7 @@ def layer_name(layer: Layer) -> str:
 
 def parse_input_shape(value: Any) -> tuple[int, ...]:
     """Return a checked input shape: (D,) of vectors, (L, C) of sequences, (H, W, C) of images."""
-    ok = isinstance(value, (list, tuple)) and all(_is_int(v) and v >= 1 for v in value)
+    ok = isinstance(value, (list, tuple)) and all(checks.is_int(v) and v >= 1 for v in value)
     if not ok or len(value) not in (1, 2, 3):
         more = "; volumes [D, H, W, C] are not supported" if ok and len(value) == 4 else ""
         raise WidegramError(
@@ -292,7 +156,7 @@ def parse_augment(value: Any) -> tuple[str, ...]:
         raise WidegramError(f"augment: must be a list of {', '.join(FLIPS)}, found {shown(value)}")
     for name in value:
         if not isinstance(name, str) or name not in FLIPS:
-            raise WidegramError(f"augment: unknown {shown(name)}{nearest(str(name), FLIPS)}")
+            raise WidegramError(f"augment: unknown {shown(name)}{checks.nearest(str(name), FLIPS)}")
     if len(set(value)) < len(value):
         raise WidegramError(f"augment: names one flip twice, found {shown(list(value))}")
     return tuple(sorted(value))
@@ -372,20 +236,21 @@ def _parse_layer(entry: Any, where: str, depth: int) -> Layer:
     if name in activations.DEFAULTS:
         return _parse_activation(name, values, path)
     known = [*LAYERS, *_COMPOSITE, *activations.DEFAULTS]
-    raise WidegramError(f"{where}: unknown layer {shown(name)}{nearest(name, known)}")
+    raise WidegramError(f"{where}: unknown layer {shown(name)}{checks.nearest(name, known)}")
 
 
 def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activation:
     row = activations.TABLE[name]
     parameters = {
         key: _Parameter(
-            row.checks.get(key, _number), REQUIRED if default is activations.REQUIRED else default
+            row.checks.get(key, checks.number),
+            REQUIRED if default is activations.REQUIRED else default,
         )
         for key, default in row.params.items()
     }
     if "deg" in values and name in SERIES:
         # neural-tangents' quadrature degree: the Hermite series here chooses its own
-        _parse_parameters({"deg": _Parameter(_times)}, {"deg": values.pop("deg")}, path)
+        _parse_parameters({"deg": _Parameter(checks.times)}, {"deg": values.pop("deg")}, path)
     checked = _parse_parameters(parameters, values, path)
     try:
         activations.get(name, checked)
@@ -421,7 +286,8 @@ def _refuse_unknown(values: Iterable[str], known: Iterable[str], path: str) -> N
         if key in _WIDTHS and key not in known:
             raise WidegramError(f"{path}: parameter {key!r}: widths are infinite, leave it out")
         if key not in known:
-            raise WidegramError(f"{path}: unknown parameter {shown(key)}{nearest(key, known)}")
+            hint = checks.nearest(key, known)
+            raise WidegramError(f"{path}: unknown parameter {shown(key)}{hint}")
 
 
 def _parse_composite(name: str, values: dict[str, Any], path: str, depth: int) -> Layer:
@@ -438,7 +304,7 @@ def _parse_composite(name: str, values: dict[str, Any], path: str, depth: int) -
     if "times" not in values:
         raise WidegramError(f"{path}: parameter 'times' is missing")
     try:
-        return Repeat(_times(values["times"]), layers)
+        return Repeat(checks.times(values["times"]), layers)
     except ValueError as error:
         raise WidegramError(f"{path}: times {error}") from None
 

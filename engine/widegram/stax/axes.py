@@ -30,12 +30,12 @@ from widegram.network.layers import (
 )
 from widegram.network.selection import ALL, Entry, expanded
 from widegram.network.spec import layer_name
-from widegram.stax.branches import FanInSumItem, FanOutItem, Item, ParallelItem, Placed, Places
+from widegram.stax.branches import AxisPlaces, FanInSumItem, FanOutItem, Item, ParallelItem, Placed
 from widegram.stax.kernel import Kernel
 
 # What each axis of an array is: "N", "C", or the number of an axis of the network's inputs.
 Axes = tuple[str | int, ...]
-_DEFAULT = Places(0, -1)
+_DEFAULT = AxisPlaces(0, -1)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def arranged(
     order = (batch, *(axis for axis in rest if axis != channel), channel)
     names: dict[int, str | int] = {axis: n - 1 for n, axis in enumerate(order)}
     names |= {batch: "N", channel: "C"}
-    walk = _Walk()
+    walk = _AxesThrough()
     found, after = walk.sequence(items, tuple(names[axis] for axis in range(ndim)))
     return found, Entrance(order, tuple(walk.rows)), after
 
@@ -103,7 +103,7 @@ def going_on(
         kernel = with_axes(kernel, ("C", "N"))
     if not turned and not is_placed(items):
         return items, kernel, None
-    walk = _Walk()
+    walk = _AxesThrough()
     start: Axes = ("C", "N") if turned else ("N", *range(ndim - 2), "C")
     found, after = walk.sequence(items, start)
     if walk.rows:
@@ -131,7 +131,7 @@ def with_axes(kernel: Kernel, axes: Axes | None) -> Kernel:
     )  # fmt: skip
 
 
-def _first(items: Sequence[Item]) -> Places | None:
+def _first(items: Sequence[Item]) -> AxisPlaces | None:
     """The places of the first layer that has any; None where no layer is placed."""
     if not is_placed(items):
         return None
@@ -166,7 +166,7 @@ def _axis(axis: int, ndim: int, name: str) -> int:
     return axis % ndim
 
 
-class _Walk:
+class _AxesThrough:
     """Follows axes through layers; ``rows``: the slices of the batch met so far."""
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ class _Walk:
             found.append(item)
         return tuple(found), axes
 
-    def layer(self, layer: Layer, places: Places, axes: Axes) -> tuple[Layer, Axes]:
+    def layer(self, layer: Layer, places: AxisPlaces, axes: Axes) -> tuple[Layer, Axes]:
         """One layer for channels-last arrays, and what the axes are behind it."""
         name = f"stax.{layer_name(layer)}"
         ndim, flat = len(axes), isinstance(layer, Flatten)

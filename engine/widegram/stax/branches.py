@@ -35,7 +35,7 @@ class FanInSumItem:
 
 
 @dataclass(frozen=True)
-class Places:
+class AxisPlaces:
     """Which axes of its input a layer takes for the batch and the channels, None for whatever they
     are; ``out``: of each axis of the output, which axis of the input it is, where they move."""
 
@@ -50,7 +50,7 @@ class Placed:
     name axes, or have a number for each, are meant as of those arrays."""
 
     layer: Layer
-    places: Places
+    places: AxisPlaces
 
 
 Item = Layer | FanOutItem | ParallelItem | FanInSumItem | Placed

@@ -6,21 +6,21 @@ from typing import Any
 
 from widegram.errors import WidegramError, shown
 from widegram.stax.axes import layers_of
-from widegram.stax.branches import Placed, Places
+from widegram.stax.branches import AxisPlaces, Placed
 from widegram.stax.kernel_fn import Triple, triple
 
-DEFAULT = Places(0, -1)
+DEFAULT = AxisPlaces(0, -1)
 
 
-def axes_of(name: str, batch_axis: Any, channel_axis: Any) -> Places:
+def axes_of(name: str, batch_axis: Any, channel_axis: Any) -> AxisPlaces:
     """The places that two arguments name."""
     for argument, axis in (("batch_axis", batch_axis), ("channel_axis", channel_axis)):
         if not isinstance(axis, int) or isinstance(axis, bool):
             raise WidegramError(f"stax.{name}: {argument} must be an integer, found {shown(axis)}")
-    return Places(batch_axis, channel_axis)
+    return AxisPlaces(batch_axis, channel_axis)
 
 
-def placed(made: Triple, places: Places, always: bool = False) -> Triple:
+def placed(made: Triple, places: AxisPlaces, always: bool = False) -> Triple:
     """A layer that was made, at its places where they are not those of a network's inputs, or
     ``always``."""
     (layer,) = layers_of(made[2].items)
@@ -30,7 +30,7 @@ def placed(made: Triple, places: Places, always: bool = False) -> Triple:
     return triple(Placed(layer, places))
 
 
-def dimensions(name: str, numbers: Any) -> tuple[Places, tuple[int, ...] | None]:
+def dimensions(name: str, numbers: Any) -> tuple[AxisPlaces, tuple[int, ...] | None]:
     """The places that ``dimension_numbers`` of a convolution name, and of each axis that its
     filters move along, in the order of the inputs, which number of ``filter_shape`` is meant; None
     where they stand in that order."""
@@ -55,7 +55,7 @@ def dimensions(name: str, numbers: Any) -> tuple[Places, tuple[int, ...] | None]
     order = tuple(moved.index(axis) for axis in along)
     out = None if outputs == inputs else tuple(inputs.index(axis) for axis in outputs)
     channel = inputs.index("C") - len(inputs)
-    return Places(inputs.index("N"), channel, out), order
+    return AxisPlaces(inputs.index("N"), channel, out), order
 
 
 def ordered(numbers: Any, order: tuple[int, ...] | None) -> Any:
