@@ -27,6 +27,7 @@ from widegram.network import Network, load_network
 from widegram.predict.diagonal import own_diagonal
 from widegram.reference import ReferenceEvaluator
 from widegram.sklearn import WidegramRegressor
+from widegram.tiling import End
 
 BOTH = ("nngp", "ntk")
 NETWORKS = {
@@ -118,7 +119,7 @@ def prepared(where: str, x: np.ndarray, folder: Path) -> Any:
         with GramFile(folder / "K.h5") as file:
             prints = file.fingerprints
         train = {"network": prints["network"], "x1": prints["x2"]}
-        with open_cross(folder / "K.h5", "nngp", None, memory=2**24, train=train) as cross:
+        with open_cross(folder / "K.h5", "nngp", End(), memory=2**24, train=train) as cross:
             return own_diagonal(cross, "nngp", test_gram=None, x_test=None, memory=2**24)
 
     return run

@@ -60,6 +60,7 @@ def windows(shape, window, strides, mode):
     return out, pixel
 
 
+BOTH_AXES = (0, 1)
 WINDOWS = [
     ((5, 4), (3, 3), (1, 1)),
     ((5, 4), (2, 4), (1, 1)),
@@ -81,9 +82,11 @@ def test_convolution_and_pool_against_loops(shape, window, strides, mode):
         pool[p + q] = sum(value_at(a, pixel(p, t), pixel(q, u), mode) for t in taps for u in taps)
     # sums of up to 81 terms of order one in another order: a few hundred eps
     close = {"rtol": 0, "atol": 1e-13}
-    np.testing.assert_allclose(_conv(a[None], Conv(window, strides, mode))[0], conv, **close)
-    np.testing.assert_allclose(_pool(a[None], Pool("sum", window, strides, mode))[0], pool, **close)
-    mean = _pool(a[None], Pool("avg", window, strides, mode))[0]
+    summed, averaged = (Pool(kind, window, strides, mode) for kind in ("sum", "avg"))
+    found = _conv(a[None], Conv(window, strides, mode), BOTH_AXES)[0]
+    np.testing.assert_allclose(found, conv, **close)
+    np.testing.assert_allclose(_pool(a[None], summed, BOTH_AXES)[0], pool, **close)
+    mean = _pool(a[None], averaged, BOTH_AXES)[0]
     np.testing.assert_allclose(mean, pool / len(taps) ** 2, **close)
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(min=4), default=80, show_default=True)
 @click.option("--tol", type=Tolerance, default=1e-8, show_default=True, help="Residual over norm.")
 @click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--plot", type=PictureFile(), metavar="P.png", help="Draw the spectrum.")
 @click.option(
     "--out", type=OutputFile(), metavar="E.h5", help="Write /eigenvalues, /eigenvectors, /density."

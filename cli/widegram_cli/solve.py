@@ -91,7 +91,13 @@ if TYPE_CHECKING:
     help="cg.",
 )
 @click.option("--rank", type=click.IntRange(min=0), help="cg: rank of the preconditioner.")
-@click.option("--seed", type=int, default=0, show_default=True, help="cg: random probes.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="cg: random probes.",
+)
 @click.option("--out", type=OutputFile(), required=True, metavar="A.h5", help="The solution file.")
 @memory_option
 @overwrite_option
