@@ -98,13 +98,13 @@ class Readout:
         self, value: NDArray[Any], n: int, rows: range, cols: range
     ) -> NDArray[np.bool_] | None:
         """Divide by the powers of two, in place. Where entries become too small, or None."""
-        powers = self._powers(n, rows, False)[:, None] + self._powers(n, cols, True)
-        powers = powers - 2 * self.plan.exponents[n]
+        first = self._powers(n, rows, False) - 2 * self.plan.exponents[n]
+        second = self._powers(n, cols, True)
         raw = value
-        if powers.any():
+        if first.any() or second.any():
             raw = value.copy()
             with np.errstate(all="ignore"):
-                np.ldexp(raw, powers.astype(np.int32), out=value)
+                np.ldexp(raw, (first[:, None] + second).astype(np.int32), out=value)
         if value.min() >= self.least:
             return None
         small = (raw != 0) & (np.abs(value) < self.least)
