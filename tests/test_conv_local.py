@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,9 @@ import numpy as np
 import pytest
 
 from cuda_support import assert_equal, both
-from jobs import job
+from jobs import cpu_and_reference, job
 from network_specs import DENSE, FLATTEN, GAP, RELU, load, residual
 from widegram import reference, stax
-from widegram.cpu import CpuEvaluator
-from widegram.data import open_source
 from widegram.plan import build
 from widegram.plan.masks import displacements
 
@@ -73,17 +70,9 @@ CASES: dict[str, tuple[tuple[int, int, int], list[dict]]] = {
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
     shape, layers = CASES[name]
-    network = load(shape, *layers)
-    rng = np.random.default_rng(3)
-    x1, x2 = (open_source(rng.standard_normal((n, *shape))) for n in (3, 2))
-    # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
-    tolerance = {"float64": 1e-10, "float32": 1e-5}[dtype]
-    for second, cols in ((x2, range(2)), (None, range(3))):
-        request = job(network, x1, second)
-        wanted = reference.ReferenceEvaluator(request).tile(range(3), cols, second is None)
-        with CpuEvaluator(replace(request, dtype=dtype)) as evaluator:
-            found = evaluator.tile(range(3), cols, second is None)
-        assert_equal(found, wanted, tolerance)
+    for found, wanted in cpu_and_reference(load(shape, *layers), dtype):
+        # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
+        assert_equal(found, wanted, {"float64": 1e-10, "float32": 1e-5}[dtype])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 
 import widegram
 from cuda_support import assert_equal, both
+from jobs import cpu_and_reference
 from network_specs import FLATTEN, GAP, RELU, load, residual
 from trained_examples import networks
 from widegram import WidegramError, reference, stax
@@ -115,16 +115,9 @@ def test_neural_tangents_in_single_precision(name: str) -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
     shape, layers = CASES[name]
-    rng = np.random.default_rng(3)
-    x1, x2 = (open_source(rng.standard_normal((n, *shape))) for n in (3, 2))
-    # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
-    tolerance = {"float64": 1e-10, "float32": 1e-5}[dtype]
-    for second, cols in ((x2, range(2)), (None, range(3))):
-        job = Job(network=load(shape, *layers), x1=x1, x2=second, kernels=("nngp", "ntk"))
-        wanted = reference.ReferenceEvaluator(job).tile(range(3), cols, second is None)
-        with CpuEvaluator(replace(job, dtype=dtype)) as evaluator:
-            found = evaluator.tile(range(3), cols, second is None)
-        assert_equal(found, wanted, tolerance)
+    for found, wanted in cpu_and_reference(load(shape, *layers), dtype):
+        # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
+        assert_equal(found, wanted, {"float64": 1e-10, "float32": 1e-5}[dtype])
 
 
 @pytest.mark.parametrize("name", CASES)
