@@ -98,25 +98,30 @@ def _components(nodes: tuple[Node, ...], level: list[int]) -> list[list[int]]:
     return sorted(found.values(), key=lambda group: (level[group[0]], group[0]))
 
 
-def _scales(nodes: tuple[Node, ...], members: list[int]) -> dict[int, Pair]:
-    """sigma of each member: 1 at the finest."""
-    links: dict[int, list[tuple[int, Fraction, Fraction]]] = {i: [] for i in members}
+def _scales(nodes: tuple[Node, ...], members: list[int]) -> tuple[dict[int, Pair], set[Edge]]:
+    """sigma of each member, 1 at the finest; and the edges along which it would be another one:
+    branches may come to one shape by different strides."""
+    links: dict[int, list[tuple[Edge, int, Fraction, Fraction]]] = {i: [] for i in members}
     for i in members:
         sy, sx = nodes[i].operation.coarser
         for j in nodes[i].inputs:
             if j in links and not nodes[i].operation.stored:
-                links[j].append((i, Fraction(sy), Fraction(sx)))
-                links[i].append((j, Fraction(1, sy), Fraction(1, sx)))
-    scale = {members[0]: (Fraction(1), Fraction(1))}
+                links[j].append(((j, i), i, Fraction(sy), Fraction(sx)))
+                links[i].append(((j, i), j, Fraction(1, sy), Fraction(1, sx)))
+    scale, wrong = {members[0]: (Fraction(1), Fraction(1))}, set()
     todo = [members[0]]
     while todo:
         i = todo.pop()
-        for j, ry, rx in links[i]:
+        for edge, j, ry, rx in links[i]:
+            found = (scale[i][0] * ry, scale[i][1] * rx)
             if j not in scale:
-                scale[j] = (scale[i][0] * ry, scale[i][1] * rx)
+                scale[j] = found
                 todo.append(j)
+            elif scale[j] != found:
+                wrong.add(edge)
     finest = (min(s[0] for s in scale.values()), min(s[1] for s in scale.values()))
-    return {i: (int(s[0] / finest[0]), int(s[1] / finest[1])) for i, s in scale.items()}
+    sigma = {i: (int(s[0] / finest[0]), int(s[1] / finest[1])) for i, s in scale.items()}
+    return sigma, wrong
 
 
 def _torus(
@@ -154,8 +159,9 @@ def partition(
     """The graph with stores inserted where needed, and its groups in the order in which they run.
 
     A store is inserted between values of different levels (one branch of a Residual has a pool,
-    the other has not) and before a circular convolution whose torus differs from its group's; with
-    ``one_shape`` also behind strided convolutions that shrink an image exactly.
+    the other has not), where branches meet that came to one shape by different strides, and before
+    a circular convolution whose torus differs from its group's; with ``one_shape`` also behind
+    strided convolutions that shrink an image exactly.
     """
     if one_shape:
         nodes = _insert(nodes, _behind_strides(nodes))
@@ -165,7 +171,10 @@ def partition(
         groups = []
         if not wrong:
             for members in _components(nodes, level):
-                sigma = _scales(nodes, members)
+                sigma, conflicts = _scales(nodes, members)
+                wrong |= conflicts
+                if conflicts:
+                    continue
                 torus, conflicts = _torus(nodes, members, sigma)
                 groups.append(Group(tuple(members), sigma, torus))
                 wrong |= conflicts
