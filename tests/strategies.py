@@ -48,6 +48,7 @@ class Vocabulary(NamedTuple):
     bias: bool = True
     trained: bool = True
     paddings: tuple[str, ...] = ("SAME", "VALID", "CIRCULAR")
+    joins: tuple[str, ...] = ("FanInSum",)
 
 
 # Without a sign: its jump turns rounding at c = 0 or 1 into numbers of order one.
@@ -251,6 +252,24 @@ def _residual(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool,
 
 
 @st.composite
+def _fan_in(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, depth: int) -> Any:
+    """Branches that meet; several may be the identity."""
+    name = draw(st.sampled_from(vocabulary.joins))
+    change = None
+    if state.shape and not keep and draw(st.booleans()):
+        change = draw(_geometry(state.shape, vocabulary, False))
+    branches: list[list[Spec]] = []
+    affine = state.affine
+    for _ in range(draw(st.integers(1, 3))):
+        after = state
+        branches.append([])
+        if change is not None or not state.gaussian or draw(st.booleans()):
+            branches[-1], after = draw(_side(state, change, vocabulary, depth + 1))
+            affine |= after.affine
+    return [{"layer": name, "branches": branches}], State(after.shape, True, affine)
+
+
+@st.composite
 def _repeat(draw: st.DrawFn, state: State, vocabulary: Vocabulary, depth: int) -> Any:
     body, after = draw(_affine(state, vocabulary, True))
     if draw(st.integers(0, 2)) == 0:
@@ -266,7 +285,7 @@ def _block(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, de
     if state.shape:
         kinds += ["pool"] * 2
     if depth < 2:
-        kinds += ["residual"] * 2
+        kinds += ["residual"] * 2 + ["fan in"] * (len(vocabulary.joins) > 0)
     match draw(st.sampled_from(kinds)):
         case "affine":
             return draw(_affine(state, vocabulary, keep))
@@ -274,6 +293,8 @@ def _block(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, de
             return draw(_pool(state, vocabulary, keep))
         case "repeat":
             return draw(_repeat(state, vocabulary, depth))
+        case "fan in":
+            return draw(_fan_in(state, vocabulary, keep, depth))
         case _:
             return draw(_residual(state, vocabulary, keep, depth))
 

@@ -1,14 +1,28 @@
-"""Branches that meet: on every backend, against the dense reference."""
+"""Branches that meet, against neural-tangents, the dense reference, and on every backend.
+
+``golden_branches/values.npz`` was written by neural-tangents 0.6.5 (its README.md).
+"""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import branch_examples
 from cuda_support import assert_equal, both
 from jobs import cpu_and_reference
-from network_specs import DENSE, FLATTEN, GAP, RELU, load, residual
+from network_specs import CONV, DENSE, FLATTEN, GAP, RELU, load, residual
+from widegram import WidegramError, kernel, load_network, stax
+from widegram.network import Residual, weights
+from widegram.network.layers import FanInSum
+from widegram.stax.branches import close
+
+GOLDEN = Path(__file__).parent / "golden_branches" / "values.npz"
+ERF = {"layer": "Erf"}
 
 Case = tuple[tuple[int, ...], list[dict[str, Any]]]
 
@@ -18,6 +32,14 @@ def conv(rows: int, cols: int, padding: str = "SAME", strides: Any = (1, 1)) -> 
         "layer": "Conv", "filter_shape": [rows, cols], "padding": padding,
         "strides": list(strides), "W_std": 1.3, "b_std": 0.2,
     }  # fmt: skip
+
+
+def fan_in(name: str, *branches: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    return {"layer": name, "branches": list(branches), **more}
+
+
+def sum_of(*branches: list[dict[str, Any]]) -> dict[str, Any]:
+    return fan_in("FanInSum", *branches)
 
 
 FIRST = conv(1, 1)
@@ -32,6 +54,13 @@ CASES: dict[str, Case] = {
         conv(2, 2, "CIRCULAR"), RELU, GAP]),
     "other strides along one axis": ((5, 6, 1), [FIRST, residual(conv(1, 3, strides=(1, 2)),
         shortcut=[conv(1, 4, "VALID")]), RELU, FLATTEN]),
+    "sum": ((4, 5, 2), [CONV, sum_of([], [RELU, CONV], [], [ERF, CONV]), RELU, GAP, DENSE]),
+    "sum of three identities": ((4, 3, 1), [CONV, sum_of([], [], []), RELU, FLATTEN]),
+    "sum of a sum": ((5, 4, 1), [CONV, sum_of([sum_of([], [])], [], [RELU, DENSE]), RELU, CONV,
+                     RELU, GAP]),
+    "sum of vectors": ((7,), [DENSE, sum_of([RELU, DENSE], [], []), RELU, DENSE]),
+    "sums one after the other": ((6,), [DENSE, {"layer": "Repeat", "times": 3, "body": [
+                                 sum_of([], [], [RELU, DENSE]), RELU, DENSE]}]),
 }  # fmt: skip
 
 
@@ -50,3 +79,81 @@ def test_generated_kernels_and_reference_agree(name: str) -> None:
     _, found, wanted = both({"input_shape": list(shape), "layers": layers})
     # some roundings of float64 per layer and pixel
     assert_equal(found, wanted, 1e-13)
+
+
+@pytest.mark.parametrize("family", ["sums"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_values_of_neural_tangents(family: str, dtype: str) -> None:
+    # of the largest entry: what is promised
+    tolerance = {"float64": 1e-10, "float32": 1e-5}[dtype]
+    wrong, found = {}, branch_examples.run(stax, [family], dtype)
+    with np.load(GOLDEN) as file:
+        wanted = {name: file[name] for name in file if name.startswith(f"{family}/")}
+    assert sorted(found) == sorted(wanted)
+    for name, value in wanted.items():
+        assert (found[name].shape, found[name].dtype) == (value.shape, np.dtype(dtype)), name
+        error = np.max(np.abs(found[name] - value)) / np.max(np.abs(value))
+        if not error <= tolerance:
+            wrong[name] = float(error)
+    assert not wrong
+
+
+def test_a_specification_is_read_back() -> None:
+    network = load((4, 5, 2), CONV, sum_of([], [RELU, CONV], []), GAP)
+    assert network.layers[1] == FanInSum(((), network.layers[1].branches[1], ()))
+    assert load_network(network.canonical()) == network
+    assert [path for path, _, _ in network.shapes()] == [
+        "layers[0] Conv", "layers[1] FanInSum", "layers[1] FanInSum.branches[1][0] Relu",
+        "layers[1] FanInSum.branches[1][1] Conv", "layers[2] GlobalAvgPool",
+    ]  # fmt: skip
+
+
+def test_stax_keeps_residuals_where_they_do() -> None:
+    dense, same, pool = stax.Dense(4), stax.Identity(), stax.AvgPool((1,))
+    for branches, made in (
+        ([dense, same], Residual), ([pool, dense, same], Residual),
+        ([dense, same, same], FanInSum), ([dense, pool, same], FanInSum),
+    ):  # fmt: skip
+        network = branch_examples.fan(stax, stax.FanInSum(), *branches)
+        (layer,) = close(network[2].items)
+        assert type(layer) is made
+
+
+def test_branches_that_are_not_independent_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Their values are neural-tangents', which are not those of a finite network."""
+    weights._say.cache_clear()
+    network = load((4,), DENSE, sum_of([], [RELU, DENSE], []), sum_of([], [RELU, DENSE]))
+    with caplog.at_level(logging.WARNING, "widegram"):
+        for _ in range(2):
+            kernel(network, np.eye(4))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("layers[1] FanInSum: 2 of its branches have no weights")
+
+
+IMAGE = (6, 5, 3)
+REFUSED = [
+    (IMAGE, [{"layer": "FanInSum"}], r"layers\[0\] FanInSum: branches must be a list of lists"),
+    (IMAGE, [sum_of()], r"layers\[0\] FanInSum: branches must be .* at least one"),
+    (IMAGE, [fan_in("FanInSum", [], axis=1)], r"FanInSum: unknown parameter 'axis'"),
+    (IMAGE, [{**sum_of(), "branches": [RELU]}], r"branches\[0\]: must be a list of layers"),
+    (IMAGE, [CONV, sum_of([], [RELU], [CONV])], r"FanInSum: the output of branches\[1\] must be "
+     r"Gaussian, but comes from layers\[1\] FanInSum.branches\[1\]\[0\] Relu"),
+    (IMAGE, [sum_of([], [CONV])], r"the output of branches\[0\] must be Gaussian.*raw input"),
+    (IMAGE, [CONV, sum_of([], [conv(3, 3, "VALID")])],
+     r"FanInSum: branches\[0\] ends with 6 x 5, branches\[1\] with 4 x 3; give all the same"),
+    (IMAGE, [CONV, sum_of([GAP], [])], r"branches\[0\] ends with a vector, branches\[1\] with 6"),
+    ((5, 5, 1), [CONV, sum_of([{"layer": "Index", "idx": [":", 1]}],
+                              [{"layer": "Index", "idx": [":", ":", 1]}])],
+     r"FanInSum: its branches keep different axes of the image"),
+    ((4,), [sum_of([{**DENSE, "width": 3}], [{**DENSE, "width": 5}]),
+            {**DENSE, "parameterization": "standard", "width": 2}],
+     r"FanInSum: its branches end with 3 and with 5 channels; give all the same 'width'"),
+    ((4,), [sum_of(*[[]] * 10001)], r"layers\[0\] FanInSum: 10001 layers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "layers", "message"), REFUSED)
+def test_refused_in_one_line(shape: tuple[int, ...], layers: Any, message: str) -> None:
+    with pytest.raises(WidegramError, match=message) as error:
+        load(shape, *layers)
+    assert "\n" not in str(error.value)

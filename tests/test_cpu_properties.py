@@ -19,7 +19,7 @@ from widegram.computing.choosing import make_evaluator
 from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
-from widegram.network.layers import Activation, Repeat, Residual
+from widegram.network.layers import Activation, lists_inside
 
 BOTH = ("nngp", "ntk")
 MEMORY = 2**28
@@ -81,10 +81,8 @@ def names(layers: tuple) -> set[str]:
         match layer:
             case Activation(name=name):
                 found.add(name)
-            case Residual(branch=branch, shortcut=shortcut):
-                found |= names(branch) | names(shortcut)
-            case Repeat(body=body):
-                found |= names(body)
+            case _:
+                found |= set().union(*map(names, lists_inside(layer)))
     return found
 
 

@@ -165,14 +165,6 @@ class TestStructure:
             ("follows another FanOut", lambda: (stax.FanOut(2), stax.FanOut(2))),
             ("put stax.FanOut before it", lambda: (stax.parallel(stax.Relu()),)),
             ("1 branches for the 2", lambda: (stax.FanOut(2), stax.parallel(stax.Relu()))),
-            (
-                "at most one branch be the identity",
-                lambda: (
-                    stax.FanOut(2),
-                    stax.parallel(stax.Identity(), stax.Identity()),
-                    stax.FanInSum(),
-                ),
-            ),
             ("input must be Gaussian", lambda: (stax.Dense(1), stax.Relu(), stax.Relu())),
             ("output is still an image", lambda: (stax.Conv(1, (3, 3)),)),
         ],

@@ -164,12 +164,15 @@ def _print(description: dict[str, Any]) -> None:
 
 
 def _parameters(canonical: dict[str, Any], path: str) -> dict[str, Any]:
-    """Parameters of the layer at ``layers[0] Residual.branch[1] Conv``, or at
-    ``layers[3] Readouts.heads.gap[0] Dense``, without nested layers."""
+    """Parameters of the layer at ``layers[0] Residual.branch[1] Conv``, at
+    ``layers[2] FanInSum.branches[0][1] Relu``, or at ``layers[3] Readouts.heads.gap[0] Dense``,
+    without nested layers."""
     layer: Any = canonical
-    for head, n, field, m in re.findall(r"heads\.([\w.=-]+)\[(\d+)\]|(\w+)\[(\d+)\]", path):
-        layer = layer["heads"][head][int(n)] if head else layer[field][int(m)]
-    nested = ("layer", "branch", "shortcut", "body", "heads")
+    for head, field, numbers in re.findall(r"(?:heads\.([\w.=-]+)|(\w+))((?:\[\d+\])+)", path):
+        layer = layer["heads"][head] if head else layer[field]
+        for n in re.findall(r"\d+", numbers):
+            layer = layer[int(n)]
+    nested = ("layer", "branch", "shortcut", "branches", "body", "heads")
     return {name: value for name, value in layer.items() if name not in nested}
 
 

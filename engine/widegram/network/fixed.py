@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from widegram.network.layers import Convolution, Dense, Layer, Repeat, Residual
+from widegram.network.layers import Convolution, Dense, Layer, Repeat, lists_inside, with_lists
 
 
 def count_weights(layers: Iterable[Layer]) -> int:
@@ -15,10 +15,10 @@ def count_weights(layers: Iterable[Layer]) -> int:
         match layer:
             case Convolution() | Dense():
                 count += 1
-            case Residual(branch=branch, shortcut=shortcut):
-                count += count_weights((*branch, *shortcut))
             case Repeat(times=times, body=body):
                 count += times * count_weights(body)
+            case _:
+                count += sum(count_weights(inner) for inner in lists_inside(layer))
     return count
 
 
@@ -45,11 +45,9 @@ class _Fixing:
                 trained = self.first <= self.at < self.last
                 self.at += 1
                 return (layer if trained else replace(layer, W_rate=0.0, b_rate=0.0, b_grad=None),)
-            case Residual(branch=branch, shortcut=shortcut):
-                return (Residual(self.through(branch), self.through(shortcut)),)
             case Repeat(times=times, body=body):
                 return self.repeat(times, body)
-        return (layer,)
+        return (with_lists(layer, self.through),)
 
     def repeat(self, times: int, body: tuple[Layer, ...]) -> tuple[Layer, ...]:
         size = max(1, count_weights(body))

@@ -7,7 +7,8 @@ and hash by value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from widegram.network.selection import Idx
@@ -154,6 +155,20 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class FanIn:
+    """FanOut -> parallel(branches) -> a layer that joins what they make; an empty branch is the
+    identity. Branches count as independent, as in neural-tangents: one of them at most should have
+    no weights of its own."""
+
+    branches: tuple[tuple[Layer, ...], ...]
+
+
+@dataclass(frozen=True)
+class FanInSum(FanIn):
+    """Their sum: K and T are the sums of theirs."""
+
+
+@dataclass(frozen=True)
 class Repeat:
     """``body`` applied ``times`` times."""
 
@@ -181,6 +196,43 @@ Layer = (
     | Dropout
     | Index
     | Residual
+    | FanIn
     | Repeat
     | Readouts
 )
+
+
+def named_lists(layer: Layer) -> tuple[tuple[str, tuple[Layer, ...]], ...]:
+    """The lists of layers that a composition is made of, in the order of a specification, each with
+    its name there; none of other layers."""
+    match layer:
+        case Residual(branch, shortcut):
+            return ("branch", branch), ("shortcut", shortcut)
+        case FanIn(branches=branches):
+            return tuple((f"branches[{n}]", branch) for n, branch in enumerate(branches))
+        case Repeat(body=body):
+            return (("body", body),)
+        case Readouts(heads):
+            return tuple((f"heads.{name}", layers) for name, layers in heads)
+    return ()
+
+
+def lists_inside(layer: Layer) -> tuple[tuple[Layer, ...], ...]:
+    """The lists of layers that a composition is made of."""
+    return tuple(layers for _, layers in named_lists(layer))
+
+
+def with_lists(
+    layer: Layer, made: Callable[[tuple[Layer, ...]], tuple[Layer, ...]]
+) -> Layer:
+    """The composition of what ``made`` makes of each list inside it; other layers as they are."""
+    match layer:
+        case Residual(branch, shortcut):
+            return Residual(made(branch), made(shortcut))
+        case FanIn(branches=branches):
+            return replace(layer, branches=tuple(made(branch) for branch in branches))
+        case Repeat(times, body):
+            return Repeat(times, made(body))
+        case Readouts(heads):
+            return Readouts(tuple((name, made(layers)) for name, layers in heads))
+    return layer

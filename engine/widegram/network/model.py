@@ -9,7 +9,7 @@ from typing import Any
 
 from widegram.errors import WidegramError
 from widegram.network.checks import nearest
-from widegram.network.layers import Layer, Readouts, Repeat, Residual
+from widegram.network.layers import Layer, Readouts, Repeat, with_lists
 from widegram.network.shapes import LayerShapes, infer
 from widegram.network.spec import (
     parse_augment,
@@ -150,13 +150,8 @@ class Network:
 def _unroll(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     out: list[Layer] = []
     for layer in layers:
-        match layer:
-            case Repeat(times=times, body=body):
-                out.extend(_unroll(body) * times)
-            case Readouts(heads=heads):
-                out.append(Readouts(tuple((name, _unroll(head)) for name, head in heads)))
-            case Residual(branch=branch, shortcut=shortcut):
-                out.append(Residual(_unroll(branch), _unroll(shortcut)))
-            case _:
-                out.append(layer)
+        if isinstance(layer, Repeat):
+            out.extend(_unroll(layer.body) * layer.times)
+        else:
+            out.append(with_lists(layer, _unroll))
     return tuple(out)

@@ -10,12 +10,14 @@ from widegram.network.layers import (
     Convolution,
     Dense,
     Dropout,
+    FanIn,
     Flatten,
     Index,
     Layer,
     LayerNorm,
     Repeat,
     Residual,
+    named_lists,
 )
 from widegram.network.model import Network
 from widegram.network.shapes import Ending, follow
@@ -65,13 +67,11 @@ def _measured(layers: tuple[Layer, ...], where: str) -> list[tuple[str, Layer]]:
         match layer:
             case Activation() | LayerNorm():
                 found.append((path, layer))
-            case Residual():
-                found += _measured(layer.branch, f"{path}.branch")
-                found += _measured(layer.shortcut, f"{path}.shortcut")
             case Repeat():
                 found += layer.times * _measured(layer.body, f"{path}.body")
             case _:
-                pass
+                for name, inner in named_lists(layer):
+                    found += _measured(inner, f"{path}.{name}")
     return found
 
 
@@ -83,15 +83,11 @@ def _couplings(layers: tuple[Layer, ...], where: str, found: list[str]) -> bool:
         match layer:
             case Flatten():
                 return True
-            case Residual():
+            case Residual() | FanIn() | Repeat():
                 ends = [
-                    _couplings(layer.branch, f"{path}.branch", found),
-                    _couplings(layer.shortcut, f"{path}.shortcut", found),
+                    _couplings(inner, f"{path}.{name}", found) for name, inner in named_lists(layer)
                 ]
                 if any(ends):
-                    return True
-            case Repeat():
-                if _couplings(layer.body, f"{path}.body", found):
                     return True
             case _ if not isinstance(layer, _LOCAL):
                 found.append(path)

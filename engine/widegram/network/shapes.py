@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from widegram.errors import WidegramError
 from widegram.network.contribution import channels_behind
 from widegram.network.geometry import padding
+from widegram.network.joined import joined
 from widegram.network.layers import (
     Activation,
     Convolution,
     Dense,
     Dropout,
+    FanIn,
     Flatten,
     GlobalPool,
     Index,
@@ -32,28 +34,14 @@ from widegram.network.layers import (
 )
 from widegram.network.selection import ALL, chosen, expanded
 from widegram.network.spec import layer_name
+from widegram.network.state import Shape
+from widegram.network.state import State as _State
+from widegram.network.state import require_gaussian as _require_gaussian
+from widegram.network.state import shown as _show
+from widegram.network.weights import have_weights
 from widegram.validation import bounds
 
-Shape = tuple[int, ...]
 LayerShapes = tuple[str, Shape, Shape]
-
-
-@dataclass(frozen=True)
-class _State:
-    """What is known between two layers.
-
-    ``shape``: (H, W) of an image, (L,) of a sequence, () of a vector. ``lost_at``: the path of what
-    made the values non-Gaussian, None where they are Gaussian. ``affine``: a Dense or Conv lies
-    behind. ``axes``: which axes of the inputs those of ``shape`` are. ``channels``: their number,
-    None where the layer ``unsaid_at`` does not say it.
-    """
-
-    shape: Shape
-    lost_at: str | None
-    affine: bool
-    axes: tuple[int, ...]
-    channels: int | None
-    unsaid_at: str = ""
 
 
 def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
@@ -108,10 +96,6 @@ def _first(input_shape: Shape) -> _State:
     return _State(shape, "the raw input", False, tuple(range(len(shape))), input_shape[-1])
 
 
-def _show(shape: Shape) -> str:
-    return " x ".join(map(str, shape)) if shape else "a vector"
-
-
 def _what(shape: Shape) -> str:
     return "a sequence" if len(shape) == 1 else "an image"
 
@@ -164,6 +148,12 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
             return _index(layer, state, path + note)
         case Residual():
             return _residual(layer, state, path, note, rows)
+        case FanIn(branches=branches):
+            ends = [
+                _sequence(branch, state, f"{path}.branches[{n}]", note, rows)
+                for n, branch in enumerate(branches)
+            ]
+            return joined(layer, ends, path + note)
         case Repeat():
             return _repeat(layer, state, path, note, rows)
         case Readouts(heads):
@@ -190,14 +180,6 @@ def _affine(
     return _State(
         shape, None, True, state.axes, channels_behind(layer, state.channels, 1), path
     )
-
-
-def _require_gaussian(state: _State, path: str, note: str, what: str) -> None:
-    if state.lost_at is not None:
-        raise WidegramError(
-            f"{path}{note}: {what} must be Gaussian, but comes from {state.lost_at} with no "
-            "Dense or Conv layer since; put a Dense or Conv layer in between"
-        )
 
 
 def _require_image(state: _State, path: str) -> None:
@@ -295,7 +277,7 @@ def _residual(
         )
     _require_gaussian(branch, path, note, "the branch's output")
     _require_gaussian(shortcut, path, note, "the shortcut's output")
-    if not (_has_affine(layer.branch) or _has_affine(layer.shortcut)):
+    if not (have_weights(layer.branch) or have_weights(layer.shortcut)):
         raise WidegramError(
             f"{path}{note}: branch and shortcut share all their random weights, so that the kernel "
             "of their sum is not the sum of their kernels; put a Dense or Conv layer in the branch"
@@ -307,19 +289,6 @@ def _residual(
             f"{shortcut.channels:,}; give both the same 'width'"
         )
     return replace(branch, channels=max(known, default=None))
-
-
-def _has_affine(layers: tuple[Layer, ...]) -> bool:
-    for layer in layers:
-        match layer:
-            case Convolution() | Dense():
-                return True
-            case Residual(branch=inner) | Repeat(body=inner):
-                if _has_affine(inner):
-                    return True
-            case _:
-                pass
-    return False
 
 
 def _repeat(layer: Repeat, state: _State, path: str, note: str, rows: list[LayerShapes]) -> _State:

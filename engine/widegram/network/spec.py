@@ -23,6 +23,8 @@ from widegram.network.layers import (
     ConvLocal,
     Dense,
     Dropout,
+    FanIn,
+    FanInSum,
     Flatten,
     GlobalPool,
     Index,
@@ -32,6 +34,7 @@ from widegram.network.layers import (
     Readouts,
     Repeat,
     Residual,
+    lists_inside,
 )
 from widegram.network.selection import parse_idx, written
 from widegram.validation import bounds
@@ -107,8 +110,12 @@ LAYERS: Mapping[str, _Kind] = {
     "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(checks.rate)}),
     "Index": _Kind(Index, {}, {"idx": _Parameter(parse_idx)}),
 }
+FAN_IN: Mapping[str, _Kind] = {
+    "FanInSum": _Kind(FanInSum, {}, {}),
+}
 _COMPOSITE = {
     "Residual": ("branch", "shortcut"),
+    **{name: ("branches", *kind.parameters) for name, kind in FAN_IN.items()},
     "Repeat": ("times", "body"),
     "Readouts": ("heads",),
 }
@@ -193,12 +200,10 @@ def count_layers(layers: Iterable[Layer]) -> int:
         match layer:
             case Repeat(times=times, body=body):
                 count += times * count_layers(body)
-            case Readouts(heads=heads):
-                count += 1 + sum(count_layers(layers) for _, layers in heads)
-            case Residual(branch=branch, shortcut=shortcut):
-                count += 1 + count_layers(branch) + count_layers(shortcut)
+            case FanIn(branches=branches):
+                count += 1 + sum(1 + count_layers(branch) for branch in branches)
             case _:
-                count += 1
+                count += 1 + sum(count_layers(inner) for inner in lists_inside(layer))
     return count
 
 
@@ -213,8 +218,8 @@ def _check_count(count: int, where: str) -> None:
 def _check_nesting(depth: int, where: str) -> None:
     if depth > bounds.NESTING:
         raise WidegramError(
-            f"{where}: Residual and Repeat stand inside one another more than {bounds.NESTING} "
-            "deep; flatten the network"
+            f"{where}: Residual, Repeat and others stand inside one another more than "
+            f"{bounds.NESTING} deep; flatten the network"
         )
 
 
@@ -294,6 +299,8 @@ def _parse_composite(name: str, values: dict[str, Any], path: str, depth: int) -
     _refuse_unknown(values, _COMPOSITE[name], path)
     if name == "Readouts":
         return _parse_readouts(values.get("heads"), path, depth)
+    if name in FAN_IN:
+        return _parse_fan_in(FAN_IN[name], values, path, depth)
     inner = "branch" if name == "Residual" else "body"
     if not values.get(inner):
         raise WidegramError(f"{path}: {inner} must be a list of at least one layer")
@@ -307,6 +314,21 @@ def _parse_composite(name: str, values: dict[str, Any], path: str, depth: int) -
         return Repeat(checks.times(values["times"]), layers)
     except ValueError as error:
         raise WidegramError(f"{path}: times {error}") from None
+
+
+def _parse_fan_in(kind: _Kind, values: dict[str, Any], path: str, depth: int) -> Layer:
+    branches = values.pop("branches", None)
+    if not isinstance(branches, (list, tuple)) or not branches:
+        raise WidegramError(
+            f"{path}: branches must be a list of lists of layers, [] for the identity, with at "
+            f"least one of them, found {shown(branches)}"
+        )
+    _check_count(len(branches), path)
+    given = _parse_parameters(kind.parameters, values, path)
+    return kind.make(
+        tuple(parse_layers(b, f"{path}.branches[{n}]", depth) for n, b in enumerate(branches)),
+        **given,
+    )
 
 
 def _parse_readouts(heads: Any, path: str, depth: int) -> Readouts:
@@ -352,6 +374,8 @@ def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
             continue
         if key in ("branch", "shortcut", "body"):
             value = write_layers(value, depth + 1)
+        if key == "branches":
+            value = [write_layers(branch, depth + 1) for branch in value]
         if key == "heads":
             value = {name: write_layers(head, depth + 1) for name, head in value}
         out[key] = written(value) if key == "idx" else _plain(value)

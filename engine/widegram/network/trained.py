@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from widegram.errors import WidegramError
-from widegram.network.layers import Convolution, Dense, Layer, Readouts, Repeat, Residual
+from widegram.network.layers import Convolution, Dense, Layer, lists_inside, with_lists
 
 
 def check(values: Mapping[str, Any], path: str) -> None:
@@ -29,24 +29,17 @@ def check(values: Mapping[str, Any], path: str) -> None:
 
 def without_unread_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     """The layers without widths where no layer of the 'standard' parameterization reads any."""
-    return layers if _has_standard(layers) else _without_widths(layers)
+    return layers if _reads_widths(layers) else _without_widths(layers)
 
 
-def _has_standard(layers: Iterable[Layer]) -> bool:
+def _reads_widths(layers: Iterable[Layer]) -> bool:
     for layer in layers:
         match layer:
             case Convolution() | Dense():
                 if layer.parameterization == "standard":
                     return True
-            case Residual(branch=branch, shortcut=shortcut):
-                if _has_standard((*branch, *shortcut)):
-                    return True
-            case Repeat(body=body):
-                if _has_standard(body):
-                    return True
-            case Readouts(heads=heads):
-                if any(_has_standard(head) for _, head in heads):
-                    return True
+            case _ if any(_reads_widths(inner) for inner in lists_inside(layer)):
+                return True
     return False
 
 
@@ -55,13 +48,6 @@ def _without_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
 
 def _without_width(layer: Layer) -> Layer:
-    match layer:
-        case Convolution() | Dense() if layer.width is not None:
-            return replace(layer, width=None)
-        case Residual(branch=branch, shortcut=shortcut):
-            return Residual(_without_widths(branch), _without_widths(shortcut))
-        case Repeat(times=times, body=body):
-            return Repeat(times, _without_widths(body))
-        case Readouts(heads=heads):
-            return Readouts(tuple((name, _without_widths(head)) for name, head in heads))
-    return layer
+    if isinstance(layer, Convolution | Dense):
+        return layer if layer.width is None else replace(layer, width=None)
+    return with_lists(layer, _without_widths)

@@ -12,6 +12,7 @@ from widegram.activations import Formula
 from widegram.activations.approximate import Approximate
 from widegram.activations.rectified import Sign
 from widegram.machine.log import logger
+from widegram.network import weights
 from widegram.plan.operations import Act
 from widegram.plan.plan import Plan
 from widegram.plan.precision import DoubleNeeded
@@ -32,6 +33,7 @@ def announce(plan: Plan, formulas: dict[int, Formula], largest: float, dtype: st
     Raises :class:`DoubleNeeded` for float32 with a Sign, which makes 4e-4 of a rounding wherever
     pixels coincide, or small inputs behind a bias, and 1e-2 behind another.
     """
+    weights.announce(plan.network.layers)
     acts = [node.operation for node in plan.nodes if isinstance(node.operation, Act)]
     signs = [act for act in acts if isinstance(act.phi, Sign)]
     if dtype == "float32" and signs:

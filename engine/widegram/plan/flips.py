@@ -12,6 +12,7 @@ from dataclasses import replace
 from widegram.network import Network
 from widegram.plan.counted import Counted
 from widegram.plan.graph import Node, build_graph, is_vector
+from widegram.plan.joined import Scaled
 from widegram.plan.operations import (
     Act,
     Add,
@@ -59,7 +60,7 @@ def _even(nodes: tuple[Node, ...], node: Node, axis: int) -> bool:
     if isinstance(operation, Counted):
         window, stride, lo, out = operation.window, 1, operation.lo, operation.pooled[axis]
         circular = False
-    elif isinstance(operation, Affine | Gather) and kind in (Affine, Local, Gather):
+    elif isinstance(operation, Affine | Gather) and kind in (Affine, Local, Scaled, Gather):
         window, stride, lo = operation.window, operation.strides[axis], operation.lo
         out, circular = node.shape[axis], operation.circular
     else:

@@ -29,6 +29,7 @@ from widegram.network.layers import (
     Convolution,
     Dense,
     Dropout,
+    FanIn,
     Flatten,
     GlobalPool,
     Index,
@@ -44,6 +45,7 @@ from widegram.network.model import Network
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
 from widegram.plan.counted import Counted
+from widegram.plan.joined import scaled_by
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Operation
 from widegram.plan.operations import (
@@ -126,7 +128,7 @@ class _Builder:
     def layer(self, layer: Layer, at: int) -> int:
         """Add a layer, and say how many channels it has."""
         end = self._layer(layer, at)
-        if not isinstance(layer, Residual | Repeat):
+        if not isinstance(layer, Residual | FanIn | Repeat):
             pixels = math.prod(self.nodes[at].shape)
             self.channels[end] = channels_behind(layer, self.channels[at], pixels)
         return end
@@ -177,12 +179,35 @@ class _Builder:
                 right = self.sequence(shortcut, at, ".shortcut")
                 both = self.nonnegative[left] and self.nonnegative[right]
                 return self.add(Add(), (left, right), self.nodes[left].shape, both)
+            case FanIn(branches):
+                ends = [self.sequence(b, at, f".branches[{n}]") for n, b in enumerate(branches)]
+                return self._joined(layer, ends)
             case Repeat(times, body):
                 for _ in range(times):
                     at = self.sequence(body, at, ".body")
                 return at
             case Readouts():
                 raise TypeError("Readouts have several ends; see _Builder.end")
+
+    def _joined(self, layer: FanIn, ends: list[int]) -> int:
+        """Where branches meet that end at nodes ``ends``; several may be one."""
+        parts = [self._scaled(end, ends.count(end)) for end in dict.fromkeys(ends)]
+        return self._together(parts, Add())
+
+    def _scaled(self, at: int, factor: float) -> int:
+        """Node ``at`` times a number."""
+        if factor == 1:
+            return at
+        node = self.nodes[at]
+        return self.add(scaled_by(self.rounded(factor)), (at,), node.shape, self.nonnegative[at])
+
+    def _together(self, parts: list[int], operation: Operation) -> int:
+        """One operation of two values after the other."""
+        first, *rest = parts
+        for part in rest:
+            both = self.nonnegative[first] and self.nonnegative[part]
+            first = self.add(operation, (first, part), self.nodes[part].shape, both)
+        return first
 
     def end(
         self, layers: tuple[Layer, ...], at: int, first: int = 0, depth: int | None = None

@@ -13,7 +13,7 @@ from widegram import activations
 from widegram.activations.hermite import Series
 from widegram.data.flipped import turns
 from widegram.network import Network
-from widegram.network.layers import Activation, Layer, Residual
+from widegram.network.layers import Activation, Layer, lists_inside
 
 # Numbers that pass through a layer in all: 10 to 20 s of one core at about 0.1 us each.
 WORK = 2e8
@@ -52,9 +52,9 @@ def _weights(layers: tuple[Layer, ...]) -> list[int]:
     found: list[int] = []
     for layer in layers:
         found.append(1)
-        if isinstance(layer, Residual):
-            found += _weights(layer.branch) + _weights(layer.shortcut)
-        elif isinstance(layer, Activation):
+        for inner in lists_inside(layer):
+            found += _weights(inner)
+        if isinstance(layer, Activation):
             formula = activations.get(layer.name, dict(layer.params))
             found[-1] = _SERIES if isinstance(formula, Series) else 1
     return found

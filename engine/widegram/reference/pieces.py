@@ -21,6 +21,7 @@ from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.machine.budgets import budget, format_size
 from widegram.machine.dtypes import FLOOR
+from widegram.network import weights
 from widegram.network.layers import Activation
 from widegram.network.piece import Piece
 from widegram.plan.formulas import SERIES_TOLERANCE
@@ -112,6 +113,7 @@ def propagate(piece: Piece, start: Start, ntk: bool, diagonal: bool, accept: flo
     :func:`~widegram.plan.precision.check_formula` for activations.
     """
     shape = piece.end.shape
+    weights.announce(piece.layers)
     _check_memory(piece, start, ntk, diagonal)
     size = _block(piece)
     with np.errstate(all="ignore"):  # what leaves the range is refused

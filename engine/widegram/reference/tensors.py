@@ -10,7 +10,7 @@ An image's own variances, which activations and LayerNorm need, come from runnin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from widegram.network.layers import (
     Convolution,
     Dense,
     Dropout,
+    FanIn,
     Flatten,
     GlobalPool,
     Index,
@@ -162,6 +163,8 @@ class _Forward:
                 return self.dropout(layer.rate, pair)
             case Residual():
                 return self.residual(layer, pair)
+            case FanIn():
+                return self.fan_in(layer, pair)
             case Repeat():
                 for _ in range(layer.times):
                     pair = self.sequence(layer.body, pair)
@@ -190,13 +193,27 @@ class _Forward:
         return pair.map(lambda a: a[:, rows, cols, rows, cols])
 
     def residual(self, layer: Residual, pair: Pair) -> Pair:
-        axes, channels = self.axes, self.channels
-        branch = self.sequence(layer.branch, pair)
-        self.axes = axes
-        channels, self.channels = self.channels, channels
-        shortcut = self.sequence(layer.shortcut, pair)
-        self.channels = channels or self.channels
+        branch, shortcut = self.branches((layer.branch, layer.shortcut), pair)[0]
         return Pair(branch.k + shortcut.k, branch.t + shortcut.t)
+
+    def fan_in(self, layer: FanIn, pair: Pair) -> Pair:
+        """What branches make together, as if they were independent."""
+        ends, _ = self.branches(layer.branches, pair)
+        k, t = (np.sum([getattr(end, field) for end in ends], axis=0) for field in ("k", "t"))
+        return Pair(k, t)
+
+    def branches(
+        self, lists: Sequence[tuple[Layer, ...]], pair: Pair
+    ) -> tuple[list[Pair], list[int | None]]:
+        """Behind each of several branches, and their channels; those known are that of the end."""
+        axes, before = self.axes, self.channels
+        ends, channels = [], []
+        for layers in lists:
+            self.axes, self.channels = axes, before
+            ends.append(self.sequence(layers, pair))
+            channels.append(self.channels)
+        self.channels = next((known for known in channels if known), None)
+        return ends, channels
 
     def layer_norm(self, axes: tuple[int, ...], eps: float, pair: Pair) -> Pair:
         q1, q2 = self.variances_of(pair)

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from widegram.errors import WidegramError
-from widegram.network.layers import Activation, Layer, Residual
+from widegram.network.layers import Activation, FanInSum, Layer, Residual
 from widegram.network.spec import layer_name
+from widegram.network.weights import have_weights
 
 
 @dataclass(frozen=True)
@@ -110,16 +112,14 @@ def _extended(
     return [(*before, *part) for before, part in zip(branches, parts, strict=True)]
 
 
-def _sum(branches: Iterable[tuple[Layer, ...]]) -> tuple[Layer, ...]:
-    """The sum of branches, with an identity last: Residual(a, Residual(b, ...))."""
+def _sum(branches: Sequence[tuple[Layer, ...]]) -> tuple[Layer, ...]:
+    """The sum of branches, with an identity last: Residual(a, Residual(b, ...)); a FanInSum where
+    a Residual would have no weights."""
     ordered = sorted(branches, key=_is_identity)
     if len(ordered) == 1:
         return ordered[0]
-    if _is_identity(ordered[-2]):
-        raise WidegramError(
-            "stax.FanInSum: adds its input to itself, but kernels add for independent branches "
-            "only; let at most one branch be the identity"
-        )
+    if not all(have_weights(a) or have_weights(b) for a, b in pairwise(ordered)):
+        return (FanInSum(tuple(() if _is_identity(b) else b for b in branches)),)
     shortcut = () if _is_identity(ordered[-1]) else ordered[-1]
     for branch in reversed(ordered[1:-1]):
         shortcut = (Residual(branch, shortcut),)

@@ -25,7 +25,7 @@ from widegram.network import (
     Residual,
 )
 from widegram.network.contribution import bias_variance, trained_by
-from widegram.network.layers import Convolution
+from widegram.network.layers import Convolution, lists_inside
 from widegram.network.spec import layer_name
 
 
@@ -113,10 +113,8 @@ def refusal_of_sequences(network: Network) -> str | None:
 
 
 def all_layers(layers: Sequence[Layer]) -> Iterator[Layer]:
-    """Every layer, those inside of Residual and Repeat too."""
+    """Every layer, those inside of compositions too."""
     for layer in layers:
         yield layer
-        if isinstance(layer, Residual):
-            yield from all_layers((*layer.branch, *layer.shortcut))
-        elif isinstance(layer, Repeat):
-            yield from all_layers(layer.body)
+        for inner in lists_inside(layer):
+            yield from all_layers(inner)
