@@ -166,10 +166,17 @@ def test_a_toolkit_on_the_path_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    compiling.name_toolkit()
+    compiling.prepare_import()
     assert os.environ["CUDA_HOME"] == str(tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")
     assert tool("ncu") == tmp_path / "bin" / "ncu"
+
+
+def test_a_name_that_numpy_dropped_is_there_for_numba_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "row_stack", None, raising=False)
+    monkeypatch.delattr(np, "row_stack")
+    compiling.prepare_import()
+    assert vars(np)["row_stack"] is np.vstack
 
 
 def test_two_cards_share_the_tiles(cards: list[Emulated], tmp_path: Path) -> None:

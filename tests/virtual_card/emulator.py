@@ -47,7 +47,7 @@ class _Shared:
         self.arrays, self.dynamic = arrays, dynamic
         self.asked = 0
 
-    def array(self, size: int, kind: Any) -> np.ndarray:
+    def array(self, size: int, kind: Any, alignment: int = 1) -> np.ndarray:
         if self.asked == len(self.arrays):
             size = size or self.dynamic // np.dtype(kind).itemsize
             self.arrays.append(np.full(size, _UNWRITTEN[kind], dtype=kind))
@@ -124,10 +124,23 @@ def _rough(value: float) -> float:
     return math.ldexp(round(mantissa * 2.0**20), exponent - 20)
 
 
+def _loaded(count: int) -> Callable[..., tuple]:
+    """``count`` numbers from an aligned position on."""
+
+    def load(array: np.ndarray, at: int) -> tuple:
+        if at % count:
+            raise IndexError(f"index {at} is no multiple of {count}")
+        return tuple(array[at : at + count])
+
+    return load
+
+
 # Stand-ins for widegram.cuda.intrinsics, as rough as on a card: what refines them is tested too.
 _INSTRUCTIONS: dict[str, Callable[..., Any]] = {
     "opaque": lambda n: n,
     "saturated": _saturated,
+    "loaded2": _loaded(2),
+    "loaded4": _loaded(4),
     "rough_reciprocal": lambda a: _rough(1.0 / a),
     "rough_inverse_root": lambda a: _rough(1.0 / math.sqrt(a)),
 }

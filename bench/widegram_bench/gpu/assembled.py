@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from widegram.cuda.compiling import name_toolkit, ptx
+from widegram.cuda.compiling import prepare_import, ptx
 from widegram.cuda.kernel import KernelText
 from widegram.errors import WidegramError
 
@@ -39,7 +39,7 @@ def tool(name: str) -> Path | None:
     for folder in spec.submodule_search_locations or [] if spec else []:
         for path in sorted(Path(folder).glob(f"*/bin/{name}")):
             return path
-    name_toolkit()
+    prepare_import()
     places = os.environ["PATH"] + os.pathsep + str(Path(os.environ.get("CUDA_HOME", "/"), "bin"))
     found = shutil.which(name, path=places)
     return Path(found) if found else None

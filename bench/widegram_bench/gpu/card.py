@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from widegram.cuda.compiling import prepare_import
+
 # float32 results a clock and multiprocessor (CUDA C++ Programming Guide, throughput of native
 # arithmetic instructions) by compute capability or its first number; None where not known here.
 _LANES = {5: 128, 7: 64, 10: 128, 12: 128, (6, 0): 64, (8, 0): 64} | dict.fromkeys(
@@ -18,6 +20,7 @@ _LANES = {5: 128, 7: 64, 10: 128, 12: 128, (6, 0): 64, (8, 0): 64} | dict.fromke
 def describe(number: int) -> dict[str, Any]:
     """Name, compute capability, multiprocessors with their float32 lanes, memory in bytes and bytes
     a second, highest clock in Hz."""
+    prepare_import()
     from numba import cuda
 
     gpu = cuda.gpus[number]

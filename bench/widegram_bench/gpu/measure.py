@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from widegram.backends.job import Job
+from widegram.cpu import CpuEvaluator
 from widegram.cuda.device import Device
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.kernel import WARP
@@ -31,17 +32,7 @@ def measure(case: Case, device: Device, seconds: float) -> tuple[dict[str, Any],
     best of several; ``prepare_s``: kernels, factors of the images and the first call.
     """
     start = time.perf_counter()
-    x = _images(case)
-    job = Job(
-        network=case.network,
-        x1=open_source(x[:_LARGEST]),
-        x2=open_source(x[_LARGEST:]),
-        kernels=KERNELS,
-        depths=(),
-        dtype=case.dtype,
-        memory=_MEMORY,
-    )
-    evaluator = CudaEvaluator(job, [device])
+    evaluator = CudaEvaluator(job_of(case), [device])
     n = _SMALLEST
     prepared = None
     while True:
@@ -63,6 +54,20 @@ def measure(case: Case, device: Device, seconds: float) -> tuple[dict[str, Any],
     return row, evaluator
 
 
+def job_of(case: Case) -> Job:
+    """Random images beside others, for both kernels."""
+    x = _images(case)
+    return Job(
+        network=case.network,
+        x1=open_source(x[:_LARGEST]),
+        x2=open_source(x[_LARGEST:]),
+        kernels=KERNELS,
+        depths=case.depths,
+        dtype=case.dtype,
+        memory=_MEMORY,
+    )
+
+
 def _images(case: Case) -> np.ndarray:
     """Those of both sides, one after the other."""
     rng = np.random.default_rng(0)
@@ -80,15 +85,13 @@ def _best(evaluator: CudaEvaluator, n: int, times: int) -> float:
 
 def _difference(case: Case, evaluator: CudaEvaluator) -> dict[str, float]:
     """From the CPU backend in float64, relative to the largest value."""
-    import widegram
-
-    x, values = _images(case), evaluator.tile(range(4), range(4), False)
-    count = 2 if case.network.input_shape[0] < 1000 else 4
-    exact = widegram.kernel(case.network, x[:count], x[_LARGEST : _LARGEST + count], device="cpu")
+    rows = range(2)
+    values = evaluator.tile(rows, rows, False)
+    with CpuEvaluator(replace(job_of(case), dtype="float64")) as exact:
+        wanted = exact.tile(rows, rows, False)
     return {
-        key: float(np.abs(values[key][:count, :count] - value).max() / np.abs(value).max())
-        for key, value in zip(KERNELS, exact, strict=True)
-        if value is not None
+        key: float(np.abs(values[key] - value).max() / np.abs(value).max())
+        for key, value in wanted.items()
     }
 
 

@@ -1,6 +1,7 @@
 """One part of the benchmark on a card, in a process of its own (:mod:`widegram_bench.gpu.run`).
 
-    python -m widegram_bench.gpu.part card|own|bound|peer|profile NUMBER SECONDS [CASE DTYPE]
+    python -m widegram_bench.gpu.part card|compiled|profile NUMBER SECONDS
+    python -m widegram_bench.gpu.part own|bound|peer NUMBER SECONDS CASE DTYPE
 
 prints JSON objects, one a line: the last one is the result, those before it are what is known until
 then.
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from widegram_bench.gpu import card as cards
-from widegram_bench.gpu import measure, peer_on_card, profiler
+from widegram_bench.gpu import compiled, measure, peer_on_card, profiler
 from widegram_bench.gpu.cases import Case, cases
 
-_KINDS = ("card", "own", "bound", "peer", "profile")
+_ALONE = ("card", "compiled", "profile")
+_KINDS = (*_ALONE, "own", "bound", "peer")
 
 
 def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -28,6 +30,8 @@ def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> Iterat
     card = cards.describe(number)
     if kind == "card":
         yield card
+    elif kind == "compiled":
+        yield from compiled.side_by_side(number, [case.key for case in cases()])
     elif kind == "profile":
         yield profiler.profile(number, seconds)
     else:
@@ -63,8 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("key", nargs="*")
     given = parser.parse_args(arguments)
     key = tuple(given.key)
-    alone = given.kind in ("card", "profile")
-    choices = [()] if alone else [case.key for case in cases()]
+    choices = [()] if given.kind in _ALONE else [case.key for case in cases()]
     if key not in choices:
         listed = "; ".join(" ".join(choice) or "nothing" for choice in choices)
         raise SystemExit(f"{given.kind} takes no {' '.join(key) or 'empty key'}, but: {listed}")

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from widegram.cuda.kernel import KernelText
 from widegram.errors import WidegramError
 from widegram.machine import codecache
@@ -21,12 +23,15 @@ from widegram.machine import codecache
 PART = "cuda"
 
 
-def name_toolkit() -> None:
-    """Set ``CUDA_HOME``, where it is not set, to a CUDA toolkit that is installed.
+def prepare_import() -> None:
+    """What numba-cuda needs before it is imported: a CUDA toolkit, and a name that NumPy dropped.
 
-    numba-cuda finds libNVVM by it where no Python package holds that library: the toolkit of the
-    ``nvcc`` on the PATH, or /usr/local/cuda.
+    numba-cuda finds libNVVM by ``CUDA_HOME`` where no Python package holds that library: here,
+    where that is not set, the toolkit of the ``nvcc`` on the PATH, or /usr/local/cuda. numba-cuda
+    0.30 reads ``numpy.row_stack``, the former name of ``vstack``, which NumPy 2.5 has no more.
     """
+    if not hasattr(np, "row_stack"):
+        setattr(np, "row_stack", np.vstack)  # noqa: B010
     if "CUDA_HOME" in os.environ or "CUDA_PATH" in os.environ:
         return
     nvcc = shutil.which("nvcc")
@@ -110,7 +115,7 @@ def allow_shared(compiled: Any, nbytes: int) -> None:
 
 def ptx(kernel: KernelText, dtype: str, capability: tuple[int, int]) -> str:
     """The kernel's PTX for a compute capability such as (9, 0); no GPU needed."""
-    name_toolkit()
+    prepare_import()
     from numba import cuda
 
     flags = {"fastmath": dtype == "float32"}

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cuda.compiling import allow_shared, dispatcher, name_toolkit
+from widegram.cuda.compiling import allow_shared, dispatcher, prepare_import
 from widegram.cuda.kernel import KernelText
 from widegram.errors import WidegramError
 
@@ -195,7 +195,7 @@ def gpus(numbers: tuple[int, ...]) -> list[Device]:
 
     Raises :class:`WidegramError` where numba-cuda, the driver or a card is missing.
     """
-    name_toolkit()
+    prepare_import()
     try:
         from numba import cuda
     except ImportError as error:

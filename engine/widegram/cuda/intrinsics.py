@@ -57,3 +57,31 @@ def opaque(typing_context, n):  # type: ignore[no-untyped-def]
         return builder.call(asm, arguments)
 
     return types.int64(types.int64), generate
+
+
+def _vector(count: int, array: Any, index: Any) -> tuple[Any, Any]:
+    """Signature and code generator of a load of ``count`` numbers, aligned to their size."""
+    result = types.UniTuple(array.dtype, count)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(array)(context, builder, value=arguments[0])
+        first = builder.gep(view.data, [arguments[1]])
+        kind = ir.VectorType(first.type.pointee, count)
+        address = builder.bitcast(first, kind.as_pointer(first.type.addrspace))
+        loaded = builder.load(address, align=count * array.dtype.bitwidth // 8)
+        parts = [builder.extract_element(loaded, ir.IntType(32)(n)) for n in range(count)]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return result(array, index), generate
+
+
+@intrinsic
+def loaded2(typing_context, array, index):  # type: ignore[no-untyped-def]
+    """array[index], array[index + 1] by one load; their address is a multiple of their size."""
+    return _vector(2, array, index)
+
+
+@intrinsic
+def loaded4(typing_context, array, index):  # type: ignore[no-untyped-def]
+    """Four numbers of an array from ``index`` on, as :func:`loaded2` gives two."""
+    return _vector(4, array, index)

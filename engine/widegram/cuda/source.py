@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from widegram.cuda import point, strip_fit
+from widegram.cuda import point, strip_fit, tile_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.context import Context
 from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import SHARED_BYTES, KernelText
 from widegram.cuda.strip import StripForm
+from widegram.cuda.tile import TileForm
 from widegram.network.model import Network
 from widegram.plan.formulas import FactorLayout, choose_formulas, factor_layout
 from widegram.plan.plan import Plan, build
@@ -22,7 +23,7 @@ from widegram.plan.steps import Window
 from widegram.plan.stores import Stores
 
 # The forms of kernels of planes, in order of preference; 'block' holds every program.
-FORMS = ("strip", "block")
+FORMS = ("tile", "strip", "block")
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ def generate(
     """Write the kernels of ``plan``.
 
     ``threads``: most threads of a block (a power of two) in the block form; ``forms``: the forms
-    of planes that may be used, 'strip' and 'block', the first that a program fits; 'block' holds
-    every program, so that it comes last; ``shared``: bytes of shared memory that a block may use on
-    the device, by default what every card gives.
+    of planes that may be used, 'tile', 'strip' and 'block', the first that a program fits; 'block'
+    holds every program, so that it comes last; ``shared``: bytes of shared memory that a block may
+    use on the device, by default what every card gives.
     """
     context = Context(plan, device_layout(plan.nodes, layout), dtype, shared)
     stages = [(n, program) for n, program in enumerate(plan.cross.programs) if program.steps]
@@ -143,14 +144,16 @@ def _planes(
     """A program of planes in the first of ``forms`` that holds it."""
     for form in forms:
         match form:
+            case "tile" if tile_fit.fits(context, program):
+                return TileForm(context, program).kernel(name)
             case "strip" if strip_fit.fits(context, program):
                 return StripForm(context, program).kernel(name)
             case "block":
                 return _block(context, program, threads, name)
-            case "strip":
+            case "tile" | "strip":
                 continue
             case _:
-                raise ValueError(f"form {form!r}: expected 'strip' or 'block'")
+                raise ValueError(f"form {form!r}: expected 'tile', 'strip' or 'block'")
     kinds = ", ".join(sorted({step.kind for step in program.steps}))
     listed = ", ".join(forms)
     raise ValueError(f"none of the forms {listed} holds a program of {kinds}; add 'block'")

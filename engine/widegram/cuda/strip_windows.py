@@ -54,6 +54,7 @@ class StripWindows(StripElements):
                     for name, step in (("above", self.warps - 1), ("below", 1))
                 ),
             )
+
     def _masks_of_columns(self) -> None:
         """Factors 0 or 1 of neighbours in the row, by their distance."""
         w, zero, one = self.width, self.ops.const(0.0), self.ops.const(1.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from widegram.activations import Formula
 from widegram.activations.mixture_sums import BLOCKS, join, pair_sums
@@ -23,6 +24,23 @@ _RESOLUTION = {"float32": 2.0**-24, "float64": 2.0**-53}
 _TINY = 1e-300
 
 
+class PixelFactors(Protocol):
+    """The factors of one image at one pixel."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, n: int) -> str:
+        """The name of factor number n."""
+        ...
+
+    def term(self, n: str) -> str:
+        """Factor number ``n``, a variable, as an expression."""
+        ...
+
+
 @dataclass(frozen=True)
 class Factors:
     """Factors of one image at one pixel: number n stands at ``array``[``at`` + n ``plane``]."""
@@ -34,12 +52,10 @@ class Factors:
     count: int
 
     def __getitem__(self, n: int) -> str:
-        """The name of factor number n."""
         shift = f" + {n * self.plane}" if n else ""
         return self.write.let(f"{self.array}[u({self.at}{shift})]", "f")
 
     def term(self, n: str) -> str:
-        """Factor number ``n``, a variable, as an expression."""
         return f"{self.array}[u({self.at} + {n} * {self.plane})]"
 
 
@@ -58,7 +74,7 @@ def find_pair(write: Writer, row: str = "row", col: str = "col") -> None:
 
 def share_pair(write: Writer) -> None:
     """:func:`find_pair` once for a block. Read from shared memory, the pair costs a kernel whose
-    registers are scarce none of them."""
+    registers are scarce none of them; in every thread it made the tile form spill."""
     write("images = cuda.shared.array(2, types.int32)")
     with write.block("if tid == 0:"):
         find_pair(write, "images[0]", "images[1]")
@@ -66,7 +82,7 @@ def share_pair(write: Writer) -> None:
 
 
 def activate(
-    ops: TextOps, formula: Formula, found: list[str], fx: Factors, fy: Factors
+    ops: TextOps, formula: Formula, found: list[str], fx: PixelFactors, fy: PixelFactors
 ) -> list[str]:
     """K, and T where it is carried, behind an activation; ``found`` as its formula takes them."""
     constants = [ops.const(c) for c in formula.constants]
@@ -216,7 +232,7 @@ class TextOps:
         value = self.mul(z, self.horner(root, ARC[self.dtype]))
         return value, self.div(one, root)
 
-    def series(self, c: str, fx: Factors, fy: Factors) -> tuple[str, str]:
+    def series(self, c: str, fx: PixelFactors, fy: PixelFactors) -> tuple[str, str]:
         """sum_n fx[n + 1] fy[n + 1] c^n and its derivative in c, by Horner's rule, in a loop."""
         write = self.write
         value, slope = write.let(self.const(0.0)), write.let(self.const(0.0))
@@ -226,13 +242,13 @@ class TextOps:
             write(f"{value} = {value} * {c} + {fx.term(n)} * {fy.term(n)}")
         return value, slope
 
-    def mixture(self, k: str, fx: Factors, fy: Factors) -> tuple[str, str]:
+    def mixture(self, k: str, fx: PixelFactors, fy: PixelFactors) -> tuple[str, str]:
         """The double sum of :class:`~widegram.activations.mixture.Mixture`: K and Kdot."""
         write, widths = self.write, (fx.count - 2) // BLOCKS
         value, slope = write.let(self.const(0.0)), write.let(self.const(0.0))
         sums = [write.name("s") for _ in range(BLOCKS - 1)]
 
-        def factors(image: Factors, n: str) -> list[str]:
+        def factors(image: PixelFactors, n: str) -> list[str]:
             return [write.let(image.term(f"({n} + {2 + b * widths})")) for b in range(BLOCKS)]
 
         i, j = write.name("i"), write.name("j")

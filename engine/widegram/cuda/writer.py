@@ -15,21 +15,25 @@ import math
 import numpy as np
 from numba import cuda, types
 
-from widegram.cuda.intrinsics import opaque, rough_inverse_root, rough_reciprocal, saturated
+from widegram.cuda.intrinsics import {intrinsics}
 
 real = np.{dtype}
 scalar = types.{dtype}
 u = np.uint64
 '''
+# What every text imports of widegram.cuda.intrinsics.
+_INTRINSICS = ("opaque", "rough_inverse_root", "rough_reciprocal", "saturated")
 
 
 class Writer:
-    """Lines of one kernel. ``constants`` maps values to names, in order of first use."""
+    """Lines of one kernel. ``constants`` maps values to names, in order of first use;
+    ``intrinsics``: those that the text uses beside the preamble's."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
         self.lines: list[str] = []
         self.constants: dict[float, str] = {}
+        self.intrinsics: dict[str, None] = {}
         self.names = 0
         self.depth = 1
 
@@ -55,6 +59,11 @@ class Writer:
             self.constants[value] = f"C{len(self.constants)}"
         return self.constants[value]
 
+    def intrinsic(self, name: str) -> str:
+        """The name of a function of :mod:`widegram.cuda.intrinsics`, which the text imports."""
+        self.intrinsics[name] = None
+        return name
+
     def name(self, prefix: str = "v") -> str:
         """A name that is used nowhere else."""
         self.names += 1
@@ -69,9 +78,10 @@ class Writer:
     def module(self, title: str, signature: str) -> str:
         """The whole source: preamble, constants, and ``def kernel(signature)``."""
         constants = [f"{name} = real({value!r})" for value, name in self.constants.items()]
+        intrinsics = ", ".join(sorted({*_INTRINSICS, *self.intrinsics}))
         return "\n".join(
             [
-                PREAMBLE.format(title=title, dtype=self.dtype),
+                PREAMBLE.format(title=title, dtype=self.dtype, intrinsics=intrinsics),
                 *constants,
                 "",
                 "",
