@@ -75,6 +75,8 @@ def images() -> Iterator[tuple[str, Case]]:
     yield "across a pool", Case(shape, [three, p, across, GAP])
     pools = {"layer": "Residual", "branch": [RELU, three, p], "shortcut": [p]}
     yield "a sum of pools", Case(shape, [three, pools, RELU, GAP])
+    larger = {"layer": "ImageResize", "shape": [-1, 5, 3, -1], "method": "linear"}
+    yield "a map", Case(shape, [three, RELU, larger, three, RELU, larger, GAP])
     yield "no halo", Case(shape, [conv((1, 1)), RELU, GAP])
     for name, block in (("residual", residual), ("projected", projected)):
         yield name, Case(shape, [three, block, GAP, DENSE, RELU, DENSE])

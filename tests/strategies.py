@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from widegram.network import Network, load_network, padding
+from widegram.network import Network, load_network, maps, padding
 
 Spec = dict[str, Any]
 
@@ -49,6 +49,7 @@ class Vocabulary(NamedTuple):
     trained: bool = True
     paddings: tuple[str, ...] = ("SAME", "VALID", "CIRCULAR")
     joins: tuple[str, ...] = ("FanInSum",)
+    maps: bool = False
 
 
 # Without a sign: its jump turns rounding at c = 0 or 1 into numbers of order one.
@@ -56,6 +57,8 @@ CONTINUOUS = Vocabulary(activations=tuple(a for a in (*KINKED, *SMOOTH) if a != 
 
 
 EVERYTHING = Vocabulary()
+# With maps between all pixels, which not every backend has.
+MAPPED = CONTINUOUS._replace(maps=True)
 
 
 class State(NamedTuple):
@@ -151,7 +154,7 @@ def _shape_after(shape: tuple[int, ...], geometry: Spec) -> tuple[int, ...]:
 
 
 def _windowed(name: str, geometry: Spec, **rest: Any) -> Spec:
-    window = "filter_shape" if name in CONVOLUTIONS else "window_shape"
+    window = "window_shape" if name.endswith("Pool") else "filter_shape"
     return {
         "layer": name,
         window: geometry["window"],
@@ -209,6 +212,39 @@ def _pool(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool) -> 
     edges = {"normalize_edges": True} if name == "AvgPool" and draw(st.booleans()) else {}
     layers = [_windowed(name, geometry, **edges)]
     return layers, state._replace(shape=_shape_after(state.shape, geometry))
+
+
+@st.composite
+def _map(draw: st.DrawFn, state: State, vocabulary: Vocabulary) -> Any:
+    """(layers, state): a layer that maps pixels to others; images stay small."""
+    axes, largest = len(state.shape), 8
+    match draw(st.sampled_from(["resize", "transpose", "dot", "number"])):
+        case "resize":
+            shape = tuple(draw(st.sampled_from([-1, 1, 2, 3, 5, 7])) for _ in range(axes))
+            layer = {"layer": "ImageResize", "shape": [-1, *shape, -1],
+                     "method": draw(st.sampled_from(["linear", "nearest"])),
+                     "antialias": draw(st.booleans())}  # fmt: skip
+            shape = tuple(a if b == -1 else b for a, b in zip(state.shape, shape, strict=True))
+        case "transpose":
+            window = [draw(st.integers(1, 4)) for _ in range(axes)]
+            strides = [draw(st.integers(1, max(1, largest // n))) for n in state.shape]
+            mode = draw(st.sampled_from(vocabulary.paddings))
+            layer = _windowed("ConvTranspose", {"padding": mode, "strides": strides,
+                              "window": window}, **draw(_weights(vocabulary)))  # fmt: skip
+            each = zip(state.shape, window, strides, strict=True)
+            shape = tuple(maps.transposed(*one, mode).out for one in each)
+            return [layer], State(shape, True, True)
+        case "dot":
+            rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+            axis, out = draw(st.integers(0, axes - 1)), draw(st.integers(1, 4))
+            array = rng.standard_normal((out, state.shape[axis])).round(2)
+            layer = {"layer": "DotGeneral", "lhs": array.tolist(),
+                     "dimension_numbers": [[[1], [axis + 1]], [[], []]]}  # fmt: skip
+            shape = (out, *(n for k, n in enumerate(state.shape) if k != axis))
+        case _:
+            layer = {"layer": "DotGeneral", "rhs": draw(_number(-2, 2))}
+            shape = state.shape
+    return [layer], state._replace(shape=shape)
 
 
 @st.composite
@@ -286,6 +322,8 @@ def _block(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, de
         kinds += ["pool"] * 2
     if depth < 2:
         kinds += ["residual"] * 2 + ["fan in"] * (len(vocabulary.joins) > 0)
+    if vocabulary.maps and state.shape and not keep:
+        kinds += ["map"] * 6
     match draw(st.sampled_from(kinds)):
         case "affine":
             return draw(_affine(state, vocabulary, keep))
@@ -295,6 +333,8 @@ def _block(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, de
             return draw(_repeat(state, vocabulary, depth))
         case "fan in":
             return draw(_fan_in(state, vocabulary, keep, depth))
+        case "map":
+            return draw(_map(state, vocabulary))
         case _:
             return draw(_residual(state, vocabulary, keep, depth))
 

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from widegram.errors import WidegramError, shown
+from widegram.network import Network
+from widegram.plan.graph import build_graph, first_map
 from widegram.validation.choices import DEVICES
 
 _KNOWN = (*DEVICES, "reference")
@@ -49,6 +52,13 @@ def resolve_device(device: str) -> str:
 
         return "cuda" if first_card_works() else "cpu"
     return device
+
+
+def device_for(device: str, network: Network) -> str:
+    """As :func:`resolve_device`, but that 'auto' is the CPU for what no other backend computes."""
+    if device == "auto" and first_map(build_graph(replace(network, augment=()))):
+        return "cpu"
+    return resolve_device(device)
 
 
 def kind_of(device: str) -> str:

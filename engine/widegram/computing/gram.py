@@ -15,7 +15,7 @@ from widegram import __version__
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
-from widegram.computing.devices import continues, joined, kind_of, resolve_device
+from widegram.computing.devices import continues, device_for, joined, kind_of, resolve_device
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
 from widegram.computing.tile_queue import TileQueue, tiles_at_once
@@ -30,7 +30,7 @@ from widegram.gramfile.writing import GramWriter, TileResult, open_for_resume, r
 from widegram.machine import interrupts
 from widegram.machine.log import logger
 from widegram.machine.progress import Meter, ProgressCallback, StopRequest
-from widegram.network import NetworkLike
+from widegram.network import Network, NetworkLike
 from widegram.validation.arrays import file_path, integer
 from widegram.validation.choices import KERNELS
 
@@ -111,7 +111,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     check_distinct([path], [network, x1, x2])
     tile = None if tile is None else integer(tile, "tile", 1)
     auto = isinstance(device, str) and device == "auto"
-    device = _device_of(path, overwrite) if auto else resolve_device(device)
+    device = _device_of(path, overwrite, job.network) if auto else resolve_device(device)
     new = overwrite or not path.exists()
     with ExitStack() as held:
         evaluator: Evaluator | None = None
@@ -185,13 +185,13 @@ def _recheck_data(job: Job) -> None:
             source.check_unchanged()
 
 
-def _device_of(path: Path, overwrite: bool) -> str:
+def _device_of(path: Path, overwrite: bool, network: Network) -> str:
     """What 'auto' means: an unfinished file goes on with the device that began it."""
     if path.is_file() and not overwrite:
         file, found = read(path)
         file.close()
         return resolve_device(found.device.split(",")[0])
-    return resolve_device("auto")
+    return device_for("auto", network)
 
 
 def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Header, bool]:

@@ -11,7 +11,7 @@ import numpy as np
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
-from widegram.computing.devices import resolve_device
+from widegram.computing.devices import device_for
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
 from widegram.data import Source
@@ -62,7 +62,7 @@ def kernel(
             f"kernel() gives the kernels of one head, the network has {heads}; take "
             "network.at_head(NAME), or write them all with gram()"
         )
-    with make_evaluator(resolve_device(device), job) as evaluator:
+    with make_evaluator(device_for(device, job.network), job) as evaluator:
         tile = tile_side(job, evaluator, LARGEST_IN_MEMORY)
         grid = TileGrid(len(job.x1), len(job.x2 or job.x1), tile, job.x2 is None)
         arrays = _whole(evaluator, grid)

@@ -63,7 +63,7 @@ class SelfKernelRunner:
         self.schedule = plan.itself(outputs)
         self.needed = [bool(mask.any()) for mask in self.schedule.masks]
         self.pointwise = all(len(p.displacements) == 1 for p in self.schedule.programs) and not any(
-            node.operation.accumulates and need
+            (node.operation.accumulates or node.operation.at_once) and need
             for node, need in zip(plan.nodes, self.needed, strict=True)
         )
         # Images that are run together.
@@ -167,9 +167,14 @@ class SelfKernelRunner:
                 at = slice(self.own[i], self.own[i] + node.shape[0] * node.shape[1])
                 self.own_k[at] = run.values[i][0].reshape(_LANES, -1).T
                 self.own_t[at] = run.values[i][1].reshape(_LANES, -1).T
+        lanes = self._lane_factors(run)
+        self.work.run_itself(n, x, lanes, self.own_k, self.own_t, self.own)
+
+    def _lane_factors(self, run: _Run) -> Array:
+        """The factors so far, (F, lanes)."""
         lanes = aligned((max(self.layout.total, 1), _LANES), _DTYPE)
         lanes[: self.layout.total] = run.factors.T
-        self.work.run_itself(n, x, lanes, self.own_k, self.own_t, self.own)
+        return lanes
 
     def _node(self, i: int, run: _Run) -> None:
         """Values (K, T), (n, h, w), of node i at d = 0, and its factors."""
@@ -191,7 +196,9 @@ class SelfKernelRunner:
             return run.squares, np.zeros_like(run.squares)
         if not self.pointwise and isinstance(operation, Reduce):
             return self._sums(self.tables.of[i], operation.scale)
-        if operation.accumulates:
+        if operation.at_once:
+            self.work.run_map(i, self._lane_factors(run))
+        if operation.accumulates or operation.at_once:
             return self._centre(self.tables.of[i])
         sources = [run.values[j] for j in node.inputs]
         return operation.at_zero(sources, node.shape, self.layout.formulas.get(i))

@@ -6,6 +6,7 @@ into the buffers of one thread are filled in here, so that the driver only adds 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,7 @@ from widegram.cpu.kernels.variants import (
     Variant,
     kind_of_window,
 )
+from widegram.cpu.map_tables import MapTables, made_behind, map_tables
 from widegram.cpu.packing import (
     Ahead,
     Layout,
@@ -95,6 +97,7 @@ class Tables:
     cell_active: NDArray[np.uint8]
     packed: Ints
     of: dict[int, Store]
+    maps: MapTables
 
 
 def encode(
@@ -115,6 +118,9 @@ class _Encoder:
         of = self.stores.of
         self.places = Places(layout.formulas, layout.offsets, of, plan.outputs, self.fields)
         self.number = {node: n for n, node in enumerate(of)}
+        variant = Variant("map", "none", bool(plan.ntk), paired, dtype)
+        made = [i for p in schedule.programs for i in made_behind(plan.nodes, self.stores, p)]
+        self.maps = map_tables(plan.nodes, made, self.stores, variant)
         self.steps: list[list[int]] = []
         self.params: list[float] = []
         self.cells: list[Ints] = []
@@ -150,6 +156,7 @@ class _Encoder:
                     self._together(program), *self._cells(packing), at - self.stores.size,
                     len(self.packed), *self._inputs(ahead, mode), mode == WRAPS,
                     packing.climb if packing else 0,
+                    *self.maps.of(made_behind(self.plan.nodes, self.stores, program)),
                 ]
             )  # fmt: skip
             self._packed_steps(program, packing, slots[first_slot:], ahead)
@@ -172,7 +179,7 @@ class _Encoder:
             np.concatenate([*self.cells, np.zeros((1, CELL_COLUMNS), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
             np.array([*self.packed, [0] * PACKED_COLUMNS], dtype=np.int64),
-            self.stores.of,
+            self.stores.of, self.maps,
         )  # fmt: skip
 
     def _stores(self) -> tuple[Stores, tuple[int, int]]:
@@ -202,7 +209,9 @@ class _Encoder:
         windows = [o.window for o in operations if isinstance(o, Windowed) and not o.stored]
         a, b = (max((w[n] for w in windows), default=1) for n in (0, 1))
         pixels = (a + ROWS_OF_SCRATCH) * (widest + 2 * b) + b
-        return 2 * pixels * self.lanes
+        mapped = [math.prod(self.plan.nodes[n.inputs[0]].shape) for n in self.plan.nodes
+                  if n.operation.at_once]  # fmt: skip
+        return max(2 * pixels, *mapped, 0) * self.lanes
 
     def _address(self, kind: str, code: str, packed: int = 0, contribution: bool = False) -> int:
         ntk = self.plan.ntk

@@ -58,6 +58,7 @@ class Workspace:
             tables.cells.ctypes.data, tables.cell_active.ctypes.data,
         )  # fmt: skip
         ctx[At.PACKED] = tables.packed.ctypes.data
+        ctx[At.MAPS] = tables.maps.rows.ctypes.data
         ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
         ctx[At.LANES] = LANES[dtype]
         ctx[At.PAIRED] = paired
@@ -103,10 +104,17 @@ class Workspace:
             (At.LOAD, "load"): Kind.LOAD in kinds,
             (At.KEEP, "keep"): np.isin(kinds, _KEPT).any(),
             (At.POOL, "pool"): Kind.POOL in kinds,
+            (At.RUN_MAPS, "run_maps"): len(self.tables.maps.rows) > 0,
         }
         for (at, part), needed in parts.items():
             if needed:
                 self.context[at] = address(part)
+
+    def run_map(self, node: int, factors: NDArray[Any]) -> None:
+        """The map that makes a node's value of stored ones, of images with themselves."""
+        ctx = self.context
+        ctx[At.X_FACTORS] = ctx[At.Y_FACTORS] = factors.ctypes.data
+        entry("run_maps")(self.tables.maps.number[node], 1, self.at)
 
     def clear(self) -> None:
         """Zero the stores that accumulate."""

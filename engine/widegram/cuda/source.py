@@ -14,8 +14,10 @@ from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import SHARED_BYTES, KernelText
 from widegram.cuda.strip import StripForm
 from widegram.cuda.tile import TileForm
+from widegram.errors import WidegramError
 from widegram.network.model import Network
 from widegram.plan.formulas import FactorLayout, choose_formulas, factor_layout
+from widegram.plan.graph import first_map
 from widegram.plan.plan import Plan, build
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.plan.program import Program
@@ -79,10 +81,15 @@ def source_of(
     :func:`generate`.
 
     Behind strided convolutions planes are stored where that lets the others stay in registers.
+
+    Raises:
+        WidegramError: a layer makes all its planes at once, for which there are no kernels.
     """
 
     def made(one_shape: bool) -> KernelTexts:
         plan = build(network, tuple(get), tuple(depths or ()) or None, dtype, one_shape, largest)
+        if where := first_map(plan.nodes):
+            raise WidegramError(f"{where}: has no CUDA kernels; use --device cpu")
         layout = factor_layout(plan, choose_formulas(plan, largest, dtype, accept, zeros))
         return generate(plan, layout, dtype, threads, forms, shared)
 

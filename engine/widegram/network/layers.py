@@ -16,6 +16,8 @@ from widegram.network.selection import Idx
 Padding = Literal["SAME", "VALID", "CIRCULAR"]
 EPSILON = 1e-12  # neural-tangents' default of LayerNorm
 Parameterization = Literal["ntk", "standard"]
+Axes = tuple[int, ...]
+DimensionNumbers = tuple[tuple[Axes, Axes], tuple[Axes, Axes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,12 @@ class Conv(Convolution):
 class ConvLocal(Convolution):
     """A convolution with filters and biases of its own at every location: as Conv between equal
     locations, K = T = 0 between different ones."""
+
+
+@dataclass(frozen=True)
+class ConvTranspose(Convolution):
+    """A transposed convolution: pixels are set ``strides`` apart, with zeros between them, and a
+    Conv of stride 1 follows."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,30 @@ class Index:
 
 
 @dataclass(frozen=True)
+class ImageResize:
+    """As jax.image.resize: ``shape`` has a size for each axis of the batch array, -1 where it
+    stays; ``method`` is 'nearest' or 'linear', by any of its names."""
+
+    shape: tuple[int, ...]
+    method: str
+    antialias: bool = True
+
+
+@dataclass(frozen=True)
+class DotGeneral:
+    """jax.lax.dot_general of the input and a constant array, which stands on the left (``lhs``) or
+    on the right (``rhs``): a number, or nested tuples of numbers.
+
+    ``dimension_numbers``: ((contracted axes of the left one, of the right one), (axes that go side
+    by side, of both)). Behind it the batch is first and channels are last wherever they come out.
+    """
+
+    lhs: Any = None
+    rhs: Any = None
+    dimension_numbers: DimensionNumbers = (((), ()), ((), ()))
+
+
+@dataclass(frozen=True)
 class Residual:
     """FanOut -> (branch, shortcut) -> FanInSum; an empty shortcut is the identity."""
 
@@ -187,6 +219,7 @@ class Readouts:
 Layer = (
     Conv
     | ConvLocal
+    | ConvTranspose
     | Dense
     | Activation
     | Pool
@@ -195,6 +228,8 @@ Layer = (
     | LayerNorm
     | Dropout
     | Index
+    | ImageResize
+    | DotGeneral
     | Residual
     | FanIn
     | Repeat

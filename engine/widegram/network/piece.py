@@ -9,6 +9,7 @@ from widegram.network.layers import (
     Activation,
     Convolution,
     Dense,
+    DotGeneral,
     Dropout,
     FanIn,
     Flatten,
@@ -89,6 +90,8 @@ def _couplings(layers: tuple[Layer, ...], where: str, found: list[str]) -> bool:
                 ]
                 if any(ends):
                     return True
+            case DotGeneral(dimension_numbers=((first, _), _)) if not first:
+                pass
             case _ if not isinstance(layer, _LOCAL):
                 found.append(path)
             case _:

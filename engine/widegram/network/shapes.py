@@ -13,17 +13,21 @@ import math
 from dataclasses import dataclass, replace
 
 from widegram.errors import WidegramError
+from widegram.network import maps
 from widegram.network.contribution import channels_behind
 from widegram.network.geometry import padding
 from widegram.network.joined import joined
 from widegram.network.layers import (
     Activation,
     Convolution,
+    ConvTranspose,
     Dense,
+    DotGeneral,
     Dropout,
     FanIn,
     Flatten,
     GlobalPool,
+    ImageResize,
     Index,
     Layer,
     LayerNorm,
@@ -66,12 +70,13 @@ def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
 
 @dataclass(frozen=True)
 class Ending:
-    """What layers end with: the spatial shape, whether the values are Gaussian, and the number of
-    channels, None where no width says it."""
+    """What layers end with: the spatial shape, whether the values are Gaussian, the number of
+    channels, None where no width says it, and the pixels of the largest image on the way."""
 
     shape: Shape
     gaussian: bool
     channels: int | None
+    pixels: int
 
 
 def follow(
@@ -87,8 +92,10 @@ def follow(
         lost_at = None if gaussian else "the layers before"
         channels = input_shape[-1] or None
         state = _State(state.shape, lost_at, True, state.axes, channels, "the layers before")
-    state = _sequence(layers, state, "layers", "", [])
-    return Ending(state.shape, state.lost_at is None, state.channels)
+    rows: list[LayerShapes] = []
+    state = _sequence(layers, state, "layers", "", rows)
+    pixels = max(math.prod(shape) for shape in (input_shape[:-1], *(row[2] for row in rows)))
+    return Ending(state.shape, state.lost_at is None, state.channels, pixels)
 
 
 def _first(input_shape: Shape) -> _State:
@@ -114,6 +121,8 @@ def _sequence(
 
 def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerShapes]) -> _State:
     match layer:
+        case ConvTranspose():
+            return _affine(layer, state, _transposed(layer, state, path + note), path, note)
         case Convolution():
             shape = _windows(layer.filter_shape, layer, state, path + note)
             return _affine(layer, state, shape, path, note)
@@ -146,6 +155,15 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
             return replace(state, lost_at=path)
         case Index():
             return _index(layer, state, path + note)
+        case ImageResize():
+            shape = maps.resized(layer, state.shape, path + note)
+            _check_image(shape, path + note)
+            return replace(state, shape=shape)
+        case DotGeneral():
+            if maps.scalar(layer) is not None:
+                return state
+            shape = maps.dotted(layer, state.shape, path + note)
+            return replace(state, shape=shape, axes=state.axes[: len(shape)])
         case Residual():
             return _residual(layer, state, path, note, rows)
         case FanIn(branches=branches):
@@ -198,14 +216,18 @@ def _check_pixels(shape: Shape, path: str) -> None:
         )
 
 
-def _windows(window: Shape, layer: Convolution | Pool, state: _State, path: str) -> Shape:
+def _require_axes(window: Shape, what: str, state: _State, path: str) -> None:
     _require_image(state, path)
-    what = "filter_shape" if isinstance(layer, Convolution) else "window_shape"
     if len(window) != len(state.shape):
         raise WidegramError(
             f"{path}: {what} {list(window)} does not fit {_what(state.shape)} of "
             f"{_show(state.shape)} pixels; give a number for each of its axes"
         )
+
+
+def _windows(window: Shape, layer: Convolution | Pool, state: _State, path: str) -> Shape:
+    what = "filter_shape" if isinstance(layer, Convolution) else "window_shape"
+    _require_axes(window, what, state, path)
     try:
         return tuple(
             padding(size, w, s, layer.padding)[0]
@@ -216,6 +238,21 @@ def _windows(window: Shape, layer: Convolution | Pool, state: _State, path: str)
             f"{path}: {what} {_show(window)} is larger than its image of {_show(state.shape)} "
             "pixels with padding VALID; use a smaller one, or padding SAME or CIRCULAR"
         ) from None
+
+
+def _transposed(layer: ConvTranspose, state: _State, path: str) -> Shape:
+    _require_axes(layer.filter_shape, "filter_shape", state, path)
+    sizes = zip(state.shape, layer.filter_shape, layer.strides, strict=True)
+    shape = tuple(maps.transposed(size, w, s, layer.padding).out for size, w, s in sizes)
+    _check_image(shape, path)
+    return shape
+
+
+def _check_image(shape: Shape, path: str) -> None:
+    if math.prod(shape) > bounds.PIXELS:
+        raise WidegramError(
+            f"{path}: makes an image of {_show(shape)} pixels; one has at most {bounds.PIXELS:,}"
+        )
 
 
 def normalized_axes(layer: LayerNorm, spatial_ndim: int) -> tuple[int, ...]:

@@ -15,18 +15,21 @@ from typing import Any, get_args
 from widegram import activations
 from widegram.activations.table import SERIES
 from widegram.errors import WidegramError, shown
-from widegram.network import checks, trained
+from widegram.network import checks, maps, trained
 from widegram.network.layers import (
     EPSILON,
     Activation,
     Conv,
     ConvLocal,
+    ConvTranspose,
     Dense,
+    DotGeneral,
     Dropout,
     FanIn,
     FanInSum,
     Flatten,
     GlobalPool,
+    ImageResize,
     Index,
     Layer,
     LayerNorm,
@@ -97,9 +100,21 @@ _NORM = {
     "eps": _Parameter(checks.positive, EPSILON, unwritten=True),
 }
 
+_RESIZE = {
+    "shape": _Parameter(maps.resize_shape),
+    "method": _Parameter(maps.resize_method),
+    "antialias": _Parameter(checks.flag, True),
+}
+_DOT = {
+    "lhs": _Parameter(maps.tensor, None),
+    "rhs": _Parameter(maps.tensor, None),
+    "dimension_numbers": _Parameter(maps.dimension_numbers, (((), ()), ((), ()))),
+}
+
 LAYERS: Mapping[str, _Kind] = {
     "Conv": _Kind(Conv, {}, _FILTER, checks.stride_of_each_axis),
     "ConvLocal": _Kind(ConvLocal, {}, _FILTER, checks.stride_of_each_axis),
+    "ConvTranspose": _Kind(ConvTranspose, {}, _FILTER, checks.stride_of_each_axis),
     "Dense": _Kind(Dense, {}, _AFFINE),
     "AvgPool": _Kind(Pool, {"kind": "avg"}, {**_POOL, **_EDGES}, checks.stride_of_each_axis),
     "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL, checks.stride_of_each_axis),
@@ -109,6 +124,8 @@ LAYERS: Mapping[str, _Kind] = {
     "LayerNorm": _Kind(LayerNorm, {}, _NORM),
     "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(checks.rate)}),
     "Index": _Kind(Index, {}, {"idx": _Parameter(parse_idx)}),
+    "ImageResize": _Kind(ImageResize, {}, _RESIZE),
+    "DotGeneral": _Kind(DotGeneral, {}, _DOT, maps.one_array),
 }
 FAN_IN: Mapping[str, _Kind] = {
     "FanInSum": _Kind(FanInSum, {}, {}),

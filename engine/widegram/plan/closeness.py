@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from widegram.activations import Formula, numpy_ops
 from widegram.plan.graph import Node
+from widegram.plan.maps import Map
 from widegram.plan.operations import (
     Act,
     Add,
@@ -107,6 +108,8 @@ def _value(
             return value.plus(inputs[1])
         case Gather(window=(a, b), scale=scale):
             return value.times(scale * (a * b) ** 2)
+        case Map():
+            return value.times(operation.bound([1.0], (1, 1), None))
         case Reduce():
             return value.times(operation.total(plan.nodes[node.inputs[0]].shape))
         case Copy() | Weigh() | Output():  # far from edges nothing is weighed

@@ -17,6 +17,7 @@ import numpy as np
 
 from widegram import activations
 from widegram.errors import WidegramError
+from widegram.network import maps
 from widegram.network.contribution import (
     Contribution,
     bias_variance,
@@ -27,11 +28,14 @@ from widegram.network.geometry import inside, padding
 from widegram.network.layers import (
     Activation,
     Convolution,
+    ConvTranspose,
     Dense,
+    DotGeneral,
     Dropout,
     FanIn,
     Flatten,
     GlobalPool,
+    ImageResize,
     Index,
     Layer,
     LayerNorm,
@@ -44,15 +48,18 @@ from widegram.network.layers import (
 from widegram.network.model import Network
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
+from widegram.network.spec import layer_name
 from widegram.plan.counted import Counted
 from widegram.plan.joined import scaled_by
+from widegram.plan.maps import Map, Matrix
 from widegram.plan.masks import Pair
-from widegram.plan.operation_base import Operation
+from widegram.plan.operation_base import Array, Operation
 from widegram.plan.operations import (
     CONVOLUTIONS,
     Act,
     Add,
     Affine,
+    Copy,
     Gather,
     Input,
     Keep,
@@ -109,6 +116,11 @@ class _Builder:
         fraction, power = math.frexp(value)
         return math.ldexp(float(np.dtype(self.dtype).type(fraction)), power)
 
+    def rounded_all(self, values: Array) -> Array:
+        """The same of an array."""
+        fractions, powers = np.frexp(values)
+        return np.ldexp(fractions.astype(self.dtype).astype(np.float64), powers)
+
     def sequence(self, layers: Iterable[Layer], at: int, part: str = "", first: int = 0) -> int:
         """Add layers, the first being number ``first`` of its list, which is a ``part`` of the
         layer that is under construction."""
@@ -137,6 +149,8 @@ class _Builder:
         h, w = self.nodes[at].shape
         sign = self.nonnegative[at]
         match layer:
+            case ConvTranspose():
+                return self._transposed(layer, at)
             case Convolution():
                 return self._conv(layer, at)
             case Dense(W_std):
@@ -163,6 +177,10 @@ class _Builder:
                 return self._pool(layer, at)
             case Index():
                 return self._index(layer, at)
+            case ImageResize():
+                return self._resized(layer, at)
+            case DotGeneral():
+                return self._dotted(layer, at)
             case GlobalPool(kind):
                 scale = 1.0 / (h * w) ** 2 if kind == "avg" else 1.0
                 return self.add(Reduce(False, scale), (at,), (1, 1), sign, ())
@@ -234,6 +252,58 @@ class _Builder:
         op = CONVOLUTIONS[type(layer)]((a, b), strides, lo, circular, hi, gain, bias, own)
         return self.add(op, (at,), shape, self.nonnegative[at])
 
+    def _transposed(self, layer: ConvTranspose, at: int) -> int:
+        """Pixels set apart, then a window of stride 1."""
+        (a, b), strides = (self._pair(n, at) for n in (layer.filter_shape, layer.strides))
+        before = self.nodes[at].shape
+        sizes = zip(before, (a, b), strides, strict=True)
+        rows, cols = (maps.transposed(*each, layer.padding) for each in sizes)
+        shape, lo = (rows.out, cols.out), (rows.lo, cols.lo)
+        if shape != before:
+            ends = zip(before, strides, (rows, cols), strict=True)
+            at = self._map(layer, [maps.stuffing(*end) for end in ends], at, shape)
+        circular = layer.padding == "CIRCULAR" and a * b > 1
+        gain, bias = layer.W_std**2 / (a * b), bias_variance(layer)
+        own = self._contribution(layer, at)
+        hi = a - 1 - rows.lo, b - 1 - cols.lo
+        op = Affine((a, b), (1, 1), lo, circular, hi, gain, bias, own)
+        return self.add(op, (at,), shape, self.nonnegative[at])
+
+    def _resized(self, layer: ImageResize, at: int) -> int:
+        before = self.nodes[at].shape
+        known = [before[axis] for axis in self.axes[at]]
+        shape = self._pair(maps.resized(layer, tuple(known), self.where), at)
+        if shape == before:
+            return at
+        sizes = zip(before, shape, strict=True)
+        matrices = [maps.resizing(*size, layer.method, layer.antialias) for size in sizes]
+        return self._map(layer, matrices, at, shape)
+
+    def _dotted(self, layer: DotGeneral, at: int) -> int:
+        factor, known = maps.scalar(layer), self.axes[at]
+        if factor is not None:
+            one, none = (1, 1), Contribution(0.0, 0.0)
+            op = Affine(one, one, (0, 0), False, (0, 0), self.rounded(factor**2), 0.0, none)
+            sign = self.nonnegative[at] and factor >= 0
+            return at if factor == 1 else self.add(op, (at,), self.nodes[at].shape, sign)
+        spatial = tuple(self.nodes[at].shape[axis] for axis in known)
+        made = maps.dotted(layer, spatial, self.where)
+        sizes = dict(zip(known, made, strict=False))
+        matrix = maps.dotting(layer, spatial, self.where)
+        shape = sizes.get(0, 1), sizes.get(1, 1)
+        return self._map(layer, [matrix], at, shape, known[: len(made)])
+
+    def _map(
+        self, layer: Layer, matrices: list[Array], at: int, shape: Pair, axes: Axes | None = None
+    ) -> int:
+        """A map of all pixels, or one of the rows and one of the columns."""
+        operation = self.nodes[at].operation
+        if not operation.stored or operation.reduced:
+            at = self.add(Copy(), (at,), self.nodes[at].shape, self.nonnegative[at])
+        rounded = tuple(Matrix(self.rounded_all(matrix)) for matrix in matrices)
+        sign = self.nonnegative[at] and all((m.values >= 0).all() for m in rounded)
+        return self.add(Map(rounded, f"{self.where} {layer_name(layer)}"), (at,), shape, sign, axes)
+
     def _contribution(self, layer: Convolution | Dense, at: int) -> Contribution | None:
         """What a layer adds to T of the sums over its windows."""
         own = contribution(layer, self.channels[at])
@@ -298,6 +368,12 @@ class _Builder:
         sizes = zip(self.nodes[at].shape, window, strides, strict=True)
         rows, cols = (padding(size, a, stride, mode) for size, a, stride in sizes)
         return (rows[0], cols[0]), (rows[1], cols[1]), (rows[2], cols[2])
+
+
+def first_map(nodes: Iterable[Node]) -> str:
+    """Where the first layer is that makes all its planes at once, which not every backend does;
+    empty without."""
+    return next((n.operation.where for n in nodes if isinstance(n.operation, Map)), "")
 
 
 def is_vector(network: Network) -> bool:

@@ -22,6 +22,7 @@ class Operation:
     * ``stored``: its value is kept between groups, and loaded where it is read.
     * ``reduced``: it is one number of each pair, summed over planes.
     * ``accumulates``: its planes are sums of what several displacements add to them.
+    * ``at_once``: it makes all its planes at once, of the store of its source.
     * ``made_anew``: where a second group reads it, it is made again and not kept.
     * ``read_out``: the kernel is wanted of it.
     * ``layers``: Conv or Dense layers that a number of it costs.
@@ -30,6 +31,7 @@ class Operation:
     stored: ClassVar[bool] = False
     reduced: ClassVar[bool] = False
     accumulates: ClassVar[bool] = False
+    at_once: ClassVar[bool] = False
     made_anew: ClassVar[bool] = False
     read_out: ClassVar[bool] = False
     layers: ClassVar[int] = 0

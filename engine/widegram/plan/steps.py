@@ -198,13 +198,19 @@ class _Writer:
     def run(self) -> list[Planned]:
         done: set[int] = set()
         for i in self.group.members:
-            if i in done or not self.masks[i].any():
+            if i in done or not self.masks[i].any() or self.unread(i):
                 continue
             end = self.make(i)
             done.add(end)
             for k in self.readers[end]:
                 self.keep(k, self.alias.get(end, end))
         return self.found
+
+    def unread(self, i: int) -> bool:
+        """Whether a value is stored and read from its store alone."""
+        readers = [self.nodes[k].operation for k in self.readers[i]]
+        stored = self.nodes[i].operation.stored
+        return stored and bool(readers) and all(reader.at_once for reader in readers)
 
     def value(self, i: int) -> Value:
         return Value(i, self.nodes[i].shape, self.group.sigma[i])

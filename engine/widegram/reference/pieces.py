@@ -209,20 +209,15 @@ def _check(piece: Piece, variances: list[Array], accept: float) -> None:
             check_formula(where, formula, top, "float64", accept)
 
 
-def _most_pixels(piece: Piece) -> int:
-    """Pixels of the largest image on the way: no layer makes an image larger."""
-    return math.prod(piece.input_shape[:-1])
-
-
 def _block(piece: Piece) -> int:
-    return max(1, _BLOCK_BYTES // (8 * _TENSORS * _most_pixels(piece) ** 2))
+    return max(1, _BLOCK_BYTES // (8 * _TENSORS * piece.end.pixels ** 2))
 
 
 def _check_memory(piece: Piece, start: Start, ntk: bool, diagonal: bool) -> None:
     pixels = math.prod(piece.end.shape)
     values = start.n1 * start.n2 * pixels ** (1 if diagonal else 2) * (2 if ntk else 1)
     values += (start.n1 + start.n2) * pixels**2 * 3
-    working = min(_block(piece), start.n1 * start.n2) * _TENSORS * _most_pixels(piece) ** 2
+    working = min(_block(piece), start.n1 * start.n2) * _TENSORS * piece.end.pixels ** 2
     needed, allowed = 8 * (values + working), budget(None)
     if needed > allowed:
         raise WidegramError(

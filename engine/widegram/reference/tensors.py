@@ -18,18 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram import activations
-from widegram.network import Network, padding
+from widegram.network import Network, maps, padding
 from widegram.network.contribution import bias_variance, channels_behind, contribution
 from widegram.network.layers import (
     Activation,
     Conv,
     ConvLocal,
     Convolution,
+    ConvTranspose,
     Dense,
+    DotGeneral,
     Dropout,
     FanIn,
     Flatten,
     GlobalPool,
+    ImageResize,
     Index,
     Layer,
     LayerNorm,
@@ -136,6 +139,9 @@ class _Forward:
         match layer:
             case Conv():
                 return self.affine(layer, pair.map(lambda a: _conv(a, layer, self.axes)))
+            case ConvTranspose():
+                mean = pair.map(lambda a: _transposed(a, layer, self.axes))
+                return self.affine(layer, mean)
             case ConvLocal():
                 mean = pair.map(lambda a: _conv(a, layer, self.axes))
                 return self.affine(layer, mean).map(_between_equal_pixels)
@@ -148,6 +154,10 @@ class _Forward:
                 return pair.map(lambda a: _pool(a, layer, self.axes))
             case Index():
                 return self.index(layer, pair)
+            case ImageResize():
+                return pair.map(lambda a: _resized(a, layer, self.axes))
+            case DotGeneral():
+                return self.dotted(layer, pair)
             case GlobalPool():
                 self.axes = ()
                 return pair.map(lambda a: _global_pool(a, layer.kind))
@@ -191,6 +201,18 @@ class _Forward:
         self.axes = tuple(axis for axis, entry in kept if not isinstance(entry, int))
         rows, cols = taken
         return pair.map(lambda a: a[:, rows, cols, rows, cols])
+
+    def dotted(self, layer: DotGeneral, pair: Pair) -> Pair:
+        """The product with an array, of both images."""
+        factor = maps.scalar(layer)
+        if factor is not None:
+            return pair.map(lambda a: factor**2 * a)
+        shape = tuple(pair.k.shape[1 + axis] for axis in self.axes)
+        made = maps.dotted(layer, shape, "DotGeneral")
+        matrix = maps.dotting(layer, shape, "DotGeneral")
+        self.axes = self.axes[: len(made)]
+        sizes = dict(zip(self.axes, made, strict=True))
+        return pair.map(lambda a: _mapped(a, matrix, matrix, (sizes.get(0, 1), sizes.get(1, 1))))
 
     def residual(self, layer: Residual, pair: Pair) -> Pair:
         branch, shortcut = self.branches((layer.branch, layer.shortcut), pair)[0]
@@ -331,6 +353,41 @@ def _pool(a: Array, layer: Pool, over: tuple[int, ...]) -> Array:
         shares = _pool(np.ones((1, *shape)), replace(layer, normalize_edges=False), over)
         a = a / shares
     return a
+
+
+def _transposed(a: Array, layer: ConvTranspose, over: tuple[int, ...]) -> Array:
+    """Mean over the filter's taps t: a pixel p of both images goes to s p + t, the same t."""
+    for d, window, stride in zip(over, layer.filter_shape, layer.strides, strict=True):
+        axes, size = (1 + d, 3 + d), a.shape[1 + d]
+        geometry = maps.transposed(size, window, stride, layer.padding)
+        total = np.zeros([geometry.out if axis in axes else n for axis, n in enumerate(a.shape)])
+        for tap in range(window):
+            places = geometry.first + stride * np.arange(size) + geometry.lo - tap
+            if layer.padding == "CIRCULAR":
+                places %= geometry.out
+            inside = np.flatnonzero((places >= 0) & (places < geometry.out))
+            index = [places[inside] if axis in axes else np.arange(n)
+                     for axis, n in enumerate(a.shape)]  # fmt: skip
+            total[np.ix_(*index)] += a.take(inside, axes[0]).take(inside, axes[1])
+        a = total / window
+    return a
+
+
+def _resized(a: Array, layer: ImageResize, over: tuple[int, ...]) -> Array:
+    """Both images resized, one axis after the other."""
+    shape = maps.resized(layer, tuple(a.shape[1 + d] for d in over), "ImageResize")
+    for d, out in zip(over, shape, strict=True):
+        matrix = maps.resizing(a.shape[1 + d], out, layer.method, layer.antialias)
+        for axis in (1 + d, 3 + d):
+            a = np.moveaxis(np.tensordot(matrix, a, (1, axis)), 0, axis)
+    return a
+
+
+def _mapped(a: Array, first: Array, second: Array, shape: tuple[int, int]) -> Array:
+    """A K A'^T with matrices between all pixels, to images of that shape."""
+    pixels = a.shape[1] * a.shape[2]
+    found = first @ a.reshape(-1, pixels, pixels) @ np.swapaxes(second, -1, -2)
+    return found.reshape(-1, *shape, *shape)
 
 
 def _global_pool(a: Array, kind: str) -> Array:

@@ -19,9 +19,11 @@ from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
     Activation,
     Convolution,
+    DotGeneral,
     Dropout,
     Flatten,
     GlobalPool,
+    ImageResize,
     Index,
     Layer,
     LayerNorm,
@@ -237,8 +239,13 @@ class _AxesThrough:
                 axes = tuple(a for a in axes if isinstance(a, str))
             case Flatten():
                 axes = ("N", "C") if places.out is None else ("C", "N")
+            case ImageResize(shape=sizes) if len(sizes) == ndim:
+                by = dict(zip(axes, sizes, strict=True))
+                layer = replace(layer, shape=(by["N"], *(by[a] for a in sorted(spatial)), by["C"]))
             case Index():
                 return self.index(layer, axes)
+            case DotGeneral():
+                return dotted(layer, axes)
         if isinstance(layer, Convolution) and places.out is not None:
             if len(places.out) != ndim:
                 raise WidegramError(
@@ -265,6 +272,34 @@ class _AxesThrough:
         spatial = sorted(a for a in entries if isinstance(a, int))
         left = tuple(a for a in axes if not isinstance(entries.get(a), int))
         return Index((ALL, *(entries[a] for a in spatial), channels)), left
+
+
+def dotted(layer: DotGeneral, axes: Axes) -> tuple[DotGeneral, Axes]:
+    """A DotGeneral of channels-last arrays, and what the axes are behind it: those that go side by
+    side first, then what is left of the left factor, then of the right one."""
+    spatial = [axis for axis in axes if isinstance(axis, int)]
+    if spatial != sorted(spatial):
+        raise WidegramError(
+            "stax.DotGeneral: takes images with their axes in the order of the network's inputs"
+        )
+    place: dict[str | int, int] = {"N": 0, "C": len(axes) - 1}
+    place |= {axis: 1 + n for n, axis in enumerate(spatial)}
+    left = layer.rhs is None
+    pairs = [pair if left else pair[::-1] for pair in layer.dimension_numbers]
+    named = [axis for _, image in pairs for axis in image]
+    turned = [
+        (own, tuple(place[axes[n]] if 0 <= n < len(axes) else n for n in image))
+        for own, image in pairs
+    ]
+    first, second = (pair if left else pair[::-1] for pair in turned)
+    other = np.ndim(layer.lhs if left else layer.rhs)
+    free: list[str | int] = [-1] * (other - sum(len(own) for own, _ in pairs))
+    kept = [axis for n, axis in enumerate(axes) if n not in named]
+    side = [axes[n] for n in pairs[1][1] if 0 <= n < len(axes)]
+    made = [*side, *(free + kept if left else kept + free)]
+    count = iter(range(len(made)))
+    after = tuple(axis if isinstance(axis, str) else next(count) for axis in made)
+    return replace(layer, dimension_numbers=(first, second)), after
 
 
 def _sorted(numbers: tuple[int, ...], spatial: list[int]) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+import numpy as np
+
 from widegram.errors import WidegramError, shown
 from widegram.network.layers import EPSILON
 from widegram.stax.kernel_fn import Triple
@@ -93,6 +95,60 @@ def ConvLocal(  # noqa: PLR0913  (neural-tangents', and learning rates)
     rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
     weights = trained(out_chan, W_std, b_std, parameterization, s) | rates
     return _conv("ConvLocal", filter_shape, strides, padding, dimension_numbers, weights)
+
+
+def ConvTranspose(  # noqa: PLR0913  (neural-tangents', and learning rates)
+    out_chan: int,
+    filter_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: str | Padding = "VALID",
+    W_std: float = 1.0,
+    b_std: float | None = None,
+    dimension_numbers: tuple[str, str, str] | None = None,
+    parameterization: str = "ntk",
+    s: tuple[int, int] = (1, 1),
+    *,
+    W_rate: float = 1.0,
+    b_rate: float = 1.0,
+    b_grad: float | None = None,
+) -> Triple:
+    """Transposed convolution, which makes images ``strides`` times as large; as :func:`Conv`."""
+    rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
+    weights = trained(out_chan, W_std, b_std, parameterization, s) | rates
+    return _conv("ConvTranspose", filter_shape, strides, padding, dimension_numbers, weights)
+
+
+def ImageResize(
+    shape: Sequence[int],
+    method: Any,
+    antialias: bool = True,
+    precision: Any = None,
+    batch_axis: int = 0,
+    channel_axis: int = -1,
+) -> Triple:
+    """jax.image.resize to ``shape``, which has an entry for each axis, -1 where it stays, with
+    ``method`` 'nearest' or 'linear'; ``precision`` changes nothing."""
+    places = axes_of("ImageResize", batch_axis, channel_axis)
+    name = getattr(method, "name", method)
+    return placed(
+        make("ImageResize", shape=integers(shape), method=name, antialias=antialias), places
+    )
+
+
+def DotGeneral(
+    *,
+    lhs: Any = None,
+    rhs: Any = None,
+    dimension_numbers: Any = (((), ()), ((), ())),
+    precision: Any = None,
+    batch_axis: int = 0,
+    channel_axis: int = -1,
+) -> Triple:
+    """jax.lax.dot_general of the input and a constant array, on its left or right; the axes of the
+    output are that function's, for the layers behind to name. ``precision`` changes nothing."""
+    places = axes_of("DotGeneral", batch_axis, channel_axis)
+    made = make("DotGeneral", lhs=lhs, rhs=rhs, dimension_numbers=dimension_numbers)
+    return placed(made, places, always=np.ndim(rhs if lhs is None else lhs) > 0)
 
 
 def AvgPool(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _GRAPHS = "widegram has no networks on graphs or sequences; use neural_tangents.stax"
-_IMAGES = "widegram's images keep every pixel; crop or resize the inputs instead"
 _MASKS = "widegram has no masked inputs; use neural_tangents.stax"
 _INTERNAL = "it serves to write new layers; widegram.load_network describes networks as data"
 
@@ -12,13 +11,10 @@ REFUSED: dict[str, str] = {
     "AggregateImplementation": _GRAPHS,
     "AttentionMechanism": _GRAPHS,
     "Bool": _INTERNAL,
-    "ConvTranspose": "of convolutions there are Conv and ConvLocal; use neural_tangents.stax",
     "Diagonal": _INTERNAL,
-    "DotGeneral": "of linear layers there are Dense, Conv and the pools; use neural_tangents.stax",
     "FanInConcat": "branches are joined by FanInSum; use neural_tangents.stax",
     "FanInProd": "branches are joined by FanInSum; use neural_tangents.stax",
     "GlobalSelfAttention": _GRAPHS,
-    "ImageResize": _IMAGES,
     "MaskedArray": _MASKS,
     "PositionalEmbedding": _GRAPHS,
     "layer": _INTERNAL,

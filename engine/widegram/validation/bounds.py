@@ -21,6 +21,9 @@ PIXELS = 2**22
 POOLED_PIXELS = 2**16
 """Pixels before a global pool (256 x 256), which couples all pairs of them."""
 
+MATRIX = 2**24
+"""Pairs of a pixel before and one behind a layer that maps every one to every other."""
+
 MAGNITUDE = 1e75
 """Absolute value of a parameter of a layer: its fourth power is still a number."""
 

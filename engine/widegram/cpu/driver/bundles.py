@@ -38,6 +38,7 @@ def _own(step: int, ctx: int) -> None:
 def run_program(n: int, ctx: int) -> None:
     """Run program n at all its displacements; the first, also of packed planes, is d = 0.
 
+    Behind them maps of what it keeps, but those of images with themselves, which wait for these.
     Once the word at HALT is set it returns early, with results to be thrown away.
     """
     program = peek(ctx, At.PROGRAMS) + n * PROGRAM_ROW
@@ -52,6 +53,9 @@ def run_program(n: int, ctx: int) -> None:
     packed = peek(program, ProgramField.N_CELLS)
     part = peek(ctx, At.RUN_PACKED) if packed else peek(ctx, At.RUN_PLAIN)
     call_part(part, program, ctx, first)
+    maps = peek(program, ProgramField.N_MAPS)
+    if maps and not peek(ctx, At.ITSELF):
+        call_part(peek(ctx, At.RUN_MAPS), peek(program, ProgramField.FIRST_MAP), maps, ctx)
 
 
 @jit

@@ -26,6 +26,7 @@ _PARTS = {
     "load": ("stores", 3),
     "keep": ("stores", 3),
     "pool": ("pooling", 3),
+    "run_maps": ("maps", 3),
     "run_vectors": ("vectors", 2),
 }
 

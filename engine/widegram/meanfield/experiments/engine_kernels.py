@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from widegram.computing.choosing import make_evaluator
-from widegram.computing.devices import resolve_device
+from widegram.computing.devices import device_for
 from widegram.computing.job import make_job
 from widegram.errors import OutOfRange, WidegramError
 from widegram.machine.budgets import budget
@@ -45,7 +45,7 @@ def ntk_sweep(
     )  # fmt: skip
     columns = range(len(x if x2 is None else x2))
     try:
-        with make_evaluator(resolve_device("auto"), job) as evaluator:
+        with make_evaluator(device_for("auto", job.network), job) as evaluator:
             tiles = evaluator.tile(range(len(x)), columns, x2 is None)
     except OutOfRange as error:
         raise WidegramError(

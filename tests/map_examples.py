@@ -1,0 +1,102 @@
+"""Networks with two-sided maps between pixels, for any ``stax``.
+
+:func:`run` takes the ``stax`` module, of neural-tangents or of widegram: the code between is the
+same. Imports NumPy alone, so that neural-tangents' environment can run it too
+(``golden_maps/generate.py``). Images are square where neural-tangents' layers do not know that a
+convolution before them has exchanged rows and columns of its covariances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+Values = dict[str, np.ndarray]
+# By name: the network, the shapes of x1 and x2, and what else kernel_fn is called with.
+Networks = Iterator[tuple[str, Any, tuple[int, ...], tuple[int, ...], dict[str, Any]]]
+
+
+def transposed(stax: Any) -> Networks:
+    """ConvTranspose: paddings, windows and strides of every order of size, images, sequences."""
+    for padding in ("SAME", "VALID", "CIRCULAR"):
+        for window, strides in (((3, 2), (2, 3)), ((2, 4), (3, 1)), ((5, 3), (2, 2))):
+            layers = [stax.ConvTranspose(1, window, strides, padding, 1.3, 0.2), stax.Relu(),
+                      stax.Conv(1, (2, 2), W_std=1.1, b_std=0.1), stax.Erf()]  # fmt: skip
+            network = stax.serial(*layers, stax.GlobalAvgPool(), stax.Dense(1))
+            yield f"{padding} {window} {strides}", network, (2, 2, 3, 2), (2, 2, 3, 2), {}
+        layers = [stax.Conv(1, (3,), (2,), "SAME", 1.2, 0.1), stax.Relu(),
+                  stax.ConvTranspose(1, (4,), (2,), padding, 1.1), stax.Relu()]  # fmt: skip
+        network = stax.serial(*layers, stax.Flatten(), stax.Dense(1, 1.2, 0.1))
+        yield f"{padding} sequence", network, (2, 7, 2), (3, 7, 2), {}
+    standard = {"parameterization": "standard", "padding": "SAME", "W_std": 1.2, "b_std": 0.3}
+    layers = [stax.ConvTranspose(5, (3, 3), (2, 2), s=(1, 2), **standard), stax.Relu(),
+              stax.Conv(4, (3, 3), s=(2, 1), **standard), stax.Relu()]  # fmt: skip
+    network = stax.serial(*layers, stax.GlobalAvgPool())
+    yield "standard", network, (2, 3, 3, 2), (2, 3, 3, 2), {}
+
+
+def resized(stax: Any) -> Networks:
+    """ImageResize: larger and smaller, both methods, with and without antialiasing."""
+    for method in ("linear", "nearest"):
+        for shape, antialias in (((7, 5), True), ((2, 3), True), ((2, 2), False), ((3, -1), True)):
+            layers = [stax.Conv(1, (3, 3), padding="SAME", W_std=1.2, b_std=0.1), stax.Relu(),
+                      stax.ImageResize((-1, *shape[:1] * 2, -1), method, antialias),
+                      stax.Conv(1, (2, 2), W_std=1.1), stax.Relu()]  # fmt: skip
+            network = stax.serial(*layers, stax.GlobalAvgPool(), stax.Dense(1))
+            yield f"{method} {shape[0]} {antialias}", network, (2, 4, 4, 2), (2, 4, 4, 2), {}
+            first = stax.ImageResize((-1, *shape, -1), method, antialias)
+            network = stax.serial(first, *layers[:2], stax.Flatten(), stax.Dense(1))
+            name = f"first {method} {shape} {antialias}"
+            yield name, network, (2, 4, 5, 2), (2, 4, 5, 2), {}
+    layers = [stax.Conv(1, (3,), padding="SAME"), stax.Relu(), stax.ImageResize((-1, 9, -1),
+              "bilinear"), stax.Dense(1), stax.Relu(), stax.GlobalAvgPool()]  # fmt: skip
+    yield "sequence", stax.serial(*layers), (2, 6, 2), (2, 6, 2), {}
+
+
+def dotted(stax: Any) -> Networks:
+    """DotGeneral: numbers, contracted axes, axes side by side, from either side."""
+    conv = stax.Conv(1, (3, 3), padding="SAME", W_std=1.2, b_std=0.1)
+    relu, dense, end = stax.Relu(), stax.Dense(1, 1.1, 0.2), stax.GlobalAvgPool()
+    for name, arguments in (("number", {"rhs": -1.5}), ("half", {"lhs": 0.5})):
+        dot = stax.DotGeneral(**arguments)
+        yield name, stax.serial(conv, dot, relu, dot, end, dense), (2, 3, 3, 2), (2, 3, 3, 2), {}
+    rng = np.random.default_rng(5)
+    difference = stax.DotGeneral(rhs=np.array([1.0, -1.0, 0.5]),
+                                 dimension_numbers=(((1,), (0,)), ((), ())))  # fmt: skip
+    layers = [difference, stax.Conv(1, (2,), W_std=1.2, b_std=0.1), relu, stax.GlobalAvgPool()]
+    yield "contracted", stax.serial(*layers), (2, 3, 4, 2), (2, 3, 4, 2), {}
+    layers = [conv, relu, difference, dense, relu, stax.Flatten()]
+    yield "contracted, behind", stax.serial(*layers), (2, 3, 3, 2), (2, 3, 3, 2), {}
+    mixed = stax.DotGeneral(rhs=rng.standard_normal((4, 2)),
+                            dimension_numbers=(((1,), (0,)), ((), ())))  # fmt: skip
+    later = [stax.Dense(1, 1.1, 0.2, channel_axis=1), relu, stax.GlobalAvgPool(channel_axis=1)]
+    yield "a new axis", stax.serial(mixed, *later), (2, 4, 3), (2, 4, 3), {}
+    both = stax.DotGeneral(rhs=rng.standard_normal((3, 4)),
+                           dimension_numbers=(((1, 2), (0, 1)), ((), ())))  # fmt: skip
+    yield "all pixels", stax.serial(both, dense, relu, dense), (2, 3, 4, 2), (2, 3, 4, 2), {}
+
+
+FAMILIES = {"transposed": transposed, "resized": resized, "dotted": dotted}
+
+
+def inputs(name: str, which: int, shape: tuple[int, ...]) -> np.ndarray:
+    """x1 (``which`` 0) or x2 of a network, of ``shape``."""
+    seed = sum(name.encode()) + 1000 * which
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def run(stax: Any, families: Any = FAMILIES) -> Values:
+    """nngp, ntk, cov1, cov2 of every network, by name, float64."""
+    found: Values = {}
+    for family in families:
+        for name, (_, _, kernel_fn), first, second, options in FAMILIES[family](stax):
+            x1, x2 = inputs(name, 0, first), inputs(name, 1, second)
+            kernel = kernel_fn(x1, x2, **options)
+            for field in ("nngp", "ntk", "cov1", "cov2"):
+                value = np.asarray(getattr(kernel, field))
+                # neural-tangents' may be of all pairs of inputs.
+                own = field.startswith("cov") and value.ndim == 2
+                found[f"{family}/{name}/{field}"] = np.diagonal(value) if own else value
+    return found
