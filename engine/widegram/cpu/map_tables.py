@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.driver.fields import Ints, MapField
+from widegram.cpu.driver.fields import Ints
 from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.variants import Variant
 from widegram.plan.graph import Node
 from widegram.plan.maps import Map, pairs

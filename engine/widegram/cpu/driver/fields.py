@@ -120,31 +120,6 @@ class StoreField(Field):
     T_OFFSET = auto()
 
 
-class MapField(Field):
-    """Columns of the table of maps: the kernel, where K and T of both stores begin, where an
-    image's own coefficients stand, the pixels of the output, whether the source has all pairs, and
-    addresses: A's entries row by row, and lists of stored pairs by their first pixel, of the source
-    and of the output (:mod:`widegram.plan.maps`)."""
-
-    KERNEL = auto()
-    SOURCE = auto()
-    T_SOURCE = auto()
-    TARGET = auto()
-    T_TARGET = auto()
-    FACTOR = auto()
-    OUT = auto()
-    FULL = auto()
-    ROWS = auto()
-    COLUMNS = auto()
-    VALUES = auto()
-    BEGIN = auto()
-    SECOND = auto()
-    PLACE = auto()
-    TO_BEGIN = auto()
-    TO_SECOND = auto()
-    TO_PLACE = auto()
-
-
 class VectorField(Field):
     """What a run over vectors is given: ``ROWS`` x and ``BLOCKS`` blocks of x' that begin where the
     context says; numbers from one x's factors, and one block's, to the next, and from one row of
@@ -168,4 +143,3 @@ class VectorField(Field):
 
 STEP_ROW, PROGRAM_ROW = 8 * len(StepField), 8 * len(ProgramField)
 SLOT_ROW, STORE_ROW = 8 * len(SlotField), 8 * len(StoreField)
-MAP_ROW = 8 * len(MapField)

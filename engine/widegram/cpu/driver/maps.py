@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from widegram.cpu.driver.context import At
-from widegram.cpu.driver.fields import MAP_ROW, MapField
 from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek
+from widegram.cpu.kernels.fields import MAP_ROW, MapField
 
 
 @jit

@@ -70,3 +70,31 @@ class Cell(Field):
     ROWS = auto()
     FIRST_COLS = auto()
     SECOND_COLS = auto()
+
+
+class MapField(Field):
+    """Columns of the table of maps: the kernel, where K and T of both stores begin, where an
+    image's own coefficients stand, the pixels of the output, whether the source has all pairs, and
+    addresses: A's entries row by row, and lists of stored pairs by their first pixel, of the source
+    and of the output (:mod:`widegram.plan.maps`)."""
+
+    KERNEL = auto()
+    SOURCE = auto()
+    T_SOURCE = auto()
+    TARGET = auto()
+    T_TARGET = auto()
+    FACTOR = auto()
+    OUT = auto()
+    FULL = auto()
+    ROWS = auto()
+    COLUMNS = auto()
+    VALUES = auto()
+    BEGIN = auto()
+    SECOND = auto()
+    PLACE = auto()
+    TO_BEGIN = auto()
+    TO_SECOND = auto()
+    TO_PLACE = auto()
+
+
+MAP_ROW = 8 * len(MapField)

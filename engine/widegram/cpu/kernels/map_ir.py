@@ -4,7 +4,7 @@ For each pixel p' of the output: the row of A sums the pairs (p, q) of the sourc
 pixels q, which the rows of A' then take to the pairs (p', q') of the output. A is sparse.
 
 Kinds: ``map`` (A = A' is the network's). The arguments are the map's row of the table
-(:class:`~widegram.cpu.driver.fields.MapField`), room for a row of pixels, the first numbers of K
+(:class:`~widegram.cpu.kernels.fields.MapField`), room for a row of pixels, the first numbers of K
 and T in both stores, and the images' own coefficients.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from widegram.cpu.driver.fields import MapField
 from widegram.cpu.kernels import loops
+from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.plane_base import PlaneCode
 from widegram.cpu.kernels.vector_ops import INDEX
 
