@@ -282,10 +282,9 @@ class _Builder:
     def _dotted(self, layer: DotGeneral, at: int) -> int:
         factor, known = maps.scalar(layer), self.axes[at]
         if factor is not None:
-            one, none = (1, 1), Contribution(0.0, 0.0)
-            op = Affine(one, one, (0, 0), False, (0, 0), self.rounded(factor**2), 0.0, none)
-            sign = self.nonnegative[at] and factor >= 0
-            return at if factor == 1 else self.add(op, (at,), self.nodes[at].shape, sign)
+            sign, shape = self.nonnegative[at] and factor >= 0, self.nodes[at].shape
+            number = scaled_by(self.rounded(factor**2))
+            return at if factor == 1 else self.add(number, (at,), shape, sign)
         spatial = tuple(self.nodes[at].shape[axis] for axis in known)
         made = maps.dotted(layer, spatial, self.where)
         sizes = dict(zip(known, made, strict=False))
