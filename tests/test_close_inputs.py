@@ -20,7 +20,8 @@ from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import Network, load_network
 from widegram.plan import build
-from widegram.plan.closeness import FARTHEST, NEAREST, nearest_held
+from widegram.plan.angles import FARTHEST, NEAREST
+from widegram.plan.closeness import nearest_held
 from widegram.plan.formulas import choose_formulas
 from widegram.plan.precision import DoubleNeeded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import pkgutil
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import click
 import numpy as np
 import pytest
 
-from widegram import activations, stax
+from widegram import activations, plan, stax
 from widegram.activations.functions import function
 from widegram.computing.devices import resolve_device
 from widegram.computing.job import make_job
@@ -24,6 +25,8 @@ from widegram.linalg.methods.method import Factorisation, Method
 from widegram.linalg.settings import SolveOptions
 from widegram.linalg.spectrum import SpectrumOptions
 from widegram.network import PRESETS
+from widegram.plan.operation_base import Operation
+from widegram.plan.operations import Windowed
 from widegram.stax.refused import REFUSED
 from widegram.validation import choices
 from widegram_cli.main import COMMANDS
@@ -49,6 +52,20 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 def options() -> Iterator[tuple[str, click.Parameter]]:
     return ((name, option) for name, command in commands() for option in command.params)
+
+
+def test_every_operation_says_what_it_does_to_angles():
+    """No answer is right for most of them, and one that is missing would be seen late."""
+    for module in pkgutil.iter_modules(plan.__path__):
+        importlib.import_module(f"widegram.plan.{module.name}")
+    found = set(_below(Operation))
+    assert len(found) > 10
+    assert {kind for kind in found if kind.at_angles is Operation.at_angles} <= {Windowed}
+
+
+def _below(kind: type[Operation]) -> Iterator[type[Operation]]:
+    for one in kind.__subclasses__():
+        yield from (one, *_below(one))
 
 
 def test_every_activation_is_in_stax_or_refused_by_name():

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from widegram.activations import Formula
 from widegram.data.scaled_rows import ScaledRows
-from widegram.plan.closeness import FARTHEST, NEAREST, nearest_held
+from widegram.plan.angles import FARTHEST, NEAREST
+from widegram.plan.closeness import nearest_held
 from widegram.plan.plan import Plan
 from widegram.plan.precision import DoubleNeeded
 

@@ -17,8 +17,8 @@ from widegram.backends.job import Job
 from widegram.backends.own import Own
 from widegram.backends.readout import Readout
 from widegram.data.scaled_rows import ScaledRows
+from widegram.plan.angles import NEAREST
 from widegram.plan.announced import announce
-from widegram.plan.closeness import NEAREST
 from widegram.plan.formulas import series_error
 from widegram.plan.plan import Plan
 

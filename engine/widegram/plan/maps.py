@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import Formula
+from widegram.plan.angles import Angles
 from widegram.plan.masks import Mask, Pair, displacements, empty, full
 from widegram.plan.operation_base import Array, Centre, Operation
 
@@ -117,6 +118,9 @@ class Map(Operation):
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         raise TypeError("a map needs all displacements")
+
+    def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
+        return below[0].times(self.bound([1.0], source, None))
 
     def describe(self) -> str:
         return f" map of {len(self.entries.values)} entries"

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, ClassVar, Protocol
 
 from widegram.activations import Formula
+from widegram.plan.angles import Angles
 from widegram.plan.masks import Mask, Pair
+from widegram.plan.seen import Array, Centre, Parts, Seen
 
-Array = NDArray[np.float64]
-# K and T at d = 0 of n images with themselves, each (n, h, w).
-Centre = tuple[Array, Array]
+__all__ = ["Array", "Centre", "Exponents", "Operation"]
+
+
+class Exponents(Protocol):
+    """The graph of :mod:`widegram.plan.scales` under construction, as operations put themselves
+    into it; values are named by their places in it.
+
+    * ``largest``: the largest variance of an input pixel.
+    * ``exponent``: each value is carried times 4^this.
+    * ``profile``: the variances (1, h, w) that a uniform image has there, so carried.
+    """
+
+    largest: float
+    exponent: list[int]
+    profile: list[Array]
+
+    def add(
+        self, operation: Operation, sources: tuple[int, ...], shape: Pair, exponent: int,
+        profile: Array,
+    ) -> int:  # fmt: skip
+        """Put an operation into it; the place of its value."""
+
+    def moved(self, at: int, exponent: int) -> int:
+        """A value, or one behind it with that exponent."""
+
+    def size(self, at: int) -> float:
+        """log2 of the largest variance of a value, without its exponent."""
+
+    def chosen(self, i: int, size: float, *free: int) -> int:
+        """An exponent for the variances 2^``size`` of node ``i`` of the graph as it was: 0 or one
+        of those that are ``free`` if they do."""
+
+    def wants_truth(self, i: int) -> bool:
+        """Whether all readers of node ``i`` of the graph as it was need its true variance."""
 
 
 class Operation:
@@ -98,12 +128,50 @@ class Operation:
         return 1
 
     def profile(self, q: Array, shape: Pair) -> Array:
-        """The variances (1, h, w) that it makes of those of a uniform image."""
+        """The variances (1, h, w) that it makes of those of a uniform image, for :meth:`place`."""
         return q
 
     def rescaled(self, exponent: int) -> tuple[Operation, int]:
         """The operation for a source that comes times 4^exponent, and the exponent behind it."""
         return self, exponent
+
+    def place(self, i: int, shape: Pair, sources: tuple[int, ...], graph: Exponents) -> int:
+        """Put it, node ``i`` of the graph as it was, behind its ``sources`` into a graph with
+        exponents; the place of its value.
+
+        So does an operation with one source that has no constants to absorb a change of exponent.
+        """
+        (source,) = sources
+        if self.needs_truth:
+            source = graph.moved(source, 0)
+        operation, exponent = self.rescaled(graph.exponent[source])
+        profile = operation.profile(graph.profile[source], shape)
+        return graph.add(operation, (source,), shape, exponent, profile)
+
+    # what floating point loses ----------------------------------------------------------------
+
+    def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
+        """Its value of two single pixels, far from the edges of images, where its sources are
+        ``below``, on an image of shape ``source``."""
+        raise NotImplementedError(f"{self!r}: what it does to angles is not known")
+
+    @property
+    def t_apart(self) -> bool:
+        """Whether its T may leave the range where its K does not."""
+        return False
+
+    def loses(self, seen: Seen) -> tuple[Any, Array]:
+        """Which part (n,) of each image's K it loses by numbers below the range, where its variance
+        does not show that; and the largest number (n,) that it makes of K on the way."""
+        return 0.0, seen.top
+
+    def loses_t(self, seen: Seen) -> Any:
+        """As the first of :meth:`loses`, of T; asked where any T is apart."""
+        return 0.0
+
+    def carries_lost(self, seen: Seen) -> Parts:
+        """Parts of its K and T that are lost because its sources' are."""
+        return seen.lost[0]
 
     # words ------------------------------------------------------------------------------------
 

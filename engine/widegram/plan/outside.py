@@ -12,17 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from widegram.activations.scale import Rescale
 from widegram.machine.dtypes import FLOOR
 from widegram.plan.formulas import FactorLayout
-from widegram.plan.graph import Node
-from widegram.plan.operations import Act, Add, Affine, Gather, Norm
+from widegram.plan.operation_base import Operation
 from widegram.plan.plan import Plan
-
-Array = NDArray[np.float64]
-Values = dict[int, tuple[Array, Array]]
+from widegram.plan.seen import Array, Centre, Limits, Parts, Seen, where
 
 
 class Outside:
@@ -34,24 +29,25 @@ class Outside:
 
     def __init__(self, plan: Plan, layout: FactorLayout, dtype: str) -> None:
         self.nodes, self.layout = plan.nodes, layout
-        self.low, self.high = FLOOR[dtype] ** 2, float(np.finfo(dtype).max)
-        self.tiny = float(np.finfo(dtype).tiny)
-        self.lost: dict[int, tuple[Array, Array]] = {}
-        operations = (node.operation for node in plan.nodes)
-        self.apart = plan.ntk and any(isinstance(o, Affine) and o.contribution for o in operations)
+        known = np.finfo(dtype)
+        self.limits = Limits(FLOOR[dtype] ** 2, float(known.max), float(known.tiny))
+        self.lost: dict[int, Parts] = {}
+        self.apart = plan.ntk and any(node.operation.t_apart for node in plan.nodes)
 
-    def see(self, i: int, values: Values) -> None:
+    def see(self, i: int, values: dict[int, Centre]) -> None:
         """Node i has just been computed."""
         node = self.nodes[i]
-        top = _top(values[i][0])
-        low, high = self._outside(node, top, values)
-        t_low, t_high = self._outside_of_t(node, values[i][1]) if self.apart else (low, high)
-        known = [j for j in node.inputs if j in self.lost]
-        if not known and not any(part.any() for part in (low, high, t_low, t_high)):
-            return
-        none = np.zeros(len(top)), np.zeros(len(top))
-        k, t = self._carried(i, node, values, none) if known else none
-        self.lost[i] = _marked(k, low, high), _marked(t, t_low, t_high)
+        count = len(values[i][0])
+        none = np.zeros(count), np.zeros(count)
+        lost = [self.lost.get(j, none) for j in node.inputs]
+        sources = [values[j] for j in node.inputs]
+        seen = Seen(self.limits, values[i], sources, lost, self.layout.formulas.get(i))
+        k = self._here(node.operation, seen)
+        t = self._here_of_t(node.operation, seen) if self.apart else k
+        known = any(j in self.lost for j in node.inputs)
+        if known or any(part.any() for part in (*k, *t)):
+            carried = node.operation.carries_lost(seen) if known else none
+            self.lost[i] = _marked(carried[0], *k), _marked(carried[1], *t)
 
     def worst(self, count: int) -> Array:
         """The largest part (count,) lost at any node so far."""
@@ -64,84 +60,18 @@ class Outside:
         """What is lost of node i, the larger of K's and T's parts."""
         return np.maximum(*self.lost[i])[:count] if i in self.lost else np.zeros(count)
 
-    def _outside(self, node: Node, top: Array, values: Values) -> tuple[Array, Any]:
+    def _here(self, operation: Operation, seen: Seen) -> tuple[Array, Any]:
         """Which part of each image's value is below the range here, and where it is above."""
-        low, sums = np.where((top > 0) & (top < self.low), 1.0, 0.0), top
-        match node.operation:
-            case Affine(gain=gain, bias=bias) if gain > 0:
-                below = _top(values[node.inputs[0]][0])
-                if gain < self.tiny:
-                    low = np.maximum(low, np.where(below > 0, _share(top - bias, top), 0.0))
-                elif gain > self.high:
-                    # Constants bring back what was lost before: that is the reason to be told.
-                    lost = self.lost.get(node.inputs[0], (np.zeros(len(top)),))[0] > 0
-                    sums = np.where((below > 0) & ~lost, np.inf, np.where(lost, 0.0, sums))
-                else:
-                    # The windows' sums, which the constants follow.
-                    sums = np.maximum(top, (top - bias) / gain)
-                if node.operation.strides == (1, 1):  # Others may pass by all pixels that are not 0
-                    low = np.where((top == 0) & (below > 0), 1.0, low)
-            case Act(formula) if isinstance(formula, Rescale):
-                below = _top(values[node.inputs[0]][0])
-                exact = self.low <= np.ldexp(1.0, 2 * formula.exponent) <= 1 / self.low
-                low = np.where((below > 0) & ((top == 0) | (not exact)), 1.0, low)
-            case Act() if node.operation.power > 1:
-                below = _top(values[node.inputs[0]][0])
-                low = np.where((below > 0) & (top == 0), 1.0, low)
-            case Gather(scale=scale):
-                sums = np.maximum(top, top / scale)
-        return low, ~(sums <= self.high)
+        top = seen.top
+        lost, made = operation.loses(seen)
+        low = where((top > 0) & (top < self.limits.low))
+        return np.maximum(low, lost), ~(made <= self.limits.high)
 
-    def _outside_of_t(self, node: Node, ntk: Array) -> tuple[Array, Any]:
-        """As :meth:`_outside` of T where it is not as large as K."""
-        top = _top(ntk)
-        low = np.where((top > 0) & (top < self.low), 1.0, 0.0)
-        match node.operation:
-            case Affine(contribution=own) if own is not None and 0 < own.weights < self.tiny:
-                low = np.ones(len(top))
-        return low, ~(top <= self.high)
-
-    def _carried(
-        self, i: int, node: Node, values: Values, none: tuple[Array, Array]
-    ) -> tuple[Array, Array]:
-        """Parts of K and T that come from the inputs."""
-        parts = [self.lost.get(j, none) for j in node.inputs]
-        k, t = parts[0]
-        top, ntk = (_top(v) for v in values[i])
-        match node.operation:
-            case Affine(bias=bias, contribution=own):
-                behind = k * _share(top - bias, top)
-                if own is None:
-                    below = t * _share(ntk - top, ntk)
-                    return behind, np.maximum(behind * _share(top, ntk), below)
-                sums = node.operation.sums(values[node.inputs[0]][0], node.shape)
-                weights = own.weights * _top(sums)
-                part = np.where(weights > 0, k * _share(weights, ntk), 0.0)
-                rest = ntk - weights - own.biases
-                return behind, np.maximum(part, t * _share(rest, ntk))
-            case Act(formula) if formula.homogeneity is None:
-                q = _top(values[node.inputs[0]][0])
-                value, slope = self.layout.formulas[i].variance(q)
-                return k * _share(slope * q, value), np.minimum(t + k, 1.0)
-            case Act() | Norm():
-                k = np.minimum(k * node.operation.power, np.maximum(k, 1.0))
-                return k, np.minimum(t + k, 1.0)
-            case Add():
-                other = parts[1]
-                tops = [[_top(v) for v in values[j]] for j in node.inputs]
-                k = k * _share(tops[0][0], top) + other[0] * _share(tops[1][0], top)
-                return k, t * _share(tops[0][1], ntk) + other[1] * _share(tops[1][1], ntk)
-        return k, t
-
-
-def _top(values: Array) -> Array:
-    return np.asarray(values.max(axis=(1, 2)))
-
-
-def _share(part: Array, whole: Array) -> Array:
-    """part / whole within 0 .. 1; 1 where that is unknown."""
-    share = np.clip(part / np.where(whole > 0, whole, 1.0), 0.0, 1.0)
-    return np.where(np.isnan(share) | (whole == 0), 1.0, share)
+    def _here_of_t(self, operation: Operation, seen: Seen) -> tuple[Array, Any]:
+        """As :meth:`_here` of T where it is not as large as K."""
+        top = seen.top_t
+        low = where((top > 0) & (top < self.limits.low))
+        return np.maximum(low, operation.loses_t(seen)), ~(top <= self.limits.high)
 
 
 def _marked(part: Array, low: Array, high: Any) -> Array:

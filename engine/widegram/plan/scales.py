@@ -15,16 +15,17 @@ are multiplied by the one that the :class:`~widegram.plan.operations.Input` name
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations.scale import Rescale
-from widegram.network.contribution import Contribution
 from widegram.plan.graph import Node
-from widegram.plan.operations import Act, Add, Affine, Input
+from widegram.plan.masks import Pair
+from widegram.plan.operation_base import Operation
+from widegram.plan.pointwise import Act
 
 Array = NDArray[np.float64]
 
@@ -70,16 +71,19 @@ def scaled(nodes: tuple[Node, ...], dtype: str, largest: float) -> tuple[Node, .
     has its own power it is about 1, whatever it was."""
     own = degrees(nodes) is not None
     walk = _Walk(nodes, (OWN if own else SHARED)[dtype], 1.0 if own else largest)
-    for i in range(len(nodes)):
-        with np.errstate(all="ignore"):
-            walk.visit(i)
+    with np.errstate(all="ignore"):
+        for node in nodes:
+            walk.visit(node)
     return tuple(walk.out) if any(walk.exponent) else nodes
 
 
 @dataclass
 class _Walk:
-    """``at``: where each node of ``nodes`` stands in ``out``; of every node of ``out`` its exponent
-    and ``profile``, the variances (1, h, w) that a uniform image has there, times 4^exponent."""
+    """The graph as operations put themselves into it (:class:`~.operation_base.Exponents`).
+
+    ``at``: where each node of ``nodes`` stands in ``out``; of every node of ``out`` its exponent
+    and ``profile``, the variances (1, h, w) that a uniform image has there, times 4^exponent.
+    """
 
     nodes: tuple[Node, ...]
     window: Ordinary
@@ -90,99 +94,44 @@ class _Walk:
     profile: list[Array] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.readers: list[list[int]] = [[] for _ in self.nodes]
-        for k, node in enumerate(self.nodes):
+        self.readers: list[list[Operation]] = [[] for _ in self.nodes]
+        for node in self.nodes:
             for i in node.inputs:
-                self.readers[i].append(k)
+                self.readers[i].append(node.operation)
 
-    def add(self, node: Node, exponent: int, profile: Array) -> int:
-        self.out.append(node)
+    def visit(self, node: Node) -> None:
+        """Put the next node into it."""
+        sources = tuple(self.at[j] for j in node.inputs)
+        self.at.append(node.operation.place(len(self.at), node.shape, sources, self))
+
+    def add(
+        self, operation: Operation, sources: tuple[int, ...], shape: Pair, exponent: int,
+        profile: Array,
+    ) -> int:  # fmt: skip
+        self.out.append(Node(operation, sources, shape))
         self.exponent.append(exponent)
         self.profile.append(np.minimum(profile, _MOST))
         return len(self.out) - 1
 
-    def size(self, i: int) -> float:
-        """log2 of the largest variance of node i of ``out``, without its exponent."""
-        return float(np.log2(self.profile[i].max())) - 2 * self.exponent[i]
+    def size(self, at: int) -> float:
+        return float(np.log2(self.profile[at].max())) - 2 * self.exponent[at]
 
     def chosen(self, i: int, size: float, *free: int) -> int:
-        """An exponent for the variances 2^``size`` of node i of ``nodes``: 0 or one of those that
-        are ``free`` if they do. A power that a reader makes of them has to stay in range as well.
-        """
-        degree = max((self.nodes[k].operation.power for k in self.readers[i]), default=1)
+        """A power that a reader makes of the variances has to stay in range as well."""
+        degree = max((operation.power for operation in self.readers[i]), default=1)
         low, high, to = (int(bound / degree) for bound in self.window)
         for exponent in (0, *free):
             if low <= size + 2 * exponent <= high or not np.isfinite(size):
                 return exponent
         return int(((to if size > 0 else 0) - size) // 2)
 
-    def moved(self, i: int, exponent: int) -> int:
-        """Node i of ``out``, or one behind it with that exponent."""
-        by = exponent - self.exponent[i]
+    def moved(self, at: int, exponent: int) -> int:
+        by = exponent - self.exponent[at]
         if not by:
-            return i
-        operation = Act(Rescale(by), False)
-        node = Node(operation, (i,), self.out[i].shape)
-        return self.add(node, exponent, np.ldexp(self.profile[i], 2 * by))
+            return at
+        profile = np.ldexp(self.profile[at], 2 * by)
+        return self.add(Act(Rescale(by), False), (at,), self.out[at].shape, exponent, profile)
 
-    def visit(self, i: int) -> None:
-        node = self.nodes[i]
-        inputs = tuple(self.at[j] for j in node.inputs)
-        if isinstance(node.operation, Input):
-            exponent = self.chosen(i, float(np.log2(self.largest)))
-            node = replace(node, operation=Input(exponent))
-            profile = np.full((1, *node.shape), np.ldexp(self.largest, 2 * exponent))
-            self.at.append(self.add(node, exponent, profile))
-        elif isinstance(node.operation, Affine):
-            self.at.append(self.affine(i, node.operation, *inputs))
-        elif isinstance(node.operation, Add):
-            self.at.append(self.sum(i, node, inputs))
-        else:
-            self.at.append(self.single(node, *inputs))
-
-    def affine(self, i: int, operation: Affine, source: int) -> int:
-        shape, before = self.nodes[i].shape, self.exponent[source]
-        sums = operation.sums(self.profile[source], shape)
-        size = np.logaddexp2(
-            np.log2(operation.gain) + np.log2(sums.max()) - 2 * before, np.log2(operation.bias)
-        )
-        exponent = 0 if self.needs_truth(i) else self.chosen(i, float(size), before)
-        power = 2 * (exponent - before)
-        contribution = operation.contribution
-        if contribution is not None:
-            biases = float(np.ldexp(contribution.biases, 2 * exponent))
-            contribution = Contribution(_scaled(contribution.weights, power), biases)
-        made = replace(
-            operation,
-            gain=_scaled(operation.gain, power),
-            bias=float(np.ldexp(operation.bias, 2 * exponent)),
-            contribution=contribution,
-        )
-        return self.add(Node(made, (source,), shape), exponent, made.gain * sums + made.bias)
-
-    def needs_truth(self, i: int) -> bool:
-        """Whether all readers of a node are activations that need its true variance."""
-        readers = [self.nodes[k].operation for k in self.readers[i]]
+    def wants_truth(self, i: int) -> bool:
+        readers = self.readers[i]
         return bool(readers) and all(operation.needs_truth for operation in readers)
-
-    def sum(self, i: int, node: Node, inputs: tuple[int, ...]) -> int:
-        size = np.logaddexp2.reduce([self.size(j) for j in inputs])
-        exponent = self.chosen(i, float(size), *(self.exponent[j] for j in inputs))
-        inputs = tuple(self.moved(j, exponent) for j in inputs)
-        profile = np.sum([self.profile[j] for j in inputs], axis=0)
-        return self.add(replace(node, inputs=inputs), exponent, profile)
-
-    def single(self, node: Node, source: int) -> int:
-        """An operation with one input that has no constants to absorb a change of exponent."""
-        if node.operation.needs_truth:
-            source = self.moved(source, 0)
-        operation, exponent = node.operation.rescaled(self.exponent[source])
-        profile = operation.profile(self.profile[source], node.shape)
-        return self.add(Node(operation, (source,), node.shape), exponent, profile)
-
-
-def _scaled(factor: float, power: int) -> float:
-    """A factor of sums times 2^power: never 0 where it was not, since what it makes must be seen to
-    be too small."""
-    least = float(np.finfo(np.float64).smallest_subnormal) if factor else 0.0
-    return float(np.ldexp(factor, power)) or least
