@@ -81,7 +81,7 @@ class Counting(Emulated):
 def _block(number: int, count: int = 4) -> Block:
     """100 numbers an image, and as many factors, in float64."""
     x = np.full((count, 100), float(number))
-    return Block((0, number, number + count), x, x + 1, x + 2, x, digests(x), {})
+    return Block((0, number, number + count), x, x + 1, x + 2, x, digests(x))
 
 
 def test_a_block_of_rows_and_columns_is_on_the_card_once() -> None:

@@ -120,7 +120,8 @@ def prepared(where: str, x: np.ndarray, folder: Path) -> Any:
             prints = file.fingerprints
         train = {"network": prints["network"], "x1": prints["x2"]}
         with open_cross(folder / "K.h5", "nngp", End(), memory=2**24, train=train) as cross:
-            return own_diagonal(cross, "nngp", test_gram=None, x_test=None, memory=2**24)
+            data = str(folder / "x.npy")
+            return own_diagonal(cross, "nngp", test_gram=None, x_test=data, memory=2**24)
 
     return run
 

@@ -67,6 +67,9 @@ def good(out: Path) -> int:
             rows, cols = np.s_[i * TILE : (i + 1) * TILE], np.s_[j * TILE : (j + 1) * TILE]
             np.testing.assert_array_equal(file["nngp"][rows, cols], WANTED[rows, cols])
             np.testing.assert_array_equal(file["ntk"][rows, cols], 2 * WANTED[rows, cols])
+        for k in np.flatnonzero(file["state/diagonal/x1"][...]).tolist():
+            rows = np.s_[k * TILE : (k + 1) * TILE]
+            np.testing.assert_array_equal(file["diagonal/x1/nngp"][rows], np.diag(WANTED)[rows])
     return report.tiles_checked
 
 

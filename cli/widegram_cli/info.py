@@ -36,6 +36,7 @@ def command(file: str, depth: int | None, head: str | None, as_json: bool) -> No
     tiles, attributes = facts["tiles"], facts["attributes"]
     kind = "symmetric" if facts["symmetric"] else "x1 by x2"
     depths = ", ".join(map(str, facts["depths"])) or "none (no depth sweep)"
+    own = " ".join(f"/{name}" for name in facts["diagonals"])
     state = "complete" if facts["complete"] else "not complete: run the same command to resume"
     if facts["writer"]:
         state = "so far: a writer is at work"
@@ -44,6 +45,7 @@ def command(file: str, depth: int | None, head: str | None, as_json: bool) -> No
             ("matrices", f"{facts['n1']} x {facts['n2']}, {kind}, {facts['dtype']}"),
             ("datasets", " ".join(f"/{name}" for name in facts["datasets"])),
             ("depths", depths),
+            ("diagonals", own or "none (older file)"),
             *([("heads", ", ".join(facts["heads"]))] if facts["heads"] else []),
             ("tiles", f"{tiles['done']} of {tiles['total']}, {state}"),
             ("size", format_size(facts["bytes"])),
@@ -68,6 +70,9 @@ _SHOWN = (
 
 
 def _facts(gram: GramFile, datasets: tuple[str, ...]) -> dict[str, Any]:
+    from widegram.gramfile.diagonals import values_path
+
+    sides = gram.header.places.sides
     done, total = gram.tiles()
     return {
         "file": str(gram.path),
@@ -82,6 +87,7 @@ def _facts(gram: GramFile, datasets: tuple[str, ...]) -> dict[str, Any]:
         "depths": gram.depths,
         "heads": gram.heads,
         "datasets": datasets,
+        "diagonals": [values_path(side, key) for side in sides for key in datasets],
         "tiles": {"done": done, "total": total},
         "bytes": gram.path.stat().st_size,
         "network": gram.network,

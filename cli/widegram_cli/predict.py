@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     "--x-test",
     type=InputFile(),
     metavar="DATA",
-    help="--variance: the test points [default: as --cross].",
+    help="--variance: the test points, where Kc.h5 has no /diagonal [default: as --cross].",
 )
 @click.option(
     "--test-gram", type=InputFile(), metavar="Kt.h5", help="--variance: kernel(test, test)."

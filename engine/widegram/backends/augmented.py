@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.evaluator import Advance, Cost, Evaluator, Tile
 from widegram.backends.job import Job
+from widegram.backends.own import KEPT_BYTES
 from widegram.data.flipped import flipped, turns
+from widegram.errors import WidegramError
+from widegram.machine.byte_cache import ByteCache
 from widegram.plan.flips import commutes
 from widegram.tiling import mirror_lower
 
@@ -38,8 +42,9 @@ class Augmented(Evaluator):
         self._both = both or not commutes(job.network)
         self._cols = self._rows if self._both else 1
         self._inner = self._evaluator(job)
-        # Of x1 with itself, where the job has other columns; made when its diagonal is wanted.
-        self._itself: Evaluator | None = None if job.x2 is not None else self._inner
+        # Of x1, and of x2, with themselves; where the job has both made when a diagonal is wanted.
+        self._itself: dict[bool, Evaluator] = {} if job.x2 is not None else {False: self._inner}
+        self._kept: ByteCache[tuple[int, int], _Own] = ByteCache(KEPT_BYTES)
         inner = self._inner
         self.keys, self.dtype = inner.keys, inner.dtype
         self.workers, self.stoppable = inner.workers, inner.stoppable
@@ -71,10 +76,12 @@ class Augmented(Evaluator):
             part = self._mean(self._inner, rows[lo:hi], cols[left:], advance)
             for key, value in part.items():
                 found[key][lo:hi, left:] = value
-        for value in found.values() if same else ():
-            own = value.diagonal().copy()
-            mirror_lower(value)
-            np.fill_diagonal(value, own)
+        if same:
+            own = {key: value.diagonal().astype(np.float64) for key, value in found.items()}
+            self._kept.keep((rows.start, rows.stop), _Own(own))
+            for key, value in found.items():
+                mirror_lower(value)
+                np.fill_diagonal(value, own[key])
         if progress is not None and same:
             progress(len(rows) * len(cols) - advance.told if advance else 0)
         return found
@@ -92,16 +99,30 @@ class Augmented(Evaluator):
             for key, value in found.items()
         }
 
-    def diagonal(self, rows: range) -> dict[str, NDArray[np.float64]]:
+    def diagonal(self, rows: range, second: bool = False) -> dict[str, NDArray[np.float64]]:
         """As of every evaluator, but for its digits, which are those of the tiles."""
-        if self._itself is None:
-            self._itself = self._evaluator(replace(self._job, x2=None))
+        second = second and self._job.x2 is not None
+        kept = None if second else self._kept.find((rows.start, rows.stop))
+        if kept is not None:
+            return kept.values
+        if second not in self._itself:
+            self._itself[second] = self._of_itself(second)
         found: dict[str, list[NDArray[np.float64]]] = {key: [] for key in self.keys}
         for lo in range(rows.start, rows.stop, _OWN):
             some = range(lo, min(lo + _OWN, rows.stop))
-            for key, value in self._mean(self._itself, some, some).items():
+            for key, value in self._mean(self._itself[second], some, some).items():
                 found[key].append(value.diagonal())
         return {key: np.concatenate(parts) for key, parts in found.items()}
+
+    def _of_itself(self, second: bool) -> Evaluator:
+        """The evaluator of one data set with itself: in a quarter of the memory, beside that of the
+        tiles, where it fits into that."""
+        source = self._job.x2 if second and self._job.x2 is not None else self._job.x1
+        job = replace(self._job, x1=source, x2=None)
+        try:
+            return self._evaluator(replace(job, memory=job.memory // 4))
+        except WidegramError:
+            return self._evaluator(job)
 
     def columns_kept(self, tile: int, rows: int) -> int:
         return self._inner.columns_kept(self._rows * tile, rows)
@@ -115,9 +136,19 @@ class Augmented(Evaluator):
         self._inner.round_to(dtype)
 
     def close(self) -> None:
-        self._inner.close()
-        if self._itself is not None and self._itself is not self._inner:
-            self._itself.close()
+        for evaluator in dict.fromkeys((self._inner, *self._itself.values())):
+            evaluator.close()
+
+
+class _Own(NamedTuple):
+    """The diagonal of a tile, float64, by key."""
+
+    values: dict[str, NDArray[np.float64]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(value.nbytes for value in self.values.values())
 
 
 class _Fewer:

@@ -62,9 +62,9 @@ class Evaluator(Closing, ABC):
         """
 
     @abstractmethod
-    def diagonal(self, rows: range) -> dict[str, NDArray[np.float64]]:
-        """K(x, x) of inputs of x1, (len(rows),) float64, for each key: one number an input, as
-        the diagonal of a tile has it before it is rounded to the job's dtype."""
+    def diagonal(self, rows: range, second: bool = False) -> dict[str, NDArray[np.float64]]:
+        """K(x, x) of inputs of x1, or of x2, (len(rows),) float64, for each key: one number an
+        input, as the diagonal of a tile has it before it is rounded to the job's dtype."""
 
     def columns_kept(self, tile: int, rows: int) -> int:
         """How many tile columns of images stay in memory while tile rows pass in groups of

@@ -14,7 +14,7 @@ from widegram.backends.close_pairs import nearest_computed
 from widegram.backends.equal import Pairs, is_exact, without
 from widegram.backends.evaluator import Evaluator, Tile
 from widegram.backends.job import Job
-from widegram.backends.own import Own
+from widegram.backends.own import KeptOwn, Own
 from widegram.backends.readout import Readout
 from widegram.data.scaled_rows import ScaledRows
 from widegram.plan.angles import NEAREST
@@ -70,7 +70,7 @@ class PlannedEvaluator(Evaluator):
         self.series_error = series_error(formulas)
         announce(plan, formulas, largest, job.dtype)
         self.readout = Readout(plan, job.dtype, inputs, self.self_kernels)
-        self._pair_values = pair_values
+        self._pair_values, self._kept = pair_values, KeptOwn()
 
     @abstractmethod
     def self_kernels(self, numbers: Numbers, second: bool) -> Own:
@@ -80,15 +80,18 @@ class PlannedEvaluator(Evaluator):
     def some(self, numbers: list[int], second: bool) -> Array:
         """Inputs of x1, or of x2, (n, h, w, C); vectors (n, 1, 1, D)."""
 
-    def diagonal(self, rows: range) -> dict[str, Array]:
-        own = self.own_kernels(rows)
+    def diagonal(self, rows: range, second: bool = False) -> dict[str, Array]:
+        own = self.own_kernels(rows, second)
         return {key: own[kernel][n] for key, n, kernel in self.plan.keys}
 
-    def own_kernels(self, rows: range) -> dict[str, Array]:
-        """Kernels (outputs, n) of inputs of x1 with themselves, by name."""
-        own = self.self_kernels(rows, False)
-        self.readout.check_inputs(own, rows, False)
-        return self.readout.own(own.kernels, rows)
+    def own_kernels(self, rows: range, second: bool = False) -> dict[str, Array]:
+        """Kernels (outputs, n) of inputs of x1, or of x2, with themselves, by name."""
+        own = self._kept.find(rows, second)
+        if own is None:
+            own = self.self_kernels(rows, second)
+            self._kept.keep(rows, second, own)
+        self.readout.check_inputs(own, rows, second)
+        return self.readout.own(own.kernels, rows, second)
 
     def round_to(self, dtype: str) -> None:
         self.readout.round_to(dtype)
@@ -96,9 +99,12 @@ class PlannedEvaluator(Evaluator):
     def check(self, own: Own, rows: range, second: bool) -> None:
         """Refuse images of which something that matters is outside the range on the way: ``own``,
         made for their factors, says of each whether anything is."""
+        if own.whole:
+            self._kept.keep(rows, second, own)
         if own.lost.any():
             # See what is left of it in the end.
-            self.readout.check_inputs(self.self_kernels(rows, second), rows, second)
+            whole = own if own.whole else self.self_kernels(rows, second)
+            self.readout.check_inputs(whole, rows, second)
 
     def finished(self, raw: RawTile, rows: range, cols: range, mirrored: bool) -> Tile:
         """The kernels of a tile, by key; ``raw`` is changed."""

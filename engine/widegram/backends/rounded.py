@@ -26,8 +26,8 @@ class Rounded(Evaluator):
         with np.errstate(over="ignore"):
             return {key: value.astype(self._rounded_to) for key, value in found.items()}
 
-    def diagonal(self, rows: range) -> dict[str, NDArray[np.float64]]:
-        return self._inner.diagonal(rows)
+    def diagonal(self, rows: range, second: bool = False) -> dict[str, NDArray[np.float64]]:
+        return self._inner.diagonal(rows, second)
 
     def columns_kept(self, tile: int, rows: int) -> int:
         return self._inner.columns_kept(tile, rows)

@@ -15,15 +15,17 @@ from widegram import __version__
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
-from widegram.computing.devices import continues, device_for, joined, kind_of, resolve_device
+from widegram.computing.devices import continues, device_for, kind_of, resolve_device
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
+from widegram.computing.saving import Saver, Stretches
 from widegram.computing.tile_queue import TileQueue, tiles_at_once
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
 from widegram.durable.hdf5 import hdf5_errors
 from widegram.durable.outputs import check_target
 from widegram.errors import Interrupted, WidegramError, WriteFailed
+from widegram.gramfile.diagonals import Stretch, flags_path
 from widegram.gramfile.header import STATE, Header
 from widegram.gramfile.opening import create, read
 from widegram.gramfile.writing import GramWriter, TileResult, open_for_resume, refuse_other_run
@@ -90,7 +92,8 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     ``check`` all, of a complete file too; damaged ones are computed again. What a GPU began
     ``device='cpu'`` may finish; the file's attribute ``device`` then names both, whose values
     differ within the tolerance of the dtype. The data is read once more at the end: where it was
-    changed meanwhile, the tiles of this run are taken back.
+    changed meanwhile, the tiles of this run are taken back. K(x, x) of every input of x1 stands in
+    ``/diagonal/x1/...``, of a cross matrix that of x2 in ``/diagonal/x2/...``, float64.
 
     ``network``: a file, JSON text, preset, dict or Network. ``x1``, ``x2``: floating point
     (n, *input_shape), an array or ``'file.npy' | 'file.npz:key' | 'file.h5:path'``. ``get``: which
@@ -203,7 +206,9 @@ def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Head
             wanted = replace(wanted, device=found.device)
         refuse_other_run(path, found, wanted)
         with hdf5_errors(path):
-            return wanted, bool(file.attrs["complete"]) and bool((file[STATE][...] == 1).all())
+            flags = STATE, *map(flags_path, found.places.sides)
+            finished = all((file[name][...] == 1).all() for name in flags)
+            return wanted, bool(file.attrs["complete"]) and finished
 
 
 def _header(job: Job, device: str, tile: int) -> Header:
@@ -221,37 +226,13 @@ def _header(job: Job, device: str, tile: int) -> Header:
         kernels=job.kernels,
         depths=job.depths,
         heads=job.network.heads,
+        diagonals=True,
         dtype=job.dtype,
         symmetric=x2 is None,
         device=kind_of(device),
         program_version=__version__,
         tile=tile,
     )
-
-
-class _Saver:
-    """Writes batches of tiles that ``device`` computed.
-
-    The file names the device right before its first tile is marked as finished: a kill between the
-    two leaves a name too many, never one too few.
-    """
-
-    def __init__(self, writer: GramWriter, evaluator: Evaluator, device: str) -> None:
-        self.path, self.finished = writer.path, len(writer.grid.tiles()) - len(writer.pending())
-        begun = self.finished > 0
-        self._writer, self._noted = writer, False
-        self._device = joined(writer.header.device, device) if begun else kind_of(device)
-        self._name = evaluator.device_name
-
-    def save(self, batch: list[TileResult]) -> None:
-        if not batch:
-            return
-        if not self._noted:
-            self._writer.note_device(self._device, self._name)
-            self._noted = True
-        with interrupts.saving():
-            self._writer.write(batch)
-        self.finished += len(batch)
 
 
 def fill(
@@ -272,9 +253,10 @@ def fill(
     grid = writer.grid
     tiles, lacking = in_order(grid, evaluator), set(writer.pending())
     pending = [tile for tile in tiles if tile in lacking]
+    lacking_stretches = writer.pending_stretches()
     missing = sum(grid.entries(i, j) for i, j in pending)
     meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
-    saver, left = _Saver(writer, evaluator, device), list(reversed(pending))
+    saver, left = Saver(writer, evaluator, device), list(reversed(pending))
     wanted = [(grid.rows(i), grid.cols(j)) for i, j in pending]
     with (
         StopRequest() as stop,
@@ -284,19 +266,23 @@ def fill(
     ):
         while left and not stop.requested:
             batch: list[TileResult] = []
+            stretches: Stretches = {}
             try:
-                _compute(batch, left, writer, queue, meter, stop, memory // _BATCH_SHARE)
+                _compute(batch, stretches, left, saver, queue, meter, stop, memory // _BATCH_SHARE)
             except interrupts.Stopped:
                 pass  # The tile in work is lost, those before it are not.
             except BaseException:
                 with suppress(Exception):  # The first error is the one to show.
-                    saver.save(batch + _unasked(queue, pending))
+                    saver.save(batch + _unasked(queue, pending), stretches)
                 raise
-            saver.save(batch)
+            saver.save(batch, stretches)
         saver.save(_unasked(queue, pending))
-    if writer.pending():
+        with suppress(interrupts.Stopped):
+            while not stop.requested and (rest := writer.pending_stretches()):
+                saver.save([], saver.stretches(rest[:1]))
+    if writer.pending() or writer.pending_stretches():
         raise Interrupted(_kept(saver, tiles))
-    _settle(writer, pending, recheck_data)
+    _settle(writer, pending, lacking_stretches, recheck_data)
     seconds = meter.seconds
     return GramResult(
         entries=meter.entries,
@@ -311,14 +297,18 @@ def fill(
 
 
 def _settle(
-    writer: GramWriter, made: list[tuple[int, int]], recheck_data: Callable[[], None] | None
+    writer: GramWriter,
+    made: list[tuple[int, int]],
+    stretches: list[Stretch],
+    recheck_data: Callable[[], None] | None,
 ) -> None:
-    """Mark the file as complete, if the tiles ``made`` by this run may be trusted."""
+    """Mark the file as complete, if the tiles ``made`` by this run, and the ``stretches`` of
+    diagonals, may be trusted."""
     try:
-        if recheck_data is not None and made:
+        if recheck_data is not None and (made or stretches):
             recheck_data()
     except WidegramError as error:
-        writer.take_back(made)
+        writer.take_back(made, stretches)
         raise WidegramError(
             f"{writer.path}: is not complete: {error}; the {len(made)} tiles of this run are not "
             "kept; put the data back and run the same command again, or pass --overwrite"
@@ -326,7 +316,7 @@ def _settle(
     writer.finish()
 
 
-def _kept(saver: _Saver, tiles: list[tuple[int, int]]) -> str:
+def _kept(saver: Saver, tiles: list[tuple[int, int]]) -> str:
     """What an interrupted run leaves, said without a look into the file."""
     return (
         f"{saver.path}: interrupted, {saver.finished} of {len(tiles)} tiles are saved; run the "
@@ -342,16 +332,17 @@ def _unasked(queue: TileQueue, pending: list[tuple[int, int]]) -> list[TileResul
 
 def _compute(
     batch: list[TileResult],
+    stretches: Stretches,
     left: list[tuple[int, int]],
-    writer: GramWriter,
+    saver: Saver,
     queue: TileQueue,
     meter: Meter,
     stop: StopRequest,
     most_bytes: int,
 ) -> None:
-    """Compute the next tiles (taken from the end of ``left``) into the empty ``batch``: at least
-    one, until a limit."""
-    grid = writer.grid
+    """Compute the next tiles (taken from the end of ``left``) into the empty ``batch``, at least
+    one, until a limit, and the ``stretches`` of diagonals that are cheapest beside them."""
+    grid = saver.grid
     size, end = 0, meter.seconds + _BATCH_SECONDS
     while left and not stop.requested:
         i, j = left.pop()
@@ -359,6 +350,7 @@ def _compute(
         advance = meter.begin_tile(grid.entries(i, j), len(rows) * len(cols))
         arrays = queue.next(advance)
         batch.append((i, j, arrays))
+        stretches.update(saver.stretches(saver.beside((i, j), stretches)))
         meter.end_tile(grid.entries(i, j))
         size += sum(array.nbytes for array in arrays.values())
         if len(batch) == _BATCH_TILES or size >= most_bytes or meter.seconds >= end:

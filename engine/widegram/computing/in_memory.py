@@ -15,7 +15,7 @@ from widegram.computing.devices import device_for
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
 from widegram.data import Source
-from widegram.errors import WidegramError
+from widegram.errors import OutOfRange, WidegramError
 from widegram.machine import interrupts
 from widegram.network import NetworkLike
 from widegram.tiling import LARGEST_IN_MEMORY, TileGrid
@@ -69,6 +69,20 @@ def kernel(
     if isinstance(get, str) and len(job.kernels) == 1:
         return arrays[job.kernels[0]]
     return Kernels(**arrays)
+
+
+def diagonal_within(
+    evaluator: Evaluator, rows: range, second: bool = False
+) -> dict[str, np.ndarray]:
+    """:meth:`Evaluator.diagonal`, NaN for an input whose value is outside of the range: beside
+    others of a smaller or larger scale it may yet be within the matrix."""
+    try:
+        return evaluator.diagonal(rows, second)
+    except OutOfRange:
+        if len(rows) == 1:
+            return {key: np.full(1, np.nan) for key in evaluator.keys}
+    found = [diagonal_within(evaluator, rows[n : n + 1], second) for n in range(len(rows))]
+    return {key: np.concatenate([one[key] for one in found]) for key in evaluator.keys}
 
 
 def diagonal(job: Job) -> dict[str, np.ndarray]:

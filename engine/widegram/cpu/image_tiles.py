@@ -14,7 +14,7 @@ from widegram.backends.evaluator import Advance
 from widegram.backends.own import Own
 from widegram.cpu.images import ImageBlocks
 from widegram.cpu.kernels.variants import LANES
-from widegram.cpu.self_kernels import SelfKernelPool
+from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
 from widegram.cpu.team import Team
 from widegram.cpu.together import results
 from widegram.cpu.workspace import aligned
@@ -39,8 +39,10 @@ class ImageTiles:
     ) -> None:  # fmt: skip
         self.plan, self.layout, self.dtype, self.team = plan, layout, dtype, team
         self.angle, self._planes = angle, memory // 4
-        self._whole: SelfKernelPool | None = None
-        runners = self._runners(False)
+        # Where that takes no planes, what makes the factors makes the kernels too.
+        whole = is_pointwise(plan, plan.itself(True))
+        runners = self._runners(whole)
+        self._whole = runners if whole else None
 
         def blocks(second: bool) -> ImageBlocks:
             def seen(own: Own, rows: range) -> None:

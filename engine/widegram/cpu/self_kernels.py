@@ -27,7 +27,7 @@ from widegram.plan.graph import Node
 from widegram.plan.operation_base import Centre
 from widegram.plan.operations import Reduce
 from widegram.plan.outside import Outside
-from widegram.plan.plan import Plan
+from widegram.plan.plan import Plan, Schedule
 from widegram.plan.program import Program
 from widegram.plan.steps import Storing
 from widegram.plan.stores import Store
@@ -50,6 +50,14 @@ class _Run:
     outside: Outside
 
 
+def is_pointwise(plan: Plan, schedule: Schedule) -> bool:
+    """Whether images with themselves need no planes, but numbers at each pixel."""
+    return all(len(p.displacements) == 1 for p in schedule.programs) and not any(
+        (node.operation.accumulates or node.operation.at_once) and mask.any()
+        for node, mask in zip(plan.nodes, schedule.masks, strict=True)
+    )
+
+
 class SelfKernelRunner:
     """Runs images against themselves. One per thread.
 
@@ -62,10 +70,7 @@ class SelfKernelRunner:
         self.dtype, self.floor = dtype, FLOOR[dtype]
         self.schedule = plan.itself(outputs)
         self.needed = [bool(mask.any()) for mask in self.schedule.masks]
-        self.pointwise = all(len(p.displacements) == 1 for p in self.schedule.programs) and not any(
-            (node.operation.accumulates or node.operation.at_once) and need
-            for node, need in zip(plan.nodes, self.needed, strict=True)
-        )
+        self.pointwise = is_pointwise(plan, self.schedule)
         # Images that are run together.
         self.step = _LANES
         if self.pointwise:
@@ -125,7 +130,8 @@ class SelfKernelRunner:
         kinds = len(self.plan.outputs)
         factors = aligned((n, self.layout.total + 1), self.dtype)
         factors[:, -1] = 0
-        return Own(factors, np.zeros((kinds, n)), np.zeros((kinds, n)), np.zeros(n))
+        values = np.zeros((kinds, n)), np.zeros((kinds, n))
+        return Own(factors, *values, np.zeros(n), whole=self.outputs)
 
     @np.errstate(all="ignore")
     def fill(self, x: Array, own: Own, lo: int) -> None:
@@ -239,11 +245,6 @@ class SelfKernelPool:
         self._free: SimpleQueue[SelfKernelRunner] = SimpleQueue()
         for runner in (first, *(first.another() for _ in range(self.count - 1))):
             self._free.put(runner)
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether images need no planes, but numbers at each pixel."""
-        return self.first.pointwise
 
     def run(self, x: Array) -> Own:
         """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""

@@ -17,7 +17,7 @@ from widegram.backends.job import Job
 from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
 from widegram.cpu.pairs import PairRunner
-from widegram.cpu.self_kernels import SelfKernelPool
+from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
 from widegram.cuda.images import HostImages, image_bytes
@@ -175,12 +175,6 @@ class CudaEvaluator(PlannedEvaluator):
             return self._whole.run(images.read(numbers.start, numbers.stop))
         return self._whole.run(images.some(numbers.tolist()))
 
-    def own_kernels(self, rows: range) -> dict[str, NDArray[np.float64]]:
-        """As of every backend; from the images' block where what made that made them too."""
-        if self.images1.runners is not self._whole:
-            return super().own_kernels(rows)
-        return self.readout.own(self.images1.block(rows.start, rows.stop).own, rows)
-
     def some(self, numbers: list[int], second: bool) -> NDArray[np.float64]:
         return (self.images2 if second else self.images1).some(numbers)
 
@@ -188,13 +182,11 @@ class CudaEvaluator(PlannedEvaluator):
         self._pool.shutdown()
 
     def _factor_runners(self, symmetric: bool) -> SelfKernelPool:
-        """What makes the factors of images; where that needs no planes, and the diagonal is
-        wanted, it makes that too."""
-        if symmetric:
-            whole = self._runners(True)
-            self._whole = whole
-            if whole.pointwise:
-                return whole
+        """What makes the factors of images; where that takes no planes, the kernels too."""
+        if is_pointwise(self.plan, self.plan.itself(True)):
+            self._whole = self._runners(True)
+            return self._whole
+        self._whole = self._runners(True) if symmetric else None
         return self._runners(False)
 
     def _runners(self, outputs: bool) -> SelfKernelPool:

@@ -37,8 +37,8 @@ def image_bytes(
 class Block:
     """Images lo to hi - 1: ``scaled`` = x / C and ``x``, both (n, C, h + 7, w) with the first rows
     again behind the last one (see :mod:`widegram.cuda.factors`), vectors (n, D); ``factors``
-    (n, F + 1) in the device's layout; sketches of their directions and digests; ``own``: their
-    kernels with themselves, where the runners make those. ``key`` names the block."""
+    (n, F + 1) in the device's layout; sketches of their directions and digests. ``key`` names the
+    block."""
 
     key: tuple[int, int, int]
     scaled: NDArray[Any]
@@ -46,7 +46,6 @@ class Block:
     factors: NDArray[Any]
     sketch: NDArray[np.float64]
     digests: Digests
-    own: dict[str, NDArray[np.float64]]
 
     @property
     def nbytes(self) -> int:
@@ -104,7 +103,7 @@ class HostImages:
         self.check(own, range(lo, hi))
         factors = gathered(own.factors, self.gather)
         copies = first.astype(self.dtype)
-        return Block(key, scaled, copies, factors, sketch(x), digests(x), own.kernels)
+        return Block(key, scaled, copies, factors, sketch(x), digests(x))
 
 
 class _Copy(NamedTuple):

@@ -4,7 +4,8 @@ Datasets ``/nngp``, ``/ntk`` (or ``/depth/<l>/nngp``, ``/head/<name>/nngp``, ...
 root attributes as in :class:`Header`; ``/state/tiles`` (uint8, 1 where a tile is finished) and
 ``/state/checksums/<dataset path>`` (uint64, xxh3-64 of a tile's C-ordered little-endian bytes),
 both of shape :attr:`TileGrid.shape`; ``/state/header`` (uint64, :meth:`Header.checksum`) and
-``/state/reserved`` (:mod:`widegram.gramfile.reserved`).
+``/state/reserved`` (:mod:`widegram.gramfile.reserved`). Of the inputs themselves
+``/diagonal/...`` (:mod:`widegram.gramfile.diagonals`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from widegram.durable import reserve
 from widegram.durable.contents import text_of, typed
 from widegram.durable.hdf5 import stored_dataset
 from widegram.errors import WidegramError
+from widegram.gramfile.diagonals import FOLDER, DiagonalPlaces
 from widegram.gramfile.reserved import LENGTH, TABLE, reserve_texts
 from widegram.tiling import TileGrid, dataset_keys
 from widegram.validation.choices import KERNELS
@@ -45,6 +47,7 @@ class Header:
     * ``kernels``, ``depths``, ``heads``: what the matrices are of
     * ``dtype``, ``symmetric``, ``tile``: how they are stored
     * ``device``, ``program_version``: what made them
+    * ``diagonals``: whether the file has places for K(x, x) of its inputs
     """
 
     network: str
@@ -63,6 +66,7 @@ class Header:
     program_version: str
     tile: int
     heads: tuple[str, ...] = ()
+    diagonals: bool = False
 
     @property
     def grid(self) -> TileGrid:
@@ -74,6 +78,12 @@ class Header:
         """Paths of the datasets, without a leading slash."""
         return dataset_keys(self.kernels, self.depths, self.heads)
 
+    @property
+    def places(self) -> DiagonalPlaces:
+        """Where the file has K(x, x) of its inputs."""
+        sides = ("x1",) if self.symmetric else ("x1", "x2")
+        return DiagonalPlaces(self.grid, self.keys, sides if self.diagonals else ())
+
     def file_bytes(self) -> int:
         """Size of the file on disk, rounded up: padded chunks, their index, and the state."""
         rows, cols = self.grid.chunk()
@@ -81,12 +91,15 @@ class Header:
         data = chunks * (rows * cols * np.dtype(self.dtype).itemsize + 128)
         down, across = self.grid.shape
         state = (8 * len(self.keys) + 1) * down * across
-        return len(self.keys) * data + state + len(self.network) + 2**17
+        own = (self.n1 + self.n2 + down + across) * 8 + down + across + 2**11
+        own = len(self.keys) * own if self.diagonals else 0
+        return len(self.keys) * data + state + own + len(self.network) + 2**17
 
     def checksum(self) -> int:
-        """xxh3-64 of everything in it but the device, which may change."""
+        """xxh3-64 of everything in it but the device, which may change, and what is no part of the
+        matrices."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        del values["device"]
+        del values["device"], values["diagonals"]
         if not self.heads:  # as files have it that are older than heads
             del values["heads"]
         return int(xxhash.xxh3_64_intdigest(json.dumps(values, sort_keys=True).encode()))
@@ -123,6 +136,7 @@ class Header:
         for key in self.keys:
             reserve(file, key, (self.n1, self.n2), self.dtype, chunk)
             reserve(file, f"{CHECKSUMS}/{key}", shape, "uint64")
+        self.places.describe(file)
         reserve(file, STATE, shape, "uint8")
         reserve(file, HEADER_CHECKSUM, (1,), "uint64")
         reserve(file, TABLE, (LENGTH,), "uint64")
@@ -166,8 +180,9 @@ def read_header(file: h5py.File, path: Any) -> Header:
     }
     device = str(text_of(attributes["device"]))
     header = Header(
-        n1=n1, n2=n2, kernels=kernels, depths=depths, heads=heads, device=device, **values
-    )
+        n1=n1, n2=n2, kernels=kernels, depths=depths, heads=heads, device=device,
+        diagonals=FOLDER in file, **values
+    )  # fmt: skip
     if header.checksum() != int(stored_dataset(file, HEADER_CHECKSUM)[0]):
         raise ValueError("its root attributes have another checksum")
     _check_datasets(file, header)
@@ -185,3 +200,4 @@ def _check_datasets(file: h5py.File, header: Header) -> None:
     for name in (STATE, *(f"{CHECKSUMS}/{key}" for key in header.keys)):
         if stored_dataset(file, name).shape != header.grid.shape:
             raise ValueError(f"dataset {name} has a wrong shape")
+    header.places.check(file)

@@ -22,9 +22,12 @@ def renew(live: LiveFile, header: Header) -> None:
     stored in another way than this program stores it.
     """
     names = [STATE, *(name for key in header.keys for name in (key, f"{CHECKSUMS}/{key}"))]
-    if missing := [name for name in names if name not in live.extents]:
+    own = [name for name, _, _ in header.places.datasets()]
+    if missing := [name for name in (*names, *own) if name not in live.extents]:
         raise ValueError(f"dataset {missing[0]} is stored in another way than by this program")
     with new_gram(live.target, header, live.inspect(_texts), overwrite=True, ours=True) as new:
+        for name in own:
+            new.write(name, live.read(name))
         for name in names:
             for start, shape in _blocks(live.extents[name].shape, header.grid.chunk()):
                 interrupts.check()

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import Unreadable, hdf5_errors
 from widegram.errors import Damaged
+from widegram.gramfile.diagonals import Stretch, flags_path, values_path
 from widegram.gramfile.header import CHECKSUMS
 from widegram.gramfile.opinion import Opinion, TileComputer, second_opinion
 from widegram.gramfile.view import GramFile
@@ -29,6 +30,14 @@ Keys = tuple[str, ...]
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 
 
+class InputComputer(TileComputer, Protocol):
+    """What computes diagonals too."""
+
+    def diagonal(self, rows: range, second: bool = False) -> dict[str, np.ndarray]:
+        """K(x, x) of inputs of x1, or of x2, (len(rows),), one for each dataset."""
+        ...
+
+
 class Computers(NamedTuple):
     """What computes tiles again.
 
@@ -37,17 +46,19 @@ class Computers(NamedTuple):
       why that is none
     """
 
-    own: TileComputer
+    own: InputComputer
     dense: TileComputer | None = None
     dense_entries: int = 0
     dense_note: str = ""
 
 
 class Damage(NamedTuple):
-    """One problem in words, and the tile that has to be computed again to mend it, if that does."""
+    """One problem in words, and the tile, or the stretch of a diagonal, that has to be computed
+    again to mend it, if that does."""
 
     text: str
     tile: tuple[int, int] | None = None
+    stretch: Stretch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +73,8 @@ class VerifyReport:
     * ``dense_entries``, ``dense_difference``, ``dense_note``: the same by the dense reference, a
       different method, of each dataset, relative to the values around an entry
     * ``damage``: a line for each problem, empty for a good file
-    * ``damaged_tiles``: those (row, column) to compute again for that
+    * ``damaged_tiles``: those (row, column) to compute again for that; ``damaged_stretches``: of
+      K(x, x), the inputs of a tile row ('x1', row) or tile column ('x2', column)
     * ``repaired``: the lines of damage that there was before a repair
     * ``metadata_intact``: false where another program, or damage, has changed what describes the
       datasets, and no value
@@ -80,6 +92,7 @@ class VerifyReport:
     dense_note: str
     damage: tuple[str, ...]
     damaged_tiles: tuple[tuple[int, int], ...] = ()
+    damaged_stretches: tuple[Stretch, ...] = ()
     repaired: tuple[str, ...] = ()
     metadata_intact: bool = True
 
@@ -90,7 +103,7 @@ class VerifyReport:
 
     @property
     def _can_be_repaired(self) -> bool:
-        return bool(self.damaged_tiles) or not self.metadata_intact
+        return bool(self.damaged_tiles or self.damaged_stretches) or not self.metadata_intact
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready form, with ``ok``."""
@@ -131,6 +144,7 @@ def verify(
             finished = file.finished()
             keys = file.keys(*end)
             found = [*_state_damage(file), *_checksum_damage(file, finished, keys, progress)]
+            found += _diagonal_damage(file, keys)
             computers = evaluator(file) if evaluator else "no tiles were recomputed"
             entries, difference, note = 0, 0.0, ""
             dense, dense_note = Opinion(0, 0.0, []), ""
@@ -155,6 +169,7 @@ def verify(
                 dense_note=dense_note,
                 damage=tuple(dict.fromkeys(one.text for one in found if one.text)),
                 damaged_tiles=tuple(sorted({one.tile for one in found if one.tile})),
+                damaged_stretches=tuple(sorted({one.stretch for one in found if one.stretch})),
                 metadata_intact=file.metadata_intact(),
             )
     except Unreadable as error:
@@ -202,6 +217,12 @@ def _checksum_damage(
         tell(count)
 
 
+def _diagonal_damage(file: GramFile, keys: Keys) -> Iterator[Damage]:
+    places = file.header.places._replace(keys=keys)
+    for stretch, text in places.damage(lambda path: file.raw(path)[...], file.complete):
+        yield Damage(text, stretch=stretch)
+
+
 def _block(file: GramFile, key: str, rows: range, cols: range) -> np.ndarray:
     block: np.ndarray = file.raw(key)[rows.start : rows.stop, cols.start : cols.stop]
     return block
@@ -221,7 +242,7 @@ def _blocks(
 
 
 def _recompute(
-    file: GramFile, keys: Keys, computer: TileComputer, blocks: Iterator[Any]
+    file: GramFile, keys: Keys, computer: InputComputer, blocks: Iterator[Any]
 ) -> tuple[int, float, list[Damage]]:
     """Entries computed again, their largest relative difference, and what is wrong."""
     entries, worst = 0, 0.0
@@ -229,10 +250,7 @@ def _recompute(
     for tile, rows, cols in blocks:
         arrays = computer.tile(rows, cols, file.symmetric)
         for key in keys:
-            wanted = arrays[key].astype(np.float64)
-            found = _block(file, key, rows, cols).astype(np.float64)
-            scale = max(np.abs(wanted).max(), np.finfo(file.header.dtype).tiny)
-            difference = float(np.abs(wanted - found).max() / scale)
+            difference = _difference(file, arrays[key], _block(file, key, rows, cols))
             worst = max(worst, difference)
             # Written so that NaN counts as damage.
             if not difference <= TOLERANCES[file.header.dtype]:
@@ -240,7 +258,45 @@ def _recompute(
                 where += f"{cols.stop - 1}: differs from the recomputed values by {difference:.1e}"
                 damage.append(Damage(where, tile))
         entries += len(rows) * len(cols)
+        for stretch, span in _stretches(file, tile, rows, cols):
+            difference = _own_difference(file, keys, computer, stretch, span)
+            worst = max(worst, difference)
+            if not difference <= TOLERANCES[file.header.dtype]:
+                where = f"{stretch.text(keys[0], file.header.grid)}: differs from the recomputed "
+                damage.append(Damage(f"{where}values by {difference:.1e}", stretch=stretch))
     return entries, worst, damage
+
+
+def _difference(file: GramFile, wanted: np.ndarray, found: np.ndarray) -> float:
+    """The largest, relative to the largest value."""
+    wanted, found = wanted.astype(np.float64), found.astype(np.float64)
+    scale = max(np.abs(wanted).max(), np.finfo(file.header.dtype).tiny)
+    return float(np.abs(wanted - found).max() / scale)
+
+
+def _stretches(
+    file: GramFile, tile: tuple[int, int], rows: range, cols: range
+) -> Iterator[tuple[Stretch, range]]:
+    """The finished stretches of the diagonals that have the inputs of a tile, and which of them its
+    block has."""
+    for side, number, span in zip(file.header.places.sides, tile, (rows, cols), strict=False):
+        if file.raw(flags_path(side))[number] == 1:
+            yield Stretch(side, number), span
+
+
+def _own_difference(
+    file: GramFile, keys: Keys, computer: InputComputer, stretch: Stretch, span: range
+) -> float:
+    """The largest relative difference of K(x, x) of some inputs; 0 where the file says of one that
+    it is outside of the range."""
+    found = {
+        key: file.raw(values_path(stretch.side, key))[span.start : span.stop].astype(np.float64)
+        for key in keys
+    }
+    if any(np.isnan(values).any() for values in found.values()):
+        return 0.0
+    wanted = computer.diagonal(span, stretch.second)
+    return max(_difference(file, wanted[key], found[key]) for key in keys)
 
 
 def _dense(

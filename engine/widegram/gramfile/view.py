@@ -15,10 +15,11 @@ from widegram.durable import being_written
 from widegram.durable.contents import plain
 from widegram.durable.hdf5 import hdf5_errors, stored_dataset
 from widegram.errors import WidegramError, shown
+from widegram.gramfile.diagonals import values_path
 from widegram.gramfile.header import STATE, Header
 from widegram.gramfile.opening import read
 from widegram.gramfile.reserved import damaged, intact
-from widegram.tiling import End, dataset_keys
+from widegram.tiling import WHOLE, End, dataset_keys
 from widegram.validation.arrays import file_path
 
 
@@ -78,6 +79,30 @@ class GramFile(Closing):
             raise WidegramError(f"{self.path}: has no kernel {shown(kernel)}; {hint}")
         self.check_end(depth, head)
         return self.raw(End(depth, head).path(kernel))
+
+    def has_own(self, kernel: str) -> bool:
+        """Whether there is a place for K(x, x) of every input; older files have none."""
+        return self.header.diagonals and kernel in self.kernels
+
+    def own(self, kernel: str, end: End = WHOLE, second: bool = False) -> np.ndarray | None:
+        """K(x, x) of every input of x1, or of x2, (n,) float64; None where the file does not hold
+        it: one is outside of the range, or it has no place for them.
+
+        Raises :class:`WidegramError` for a depth or head that there is not, and for damage.
+        """
+        self.check_end(*end)
+        if not self.has_own(kernel):
+            return None
+        key, side = end.path(kernel), "x2" if second and not self.symmetric else "x1"
+        places = self.header.places._replace(keys=(key,), sides=(side,))
+        with hdf5_errors(self.path):
+            for _, damage in places.damage(lambda path: self.raw(path)[...], complete=True):
+                raise WidegramError(
+                    f"{self.path}: is damaged: {damage}; `widegram verify --repair` computes it "
+                    "again"
+                )
+            values: np.ndarray = self.raw(values_path(side, key))[...]
+        return None if np.isnan(values).any() else values
 
     def keys(self, depth: int | None = None, head: str | None = None) -> tuple[str, ...]:
         """Paths of all datasets, or of those that are read out at a depth, by a head or at both.

@@ -12,6 +12,7 @@ from widegram.durable import LiveFile
 from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import check_readable, hdf5_errors
 from widegram.errors import WidegramError
+from widegram.gramfile.diagonals import Diagonals, Stretch
 from widegram.gramfile.header import CHECKSUMS, STATE, Header, read_header
 from widegram.gramfile.renewing import renew
 from widegram.gramfile.reserved import Moved, Reserved
@@ -21,12 +22,14 @@ from widegram.machine.log import logger
 from widegram.validation.finite import check_finite
 
 Tile = tuple[int, int]
-TileResult = tuple[int, int, Mapping[str, np.ndarray]]
+Arrays = Mapping[str, np.ndarray]
+TileResult = tuple[int, int, Arrays]
 
 _DEVICE_NOTE = "tiles come from {}: they differ by rounding, within {:g} of the largest entry"
 # What a resumed run reads to compare checksums, unless it is asked to read everything.
 _SAMPLE_BYTES = 1 << 28
 _SAMPLE_TILES = 1 << 13
+_NONE: Mapping[Stretch, Arrays] = {}
 
 
 class GramWriter(Closing):
@@ -44,6 +47,7 @@ class GramWriter(Closing):
         self._live = live
         self._reserved = reserved
         self._state = live.read(STATE)
+        self._diagonals = Diagonals(live, header.places)
         self.untouched = True  # until a tile is marked as finished here
 
     @property
@@ -78,13 +82,20 @@ class GramWriter(Closing):
             done = done & done.T
         return [tile for tile in self.grid.tiles() if not done[tile]]
 
+    def pending_stretches(self, tile: Tile | None = None) -> list[Stretch]:
+        """Stretches of the diagonals still to compute; with ``tile`` those that are cheapest while
+        it is computed."""
+        if tile is None:
+            return self._diagonals.pending()
+        return [p for p in self.header.places.beside(*tile) if not self._diagonals.has(p)]
+
     def recheck(self, everything: bool = False) -> list[Tile]:
         """Compare finished tiles with their checksums, and take back those that are damaged.
 
         Returns the damaged ones (on and above the diagonal of a symmetric matrix), which are
         pending from then on; flags other than 0 and 1 count as damage. Without ``everything`` a
         random sample of 256 MB, at most 8,192 tiles, is read, all of what is smaller and of a file
-        whose metadata had to be made again.
+        whose metadata had to be made again. Damaged stretches of the diagonals are pending too.
         """
         pending = set(self.pending())
         finished = [tile for tile in self.grid.tiles() if tile not in pending]
@@ -101,7 +112,7 @@ class GramWriter(Closing):
                 damaged.add(tile)
         odd = [(min(t), max(t)) if self.grid.symmetric else t for t in self._odd_flags()]
         found = sorted(damaged | set(odd))
-        self.take_back(found)
+        self.take_back(found, self._diagonals.damaged())
         return found
 
     def _odd_flags(self) -> list[Tile]:
@@ -121,23 +132,27 @@ class GramWriter(Closing):
         i, j = tile
         return [(i, j), (j, i)] if self.grid.symmetric and i != j else [(i, j)]
 
-    def take_back(self, tiles: Sequence[Tile]) -> None:
-        """Make tiles (and mirror images) pending again, and the file incomplete; on disk before
-        the return."""
-        if not tiles:
+    def take_back(self, tiles: Sequence[Tile], stretches: Sequence[Stretch] = ()) -> None:
+        """Make tiles (and mirror images) and stretches of the diagonals pending again, and the file
+        incomplete; on disk before the return."""
+        if not tiles and not stretches:
             return
         self._reserved.set("complete", False)
-        self._flag(tiles, 0)
+        self._flag(tiles, stretches, 0)
 
-    def _flag(self, tiles: Iterable[Tile], value: int) -> None:
+    def _flag(self, tiles: Iterable[Tile], stretches: Sequence[Stretch], value: int) -> None:
+        self._diagonals.flag(stretches, value)
         for tile in tiles:
             for place in self._both(tile):
                 self._live.write(STATE, np.full((1, 1), value, np.uint8), place)
                 self._state[place] = value
         self._live.sync()
 
-    def write(self, batch: Iterable[TileResult]) -> None:
-        """Store tiles ``(i, j, {key: array})`` and, in a symmetric matrix, their mirror images.
+    def write(
+        self, batch: Iterable[TileResult], stretches: Mapping[Stretch, Arrays] = _NONE
+    ) -> None:
+        """Store tiles ``(i, j, {key: array})`` and, in a symmetric matrix, their mirror images, and
+        ``stretches`` of the diagonals.
 
         The data and checksums reach the disk before any tile is marked as finished. Raises
         :class:`WidegramError` for values that are not finite and :class:`WriteFailed` for write
@@ -148,9 +163,11 @@ class GramWriter(Closing):
             for key in self.header.keys:
                 self._store(key, i, j, arrays[key])
             finished.append((i, j))
+        for stretch, arrays in stretches.items():
+            self._diagonals.store(stretch, arrays)
         self._live.sync()
         self.untouched = False
-        self._flag(finished, 1)
+        self._flag(finished, list(stretches), 1)
         self.check_place()
 
     def check_place(self) -> None:
@@ -173,9 +190,9 @@ class GramWriter(Closing):
         check_finite(key, block, rows.start, cols.start)
 
     def finish(self) -> None:
-        """Mark the file as complete; every tile must be finished."""
-        if self.pending():
-            raise RuntimeError("tiles are missing")
+        """Mark the file as complete; every tile and stretch must be finished."""
+        if self.pending() or self.pending_stretches():
+            raise RuntimeError("tiles or stretches are missing")
         self.check_place()
         if not self.complete:
             self._reserved.set("complete", True)
@@ -220,7 +237,8 @@ def open_for_resume(path: Path, header: Header) -> GramWriter:
 def _writer(live: LiveFile, header: Header, renewed: bool) -> GramWriter:
     writer = GramWriter(live, header, Reserved(live), renewed)
     if writer.complete:
-        writer.take_back(writer.pending())  # none, unless a flag is damaged
+        # None, unless a flag is damaged.
+        writer.take_back(writer.pending(), writer.pending_stretches())
     return writer
 
 

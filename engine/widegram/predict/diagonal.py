@@ -12,11 +12,20 @@ from widegram.computing.in_memory import diagonal
 from widegram.computing.job import make_job
 from widegram.data import open_source
 from widegram.errors import WidegramError
+from widegram.gramfile import GramFile
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.network import load_network
 from widegram.tiling import End
 
 Array = NDArray[Any]
+
+
+def is_held(cross: Path, kernel: str, test_gram: Path | None, x_test: str | None) -> bool:
+    """Whether :func:`own_diagonal` reads numbers and computes none."""
+    if test_gram is not None or x_test is not None:
+        return test_gram is not None
+    with GramFile(cross) as file:
+        return file.has_own(kernel)
 
 
 def own_diagonal(
@@ -25,8 +34,8 @@ def own_diagonal(
     """k(x, x) of the cross file's test points, float64 (n_test,).
 
     From ``test_gram`` (the matrix of the test points with themselves), else computed from the
-    data ``x_test``, else from the data that the cross file names. Raises WidegramError where those
-    are not the cross file's test points.
+    data ``x_test``, else from the cross file, else computed from the data that it names. Raises
+    WidegramError where those are not the cross file's test points.
     """
     if test_gram is not None:
         with open_train(test_gram, kernel, cross.end, memory=memory) as own:
@@ -35,7 +44,12 @@ def own_diagonal(
                 raise WidegramError(
                     f"{test_gram}: is not of the network and test points of {cross.path}"
                 )
-            return own.operator.diagonal()
+            held = own.file.own(kernel, own.end)
+            return own.operator.diagonal() if held is None else held
+    if x_test is None:
+        held = cross.file.own(kernel, cross.end)
+        if held is not None:
+            return held
     location = x_test or cross.file.header.x1_location
     if not location:
         raise WidegramError(

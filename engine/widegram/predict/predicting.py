@@ -24,7 +24,7 @@ from widegram.linalg.solutionfile import StoredSolution, read_solution
 from widegram.linalg.targets import Targets, accuracy, load_targets
 from widegram.linalg.units import checked_later
 from widegram.machine.progress import ProgressCallback
-from widegram.predict.diagonal import own_diagonal
+from widegram.predict.diagonal import is_held, own_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.rates import largest_eigenvalue
 from widegram.predict.variance import KINDS, variances, work_place
@@ -44,7 +44,8 @@ class PredictJob:
     * ``variance``: whether variances are wanted; ``method``: the factorisation for them
     * ``gram``: the training matrix, by default the file that the solution names; it is read for
       finite times and variances alone
-    * ``test_gram``, ``x_test``: where variances have K(x, x) of the test points from
+    * ``test_gram``, ``x_test``: where variances have K(x, x) of the test points from, by default
+      the cross file
     * ``out``, ``overwrite``: the prediction file
     * ``memory``: a size or a number of bytes for the whole process
     """
@@ -137,7 +138,8 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
         if asked is not None and asked != found_there:
             known = f"no {name}" if found_there is None else f"{name} {found_there}"
             raise WidegramError(f"{job.solution}: is the solution of {known}, not of {asked}")
-    memory = array_budget(job.memory, kernels=job.variance)
+    computes = job.variance and not is_held(job.cross, "nngp", job.test_gram, job.x_test)
+    memory = array_budget(job.memory, kernels=computes)
     stream = max(memory // 8, 1 << 20)
     with open_cross(
         job.cross, header.kernel, header.end, memory=stream, train=solution.train

@@ -77,10 +77,10 @@ class ReferenceEvaluator(Evaluator):
         return out
 
     @np.errstate(all="ignore")
-    def diagonal(self, rows: range) -> dict[str, Array]:
-        out = {}
+    def diagonal(self, rows: range, second: bool = False) -> dict[str, Array]:
+        out, source = {}, self._x2 if second and self._x2 is not None else self._x1
         for end, network in self._networks.items():
-            found = self._images(network, self._x1, rows)
+            found = self._images(network, source, rows)
             outside = self._outside(found)
             for kernel, value in (("nngp", found.nngp), ("ntk", found.ntk)):
                 if kernel in self._kernels:

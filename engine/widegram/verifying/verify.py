@@ -13,6 +13,7 @@ from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import available
+from widegram.computing.in_memory import diagonal_within
 from widegram.data import Source, open_source
 from widegram.errors import Damaged, WidegramError
 from widegram.gramfile.header import Header
@@ -81,7 +82,9 @@ def verify(
             return verify_file(path, made, sample, seed, progress, end)
 
     report = check()
-    if not repair or (report.metadata_intact and not report.damaged_tiles):
+    if not repair or (
+        report.metadata_intact and not report.damaged_tiles and not report.damaged_stretches
+    ):
         return report
     _repair(Path(path), report, x1, x2, threads, bytes_)
     return replace(check(), repaired=report.damage)
@@ -95,15 +98,15 @@ def _repair(
     threads: int | None,
     memory: int,
 ) -> None:
-    """Compute the damaged tiles of a report again, and write them."""
+    """Compute what a report found damaged again, and write it."""
     with GramFile(path) as file:
         if has_function(file.network):
             raise WidegramError(f"{path}: cannot be repaired: {_FUNCTION}")
         header, network = file.header, _network(file)
     with open_for_resume(path, header) as writer:
-        if report.damaged_tiles:
+        if report.damaged_tiles or report.damaged_stretches:
             first, second = _sources_for_repair(path, header, x1, x2)
-            writer.take_back(report.damaged_tiles)
+            writer.take_back(report.damaged_tiles, report.damaged_stretches)
             job = Job(
                 network=network,
                 x1=first,
@@ -119,10 +122,13 @@ def _repair(
                     interrupts.check()
                     rows, cols = writer.grid.rows(i), writer.grid.cols(j)
                     writer.write([(i, j, made.tile(rows, cols, header.symmetric))])
+                for stretch in report.damaged_stretches:
+                    values = diagonal_within(made, stretch.span(writer.grid), stretch.second)
+                    writer.write([], {stretch: values})
             for source in (first, second):
                 if source is not None:
                     source.check_unchanged()
-        if report.complete and not writer.pending():
+        if report.complete and not writer.pending() and not writer.pending_stretches():
             writer.finish()
 
 

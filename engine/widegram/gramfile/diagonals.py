@@ -1,0 +1,166 @@
+"""K(x, x) of the inputs of a gram file: ``/diagonal/x1/<dataset path>``, of cross files x2 too.
+
+Float64 (n,), whatever the matrix is stored in; NaN where float64, or the run's dtype, cannot hold
+it. Filled in stretches, the inputs of one tile row or tile column: ``/state/diagonal/<side>``
+(uint8, 1 where a stretch is finished) and ``/state/checksums/diagonal/<side>/<dataset path>``
+(uint64). Files that are older than this have none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.durable import LiveFile, reserve
+from widegram.durable.contents import checksum
+from widegram.durable.hdf5 import stored_dataset
+from widegram.tiling import TileGrid
+
+FOLDER = "diagonal"
+DTYPE = "float64"
+Read = Callable[[str], NDArray[np.generic]]
+
+
+class Stretch(NamedTuple):
+    """The inputs of tile row ``number``, of ``side`` 'x1', or of that tile column, of 'x2'."""
+
+    side: str
+    number: int
+
+    @property
+    def second(self) -> bool:
+        """Whether they are of x2."""
+        return self.side == "x2"
+
+    def span(self, grid: TileGrid) -> range:
+        """Their numbers."""
+        return grid.cols(self.number) if self.second else grid.rows(self.number)
+
+    def text(self, key: str, grid: TileGrid) -> str:
+        """The subject of a message."""
+        span = self.span(grid)
+        return f"{values_path(self.side, key)} {span.start}-{span.stop - 1}"
+
+
+def values_path(side: str, key: str) -> str:
+    """Where K(x, x) of one side lies, for the dataset ``key``."""
+    return f"{FOLDER}/{side}/{key}"
+
+
+def flags_path(side: str) -> str:
+    """Where the flags of one side lie."""
+    return f"state/{FOLDER}/{side}"
+
+
+def sums_path(side: str, key: str) -> str:
+    """Where the checksums of :func:`values_path` lie."""
+    return f"state/checksums/{FOLDER}/{side}/{key}"
+
+
+class DiagonalPlaces(NamedTuple):
+    """What a file has of this.
+
+    * ``grid``: its tiles
+    * ``keys``: its datasets
+    * ``sides``: 'x1' and, of a cross file, 'x2'; none of an older file
+    """
+
+    grid: TileGrid
+    keys: tuple[str, ...]
+    sides: tuple[str, ...]
+
+    def stretches(self) -> list[Stretch]:
+        """All of them."""
+        counts = dict(zip(("x1", "x2"), self.grid.shape, strict=True))
+        return [Stretch(side, k) for side in self.sides for k in range(counts[side])]
+
+    def beside(self, row: int, column: int) -> list[Stretch]:
+        """Those that are cheapest while a tile is computed: of a symmetric matrix the tile's own
+        diagonal, of others what has the tile's inputs."""
+        if self.grid.symmetric and row != column:
+            return []
+        return [Stretch(side, n) for side, n in zip(self.sides, (row, column), strict=False)]
+
+    def datasets(self) -> Iterator[tuple[str, tuple[int], str]]:
+        """(path, shape, dtype) of all datasets."""
+        for side, n, stretches in zip(
+            self.sides, (self.grid.n1, self.grid.n2), self.grid.shape, strict=False
+        ):
+            for key in self.keys:
+                yield values_path(side, key), (n,), DTYPE
+                yield sums_path(side, key), (stretches,), "uint64"
+            yield flags_path(side), (stretches,), "uint8"
+
+    def describe(self, file: h5py.File) -> None:
+        """Add the datasets to a new file."""
+        for path, shape, dtype in self.datasets():
+            reserve(file, path, shape, dtype)
+
+    def check(self, file: h5py.File) -> None:
+        """Raise ValueError where a dataset is not what :meth:`describe` makes."""
+        for path, shape, dtype in self.datasets():
+            found = stored_dataset(file, path)
+            if found.shape != shape or found.dtype != np.dtype(dtype):
+                raise ValueError(f"dataset {path} has a wrong shape or dtype")
+
+    def damage(self, read: Read, complete: bool = False) -> Iterator[tuple[Stretch, str]]:
+        """Stretches that are damaged, and how; ``read(path)`` gives a whole dataset. Of a
+        ``complete`` file those that are not finished too."""
+        for side in self.sides:
+            flags = read(flags_path(side))
+            values = {key: read(values_path(side, key)) for key in self.keys}
+            sums = {key: read(sums_path(side, key)) for key in self.keys}
+            for stretch in (stretch for stretch in self.stretches() if stretch.side == side):
+                flag, span = int(flags[stretch.number]), stretch.span(self.grid)
+                name = f"{FOLDER} {side} {stretch.number}"
+                if flag > 1:
+                    yield stretch, f"the flag of {name} is {flag}, not 0 or 1"
+                elif flag == 0 and complete:
+                    yield stretch, f"it says complete, but {name} is missing"
+                for key in self.keys if flag == 1 else ():
+                    block = values[key][span.start : span.stop]
+                    if checksum(block) != int(sums[key][stretch.number]):
+                        yield stretch, f"{stretch.text(key, self.grid)}: wrong checksum"
+                    elif np.isinf(block).any():
+                        yield stretch, f"{stretch.text(key, self.grid)}: not finite"
+
+
+class Diagonals:
+    """The writer's side: what is finished in a live file, and putting more into it."""
+
+    def __init__(self, live: LiveFile, places: DiagonalPlaces) -> None:
+        self.places, self._live = places, live
+        self._flags = {side: live.read(flags_path(side)) for side in places.sides}
+
+    def pending(self) -> list[Stretch]:
+        """Stretches still to compute."""
+        return [stretch for stretch in self.places.stretches() if not self.has(stretch)]
+
+    def has(self, stretch: Stretch) -> bool:
+        """Whether a stretch is finished."""
+        return bool(self._flags[stretch.side][stretch.number] == 1)
+
+    def damaged(self) -> list[Stretch]:
+        """Finished stretches whose values are not those that were written."""
+        return list(dict.fromkeys(stretch for stretch, _ in self.places.damage(self._live.read)))
+
+    def store(self, stretch: Stretch, arrays: Mapping[str, NDArray[np.float64]]) -> None:
+        """Write the values of a stretch, (inputs,) by dataset; on the disk after a sync."""
+        span = stretch.span(self.places.grid)
+        for key in self.places.keys:
+            values = np.ascontiguousarray(arrays[key], DTYPE)
+            if values.shape != (len(span),):
+                raise TypeError(f"{stretch.text(key, self.places.grid)}: {values.shape}")
+            self._live.write(values_path(stretch.side, key), values, span.start)
+            digest = np.array([checksum(values)], np.uint64)
+            self._live.write(sums_path(stretch.side, key), digest, stretch.number)
+
+    def flag(self, stretches: Sequence[Stretch], value: int) -> None:
+        """Mark stretches as finished (1) or not (0); on the disk after a sync."""
+        for side, number in stretches:
+            self._live.write(flags_path(side), np.array([value], np.uint8), number)
+            self._flags[side][number] = value
