@@ -219,7 +219,7 @@ def test_unwritable_place(monkeypatch: pytest.MonkeyPatch):
 
 def test_too_little_disk(monkeypatch: pytest.MonkeyPatch):
     save_images()
-    tiny = SimpleNamespace(f_bavail=1, f_frsize=512)
+    tiny = SimpleNamespace(f_blocks=1, f_bavail=1, f_frsize=512)
     monkeypatch.setattr(files.os, "statvfs", lambda path: tiny)
     refused(r"K\.h5: too little disk: \d+ bytes .* are needed, 512 bytes", *GRAM)
     assert not Path("K.h5").exists()

@@ -16,6 +16,7 @@ import pytest
 import widegram
 import widegram_bench
 import widegram_cli
+from cli_support import run
 from widegram.durable import (
     LiveFile,
     build,
@@ -362,3 +363,21 @@ def test_hdf5_writes_to_memory_alone_and_only_one_module_opens_files_for_writing
 
 # What opens with flags that are made elsewhere, and the cache of code, which has rules of its own.
 READERS = ("validation/reading.py", "machine/codecache.py")
+
+
+@pytest.mark.parametrize("command", ["bench kernels", "meanfield phase --w-var 1,2 --b-var 0.1"])
+def test_a_folder_that_takes_no_files_is_said_before_anything_is_computed(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("computed")
+
+    monkeypatch.setattr("widegram_bench.compare.cold_start", refuse)
+    monkeypatch.setattr("widegram.meanfield.experiments.phase.phase_map", refuse)
+    found = run(*command.split(), "--out", "/proc/o.h5")  # where the superuser cannot write either
+    assert found.exit_code == 2
+    assert "/proc/o.h5: cannot be written" in found.stderr
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as for another user's folder
+    found = run(*command.split(), "--out", tmp_path / "o.h5")
+    assert found.exit_code == 2
+    assert "cannot be written (Permission denied); choose another place" in found.stderr

@@ -179,7 +179,7 @@ def test_too_little_disk_is_refused_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch, out: Path
 ) -> None:
     made = fake.install(monkeypatch)
-    free = SimpleNamespace(f_bavail=1000, f_frsize=4096)
+    free = SimpleNamespace(f_blocks=1, f_bavail=1000, f_frsize=4096)
     monkeypatch.setattr(os, "statvfs", lambda _: free)
     needed = fake.header(1000, 512).file_bytes() - 2  # the fake header's network is "{}"
     with pytest.raises(WidegramError, match=r"too little disk: (\d+) bytes.*4096000 bytes") as info:

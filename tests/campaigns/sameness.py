@@ -158,7 +158,9 @@ def _datasets(file: h5py.File) -> list[str]:
 
 
 def _is_kernel(key: str, item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and key.rpartition("/")[2] in ("nngp", "ntk")
+    """Whether a dataset is a matrix, or has the checksums of one; not K(x, x) of the inputs."""
+    last = key.rpartition("/")[2]
+    return isinstance(item, h5py.Dataset) and last in ("nngp", "ntk") and "diagonal" not in key
 
 
 def _source(case: Case, dtype: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,8 @@ def check_disk(path: Path, needed: int) -> None:
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """Refuse a target that is a directory, has no parent or exists (unless to be overwritten)."""
+    """Refuse a target that is a directory, has no parent, exists (unless to be overwritten), or
+    whose folder takes no files: now, and not when all is computed."""
     if path.is_dir():
         raise WidegramError(f"{path}: is a directory; give the name of a file in it")
     folder = path.parent
@@ -41,6 +43,20 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise WidegramError(f"{path}: exists; choose another name or pass --overwrite")
     if path.exists() and not path.is_file():
         raise WidegramError(f"{path}: is not a regular file; choose another name")
+    with file_system_errors(path):
+        _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise OSError where no file can be created in ``folder``, as far as can be said without
+    trying; where there is no disk behind it, such as in /proc, it is tried."""
+    effective = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if os.statvfs(folder).f_blocks == 0:
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        os.close(descriptor)
+        os.unlink(name)
 
 
 @contextmanager
