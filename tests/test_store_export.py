@@ -116,7 +116,8 @@ def test_too_narrow_dtype_is_refused(monkeypatch: pytest.MonkeyPatch, gram: Path
 
 
 def test_too_little_disk_is_refused(monkeypatch: pytest.MonkeyPatch, gram: Path) -> None:
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=1, f_bavail=1, f_frsize=512))
+    tiny = SimpleNamespace(f_blocks=1, f_bavail=1, f_frsize=512)
+    monkeypatch.setattr(os, "statvfs", lambda _: tiny)
     with pytest.raises(WidegramError, match=r"too little disk: .* 512 bytes"):
         widegram.export(gram, "ntk", gram.with_name("out.npy"))
 
