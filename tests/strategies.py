@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from widegram.errors import WidegramError
 from widegram.network import Network, load_network, maps, padding
+from widegram.network.masking import constant
 
 Spec = dict[str, Any]
 
@@ -420,4 +422,37 @@ def inputs(draw: st.DrawFn, network: Network, most: int = 20, special: bool = Tr
             x[-1, : (x.shape[1] + 1) // 2] = 0
         else:
             x[-1] = {"zero": 0.0, "same": 1.0, "opposite": -1.0, "scaled": 2.0}[kind] * x[0]
+    return x
+
+
+@st.composite
+def masked(draw: st.DrawFn, networks: st.SearchStrategy[Network]) -> Network:
+    """A network of those with a mask, which comes behind a Dense where it pools its inputs first.
+    """
+    spec = draw(networks).canonical()
+    mask = draw(st.sampled_from(["nan", "inf", -3.0]))
+    try:
+        return load_network({**spec, "mask": mask})
+    except WidegramError:  # of which single channels may be masked
+        dense = {"layer": "Dense", "width": WIDTH}
+        return load_network({**spec, "layers": [dense, *spec["layers"]], "mask": mask})
+
+
+@st.composite
+def masked_inputs(draw: st.DrawFn, network: Network, most: int = 6) -> np.ndarray:
+    """Inputs of a network with a mask: some pixels masked, or all behind a length, or all; single
+    numbers, or none."""
+    x = draw(inputs(network, most, special=False))
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    pixels = network.input_shape[:-1]
+    for row in x:
+        match draw(st.sampled_from(["pixels", "length", "all", "numbers", "none"])):
+            case "pixels":
+                row[rng.random(pixels) < 0.4] = constant(network.mask)
+            case "length":
+                row[rng.integers(row.shape[0] + 1) :] = constant(network.mask)
+            case "all":
+                row[...] = constant(network.mask)
+            case "numbers":
+                row[rng.random(row.shape) < 0.3] = constant(network.mask)
     return x

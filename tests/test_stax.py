@@ -105,7 +105,6 @@ class TestKernelFn:
     def test_options_without_meaning(self) -> None:
         fn = NETWORK[2]
         refused("pattern", lambda: fn(X, pattern=(None, None)))
-        refused("mask_constant", lambda: fn(X, mask_constant=0.0))
         refused("diagonal_batch", lambda: fn(X, diagonal_batch=False))
         fn(X, diagonal_batch=True, diagonal_spatial=True)
         pooled = stax.serial(stax.Conv(1, (2, 2)), stax.GlobalAvgPool())[2]

@@ -152,10 +152,12 @@ def _print(description: dict[str, Any]) -> None:
     click.echo()
     sizes = description["bytes_per_pair"].items()
     turned = ", ".join(description["network"].get("augment", ()))
+    mask = description["network"].get("mask")
     times = f"{turned}: {description['pairs_per_entry']} times all this per entry" if turned else ""
     emit_table(
         [
             *([("augment", times)] if turned else []),
+            *([("mask", f"numbers that equal {mask}")] if mask is not None else []),
             ("element-layers per entry", f"{description['element_layers']:,}"),
             ("bytes per pair", ", ".join(f"{format_size(b)} in {t}" for t, b in sizes)),
             ("fingerprint", description["fingerprint"]),

@@ -24,9 +24,11 @@ def is_exact(plan: Plan) -> bool:
     return not any(isinstance(node.operation, Keep) for node in plan.nodes)
 
 
-def digests(x: NDArray[Any]) -> Digests:
-    """128 bits for every input of x (n, ...), shape (n, 2); -0.0 counts as 0.0."""
-    flat = np.ascontiguousarray(x.reshape(len(x), -1)) + x.dtype.type(0)
+def digests(x: NDArray[Any], marked: bool = False) -> Digests:
+    """128 bits for every input of x (n, ...), shape (n, 2); -0.0 counts as 0.0 unless it is where
+    masked numbers are ``marked`` (:mod:`widegram.data.masked`)."""
+    flat = np.ascontiguousarray(x.reshape(len(x), -1))
+    flat = flat if marked else flat + x.dtype.type(0)
     found = b"".join(xxhash.xxh3_128_digest(row.data) for row in flat)
     return np.frombuffer(found, dtype=np.uint64).reshape(-1, 2)
 

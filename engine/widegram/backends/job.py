@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from widegram.data import Source
 from widegram.network import Network
+from widegram.network.masking import constant
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import dataset_keys
 
@@ -15,7 +16,8 @@ class Job:
     """A checked request: everything that decides the values, and the budget for computing them.
 
     * ``network``: the network.
-    * ``x1``, ``x2``: inputs by row; without ``x2`` the symmetric matrix of x1.
+    * ``x1``, ``x2``: inputs by row; without ``x2`` the symmetric matrix of x1. Where the network
+      has a mask, masked numbers are marked.
     * ``kernels``: 'nngp', 'ntk' or both.
     * ``depths``: of a sweep, increasing; () without one.
     * ``dtype``: 'float32' or 'float64'.
@@ -33,6 +35,14 @@ class Job:
     threads: int | None = None
     memory: int = 2**32
     accept: float = SERIES_ACCEPTED
+
+    def __post_init__(self) -> None:
+        if self.network.mask is None:
+            return
+        for name in ("x1", "x2"):
+            source = getattr(self, name)
+            if source is not None and not source.marked:
+                object.__setattr__(self, name, source.masked(constant(self.network.mask)))
 
     @property
     def keys(self) -> tuple[str, ...]:

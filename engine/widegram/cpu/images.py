@@ -73,7 +73,7 @@ class ImageBlocks:
         factors = self._factors(x, lo, hi)
         scaled = aligned(x.shape, self.dtype)
         scaled[...] = x / x.shape[-1]
-        made = RowBlock(scaled, factors, sketch(x), digests(x))
+        made = RowBlock(scaled, factors, sketch(x), digests(x, self.source.marked))
         self._kept.keep(("rows", lo, hi), made)
         return made
 
@@ -93,7 +93,7 @@ class ImageBlocks:
         for b in range(blocks):
             y[b] = np.moveaxis(x[index[b]], 0, -1)
             factors[b] = own[index[b]].T
-        made = LaneBlock(y, factors, sketch(x), digests(x))
+        made = LaneBlock(y, factors, sketch(x), digests(x, self.source.marked))
         self._kept.keep(("lanes", lo, hi), made)
         return made
 

@@ -18,6 +18,7 @@ from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
+from widegram.data.masked import kept
 from widegram.data.scaled_rows import Spread
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import Plan, build
@@ -62,7 +63,8 @@ class _Runner:
     def run(self, x: Array, y: Array) -> tuple[Array, Array]:
         """K and T, (outputs, n), of the pairs (x[i], y[i]); images (n, h, w, C), float64."""
         n, kinds = len(x), len(self.plan.outputs)
-        x, y = (np.ldexp(images, self._input) for images in (x, y))
+        if self._input:
+            x, y = (kept(np.ldexp(images, self._input), images) for images in (x, y))
         found = np.empty((2, kinds, n))
         for lo in range(0, n, _LANES):
             index = np.minimum(np.arange(lo, lo + _LANES), n - 1)

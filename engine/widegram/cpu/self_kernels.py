@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
 import numpy as np
@@ -21,10 +21,11 @@ from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.tables import encode
 from widegram.cpu.together import results
 from widegram.cpu.workspace import Workspace, aligned
+from widegram.data.masked import is_masked
 from widegram.machine.dtypes import FLOOR
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
-from widegram.plan.operation_base import Centre
+from widegram.plan.operation_base import Centre, Flags
 from widegram.plan.operations import Reduce
 from widegram.plan.outside import Outside
 from widegram.plan.plan import Plan, Schedule
@@ -42,12 +43,14 @@ _SQUARES = 1024
 @dataclass(frozen=True)
 class _Run:
     """Some images on their way: the variances ``squares`` (n, h, w) of their pixels, K and T of
-    every node so far at d = 0, and the factors (n, F)."""
+    every node so far at d = 0, and the factors (n, F). ``visible``: the pixels (n, h, w) of every
+    node so far that are, None where nothing is masked."""
 
     squares: Array
     values: dict[int, Centre]
     factors: Array
     outside: Outside
+    visible: dict[int, Flags] | None
 
 
 def is_pointwise(plan: Plan, schedule: Schedule) -> bool:
@@ -110,20 +113,25 @@ class SelfKernelRunner:
 
     @np.errstate(all="ignore")  # What leaves the range is counted as lost.
     def of_squares(self, squares: Array) -> Own:
-        """The same of vectors given by their mean squares (n,)."""
+        """The same of vectors given by their mean squares (n,), masked where the vectors are."""
         own = self.empty(len(squares))
         for lo in range(0, len(squares), _SQUARES):
             part = squares[lo : lo + _SQUARES].reshape(-1, 1, 1)
-            run = self._begin(part)
+            run = self._begin(part, part[..., None])
             for program in self.schedule.programs:
                 for i in program.group.members:
                     self._node(i, run)
             self._keep(own, lo, len(part), run)
         return own
 
-    def _begin(self, squares: Array) -> _Run:
+    def _begin(self, squares: Array, x: Array) -> _Run:
+        """``x`` (n, h, w, C): in which masked numbers are marked, where the network has a mask."""
         outside = Outside(self.plan, self.layout, self.dtype)
-        return _Run(squares, {}, np.empty((len(squares), self.layout.total)), outside)
+        visible = None
+        if self.plan.network.mask is not None:
+            first = next(i for i, node in enumerate(self.plan.nodes) if not node.inputs)
+            visible = {first: np.asarray(~is_masked(x).all(axis=-1))}
+        return _Run(squares, {}, np.empty((len(squares), self.layout.total)), outside, visible)
 
     def empty(self, n: int) -> Own:
         """Room for the results of n images."""
@@ -144,7 +152,7 @@ class SelfKernelRunner:
             lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
             lanes_x[...] = np.moveaxis(x, 0, -1) / np.sqrt(x.shape[-1])
             self.work.clear()
-        run = self._begin(np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1])
+        run = self._begin(np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1], x)
         for n, program in enumerate(self.schedule.programs):
             for i in program.group.members:
                 self._node(i, run)
@@ -185,6 +193,10 @@ class SelfKernelRunner:
     def _node(self, i: int, run: _Run) -> None:
         """Values (K, T), (n, h, w), of node i at d = 0, and its factors."""
         node, formula = self.plan.nodes[i], self.layout.formulas.get(i)
+        if run.visible is not None and node.inputs:
+            below = [run.visible[j] for j in node.inputs]
+            run.visible[i] = node.operation.visible(below, node.shape)
+            node = replace(node, operation=node.operation.seeing(below[0]))
         if formula is not None:
             q = node.operation.normalised(run.values[node.inputs[0]][0])
             made = formula.factors(q, self.floor)

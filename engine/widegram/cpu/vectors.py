@@ -17,6 +17,7 @@ from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import Geometry
 from widegram.cpu.kernels.variants import LANES, Variant
 from widegram.cpu.workspace import aligned
+from widegram.data.masked import is_masked, kept
 from widegram.data.scaled_rows import ScaledRows
 from widegram.machine import interrupts
 from widegram.machine.byte_cache import ByteCache
@@ -43,7 +44,8 @@ class Packed:
 
 
 class VectorInputs:
-    """One data set. ``squares`` (n,): <x, x> / D of every input, float64, 1 / D as in ``dtype``;
+    """One data set. ``squares`` (n,): <x, x> / D of every input, float64, 1 / D as in ``dtype``,
+    marked where all of an input is masked (:mod:`widegram.data.masked`);
     ``digests``: see :mod:`~widegram.backends.equal`.
 
     All inputs are read once when this is made, and stay packed if that takes at most half of
@@ -106,19 +108,24 @@ class VectorInputs:
     def _packed(self, lo: int, hi: int, squares: NDArray[np.float64]) -> NDArray[Any]:
         """Inputs in blocks of lanes; their mean squares go to ``squares``."""
         lanes = aligned((-(-(hi - lo) // self.lanes), self.features, self.lanes), self.dtype)
+        masked = np.zeros(hi - lo, dtype=np.bool_)
         jobs = []
         for begin in range(lo, hi, _READ):
             interrupts.check()
             end = min(begin + _READ, hi)
-            part = self.source.read(begin, end).reshape(end - begin, -1)
+            x = self.source.read(begin, end).reshape(end - begin, -1)
             with np.errstate(over="ignore"):  # The squares show it.
-                part = np.ascontiguousarray(part, dtype=self.dtype)
-            self.digests[begin:end] = digests(part)
+                part = np.ascontiguousarray(x, dtype=self.dtype)
+            if self.source.marked:
+                masked[begin - lo : end - lo] = is_masked(x).all(axis=1)
+                part = kept(part.copy(), x)
+            self.digests[begin:end] = digests(part, self.source.marked)
             to = slice((begin - lo) // self.lanes, -(-(end - lo) // self.lanes))
             squares_to = squares[begin - lo : end - lo]
             jobs.append(self.pool.submit(self._pack_rows, part, lanes[to], squares_to))
         for job in jobs:
             job.result()
+        squares[masked] = -0.0
         return lanes
 
     def _pack_rows(

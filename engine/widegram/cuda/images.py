@@ -103,7 +103,8 @@ class HostImages:
         self.check(own, range(lo, hi))
         factors = gathered(own.factors, self.gather)
         copies = first.astype(self.dtype)
-        return Block(key, scaled, copies, factors, sketch(x), digests(x))
+        names = digests(x, self.source.marked)
+        return Block(key, scaled, copies, factors, sketch(x), names)
 
 
 class _Copy(NamedTuple):

@@ -32,4 +32,4 @@ def flipped(source: Source, augment: Sequence[str]) -> Source:
 
     name = f"{source.name} (each image {m} times, turned)"
     table = Table(name, (m * len(source), *inputs), source.dtype, rows)
-    return Source(table, len(source) * m, None)
+    return Source(table, len(source) * m, None, marked=source.marked)

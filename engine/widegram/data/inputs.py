@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from widegram.data.formats import Table, array_table, open_table, split_spec
+from widegram.data.masked import equals, marked
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.validation.arrays import file_path, integer, plain
@@ -23,11 +24,16 @@ class Source:
     ``(n, H, W, C)`` images.
 
     Built by :func:`open_source`. ``name`` is for messages; ``location`` (an absolute
-    ``file:key``) finds the same data again, None for an array in memory.
+    ``file:key``) finds the same data again, None for an array in memory. ``marked``: masked numbers
+    are marked (see :mod:`widegram.data.masked`), which equal ``mask`` or came marked.
     """
 
-    def __init__(self, table: Table, rows: int, location: str | None) -> None:
-        self._table = table
+    def __init__(
+        self, table: Table, rows: int, location: str | None, mask: float | None = None,
+        marked: bool = False,
+    ) -> None:  # fmt: skip
+        self._table, self._mask = table, mask
+        self.marked = marked or mask is not None
         self.name = table.name
         self.location = location
         self.shape: tuple[int, ...] = (rows, *table.shape[1:])
@@ -37,17 +43,38 @@ class Source:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def first(self, rows: int) -> Source:
+        """The first ``rows`` of them."""
+        return Source(self._table, rows, self.location, self._mask, self.marked)
+
+    def as_marked(self) -> Source:
+        """The same inputs, which came marked."""
+        return Source(self._table, len(self), self.location, marked=True)
+
+    def masked(self, constant: float) -> Source:
+        """The same inputs, of which numbers that equal ``constant`` (which may be NaN) are masked.
+
+        Their fingerprint stays that of the numbers as they are."""
+        return Source(self._table, len(self), self.location, constant)
+
     def read(self, lo: int, hi: int) -> np.ndarray:
         """Rows ``[lo, hi)``, shape ``(hi - lo, *input_shape)``, C-contiguous, of ``dtype``.
 
         float16 and float32 files give float32, wider ones float64. Raises
-        :class:`WidegramError` naming the first row that holds NaN or an infinity.
+        :class:`WidegramError` naming the first row that holds NaN or an infinity, unless masked.
         """
+        return self._read(lo, hi)[1]
+
+    def _read(self, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows as they are, and with masked numbers marked."""
         if not 0 <= lo <= hi <= len(self):
             raise IndexError(f"rows [{lo}, {hi}) of {len(self)}")
         try:
             with np.errstate(over="ignore"):  # what float64 cannot hold is found below
-                block = np.ascontiguousarray(self._table.rows(lo, hi), self.dtype)
+                found = self._table.rows(lo, hi)
+                block = raw = np.ascontiguousarray(found, self.dtype)
+                if self._mask is not None:
+                    block = marked(raw, equals(found, self._mask))
         except (OSError, ValueError, RuntimeError) as error:
             raise WidegramError(
                 f"{self.name}: rows {lo} to {hi - 1} cannot be read: {error}"
@@ -59,7 +86,7 @@ class Source:
             raise WidegramError(
                 f"{self.name}: row {lo + row} holds {kind}; every input must be finite"
             )
-        return block
+        return raw, block
 
     def fingerprint(self) -> str:
         """xxh3-128 (hex) of shape, dtype and little-endian bytes; reads and checks every row."""
@@ -84,7 +111,7 @@ class Source:
         step = max(1, _BLOCK_BYTES // row_bytes)
         for lo in range(0, len(self), step):
             interrupts.check()
-            block = self.read(lo, min(lo + step, len(self)))
+            block, _ = self._read(lo, min(lo + step, len(self)))
             digest.update(block.astype(little, copy=False).tobytes())
         return digest.hexdigest()
 
@@ -97,11 +124,7 @@ def open_source(spec: str | Path | np.ndarray | Source, limit: int | None = None
     empty data; NaN and infinities are found when their rows are read.
     """
     if isinstance(spec, Source):
-        return (
-            spec
-            if limit is None
-            else Source(spec._table, _limited(spec.name, len(spec), limit), spec.location)
-        )
+        return spec if limit is None else spec.first(_limited(spec.name, len(spec), limit))
     if isinstance(spec, str | Path):
         table, location = _open_file(str(file_path(spec, "data")))
     else:

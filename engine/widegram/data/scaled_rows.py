@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.data.inputs import Source
+from widegram.data.masked import kept
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 
@@ -29,6 +30,7 @@ class ScaledRows:
     * ``own``: each has a power of its own, which takes its largest number to [1/2, 1) unless that
       is of ordinary size for a network of degree ``own``; where it is 0, ``exponent`` is the power
       of all
+    * ``marked``: masked numbers are marked (:mod:`widegram.data.masked`)
     * ``powers``: the exponents of the inputs read so far, (n,)
     """
 
@@ -36,7 +38,7 @@ class ScaledRows:
         self.source, self.own = source, own
         rows, *shape = source.shape
         self.shape = (rows, *([1] if len(shape) == 2 else []), *shape)
-        self.name = source.name
+        self.name, self.marked = source.name, source.marked
         self.powers = np.full(self.shape[0], exponent, dtype=np.int64)
 
     def read(self, lo: int, hi: int) -> NDArray[Any]:
@@ -47,7 +49,8 @@ class ScaledRows:
         powers = self.powers[lo:hi]
         if not powers.any():
             return x
-        return np.ldexp(x.astype(np.float64), powers.reshape(-1, *[1] * (x.ndim - 1)))
+        made = np.ldexp(x.astype(np.float64), powers.reshape(-1, *[1] * (x.ndim - 1)))
+        return kept(made, x) if self.marked else made
 
     def _powers(self, x: NDArray[Any], lo: int) -> NDArray[np.int64]:
         largest = largest_numbers(x)

@@ -27,6 +27,17 @@ def padding(size: int, window: int, stride: int, mode: Padding) -> tuple[int, in
     return out, total // 2, total - total // 2
 
 
+def centres(size: int, window: int, stride: int, mode: Padding) -> slice:
+    """The inputs in the middle of every window along an axis, of an even one the first of both;
+    CIRCULAR has SAME's.
+
+    An output is masked where the middle of its window is (neural-tangents' ``_pool_mask``).
+    """
+    out, lo, _ = padding(size, window, stride, mode)
+    first = (window - 1) // 2 - lo
+    return slice(first, first + stride * (out - 1) + 1, stride)
+
+
 def inside(size: int, window: int, stride: int) -> list[int]:
     """Of every output position along an axis, how many inputs of its window padding SAME did not
     add."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from widegram.errors import WidegramError, shown
 from widegram.network.checks import nearest
+from widegram.network.masking import parse_mask
 from widegram.network.model import Network
 from widegram.network.presets import PRESETS, preset
 from widegram.network.spec import parse_augment, parse_input_shape, parse_layers
@@ -148,7 +149,7 @@ def _from_spec(spec: Any, input_shape: tuple[int, ...] | None, where: str = "") 
 
 
 def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
-    keys = ("input_shape", "layers", "augment")
+    keys = ("input_shape", "layers", "augment", "mask")
     if not isinstance(spec, Mapping):
         raise WidegramError(
             f'network: must be {{"input_shape": [...], "layers": [...]}}, found {shown(spec)}'
@@ -159,14 +160,15 @@ def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
     if "layers" not in spec:
         raise WidegramError("network: 'layers' is missing")
     layers, augment = parse_layers(spec["layers"]), parse_augment(spec.get("augment", ()))
+    mask = parse_mask(spec.get("mask"))
     if "input_shape" in spec:
-        return Network(parse_input_shape(spec["input_shape"]), layers, augment)
+        return Network(parse_input_shape(spec["input_shape"]), layers, augment, mask)
     if input_shape is None:
         raise WidegramError(
             "network: 'input_shape' [D], [L, C] or [H, W, C] is missing; write it beside 'layers', "
             "or give --input-shape or data"
         )
-    return Network(input_shape, layers, augment)
+    return Network(input_shape, layers, augment, mask)
 
 
 def has_function(spec: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from widegram.errors import WidegramError
 from widegram.network.checks import nearest
 from widegram.network.layers import Layer, Readouts, Repeat, with_lists
+from widegram.network.masking import Mask, check_masked, parse_mask
 from widegram.network.shapes import LayerShapes, infer
 from widegram.network.spec import (
     parse_augment,
@@ -26,6 +27,8 @@ class Network:
     """A network with its input shape: (D,) for vectors, (L, C) for sequences, (H, W, C) for images.
 
     ``augment``: flips of the images; its kernels are the means over all that they make of both.
+    ``mask``: numbers of inputs that equal it are masked, None without; NaN and the infinities are
+    their names (see :mod:`widegram.network.masking`).
 
     Construction checks every layer and fills in the defaults of activations, so that two equal
     networks compare and hash as equal.
@@ -38,6 +41,7 @@ class Network:
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
     augment: tuple[str, ...] = ()
+    mask: Mask = None
 
     def __post_init__(self) -> None:
         layers = without_unread_widths(parse_layers(write_layers(self.layers)))
@@ -49,6 +53,9 @@ class Network:
         object.__setattr__(self, "augment", parse_augment(self.augment))
         if self.augment:
             self._check_augment()
+        object.__setattr__(self, "mask", parse_mask(self.mask))
+        if self.mask is not None:
+            check_masked(layers, self.input_shape[-1])
 
     def _check_augment(self) -> None:
         if len(self.input_shape) != 3:
@@ -67,7 +74,8 @@ class Network:
         """Return the specification with every parameter spelt out (``b_std`` null is 0.0 in the
         'ntk' parameterization), but for later ones that have their defaults."""
         found = {"input_shape": list(self.input_shape), "layers": write_layers(self.layers)}
-        return found | ({"augment": list(self.augment)} if self.augment else {})
+        found |= {"augment": list(self.augment)} if self.augment else {}
+        return found | ({} if self.mask is None else {"mask": self.mask})
 
     def to_json(self) -> str:
         """Return the canonical form as one line of JSON; ``load_network`` reads it back."""

@@ -20,6 +20,7 @@ from widegram.network.layers import (
     Residual,
     named_lists,
 )
+from widegram.network.masking import check_masked
 from widegram.network.model import Network
 from widegram.network.shapes import Ending, follow
 from widegram.network.spec import layer_name
@@ -44,6 +45,8 @@ class Piece(Network):
 
     def __post_init__(self) -> None:
         self.end  # noqa: B018  (found once, refused where layers do not fit)
+        if self.mask is not None:
+            check_masked(self.layers, self.input_shape[-1])
 
     @cached_property
     def end(self) -> Ending:

@@ -13,7 +13,7 @@ from widegram.network.contribution import Contribution
 from widegram.network.layers import Conv, ConvLocal, Convolution
 from widegram.plan.angles import Angles, rounded
 from widegram.plan.masks import Mask, Pair, centre, displacements, empty, marked, wrapped
-from widegram.plan.operation_base import Array, Centre, Exponents, Operation
+from widegram.plan.operation_base import Array, Centre, Exponents, Flags, Operation
 from widegram.plan.seen import Parts, Seen, highest, share, where
 
 
@@ -31,6 +31,19 @@ class Windowed(Operation):
     strides: Pair
     lo: Pair
     circular: bool
+
+    @property
+    def middles(self) -> Pair:
+        """The input in the middle of the first window, which decides whether it is masked."""
+        (a, b), lo = self.window, self.lo
+        return (a - 1) // 2 - lo[0], (b - 1) // 2 - lo[1]
+
+    def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
+        rows, cols = (
+            slice(first, first + stride * (n - 1) + 1, stride)
+            for first, stride, n in zip(self.middles, self.strides, shape, strict=True)
+        )
+        return below[0][:, rows, cols]
 
     def sums(self, q: Array, shape: Pair) -> Array:
         """Sums over the windows, (n, h, w) -> (n, \\*shape)."""

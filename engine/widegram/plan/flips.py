@@ -12,6 +12,7 @@ from dataclasses import replace
 from widegram.network import Network
 from widegram.plan.counted import Counted
 from widegram.plan.graph import Node, build_graph, is_vector
+from widegram.plan.hiding import Hide, VisibleNorm
 from widegram.plan.joined import Scaled
 from widegram.plan.operations import (
     Act,
@@ -25,11 +26,12 @@ from widegram.plan.operations import (
     Output,
     Reduce,
     Weigh,
+    Windowed,
 )
 from widegram.validation.choices import FLIPS
 
 # What does the same at every pixel, or to all of them.
-_EVEN = {Input, Act, Norm, Keep, Add, Reduce, Output}
+_EVEN = {Input, Act, Norm, VisibleNorm, Hide, Keep, Add, Reduce, Output}
 
 
 def commutes(network: Network) -> bool:
@@ -39,7 +41,15 @@ def commutes(network: Network) -> bool:
         return True
     nodes = build_graph(plain)
     axes = [FLIPS[name] - 1 for name in network.augment]
+    if plain.mask is not None and not all(_has_middles(node, axes) for node in nodes):
+        return False
     return all(_even(nodes, node, axis) for node in nodes for axis in axes)
+
+
+def _has_middles(node: Node, axes: list[int]) -> bool:
+    """Whether the windows of a node have one pixel in the middle, which says what is masked."""
+    operation = node.operation
+    return not isinstance(operation, Windowed) or all(operation.window[axis] % 2 for axis in axes)
 
 
 def pairs_per_entry(network: Network) -> int:

@@ -50,6 +50,7 @@ from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
 from widegram.network.spec import layer_name
 from widegram.plan.counted import Counted
+from widegram.plan.hiding import Hidden, Hide, VisibleNorm
 from widegram.plan.joined import scaled_by
 from widegram.plan.maps import Map, Matrix
 from widegram.plan.masks import Pair
@@ -94,6 +95,8 @@ class _Builder:
     channels: list[int | None] = field(default_factory=list)
     axes: list[Axes] = field(default_factory=list)
     where: str = "layers"
+    # Of a network with a mask.
+    hidden: Hidden | None = None
     # The least rows and columns of windows whose pools are one with the Flatten behind them.
     large: int = _LOCAL
 
@@ -103,11 +106,25 @@ class _Builder:
     ) -> int:  # fmt: skip
         """A node; ``axes``: those of the plan that its value has for layers, as its first input's
         where they are not given."""
+        if self.hidden is not None:
+            behind = {j: self.shown(j) for j in self.hidden.needed(operation, inputs)}
+            inputs = tuple(behind.get(j, j) for j in inputs)
+            self.hidden.see(operation, inputs)
         self.nodes.append(Node(operation, inputs, shape))
         self.nonnegative.append(nonnegative)
         self.channels.append(next((c for j in inputs if (c := self.channels[j])), None))
         self.axes.append(self.axes[inputs[0]] if axes is None else axes)
         return len(self.nodes) - 1
+
+    def shown(self, at: int, mean: bool = False) -> int:
+        """Node ``at``, 0 at masked pixels; ``mean``: for a mean over visible ones."""
+        assert self.hidden is not None
+        if mean or at not in self.hidden.behind:
+            end = self.add(Hide(mean), (at,), self.nodes[at].shape, self.nonnegative[at])
+            if mean:
+                return end
+            self.hidden.behind[at] = end
+        return self.hidden.behind[at]
 
     def rounded(self, value: float) -> float:
         """A constant as the kernels will use it: variances and covariances must agree on it, or
@@ -169,7 +186,8 @@ class _Builder:
             case LayerNorm(eps=eps):
                 known = self.axes[at]
                 over = normalized_axes(layer, len(known)) if h * w > 1 else ()
-                norm = Norm(tuple(known[a] for a in over), eps)
+                make = Norm if self.hidden is None else VisibleNorm
+                norm = make(tuple(known[a] for a in over), eps)
                 return self.add(norm, (at,), (h, w), sign)
             case Dropout(rate):
                 return self.add(Keep(rate), (at,), (h, w), sign)
@@ -183,6 +201,8 @@ class _Builder:
                 return self._dotted(layer, at)
             case GlobalPool(kind):
                 scale = 1.0 / (h * w) ** 2 if kind == "avg" else 1.0
+                if self.hidden is not None and kind == "avg":
+                    at = self.shown(at, mean=True)
                 return self.add(Reduce(False, scale), (at,), (1, 1), sign, ())
             case Flatten():
                 if (h, w) == (1, 1):
@@ -329,6 +349,8 @@ class _Builder:
 
     def _is_local(self, pool: Pool) -> bool:
         """Whether a pool is made in one with the Flatten behind it."""
+        if self.hidden is not None:  # what it pools is masked before Flatten
+            return False
         plain = pool.padding == "SAME" and not pool.normalize_edges
         return min(pool.window_shape) >= self.large and plain and pool.strides == (1, 1)
 
@@ -396,7 +418,7 @@ def build_graph(
     """
     if network.augment:
         raise WidegramError("augment: a plan is of the plain network; evaluators take the means")
-    build = _Builder(dtype)
+    build = _Builder(dtype, hidden=None if network.mask is None else Hidden())
     *spatial, _ = (1,) if is_vector(network) else network.input_shape
     height, width = [1] * (2 - len(spatial)) + spatial
     # A sequence lies along the columns.

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from widegram.activations import Formula
 from widegram.plan.angles import Angles
 from widegram.plan.masks import Mask, Pair
 from widegram.plan.seen import Array, Centre, Parts, Seen
 
-__all__ = ["Array", "Centre", "Exponents", "Operation"]
+__all__ = ["Array", "Centre", "Exponents", "Flags", "Operation"]
+
+# Which pixels (n, h, w) of n images are visible.
+Flags = NDArray[np.bool_]
 
 
 class Exponents(Protocol):
@@ -109,6 +115,16 @@ class Operation:
     def may_vanish(self, below: Sequence[bool]) -> bool:
         """Whether its variance may be 0 at some pixel, given whether its sources' may."""
         return below[0]
+
+    # masked inputs ----------------------------------------------------------------------------
+
+    def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
+        """Which pixels are visible behind it, given those of its sources: in any of them."""
+        return np.logical_or.reduce(below)
+
+    def seeing(self, visible: Flags) -> Operation:
+        """The operation on images of which it is known what is visible of its first source."""
+        return self
 
     # powers of two ----------------------------------------------------------------------------
 

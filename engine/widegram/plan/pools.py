@@ -21,7 +21,7 @@ from widegram.plan.masks import (
     marked,
     wrapped,
 )
-from widegram.plan.operation_base import Array, Centre, Operation
+from widegram.plan.operation_base import Array, Centre, Flags, Operation
 from widegram.plan.seen import Seen
 
 
@@ -84,6 +84,9 @@ class Reduce(Operation):
 
     def needs(self, need: Mask, source: Pair) -> Mask:
         return centre(source) if self.diagonal else full(source)
+
+    def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
+        return np.asarray(below[0].any(axis=(1, 2), keepdims=True))
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         """That of sources of which no other displacement counts."""

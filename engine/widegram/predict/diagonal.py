@@ -15,6 +15,7 @@ from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.network import load_network
+from widegram.network.masking import constant
 from widegram.tiling import End
 
 Array = NDArray[Any]
@@ -60,13 +61,14 @@ def own_diagonal(
 
 
 def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
+    whole, (depth, head) = load_network(cross.file.network), cross.end
     try:
         source = open_source(location, cross.file.n1)
     except WidegramError as error:
         raise WidegramError(f"{error}; pass the test points as --x-test DATA") from error
+    source = source if whole.mask is None else source.masked(constant(whole.mask))
     if source.fingerprint() != cross.fingerprints["x1"]:
         raise WidegramError(f"{location}: is not the test data of {cross.path}")
-    whole, (depth, head) = load_network(cross.file.network), cross.end
     network = whole.ending(() if depth is None else (depth,))[End(depth, head)]
     # What a series leaves out was accepted when the cross file was made.
     job = make_job(network, source, None, (kernel,), "float64", None, None, None, math.inf)

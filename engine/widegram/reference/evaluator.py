@@ -14,7 +14,8 @@ from widegram.backends.job import Job
 from widegram.data import Source, open_source
 from widegram.errors import WidegramError
 from widegram.network import Network
-from widegram.reference.tensors import Array, cross_kernels, images, self_kernels
+from widegram.reference.pair import Array
+from widegram.reference.tensors import cross_kernels, images, self_kernels
 from widegram.validation.choices import KERNELS
 
 _BLOCK_BYTES = 128 * 1024**2

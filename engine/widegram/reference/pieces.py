@@ -23,10 +23,12 @@ from widegram.machine.budgets import budget, format_size
 from widegram.machine.dtypes import FLOOR
 from widegram.network import weights
 from widegram.network.layers import Activation
+from widegram.network.masking import Masked
 from widegram.network.piece import Piece
 from widegram.plan.formulas import SERIES_TOLERANCE
 from widegram.plan.precision import check_formula
-from widegram.reference.tensors import Array, Pair, cross_pairs, input_pairs, self_pairs
+from widegram.reference.pair import Array, Pair
+from widegram.reference.tensors import cross_pairs, input_pairs, self_pairs
 
 Numbers = NDArray[np.intp]
 
@@ -54,29 +56,33 @@ class Start(Protocol):
 
 
 class InputStart:
-    """Images (n, H, W, C), as :func:`widegram.reference.tensors.images` makes them."""
+    """Images (n, H, W, C), as :func:`widegram.reference.tensors.images` makes them; ``marked``:
+    with marks of masked numbers (:mod:`widegram.data.masked`)."""
 
-    def __init__(self, x1: Array, x2: Array | None) -> None:
-        self._x1, self._x2 = x1, x1 if x2 is None else x2
+    def __init__(self, x1: Array, x2: Array | None, marked: bool = False) -> None:
+        self._x1, self._x2, self._marked = x1, x1 if x2 is None else x2, marked
         self.n1, self.n2, self.same = len(x1), len(self._x2), x2 is None
 
     def own(self, second: bool, block: slice) -> Pair:
         x = (self._x2 if second else self._x1)[block]
-        return input_pairs(x, x)
+        return input_pairs(x, x, self._marked)
 
     def cross(self, i: Numbers, j: Numbers) -> Pair:
-        return input_pairs(self._x1[i], self._x2[j])
+        return input_pairs(self._x1[i], self._x2[j], self._marked)
 
 
 @dataclass(frozen=True)
 class Covariances:
-    """Kernels of two batches: None as ``ntk`` where it is not carried, as ``cov2`` where both are
-    the same."""
+    """Kernels of two batches: None as ``ntk`` where it is not carried, as ``cov2`` and ``mask2``
+    where both are the same; masks None where nothing is masked, else (n, ..., 1) or of each
+    channel."""
 
     nngp: Array
     ntk: Array | None
     cov1: Array
     cov2: Array | None
+    mask1: Masked | None = None
+    mask2: Masked | None = None
 
 
 class KernelStart:
@@ -90,19 +96,36 @@ class KernelStart:
             None if a is None else dense(a, a.ndim - axes(shape, diagonal), shape, diagonal)
             for a in known
         )
+        self._masks = self._masks_of(given, shape)
+
+    @staticmethod
+    def _masks_of(given: Covariances, shape: tuple[int, ...]) -> tuple[Masked, Masked] | None:
+        """Masks (n, H, W, c) of both; None where neither has any."""
+        first, second = given.mask1, given.mask1 if given.cov2 is None else given.mask2
+        if first is None and second is None:
+            return None
+        sides = (*[1] * (2 - len(shape)), *shape)
+        found = []
+        for mask, n in zip((first, second), given.nngp.shape, strict=False):
+            whole = np.zeros((n, *shape, 1), dtype=np.bool_) if mask is None else mask
+            found.append(whole.reshape(n, *sides, whole.shape[-1]))
+        return found[0], found[1]
 
     def own(self, second: bool, block: slice) -> Pair:
         k = self._own[1] if second else self._own[0]
         assert k is not None
+        mask = None if self._masks is None else self._masks[second][block]
+        masked = None if mask is None else (mask, mask)
         if self.same and self._ntk is not None:
             each = np.arange(self.n1)[block]
-            return Pair(k[block], self._ntk[each, each])
-        return Pair(k[block], np.zeros_like(k[block]))
+            return Pair(k[block], self._ntk[each, each], masked)
+        return Pair(k[block], np.zeros_like(k[block]), masked)
 
     def cross(self, i: Numbers, j: Numbers) -> Pair:
         assert self._nngp is not None
         k = self._nngp[i, j]
-        return Pair(k, np.zeros_like(k) if self._ntk is None else self._ntk[i, j])
+        masked = None if self._masks is None else (self._masks[0][i], self._masks[1][j])
+        return Pair(k, np.zeros_like(k) if self._ntk is None else self._ntk[i, j], masked)
 
 
 def propagate(piece: Piece, start: Start, ntk: bool, diagonal: bool, accept: float) -> Covariances:
@@ -139,7 +162,14 @@ def propagate(piece: Piece, start: Start, ntk: bool, diagonal: bool, accept: flo
                 whole[each, each] = folded(values, shape, diagonal)
     if not all(np.isfinite(values).all() for values in (*out, own1, own2)):
         raise WidegramError(_OUTSIDE.format("the output"))
-    return Covariances(out[0], out[1] if ntk else None, own1, None if start.same else own2)
+    masks = [None if own.masked is None else own.masked[0] for own in (first[0], second[0])]
+    mask1, mask2 = (
+        None if m is None else m.reshape(len(m), *shape, m.shape[-1]) for m in masks
+    )
+    return Covariances(
+        out[0], out[1] if ntk else None, own1, None if start.same else own2, mask1,
+        None if start.same else mask2,
+    )  # fmt: skip
 
 
 def axes(shape: tuple[int, ...], diagonal: bool) -> int:
@@ -177,7 +207,10 @@ def _own(piece: Piece, start: Start, second: bool, size: int) -> tuple[Pair, lis
     runs = [
         self_pairs(piece, start.own(second, slice(lo, lo + size))) for lo in range(0, n, size)
     ]
-    whole = Pair(*(np.concatenate([getattr(pair, f) for pair, _ in runs]) for f in ("k", "t")))
+    k, t = (np.concatenate([getattr(pair, f) for pair, _ in runs]) for f in ("k", "t"))
+    masks = [pair.masked[0] for pair, _ in runs if pair.masked is not None]
+    mask = np.concatenate(masks) if masks else None
+    whole = Pair(k, t, None if mask is None else (mask, mask))
     return whole, [np.concatenate(q) for q in zip(*(q for _, q in runs), strict=True)]
 
 

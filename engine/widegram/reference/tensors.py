@@ -10,14 +10,15 @@ An image's own variances, which activations and LayerNorm need, come from runnin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram import activations
+from widegram.data.masked import is_masked
 from widegram.network import Network, maps, padding
 from widegram.network.contribution import bias_variance, channels_behind, contribution
 from widegram.network.layers import (
@@ -42,22 +43,10 @@ from widegram.network.layers import (
     Repeat,
     Residual,
 )
+from widegram.network.masking import behind
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """NNGP ``k`` and NTK ``t`` between all pixels of B pairs of images, shape (B, H, W, H, W)."""
-
-    k: Array
-    t: Array
-
-    def map(self, function: Callable[[Array], Array]) -> Pair:
-        """Apply one linear operation to both."""
-        return Pair(function(self.k), function(self.t))
+from widegram.reference.pair import Array, Pair, masked_in_all, mean, mean_of_visible
 
 
 def images(x: NDArray[Any]) -> Array:
@@ -78,7 +67,7 @@ def self_kernels(network: Network, x: Array) -> tuple[Array, Array, list[Array]]
         ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in the
         order in which they are met, the variances (B, H, W) of its input.
     """
-    pair, variances = self_pairs(network, input_pairs(x, x))
+    pair, variances = self_pairs(network, input_pairs(x, x, network.mask is not None))
     return pair.k.reshape(len(x)), pair.t.reshape(len(x)), variances
 
 
@@ -103,7 +92,7 @@ def cross_kernels(
     Returns:
         ``(nngp, ntk)``, arrays (B,).
     """
-    pair = cross_pairs(network, input_pairs(x1, x2), q1, q2)
+    pair = cross_pairs(network, input_pairs(x1, x2, network.mask is not None), q1, q2)
     return pair.k.reshape(len(x1)), pair.t.reshape(len(x1))
 
 
@@ -113,10 +102,12 @@ def cross_pairs(network: Network, pair: Pair, q1: list[Array], q2: list[Array]) 
     return run.sequence(network.layers, pair)
 
 
-def input_pairs(x1: Array, x2: Array) -> Pair:
-    """The mean over channels of products of B pairs of images (B, H, W, C); no T."""
+def input_pairs(x1: Array, x2: Array, marked: bool = False) -> Pair:
+    """The mean over channels of products of B pairs of images (B, H, W, C); no T. ``marked``:
+    masked numbers are marked in them (:mod:`widegram.data.masked`)."""
     k = np.einsum("bijc,bklc->bijkl", x1, x2) / x1.shape[-1]
-    return Pair(k, np.zeros_like(k))
+    masked = (is_masked(x1), is_masked(x2)) if marked else None
+    return Pair(k, np.zeros_like(k), masked)
 
 
 class _Forward:
@@ -136,6 +127,13 @@ class _Forward:
         return pair
 
     def layer(self, layer: Layer, pair: Pair) -> Pair:
+        if pair.masked is None or isinstance(layer, Residual | FanIn | Repeat):
+            return self.through(layer, pair)
+        first, second = (behind(layer, m, self.axes, self.channels) for m in pair.masked)
+        return self.through(layer, pair).under((first, second))
+
+    def through(self, layer: Layer, pair: Pair) -> Pair:
+        """What one layer makes, whatever is masked behind it."""
         match layer:
             case Conv():
                 return self.affine(layer, pair.map(lambda a: _conv(a, layer, self.axes)))
@@ -160,7 +158,8 @@ class _Forward:
                 return self.dotted(layer, pair)
             case GlobalPool():
                 self.axes = ()
-                return pair.map(lambda a: _global_pool(a, layer.kind))
+                pooled = pair.map(lambda a: _global_pool(a, layer.kind))
+                return mean_of_visible(pooled, pair) if layer.kind == "avg" else pooled
             case Flatten():
                 self.axes = ()
                 pixels = pair.k.shape[1] * pair.k.shape[2]
@@ -215,14 +214,15 @@ class _Forward:
         return pair.map(lambda a: _mapped(a, matrix, matrix, (sizes.get(0, 1), sizes.get(1, 1))))
 
     def residual(self, layer: Residual, pair: Pair) -> Pair:
-        branch, shortcut = self.branches((layer.branch, layer.shortcut), pair)[0]
-        return Pair(branch.k + shortcut.k, branch.t + shortcut.t)
+        ends, _ = self.branches((layer.branch, layer.shortcut), pair)
+        branch, shortcut = ends
+        return Pair(branch.k + shortcut.k, branch.t + shortcut.t, masked_in_all(ends))
 
     def fan_in(self, layer: FanIn, pair: Pair) -> Pair:
         """What branches make together, as if they were independent."""
         ends, _ = self.branches(layer.branches, pair)
         k, t = (np.sum([getattr(end, field) for end in ends], axis=0) for field in ("k", "t"))
-        return Pair(k, t)
+        return Pair(k, t, masked_in_all(ends))
 
     def branches(
         self, lists: Sequence[tuple[Layer, ...]], pair: Pair
@@ -240,8 +240,10 @@ class _Forward:
     def layer_norm(self, axes: tuple[int, ...], eps: float, pair: Pair) -> Pair:
         q1, q2 = self.variances_of(pair)
         over = tuple(a + 1 for a in axes)
+        seen = pair.visible or (None, None)
         v1, v2 = (
-            np.broadcast_to((q + eps).mean(axis=over, keepdims=True), q.shape) for q in (q1, q2)
+            np.broadcast_to(mean(q + eps, shown, over), q.shape)
+            for q, shown in zip((q1, q2), seen, strict=True)
         )
         scale = np.sqrt(v1[:, :, :, None, None] * v2[:, None, None, :, :])
         return pair.map(lambda a: a / scale)

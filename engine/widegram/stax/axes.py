@@ -130,6 +130,8 @@ def with_axes(kernel: Kernel, axes: Axes | None) -> Kernel:
     return kernel.replace(
         batch_axis=kernel.channel_axis, channel_axis=kernel.batch_axis,
         shape1=kernel.shape1[::-1], shape2=kernel.shape2[::-1],
+        mask1=None if kernel.mask1 is None else kernel.mask1.T,
+        mask2=None if kernel.mask2 is None else kernel.mask2.T,
     )  # fmt: skip
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.network.layers import Layer
+from widegram.network.masking import check_masked
 from widegram.network.piece import Piece
-from widegram.stax.kernel import Kernel
+from widegram.stax.kernel import MASKS, Kernel, check_mask
+
+if TYPE_CHECKING:
+    from widegram.reference.pieces import Covariances
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
@@ -19,15 +23,16 @@ Shape = tuple[int | None, ...]
 def from_inputs(
     piece: Piece, x1: Array, x2: Array | None, ntk: bool, diagonal: bool, accept: float | None
 ) -> dict[str, Any]:
-    """The arrays of a Kernel of layers on inputs, in the dtype of these; ``cov2`` None without
-    ``x2``."""
+    """The arrays of a Kernel of layers on inputs, in the dtype of these; ``cov2`` and ``mask2``
+    None without ``x2``. Where the piece has a mask, masked numbers are marked in inputs."""
     from widegram.reference.pieces import InputStart, propagate
     from widegram.reference.tensors import images
 
-    start = InputStart(images(x1), None if x2 is None else images(x2))
+    second = None if x2 is None else images(x2)
+    start = InputStart(images(x1), second, piece.mask is not None)
     found = propagate(piece, start, ntk, diagonal, _accepted(accept))
     dtype = np.result_type(x1, x1 if x2 is None else x2)
-    return {n: None if a is None else a.astype(dtype) for n, a in vars(found).items()}
+    return _in_dtype(found, dtype)
 
 
 def go_on(
@@ -39,8 +44,6 @@ def go_on(
     """
     from widegram.reference.pieces import Covariances, KernelStart, propagate
 
-    if kernel.mask1 is not None or kernel.mask2 is not None:
-        raise WidegramError("kernel_fn: the Kernel has masks, which no layer here takes")
     if diagonal is not None and bool(diagonal) != kernel.diagonal_spatial:
         raise WidegramError(
             f"kernel_fn: diagonal_spatial={diagonal} for a Kernel made with "
@@ -50,18 +53,24 @@ def go_on(
     spatial = tuple(size or 0 for size in kernel.shape1[1:-1])
     inner = (*spatial, kernel.shape1[-1] or 0)
     piece = Piece(inner, layers, raw=False, gaussian=kernel.is_gaussian)
+    masks = [mask for mask in (kernel.mask1, kernel.mask2) if mask is not None]
+    if masks:
+        check_masked(layers, max(np.shape(mask)[-1] for mask in masks))
     if kernel.diagonal_spatial:
         refuse_pools(piece)
     same = kernel.x1_is_x2 and kernel.nngp.shape[0] == kernel.nngp.shape[1]
-    given = Covariances(kernel.nngp, kernel.ntk, kernel.cov1, None if same else kernel.cov2)
     _check_arrays(kernel, spatial)
+    given = Covariances(
+        kernel.nngp, kernel.ntk, kernel.cov1, None if same else kernel.cov2, kernel.mask1,
+        kernel.mask2,
+    )  # fmt: skip
     start = KernelStart(given, spatial, kernel.diagonal_spatial)
     ntk = kernel.ntk is not None
     found = propagate(piece, start, ntk, kernel.diagonal_spatial, _accepted(accept))
     dtype = kernel.nngp.dtype
-    arrays = {n: None if a is None else a.astype(dtype) for n, a in vars(found).items()}
+    arrays = _in_dtype(found, dtype)
     if same and kernel.cov2 is not None:
-        arrays["cov2"] = arrays["cov1"]
+        arrays |= {"cov2": arrays["cov1"], "mask2": arrays["mask1"]}
     shapes = (ended(piece, kernel.shape1), ended(piece, kernel.shape2))
     return described(piece, arrays, kernel.x1_is_x2, kernel.diagonal_spatial, shapes)
 
@@ -101,6 +110,14 @@ def refuse_pools(piece: Piece) -> None:
         )
 
 
+def _in_dtype(found: Covariances, dtype: Any) -> dict[str, Any]:
+    """Arrays by field; masks as they are."""
+    return {
+        name: None if a is None else a.astype(a.dtype if name in MASKS else dtype)
+        for name, a in vars(found).items()
+    }
+
+
 def _check_arrays(kernel: Kernel, spatial: tuple[int, ...]) -> None:
     """Refuse arrays that a user has put together wrongly."""
     each = 1 if kernel.diagonal_spatial else 2
@@ -120,6 +137,8 @@ def _check_arrays(kernel: Kernel, spatial: tuple[int, ...]) -> None:
             )
         if not np.isfinite(array).all():
             raise WidegramError(f"kernel_fn: {name} of the Kernel holds values that are not finite")
+    check_mask(kernel.mask1, kernel.shape1, "kernel_fn: mask1 of the Kernel", each_channel=True)
+    check_mask(kernel.mask2, kernel.shape2, "kernel_fn: mask2 of the Kernel", each_channel=True)
 
 
 def _accepted(accept: float | None) -> float:

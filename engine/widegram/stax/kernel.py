@@ -32,7 +32,9 @@ class Kernel(Record):
     * ``shape1``, ``shape2``: of the outputs of a network with the widths that its layers have,
       (n, channels) or (n, H, W, channels); None for channels where a layer was given no width
     * ``batch_axis``, ``channel_axis``: axes of these shapes
-    * ``mask1``, ``mask2``: None
+    * ``mask1``, ``mask2``: boolean, True where outputs are masked, (n, 1) or (n, H, W, 1), of
+      inputs themselves and behind Flatten (n, ..., channels); None where kernel_fn was given no
+      ``mask_constant``, ``mask2`` also where x2 was not given
     """
 
     nngp: Array
@@ -49,8 +51,8 @@ class Kernel(Record):
     shape2: tuple[int | None, ...]
     batch_axis: int
     channel_axis: int
-    mask1: None = None
-    mask2: None = None
+    mask1: Array | None = None
+    mask2: Array | None = None
 
     def slice(self, n1_slice: slice, n2_slice: slice) -> Kernel:
         """The kernel of some rows of x1 and some of x2."""
@@ -60,6 +62,7 @@ class Kernel(Record):
         n1, n2 = self.nngp.shape[:2]
         rows, columns = range(n1)[n1_slice], range(n2)[n2_slice]
         cov1, cov2 = self.cov1[n1_slice], (self.cov1 if self.cov2 is None else self.cov2)[n2_slice]
+        mask1, mask2 = self.mask1, self.mask1 if self.cov2 is None else self.mask2
         return self.replace(
             nngp=self.nngp[n1_slice, n2_slice],
             ntk=None if self.ntk is None else self.ntk[n1_slice, n2_slice],
@@ -68,6 +71,8 @@ class Kernel(Record):
             x1_is_x2=self.x1_is_x2 and rows == columns,
             shape1=(len(rows), *self.shape1[1:]),
             shape2=(len(columns), *self.shape2[1:]),
+            mask1=None if mask1 is None else mask1[n1_slice],
+            mask2=None if mask2 is None else mask2[n2_slice],
         )
 
     def reverse(self) -> Kernel:
@@ -88,13 +93,47 @@ class Kernel(Record):
             name: (shape[0], *(shape[1 + axis] for axis in order), shape[-1])
             for name, shape in (("shape1", self.shape1), ("shape2", self.shape2))
         }
-        return self._permuted(order).replace(**shapes)
+        masks = {
+            name: None if mask is None else mask.transpose(0, *(1 + axis for axis in order), -1)
+            for name, mask in (("mask1", self.mask1), ("mask2", self.mask2))
+        }
+        return self._permuted(order).replace(**shapes, **masks)
 
-    def mask(self, mask1: Any, mask2: Any) -> NoReturn:
-        """Always raises: there are no masked inputs."""
-        raise WidegramError(
-            "Kernel.mask is not supported: widegram has no masked inputs; multiply the arrays"
-        )
+    def mask(self, mask1: Any, mask2: Any) -> Kernel:
+        """The same with zeros where an output of either batch is masked: ``mask1`` and ``mask2``
+        are boolean, (n, 1) or (n, H, W, 1); None masks nothing, ``mask2`` as ``mask1`` where x2 was
+        not given."""
+        first = check_mask(mask1, self.shape1, "Kernel.mask: mask1")
+        second = check_mask(mask2, self.shape2, "Kernel.mask: mask2")
+        rows, columns = first, first if self.cov2 is None else second
+        hidden = {
+            "nngp": self._hidden(rows, columns, 2), "ntk": self._hidden(rows, columns, 2),
+            "cov1": self._hidden(rows, rows, 1), "cov2": self._hidden(second, second, 1),
+        }  # fmt: skip
+        arrays = {
+            name: a if a is None else np.where(hidden[name], a.dtype.type(0), a)
+            for name, a in ((name, getattr(self, name)) for name in hidden)
+        }
+        return self.replace(**arrays, mask1=first, mask2=second)
+
+    def _hidden(self, first: Array | None, second: Array | None, lead: int) -> Array:
+        """Where a pair of outputs has one that is masked: for an array with ``lead`` axes of the
+        batch in front."""
+        spatial = len(self.shape1) - 2
+        found = np.zeros((1,) * (lead + spatial * (1 if self.diagonal_spatial else 2)), np.bool_)
+        for side, mask in enumerate((first, second)):
+            if mask is None:
+                continue
+            mask = mask[..., 0]
+            if self.is_reversed:
+                mask = mask.transpose(0, *range(spatial, 0, -1))
+            n, *sides = mask.shape
+            batch = ((n,), (n, 1), (1, n))[lead - 1 + side * (lead - 1)]
+            pixels: list[int] = []
+            for size in sides:
+                pixels += [size] if self.diagonal_spatial else [(size, 1), (1, size)][side]
+            found = found | mask.reshape(*batch, *pixels)
+        return found
 
     def dot_general(
         self, other1: Any, other2: Any, is_lhs: bool, dimension_numbers: Any
@@ -149,6 +188,8 @@ class Kernel(Record):
             cov1=self.cov1[one],
             cov2=None if self.cov2 is None else self.cov2[one],
             channel_axis=len(shapes["shape1"]) - 1,
+            mask1=None if self.mask1 is None else self.mask1[parts],
+            mask2=None if self.mask2 is None else self.mask2[parts],
             **shapes,
         )
 
@@ -189,4 +230,24 @@ class Kernel(Record):
         return self.replace(**{n: None if a is None else function(a) for n, a in arrays.items()})
 
 
+def check_mask(
+    mask: Any, shape: tuple[int | None, ...], name: str, each_channel: bool = False
+) -> Array | None:
+    """A mask of outputs of that shape, with one channel, or several where ``each_channel``.
+
+    Raises :class:`WidegramError` for one of another shape or dtype.
+    """
+    if mask is None:
+        return None
+    found = np.asarray(mask)
+    if found.dtype != np.bool_:
+        raise WidegramError(f"{name} holds {found.dtype}; it must be boolean, True where masked")
+    channels = found.shape[-1:] if each_channel else (1,)
+    if found.shape != (*shape[:-1], *channels) or not channels:
+        asked = ", ".join(map(str, (*shape[:-1], 1)))
+        raise WidegramError(f"{name} has shape {found.shape}; it must be ({asked})")
+    return found
+
+
+MASKS = ("mask1", "mask2")
 FIELDS = tuple(field.name for field in fields(Kernel))

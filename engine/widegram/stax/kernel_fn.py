@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
 from widegram.network import Network
+from widegram.network.masking import Mask, parse_mask
 from widegram.network.piece import Piece
 from widegram.stax.axes import arranged, going_on, with_axes
 from widegram.stax.branches import Item, close
 from widegram.stax.dense import described, ended, from_inputs, go_on, refuse_pools
 from widegram.stax.kernel import FIELDS, Kernel
+from widegram.stax.masked import marked, masks, source
 from widegram.validation.arrays import real
 from widegram.validation.choices import KERNELS
 
@@ -29,10 +31,16 @@ class KernelFn:
     def __init__(self, items: tuple[Item, ...]) -> None:
         self.items = items
 
-    def network(self, input_shape: Sequence[int], channels_last: bool = False) -> Network:
+    def network(
+        self,
+        input_shape: Sequence[int],
+        channels_last: bool = False,
+        mask_constant: float | None = None,
+    ) -> Network:
         """The same network as data, for inputs (D,), (L, C) or (H, W, C): for ``widegram.gram``.
 
-        ``channels_last`` says that inputs will be of such shapes where the layers take others.
+        ``mask_constant`` as of :meth:`__call__`. ``channels_last`` says that inputs will be of such
+        shapes where the layers take others.
         Raises :class:`WidegramError` where it has no exact kernel.
         """
         shape = tuple(int(size) for size in input_shape)
@@ -45,7 +53,7 @@ class KernelFn:
                 "has the batch first and channels last: transpose the inputs (axes "
                 f"{entrance.order}), and call network(input_shape, channels_last=True)"
             )
-        return Network(shape, close(items))
+        return Network(shape, close(items), mask=mask_constant)
 
     def __call__(
         self,
@@ -54,7 +62,7 @@ class KernelFn:
         get: Get = None,
         *,
         pattern: None = None,
-        mask_constant: None = None,
+        mask_constant: float | None = None,
         diagonal_batch: bool | None = None,
         diagonal_spatial: bool | None = None,
         accept_series_error: float | None = None,
@@ -69,6 +77,9 @@ class KernelFn:
         are float32 or narrower, float64 otherwise. ``accept_series_error`` as in
         :func:`widegram.kernel`.
 
+        Numbers of inputs that equal ``mask_constant``, which may be NaN or an infinity, are masked
+        (:mod:`widegram.network.masking`); a Kernel has masks of its own, whatever it is then.
+
         A network whose output is an image has kernels between all pairs of pixels, or between
         equal pixels alone with ``diagonal_spatial=True``. They, and what goes on from a Kernel,
         are computed densely on one core; where a kernel goes on, inputs that nearly coincide have
@@ -77,7 +88,8 @@ class KernelFn:
         Raises :class:`WidegramError` for bad inputs, networks without an exact kernel, and
         options of neural-tangents that have no meaning here.
         """
-        _refuse_options(pattern, mask_constant, diagonal_batch)
+        _refuse_options(pattern, diagonal_batch)
+        mask = parse_mask(mask_constant)
         names = _names(get)
         if isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
@@ -88,8 +100,10 @@ class KernelFn:
             if found.ntk is None and "ntk" in names and get is not None:
                 raise WidegramError("kernel_fn: the Kernel it is given was made without ntk")
         else:
-            x1, x2 = _array(x1_or_kernel, "x1"), None if x2 is None else _array(x2, "x2")
-            found = self._compute(x1, x2, names, bool(diagonal_spatial), accept_series_error)
+            masked = mask is not None
+            x1 = _array(x1_or_kernel, "x1", masked)
+            x2 = None if x2 is None else _array(x2, "x2", masked)
+            found = self._compute(x1, x2, names, bool(diagonal_spatial), accept_series_error, mask)
         if get is None:
             return found
         if isinstance(get, str):
@@ -103,6 +117,7 @@ class KernelFn:
         names: tuple[str, ...],
         diagonal: bool,
         accept: float | None,
+        mask: Mask,
     ) -> Kernel:
         items, entrance, after = arranged(self.items, x1.ndim)
         if x2 is not None and x2.ndim == x1.ndim:
@@ -113,17 +128,22 @@ class KernelFn:
             raise WidegramError(
                 f"kernel_fn: x1 has shape {x1.shape} and x2 {x2.shape}; rows must have one shape"
             )
-        piece = Piece(tuple(x1.shape[1:]), layers)
+        piece = Piece(tuple(x1.shape[1:]), layers, mask=mask)
         if diagonal:
             refuse_pools(piece)
         same = x2 is None or _same(x1, x2)
+        first, second = x1, x2
+        if mask is not None:
+            first, second = marked(x1, mask), None if x2 is None else marked(x2, mask)
         if piece.layers and not piece.end.shape:
-            network = Network(x1.shape[1:], layers)
-            arrays = _vectors(network, x1, x2, same, names, accept)
+            network = Network(x1.shape[1:], layers, mask=mask)
+            arrays = _vectors(network, first, second, same, names, accept)
         else:
-            arrays = from_inputs(piece, x1, None if same else x2, "ntk" in names, diagonal, accept)
+            arrays = from_inputs(
+                piece, first, None if same else second, "ntk" in names, diagonal, accept
+            )
             if same and x2 is not None:
-                arrays["cov2"] = arrays["cov1"]
+                arrays |= {"cov2": arrays["cov1"], "mask2": arrays["mask1"]}
         shapes = (ended(piece, x1.shape), ended(piece, (x1 if x2 is None else x2).shape))
         return with_axes(described(piece, arrays, same, diagonal, shapes), after)
 
@@ -155,8 +175,9 @@ def apply_fn(*args: Any, **kwargs: Any) -> NoReturn:
     )
 
 
-def _array(x: Any, name: str) -> Array:
-    """An input as a float32 or float64 array (of any kind that NumPy reads without copying)."""
+def _array(x: Any, name: str, masked: bool) -> Array:
+    """An input as a float32 or float64 array (of any kind that NumPy reads without copying);
+    ``masked``: as it is where it is narrower, for a mask to be compared with."""
     if isinstance(x, (list, tuple)) or not hasattr(x, "__array__"):
         raise WidegramError(
             f"kernel_fn: {name} is a {type(x).__name__}; it must be an array (n, D), (n, L, C) or "
@@ -169,6 +190,8 @@ def _array(x: Any, name: str) -> Array:
             "(n, H, W, C)"
         )
     narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    if narrow and masked:
+        return array
     return array.astype(np.float32 if narrow else np.float64, copy=False)
 
 
@@ -176,7 +199,7 @@ def _vectors(
     network: Network, x1: Array, x2: Array | None, same: bool, names: tuple[str, ...],
     accept: float | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The arrays ``names`` of a network that ends in a vector, from the engine."""
+    """The arrays ``names`` of a network that ends in a vector, from the engine, and masks."""
     from widegram.computing.in_memory import kernel
 
     dtype = np.result_type(x1, x1 if x2 is None else x2).name
@@ -184,8 +207,9 @@ def _vectors(
     wanted = [name for name in KERNELS if name in names]
     if wanted:
         result = kernel(
-            network, x1, None if same else x2, wanted, dtype, accept_series_error=accept
-        )
+            network, source(network, x1), None if same or x2 is None else source(network, x2),
+            wanted, dtype, accept_series_error=accept,
+        )  # fmt: skip
         assert isinstance(result, tuple)
         found |= result._asdict()
     if "cov1" in names or "cov2" in names:
@@ -195,6 +219,9 @@ def _vectors(
             found["cov1"] = _variances(network, x1, dtype, accept)
         if x2 is not None:
             found["cov2"] = found["cov1"] if same else _variances(network, x2, dtype, accept)
+    if network.mask is not None:
+        found["mask1"] = masks(network, x1)
+        found["mask2"] = None if x2 is None else masks(network, x2)
     return found
 
 
@@ -203,13 +230,14 @@ def _variances(network: Network, x: Array, dtype: str, accept: float | None) -> 
     from widegram.computing.in_memory import diagonal
     from widegram.computing.job import make_job
 
-    job = make_job(network, x, None, "nngp", dtype, None, 1, None, accept)
+    job = make_job(network, source(network, x), None, "nngp", dtype, None, 1, None, accept)
     return diagonal(job)["nngp"].astype(dtype)
 
 
 def _same(x1: Array, x2: Array) -> bool:
     """Whether both are one array or equal in every number (neural-tangents lets 1e-12 pass)."""
-    return x1 is x2 or np.array_equal(x1, x2)
+    # NaN is not equal to itself: that is refused, or masked.
+    return x1 is x2 or np.array_equal(x1, x2, equal_nan=True)
 
 
 def _names(get: Get) -> tuple[str, ...]:
@@ -236,12 +264,9 @@ def _named(names: tuple[str, ...]) -> Callable[..., Any]:
     return namedtuple("AnalyticKernel", names)
 
 
-def _refuse_options(
-    pattern: object, mask_constant: object, diagonal_batch: bool | None
-) -> None:
-    for name, value in (("pattern", pattern), ("mask_constant", mask_constant)):
-        if value is not None:
-            raise WidegramError(f"kernel_fn: {name} is not supported; leave it out")
+def _refuse_options(pattern: object, diagonal_batch: bool | None) -> None:
+    if pattern is not None:
+        raise WidegramError("kernel_fn: pattern is not supported; leave it out")
     if diagonal_batch is False:
         raise WidegramError(
             "kernel_fn: diagonal_batch=False is not supported: cov1 and cov2 are diagonals; "

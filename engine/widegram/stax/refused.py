@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _GRAPHS = "widegram has no networks on graphs or sequences; use neural_tangents.stax"
-_MASKS = "widegram has no masked inputs; use neural_tangents.stax"
+_MASKS = "it concerns finite networks; kernel_fn(x1, x2, mask_constant=c) masks inputs"
 _INTERNAL = "it serves to write new layers; widegram.load_network describes networks as data"
 
 REFUSED: dict[str, str] = {
@@ -19,6 +19,6 @@ REFUSED: dict[str, str] = {
     "PositionalEmbedding": _GRAPHS,
     "layer": _INTERNAL,
     "requires": _INTERNAL,
-    "supports_masking": _MASKS,
+    "supports_masking": _INTERNAL,
     "unmask_fn": _MASKS,
 }

@@ -26,6 +26,7 @@ from widegram.machine.budgets import kernel_budget
 from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, load_network
 from widegram.network.load import has_function
+from widegram.network.masking import Mask, constant
 from widegram.reference.affordable import affordable_entries
 from widegram.tiling import WHOLE, End
 from widegram.validation.arrays import file_path
@@ -105,7 +106,7 @@ def _repair(
         header, network = file.header, _network(file)
     with open_for_resume(path, header) as writer:
         if report.damaged_tiles or report.damaged_stretches:
-            first, second = _sources_for_repair(path, header, x1, x2)
+            first, second = _sources_for_repair(path, header, network.mask, x1, x2)
             writer.take_back(report.damaged_tiles, report.damaged_stretches)
             job = Job(
                 network=network,
@@ -133,10 +134,10 @@ def _repair(
 
 
 def _sources_for_repair(
-    path: Path, header: Header, x1: Given, x2: Given
+    path: Path, header: Header, mask: Mask, x1: Given, x2: Given
 ) -> tuple[Source, Source | None]:
     try:
-        return _sources(header, x1, x2)
+        return _sources(header, mask, x1, x2)
     except WidegramError as error:
         raise WidegramError(f"{path}: cannot be repaired: {error}") from error
 
@@ -173,7 +174,7 @@ def _computers(
         return held.enter_context(make_evaluator(device, job))
 
     try:
-        first, second = _sources(header, x1, x2)
+        first, second = _sources(header, network.mask, x1, x2)
         own = make(available(header.device), header.dtype)
         entries = affordable_entries(network, header.depths, memory)
         if not entries:
@@ -201,12 +202,14 @@ def _network(file: GramFile) -> Network:
     return network
 
 
-def _sources(header: Header, x1: Given, x2: Given) -> tuple[Source, Source | None]:
+def _sources(
+    header: Header, mask: Mask, x1: Given, x2: Given
+) -> tuple[Source, Source | None]:
     """The data that the file was made from, compared with its fingerprints."""
-    first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1")
+    first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1", mask)
     if header.symmetric:
         return first, None
-    return first, _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2")
+    return first, _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2", mask)
 
 
 def _source(
@@ -215,10 +218,12 @@ def _source(
     rows: int,
     fingerprint: str,
     name: str,
+    mask: Mask,
 ) -> Source:
     if given is None and not location:
         raise WidegramError(f"{name} was an array in memory; pass it as {name}")
     source = open_source(location if given is None else given, rows)
+    source = source if mask is None else source.masked(constant(mask))
     if source.fingerprint() != fingerprint:
         raise WidegramError(f"{source.name} is not the {name} that the file was made from")
     return source

@@ -89,10 +89,10 @@ def spectrum(
     than two inputs, or a ``method`` that cannot run the network (saying why).
     ``accept_series_error`` as in :func:`widegram.gram`, where the engine computes the kernels.
     """
-    if network.heads or network.augment:
+    if network.heads or network.augment or network.mask is not None:
         raise WidegramError(
-            "a mean field sweep is of a plain network, with neither Readouts nor augment; take "
-            "one head of it (at_head), without augment"
+            "a mean field sweep is of a plain network, with neither Readouts nor augment nor mask; "
+            "take one head of it (at_head), without the others"
         )
     wanted = sorted(set(depths))
     if not wanted or wanted[0] < 1:

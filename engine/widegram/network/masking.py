@@ -1,0 +1,182 @@
+"""Which numbers of inputs, and pixels behind layers, are masked: neural-tangents' rules.
+
+Numbers of an input that equal the network's ``mask`` count as 0. A Dense or Conv takes a pixel for
+masked where all its channels are, and from there on K and T of masked pixels are 0, whatever biases
+and activations say; the pixel in the middle of a window decides for what the window makes. Means
+over pixels, of GlobalAvgPool and LayerNorm, are means over those that are visible; windows of
+AvgPool and Flatten count masked pixels as zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError, shown
+from widegram.network.contribution import channels_behind
+from widegram.network.geometry import centres
+from widegram.network.layers import (
+    Activation,
+    Conv,
+    ConvLocal,
+    Convolution,
+    Dense,
+    Dropout,
+    FanIn,
+    FanInSum,
+    Flatten,
+    GlobalPool,
+    Index,
+    Layer,
+    LayerNorm,
+    Pool,
+    Readouts,
+    Repeat,
+    Residual,
+    lists_inside,
+    named_lists,
+)
+from widegram.network.selection import chosen, expanded
+from widegram.network.spec import layer_name
+
+Mask = float | str | None
+# Masks (n, H, W, c) of some inputs: c is 1 where a pixel is masked as a whole.
+Masked = NDArray[np.bool_]
+
+_NAMES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+# What a masked network may have.
+_KNOWN = (
+    Conv, ConvLocal, Dense, Activation, Pool, GlobalPool, Flatten, LayerNorm, Dropout, Index,
+    Residual, FanInSum, Repeat, Readouts,
+)  # fmt: skip
+
+
+def parse_mask(value: Any) -> Mask:
+    """A checked mask: a number, or 'nan', 'inf' or '-inf', which are none of JSON; None without."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        name = value.strip().lower().replace("infinity", "inf").lstrip("+")
+        if name not in _NAMES:
+            known = ", ".join(map(repr, _NAMES))
+            raise WidegramError(f"mask: must be a number or one of {known}, found {shown(value)}")
+        return name
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    except OverflowError:
+        number = None
+    if number is None:
+        raise WidegramError(f"mask: must be a number, 'nan', 'inf' or '-inf', found {shown(value)}")
+    if math.isfinite(number):
+        return number + 0.0  # -0.0 is 0.0, the same inputs equal them
+    return next(name for name, other in _NAMES.items() if repr(number) == repr(other))
+
+
+def constant(mask: float | str) -> float:
+    """The number that masked ones equal."""
+    return _NAMES[mask] if isinstance(mask, str) else mask
+
+
+def check_masked(layers: tuple[Layer, ...], channels: int) -> None:
+    """Raise WidegramError for a layer that has no meaning, or none that is known, on values of
+    which single ``channels`` may be masked."""
+    _check(layers, "layers", channels > 1)
+
+
+def _check(layers: tuple[Layer, ...], where: str, raw: bool) -> bool:
+    """``raw``: the values are inputs of several channels, of which some alone may be masked;
+    whether what the layers make is."""
+    for i, layer in enumerate(layers):
+        path = f"{where}[{i}] {layer_name(layer)}"
+        if not isinstance(layer, _KNOWN):
+            raise WidegramError(f"{path}: is not supported with 'mask'; leave one of them out")
+        match layer:
+            case Pool() | GlobalPool() if raw:
+                raise WidegramError(
+                    f"{path}: pools inputs of which single channels may be masked; put a Dense or "
+                    "Conv before it, which masks whole pixels"
+                )
+            case Convolution() | Dense() | Flatten():
+                raw = False
+            case _:
+                ends = [_check(part, f"{path}.{name}", raw) for name, part in named_lists(layer)]
+                raw = any(ends) if ends else raw
+    return raw
+
+
+def behind(
+    layer: Layer, masked: Masked, axes: Sequence[int], channels: int | None = None
+) -> Masked:
+    """The masks behind one layer that is no composition.
+
+    ``axes``: those of (H, W) that the values have for layers, as in
+    :mod:`widegram.reference.tensors`; ``channels``: how many they have in a network of finite
+    width, which Flatten puts side by side, None where that is not known.
+    """
+    match layer:
+        case Convolution(filter_shape=window):
+            return _middles(_all(masked, -1), layer, window, axes)
+        case Dense():
+            return _all(masked, -1)
+        case Pool(window_shape=window):
+            return _middles(masked, layer, window, axes)
+        case GlobalPool():
+            return _all(masked, (1, 2))
+        case Flatten():
+            shape = (*masked.shape[:3], masked.shape[3] if channels is None else channels)
+            return np.broadcast_to(masked, shape).reshape(len(masked), 1, 1, -1)
+        case Index(idx=idx):
+            _, *entries, _ = expanded(idx, len(axes) + 2, "Index")
+            for axis, entry in zip(axes, entries, strict=True):
+                taken = chosen(entry, masked.shape[1 + axis], "Index")
+                masked = np.take(masked, taken, axis=1 + axis)
+            return masked
+        case _:
+            return masked
+
+
+def _all(masked: Masked, axis: int | tuple[int, ...]) -> Masked:
+    return np.asarray(masked.all(axis=axis, keepdims=True))
+
+
+def behind_all(
+    layers: Sequence[Layer], masked: Masked, axes: tuple[int, ...], channels: int | None
+) -> tuple[Masked, tuple[int, ...], int | None]:
+    """The masks behind some layers, and their axes and channels, given those before them."""
+    for layer in layers:
+        match layer:
+            case Residual() | FanIn():
+                ends = [
+                    behind_all(branch, masked, axes, channels) for branch in lists_inside(layer)
+                ]
+                masked, axes = reduce(np.logical_and, [end[0] for end in ends]), ends[0][1]
+                channels = next((end[2] for end in ends if end[2]), None)
+            case Repeat(times=times, body=body):
+                masked, axes, channels = behind_all(body * times, masked, axes, channels)
+            case _:
+                pixels = masked.shape[1] * masked.shape[2]
+                masked = behind(layer, masked, axes, channels)
+                channels = channels_behind(layer, channels, pixels)
+                if isinstance(layer, GlobalPool | Flatten):
+                    axes = ()
+                if isinstance(layer, Index):
+                    _, *entries, _ = expanded(layer.idx, len(axes) + 2, "Index")
+                    kept = zip(axes, entries, strict=True)
+                    axes = tuple(axis for axis, entry in kept if not isinstance(entry, int))
+    return masked, axes, channels
+
+
+def _middles(
+    masked: Masked, layer: Convolution | Pool, window: tuple[int, ...], axes: Sequence[int]
+) -> Masked:
+    """Masks in the middle of windows."""
+    taken = [slice(None)] * masked.ndim
+    for axis, size, stride in zip(axes, window, layer.strides, strict=True):
+        taken[1 + axis] = centres(masked.shape[1 + axis], size, stride, layer.padding)
+    return masked[tuple(taken)]
