@@ -11,11 +11,12 @@ import pytest
 from cuda_support import DENSE, GAP, RELU, assert_equal, both, conv, pool
 from widegram.cuda.evaluator import source_of
 from widegram.cuda.rolling import Repetition, rolled
-from widegram.cuda.source import FORMS, KernelTexts
+from widegram.cuda.source import KernelTexts
 from widegram.network import load_network
 from widegram.plan.buffers import ANYWHERE, allocate
 from widegram.plan.steps import Step
 
+FORMS = ("tile", "strip", "block")
 ERF = {"layer": "Erf"}
 BRANCH = {"layer": "Residual", "branch": [RELU, conv()], "shortcut": []}
 # Who has accumulators of six readouts, and the most shared memory that brings that about.
@@ -39,8 +40,10 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     "idle lanes": (_sweep([2, 20, 1], 6, [conv(), RELU]), "strip"),
     "half a warp over": (_sweep([4, 48, 1], 6, [conv(), RELU]), "strip"),
     "residual": (_sweep([4, 8, 1], 6, [conv(), BRANCH], RELU, GAP), "strip"),
+    "tile": (_sweep([8, 4, 1], 6, [conv(), RELU]), "tile"),
+    "residual tile": (_sweep([8, 4, 1], 6, [conv(), BRANCH], RELU, GAP), "tile"),
 }  # fmt: skip
-_SLOW = {"half a warp over", "two strips"}
+_SLOW = {"half a warp over", "two strips", "residual tile"}
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

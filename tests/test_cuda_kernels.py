@@ -161,7 +161,7 @@ def test_operations_in_blocks(name: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer["layer"])
-@pytest.mark.parametrize("form", ["strip", "block"])
+@pytest.mark.parametrize("form", ["tile", "strip", "block"])
 def test_activations(layer: dict[str, Any], form: str) -> None:
     spec = {"input_shape": [4, 4, 1], "layers": [conv(), layer, conv(), layer, GAP]}
     evaluator, found, wanted = both(spec, counts=(1, 1), forms=(form, "block"))

@@ -99,6 +99,13 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "each tenth depth 32x32 float32": (_cnn(32, times=100), "float32"),
     "irregular depths 32x32 float32": (_cnn(32, times=50), "float32"),
     "eight depths residual 32x32 float32": (_residual(32), "float32"),
+    "tile relu 32x32 float32": (_cnn(32), "float32"),
+    "tile erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
+    "tile relu 32x32 circular float32": (_cnn(32, padding="CIRCULAR"), "float32"),
+    "tile relu 28x28 float32": (_cnn(28), "float32"),
+    "tile relu 16x16 float32": (_cnn(16), "float32"),
+    "tile relu 8x8 float32": (_cnn(8), "float32"),
+    "tile myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
     "product float32": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float32"),
     "product float64": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float64"),
 }
@@ -112,8 +119,8 @@ SHARED = {(8, 0): 163 * 1024, (9, 0): 227 * 1024}
 # Each takes seconds to compile; the others run with -m slow.
 QUICK = {("relu 32x32 float32", (9, 0)), ("relu 32x32 float64", (9, 0)),
          ("erf 32x32 float32", (9, 0)), ("relu 8x8 float32", (9, 0)),
-         ("myrtle10 float32", (9, 0)), ("product float32", (9, 0)),
-         ("product float64", (8, 0))}  # fmt: skip
+         ("myrtle10 float32", (9, 0)), ("tile relu 8x8 float32", (9, 0)),
+         ("product float32", (9, 0)), ("product float64", (8, 0))}  # fmt: skip
 
 
 def _depths(name: str) -> Sequence[int] | None:
@@ -132,10 +139,13 @@ def _depths(name: str) -> Sequence[int] | None:
 )
 def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int]) -> None:
     network, dtype = NETWORKS[name]
+    forms = ("tile", "block") if name.startswith("tile") else ("strip", "block")
     source = source_of(
-        load_network(network), dtype=dtype, depths=_depths(name), shared=SHARED[capability]
-    )
+        load_network(network), dtype=dtype, depths=_depths(name), shared=SHARED[capability],
+        forms=forms,
+    )  # fmt: skip
     kernel = source.product or source.kernels[0]
+    assert (kernel.form == "tile") == name.startswith("tile")
     report = inspect(kernel, dtype, capability)
     assert not report.local
     assert report.spills == 0
@@ -149,10 +159,13 @@ def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int
 
 @assembled
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_no_stage_of_a_pooled_network_spills(dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "dtype"), [("strip", "float32"), ("strip", "float64"), ("tile", "float32")]
+)
+def test_no_stage_of_a_pooled_network_spills(form: str, dtype: str) -> None:
     network = load_network("myrtle10:input=32x32x3")
-    for kernel in source_of(network, dtype=dtype, shared=SHARED[9, 0]).kernels:
+    forms = tuple(dict.fromkeys((form, "strip", "block")))
+    for kernel in source_of(network, dtype=dtype, shared=SHARED[9, 0], forms=forms).kernels:
         report = inspect(kernel, dtype, (9, 0))
         assert not report.local
         assert report.spills == 0
@@ -171,7 +184,8 @@ def test_vectors_compile_without_local_memory() -> None:
 
 def test_float32_uses_no_double_arithmetic_between_planes() -> None:
     """A double constant in the text would turn float32 arithmetic into double."""
-    text = ptx(source_of(load_network(_cnn(16)), dtype="float32").kernels[0], "float32", (9, 0))
+    source = source_of(load_network(_cnn(16)), dtype="float32", forms=("strip", "block"))
+    text = ptx(source.kernels[0], "float32", (9, 0))
     products = [line for line in text.splitlines() if "fma.rn.f64" in line]
     assert products == []
 

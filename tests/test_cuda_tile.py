@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cuda_support import CHAIN, DENSE, GAP, RELU, WRAP, assert_equal, both, conv, pool
 from jobs import job
+from test_cuda_depths import FORMS
 from virtual_card.devices import Emulated
 from widegram.cuda.context import Context
 from widegram.cuda.evaluator import CudaEvaluator
@@ -58,7 +59,7 @@ def _tile(context: Context) -> Tile | None:
 def test_operations(name: str, dtype: str) -> None:
     shape, layers, tile, forms = NETWORKS[name]
     spec = {"input_shape": shape, "layers": layers}
-    evaluator, found, wanted = both(spec, dtype, (1, 1))
+    evaluator, found, wanted = both(spec, dtype, (1, 1), forms=FORMS)
     if dtype == "float32":
         assert _tile(evaluator.source.context) == tile
         assert [kernel.form for kernel in evaluator.source.kernels] == forms
@@ -69,14 +70,14 @@ def test_operations(name: str, dtype: str) -> None:
 def test_nngp_alone(name: str) -> None:
     shape, layers, _, _ = NETWORKS[name]
     spec = {"input_shape": shape, "layers": layers}
-    evaluator, found, wanted = both(spec, counts=(2, 1), get=("nngp",))
+    evaluator, found, wanted = both(spec, counts=(2, 1), get=("nngp",), forms=FORMS)
     assert evaluator.source.kernels[0].form == "tile"
     assert_equal(found, wanted, TOLERANCE["float64"])
 
 
 def test_idle_lanes() -> None:
     spec = {"input_shape": [10, 12, 1], "layers": [*CHAIN, GAP]}
-    evaluator, found, wanted = both(spec, counts=(1, 1))
+    evaluator, found, wanted = both(spec, counts=(1, 1), forms=FORMS)
     tile = _tile(evaluator.source.context)
     assert tile is not None
     assert tile.lanes * tile.side_by_side == 30
@@ -88,7 +89,7 @@ def test_idle_lanes() -> None:
 def test_tiles_of_eight_by_four(padding: str, times: int) -> None:
     body = {"layer": "Repeat", "times": times, "body": [conv(padding=padding), RELU]}
     spec = {"input_shape": [16, 16, 1], "layers": [body, GAP]}
-    evaluator, found, wanted = both(spec, "float32", (1, 1))
+    evaluator, found, wanted = both(spec, "float32", (1, 1), forms=FORMS)
     assert evaluator.source.kernels[0].pixels == 32
     assert_equal(found, wanted, TOLERANCE["float32"])
 
@@ -98,7 +99,7 @@ def test_tiles_of_eight_by_four(padding: str, times: int) -> None:
 def test_one_plane_a_warp(size: int) -> None:
     layers = [conv(), RELU, conv(), ERF, GAP]
     spec = {"input_shape": [size, size, 2], "layers": layers}
-    evaluator, found, wanted = both(spec, "float32", (1, 1))
+    evaluator, found, wanted = both(spec, "float32", (1, 1), forms=FORMS)
     assert evaluator.source.kernels[0].pixels == (32 if size == 32 else 28)
     assert_equal(found, wanted, TOLERANCE["float32"])
 
@@ -136,7 +137,7 @@ def test_random_networks(spec: dict[str, Any], get: tuple[str, ...]) -> None:
     network = load_network(spec)
     source = open_source(np.random.default_rng(3).standard_normal((2, *network.input_shape)))
     of = job(network, source, kernels=get)
-    with CudaEvaluator(of, [Emulated()]) as evaluator:
+    with CudaEvaluator(of, [Emulated()], forms=FORMS) as evaluator:
         found = evaluator.tile(range(2), range(2), True)
     wanted = ReferenceEvaluator(of).tile(range(2), range(2), True)
     # Kinks turn 1e-16 into its square root.

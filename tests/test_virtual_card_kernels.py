@@ -16,13 +16,13 @@ import pytest
 
 from cuda_support import CHAIN, GAP, assert_equal, conv
 from jobs import job
+from test_cuda_depths import FORMS, PLACES
 from test_cuda_depths import NETWORKS as SWEEPS
-from test_cuda_depths import PLACES
 from test_cuda_kernels import ACTIVATIONS, NETWORKS
+from test_cuda_tile import NETWORKS as TILED
 from virtual_card.devices import PtxDevice
 from virtual_card.ptx.memory import Fault
 from widegram.cuda.evaluator import CudaEvaluator
-from widegram.cuda.source import FORMS
 from widegram.data import open_source
 from widegram.network import load_network
 from widegram.reference import ReferenceEvaluator
@@ -81,7 +81,7 @@ def test_networks(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer["layer"])
-@pytest.mark.parametrize("form", ["strip", "block"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.slow
 def test_activations(layer: dict[str, Any], form: str, dtype: str) -> None:
     spec = {"input_shape": [4, 4, 1], "layers": [conv(), layer, conv(), layer, GAP]}
@@ -131,6 +131,24 @@ def test_depth_sweeps(name: str, place: str, dtype: str, monkeypatch: pytest.Mon
     found, wanted = _tiles(spec, dtype, device, depths=range(1, 7), forms=forms)
     assert [launched for launched, _ in device.launches] == [form, "point"]
     assert_equal(found, wanted, _TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(*case, marks=() if case == ("pools", "float32") else pytest.mark.slow)
+        for case in itertools.product(TILED, _TOLERANCES)
+    ],
+)
+def test_tiles(name: str, dtype: str) -> None:
+    shape, layers, _, forms = TILED[name]
+    device = PtxDevice(worst=True)
+    found, wanted = _tiles({"input_shape": shape, "layers": layers}, dtype, device, forms=FORMS)
+    if dtype == "float32":
+        assert [form for form, _ in device.launches] == forms
+    # A series is cut where its relative tail is 1e-13 of the variance; the tail adds up.
+    series = name == "series" and dtype == "float64"
+    assert_equal(found, wanted, 1e-11 if series else _TOLERANCES[dtype])
 
 
 def test_a_missing_barrier_is_found() -> None:

@@ -22,7 +22,7 @@ from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
 from widegram.cuda.images import HostImages, image_bytes
 from widegram.cuda.pairs import Pairs
-from widegram.cuda.source import FORMS, source_of
+from widegram.cuda.source import source_of
 from widegram.cuda.stream import DeviceStream
 from widegram.data.scaled_rows import scaled_rows, spread
 from widegram.machine.cores import usable_cores
@@ -55,7 +55,7 @@ class CudaEvaluator(PlannedEvaluator):
         job: Job,
         devices: Sequence[Device],
         block_threads: int = MOST_THREADS,
-        forms: Sequence[str] = FORMS,
+        forms: Sequence[str] = (),
     ) -> None:
         self._cores = job.threads or usable_cores()
         self._pool = ThreadPoolExecutor(self._cores)
