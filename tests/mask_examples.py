@@ -152,9 +152,37 @@ def vectors(stax: Any) -> Networks:
         yield name, stax.serial(*layers), x1, x2, np.nan
 
 
+def maps(stax: Any) -> Networks:
+    """ConvTranspose, ImageResize, DotGeneral; images are square where neural-tangents' layers do
+    not know that a convolution before them has exchanged rows and columns."""
+    conv = stax.Conv(1, (3, 3), padding="SAME", **WEIGHTS)
+    tail = [stax.Conv(1, (2, 2), W_std=1.1, b_std=0.2), stax.Erf(), stax.GlobalAvgPool(),
+            stax.Dense(1, **WEIGHTS)]  # fmt: skip
+    for padding in ("SAME", "VALID", "CIRCULAR"):
+        for window, strides in (((3, 2), (2, 3)), ((2, 4), (3, 1)), ((5, 3), (2, 2))):
+            up = stax.ConvTranspose(1, window, strides, padding, 1.3, 0.2)
+            name = f"{padding} {window} {strides}"
+            x1, x2 = holed(name, (4, 3, 2), np.nan)
+            yield name, stax.serial(up, stax.Relu(), *tail), x1, x2, np.nan
+    for method in ("linear", "nearest"):
+        for size, antialias in ((7, True), (3, True), (2, False)):
+            resize = stax.ImageResize((-1, size, size, -1), method, antialias)
+            name = f"{method} {size} {antialias}"
+            network = stax.serial(conv, stax.Relu(), resize, *tail)
+            yield name, network, *holed(name, (5, 5, 2), np.nan), np.nan
+    mixed = stax.DotGeneral(rhs=np.array([1.0, 0.0, -0.5]),
+                            dimension_numbers=(((1,), (0,)), ((), ())))  # fmt: skip
+    end = [stax.Dense(1, **WEIGHTS), stax.Relu(), stax.GlobalAvgPool()]
+    for name, layers in (
+        ("mixed", [conv, stax.Relu(), mixed]), ("mixed first", [mixed]),
+        ("number", [conv, stax.Cos(), stax.DotGeneral(rhs=-0.5)]),
+    ):  # fmt: skip
+        yield name, stax.serial(*layers, *end), *holed(name, (3, 3, 2), np.nan), np.nan
+
+
 FAMILIES = {
     "sequences": sequences, "images": images, "norms": norms, "branches": branches,
-    "activations": activations, "vectors": vectors,
+    "activations": activations, "vectors": vectors, "maps": maps,
 }  # fmt: skip
 
 

@@ -355,6 +355,7 @@ QUIET = {
 }
 SMOOTH = strategies.Vocabulary(activations=("Erf", "Gelu", "Sin", "Cos", "Rbf", "Identity"))
 KINKED = strategies.CONTINUOUS._replace(activations=("Relu", "Abs", "LeakyRelu", "Erf", "Cos"))
+MAPPED = KINKED._replace(maps=True)
 
 
 def draw(data: st.DataObject, vocabulary: strategies.Vocabulary) -> tuple[Any, ...]:
@@ -367,7 +368,7 @@ def draw(data: st.DataObject, vocabulary: strategies.Vocabulary) -> tuple[Any, .
 @given(st.data())
 @settings(max_examples=25, **QUIET)
 def test_random_networks_agree_with_the_reference(data: st.DataObject) -> None:
-    check_against_reference(*draw(data, data.draw(st.sampled_from([SMOOTH, KINKED]))))
+    check_against_reference(*draw(data, data.draw(st.sampled_from([SMOOTH, KINKED, MAPPED]))))
 
 
 @given(st.data())

@@ -21,6 +21,7 @@ from widegram.network.layers import DimensionNumbers, DotGeneral, ImageResize, P
 from widegram.validation import bounds
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 Shape = tuple[int, ...]
 # What jax.image.resize calls its methods, of which neural-tangents' kernels have two.
 METHODS = {
@@ -30,6 +31,8 @@ METHODS = {
 NUMBERS = 4096
 """Numbers of a DotGeneral's array: a network holds them."""
 _AXES = 8
+# Weights of ImageResize are 0 but for roundings, or far above this.
+_RELATIVE = 1e-9
 
 
 class Transposed(NamedTuple):
@@ -64,6 +67,21 @@ def stuffing(size: int, stride: int, geometry: Transposed) -> Array:
     made = np.zeros((geometry.out, size))
     made[geometry.first + stride * np.arange(size), np.arange(size)] = 1.0
     return made
+
+
+def reached(size: int, window: int, stride: int, mode: Padding) -> Flags:
+    """Which pixels (rows) behind a ConvTranspose each pixel before it reaches, along an axis;
+    CIRCULAR as SAME, as neural-tangents has its masks."""
+    made = transposed(size, window, stride, "SAME" if mode == "CIRCULAR" else mode)
+    at = made.first + stride * np.arange(size) - np.arange(made.out)[:, None] + made.lo
+    return np.asarray((at >= 0) & (at < window))
+
+
+def reads(matrix: Array) -> Flags:
+    """Where a matrix has numbers, but for those that rounding may have left beside others of a row.
+    """
+    sizes = np.abs(matrix)
+    return np.asarray(sizes > _RELATIVE * sizes.max(axis=1, keepdims=True))
 
 
 def resizing(size: int, out: int, method: str, antialias: bool) -> Array:

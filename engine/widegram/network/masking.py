@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
+from widegram.network import maps
 from widegram.network.contribution import channels_behind
 from widegram.network.geometry import centres
 from widegram.network.layers import (
@@ -26,12 +27,15 @@ from widegram.network.layers import (
     Conv,
     ConvLocal,
     Convolution,
+    ConvTranspose,
     Dense,
+    DotGeneral,
     Dropout,
     FanIn,
     FanInSum,
     Flatten,
     GlobalPool,
+    ImageResize,
     Index,
     Layer,
     LayerNorm,
@@ -52,8 +56,8 @@ Masked = NDArray[np.bool_]
 _NAMES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # What a masked network may have.
 _KNOWN = (
-    Conv, ConvLocal, Dense, Activation, Pool, GlobalPool, Flatten, LayerNorm, Dropout, Index,
-    Residual, FanInSum, Repeat, Readouts,
+    Conv, ConvLocal, ConvTranspose, ImageResize, DotGeneral, Dense, Activation, Pool, GlobalPool,
+    Flatten, LayerNorm, Dropout, Index, Residual, FanInSum, Repeat, Readouts,
 )  # fmt: skip
 
 
@@ -120,12 +124,24 @@ def behind(
     width, which Flatten puts side by side, None where that is not known.
     """
     match layer:
+        case ConvTranspose():
+            return _transposed(_all(masked, -1), layer, axes)
         case Convolution(filter_shape=window):
             return _middles(_all(masked, -1), layer, window, axes)
         case Dense():
             return _all(masked, -1)
         case Pool(window_shape=window):
             return _middles(masked, layer, window, axes)
+        case ImageResize():
+            sizes = zip(axes, maps.resized(layer, _sizes(masked, axes), "ImageResize"), strict=True)
+            for axis, out in sizes:
+                matrix = maps.resizing(
+                    masked.shape[1 + axis], out, layer.method, layer.antialias
+                )
+                masked = ~_along(1 + axis, maps.reads(matrix), ~masked)
+            return masked
+        case DotGeneral():
+            return _dotted(masked, layer, axes)
         case GlobalPool():
             return _all(masked, (1, 2))
         case Flatten():
@@ -160,16 +176,49 @@ def behind_all(
             case Repeat(times=times, body=body):
                 masked, axes, channels = behind_all(body * times, masked, axes, channels)
             case _:
-                pixels = masked.shape[1] * masked.shape[2]
+                before, pixels = masked, masked.shape[1] * masked.shape[2]
                 masked = behind(layer, masked, axes, channels)
                 channels = channels_behind(layer, channels, pixels)
                 if isinstance(layer, GlobalPool | Flatten):
                     axes = ()
+                if isinstance(layer, DotGeneral) and maps.scalar(layer) is None:
+                    shape = _sizes(before, axes)
+                    axes = axes[: len(maps.dotted(layer, shape, "DotGeneral"))]
                 if isinstance(layer, Index):
                     _, *entries, _ = expanded(layer.idx, len(axes) + 2, "Index")
                     kept = zip(axes, entries, strict=True)
                     axes = tuple(axis for axis, entry in kept if not isinstance(entry, int))
     return masked, axes, channels
+
+
+def _sizes(masked: Masked, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(masked.shape[1 + axis] for axis in axes)
+
+
+def _along(axis: int, support: NDArray[np.bool_], flags: Masked) -> Masked:
+    """Along an axis, whether any of those that a row of ``support`` reads is set."""
+    found = np.tensordot(support.astype(np.float64), flags.astype(np.float64), (1, axis))
+    return np.asarray(np.moveaxis(found, 0, axis) > 0)
+
+
+def _transposed(masked: Masked, layer: ConvTranspose, axes: Sequence[int]) -> Masked:
+    """A pixel is masked where any is that reaches it."""
+    for axis, window, stride in zip(axes, layer.filter_shape, layer.strides, strict=True):
+        size = masked.shape[1 + axis]
+        masked = _along(1 + axis, maps.reached(size, window, stride, layer.padding), masked)
+    return masked
+
+
+def _dotted(masked: Masked, layer: DotGeneral, axes: Sequence[int]) -> Masked:
+    """A pixel is visible where any is that it reads."""
+    factor = maps.scalar(layer)
+    if factor is not None:
+        return masked if factor else np.ones_like(masked)
+    shape = _sizes(masked, axes)
+    made = dict(zip(axes, maps.dotted(layer, shape, "DotGeneral"), strict=False))
+    flat = masked.reshape(len(masked), -1, masked.shape[-1])
+    visible = _along(1, maps.reads(maps.dotting(layer, shape, "DotGeneral")), ~flat)
+    return ~visible.reshape(len(masked), made.get(0, 1), made.get(1, 1), -1)
 
 
 def _middles(

@@ -50,7 +50,7 @@ from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
 from widegram.network.spec import layer_name
 from widegram.plan.counted import Counted
-from widegram.plan.hiding import Hidden, Hide, VisibleNorm
+from widegram.plan.hiding import Hidden, Hide, Spreading, VisibleNorm
 from widegram.plan.joined import scaled_by
 from widegram.plan.maps import Map, Matrix
 from widegram.plan.masks import Pair
@@ -286,7 +286,13 @@ class _Builder:
         gain, bias = layer.W_std**2 / (a * b), bias_variance(layer)
         own = self._contribution(layer, at)
         hi = a - 1 - rows.lo, b - 1 - cols.lo
-        op = Affine((a, b), (1, 1), lo, circular, hi, gain, bias, own)
+        geometry = (a, b), (1, 1), lo, circular, hi, gain, bias, own
+        op = Affine(*geometry)
+        if self.hidden is not None:
+            first = rows.first, cols.first
+            axes = zip(before, (a, b), strides, first, shape, strict=True)
+            reached = tuple(_reached(*axis, layer.padding) for axis in axes)
+            op = Spreading(*geometry, reached=reached)
         return self.add(op, (at,), shape, self.nonnegative[at])
 
     def _resized(self, layer: ImageResize, at: int) -> int:
@@ -316,6 +322,8 @@ class _Builder:
         self, layer: Layer, matrices: list[Array], at: int, shape: Pair, axes: Axes | None = None
     ) -> int:
         """A map of all pixels, or one of the rows and one of the columns."""
+        if self.hidden is not None and not self.hidden.zero[at]:
+            at = self.shown(at)
         operation = self.nodes[at].operation
         if not operation.stored or operation.reduced:
             at = self.add(Copy(), (at,), self.nodes[at].shape, self.nonnegative[at])
@@ -389,6 +397,14 @@ class _Builder:
         sizes = zip(self.nodes[at].shape, window, strides, strict=True)
         rows, cols = (padding(size, a, stride, mode) for size, a, stride in sizes)
         return (rows[0], cols[0]), (rows[1], cols[1]), (rows[2], cols[2])
+
+
+def _reached(size: int, window: int, stride: int, first: int, out: int, mode: Padding) -> Matrix:
+    """Which pixels that were set apart, from ``first`` on, reach which of ``out`` (row) along an
+    axis."""
+    found = np.zeros((out, out))
+    found[:, first + stride * np.arange(size)] = maps.reached(size, window, stride, mode)
+    return Matrix(found)
 
 
 def first_map(nodes: Iterable[Node]) -> str:

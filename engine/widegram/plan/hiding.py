@@ -18,6 +18,7 @@ import numpy as np
 from widegram.activations import Formula
 from widegram.activations.scale import Scale
 from widegram.plan.angles import Angles
+from widegram.plan.maps import Map, Matrix
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Array, Centre, Flags, Operation
 from widegram.plan.operations import (
@@ -107,6 +108,18 @@ class VisibleNorm(Norm):
         return np.broadcast_to(np.where(count, total / np.maximum(count, 1), 1.0), q.shape)
 
 
+@dataclass(frozen=True)
+class Spreading(Affine):
+    """The window of a ConvTranspose: a pixel is masked where any is that reaches it; ``reached``:
+    by rows and by columns, which pixels that were set apart reach which (row)."""
+
+    reached: tuple[Matrix, ...] = field(default=(), kw_only=True)
+
+    def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
+        rows, cols = (matrix.values for matrix in self.reached)
+        return np.asarray(rows @ np.float64(~below[0]) @ cols.T == 0)
+
+
 class Hidden:
     """What is known of masked pixels at each node of a graph.
 
@@ -123,7 +136,7 @@ class Hidden:
     def needed(self, operation: Operation, inputs: Sequence[int]) -> tuple[int, ...]:
         """Those of its inputs that have to be 0 at masked pixels and may not be."""
         match operation:
-            case Windowed(window=(1, 1)):
+            case Windowed(window=(1, 1)) if not isinstance(operation, Spreading):
                 return ()
             case Windowed() | Reduce() | Output():
                 mixed = True
@@ -140,13 +153,15 @@ class Hidden:
         match operation:
             case Input() | Hide() | Reduce():
                 zero = True
-            case Act():
+            case Act() | Map():
                 zero = False
             case Affine(window=window):
                 zero = zero and window == (1, 1) and not operation.biased
             case Windowed(window=window):
                 zero = zero and window == (1, 1)
         match operation:
+            case Map() | Spreading():
+                places = (places, operation)
             case Windowed(strides=strides):
                 middles = strides, operation.middles
                 places = places if middles == ((1, 1), (0, 0)) else (places, middles)

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import Formula
+from widegram.network.maps import reads
 from widegram.plan.angles import Angles
 from widegram.plan.masks import Mask, Pair, displacements, empty, full
-from widegram.plan.operation_base import Array, Centre, Operation
+from widegram.plan.operation_base import Array, Centre, Flags, Operation
 
 Ints = NDArray[np.int64]
 
@@ -105,6 +106,12 @@ class Map(Operation):
             return full(source) if need.any() else empty(source)
         rows, cols = (_reads(m.values != 0) for m in self.matrices)
         return np.asarray(rows.T @ need.astype(np.float64) @ cols > 0)
+
+    def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
+        """What reads a visible pixel."""
+        flat = below[0].reshape(len(below[0]), -1).T.astype(np.float64)
+        support = entries([Matrix(reads(m.values).astype(np.float64)) for m in self.matrices])
+        return np.asarray(support.of(flat).T > 0).reshape(-1, *shape)
 
     def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
         return below[0] * float(self._sizes.max()) ** 2
