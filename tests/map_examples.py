@@ -78,7 +78,48 @@ def dotted(stax: Any) -> Networks:
     yield "all pixels", stax.serial(both, dense, relu, dense), (2, 3, 4, 2), (2, 3, 4, 2), {}
 
 
-FAMILIES = {"transposed": transposed, "resized": resized, "dotted": dotted}
+def graphs(stax: Any) -> Networks:
+    """Aggregate: weights and edges, some axes and all, decoded, first, twice, behind a pool."""
+    dense, relu, end = stax.Dense(1, 1.2, 0.1), stax.Relu(), stax.GlobalAvgPool()
+    rng = np.random.default_rng(9)
+
+    def weights(*sizes: int) -> np.ndarray:
+        found = rng.standard_normal((3, *sizes, *sizes)).round(1)
+        return found * (rng.random(found.shape) < 0.6)
+
+    shapes = (3, 5, 2), (3, 5, 2)
+    pair = weights(5), weights(5)
+    layers = [stax.Aggregate(), dense, relu, stax.Aggregate(), dense, relu]
+    yield "nodes", stax.serial(*layers, end, dense), *shapes, {"pattern": pair}
+    yield "nodes, flat", stax.serial(*layers, stax.Flatten()), *shapes, {"pattern": pair}
+    yield "no pattern", stax.serial(*layers, end, dense), *shapes, {"pattern": (None, None)}
+
+    def edges(*sizes: int) -> np.ndarray:
+        """Edges of which some have no head."""
+        ends = np.stack([rng.integers(0, n, (3, 7, 2)) for n in sizes], axis=2)
+        ends[..., 1] -= rng.integers(0, 5, (3, 7, 1)) == 0
+        return ends if len(sizes) > 1 else ends[:, :, 0]
+
+    sparse = stax.Aggregate(implementation="SPARSE")
+    layers = [dense, relu, sparse, dense, relu]
+    yield "edges", stax.serial(*layers, end), *shapes, {"pattern": (edges(5), edges(5))}
+    half = stax.Aggregate(to_dense=lambda p: 0.5 * p)
+    yield "decoded", stax.serial(dense, half, relu, end), *shapes, {"pattern": pair}
+    conv = stax.Conv(1, (3, 3), padding="SAME", W_std=1.2, b_std=0.1)
+    for axis, sizes in (((1, 2), (3, 2)), (1, (3,)), (2, (2,))):
+        layers = [dense, relu, stax.Aggregate(axis), conv, relu]
+        pattern = weights(*sizes), weights(*sizes)
+        network = stax.serial(*layers, end)
+        yield f"image {axis}", network, (3, 3, 2, 2), (3, 3, 2, 2), {"pattern": pattern}
+    pixels = edges(2, 2), edges(2, 2)
+    layers = [stax.Aggregate((1, 2), implementation="SPARSE"), dense, relu, end]
+    yield "edges, image", stax.serial(*layers), (3, 2, 2, 3), (3, 2, 2, 3), {"pattern": pixels}
+    layers = [stax.Aggregate(2, channel_axis=1), stax.Dense(1, channel_axis=1), relu]
+    network = stax.serial(*layers, stax.GlobalAvgPool(channel_axis=1))
+    yield "channels first", network, (3, 2, 5), (3, 2, 5), {"pattern": pair}
+
+
+FAMILIES = {"transposed": transposed, "resized": resized, "dotted": dotted, "graphs": graphs}
 
 
 def inputs(name: str, which: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -127,7 +127,7 @@ def test_entries_of_bands_are_few() -> None:
     plan = build(load((8, 8, 1), CONV, RELU, resize(16, 16), GAP))
     (operation,) = [n.operation for n in plan.nodes if n.operation.at_once]
     # two by two pixels each, one by one at corners; all would be 16,384
-    assert len(operation.entries.values) == (2 * 16 - 2) ** 2
+    assert len(operation.entries((8, 8)).values) == (2 * 16 - 2) ** 2
 
 
 def test_threads_and_tiles_make_the_same_bits() -> None:

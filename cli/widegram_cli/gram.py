@@ -58,6 +58,11 @@ class How:
     "--x2", type=InputFile(), metavar="DATA", help="Inputs of the columns [default: those of --x]."
 )
 @click.option(
+    "--pattern", type=InputFile(), metavar="DATA",
+    help="Edges of each graph of --x, for Aggregate layers: weights (n, nodes, nodes).",
+)  # fmt: skip
+@click.option("--pattern2", type=InputFile(), metavar="DATA", help="The same of --x2.")
+@click.option(
     "--out",
     type=OutputFile(),
     required=True,
@@ -96,6 +101,8 @@ def command(
     net: str,
     x: str,
     x2: str | None,
+    pattern: str | None,
+    pattern2: str | None,
     out: str,
     how: How,
     limit: int | None,
@@ -114,6 +121,8 @@ def command(
 
     rows = open_source(x, limit)
     columns = None if x2 is None else open_source(x2, limit2)
+    if pattern2 is not None and (x2 is None or pattern is None):
+        raise click.UsageError("--pattern2 is of --x2, and goes with --pattern")
     with reporter() as progress:
         result = gram(
             net,
@@ -121,6 +130,7 @@ def command(
             out,
             columns,
             progress=progress,
+            pattern=pattern if pattern2 is None else (pattern, pattern2),
             **asdict(how),
         )
     if as_json:

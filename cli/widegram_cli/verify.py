@@ -21,6 +21,10 @@ from widegram_cli.output import emit_json
     help="The inputs of the columns, where they have moved.",
 )
 @click.option(
+    "--pattern", type=InputFile(), metavar="DATA", help="The patterns of --x, of graphs."
+)
+@click.option("--pattern2", type=InputFile(), metavar="DATA", help="Those of --x2.")
+@click.option(
     "--sample",
     type=click.IntRange(min=0),
     default=4,
@@ -34,10 +38,12 @@ from widegram_cli.output import emit_json
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
 @memory_option
 @json_option
-def command(
+def command(  # noqa: PLR0913  (an option each)
     file: str,
     x: str | None,
     x2: str | None,
+    pattern: str | None,
+    pattern2: str | None,
     sample: int,
     seed: int,
     repair: bool,
@@ -56,16 +62,24 @@ def command(
     A file that is not complete is checked as far as it goes. With --depth or --head the datasets
     that are read out there are checked, and no others.
     """
+    from widegram.data import open_source
+    from widegram.data.patterns import with_pattern
     from widegram.gramfile import VerifyReport
     from widegram.tiling import End
     from widegram.verifying.verify import verify
     from widegram_cli.reporting import reporter
 
+    first, second = (
+        of if of is None else with_pattern(open_source(of), edges)
+        for of, edges in ((x, pattern), (x2, pattern2))
+    )
+    if (pattern and not x) or (pattern2 and not x2):
+        raise click.UsageError("--pattern and --pattern2 go with --x and --x2")
     with reporter() as progress:
         report = verify(
             file,
-            x,
-            x2,
+            first,
+            second,
             sample=sample,
             seed=seed,
             repair=repair,

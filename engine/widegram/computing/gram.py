@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from widegram.computing.saving import Saver, Stretches
 from widegram.computing.tile_queue import TileQueue, tiles_at_once
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
+from widegram.data.patterns import patterned
 from widegram.durable.hdf5 import hdf5_errors
 from widegram.durable.outputs import check_target
 from widegram.errors import Interrupted, WidegramError, WriteFailed
@@ -80,6 +81,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     check: bool = False,
     progress: ProgressCallback | None = None,
     accept_series_error: float | None = None,
+    pattern: Any = None,
 ) -> GramResult:
     """Write the kernel matrices of an infinitely wide network to the HDF5 file ``out``.
 
@@ -101,7 +103,8 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     ``threads``: None for all cores. ``memory``: byte budget such as '500MB', None for a quarter
     of what is free. ``overwrite``: replace ``out`` whatever it is. ``progress``: called with a
     :class:`~widegram.machine.progress.Progress`. ``accept_series_error``: the relative error of an
-    activation's Hermite series that is accepted, 1e-3 by default; more is refused.
+    activation's Hermite series that is accepted, 1e-3 by default; more is refused. ``pattern``: of
+    graphs, for Aggregate layers, that of x1 or a pair for x1 and x2, arrays or files as these.
 
     A float32 run whose activations need more digits at these variances is computed in float64 and
     rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
@@ -109,9 +112,11 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     :class:`Interrupted` after the first SIGINT or SIGTERM, once the tile in flight is saved;
     :class:`WriteFailed` where the file system fails, or ``out`` was deleted, replaced or moved.
     """
+    x1, x2 = patterned(x1, x2, pattern)
     job = make_job(network, x1, x2, get, dtype, depths, threads, memory, accept_series_error)
     path = file_path(out, "out")
-    check_distinct([path], [network, x1, x2])
+    patterns = pattern if isinstance(pattern, tuple) else (pattern,)
+    check_distinct([path], [network, x1, x2, *patterns])
     tile = None if tile is None else integer(tile, "tile", 1)
     auto = isinstance(device, str) and device == "auto"
     device = _device_of(path, overwrite, job.network) if auto else resolve_device(device)
@@ -219,8 +224,8 @@ def _header(job: Job, device: str, tile: int) -> Header:
         network_fingerprint=job.network.fingerprint(),
         x1_fingerprint=job.x1.fingerprint(),
         x2_fingerprint=x2.fingerprint() if x2 else "",
-        x1_location=job.x1.location or "",
-        x2_location=(x2.location or "") if x2 else "",
+        x1_location=job.x1.place or "",
+        x2_location=(x2.place or "") if x2 else "",
         n1=len(job.x1),
         n2=len(x2 or job.x1),
         kernels=job.kernels,

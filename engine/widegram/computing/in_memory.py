@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from widegram.computing.devices import device_for
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
 from widegram.data import Source
+from widegram.data.patterns import patterned
 from widegram.errors import OutOfRange, WidegramError
 from widegram.machine import interrupts
 from widegram.network import NetworkLike
@@ -43,6 +44,7 @@ def kernel(
     threads: int | None = None,
     memory: str | int | None = None,
     accept_series_error: float | None = None,
+    pattern: Any = None,
 ) -> np.ndarray | Kernels:
     """NNGP and NTK of an infinitely wide network, as arrays in memory.
 
@@ -50,11 +52,12 @@ def kernel(
     result is the symmetric matrix of x1 with itself. ``get='ntk'`` (or 'nngp') returns one array
     (n1, n2) of ``dtype``, a sequence of names returns :class:`Kernels`. The kernels are
     dimensionless and in the NTK parameterization of neural-tangents (Novak et al. 2020,
-    arXiv:1912.02803). ``device``, ``threads``, ``memory`` and ``accept_series_error`` as in
-    :func:`widegram.gram`, which writes matrices too large for memory to a file.
+    arXiv:1912.02803). ``device``, ``threads``, ``memory`` and ``accept_series_error`` and
+    ``pattern`` as in :func:`widegram.gram`, which writes matrices too large for memory to a file.
 
     Raises :class:`widegram.errors.WidegramError` for bad input.
     """
+    x1, x2 = patterned(x1, x2, pattern)
     job = make_job(network, x1, x2, get, dtype, None, threads, memory, accept_series_error)
     if job.network.heads:
         heads = ", ".join(job.network.heads)

@@ -11,10 +11,12 @@ import numpy as np
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.data import Source, open_source
+from widegram.data.patterns import check_pattern
 from widegram.errors import WidegramError, shown
 from widegram.machine.budgets import kernel_budget
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.network import Network, NetworkLike, load_network
+from widegram.network.patterns import pattern_of
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import LARGEST_TILE, choose_tile
 from widegram.validation.arrays import integer
@@ -47,6 +49,10 @@ def make_job(
             f"{second.name}: its rows have shape {second.shape[1:]}, those of {first.name} "
             f"{first.shape[1:]}; both must be inputs of one network"
         )
+    pattern = pattern_of(net)
+    for source in (first, second):
+        if source is not None:
+            check_pattern(source, pattern)
     steps = _depths(net, depths)
     return Job(
         network=net,

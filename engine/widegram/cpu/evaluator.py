@@ -23,6 +23,7 @@ from widegram.cpu.vectors import VectorInputs
 from widegram.data.scaled_rows import ScaledRows, Spread, scaled_rows, spread
 from widegram.machine.cores import usable_cores
 from widegram.machine.dtypes import ITEMSIZE
+from widegram.network.patterns import pattern_of
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.plan import build
@@ -60,12 +61,13 @@ class CpuEvaluator(PlannedEvaluator):
         """Everything but the threads."""
         arguments = job.network, job.kernels, job.depths or None
         own = max(degrees(build_graph(job.network, job.depths or None)) or (0,))
-        inputs = scaled_rows(job.x1, job.x2, own)
+        pattern = pattern_of(job.network)
+        inputs = scaled_rows(job.x1, job.x2, own, pattern=pattern)
         packed = self._packed(inputs, job) if is_vector(job.network) else None
         found = _spread(inputs, packed)
-        plan = build(*arguments, job.dtype, largest=found.largest)
+        plan = build(*arguments, job.dtype, largest=found.largest, received=found.received)
         if plan.input_exponent:
-            inputs = scaled_rows(job.x1, job.x2, 0, plan.input_exponent)
+            inputs = scaled_rows(job.x1, job.x2, 0, plan.input_exponent, pattern)
             packed = packed and self._packed(inputs, job)
         formulas = choose_formulas(plan, found.largest, job.dtype, job.accept, found.zeros)
         super().__init__(job, plan, formulas, found.largest, inputs, PairRunner(job, found, plan))
@@ -105,7 +107,7 @@ class CpuEvaluator(PlannedEvaluator):
         return self._tiles.self_kernels(numbers, second)
 
     def some(self, numbers: list[int], second: bool) -> NDArray[np.float64]:
-        rows = [self.inputs[second].read(n, n + 1).astype(np.float64) for n in numbers]
+        rows = [self.inputs[second].whole(n, n + 1).astype(np.float64) for n in numbers]
         x = np.concatenate(rows)
         return x.reshape(len(x), 1, 1, -1) if self.plan.vector else x
 

@@ -15,7 +15,7 @@ from widegram.backends.equal import Digests, digests
 from widegram.backends.own import Own
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.workspace import aligned
-from widegram.data.scaled_rows import ScaledRows
+from widegram.data.scaled_rows import ScaledRows, split
 from widegram.machine.byte_cache import ByteCache
 
 
@@ -62,6 +62,7 @@ class ImageBlocks:
     ) -> None:  # fmt: skip
         self.source, self.itself, self.check = source, itself, check
         self.dtype, self.memory = dtype, memory
+        self.channels = source.shape[-1]
         self._kept: ByteCache[tuple[str, int, int], RowBlock | LaneBlock] = ByteCache(memory)
 
     def rows(self, lo: int, hi: int) -> RowBlock:
@@ -71,8 +72,9 @@ class ImageBlocks:
             return found
         x = self.read(lo, hi)
         factors = self._factors(x, lo, hi)
-        scaled = aligned(x.shape, self.dtype)
-        scaled[...] = x / x.shape[-1]
+        images, _ = split(x, self.channels)
+        scaled = aligned(images.shape, self.dtype)
+        scaled[...] = images / self.channels
         made = RowBlock(scaled, factors, sketch(x), digests(x, self.source.marked))
         self._kept.keep(("rows", lo, hi), made)
         return made
@@ -88,10 +90,11 @@ class ImageBlocks:
         lanes = LANES[self.dtype]
         blocks = -(-(hi - lo) // lanes)
         index = np.minimum(np.arange(blocks * lanes), hi - lo - 1).reshape(blocks, lanes)
-        y = aligned((blocks, *x.shape[1:], lanes), self.dtype)
+        images, _ = split(x, self.channels)
+        y = aligned((blocks, *images.shape[1:], lanes), self.dtype)
         factors = aligned((blocks, own.shape[1], lanes), self.dtype)
         for b in range(blocks):
-            y[b] = np.moveaxis(x[index[b]], 0, -1)
+            y[b] = np.moveaxis(images[index[b]], 0, -1)
             factors[b] = own[index[b]].T
         made = LaneBlock(y, factors, sketch(x), digests(x, self.source.marked))
         self._kept.keep(("lanes", lo, hi), made)
@@ -103,8 +106,8 @@ class ImageBlocks:
         return own.factors
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
-        """Images (n, h, w, C)."""
-        return self.source.read(lo, hi).astype(np.float64)
+        """Images (n, h, w, C), with their patterns."""
+        return self.source.whole(lo, hi).astype(np.float64)
 
     def kept(self, tile: int, factors: int) -> int:
         """How many blocks of ``tile`` images with so many factors are kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.variants import Variant
 from widegram.plan.graph import Node
-from widegram.plan.maps import Map, pairs
+from widegram.plan.maps import EachMap, Entries, Map, pairs
+from widegram.plan.masks import Pair
 from widegram.plan.program import Program
 from widegram.plan.stores import Store, Stores
 
@@ -43,48 +44,47 @@ def made_behind(nodes: Sequence[Node], stores: Stores, program: Program) -> list
 
 
 def map_tables(
-    nodes: Sequence[Node], made: Sequence[int], stores: Stores, variant: Variant
-) -> MapTables:
-    """Those of the maps ``made``, nodes in the order in which they run."""
+    nodes: Sequence[Node], made: Sequence[int], stores: Stores, offsets: Mapping[int, int],
+    variant: Variant,
+) -> MapTables:  # fmt: skip
+    """Those of the maps ``made``, nodes in the order in which they run; ``offsets`` of an image's
+    own coefficients, by node; ``variant`` of their kernels, but for the kind."""
     rows: list[list[int]] = []
     held: list[NDArray[Any]] = []
     number: dict[int, int] = {}
     for i in made:
         operation, (j,) = nodes[i].operation, nodes[i].inputs
-        assert isinstance(operation, Map)
+        assert isinstance(operation, Map | EachMap)
         number[i] = len(rows)
-        rows.append(_row(operation, (nodes[j], nodes[i]), (j, i), stores, variant, held))
+        kind = "map" if isinstance(operation, Map) else "each"
+        kernel = compiled.address(replace(variant, kind=kind))
+        matrix = operation.entries(nodes[j].shape)
+        ends = (stores.of[j], nodes[j].shape), (stores.of[i], nodes[i].shape)
+        tables = _lists(matrix, ends, stores.index, variant.dtype)
+        held += tables
+        full = len(tables[4]) == (len(tables[3]) - 1) ** 2
+        (source, _), (target, _) = ends
+        rows.append([
+            kernel, source.offset, source.t_offset, target.offset, target.t_offset,
+            offsets.get(i, 0), len(matrix.rows) - 1, int(full), *(a.ctypes.data for a in tables),
+        ])  # fmt: skip
     columns = np.array(rows, dtype=np.int64).reshape(len(rows), len(MapField))
     return MapTables(columns, number, held)
 
 
 @np.errstate(over="ignore")  # Entries are out of range where variances are: refused as such.
-def _row(
-    operation: Map, ends: tuple[Node, Node], numbers: tuple[int, int], stores: Stores,
-    variant: Variant, held: list[NDArray[Any]],
-) -> list[int]:  # fmt: skip
-    source, target = (stores.of[n] for n in numbers)
-    before, behind = (
-        pairs(_planes(store, node.shape, stores.index), node.shape)
-        for store, node in zip((source, target), ends, strict=True)
-    )
-    matrix = operation.entries
-    tables = [
-        matrix.rows, matrix.columns, matrix.values.astype(variant.dtype), before.begin,
-        before.second, before.place, behind.begin, behind.second, behind.place,
-    ]  # fmt: skip
-    kept = [a if a.dtype == variant.dtype else a.astype(np.int32) for a in tables]
-    held += kept
-    pixels = len(before.begin) - 1
-    full = len(before.second) == pixels**2
-    kernel = compiled.address(variant)
-    return [
-        kernel, source.offset, source.t_offset, target.offset, target.t_offset, 0,
-        len(matrix.rows) - 1, int(full), *(a.ctypes.data for a in kept),
-    ]  # fmt: skip
+def _lists(
+    matrix: Entries, ends: tuple[tuple[Store, Pair], ...], index: Ints, dtype: str
+) -> list[NDArray[Any]]:
+    """The arrays of a row: entries, and pairs of the source and of the output, ``ends``."""
+    found = [matrix.rows, matrix.columns, matrix.values]
+    for store, shape in ends:
+        one = pairs(_planes(store, shape, index), shape)
+        found += [one.begin, one.second, one.place]
+    return [a.astype(np.int32 if a.dtype.kind == "i" else dtype) for a in found]
 
 
-def _planes(store: Store, shape: tuple[int, int], index: Ints) -> Ints:
+def _planes(store: Store, shape: Pair, index: Ints) -> Ints:
     """Where each plane of a store begins, by displacement."""
     h, w = shape
     size = (2 * h - 1) * (2 * w - 1)

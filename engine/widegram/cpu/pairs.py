@@ -19,7 +19,7 @@ from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import kept
-from widegram.data.scaled_rows import Spread
+from widegram.data.scaled_rows import Spread, split
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import Plan, build
 
@@ -50,7 +50,9 @@ class _Runner:
 
     def __init__(self, job: Job, found: Spread, like: Plan) -> None:
         largest = found.largest
-        self.plan = build(job.network, job.kernels, job.depths or None, largest=largest)
+        self.plan = build(
+            job.network, job.kernels, job.depths or None, largest=largest, received=found.received
+        )
         formulas = choose_formulas(self.plan, largest, _DTYPE, math.inf, found.zeros)
         self.layout = factor_layout(self.plan, formulas)
         self._input = self.plan.input_exponent - like.input_exponent
@@ -64,12 +66,12 @@ class _Runner:
         """K and T, (outputs, n), of the pairs (x[i], y[i]); images (n, h, w, C), float64."""
         n, kinds = len(x), len(self.plan.outputs)
         if self._input:
-            x, y = (kept(np.ldexp(images, self._input), images) for images in (x, y))
+            x, y = (self._scaled(images) for images in (x, y))
         found = np.empty((2, kinds, n))
         for lo in range(0, n, _LANES):
             index = np.minimum(np.arange(lo, lo + _LANES), n - 1)
-            x_lanes, x_factors = self._lanes(x[index] / x.shape[-1], x[index])
-            y_lanes, y_factors = self._lanes(y[index], y[index])
+            x_lanes, x_factors = self._lanes(self.plan.channels, x[index])
+            y_lanes, y_factors = self._lanes(1, y[index])
             out = aligned((2, kinds, 1, _LANES), _DTYPE)
             out[...] = 0.0
             one = np.zeros(1, dtype=np.int64)
@@ -81,10 +83,17 @@ class _Runner:
         found = np.ldexp(found, self._powers[:, None])
         return found[0], found[1]
 
-    def _lanes(self, scaled: Array, x: Array) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Images and their factors with the lane last."""
+    def _scaled(self, x: Array) -> Array:
+        """Images, but not their patterns, in the powers of two of this plan."""
+        images, patterns = x[..., : self.plan.channels], x[..., self.plan.channels :]
+        scaled = kept(np.ldexp(images, self._input), images)
+        return np.concatenate([scaled, patterns], axis=-1)
+
+    def _lanes(self, divisor: int, x: Array) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Images, divided, and their factors with the lane last."""
         factors = aligned((self.layout.total + 1, _LANES), _DTYPE)
         factors[...] = self.runner.run(x).factors.T
-        lanes = aligned((*x.shape[1:], _LANES), _DTYPE)
-        lanes[...] = np.moveaxis(scaled, 0, -1)
+        images, _ = split(x, self.plan.channels)
+        lanes = aligned((*images.shape[1:], _LANES), _DTYPE)
+        lanes[...] = np.moveaxis(images / divisor, 0, -1)
         return lanes, factors

@@ -22,6 +22,7 @@ from widegram.cpu.tables import encode
 from widegram.cpu.together import results
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import is_masked
+from widegram.data.scaled_rows import split
 from widegram.machine.dtypes import FLOOR
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
@@ -42,11 +43,13 @@ _SQUARES = 1024
 
 @dataclass(frozen=True)
 class _Run:
-    """Some images on their way: the variances ``squares`` (n, h, w) of their pixels, K and T of
-    every node so far at d = 0, and the factors (n, F). ``visible``: the pixels (n, h, w) of every
-    node so far that are, None where nothing is masked."""
+    """Some images on their way: the variances ``squares`` (n, h, w) of their pixels, their patterns
+    (n, numbers and zeros), K and T of every node so far at d = 0, and the factors (n, F).
+    ``visible``: the pixels (n, h, w) of every node so far that are, None where nothing is masked.
+    """
 
     squares: Array
+    patterns: Array
     values: dict[int, Centre]
     factors: Array
     outside: Outside
@@ -105,7 +108,8 @@ class SelfKernelRunner:
         return planes + self.own_k.nbytes + self.own_t.nbytes
 
     def run(self, x: Array) -> Own:
-        """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""
+        """Run images ``x`` (n, h, w, C), float64, with their patterns as
+        :meth:`~widegram.data.scaled_rows.ScaledRows.whole` has them; vectors are (n, 1, 1, D)."""
         own = self.empty(len(x))
         for lo in range(0, len(x), self.step):
             self.fill(x[lo : lo + self.step], own, lo)
@@ -117,21 +121,22 @@ class SelfKernelRunner:
         own = self.empty(len(squares))
         for lo in range(0, len(squares), _SQUARES):
             part = squares[lo : lo + _SQUARES].reshape(-1, 1, 1)
-            run = self._begin(part, part[..., None])
+            run = self._begin(part, part[..., None], np.empty((len(part), 0)))
             for program in self.schedule.programs:
                 for i in program.group.members:
                     self._node(i, run)
             self._keep(own, lo, len(part), run)
         return own
 
-    def _begin(self, squares: Array, x: Array) -> _Run:
+    def _begin(self, squares: Array, x: Array, patterns: Array) -> _Run:
         """``x`` (n, h, w, C): in which masked numbers are marked, where the network has a mask."""
         outside = Outside(self.plan, self.layout, self.dtype)
         visible = None
         if self.plan.network.mask is not None:
             first = next(i for i, node in enumerate(self.plan.nodes) if not node.inputs)
             visible = {first: np.asarray(~is_masked(x).all(axis=-1))}
-        return _Run(squares, {}, np.empty((len(squares), self.layout.total)), outside, visible)
+        factors = np.empty((len(squares), self.layout.total))
+        return _Run(squares, patterns, {}, factors, outside, visible)
 
     def empty(self, n: int) -> Own:
         """Room for the results of n images."""
@@ -145,14 +150,18 @@ class SelfKernelRunner:
     def fill(self, x: Array, own: Own, lo: int) -> None:
         """Run at most ``step`` images; their results are ``lo`` onwards."""
         count = len(x)
+        x, patterns = split(x, self.plan.channels)
         lanes_x = None
         if not self.pointwise:
             if count < _LANES:
-                x = np.concatenate([x, np.repeat(x[-1:], _LANES - count, axis=0)])
+                x, patterns = (
+                    np.concatenate([a, np.repeat(a[-1:], _LANES - count, axis=0)])
+                    for a in (x, patterns)
+                )
             lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
             lanes_x[...] = np.moveaxis(x, 0, -1) / np.sqrt(x.shape[-1])
             self.work.clear()
-        run = self._begin(np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1], x)
+        run = self._begin(np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1], x, patterns)
         for n, program in enumerate(self.schedule.programs):
             for i in program.group.members:
                 self._node(i, run)
@@ -204,6 +213,11 @@ class SelfKernelRunner:
             n = len(run.squares)
             size = made[0].size // n * len(made)
             run.factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(n, -1)
+        elif count := node.operation.numbers:
+            at = self.layout.offsets[i]
+            # As the planes will have them.
+            rounded = run.patterns[:, :count].astype(self.dtype)
+            run.factors[:, at : at + count] = rounded
         if self.needed[i]:
             run.values[i] = self._value(i, node, run)
             run.outside.see(i, run.values)

@@ -120,7 +120,7 @@ class _Encoder:
         self.number = {node: n for n, node in enumerate(of)}
         variant = Variant("map", "none", bool(plan.ntk), paired, dtype)
         made = [i for p in schedule.programs for i in made_behind(plan.nodes, self.stores, p)]
-        self.maps = map_tables(plan.nodes, made, self.stores, variant)
+        self.maps = map_tables(plan.nodes, made, self.stores, layout.offsets, variant)
         self.steps: list[list[int]] = []
         self.params: list[float] = []
         self.cells: list[Ints] = []

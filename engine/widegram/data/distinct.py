@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.data.formats import split_spec
+from widegram.data.patterns import places
 from widegram.errors import WidegramError
 
 # What a command keeps beside its output while it works.
@@ -104,6 +105,7 @@ def _named(path: Path) -> list[Path]:
             names += _links(file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         return []
+    names = [place for name in names for place in places(name)]
     return [path.parent / split_spec(name)[0] for name in names if name]
 
 

@@ -32,7 +32,7 @@ class Source:
         self, table: Table, rows: int, location: str | None, mask: float | None = None,
         marked: bool = False,
     ) -> None:  # fmt: skip
-        self._table, self._mask = table, mask
+        self.table, self._mask = table, mask
         self.marked = marked or mask is not None
         self.name = table.name
         self.location = location
@@ -40,22 +40,28 @@ class Source:
         wide = table.dtype.itemsize > 4
         self.dtype: np.dtype[Any] = np.dtype(np.float64 if wide else np.float32)
 
+    @property
+    def place(self) -> str | None:
+        """What :func:`widegram.data.patterns.reopened` finds the same data by, its patterns
+        included; None for arrays in memory."""
+        return self.location
+
     def __len__(self) -> int:
         return self.shape[0]
 
     def first(self, rows: int) -> Source:
         """The first ``rows`` of them."""
-        return Source(self._table, rows, self.location, self._mask, self.marked)
+        return Source(self.table, rows, self.location, self._mask, self.marked)
 
     def as_marked(self) -> Source:
         """The same inputs, which came marked."""
-        return Source(self._table, len(self), self.location, marked=True)
+        return Source(self.table, len(self), self.location, marked=True)
 
     def masked(self, constant: float) -> Source:
         """The same inputs, of which numbers that equal ``constant`` (which may be NaN) are masked.
 
         Their fingerprint stays that of the numbers as they are."""
-        return Source(self._table, len(self), self.location, constant)
+        return Source(self.table, len(self), self.location, constant)
 
     def read(self, lo: int, hi: int) -> np.ndarray:
         """Rows ``[lo, hi)``, shape ``(hi - lo, *input_shape)``, C-contiguous, of ``dtype``.
@@ -71,7 +77,7 @@ class Source:
             raise IndexError(f"rows [{lo}, {hi}) of {len(self)}")
         try:
             with np.errstate(over="ignore"):  # what float64 cannot hold is found below
-                found = self._table.rows(lo, hi)
+                found = self.table.rows(lo, hi)
                 block = raw = np.ascontiguousarray(found, self.dtype)
                 if self._mask is not None:
                     block = marked(raw, equals(found, self._mask))

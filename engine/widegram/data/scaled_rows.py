@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from widegram.data.inputs import Source
 from widegram.data.masked import kept
+from widegram.data.patterns import PatternedSource
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
+from widegram.network.patterns import Pattern
 
 _READ = 256
 # Inputs whose largest number is within 2^-ORDINARY .. 2^ORDINARY are left as they are; where a
@@ -34,8 +36,10 @@ class ScaledRows:
     * ``powers``: the exponents of the inputs read so far, (n,)
     """
 
-    def __init__(self, source: Source, own: int, exponent: int = 0) -> None:
-        self.source, self.own = source, own
+    def __init__(
+        self, source: Source, own: int, exponent: int = 0, pattern: Pattern | None = None
+    ) -> None:
+        self.source, self.own, self.pattern = source, own, pattern
         rows, *shape = source.shape
         self.shape = (rows, *([1] if len(shape) == 2 else []), *shape)
         self.name, self.marked = source.name, source.marked
@@ -52,6 +56,25 @@ class ScaledRows:
         made = np.ldexp(x.astype(np.float64), powers.reshape(-1, *[1] * (x.ndim - 1)))
         return kept(made, x) if self.marked else made
 
+    def whole(self, lo: int, hi: int) -> NDArray[Any]:
+        """The same, with their patterns as more channels: float64 weights, pixel by pixel, and
+        zeros behind them (:func:`split`)."""
+        x = self.read(lo, hi)
+        if self.pattern is None:
+            return x
+        weights = self.weights(lo, hi).reshape(hi - lo, -1)
+        pixels = x.shape[1] * x.shape[2]
+        channels = -(-weights.shape[1] // pixels)
+        made = np.zeros((hi - lo, channels * pixels))
+        made[:, : weights.shape[1]] = weights
+        return np.concatenate([x, made.reshape(*x.shape[:3], channels)], axis=-1)
+
+    def weights(self, lo: int, hi: int) -> NDArray[np.float64]:
+        """Patterns (hi - lo, vertices, vertices) of inputs that have some."""
+        assert self.pattern is not None
+        assert isinstance(self.source, PatternedSource)
+        return self.source.dense(lo, hi, self.pattern)
+
     def _powers(self, x: NDArray[Any], lo: int) -> NDArray[np.int64]:
         largest = largest_numbers(x)
         if not np.isfinite(largest).all():
@@ -62,6 +85,11 @@ class ScaledRows:
         exponents = np.frexp(largest)[1].astype(np.int64)
         ordinary = (self.own * np.abs(exponents) <= ORDINARY) | (largest == 0)
         return np.where(ordinary, 0, -exponents)
+
+
+def split(x: NDArray[Any], channels: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images (n, h, w, C) and patterns (n, numbers and some zeros) of :meth:`ScaledRows.whole`."""
+    return x[..., :channels], x[..., channels:].reshape(len(x), -1)
 
 
 def largest_numbers(x: NDArray[Any]) -> NDArray[np.float64]:
@@ -77,10 +105,13 @@ class Spread:
 
     * ``largest``: at least the smallest normal number, unless all are 0
     * ``zeros``: whether some are 0
+    * ``received``: the largest sum of the absolute weights of the edges to a vertex; 1 without
+      patterns
     """
 
     largest: float
     zeros: bool
+    received: float = 1.0
 
     @staticmethod
     def of(squares: NDArray[np.float64]) -> Spread:
@@ -89,11 +120,11 @@ class Spread:
 
 
 def scaled_rows(
-    x1: Source, x2: Source | None, own: int, exponent: int = 0
+    x1: Source, x2: Source | None, own: int, exponent: int = 0, pattern: Pattern | None = None
 ) -> tuple[ScaledRows, ScaledRows]:
     """Both data sets of a run, the first twice where there is no second."""
-    first = ScaledRows(x1, own, exponent)
-    return first, first if x2 is None else ScaledRows(x2, own, exponent)
+    first = ScaledRows(x1, own, exponent, pattern)
+    return first, first if x2 is None else ScaledRows(x2, own, exponent, pattern)
 
 
 def spread(inputs: tuple[ScaledRows, ScaledRows], vector: bool) -> Spread:
@@ -102,14 +133,21 @@ def spread(inputs: tuple[ScaledRows, ScaledRows], vector: bool) -> Spread:
     Raises :class:`WidegramError` where a mean square is beyond float64.
     """
     found = [_spread(x, vector) for x in dict.fromkeys(inputs)]
-    return Spread(max(s.largest for s in found), any(s.zeros for s in found))
+    return Spread(
+        max(s.largest for s in found),
+        any(s.zeros for s in found),
+        max(s.received for s in found),
+    )
 
 
 def _spread(x: ScaledRows, vector: bool) -> Spread:
-    largest, zeros = 0.0, False
+    largest, zeros, received = 0.0, False, 0.0
     for lo in range(0, x.shape[0], _READ):
         interrupts.check()
-        part = x.read(lo, min(lo + _READ, x.shape[0])).astype(np.float64)
+        hi = min(lo + _READ, x.shape[0])
+        part = x.read(lo, hi).astype(np.float64)
+        if x.pattern is not None:
+            received = max(received, float(np.abs(x.weights(lo, hi)).sum(axis=1).max()))
         part = part.reshape(len(part), -1) if vector else part
         power = int(np.frexp(largest_numbers(part).max())[1])
         # Squares of numbers near 1 neither overflow nor vanish; of ordinary ones not a bit changes.
@@ -124,4 +162,4 @@ def _spread(x: ScaledRows, vector: bool) -> Spread:
         largest = max(largest, top)
     if not np.isfinite(largest):
         raise WidegramError(f"{x.name}: squares leave the range of float64; scale the inputs down")
-    return Spread(largest, zeros)
+    return Spread(largest, zeros, 1.0 if x.pattern is None else received)

@@ -179,6 +179,28 @@ class DotGeneral:
 
 
 @dataclass(frozen=True)
+class Aggregate:
+    """A graph's vertices, the pixels of an input, become weighted sums of those that send to them,
+    by the pattern of each input (:mod:`widegram.network.patterns`).
+
+    * ``aggregate_axis``: axes of the batch array that hold the vertices, sorted; None for all of
+      an image or a sequence.
+    * ``implementation``: 'DENSE', patterns are weights (n, sizes, sizes) from each vertex to
+      each; 'SPARSE', they are integers (n, edges, axes, 2), tail and head of each edge, which does
+      not count where its head is negative.
+    """
+
+    aggregate_axis: tuple[int, ...] | None = None
+    implementation: Literal["DENSE", "SPARSE"] = "DENSE"
+
+    def axes(self, spatial: int) -> tuple[int, ...]:
+        """The aggregated axes of an image with so many axes, from 0 on."""
+        if self.aggregate_axis is None:
+            return tuple(range(spatial))
+        return tuple(sorted(axis % (spatial + 2) - 1 for axis in self.aggregate_axis))
+
+
+@dataclass(frozen=True)
 class Residual:
     """FanOut -> (branch, shortcut) -> FanInSum; an empty shortcut is the identity."""
 
@@ -230,6 +252,7 @@ Layer = (
     | Index
     | ImageResize
     | DotGeneral
+    | Aggregate
     | Residual
     | FanIn
     | Repeat

@@ -312,6 +312,13 @@ def _axes(value: Sequence[Any]) -> Shape:
     return tuple(int(v) for v in value)
 
 
+def implementation(value: Any) -> str:
+    """How the patterns of an Aggregate are written."""
+    if not isinstance(value, str) or value.upper() not in ("DENSE", "SPARSE"):
+        raise ValueError(f"must be DENSE or SPARSE, found {shown(value)}")
+    return value.upper()
+
+
 def one_array(given: dict[str, Any]) -> None:
     """Of lhs and rhs at most one, and axes only where there is an array."""
     if given["lhs"] is not None and given["rhs"] is not None:

@@ -70,6 +70,13 @@ class Network:
                 "cannot say which of the two it sees; leave one of them out"
             )
 
+        patterns = [path for path, _, _ in self.shapes() if path.endswith("Aggregate")]
+        if patterns:
+            raise WidegramError(
+                f"{patterns[0]}: augment turns images, but not the patterns that Aggregate takes; "
+                "leave one of them out"
+            )
+
     def canonical(self) -> dict[str, Any]:
         """Return the specification with every parameter spelt out (``b_std`` null is 0.0 in the
         'ntk' parameterization), but for later ones that have their defaults."""

@@ -22,7 +22,7 @@ from widegram.network.layers import (
 )
 from widegram.network.masking import check_masked
 from widegram.network.model import Network
-from widegram.network.shapes import Ending, follow
+from widegram.network.shapes import Ending, LayerShapes, follow
 from widegram.network.spec import layer_name
 
 # Layers whose output at equal pixels is made of their input at equal pixels.
@@ -52,6 +52,9 @@ class Piece(Network):
     def end(self) -> Ending:
         """What it ends with."""
         return follow(self.input_shape, self.layers, self.raw, self.gaussian)
+
+    def shapes(self) -> list[LayerShapes]:
+        return list(self.end.rows)
 
     def measured(self) -> list[tuple[str, Layer]]:
         """Every activation and LayerNorm with its path, in the order in which values meet them."""

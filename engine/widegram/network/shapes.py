@@ -19,6 +19,7 @@ from widegram.network.geometry import padding
 from widegram.network.joined import joined
 from widegram.network.layers import (
     Activation,
+    Aggregate,
     Convolution,
     ConvTranspose,
     Dense,
@@ -71,12 +72,14 @@ def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
 @dataclass(frozen=True)
 class Ending:
     """What layers end with: the spatial shape, whether the values are Gaussian, the number of
-    channels, None where no width says it, and the pixels of the largest image on the way."""
+    channels, None where no width says it, the pixels of the largest image on the way, and what
+    :func:`infer` returns."""
 
     shape: Shape
     gaussian: bool
     channels: int | None
     pixels: int
+    rows: tuple[LayerShapes, ...]
 
 
 def follow(
@@ -95,7 +98,7 @@ def follow(
     rows: list[LayerShapes] = []
     state = _sequence(layers, state, "layers", "", rows)
     pixels = max(math.prod(shape) for shape in (input_shape[:-1], *(row[2] for row in rows)))
-    return Ending(state.shape, state.lost_at is None, state.channels, pixels)
+    return Ending(state.shape, state.lost_at is None, state.channels, pixels, tuple(rows))
 
 
 def _first(input_shape: Shape) -> _State:
@@ -159,6 +162,9 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
             shape = maps.resized(layer, state.shape, path + note)
             _check_image(shape, path + note)
             return replace(state, shape=shape)
+        case Aggregate():
+            _check_aggregate(layer, state, path + note)
+            return state
         case DotGeneral():
             if maps.scalar(layer) is not None:
                 return state
@@ -246,6 +252,26 @@ def _transposed(layer: ConvTranspose, state: _State, path: str) -> Shape:
     shape = tuple(maps.transposed(size, w, s, layer.padding).out for size, w, s in sizes)
     _check_image(shape, path)
     return shape
+
+
+def _check_aggregate(layer: Aggregate, state: _State, path: str) -> None:
+    _require_image(state, path)
+    ndim = len(state.shape) + 2
+    for axis in layer.aggregate_axis or ():
+        if not -ndim <= axis < ndim or axis % ndim in (0, ndim - 1):
+            raise WidegramError(
+                f"{path}: aggregate_axis {axis} is no axis of pixels of an input with {ndim} axes, "
+                f"which are 1 to {ndim - 2}"
+            )
+    axes = layer.axes(len(state.shape))
+    if len(set(axes)) < len(axes):
+        raise WidegramError(f"{path}: aggregate_axis names an axis twice")
+    pixels = math.prod(state.shape)
+    if pixels**2 > bounds.MATRIX:
+        raise WidegramError(
+            f"{path}: couples all pairs of {pixels:,} pixels; at most {bounds.MATRIX:,} pairs are "
+            "taken"
+        )
 
 
 def _check_image(shape: Shape, path: str) -> None:

@@ -19,6 +19,7 @@ from widegram.network import checks, maps, trained
 from widegram.network.layers import (
     EPSILON,
     Activation,
+    Aggregate,
     Conv,
     ConvLocal,
     ConvTranspose,
@@ -111,6 +112,11 @@ _DOT = {
     "dimension_numbers": _Parameter(maps.dimension_numbers, (((), ()), ((), ()))),
 }
 
+_AGGREGATE = {
+    "aggregate_axis": _Parameter(checks.optional(checks.axes), None),
+    "implementation": _Parameter(maps.implementation, "DENSE"),
+}
+
 LAYERS: Mapping[str, _Kind] = {
     "Conv": _Kind(Conv, {}, _FILTER, checks.stride_of_each_axis),
     "ConvLocal": _Kind(ConvLocal, {}, _FILTER, checks.stride_of_each_axis),
@@ -126,6 +132,7 @@ LAYERS: Mapping[str, _Kind] = {
     "Index": _Kind(Index, {}, {"idx": _Parameter(parse_idx)}),
     "ImageResize": _Kind(ImageResize, {}, _RESIZE),
     "DotGeneral": _Kind(DotGeneral, {}, _DOT, maps.one_array),
+    "Aggregate": _Kind(Aggregate, {}, _AGGREGATE),
 }
 FAN_IN: Mapping[str, _Kind] = {
     "FanInSum": _Kind(FanInSum, {}, {}),

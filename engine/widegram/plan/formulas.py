@@ -16,7 +16,8 @@ SERIES_TOLERANCE = {"float32": 1e-8, "float64": 1e-13}
 
 @dataclass(frozen=True)
 class FactorLayout:
-    """Where each activation's per-image factors stand: ``offsets`` by node, in numbers."""
+    """Where each activation's per-image factors stand, and coefficients of maps: ``offsets`` by
+    node, in numbers. Maps by an input's pattern share those."""
 
     formulas: dict[int, Formula]
     offsets: dict[int, int]
@@ -67,8 +68,13 @@ def series_error(formulas: dict[int, Formula]) -> float | None:
 def factor_layout(plan: Plan, formulas: dict[int, Formula]) -> FactorLayout:
     """Consecutive blocks (n_factors, h, w) of every node that applies a formula."""
     offsets, total = {}, 0
+    shared: int | None = None
     for i, node in enumerate(plan.nodes):
         if i in formulas:
             offsets[i] = total
             total += formulas[i].n_factors * node.shape[0] * node.shape[1]
+        elif node.operation.numbers:
+            if shared is None:
+                shared, total = total, total + node.operation.numbers
+            offsets[i] = shared
     return FactorLayout(formulas, offsets, total)

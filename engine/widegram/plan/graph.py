@@ -27,6 +27,7 @@ from widegram.network.contribution import (
 from widegram.network.geometry import inside, padding
 from widegram.network.layers import (
     Activation,
+    Aggregate,
     Convolution,
     ConvTranspose,
     Dense,
@@ -52,7 +53,7 @@ from widegram.network.spec import layer_name
 from widegram.plan.counted import Counted
 from widegram.plan.hiding import Hidden, Hide, Spreading, VisibleNorm
 from widegram.plan.joined import scaled_by
-from widegram.plan.maps import Map, Matrix
+from widegram.plan.maps import EachMap, Map, Matrix
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Array, Operation
 from widegram.plan.operations import (
@@ -97,6 +98,8 @@ class _Builder:
     where: str = "layers"
     # Of a network with a mask.
     hidden: Hidden | None = None
+    # The largest sum of absolute weights of edges to a vertex of an input's pattern.
+    received: float = 1.0
     # The least rows and columns of windows whose pools are one with the Flatten behind them.
     large: int = _LOCAL
 
@@ -199,6 +202,8 @@ class _Builder:
                 return self._resized(layer, at)
             case DotGeneral():
                 return self._dotted(layer, at)
+            case Aggregate():
+                return self._aggregated(layer, at)
             case GlobalPool(kind):
                 scale = 1.0 / (h * w) ** 2 if kind == "avg" else 1.0
                 if self.hidden is not None and kind == "avg":
@@ -318,15 +323,30 @@ class _Builder:
         shape = sizes.get(0, 1), sizes.get(1, 1)
         return self._map(layer, [matrix], at, shape, known[: len(made)])
 
+    def _aggregated(self, layer: Aggregate, at: int) -> int:
+        known = self.axes[at]
+        along = tuple(known[axis] for axis in layer.axes(len(known)))
+        source = self._stored(at)
+        size = math.prod(self.nodes[at].shape[axis] for axis in along)
+        where = f"{self.where} {layer_name(layer)}"
+        # Weights may be negative.
+        op = EachMap(size, along, self.received, where)
+        return self.add(op, (source,), self.nodes[at].shape, False)
+
+    def _stored(self, at: int) -> int:
+        """A node whose planes are kept, which has the values of node ``at``."""
+        operation = self.nodes[at].operation
+        if operation.stored and not operation.reduced:
+            return at
+        return self.add(Copy(), (at,), self.nodes[at].shape, self.nonnegative[at])
+
     def _map(
         self, layer: Layer, matrices: list[Array], at: int, shape: Pair, axes: Axes | None = None
     ) -> int:
         """A map of all pixels, or one of the rows and one of the columns."""
         if self.hidden is not None and not self.hidden.zero[at]:
             at = self.shown(at)
-        operation = self.nodes[at].operation
-        if not operation.stored or operation.reduced:
-            at = self.add(Copy(), (at,), self.nodes[at].shape, self.nonnegative[at])
+        at = self._stored(at)
         rounded = tuple(Matrix(self.rounded_all(matrix)) for matrix in matrices)
         sign = self.nonnegative[at] and all((m.values >= 0).all() for m in rounded)
         return self.add(Map(rounded, f"{self.where} {layer_name(layer)}"), (at,), shape, sign, axes)
@@ -410,7 +430,7 @@ def _reached(size: int, window: int, stride: int, first: int, out: int, mode: Pa
 def first_map(nodes: Iterable[Node]) -> str:
     """Where the first layer is that makes all its planes at once, which not every backend does;
     empty without."""
-    return next((n.operation.where for n in nodes if isinstance(n.operation, Map)), "")
+    return next((n.operation.where for n in nodes if isinstance(n.operation, Map | EachMap)), "")
 
 
 def is_vector(network: Network) -> bool:
@@ -424,17 +444,19 @@ def is_vector(network: Network) -> bool:
 
 
 def build_graph(
-    network: Network, depths: tuple[int, ...] | None = None, dtype: str = "float64"
-) -> tuple[Node, ...]:
+    network: Network, depths: tuple[int, ...] | None = None, dtype: str = "float64",
+    received: float = 1.0,
+) -> tuple[Node, ...]:  # fmt: skip
     """The nodes of ``network``, with one Output per depth of a sweep and head of Readouts,
-    constants for ``dtype``.
+    constants for ``dtype``; ``received`` as of :class:`widegram.data.scaled_rows.Spread`.
 
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat, or ``augment``.
     """
     if network.augment:
         raise WidegramError("augment: a plan is of the plain network; evaluators take the means")
-    build = _Builder(dtype, hidden=None if network.mask is None else Hidden())
+    hidden = None if network.mask is None else Hidden()
+    build = _Builder(dtype, hidden=hidden, received=received)
     *spatial, _ = (1,) if is_vector(network) else network.input_shape
     height, width = [1] * (2 - len(spatial)) + spatial
     # A sequence lies along the columns.

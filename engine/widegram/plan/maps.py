@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Entries:
 
     rows: Ints
     columns: Ints
-    values: Array
+    values: NDArray[Any]
 
     @cached_property
     def row_of(self) -> Ints:
@@ -91,9 +91,12 @@ class Map(Operation):
     where: str = field(default="", compare=False, repr=False)
 
     @cached_property
-    def entries(self) -> Entries:
-        """A's."""
+    def _entries(self) -> Entries:
         return entries(self.matrices)
+
+    def entries(self, shape: Pair) -> Entries:
+        """A's, between all pixels of an image of that shape."""
+        return self._entries
 
     @cached_property
     def _sizes(self) -> Array:
@@ -120,7 +123,7 @@ class Map(Operation):
         return True  # entries may cancel, rows may be empty
 
     def profile(self, q: Array, shape: Pair) -> Array:
-        size = Entries(self.entries.rows, self.entries.columns, np.abs(self.entries.values))
+        size = Entries(self._entries.rows, self._entries.columns, np.abs(self._entries.values))
         return np.asarray(size.of(np.sqrt(q.reshape(-1, 1))) ** 2).reshape(1, *shape)
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
@@ -130,7 +133,7 @@ class Map(Operation):
         return below[0].times(self.bound([1.0], source, None))
 
     def describe(self) -> str:
-        return f" map of {len(self.entries.values)} entries"
+        return f" map of {len(self._entries.values)} entries"
 
 
 def _reads(support: NDArray[np.bool_]) -> Array:
@@ -144,6 +147,57 @@ def _reads(support: NDArray[np.bool_]) -> Array:
             d = np.subtract.outer(at[j], at[i]).ravel() + size - 1
             reads[j - i + out - 1, d] = 1.0
     return reads
+
+
+@dataclass(frozen=True)
+class EachMap(Operation):
+    """A map whose matrix is each image's own.
+
+    * ``size``: the vertices that it maps to each other, pixels along some axes
+    * ``along``: those axes (0 rows, 1 columns); pixels along the others are mapped alike
+    * ``most``: the largest sum of the absolute values of a row
+    """
+
+    stored: ClassVar[bool] = True
+    at_once: ClassVar[bool] = True
+    size: int
+    along: tuple[int, ...]
+    most: float
+    where: str = field(default="", compare=False, repr=False)
+
+    @property
+    def numbers(self) -> int:
+        return self.size**2
+
+    def entries(self, shape: Pair) -> Entries:
+        """The matrix between all pixels of an image of that shape, with the place of each entry
+        among the image's coefficients as its value: those of a matrix from each vertex to each."""
+        pixel = np.indices(shape).reshape(2, -1)
+        sizes = [shape[axis] for axis in self.along]
+        vertex = np.ravel_multi_index(tuple(pixel[list(self.along)]), sizes)
+        others = pixel[[axis for axis in (0, 1) if axis not in self.along]]
+        alike = (others[:, :, None] == others[:, None, :]).all(axis=0)
+        row, column = np.nonzero(alike)
+        rows = np.searchsorted(row, np.arange(len(vertex) + 1))
+        return Entries(rows, column, vertex[column] * self.size + vertex[row])
+
+    def needs(self, need: Mask, source: Pair) -> Mask:
+        return full(source) if need.any() else empty(source)
+
+    def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
+        return below[0] * self.most**2
+
+    def may_vanish(self, below: Sequence[bool]) -> bool:
+        return True
+
+    def profile(self, q: Array, shape: Pair) -> Array:
+        return np.full((1, *shape), q.max() * self.most**2)
+
+    def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
+        return below[0].times(self.most**2)
+
+    def describe(self) -> str:
+        return f" map of {self.size} vertices"
 
 
 @dataclass(frozen=True)

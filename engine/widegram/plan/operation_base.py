@@ -93,6 +93,11 @@ class Operation:
         """Along which axes it couples d with d - h, as windows that wrap do."""
         return False, False
 
+    @property
+    def numbers(self) -> int:
+        """Coefficients of each image that it applies, beside those of a formula."""
+        return 0
+
     # an image with itself ---------------------------------------------------------------------
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +50,12 @@ class Plan:
     def ntk(self) -> bool:
         """Whether T is carried."""
         return "ntk" in self.get
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a pixel, all of a vector."""
+        shape = self.network.input_shape
+        return math.prod(shape) if self.vector else shape[-1]
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:
@@ -148,17 +155,19 @@ def build(
     dtype: str = "float64",
     one_shape: bool = False,
     largest: float = 1.0,
+    received: float = 1.0,
 ) -> Plan:
     """Plan ``network`` for the kernels in ``get``, read out at ``depths`` of its Repeat.
 
     Constants are rounded to ``dtype``, the arithmetic of the planes. ``one_shape``: what strided
     convolutions make is stored, so that planes of one program have one shape. ``largest``: the
-    largest variance of an input pixel, of which a homogeneous network does not depend.
+    largest variance of an input pixel, of which a homogeneous network does not depend;
+    ``received``: the largest sum of absolute weights of the edges to a vertex of a pattern.
 
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat.
     """
-    graph = scaled(build_graph(network, depths, dtype), dtype, largest)
+    graph = scaled(build_graph(network, depths, dtype, received), dtype, largest)
     nodes, groups = partition(graph, one_shape)
     masks = needed(nodes)
     cross = Schedule(masks, _programs(nodes, tuple(groups), masks))

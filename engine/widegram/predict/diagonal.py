@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from widegram.computing.in_memory import diagonal
 from widegram.computing.job import make_job
-from widegram.data import open_source
+from widegram.data.patterns import reopened
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
 from widegram.linalg.gramsource import GramKernel, open_train
@@ -63,7 +63,7 @@ def own_diagonal(
 def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
     whole, (depth, head) = load_network(cross.file.network), cross.end
     try:
-        source = open_source(location, cross.file.n1)
+        source = reopened(location, cross.file.n1)
     except WidegramError as error:
         raise WidegramError(f"{error}; pass the test points as --x-test DATA") from error
     source = source if whole.mask is None else source.masked(constant(whole.mask))

@@ -12,8 +12,11 @@ from widegram.backends.augmented import Augmented
 from widegram.backends.evaluator import Advance, Evaluator, Tile
 from widegram.backends.job import Job
 from widegram.data import Source, open_source
+from widegram.data.patterns import PatternedSource
 from widegram.errors import WidegramError
 from widegram.network import Network
+from widegram.network.patterns import pattern_of
+from widegram.network.shapes import follow
 from widegram.reference.pair import Array
 from widegram.reference.tensors import cross_kernels, images, self_kernels
 from widegram.validation.choices import KERNELS
@@ -35,6 +38,7 @@ class _Images(NamedTuple):
     nngp: Array
     ntk: Array
     variances: list[Array]
+    patterns: Array | None
 
 
 class ReferenceEvaluator(Evaluator):
@@ -59,7 +63,7 @@ class ReferenceEvaluator(Evaluator):
                     f"found {tuple(x.shape[1:])}"
                 )
         self._x1, self._x2, self.dtype, self._least = job.x1, job.x2, job.dtype, least
-        self._kernels = job.kernels
+        self._kernels, self._pattern = job.kernels, pattern_of(network)
         self._networks = network.ending(job.depths)
         self.keys = job.keys
 
@@ -120,13 +124,20 @@ class ReferenceEvaluator(Evaluator):
 
     def _images(self, network: Network, source: Source, numbers: range) -> _Images:
         x = images(source.read(numbers.start, numbers.stop))
-        parts = [self_kernels(network, x[block]) for block in _blocks(len(x), x.shape)]
+        patterns, pattern = None, self._pattern
+        if pattern is not None and isinstance(source, PatternedSource):
+            patterns = source.dense(numbers.start, numbers.stop, pattern)
+        parts = [
+            self_kernels(network, x[block], None if patterns is None else patterns[block])
+            for block in _blocks(len(x), network)
+        ]
         nngp, ntk, variances = zip(*parts, strict=True)
         return _Images(
             x,
             np.concatenate(nngp),
             np.concatenate(ntk),
             [np.concatenate(layer) for layer in zip(*variances, strict=True)],
+            patterns,
         )
 
     @staticmethod
@@ -139,15 +150,20 @@ class ReferenceEvaluator(Evaluator):
         ntk: Array,
     ) -> None:
         index = np.array(entries, dtype=np.intp).reshape(-1, 2)
-        for block in _blocks(len(index), first.x.shape):
+        for block in _blocks(len(index), network):
             i, j = index[block].T
             q1, q2 = [q[i] for q in first.variances], [q[j] for q in second.variances]
-            nngp[i, j], ntk[i, j] = cross_kernels(network, first.x[i], second.x[j], q1, q2)
+            patterns = None
+            if first.patterns is not None and second.patterns is not None:
+                patterns = first.patterns[i], second.patterns[j]
+            found = cross_kernels(network, first.x[i], second.x[j], q1, q2, patterns)
+            nngp[i, j], ntk[i, j] = found
 
 
-def _blocks(n: int, shape: tuple[int, ...]) -> Iterator[slice]:
+def _blocks(n: int, network: Network) -> Iterator[slice]:
     """Cut n pairs so that about ten tensors over all pixel pairs stay within the block budget."""
-    size = max(1, _BLOCK_BYTES // (80 * (shape[1] * shape[2]) ** 2))
+    pixels = follow(network.input_shape, network.layers).pixels
+    size = max(1, _BLOCK_BYTES // (80 * pixels**2))
     return (slice(lo, min(n, lo + size)) for lo in range(0, n, size))
 
 

@@ -28,7 +28,7 @@ from widegram.network.piece import Piece
 from widegram.plan.formulas import SERIES_TOLERANCE
 from widegram.plan.precision import check_formula
 from widegram.reference.pair import Array, Pair
-from widegram.reference.tensors import cross_pairs, input_pairs, self_pairs
+from widegram.reference.tensors import Patterns, cross_pairs, input_pairs, self_pairs
 
 Numbers = NDArray[np.intp]
 
@@ -128,8 +128,11 @@ class KernelStart:
         return Pair(k, np.zeros_like(k) if self._ntk is None else self._ntk[i, j], masked)
 
 
-def propagate(piece: Piece, start: Start, ntk: bool, diagonal: bool, accept: float) -> Covariances:
-    """The covariances behind the layers of ``piece``, float64.
+def propagate(
+    piece: Piece, start: Start, ntk: bool, diagonal: bool, accept: float, patterns: Patterns = None
+) -> Covariances:
+    """The covariances behind the layers of ``piece``, float64; ``patterns``: of the first and the
+    second values, where they are graphs.
 
     ``diagonal``: of equal pixels alone. Raises WidegramError where they do not fit into memory,
     where variances leave the range of float64, and as
@@ -140,8 +143,8 @@ def propagate(piece: Piece, start: Start, ntk: bool, diagonal: bool, accept: flo
     _check_memory(piece, start, ntk, diagonal)
     size = _block(piece)
     with np.errstate(all="ignore"):  # what leaves the range is refused
-        first = _own(piece, start, False, size)
-        second = first if start.same else _own(piece, start, True, size)
+        first = _own(piece, start, False, size, patterns)
+        second = first if start.same else _own(piece, start, True, size, patterns)
         for _, variances in (first, second):
             _check(piece, variances, accept)
         own1, own2 = (folded(own.k, shape, diagonal) for own in (first[0], second[0]))
@@ -150,7 +153,8 @@ def propagate(piece: Piece, start: Start, ntk: bool, diagonal: bool, accept: flo
         for i, j in _pairs(start, size):
             interrupts.check()
             q1, q2 = [q[i] for q in first[1]], [q[j] for q in second[1]]
-            found = cross_pairs(piece, start.cross(i, j), q1, q2)
+            both = None if patterns is None else (patterns[0][i], patterns[1][j])
+            found = cross_pairs(piece, start.cross(i, j), q1, q2, both)
             for values, whole in zip((found.k, found.t), out, strict=False):
                 whole[i, j] = folded(values, shape, diagonal)
                 if start.same:
@@ -202,10 +206,16 @@ def folded(a: Array, shape: tuple[int, ...], diagonal: bool) -> Array:
     return a.reshape(n, *shape, *shape).transpose(0, *order)
 
 
-def _own(piece: Piece, start: Start, second: bool, size: int) -> tuple[Pair, list[Array]]:
+def _own(
+    piece: Piece, start: Start, second: bool, size: int, patterns: Patterns
+) -> tuple[Pair, list[Array]]:
     n = start.n2 if second else start.n1
+    blocks = (slice(lo, lo + size) for lo in range(0, n, size))
     runs = [
-        self_pairs(piece, start.own(second, slice(lo, lo + size))) for lo in range(0, n, size)
+        self_pairs(
+            piece, start.own(second, block), None if patterns is None else patterns[second][block]
+        )
+        for block in blocks
     ]
     k, t = (np.concatenate([getattr(pair, f) for pair, _ in runs]) for f in ("k", "t"))
     masks = [pair.masked[0] for pair, _ in runs if pair.masked is not None]

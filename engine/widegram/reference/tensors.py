@@ -23,6 +23,7 @@ from widegram.network import Network, maps, padding
 from widegram.network.contribution import bias_variance, channels_behind, contribution
 from widegram.network.layers import (
     Activation,
+    Aggregate,
     Conv,
     ConvLocal,
     Convolution,
@@ -48,6 +49,8 @@ from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
 from widegram.reference.pair import Array, Pair, masked_in_all, mean, mean_of_visible
 
+Patterns = tuple[Array, Array] | None
+
 
 def images(x: NDArray[Any]) -> Array:
     """View inputs (n, D), (n, L, C) or (n, H, W, C) as float64 images (n, H, W, C): vectors as
@@ -56,30 +59,36 @@ def images(x: NDArray[Any]) -> Array:
     return x.reshape(len(x), *[1] * (4 - x.ndim), *x.shape[1:])
 
 
-def self_kernels(network: Network, x: Array) -> tuple[Array, Array, list[Array]]:
+def self_kernels(
+    network: Network, x: Array, patterns: Array | None = None
+) -> tuple[Array, Array, list[Array]]:
     """Run the network on every image with itself.
 
     Args:
         network: the network.
         x: images (B, H, W, C).
+        patterns: weights (B, vertices, vertices) for Aggregate layers.
 
     Returns:
         ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in the
         order in which they are met, the variances (B, H, W) of its input.
     """
-    pair, variances = self_pairs(network, input_pairs(x, x, network.mask is not None))
+    pair, variances = self_pairs(network, input_pairs(x, x, network.mask is not None), patterns)
     return pair.k.reshape(len(x)), pair.t.reshape(len(x)), variances
 
 
-def self_pairs(network: Network, pair: Pair) -> tuple[Pair, list[Array]]:
+def self_pairs(
+    network: Network, pair: Pair, patterns: Array | None = None
+) -> tuple[Pair, list[Array]]:
     """Run layers on B values with themselves; as :func:`self_kernels`, for any output."""
-    run = _SelfRun(network)
+    run = _SelfRun(network, None if patterns is None else (patterns, patterns))
     return run.sequence(network.layers, pair), run.variances
 
 
 def cross_kernels(
-    network: Network, x1: Array, x2: Array, q1: list[Array], q2: list[Array]
-) -> tuple[Array, Array]:
+    network: Network, x1: Array, x2: Array, q1: list[Array], q2: list[Array],
+    patterns: Patterns = None,
+) -> tuple[Array, Array]:  # fmt: skip
     """Run the network on B pairs (x1[b], x2[b]) of different images, treated as independent.
 
     Args:
@@ -88,17 +97,21 @@ def cross_kernels(
         x2: images (B, H, W, C).
         q1: the variances of ``x1`` as :func:`self_kernels` gives them.
         q2: those of ``x2``.
+        patterns: those of both, for Aggregate layers.
 
     Returns:
         ``(nngp, ntk)``, arrays (B,).
     """
-    pair = cross_pairs(network, input_pairs(x1, x2, network.mask is not None), q1, q2)
+    pair = input_pairs(x1, x2, network.mask is not None)
+    pair = cross_pairs(network, pair, q1, q2, patterns)
     return pair.k.reshape(len(x1)), pair.t.reshape(len(x1))
 
 
-def cross_pairs(network: Network, pair: Pair, q1: list[Array], q2: list[Array]) -> Pair:
+def cross_pairs(
+    network: Network, pair: Pair, q1: list[Array], q2: list[Array], patterns: Patterns = None
+) -> Pair:
     """Run layers on B pairs of different values; as :func:`cross_kernels`, for any output."""
-    run = _CrossRun(network, iter(zip(q1, q2, strict=True)))
+    run = _CrossRun(network, iter(zip(q1, q2, strict=True)), patterns)
     return run.sequence(network.layers, pair)
 
 
@@ -114,10 +127,12 @@ class _Forward:
     """Walks the layers; what differs between (x, x) and (x, x') is left to the two subclasses.
 
     ``axes``: those of images (0 rows, 1 columns) that the values have for layers at this place.
-    ``channels``: of a network of finite width, as far as its widths say.
+    ``channels``: of a network of finite width, as far as its widths say. ``patterns``: of both
+    images of every pair; without them Aggregate does nothing.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, patterns: Patterns) -> None:
+        self.patterns = patterns
         self.axes: tuple[int, ...] = ((), (1,), (0, 1))[len(network.input_shape) - 1]
         self.channels: int | None = network.input_shape[-1]
 
@@ -156,6 +171,8 @@ class _Forward:
                 return pair.map(lambda a: _resized(a, layer, self.axes))
             case DotGeneral():
                 return self.dotted(layer, pair)
+            case Aggregate():
+                return self.aggregated(layer, pair)
             case GlobalPool():
                 self.axes = ()
                 pooled = pair.map(lambda a: _global_pool(a, layer.kind))
@@ -213,6 +230,15 @@ class _Forward:
         sizes = dict(zip(self.axes, made, strict=True))
         return pair.map(lambda a: _mapped(a, matrix, matrix, (sizes.get(0, 1), sizes.get(1, 1))))
 
+    def aggregated(self, layer: Aggregate, pair: Pair) -> Pair:
+        """Sums over what sends to each vertex, by the pattern of each image."""
+        if self.patterns is None:
+            return pair
+        along = [self.axes[axis] for axis in layer.axes(len(self.axes))]
+        first, second = self.patterns
+        found = pair.map(lambda a: _aggregated(a, first, along))
+        return found.map(lambda a: _turned(_aggregated(_turned(a), second, along)))
+
     def residual(self, layer: Residual, pair: Pair) -> Pair:
         ends, _ = self.branches((layer.branch, layer.shortcut), pair)
         branch, shortcut = ends
@@ -265,8 +291,8 @@ class _Forward:
 class _SelfRun(_Forward):
     """(x, x): its variances are K's own diagonal; same-pixel moments are the exact ones."""
 
-    def __init__(self, network: Network) -> None:
-        super().__init__(network)
+    def __init__(self, network: Network, patterns: Patterns) -> None:
+        super().__init__(network, patterns)
         self.variances: list[Array] = []
 
     def variances_of(self, pair: Pair) -> tuple[Array, Array]:
@@ -293,8 +319,10 @@ class _SelfRun(_Forward):
 class _CrossRun(_Forward):
     """(x, x') with variances known from the runs on (x, x) and (x', x')."""
 
-    def __init__(self, network: Network, variances: Iterator[tuple[Array, Array]]) -> None:
-        super().__init__(network)
+    def __init__(
+        self, network: Network, variances: Iterator[tuple[Array, Array]], patterns: Patterns
+    ) -> None:
+        super().__init__(network, patterns)
         self.known = variances
 
     def variances_of(self, pair: Pair) -> tuple[Array, Array]:
@@ -390,6 +418,20 @@ def _mapped(a: Array, first: Array, second: Array, shape: tuple[int, int]) -> Ar
     pixels = a.shape[1] * a.shape[2]
     found = first @ a.reshape(-1, pixels, pixels) @ np.swapaxes(second, -1, -2)
     return found.reshape(-1, *shape, *shape)
+
+
+def _turned(a: Array) -> Array:
+    """The same with the two images exchanged."""
+    return a.transpose(0, 3, 4, 1, 2)
+
+
+def _aggregated(a: Array, weights: Array, along: list[int]) -> Array:
+    """Of the first image, sums over vertices that send, along its axes ``along``."""
+    axes = [1 + axis for axis in along]
+    first = np.moveaxis(a, axes, range(1, 1 + len(axes)))
+    flat = first.reshape(len(a), weights.shape[1], -1)
+    made = (np.swapaxes(weights, 1, 2) @ flat).reshape(first.shape)
+    return np.moveaxis(made, range(1, 1 + len(axes)), axes)
 
 
 def _global_pool(a: Array, kind: str) -> Array:

@@ -47,6 +47,7 @@ from widegram.stax.activations import (
     Tanh,
 )
 from widegram.stax.combinators import FanInSum, FanOut, parallel, repeat, serial
+from widegram.stax.graphs import Aggregate, AggregateImplementation
 from widegram.stax.kernel import Kernel
 from widegram.stax.kernel_fn import KernelFn
 from widegram.stax.linear import (
@@ -74,6 +75,8 @@ from widegram.validation.missing import refuse
 __all__ = [
     "ABRelu",
     "Abs",
+    "Aggregate",
+    "AggregateImplementation",
     "Arctan",
     "AvgPool",
     "Conv",

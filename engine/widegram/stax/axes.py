@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError, shown
 from widegram.network.layers import (
     Activation,
+    Aggregate,
     Convolution,
     DotGeneral,
     Dropout,
@@ -139,27 +140,28 @@ def _first(items: Sequence[Item]) -> AxisPlaces | None:
     """The places of the first layer that has any; None where no layer is placed."""
     if not is_placed(items):
         return None
-    return next(item.places if isinstance(item, Placed) else _DEFAULT for item in _layers(items)
+    return next(item.places if isinstance(item, Placed) else _DEFAULT for item in every_layer(items)
                 if not isinstance(item, Activation | Dropout))  # fmt: skip
 
 
 def is_placed(items: Sequence[Item]) -> bool:
     """Whether some layer is."""
-    return any(isinstance(item, Placed) for item in _layers(items))
+    return any(isinstance(item, Placed) for item in every_layer(items))
 
 
 def layers_of(items: Sequence[Item]) -> Iterator[Layer]:
     """Every layer, those inside of branches and repeats too."""
-    return (item.layer if isinstance(item, Placed) else item for item in _layers(items))
+    return (item.layer if isinstance(item, Placed) else item for item in every_layer(items))
 
 
-def _layers(items: Sequence[Item]) -> Iterator[Layer | Placed]:
+def every_layer(items: Sequence[Item]) -> Iterator[Layer | Placed]:
+    """The same, placed ones as they are."""
     for item in items:
         if isinstance(item, ParallelItem):
             for part in item.branches:
-                yield from _layers(part)
+                yield from every_layer(part)
         elif isinstance(item, Repeat):
-            yield from _layers(item.body)
+            yield from every_layer(item.body)
         elif not isinstance(item, FanOutItem | FanInSumItem):
             yield item
 
@@ -248,6 +250,8 @@ class _AxesThrough:
                 return self.index(layer, axes)
             case DotGeneral():
                 return dotted(layer, axes)
+            case Aggregate():
+                layer = aggregated(layer, axes, spatial)
         if isinstance(layer, Convolution) and places.out is not None:
             if len(places.out) != ndim:
                 raise WidegramError(
@@ -302,6 +306,27 @@ def dotted(layer: DotGeneral, axes: Axes) -> tuple[DotGeneral, Axes]:
     count = iter(range(len(made)))
     after = tuple(axis if isinstance(axis, str) else next(count) for axis in made)
     return replace(layer, dimension_numbers=(first, second)), after
+
+
+def aggregated(layer: Aggregate, axes: Axes, spatial: list[int]) -> Aggregate:
+    """An Aggregate of channels-last arrays."""
+    ndim, named = len(axes), spatial
+    if layer.aggregate_axis is not None:
+        over = [_axis(a, ndim, "stax.Aggregate aggregate_axis") for a in layer.aggregate_axis]
+        named = [a for n in sorted(set(over)) if isinstance(a := axes[n], int)]
+        if len(named) < len(over):
+            raise WidegramError(
+                "stax.Aggregate: aggregate_axis names the batch, the channels or an axis twice; it "
+                "may name axes of pixels"
+            )
+    if named != sorted(named):
+        raise WidegramError(
+            "stax.Aggregate: takes images with their axes in the order of the network's inputs"
+        )
+    if layer.aggregate_axis is None:
+        return layer
+    place = {axis: 1 + n for n, axis in enumerate(sorted(spatial))}
+    return replace(layer, aggregate_axis=tuple(place[axis] for axis in named))
 
 
 def _sorted(numbers: tuple[int, ...], spatial: list[int]) -> tuple[int, ...]:

@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from widegram.errors import WidegramError
 from widegram.network.layers import Activation, FanInSum, Layer, Residual
@@ -49,10 +50,12 @@ class AxisPlaces:
 @dataclass(frozen=True)
 class Placed:
     """A layer for arrays with their axes at other ``places`` than a network's; parameters that
-    name axes, or have a number for each, are meant as of those arrays."""
+    name axes, or have a number for each, are meant as of those arrays. ``to_dense``: what the
+    patterns of an Aggregate go through first."""
 
     layer: Layer
     places: AxisPlaces
+    to_dense: Callable[[Any], Any] | None = None
 
 
 Item = Layer | FanOutItem | ParallelItem | FanInSumItem | Placed

@@ -12,6 +12,7 @@ from widegram.network.layers import Layer
 from widegram.network.masking import check_masked
 from widegram.network.piece import Piece
 from widegram.stax.kernel import MASKS, Kernel, check_mask
+from widegram.stax.patterns import Patterns, weights
 
 if TYPE_CHECKING:
     from widegram.reference.pieces import Covariances
@@ -21,8 +22,9 @@ Shape = tuple[int | None, ...]
 
 
 def from_inputs(
-    piece: Piece, x1: Array, x2: Array | None, ntk: bool, diagonal: bool, accept: float | None
-) -> dict[str, Any]:
+    piece: Piece, x1: Array, x2: Array | None, ntk: bool, diagonal: bool, accept: float | None,
+    patterns: Patterns | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The arrays of a Kernel of layers on inputs, in the dtype of these; ``cov2`` and ``mask2``
     None without ``x2``. Where the piece has a mask, masked numbers are marked in inputs."""
     from widegram.reference.pieces import InputStart, propagate
@@ -30,14 +32,16 @@ def from_inputs(
 
     second = None if x2 is None else images(x2)
     start = InputStart(images(x1), second, piece.mask is not None)
-    found = propagate(piece, start, ntk, diagonal, _accepted(accept))
+    both = weights(piece, (start.n1, start.n2), patterns)
+    found = propagate(piece, start, ntk, diagonal, _accepted(accept), both)
     dtype = np.result_type(x1, x1 if x2 is None else x2)
     return _in_dtype(found, dtype)
 
 
 def go_on(
-    layers: tuple[Layer, ...], kernel: Kernel, diagonal: bool | None, accept: float | None
-) -> Kernel:
+    layers: tuple[Layer, ...], kernel: Kernel, diagonal: bool | None, accept: float | None,
+    patterns: Patterns | None = None,
+) -> Kernel:  # fmt: skip
     """The Kernel behind more layers, from the arrays of one.
 
     Raises WidegramError for layers that need what it lacks, and where its arrays do not fit.
@@ -66,7 +70,8 @@ def go_on(
     )  # fmt: skip
     start = KernelStart(given, spatial, kernel.diagonal_spatial)
     ntk = kernel.ntk is not None
-    found = propagate(piece, start, ntk, kernel.diagonal_spatial, _accepted(accept))
+    both = weights(piece, (start.n1, start.n2), patterns)
+    found = propagate(piece, start, ntk, kernel.diagonal_spatial, _accepted(accept), both)
     dtype = kernel.nngp.dtype
     arrays = _in_dtype(found, dtype)
     if same and kernel.cov2 is not None:

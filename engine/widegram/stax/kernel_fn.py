@@ -19,6 +19,7 @@ from widegram.stax.branches import Item, close
 from widegram.stax.dense import described, ended, from_inputs, go_on, refuse_pools
 from widegram.stax.kernel import FIELDS, Kernel
 from widegram.stax.masked import marked, masks, source
+from widegram.stax.patterns import Patterns, patterns_of, sources, without_aggregates
 from widegram.validation.arrays import real
 from widegram.validation.choices import KERNELS
 
@@ -61,7 +62,7 @@ class KernelFn:
         x2: Any = None,
         get: Get = None,
         *,
-        pattern: None = None,
+        pattern: Any = None,
         mask_constant: float | None = None,
         diagonal_batch: bool | None = None,
         diagonal_spatial: bool | None = None,
@@ -75,7 +76,9 @@ class KernelFn:
         ``get='ntk'`` (or any field of :class:`Kernel`) returns that field; a tuple of names a
         named tuple ``AnalyticKernel``; None a :class:`Kernel`. Arrays are float32 where all inputs
         are float32 or narrower, float64 otherwise. ``accept_series_error`` as in
-        :func:`widegram.kernel`.
+        :func:`widegram.kernel`. ``pattern=(pattern1, pattern2)``: of the graphs that
+        :func:`~widegram.stax.graphs.Aggregate` takes, a row for each input; None, and Aggregate
+        does nothing.
 
         Numbers of inputs that equal ``mask_constant``, which may be NaN or an infinity, are masked
         (:mod:`widegram.network.masking`); a Kernel has masks of its own, whatever it is then.
@@ -88,14 +91,17 @@ class KernelFn:
         Raises :class:`WidegramError` for bad inputs, networks without an exact kernel, and
         options of neural-tangents that have no meaning here.
         """
-        _refuse_options(pattern, diagonal_batch)
+        _refuse_options(diagonal_batch)
         mask = parse_mask(mask_constant)
+        single = x2 is None and not isinstance(x1_or_kernel, Kernel)
+        patterns = patterns_of(self.items, pattern, single)
         names = _names(get)
         if isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
                 raise WidegramError("kernel_fn: takes a Kernel alone, without x2")
             items, kernel, after = going_on(self.items, x1_or_kernel)
-            found = go_on(close(items), kernel, diagonal_spatial, accept_series_error)
+            layers = close(items) if patterns else without_aggregates(close(items))
+            found = go_on(layers, kernel, diagonal_spatial, accept_series_error, patterns)
             found = with_axes(found, after)
             if found.ntk is None and "ntk" in names and get is not None:
                 raise WidegramError("kernel_fn: the Kernel it is given was made without ntk")
@@ -103,7 +109,10 @@ class KernelFn:
             masked = mask is not None
             x1 = _array(x1_or_kernel, "x1", masked)
             x2 = None if x2 is None else _array(x2, "x2", masked)
-            found = self._compute(x1, x2, names, bool(diagonal_spatial), accept_series_error, mask)
+            if patterns and x2 is None and not np.array_equal(*patterns):
+                x2 = x1
+            diagonal = bool(diagonal_spatial)
+            found = self._compute(x1, x2, names, diagonal, accept_series_error, mask, patterns)
         if get is None:
             return found
         if isinstance(get, str):
@@ -118,12 +127,13 @@ class KernelFn:
         diagonal: bool,
         accept: float | None,
         mask: Mask,
+        patterns: Patterns | None,
     ) -> Kernel:
         items, entrance, after = arranged(self.items, x1.ndim)
         if x2 is not None and x2.ndim == x1.ndim:
             x2 = entrance.through(x2)
         x1 = entrance.through(x1)
-        layers = close(items)
+        layers = close(items) if patterns else without_aggregates(close(items))
         if x2 is not None and x2.shape[1:] != x1.shape[1:]:
             raise WidegramError(
                 f"kernel_fn: x1 has shape {x1.shape} and x2 {x2.shape}; rows must have one shape"
@@ -131,16 +141,16 @@ class KernelFn:
         piece = Piece(tuple(x1.shape[1:]), layers, mask=mask)
         if diagonal:
             refuse_pools(piece)
-        same = x2 is None or _same(x1, x2)
+        same = x2 is None or (_same(x1, x2) and (not patterns or np.array_equal(*patterns)))
         first, second = x1, x2
         if mask is not None:
             first, second = marked(x1, mask), None if x2 is None else marked(x2, mask)
         if piece.layers and not piece.end.shape:
             network = Network(x1.shape[1:], layers, mask=mask)
-            arrays = _vectors(network, first, second, same, names, accept)
+            arrays = _vectors(network, first, second, same, names, accept, patterns)
         else:
             arrays = from_inputs(
-                piece, first, None if same else second, "ntk" in names, diagonal, accept
+                piece, first, None if same else second, "ntk" in names, diagonal, accept, patterns
             )
             if same and x2 is not None:
                 arrays |= {"cov2": arrays["cov1"], "mask2": arrays["mask1"]}
@@ -197,40 +207,41 @@ def _array(x: Any, name: str, masked: bool) -> Array:
 
 def _vectors(
     network: Network, x1: Array, x2: Array | None, same: bool, names: tuple[str, ...],
-    accept: float | None,
+    accept: float | None, patterns: Patterns | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The arrays ``names`` of a network that ends in a vector, from the engine, and masks."""
     from widegram.computing.in_memory import kernel
 
     dtype = np.result_type(x1, x1 if x2 is None else x2).name
     found: dict[str, Any] = dict.fromkeys(("nngp", "ntk", "cov1", "cov2"))
+    rows = source(network, x1), None if x2 is None else source(network, x2)
+    first, second = sources(network, *rows, patterns)
     wanted = [name for name in KERNELS if name in names]
     if wanted:
         result = kernel(
-            network, source(network, x1), None if same or x2 is None else source(network, x2),
-            wanted, dtype, accept_series_error=accept,
-        )  # fmt: skip
+            network, first, None if same else second, wanted, dtype, accept_series_error=accept
+        )
         assert isinstance(result, tuple)
         found |= result._asdict()
     if "cov1" in names or "cov2" in names:
         if same and "nngp" in wanted:
             found["cov1"] = np.diagonal(found["nngp"]).copy()
         else:
-            found["cov1"] = _variances(network, x1, dtype, accept)
+            found["cov1"] = _variances(network, first, dtype, accept)
         if x2 is not None:
-            found["cov2"] = found["cov1"] if same else _variances(network, x2, dtype, accept)
+            found["cov2"] = found["cov1"] if same else _variances(network, second, dtype, accept)
     if network.mask is not None:
         found["mask1"] = masks(network, x1)
         found["mask2"] = None if x2 is None else masks(network, x2)
     return found
 
 
-def _variances(network: Network, x: Array, dtype: str, accept: float | None) -> Array:
+def _variances(network: Network, x: Any, dtype: str, accept: float | None) -> Array:
     """Variances (n,) of the outputs for each input: the diagonal of the NNGP, as ``dtype``."""
     from widegram.computing.in_memory import diagonal
     from widegram.computing.job import make_job
 
-    job = make_job(network, source(network, x), None, "nngp", dtype, None, 1, None, accept)
+    job = make_job(network, x, None, "nngp", dtype, None, 1, None, accept)
     return diagonal(job)["nngp"].astype(dtype)
 
 
@@ -264,9 +275,7 @@ def _named(names: tuple[str, ...]) -> Callable[..., Any]:
     return namedtuple("AnalyticKernel", names)
 
 
-def _refuse_options(pattern: object, diagonal_batch: bool | None) -> None:
-    if pattern is not None:
-        raise WidegramError("kernel_fn: pattern is not supported; leave it out")
+def _refuse_options(diagonal_batch: bool | None) -> None:
     if diagonal_batch is False:
         raise WidegramError(
             "kernel_fn: diagonal_batch=False is not supported: cov1 and cov2 are diagonals; "

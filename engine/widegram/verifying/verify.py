@@ -15,6 +15,7 @@ from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import available
 from widegram.computing.in_memory import diagonal_within
 from widegram.data import Source, open_source
+from widegram.data.patterns import reopened
 from widegram.errors import Damaged, WidegramError
 from widegram.gramfile.header import Header
 from widegram.gramfile.verifying import Computers, VerifyReport
@@ -222,7 +223,7 @@ def _source(
 ) -> Source:
     if given is None and not location:
         raise WidegramError(f"{name} was an array in memory; pass it as {name}")
-    source = open_source(location if given is None else given, rows)
+    source = reopened(location, rows) if given is None else open_source(given, rows)
     source = source if mask is None else source.masked(constant(mask))
     if source.fingerprint() != fingerprint:
         raise WidegramError(f"{source.name} is not the {name} that the file was made from")

@@ -3,7 +3,8 @@
 For each pixel p' of the output: the row of A sums the pairs (p, q) of the source into a row of
 pixels q, which the rows of A' then take to the pairs (p', q') of the output. A is sparse.
 
-Kinds: ``map`` (A = A' is the network's). The arguments are the map's row of the table
+Kinds: ``map`` (A = A' is the network's), ``each`` (each image has its own; values are places among
+its coefficients). The arguments are the map's row of the table
 (:class:`~widegram.cpu.kernels.fields.MapField`), room for a row of pixels, the first numbers of K
 and T in both stores, and the images' own coefficients.
 """
@@ -21,7 +22,7 @@ from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.plane_base import PlaneCode
 from widegram.cpu.kernels.vector_ops import INDEX
 
-KINDS = ("map",)
+KINDS = ("map", "each")
 _NARROW = ir.IntType(32)
 
 
@@ -83,10 +84,17 @@ class MapKernel(PlaneCode):
 
     def _first(self, n: Any) -> Any:
         """Entry n of A."""
+        if self.variant.kind == "each":
+            place = self._narrow(MapField.VALUES, n)
+            if self.variant.paired:
+                return self.ops.load(self._vector(self.fx, place))
+            return self.ops.splat(self.offset(self.fx, place, ir.Constant(INDEX, 1)))
         return self.ops.splat(self.offset(self.at[MapField.VALUES], n, ir.Constant(INDEX, 1)))
 
     def _second(self, n: Any) -> Any:
         """Entry n of A'."""
+        if self.variant.kind == "each":
+            return self.ops.load(self._vector(self.fy, self._narrow(MapField.VALUES, n)))
         return self._first(n)
 
     def _span(self, field: MapField, n: Any) -> tuple[Any, Any]:
