@@ -61,7 +61,7 @@ def _answers(**found: Any) -> runs.Start:
     def start(command: list[str], seconds: float) -> tuple[str, str]:
         assert seconds > 0
         kind = "tests" if "pytest" in command else command[3]
-        answer = found[kind]
+        answer = ({"compiled": KERNELS} | found)[kind]
         if isinstance(answer, str):
             return "", answer
         if kind == "own":
@@ -76,6 +76,8 @@ ROW = {
     "clock_hz": 1e9, "multiprocessors": 100, "element_layers": 22e6, "difference": {"ntk": 1e-6},
 }  # fmt: skip
 LOOP = {"instructions_per_element_layer": 20.0}
+KERNEL = {"case": ["cnn21-pool", "float32"], "kernel": "stage 0", "local": 24}
+KERNELS = {"kernels": [KERNEL], "failed": [["fcn1", "float32", "no libNVVM"]], "seconds": 2.0}
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +102,10 @@ def test_a_part_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
     ]
     assert found["rows"][0]["bound"]["reached"] == pytest.approx(22 * 20 / 12.8 / 50)
     runs.table(found)
-    assert "50 us per entry (goal 40), 69 % of the issue" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "50 us per entry (goal 40), 69 % of the issue" in said
+    assert "cnn21-pool float32, stage 0: spills 24 bytes" in said
+    assert "not compiled: fcn1 float32 no libNVVM" in said
 
 
 def test_what_was_printed_before_a_part_was_stopped_counts() -> None:
@@ -124,8 +129,8 @@ def _titles(parts: list[agenda.AgendaPart]) -> list[str]:
 def test_what_matters_most_comes_first() -> None:
     parts = agenda.plan(cases(), tests=True, peers=True)
     titles = _titles(parts)
-    assert titles[:11] == [
-        "card", "smoke", "own cnn21-pool float32", "peer cnn21-pool float32",
+    assert titles[:12] == [
+        "card", "compiled", "smoke", "own cnn21-pool float32", "peer cnn21-pool float32",
         "own cnn21-flatten float32", "peer cnn21-flatten float32", "own myrtle10 float32",
         "own cnn21-pool float64", "profile", "golden values", "properties",
     ]  # fmt: skip
@@ -199,7 +204,7 @@ def test_the_tests_for_a_card_need_little() -> None:
 
 def test_bounds_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "tool", lambda name: None if name == "nvdisasm" else Path(name))
-    flat = cases()[-1]
+    flat = next(case for case in cases() if case.name == "fcn10")
     assert measure.layer_loop(flat, (9, 0)) == {"problem": "nvdisasm is not installed"}
     monkeypatch.setattr(measure, "tool", Path)
     assert measure.layer_loop(flat, (9, 0)) == {"problem": "no planes in registers"}
@@ -243,7 +248,7 @@ def test_ratios_and_outcomes_of_tests() -> None:
 
 def test_without_time_nothing_is_started() -> None:
     found = runs.run(0, 0.0, False, True, lambda results: None, _answers())
-    assert found["missing"][:2] == ["card: no time left", "smoke: no time left"]
+    assert found["missing"][:2] == ["card: no time left", "compiled: no time left"]
     assert found["rows"] == []
 
 

@@ -136,7 +136,7 @@ def test_depth_sweeps(name: str, place: str, dtype: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        pytest.param(*case, marks=() if case == ("pools", "float32") else pytest.mark.slow)
+        pytest.param(*case, marks=() if case == ("circular", "float32") else pytest.mark.slow)
         for case in itertools.product(TILED, _TOLERANCES)
     ],
 )

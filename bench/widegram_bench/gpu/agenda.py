@@ -20,7 +20,8 @@ TESTS = {"smoke": _SMOKE, "golden values": "golden", "properties": f"not golden 
 # Seconds: what the parts before it leave, the most it may take, the share of it for measuring (the
 # rest is for starting, compiling, and stopping in time).
 _TIMES = {
-    "card": (10, 40, 1.0), "smoke": (25, 75, 1.0), "own": (18, 60, 0.2), "peer": (30, 90, 0.5),
+    "card": (10, 40, 1.0), "compiled": (30, 100, 0.9), "smoke": (25, 75, 1.0),
+    "own": (18, 60, 0.2), "peer": (30, 90, 0.5),
     "profile": (15, 40, 0.8), "golden values": (50, 150, 1.0), "properties": (15, 50, 1.0),
     "bound": (10, 45, 1.0),
 }  # fmt: skip
@@ -70,7 +71,8 @@ class AgendaPart:
 def plan(cases: Sequence[Case], tests: bool, peers: bool) -> list[AgendaPart]:
     """All parts; ``tests`` and ``peers``: those as well."""
     goals = [case for case in cases if case.target or case.ratio]
-    parts = [AgendaPart("card"), *([AgendaPart("smoke")] if tests else [])]
+    parts = [AgendaPart("card"), *([AgendaPart("compiled")] if len(cases) > 1 else [])]
+    parts += [AgendaPart("smoke")] if tests else []
     for case in goals:
         parts.append(AgendaPart("own", case))
         if peers and case.ratio:

@@ -80,8 +80,8 @@ class CardRun:
     def __init__(self, number: int, save: Callable[[Results], None], start: Start) -> None:
         self.number, self.save, self.start = number, save, start
         self.results: Results = {
-            "benchmark": "gpu", "card": None, "rows": [], "profile": {}, "tests": {},
-            "missing": [],
+            "benchmark": "gpu", "card": None, "compiled": {}, "rows": [], "profile": {},
+            "tests": {}, "missing": [],
         }  # fmt: skip
 
     def lack(self, text: str) -> None:
@@ -121,11 +121,8 @@ class CardRun:
 
     def _add(self, part: AgendaPart, found: Results, row: Results) -> None:
         """``row``: that of the part's case."""
-        if part.kind == "card":
-            self.results["card"] = found
-            return
-        if part.kind == "profile":
-            self.results["profile"] = found
+        if part.kind in ("card", "compiled", "profile"):
+            self.results[part.kind] = found
             return
         if part.kind == "own":
             self.results["rows"].append(row)
@@ -221,6 +218,11 @@ def table(results: dict[str, Any]) -> None:
     print((results["card"] or {}).get("name", "no card"))
     for row in results["rows"]:
         print(line(row))
+    for kernel in results["compiled"].get("kernels", ()):
+        if kernel["local"]:
+            print(f"{' '.join(kernel['case'])}, {kernel['kernel']}: spills {kernel['local']} bytes")
+    for failed in results["compiled"].get("failed", ()):
+        print("not compiled:", *failed)
     if results["profile"]:
         print("profile:", *(f"{k} {v:.6g}" for k, v in results["profile"].items()))
     for name, found in results["tests"].items():

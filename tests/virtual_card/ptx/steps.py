@@ -113,6 +113,8 @@ class _Decoder:
             return self._barrier(position, name, operands)
         if base == "shfl":
             return self._shuffle(position, name, operands)
+        if base == "aligned":
+            return self._aligned(operands)
         if base in ("ld", "st"):
             return self._access(name, operands)
         if base in ("pack", "unpack"):
@@ -244,6 +246,16 @@ class _Decoder:
         if base == "ld":
             return _load(space, kind, self._register(operands[0]), self._kind(operands[0]), where)
         return _store(space, kind, self._operand(operands[1], kind), where)
+
+    def _aligned(self, operands: tuple[str, ...]) -> Step:
+        """Nothing; an error where an address is no multiple of a size."""
+        where, size = self._address(operands[0], int(operands[1])), np.uint64(operands[2])
+
+        def step(wave: Any) -> None:
+            if (where(wave) % size).any():
+                raise Fault(f"misaligned access of {size} bytes")
+
+        return step
 
     def _address(self, text: str, offset: int) -> Fetch:
         base, added = self._operand(text, _U64), np.uint64(offset % 2**64)

@@ -112,10 +112,27 @@ def _body(text: str, match: re.Match[str]) -> tuple[tuple[Instruction, ...], dic
         if part.endswith(":"):
             labels[part[:-1]] = len(code)
         elif part.endswith(";") and not part.startswith(_IGNORED):
-            code.append(_instruction(part[:-1], here))
+            code += _instructions(part[:-1], here)
     if not code or code[-1].name not in ("ret", "bra", "bra.uni"):
         raise Unsupported("a kernel that does not end")
     return tuple(code), labels
+
+
+def _instructions(text: str, line: int) -> list[Instruction]:
+    """One instruction; a load of a vector as a check of its address and loads of its numbers."""
+    found = re.fullmatch(
+        r"(ld\.shared)\.v(\d)\.([bf])(\d+)\s*\{(.*)\},\s*\[([\w$%]+)\+?(\d*)\]", text, re.DOTALL
+    )
+    if found is None:
+        return [_instruction(text, line)]
+    name, count, kind, bits, targets, base, offset = found.groups()
+    size, first = _SIZES[bits], int(offset or 0)
+    check = Instruction("aligned", (base, str(first), str(int(count) * size)), line=line)
+    names = [target.strip() for target in targets.split(",")]
+    return [check] + [
+        Instruction(f"{name}.{kind}{bits}", (target, f"[{base}+{first + n * size}]"), line=line)
+        for n, target in enumerate(names)
+    ]
 
 
 def _instruction(text: str, line: int) -> Instruction:
