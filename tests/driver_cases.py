@@ -34,7 +34,7 @@ class Case(NamedTuple):
     depths: tuple[int, ...] = ()
     planes: int = USUAL
     dtype: str = "float64"
-    count: int = 2
+    count: int = 1
 
 
 def conv(window: tuple[int, int], padding: str = "SAME", strides: Any = (1, 1)) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def test_lowest_by_inverse_iteration(name) -> None:
 
 
 def test_lowest_by_inverse_iteration_on_the_disk(tmp_path) -> None:
-    values = np.sort(np.arange(1, 601) ** -1.5)  # the bottom crowds: 1e-6 of the norm between two
-    memory = 8 * 600 * 380  # of 600 columns
+    values = np.sort(np.arange(1, 401) ** -1.5)  # the bottom crowds: 1e-6 of the norm between two
+    memory = 8 * 400 * 253  # of 400 columns
     seen: list[Path] = []
     found = lowest_eigen(
         as_operator(with_spectrum(values)),
@@ -300,7 +300,7 @@ def test_command_pairs_density_and_plot(gram, tmp_path) -> None:
 
 
 def test_command_beyond_memory(tmp_path) -> None:
-    n = 1400  # 15.7 MB; 16 MB leave half of that for arrays
+    n = 1100  # 9.7 MB; 16 MB leave half of that for arrays
     values = np.r_[np.arange(1, 5) * 1e-4, np.geomspace(1e-3, 1, n - 4)]
     gram = write_gram(tmp_path / "k.h5", {"ntk": with_spectrum(values)}, tile=200)
     small = ["--memory", "16MB", "--steps", 20, "--probes", 4]

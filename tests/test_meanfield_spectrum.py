@@ -265,8 +265,9 @@ def test_inputs_of_one_norm_for_the_fully_connected_case():
 
 
 @pytest.mark.parametrize(("net", "method", "depth"), [
-    ("fcn:act=relu,w_var=3.0", "deviations", 1800), ("fcn:act=relu,w_var=3.0", "engine", 3000),
-    ("fcn:act=relu,w_var=1.25", "engine", 3000), ("cnn-p:act=erf,w_var=0.5", "auto", 3000),
+    # (w_var / 2)^depth is beyond 1e308, or below 1e-308.
+    ("fcn:act=relu,w_var=200", "deviations", 180), ("fcn:act=relu,w_var=200", "engine", 180),
+    ("fcn:act=relu,w_var=0.02", "engine", 180), ("cnn-p:act=erf,w_var=0.02", "auto", 180),
 ])
 def test_signals_beyond_float64_are_refused_in_one_line(net, method, depth):
     problem = small_problem()
