@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import widegram
+from cli_support import run
 from jobs import job
 from widegram.data import open_source
 from widegram.errors import WidegramError
@@ -171,6 +173,49 @@ def test_what_signs_make_of_roundings_is_said(
     (message,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert message.startswith(where)
     assert least < float(message.rsplit(" ", 1)[1]) < most
+
+
+@pytest.mark.parametrize("image", [True, False], ids=["images", "vectors"])
+def test_errors_of_more_than_a_tenth_are_refused_unless_accepted(
+    image: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = signs(4, image)
+    x = np.random.default_rng(0).standard_normal((2, *spec["input_shape"]))
+    x[1] = x[0] * (1 + 1e-16) + 1e-16  # coincides but for roundings: a value is really off
+    message = r"layers\[7\] Sign: .* may be off by up to 0\.\d+, .*--accept-series-error 0\.[1-9] "
+    for dtype in ("float32", "float64"):
+        with pytest.raises(WidegramError, match=message):
+            widegram.kernel(spec, x, dtype=dtype)
+    np.save(tmp_path / "x.npy", x)
+    (tmp_path / "net.json").write_text(json.dumps(spec))
+    command = ["gram", "--net", tmp_path / "net.json", "--x", tmp_path / "x.npy", "--out"]
+    refused = run(*command, tmp_path / "K.h5")
+    assert (refused.exit_code, (tmp_path / "K.h5").exists()) == (2, False)
+    assert run(*command, tmp_path / "K.h5", "--accept-series-error", "0.4").exit_code == 0
+    assert widegram.verify(tmp_path / "K.h5").ok  # what was accepted is no damage
+    assert any("may be off by up to" in r.getMessage() for r in caplog.records)
+    # Fewer, or what is announced by sums, but adds up to less: as before.
+    widegram.kernel(signs(3, image), x, dtype="float32")
+
+
+def test_sums_that_add_up_to_more_than_a_tenth_are_refused_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("widegram.plan.announced.left_out", lambda *_: 0.23)
+    message = r"errors of up to 0\.23, .*--accept-series-error 0\.3 "
+    with pytest.raises(WidegramError, match=message):
+        widegram.kernel("fcn:depth=1,act=elu", np.eye(2))
+    widegram.kernel("fcn:depth=1,act=elu", np.eye(2), accept_series_error=0.3)
+
+
+def test_what_is_said_of_large_variances_is_no_idle_bound(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """b^2 q times the error of K would be a third; ELU's slope changes with the angle alone."""
+    x = np.linspace(-31.4, 31.4, 12)[:, None]
+    widegram.kernel("fcn:depth=3,act=elu", x)
+    said = [r.getMessage() for r in caplog.records if "closed form" in r.getMessage()]
+    assert 1e-4 < float(said[0].rsplit(" ", 1)[1]) < 1e-2
 
 
 def test_what_a_series_leaves_out_is_said_of_kinks_behind_it(

@@ -209,12 +209,14 @@ def head_option(command: Command) -> Command:
 
 
 def series_option(command: Command) -> Command:
-    """``--accept-series-error``: what an activation's Hermite series may leave out."""
+    """``--accept-series-error``: what an activation's Hermite series may leave out, and what errors
+    that are known before a run may add up to."""
     return click.option(
         "--accept-series-error",
         type=click.FloatRange(min=0.0),
         metavar="E",
-        help="Accept this relative error of activations by Hermite series [default: 0.001].",
+        help="Accept this relative error: of activations by series [default: 0.001], of all that "
+        "is announced [default: 0.1].",
     )(command)
 
 

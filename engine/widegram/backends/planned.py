@@ -68,7 +68,7 @@ class PlannedEvaluator(Evaluator):
             self.angle = nearest_computed(plan, formulas, largest, *inputs)
         self.exact = is_exact(plan)
         self.series_error = series_error(formulas)
-        announce(plan, formulas, largest, job.dtype)
+        announce(plan, formulas, largest, job.dtype, job.accept)
         self.readout = Readout(plan, job.dtype, inputs, self.self_kernels)
         self._pair_values, self._kept = pair_values, KeptOwn()
 

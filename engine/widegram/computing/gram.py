@@ -103,8 +103,9 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     ``threads``: None for all cores. ``memory``: byte budget such as '500MB', None for a quarter
     of what is free. ``overwrite``: replace ``out`` whatever it is. ``progress``: called with a
     :class:`~widegram.machine.progress.Progress`. ``accept_series_error``: the relative error of an
-    activation's Hermite series that is accepted, 1e-3 by default; more is refused. ``pattern``: of
-    graphs, for Aggregate layers, that of x1 or a pair for x1 and x2, arrays or files as these.
+    activation's Hermite series that is accepted, 1e-3 by default, and of all that is announced,
+    0.1 by default; more is refused. ``pattern``: of graphs, for Aggregate layers, that of x1 or a
+    pair for x1 and x2, arrays or files as these.
 
     A float32 run whose activations need more digits at these variances is computed in float64 and
     rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,

@@ -1,4 +1,4 @@
-"""Errors that are known before a run: said in its log, or avoided in float64.
+"""Errors that are known before a run: said in its log, avoided in float64, or refused.
 
 A covariance carries a few roundings. Where two inputs, or pixels of two images, coincide but for
 them, c = 1 - error, and each operation makes of the relative error of K what
@@ -8,14 +8,17 @@ that. What an activation without a closed form leaves out of K is such an error 
 
 from __future__ import annotations
 
+import numpy as np
+
 from widegram.activations import Formula
 from widegram.activations.approximate import Approximate
 from widegram.activations.rectified import Sign
+from widegram.errors import WidegramError
 from widegram.machine.log import logger
 from widegram.network import weights
 from widegram.plan.operations import Act
 from widegram.plan.plan import Plan
-from widegram.plan.precision import DoubleNeeded
+from widegram.plan.precision import ANNOUNCED_ACCEPTED, DoubleNeeded, rounded_up
 
 # What activations without a closed form may leave out unsaid: what each dtype promises.
 _PROMISED = {"float32": 1e-5, "float64": 1e-10}
@@ -24,14 +27,19 @@ _PROMISED = {"float32": 1e-5, "float64": 1e-10}
 _ROUNDINGS = 16 * 2.0**-52
 # Unsaid is what docs/accuracy.md says of each kink.
 _KINK = {"float32": 5e-4, "float64": 1e-7}
+# Bounds above this are looked at more closely, at so many variances, each a quarter of the last.
+_ROUGH, _VARIANCES = 1e-3, 16
 
 
-def announce(plan: Plan, formulas: dict[int, Formula], largest: float, dtype: str) -> None:
+def announce(
+    plan: Plan, formulas: dict[int, Formula], largest: float, dtype: str, accept: float
+) -> None:
     """Log a warning where values may miss what is promised. ``largest``: the largest variance of an
-    input pixel.
+    input pixel; ``accept``: the relative error that is accepted.
 
     Raises :class:`DoubleNeeded` for float32 with a Sign, which makes 4e-4 of a rounding wherever
-    pixels coincide, or small inputs behind a bias, and 1e-2 behind another.
+    pixels coincide, or small inputs behind a bias, and 1e-2 behind another;
+    :class:`WidegramError` where values may miss a tenth of their size, which no warning mends.
     """
     weights.announce(plan.network.layers)
     acts = [node.operation for node in plan.nodes if isinstance(node.operation, Act)]
@@ -42,23 +50,32 @@ def announce(plan: Plan, formulas: dict[int, Formula], largest: float, dtype: st
             "nearly coincide; use float64"
         )
     error = left_out(plan, formulas, largest)
+    if error > max(accept, ANNOUNCED_ACCEPTED):
+        raise _too_large("activations without a closed form make relative errors of", error)
     if error > _PROMISED[dtype]:
         logger.warning(
             "activations without a closed form make relative errors of up to %.1e", error
         )
     error, where = largest_near_one(plan, formulas, largest, dtype)
+    said = f"{where}: between inputs, or pixels of images, that nearly coincide values may be off"
+    if where and error > max(accept, ANNOUNCED_ACCEPTED):
+        raise _too_large(f"{said} by", error)
     if where:
-        logger.warning(
-            "%s: between inputs, or pixels of images, that nearly coincide values may be off by up "
-            "to %.0e", where, error,
-        )  # fmt: skip
+        logger.warning("%s by up to %.0e", said, error)
+
+
+def _too_large(what: str, error: float) -> WidegramError:
+    return WidegramError(
+        f"{what} up to {error:.2g}, which is no result; use another network or smaller inputs, "
+        f"or accept that: --accept-series-error {rounded_up(error)} (accept_series_error=)"
+    )
 
 
 def left_out(plan: Plan, formulas: dict[int, Formula], largest: float) -> float:
     """The largest relative error of K or T by what sums leave out, 0 without them.
 
-    Each adds its tail to the errors of K and of Kdot. An error of K is one of c, and Kdot changes
-    with b^2 q times that (:attr:`~widegram.activations.Formula.sharpness`).
+    Each adds its tail to the errors of K and of Kdot. An error of K is one of c, with which Kdot
+    changes (:func:`_turned`).
     """
     k: list[float] = []
     t: list[float] = []
@@ -67,10 +84,28 @@ def left_out(plan: Plan, formulas: dict[int, Formula], largest: float) -> float:
         before, slope = (max([e[j] for j in node.inputs], default=0.0) for e in (k, t))
         formula = formulas.get(i) if isinstance(node.operation, Act) else None
         tail = formula.tail if isinstance(formula, Approximate) else 0.0
-        turned = formula.sharpness * bounds[i] * before if formula is not None else 0.0
+        turned = 0.0 if formula is None else _turned(formula, bounds[i], before)
         k.append(before + tail)
         t.append(slope + tail + turned)
     return min(1.0, max(*k, *t) if plan.ntk else max(k))
+
+
+def _turned(formula: Formula, top: float, error: float) -> float:
+    """How far Kdot changes, relative to its size, with a relative ``error`` of k, at variances up
+    to ``top``.
+
+    b^2 q times that, b^2 the :attr:`~widegram.activations.Formula.sharpness`, bounds it; where that
+    says much, so does Kdot itself: as a power series of c, no coefficient of which is negative, it
+    changes most at c = 1.
+    """
+    rough = formula.sharpness * top * error
+    if not _ROUGH < rough < np.inf:
+        return rough
+    q = np.float64(top) * 4.0 ** -np.arange(_VARIANCES, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        at_one, near = formula.variance(q)[1], formula.moments(q, (1.0 - error) * q, q)[1]
+        changes = np.abs(at_one - near) / np.abs(at_one)
+    return min(rough, float(changes.max())) if np.isfinite(changes).all() else rough
 
 
 def largest_near_one(

@@ -23,6 +23,8 @@ from widegram.plan.operations import Act
 LIMITS = {"float32": 1e-5, "float64": 1e-6}
 # What a series may leave out of E[phi^2] or E[phi'^2] unless more is accepted.
 SERIES_ACCEPTED = 1e-3
+# What all that is known before a run may add up to, of values' own size, unless more is accepted.
+ANNOUNCED_ACCEPTED = 0.1
 
 
 class DoubleNeeded(WidegramError):
@@ -57,13 +59,13 @@ def check_formula(where: str, formula: Formula, top: float, dtype: str, accept: 
         )
         raise WidegramError(
             f"{where}: variances up to {top:.3g} are too large ({reason}); divide the inputs by "
-            f"{_rounded_up(factor)} or more"
+            f"{rounded_up(factor)} or more"
         )
     if isinstance(formula, Approximate) and not formula.tail <= max(accept, SERIES_ACCEPTED):
         raise WidegramError(
             f"{where}: its {formula.size} leaves out {formula.tail:.2g} "
             f"of the values at variances up to {top:.3g}; use smaller inputs or W_std, or accept "
-            f"that: --accept-series-error {_rounded_up(formula.tail)} (accept_series_error=)"
+            f"that: --accept-series-error {rounded_up(formula.tail)} (accept_series_error=)"
         )
 
 
@@ -75,7 +77,7 @@ def _shrink(formula: Formula, top: float, most: float) -> float:
     return factor
 
 
-def _rounded_up(value: float) -> str:
+def rounded_up(value: float) -> str:
     """With one significant digit, not below ``value``."""
     unit = 10.0 ** math.floor(math.log10(value))
     return f"{math.ceil(value / unit - 1e-9) * unit:g}"
