@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from campaigns import exact, judging
+from campaigns import drawing_all, exact, judging
 from campaigns.drawing import Case, draw
 from campaigns.duals import closed
 from campaigns.judging import judge, kind_of
@@ -195,3 +195,36 @@ def test_a_peer_that_does_not_end_is_left_in_time(tmp_path, monkeypatch) -> None
     # 0 where Python took longer to start
     assert figures["refused_by_either"] in (0, 1)
     assert figures["networks"] == 0
+
+
+def test_every_layer_is_drawn_and_judged() -> None:
+    cases = [drawing_all.draw(SEED, number) for number in range(200)]
+    ends = [load_network(case.spec).ending(case.depths) for case in cases]
+    texts = [text(case) for case in cases]
+    words = ("ConvLocal", "standard", "W_rate", "b_grad", "normalize_edges", "Index", "Readouts",
+             "expression", '"table"', *drawing_all.LATER)  # fmt: skip
+    assert [word for word in words if not any(word in one for one in texts)] == []
+    assert sum(len(case.spec["input_shape"]) == 2 for case in cases) > 20
+    assert any(len(at) > 1 and case.depths for case, at in zip(cases, ends, strict=True))
+    figures = run(SEED, [2, 3, 5, 7, 11], layers="all")
+    assert (figures["layers"], figures["failed"]) == ("all", 0)
+    assert figures["agreed_in_both_dtypes"] >= 3
+
+
+def test_many_digits_know_every_layer() -> None:
+    """As of the first networks: ten roundings of float64 a layer, 1e-15 where they move nothing."""
+    judged = 0
+    for number in range(150):
+        case = drawing_all.draw(SEED, number)
+        for network in load_network(case.spec).ending(case.depths).values():
+            names = {name for name in judging.kinds(network) if name in TABLE}
+            if case.x1.size > 30 or not all(closed(name) for name in names):
+                continue
+            at_end = case._replace(spec=network.canonical(), depths=())
+            wanted, _ = judging.reference(network, at_end)
+            moved = exact.spread(network, case.x1, case.x2, 10 * judging.EPS["float64"])
+            for key, value in exact.extended(network, case.x1, case.x2).items():
+                most = 2 * moved[key].max() + 1e-15 * np.abs(value).max()
+                assert np.abs(value - wanted[key]).max() <= most, (number, key)
+            judged += 1
+    assert judged >= 25, judged

@@ -57,10 +57,10 @@ class State(NamedTuple):
 
 def draw(seed: int, number: int) -> Case:
     """Case ``number`` of the campaign ``seed``."""
-    return _Drawing(np.random.default_rng([seed, number])).case(seed, number)
+    return Drawing(np.random.default_rng([seed, number])).case(seed, number)
 
 
-class _Drawing:
+class Drawing:
     """Draws from one generator. Methods that draw layers return them with the state after them."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -86,10 +86,7 @@ class _Drawing:
         return tuple(self.one_of(ACTIVATIONS) for _ in range(self.one_of((1, 1, 2, 4))))
 
     def case(self, seed: int, number: int) -> Case:
-        vector = self.chance(0.2)
-        shape: Shape = (self.whole(1, 12),)
-        if not vector:
-            shape = (self.whole(1, 7), self.whole(1, 7), self.whole(1, 3))
+        shape = self.input_shape()
         depths: tuple[int, ...] = ()
         if self.chance(0.15):
             layers, depths = self.sweep(State(shape[:-1], False, False))
@@ -98,6 +95,13 @@ class _Drawing:
         x1 = self.inputs(shape)
         x2 = None if self.chance(0.5) else self.inputs(shape, x1)
         return Case(seed, number, {"input_shape": list(shape), "layers": layers}, x1, x2, depths)
+
+    def input_shape(self) -> Shape:
+        vector = self.chance(0.2)
+        shape: Shape = (self.whole(1, 12),)
+        if not vector:
+            shape = (self.whole(1, 7), self.whole(1, 7), self.whole(1, 3))
+        return shape
 
     # Networks
 
@@ -187,7 +191,7 @@ class _Drawing:
 
     def windowed(self, name: str, shape: Shape, keep: bool) -> tuple[Spec, Shape]:
         mode = self.one_of(("SAME", "CIRCULAR") if keep else PADDINGS)
-        strides = (1, 1) if keep else self.one_of(STRIDES)
+        strides = ((1, 1) if keep else self.one_of(STRIDES))[: len(shape)]
         largest = self.one_of((3, 3, 3, 4, 9)) if name == "Conv" else self.one_of((2, 3, 3, 5))
         window = tuple(
             self.whole(1, min(n, largest) if mode == "VALID" else largest) for n in shape
@@ -271,15 +275,19 @@ class _Drawing:
 
     def inputs(self, shape: Shape, beside: np.ndarray | None = None) -> np.ndarray:
         """Two to five rows; some made of earlier ones or of ``beside``."""
-        size = self.one_of(SIZES)
-        if self.chance(0.25):
-            size = 10 ** float(self.rng.uniform(*EXTREMES))
+        size = self.size()
         rows: list[np.ndarray] = []
         earlier = [] if beside is None else list(beside)
         for _ in range(self.whole(2, 5)):
             rows.append(self.row(shape, size, earlier))
             earlier.append(rows[-1])
         return np.stack(rows)
+
+    def size(self) -> float:
+        size = float(self.one_of(SIZES))
+        if self.chance(0.25):
+            size = 10 ** float(self.rng.uniform(*EXTREMES))
+        return size
 
     def row(self, shape: Shape, size: float, earlier: list[np.ndarray]) -> np.ndarray:
         new = self.rng.standard_normal(shape) * size

@@ -7,6 +7,7 @@ Sources: Cho and Saul 2009 (ReLU and Sign), Williams 1997 (erf), Tsuchida et al.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -132,8 +133,98 @@ def _gelu(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pa
 
 
 def _gaussian(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pair:
-    value = 1 / a.sqrt((1 + 2 * q) * (1 + 2 * q2) - 4 * k * k)
-    return value, 4 * k * value**3
+    """size exp(rate x^2), the rate at most 0."""
+    size, rate = (a.number(params.get(*p)) for p in (("a", 1), ("b", -1)))
+    value = 1 / a.sqrt((1 - 2 * rate * q) * (1 - 2 * rate * q2) - (2 * rate * k) ** 2)
+    return size * size * value, (2 * rate * size) ** 2 * k * value**3
+
+
+def _gabor(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pair:
+    """exp(-x^2) sin(x): the sine of Gaussians that the bells have narrowed."""
+    whole = (1 + 2 * q) * (1 + 2 * q2) - 4 * k * k
+    mean, near = (q + q2 + 4 * (q * q2 - k * k)) / (2 * whole), k / whole
+    outer = a.exp(-mean) / (2 * a.sqrt(whole))
+    up, down = a.exp(near), a.exp(-near)
+    value = outer * (up - down)
+    # by k: the determinant, the mean, the covariance
+    steeper = 4 * k / whole + 4 * k / whole - 8 * k * mean / whole
+    return value, value * steeper + outer * (up + down) * (1 + 8 * k * near) / whole
+
+
+def _exp(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pair:
+    size, rate = (a.number(params.get(*p)) for p in (("a", 1), ("b", 1)))
+    value = size * size * a.exp(rate * rate * ((q + q2) / 2 + k))
+    return value, rate * rate * value
+
+
+def _exp_normalized(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pair:
+    gamma, shift = (a.number(params.get(*p)) for p in (("gamma", 1), ("shift", -1)))
+    scale, c, _ = _cosine(a, q, k, q2)
+    part = a.exp(gamma * (c + shift))
+    return scale * part, gamma * part
+
+
+def _product(a: Arithmetic, m: int, n: int, q: Values, k: Values, q2: Values) -> Values:
+    """E[u^m v^n], by pairings (Isserlis): j of u's with v's, the others among themselves."""
+    total: Any = 0 * (q * k * q2)
+    for j in range(m % 2, min(m, n) + 1, 2) if (m - n) % 2 == 0 else ():
+        mine, theirs = (m - j) // 2, (n - j) // 2
+        ways = math.factorial(m) * math.factorial(n) // (
+            math.factorial(j) * math.factorial(mine) * math.factorial(theirs) * 2 ** (mine + theirs)
+        )
+        total = total + a.number(ways) * k**j * q**mine * q2**theirs
+    return total
+
+
+def _polynomial(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pair:
+    """sum_n coef[n] x^n."""
+    found = []
+    coefficients = [a.number(value) for value in params["coef"]]
+    slopes = [n * value for n, value in enumerate(coefficients)][1:]
+    for of in (coefficients, slopes):
+        parts = [b * c * _product(a, m, n, q, k, q2) for m, b in enumerate(of)
+                 for n, c in enumerate(of)]  # fmt: skip
+        found.append(sum(parts, 0 * (q * k * q2)))
+    return found[0], found[1]
+
+
+def _monomial(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pair:
+    return _polynomial(a, {"coef": [0] * params["degree"] + [1]}, q, k, q2)
+
+
+def _hermite(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pair:
+    """As neural-tangents has it: K = k^degree."""
+    degree, none = params["degree"], 0 * (q * q2)
+    return k**degree + none, degree * k ** max(degree - 1, 0) + none
+
+
+def _rectified_monomial(a: Arithmetic, params: Params, q: Values, k: Values, q2: Values) -> Pair:
+    """x^degree where x is at least 0, else 0 (Cho and Saul 2009, J_0 to J_3)."""
+    degree = params["degree"]
+    scale, c, angle = _cosine(a, q, k, q2)
+    sine, rest = a.sqrt((1 - c) * (1 + c)), a.pi - angle
+
+    def part(n: int) -> Values:
+        match n:
+            case 0:
+                size = rest
+            case 1:
+                size = sine + rest * c
+            case 2:
+                size = 3 * sine * c + rest * (1 + 2 * c * c)
+            case 3:
+                size = 15 * sine - 11 * sine**3 + rest * (9 * c + 6 * c**3)
+            case _:
+                raise AssertionError("no larger degree is drawn")
+        return scale**n * size / (2 * a.pi)
+
+    slope = degree * degree * part(degree - 1) if degree else 0 * scale
+    value = part(degree)
+    if degree == 0:  # a step, which is 1 at 0
+        some = [np.where(v == 0, a.number(1), a.number(0)) + 0 * scale for v in (q, q2)]
+        one, both = np.maximum(*some), np.minimum(*some)
+        value = np.where(both == 1, a.number(1), np.where(one == 1, a.number(1) / 2, value))
+    return value, slope
 
 
 def _wave(turns: Any) -> Callable[[Arithmetic, Params, Values, Values, Values], Pair]:
@@ -163,6 +254,13 @@ _CLOSED: dict[str, Callable[[Arithmetic, Params, Values, Values, Values], Pair]]
     "Sigmoid_like": _sigmoid_like,
     "Gelu": _gelu,
     "Gaussian": _gaussian,
+    "Gabor": _gabor,
+    "Exp": _exp,
+    "ExpNormalized": _exp_normalized,
+    "Polynomial": _polynomial,
+    "Monomial": _monomial,
+    "Hermite": _hermite,
+    "RectifiedMonomial": _rectified_monomial,
     "Sin": _wave(0),
     "Cos": _wave(1),
     "Rbf": _rbf,

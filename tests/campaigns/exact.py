@@ -9,6 +9,7 @@ precision must be expected to be off by: at kinks, where pixels coincide, the ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,11 +21,13 @@ from widegram.network import Network, padding
 from widegram.network.contribution import trained_by
 from widegram.network.layers import (
     Activation,
-    Conv,
+    ConvLocal,
+    Convolution,
     Dense,
     Dropout,
     Flatten,
     GlobalPool,
+    Index,
     Layer,
     LayerNorm,
     Pool,
@@ -98,9 +101,12 @@ def _kernels(
     a: Arithmetic, network: Network, x1: np.ndarray, x2: np.ndarray | None, noise: Noise | None
 ) -> Kernels:
     images = x1 if x2 is None else np.concatenate([x1, x2])
-    images = a.array(images.reshape(len(images), *([1, 1] * (images.ndim == 2)), *images.shape[1:]))
-    vector, columns = x1.ndim == 2, range(0 if x2 is None else len(x1), len(images))
-    own = _Run(a, vector, noise, None)
+    # Vectors and sequences as images, the axes that they lack of size 1.
+    *spatial, channels = images.shape[1:]
+    shape = (len(images), *spatial, *[1] * (2 - len(spatial)), channels)
+    images, axes = a.array(images.reshape(shape)), len(spatial)
+    columns = range(0 if x2 is None else len(x1), len(images))
+    own = _Run(a, axes, noise, None)
     diagonal = own.kernels(network, images, images)
     pairs = [(i, j) for i in range(len(x1)) for j in columns if i < j]
     found = np.zeros((2, len(images), len(images)))
@@ -108,31 +114,34 @@ def _kernels(
     if pairs:
         i, j = np.array(pairs).T
         known = iter([(q[i], q[j]) for q in own.variances])
-        run = _Run(a, vector, noise, known)
+        run = _Run(a, axes, noise, known)
         found[:, i, j] = found[:, j, i] = run.kernels(network, images[i], images[j])
     part = found[:, : len(x1), columns.start :]
     return {"nngp": part[0], "ntk": part[1]}
 
 
 class _Run:
-    """Pairs of images through the layers; ``known``: the variances of both, layer by layer, or None
-    for images with themselves, which leave theirs in ``variances``."""
+    """Pairs of images through the layers; ``axes``: how many they have beside their channels;
+    ``known``: the variances of both, layer by layer, or None for images with themselves, which
+    leave theirs in ``variances``."""
 
     def __init__(
         self,
         a: Arithmetic,
-        vector: bool,
+        axes: int,
         noise: Noise | None,
         known: Iterator[tuple[Values, Values]] | None,
     ) -> None:
-        self.a, self.vector, self.noise, self.known = a, vector, noise, known
+        self.a, self.axes, self.noise, self.known = a, axes, noise, known
         self.variances: list[Values] = []
+        self.channels: int | None = None
 
     def kernels(self, network: Network, x: Values, y: Values) -> np.ndarray:
         """(2, pairs), float64."""
         products = (
             x[:, :, :, None, None, c] * y[:, None, None, :, :, c] for c in range(x.shape[-1])
         )
+        self.channels = x.shape[-1]
         k = self.rounded(sum(products) / self.a.number(x.shape[-1]))
         both = self.sequence(network.layers, k, 0 * k)
         return np.array([value.reshape(len(x)).astype(np.float64) for value in both])
@@ -163,17 +172,11 @@ class _Run:
     def layer(self, layer: Layer, k: Values, t: Values) -> tuple[Values, Values]:
         number = self.a.number
         match layer:
-            case Conv() | Dense():
-                if isinstance(layer, Conv):
-                    k, t = _conv(k, layer), _conv(t, layer)
-                gain, bias = (number(v or 0.0) ** 2 for v in (layer.W_std, layer.b_std))
-                own = value = self.rounded(gain * k + bias)
-                if trained_by(layer):
-                    assert layer.parameterization == "ntk", "no widths are drawn"
-                    biases = number(layer.b_rate) * bias
-                    biases = biases if layer.b_grad is None else number(layer.b_grad)
-                    own = number(layer.W_rate) * gain * k + biases
-                return value, self.rounded(own + gain * t)
+            case Convolution() | Dense():
+                return self.affine(layer, k, t)
+            case Index():
+                rows, cols = (slice(*e) for e in (*layer.idx[1:], (None,))[:2])
+                return k[:, rows, cols, rows, cols], t[:, rows, cols, rows, cols]
             case Activation(name=name, params=params):
                 q, q2 = self.known_variances(k)
                 q, q2 = q[:, :, :, None, None], q2[:, None, None, :, :]
@@ -181,18 +184,20 @@ class _Run:
                 more = self.left_out(name, dict(params), q, q2)
                 return self.rounded(value + more[0]), self.rounded(t * (slope + more[1]))
             case LayerNorm():
-                axes = normalized_axes(layer, 0 if self.vector else 2)
+                axes = normalized_axes(layer, self.axes)
                 scale = self.norm(axes, self.a.number(layer.eps), k)
                 return self.rounded(k / scale), self.rounded(t / scale)
             case Pool():
                 return self.rounded(_pool(k, layer)), self.rounded(_pool(t, layer))
             case GlobalPool(kind=kind):
-                self.vector = True
+                self.axes = 0
                 n = number(k[0].size if kind == "avg" else 1)
                 k, t = (v.sum(axis=(1, 2, 3, 4), keepdims=True) / n for v in (k, t))
                 return self.rounded(k), self.rounded(t)
             case Flatten():
-                self.vector = True
+                self.axes = 0
+                pixels = _same_pixel(k)[0].size
+                self.channels = None if self.channels is None else self.channels * pixels
                 n = number(_same_pixel(k)[0].size)
                 k, t = (_same_pixel(v).sum(axis=(1, 2))[:, None, None, None, None] / n
                         for v in (k, t))  # fmt: skip
@@ -205,9 +210,9 @@ class _Run:
                     same /= number(rate)
                 return k, t
             case Residual(branch=branch, shortcut=shortcut):
-                vector = self.vector
+                before = self.axes, self.channels
                 k1, t1 = self.sequence(branch, k, t)
-                self.vector = vector
+                self.axes, self.channels = before
                 k2, t2 = self.sequence(shortcut, k, t)
                 return k1 + k2, t1 + t2
             case Repeat(times=times, body=body):
@@ -215,6 +220,30 @@ class _Run:
                     k, t = self.sequence(body, k, t)
                 return k, t
         raise AssertionError(layer)
+
+    def affine(self, layer: Convolution | Dense, k: Values, t: Values) -> tuple[Values, Values]:
+        """K <- W_std^2 A[K] + b_std^2, T <- the layer's own + W_std^2 A[T] (arXiv:2001.07301)."""
+        number, taps = self.a.number, 1
+        if isinstance(layer, Convolution):
+            k, t, taps = _conv(k, layer), _conv(t, layer), math.prod(layer.filter_shape)
+        gain, bias = (number(v or 0.0) ** 2 for v in (layer.W_std, layer.b_std))
+        own = value = self.rounded(gain * k + bias)
+        if trained_by(layer):
+            weights, biases = gain, bias
+            if layer.parameterization == "standard":
+                assert self.channels is not None
+                weights = number(self.channels * taps) / number(layer.s[0])
+                biases = number(int(layer.b_std is not None))
+            biases = number(layer.b_rate) * biases
+            biases = biases if layer.b_grad is None else number(layer.b_grad)
+            own = number(layer.W_rate) * weights * k + biases
+        self.channels = layer.width
+        if layer.width is not None and not isinstance(layer, ConvLocal):
+            self.channels = layer.width * layer.s[1]
+        t = self.rounded(own + gain * t)
+        if isinstance(layer, ConvLocal):  # other filters, other biases at other places
+            value, t = _at_same_pixels(value), _at_same_pixels(t)
+        return value, t
 
     def known_variances(self, k: Values) -> tuple[Values, Values]:
         if self.known is not None:
@@ -241,7 +270,14 @@ def _same_pixel(a: Values) -> Values:
     return np.lib.stride_tricks.as_strided(a, (b, h, w), (s[0], s[1] + s[3], s[2] + s[4]))
 
 
-def _conv(a: Values, layer: Conv) -> Values:
+def _at_same_pixels(a: Values) -> Values:
+    """Zeros where p and p' differ."""
+    found = 0 * a
+    _same_pixel(found)[...] = _same_pixel(a)
+    return found
+
+
+def _conv(a: Values, layer: Convolution) -> Values:
     """Mean over a filter's taps, the same for both pixels."""
     for d, window in enumerate(layer.filter_shape):
         a = _window_sum(a, (1 + d, 3 + d), window, layer.strides[d], layer.padding) / window
@@ -250,11 +286,14 @@ def _conv(a: Values, layer: Conv) -> Values:
 
 def _pool(a: Values, layer: Pool) -> Values:
     """Sum or mean over the windows of both images."""
-    assert not layer.normalize_edges
-    for axis in (1, 2, 3, 4):
-        window, stride = layer.window_shape[(axis - 1) % 2], layer.strides[(axis - 1) % 2]
-        a = _window_sum(a, (axis,), window, stride, layer.padding)
-        a = a / window if layer.kind == "avg" else a
+    for d, (window, stride) in enumerate(zip(layer.window_shape, layer.strides, strict=True)):
+        for axis in (1 + d, 3 + d):
+            ones = np.ones([a.shape[axis] if n == axis else 1 for n in range(a.ndim)])
+            a = _window_sum(a, (axis,), window, stride, layer.padding)
+            if layer.normalize_edges and layer.padding == "SAME":
+                a = a / _window_sum(ones, (axis,), window, stride, layer.padding).astype(int)
+            elif layer.kind == "avg":
+                a = a / window
     return a
 
 

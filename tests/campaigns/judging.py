@@ -209,11 +209,9 @@ class Referee:
 
     def __init__(self, network: Network, case: Case, dtype: str, known: Known) -> None:
         self.dtype, self.known = dtype, known
-        depths = case.depths
         self._inputs = case.x1, case.x2
-        self._networks = (
-            {f"depth/{n}": network.at_depth(n) for n in depths} if depths else {"": network}
-        )
+        ends = network.ending(case.depths).items()
+        self._networks = {end.path("").rstrip("/"): at_end for end, at_end in ends}
         self._kinks = KINKS[dtype] * sum(name in KINKED for name in kinds(network))
         self._made: dict[tuple[str, str], Arrays] = {}
 

@@ -2,6 +2,7 @@
 
 Prints, for each dtype, percentiles of the largest error of a matrix, what was refused and how
 often, and every failure with its seed, number and specification: ``--number N`` repeats one.
+``--layers all`` draws from all layers, not from those of the first numbers alone.
 """
 
 from __future__ import annotations
@@ -15,25 +16,32 @@ from typing import Any
 
 import numpy as np
 
-from campaigns.drawing import Case, draw
+from campaigns import drawing, drawing_all
+from campaigns.drawing import Case
 from campaigns.judging import DTYPES, Error, Verdict, judge
 from campaigns.peer import compare
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
 
-def run(seed: int, numbers: Iterable[int], report: Any = None) -> dict[str, Any]:
+# What --layers draws from: as numbers have it since they were first drawn, and every layer.
+LAYERS = {"first": drawing.draw, "all": drawing_all.draw}
+
+
+def run(
+    seed: int, numbers: Iterable[int], report: Any = None, layers: str = "first"
+) -> dict[str, Any]:
     """Judge cases and return the figures (JSON-ready); ``report`` gets a line per failure. An
     interrupt ends the campaign with the figures so far."""
     found = _Found()
     try:
         for number in numbers:
-            failed = found.add(*_judged(draw(seed, number)))
+            failed = found.add(*_judged(LAYERS[layers](seed, number)))
             if failed and report is not None:
                 report(json.dumps(failed))
     except KeyboardInterrupt:
         pass
-    return {"seed": seed, **found.figures()}
+    return {"seed": seed, "layers": layers, **found.figures()}
 
 
 class _Found:
@@ -155,6 +163,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=3000, help="networks")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=int, default=0, help="number of the first")
+    parser.add_argument(
+        "--layers", choices=LAYERS, default="first", help="those drawn at first, or all"
+    )
     parser.add_argument("--number", type=int, help="this case alone")
     parser.add_argument(
         "--peer",
@@ -173,7 +184,7 @@ def main() -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    figures = run(args.seed, numbers, report)
+    figures = run(args.seed, numbers, report, args.layers)
     if args.peer:
         figures["peer"] = compare(args.peer, args.seed, args.peer_seconds, report)
     if args.json:
