@@ -221,7 +221,10 @@ def test_many_digits_know_every_layer() -> None:
             if case.x1.size > 30 or not all(closed(name) for name in names):
                 continue
             at_end = case._replace(spec=network.canonical(), depths=())
-            wanted, _ = judging.reference(network, at_end)
+            with np.errstate(all="ignore"):
+                wanted, _ = judging.reference(network, at_end)
+            if not all(np.isfinite(value).all() for value in wanted.values()):
+                continue
             moved = exact.spread(network, case.x1, case.x2, 10 * judging.EPS["float64"])
             for key, value in exact.extended(network, case.x1, case.x2).items():
                 most = 2 * moved[key].max() + 1e-15 * np.abs(value).max()

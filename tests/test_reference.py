@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import golden_cases
+import widegram
 from jobs import job
 from widegram import reference
 from widegram.errors import WidegramError
@@ -240,3 +241,19 @@ def test_zero_images_stay_exactly_zero_behind_a_sign() -> None:
     np.testing.assert_array_equal(found.nngp[1], [bias] * 3)
     np.testing.assert_array_equal(found.ntk[1], [bias] * 3)
     assert found.nngp[0, 0] > 0.1
+
+
+def test_two_zero_inputs_are_one_input() -> None:
+    """Biases that are trained at variance 0 make T of zeros, with Kdot where c has no value: the
+    kernel of two zero inputs is that of one with itself, as the engine has it."""
+    trained = {"layer": "Dense", "b_std": 0.0, "b_grad": 1.3}
+    plain = {"layer": "Dense"}
+    x = np.array([[0.0, 0.0], [1.0, 2.0], [0.0, -0.0]])
+    net = network((2,), trained, RELU, plain)
+    found = reference.kernel(net, x).ntk
+    assert found[0, 0] == found[0, 2] == found[2, 0] == 1.3 / 2
+    np.testing.assert_allclose(widegram.kernel(net, x, get="ntk"), found, rtol=1e-14)
+    # Dropout treats them apart: an input alone is divided by its rate.
+    net = network((2,), trained, RELU, {"layer": "Dropout", "rate": 0.5}, plain)
+    found = reference.kernel(net, x).ntk
+    assert found[0, 2] < found[0, 0] == 1.3

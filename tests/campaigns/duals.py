@@ -22,9 +22,11 @@ Params = dict[str, Any]
 
 
 class Arithmetic(Protocol):
-    """Numbers of one kind: arrays of them, constants, and the functions that NumPy lacks."""
+    """Numbers of one kind: arrays of them, constants, and the functions that NumPy lacks.
+    ``at_zero``: what c = 0 / 0 is."""
 
     pi: Any
+    at_zero: int
 
     def array(self, x: Any) -> Values: ...
     def number(self, x: Any) -> Any: ...
@@ -39,6 +41,7 @@ class Digits:
 
     def __init__(self, digits: int) -> None:
         mp.mp.dps = digits
+        self.at_zero = 0
         self.pi = +mp.pi
         functions = (mp.mpf, mp.sqrt, mp.asin, mp.exp)
         self.array, self.sqrt, self.asin, self.exp = (np.frompyfunc(f, 1, 1) for f in functions)
@@ -48,6 +51,7 @@ class Digits:
 class Extended:
     """Floats of at least 64 bits of mantissa where the machine has them."""
 
+    at_zero = 0
     pi = np.longdouble("3.14159265358979323846264338327950288")
     number, sqrt, asin, exp, cos = np.longdouble, np.sqrt, np.arcsin, np.exp, np.cos
 
@@ -81,10 +85,10 @@ _PIECEWISE: dict[str, Callable[[Params], tuple[float, float]]] = {
 
 
 def _cosine(a: Arithmetic, q: Values, k: Values, q2: Values) -> tuple[Values, Values, Values]:
-    """sqrt(q q2), c and acos(c); c = 0 where a variance is 0."""
+    """sqrt(q q2), c and acos(c); c = ``at_zero`` where a variance is 0."""
     scale = a.sqrt(q * q2)
     none = scale == 0
-    c = np.clip(np.where(none, a.number(0), k / np.where(none, a.number(1), scale)), -1, 1)
+    c = np.clip(np.where(none, a.number(a.at_zero), k / np.where(none, a.number(1), scale)), -1, 1)
     half = a.asin(a.sqrt((1 - abs(c)) / 2))
     return scale, c, np.where(c >= 0, 2 * half, a.pi - 2 * half)
 

@@ -106,8 +106,10 @@ def _kernels(
     shape = (len(images), *spatial, *[1] * (2 - len(spatial)), channels)
     images, axes = a.array(images.reshape(shape)), len(spatial)
     columns = range(0 if x2 is None else len(x1), len(images))
+    a.at_zero = 1  # c of an input of variance 0 with itself: the limit
     own = _Run(a, axes, noise, None)
     diagonal = own.kernels(network, images, images)
+    a.at_zero = 0
     pairs = [(i, j) for i in range(len(x1)) for j in columns if i < j]
     found = np.zeros((2, len(images), len(images)))
     found[:, range(len(images)), range(len(images))] = diagonal
@@ -116,6 +118,9 @@ def _kernels(
         known = iter([(q[i], q[j]) for q in own.variances])
         run = _Run(a, axes, noise, known)
         found[:, i, j] = found[:, j, i] = run.kernels(network, images[i], images[j])
+    if not any(path.endswith("Dropout") for path, _, _ in network.shapes()):
+        zero = np.flatnonzero([not image.any() for image in images])  # the same input
+        found[:, zero[:, None], zero] = diagonal[:, zero[:1]][:, :, None]
     part = found[:, : len(x1), columns.start :]
     return {"nngp": part[0], "ntk": part[1]}
 

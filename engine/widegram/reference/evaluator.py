@@ -107,10 +107,21 @@ class ReferenceEvaluator(Evaluator):
             entries = [(i, j) for i, j in entries if rows[i] < cols[j]]
             self._fill(network, second, first, [(j, i) for i, j in mirrored], nngp.T, ntk.T)
         self._fill(network, first, second, entries, nngp, ntk)
+        if not any(path.endswith("Dropout") for path, _, _ in network.shapes()):
+            self._zeros(first, second, nngp, ntk)
         for value in (nngp, ntk):
             value[self._outside(first)] = np.nan
             value[:, self._outside(second)] = np.nan
         return DenseKernels(nngp, ntk)
+
+    @staticmethod
+    def _zeros(first: _Images, second: _Images, nngp: Array, ntk: Array) -> None:
+        """Two inputs that are zero are the same one. c has no value there, and where biases that
+        are trained at variance 0 make T of nothing Kdot depends on it: on c = 1 of one with itself
+        as its limit, on c = 0 of two."""
+        zero = [~images.x.any(axis=(1, 2, 3)) for images in (first, second)]
+        for value, own in ((nngp, first.nngp), (ntk, first.ntk)):
+            value[np.ix_(*zero)] = own[zero[0]][:, None]
 
     def _outside(self, images: _Images) -> NDArray[np.bool_]:
         """Images (n,) whose variances leave what this method can hold."""
