@@ -107,7 +107,8 @@ class ReferenceEvaluator(Evaluator):
             entries = [(i, j) for i, j in entries if rows[i] < cols[j]]
             self._fill(network, second, first, [(j, i) for i, j in mirrored], nngp.T, ntk.T)
         self._fill(network, first, second, entries, nngp, ntk)
-        if not any(path.endswith("Dropout") for path, _, _ in network.shapes()):
+        apart = any(path.endswith("Dropout") for path, _, _ in network.shapes())
+        if not apart and first.patterns is None:
             self._zeros(first, second, nngp, ntk)
         for value in (nngp, ntk):
             value[self._outside(first)] = np.nan
