@@ -16,7 +16,7 @@ from widegram.network import load_network
 from widegram.plan.buffers import ANYWHERE, allocate
 from widegram.plan.steps import Step
 
-FORMS = ("tile", "strip", "block")
+FORMS = ("patch", "strip", "block")
 ERF = {"layer": "Erf"}
 BRANCH = {"layer": "Residual", "branch": [RELU, conv()], "shortcut": []}
 # Who has accumulators of six readouts, and the most shared memory that brings that about.
@@ -40,10 +40,10 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     "idle lanes": (_sweep([2, 20, 1], 6, [conv(), RELU]), "strip"),
     "half a warp over": (_sweep([4, 48, 1], 6, [conv(), RELU]), "strip"),
     "residual": (_sweep([4, 8, 1], 6, [conv(), BRANCH], RELU, GAP), "strip"),
-    "tile": (_sweep([8, 4, 1], 6, [conv(), RELU]), "tile"),
-    "residual tile": (_sweep([8, 4, 1], 6, [conv(), BRANCH], RELU, GAP), "tile"),
+    "patch": (_sweep([8, 4, 1], 6, [conv(), RELU]), "patch"),
+    "residual patch": (_sweep([8, 4, 1], 6, [conv(), BRANCH], RELU, GAP), "patch"),
 }  # fmt: skip
-_SLOW = {"half a warp over", "two strips", "residual tile"}
+_SLOW = {"half a warp over", "two strips", "residual patch"}
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

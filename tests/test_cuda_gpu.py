@@ -63,7 +63,7 @@ def test_forms_agree(dtype: str) -> None:
             gpus((0,)),
             forms=(form, "block"),
         ).tile(range(3), range(3, 6), False)
-        for form in ("strip", "block")
+        for form in ("patch", "strip", "block")
     ]
     wanted = widegram.kernel(CHAIN, _images(6)[:3], _images(6)[3:], dtype="float64", device="cpu")
     for tile in tiles:
@@ -75,7 +75,7 @@ def test_forms_agree(dtype: str) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("form", ["strip", "block"])
+@pytest.mark.parametrize("form", ["patch", "strip", "block"])
 def test_readouts_after_each_layer(
     form: str, dtype: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

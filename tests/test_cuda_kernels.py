@@ -161,12 +161,12 @@ def test_operations_in_blocks(name: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer["layer"])
-@pytest.mark.parametrize("form", ["tile", "strip", "block"])
+@pytest.mark.parametrize("form", ["patch", "strip", "block"])
 def test_activations(layer: dict[str, Any], form: str) -> None:
     spec = {"input_shape": [4, 4, 1], "layers": [conv(), layer, conv(), layer, GAP]}
     evaluator, found, wanted = both(spec, counts=(1, 1), forms=(form, "block"))
     # The factors of a long series are more than shared memory holds.
-    held = form != "tile" or layer["layer"] != "Tanh"
+    held = form != "patch" or layer["layer"] != "Tanh"
     assert evaluator.source.kernels[0].form == (form if held else "block")
     # A series is cut where its relative tail is 1e-13 of the variance; the tail adds up.
     assert_equal(found, wanted, 1e-11 if layer["layer"] == "Tanh" else 1e-13)
@@ -244,7 +244,7 @@ def test_images_wider_than_a_warp(rows: int, padding: str, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("form", "shape"),
-    [("tile", (16, 8)), ("tile", (16, 16)), ("strip", (8, 8)), ("strip", (6, 6)),
+    [("patch", (16, 8)), ("patch", (16, 16)), ("strip", (8, 8)), ("strip", (6, 6)),
      ("strip", (16, 16)), ("strip", (8, 16))],
 )  # fmt: skip
 def test_planes_at_once_add_to_different_pooled_planes(form: str, shape: tuple[int, int]) -> None:
@@ -255,9 +255,9 @@ def test_planes_at_once_add_to_different_pooled_planes(form: str, shape: tuple[i
     kernel, (program, *_) = source.kernels[0], source.context.plan.cross.programs
     assert kernel.form == form
     (step,) = (step for step in source.context.steps(program) if isinstance(step, Pooling))
-    # A tile's lanes hold a plane; a strip's lanes a row, and several warps its rows.
-    lanes = shape[0] * shape[1] // kernel.pixels if form == "tile" else shape[1]
-    warps = 1 if form == "tile" else shape[0] // kernel.pixels
+    # A patch's lanes hold a plane; a strip's lanes a row, and several warps its rows.
+    lanes = shape[0] * shape[1] // kernel.pixels if form == "patch" else shape[1]
+    warps = 1 if form == "patch" else shape[0] // kernel.pixels
     at_once = kernel.threads[0] // lanes * (kernel.threads[1] // warps)
     assert at_once > 1
     living = kernel.table[kernel.table[:, 2] == 1, :2]
@@ -322,7 +322,7 @@ def test_forms_that_hold_nothing_or_do_not_exist_are_named() -> None:
     network = load_network({"input_shape": [4, 4, 1], "layers": [conv(padding="VALID"), GAP]})
     with pytest.raises(ValueError, match=r"none of the forms strip holds a program of .*window"):
         source_of(network, forms=("strip",))
-    with pytest.raises(ValueError, match="form 'strips': expected 'tile', 'strip' or 'block'"):
+    with pytest.raises(ValueError, match="form 'strips': expected 'patch', 'strip' or 'block'"):
         source_of(network, forms=("strips",))
 
 

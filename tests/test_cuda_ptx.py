@@ -99,13 +99,13 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "each tenth depth 32x32 float32": (_cnn(32, times=100), "float32"),
     "irregular depths 32x32 float32": (_cnn(32, times=50), "float32"),
     "eight depths residual 32x32 float32": (_residual(32), "float32"),
-    "tile relu 32x32 float32": (_cnn(32), "float32"),
-    "tile erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
-    "tile relu 32x32 circular float32": (_cnn(32, padding="CIRCULAR"), "float32"),
-    "tile relu 28x28 float32": (_cnn(28), "float32"),
-    "tile relu 16x16 float32": (_cnn(16), "float32"),
-    "tile relu 8x8 float32": (_cnn(8), "float32"),
-    "tile myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
+    "patch relu 32x32 float32": (_cnn(32), "float32"),
+    "patch erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
+    "patch relu 32x32 circular float32": (_cnn(32, padding="CIRCULAR"), "float32"),
+    "patch relu 28x28 float32": (_cnn(28), "float32"),
+    "patch relu 16x16 float32": (_cnn(16), "float32"),
+    "patch relu 8x8 float32": (_cnn(8), "float32"),
+    "patch myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
     "product float32": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float32"),
     "product float64": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float64"),
 }
@@ -119,7 +119,7 @@ SHARED = {(8, 0): 163 * 1024, (9, 0): 227 * 1024}
 # Each takes seconds to compile; the others run with -m slow.
 QUICK = {("relu 32x32 float32", (9, 0)), ("relu 32x32 float64", (9, 0)),
          ("erf 32x32 float32", (9, 0)), ("relu 8x8 float32", (9, 0)),
-         ("myrtle10 float32", (9, 0)), ("tile relu 8x8 float32", (9, 0)),
+         ("myrtle10 float32", (9, 0)), ("patch relu 8x8 float32", (9, 0)),
          ("product float32", (9, 0)), ("product float64", (8, 0))}  # fmt: skip
 
 
@@ -139,13 +139,13 @@ def _depths(name: str) -> Sequence[int] | None:
 )
 def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int]) -> None:
     network, dtype = NETWORKS[name]
-    forms = ("tile", "block") if name.startswith("tile") else ("strip", "block")
+    forms = ("patch", "block") if name.startswith("patch") else ("strip", "block")
     source = source_of(
         load_network(network), dtype=dtype, depths=_depths(name), shared=SHARED[capability],
         forms=forms,
     )  # fmt: skip
     kernel = source.product or source.kernels[0]
-    assert (kernel.form == "tile") == name.startswith("tile")
+    assert (kernel.form == "patch") == name.startswith("patch")
     report = inspect(kernel, dtype, capability)
     assert not report.local
     assert report.spills == 0
@@ -160,7 +160,7 @@ def test_first_kernel_is_within_its_budget(name: str, capability: tuple[int, int
 @assembled
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("form", "dtype"), [("strip", "float32"), ("strip", "float64"), ("tile", "float32")]
+    ("form", "dtype"), [("strip", "float32"), ("strip", "float64"), ("patch", "float32")]
 )
 def test_no_stage_of_a_pooled_network_spills(form: str, dtype: str) -> None:
     network = load_network("myrtle10:input=32x32x3")

@@ -19,7 +19,7 @@ from jobs import job
 from test_cuda_depths import FORMS, PLACES
 from test_cuda_depths import NETWORKS as SWEEPS
 from test_cuda_kernels import ACTIVATIONS, NETWORKS
-from test_cuda_tile import NETWORKS as TILED
+from test_cuda_patch import NETWORKS as PATCHED
 from virtual_card.devices import PtxDevice
 from virtual_card.ptx.memory import Fault
 from widegram.cuda.evaluator import CudaEvaluator
@@ -137,11 +137,11 @@ def test_depth_sweeps(name: str, place: str, dtype: str, monkeypatch: pytest.Mon
     ("name", "dtype"),
     [
         pytest.param(*case, marks=() if case == ("circular", "float32") else pytest.mark.slow)
-        for case in itertools.product(TILED, _TOLERANCES)
+        for case in itertools.product(PATCHED, _TOLERANCES)
     ],
 )
-def test_tiles(name: str, dtype: str) -> None:
-    shape, layers, _, forms = TILED[name]
+def test_patches(name: str, dtype: str) -> None:
+    shape, layers, _, forms = PATCHED[name]
     device = PtxDevice(worst=True)
     found, wanted = _tiles({"input_shape": shape, "layers": layers}, dtype, device, forms=FORMS)
     if dtype == "float32":

@@ -33,7 +33,7 @@ SHARED_BYTES = 48 * 1024
 class KernelText:
     """The source of one kernel and how it is launched.
 
-    ``form``: 'block', 'strip' and 'tile' have a thread block per pair, 'point' a thread.
+    ``form``: 'block', 'strip' and 'patch' have a thread block per pair, 'point' a thread.
     ``threads``: (x, y) of a block. ``scratch``: numbers of global memory that a pair's planes take.
     ``dynamic``: bytes of shared memory that are asked for at launch, beyond what every card gives.
     ``registers``: the most that a thread may use, 0 for no limit. ``pixels``: how many pixels of a

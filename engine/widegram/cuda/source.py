@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from widegram.cuda import point, strip_fit, tile_fit
+from widegram.cuda import patch_fit, point, strip_fit
 from widegram.cuda.block import BlockForm
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.context import Context
 from widegram.cuda.factors import device_layout
 from widegram.cuda.kernel import SHARED_BYTES, KernelText
+from widegram.cuda.patch import PatchForm
 from widegram.cuda.strip import StripForm
-from widegram.cuda.tile import TileForm
 from widegram.errors import WidegramError
 from widegram.network.model import Network
 from widegram.plan.formulas import FactorLayout, choose_formulas, factor_layout
@@ -25,8 +25,8 @@ from widegram.plan.steps import Window
 from widegram.plan.stores import Stores
 
 # The forms of kernels of planes by dtype, in order of preference; 'block' holds every program. On
-# an H200 tiles were 1.2 to 1.4 times as fast as strips in float32, and no faster in float64.
-FORMS = {"float32": ("tile", "strip", "block"), "float64": ("strip", "block")}
+# an H200 patches were 1.2 to 1.4 times as fast as strips in float32, and no faster in float64.
+FORMS = {"float32": ("patch", "strip", "block"), "float64": ("strip", "block")}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def generate(
     """Write the kernels of ``plan``.
 
     ``threads``: most threads of a block (a power of two) in the block form; ``forms``: the forms
-    of planes that may be used, 'tile', 'strip' and 'block', the first that a program fits; 'block'
+    of planes that may be used, 'patch', 'strip' and 'block', the first that a program fits; 'block'
     holds every program, so that it comes last; () means those of :data:`FORMS`; ``shared``: bytes
     of shared memory that a block may use on the device, by default what every card gives.
     """
@@ -152,16 +152,16 @@ def _planes(
     """A program of planes in the first of ``forms`` that holds it."""
     for form in forms:
         match form:
-            case "tile" if tile_fit.fits(context, program):
-                return TileForm(context, program).kernel(name)
+            case "patch" if patch_fit.fits(context, program):
+                return PatchForm(context, program).kernel(name)
             case "strip" if strip_fit.fits(context, program):
                 return StripForm(context, program).kernel(name)
             case "block":
                 return _block(context, program, threads, name)
-            case "tile" | "strip":
+            case "patch" | "strip":
                 continue
             case _:
-                raise ValueError(f"form {form!r}: expected 'tile', 'strip' or 'block'")
+                raise ValueError(f"form {form!r}: expected 'patch', 'strip' or 'block'")
     kinds = ", ".join(sorted({step.kind for step in program.steps}))
     listed = ", ".join(forms)
     raise ValueError(f"none of the forms {listed} holds a program of {kinds}; add 'block'")

@@ -74,7 +74,7 @@ def find_pair(write: Writer, row: str = "row", col: str = "col") -> None:
 
 def share_pair(write: Writer) -> None:
     """:func:`find_pair` once for a block. Read from shared memory, the pair costs a kernel whose
-    registers are scarce none of them; in every thread it made the tile form spill."""
+    registers are scarce none of them; in every thread it made the patch form spill."""
     write("images = cuda.shared.array(2, types.int32)")
     with write.block("if tid == 0:"):
         find_pair(write, "images[0]", "images[1]")

@@ -1,6 +1,6 @@
-"""Average pools of tiles: whole windows lie inside a lane's tile.
+"""Average pools of patches: whole windows lie inside a lane's patch.
 
-A block's planes are at displacements that differ by whole tiles, at least two windows, so that no
+A block's planes are at displacements that differ by whole patches, at least two windows, so that no
 two of them add to one pooled plane at the same time.
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from widegram.cuda.plane_pool import PlanePool
 
 
-class TilePool(PlanePool):
-    """One ``pool`` step of the tile form."""
+class PatchPool(PlanePool):
+    """One ``pool`` step of the patch form."""
 
     def __call__(self, planes: Sequence[Sequence[str]], columns: int) -> None:
-        """``planes``: for K, and T, the names of a lane's tile, row by row of ``columns``."""
+        """``planes``: for K, and T, the names of a lane's patch, row by row of ``columns``."""
         sy, sx = self.strides
         self.rows()
         self.write(*(f"db{z} = (dx + {z}) // {sx} % {self.store.shape[1]}" for z in range(sx)))

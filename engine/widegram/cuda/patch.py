@@ -1,10 +1,10 @@
-"""The tile form: a warp holds whole planes, a lane a tile of R x C pixels.
+"""The patch form: a warp holds whole planes, a lane a patch of R x C pixels.
 
-Neighbours in other tiles come by shuffles alone. Factors of both images pass through shared memory:
-a block works on displacements that are equal modulo (R, C) at once, so that all of its tiles of x'
-are the same tiles, in another order, of x' turned by the remainders; that is how the block's
-threads put a step's factors there, and a lane reads its tile in vectors. Two halves of that memory
-take turns, so that one barrier a step is enough.
+Neighbours in other patches come by shuffles alone. Factors of both images pass through shared
+memory: a block works on displacements that are equal modulo (R, C) at once, so that all of its
+patches of x' are the same patches, in another order, of x' turned by the remainders; that is how
+the block's threads put a step's factors there, and a lane reads its patch in vectors. Two halves of
+that memory take turns, so that one barrier a step is enough.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from collections.abc import Sequence
 from widegram.activations import Formula
 from widegram.cuda.context import Context
 from widegram.cuda.kernel import FULL, WARP, Ints
+from widegram.cuda.patch_fit import REGISTERS, choose, grouped, most_factors
+from widegram.cuda.patch_pool import PatchPool
+from widegram.cuda.patch_stage import Stage
 from widegram.cuda.registers import FactorsAt, RegisterForm
-from widegram.cuda.tile_fit import REGISTERS, choose, grouped, most_factors
-from widegram.cuda.tile_pool import TilePool
-from widegram.cuda.tile_stage import Stage
 from widegram.cuda.window_sums import sums_along, windows
 from widegram.plan.operations import Affine
 from widegram.plan.program import Program
 from widegram.plan.steps import MakeInput, Pooling
 
 
-class TileForm(RegisterForm):
-    """Writes one program that :func:`~widegram.cuda.tile_fit.fits`."""
+class PatchForm(RegisterForm):
+    """Writes one program that :func:`~widegram.cuda.patch_fit.fits`."""
 
-    form = "tile"
+    form = "patch"
     counting = "np.int64"
 
     def __init__(self, context: Context, program: Program) -> None:
         super().__init__(context, program)
-        tile = choose(context, program)
-        assert tile is not None
-        self.tile, self.rows, self.columns = tile, tile.rows, tile.columns
+        patch = choose(context, program)
+        assert patch is not None
+        self.patch, self.rows, self.columns = patch, patch.rows, patch.columns
         self.registers = REGISTERS[context.dtype]
-        self.threads, self.planes = (WARP, tile.warps), tile.planes
+        self.threads, self.planes = (WARP, patch.warps), patch.planes
         self.cells = tuple(
             r * self.width + c for r in range(self.rows) for c in range(self.columns)
         )
         size = context.layout.plane(self.height, self.width)
-        self.stage = Stage(self.write, tile, (self.height, self.width), size)
+        self.stage = Stage(self.write, patch, (self.height, self.width), size)
         # Numbers of one half of shared memory: factors of both images, or a channel of them.
         most = most_factors(self.steps)
         self.half = 2 * most * self.height * self.width
@@ -49,15 +49,15 @@ class TileForm(RegisterForm):
     # the kernel -------------------------------------------------------------------------------
 
     def _table(self) -> Ints:
-        return grouped(self.space.base, self.tile)
+        return grouped(self.space.base, self.patch)
 
     def _prologue(self) -> None:
-        write, tile, w = self.write, self.tile, self.width
-        down, along, lanes = tile.down, tile.along, tile.lanes
+        write, patch, w = self.write, self.patch, self.width
+        down, along, lanes = patch.down, patch.along, patch.lanes
         # The compiler sees that no number of a lane is negative, or takes more than 32 bits.
         write(
             f"lane = tx & {WARP - 1}",
-            f"group = min(lane // {lanes}, {tile.side_by_side - 1})",
+            f"group = min(lane // {lanes}, {patch.side_by_side - 1})",
             f"ly = lane % {lanes} // {along}",
             f"lx = lane % {lanes} % {along}",
             f"left = group * {lanes} + ly * {along} + (lx + {along - 1}) % {along}",
@@ -71,21 +71,21 @@ class TileForm(RegisterForm):
         self.stage.start(self.half)
 
     def _place(self) -> str:
-        return f"ty * {self.tile.side_by_side} + group"
+        return f"ty * {self.patch.side_by_side} + group"
 
     def _displacement(self) -> None:
-        write, h, w, tile = self.write, self.height, self.width, self.tile
+        write, h, w, patch = self.write, self.height, self.width, self.patch
         # A block's displacements leave the same remainders; from the first of them the compiler
         # knows that, too.
         write(
             f"over = np.int64(table[u(m * {3 * self.planes})]) % {self.rows}",
             f"aside = np.int64(table[u(m * {3 * self.planes} + 1)]) % {self.columns}",
         )
-        if tile.lanes * tile.side_by_side != WARP:
-            write(f"alive = alive and lane < {tile.lanes * tile.side_by_side}")
+        if patch.lanes * patch.side_by_side != WARP:
+            write(f"alive = alive and lane < {patch.lanes * patch.side_by_side}")
         write(
-            f"p = (ly + dy // {self.rows}) % {tile.down} * {self.rows}",
-            f"q = (lx + dx // {self.columns}) % {tile.along} * {self.columns}",
+            f"p = (ly + dy // {self.rows}) % {patch.down} * {self.rows}",
+            f"q = (lx + dx // {self.columns}) % {patch.along} * {self.columns}",
             f"theirs = p * {w} + q",
         )
         self.stage.turn("over", "aside")
@@ -97,7 +97,7 @@ class TileForm(RegisterForm):
             self._cuts("e", ("first", "p"), "over", self.rows, h)
 
     def _cuts(self, prefix: str, starts: tuple[str, str], rest: str, count: int, size: int) -> None:
-        """Which edges are dead. Inside a tile these are edges of one parity, where x' turned by
+        """Which edges are dead. Inside a patch these are edges of one parity, where x' turned by
         ``rest`` begins: ``prefix``_odd; only they have factors."""
         self.write(f"{prefix}_odd = ({count} - {rest}) % 2")
         inner = [f"({2 * n} - {prefix}_odd)" for n in range(1, count // 2 + 1)]
@@ -143,10 +143,10 @@ class TileForm(RegisterForm):
         found = []
         for names in planes:
             rows = [names[at : at + self.columns] for at in range(0, len(names), self.columns)]
-            rows = self._lines("c", rows, ("left", "right"), self.tile.along)
+            rows = self._lines("c", rows, ("left", "right"), self.patch.along)
             self._copy_factors()
             columns = [list(column) for column in zip(*rows, strict=True)]
-            columns = self._lines("e", columns, ("above", "below"), self.tile.down)
+            columns = self._lines("e", columns, ("above", "below"), self.patch.down)
             self._copy_factors()
             found.append([name for row in zip(*columns, strict=True) for name in row])
         return found
@@ -157,12 +157,12 @@ class TileForm(RegisterForm):
             self.stage.advance()
 
     def _lines(
-        self, prefix: str, lines: list[list[str]], lanes: tuple[str, str], tiles: int
+        self, prefix: str, lines: list[list[str]], lanes: tuple[str, str], patches: int
     ) -> list[list[str]]:
-        """Sums of three along all lines of a tile; ``lanes``: where they go on, ``tiles`` of them
-        make a line of the plane."""
+        """Sums of three along all lines of a patch; ``lanes``: where they go on, ``patches`` of
+        them make a line of the plane."""
         whole = [[names[-1], *names, names[0]] for names in lines]
-        if tiles > 1:
+        if patches > 1:
             for names in whole:
                 for n, lane in zip((0, -1), lanes, strict=True):
                     names[n] = self.write.let(f"cuda.shfl_sync({FULL}, {names[n]}, {lane})")
@@ -181,5 +181,5 @@ class TileForm(RegisterForm):
         return found
 
     def _pool(self, step: Pooling, at: str) -> None:
-        add = TilePool(self.ops, step, self.context.stores.size)
+        add = PatchPool(self.ops, step, self.context.stores.size)
         add(self._planes(step.inputs[0].slot), self.columns)

@@ -1,4 +1,4 @@
-"""The tile form of generated kernels: on the emulator against the dense reference, and its plan."""
+"""The patch form of generated kernels: on the emulator against the reference, and its plan."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from test_cuda_depths import FORMS
 from virtual_card.devices import Emulated
 from widegram.cuda.context import Context
 from widegram.cuda.evaluator import CudaEvaluator
+from widegram.cuda.patch_fit import Patch, choose, grouped
 from widegram.cuda.source import source_of
-from widegram.cuda.tile_fit import Tile, choose, grouped
 from widegram.data import open_source
 from widegram.network import load_network
 from widegram.reference import ReferenceEvaluator
@@ -26,32 +26,32 @@ ERF, GELU, TANH, SOFTPLUS = ({"layer": name} for name in ("Erf", "Gelu", "Tanh",
 BRANCH = {"layer": "Residual", "branch": [RELU, conv()], "shortcut": []}
 POOLS = [conv(), RELU, pool(), conv(), GELU, conv(1, 1), pool("SumPool"), conv(), RELU, GAP]
 
-# name -> (input shape, layers, tile in float32, forms of its kernels)
-NETWORKS: dict[str, tuple[list[int], list[dict], Tile, list[str]]] = {
-    "four planes a warp": ([8, 8, 2], [*CHAIN, *CHAIN[:2], GAP], Tile(2, 4, 4, 2, 4, 2),
-                           ["tile", "point"]),
-    "circular": ([8, 8, 1], [WRAP, RELU, WRAP, ERF, GAP], Tile(2, 4, 4, 2, 4, 2),
-                 ["tile", "point"]),
-    "odd rows": ([10, 8, 1], [*CHAIN, GAP], Tile(5, 2, 2, 4, 4, 2), ["tile", "point"]),
-    "circular, odd rows": ([10, 8, 1], [WRAP, RELU, GAP], Tile(5, 2, 2, 4, 4, 2),
-                           ["tile", "point"]),
-    "odd columns": ([8, 10, 1], [conv(), ERF, conv(), ERF, GAP], Tile(2, 5, 4, 2, 4, 2),
-                    ["tile", "point"]),
-    "one lane down": ([4, 16, 1], [*CHAIN, GAP], Tile(4, 2, 1, 8, 4, 2), ["tile", "point"]),
+# name -> (input shape, layers, patch in float32, forms of its kernels)
+NETWORKS: dict[str, tuple[list[int], list[dict], Patch, list[str]]] = {
+    "four planes a warp": ([8, 8, 2], [*CHAIN, *CHAIN[:2], GAP], Patch(2, 4, 4, 2, 4, 2),
+                           ["patch", "point"]),
+    "circular": ([8, 8, 1], [WRAP, RELU, WRAP, ERF, GAP], Patch(2, 4, 4, 2, 4, 2),
+                 ["patch", "point"]),
+    "odd rows": ([10, 8, 1], [*CHAIN, GAP], Patch(5, 2, 2, 4, 4, 2), ["patch", "point"]),
+    "circular, odd rows": ([10, 8, 1], [WRAP, RELU, GAP], Patch(5, 2, 2, 4, 4, 2),
+                           ["patch", "point"]),
+    "odd columns": ([8, 10, 1], [conv(), ERF, conv(), ERF, GAP], Patch(2, 5, 4, 2, 4, 2),
+                    ["patch", "point"]),
+    "one lane down": ([4, 16, 1], [*CHAIN, GAP], Patch(4, 2, 1, 8, 4, 2), ["patch", "point"]),
     "one pixel taps": ([8, 8, 1], [conv(), RELU, conv(1, 1), RELU, conv(), GAP, DENSE],
-                       Tile(2, 4, 4, 2, 4, 2), ["tile", "point"]),
-    "series": ([6, 4, 1], [conv(), SOFTPLUS, conv(), RELU, GAP], Tile(1, 2, 6, 2, 2, 6),
-               ["tile", "point"]),
-    "residual": ([8, 8, 1], [conv(), BRANCH, RELU, conv(), RELU, GAP], Tile(2, 4, 4, 2, 4, 2),
-                 ["tile", "point"]),
-    "pools": ([16, 8, 1], POOLS, Tile(4, 4, 4, 2, 4, 2), ["tile", "strip", "strip", "point"]),
+                       Patch(2, 4, 4, 2, 4, 2), ["patch", "point"]),
+    "series": ([6, 4, 1], [conv(), SOFTPLUS, conv(), RELU, GAP], Patch(1, 2, 6, 2, 2, 6),
+               ["patch", "point"]),
+    "residual": ([8, 8, 1], [conv(), BRANCH, RELU, conv(), RELU, GAP], Patch(2, 4, 4, 2, 4, 2),
+                 ["patch", "point"]),
+    "pools": ([16, 8, 1], POOLS, Patch(4, 4, 4, 2, 4, 2), ["patch", "strip", "strip", "point"]),
 }  # fmt: skip
 # Rounding through a few layers, and a series cut at a tail of 1e-13; the contract's for float32.
 TOLERANCE = {"float64": 1e-11, "float32": 1e-5}
 
 
-def _tile(context: Context) -> Tile | None:
-    """The tile of the first program."""
+def _patch(context: Context) -> Patch | None:
+    """The patch of the first program."""
     return choose(context, context.plan.cross.programs[0])
 
 
@@ -71,11 +71,11 @@ QUICK = {
     ],
 )
 def test_operations(name: str, dtype: str) -> None:
-    shape, layers, tile, forms = NETWORKS[name]
+    shape, layers, patch, forms = NETWORKS[name]
     spec = {"input_shape": shape, "layers": layers}
     evaluator, found, wanted = both(spec, dtype, (1, 1), forms=FORMS)
     if dtype == "float32":
-        assert _tile(evaluator.source.context) == tile
+        assert _patch(evaluator.source.context) == patch
         assert [kernel.form for kernel in evaluator.source.kernels] == forms
     assert_equal(found, wanted, TOLERANCE[dtype])
 
@@ -85,21 +85,21 @@ def test_nngp_alone(name: str) -> None:
     shape, layers, _, _ = NETWORKS[name]
     spec = {"input_shape": shape, "layers": layers}
     evaluator, found, wanted = both(spec, counts=(2, 1), get=("nngp",), forms=FORMS)
-    assert evaluator.source.kernels[0].form == "tile"
+    assert evaluator.source.kernels[0].form == "patch"
     assert_equal(found, wanted, TOLERANCE["float64"])
 
 
 def test_idle_lanes() -> None:
     spec = {"input_shape": [10, 12, 1], "layers": [*CHAIN, GAP]}
     evaluator, found, wanted = both(spec, counts=(1, 1), forms=FORMS)
-    tile = _tile(evaluator.source.context)
-    assert tile is not None
-    assert tile.lanes * tile.side_by_side == 30
+    patch = _patch(evaluator.source.context)
+    assert patch is not None
+    assert patch.lanes * patch.side_by_side == 30
     assert_equal(found, wanted, TOLERANCE["float64"])
 
 
 @pytest.mark.parametrize(("padding", "times"), [("SAME", 3), ("CIRCULAR", 2)])
-def test_tiles_of_eight_by_four(padding: str, times: int) -> None:
+def test_patches_of_eight_by_four(padding: str, times: int) -> None:
     body = {"layer": "Repeat", "times": times, "body": [conv(padding=padding), RELU]}
     spec = {"input_shape": [16, 16, 1], "layers": [body, GAP]}
     evaluator, found, wanted = both(spec, "float32", (1, 1), forms=FORMS)
@@ -152,7 +152,7 @@ def test_random_networks(spec: dict[str, Any], get: tuple[str, ...]) -> None:
     of = job(network, source, kernels=get)
     with CudaEvaluator(of, [Emulated()], forms=FORMS) as evaluator:
         found = evaluator.tile(range(2), range(2), True)
-    wanted = ReferenceEvaluator(of).tile(range(2), range(2), True)
+    wanted = ReferenceEvaluator(of).patch(range(2), range(2), True)
     # Kinks turn 1e-16 into its square root.
     assert_equal(found, wanted, 1e-7)
 
@@ -174,24 +174,24 @@ def test_other_forms_take_what_does_not_fit(name: str) -> None:
     shape, layers = UNFIT[name]
     network = load_network({"input_shape": shape, "layers": layers})
     source = source_of(network)
-    assert _tile(source.context) is None
+    assert _patch(source.context) is None
     assert source.kernels[0].form in ("strip", "block")
-    with pytest.raises(ValueError, match="none of the forms tile holds"):
-        source_of(network, forms=("tile",))
+    with pytest.raises(ValueError, match="none of the forms patch holds"):
+        source_of(network, forms=("patch",))
 
 
 def test_unknown_forms_are_named() -> None:
     network = load_network({"input_shape": [4, 4, 1], "layers": [*CHAIN, GAP]})
-    with pytest.raises(ValueError, match="form 'tiles': expected 'tile', 'strip' or 'block'"):
-        source_of(network, forms=("tiles",))
+    with pytest.raises(ValueError, match="form 'patches': expected 'patch', 'strip' or 'block'"):
+        source_of(network, forms=("patches",))
 
 
 def test_displacements_of_a_block_leave_equal_remainders() -> None:
-    tile = Tile(3, 2, 4, 4, 2, 5)
+    patch = Patch(3, 2, 4, 4, 2, 5)
     base = np.argwhere(np.ones((12, 8)))
     base = base[np.random.default_rng(5).random(len(base)) < 0.6]
-    table = grouped(base, tile)
+    table = grouped(base, patch)
     living = table[table[:, 2] == 1, :2]
     np.testing.assert_array_equal(living[np.lexsort(living.T[::-1])], base)
-    for block in table.reshape(-1, tile.planes, 3):
-        assert len(np.unique(block[:, :2] % (tile.rows, tile.columns), axis=0)) == 1
+    for block in table.reshape(-1, patch.planes, 3):
+        assert len(np.unique(block[:, :2] % (patch.rows, patch.columns), axis=0)) == 1

@@ -1,13 +1,13 @@
-"""Factors of two images in shared memory, for the tiles of a block."""
+"""Factors of two images in shared memory, for the patches of a block."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 
 from widegram.cuda.kernel import WARP
+from widegram.cuda.patch_fit import VECTOR, Patch, vector
 from widegram.cuda.registers import FactorsAt
 from widegram.cuda.text_ops import PixelFactors
-from widegram.cuda.tile_fit import VECTOR, Tile, vector
 from widegram.cuda.writer import Writer
 from widegram.plan.masks import Pair
 
@@ -20,18 +20,18 @@ class Stage:
 
     ``plane``: numbers of one plane in global memory. Threads copy whole rows: as many at a time as
     the block has threads for and as divide the height. The text uses ``tid``, and ``mine`` and
-    ``theirs``, the positions of this lane's tile in x and in the turned x'.
+    ``theirs``, the positions of this lane's patch in x and in the turned x'.
     """
 
-    def __init__(self, write: Writer, tile: Tile, shape: Pair, plane: int) -> None:
-        self.write, self.tile, self.shape, self.plane = write, tile, shape, plane
+    def __init__(self, write: Writer, patch: Patch, shape: Pair, plane: int) -> None:
+        self.write, self.patch, self.shape, self.plane = write, patch, shape, plane
         height, width = shape
-        most = WARP * tile.warps // width
+        most = WARP * patch.warps // width
         self.at_once = max(n for n in range(1, most + 1) if height % n == 0)
         self.copying = self.at_once * width
         # Threads that fetch what another one copies, and store nothing.
-        self.idle = WARP * tile.warps - self.copying
-        self.vector = vector(tile, write.dtype)
+        self.idle = WARP * patch.warps - self.copying
+        self.vector = vector(patch, write.dtype)
         self.waiting: list[tuple[str, str, int]] = []
         self.names: list[str] = []
         self.count = 0
@@ -117,13 +117,13 @@ class _Image:
         return self.loaded[place + pixel % vector]
 
     def place(self, pixel: int) -> int:
-        """Position of a pixel of the tile, less that of ``at``."""
-        row, column = divmod(pixel, self.stage.tile.columns)
+        """Position of a pixel of the patch, less that of ``at``."""
+        row, column = divmod(pixel, self.stage.patch.columns)
         return self.shift + row * self.stage.shape[1] + column
 
 
 class _Pixel(PixelFactors):
-    """The numbers of an image at one pixel of a tile."""
+    """The numbers of an image at one pixel of a patch."""
 
     def __init__(self, image: _Image, pixel: int) -> None:
         self.image, self.pixel = image, pixel
