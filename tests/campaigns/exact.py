@@ -43,11 +43,12 @@ Kernels = dict[str, np.ndarray]
 
 class Noise(NamedTuple):
     """Random roundings: ``eps`` of every layer's values; ``series``: what an activation without a
-    closed form leaves out."""
+    closed form leaves out; ``apart``: with the signs that move c from 1, else with random ones."""
 
     rng: np.random.Generator
     eps: float
     series: float = 0.0
+    apart: bool = False
 
 
 def digits(network: Network, x1: np.ndarray, x2: np.ndarray | None) -> Kernels:
@@ -66,7 +67,7 @@ def spread(
     """How far, entry by entry, random roundings move the kernels: the largest of a few runs. (Not
     their range: at c = 1 all roundings move a kernel the same way.) ``eps``, ``series``: see
     :class:`Noise`."""
-    noises = (Noise(np.random.default_rng(run), eps, series) for run in range(RUNS))
+    noises = (Noise(np.random.default_rng(run), eps, series, run == 0) for run in range(RUNS))
     return _largest(
         extended(network, x1, x2), (_kernels(Extended(), network, x1, x2, n) for n in noises)
     )
@@ -166,7 +167,10 @@ class _Run:
             return 0, 0
         formula = activations.get(name, params)
         first, second = (formula.variance(v.astype(np.float64)) for v in (q, q2))
-        u = self.noise.series * self.noise.rng.choice((-1.0, 1.0), 2)
+        signs = self.noise.rng.choice((-1.0, 1.0), 2)
+        if self.noise.apart:
+            signs[0] = 1.0 if self.known is None else -1.0
+        u = self.noise.series * signs
         return tuple(s * np.sqrt(a * b) for s, a, b in zip(u, first, second, strict=True))
 
     def sequence(self, layers: tuple[Layer, ...], k: Values, t: Values) -> tuple[Values, Values]:

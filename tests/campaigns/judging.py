@@ -90,7 +90,10 @@ def judge(case: Case) -> Verdict:
         return Verdict([], [("network", kind_of(str(error)))])
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        wanted, diagonals = reference(network, case)
+        try:
+            wanted, diagonals = reference(network, case)
+        except WidegramError as error:
+            return Verdict([], [], f"the reference refuses: {kind_of(str(error))}")
         if not all(np.isfinite(value).all() for value in wanted.values()):
             return Verdict([], [], "the reference leaves the range of float64")
     errors, refused = [], []

@@ -108,7 +108,7 @@ class ReferenceEvaluator(Evaluator):
             self._fill(network, second, first, [(j, i) for i, j in mirrored], nngp.T, ntk.T)
         self._fill(network, first, second, entries, nngp, ntk)
         apart = any(path.endswith("Dropout") for path, _, _ in network.shapes())
-        if not apart and first.patterns is None:
+        if not apart and first.patterns is None and network.mask is None:
             self._zeros(first, second, nngp, ntk)
         for value in (nngp, ntk):
             value[self._outside(first)] = np.nan
