@@ -66,6 +66,11 @@ def _residual(size: int) -> dict[str, Any]:
     return {"input_shape": [size, size, 3], "layers": [*layers, {"layer": "GlobalAvgPool"}]}
 
 
+def _masked(size: int) -> dict[str, Any]:
+    """K and T are multiplied by masks in every layer."""
+    return {**_cnn(size), "input_shape": [size, size, 1], "mask": "nan"}
+
+
 # name -> (network, dtype)
 NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "relu 32x32 float32": (_cnn(32), "float32"),
@@ -73,6 +78,8 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "erf 32x32 float32": (_cnn(32, "Erf"), "float32"),
     "exp 32x32 float32": (_grown(32), "float32"),
     "rates 32x32 float32": (_rated(32), "float32"),
+    "masked 32x32 float32": (_masked(32), "float32"),
+    "masked 32x32 float64": (_masked(32), "float64"),
     "relu 28x28 float32": (_cnn(28), "float32"),
     "relu 16x16 circular float32": (_cnn(16, padding="CIRCULAR"), "float32"),
     "relu 8x8 float32": (_cnn(8), "float32"),
@@ -104,6 +111,7 @@ NETWORKS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "patch relu 32x32 circular float32": (_cnn(32, padding="CIRCULAR"), "float32"),
     "patch relu 28x28 float32": (_cnn(28), "float32"),
     "patch relu 16x16 float32": (_cnn(16), "float32"),
+    "patch masked 16x16 float32": (_masked(16), "float32"),
     "patch relu 8x8 float32": (_cnn(8), "float32"),
     "patch myrtle10 float32": ("myrtle10:input=32x32x3", "float32"),
     "product float32": ({"input_shape": [64], "layers": [{"layer": "Dense"}]}, "float32"),

@@ -132,14 +132,14 @@ CUDA = {
     "norms": ("float32", ["strip", "point"]),
     "sequence": ("float64", ["block", "point"]),
     "vectors": ("float64", ["point"]),
-    "tile": ("float32", ["tile", "point"]),
+    "patch": ("float32", ["patch", "point"]),
 }
 
 
 @pytest.mark.parametrize("name", CUDA)
 def test_generated_kernels_and_reference_agree(name: str) -> None:
     layers = [BIASED, RELU, BIASED, RELU, BIASED, ERF, GAP, DENSE]
-    shape, layers = {**CASES, "tile": ((8, 8, 1), layers)}[name]
+    shape, layers = {**CASES, "patch": ((8, 8, 1), layers)}[name]
     of, tile = tiles(masked(shape, *layers), second=False)[0]
     dtype, forms = CUDA[name]
     evaluator = CudaEvaluator(replace(of, dtype=dtype), [Emulated()], block_threads=16)
