@@ -119,7 +119,40 @@ def graphs(stax: Any) -> Networks:
     yield "channels first", network, (3, 2, 5), (3, 2, 5), {"pattern": pair}
 
 
-FAMILIES = {"transposed": transposed, "resized": resized, "dotted": dotted, "graphs": graphs}
+def attention(stax: Any) -> Networks:
+    """GlobalSelfAttention: mechanisms, embeddings of keys and of values, twice, with pixels."""
+    conv = stax.Conv(1, (3, 3), padding="SAME", W_std=1.2, b_std=0.1)
+    relu, dense, end = stax.Relu(), stax.Dense(1, 1.1, 0.2), stax.GlobalAvgPool()
+    # Functions of neural-tangents', expressions of widegram's.
+    here = stax.__name__.startswith("widegram")
+    decays = {
+        "none": None,
+        "exponential": "exp(-x / 2)" if here else lambda d: np.exp(-np.asarray(d) / 2),
+        "power": "1 / (1 + x)" if here else lambda d: 1 / (1 + d),
+    }
+
+    def attend(**options: Any) -> Any:
+        return stax.GlobalSelfAttention(
+            1, 1, 1, 1, W_key_std=1.3, W_value_std=0.9, W_query_std=0.8, W_out_std=1.2, **options
+        )
+
+    images = (2, 3, 3, 2), (3, 3, 3, 2)
+    for mechanism in ("SOFTMAX", "IDENTITY", "ABS", "RELU"):
+        layers = [conv, relu, attend(attention_mechanism=mechanism, b_std=0.3), relu, end, dense]
+        yield mechanism, stax.serial(*layers), *images, {}
+    for kind in ("SUM", "CONCAT"):
+        for values in (False, True):
+            for name, decay in decays.items():
+                embedded = attend(pos_emb_type=kind, pos_emb_decay_fn=decay, W_pos_emb_std=0.7,
+                                  pos_emb_p_norm=1.0, val_pos_emb=values)  # fmt: skip
+                layers = [conv, relu, embedded, relu, end, dense]
+                yield f"{kind} {values} {name}", stax.serial(*layers), *images, {}
+    layers = [attend(b_std=0.1), relu, dense, attend(pos_emb_type="SUM"), relu, stax.Flatten()]
+    yield "sequence", stax.serial(*layers, dense), (2, 5, 3), (2, 5, 3), {}
+
+
+FAMILIES = {"transposed": transposed, "resized": resized, "dotted": dotted, "graphs": graphs,
+            "attention": attention}  # fmt: skip
 
 
 def inputs(name: str, which: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -14,7 +14,7 @@ from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.variants import Variant
 from widegram.plan.graph import Node
-from widegram.plan.maps import EachMap, Entries, Map, pairs
+from widegram.plan.maps import EachMap, Entries, Map, Matrix, pairs
 from widegram.plan.masks import Pair
 from widegram.plan.program import Program
 from widegram.plan.stores import Store, Stores
@@ -56,17 +56,22 @@ def map_tables(
         operation, (j,) = nodes[i].operation, nodes[i].inputs
         assert isinstance(operation, Map | EachMap)
         number[i] = len(rows)
-        kind = "map" if isinstance(operation, Map) else "each"
+        shift = None if isinstance(operation, Map) else operation.shift
+        kind = "map" if isinstance(operation, Map) else "each" if shift is None else "shifted"
         kernel = compiled.address(replace(variant, kind=kind))
         matrix = operation.entries(nodes[j].shape)
         ends = (stores.of[j], nodes[j].shape), (stores.of[i], nodes[i].shape)
         tables = _lists(matrix, ends, stores.index, variant.dtype)
         held += tables
+        if shift is not None:
+            held.append(_shifts(shift, tables[3:6], variant.dtype))
+        address = 0 if shift is None else held[-1].ctypes.data
         full = len(tables[4]) == (len(tables[3]) - 1) ** 2
         (source, _), (target, _) = ends
         rows.append([
             kernel, source.offset, source.t_offset, target.offset, target.t_offset,
             offsets.get(i, 0), len(matrix.rows) - 1, int(full), *(a.ctypes.data for a in tables),
+            address,
         ])  # fmt: skip
     columns = np.array(rows, dtype=np.int64).reshape(len(rows), len(MapField))
     return MapTables(columns, number, held)
@@ -79,12 +84,21 @@ def _lists(
     """The arrays of a row: entries, and pairs of the source and of the output, ``ends``."""
     found = [matrix.rows, matrix.columns, matrix.values]
     for store, shape in ends:
-        one = pairs(_planes(store, shape, index), shape)
+        one = pairs(planes_of(store, shape, index), shape)
         found += [one.begin, one.second, one.place]
     return [a.astype(np.int32 if a.dtype.kind == "i" else dtype) for a in found]
 
 
-def _planes(store: Store, shape: Pair, index: Ints) -> Ints:
+def _shifts(shift: Matrix, lists: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
+    """What is added to the number at each place of a store, whose pairs are ``lists``."""
+    begin, second, place = lists
+    first = np.repeat(np.arange(len(begin) - 1), np.diff(begin))
+    made = np.zeros(len(place), dtype=dtype)
+    made[place] = shift.values[first, second]
+    return made
+
+
+def planes_of(store: Store, shape: Pair, index: Ints) -> Ints:
     """Where each plane of a store begins, by displacement."""
     h, w = shape
     size = (2 * h - 1) * (2 * w - 1)

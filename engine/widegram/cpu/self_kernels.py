@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 
 from widegram.backends.own import Own
 from widegram.cpu.kernels.variants import LANES
+from widegram.cpu.map_tables import planes_of
 from widegram.cpu.tables import encode
 from widegram.cpu.together import results
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import is_masked
 from widegram.data.scaled_rows import split
 from widegram.machine.dtypes import FLOOR
+from widegram.plan.attention import Attend
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph import Node
+from widegram.plan.maps import pairs
 from widegram.plan.operation_base import Centre, Flags
 from widegram.plan.operations import Reduce
 from widegram.plan.outside import Outside
@@ -59,7 +62,8 @@ class _Run:
 def is_pointwise(plan: Plan, schedule: Schedule) -> bool:
     """Whether images with themselves need no planes, but numbers at each pixel."""
     return all(len(p.displacements) == 1 for p in schedule.programs) and not any(
-        (node.operation.accumulates or node.operation.at_once) and mask.any()
+        (node.operation.accumulates or node.operation.at_once)
+        and (mask.any() or isinstance(node.operation, Attend))
         for node, mask in zip(plan.nodes, schedule.masks, strict=True)
     )
 
@@ -193,6 +197,18 @@ class SelfKernelRunner:
         lanes = self._lane_factors(run)
         self.work.run_itself(n, x, lanes, self.own_k, self.own_t, self.own)
 
+    def _covariances(self, i: int) -> Array:
+        """K (lanes, pixels, pixels) of images with themselves, of a value that is stored."""
+        store, shape = self.tables.of[i], self.plan.nodes[i].shape
+        there = pairs(planes_of(store, shape, self.tables.index), shape)
+        pixels = shape[0] * shape[1]
+        first = np.repeat(np.arange(pixels), np.diff(there.begin))
+        values = self.work.scratch[store.offset :]
+        found = np.empty((_LANES, pixels, pixels))
+        for lane in range(_LANES):
+            found[lane, first, there.second] = values[there.place * _LANES + lane]
+        return found
+
     def _lane_factors(self, run: _Run) -> Array:
         """The factors so far, (F, lanes)."""
         lanes = aligned((max(self.layout.total, 1), _LANES), _DTYPE)
@@ -215,9 +231,11 @@ class SelfKernelRunner:
             run.factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(n, -1)
         elif count := node.operation.numbers:
             at = self.layout.offsets[i]
+            made = run.patterns[:, :count]
+            if isinstance(node.operation, Attend):
+                made = node.operation.coefficients(self._covariances(node.inputs[0]))
             # As the planes will have them.
-            rounded = run.patterns[:, :count].astype(self.dtype)
-            run.factors[:, at : at + count] = rounded
+            run.factors[:, at : at + count] = made.astype(self.dtype)
         if self.needed[i]:
             run.values[i] = self._value(i, node, run)
             run.outside.see(i, run.values)

@@ -165,3 +165,34 @@ def times(value: Any) -> int:
     if not is_int(value) or value < 1:
         raise ValueError(f"must be an integer >= 1, found {shown(value)}")
     return int(value)
+
+
+def one_of(*names: str) -> Callable[[Any], str]:
+    """A check of one of some names, in upper case."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value.upper() not in names:
+            raise ValueError(f"must be one of {', '.join(names)}, found {shown(value)}")
+        return value.upper()
+
+    return check
+
+
+def attention(given: dict[str, Any]) -> None:
+    """Refuse an attention without an exact kernel here; embeddings that are not there have no
+    parameters."""
+    if not given["linear_scaling"]:
+        raise ValueError(
+            "linear_scaling=false is not supported: weights are then random, without a known "
+            "kernel but for IDENTITY; use linear_scaling=true"
+        )
+    if given["n_chan_pos_emb"] is not None:
+        raise ValueError(
+            "n_chan_pos_emb is not supported: concatenated embeddings have as many channels as "
+            "the input; set their weight by W_pos_emb_std"
+        )
+    if given["pos_emb_type"] == "NONE":
+        given |= {
+            "pos_emb_p_norm": 2.0, "pos_emb_decay_fn": None, "W_pos_emb_std": 1.0,
+            "val_pos_emb": False,
+        }  # fmt: skip

@@ -201,6 +201,27 @@ class Aggregate:
 
 
 @dataclass(frozen=True)
+class GlobalSelfAttention:
+    """Self-attention between all pixels, of infinitely many heads
+    (:mod:`widegram.network.attention`), with neural-tangents' parameters. ``pos_emb_decay_fn`` is
+    an expression in x, the distance of two pixels."""
+
+    linear_scaling: bool = True
+    W_key_std: float = 1.0
+    W_value_std: float = 1.0
+    W_query_std: float = 1.0
+    W_out_std: float = 1.0
+    b_std: float | None = None
+    attention_mechanism: str = "SOFTMAX"
+    pos_emb_type: str = "NONE"
+    pos_emb_p_norm: float = 2.0
+    pos_emb_decay_fn: str | None = None
+    n_chan_pos_emb: int | None = None
+    W_pos_emb_std: float = 1.0
+    val_pos_emb: bool = False
+
+
+@dataclass(frozen=True)
 class Residual:
     """FanOut -> (branch, shortcut) -> FanInSum; an empty shortcut is the identity."""
 
@@ -253,6 +274,7 @@ Layer = (
     | ImageResize
     | DotGeneral
     | Aggregate
+    | GlobalSelfAttention
     | Residual
     | FanIn
     | Repeat

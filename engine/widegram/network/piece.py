@@ -13,6 +13,7 @@ from widegram.network.layers import (
     Dropout,
     FanIn,
     Flatten,
+    GlobalSelfAttention,
     Index,
     Layer,
     LayerNorm,
@@ -72,7 +73,7 @@ def _measured(layers: tuple[Layer, ...], where: str) -> list[tuple[str, Layer]]:
     for i, layer in enumerate(layers):
         path = f"{where}[{i}] {layer_name(layer)}"
         match layer:
-            case Activation() | LayerNorm():
+            case Activation() | LayerNorm() | GlobalSelfAttention():
                 found.append((path, layer))
             case Repeat():
                 found += layer.times * _measured(layer.body, f"{path}.body")

@@ -28,6 +28,7 @@ from widegram.network.layers import (
     FanIn,
     Flatten,
     GlobalPool,
+    GlobalSelfAttention,
     ImageResize,
     Index,
     Layer,
@@ -165,6 +166,10 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
         case Aggregate():
             _check_aggregate(layer, state, path + note)
             return state
+        case GlobalSelfAttention():
+            _require_image(state, path + note)
+            _check_pairs(state, path + note)
+            return _State(state.shape, None, True, state.axes, None, path)
         case DotGeneral():
             if maps.scalar(layer) is not None:
                 return state
@@ -266,6 +271,10 @@ def _check_aggregate(layer: Aggregate, state: _State, path: str) -> None:
     axes = layer.axes(len(state.shape))
     if len(set(axes)) < len(axes):
         raise WidegramError(f"{path}: aggregate_axis names an axis twice")
+    _check_pairs(state, path)
+
+
+def _check_pairs(state: _State, path: str) -> None:
     pixels = math.prod(state.shape)
     if pixels**2 > bounds.MATRIX:
         raise WidegramError(

@@ -13,9 +13,11 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from widegram import activations
+from widegram.activations.expressions import expression
 from widegram.activations.table import SERIES
 from widegram.errors import WidegramError, shown
 from widegram.network import checks, maps, trained
+from widegram.network.attention import EMBEDDINGS, MECHANISMS
 from widegram.network.layers import (
     EPSILON,
     Activation,
@@ -30,6 +32,7 @@ from widegram.network.layers import (
     FanInSum,
     Flatten,
     GlobalPool,
+    GlobalSelfAttention,
     ImageResize,
     Index,
     Layer,
@@ -117,6 +120,22 @@ _AGGREGATE = {
     "implementation": _Parameter(maps.implementation, "DENSE"),
 }
 
+_ATTENTION = {
+    "linear_scaling": _Parameter(checks.flag, True),
+    "W_key_std": _Parameter(checks.std, 1.0),
+    "W_value_std": _Parameter(checks.std, 1.0),
+    "W_query_std": _Parameter(checks.std, 1.0),
+    "W_out_std": _Parameter(checks.std, 1.0),
+    "b_std": _Parameter(checks.optional(checks.std), None),
+    "attention_mechanism": _Parameter(checks.one_of(*MECHANISMS), "SOFTMAX"),
+    "pos_emb_type": _Parameter(checks.one_of(*EMBEDDINGS), "NONE"),
+    "pos_emb_p_norm": _Parameter(checks.positive, 2.0),
+    "pos_emb_decay_fn": _Parameter(checks.optional(expression), None),
+    "n_chan_pos_emb": _Parameter(checks.optional(checks.width), None),
+    "W_pos_emb_std": _Parameter(checks.std, 1.0),
+    "val_pos_emb": _Parameter(checks.flag, False),
+}
+
 LAYERS: Mapping[str, _Kind] = {
     "Conv": _Kind(Conv, {}, _FILTER, checks.stride_of_each_axis),
     "ConvLocal": _Kind(ConvLocal, {}, _FILTER, checks.stride_of_each_axis),
@@ -133,6 +152,7 @@ LAYERS: Mapping[str, _Kind] = {
     "ImageResize": _Kind(ImageResize, {}, _RESIZE),
     "DotGeneral": _Kind(DotGeneral, {}, _DOT, maps.one_array),
     "Aggregate": _Kind(Aggregate, {}, _AGGREGATE),
+    "GlobalSelfAttention": _Kind(GlobalSelfAttention, {}, _ATTENTION, checks.attention),
 }
 FAN_IN: Mapping[str, _Kind] = {
     "FanInSum": _Kind(FanInSum, {}, {}),

@@ -11,6 +11,7 @@ from widegram.network.layers import (
     Convolution,
     Dense,
     FanIn,
+    GlobalSelfAttention,
     Layer,
     Repeat,
     Residual,
@@ -24,7 +25,7 @@ def have_weights(layers: Iterable[Layer]) -> bool:
     """Whether some layer has weights; of a Residual or another fan-in, in its first branch."""
     for layer in layers:
         match layer:
-            case Convolution() | Dense():
+            case Convolution() | Dense() | GlobalSelfAttention():
                 return True
             case Residual(branch=inner) | Repeat(body=inner) | FanIn(branches=(inner, *_)):
                 if have_weights(inner):
@@ -39,7 +40,7 @@ def have_own(layers: Iterable[Layer]) -> bool:
 
 def _has_own(layer: Layer) -> bool:
     match layer:
-        case Convolution() | Dense():
+        case Convolution() | Dense() | GlobalSelfAttention():
             return True
         case Residual(branch, shortcut):
             return have_own(branch) and have_own(shortcut)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from widegram.activations import Formula
 from widegram.activations.approximate import Approximate
 from widegram.activations.hermite import Series
+from widegram.plan.maps import EachMap
 from widegram.plan.plan import Plan
 from widegram.plan.precision import SERIES_ACCEPTED, check
 
@@ -74,7 +75,10 @@ def factor_layout(plan: Plan, formulas: dict[int, Formula]) -> FactorLayout:
             offsets[i] = total
             total += formulas[i].n_factors * node.shape[0] * node.shape[1]
         elif node.operation.numbers:
-            if shared is None:
-                shared, total = total, total + node.operation.numbers
-            offsets[i] = shared
+            own = isinstance(node.operation, EachMap) and not node.operation.patterned
+            if own or shared is None:
+                offsets[i], total = total, total + node.operation.numbers
+                shared = shared if own else offsets[i]
+            else:
+                offsets[i] = shared
     return FactorLayout(formulas, offsets, total)

@@ -17,7 +17,7 @@ import numpy as np
 
 from widegram import activations
 from widegram.errors import WidegramError
-from widegram.network import maps
+from widegram.network import attention, maps
 from widegram.network.contribution import (
     Contribution,
     bias_variance,
@@ -36,6 +36,7 @@ from widegram.network.layers import (
     FanIn,
     Flatten,
     GlobalPool,
+    GlobalSelfAttention,
     ImageResize,
     Index,
     Layer,
@@ -50,6 +51,7 @@ from widegram.network.model import Network
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
 from widegram.network.spec import layer_name
+from widegram.plan.attention import Attend, Kept
 from widegram.plan.counted import Counted
 from widegram.plan.hiding import Hidden, Hide, Spreading, VisibleNorm
 from widegram.plan.joined import scaled_by
@@ -204,6 +206,8 @@ class _Builder:
                 return self._dotted(layer, at)
             case Aggregate():
                 return self._aggregated(layer, at)
+            case GlobalSelfAttention():
+                return self._attended(layer, at)
             case GlobalPool(kind):
                 scale = 1.0 / (h * w) ** 2 if kind == "avg" else 1.0
                 if self.hidden is not None and kind == "avg":
@@ -332,6 +336,25 @@ class _Builder:
         # Weights may be negative.
         op = EachMap(size, along, self.received, where)
         return self.add(op, (source,), self.nodes[at].shape, False)
+
+    def _attended(self, layer: GlobalSelfAttention, at: int) -> int:
+        """Positional embeddings, the map by weights, and what values, outputs and biases add."""
+        where, shape = f"{self.where} {layer_name(layer)}", self.nodes[at].shape
+        known, (part, embedded) = self.axes[at], attention.mixture(layer)
+        covariance = attention.embeddings(layer, tuple(shape[axis] for axis in known))
+        gain, shift = (layer.W_out_std * layer.W_value_std) ** 2, None
+        if layer.val_pos_emb and embedded:
+            # Of part K + embedded R the first factor is left to the gain behind the map.
+            gain, shift = gain * part, Matrix(self.rounded_all(embedded / part * covariance))
+        gain = self.rounded(gain)
+        source = self.add(Kept(), (at,), shape, self.nonnegative[at])
+        op = Attend(math.prod(shape), known, 1.0, where, layer=layer, input=part,
+                    embedded=Matrix(embedded * covariance), shift=shift)  # fmt: skip
+        at = self.add(op, (source,), shape, False)
+        bias = self.rounded((layer.b_std or 0.0) ** 2)
+        one, own = (1, 1), Contribution(2 * gain, bias)
+        affine = Affine(one, one, (0, 0), False, (0, 0), gain, bias, own)
+        return self.add(affine, (at,), shape, False)
 
     def _stored(self, at: int) -> int:
         """A node whose planes are kept, which has the values of node ``at``."""

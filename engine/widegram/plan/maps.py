@@ -151,7 +151,7 @@ def _reads(support: NDArray[np.bool_]) -> Array:
 
 @dataclass(frozen=True)
 class EachMap(Operation):
-    """A map whose matrix is each image's own.
+    """A map whose matrix is each image's own, of its pattern where it is ``patterned``.
 
     * ``size``: the vertices that it maps to each other, pixels along some axes
     * ``along``: those axes (0 rows, 1 columns); pixels along the others are mapped alike
@@ -160,6 +160,8 @@ class EachMap(Operation):
 
     stored: ClassVar[bool] = True
     at_once: ClassVar[bool] = True
+    patterned: ClassVar[bool] = True
+    shift: ClassVar[Matrix | None] = None
     size: int
     along: tuple[int, ...]
     most: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from widegram.plan.graph import Node
-from widegram.plan.masks import Mask, centre, empty, full
+from widegram.plan.masks import Mask, empty, full
 
 
 def needed(nodes: tuple[Node, ...], outputs: bool = True, variances: bool = False) -> list[Mask]:
@@ -17,8 +17,9 @@ def needed(nodes: tuple[Node, ...], outputs: bool = True, variances: bool = Fals
         node = nodes[i]
         if outputs and node.operation.read_out:
             masks[i] = full(node.shape)
-        if variances and node.operation.formula is not None:
-            masks[node.inputs[0]] |= centre(node.shape)
+        if variances and node.inputs:
+            source = node.inputs[0]
+            masks[source] |= node.operation.own_needs(nodes[source].shape)
         if masks[i].any():
             for j in node.inputs:
                 masks[j] |= node.operation.needs(masks[i], nodes[j].shape)

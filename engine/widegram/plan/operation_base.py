@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from widegram.activations import Formula
 from widegram.plan.angles import Angles
-from widegram.plan.masks import Mask, Pair
+from widegram.plan.masks import Mask, Pair, centre, empty
 from widegram.plan.seen import Array, Centre, Parts, Seen
 
 __all__ = ["Array", "Centre", "Exponents", "Flags", "Operation"]
@@ -104,6 +104,11 @@ class Operation:
     def formula(self) -> Formula | None:
         """The formula that it applies, by factors of each image; None without."""
         return None
+
+    def own_needs(self, source: Pair) -> Mask:
+        """The displacements of its source that what it has of each image is made of, of the image
+        with itself."""
+        return empty(source) if self.formula is None else centre(source)
 
     def normalised(self, q: Array) -> Array:
         """The variances (n, h, w) that its factors are made of."""

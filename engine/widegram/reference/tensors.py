@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from widegram import activations
 from widegram.data.masked import is_masked
-from widegram.network import Network, maps, padding
+from widegram.network import Network, attention, maps, padding
 from widegram.network.contribution import bias_variance, channels_behind, contribution
 from widegram.network.layers import (
     Activation,
@@ -34,6 +34,7 @@ from widegram.network.layers import (
     FanIn,
     Flatten,
     GlobalPool,
+    GlobalSelfAttention,
     ImageResize,
     Index,
     Layer,
@@ -173,6 +174,8 @@ class _Forward:
                 return self.dotted(layer, pair)
             case Aggregate():
                 return self.aggregated(layer, pair)
+            case GlobalSelfAttention():
+                return self.attention(layer, pair)
             case GlobalPool():
                 self.axes = ()
                 pooled = pair.map(lambda a: _global_pool(a, layer.kind))
@@ -229,6 +232,27 @@ class _Forward:
         self.axes = self.axes[: len(made)]
         sizes = dict(zip(self.axes, made, strict=True))
         return pair.map(lambda a: _mapped(a, matrix, matrix, (sizes.get(0, 1), sizes.get(1, 1))))
+
+    def attention(self, layer: GlobalSelfAttention, pair: Pair) -> Pair:
+        """K <- (OV)^2 G K G'^T + b^2, T <- the same of T and the contributions of values, outputs
+        and biases, with the weights G of each image."""
+        shape = pair.k.shape[1], pair.k.shape[2]
+        part, embedded = attention.mixture(layer)
+        sides = tuple(shape[axis] for axis in self.axes)
+        more = attention.embeddings(layer, sides).reshape(*shape, *shape)
+        keys = part * pair.k + embedded * more
+        first, second = self.weights_of(layer, keys)
+        self.channels = None
+        if layer.val_pos_emb and embedded:
+            pair = Pair(keys, part * pair.t + embedded * more)
+        mapped = pair.map(lambda a: _mapped(a, first, second, shape))
+        gain, bias = (layer.W_out_std * layer.W_value_std) ** 2, (layer.b_std or 0.0) ** 2
+        own = 2 * gain * mapped.k + bias
+        return Pair(gain * mapped.k + bias, gain * mapped.t + own)
+
+    def weights_of(self, layer: GlobalSelfAttention, keys: Array) -> tuple[Array, Array]:
+        """Weights (B, pixels, pixels) of both images of every pair, of keys (B, H, W, H, W)."""
+        raise NotImplementedError
 
     def aggregated(self, layer: Aggregate, pair: Pair) -> Pair:
         """Sums over what sends to each vertex, by the pattern of each image."""
@@ -300,6 +324,12 @@ class _SelfRun(_Forward):
         self.variances.append(q)
         return q, q
 
+    def weights_of(self, layer: GlobalSelfAttention, keys: Array) -> tuple[Array, Array]:
+        pixels = keys.shape[1] * keys.shape[2]
+        weights = attention.attended(layer, keys.reshape(-1, pixels, pixels))
+        self.variances.append(weights)
+        return weights, weights
+
     def activation(self, formula: Any, pair: Pair) -> Pair:
         k, slope = formula.variance(_same_pixel(pair.k))
         t = _same_pixel(pair.t) * slope
@@ -326,6 +356,9 @@ class _CrossRun(_Forward):
         self.known = variances
 
     def variances_of(self, pair: Pair) -> tuple[Array, Array]:
+        return next(self.known)
+
+    def weights_of(self, layer: GlobalSelfAttention, keys: Array) -> tuple[Array, Array]:
         return next(self.known)
 
     def dropout(self, rate: float, pair: Pair) -> Pair:

@@ -47,7 +47,13 @@ from widegram.stax.activations import (
     Tanh,
 )
 from widegram.stax.combinators import FanInSum, FanOut, parallel, repeat, serial
-from widegram.stax.graphs import Aggregate, AggregateImplementation
+from widegram.stax.graphs import (
+    Aggregate,
+    AggregateImplementation,
+    AttentionMechanism,
+    GlobalSelfAttention,
+    PositionalEmbedding,
+)
 from widegram.stax.kernel import Kernel
 from widegram.stax.kernel_fn import KernelFn
 from widegram.stax.linear import (
@@ -78,6 +84,7 @@ __all__ = [
     "Aggregate",
     "AggregateImplementation",
     "Arctan",
+    "AttentionMechanism",
     "AvgPool",
     "Conv",
     "ConvLocal",
@@ -100,6 +107,7 @@ __all__ = [
     "Gaussian",
     "Gelu",
     "GlobalAvgPool",
+    "GlobalSelfAttention",
     "GlobalSumPool",
     "Hermite",
     "Identity",
@@ -113,6 +121,7 @@ __all__ = [
     "Monomial",
     "Padding",
     "Polynomial",
+    "PositionalEmbedding",
     "Rbf",
     "RectifiedMonomial",
     "Relu",

@@ -1,4 +1,4 @@
-"""Layers of networks on graphs, with neural-tangents' signatures."""
+"""Layers whose maps between pixels are each input's own, with neural-tangents' signatures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from widegram.errors import WidegramError, shown
 from widegram.stax.axes import layers_of
 from widegram.stax.branches import Placed
 from widegram.stax.kernel_fn import Triple, triple
-from widegram.stax.making import integers, make
-from widegram.stax.places import axes_of
+from widegram.stax.making import integers, make, number
+from widegram.stax.places import axes_of, placed
 
 
 class AggregateImplementation(Enum):
@@ -52,3 +52,75 @@ def Aggregate(
 
 def _listed(axes: Any) -> Any:
     return axes if isinstance(axes, Sequence) else (axes,)
+
+
+class AttentionMechanism(Enum):
+    """What becomes of dot products of keys and queries; the name may be given as text."""
+
+    ABS = "ABS"
+    IDENTITY = "IDENTITY"
+    RELU = "RELU"
+    SOFTMAX = "SOFTMAX"
+
+
+class PositionalEmbedding(Enum):
+    """How positional embeddings join the input; the name may be given as text."""
+
+    CONCAT = "CONCAT"
+    NONE = "NONE"
+    SUM = "SUM"
+
+
+def GlobalSelfAttention(  # noqa: PLR0913  (neural-tangents')
+    n_chan_out: int,
+    n_chan_key: int,
+    n_chan_val: int,
+    n_heads: int,
+    linear_scaling: bool = True,
+    W_key_std: float = 1.0,
+    W_value_std: float = 1.0,
+    W_query_std: float = 1.0,
+    W_out_std: float = 1.0,
+    b_std: float | None = None,
+    attention_mechanism: str | AttentionMechanism = "SOFTMAX",
+    pos_emb_type: str | PositionalEmbedding = "NONE",
+    pos_emb_p_norm: float = 2,
+    pos_emb_decay_fn: str | None = None,
+    n_chan_pos_emb: int | None = None,
+    W_pos_emb_std: float = 1.0,
+    val_pos_emb: bool = False,
+    batch_axis: int = 0,
+    channel_axis: int = -1,
+) -> Triple:
+    """Self-attention between all pixels, of infinitely many heads and channels
+    (:mod:`widegram.network.attention`); the first four numbers change nothing.
+
+    ``pos_emb_decay_fn`` is an expression in x, such as ``'exp(-x)'``, in place of a function.
+    """
+    places = axes_of("GlobalSelfAttention", batch_axis, channel_axis)
+    if pos_emb_decay_fn is not None and not isinstance(pos_emb_decay_fn, str):
+        raise WidegramError(
+            "stax.GlobalSelfAttention: pos_emb_decay_fn must be an expression in x, such as "
+            f"'exp(-x)', found {shown(pos_emb_decay_fn)}"
+        )
+    names = (
+        given.value if isinstance(given, Enum) else given
+        for given in (attention_mechanism, pos_emb_type)
+    )
+    made = make(
+        "GlobalSelfAttention",
+        linear_scaling=linear_scaling,
+        W_key_std=number(W_key_std),
+        W_value_std=number(W_value_std),
+        W_query_std=number(W_query_std),
+        W_out_std=number(W_out_std),
+        b_std=number(b_std),
+        attention_mechanism=next(names),
+        pos_emb_type=next(names),
+        pos_emb_p_norm=number(pos_emb_p_norm),
+        pos_emb_decay_fn=pos_emb_decay_fn,
+        n_chan_pos_emb=n_chan_pos_emb,
+        W_pos_emb_std=number(W_pos_emb_std),
+        val_pos_emb=val_pos_emb,
+    )
+    return placed(made, places)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-_ATTENTION = "widegram has no attention; use neural_tangents.stax"
 _MASKS = "it concerns finite networks; kernel_fn(x1, x2, mask_constant=c) masks inputs"
 _INTERNAL = "it serves to write new layers; widegram.load_network describes networks as data"
 
 REFUSED: dict[str, str] = {
-    "AttentionMechanism": _ATTENTION,
     "Bool": _INTERNAL,
     "Diagonal": _INTERNAL,
     "FanInConcat": "branches are joined by FanInSum; use neural_tangents.stax",
     "FanInProd": "branches are joined by FanInSum; use neural_tangents.stax",
-    "GlobalSelfAttention": _ATTENTION,
     "MaskedArray": _MASKS,
-    "PositionalEmbedding": _ATTENTION,
     "layer": _INTERNAL,
     "requires": _INTERNAL,
     "supports_masking": _INTERNAL,

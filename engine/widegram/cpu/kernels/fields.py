@@ -76,7 +76,7 @@ class MapField(Field):
     """Columns of the table of maps: the kernel, where K and T of both stores begin, where an
     image's own coefficients stand, the pixels of the output, whether the source has all pairs, and
     addresses: A's entries row by row, and lists of stored pairs by their first pixel, of the source
-    and of the output (:mod:`widegram.plan.maps`)."""
+    and of the output (:mod:`widegram.plan.maps`), and what is added to the source, by place."""
 
     KERNEL = auto()
     SOURCE = auto()
@@ -95,6 +95,7 @@ class MapField(Field):
     TO_BEGIN = auto()
     TO_SECOND = auto()
     TO_PLACE = auto()
+    SHIFT = auto()
 
 
 MAP_ROW = 8 * len(MapField)

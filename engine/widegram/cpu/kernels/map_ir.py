@@ -4,9 +4,9 @@ For each pixel p' of the output: the row of A sums the pairs (p, q) of the sourc
 pixels q, which the rows of A' then take to the pairs (p', q') of the output. A is sparse.
 
 Kinds: ``map`` (A = A' is the network's), ``each`` (each image has its own; values are places among
-its coefficients). The arguments are the map's row of the table
-(:class:`~widegram.cpu.kernels.fields.MapField`), room for a row of pixels, the first numbers of K
-and T in both stores, and the images' own coefficients.
+its coefficients), ``shifted`` (the same, of the source plus a table's numbers). The arguments are
+the map's row of the table (:class:`~widegram.cpu.kernels.fields.MapField`), room for a row of
+pixels, the first numbers of K and T in both stores, and the images' own coefficients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.plane_base import PlaneCode
 from widegram.cpu.kernels.vector_ops import INDEX
 
-KINDS = ("map", "each")
+KINDS = ("map", "each", "shifted")
 _NARROW = ir.IntType(32)
 
 
@@ -52,6 +52,9 @@ class MapKernel(PlaneCode):
             self.ops.store(self.ops.const(0.0), middle)
         with self._pairs_read(first, count) as (coefficient, place, middle):
             value = self.ops.load(self._vector(source, place))
+            if self.variant.kind == "shifted":
+                shift = self.offset(self.at[MapField.SHIFT], place, ir.Constant(INDEX, 1))
+                value = self.ops.add(value, self.ops.splat(shift))
             self.ops.store(self.ops.fma(coefficient, value, self.ops.load(middle)), middle)
         begin, length = self._span(MapField.TO_BEGIN, pixel)
         with loops.for_range(builder, length) as pair:
@@ -84,7 +87,7 @@ class MapKernel(PlaneCode):
 
     def _first(self, n: Any) -> Any:
         """Entry n of A."""
-        if self.variant.kind == "each":
+        if self.variant.kind != "map":
             place = self._narrow(MapField.VALUES, n)
             if self.variant.paired:
                 return self.ops.load(self._vector(self.fx, place))
@@ -93,7 +96,7 @@ class MapKernel(PlaneCode):
 
     def _second(self, n: Any) -> Any:
         """Entry n of A'."""
-        if self.variant.kind == "each":
+        if self.variant.kind != "map":
             return self.ops.load(self._vector(self.fy, self._narrow(MapField.VALUES, n)))
         return self._first(n)
 

@@ -1,0 +1,71 @@
+"""Global self-attention: the weights with which pixels attend to each other, of an infinite number
+of heads (Hron et al. 2020, arXiv:2006.10540).
+
+With dot products scaled by the number of channels and tied keys and queries they are no random
+numbers any more, but G = zeta(W_query_std W_key_std C), with C the covariance of the input's pixels
+and of their positional embeddings. K <- W_value_std^2 W_out_std^2 G K G'^T + b_std^2, and T what
+values and outputs, and biases, add to that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.activations.expressions import parsed_function
+from widegram.network.layers import GlobalSelfAttention
+
+Array = NDArray[np.float64]
+MECHANISMS = ("SOFTMAX", "IDENTITY", "ABS", "RELU")
+EMBEDDINGS = ("NONE", "SUM", "CONCAT")
+
+
+class Mixture(NamedTuple):
+    """What of the input and of positional embeddings is in the sum of both; ``embedded`` 0 without
+    any."""
+
+    input: float
+    embedded: float
+
+
+def mixture(layer: GlobalSelfAttention) -> Mixture:
+    """Of a layer; concatenated embeddings have as many channels as the input."""
+    if layer.pos_emb_type == "NONE":
+        return Mixture(1.0, 0.0)
+    share = 0.5 if layer.pos_emb_type == "CONCAT" else 1.0
+    return Mixture(share, share * layer.W_pos_emb_std**2)
+
+
+def embeddings(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> Array:
+    """The covariance (pixels, pixels) of positional embeddings of an image of that shape: a
+    function of the sum over axes of distances to the power of ``pos_emb_p_norm``; where there is
+    none, 1 for equal pixels."""
+    pixels = np.indices(shape).reshape(len(shape), -1)
+    apart = np.abs(pixels[:, :, None] - pixels[:, None, :]).astype(np.float64)
+    distances = (apart**layer.pos_emb_p_norm).sum(axis=0)
+    if layer.pos_emb_decay_fn is None:
+        return np.asarray(distances == 0, dtype=np.float64)
+    return np.asarray(parsed_function(layer.pos_emb_decay_fn)[0](distances))
+
+
+def attended(layer: GlobalSelfAttention, covariance: Array) -> Array:
+    """G of covariances (n, pixels, pixels) of keys, each row the weights of one pixel."""
+    scores = layer.W_query_std * layer.W_key_std * covariance
+    match layer.attention_mechanism:
+        case "SOFTMAX":
+            powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+        case "ABS":
+            return np.abs(scores)
+        case "RELU":
+            return np.maximum(scores, 0.0)
+    return scores
+
+
+def largest_sum(layer: GlobalSelfAttention, variance: float, pixels: int) -> float:
+    """A bound of the sums of absolute weights of a pixel, where keys have at most that variance."""
+    if layer.attention_mechanism == "SOFTMAX":
+        return 1.0
+    return layer.W_query_std * layer.W_key_std * variance * pixels

@@ -1,0 +1,138 @@
+"""GlobalSelfAttention: maps by weights that each image's own covariances make."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import strategies
+from cuda_support import assert_equal
+from jobs import cpu_and_reference
+from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, RELU, load, residual
+from test_cpu_properties import kernels, scale, settings_of
+from test_maps import PROMISED
+from widegram import WidegramError, gram, kernel, reference, stax, verify
+from widegram.cuda.source import source_of
+from widegram.network import load_network
+
+
+def attend(**more: Any) -> dict[str, Any]:
+    return {
+        "layer": "GlobalSelfAttention", "W_key_std": 1.3, "W_out_std": 1.2, "b_std": 0.2, **more
+    }  # fmt: skip
+
+
+CASES: dict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = {
+    "first": ((5, 3), [attend(), RELU, DENSE, FLATTEN]),
+    "image": ((3, 3, 2), [CONV, RELU, attend(), RELU, CONV, RELU, GAP]),
+    "last": ((4, 3), [DENSE, RELU, attend(), GAP]),
+    "rectified": ((3, 2, 2), [CONV, RELU, attend(attention_mechanism="RELU"), NORM, RELU, GAP]),
+    "twice": ((2, 3, 2), [CONV, RELU, attend(attention_mechanism="ABS"), RELU,
+              attend(attention_mechanism="IDENTITY"), GAP]),
+    "branches": ((4, 3), [DENSE, residual(RELU, attend(), RELU, attend()), RELU, GAP]),
+    "embedded": ((2, 3, 2), [CONV, RELU, attend(pos_emb_type="SUM", pos_emb_decay_fn="exp(-x/2)"),
+                 RELU, GAP]),
+    "values embedded": ((2, 3, 2), [CONV, RELU, attend(
+        pos_emb_type="CONCAT", val_pos_emb=True, pos_emb_decay_fn="1/(1+x)", pos_emb_p_norm=1,
+        W_pos_emb_std=0.7), RELU, GAP]),
+    "values embedded, flat": ((5, 2), [DENSE, RELU, attend(pos_emb_type="SUM", val_pos_emb=True),
+                              RELU, FLATTEN, DENSE]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", PROMISED)
+def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
+    shape, layers = CASES[name]
+    for found, wanted in cpu_and_reference(load(shape, *layers), dtype):
+        assert_equal(found, wanted, PROMISED[dtype])
+
+
+@given(data=st.data())
+@settings_of(6)
+def test_random_networks(data: st.DataObject) -> None:
+    """A random network behind an attention, of few and small inputs."""
+    plain = data.draw(strategies.networks(strategies.CONTINUOUS, False, 2, 4)).canonical()
+    kind = data.draw(st.sampled_from(["NONE", "SUM", "CONCAT"]))
+    mechanism = data.draw(st.sampled_from(["SOFTMAX", "RELU"]))
+    layer = attend(pos_emb_type=kind, attention_mechanism=mechanism, W_key_std=0.5,
+                   val_pos_emb=data.draw(st.booleans()))  # fmt: skip
+    conv = {**DENSE, "width": strategies.WIDTH}
+    network = load_network({**plain, "layers": [conv, layer, conv, *plain["layers"]]})
+    x = data.draw(strategies.inputs(network, most=3)).clip(-2, 2)
+    found, wanted = kernels(network, x), reference.kernel(network, x)
+    for name in ("nngp", "ntk"):
+        dense = getattr(wanted, name)
+        # kinks make the root of a rounding of pixels that nearly coincide
+        np.testing.assert_allclose(found[name], dense, atol=1e-7 * scale(dense), rtol=0)
+
+
+def test_identical_pixels_attend_alike() -> None:
+    """Of equal pixels softmax makes their mean, whatever the weights are."""
+    x = np.repeat(np.random.default_rng(3).standard_normal((3, 1, 2)), 4, axis=1)
+    plain = load((4, 2), {**DENSE, "W_std": 1.2, "b_std": 0.2}, GAP)
+    found = kernel(load((4, 2), attend(), GAP), x, get="nngp")
+    np.testing.assert_allclose(found, kernel(plain, x, get="nngp"), rtol=1e-13)  # some sums
+
+
+def test_a_network_is_written_and_read() -> None:
+    network = load((4, 2), DENSE, RELU, attend(pos_emb_type="sum", pos_emb_decay_fn="exp(-x)"), GAP)
+    assert load_network(network.to_json()) == network
+    # What embeddings that are not there would have been is no difference.
+    assert load((4, 2), attend(W_pos_emb_std=3.0), GAP) == load((4, 2), attend(), GAP)
+
+
+REFUSED = {
+    "scaling": ({"linear_scaling": False}, "linear_scaling=false is not supported"),
+    "mechanism": ({"attention_mechanism": "SPARSEMAX"}, "must be one of SOFTMAX, IDENTITY, ABS"),
+    "embedding": ({"pos_emb_type": "ROPE"}, "must be one of NONE, SUM, CONCAT, found 'ROPE'"),
+    "channels": ({"pos_emb_type": "CONCAT", "n_chan_pos_emb": 3}, "n_chan_pos_emb is not supp"),
+    "deviation": ({"W_key_std": -1.0}, "W_key_std is a standard deviation and must be >= 0"),
+    "decay": ({"pos_emb_type": "SUM", "pos_emb_decay_fn": "open('x')"}, "pos_emb_decay_fn"),
+    "norm": ({"pos_emb_p_norm": 0.0}, "pos_emb_p_norm must be > 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_parameters_are_refused(name: str) -> None:
+    options, message = REFUSED[name]
+    with pytest.raises(WidegramError, match=re.escape(message)) as error:
+        load((4, 2), DENSE, attend(**options), GAP)
+    assert str(error.value).startswith("layers[1] GlobalSelfAttention: ")
+    assert "\n" not in str(error.value)
+
+
+def test_what_it_cannot_act_on_is_refused() -> None:
+    with pytest.raises(WidegramError, match="needs an image"):
+        load((4, 2), DENSE, GAP, attend())
+    with pytest.raises(WidegramError, match=r"couples all pairs of 10,000 pixels"):
+        load((100, 100, 1), CONV, attend(), GAP)
+    with pytest.raises(WidegramError, match=r"^layers\[1\] GlobalSelfAttention: has no CUDA"):
+        source_of(load((4, 2), DENSE, attend(), GAP))
+    with pytest.raises(WidegramError, match="pos_emb_decay_fn must be an expression in x"):
+        stax.GlobalSelfAttention(1, 1, 1, 1, pos_emb_decay_fn=lambda d: d)
+
+
+def test_a_file_is_verified(tmp_path: Any) -> None:
+    network = load((4, 2), DENSE, RELU, attend(), GAP)
+    np.save(tmp_path / "x.npy", np.random.default_rng(2).standard_normal((5, 4, 2)))
+    gram(network, tmp_path / "x.npy", tmp_path / "K.h5")
+    report = verify(tmp_path / "K.h5")
+    assert report.entries_recomputed == 25
+    assert not report.damage
+
+
+def test_stax_makes_the_same_network() -> None:
+    _, _, kernel_fn = stax.serial(
+        stax.Dense(1), stax.Relu(),
+        stax.GlobalSelfAttention(8, 8, 8, 2, W_key_std=1.3, W_out_std=1.2, b_std=0.2,
+                                 attention_mechanism=stax.AttentionMechanism.RELU),
+        stax.GlobalAvgPool(),
+    )  # fmt: skip
+    wanted = load((4, 2), DENSE, RELU, attend(attention_mechanism="RELU"), GAP)
+    assert kernel_fn.network((4, 2)) == wanted
