@@ -50,7 +50,7 @@ class Vocabulary(NamedTuple):
     bias: bool = True
     trained: bool = True
     paddings: tuple[str, ...] = ("SAME", "VALID", "CIRCULAR")
-    joins: tuple[str, ...] = ("FanInSum",)
+    joins: tuple[str, ...] = ("FanInSum", "FanInProd", "FanInConcat")
     maps: bool = False
 
 
@@ -304,7 +304,20 @@ def _fan_in(draw: st.DrawFn, state: State, vocabulary: Vocabulary, keep: bool, d
         if change is not None or not state.gaussian or draw(st.booleans()):
             branches[-1], after = draw(_side(state, change, vocabulary, depth + 1))
             affine |= after.affine
-    return [{"layer": name, "branches": branches}], State(after.shape, True, affine)
+        if name == "FanInProd" and after.gaussian and draw(st.booleans()):
+            branches[-1].append(draw(_activation(vocabulary)))
+            after = after._replace(gaussian=branches[-1][-1]["layer"] == "Identity")
+    layer: Spec = {"layer": name, "branches": branches}
+    gaussian = name == "FanInSum" or (len(branches) == 1 and after.gaussian)
+    if name == "FanInConcat":
+        # Along channels or, as a map between pixels, an axis of images.
+        free = vocabulary.maps and not keep
+        along = draw(st.integers(0, len(after.shape))) if free else len(after.shape)
+        gaussian, layer["axis"] = along < len(after.shape), 1 + along
+        if gaussian:
+            longer = [len(branches) * n if i == along else n for i, n in enumerate(after.shape)]
+            after = after._replace(shape=tuple(longer))
+    return [layer], State(after.shape, gaussian, affine)
 
 
 @st.composite

@@ -15,7 +15,7 @@ import pytest
 import branch_examples
 from cuda_support import assert_equal, both
 from jobs import cpu_and_reference
-from network_specs import CONV, DENSE, FLATTEN, GAP, RELU, load, residual
+from network_specs import CONV, DENSE, DROPOUT, FLATTEN, GAP, NORM, POOL, RELU, load, residual
 from widegram import WidegramError, kernel, load_network, stax
 from widegram.network import Residual, weights
 from widegram.network.layers import FanInSum
@@ -42,6 +42,14 @@ def sum_of(*branches: list[dict[str, Any]]) -> dict[str, Any]:
     return fan_in("FanInSum", *branches)
 
 
+def product_of(*branches: list[dict[str, Any]]) -> dict[str, Any]:
+    return fan_in("FanInProd", *branches)
+
+
+def concat(*branches: list[dict[str, Any]], axis: int = -1) -> dict[str, Any]:
+    return fan_in("FanInConcat", *branches, axis=axis)
+
+
 FIRST = conv(1, 1)
 CASES: dict[str, Case] = {
     "other strides": ((3, 3, 2), [FIRST, residual(conv(2, 2, strides=(2, 2)),
@@ -59,15 +67,60 @@ CASES: dict[str, Case] = {
     "sum of a sum": ((5, 4, 1), [CONV, sum_of([sum_of([], [])], [], [RELU, DENSE]), RELU, CONV,
                      RELU, GAP]),
     "sum of vectors": ((7,), [DENSE, sum_of([RELU, DENSE], [], []), RELU, DENSE]),
+    "product": ((4, 5, 2), [CONV, product_of([RELU, CONV], [ERF], []), CONV, RELU, GAP, DENSE]),
+    "product, strips": ((16, 8, 1), [CONV, product_of([RELU, CONV], []), CONV, RELU, GAP]),
+    "product, torus": ((4, 3, 1), [conv(3, 3, "CIRCULAR"), product_of([conv(2, 3, "CIRCULAR"),
+                       RELU], [conv(3, 3, "CIRCULAR")]), GAP, DENSE, RELU]),
+    "product of pools": ((6, 5, 1), [CONV, product_of([POOL, RELU, CONV], [POOL], [conv(2, 2,
+                         "VALID")]), CONV, RELU, POOL, FLATTEN, DENSE]),
+    "product at the end": ((5, 4, 2), [CONV, GAP, product_of([DENSE, RELU], [], [DENSE, ERF])]),
+    "product of sums": ((5, 4, 1), [product_of([CONV, sum_of([RELU, CONV], [])], [CONV, RELU,
+                        DROPOUT]), CONV, RELU, CONV, NORM, RELU, FLATTEN]),
+    "product of vectors": ((7,), [product_of([DENSE, RELU], [DENSE], []), DENSE, RELU, DENSE]),
+    "powers": ((5,), [DENSE, product_of([], [], []), DENSE, RELU, product_of([DENSE], [DENSE])]),
+    "product, no readout": ((6, 2), [product_of([{**conv(1, 1), "filter_shape": [3],
+                            "strides": [1]}], [DENSE, ERF]), FLATTEN]),
+    "channels": ((4, 5, 2), [CONV, concat([{**CONV, "width": 3}, RELU], [{**CONV, "width": 5}]),
+                 CONV, RELU, GAP, DENSE]),
+    "channels, strips": ((16, 8, 1), [{**CONV, "width": 2}, concat([], [RELU], [RELU, {**CONV,
+                         "width": 7}]), CONV, RELU, GAP]),
+    "channels of vectors": ((7,), [concat([], [{**DENSE, "width": 4}, RELU]), DENSE, RELU, DENSE]),
+    "channels of pools": ((5, 4, 3), [concat([POOL], [{**conv(2, 2, "VALID"), "width": 4}],
+                          axis=3), FLATTEN, DENSE, RELU]),
     "sums one after the other": ((6,), [DENSE, {"layer": "Repeat", "times": 3, "body": [
                                  sum_of([], [], [RELU, DENSE]), RELU, DENSE]}]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+# Side by side along an axis of images: a map of all planes, of which CUDA has none.
+SPACES: dict[str, Case] = {
+    "rows": ((4, 5, 2), [CONV, concat([], [RELU, conv(2, 2)], [conv(3, 1, "VALID")], axis=1), RELU,
+             CONV, RELU, GAP, DENSE]),
+    "columns": ((3, 4, 1), [conv(3, 3, "CIRCULAR"), concat([conv(3, 3, "CIRCULAR")], [], axis=-2),
+                ERF, conv(3, 3, "CIRCULAR"), RELU, GAP]),
+    "behind pools and strides": ((6, 5, 1), [CONV, concat([conv(2, 2, strides=(2, 1))], [RELU,
+        CONV, {**POOL, "window_shape": [3, 1], "strides": [2, 1]}], axis=1), NORM, RELU, POOL,
+        FLATTEN, DENSE]),
+    "twice": ((2, 3, 1), [CONV, *[concat([], [RELU, CONV], axis=1), RELU, CONV] * 2, RELU,
+              FLATTEN]),
+    "of the planes of equal pixels": ((3, 3, 2), [CONV, concat([], [conv(1, 1)], axis=2), FLATTEN]),
+    "sequences": ((6, 2), [{**conv(1, 1), "filter_shape": [3], "strides": [1]}, concat([],
+                  [DENSE], axis=1), RELU, GAP]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_cuda_refuses_images_side_by_side(name: str) -> None:
+    shape, layers = SPACES[name]
+    with pytest.raises(WidegramError, match=r"layers\[\d\] FanInConcat: .*--device cpu") as error:
+        both({"input_shape": list(shape), "layers": layers})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [*CASES, *SPACES])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
-    shape, layers = CASES[name]
+    shape, layers = (CASES | SPACES)[name]
     for found, wanted in cpu_and_reference(load(shape, *layers), dtype):
         # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
         assert_equal(found, wanted, {"float64": 1e-10, "float32": 1e-5}[dtype])
@@ -81,7 +134,7 @@ def test_generated_kernels_and_reference_agree(name: str) -> None:
     assert_equal(found, wanted, 1e-13)
 
 
-@pytest.mark.parametrize("family", ["sums"])
+@pytest.mark.parametrize("family", ["sums", "products", "channels", "spaces"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_values_of_neural_tangents(family: str, dtype: str) -> None:
     # of the largest entry: what is promised
@@ -130,6 +183,28 @@ def test_branches_that_are_not_independent_are_said(caplog: pytest.LogCaptureFix
     assert record.getMessage().startswith("layers[1] FanInSum: 2 of its branches have no weights")
 
 
+@pytest.mark.parametrize(("scale", "dtype"), [
+    (1e-8, "float32"), (1e8, "float32"), (1e-60, "float64"), (1e60, "float64"),
+])  # fmt: skip
+def test_products_stay_in_range(scale: float, dtype: str) -> None:
+    """Each factor alone is far from 1, and powers of two bring both back."""
+    x = np.random.default_rng(0).standard_normal((3, 4, 4, 2))
+    network = load((4, 4, 2), CONV, product_of([RELU, CONV], []), CONV, RELU, GAP)
+    wanted = kernel(network, x, dtype="float64")
+    found = kernel(network, scale * x, dtype=dtype)
+    for key in ("nngp", "ntk"):
+        value, one = getattr(wanted, key), scale**4
+        # the promise of each dtype, relative to the largest entry
+        tolerance = {"float64": 1e-10, "float32": 1e-5}[dtype] * abs(value).max()
+        np.testing.assert_allclose(getattr(found, key) / one, value, rtol=0, atol=tolerance)
+
+
+def test_powers_beyond_any_range_are_refused() -> None:
+    square = {"layer": "Repeat", "times": 60, "body": [product_of([], [])]}
+    with pytest.raises(WidegramError, match=r"(under|over)flows at row 0"):
+        kernel(load((4,), DENSE, square), np.ones((1, 4)), dtype="float64")
+
+
 IMAGE = (6, 5, 3)
 REFUSED = [
     (IMAGE, [{"layer": "FanInSum"}], r"layers\[0\] FanInSum: branches must be a list of lists"),
@@ -148,6 +223,31 @@ REFUSED = [
     ((4,), [sum_of([{**DENSE, "width": 3}], [{**DENSE, "width": 5}]),
             {**DENSE, "parameterization": "standard", "width": 2}],
      r"FanInSum: its branches end with 3 and with 5 channels; give all the same 'width'"),
+    (IMAGE, [CONV, product_of([RELU], [CONV]), RELU],
+     r"layers\[2\] Relu: its input must be Gaussian, but comes from layers\[1\] FanInProd"),
+    (IMAGE, [CONV, product_of([], []), NORM], r"LayerNorm: its input must be Gaussian"),
+    (IMAGE, [CONV, sum_of([product_of([RELU], [])], [])],
+     r"FanInSum: the output of branches\[0\] must be Gaussian, but comes from .* FanInProd"),
+    (IMAGE, [product_of([], [conv(3, 3, "VALID")])],
+     r"FanInProd: branches\[0\] ends with 6 x 5, branches\[1\] with 4 x 3"),
+    ((4,), [product_of([{**DENSE, "width": 3}], []),
+            {**DENSE, "parameterization": "standard", "width": 2}],
+     r"FanInProd: its branches end with 3 and with 4 channels"),
+    (IMAGE, [CONV, concat([CONV], [])],
+     r"FanInConcat: counts branches by their channels, .* of branches\[0\]; add 'width' to layers"),
+    (IMAGE, [{**CONV, "width": 2}, concat([], [RELU]), RELU],
+     r"comes from layers\[1\] FanInConcat"),
+    (IMAGE, [{**CONV, "width": 2}, concat([], [POOL])],
+     r"branches\[0\] ends with 6 x 5, branches\[1\] with 5 x 4; they may differ along axis -1 al"),
+    (IMAGE, [CONV, concat([], [POOL], axis=1)], r"they may differ along axis 1 alone"),
+    (IMAGE, [CONV, concat([], [RELU], axis=1)], r"branches\[1\] must be Gaussian, but comes from"),
+    (IMAGE, [CONV, concat([], [], axis=0)], r"FanInConcat: axis 0 is the batch"),
+    (IMAGE, [CONV, concat([], [], axis=-4)], r"FanInConcat: axis -4 is the batch"),
+    (IMAGE, [CONV, concat([], [], axis=4)], r"FanInConcat: axis 4 does not exist in outputs of 4"),
+    (IMAGE, [CONV, concat([], axis="1")], r"FanInConcat: axis must be an integer, found '1'"),
+    (IMAGE, [CONV, concat([], axis=True)], r"FanInConcat: axis must be an integer, found True"),
+    ((2, 2048, 1), [CONV, *[concat([], [], axis=1)] * 12], r"FanInConcat: makes an image of"),
+    (IMAGE, [CONV, concat([GAP], [])], r"FanInConcat: its branches keep different axes"),
     ((4,), [sum_of(*[[]] * 10001)], r"layers\[0\] FanInSum: 10001 layers"),
 ]  # fmt: skip
 

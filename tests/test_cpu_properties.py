@@ -27,8 +27,11 @@ REFUSED = re.compile(r"variances up to .* are too large|leaves out .* of the val
 EVERY_ACTIVATION = Vocabulary()
 SMOOTH_ONLY = Vocabulary(activations=SMOOTH)
 DROPOUT_FREE = CONTINUOUS._replace(dropout=False)
-# phi(a x) = a phi(x), nothing normalised, no bias.
-SCALING = Vocabulary(activations=(*HOMOGENEOUS, "Identity"), layer_norm=False, bias=False)
+# phi(a x) = a phi(x), nothing normalised or multiplied, no bias.
+SCALING = Vocabulary(
+    activations=(*HOMOGENEOUS, "Identity"), layer_norm=False, bias=False,
+    joins=("FanInSum", "FanInConcat"),
+)
 
 # No database of failures: a test run leaves nothing behind and depends on nothing.
 QUIET = {

@@ -353,8 +353,10 @@ QUIET = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-SMOOTH = strategies.Vocabulary(activations=("Erf", "Gelu", "Sin", "Cos", "Rbf", "Identity"))
-KINKED = strategies.CONTINUOUS._replace(activations=("Relu", "Abs", "LeakyRelu", "Erf", "Cos"))
+SMOOTH = strategies.Vocabulary(
+    activations=("Erf", "Gelu", "Sin", "Cos", "Rbf", "Identity"), joins=("FanInSum",)
+)
+KINKED = SMOOTH._replace(activations=("Relu", "Abs", "LeakyRelu", "Erf", "Cos"))
 MAPPED = KINKED._replace(maps=True)
 
 

@@ -158,7 +158,8 @@ class TestStructure:
     @pytest.mark.parametrize(
         ("message", "build"),
         [
-            ("nothing to add", lambda: (stax.FanInSum(),)),
+            ("FanInSum: nothing to join", lambda: (stax.FanInSum(),)),
+            ("FanInProd: nothing to join", lambda: (stax.FanInProd(),)),
             ("left open", lambda: (stax.FanOut(2),)),
             ("put it into a branch", lambda: (stax.FanOut(2), stax.Relu())),
             ("follows another FanOut", lambda: (stax.FanOut(2), stax.FanOut(2))),

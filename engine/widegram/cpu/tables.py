@@ -60,10 +60,12 @@ from widegram.plan.steps import (
     Places,
     Point,
     Pooling,
+    Product,
     Reducing,
     Result,
     Step,
     Storing,
+    Sum,
     Window,
     resolved,
 )
@@ -226,7 +228,6 @@ class _Encoder:
         needed = {
             Move.COPY: True,
             Move.FILL: self.paired or not self.plan.vector,
-            Move.ADD: Kind.ADD in kinds,
             Move.GATHER: Kind.POOL in kinds,
             Move.REDUCE: reduces,
             Move.CAST: reduces,
@@ -235,10 +236,12 @@ class _Encoder:
         found = np.zeros(len(Move), dtype=np.int64)
         for move in Move:
             if needed[move]:
-                # The same whether x differs per lane or not.
-                variant = Variant(move.name.lower(), "none", self.plan.ntk, False, self.dtype)
-                found[move] = compiled.address(variant)
+                found[move] = self._move(move.name.lower())
         return found
+
+    def _move(self, kind: str) -> int:
+        """The address of a kernel that moves planes: the same whether x differs per lane or not."""
+        return compiled.address(Variant(kind, "none", self.plan.ntk, False, self.dtype))
 
     def _packing(self, program: Program) -> tuple[Program, Packing | None]:
         """Packed planes where they are possible and fit into a core's second-level cache."""
@@ -389,6 +392,8 @@ class _Encoder:
         match step:
             case MakeInput() if self.plan.vector and not self.paired:
                 return self._address("inner", code)
+            case Sum() | Product():
+                return self._move(step.kind)
             case MakeInput() | Point():
                 return self._address(step.kind, code, packed)
             case Window(affine=affine):

@@ -14,7 +14,7 @@ import numpy as np
 from widegram.cuda.block_elements import MOST_THREADS, Elements, Pixel
 from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, KernelText
 from widegram.cuda.rolling import write_steps
-from widegram.cuda.text_ops import affine, counted, prescaled, share_pair
+from widegram.cuda.text_ops import affine, counted, prescaled, product, share_pair
 from widegram.plan.steps import (
     Counting,
     Keeping,
@@ -23,6 +23,7 @@ from widegram.plan.steps import (
     Making,
     Point,
     Pooling,
+    Product,
     Reducing,
     Result,
     Step,
@@ -141,6 +142,11 @@ class BlockForm(Elements):
             first, second = (self._get(v, self._at(v, pixel)) for v in step.inputs)
             found = [self.ops.add(a, b) for a, b in zip(first, second, strict=True)]
             self._put(step.out, pixel, found)
+
+    def _multiply(self, step: Product, at: str) -> None:
+        with self._pixels(step.out) as pixel:
+            first, second = (self._get(v, self._at(v, pixel)) for v in step.inputs)
+            self._put(step.out, pixel, product(self.ops, first, second))
 
     def _window(self, step: Window, at: str) -> None:
         if not step.inputs:

@@ -14,7 +14,7 @@ from widegram.activations import Formula
 from widegram.cuda.context import Context
 from widegram.cuda.kernel import SIGNATURE, KernelText
 from widegram.cuda.rolling import write_steps
-from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled
+from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled, product
 from widegram.cuda.writer import Writer
 from widegram.plan.program import Program
 from widegram.plan.steps import (
@@ -24,6 +24,7 @@ from widegram.plan.steps import (
     Making,
     Point,
     Pooling,
+    Product,
     Reducing,
     Result,
     Step,
@@ -92,6 +93,8 @@ class PointForm:
                 found = self._load(at)
             case Sum():
                 found = [self.ops.add(a, b) for a, b in zip(*read, strict=True)]
+            case Product():
+                found = product(self.ops, *read)
             case Point(formula=formula):
                 found = self._dual(formula, at, prescaled(self.ops, formula, read[0]))
             case Window(affine=conv, formula=formula):

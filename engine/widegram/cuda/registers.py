@@ -19,14 +19,33 @@ from widegram.cuda.context import Context
 from widegram.cuda.kernel import SIGNATURE, Ints, KernelText
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.sums import Sums
-from widegram.cuda.text_ops import PixelFactors, TextOps, activate, affine, prescaled, share_pair
+from widegram.cuda.text_ops import (
+    PixelFactors,
+    TextOps,
+    activate,
+    affine,
+    prescaled,
+    product,
+    share_pair,
+)
 from widegram.cuda.window_sums import windows
 from widegram.cuda.writer import Writer
 from widegram.plan.buffers import ANYWHERE, allocate
 from widegram.plan.cells import space
 from widegram.plan.operations import Affine
 from widegram.plan.program import Program
-from widegram.plan.steps import Keeping, Load, Making, Point, Pooling, Reducing, Step, Sum, Window
+from widegram.plan.steps import (
+    Keeping,
+    Load,
+    Making,
+    Point,
+    Pooling,
+    Product,
+    Reducing,
+    Step,
+    Sum,
+    Window,
+)
 from widegram.plan.stores import Store
 from widegram.plan.whole_planes import whole
 
@@ -228,6 +247,12 @@ class RegisterForm(ABC):
         for n in range(len(self.cells)):
             found = prescaled(self.ops, step.formula, self._names(step.inputs[0].slot, n))
             self._set(step, n, activate(self.ops, step.formula, found, *factors(n)))
+
+    def _multiply(self, step: Product, at: str) -> None:
+        first, second = step.inputs
+        for n in range(len(self.cells)):
+            both = self._names(first.slot, n), self._names(second.slot, n)
+            self._set(step, n, product(self.ops, *both))
 
     def _add(self, step: Sum, at: str) -> None:
         first, second = step.inputs

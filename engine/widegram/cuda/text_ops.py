@@ -119,6 +119,14 @@ def _line(ops: TextOps, slope: str, x: str, constant: float) -> str:
     return ops.fma(slope, x, ops.const(constant)) if constant else ops.mul(slope, x)
 
 
+def product(ops: TextOps, first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """K = K1 K2, and T = T1 K2 + K1 T2 where it is carried."""
+    k = ops.mul(first[0], second[0])
+    if len(first) == 1:
+        return [k]
+    return [k, ops.fma(first[1], second[0], ops.mul(first[0], second[1]))]
+
+
 def counted(ops: TextOps, pairs: Counted, axis: int, i: str, p: str) -> str:
     """How many windows hold pixels ``i`` of x and ``p`` of x' along an axis, as a number. It is
     made of such numbers too, each a register, where a 64-bit integer takes two."""

@@ -153,6 +153,14 @@ def axes(value: Any) -> tuple[int, ...]:
     return tuple(sorted(set(found)))
 
 
+def axis(value: Any) -> int:
+    """One axis."""
+    if not is_int(value):
+        raise ValueError(f"must be an integer, found {shown(value)}")
+    (found,) = axes(value)
+    return found
+
+
 def flag(value: Any) -> bool:
     """True or False."""
     if not isinstance(value, bool):

@@ -244,6 +244,20 @@ class FanInSum(FanIn):
 
 
 @dataclass(frozen=True)
+class FanInProd(FanIn):
+    """Their product, number by number: K is the product of theirs, T the sum of each branch's T
+    times the others' K."""
+
+
+@dataclass(frozen=True)
+class FanInConcat(FanIn):
+    """Their concatenation along ``axis`` of the batch array: along channels the mean of K and of T
+    over all channels, along an axis of images these side by side."""
+
+    axis: int = -1
+
+
+@dataclass(frozen=True)
 class Repeat:
     """``body`` applied ``times`` times."""
 

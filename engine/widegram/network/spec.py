@@ -29,6 +29,8 @@ from widegram.network.layers import (
     DotGeneral,
     Dropout,
     FanIn,
+    FanInConcat,
+    FanInProd,
     FanInSum,
     Flatten,
     GlobalPool,
@@ -156,6 +158,8 @@ LAYERS: Mapping[str, _Kind] = {
 }
 FAN_IN: Mapping[str, _Kind] = {
     "FanInSum": _Kind(FanInSum, {}, {}),
+    "FanInProd": _Kind(FanInProd, {}, {}),
+    "FanInConcat": _Kind(FanInConcat, {}, {"axis": _Parameter(checks.axis, -1)}),
 }
 _COMPOSITE = {
     "Residual": ("branch", "shortcut"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from widegram.errors import WidegramError
-from widegram.network.layers import Convolution, Dense, Layer, lists_inside, with_lists
+from widegram.network.layers import Convolution, Dense, FanInConcat, Layer, lists_inside, with_lists
 
 
 def check(values: Mapping[str, Any], path: str) -> None:
@@ -28,7 +28,8 @@ def check(values: Mapping[str, Any], path: str) -> None:
 
 
 def without_unread_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """The layers without widths where no layer of the 'standard' parameterization reads any."""
+    """The layers without widths where none reads any: of the 'standard' parameterization, or one
+    that counts branches by their channels."""
     return layers if _reads_widths(layers) else _without_widths(layers)
 
 
@@ -38,6 +39,8 @@ def _reads_widths(layers: Iterable[Layer]) -> bool:
             case Convolution() | Dense():
                 if layer.parameterization == "standard":
                     return True
+            case FanInConcat():
+                return True
             case _ if any(_reads_widths(inner) for inner in lists_inside(layer)):
                 return True
     return False

@@ -11,6 +11,7 @@ from widegram.network.layers import (
     Convolution,
     Dense,
     FanIn,
+    FanInConcat,
     GlobalSelfAttention,
     Layer,
     Repeat,
@@ -70,7 +71,9 @@ def _dependent(layers: Sequence[Layer], where: str) -> Iterator[tuple[str, int]]
     """Paths of layers where several branches without weights of their own meet, and how many."""
     for i, layer in enumerate(layers):
         path = f"{where}[{i}] {layer_name(layer)}"
-        if isinstance(layer, Residual | FanIn):
+        # Of channels side by side each is one branch's: no kernel of two branches is needed.
+        channels = isinstance(layer, FanInConcat) and layer.axis in (-1, 3)
+        if isinstance(layer, Residual | FanIn) and not channels:
             bare = sum(not have_own(branch) for branch in lists_inside(layer))
             if bare > 1:
                 yield path, bare

@@ -16,6 +16,8 @@ from widegram.activations.rectified import Sign
 from widegram.errors import WidegramError
 from widegram.machine.log import logger
 from widegram.network import weights
+from widegram.plan.graph import Node
+from widegram.plan.joined import Multiply
 from widegram.plan.operations import Act
 from widegram.plan.plan import Plan
 from widegram.plan.precision import ANNOUNCED_ACCEPTED, DoubleNeeded, rounded_up
@@ -81,7 +83,7 @@ def left_out(plan: Plan, formulas: dict[int, Formula], largest: float) -> float:
     t: list[float] = []
     bounds = _bounds(plan, formulas, largest)
     for i, node in enumerate(plan.nodes):
-        before, slope = (max([e[j] for j in node.inputs], default=0.0) for e in (k, t))
+        before, slope = (_met(node, e, 0.0) for e in (k, t))
         formula = formulas.get(i) if isinstance(node.operation, Act) else None
         tail = formula.tail if isinstance(formula, Approximate) else 0.0
         turned = 0.0 if formula is None else _turned(formula, bounds[i], before)
@@ -117,7 +119,7 @@ def largest_near_one(
     errors: list[float] = []
     bounds = _bounds(plan, formulas, largest)
     for i, node in enumerate(plan.nodes):
-        error = max([errors[j] for j in node.inputs], default=_ROUNDINGS)
+        error = _met(node, errors, _ROUNDINGS)
         operation, formula = node.operation, formulas.get(i)
         if formula is not None and isinstance(operation, Act):
             # Not times what is carried: a chaotic layer is far from multiplying it by b^2 q.
@@ -128,6 +130,12 @@ def largest_near_one(
                 found = worst, operation.where
         errors.append(error)
     return found
+
+
+def _met(node: Node, errors: list[float], default: float) -> float:
+    """The relative error of a node's sources: of a sum at most the largest, of a product both."""
+    found = [errors[j] for j in node.inputs]
+    return sum(found) if isinstance(node.operation, Multiply) else max(found, default=default)
 
 
 def _bounds(plan: Plan, formulas: dict[int, Formula], largest: float) -> list[float]:

@@ -13,7 +13,7 @@ from widegram.network import Network
 from widegram.plan.counted import Counted
 from widegram.plan.graph import Node, build_graph, is_vector
 from widegram.plan.hiding import Hide, VisibleNorm
-from widegram.plan.joined import Scaled
+from widegram.plan.joined import Multiply, Scaled
 from widegram.plan.operations import (
     Act,
     Add,
@@ -31,7 +31,7 @@ from widegram.plan.operations import (
 from widegram.validation.choices import FLIPS
 
 # What does the same at every pixel, or to all of them.
-_EVEN = {Input, Act, Norm, VisibleNorm, Hide, Keep, Add, Reduce, Output}
+_EVEN = {Input, Act, Norm, VisibleNorm, Hide, Keep, Add, Multiply, Reduce, Output}
 
 
 def commutes(network: Network) -> bool:

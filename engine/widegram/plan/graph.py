@@ -55,6 +55,7 @@ from widegram.plan.attention import Attend, Kept
 from widegram.plan.counted import Counted
 from widegram.plan.hiding import Hidden, Hide, Spreading, VisibleNorm
 from widegram.plan.joined import scaled_by
+from widegram.plan.joining import join
 from widegram.plan.maps import EachMap, Map, Matrix
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Array, Operation
@@ -228,7 +229,7 @@ class _Builder:
                 return self.add(Add(), (left, right), self.nodes[left].shape, both)
             case FanIn(branches):
                 ends = [self.sequence(b, at, f".branches[{n}]") for n, b in enumerate(branches)]
-                return self._joined(layer, ends)
+                return join(layer, ends, self)
             case Repeat(times, body):
                 for _ in range(times):
                     at = self.sequence(body, at, ".body")
@@ -236,25 +237,9 @@ class _Builder:
             case Readouts():
                 raise TypeError("Readouts have several ends; see _Builder.end")
 
-    def _joined(self, layer: FanIn, ends: list[int]) -> int:
-        """Where branches meet that end at nodes ``ends``; several may be one."""
-        parts = [self._scaled(end, ends.count(end)) for end in dict.fromkeys(ends)]
-        return self._together(parts, Add())
-
-    def _scaled(self, at: int, factor: float) -> int:
-        """Node ``at`` times a number."""
-        if factor == 1:
-            return at
-        node = self.nodes[at]
-        return self.add(scaled_by(self.rounded(factor)), (at,), node.shape, self.nonnegative[at])
-
-    def _together(self, parts: list[int], operation: Operation) -> int:
-        """One operation of two values after the other."""
-        first, *rest = parts
-        for part in rest:
-            both = self.nonnegative[first] and self.nonnegative[part]
-            first = self.add(operation, (first, part), self.nodes[part].shape, both)
-        return first
+    def shape_of(self, at: int) -> Pair:
+        """The image that a node lives on."""
+        return self.nodes[at].shape
 
     def end(
         self, layers: tuple[Layer, ...], at: int, first: int = 0, depth: int | None = None
@@ -290,7 +275,7 @@ class _Builder:
         shape, lo = (rows.out, cols.out), (rows.lo, cols.lo)
         if shape != before:
             ends = zip(before, strides, (rows, cols), strict=True)
-            at = self._map(layer, [maps.stuffing(*end) for end in ends], at, shape)
+            at = self.mapped(layer, [maps.stuffing(*end) for end in ends], at, shape)
         circular = layer.padding == "CIRCULAR" and a * b > 1
         gain, bias = layer.W_std**2 / (a * b), bias_variance(layer)
         own = self._contribution(layer, at)
@@ -312,7 +297,7 @@ class _Builder:
             return at
         sizes = zip(before, shape, strict=True)
         matrices = [maps.resizing(*size, layer.method, layer.antialias) for size in sizes]
-        return self._map(layer, matrices, at, shape)
+        return self.mapped(layer, matrices, at, shape)
 
     def _dotted(self, layer: DotGeneral, at: int) -> int:
         factor, known = maps.scalar(layer), self.axes[at]
@@ -325,7 +310,7 @@ class _Builder:
         sizes = dict(zip(known, made, strict=False))
         matrix = maps.dotting(layer, spatial, self.where)
         shape = sizes.get(0, 1), sizes.get(1, 1)
-        return self._map(layer, [matrix], at, shape, known[: len(made)])
+        return self.mapped(layer, [matrix], at, shape, known[: len(made)])
 
     def _aggregated(self, layer: Aggregate, at: int) -> int:
         known = self.axes[at]
@@ -363,7 +348,7 @@ class _Builder:
             return at
         return self.add(Copy(), (at,), self.nodes[at].shape, self.nonnegative[at])
 
-    def _map(
+    def mapped(
         self, layer: Layer, matrices: list[Array], at: int, shape: Pair, axes: Axes | None = None
     ) -> int:
         """A map of all pixels, or one of the rows and one of the columns."""

@@ -48,6 +48,9 @@ class Exponents(Protocol):
         """An exponent for the variances 2^``size`` of node ``i`` of the graph as it was: 0 or one
         of those that are ``free`` if they do."""
 
+    def within(self, size: float, degree: int, *free: int) -> int:
+        """The same for variances of which a power of ``degree`` is made."""
+
     def wants_truth(self, i: int) -> bool:
         """Whether all readers of node ``i`` of the graph as it was need its true variance."""
 
@@ -142,6 +145,10 @@ class Operation:
         """d with K(a x, b y) = (a b)^d K(x, y), given that of its sources; None where there is
         none."""
         return below
+
+    def degree_of(self, below: Sequence[int]) -> int | None:
+        """The same of several sources, which as a rule must have one d."""
+        return None if len(set(below)) > 1 else self.degree(below[0])
 
     @property
     def needs_truth(self) -> bool:

@@ -55,10 +55,7 @@ def degrees(nodes: tuple[Node, ...]) -> tuple[int, ...] | None:
     where a node has none (a bias, an activation that is not homogeneous)."""
     found: list[int] = []
     for node in nodes:
-        below = {found[j] for j in node.inputs} or {1}
-        if len(below) > 1:
-            return None
-        degree = node.operation.degree(*below)
+        degree = node.operation.degree_of([found[j] for j in node.inputs] or [1])
         if degree is None:
             return None
         found.append(degree)
@@ -119,6 +116,9 @@ class _Walk:
     def chosen(self, i: int, size: float, *free: int) -> int:
         """A power that a reader makes of the variances has to stay in range as well."""
         degree = max((operation.power for operation in self.readers[i]), default=1)
+        return self.within(size, degree, *free)
+
+    def within(self, size: float, degree: int, *free: int) -> int:
         low, high, to = (int(bound / degree) for bound in self.window)
         for exponent in (0, *free):
             if low <= size + 2 * exponent <= high or not np.isfinite(size):

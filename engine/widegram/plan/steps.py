@@ -15,6 +15,7 @@ from widegram.activations import Formula
 from widegram.plan.counted import Counted
 from widegram.plan.graph import Node
 from widegram.plan.groups import Group
+from widegram.plan.joined import Multiply
 from widegram.plan.masks import Mask, Pair
 from widegram.plan.operations import Add, Affine, Copy, Gather, Input, Output, Reduce
 from widegram.plan.stores import Store
@@ -115,6 +116,13 @@ class Sum(Making):
     """The sum of two values."""
 
     kind: ClassVar[str] = "add"
+
+
+@dataclass(frozen=True)
+class Product(Making):
+    """The product of two values, T by the product rule."""
+
+    kind: ClassVar[str] = "multiply"
 
 
 @dataclass(frozen=True)
@@ -235,6 +243,8 @@ class _Writer:
                 self.add(Point(i, out, inputs, formula=operation.formula, act=i))
             case Add():
                 self.add(Sum(i, out, inputs))
+            case Multiply():
+                self.add(Product(i, out, inputs))
             case Output():
                 self.found.append(Planned(Result(i, None, inputs), inputs[0], self.masks[i]))
             case _:

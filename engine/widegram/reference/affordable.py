@@ -32,7 +32,7 @@ def affordable_entries(
 
     ``depths``: those of a sweep, each of which is computed on its own, as are heads.
     """
-    pixels = _pixels(network.input_shape[:-1])
+    pixels = max(_pixels(before) for _, before, _ in network.unrolled().shapes())
     if 8 * _TENSORS * pixels**2 > memory // 2:
         return 0
     turned = len(turns(network.augment)) ** 2

@@ -21,6 +21,7 @@ from widegram import activations
 from widegram.data.masked import is_masked
 from widegram.network import Network, attention, maps, padding
 from widegram.network.contribution import bias_variance, channels_behind, contribution
+from widegram.network.joined import spatial_axis
 from widegram.network.layers import (
     Activation,
     Aggregate,
@@ -32,6 +33,8 @@ from widegram.network.layers import (
     DotGeneral,
     Dropout,
     FanIn,
+    FanInConcat,
+    FanInProd,
     Flatten,
     GlobalPool,
     GlobalSelfAttention,
@@ -270,7 +273,17 @@ class _Forward:
 
     def fan_in(self, layer: FanIn, pair: Pair) -> Pair:
         """What branches make together, as if they were independent."""
-        ends, _ = self.branches(layer.branches, pair)
+        ends, channels = self.branches(layer.branches, pair)
+        if isinstance(layer, FanInProd):
+            return _product(ends)
+        if isinstance(layer, FanInConcat):
+            along = spatial_axis(layer.axis, len(self.axes))
+            if along is not None:
+                return _side_by_side(ends, self.axes[along])
+            widths = [width or 1 for width in channels]
+            self.channels = sum(widths)
+            shares = [width / sum(widths) for width in widths]
+            ends = [Pair(s * e.k, s * e.t, e.masked) for s, e in zip(shares, ends, strict=True)]
         k, t = (np.sum([getattr(end, field) for end in ends], axis=0) for field in ("k", "t"))
         return Pair(k, t, masked_in_all(ends))
 
@@ -310,6 +323,29 @@ class _Forward:
     def dropout(self, rate: float, pair: Pair) -> Pair:
         """Scale what belongs to the same pixel of the same input."""
         raise NotImplementedError
+
+
+def _product(ends: Sequence[Pair]) -> Pair:
+    """K = K1 K2 ..., T = T1 K2 ... + K1 T2 ... + ..."""
+    made = ends[0]
+    for end in ends[1:]:
+        made = Pair(made.k * end.k, made.t * end.k + made.k * end.t)
+    return made
+
+
+def _side_by_side(ends: Sequence[Pair], axis: int) -> Pair:
+    """Images side by side along ``axis``; zeros between pixels of different ones."""
+    sizes = [end.k.shape[1 + axis] for end in ends]
+    shape = list(ends[0].k.shape)
+    shape[1 + axis] = shape[3 + axis] = sum(sizes)
+    made = Pair(np.zeros(shape), np.zeros(shape))
+    first = 0
+    for end, size in zip(ends, sizes, strict=True):
+        part = slice(first, first + size)
+        where = tuple(part if n in (1 + axis, 3 + axis) else slice(None) for n in range(5))
+        made.k[where], made.t[where] = end.k, end.t
+        first += size
+    return made
 
 
 class _SelfRun(_Forward):

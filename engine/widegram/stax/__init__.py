@@ -46,7 +46,15 @@ from widegram.stax.activations import (
     Swish,
     Tanh,
 )
-from widegram.stax.combinators import FanInSum, FanOut, parallel, repeat, serial
+from widegram.stax.combinators import (
+    FanInConcat,
+    FanInProd,
+    FanInSum,
+    FanOut,
+    parallel,
+    repeat,
+    serial,
+)
 from widegram.stax.graphs import (
     Aggregate,
     AggregateImplementation,
@@ -100,6 +108,8 @@ __all__ = [
     "Erf",
     "Exp",
     "ExpNormalized",
+    "FanInConcat",
+    "FanInProd",
     "FanInSum",
     "FanOut",
     "Flatten",

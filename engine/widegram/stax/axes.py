@@ -33,7 +33,7 @@ from widegram.network.layers import (
 )
 from widegram.network.selection import ALL, Entry, expanded
 from widegram.network.spec import layer_name
-from widegram.stax.branches import AxisPlaces, FanInSumItem, FanOutItem, Item, ParallelItem, Placed
+from widegram.stax.branches import AxisPlaces, FanInItem, FanOutItem, Item, ParallelItem, Placed
 from widegram.stax.kernel import Kernel
 
 # What each axis of an array is: "N", "C", or the number of an axis of the network's inputs.
@@ -162,7 +162,7 @@ def every_layer(items: Sequence[Item]) -> Iterator[Layer | Placed]:
                 yield from every_layer(part)
         elif isinstance(item, Repeat):
             yield from every_layer(item.body)
-        elif not isinstance(item, FanOutItem | FanInSumItem):
+        elif not isinstance(item, FanOutItem | FanInItem):
             yield item
 
 
@@ -191,20 +191,21 @@ class _AxesThrough:
                     pairs = [self.sequence(*pair) for pair in zip(parts, branches, strict=True)]
                     branches = [after for _, after in pairs]
                     item = replace(item, branches=tuple(part for part, _ in pairs))
-                case FanInSumItem() if branches is not None:
+                case FanInItem() if branches is not None:
                     if len(set(branches)) > 1:
                         raise WidegramError(
-                            "stax.FanInSum: its branches have the batch, the channels or pixels on "
-                            "different axes"
+                            f"stax.{item.kind.__name__}: its branches have the batch, the "
+                            "channels or pixels on different axes"
                         )
                     axes, branches, self.inside = branches[0], None, self.inside - 1
+                    item = _along(item, axes)
                 case Repeat(times=times, body=body):
                     inner, axes = self.sequence(body * times, axes)
                     found.extend(inner)
                     continue
                 case Placed(layer, places):
                     item, axes = self.layer(layer, places, axes)
-                case Activation() | Dropout() | ParallelItem() | FanInSumItem():
+                case Activation() | Dropout() | ParallelItem() | FanInItem():
                     pass
                 case _:
                     item, axes = self.layer(item, _DEFAULT, axes)
@@ -306,6 +307,16 @@ def dotted(layer: DotGeneral, axes: Axes) -> tuple[DotGeneral, Axes]:
     count = iter(range(len(made)))
     after = tuple(axis if isinstance(axis, str) else next(count) for axis in made)
     return replace(layer, dimension_numbers=(first, second)), after
+
+
+def _along(item: FanInItem, axes: Axes) -> FanInItem:
+    """A fan-in along an axis of arrays whose ``axes`` these are, as one of a network's."""
+    if item.axis is None:
+        return item
+    spatial = sorted(a for a in axes if isinstance(a, int))
+    known = {"N": 0, "C": -1} | {a: 1 + n for n, a in enumerate(spatial)}
+    axis = _axis(item.axis, len(axes), "FanInConcat axis")
+    return replace(item, axis=known[axes[axis]])
 
 
 def aggregated(layer: Aggregate, axes: Axes, spatial: list[int]) -> Aggregate:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from widegram.errors import WidegramError
-from widegram.network.layers import Activation, FanInSum, Layer, Residual
+from widegram.network.layers import Activation, FanIn, FanInConcat, FanInSum, Layer, Residual
 from widegram.network.spec import layer_name
 from widegram.network.weights import have_weights
 
@@ -33,8 +33,11 @@ class ParallelItem:
 
 
 @dataclass(frozen=True)
-class FanInSumItem:
-    """The values are added."""
+class FanInItem:
+    """The values become one, by the layer ``kind``; along ``axis`` where that has one."""
+
+    kind: type[FanIn]
+    axis: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,14 @@ class Placed:
     to_dense: Callable[[Any], Any] | None = None
 
 
-Item = Layer | FanOutItem | ParallelItem | FanInSumItem | Placed
+Item = Layer | FanOutItem | ParallelItem | FanInItem | Placed
 
 
 def close(items: Sequence[Item]) -> tuple[Layer, ...]:
     """The layers of a sequence from one value to one value.
 
     Raises:
-        WidegramError: FanOut, parallel and FanInSum do not fit together.
+        WidegramError: FanOut, parallel and what joins branches do not fit together.
     """
     layers: list[Layer] = []
     branches: list[tuple[Item, ...]] | None = None
@@ -79,23 +82,25 @@ def close(items: Sequence[Item]) -> tuple[Layer, ...]:
                 branches = [()] * num
             case ParallelItem(parts):
                 branches = _extended(branches, parts)
-            case FanInSumItem():
+            case FanInItem():
                 if branches is None:
-                    raise WidegramError("stax.FanInSum: nothing to add; put stax.FanOut before it")
-                layers.extend(_sum([close(branch) for branch in branches]))
+                    raise WidegramError(
+                        f"stax.{item.kind.__name__}: nothing to join; put stax.FanOut before it"
+                    )
+                layers.extend(_joined(item, [close(branch) for branch in branches]))
                 branches = None
             case Placed():
                 raise TypeError(f"{item}: its axes have not been arranged")
             case _:
                 if branches is not None:
                     raise WidegramError(
-                        f"stax.{layer_name(item)}: stands between FanOut and FanInSum; "
+                        f"stax.{layer_name(item)}: stands between FanOut and what joins branches; "
                         "put it into a branch of stax.parallel"
                     )
                 layers.append(item)
     if branches is not None:
         raise WidegramError(
-            f"stax.FanOut: {len(branches)} branches are left open; add stax.FanInSum()"
+            f"stax.FanOut: {len(branches)} branches are left open; add stax.FanInSum() or another"
         )
     return tuple(layers)
 
@@ -115,14 +120,18 @@ def _extended(
     return [(*before, *part) for before, part in zip(branches, parts, strict=True)]
 
 
-def _sum(branches: Sequence[tuple[Layer, ...]]) -> tuple[Layer, ...]:
-    """The sum of branches, with an identity last: Residual(a, Residual(b, ...)); a FanInSum where
-    a Residual would have no weights."""
+def _joined(item: FanInItem, branches: Sequence[tuple[Layer, ...]]) -> tuple[Layer, ...]:
+    """What joins branches: a sum as Residual(a, Residual(b, ...)), with an identity last, where
+    these have weights."""
+    if item.axis is not None:
+        made = tuple(() if _is_identity(branch) else branch for branch in branches)
+        return (FanInConcat(made, item.axis),)
+    if len(branches) == 1:
+        return branches[0]
     ordered = sorted(branches, key=_is_identity)
-    if len(ordered) == 1:
-        return ordered[0]
-    if not all(have_weights(a) or have_weights(b) for a, b in pairwise(ordered)):
-        return (FanInSum(tuple(() if _is_identity(b) else b for b in branches)),)
+    weighted = all(have_weights(a) or have_weights(b) for a, b in pairwise(ordered))
+    if item.kind is not FanInSum or not weighted:
+        return (item.kind(tuple(() if _is_identity(b) else b for b in branches)),)
     shortcut = () if _is_identity(ordered[-1]) else ordered[-1]
     for branch in reversed(ordered[1:-1]):
         shortcut = (Residual(branch, shortcut),)

@@ -1,13 +1,13 @@
-"""Combinators of layers: serial, repeat, and branches that are added up."""
+"""Combinators of layers: serial, repeat, and branches that meet."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from widegram.errors import WidegramError
-from widegram.network.layers import Repeat
+from widegram.errors import WidegramError, shown
+from widegram.network import layers as kinds
 from widegram.stax.axes import is_placed
-from widegram.stax.branches import FanInSumItem, FanOutItem, Item, ParallelItem, close
+from widegram.stax.branches import FanInItem, FanOutItem, Item, ParallelItem, close
 from widegram.stax.kernel_fn import KernelFn, Triple, triple
 
 
@@ -28,7 +28,7 @@ def repeat(layer: Triple, n: int) -> Triple:
     items = _items(layer, "repeat", 0)
     if is_placed(items):  # axes may be others each time
         return triple(*items * n)
-    return triple(Repeat(n, close(items))) if n and items else triple()
+    return triple(kinds.Repeat(n, close(items))) if n and items else triple()
 
 
 def FanOut(num: int) -> Triple:
@@ -39,8 +39,24 @@ def FanOut(num: int) -> Triple:
 
 
 def FanInSum() -> Triple:
-    """The sum of the branches, which must be Gaussian and share no random weights."""
-    return triple(FanInSumItem())
+    """The sum of the branches, which must be Gaussian. They count as independent: all but one
+    should have weights of their own."""
+    return triple(FanInItem(kinds.FanInSum))
+
+
+def FanInProd() -> Triple:
+    """The product of the branches, number by number; as of :func:`FanInSum` they count as
+    independent. Behind it, put a Dense or Conv before an activation."""
+    return triple(FanInItem(kinds.FanInProd))
+
+
+def FanInConcat(axis: int = -1) -> Triple:
+    """The branches side by side along ``axis``: channels, of which each branch has as many as its
+    widths say, or an axis of images, whose pixels count as independent. Behind channels, put a
+    Dense or Conv before an activation."""
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise WidegramError(f"stax.FanInConcat: axis must be an integer, found {shown(axis)}")
+    return triple(FanInItem(kinds.FanInConcat, axis))
 
 
 def _items(layer: Any, where: str, n: int) -> tuple[Item, ...]:

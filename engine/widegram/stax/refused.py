@@ -8,8 +8,6 @@ _INTERNAL = "it serves to write new layers; widegram.load_network describes netw
 REFUSED: dict[str, str] = {
     "Bool": _INTERNAL,
     "Diagonal": _INTERNAL,
-    "FanInConcat": "branches are joined by FanInSum; use neural_tangents.stax",
-    "FanInProd": "branches are joined by FanInSum; use neural_tangents.stax",
     "MaskedArray": _MASKS,
     "layer": _INTERNAL,
     "requires": _INTERNAL,

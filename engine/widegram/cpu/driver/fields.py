@@ -23,6 +23,7 @@ class Kind(Field):
     WINDOW = auto()
     POINT = auto()
     ADD = auto()
+    MULTIPLY = auto()
     COPY = auto()
     POOL = auto()
     REDUCE = auto()
@@ -35,7 +36,6 @@ class Move(Field):
 
     COPY = auto()
     FILL = auto()
-    ADD = auto()
     GATHER = auto()
     REDUCE = auto()
     CAST = auto()

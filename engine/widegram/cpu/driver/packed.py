@@ -19,7 +19,16 @@ from widegram.cpu.driver.fields import (
 from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek, peek_byte
 from widegram.cpu.driver.packed_fields import CELL_ROW, PACKED_ROW, CellField, PackedField
-from widegram.cpu.driver.planes import Place, Rectangle, add, copy, fill, hand_over, moved, output
+from widegram.cpu.driver.planes import (
+    Place,
+    Rectangle,
+    combine,
+    copy,
+    fill,
+    hand_over,
+    moved,
+    output,
+)
 from widegram.cpu.kernels.fields import Cell, PackedGeometry
 
 
@@ -100,14 +109,17 @@ def _input(step: int, packed: int, cell: int, ctx: int) -> None:
 
 
 @jit
-def _add(packed: int, ctx: int) -> None:
-    """The sum of two packed planes, gaps and all."""
+def _combine(step: int, packed: int, ctx: int) -> None:
+    """The sum or product of two packed planes, gaps and all."""
     target, first = _written(packed, ctx), peek(ctx, At.SCRATCH) + peek(packed, PackedField.IN_AT)
     second = peek(ctx, At.SCRATCH) + peek(packed, PackedField.OTHER_AT)
     t, row = target.t - target.k, target.row
     rows = peek(packed, PackedGeometry.HEIGHT) + peek(packed, PackedGeometry.GAP_ROWS)
     cols = peek(packed, PackedGeometry.WIDTH) + peek(packed, PackedGeometry.GAP_COLS)
-    add(ctx, rows, cols, Place(first, first + t, row), Place(second, second + t, row), target)
+    combine(
+        ctx, peek(step, StepField.KERNEL), (rows, cols), Place(first, first + t, row),
+        Place(second, second + t, row), target,
+    )  # fmt: skip
 
 
 @jit
@@ -219,8 +231,8 @@ def _step(step: int, packed: int, cell: int, wanted: int, program: int, ctx: int
             _ahead(step, packed, own, program, ctx)
         else:
             _input(step, packed, own, ctx)
-    elif kind == Kind.ADD:
-        _add(packed, ctx)
+    elif kind == Kind.ADD or kind == Kind.MULTIPLY:
+        _combine(step, packed, ctx)
     elif kind == Kind.OUTPUT:
         output(ctx, step, _read(packed, ctx))
     elif kind == Kind.REDUCE and wanted == peek(own, CellField.SEGMENTS):

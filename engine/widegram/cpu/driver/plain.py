@@ -15,7 +15,7 @@ from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek, peek_byte, poke
 from widegram.cpu.driver.planes import (
     Rectangle,
-    add,
+    combine,
     hand_over,
     output,
     place,
@@ -89,15 +89,16 @@ def _compute(step: int, ctx: int, segment: Segment) -> None:
 
 
 @jit
-def _add(step: int, ctx: int, segment: Segment) -> None:
-    """The sum of two values on one segment."""
+def _combine(step: int, ctx: int, segment: Segment) -> None:
+    """The sum or product of two values on one segment."""
     target = _slot(step, ctx, StepField.OUT)
     piece = rectangle(target, segment.dy, segment.dx)
     if piece.rows:
         first = place(ctx, _slot(step, ctx, StepField.IN0), segment.number, piece.cols)
         second = place(ctx, _slot(step, ctx, StepField.IN1), segment.number, piece.cols)
         write = place(ctx, target, segment.number, piece.cols)
-        add(ctx, piece.rows, piece.cols, first, second, write)
+        kernel = peek(step, StepField.KERNEL)
+        combine(ctx, kernel, (piece.rows, piece.cols), first, second, write)
 
 
 @jit
@@ -140,8 +141,8 @@ def _segment(step: int, ctx: int, segment: Segment) -> None:
         _compute(step, ctx, segment)
     elif kind == Kind.INPUT:
         _input(step, ctx, segment)
-    elif kind == Kind.ADD:
-        _add(step, ctx, segment)
+    elif kind == Kind.ADD or kind == Kind.MULTIPLY:
+        _combine(step, ctx, segment)
     elif kind == Kind.LOAD:
         _stored(step, ctx, _slot(step, ctx, StepField.OUT), segment, At.LOAD)
     elif kind == Kind.OUTPUT:

@@ -94,15 +94,16 @@ def copy(ctx: int, kind: int, rows: int, cols: int, source: Place, target: Place
 
 
 @jit
-def add(ctx: int, rows: int, cols: int, first: Place, second: Place, target: Place) -> None:
-    """The sum of two rectangles."""
+def combine(
+    ctx: int, kernel: int, piece: tuple[int, int], first: Place, second: Place, target: Place
+) -> None:
+    """What the kernel at an address makes of two rectangles of ``piece`` (rows, columns)."""
     geo = peek(ctx, At.GEOMETRY)
-    set_shape(ctx, rows, cols)
+    set_shape(ctx, piece[0], piece[1])
     poke(geo, Geometry.IN_ROW, first.row)
     poke(geo, Geometry.OUT_ROW, target.row)
     poke(geo, Geometry.FX_ROW, second.row)
     poke(geo, Geometry.FX_COL, peek(ctx, At.LANES))
-    kernel = peek(peek(ctx, At.MOVES), Move.ADD)
     call_plane(kernel, geo, 0, first.k, first.t, target.k, target.t, second.k, second.t)
 
 

@@ -23,7 +23,7 @@ from widegram.cpu.driver.fields import (
 )
 from widegram.cpu.driver.jit import jit
 from widegram.cpu.driver.memory import call_plane, peek, poke
-from widegram.cpu.driver.planes import Place, add, copy, set_shape
+from widegram.cpu.driver.planes import Place, combine, copy, set_shape
 from widegram.cpu.kernels.fields import Geometry
 
 _BLOCKS = REGION[1]
@@ -70,9 +70,10 @@ def _step(step: int, ctx: int, run: int, region: Region) -> None:
         k, t, row = peek(ctx, At.OUT_K), peek(ctx, At.OUT_T), peek(run, VectorField.OUT_ROW)
         copy(ctx, Move.COPY, region.rows, region.cols, source, Place(k + to, t + to, row))
         return
-    if kind == Kind.ADD:
+    if kind == Kind.ADD or kind == Kind.MULTIPLY:
         other = _plane(step, ctx, StepField.IN1, region)
-        add(ctx, region.rows, region.cols, source, other, target)
+        piece = (region.rows, region.cols)
+        combine(ctx, peek(step, StepField.KERNEL), piece, source, other, target)
         return
     lanes, item = peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
     params = peek(ctx, At.PARAMS) + peek(step, StepField.PARAMS) * item

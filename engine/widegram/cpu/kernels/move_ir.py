@@ -1,6 +1,7 @@
 """Vector code of the kernels that move planes: copies, sums, pools and reductions.
 
 Kinds: ``copy``; ``fill`` (zeros); ``add`` (k_out = k_in + the plane at fx, t_out = t_in + fy);
+``multiply`` (k_out = k_in fx, t_out = t_in fx + k_in fy);
 ``gather`` (out += gain times the sum over a window whose taps are ``fx_row`` and ``fx_col`` apart,
 windows ``in_row`` and ``in_col``); ``reduce`` (adds the sum of
 a plane to double-precision sums at k_out, t_out); ``count`` (the same of pixels times the number of
@@ -35,6 +36,8 @@ class MoveKernel(PlaneCode):
             self._reduce()
         elif self.variant.kind == "gather":
             self._gather()
+        elif self.variant.kind == "multiply":
+            self._multiply()
         else:
             self._plane()
 
@@ -45,6 +48,25 @@ class MoveKernel(PlaneCode):
             for source, target, other in self.planes:
                 out = self.pixel(target, at[0], self.out_row, at[1], self.out_col)
                 self.ops.store(self._moved(source, other, at), out)
+
+    def _multiply(self) -> None:
+        ops = self.ops
+        rows, cols = (loops.for_range(self.builder, n) for n in (self.rows, self.cols))
+        with rows as row, cols as col:
+            at = row.index, col.index
+            ones = [
+                ops.load(self.pixel(plane, at[0], self.in_row, at[1], self.in_col))
+                for plane, _, _ in self.planes
+            ]
+            others = [
+                ops.load(self.pixel(plane, at[0], self.fx_row, at[1], self.fx_col))
+                for _, _, plane in self.planes
+            ]
+            made = [ops.mul(ones[0], others[0])]
+            if self.variant.ntk:
+                made.append(ops.fma(ones[1], others[0], ops.mul(ones[0], others[1])))
+            for value, (_, target, _) in zip(made, self.planes, strict=True):
+                ops.store(value, self.pixel(target, at[0], self.out_row, at[1], self.out_col))
 
     def _moved(self, source: Any, other: Any, at: tuple[Any, Any]) -> Any:
         """What one pixel becomes."""
