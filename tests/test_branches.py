@@ -134,7 +134,7 @@ def test_generated_kernels_and_reference_agree(name: str) -> None:
     assert_equal(found, wanted, 1e-13)
 
 
-@pytest.mark.parametrize("family", ["sums", "products", "channels", "spaces"])
+@pytest.mark.parametrize("family", ["sums", "products", "channels", "spaces", "inputs"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_values_of_neural_tangents(family: str, dtype: str) -> None:
     # of the largest entry: what is promised
@@ -257,3 +257,59 @@ def test_refused_in_one_line(shape: tuple[int, ...], layers: Any, message: str) 
     with pytest.raises(WidegramError, match=message) as error:
         load(shape, *layers)
     assert "\n" not in str(error.value)
+
+
+X = np.random.default_rng(5).standard_normal((3, 4))
+D, TWO = stax.Dense(4), stax.parallel(stax.Dense(4), stax.serial(stax.Dense(4), stax.Relu()))
+
+
+def test_two_inputs_joined_are_those_of_their_branches() -> None:
+    (_, _, one), (_, _, two) = D, stax.serial(D, stax.Relu(), D)
+    network = stax.serial(stax.parallel(D, stax.serial(D, stax.Relu(), D)), stax.FanInSum())
+    found = network[2]([X, X[:, :3]], None)
+    assert found.x1_is_x2
+    assert found.cov2 is None
+    for key in ("nngp", "ntk", "cov1"):
+        parts = [getattr(fn(x, None), key) for fn, x in ((one, X), (two, X[:, :3]))]
+        # some roundings
+        np.testing.assert_allclose(getattr(found, key), sum(parts), rtol=1e-13)
+    kernels = [one(X, None), two(X[:, :3], None)]
+    join = stax.serial(stax.parallel(stax.Identity(), stax.Identity()), stax.FanInSum())
+    np.testing.assert_allclose(join[2](kernels).ntk, found.ntk, rtol=1e-13)
+
+
+SUM, PROD = stax.FanInSum(), stax.FanInProd()
+
+
+@pytest.mark.parametrize(("layers", "arguments", "message"), [
+    ((TWO, PROD), (X,), "acts on 2 inputs, so x1 must be a list of 2 arrays"),
+    ((TWO, PROD), ([X],), "acts on 2 inputs, so x1 must be a list of 2 arrays"),
+    ((TWO, PROD), ([X, X], X), "acts on 2 inputs, so x2 must be a list of 2 arrays"),
+    ((TWO, PROD), ([X, X[:2]],), "inputs of one list must have as many rows, found"),
+    ((TWO,), ([X, X],), "several inputs have to be joined by FanInSum"),
+    ((TWO, D), ([X, X],), "several inputs have to be joined by FanInSum"),
+    ((TWO, stax.FanOut(2)), ([X, X],), "several inputs have to be joined by FanInSum"),
+    ((TWO, stax.parallel(D), SUM), ([X, X],), "parallel: has 1 branches for 2 inputs"),
+    ((TWO, SUM), ([X, X],), r"FanInSum: the output of branches\[1\] must be Gaussian"),
+    ((TWO, PROD, stax.Relu()), ([X, X],), "Relu: its input must be Gaussian"),
+    ((stax.parallel(D, stax.Dense(5)), SUM), ([X, X],), "end with 4 and with 5 channels"),
+    ((TWO, stax.FanInConcat(0)), ([X, X],), "FanInConcat: axis 0 is the batch"),
+    ((TWO, PROD), ([X, X.tolist()],), "kernel_fn: x1 is a list; it must be an array"),
+])  # fmt: skip
+def test_several_inputs_that_do_not_fit(layers: Any, arguments: Any, message: str) -> None:
+    with pytest.raises(WidegramError, match=message) as error:
+        stax.serial(*layers)[2](*arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_several_inputs_are_refused_in_networks_as_data() -> None:
+    network = stax.serial(TWO, PROD)[2]
+    with pytest.raises(WidegramError, match="a network as data and files do not have"):
+        network.network((4,))
+    with pytest.raises(WidegramError, match="mask_constant is not supported with several inputs"):
+        network([X, X], None, mask_constant=0.0)
+    with pytest.raises(WidegramError, match="pattern is not supported with several inputs"):
+        network([X, X], None, pattern=(None, None))
+    lists = {"input_shape": [[4], [4]], "layers": [DENSE]}
+    with pytest.raises(WidegramError, match=r"input_shape: must be \[D\], \[L, C\] or \[H, W, C\]"):
+        load_network(lists)

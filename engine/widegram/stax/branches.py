@@ -110,8 +110,8 @@ def _extended(
 ) -> list[tuple[Item, ...]]:
     if branches is None:
         raise WidegramError(
-            "stax.parallel: acts on several inputs, which widegram takes from stax.FanOut alone; "
-            "put stax.FanOut before it"
+            "stax.parallel: acts on several inputs, which a network as data and files do not have; "
+            "put stax.FanOut before it, or call kernel_fn with lists of arrays"
         )
     if len(parts) != len(branches):
         raise WidegramError(

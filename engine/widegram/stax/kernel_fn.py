@@ -20,6 +20,7 @@ from widegram.stax.dense import described, ended, from_inputs, go_on, refuse_poo
 from widegram.stax.kernel import FIELDS, Kernel
 from widegram.stax.masked import marked, masks, source
 from widegram.stax.patterns import Patterns, patterns_of, sources, without_aggregates
+from widegram.stax.several import acts_on_several, kernel_of_several
 from widegram.validation.arrays import real
 from widegram.validation.choices import KERNELS
 
@@ -80,6 +81,8 @@ class KernelFn:
         :func:`~widegram.stax.graphs.Aggregate` takes, a row for each input; None, and Aggregate
         does nothing.
 
+        Layers that begin with ``parallel`` take a list of inputs for each of x1 and x2.
+
         Numbers of inputs that equal ``mask_constant``, which may be NaN or an infinity, are masked
         (:mod:`widegram.network.masking`); a Kernel has masks of its own, whatever it is then.
 
@@ -96,7 +99,12 @@ class KernelFn:
         single = x2 is None and not isinstance(x1_or_kernel, Kernel)
         patterns = patterns_of(self.items, pattern, single)
         names = _names(get)
-        if isinstance(x1_or_kernel, Kernel):
+        if acts_on_several(self.items):
+            for name, option in (("mask_constant", mask), ("pattern", pattern)):
+                if option is not None:
+                    raise WidegramError(f"kernel_fn: {name} is not supported with several inputs")
+            found = self._of_several(x1_or_kernel, x2, diagonal_spatial, accept_series_error)
+        elif isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
                 raise WidegramError("kernel_fn: takes a Kernel alone, without x2")
             items, kernel, after = going_on(self.items, x1_or_kernel)
@@ -156,6 +164,36 @@ class KernelFn:
                 arrays |= {"cov2": arrays["cov1"], "mask2": arrays["mask1"]}
         shapes = (ended(piece, x1.shape), ended(piece, (x1 if x2 is None else x2).shape))
         return with_axes(described(piece, arrays, same, diagonal, shapes), after)
+
+    def _of_several(
+        self, x1: Any, x2: Any, diagonal: bool | None, accept: float | None
+    ) -> Kernel:
+        """The Kernel of a list of inputs for each of x1 and x2, computed in float64."""
+        options: dict[str, Any] = {"diagonal_spatial": diagonal, "accept_series_error": accept}
+        narrow: list[bool] = []
+
+        def wide(x: Any) -> Any:
+            if x is None or isinstance(x, list | tuple):
+                return x
+            kernel = isinstance(x, Kernel)
+            array = x.nngp if kernel else _array(x, "an input of a list", False)
+            narrow.append(array.dtype == np.float32)
+            return x if kernel else array.astype(np.float64)
+
+        def branch(items: tuple[Item, ...], first: Any, second: Any) -> Kernel:
+            found = KernelFn(items)(wide(first), wide(second), **options)
+            assert isinstance(found, Kernel)
+            return found
+
+        found, rest = kernel_of_several(self.items, x1, x2, branch)
+        if rest:
+            found = KernelFn(rest)(found, **options)
+        if not narrow or not all(narrow):
+            return found
+        arrays = {name: getattr(found, name) for name in ("nngp", "ntk", "cov1", "cov2")}
+        return found.replace(
+            **{n: None if a is None else a.astype(np.float32) for n, a in arrays.items()}
+        )
 
     def __repr__(self) -> str:
         return f"KernelFn({self.items!r})"

@@ -1,0 +1,171 @@
+"""Kernels of networks of several inputs: ``parallel`` on a list of arrays, then what joins them.
+
+Each branch has a kernel of its own input; these meet as arrays, from which the layers behind go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.network import layers as kinds
+from widegram.network.joined import joined, spatial_axis
+from widegram.network.state import State
+from widegram.stax.branches import FanInItem, Item, ParallelItem
+from widegram.stax.kernel import Kernel
+
+Array = NDArray[Any]
+_ARRAYS = ("nngp", "ntk", "cov1", "cov2")
+# The kernel of a branch, given its items and its inputs or Kernel.
+Branch = Callable[[tuple[Item, ...], Any, Any], Kernel]
+
+
+def acts_on_several(items: Sequence[Item]) -> bool:
+    """Whether layers begin with branches of several inputs."""
+    return bool(items) and isinstance(items[0], ParallelItem)
+
+
+def kernel_of_several(
+    items: Sequence[Item], x1: Any, x2: Any, branch: Branch
+) -> tuple[Kernel, tuple[Item, ...]]:
+    """The Kernel of what joins the inputs ``x1`` (a list of arrays, or of Kernels) and ``x2`` (a
+    list of as many, or None), in float64, and the items behind it.
+
+    Raises:
+        WidegramError: lists of another length than the branches, inputs of different numbers of
+            rows, branches that do not fit together.
+    """
+    branches, join, rest = _parts(items)
+    for name, x in (("x1", x1), ("x2", x2)):
+        if not isinstance(x, (list, tuple)) or len(x) != len(branches):
+            if name == "x2" and x is None:
+                continue
+            raise WidegramError(
+                f"kernel_fn: stax.parallel acts on {len(branches)} inputs, so {name} must be a "
+                f"list of {len(branches)} arrays"
+            )
+    pairs = zip(branches, x1, [None] * len(branches) if x2 is None else x2, strict=True)
+    kernels = [branch(part, first, second) for part, first, second in pairs]
+    rows = [kernel.nngp.shape[:2] for kernel in kernels]
+    if len(set(rows)) > 1:
+        raise WidegramError(
+            f"kernel_fn: inputs of one list must have as many rows, found {min(rows)} and "
+            f"{max(rows)} in x1 and x2"
+        )
+    return _met(join, kernels), rest
+
+
+def _parts(
+    items: Sequence[Item],
+) -> tuple[list[tuple[Item, ...]], FanInItem, tuple[Item, ...]]:
+    """The branches, what joins them, and what follows."""
+    branches: list[tuple[Item, ...]] = []
+    for n, item in enumerate(items):
+        match item:
+            case ParallelItem(parts):
+                before = branches or [()] * len(parts)
+                if len(before) != len(parts):
+                    raise WidegramError(
+                        f"stax.parallel: has {len(parts)} branches for {len(before)} inputs"
+                    )
+                branches = [(*b, *p) for b, p in zip(before, parts, strict=True)]
+            case FanInItem():
+                return branches, item, tuple(items[n + 1 :])
+            case _:
+                break
+    raise WidegramError(
+        "stax.parallel: several inputs have to be joined by FanInSum, FanInProd or FanInConcat "
+        "before other layers follow"
+    )
+
+
+def _met(join: FanInItem, kernels: Sequence[Kernel]) -> Kernel:
+    """The Kernel of values that meet; they count as independent."""
+    name, first = f"stax.{join.kind.__name__}", kernels[0]
+    for kernel in kernels:
+        if (kernel.batch_axis, kernel.channel_axis) != (0, len(kernel.shape1) - 1):
+            raise WidegramError(f"{name}: joins outputs with the batch first and channels last")
+        if (kernel.mask1, kernel.mask2) != (None, None):
+            raise WidegramError(f"{name}: joins no masked inputs")
+        if kernel.diagonal_spatial != first.diagonal_spatial or kernel.is_reversed:
+            raise WidegramError(f"{name}: joins kernels with the same axes alone")
+    nothing = ((),) * len(kernels)
+    axis = join.axis
+    layer = join.kind(nothing) if axis is None else kinds.FanInConcat(nothing, axis)
+    ends = [_state(kernel, n) for n, kernel in enumerate(kernels)]
+    end = joined(layer, ends, name)
+    arrays = _arrays(layer, kernels, [state.channels or 1 for state in ends])
+    return first.replace(
+        **arrays,
+        x1_is_x2=all(kernel.x1_is_x2 for kernel in kernels),
+        is_gaussian=end.lost_at is None,
+        shape1=(first.shape1[0], *end.shape, end.channels),
+        shape2=(first.shape2[0], *end.shape, end.channels),
+    )
+
+
+def _state(kernel: Kernel, n: int) -> State:
+    """What is known of the output of branch ``n``."""
+    shape = tuple(size or 0 for size in kernel.shape1[1:-1])
+    lost_at = None if kernel.is_gaussian else f"branch {n + 1} of stax.parallel"
+    where = f"the last layer of branch {n + 1} of stax.parallel"
+    return State(shape, lost_at, True, tuple(range(len(shape))), kernel.shape1[-1], where)
+
+
+def _arrays(
+    layer: kinds.FanIn, kernels: Sequence[Kernel], widths: Sequence[int]
+) -> dict[str, Array | None]:
+    """The arrays of the joined Kernel."""
+    if isinstance(layer, kinds.FanInProd):
+        return reduce(_product, ({name: getattr(k, name) for name in _ARRAYS} for k in kernels))
+    shares = [1.0] * len(kernels)
+    along = None
+    if isinstance(layer, kinds.FanInConcat):
+        along = spatial_axis(layer.axis, len(kernels[0].shape1) - 2)
+        shares = [width / sum(widths) for width in widths]
+    found: dict[str, Array | None] = {}
+    for name in _ARRAYS:
+        arrays = [getattr(kernel, name) for kernel in kernels]
+        if any(array is None for array in arrays):
+            found[name] = None
+        elif along is None:
+            found[name] = np.sum([s * a for s, a in zip(shares, arrays, strict=True)], axis=0)
+        else:
+            lead = 2 if name in ("nngp", "ntk") else 1
+            found[name] = _side_by_side(arrays, lead, along, kernels[0].diagonal_spatial)
+    return found
+
+
+def _product(
+    one: dict[str, Array | None], two: dict[str, Array | None]
+) -> dict[str, Array | None]:
+    """K = K1 K2, T = T1 K2 + K1 T2."""
+    found = {
+        name: None if a is None or b is None else a * b
+        for name, a, b in ((name, one[name], two[name]) for name in _ARRAYS)
+    }
+    k, t, k2, t2 = one["nngp"], one["ntk"], two["nngp"], two["ntk"]
+    if k is not None and t is not None and k2 is not None and t2 is not None:
+        found["ntk"] = t * k2 + k * t2
+    return found
+
+
+def _side_by_side(arrays: Sequence[Array], lead: int, along: int, diagonal: bool) -> Array:
+    """Covariances with ``lead`` axes in front, of images side by side along one of their axes."""
+    if diagonal:
+        return np.concatenate(arrays, axis=lead + along)
+    at = lead + 2 * along
+    total, first = sum(array.shape[at] for array in arrays), 0
+    shape = list(arrays[0].shape)
+    shape[at] = shape[at + 1] = total
+    made = np.zeros(shape)
+    for array in arrays:
+        part = slice(first, first + array.shape[at])
+        made[(slice(None),) * at + (part, part)] = array
+        first = part.stop
+    return made
