@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import branch_examples
+from cli_support import run
 from cuda_support import assert_equal, both
 from jobs import cpu_and_reference
 from network_specs import CONV, DENSE, DROPOUT, FLATTEN, GAP, NORM, POOL, RELU, load, residual
@@ -313,3 +314,15 @@ def test_several_inputs_are_refused_in_networks_as_data() -> None:
     lists = {"input_shape": [[4], [4]], "layers": [DENSE]}
     with pytest.raises(WidegramError, match=r"input_shape: must be \[D\], \[L, C\] or \[H, W, C\]"):
         load_network(lists)
+
+
+@pytest.mark.parametrize("option", ["--x", "--x2"])
+def test_a_second_input_is_refused_on_the_command_line(option: str, tmp_path: Path) -> None:
+    data = str(tmp_path / "x.npy")
+    np.save(data, X)
+    inputs = [*(["--x", data] if option == "--x2" else []), option, data, option, data]
+    result = run("gram", "--net", "fcn", *inputs, "--out", str(tmp_path / "K.h5"))
+    assert result.exit_code == 2
+    assert "is given 2 times; files hold kernels of networks of one input" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "K.h5").exists()

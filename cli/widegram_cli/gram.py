@@ -15,6 +15,7 @@ from widegram_cli.options import (
     grouped,
     json_option,
     memory_option,
+    one_input,
     overwrite_option,
     series_option,
 )
@@ -50,12 +51,19 @@ class How:
 @click.option(
     "--x",
     type=InputFile(),
+    multiple=True,
+    callback=one_input,
     required=True,
     metavar="DATA",
     help="Inputs: .npy, .npz:key or .h5:path.",
 )
 @click.option(
-    "--x2", type=InputFile(), metavar="DATA", help="Inputs of the columns [default: those of --x]."
+    "--x2",
+    type=InputFile(),
+    multiple=True,
+    callback=one_input,
+    metavar="DATA",
+    help="Inputs of the columns [default: those of --x].",
 )
 @click.option(
     "--pattern", type=InputFile(), metavar="DATA",

@@ -50,6 +50,17 @@ class Size(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+def one_input(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> Any:
+    """The only value of an option, None without: networks of several inputs are not for files."""
+    if len(value) > 1:
+        raise click.BadParameter(
+            f"is given {len(value)} times; files hold kernels of networks of one input, for a list "
+            "of inputs call kernel_fn of widegram.stax",
+            ctx, param,
+        )  # fmt: skip
+    return value[0] if value else None
+
+
 class Depths(click.ParamType):
     """Numbers and ranges, both ends included: ``1,2,5-10``."""
 
