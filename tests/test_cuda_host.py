@@ -34,7 +34,7 @@ from widegram.computing.tile_queue import TileQueue
 from widegram.cuda import compiling, device, trial
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.factors import gathered
-from widegram.cuda.pairs import Pairs
+from widegram.cuda.pairs import TilePairs
 from widegram.cuda.source import source_of
 from widegram.cuda.stream import LARGEST_BATCH, batch_size, pair_bytes
 from widegram.data import open_source
@@ -114,7 +114,7 @@ def test_batches_do_not_change_the_bits(spec: dict, monkeypatch: pytest.MonkeyPa
 @given(st.integers(1, 7), st.integers(1, 7), st.booleans(), st.integers(1, 50))
 def test_batches_list_every_pair_once(rows: int, columns: int, mirrored: bool, batch: int) -> None:
     columns = rows if mirrored else columns
-    pairs, tile = Pairs(rows, columns, mirrored), np.zeros(rows * columns, dtype=int)
+    pairs, tile = TilePairs(rows, columns, mirrored), np.zeros(rows * columns, dtype=int)
     for lo in range(0, len(pairs), batch):
         hi = min(lo + batch, len(pairs))
         listed, place = pairs.listed(lo, hi), pairs.place(lo, hi)

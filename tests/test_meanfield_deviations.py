@@ -13,7 +13,7 @@ from widegram.meanfield.experiments.spectra import deviation_spectrum
 from widegram.meanfield.recursion import deviations, elementwise, one_norm, unequal_norms
 from widegram.meanfield.recursion.circular_mean import circular_mean
 from widegram.meanfield.recursion.elementwise import layer_tables
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import SlopeSeries
 from widegram.meanfield.theory.maps import LayerMaps
 from widegram.network import load_network
@@ -151,12 +151,13 @@ def test_slopes_along_delta_keep_relative_precision(act):
     # Halving delta halves the drop (its square root where phi has a kink), down to 1e-300.
     share = np.sqrt(0.5) if kinked else 0.5
     for delta in (1e-20, 1e-150, 1e-300):
-        one, two = (float(line.drop(Scaled(np.array([d]))).plain()[0]) for d in (delta, delta / 2))
+        drops = (line.drop(LogScaled(np.array([d]))) for d in (delta, delta / 2))
+        one, two = (float(drop.plain()[0]) for drop in drops)
         assert two / one == pytest.approx(share, rel=1e-9)
     # Where plain differences have digits they agree: 1e-16 over the drop itself.
     delta = np.array([0.05, 0.2, 0.6])
     plain = maps.slope(q) - maps.slope_at(q, delta)
-    np.testing.assert_allclose(line.drop(Scaled(delta)).plain(), plain, rtol=1e-11)
+    np.testing.assert_allclose(line.drop(LogScaled(delta)).plain(), plain, rtol=1e-11)
     fall = maps.power(np.full(3, q)) - maps.dual.moments(np.full(3, q), q - delta, np.full(3, q))[0]
     np.testing.assert_allclose(delta * line.mean(delta), fall, rtol=1e-11)
 

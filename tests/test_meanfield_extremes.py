@@ -15,7 +15,7 @@ from widegram.meanfield.experiments.problem import Problem, unit_mean_square, un
 from widegram.meanfield.experiments.spectra import deviation_spectrum
 from widegram.meanfield.experiments.sweeps import spectrum
 from widegram.meanfield.experiments.training import Grid, trainability
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes
 from widegram.meanfield.theory.maps import LayerMaps
 from widegram.meanfield.theory.points import point
@@ -97,7 +97,7 @@ def test_an_odd_activation_without_bias_has_no_law_off_the_diagonal():
 def test_what_rounding_of_the_level_hides_is_undefined():
     # Off the diagonal 1e-3 beside a level of 1e20: the level's rounding is 1e4.
     drop = 1e20 * (1 - np.eye(3))
-    found = deviation_spectrum(1e20, Scaled(drop))
+    found = deviation_spectrum(1e20, LogScaled(drop))
     assert np.isnan(found.off_diagonal)
     assert found.diagonal == 1e20
 

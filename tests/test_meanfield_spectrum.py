@@ -18,7 +18,7 @@ from widegram.meanfield.experiments.problem import Problem, unit_mean_square, un
 from widegram.meanfield.experiments.spectra import dense_spectrum, deviation_spectrum, predict
 from widegram.meanfield.experiments.sweepfile import new_sweep_file
 from widegram.meanfield.experiments.sweeps import describe, spectrum
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.theory.maps import LayerMaps
 from widegram.meanfield.theory.predictions import fitted_exponent
 from widegram.network import load_network
@@ -43,7 +43,7 @@ def small_problem(seed=0, m=6, n=5, shape=(4, 4, 1), classes=3):
 @pytest.mark.parametrize("scale", [0.0, -10.0, -40.0, -900.0])
 def test_spectrum_of_a_level_minus_a_small_matrix(scale):
     matrix = distances(0, 5, 5)
-    found = deviation_spectrum(2.5, Scaled(matrix, scale))
+    found = deviation_spectrum(2.5, LogScaled(matrix, scale))
     with mp.workdps(900):
         exact = mp.matrix(5, 5)
         for i in range(5):
@@ -60,7 +60,7 @@ def test_spectrum_of_a_level_minus_a_small_matrix(scale):
 def test_mean_predictor_at_any_scale(scale):
     train, test = distances(1, 6, 6), distances(2, 4, 6)
     y = np.random.default_rng(3).normal(size=(6, 2))
-    found = predict(3.0, Scaled(train, scale), 2.9, Scaled(test, scale), y)
+    found = predict(3.0, LogScaled(train, scale), 2.9, LogScaled(test, scale), y)
     with mp.workdps(900):
         factor = mp.exp(scale)
 

@@ -176,7 +176,7 @@ def test_the_recipe_of_an_activation_names_every_file_that_has_its_name(name):
 # words ----------------------------------------------------------------------------------------
 
 # Two classes of these names, still; no new one may join them.
-TWICE = {"Axis", "Field", "Gaussian", "Run", "Torus", "Window"}
+TWICE = {"Axis", "Field", "Gaussian", "Run", "Torus"}
 
 
 def test_a_class_has_a_name_of_its_own():

@@ -21,7 +21,7 @@ from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.device import Device
 from widegram.cuda.images import HostImages, image_bytes
-from widegram.cuda.pairs import Pairs
+from widegram.cuda.pairs import TilePairs
 from widegram.cuda.source import source_of
 from widegram.cuda.stream import DeviceStream
 from widegram.data.scaled_rows import scaled_rows, spread
@@ -149,7 +149,7 @@ class CudaEvaluator(PlannedEvaluator):
         first = self.images1.block(rows.start, rows.stop)
         second = self.images2.block(cols.start, cols.stop)
         mirrored = symmetric and rows == cols
-        pairs = Pairs(len(rows), len(cols), mirrored)
+        pairs = TilePairs(len(rows), len(cols), mirrored)
         shape = len(self.plan.outputs), 1 + self.plan.ntk, len(rows), len(cols)
         values = np.empty(shape, self.dtype)
         stream = self._streams.get()

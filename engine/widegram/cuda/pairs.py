@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Pairs:
+class TilePairs:
     """All pairs of a (rows, columns) tile, row by row; of a ``mirrored`` one those above the
     diagonal, listed one by one."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from widegram.cuda.device import Device
 from widegram.cuda.images import Block, DeviceImages
-from widegram.cuda.pairs import Pairs
+from widegram.cuda.pairs import TilePairs
 from widegram.cuda.point import PRODUCT_TILE
 from widegram.cuda.source import KernelTexts
 from widegram.errors import WidegramError
@@ -82,7 +82,7 @@ class DeviceStream:
         return max(0, self._images.most_kept - products) // (tile * image_bytes)
 
     def run(
-        self, first: Block, second: Block, pairs: Pairs, values: NDArray[Any],
+        self, first: Block, second: Block, pairs: TilePairs, values: NDArray[Any],
         progress: Callable[[int], None] | None,
     ) -> None:  # fmt: skip
         """Fill ``values`` (outputs, fields, rows, columns) at ``pairs`` of two blocks of images."""

@@ -22,7 +22,7 @@ MECHANISMS = ("SOFTMAX", "IDENTITY", "ABS", "RELU")
 EMBEDDINGS = ("NONE", "SUM", "CONCAT")
 
 
-class Mixture(NamedTuple):
+class Embedded(NamedTuple):
     """What of the input and of positional embeddings is in the sum of both; ``embedded`` 0 without
     any."""
 
@@ -30,12 +30,12 @@ class Mixture(NamedTuple):
     embedded: float
 
 
-def mixture(layer: GlobalSelfAttention) -> Mixture:
+def mixture(layer: GlobalSelfAttention) -> Embedded:
     """Of a layer; concatenated embeddings have as many channels as the input."""
     if layer.pos_emb_type == "NONE":
-        return Mixture(1.0, 0.0)
+        return Embedded(1.0, 0.0)
     share = 0.5 if layer.pos_emb_type == "CONCAT" else 1.0
-    return Mixture(share, share * layer.W_pos_emb_std**2)
+    return Embedded(share, share * layer.W_pos_emb_std**2)
 
 
 def embeddings(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> Array:

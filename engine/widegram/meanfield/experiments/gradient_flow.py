@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from widegram.meanfield.experiments.spectra import DENSE, Blocks
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.theory.maps import Array
 
 
@@ -41,7 +41,7 @@ class Flow:
             values, vectors = np.linalg.eigh(level - drop)
             return cls(level, drop, values, vectors, vectors.sum(axis=0))
         m = len(drop)
-        parts = Blocks.of(level, Scaled(drop))
+        parts = Blocks.of(level, LogScaled(drop))
         bulk, inner = np.linalg.eigh(parts.schur())
         # First order in drop / level: the top vector is u + Q b / top, the others lean back.
         lean = (parts.b @ inner) / parts.top

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.theory.maps import Array
 
 # Above this ratio of deviation to level a dense matrix keeps ten digits of the bulk itself.
@@ -74,7 +74,7 @@ def dense_spectrum(theta: Array) -> Measures:
     )
 
 
-def deviation_spectrum(level: float, drop: Scaled) -> Measures:
+def deviation_spectrum(level: float, drop: LogScaled) -> Measures:
     """Of level 1 1^T - drop, ``drop`` symmetric of shape (m, m).
 
     Six digits and more of every eigenvalue at any scale of ``drop``.
@@ -109,7 +109,9 @@ def deviation_spectrum(level: float, drop: Scaled) -> Measures:
     )
 
 
-def predict(level: float, drop: Scaled, level_test: float, drop_test: Scaled, y: Array) -> Array:
+def predict(
+    level: float, drop: LogScaled, level_test: float, drop_test: LogScaled, y: Array
+) -> Array:
     """Theta_test Theta_train^-1 y at any scale: drop (m, m), drop_test (n, m), y (m, k) -> (n, k).
 
     Both kernels are level 1 1^T minus their drop; the two drops may have different scales.
@@ -145,7 +147,7 @@ class Blocks:
     basis: Array
 
     @classmethod
-    def of(cls, level: float, drop: Scaled) -> Blocks:
+    def of(cls, level: float, drop: LogScaled) -> Blocks:
         m = len(drop.value)
         u = np.full(m, 1 / np.sqrt(m))
         basis = np.linalg.qr(np.column_stack([u, np.eye(m)[:, : m - 1]]))[0][:, 1:]

@@ -17,7 +17,7 @@ from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.experiments.spectra import DENSE, Measures, deviation_spectrum, predict
 from widegram.meanfield.recursion import one_norm, unequal_norms
 from widegram.meanfield.recursion.deviations import Deviations
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.walker import trained_apart
 from widegram.meanfield.theory.fixedpoint import CHAOTIC, ORDERED
 from widegram.meanfield.theory.growth import growth_of
@@ -271,7 +271,7 @@ def _level(theta: Array) -> float:
 
 
 def _plain(level: float, theta: Array) -> Deviations:
-    return Deviations(np.nan, level, Scaled(np.zeros_like(theta)), Scaled(level - theta))
+    return Deviations(np.nan, level, LogScaled(np.zeros_like(theta)), LogScaled(level - theta))
 
 
 def _measure(problem: Problem, train: Deviations, test: Deviations | None) -> dict[str, float]:

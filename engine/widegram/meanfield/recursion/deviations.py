@@ -27,7 +27,7 @@ import numpy as np
 from widegram.errors import WidegramError
 from widegram.meanfield.recursion.circular_mean import circular_mean
 from widegram.meanfield.recursion.elementwise import layer_table
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes, SlopeSeries
 from widegram.meanfield.theory.maps import Array
 
@@ -40,43 +40,43 @@ _BLOCK = 2**15
 _SMALLEST, _LARGEST = 1e-150, 1e150
 
 
-class State(ABC):
+class LayerState(ABC):
     """Both kernels of all pairs between two layers of a network, in one representation or another.
 
     Every layer makes a new state of the same representation; :meth:`settled` may change it.
     """
 
     @abstractmethod
-    def affine(self, w: float, b: float, filter_shape: tuple[int, int]) -> State:
+    def affine(self, w: float, b: float, filter_shape: tuple[int, int]) -> LayerState:
         """K <- w A[K] + b, Theta <- K + w A[Theta], A the circular mean over the filter's taps."""
 
     @abstractmethod
-    def activate(self, slopes: Slopes) -> State:
+    def activate(self, slopes: Slopes) -> LayerState:
         """Through an activation."""
 
     @abstractmethod
-    def pooled(self) -> State:
+    def pooled(self) -> LayerState:
         """Means over the pixels kept: Flatten and GlobalAvgPool. Vectors stay as they are."""
 
     @abstractmethod
     def readout(self) -> Deviations:
         """Both kernels as deviations from a common value."""
 
-    def settled(self) -> State:
+    def settled(self) -> LayerState:
         """A simpler state that continues exactly, where there is one; else this one."""
         return self
 
-    def plus(self, other: State) -> State:
+    def plus(self, other: LayerState) -> LayerState:
         """The sum of two branches."""
         raise WidegramError("sums of branches need inputs of one norm")
 
-    def layer_normed(self, eps: float) -> State:
+    def layer_normed(self, eps: float) -> LayerState:
         """Everything over q + eps."""
         raise WidegramError("LayerNorm needs inputs of one norm")
 
 
 @dataclass(frozen=True)
-class Deviations(State):
+class Deviations(LayerState):
     """K = q - delta and Theta = level - drop for pairs of inputs that share the variance q.
 
     ``delta`` and ``drop`` hold arrays of one shape: (n, m) for vectors, (n, m, D, H, W) for images,
@@ -85,8 +85,8 @@ class Deviations(State):
 
     q: float
     level: float
-    delta: Scaled
-    drop: Scaled
+    delta: LogScaled
+    drop: LogScaled
 
     def affine(self, w: float, b: float, filter_shape: tuple[int, int] = (1, 1)) -> Deviations:
         averaged = self._averaged(filter_shape)
@@ -145,26 +145,26 @@ class Deviations(State):
         table.run(delta, drop, 1.0, 0.0)
         shape = self.delta.value.shape
         power = float(series.maps.power(self.q))
-        moved = (Scaled(part.reshape(shape)) for part in (delta, drop))
+        moved = (LogScaled(part.reshape(shape)) for part in (delta, drop))
         return Deviations(power, self.level * series.slope, *moved)
 
     def _activate_in_blocks(self, series: SlopeSeries) -> Deviations:
         """:meth:`_activate_few` on slices: it holds many values per entry."""
         delta, drop = self.delta.value.ravel(), self.drop.value.ravel()
         parts = [
-            replace(self, delta=Scaled(delta[block]), drop=Scaled(drop[block]))._activate_few(
+            replace(self, delta=LogScaled(delta[block]), drop=LogScaled(drop[block]))._activate_few(
                 series
             )
             for block in (slice(lo, lo + _BLOCK) for lo in range(0, delta.size, _BLOCK))
         ]
         shape = self.delta.value.shape
         whole = [
-            Scaled(np.concatenate([part.plain() for part in column]).reshape(shape))
+            LogScaled(np.concatenate([part.plain() for part in column]).reshape(shape))
             for column in ([p.delta for p in parts], [p.drop for p in parts])
         ]
         return Deviations(parts[0].q, parts[0].level, *whole)
 
-    def plus(self, other: State) -> Deviations:
+    def plus(self, other: LayerState) -> Deviations:
         assert isinstance(other, Deviations)
         return Deviations(
             self.q + other.q,
@@ -192,6 +192,6 @@ class Deviations(State):
     def _mapped(self, function: Callable[[Array], Array]) -> Deviations:
         """The same with ``function`` applied to the values of delta and D."""
         delta, drop = (
-            Scaled(function(part.value), part.log_scale) for part in (self.delta, self.drop)
+            LogScaled(function(part.value), part.log_scale) for part in (self.delta, self.drop)
         )
         return replace(self, delta=delta, drop=drop)

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.polynomial import chebyshev
 
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes, SlopeSeries
 from widegram.meanfield.theory.chebyshev import series_on
 from widegram.meanfield.theory.maps import Array, LayerMaps
@@ -115,7 +115,7 @@ def layer_table(series: SlopeSeries, level: float, reach: float) -> LayerTable:
 
     for degree in _DEGREES:
         mean = series_on(lambda x: series.mean(delta(x)), degree, 0.0, top)
-        fall = series_on(lambda x: series.drop(Scaled(delta(x))).plain() / x, degree, 0.0, top)
+        fall = series_on(lambda x: series.drop(LogScaled(delta(x))).plain() / x, degree, 0.0, top)
         tail = max(float(np.abs(c[-2:]).max() / max(np.abs(c).max(), 1e-300)) for c in (mean, fall))
         if tail <= TOLERANCE:
             break

@@ -9,7 +9,7 @@ import numpy as np
 from widegram.errors import WidegramError
 from widegram.meanfield.recursion.circular_mean import displacements, pixel_products
 from widegram.meanfield.recursion.deviations import Deviations
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.walker import (
     all_layers,
     refusal_of_sequences,
@@ -65,7 +65,7 @@ def input_deviations(x1: Array, x2: Array) -> Deviations:
     delta = (norms[0][:, None] + norms[1]) / 2 - x1 @ x2.T / x1.shape[1]
     for i, j in zip(*np.nonzero(delta < _NEAR * q), strict=True):
         delta[i, j] = ((x1[i] - x2[j]) ** 2).mean() / 2
-    return Deviations(q, 0.0, Scaled(delta), Scaled(np.zeros_like(delta)))
+    return Deviations(q, 0.0, LogScaled(delta), LogScaled(np.zeros_like(delta)))
 
 
 def pixel_deviations(rows: Array, cols: Array, pooled: bool) -> Deviations:
@@ -85,7 +85,7 @@ def pixel_deviations(rows: Array, cols: Array, pooled: bool) -> Deviations:
     if rows is cols or np.array_equal(rows[: len(cols)], cols):
         same = np.arange(len(cols))
         delta[same, same, 0] = 0.0
-    return Deviations(q, 0.0, Scaled(delta), Scaled(np.zeros_like(delta)))
+    return Deviations(q, 0.0, LogScaled(delta), LogScaled(np.zeros_like(delta)))
 
 
 def have_one_norm(norms: Array) -> bool:

@@ -10,7 +10,7 @@ from widegram.meanfield.theory.maps import Array
 
 
 @dataclass(frozen=True)
-class Scaled:
+class LogScaled:
     """exp(log_scale) * value: keeps relative precision below the range of float64."""
 
     value: Array
@@ -21,23 +21,23 @@ class Scaled:
         with np.errstate(under="ignore"):
             return self.value * np.exp(self.log_scale)
 
-    def times(self, factor: Array | float) -> Scaled:
+    def times(self, factor: Array | float) -> LogScaled:
         """The product with numbers of ordinary size."""
-        return Scaled(self.value * factor, self.log_scale)
+        return LogScaled(self.value * factor, self.log_scale)
 
-    def plus(self, other: Scaled) -> Scaled:
+    def plus(self, other: LogScaled) -> LogScaled:
         """The sum, at the larger of the two scales."""
         a, b = (self, other) if self.log_scale >= other.log_scale else (other, self)
         with np.errstate(under="ignore"):
             shift = np.exp(b.log_scale - a.log_scale)
-            return Scaled(a.value + b.value * shift, a.log_scale)
+            return LogScaled(a.value + b.value * shift, a.log_scale)
 
-    def normalized(self) -> Scaled:
+    def normalized(self) -> LogScaled:
         """The same numbers with the largest between 1e-100 and 1e100 (powers of two are exact)."""
         top = float(np.abs(self.value).max(initial=0.0))
         if top == 0 or 1e-100 < top < 1e100:
             return self
         _, exponent = np.frexp(top)
-        return Scaled(
+        return LogScaled(
             np.ldexp(self.value, -int(exponent)), self.log_scale + float(exponent * np.log(2))
         )

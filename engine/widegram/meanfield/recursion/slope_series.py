@@ -16,7 +16,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.theory.chebyshev import derivative_on, series_on
 from widegram.meanfield.theory.maps import Array, LayerMaps
 
@@ -93,7 +93,7 @@ class SlopeSeries:
             result[~near] = self.maps.mean_slope(self.q, delta[~near])
         return result
 
-    def drop(self, delta: Scaled) -> Scaled:
+    def drop(self, delta: LogScaled) -> LogScaled:
         """Kdot(q, q, q) - Kdot(q, q - delta, q)."""
         plain = delta.plain()
         x, near = self._variable(plain)
@@ -105,12 +105,12 @@ class SlopeSeries:
             u, weight = _gauss(reach)
             mean[near] = self._at(x[near][:, None] * u, self.falling) @ weight
         if self.kinked and plain.max(initial=0.0) <= _UNDERFLOW:
-            return Scaled(np.sqrt(2 * delta.value / self.q) * mean, delta.log_scale / 2)
+            return LogScaled(np.sqrt(2 * delta.value / self.q) * mean, delta.log_scale / 2)
         if near.all() and not self.kinked:
             return delta.times(mean)
         fall = x * mean
         fall[~near] = self.slope - self.maps.slope_at(self.q, plain[~near])
-        return Scaled(fall)
+        return LogScaled(fall)
 
     def _at(self, x: Array, series: Array) -> Array:
         return np.asarray(chebyshev.chebval(2 * x / self.top - 1, series))

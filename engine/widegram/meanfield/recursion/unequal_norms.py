@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.machine.budgets import require_memory
 from widegram.meanfield.recursion.circular_mean import circular_mean, displacements, pixel_products
-from widegram.meanfield.recursion.deviations import Deviations, State
-from widegram.meanfield.recursion.scaled import Scaled
+from widegram.meanfield.recursion.deviations import Deviations, LayerState
+from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes
 from widegram.meanfield.recursion.walker import refusal_of_sequences, trained_apart, walk
 from widegram.meanfield.theory.maps import Array, layer_maps
@@ -111,7 +111,7 @@ def _images(x: Array, flat: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class Pixels(State):
+class Pixels(LayerState):
     """K and Theta of shape (n, m, D, H, W), the variances (n, H, W) and (m, H, W) beside them."""
 
     k: Array
@@ -181,9 +181,9 @@ class Pixels(State):
         return Linear(
             q,
             level,
-            Scaled((self.k - q).mean(axis=axes)),
-            Scaled(np.add.outer(*a)),
-            Scaled((self.t - level).mean(axis=axes)),
+            LogScaled((self.k - q).mean(axis=axes)),
+            LogScaled(np.add.outer(*a)),
+            LogScaled((self.t - level).mean(axis=axes)),
         )
 
     def pooled(self) -> Pixels:
@@ -198,18 +198,18 @@ class Pixels(State):
         """Plain float64 matrices about a common value (behind the pool)."""
         k, t = (a.reshape(a.shape[:2]) for a in (self.k, self.t))
         q, level = float(k.mean()), float(t.mean())
-        return Deviations(q, level, Scaled(q - k), Scaled(level - t))
+        return Deviations(q, level, LogScaled(q - k), LogScaled(level - t))
 
 
 @dataclass(frozen=True)
-class Linear(State):
+class Linear(LayerState):
     """Pooled deviations (n, m): K = q + kappa, Theta = level + tau; ``a`` is a_x + a_x'."""
 
     q: float
     level: float
-    kappa: Scaled
-    a: Scaled
-    tau: Scaled
+    kappa: LogScaled
+    a: LogScaled
+    tau: LogScaled
 
     def affine(self, w: float, b: float, _filter: tuple[int, int]) -> Linear:
         kappa = self.kappa.times(w).normalized()

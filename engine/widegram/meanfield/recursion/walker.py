@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from widegram.errors import WidegramError
-from widegram.meanfield.recursion.deviations import Deviations, State
+from widegram.meanfield.recursion.deviations import Deviations, LayerState
 from widegram.meanfield.recursion.slope_series import Slopes
 from widegram.meanfield.theory.maps import layer_maps
 from widegram.network import (
@@ -29,7 +29,9 @@ from widegram.network.layers import Convolution, lists_inside
 from widegram.network.spec import layer_name
 
 
-def walk(network: Network, start: State, depths: Sequence[int]) -> Iterator[tuple[int, Deviations]]:
+def walk(
+    network: Network, start: LayerState, depths: Sequence[int]
+) -> Iterator[tuple[int, Deviations]]:
     """Yield (l, readout behind the suffix) for the ascending ``depths``, ``start`` at the input."""
     prefix, body, _, suffix = network.sweep()
     walker = Walker()
@@ -50,7 +52,7 @@ class Walker:
     def __init__(self) -> None:
         self._slopes: dict[Activation, Slopes] = {}
 
-    def run(self, layers: Sequence[Layer], state: State) -> State:
+    def run(self, layers: Sequence[Layer], state: LayerState) -> LayerState:
         """Behind ``layers``, one after the other."""
         for layer in layers:
             state = self._apply(layer, state)
@@ -60,7 +62,7 @@ class Walker:
         """Whether this is an activation whose derivative jumps."""
         return isinstance(layer, Activation) and self._slopes_of(layer).kinked
 
-    def _apply(self, layer: Layer, state: State) -> State:
+    def _apply(self, layer: Layer, state: LayerState) -> LayerState:
         match layer:
             case Conv():
                 rows, cols = layer.filter_shape
