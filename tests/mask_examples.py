@@ -180,9 +180,29 @@ def maps(stax: Any) -> Networks:
         yield name, stax.serial(*layers, *end), *holed(name, (3, 3, 2), np.nan), np.nan
 
 
+def joins(stax: Any) -> Networks:
+    """FanInProd and FanInConcat: masks of branches meet too."""
+    conv, dense = stax.Conv(3, (3,), padding="SAME", **WEIGHTS), stax.Dense(3, 1.1, 0.2)
+    wide, short = stax.Conv(5, (2,), (2,), **WEIGHTS), stax.Conv(3, (3,), (2,), "SAME", **WEIGHTS)
+    gate, cosine = stax.serial(conv, stax.Sigmoid_like()), stax.serial(stax.Cos(), conv)
+    thin = stax.Conv(3, (1,), (2,), **WEIGHTS)
+    for kind, join, branches in (
+        ("product", stax.FanInProd(), (gate, stax.serial(stax.Relu(), conv))),
+        ("other product", stax.FanInProd(), (stax.serial(short, stax.Erf()), thin)),
+        ("channels", stax.FanInConcat(-1), (stax.serial(stax.Relu(), short), wide)),
+        ("side by side", stax.FanInConcat(1), (stax.serial(stax.Relu(), short), cosine)),
+        ("sum", stax.FanInSum(), (short, thin, short)),
+    ):  # fmt: skip
+        both = stax.serial(stax.FanOut(len(branches)), stax.parallel(*branches), join)
+        for end in (stax.GlobalAvgPool, stax.Flatten):
+            name = f"{kind} {end.__name__}"
+            network = stax.serial(conv, both, dense, stax.Relu(), end(), dense)
+            yield name, network, *padded(name, (8, 2), np.nan), np.nan
+
+
 FAMILIES = {
     "sequences": sequences, "images": images, "norms": norms, "branches": branches,
-    "activations": activations, "vectors": vectors, "maps": maps,
+    "activations": activations, "vectors": vectors, "maps": maps, "joins": joins,
 }  # fmt: skip
 
 

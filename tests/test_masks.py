@@ -41,6 +41,7 @@ PROMISED = {"float64": 1e-10, "float32": 1e-5}
 ERF = {"layer": "Erf", "c": 0.3}
 BIASED = {**CONV, "W_std": 1.3, "b_std": 0.2}
 GSP = {"layer": "GlobalSumPool"}
+CONCAT, SIDES = {"layer": "FanInConcat"}, [[{**CONV, "width": 3}], [{**DENSE, "width": 3}]]
 
 
 def conv(rows: int, cols: int, padding: str = "SAME", strides: Any = (1, 1)) -> dict[str, Any]:
@@ -428,11 +429,17 @@ def test_what_is_no_number_is_refused(mask: Any) -> None:
 @pytest.mark.parametrize("layers", [
     [POOL, CONV, GAP], [GAP], [{"layer": "Identity"}, {**POOL, "layer": "SumPool"}, CONV, GAP],
     [{"layer": "Readouts", "heads": {"a": [GAP]}}],
+    [{**CONCAT, "branches": SIDES}, GAP], [{**CONCAT, "axis": 3, "branches": SIDES}, POOL, GAP],
 ])  # fmt: skip
 def test_pools_of_masked_channels_are_refused(layers: list[Any]) -> None:
     with pytest.raises(WidegramError, match="single channels may be masked; put a Dense or Conv"):
         masked((4, 4, 2), *layers)
-    masked((4, 4, 1), *layers)
+    if not any(layer["layer"] == "FanInConcat" for layer in layers):
+        masked((4, 4, 1), *layers)
+        return
+    dense, *rest = layers
+    masked((4, 4, 2), dense, DENSE, *rest)
+    masked((4, 4, 2), {**dense, "axis": 1}, *rest)
 
 
 @pytest.mark.parametrize(("layers", "even"), [

@@ -95,7 +95,7 @@ def test_net_shows_the_mask(data: Path) -> None:
     ({"mask": [0]}, r"mask: must be a number, 'nan', 'inf' or '-inf', found \[0\]"),
     ({"mask": True}, r"mask: must be a number, 'nan', 'inf' or '-inf', found True"),
     ({"masks": 0}, r"unknown key 'masks', did you mean 'mask'"),
-    ({"layers": [{**POOL, "window_shape": [2]}, FLATTEN]}, r"layers\[0\] AvgPool: pools inputs of"),
+    ({"layers": [{**POOL, "window_shape": [2]}, FLATTEN]}, r"layers\[0\] AvgPool: takes values of"),
     ({"layers": [CONV, GAP]}, r"layers\[0\] Conv"),
 ])  # fmt: skip
 def test_bad_masks_end_in_one_line(data: Path, change: Any, message: str) -> None:

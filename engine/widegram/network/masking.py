@@ -10,7 +10,7 @@ AvgPool and Flatten count masked pixels as zeros.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from numbers import Real
 from typing import Any
@@ -22,6 +22,7 @@ from widegram.errors import WidegramError, shown
 from widegram.network import maps
 from widegram.network.contribution import channels_behind
 from widegram.network.geometry import centres
+from widegram.network.joined import spatial_axis
 from widegram.network.layers import (
     Activation,
     Conv,
@@ -32,6 +33,8 @@ from widegram.network.layers import (
     DotGeneral,
     Dropout,
     FanIn,
+    FanInConcat,
+    FanInProd,
     FanInSum,
     Flatten,
     GlobalPool,
@@ -57,7 +60,8 @@ _NAMES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # What a masked network may have.
 _KNOWN = (
     Conv, ConvLocal, ConvTranspose, ImageResize, DotGeneral, Dense, Activation, Pool, GlobalPool,
-    Flatten, LayerNorm, Dropout, Index, Residual, FanInSum, Repeat, Readouts,
+    Flatten, LayerNorm, Dropout, Index, Residual, FanInSum, FanInProd, FanInConcat, Repeat,
+    Readouts,
 )  # fmt: skip
 
 
@@ -87,30 +91,40 @@ def constant(mask: float | str) -> float:
     return _NAMES[mask] if isinstance(mask, str) else mask
 
 
-def check_masked(layers: tuple[Layer, ...], channels: int) -> None:
+def check_masked(
+    layers: tuple[Layer, ...], channels: int, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     """Raise WidegramError for a layer that has no meaning, or none that is known, on values of
-    which single ``channels`` may be masked."""
-    _check(layers, "layers", channels > 1)
+    which single ``channels`` may be masked; ``shapes``: spatial ones behind layers, by path."""
+    _check(layers, "layers", channels > 1, shapes)
 
 
-def _check(layers: tuple[Layer, ...], where: str, raw: bool) -> bool:
-    """``raw``: the values are inputs of several channels, of which some alone may be masked;
-    whether what the layers make is."""
+def _check(
+    layers: tuple[Layer, ...], where: str, raw: bool, shapes: Mapping[str, tuple[int, ...]]
+) -> bool:
+    """``raw``: the values are inputs of several channels, or channels of several branches, of which
+    some alone may be masked; whether what the layers make is."""
     for i, layer in enumerate(layers):
         path = f"{where}[{i}] {layer_name(layer)}"
         if not isinstance(layer, _KNOWN):
             raise WidegramError(f"{path}: is not supported with 'mask'; leave one of them out")
         match layer:
-            case Pool() | GlobalPool() if raw:
+            case Activation(name="Identity"):
+                pass
+            case Pool() | GlobalPool() | LayerNorm() | Activation() if raw:
                 raise WidegramError(
-                    f"{path}: pools inputs of which single channels may be masked; put a Dense or "
+                    f"{path}: takes values of which single channels may be masked; put a Dense or "
                     "Conv before it, which masks whole pixels"
                 )
             case Convolution() | Dense() | Flatten():
                 raw = False
             case _:
-                ends = [_check(part, f"{path}.{name}", raw) for name, part in named_lists(layer)]
+                lists = named_lists(layer)
+                ends = [_check(part, f"{path}.{name}", raw, shapes) for name, part in lists]
                 raw = any(ends) if ends else raw
+                if isinstance(layer, FanInConcat):
+                    shape = shapes.get(path)
+                    raw = raw or shape is None or spatial_axis(layer.axis, len(shape)) is None
     return raw
 
 
@@ -161,6 +175,29 @@ def _all(masked: Masked, axis: int | tuple[int, ...]) -> Masked:
     return np.asarray(masked.all(axis=axis, keepdims=True))
 
 
+def joined_masks(
+    layer: Residual | FanIn, ends: Sequence[Masked], axes: Sequence[int],
+    widths: Sequence[int | None],
+) -> Masked:  # fmt: skip
+    """The masks where branches meet, given those that they end with, and their channels."""
+    if not isinstance(layer, FanInConcat):
+        return reduce(np.logical_and, ends)
+    along = spatial_axis(layer.axis, len(axes))
+    if along is not None:
+        most = max(end.shape[-1] for end in ends)
+        alike = [np.broadcast_to(end, (*end.shape[:3], most)) for end in ends]
+        return np.concatenate(alike, axis=1 + axes[along])
+    wide = [
+        np.broadcast_to(end, (*end.shape[:3], max(width or 1, end.shape[-1])))
+        for end, width in zip(ends, widths, strict=True)
+    ]
+    return np.concatenate(wide, axis=-1)
+
+
+def _concatenates_channels(layer: Layer, axes: Sequence[int]) -> bool:
+    return isinstance(layer, FanInConcat) and spatial_axis(layer.axis, len(axes)) is None
+
+
 def behind_all(
     layers: Sequence[Layer], masked: Masked, axes: tuple[int, ...], channels: int | None
 ) -> tuple[Masked, tuple[int, ...], int | None]:
@@ -171,8 +208,11 @@ def behind_all(
                 ends = [
                     behind_all(branch, masked, axes, channels) for branch in lists_inside(layer)
                 ]
-                masked, axes = reduce(np.logical_and, [end[0] for end in ends]), ends[0][1]
-                channels = next((end[2] for end in ends if end[2]), None)
+                axes, widths = ends[0][1], [end[2] for end in ends]
+                masked = joined_masks(layer, [end[0] for end in ends], axes, widths)
+                channels = next((width for width in widths if width), None)
+                if _concatenates_channels(layer, axes):
+                    channels = sum(width or 1 for width in widths)
             case Repeat(times=times, body=body):
                 masked, axes, channels = behind_all(body * times, masked, axes, channels)
             case _:

@@ -49,13 +49,13 @@ class Network:
             raise WidegramError("layers: the network has no layers")
         object.__setattr__(self, "input_shape", parse_input_shape(self.input_shape))
         object.__setattr__(self, "layers", layers)
-        infer(self.input_shape, layers)
+        rows = infer(self.input_shape, layers)
         object.__setattr__(self, "augment", parse_augment(self.augment))
         if self.augment:
             self._check_augment()
         object.__setattr__(self, "mask", parse_mask(self.mask))
         if self.mask is not None:
-            check_masked(layers, self.input_shape[-1])
+            check_masked(layers, self.input_shape[-1], {path: after for path, _, after in rows})
 
     def _check_augment(self) -> None:
         if len(self.input_shape) != 3:

@@ -18,6 +18,7 @@ import numpy as np
 from widegram.activations import Formula
 from widegram.activations.scale import Scale
 from widegram.plan.angles import Angles
+from widegram.plan.joined import Multiply, Scaled
 from widegram.plan.maps import Map, Matrix
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Array, Centre, Flags, Operation
@@ -140,7 +141,7 @@ class Hidden:
                 return ()
             case Windowed() | Reduce() | Output():
                 mixed = True
-            case Add():
+            case Add() | Multiply():
                 mixed = len({self.places[j] for j in inputs}) > 1
             case _:
                 mixed = False
@@ -160,14 +161,14 @@ class Hidden:
             case Windowed(window=window):
                 zero = zero and window == (1, 1)
         match operation:
-            case Map() | Spreading():
+            case Map() | Spreading() | Scaled(gain=0.0):
                 places = (places, operation)
             case Windowed(strides=strides):
                 middles = strides, operation.middles
                 places = places if middles == ((1, 1), (0, 0)) else (places, middles)
             case Reduce():
                 places = (places, "any")
-            case Add() if len({self.places[j] for j in inputs}) > 1:
+            case Add() | Multiply() if len({self.places[j] for j in inputs}) > 1:
                 places = tuple(self.places[j] for j in inputs)
         self.zero.append(zero)
         self.places.append(places)

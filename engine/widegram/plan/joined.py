@@ -13,7 +13,7 @@ from widegram.activations import Formula
 from widegram.network.contribution import Contribution
 from widegram.plan.angles import Angles, rounded
 from widegram.plan.masks import Pair
-from widegram.plan.operation_base import Exponents, Operation
+from widegram.plan.operation_base import Exponents, Flags, Operation
 from widegram.plan.operations import Affine
 from widegram.plan.seen import Array, Centre, Parts, Seen, where
 
@@ -25,6 +25,9 @@ class Scaled(Affine):
     """K and T times a number: what stands several times in a sum, or is a part of a mean."""
 
     layers: ClassVar[int] = 0
+
+    def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
+        return below[0] & (self.gain > 0)
 
     def describe(self) -> str:
         return " scaled"

@@ -48,7 +48,7 @@ from widegram.network.layers import (
     Repeat,
     Residual,
 )
-from widegram.network.masking import behind
+from widegram.network.masking import behind, joined_masks
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
 from widegram.reference.pair import Array, Pair, masked_in_all, mean, mean_of_visible
@@ -274,6 +274,19 @@ class _Forward:
     def fan_in(self, layer: FanIn, pair: Pair) -> Pair:
         """What branches make together, as if they were independent."""
         ends, channels = self.branches(layer.branches, pair)
+        joined = self.joined(layer, ends, channels)
+        masks = [end.masked for end in ends if end.masked is not None]
+        if not masks:
+            return joined
+        first, second = (
+            joined_masks(layer, side, self.axes, channels) for side in zip(*masks, strict=True)
+        )
+        return replace(joined, masked=(first, second))
+
+    def joined(
+        self, layer: FanIn, ends: Sequence[Pair], channels: Sequence[int | None]
+    ) -> Pair:
+        """K and T of what branches make together."""
         if isinstance(layer, FanInProd):
             return _product(ends)
         if isinstance(layer, FanInConcat):
@@ -285,7 +298,7 @@ class _Forward:
             shares = [width / sum(widths) for width in widths]
             ends = [Pair(s * e.k, s * e.t, e.masked) for s, e in zip(shares, ends, strict=True)]
         k, t = (np.sum([getattr(end, field) for end in ends], axis=0) for field in ("k", "t"))
-        return Pair(k, t, masked_in_all(ends))
+        return Pair(k, t)
 
     def branches(
         self, lists: Sequence[tuple[Layer, ...]], pair: Pair

@@ -59,7 +59,7 @@ def go_on(
     piece = Piece(inner, layers, raw=False, gaussian=kernel.is_gaussian)
     masks = [mask for mask in (kernel.mask1, kernel.mask2) if mask is not None]
     if masks:
-        check_masked(layers, max(np.shape(mask)[-1] for mask in masks))
+        check_masked(layers, max(np.shape(mask)[-1] for mask in masks), {})
     if kernel.diagonal_spatial:
         refuse_pools(piece)
     same = kernel.x1_is_x2 and kernel.nngp.shape[0] == kernel.nngp.shape[1]
