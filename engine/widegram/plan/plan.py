@@ -91,8 +91,15 @@ class Plan:
 
     def itself(self, outputs: bool) -> Schedule:
         """The schedule of an input with itself."""
-        masks = needed(self.nodes, outputs=outputs, variances=True)
-        return Schedule(masks, _programs(self.nodes, self.groups, masks))
+        if outputs not in self._itself:
+            masks = needed(self.nodes, outputs=outputs, variances=True)
+            self._itself[outputs] = Schedule(masks, _programs(self.nodes, self.groups, masks))
+        return self._itself[outputs]
+
+    @cached_property
+    def _itself(self) -> dict[bool, Schedule]:
+        """Those that were asked for: several runners ask for the same."""
+        return {}
 
     @cached_property
     def element_layers(self) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from widegram.plan.buffers import IN_PLACE, Slot, allocate, fused_sums
 from widegram.plan.graph import Node
 from widegram.plan.groups import Group
-from widegram.plan.masks import Ints, Mask, displacements
+from widegram.plan.masks import Ints, Mask, Pair, displacements
 from widegram.plan.steps import Planned, Step, steps_of
 
 
@@ -60,12 +60,16 @@ def build_program(nodes: tuple[Node, ...], group: Group, masks: list[Mask]) -> P
 def _schedule(group: Group, planned: Sequence[Planned]) -> tuple[Ints, NDArray[np.bool_]]:
     """Base displacements in order (the centre first), and the steps active at each."""
     where: dict[tuple[int, int], list[int]] = {(0, 0): []}
+    known: dict[tuple[bytes, Pair, Pair], set[tuple[int, int]]] = {}  # most steps run alike
     for n, (_, value, mask) in enumerate(planned):
-        d = displacements(mask) * np.array(value.sigma)
-        for axis in (0, 1):
-            if group.torus[axis]:
-                d[:, axis] %= group.torus[axis]
-        for key in {(int(a), int(b)) for a, b in d}:
+        alike = mask.tobytes(), mask.shape, value.sigma
+        if alike not in known:
+            d = displacements(mask) * np.array(value.sigma)
+            for axis in (0, 1):
+                if group.torus[axis]:
+                    d[:, axis] %= group.torus[axis]
+            known[alike] = {(int(a), int(b)) for a, b in d}
+        for key in known[alike]:
             where.setdefault(key, []).append(n)
     base = sorted(where, key=lambda d: (d != (0, 0), d))
     active = np.zeros((len(base), len(planned)), dtype=np.bool_)
