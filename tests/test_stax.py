@@ -104,7 +104,9 @@ class TestKernelFn:
 
     def test_options_without_meaning(self) -> None:
         fn = NETWORK[2]
-        refused("pattern", lambda: fn(X, pattern=(None, None)))
+        # As neural-tangents': layers other than Aggregate let patterns pass.
+        same = fn(X, pattern=(np.ones((len(X), 2, 2)), None))
+        np.testing.assert_array_equal(same.nngp, fn(X).nngp)
         refused("diagonal_batch", lambda: fn(X, diagonal_batch=False))
         fn(X, diagonal_batch=True, diagonal_spatial=True)
         pooled = stax.serial(stax.Conv(1, (2, 2)), stax.GlobalAvgPool())[2]
