@@ -13,7 +13,7 @@ from widegram.cpu.driver.fields import Ints
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.variants import Variant
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.maps import EachMap, Entries, Map, Matrix, pairs
 from widegram.plan.masks import Pair
 from widegram.plan.program import Program

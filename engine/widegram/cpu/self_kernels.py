@@ -27,7 +27,7 @@ from widegram.data.scaled_rows import split
 from widegram.machine.dtypes import FLOOR
 from widegram.plan.attention import Attend
 from widegram.plan.formulas import FactorLayout
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.maps import pairs
 from widegram.plan.operation_base import Centre, Flags
 from widegram.plan.operations import Reduce

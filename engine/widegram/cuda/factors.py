@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from widegram.activations import Formula
 from widegram.plan.formulas import FactorLayout
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 
 EXTRA = 7
 

@@ -16,7 +16,7 @@ from widegram.activations.rectified import Sign
 from widegram.errors import WidegramError
 from widegram.machine.log import logger
 from widegram.network import weights
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.joined import Multiply
 from widegram.plan.operations import Act
 from widegram.plan.plan import Plan

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from widegram.network import Network
 from widegram.plan.counted import Counted
-from widegram.plan.graph import Node, build_graph, is_vector
+from widegram.plan.graph import build_graph, is_vector
+from widegram.plan.graph_building import Node
 from widegram.plan.hiding import Hide, VisibleNorm
 from widegram.plan.joined import Multiply, Scaled
 from widegram.plan.operations import (

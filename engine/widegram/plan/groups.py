@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.masks import Pair
 from widegram.plan.operations import Copy
 

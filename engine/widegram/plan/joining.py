@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from widegram.network.joined import spatial_axis
 from widegram.network.layers import FanIn, FanInConcat, FanInProd
+from widegram.plan.graph_building import Building
 from widegram.plan.joined import Multiply, scaled_by
-from widegram.plan.masks import Pair
-from widegram.plan.operation_base import Array, Operation
+from widegram.plan.operation_base import Operation
 from widegram.plan.pointwise import Add
-
-
-class Building(Protocol):
-    """The graph under construction, with what is known of the values of its nodes.
-
-    ``axes``: those of the plan that a value has for layers.
-    """
-
-    nonnegative: list[bool]
-    channels: list[int | None]
-    axes: list[tuple[int, ...]]
-
-    def shape_of(self, at: int) -> Pair:
-        """The image that a node lives on."""
-
-    def add(
-        self, operation: Operation, inputs: tuple[int, ...], shape: Pair, nonnegative: bool
-    ) -> int:
-        """A node more."""
-
-    def rounded(self, value: float) -> float:
-        """A constant as the kernels will use it."""
-
-    def mapped(self, layer: FanIn, matrices: list[Array], at: int, shape: Pair) -> int:
-        """A map of the rows and of the columns of node ``at``."""
 
 
 def join(layer: FanIn, ends: Sequence[int], graph: Building) -> int:

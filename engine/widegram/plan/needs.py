@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.masks import Mask, empty, full
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from widegram.network.model import Network
-from widegram.plan.graph import Node, build_graph, is_vector
+from widegram.plan.graph import build_graph, is_vector
+from widegram.plan.graph_building import Node
 from widegram.plan.groups import Group, partition
 from widegram.plan.masks import Mask, displacements
 from widegram.plan.needs import needed

@@ -15,7 +15,7 @@ import numpy as np
 from widegram.activations import Formula
 from widegram.activations.approximate import Approximate
 from widegram.errors import WidegramError
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.operations import Act
 
 # Rounding errors near c = 1 that each dtype may have. Promised are 1e-4 there, 1e-5 elsewhere; an

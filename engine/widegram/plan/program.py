@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.plan.buffers import IN_PLACE, Slot, allocate, fused_sums
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.groups import Group
 from widegram.plan.masks import Ints, Mask, Pair, displacements
 from widegram.plan.steps import Planned, Step, steps_of

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations.scale import Rescale
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Operation
 from widegram.plan.pointwise import Act

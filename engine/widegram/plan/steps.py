@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from widegram.activations import Formula
 from widegram.plan.counted import Counted
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.groups import Group
 from widegram.plan.joined import Multiply
 from widegram.plan.masks import Mask, Pair

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.plan.graph import Node
+from widegram.plan.graph_building import Node
 from widegram.plan.masks import Ints, Mask, Pair
 
 # Of the planes that a value is kept at: a table by displacement of where each begins, -1 where it
