@@ -13,7 +13,7 @@ from jobs import job
 from widegram import reference
 from widegram.errors import WidegramError
 from widegram.network import Conv, Pool, load_network, padding
-from widegram.reference.tensors import _conv, _pool
+from widegram.reference.pixel_pairs import pool_windows, window_means
 
 
 def network(shape, *layers):
@@ -84,10 +84,10 @@ def test_convolution_and_pool_against_loops(shape, window, strides, mode):
     # sums of up to 81 terms of order one in another order: a few hundred eps
     close = {"rtol": 0, "atol": 1e-13}
     summed, averaged = (Pool(kind, window, strides, mode) for kind in ("sum", "avg"))
-    found = _conv(a[None], Conv(window, strides, mode), BOTH_AXES)[0]
+    found = window_means(a[None], Conv(window, strides, mode), BOTH_AXES)[0]
     np.testing.assert_allclose(found, conv, **close)
-    np.testing.assert_allclose(_pool(a[None], summed, BOTH_AXES)[0], pool, **close)
-    mean = _pool(a[None], averaged, BOTH_AXES)[0]
+    np.testing.assert_allclose(pool_windows(a[None], summed, BOTH_AXES)[0], pool, **close)
+    mean = pool_windows(a[None], averaged, BOTH_AXES)[0]
     np.testing.assert_allclose(mean, pool / len(taps) ** 2, **close)
 
 

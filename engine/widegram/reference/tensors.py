@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from widegram import activations
 from widegram.data.masked import is_masked
-from widegram.network import Network, attention, maps, padding
+from widegram.network import Network, attention, maps
 from widegram.network.contribution import bias_variance, channels_behind, contribution
 from widegram.network.joined import spatial_axis
 from widegram.network.layers import (
@@ -42,7 +42,6 @@ from widegram.network.layers import (
     Index,
     Layer,
     LayerNorm,
-    Padding,
     Pool,
     Readouts,
     Repeat,
@@ -52,6 +51,19 @@ from widegram.network.masking import behind, joined_masks
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
 from widegram.reference.pair import Array, Pair, masked_in_all, mean, mean_of_visible
+from widegram.reference.pixel_pairs import (
+    aggregated,
+    between_equal_pixels,
+    map_pixels,
+    mean_of_equal_pixels,
+    over_all_pixels,
+    pool_windows,
+    resized,
+    same_pixel,
+    transposed,
+    turned,
+    window_means,
+)
 
 Patterns = tuple[Array, Array] | None
 
@@ -155,24 +167,24 @@ class _Forward:
         """What one layer makes, whatever is masked behind it."""
         match layer:
             case Conv():
-                return self.affine(layer, pair.map(lambda a: _conv(a, layer, self.axes)))
+                return self.affine(layer, pair.map(lambda a: window_means(a, layer, self.axes)))
             case ConvTranspose():
-                mean = pair.map(lambda a: _transposed(a, layer, self.axes))
+                mean = pair.map(lambda a: transposed(a, layer, self.axes))
                 return self.affine(layer, mean)
             case ConvLocal():
-                mean = pair.map(lambda a: _conv(a, layer, self.axes))
-                return self.affine(layer, mean).map(_between_equal_pixels)
+                mean = pair.map(lambda a: window_means(a, layer, self.axes))
+                return self.affine(layer, mean).map(between_equal_pixels)
             case Dense():
                 return self.affine(layer, pair)
             case Activation():
                 formula = activations.get(layer.name, dict(layer.params))
                 return self.activation(formula.or_zero(), pair)
             case Pool():
-                return pair.map(lambda a: _pool(a, layer, self.axes))
+                return pair.map(lambda a: pool_windows(a, layer, self.axes))
             case Index():
                 return self.index(layer, pair)
             case ImageResize():
-                return pair.map(lambda a: _resized(a, layer, self.axes))
+                return pair.map(lambda a: resized(a, layer, self.axes))
             case DotGeneral():
                 return self.dotted(layer, pair)
             case Aggregate():
@@ -181,13 +193,13 @@ class _Forward:
                 return self.attention(layer, pair)
             case GlobalPool():
                 self.axes = ()
-                pooled = pair.map(lambda a: _global_pool(a, layer.kind))
+                pooled = pair.map(lambda a: over_all_pixels(a, layer.kind))
                 return mean_of_visible(pooled, pair) if layer.kind == "avg" else pooled
             case Flatten():
                 self.axes = ()
                 pixels = pair.k.shape[1] * pair.k.shape[2]
                 self.channels = channels_behind(layer, self.channels, pixels)
-                return pair.map(_flatten)
+                return pair.map(mean_of_equal_pixels)
             case LayerNorm():
                 over = (self.axes[a] for a in normalized_axes(layer, len(self.axes)))
                 return self.layer_norm(tuple(over), layer.eps, pair)
@@ -234,7 +246,7 @@ class _Forward:
         matrix = maps.dotting(layer, shape, "DotGeneral")
         self.axes = self.axes[: len(made)]
         sizes = dict(zip(self.axes, made, strict=True))
-        return pair.map(lambda a: _mapped(a, matrix, matrix, (sizes.get(0, 1), sizes.get(1, 1))))
+        return pair.map(lambda a: map_pixels(a, matrix, matrix, (sizes.get(0, 1), sizes.get(1, 1))))
 
     def attention(self, layer: GlobalSelfAttention, pair: Pair) -> Pair:
         """K <- (OV)^2 G K G'^T + b^2, T <- the same of T and the contributions of values, outputs
@@ -248,7 +260,7 @@ class _Forward:
         self.channels = None
         if layer.val_pos_emb and embedded:
             pair = Pair(keys, part * pair.t + embedded * more)
-        mapped = pair.map(lambda a: _mapped(a, first, second, shape))
+        mapped = pair.map(lambda a: map_pixels(a, first, second, shape))
         gain, bias = (layer.W_out_std * layer.W_value_std) ** 2, (layer.b_std or 0.0) ** 2
         own = 2 * gain * mapped.k + bias
         return Pair(gain * mapped.k + bias, gain * mapped.t + own)
@@ -263,8 +275,8 @@ class _Forward:
             return pair
         along = [self.axes[axis] for axis in layer.axes(len(self.axes))]
         first, second = self.patterns
-        found = pair.map(lambda a: _aggregated(a, first, along))
-        return found.map(lambda a: _turned(_aggregated(_turned(a), second, along)))
+        found = pair.map(lambda a: aggregated(a, first, along))
+        return found.map(lambda a: turned(aggregated(turned(a), second, along)))
 
     def residual(self, layer: Residual, pair: Pair) -> Pair:
         ends, _ = self.branches((layer.branch, layer.shortcut), pair)
@@ -369,7 +381,7 @@ class _SelfRun(_Forward):
         self.variances: list[Array] = []
 
     def variances_of(self, pair: Pair) -> tuple[Array, Array]:
-        q = _same_pixel(pair.k).copy()
+        q = same_pixel(pair.k).copy()
         self.variances.append(q)
         return q, q
 
@@ -380,17 +392,17 @@ class _SelfRun(_Forward):
         return weights, weights
 
     def activation(self, formula: Any, pair: Pair) -> Pair:
-        k, slope = formula.variance(_same_pixel(pair.k))
-        t = _same_pixel(pair.t) * slope
+        k, slope = formula.variance(same_pixel(pair.k))
+        t = same_pixel(pair.t) * slope
         after = super().activation(formula, pair)
-        _same_pixel(after.k)[...] = k
-        _same_pixel(after.t)[...] = t
+        same_pixel(after.k)[...] = k
+        same_pixel(after.t)[...] = t
         return after
 
     def dropout(self, rate: float, pair: Pair) -> Pair:
         after = Pair(pair.k.copy(), pair.t.copy())
         for a in (after.k, after.t):
-            same = _same_pixel(a)
+            same = same_pixel(a)
             same /= rate
         return after
 
@@ -412,114 +424,3 @@ class _CrossRun(_Forward):
 
     def dropout(self, rate: float, pair: Pair) -> Pair:
         return pair
-
-
-def _same_pixel(a: Array) -> Array:
-    """View the entries p = p' of (B, H, W, H, W) as (B, H, W); writing changes ``a``."""
-    b, h, w = a.shape[:3]
-    s = a.strides
-    return np.lib.stride_tricks.as_strided(
-        a, (b, h, w), (s[0], s[1] + s[3], s[2] + s[4]), writeable=True
-    )
-
-
-def _between_equal_pixels(a: Array) -> Array:
-    """The entries p = p' of (B, H, W, H, W), all others 0."""
-    made = np.zeros_like(a)
-    _same_pixel(made)[...] = _same_pixel(a)
-    return made
-
-
-def _pad(a: Array, axes: tuple[int, ...], widths: tuple[int, int], mode: Padding) -> Array:
-    padding_widths = [widths if axis in axes else (0, 0) for axis in range(a.ndim)]
-    return np.pad(a, padding_widths, mode="wrap" if mode == "CIRCULAR" else "constant")
-
-
-def _conv(a: Array, layer: Convolution, over: tuple[int, ...]) -> Array:
-    """Mean over the filter's taps t of a at (s p + t, s p' + t), the same t for both pixels."""
-    for d, window, stride in zip(over, layer.filter_shape, layer.strides, strict=True):
-        axes = (1 + d, 3 + d)
-        out, lo, hi = padding(a.shape[axes[0]], window, stride, layer.padding)
-        padded = _pad(a, axes, (lo, hi), layer.padding)
-        total = np.zeros([out if axis in axes else n for axis, n in enumerate(a.shape)])
-        for tap in range(window):
-            part = slice(tap, tap + stride * (out - 1) + 1, stride)
-            index = tuple(part if axis in axes else slice(None) for axis in range(a.ndim))
-            total += padded[index]
-        a = total / window
-    return a
-
-
-def _pool(a: Array, layer: Pool, over: tuple[int, ...]) -> Array:
-    """Sum or mean over the windows of both images, all pairs of taps; padding counts as zeros."""
-    shape = a.shape[1:]
-    windows = list(zip(over, layer.window_shape, layer.strides, strict=True))
-    for axis, window, stride in [(d + i, w, s) for i in (1, 3) for d, w, s in windows]:
-        out, lo, hi = padding(a.shape[axis], window, stride, layer.padding)
-        padded = _pad(a, (axis,), (lo, hi), layer.padding)
-        starts = stride * np.arange(out)
-        total = sum(np.take(padded, starts + tap, axis=axis) for tap in range(window))
-        a = np.asarray(total) / (window if layer.kind == "avg" else 1)
-    if layer.normalize_edges and layer.padding == "SAME":
-        # What the same mean makes of ones is the share of each window that lies in the image.
-        shares = _pool(np.ones((1, *shape)), replace(layer, normalize_edges=False), over)
-        a = a / shares
-    return a
-
-
-def _transposed(a: Array, layer: ConvTranspose, over: tuple[int, ...]) -> Array:
-    """Mean over the filter's taps t: a pixel p of both images goes to s p + t, the same t."""
-    for d, window, stride in zip(over, layer.filter_shape, layer.strides, strict=True):
-        axes, size = (1 + d, 3 + d), a.shape[1 + d]
-        geometry = maps.transposed(size, window, stride, layer.padding)
-        total = np.zeros([geometry.out if axis in axes else n for axis, n in enumerate(a.shape)])
-        for tap in range(window):
-            places = geometry.first + stride * np.arange(size) + geometry.lo - tap
-            if layer.padding == "CIRCULAR":
-                places %= geometry.out
-            inside = np.flatnonzero((places >= 0) & (places < geometry.out))
-            index = [places[inside] if axis in axes else np.arange(n)
-                     for axis, n in enumerate(a.shape)]  # fmt: skip
-            total[np.ix_(*index)] += a.take(inside, axes[0]).take(inside, axes[1])
-        a = total / window
-    return a
-
-
-def _resized(a: Array, layer: ImageResize, over: tuple[int, ...]) -> Array:
-    """Both images resized, one axis after the other."""
-    shape = maps.resized(layer, tuple(a.shape[1 + d] for d in over), "ImageResize")
-    for d, out in zip(over, shape, strict=True):
-        matrix = maps.resizing(a.shape[1 + d], out, layer.method, layer.antialias)
-        for axis in (1 + d, 3 + d):
-            a = np.moveaxis(np.tensordot(matrix, a, (1, axis)), 0, axis)
-    return a
-
-
-def _mapped(a: Array, first: Array, second: Array, shape: tuple[int, int]) -> Array:
-    """A K A'^T with matrices between all pixels, to images of that shape."""
-    pixels = a.shape[1] * a.shape[2]
-    found = first @ a.reshape(-1, pixels, pixels) @ np.swapaxes(second, -1, -2)
-    return found.reshape(-1, *shape, *shape)
-
-
-def _turned(a: Array) -> Array:
-    """The same with the two images exchanged."""
-    return a.transpose(0, 3, 4, 1, 2)
-
-
-def _aggregated(a: Array, weights: Array, along: list[int]) -> Array:
-    """Of the first image, sums over vertices that send, along its axes ``along``."""
-    axes = [1 + axis for axis in along]
-    first = np.moveaxis(a, axes, range(1, 1 + len(axes)))
-    flat = first.reshape(len(a), weights.shape[1], -1)
-    made = (np.swapaxes(weights, 1, 2) @ flat).reshape(first.shape)
-    return np.moveaxis(made, range(1, 1 + len(axes)), axes)
-
-
-def _global_pool(a: Array, kind: str) -> Array:
-    reduce = np.mean if kind == "avg" else np.sum
-    return np.asarray(reduce(a, axis=(1, 2, 3, 4), keepdims=True))
-
-
-def _flatten(a: Array) -> Array:
-    return _same_pixel(a).mean(axis=(1, 2))[:, None, None, None, None]
