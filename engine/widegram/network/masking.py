@@ -23,6 +23,7 @@ from widegram.network import maps
 from widegram.network.contribution import channels_behind
 from widegram.network.geometry import centres
 from widegram.network.joined import spatial_axis
+from widegram.network.kinds import layer_name
 from widegram.network.layers import (
     Activation,
     Conv,
@@ -50,7 +51,6 @@ from widegram.network.layers import (
     named_lists,
 )
 from widegram.network.selection import chosen, expanded
-from widegram.network.spec import layer_name
 
 Mask = float | str | None
 # Masks (n, H, W, c) of some inputs: c is 1 where a pixel is masked as a whole.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from widegram.network.kinds import layer_name
 from widegram.network.layers import (
     Activation,
     Convolution,
@@ -24,7 +25,6 @@ from widegram.network.layers import (
 from widegram.network.masking import check_masked
 from widegram.network.model import Network
 from widegram.network.shapes import Ending, LayerShapes, follow
-from widegram.network.spec import layer_name
 
 # Layers whose output at equal pixels is made of their input at equal pixels.
 _LOCAL = (Convolution, Dense, Activation, LayerNorm, Dropout, Index)

@@ -17,6 +17,7 @@ from widegram.network import maps
 from widegram.network.contribution import channels_behind
 from widegram.network.geometry import padding
 from widegram.network.joined import joined
+from widegram.network.kinds import layer_name
 from widegram.network.layers import (
     Activation,
     Aggregate,
@@ -39,7 +40,6 @@ from widegram.network.layers import (
     Residual,
 )
 from widegram.network.selection import ALL, chosen, expanded
-from widegram.network.spec import layer_name
 from widegram.network.state import Shape
 from widegram.network.state import State as _State
 from widegram.network.state import require_gaussian as _require_gaussian

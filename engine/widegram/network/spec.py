@@ -1,6 +1,6 @@
 """Network specification (plain dicts and lists) to and from layers, with every value checked.
 
-One table, :data:`LAYERS`, lists the names, parameters and defaults; activations come from
+One table, :data:`widegram.network.kinds.LAYERS`, lists the names, parameters and defaults; activations come from
 :data:`widegram.activations.DEFAULTS`.
 """
 
@@ -9,158 +9,27 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, get_args
 
 from widegram import activations
-from widegram.activations.expressions import expression
 from widegram.activations.table import SERIES
 from widegram.errors import WidegramError, shown
-from widegram.network import checks, maps, trained
-from widegram.network.attention import EMBEDDINGS, MECHANISMS
+from widegram.network import checks, trained
+from widegram.network.kinds import FAN_IN, LAYERS, REQUIRED, LayerKind, Parameter, layer_name
 from widegram.network.layers import (
-    EPSILON,
     Activation,
-    Aggregate,
-    Conv,
-    ConvLocal,
-    ConvTranspose,
-    Dense,
-    DotGeneral,
-    Dropout,
     FanIn,
-    FanInConcat,
-    FanInProd,
-    FanInSum,
-    Flatten,
-    GlobalPool,
-    GlobalSelfAttention,
-    ImageResize,
-    Index,
     Layer,
-    LayerNorm,
-    Pool,
     Readouts,
     Repeat,
     Residual,
     lists_inside,
 )
-from widegram.network.selection import parse_idx, written
+from widegram.network.selection import written
 from widegram.validation import bounds
 from widegram.validation.choices import FLIPS
 
-REQUIRED = object()
-
-
-@dataclass(frozen=True)
-class _Parameter:
-    """How to check a value (a ValueError says what is wrong), and the default of a missing one.
-
-    ``unwritten``: where it has its default it is not written, so that networks of before it keep
-    their fingerprints.
-    """
-
-    check: Callable[[Any], Any]
-    default: Any = REQUIRED
-    unwritten: bool = False
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """One layer name: its class, the fields the name fixes, its parameters, and what settles them
-    once each is checked (a ValueError says what is wrong)."""
-
-    make: type
-    fixed: Mapping[str, Any]
-    parameters: Mapping[str, _Parameter]
-    settle: Callable[[dict[str, Any]], None] | None = None
-
-    def unsaid(self, name: str, value: Any, default: Any) -> bool:
-        """Whether a field with that value is not written, or of no meaning under this name."""
-        parameter = self.parameters.get(name)
-        return value == default if parameter is None else (
-            parameter.unwritten and value == parameter.default
-        )
-
-
-_AFFINE = {
-    "W_std": _Parameter(checks.std, 1.0),
-    "b_std": _Parameter(checks.optional(checks.std), None),
-    "parameterization": _Parameter(checks.parameterization, "ntk", unwritten=True),
-    "width": _Parameter(checks.optional(checks.width), None, unwritten=True),
-    "s": _Parameter(checks.scales, (1, 1), unwritten=True),
-    "W_rate": _Parameter(checks.at_least_0, 1.0, unwritten=True),
-    "b_rate": _Parameter(checks.at_least_0, 1.0, unwritten=True),
-    "b_grad": _Parameter(checks.optional(checks.at_least_0), None, unwritten=True),
-}
-_WINDOW = {
-    "strides": _Parameter(checks.strides, None),
-    "padding": _Parameter(checks.padding, "VALID"),
-}
-_POOL = {"window_shape": _Parameter(checks.window), **_WINDOW}
-_EDGES = {"normalize_edges": _Parameter(checks.flag, False, unwritten=True)}
-
-_FILTER = {"filter_shape": _Parameter(checks.window), **_WINDOW, **_AFFINE}
-_NORM = {
-    "axis": _Parameter(checks.axes, (-1,)),
-    "eps": _Parameter(checks.positive, EPSILON, unwritten=True),
-}
-
-_RESIZE = {
-    "shape": _Parameter(maps.resize_shape),
-    "method": _Parameter(maps.resize_method),
-    "antialias": _Parameter(checks.flag, True),
-}
-_DOT = {
-    "lhs": _Parameter(maps.tensor, None),
-    "rhs": _Parameter(maps.tensor, None),
-    "dimension_numbers": _Parameter(maps.dimension_numbers, (((), ()), ((), ()))),
-}
-
-_AGGREGATE = {
-    "aggregate_axis": _Parameter(checks.optional(checks.axes), None),
-    "implementation": _Parameter(maps.implementation, "DENSE"),
-}
-
-_ATTENTION = {
-    "linear_scaling": _Parameter(checks.flag, True),
-    "W_key_std": _Parameter(checks.std, 1.0),
-    "W_value_std": _Parameter(checks.std, 1.0),
-    "W_query_std": _Parameter(checks.std, 1.0),
-    "W_out_std": _Parameter(checks.std, 1.0),
-    "b_std": _Parameter(checks.optional(checks.std), None),
-    "attention_mechanism": _Parameter(checks.one_of(*MECHANISMS), "SOFTMAX"),
-    "pos_emb_type": _Parameter(checks.one_of(*EMBEDDINGS), "NONE"),
-    "pos_emb_p_norm": _Parameter(checks.positive, 2.0),
-    "pos_emb_decay_fn": _Parameter(checks.optional(expression), None),
-    "n_chan_pos_emb": _Parameter(checks.optional(checks.width), None),
-    "W_pos_emb_std": _Parameter(checks.std, 1.0),
-    "val_pos_emb": _Parameter(checks.flag, False),
-}
-
-LAYERS: Mapping[str, _Kind] = {
-    "Conv": _Kind(Conv, {}, _FILTER, checks.stride_of_each_axis),
-    "ConvLocal": _Kind(ConvLocal, {}, _FILTER, checks.stride_of_each_axis),
-    "ConvTranspose": _Kind(ConvTranspose, {}, _FILTER, checks.stride_of_each_axis),
-    "Dense": _Kind(Dense, {}, _AFFINE),
-    "AvgPool": _Kind(Pool, {"kind": "avg"}, {**_POOL, **_EDGES}, checks.stride_of_each_axis),
-    "SumPool": _Kind(Pool, {"kind": "sum"}, _POOL, checks.stride_of_each_axis),
-    "GlobalAvgPool": _Kind(GlobalPool, {"kind": "avg"}, {}),
-    "GlobalSumPool": _Kind(GlobalPool, {"kind": "sum"}, {}),
-    "Flatten": _Kind(Flatten, {}, {}),
-    "LayerNorm": _Kind(LayerNorm, {}, _NORM),
-    "Dropout": _Kind(Dropout, {}, {"rate": _Parameter(checks.rate)}),
-    "Index": _Kind(Index, {}, {"idx": _Parameter(parse_idx)}),
-    "ImageResize": _Kind(ImageResize, {}, _RESIZE),
-    "DotGeneral": _Kind(DotGeneral, {}, _DOT, maps.one_array),
-    "Aggregate": _Kind(Aggregate, {}, _AGGREGATE),
-    "GlobalSelfAttention": _Kind(GlobalSelfAttention, {}, _ATTENTION, checks.attention),
-}
-FAN_IN: Mapping[str, _Kind] = {
-    "FanInSum": _Kind(FanInSum, {}, {}),
-    "FanInProd": _Kind(FanInProd, {}, {}),
-    "FanInConcat": _Kind(FanInConcat, {}, {"axis": _Parameter(checks.axis, -1)}),
-}
 _COMPOSITE = {
     "Residual": ("branch", "shortcut"),
     **{name: ("branches", *kind.parameters) for name, kind in FAN_IN.items()},
@@ -170,19 +39,6 @@ _COMPOSITE = {
 # Names of heads are parts of the names of datasets.
 _HEAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]{0,63}")
 _WIDTHS = {"out_dim", "out_chan", "channels", "width", "features"}
-
-
-def layer_name(layer: Layer) -> str:
-    """Return the specification's name of a layer, such as ``'AvgPool'`` or ``'Relu'``."""
-    match layer:
-        case Activation(name=name):
-            return name
-        case Pool(kind=kind):
-            return f"{kind.capitalize()}Pool"
-        case GlobalPool(kind=kind):
-            return f"Global{kind.capitalize()}Pool"
-        case _:
-            return type(layer).__name__
 
 
 def parse_input_shape(value: Any) -> tuple[int, ...]:
@@ -295,7 +151,7 @@ def _parse_layer(entry: Any, where: str, depth: int) -> Layer:
 def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activation:
     row = activations.TABLE[name]
     parameters = {
-        key: _Parameter(
+        key: Parameter(
             row.checks.get(key, checks.number),
             REQUIRED if default is activations.REQUIRED else default,
         )
@@ -303,7 +159,7 @@ def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activatio
     }
     if "deg" in values and name in SERIES:
         # neural-tangents' quadrature degree: the Hermite series here chooses its own
-        _parse_parameters({"deg": _Parameter(checks.times)}, {"deg": values.pop("deg")}, path)
+        _parse_parameters({"deg": Parameter(checks.times)}, {"deg": values.pop("deg")}, path)
     checked = _parse_parameters(parameters, values, path)
     try:
         activations.get(name, checked)
@@ -315,7 +171,7 @@ def _parse_activation(name: str, values: dict[str, Any], path: str) -> Activatio
 
 
 def _parse_parameters(
-    parameters: Mapping[str, _Parameter], values: dict[str, Any], path: str
+    parameters: Mapping[str, Parameter], values: dict[str, Any], path: str
 ) -> dict[str, Any]:
     _refuse_unknown(values, parameters, path)
     out = {}
@@ -364,7 +220,7 @@ def _parse_composite(name: str, values: dict[str, Any], path: str, depth: int) -
         raise WidegramError(f"{path}: times {error}") from None
 
 
-def _parse_fan_in(kind: _Kind, values: dict[str, Any], path: str, depth: int) -> Layer:
+def _parse_fan_in(kind: LayerKind, values: dict[str, Any], path: str, depth: int) -> Layer:
     branches = values.pop("branches", None)
     if not isinstance(branches, (list, tuple)) or not branches:
         raise WidegramError(

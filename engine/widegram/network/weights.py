@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 from widegram.machine.log import logger
+from widegram.network.kinds import layer_name
 from widegram.network.layers import (
     Convolution,
     Dense,
@@ -19,7 +20,6 @@ from widegram.network.layers import (
     lists_inside,
     named_lists,
 )
-from widegram.network.spec import layer_name
 
 
 def have_weights(layers: Iterable[Layer]) -> bool:

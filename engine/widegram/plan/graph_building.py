@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from widegram.network.contribution import Contribution, contribution
+from widegram.network.kinds import layer_name
 from widegram.network.layers import Convolution, Dense, Layer
-from widegram.network.spec import layer_name
 from widegram.plan.hiding import Hidden, Hide
 from widegram.plan.maps import Map, Matrix
 from widegram.plan.masks import Pair

@@ -8,6 +8,7 @@ import numpy as np
 
 from widegram.network import attention, maps
 from widegram.network.contribution import Contribution, bias_variance
+from widegram.network.kinds import layer_name
 from widegram.network.layers import (
     Aggregate,
     ConvTranspose,
@@ -16,7 +17,6 @@ from widegram.network.layers import (
     ImageResize,
     Padding,
 )
-from widegram.network.spec import layer_name
 from widegram.plan.attention import Attend, Kept
 from widegram.plan.graph_building import Building
 from widegram.plan.hiding import Spreading

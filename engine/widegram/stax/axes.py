@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
+from widegram.network.kinds import layer_name
 from widegram.network.layers import (
     Activation,
     Aggregate,
@@ -32,7 +33,6 @@ from widegram.network.layers import (
     Repeat,
 )
 from widegram.network.selection import ALL, Entry, expanded
-from widegram.network.spec import layer_name
 from widegram.stax.branches import AxisPlaces, FanInItem, FanOutItem, Item, ParallelItem, Placed
 from widegram.stax.kernel import Kernel
 

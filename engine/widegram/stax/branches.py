@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 from widegram.errors import WidegramError
+from widegram.network.kinds import layer_name
 from widegram.network.layers import Activation, FanIn, FanInConcat, FanInSum, Layer, Residual
-from widegram.network.spec import layer_name
 from widegram.network.weights import have_weights
 
 

@@ -25,8 +25,8 @@ from widegram.network import (
     Residual,
 )
 from widegram.network.contribution import bias_variance, trained_by
+from widegram.network.kinds import layer_name
 from widegram.network.layers import Convolution, lists_inside
-from widegram.network.spec import layer_name
 
 
 def walk(
