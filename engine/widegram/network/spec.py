@@ -1,7 +1,7 @@
 """Network specification (plain dicts and lists) to and from layers, with every value checked.
 
-One table, :data:`widegram.network.kinds.LAYERS`, lists the names, parameters and defaults; activations come from
-:data:`widegram.activations.DEFAULTS`.
+One table, :data:`widegram.network.kinds.LAYERS`, lists the names, parameters and defaults;
+activations come from :data:`widegram.activations.DEFAULTS`.
 """
 
 from __future__ import annotations
