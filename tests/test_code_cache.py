@@ -141,8 +141,9 @@ def test_code_of_another_function_is_not_run_under_this_name(folder: Path):
     assert call(name) == (7, True)
 
 
-def test_what_a_killed_process_left_goes_at_the_next_write(folder: Path):
+def test_what_a_killed_process_left_goes_at_the_first_write_of_another(folder: Path, monkeypatch):
     kept(folder)
+    monkeypatch.setattr(codecache, "_CLEANED", set())
     host = os.uname().nodename
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
                            capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip

@@ -28,6 +28,7 @@ _DIGEST = 32  # bytes of SHA-256, before the content of a file
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _LARGEST = 1 << 28
 _TEMPORARY = ".new-"
+_CLEANED: set[tuple[int, int]] = set()  # folders, by device and inode
 _STALE_SECONDS = 3600.0  # of a temporary file that another machine may still be writing
 
 
@@ -176,7 +177,12 @@ def _write(folder: int, name: str, data: bytes) -> None:
 
 
 def _clean(folder: int) -> None:
-    """Remove what processes left that were killed while they wrote."""
+    """Remove what processes left that were killed while they wrote, once in a process: a folder
+    may hold thousands of files."""
+    about = os.fstat(folder)
+    if (about.st_dev, about.st_ino) in _CLEANED:
+        return
+    _CLEANED.add((about.st_dev, about.st_ino))
     ours = f"{_TEMPORARY}{socket.gethostname()}-"
     for name in os.listdir(folder):
         if not name.startswith(_TEMPORARY):
