@@ -152,7 +152,7 @@ def test_random_networks(spec: dict[str, Any], get: tuple[str, ...]) -> None:
     of = job(network, source, kernels=get)
     with CudaEvaluator(of, [Emulated()], forms=FORMS) as evaluator:
         found = evaluator.tile(range(2), range(2), True)
-    wanted = ReferenceEvaluator(of).patch(range(2), range(2), True)
+    wanted = ReferenceEvaluator(of).tile(range(2), range(2), True)
     # Kinks turn 1e-16 into its square root.
     assert_equal(found, wanted, 1e-7)
 

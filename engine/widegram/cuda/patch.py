@@ -19,9 +19,8 @@ from widegram.cuda.patch_pool import PatchPool
 from widegram.cuda.patch_stage import Stage
 from widegram.cuda.registers import FactorsAt, RegisterForm
 from widegram.cuda.window_sums import sums_along, windows
-from widegram.plan.operations import Affine
 from widegram.plan.program import Program
-from widegram.plan.steps import MakeInput, Pooling
+from widegram.plan.steps import MakeInput, Pooling, Window
 
 
 class PatchForm(RegisterForm):
@@ -139,14 +138,19 @@ class PatchForm(RegisterForm):
                 name = self._names(step.out.slot, n)[0]
                 self.write(f"{name} += {one[0]} * {other[0]}")
 
-    def _box(self, planes: list[list[str]], conv: Affine) -> list[list[str]]:
+    def _box(self, planes: list[list[str]], step: Window) -> list[list[str]]:
         found = []
-        for names in planes:
-            rows = [names[at : at + self.columns] for at in range(0, len(names), self.columns)]
-            rows = self._lines("c", rows, ("left", "right"), self.patch.along)
+        for names, out in zip(planes, self._planes(step.out.slot), strict=True):
+            rows, made = (
+                [plane[at : at + self.columns] for at in range(0, len(plane), self.columns)]
+                for plane in (names, out)
+            )
+            rows = self._lines("c", rows, made, ("left", "right"), self.patch.along)
             self._copy_factors()
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            columns = self._lines("e", columns, ("above", "below"), self.patch.down)
+            columns, made = (
+                [list(column) for column in zip(*plane, strict=True)] for plane in (rows, made)
+            )
+            columns = self._lines("e", columns, made, ("above", "below"), self.patch.down)
             self._copy_factors()
             found.append([name for row in zip(*columns, strict=True) for name in row])
         return found
@@ -157,10 +161,12 @@ class PatchForm(RegisterForm):
             self.stage.advance()
 
     def _lines(
-        self, prefix: str, lines: list[list[str]], lanes: tuple[str, str], patches: int
-    ) -> list[list[str]]:
+        self, prefix: str, lines: list[list[str]], made: list[list[str]], lanes: tuple[str, str],
+        patches: int,
+    ) -> list[list[str]]:  # fmt: skip
         """Sums of three along all lines of a patch; ``lanes``: where they go on, ``patches`` of
-        them make a line of the plane."""
+        them make a line of the plane. Sums that are made in two ways go to the registers ``made``:
+        each further variable that is assigned more than once costs Numba another pass."""
         whole = [[names[-1], *names, names[0]] for names in lines]
         if patches > 1:
             for names in whole:
@@ -169,16 +175,15 @@ class PatchForm(RegisterForm):
         count = len(lines[0])
         if self.circular:
             return [sums_along(self.ops, names, [""] * (count + 1)) for names in whole]
-        found = [[self.write.name() for _ in names] for names in lines]
         for odd, head in enumerate((f"if {prefix}_odd == 0:", "else:")):
             # Of the edges inside, numbers 2 n - odd have the factors ``prefix``n.
             last = f"{prefix}{count // 2 + 1}"
             inner = [f"{prefix}{(n + odd) // 2}" * ((n + odd) % 2 == 0) for n in range(1, count)]
             with self.write.block(head):
-                for names, sums in zip(found, whole, strict=True):
+                for names, sums in zip(made, whole, strict=True):
                     values = sums_along(self.ops, sums, [f"{prefix}0", *inner, last])
                     self.write(*(f"{a} = {b}" for a, b in zip(names, values, strict=True)))
-        return found
+        return made
 
     def _pool(self, step: Pooling, at: str) -> None:
         add = PatchPool(self.ops, step, self.context.stores.size)

@@ -32,7 +32,6 @@ from widegram.cuda.window_sums import windows
 from widegram.cuda.writer import Writer
 from widegram.plan.buffers import ANYWHERE, allocate
 from widegram.plan.cells import space
-from widegram.plan.operations import Affine
 from widegram.plan.program import Program
 from widegram.plan.steps import (
     Keeping,
@@ -266,7 +265,7 @@ class RegisterForm(ABC):
             self._expect(formula, at)
         planes = self._planes(source.slot)
         if step.affine.window != (1, 1):
-            planes = self._box(planes, step.affine)
+            planes = self._box(planes, step)
         factors = self._factors(formula, at) if formula is not None else None
         for n, sums in enumerate(zip(*planes, strict=True)):
             found = affine(self.ops, step.affine, formula, list(sums))
@@ -275,8 +274,8 @@ class RegisterForm(ABC):
             self._set(step, n, found)
 
     @abstractmethod
-    def _box(self, planes: list[list[str]], conv: Affine) -> list[list[str]]:
-        """Sums over the windows of all pixels."""
+    def _box(self, planes: list[list[str]], step: Window) -> list[list[str]]:
+        """Sums over the windows of all pixels of ``planes``, as :meth:`_planes` gives them."""
 
     def _reduce(self, step: Reducing, at: str) -> None:
         found = []

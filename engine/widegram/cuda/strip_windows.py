@@ -17,6 +17,7 @@ from widegram.cuda.strip_elements import StripElements
 from widegram.cuda.strip_fit import fixed_bytes, halo_numbers, spread_bytes
 from widegram.cuda.window_sums import over_edge, sums_along
 from widegram.plan.operations import Affine
+from widegram.plan.steps import Window
 
 
 class StripWindows(StripElements):
@@ -74,7 +75,8 @@ class StripWindows(StripElements):
             dead = [f"first == {r}" for r in firsts] + [f"p == {-n % h}"]
             self.write(f"e{m} = {zero} if {' or '.join(dead)} else {one}")
 
-    def _box(self, planes: list[list[str]], conv: Affine) -> list[list[str]]:
+    def _box(self, planes: list[list[str]], step: Window) -> list[list[str]]:
+        conv = step.affine
         if conv.window[1] > 1:
             if self.width > WARP:
                 self._spread(planes)
