@@ -31,7 +31,7 @@ def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -
     monkeypatch.setattr(fake.FakeEvaluator, "tile", failing)
 
 
-def _full_disk(self: GramWriter, batch: object) -> None:
+def _full_disk(self: GramWriter, *batch: object) -> None:
     raise OSError("no space left on device")
 
 

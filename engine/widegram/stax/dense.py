@@ -57,13 +57,13 @@ def go_on(
     spatial = tuple(size or 0 for size in kernel.shape1[1:-1])
     inner = (*spatial, kernel.shape1[-1] or 0)
     piece = Piece(inner, layers, raw=False, gaussian=kernel.is_gaussian)
+    _check_arrays(kernel, spatial)
     masks = [mask for mask in (kernel.mask1, kernel.mask2) if mask is not None]
     if masks:
         check_masked(layers, max(np.shape(mask)[-1] for mask in masks), {})
     if kernel.diagonal_spatial:
         refuse_pools(piece)
     same = kernel.x1_is_x2 and kernel.nngp.shape[0] == kernel.nngp.shape[1]
-    _check_arrays(kernel, spatial)
     given = Covariances(
         kernel.nngp, kernel.ntk, kernel.cov1, None if same else kernel.cov2, kernel.mask1,
         kernel.mask2,
