@@ -52,10 +52,10 @@ def measure(
     """
     sizes = sizes or RoofSizes()
     threads = threads or usable_cores()
-    todo = len(ACTIVATIONS) * len(DTYPES) * (1 + len(sizes.sides)) + len(DTYPES) * (
+    parts = len(ACTIVATIONS) * len(DTYPES) * (1 + len(sizes.sides)) + len(DTYPES) * (
         len(sizes.flat_sides) + len(sizes.dense_depths) + len(sizes.presets)
     )
-    clock = Share(seconds, todo)
+    clock = Share(seconds, parts)
     found: dict[str, Any] = {"threads": threads, "roof": [], "pooled": [], "work": []}
     for activation in ACTIVATIONS:
         for dtype in DTYPES:

@@ -51,8 +51,8 @@ def measure(
     sizes = sizes or ScalingSizes()
     threads = threads or usable_cores()
     counts = sorted({*(2**k for k in range(threads.bit_length())), threads})
-    todo = len(sizes.pairs) + len(sizes.depths) + len(sizes.sides) + 2 * len(counts)
-    clock = Share(seconds, todo)
+    parts = len(sizes.pairs) + len(sizes.depths) + len(sizes.sides) + 2 * len(counts)
+    clock = Share(seconds, parts)
 
     def tile(network: Any, entries: tuple[int, int], n: int = threads) -> engine.Speed:
         return engine.measure(network, dtype, clock.next(), threads=n, entries=entries)

@@ -109,14 +109,14 @@ def _scales(nodes: tuple[Node, ...], members: list[int]) -> tuple[dict[int, Pair
                 links[j].append(((j, i), i, Fraction(sy), Fraction(sx)))
                 links[i].append(((j, i), j, Fraction(1, sy), Fraction(1, sx)))
     scale, wrong = {members[0]: (Fraction(1), Fraction(1))}, set()
-    todo = [members[0]]
-    while todo:
-        i = todo.pop()
+    waiting = [members[0]]
+    while waiting:
+        i = waiting.pop()
         for edge, j, ry, rx in links[i]:
             found = (scale[i][0] * ry, scale[i][1] * rx)
             if j not in scale:
                 scale[j] = found
-                todo.append(j)
+                waiting.append(j)
             elif scale[j] != found:
                 wrong.add(edge)
     finest = (min(s[0] for s in scale.values()), min(s[1] for s in scale.values()))

@@ -129,9 +129,7 @@ def _isolated(maps: LayerMaps, w: Array, b: Array) -> dict[str, NDArray[Any]]:
     }
 
 
-def _derived(
-    q: Array, chi_1: Array, chi_c: Array, gap: Array
-) -> dict[str, NDArray[Any]]:
+def _derived(q: Array, chi_1: Array, chi_c: Array, gap: Array) -> dict[str, NDArray[Any]]:
     """Everything that follows from q*, 1 - c* and the two slopes."""
     ordered, chaotic = chi_1 < 1 - CRITICAL_WIDTH, chi_1 > 1 + CRITICAL_WIDTH
     c = 1 - gap
@@ -170,14 +168,16 @@ def _solve_q(
     constant = (w == 0) & (b > 0)
     q[zero], q[constant] = 0.0, b[constant]
     good[zero | constant] = True
-    todo = ~(zero | constant) & np.isfinite(lo)
-    if todo.any():
+    sought = ~(zero | constant) & np.isfinite(lo)
+    if sought.any():
         root = find_root(
-            lambda x, w, b: w * maps.power(x) + b - x, (lo[todo], hi[todo]), args=(w[todo], b[todo])
+            lambda x, w, b: w * maps.power(x) + b - x,
+            (lo[sought], hi[sought]),
+            args=(w[sought], b[sought]),
         )
-        q[todo], good[todo], count[todo] = root.x, root.success, root.nfev
+        q[sought], good[sought], count[sought] = root.x, root.success, root.nfev
         low, high = root.bracket
-        error[todo] = np.minimum(np.abs(high - low), np.abs(root.f_x)) / root.x
+        error[sought] = np.minimum(np.abs(high - low), np.abs(root.f_x)) / root.x
     return q, error, count, good
 
 
@@ -209,9 +209,7 @@ def _grows(maps: LayerMaps) -> bool:
     return bool(more > 10 * some)
 
 
-def _solve_delta(
-    maps: LayerMaps, w: Array, q: Array
-) -> tuple[Array, Array, NDArray[Any]]:
+def _solve_delta(maps: LayerMaps, w: Array, q: Array) -> tuple[Array, Array, NDArray[Any]]:
     """delta in (0, 2 q] where w times the mean slope over [q - delta, q] is 1 (chi_1 > 1)."""
 
     def excess(x: Array, w: Array, q: Array) -> Array:
