@@ -273,10 +273,26 @@ int cuLaunchKernelEx(const struct LaunchConfig *c, Kernel *kernel, void **values
                           values, extra);
 }
 
+/* cuda-core asks the driver for a name, numba-cuda's own calls have a list: which of the two meets
+ * an error first differs from run to run, the name may not. */
+static const struct { int error; const char *name; } NAMES[] = {
+    {SUCCESS, "CUDA_SUCCESS"},
+    {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
+    {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+    {NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED"},
+    {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
+    {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"},
+    {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
+    {214, "CUDA_ERROR_ECC_UNCORRECTABLE"},
+    {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"},
+    {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+    {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+    {719, "CUDA_ERROR_LAUNCH_FAILED"},
+};
 int cuGetErrorName(int error, const char **text) {
-    static __thread char name[32];
-    snprintf(name, sizeof name, "CUDA_ERROR_%d", error);
-    return *text = name, SUCCESS;
+    for (size_t n = 0; n < sizeof NAMES / sizeof *NAMES; n++)
+        if (NAMES[n].error == error) return *text = NAMES[n].name, SUCCESS;
+    return *text = NULL, INVALID_VALUE;
 }
 int cuGetErrorString(int error, const char **text) {
     static __thread char line[64];
