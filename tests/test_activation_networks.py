@@ -24,7 +24,7 @@ from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.data import open_source
 from widegram.meanfield.theory.fixedpoint import fixed_points
-from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.one_layer import LayerMaps
 from widegram.network import load_network
 from widegram.stax.kernel_fn import KernelFn
 from widegram_cli.main import program

@@ -28,7 +28,7 @@ from golden_cases import assert_matches, cases, load
 from jobs import job
 from virtual_card.devices import Emulated
 from widegram.cuda.evaluator import CudaEvaluator
-from widegram.cuda.kernel import KernelText
+from widegram.cuda.generated import KernelText
 from widegram.cuda.side_by_side import most_at_once, pooled
 from widegram.cuda.source import source_of
 from widegram.data import open_source

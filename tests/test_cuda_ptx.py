@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from widegram.cuda.compiling import ptx
-from widegram.cuda.kernel import MULTIPROCESSOR
+from widegram.cuda.generated import MULTIPROCESSOR
 from widegram.cuda.source import source_of
 from widegram.network import load_network
 from widegram_bench.gpu.assembled import inspect, shortest_loop, tool

@@ -200,18 +200,18 @@ def test_values_that_overflow_are_not_stored(made, tmp_path: Path, monkeypatch) 
 @pytest.mark.parametrize("matrices", [1, 2, 40])
 @pytest.mark.parametrize("n", [1, 40, 600, 5000, 60000])
 def test_tile_keeps_to_its_budget(memory: int, matrices: int, n: int) -> None:
-    tile = choose_tile(n, n, matrices, 8, memory)
+    tile = choose_tile(n, matrices, 8, memory)
     assert tile == n or tile % 16 == 0
     assert tile <= 512
     assert tile == min(n, 16) or matrices * tile * tile * 8 <= memory // 16
 
 
 def test_tile_is_a_few_seconds_of_work() -> None:
-    assert choose_tile(5000, 5000, 2, 4, 10**10) == 512
-    assert choose_tile(600, 600, 2, 4, 10**10) == 304
-    assert choose_tile(600, 200, 2, 4, 10**10, entry_cost=1e6) == 64
-    assert choose_tile(600, 600, 2, 4, 10**10, entry_cost=1e12) == 16
-    assert choose_tile(600, 600, 2, 8, 10**10, entry_cost=1e12) == 8
+    assert choose_tile(5000, 2, 4, 10**10) == 512
+    assert choose_tile(600, 2, 4, 10**10) == 304
+    assert choose_tile(600, 2, 4, 10**10, entry_cost=1e6) == 64
+    assert choose_tile(600, 2, 4, 10**10, entry_cost=1e12) == 16
+    assert choose_tile(600, 2, 8, 10**10, entry_cost=1e12) == 8
 
 
 def test_tiles_computed_at_once_share_the_budget(
@@ -222,8 +222,8 @@ def test_tiles_computed_at_once_share_the_budget(
     result = widegram.gram(fake.NETWORK, fake.inputs(600), tmp_path / "K.h5", memory="16MB")
     # Two matrices of float32, four tiles at work and one that waits.
     assert 5 * result.tile**2 * 8 <= 10**6
-    assert choose_tile(600, 600, 2, 4, 16 * 10**6) > 2 * result.tile - 16
-    assert choose_tile(5000, 5000, 2, 4, 10**9, image_bytes=10**5, at_once=5) == 240
+    assert choose_tile(600, 2, 4, 16 * 10**6) > 2 * result.tile - 16
+    assert choose_tile(5000, 2, 4, 10**9, image_bytes=10**5, at_once=5) == 240
 
 
 MEMORY_SCRIPT = textwrap.dedent(

@@ -10,9 +10,9 @@ from widegram import WidegramError
 from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.choose import choose
 from widegram.linalg.definite import NotPositiveDefinite, round_up
-from widegram.linalg.dense import load_cholesky
+from widegram.linalg.incore import load_cholesky
 from widegram.linalg.loo import best_point, leave_one_out, path_choice, regulariser_path
-from widegram.linalg.methods.gradients import preconditioner_rank
+from widegram.linalg.methods.conjugate_gradients import preconditioner_rank
 from widegram.linalg.methods.method import Demand, dense_bytes
 from widegram.linalg.operator import as_operator
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky

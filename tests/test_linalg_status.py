@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from linalg_support import with_spectrum, write_gram
 from widegram import WidegramError
 from widegram.linalg.definite import NotPositiveDefinite, ZeroMatrix
-from widegram.linalg.dense import load_cholesky
 from widegram.linalg.eigen import choose_driver, divide_and_conquer_counts
+from widegram.linalg.incore import load_cholesky
 from widegram.linalg.loo import regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.settings import Resources, SolveOptions

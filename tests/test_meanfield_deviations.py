@@ -15,7 +15,7 @@ from widegram.meanfield.recursion.circular_mean import circular_mean
 from widegram.meanfield.recursion.elementwise import layer_tables
 from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import SlopeSeries
-from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.one_layer import LayerMaps
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel
 

@@ -17,7 +17,7 @@ from widegram.meanfield.experiments.sweeps import spectrum
 from widegram.meanfield.experiments.training import Grid, trainability
 from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes
-from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.one_layer import LayerMaps
 from widegram.meanfield.theory.points import point
 from widegram.network import build
 

@@ -12,7 +12,7 @@ from widegram.meanfield.experiments import asymptotics as table_module
 from widegram.meanfield.experiments.asymptotics import TablePlan, table
 from widegram.meanfield.experiments.problem import digits_problem
 from widegram.meanfield.theory.growth import ROOT, growth_of, in_range, with_bias
-from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.one_layer import LayerMaps
 from widegram.meanfield.theory.points import point
 from widegram.meanfield.theory.predictions import fitted_limit, growing, predictions
 

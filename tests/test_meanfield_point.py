@@ -13,7 +13,7 @@ from widegram.errors import WidegramError
 from widegram.meanfield.experiments.phase import phase_map, write_phase
 from widegram.meanfield.experiments.ranges import parse_range
 from widegram.meanfield.theory.fixedpoint import critical_line, critical_w_var, fixed_points
-from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.one_layer import LayerMaps
 from widegram.meanfield.theory.points import kink, point
 
 # (w_var, b_var): q*, c*, chi_1, chi_c, p* or p*_ab; the paper's setting at six points.

@@ -19,7 +19,7 @@ from widegram.meanfield.experiments.spectra import dense_spectrum, deviation_spe
 from widegram.meanfield.experiments.sweepfile import new_sweep_file
 from widegram.meanfield.experiments.sweeps import describe, spectrum
 from widegram.meanfield.recursion.scaled import LogScaled
-from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.one_layer import LayerMaps
 from widegram.meanfield.theory.predictions import fitted_exponent
 from widegram.network import load_network
 from widegram.reference.evaluator import kernel

@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 import pkgutil
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +188,13 @@ def test_a_class_has_a_name_of_its_own():
                     places[node.name].append(str(path.relative_to(ROOT)))
     twice = {name: found for name, found in places.items() if len(found) > 1}
     assert set(twice) <= TWICE, {name: twice[name] for name in set(twice) - TWICE}
+
+
+def test_a_file_name_that_occurs_twice_says_why():
+    text = (ROOT / "docs/words.md").read_text().split("## Names that occur twice")[1]
+    explained = set(re.findall(r"`(\w+\.py)`", text))
+    names = Counter(path.name for part in PACKAGES for path in (ROOT / part).rglob("*.py"))
+    assert {name for name, times in names.items() if times > 1} == explained | {"__init__.py"}
 
 
 def test_words_are_explained_once():

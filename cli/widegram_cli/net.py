@@ -105,7 +105,7 @@ def _emit_source(
 ) -> None:
     """Print the kernels for the first card, or else for one of the least shared memory."""
     from widegram.cuda.device import gpus
-    from widegram.cuda.kernel import SHARED_BYTES
+    from widegram.cuda.generated import SHARED_BYTES
     from widegram.cuda.source import source_of
 
     try:

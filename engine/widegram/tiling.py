@@ -91,8 +91,7 @@ def dataset_keys(
 
 
 def choose_tile(
-    n1: int,
-    n2: int,
+    n: int,
     matrices: int,
     itemsize: int,
     memory: int,
@@ -101,12 +100,12 @@ def choose_tile(
     largest: int = LARGEST_TILE,
     at_once: int = 1,
 ) -> int:
-    """Side of a tile of an (n1, n2) run that writes ``matrices`` matrices.
+    """Side of a tile of a run whose ``matrices`` matrices have ``n`` rows or columns at the most.
 
     At most ``largest``; the matrices of ``at_once`` tiles, as many as are computed at the same
     time, take at most a sixteenth of ``memory`` bytes (a batch, its mirror images and the evaluator
     need the rest), the images of their rows and columns, with ``image_bytes`` each, at most a
-    quarter, and ``entry_cost`` element-layers per entry add up to some seconds of work, so that an
+    quarter, and ``entry_cost`` element-layers per entry add up to some seconds of work, so that a
     killed run loses little. Never less than the pairs computed side by side, 16 in float32 and 8 in
     float64. A matrix that fits is one tile; others are cut evenly into multiples of 16.
     """
@@ -118,7 +117,6 @@ def choose_tile(
     lanes = _VECTOR_BYTES // itemsize
     step = _STEP if largest >= _STEP else lanes
     largest = max(lanes, largest - largest % step)
-    n = max(n1, n2)
     if n <= largest:
         return n
     even = -(-n // -(-n // largest))

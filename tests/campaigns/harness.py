@@ -217,7 +217,7 @@ _MODULES = (
     "widegram.linalg.spectrumfile", "widegram.linalg.spectrumplot",
     "widegram.meanfield.experiments.phase", "widegram.meanfield.experiments.plots",
     "widegram.meanfield.experiments.sweepfile", "widegram.meanfield.experiments.training",
-    "widegram.predict.predicting", "widegram.gramfile.exporting", "widegram.verifying.kinds",
+    "widegram.predict.predicting", "widegram.gramfile.exporting", "widegram.verifying.file_kinds",
 )  # fmt: skip
 
 

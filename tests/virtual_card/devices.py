@@ -11,7 +11,7 @@ from virtual_card.ptx.machine import Launch, Machine
 from virtual_card.ptx.memory import Memory
 from virtual_card.ptx.text import programs
 from widegram.cuda.compiling import ptx
-from widegram.cuda.kernel import SHARED_BYTES, KernelText
+from widegram.cuda.generated import SHARED_BYTES, KernelText
 from widegram_bench.gpu.stand_in import StandIn
 
 

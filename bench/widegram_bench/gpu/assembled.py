@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from widegram.cuda.compiling import prepare_import, ptx
-from widegram.cuda.kernel import KernelText
+from widegram.cuda.generated import KernelText
 from widegram.errors import WidegramError
 
 

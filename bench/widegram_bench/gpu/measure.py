@@ -13,7 +13,7 @@ from widegram.backends.job import Job
 from widegram.cpu import CpuEvaluator
 from widegram.cuda.device import Device
 from widegram.cuda.evaluator import CudaEvaluator
-from widegram.cuda.kernel import WARP
+from widegram.cuda.generated import WARP
 from widegram.cuda.source import source_of
 from widegram.data import open_source
 from widegram_bench.gpu.assembled import inspect, tool

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram_bench.gpu import card as cards
-from widegram_bench.gpu import compiled, measure, peer_on_card, profiler
+from widegram_bench.gpu import compile_all, measure, peer_on_card, profiler
 from widegram_bench.gpu.cases import Case, cases
 
 _ALONE = ("card", "compiled", "profile")
@@ -31,7 +31,7 @@ def part(kind: str, number: int, seconds: float, key: tuple[str, ...]) -> Iterat
     if kind == "card":
         yield card
     elif kind == "compiled":
-        yield from compiled.side_by_side(number, [case.key for case in cases()])
+        yield from compile_all.side_by_side(number, [case.key for case in cases()])
     elif kind == "profile":
         yield profiler.profile(number, seconds)
     else:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cuda.kernel import SHARED_BYTES, KernelText
+from widegram.cuda.generated import SHARED_BYTES, KernelText
 
 
 class StandIn:

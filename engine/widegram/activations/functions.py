@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from widegram.activations.base import Array
-from widegram.activations.pieces import Pieces
+from widegram.activations.piecewise import Pieces
 from widegram.errors import WidegramError, shown
 
 # Where a function is asked for its fingerprint: its values there count to ten digits, so that the

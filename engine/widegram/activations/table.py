@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.activations import densities, expressions, functions, tables
+from widegram.activations import densities, expressions, functions, splines
 from widegram.activations.approximate import Function
 from widegram.activations.base import Array, Formula
 from widegram.activations.error_function import Erf, Gaussian, Gelu, ScaledGaussian
@@ -195,11 +195,11 @@ def _own(fn: functions.Function) -> Formula:
 
 
 @lru_cache(maxsize=8)
-def _custom(expression: str, table: tables.Rows) -> Formula:
+def _custom(expression: str, table: splines.Rows) -> Formula:
     if bool(expression) == bool(table):
         raise WidegramError("Custom: takes either an expression or a table")
     if table:
-        return Series(*tables.spline(table), measured=True)
+        return Series(*splines.spline(table), measured=True)
     pair = expressions.parsed_function(expression)
     names = "expression", "the expression's derivative"
     return _own(functions.function(*pair, "Custom", names))
@@ -209,7 +209,7 @@ OWN: dict[str, Definition] = {
     "Custom": Definition(
         {"expression": "", "table": ()},
         _custom,
-        checks={"expression": expressions.expression, "table": tables.table},
+        checks={"expression": expressions.expression, "table": splines.table},
     ),
     "Elementwise": Definition({"fn": REQUIRED}, _own, checks={"fn": functions.known_function}),
 }

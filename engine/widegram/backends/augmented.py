@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.evaluator import Advance, Cost, Evaluator, Tile
 from widegram.backends.job import Job
-from widegram.backends.own import KEPT_BYTES
+from widegram.backends.self_runs import KEPT_BYTES
 from widegram.data.flipped import flipped, turns
 from widegram.errors import WidegramError
 from widegram.machine.byte_cache import ByteCache

@@ -14,8 +14,8 @@ from widegram.backends.close_pairs import nearest_computed
 from widegram.backends.equal import Pairs, is_exact, without
 from widegram.backends.evaluator import Evaluator, Tile
 from widegram.backends.job import Job
-from widegram.backends.own import KeptOwn, Own
 from widegram.backends.readout import Readout
+from widegram.backends.self_runs import KeptOwn, Own
 from widegram.data.scaled_rows import ScaledRows
 from widegram.plan.angles import NEAREST
 from widegram.plan.announced import announce

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.backends.own import Own
+from widegram.backends.self_runs import Own
 from widegram.data.scaled_rows import ScaledRows
 from widegram.plan.plan import Plan
 from widegram.validation.finite import check_finite, overflow, underflow

@@ -73,8 +73,7 @@ def tile_side(
     """The default side of a tile, at most ``largest``, of an evaluator that is asked for
     ``at_once`` tiles at the same time."""
     return choose_tile(
-        len(job.x1),
-        len(job.x2 or job.x1),
+        max(len(job.x1), len(job.x2 or job.x1)),
         len(job.keys),
         ITEMSIZE[evaluator.dtype],
         job.memory,

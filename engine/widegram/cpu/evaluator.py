@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from widegram.backends.evaluator import Advance, Cost, Tile
 from widegram.backends.job import Job
-from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
+from widegram.backends.self_runs import Own
 from widegram.cpu.image_tiles import ImageTiles
 from widegram.cpu.pairs import PairRunner
 from widegram.cpu.self_kernels import SelfKernelRunner

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from widegram.backends.close_pairs import close_pairs
 from widegram.backends.equal import Pairs, equal_pairs
 from widegram.backends.evaluator import Advance
-from widegram.backends.own import Own
+from widegram.backends.self_runs import Own
 from widegram.cpu.images import ImageBlocks
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise

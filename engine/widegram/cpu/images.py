@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.close_pairs import sketch
 from widegram.backends.equal import Digests, digests
-from widegram.backends.own import Own
+from widegram.backends.self_runs import Own
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import ScaledRows, split

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.backends.own import Own
+from widegram.backends.self_runs import Own
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.map_tables import planes_of
 from widegram.cpu.tables import encode

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from widegram.backends.close_pairs import least_cosine
 from widegram.backends.equal import Pairs, equal_pairs
 from widegram.backends.evaluator import Advance
-from widegram.backends.own import Own
+from widegram.backends.self_runs import Own
 from widegram.cpu.driver.context import At
 from widegram.cpu.driver.entries import entry
 from widegram.cpu.driver.fields import REGION, VectorField

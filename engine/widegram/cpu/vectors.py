@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.equal import digests
-from widegram.backends.own import Own
+from widegram.backends.self_runs import Own
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import Geometry
 from widegram.cpu.kernels.variants import LANES, Variant

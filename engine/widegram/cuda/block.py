@@ -12,7 +12,7 @@ from contextlib import ExitStack, nullcontext
 import numpy as np
 
 from widegram.cuda.block_elements import MOST_THREADS, Elements, Pixel
-from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, KernelText
+from widegram.cuda.generated import MULTIPROCESSOR, SHARED_BYTES, SIGNATURE, KernelText
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.text_ops import affine, counted, prescaled, product, share_pair
 from widegram.plan.steps import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from widegram.activations import Formula
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import WARP
+from widegram.cuda.generated import WARP
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import Factors, TextOps, activate
 from widegram.cuda.writer import Writer

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.cuda.kernel import KernelText
+from widegram.cuda.generated import KernelText
 from widegram.errors import WidegramError
 from widegram.machine import codecache
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cuda.factors import DeviceLayout
-from widegram.cuda.kernel import SHARED_BYTES
+from widegram.cuda.generated import SHARED_BYTES
 from widegram.plan.masks import Mask, Pair, displacements
 from widegram.plan.plan import Plan
 from widegram.plan.program import Program

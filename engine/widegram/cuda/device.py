@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cuda.compiling import allow_shared, dispatcher, prepare_import
-from widegram.cuda.kernel import KernelText
+from widegram.cuda.generated import KernelText
 from widegram.errors import WidegramError
 
 

@@ -14,8 +14,8 @@ from widegram.backends.close_pairs import close_pairs
 from widegram.backends.equal import equal_pairs
 from widegram.backends.evaluator import Advance, Cost, Tile
 from widegram.backends.job import Job
-from widegram.backends.own import Own
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
+from widegram.backends.self_runs import Own
 from widegram.cpu.pairs import PairRunner
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
 from widegram.cuda.block_elements import MOST_THREADS

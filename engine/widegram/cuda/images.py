@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.close_pairs import sketch
 from widegram.backends.equal import Digests, digests
-from widegram.backends.own import Own
+from widegram.backends.self_runs import Own
 from widegram.cpu.self_kernels import SelfKernelPool
 from widegram.cuda.device import Device
 from widegram.cuda.factors import gathered, rows

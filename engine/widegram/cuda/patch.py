@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from widegram.activations import Formula
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import FULL, WARP, Ints
+from widegram.cuda.generated import FULL, WARP, Ints
 from widegram.cuda.patch_fit import REGISTERS, choose, grouped, most_factors
 from widegram.cuda.patch_pool import PatchPool
 from widegram.cuda.patch_stage import Stage

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from widegram.cuda.context import Context
 from widegram.cuda.factors import EXTRA
-from widegram.cuda.kernel import SHARED_BYTES, WARP, Ints
+from widegram.cuda.generated import SHARED_BYTES, WARP, Ints
 from widegram.cuda.registers import filled
 from widegram.cuda.sums import Sums
 from widegram.cuda.window_sums import windows

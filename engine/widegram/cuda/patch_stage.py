@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from widegram.cuda.kernel import WARP
+from widegram.cuda.generated import WARP
 from widegram.cuda.patch_fit import VECTOR, Patch, vector
 from widegram.cuda.registers import FactorsAt
 from widegram.cuda.text_ops import PixelFactors

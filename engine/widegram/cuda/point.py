@@ -12,7 +12,7 @@ import numpy as np
 
 from widegram.activations import Formula
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import SIGNATURE, KernelText
+from widegram.cuda.generated import SIGNATURE, KernelText
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.text_ops import Factors, TextOps, activate, affine, find_pair, prescaled, product
 from widegram.cuda.writer import Writer

@@ -16,7 +16,7 @@ import numpy as np
 
 from widegram.activations import Formula
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import SIGNATURE, Ints, KernelText
+from widegram.cuda.generated import SIGNATURE, Ints, KernelText
 from widegram.cuda.rolling import write_steps
 from widegram.cuda.sums import Sums
 from widegram.cuda.text_ops import (

@@ -11,7 +11,7 @@ from widegram.cuda.block import BlockForm
 from widegram.cuda.block_elements import MOST_THREADS
 from widegram.cuda.context import Context
 from widegram.cuda.factors import device_layout
-from widegram.cuda.kernel import SHARED_BYTES, KernelText
+from widegram.cuda.generated import SHARED_BYTES, KernelText
 from widegram.cuda.patch import PatchForm
 from widegram.cuda.strip import StripForm
 from widegram.errors import WidegramError

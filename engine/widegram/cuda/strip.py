@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from widegram.cuda.kernel import Ints
+from widegram.cuda.generated import Ints
 from widegram.cuda.registers import filled
 from widegram.cuda.side_by_side import together
 from widegram.cuda.strip_pool import StripPool

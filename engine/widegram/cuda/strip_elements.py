@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from widegram.activations import Formula
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP
+from widegram.cuda.generated import MULTIPROCESSOR, SHARED_BYTES, WARP
 from widegram.cuda.registers import FactorsAt, RegisterForm
 from widegram.cuda.side_by_side import most_at_once
 from widegram.cuda.strip_fit import fixed_bytes, strip_registers, strip_rows

@@ -8,7 +8,7 @@ from math import lcm
 import numpy as np
 
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import MULTIPROCESSOR, SHARED_BYTES, WARP
+from widegram.cuda.generated import MULTIPROCESSOR, SHARED_BYTES, WARP
 from widegram.cuda.sums import Sums
 from widegram.cuda.window_sums import reach, windows
 from widegram.plan.buffers import ANYWHERE, allocate

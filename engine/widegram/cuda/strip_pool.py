@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from widegram.cuda.kernel import FULL, WARP
+from widegram.cuda.generated import FULL, WARP
 from widegram.cuda.plane_pool import PlanePool
 
 

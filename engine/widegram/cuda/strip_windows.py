@@ -12,7 +12,7 @@ multiply-add.
 
 from __future__ import annotations
 
-from widegram.cuda.kernel import FULL, SHARED_BYTES, WARP
+from widegram.cuda.generated import FULL, SHARED_BYTES, WARP
 from widegram.cuda.strip_elements import StripElements
 from widegram.cuda.strip_fit import fixed_bytes, halo_numbers, spread_bytes
 from widegram.cuda.window_sums import over_edge, sums_along

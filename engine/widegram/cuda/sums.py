@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from widegram.cuda.context import Context
-from widegram.cuda.kernel import FULL, PAIR_BYTES, WARP
+from widegram.cuda.generated import FULL, PAIR_BYTES, WARP
 from widegram.cuda.writer import Writer
 from widegram.plan.steps import Reducing, Step
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.choose import choose
 from widegram.linalg.definite import NotPositiveDefinite
-from widegram.linalg.dense import DenseCholesky, load_cholesky
 from widegram.linalg.eigen import Eigenpairs, full_eigen, partial_eigen
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
+from widegram.linalg.incore import DenseCholesky, load_cholesky
 from widegram.linalg.jobs import SolveJob, SolveResult, solve_file
 from widegram.linalg.loo import PathPoint, regulariser_path
 from widegram.linalg.methods.method import Choice

@@ -329,7 +329,7 @@ def disk_cholesky(
     """A factor in the work file ``path``; arguments as of :class:`OutOfCoreCholesky`.
 
     A float32 factor is one of the equilibrated matrix. Raises and takes ``advise`` as
-    :func:`widegram.linalg.dense.load_cholesky`; what is tried for the advice takes the same path.
+    :func:`widegram.linalg.incore.load_cholesky`; what is tried for the advice takes the same path.
     """
 
     def factor(shift: float, key: str, discard_other: bool) -> Factor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.predict import arguments
-from widegram.predict.axes import Axes, Outputs, matrix
+from widegram.predict.as_matrices import Axes, Outputs, matrix
 from widegram.predict.gradients import Gradient
 from widegram.predict.integrating import Motion, integrate
 from widegram.records import Record

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.predict.axes import Outputs, matrix
+from widegram.predict.as_matrices import Outputs, matrix
 from widegram.predict.kernels import kernel_of
 from widegram.validation.arrays import finite, real
 

@@ -11,7 +11,7 @@ from scipy import linalg
 
 from widegram.errors import WidegramError
 from widegram.linalg.definite import relative_shift
-from widegram.linalg.dense import load_cholesky
+from widegram.linalg.incore import load_cholesky
 from widegram.linalg.operator import as_operator
 from widegram.linalg.refine import Factor
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.predict import arguments
-from widegram.predict.axes import Axes, Outputs, matrix
+from widegram.predict.as_matrices import Axes, Outputs, matrix
 from widegram.predict.decomposition import Decomposition
 from widegram.validation.arrays import number
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.predict import arguments
-from widegram.predict.axes import Axes, Outputs, matrix, paired
+from widegram.predict.as_matrices import Axes, Outputs, matrix, paired
 from widegram.predict.decomposition import Decomposition
 from widegram.predict.kernels import Get, canonical, has_kernel, packed
 from widegram.validation.arrays import number

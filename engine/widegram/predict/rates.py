@@ -13,7 +13,7 @@ from widegram.linalg.eigen import partial_eigen
 from widegram.linalg.gramsource import open_train
 from widegram.linalg.operator import GramOperator
 from widegram.machine.budgets import free_memory
-from widegram.predict.axes import matrix
+from widegram.predict.as_matrices import matrix
 from widegram.predict.kernels import kernel_of
 from widegram.validation.arrays import finite, number
 

@@ -21,7 +21,7 @@ import widegram
 from widegram.computing.in_memory import diagonal
 from widegram.computing.job import make_job
 from widegram.errors import WidegramError
-from widegram.linalg.dense import load_cholesky
+from widegram.linalg.incore import load_cholesky
 from widegram.linalg.normalise import centred, in_units, prior_scale
 from widegram.linalg.operator import as_operator
 from widegram.linalg.refine import Factor

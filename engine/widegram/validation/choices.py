@@ -41,7 +41,7 @@ class Solver(NamedTuple):
 SOLVERS = {
     "cholesky": Solver("widegram.linalg.methods.cholesky", factors=True),
     "cholesky-ooc": Solver("widegram.linalg.methods.cholesky_ooc", factors=True),
-    "cg": Solver("widegram.linalg.methods.gradients", factors=False),
+    "cg": Solver("widegram.linalg.methods.conjugate_gradients", factors=False),
 }
 """Solvers of (K + reg I) x = b, in the order in which 'auto' asks them."""
 

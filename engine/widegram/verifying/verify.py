@@ -31,7 +31,7 @@ from widegram.network.masking import Mask, constant
 from widegram.reference.affordable import affordable_entries
 from widegram.tiling import WHOLE, End
 from widegram.validation.arrays import file_path
-from widegram.verifying.kinds import SealReport, is_sealed, verify_sealed
+from widegram.verifying.file_kinds import SealReport, is_sealed, verify_sealed
 
 Given = str | Path | np.ndarray | Source | None
 

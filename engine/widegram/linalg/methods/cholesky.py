@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from widegram.errors import WidegramError
-from widegram.linalg.dense import load_cholesky
+from widegram.linalg.incore import load_cholesky
 from widegram.linalg.methods.method import Choice, Demand, Factorisation, dense_bytes
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import Factor

@@ -25,7 +25,7 @@ from widegram.meanfield.experiments.spectra import dense_spectrum
 from widegram.meanfield.experiments.sweeps import spectrum
 from widegram.meanfield.theory.fixedpoint import CRITICAL, ORDERED
 from widegram.meanfield.theory.growth import LOG, in_range, linear
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 from widegram.meanfield.theory.predictions import Prediction, constant, growing, rate
 from widegram.network import Network, load_network
 

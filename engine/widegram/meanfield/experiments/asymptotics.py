@@ -22,7 +22,7 @@ from widegram.meanfield.experiments.problem import Problem, with_unit_pixels
 from widegram.meanfield.experiments.sweeps import SpectrumSweep, spectrum
 from widegram.meanfield.theory.fixedpoint import CHAOTIC, CRITICAL, ORDERED
 from widegram.meanfield.theory.growth import LARGE, in_range
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 from widegram.meanfield.theory.points import point
 from widegram.meanfield.theory.predictions import ENOUGH, Prediction, fitted_exponent, fitted_limit
 from widegram.network import build

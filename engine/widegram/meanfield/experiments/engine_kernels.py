@@ -14,7 +14,7 @@ from widegram.errors import OutOfRange, WidegramError
 from widegram.machine.budgets import budget
 from widegram.meanfield.experiments.grid import Grid, Work
 from widegram.meanfield.experiments.problem import Problem
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 from widegram.network import Network, build
 
 

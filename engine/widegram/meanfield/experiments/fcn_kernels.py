@@ -12,7 +12,7 @@ from widegram.meanfield.experiments.grid import Grid, Work
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.recursion.elementwise import LayerTables, layer_tables
 from widegram.meanfield.recursion.one_norm import input_deviations
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 
 # Test images whose deviations at all depths are in memory at once, per thread.
 _CHUNK = 64

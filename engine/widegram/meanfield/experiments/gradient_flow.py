@@ -17,7 +17,7 @@ import numpy as np
 
 from widegram.meanfield.experiments.spectra import DENSE, Blocks
 from widegram.meanfield.recursion.scaled import LogScaled
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 
 @dataclass(frozen=True)

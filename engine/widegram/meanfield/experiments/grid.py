@@ -10,7 +10,7 @@ import numpy as np
 
 from widegram.errors import WidegramError
 from widegram.meanfield.theory.fixedpoint import check_variances
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 from widegram.validation.choices import FAMILIES
 
 

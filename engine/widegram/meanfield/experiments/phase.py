@@ -10,7 +10,7 @@ import numpy as np
 from widegram.durable.sealed import write_sealed
 from widegram.machine.budgets import require_memory
 from widegram.meanfield.theory.fixedpoint import FixedPoints, critical_line, fixed_points
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 from widegram.meanfield.theory.points import QUANTITIES
 
 FORMAT = "widegram-phase"

@@ -19,7 +19,7 @@ from widegram.meanfield.experiments.trainfile import read_maps
 if TYPE_CHECKING:
     from widegram.meanfield.experiments.phase import PhaseMap
     from widegram.meanfield.experiments.sweeps import SpectrumSweep
-    from widegram.meanfield.theory.maps import Array
+    from widegram.meanfield.theory.one_layer import Array
 
 _DPI = 90
 _INK, _PREDICTED = "#1f4e79", "#c0392b"

@@ -13,7 +13,7 @@ from widegram.data import open_source, prepare
 from widegram.data.formats import HDF5_SUFFIXES, split_spec
 from widegram.errors import WidegramError
 from widegram.linalg.targets import load_targets
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 
 @dataclass(frozen=True)

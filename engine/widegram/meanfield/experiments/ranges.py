@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from widegram.errors import WidegramError
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 
 def parse_range(text: str, name: str) -> Array:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from widegram.meanfield.recursion.scaled import LogScaled
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 # Above this ratio of deviation to level a dense matrix keeps ten digits of the bulk itself.
 DENSE = 1e-6

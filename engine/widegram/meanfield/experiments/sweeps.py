@@ -21,7 +21,7 @@ from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.walker import trained_apart
 from widegram.meanfield.theory.fixedpoint import CHAOTIC, ORDERED
 from widegram.meanfield.theory.growth import growth_of
-from widegram.meanfield.theory.maps import Array, LayerMaps, layer_maps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps, layer_maps
 from widegram.meanfield.theory.points import point
 from widegram.meanfield.theory.predictions import Prediction, predictions
 from widegram.network import Activation, Conv, Dense, GlobalPool, Network

@@ -21,7 +21,7 @@ from widegram.errors import WidegramError
 from widegram.machine.log import logger
 from widegram.meanfield.experiments.grid import MapRow
 from widegram.meanfield.theory.fixedpoint import FixedPoints
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 FORMAT = "widegram-trainability"
 _MAPS = ("train_accuracy", "test_accuracy", "train_mse", "test_mse")

@@ -20,7 +20,7 @@ from widegram.meanfield.experiments.grid import Grid, MapRow, RowKernels
 from widegram.meanfield.experiments.problem import Problem
 from widegram.meanfield.experiments.trainfile import MapHeader, TrainFile
 from widegram.meanfield.theory.fixedpoint import fixed_points
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 
 # Beyond these diagonals products of Theta's entries leave the range of float64.
 _SMALLEST, _LARGEST = 1e-150, 1e150

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 from widegram.network import padding
 
 

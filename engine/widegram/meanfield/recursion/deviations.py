@@ -29,7 +29,7 @@ from widegram.meanfield.recursion.circular_mean import circular_mean
 from widegram.meanfield.recursion.elementwise import layer_table
 from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes, SlopeSeries
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 # Below this share of q the squares of delta are beyond rounding.
 _LINEAR = 1e-17

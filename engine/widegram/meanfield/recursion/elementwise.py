@@ -24,7 +24,7 @@ from numpy.polynomial import chebyshev
 from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes, SlopeSeries
 from widegram.meanfield.theory.chebyshev import series_on
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 
 # Degrees that kernels are compiled for; a layer takes the first that meets the tolerance.
 _DEGREES = (7, 11, 15, 23, 31, 47)

@@ -16,7 +16,7 @@ from widegram.meanfield.recursion.walker import (
     trained_apart,
     walk,
 )
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 from widegram.network import (
     Activation,
     Conv,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 
 @dataclass(frozen=True)

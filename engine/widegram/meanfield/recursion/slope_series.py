@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.theory.chebyshev import derivative_on, series_on
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 
 _DEGREE = 24
 # Coefficients beyond the last few must be below this for X to be accepted.

@@ -36,7 +36,7 @@ from widegram.meanfield.recursion.deviations import Deviations, LayerState
 from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes
 from widegram.meanfield.recursion.walker import refusal_of_sequences, trained_apart, walk
-from widegram.meanfield.theory.maps import Array, layer_maps
+from widegram.meanfield.theory.one_layer import Array, layer_maps
 from widegram.network import (
     Activation,
     Conv,

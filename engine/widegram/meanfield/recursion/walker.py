@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from widegram.errors import WidegramError
 from widegram.meanfield.recursion.deviations import Deviations, LayerState
 from widegram.meanfield.recursion.slope_series import Slopes
-from widegram.meanfield.theory.maps import layer_maps
+from widegram.meanfield.theory.one_layer import layer_maps
 from widegram.network import (
     Activation,
     Conv,

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.polynomial.chebyshev import chebder, chebinterpolate, chebpts1, chebvander
 
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 
 def series_on(function: Callable[[Array], Array], degree: int, lo: float, hi: float) -> Array:

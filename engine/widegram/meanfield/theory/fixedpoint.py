@@ -1,12 +1,12 @@
 """Fixed points, slopes, depth scales and phases, elementwise over arrays of (w, b).
 
-With w = W_std^2 and b = b_std^2 (see :mod:`~widegram.meanfield.theory.maps`):
+With w = W_std^2 and b = b_std^2 (see :mod:`~widegram.meanfield.theory.one_layer`):
 
     q*        smallest stable fixed point of q -> w V(q) + b, the limit of small inputs
     chi_1     w E[phi'(u)^2] at q*: slope of the correlation map at c = 1
     c*        stable fixed point of the correlation map: 1 where chi_1 <= 1
     chi_c     slope at c*
-    p*, p*_ab, xi_1, xi_c, xi_*   see :mod:`~widegram.meanfield.theory.limits`
+    p*, p*_ab, xi_1, xi_c, xi_*   see :mod:`~widegram.meanfield.theory.depth_scales`
 
 c* is found from delta = q - k: the nontrivial fixed point is where w times the mean of Kdot over
 [q - delta, q] is 1. That equation has no root at delta = 0, so 1 - c* keeps its relative precision
@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize.elementwise import find_root
 
 from widegram.errors import WidegramError
-from widegram.meanfield.theory.limits import depth_scale, limit
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.depth_scales import depth_scale, limit
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 from widegram.meanfield.theory.tabulated import tabulated
 from widegram.validation import bounds
 

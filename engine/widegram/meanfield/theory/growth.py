@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from widegram.meanfield.theory.fixedpoint import CRITICAL, ORDERED
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 
 # How measured constants reach their limits: corrections of exp(-l / xi), of log(l)/l and 1/l, or
 # of 1/sqrt(l) and 1/l.

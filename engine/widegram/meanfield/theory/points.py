@@ -17,7 +17,7 @@ from widegram.meanfield.theory.fixedpoint import (
     fixed_points,
 )
 from widegram.meanfield.theory.growth import LARGE
-from widegram.meanfield.theory.maps import LayerMaps
+from widegram.meanfield.theory.one_layer import LayerMaps
 from widegram.meanfield.theory.precise import refine
 
 QUANTITIES = (

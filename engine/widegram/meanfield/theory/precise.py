@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from decimal import Decimal, getcontext, localcontext
 
 from widegram.activations.error_function import Erf
-from widegram.meanfield.theory.limits import depth_scale, limit
+from widegram.meanfield.theory.depth_scales import depth_scale, limit
 
 Function = Callable[[Decimal], Decimal]
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from widegram.meanfield.theory.fixedpoint import CHAOTIC, ORDERED
 from widegram.meanfield.theory.growth import EXPONENTIAL, Growth
-from widegram.meanfield.theory.maps import Array
+from widegram.meanfield.theory.one_layer import Array
 
 NAMES = (
     "diagonal", "off_diagonal", "lambda_max", "bulk", "kappa", "kappa_minus_1", "predictor",

@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike
 
 from widegram.meanfield.theory.chebyshev import series_on
-from widegram.meanfield.theory.maps import Array, LayerMaps
+from widegram.meanfield.theory.one_layer import Array, LayerMaps
 
 _DEGREE = 63
 # Below this fraction of the largest q the exact series takes over: log q would span too much.

@@ -15,7 +15,7 @@ from typing import Any
 
 from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
-from widegram.cuda.kernel import KernelText
+from widegram.cuda.generated import KernelText
 from widegram.machine.cores import usable_cores
 from widegram_bench.gpu.cases import cases
 from widegram_bench.gpu.measure import job_of
