@@ -18,7 +18,7 @@ from widegram.network import Network
 from widegram.network.patterns import pattern_of
 from widegram.network.shapes import follow
 from widegram.reference.pair import Array
-from widegram.reference.tensors import cross_kernels, images, self_kernels
+from widegram.reference.runs import cross_kernels, images, self_kernels
 from widegram.validation.choices import KERNELS
 
 _BLOCK_BYTES = 128 * 1024**2

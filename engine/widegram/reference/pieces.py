@@ -28,7 +28,8 @@ from widegram.network.piece import Piece
 from widegram.plan.formulas import SERIES_TOLERANCE
 from widegram.plan.precision import check_formula
 from widegram.reference.pair import Array, Pair
-from widegram.reference.tensors import Patterns, cross_pairs, input_pairs, self_pairs
+from widegram.reference.runs import cross_pairs, input_pairs, self_pairs
+from widegram.reference.tensors import Patterns
 
 Numbers = NDArray[np.intp]
 
@@ -56,7 +57,7 @@ class Start(Protocol):
 
 
 class InputStart:
-    """Images (n, H, W, C), as :func:`widegram.reference.tensors.images` makes them; ``marked``:
+    """Images (n, H, W, C), as :func:`widegram.reference.runs.images` makes them; ``marked``:
     with marks of masked numbers (:mod:`widegram.data.masked`)."""
 
     def __init__(self, x1: Array, x2: Array | None, marked: bool = False) -> None:

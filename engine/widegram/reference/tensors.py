@@ -4,21 +4,19 @@ Obviously right rather than fast. Vectors are 1 x 1 images. Sources: Novak et al
 deep convolutional networks with many channels are Gaussian processes", section 3; Arora et al.
 2019, "On exact computation with an infinitely wide neural net", section 4.
 
-An image's own variances, which activations and LayerNorm need, come from running the network on
-(x, x): that run records them, layer by layer, and the run on (x, x') reads them back.
+Here is the walk through the layers; what it is run on, and where the variances of images come from,
+is in :mod:`widegram.reference.runs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from widegram import activations
-from widegram.data.masked import is_masked
 from widegram.network import Network, attention, maps
 from widegram.network.contribution import bias_variance, channels_behind, contribution
 from widegram.network.joined import spatial_axis
@@ -59,7 +57,6 @@ from widegram.reference.pixel_pairs import (
     over_all_pixels,
     pool_windows,
     resized,
-    same_pixel,
     transposed,
     turned,
     window_means,
@@ -68,79 +65,8 @@ from widegram.reference.pixel_pairs import (
 Patterns = tuple[Array, Array] | None
 
 
-def images(x: NDArray[Any]) -> Array:
-    """View inputs (n, D), (n, L, C) or (n, H, W, C) as float64 images (n, H, W, C): vectors as
-    1 x 1, sequences as 1 x L."""
-    x = np.asarray(x, dtype=np.float64)
-    return x.reshape(len(x), *[1] * (4 - x.ndim), *x.shape[1:])
-
-
-def self_kernels(
-    network: Network, x: Array, patterns: Array | None = None
-) -> tuple[Array, Array, list[Array]]:
-    """Run the network on every image with itself.
-
-    Args:
-        network: the network.
-        x: images (B, H, W, C).
-        patterns: weights (B, vertices, vertices) for Aggregate layers.
-
-    Returns:
-        ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in the
-        order in which they are met, the variances (B, H, W) of its input.
-    """
-    pair, variances = self_pairs(network, input_pairs(x, x, network.mask is not None), patterns)
-    return pair.k.reshape(len(x)), pair.t.reshape(len(x)), variances
-
-
-def self_pairs(
-    network: Network, pair: Pair, patterns: Array | None = None
-) -> tuple[Pair, list[Array]]:
-    """Run layers on B values with themselves; as :func:`self_kernels`, for any output."""
-    run = _SelfRun(network, None if patterns is None else (patterns, patterns))
-    return run.sequence(network.layers, pair), run.variances
-
-
-def cross_kernels(
-    network: Network, x1: Array, x2: Array, q1: list[Array], q2: list[Array],
-    patterns: Patterns = None,
-) -> tuple[Array, Array]:  # fmt: skip
-    """Run the network on B pairs (x1[b], x2[b]) of different images, treated as independent.
-
-    Args:
-        network: the network.
-        x1: images (B, H, W, C).
-        x2: images (B, H, W, C).
-        q1: the variances of ``x1`` as :func:`self_kernels` gives them.
-        q2: those of ``x2``.
-        patterns: those of both, for Aggregate layers.
-
-    Returns:
-        ``(nngp, ntk)``, arrays (B,).
-    """
-    pair = input_pairs(x1, x2, network.mask is not None)
-    pair = cross_pairs(network, pair, q1, q2, patterns)
-    return pair.k.reshape(len(x1)), pair.t.reshape(len(x1))
-
-
-def cross_pairs(
-    network: Network, pair: Pair, q1: list[Array], q2: list[Array], patterns: Patterns = None
-) -> Pair:
-    """Run layers on B pairs of different values; as :func:`cross_kernels`, for any output."""
-    run = _CrossRun(network, iter(zip(q1, q2, strict=True)), patterns)
-    return run.sequence(network.layers, pair)
-
-
-def input_pairs(x1: Array, x2: Array, marked: bool = False) -> Pair:
-    """The mean over channels of products of B pairs of images (B, H, W, C); no T. ``marked``:
-    masked numbers are marked in them (:mod:`widegram.data.masked`)."""
-    k = np.einsum("bijc,bklc->bijkl", x1, x2) / x1.shape[-1]
-    masked = (is_masked(x1), is_masked(x2)) if marked else None
-    return Pair(k, np.zeros_like(k), masked)
-
-
-class _Forward:
-    """Walks the layers; what differs between (x, x) and (x, x') is left to the two subclasses.
+class Forward:
+    """Walks the layers; what differs between (x, x) and (x, x') is left to its subclasses.
 
     ``axes``: those of images (0 rows, 1 columns) that the values have for layers at this place.
     ``channels``: of a network of finite width, as far as its widths say. ``patterns``: of both
@@ -371,56 +297,3 @@ def _side_by_side(ends: Sequence[Pair], axis: int) -> Pair:
         made.k[where], made.t[where] = end.k, end.t
         first += size
     return made
-
-
-class _SelfRun(_Forward):
-    """(x, x): its variances are K's own diagonal; same-pixel moments are the exact ones."""
-
-    def __init__(self, network: Network, patterns: Patterns) -> None:
-        super().__init__(network, patterns)
-        self.variances: list[Array] = []
-
-    def variances_of(self, pair: Pair) -> tuple[Array, Array]:
-        q = same_pixel(pair.k).copy()
-        self.variances.append(q)
-        return q, q
-
-    def weights_of(self, layer: GlobalSelfAttention, keys: Array) -> tuple[Array, Array]:
-        pixels = keys.shape[1] * keys.shape[2]
-        weights = attention.attended(layer, keys.reshape(-1, pixels, pixels))
-        self.variances.append(weights)
-        return weights, weights
-
-    def activation(self, formula: Any, pair: Pair) -> Pair:
-        k, slope = formula.variance(same_pixel(pair.k))
-        t = same_pixel(pair.t) * slope
-        after = super().activation(formula, pair)
-        same_pixel(after.k)[...] = k
-        same_pixel(after.t)[...] = t
-        return after
-
-    def dropout(self, rate: float, pair: Pair) -> Pair:
-        after = Pair(pair.k.copy(), pair.t.copy())
-        for a in (after.k, after.t):
-            same = same_pixel(a)
-            same /= rate
-        return after
-
-
-class _CrossRun(_Forward):
-    """(x, x') with variances known from the runs on (x, x) and (x', x')."""
-
-    def __init__(
-        self, network: Network, variances: Iterator[tuple[Array, Array]], patterns: Patterns
-    ) -> None:
-        super().__init__(network, patterns)
-        self.known = variances
-
-    def variances_of(self, pair: Pair) -> tuple[Array, Array]:
-        return next(self.known)
-
-    def weights_of(self, layer: GlobalSelfAttention, keys: Array) -> tuple[Array, Array]:
-        return next(self.known)
-
-    def dropout(self, rate: float, pair: Pair) -> Pair:
-        return pair

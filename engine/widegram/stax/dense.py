@@ -28,7 +28,7 @@ def from_inputs(
     """The arrays of a Kernel of layers on inputs, in the dtype of these; ``cov2`` and ``mask2``
     None without ``x2``. Where the piece has a mask, masked numbers are marked in inputs."""
     from widegram.reference.pieces import InputStart, propagate
-    from widegram.reference.tensors import images
+    from widegram.reference.runs import images
 
     second = None if x2 is None else images(x2)
     start = InputStart(images(x1), second, piece.mask is not None)
