@@ -63,9 +63,10 @@ if TYPE_CHECKING:
     "--diag-reg-path",
     "path",
     type=Floats(),
-    help="Choose the best of these by leave-one-out error.",
+    help="Choose the best of these by leave-one-out error, or with --evidence by that.",
 )
 @click.option("--loo", is_flag=True, help="Report leave-one-out error and accuracy.")
+@click.option("--evidence", is_flag=True, help="Report the log marginal likelihood.")
 @click.option(
     "--method",
     type=click.Choice(METHODS),
@@ -147,10 +148,17 @@ def _print(result: SolveResult) -> None:
         ]
     )
     for point in result.path:
-        share = "" if point["accuracy"] is None else f", accuracy {point['accuracy']:.4f}"
         mark = "  <- best" if len(result.path) > 1 and point["best"] else ""
         note = "" if point["resolved"] else "  (too ill-conditioned to mean anything)"
-        click.echo(
-            f"leave-one-out at diag_reg {point['diag_reg']:g}: mse {point['mse']:.6g}{share}"
-            f"{note}{mark}"
-        )
+        click.echo(f"at diag_reg {point['diag_reg']:g}: {_judged(point)}{note}{mark}")
+
+
+def _judged(point: dict[str, Any]) -> str:
+    """What is known of a regulariser: its leave-one-out error and accuracy, its evidence."""
+    parts = []
+    if point["mse"] is not None:
+        share = "" if point["accuracy"] is None else f", accuracy {point['accuracy']:.4f}"
+        parts.append(f"leave-one-out mse {point['mse']:.6g}{share}")
+    if point["log_evidence"] is not None:
+        parts.append(f"log evidence {point['log_evidence']:.10g}")
+    return ", ".join(parts) or "no figure"

@@ -15,6 +15,7 @@ from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
 from widegram.linalg.budget import array_budget
 from widegram.linalg.definite import NotPositiveDefinite
+from widegram.linalg.evidence import log_evidence
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.normalise import centred, prior_scale
@@ -37,8 +38,8 @@ class SolveJob:
       them
     * ``normalize_y``: as :mod:`widegram.linalg.normalise` says
     * ``diag_reg``: what is added to the diagonal, times trace / n unless ``absolute``
-    * ``path``: regularisers of which the best is taken, by leave-one-out error
-    * ``loo``: whether that error is asked for
+    * ``path``: regularisers of which the best is taken, by leave-one-out error or evidence
+    * ``loo``, ``evidence``: whether that error, the log marginal likelihood, is asked for
     * ``options``: how to solve
     * ``out``, ``overwrite``: the solution file
     * ``memory``: a size or a number of bytes for the whole process
@@ -57,6 +58,7 @@ class SolveJob:
     absolute: bool = False
     path: tuple[float, ...] = ()
     loo: bool = False
+    evidence: bool = False
     options: SolveOptions = field(default_factory=SolveOptions)
     memory: str | int | None = None
     overwrite: bool = False
@@ -72,8 +74,10 @@ class SolveResult:
     * ``n``, ``k``: rows and right-hand sides
     * ``diag_reg``: as given, or the best of the path; ``shift``: what that added to the diagonal
     * ``task``, ``task_reason``: what the labels were taken for
-    * ``path``: a dict (diag_reg, mse, accuracy, residual, resolved, best) for each regulariser
-    * ``loo_mse``, ``loo_accuracy``: of the best one; None where they were not asked for
+    * ``path``: a dict (diag_reg, mse, accuracy, log_evidence, residual, resolved, best) for each
+      regulariser
+    * ``loo_mse``, ``loo_accuracy``, ``log_evidence``: of the best one; None where they were not
+      asked for
     * ``details``: what the solver adds
     """
 
@@ -94,6 +98,7 @@ class SolveResult:
     normalize_y: bool = False
     loo_mse: float | None = None
     loo_accuracy: float | None = None
+    log_evidence: float | None = None
     path: tuple[dict[str, Any], ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -127,7 +132,8 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
             progress=progress,
         )
         try:
-            compute = _by_leave_one_out if job.path or job.loo else _plain
+            judged = bool(job.path or job.loo or job.evidence)
+            compute = _by_factorisations if judged else _plain
             result, alpha = compute(job, train, targets, resources)
         except NotPositiveDefinite as error:
             if not job.absolute:
@@ -182,13 +188,13 @@ def _plain(
     return result, solution.x
 
 
-def _by_leave_one_out(
+def _by_factorisations(
     job: SolveJob, train: GramKernel, targets: Targets, resources: Resources
 ) -> tuple[SolveResult, np.ndarray]:
     if job.options.method not in FACTORISATIONS or job.options.dtype == "float32":
         raise WidegramError(
-            "leave-one-out errors need a factorisation in float64; take --method auto, cholesky or "
-            "cholesky-ooc, without --factor-dtype"
+            "leave-one-out errors and evidence need a factorisation in float64; take --method "
+            "auto, cholesky or cholesky-ooc, without --factor-dtype"
         )
     if job.path and job.diag_reg:
         raise WidegramError(
@@ -201,18 +207,29 @@ def _by_leave_one_out(
         train.operator, targets.values.shape[1], len(regs), job.options, resources
     )
     points = regulariser_path(
-        train.operator, targets.values, shifts, job.options, resources, choice
+        train.operator,
+        targets.values,
+        shifts,
+        job.options,
+        resources,
+        choice,
+        loo=job.loo or not job.evidence,
     )
-    best = best_point(points)
+    evidence = [_evidence(job, point, targets) for point in points]
+    losses = [None if found is None else -found for found in evidence] if job.evidence else None
+    best = best_point(points, losses)
     index = next(i for i, point in enumerate(points) if point is best)
     status = status_of(best.residual)
-    rows = tuple(_row(reg, point, point is best) for reg, point in zip(regs, points, strict=True))
+    rows = tuple(
+        _row(reg, point, found, point is best)
+        for reg, point, found in zip(regs, points, evidence, strict=True)
+    )
     result = SolveResult(
         out=str(job.out),
         method=choice.method,
         why=choice.reason,
         status=status,
-        message=f"{MESSAGES[status]}{_verdict(regs, index)}",
+        message=f"{MESSAGES[status]}{verdict(regs, index, job.evidence)}",
         n=targets.n,
         k=targets.values.shape[1],
         iterations=len(regs),
@@ -222,27 +239,38 @@ def _by_leave_one_out(
         seconds=0.0,
         loo_mse=best.mse,
         loo_accuracy=best.accuracy,
+        log_evidence=evidence[index],
         path=rows,
     )
     return result, best.alpha
 
 
-def _verdict(regs: tuple[float, ...], index: int) -> str:
+def _evidence(job: SolveJob, point: PathPoint, targets: Targets) -> float | None:
+    """The log marginal likelihood of a point where it is asked for and the point is resolved."""
+    if not (job.evidence and point.resolved):
+        return None
+    squares = np.einsum("ij,ij->j", targets.values, point.alpha)
+    return log_evidence(squares, point.logdet, targets.n, job.normalize_y)
+
+
+def verdict(regs: tuple[float, ...], index: int, by_evidence: bool) -> str:
     """Which regulariser of several is the best, and whether the path should have gone on."""
     if len(regs) == 1:
         return ""
-    found = f"; best leave-one-out error at diag_reg {regs[index]:g}"
+    what = "highest evidence" if by_evidence else "best leave-one-out error"
+    found = f"; {what} at diag_reg {regs[index]:g}"
     for end, name in ((min(regs), "smaller"), (max(regs), "larger")):
         if regs[index] == end:
             found += f", an end of the path: {name} ones may be better"
     return found
 
 
-def _row(reg: float, point: PathPoint, best: bool) -> dict[str, Any]:
+def _row(reg: float, point: PathPoint, evidence: float | None, best: bool) -> dict[str, Any]:
     return {
         "diag_reg": reg,
         "mse": point.mse,
         "accuracy": point.accuracy,
+        "log_evidence": evidence,
         "residual": point.residual,
         "resolved": point.resolved,
         "best": best,
@@ -278,8 +306,8 @@ def _write(
     )
     path = {
         f"path/{name}": np.array([row[name] for row in result.path], dtype=float)
-        for name in ("diag_reg", "mse", "accuracy")
-        if result.path
+        for name in ("diag_reg", "mse", "accuracy", "log_evidence")
+        if result.path and any(row[name] is not None for row in result.path)
     }
     write_solution(
         job.out,

@@ -1,4 +1,4 @@
-"""Leave-one-out errors, for one regulariser or a whole path of them.
+"""Leave-one-out errors and determinants, for one regulariser or a whole path of them.
 
 Leaving out row i changes its prediction to y_i - alpha_i / [(K + r I)^-1]_ii (Rasmussen and
 Williams, "Gaussian Processes for Machine Learning", equation 5.12), so that one decomposition
@@ -34,18 +34,26 @@ _FACTORISATIONS = 8  # that take as long as one tridiagonalisation
 
 @dataclass(frozen=True)
 class PathPoint:
-    """One regulariser (absolute) of a path: alpha (n, k), leave-one-out error and accuracy."""
+    """One regulariser of a path.
+
+    * ``shift``: what it adds to the diagonal
+    * ``alpha``: (n, k), with its ``residual``
+    * ``mse``, ``accuracy``: leave-one-out; None where they were not asked for
+    * ``logdet``: log det (K + shift I), NaN where it is not positive definite
+    """
 
     shift: float
     alpha: Array
-    mse: float
+    mse: float | None
     accuracy: float | None
     residual: float
+    logdet: float
 
     @property
     def resolved(self) -> bool:
         """Whether the numbers mean anything: finite, with a small residual."""
-        return bool(np.isfinite(self.mse) and self.residual < 1e-3)
+        figure = self.logdet if self.mse is None else self.mse
+        return bool(np.isfinite(figure) and self.residual < 1e-3)
 
 
 @checked_later
@@ -68,8 +76,9 @@ def path_choice(
     choice = chosen(operator, k, replace(options, dtype=np.float64), resources)
     if not SOLVERS[choice.method].factors:
         raise WidegramError(
-            f"leave-one-out errors need a factorisation, and {operator.shape[0]} rows are too many "
-            "for one in memory or on the disk; give more --memory or more disk beside --out"
+            f"leave-one-out errors and evidence need a factorisation, and {operator.shape[0]} rows "
+            "are too many for one in memory or on the disk; give more --memory or more disk beside "
+            "--out"
         )
     many = count > _FACTORISATIONS and operator.shape[0] > 1  # one row has no second diagonal
     if choice.method == "cholesky" and options.method == "auto" and many:
@@ -86,44 +95,66 @@ def regulariser_path(
     options: SolveOptions,
     resources: Resources,
     choice: Choice | None = None,
+    *,
+    loo: bool = True,
 ) -> list[PathPoint]:
-    """Leave-one-out results for every shift in ``shifts`` (absolute), in that order.
+    """Results for every shift in ``shifts`` (absolute), in that order.
 
-    By ``choice``, else as :func:`path_choice` says. ``operator`` is K without a shift.
+    By ``choice``, else as :func:`path_choice` says. ``operator`` is K without a shift. Without
+    ``loo`` no leave-one-out errors.
     """
     choice = choice or path_choice(operator, y.shape[1], len(shifts), options, resources)
     if choice.method == "tridiagonal":
         return _path_by_tridiagonal(
-            replace(operator, memory=choice.stream), y, shifts, resources.progress
+            replace(operator, memory=choice.stream), y, shifts, loo, resources.progress
         )
+    point = partial(_point_by_factor, operator, y, options=options, resources=resources, loo=loo)
     if len(shifts) == 1:
-        return [_point_by_factor(operator, y, shifts[0], options, resources)]
-    return [_point_or_failure(operator, y, shift, options, resources) for shift in shifts]
+        return [point(shifts[0], advise=True)]
+    points = []
+    for shift in shifts:
+        try:
+            points.append(point(shift, advise=False))
+        except (FailedPivot, NotFinite):
+            points.append(_unresolved(shift, y))
+    return points
 
 
-def best_point(points: Sequence[PathPoint]) -> PathPoint:
-    """The point with the lowest leave-one-out mean squared error among the resolved ones.
+def best_point(
+    points: Sequence[PathPoint], losses: Sequence[float | None] | None = None
+) -> PathPoint:
+    """The point with the lowest loss among the resolved ones: leave-one-out mean squared error,
+    unless ``losses`` are given.
 
     Raises WidegramError where there is none.
     """
-    usable = [point for point in points if point.resolved]
+    losses = [point.mse for point in points] if losses is None else losses
+    usable = [
+        (loss, index)
+        for index, (point, loss) in enumerate(zip(points, losses, strict=True))
+        if point.resolved and loss is not None and np.isfinite(loss)
+    ]
     if not usable:
         raise WidegramError(
             "with none of these regularisers the matrix is positive definite and well enough "
             "conditioned to be solved; give larger ones"
         )
-    return min(usable, key=lambda point: point.mse)
+    return points[min(usable)[1]]
 
 
 def _path_by_tridiagonal(
-    operator: GramOperator, y: Array, shifts: Sequence[float], progress: ProgressCallback | None
+    operator: GramOperator,
+    y: Array,
+    shifts: Sequence[float],
+    loo: bool,
+    progress: ProgressCallback | None,
 ) -> list[PathPoint]:
     reduced = Tridiagonal(operator.load(np.float64, progress), progress)
     sound = [shift for shift in shifts if reduced.definite(shift)]
-    diagonals = dict(zip(sound, reduced.inverse_diagonals(sound).T, strict=True))
+    diagonals = dict(zip(sound, reduced.inverse_diagonals(sound).T, strict=True)) if loo else {}
     points = []
     for shift in shifts:
-        if shift not in diagonals:
+        if shift not in sound:
             points.append(_unresolved(shift, y))
             continue
         try:
@@ -133,30 +164,24 @@ def _path_by_tridiagonal(
         except NotFinite:
             points.append(_unresolved(shift, y))
             continue
-        points.append(PathPoint(shift, alpha, *leave_one_out(alpha, diagonals[shift], y), residual))
+        mse, share = leave_one_out(alpha, diagonals[shift], y) if loo else (None, None)
+        points.append(PathPoint(shift, alpha, mse, share, residual, reduced.logdet(shift)))
     return points
 
 
 def _unresolved(shift: float, y: Array) -> PathPoint:
-    return PathPoint(shift, np.zeros_like(y), np.inf, None, np.inf)
-
-
-def _point_or_failure(
-    operator: GramOperator, y: Array, shift: float, options: SolveOptions, resources: Resources
-) -> PathPoint:
-    try:
-        return _point_by_factor(operator, y, shift, options, resources, advise=False)
-    except (FailedPivot, NotFinite):
-        return _unresolved(shift, y)
+    return PathPoint(shift, np.zeros_like(y), np.inf, None, np.inf, np.nan)
 
 
 def _point_by_factor(
     operator: GramOperator,
     y: Array,
     shift: float,
+    *,
     options: SolveOptions,
     resources: Resources,
-    advise: bool = True,
+    loo: bool,
+    advise: bool,
 ) -> PathPoint:
     options = replace(options, dtype=np.float64)  # the inverse's diagonal is not refined
     resources = replace(resources, work=resources.work_file(f".{shift:.6g}"))
@@ -164,5 +189,6 @@ def _point_by_factor(
     choice = chosen(operator, k, options, resources)
     with factored(operator, k, choice, resources, advise=advise) as factor:
         solution = factor.solve(y)
-        mse, share = leave_one_out(solution.x, factor.inverse_diagonal(), y)
-    return PathPoint(shift, solution.x, mse, share, solution.residual)
+        inverse = factor.inverse_diagonal() if loo else None
+    mse, share = (None, None) if inverse is None else leave_one_out(solution.x, inverse, y)
+    return PathPoint(shift, solution.x, mse, share, solution.residual, solution.details["logdet"])

@@ -27,7 +27,12 @@ def prior_scale(targets: Array, alpha: Array) -> Array:
 
     1 for a column of zeros.
     """
-    square = np.einsum("ij,ij->j", targets, alpha) / len(targets)
+    return scale_of(np.einsum("ij,ij->j", targets, alpha), len(targets))
+
+
+def scale_of(squares: Array, n: int) -> Array:
+    """s (k,) from ``squares`` = t^T (K + reg I)^-1 t of n targets; 1 where they are zero."""
+    square = squares / n
     return np.where(square > 0, np.sqrt(np.maximum(square, 0.0)), 1.0)
 
 

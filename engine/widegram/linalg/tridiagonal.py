@@ -6,6 +6,7 @@ for each r there remains a bidiagonal factorisation T + r I = L D L^T (pttrf).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,12 @@ class Tridiagonal:
         assert factored is not None
         x, _ = dpttrs(*factored, self._basis.T @ b)
         return np.asarray(self._basis @ x)
+
+    def logdet(self, shift: float) -> float:
+        """log det (K + shift I). The matrix must be definite."""
+        factored = self._factored(shift)
+        assert factored is not None
+        return math.fsum(np.log(factored[0]))
 
     def inverse_diagonals(self, shifts: Sequence[float]) -> Array:
         """diag((K + r I)^-1) for each r of ``shifts``, (n, count); all definite.
