@@ -12,7 +12,7 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
-from widegram.computing import gram as compute
+from widegram.computing import filling
 
 _N, _TILE, _DELAY = 90, 16, 0.004
 _FORK = multiprocessing.get_context("fork")
@@ -37,7 +37,7 @@ def run(out: Path) -> None:
 def test_killed_runs_resume_to_the_uninterrupted_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kills: int
 ) -> None:
-    monkeypatch.setattr(compute, "_BATCH_TILES", 3)
+    monkeypatch.setattr(filling, "_BATCH_TILES", 3)
     fake.install(monkeypatch, _DELAY)
     whole, out = tmp_path / "whole.h5", tmp_path / "K.h5"
     start = time.perf_counter()

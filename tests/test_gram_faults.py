@@ -22,7 +22,7 @@ from fault_support import (
     in_a_child,
     killing,
 )
-from widegram.computing import gram as compute
+from widegram.computing import filling
 
 N, TILE = 40, 16  # 6 tiles, 3 of them with a mirror image
 WANTED = fake.expected(N, N, True)
@@ -33,7 +33,7 @@ MANY = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch)
-    monkeypatch.setattr(compute, "_BATCH_TILES", 2)
+    monkeypatch.setattr(filling, "_BATCH_TILES", 2)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 import fake_evaluator as fake
 import widegram
 from cli_support import run_json
+from widegram.computing import filling
 from widegram.computing import gram as compute
 from widegram.errors import WidegramError, WriteFailed
 from widegram.gramfile import GramFile, writing
@@ -24,7 +25,7 @@ N, TILE = 70, 16  # 15 tiles
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> list[fake.FakeEvaluator]:
     monkeypatch.setattr("widegram.machine.progress._REPORT_SECONDS", 0.0)
-    monkeypatch.setattr(compute, "_BATCH_TILES", 2)
+    monkeypatch.setattr(filling, "_BATCH_TILES", 2)
     return fake.install(monkeypatch)
 
 

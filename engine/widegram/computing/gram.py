@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,52 +16,26 @@ from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import continues, device_for, kind_of, resolve_device
+from widegram.computing.filling import GramResult, fill
 from widegram.computing.job import make_job, tile_side
-from widegram.computing.order import in_order
-from widegram.computing.saving import Saver, Stretches
-from widegram.computing.tile_queue import TileQueue, tiles_at_once
+from widegram.computing.tile_queue import tiles_at_once
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
 from widegram.data.patterns import patterned
 from widegram.durable.hdf5 import hdf5_errors
 from widegram.durable.outputs import check_target
 from widegram.errors import Interrupted, WidegramError, WriteFailed
-from widegram.gramfile.diagonals import Stretch, flags_path
+from widegram.gramfile.diagonals import flags_path
 from widegram.gramfile.header import STATE, Header
 from widegram.gramfile.opening import create, read
-from widegram.gramfile.writing import GramWriter, TileResult, open_for_resume, refuse_other_run
-from widegram.machine import interrupts
+from widegram.gramfile.writing import GramWriter, open_for_resume, refuse_other_run
 from widegram.machine.log import logger
-from widegram.machine.progress import Meter, ProgressCallback, StopRequest
+from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, NetworkLike
 from widegram.validation.arrays import file_path, integer
 from widegram.validation.choices import KERNELS
 
-_BATCH_SECONDS = 5.0
-_BATCH_TILES = 32
-_BATCH_SHARE = 8
-
-
-class GramResult(NamedTuple):
-    """What one run did.
-
-    ``entries`` of each matrix settled in this run (mirror images included), its wall time in
-    ``seconds``, their quotient ``entries_per_second``, ``resumed_tiles`` found finished at the
-    start out of ``tiles``, the ``tile`` side, and whether the file is ``complete``.
-    ``damaged_tiles`` of an earlier run had lost their checksums and were computed again.
-    ``series_error`` is the relative error of activations without a closed form (of E[phi^2] or
-    E[phi'^2], in one layer), None for networks without one.
-    """
-
-    entries: int
-    seconds: float
-    entries_per_second: float
-    resumed_tiles: int
-    tiles: int
-    tile: int
-    complete: bool
-    series_error: float | None = None
-    damaged_tiles: int = 0
+__all__ = ["GramResult", "gram"]
 
 
 def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the command
@@ -239,125 +213,3 @@ def _header(job: Job, device: str, tile: int) -> Header:
         program_version=__version__,
         tile=tile,
     )
-
-
-def fill(
-    writer: GramWriter,
-    evaluator: Evaluator,
-    device: str,
-    memory: int,
-    progress: ProgressCallback | None = None,
-    recheck_data: Callable[[], None] | None = None,
-) -> GramResult:
-    """Compute and store every pending tile of an open file on ``device``, the evaluator's.
-
-    A batch ends after five seconds, 32 tiles or an eighth of ``memory`` bytes. Raises
-    :class:`Interrupted` after a signal and what the evaluator raises, with every tile computed so
-    far stored. ``recheck_data`` raises where the inputs were changed meanwhile: then the tiles of
-    this run are taken back.
-    """
-    grid = writer.grid
-    tiles, lacking = in_order(grid, evaluator), set(writer.pending())
-    pending = [tile for tile in tiles if tile in lacking]
-    lacking_stretches = writer.pending_stretches()
-    missing = sum(grid.entries(i, j) for i, j in pending)
-    meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
-    saver, left = Saver(writer, evaluator, device), list(reversed(pending))
-    wanted = [(grid.rows(i), grid.cols(j)) for i, j in pending]
-    with (
-        StopRequest() as stop,
-        interrupts.keeping(lambda: _kept(saver, tiles)),
-        interrupts.finishing("the tile in work", lambda: meter.tile_seconds, evaluator.stoppable),
-        TileQueue(evaluator, wanted, grid.symmetric) as queue,
-    ):
-        while left and not stop.requested:
-            batch: list[TileResult] = []
-            stretches: Stretches = {}
-            try:
-                _compute(batch, stretches, left, saver, queue, meter, stop, memory // _BATCH_SHARE)
-            except interrupts.Stopped:
-                pass  # The tile in work is lost, those before it are not.
-            except BaseException:
-                with suppress(Exception):  # The first error is the one to show.
-                    saver.save(batch + _unasked(queue, pending), stretches)
-                raise
-            saver.save(batch, stretches)
-        saver.save(_unasked(queue, pending))
-        with suppress(interrupts.Stopped):
-            while not stop.requested and (rest := writer.pending_stretches()):
-                saver.save([], saver.stretches(rest[:1]))
-    if writer.pending() or writer.pending_stretches():
-        raise Interrupted(_kept(saver, tiles))
-    _settle(writer, pending, lacking_stretches, recheck_data)
-    seconds = meter.seconds
-    return GramResult(
-        entries=meter.entries,
-        seconds=seconds,
-        entries_per_second=meter.entries / seconds if meter.entries else 0.0,
-        resumed_tiles=len(tiles) - len(pending),
-        tiles=len(tiles),
-        tile=grid.tile,
-        complete=True,
-        series_error=evaluator.series_error,
-    )
-
-
-def _settle(
-    writer: GramWriter,
-    made: list[tuple[int, int]],
-    stretches: list[Stretch],
-    recheck_data: Callable[[], None] | None,
-) -> None:
-    """Mark the file as complete, if the tiles ``made`` by this run, and the ``stretches`` of
-    diagonals, may be trusted."""
-    try:
-        if recheck_data is not None and (made or stretches):
-            recheck_data()
-    except WidegramError as error:
-        writer.take_back(made, stretches)
-        raise WidegramError(
-            f"{writer.path}: is not complete: {error}; the {len(made)} tiles of this run are not "
-            "kept; put the data back and run the same command again, or pass --overwrite"
-        ) from error
-    writer.finish()
-
-
-def _kept(saver: Saver, tiles: list[tuple[int, int]]) -> str:
-    """What an interrupted run leaves, said without a look into the file."""
-    return (
-        f"{saver.path}: interrupted, {saver.finished} of {len(tiles)} tiles are saved; run the "
-        "same command again to resume"
-    )
-
-
-def _unasked(queue: TileQueue, pending: list[tuple[int, int]]) -> list[TileResult]:
-    """What was computed of ``pending`` and not asked for when a run ended early."""
-    queue.close()
-    return [(*pending[n], arrays) for n, arrays in queue.unasked()]
-
-
-def _compute(
-    batch: list[TileResult],
-    stretches: Stretches,
-    left: list[tuple[int, int]],
-    saver: Saver,
-    queue: TileQueue,
-    meter: Meter,
-    stop: StopRequest,
-    most_bytes: int,
-) -> None:
-    """Compute the next tiles (taken from the end of ``left``) into the empty ``batch``, at least
-    one, until a limit, and the ``stretches`` of diagonals that are cheapest beside them."""
-    grid = saver.grid
-    size, end = 0, meter.seconds + _BATCH_SECONDS
-    while left and not stop.requested:
-        i, j = left.pop()
-        rows, cols = grid.rows(i), grid.cols(j)
-        advance = meter.begin_tile(grid.entries(i, j), len(rows) * len(cols))
-        arrays = queue.next(advance)
-        batch.append((i, j, arrays))
-        stretches.update(saver.stretches(saver.beside((i, j), stretches)))
-        meter.end_tile(grid.entries(i, j))
-        size += sum(array.nbytes for array in arrays.values())
-        if len(batch) == _BATCH_TILES or size >= most_bytes or meter.seconds >= end:
-            break

@@ -1,0 +1,164 @@
+"""Filling a gram file: batches of tiles, what a stop or a failure leaves, and the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from widegram.backends.evaluator import Evaluator
+from widegram.computing.order import in_order
+from widegram.computing.saving import Saver, Stretches
+from widegram.computing.supply import Found, LocalSupply, Supply, Tiles
+from widegram.errors import Interrupted, WidegramError
+from widegram.gramfile.diagonals import Stretch
+from widegram.gramfile.writing import GramWriter, TileResult
+from widegram.machine import interrupts
+from widegram.machine.progress import Meter, ProgressCallback, StopRequest
+
+_BATCH_SECONDS = 5.0
+_BATCH_TILES = 32
+_BATCH_SHARE = 8
+Supplying = Callable[[Evaluator, Saver, Tiles, Meter], Supply]
+
+
+class GramResult(NamedTuple):
+    """What one run did.
+
+    ``entries`` of each matrix settled in this run (mirror images included), its wall time in
+    ``seconds``, their quotient ``entries_per_second``, ``resumed_tiles`` found finished at the
+    start out of ``tiles``, the ``tile`` side, and whether the file is ``complete``.
+    ``damaged_tiles`` of an earlier run had lost their checksums and were computed again.
+    ``series_error`` is the relative error of activations without a closed form (of E[phi^2] or
+    E[phi'^2], in one layer), None for networks without one.
+    """
+
+    entries: int
+    seconds: float
+    entries_per_second: float
+    resumed_tiles: int
+    tiles: int
+    tile: int
+    complete: bool
+    series_error: float | None = None
+    damaged_tiles: int = 0
+
+
+def fill(
+    writer: GramWriter,
+    evaluator: Evaluator,
+    device: str,
+    memory: int,
+    progress: ProgressCallback | None = None,
+    recheck_data: Callable[[], None] | None = None,
+    supplying: Supplying = LocalSupply,
+) -> GramResult:
+    """Compute and store every pending tile of an open file on ``device``, the evaluator's.
+
+    A batch ends after five seconds, 32 tiles or an eighth of ``memory`` bytes. Raises
+    :class:`Interrupted` after a signal and what the evaluator raises, with every tile computed so
+    far stored. ``recheck_data`` raises where the inputs were changed meanwhile: then the tiles of
+    this run are taken back. ``supplying`` makes what the tiles come from.
+    """
+    grid = writer.grid
+    tiles, lacking = in_order(grid, evaluator), set(writer.pending())
+    pending = [tile for tile in tiles if tile in lacking]
+    lacking_stretches = writer.pending_stretches()
+    missing = sum(grid.entries(i, j) for i, j in pending)
+    meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
+    saver = Saver(writer, evaluator, device)
+    with (
+        StopRequest() as stop,
+        interrupts.keeping(lambda: _kept(saver, tiles)),
+        supplying(evaluator, saver, pending, meter) as supply,
+        interrupts.finishing(supply.what, supply.seconds_left, supply.stoppable),
+    ):
+        while supply.left and not stop.requested:
+            batch: list[TileResult] = []
+            stretches: Stretches = {}
+            try:
+                _compute(batch, stretches, supply, meter, stop, memory // _BATCH_SHARE)
+            except interrupts.Stopped:
+                pass  # The tile in work is lost, those before it are not.
+            except BaseException:
+                with suppress(Exception):  # The first error is the one to show.
+                    _save(saver, supply.unasked(), batch, stretches)
+                raise
+            saver.save(batch, stretches)
+        _save(saver, supply.unasked(), [], {})
+        with suppress(interrupts.Stopped):
+            while not stop.requested and (rest := writer.pending_stretches()):
+                saver.save([], saver.stretches(rest[:1]))
+    if writer.pending() or writer.pending_stretches():
+        raise Interrupted(_kept(saver, tiles))
+    _settle(writer, pending, lacking_stretches, recheck_data)
+    seconds = meter.seconds
+    return GramResult(
+        entries=meter.entries,
+        seconds=seconds,
+        entries_per_second=meter.entries / seconds if meter.entries else 0.0,
+        resumed_tiles=len(tiles) - len(pending),
+        tiles=len(tiles),
+        tile=grid.tile,
+        complete=True,
+        series_error=evaluator.series_error,
+    )
+
+
+def _compute(
+    batch: list[TileResult],
+    stretches: Stretches,
+    supply: Supply,
+    meter: Meter,
+    stop: StopRequest,
+    most_bytes: int,
+) -> None:
+    """Compute the next tiles into the empty ``batch``, at least one, until a limit or a stop, and
+    the ``stretches`` of diagonals that are cheapest beside them."""
+    size, end = 0, meter.seconds + _BATCH_SECONDS
+    while supply.left and not stop.requested:
+        found = supply.next(stretches)
+        if found is None:
+            return
+        batch.append(found.tile)
+        stretches.update(found.stretches)
+        size += sum(array.nbytes for array in found.tile[2].values())
+        if len(batch) == _BATCH_TILES or size >= most_bytes or meter.seconds >= end:
+            break
+
+
+def _save(
+    saver: Saver, found: list[Found], batch: list[TileResult], stretches: Stretches
+) -> None:
+    """Write a batch, and with it what was ``found`` beyond it."""
+    for one in found:
+        stretches.update(one.stretches)
+    saver.save(batch + [one.tile for one in found], stretches)
+
+
+def _settle(
+    writer: GramWriter,
+    made: list[tuple[int, int]],
+    stretches: list[Stretch],
+    recheck_data: Callable[[], None] | None,
+) -> None:
+    """Mark the file as complete, if the tiles ``made`` by this run, and the ``stretches`` of
+    diagonals, may be trusted."""
+    try:
+        if recheck_data is not None and (made or stretches):
+            recheck_data()
+    except WidegramError as error:
+        writer.take_back(made, stretches)
+        raise WidegramError(
+            f"{writer.path}: is not complete: {error}; the {len(made)} tiles of this run are not "
+            "kept; put the data back and run the same command again, or pass --overwrite"
+        ) from error
+    writer.finish()
+
+
+def _kept(saver: Saver, tiles: list[tuple[int, int]]) -> str:
+    """What an interrupted run leaves, said without a look into the file."""
+    return (
+        f"{saver.path}: interrupted, {saver.finished} of {len(tiles)} tiles are saved; run the "
+        "same command again to resume"
+    )
