@@ -1,4 +1,4 @@
-"""``widegram data``: preparing raw data sets, and looking into data files."""
+"""``widegram data``: preparing raw data sets, drawing rows, looking into data files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from widegram_cli.output import emit_json, emit_table
 
 @click.group("data", cls=FileGroup)
 def command() -> None:
-    """Prepare image data sets; look into data files."""
+    """Prepare data sets, draw rows of them, look into data files."""
 
 
 @command.command("prepare")
@@ -91,6 +91,49 @@ def prepare_command(
             ("test/x", test_line),
             ("labels", "yes" if prepared.labels else "none found"),
             ("normalize", prepared.normalize),
+        ]
+    )
+
+
+@command.command("sample")
+@click.argument("data", type=InputFile())
+@click.option("--n", type=click.IntRange(min=1), required=True, help="Rows to draw.")
+@click.option(
+    "--out",
+    type=OutputFile(),
+    required=True,
+    metavar="C.h5",
+    help="The HDF5 file to write.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of it.")
+@click.option(
+    "--labels",
+    type=InputFile(),
+    metavar="LABELS",
+    help="Labels of DATA [default: those beside it, such as train/y of train/x].",
+)
+@memory_option
+@overwrite_option
+@json_option
+def sample_command(data: str, out: str, as_json: bool, **options: Any) -> None:
+    """Draw rows of DATA, such as the centers of `solve --method nystrom`, and write them as /x.
+
+    DATA is what `gram --x` takes, and so is C.h5:x. /index has the rows' numbers, /y their labels.
+    Of labels that are classes every one is drawn equally often, as far as it has rows.
+    """
+    from widegram.data import sample
+
+    drawn = sample(data, out, **options)
+    if as_json:
+        found = dataclasses.asdict(drawn)
+        emit_json({"file": found.pop("out"), **found})
+        return
+    labels = ", ".join(f"{label}: {rows}" for label, rows in list(drawn.classes.items())[:20])
+    emit_table(
+        [
+            ("written", f"{drawn.out}:x"),
+            ("shape", _shape(drawn.shape)),
+            ("rows of each class", labels or "drawn without regard to classes"),
         ]
     )
 

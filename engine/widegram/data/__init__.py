@@ -1,8 +1,9 @@
-"""Inputs: opening them block by block, and preparing raw data sets."""
+"""Inputs: opening them block by block, preparing raw data sets, drawing rows."""
 
 from __future__ import annotations
 
 from widegram.data.inputs import Source, open_source
 from widegram.data.preparing import Prepared, prepare
+from widegram.data.sampling import Sampled, sample
 
-__all__ = ["Prepared", "Source", "open_source", "prepare"]
+__all__ = ["Prepared", "Sampled", "Source", "open_source", "prepare", "sample"]
