@@ -144,10 +144,10 @@ def command(
     if as_json:
         emit_json({**result._asdict(), "file": out})
     else:
-        _print(result, out)
+        print_result(result, out)
 
 
-def _print(result: GramResult, out: str) -> None:
+def print_result(result: GramResult, out: str) -> None:
     if result.entries == 0:
         click.echo(f"{out}: was complete already")
         return

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from widegram import meanfield, predict, stax
+    from widegram.combining import combine
     from widegram.computing.gram import GramResult, gram
     from widegram.computing.in_memory import Kernels, kernel
     from widegram.data import open_source, prepare
@@ -26,6 +27,7 @@ __all__ = [
     "VerifyReport",
     "WidegramError",
     "__version__",
+    "combine",
     "export",
     "gram",
     "kernel",
@@ -45,6 +47,7 @@ _HOMES = {
     "Kernels": "widegram.computing.in_memory",
     "VerifyReport": "widegram.gramfile",
     "WidegramError": "widegram.errors",
+    "combine": "widegram.combining",
     "export": "widegram.gramfile",
     "gram": "widegram.computing.gram",
     "kernel": "widegram.computing.in_memory",

@@ -107,18 +107,18 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
         else:
             header, complete = _existing(path, job, device, tile)
             if complete and not check:
-                return _nothing_to_do(header)
-        writer = held.enter_context(_opened(path, header, new))
-        damaged = [] if new else _rechecked(writer, check)
+                return nothing_to_do(header)
+        writer = held.enter_context(opened(path, header, new))
+        damaged = [] if new else rechecked(writer, check)
         if writer.complete:
-            return _nothing_to_do(header)
+            return nothing_to_do(header)
         evaluator = evaluator or held.enter_context(make_evaluator(device, job))
         result = fill(writer, evaluator, device, job.memory, progress, partial(_recheck_data, job))
     return result._replace(damaged_tiles=len(damaged))
 
 
 @contextmanager
-def _opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
+def opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
     """A file that is written. A ``new`` one whose first tile already is refused goes again: it
     holds nothing."""
     untouched = False
@@ -137,7 +137,7 @@ def _opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
         raise
 
 
-def _nothing_to_do(header: Header) -> GramResult:
+def nothing_to_do(header: Header) -> GramResult:
     done = len(header.grid.tiles())
     return GramResult(
         entries=0,
@@ -150,7 +150,7 @@ def _nothing_to_do(header: Header) -> GramResult:
     )
 
 
-def _rechecked(writer: GramWriter, everything: bool) -> list[tuple[int, int]]:
+def rechecked(writer: GramWriter, everything: bool) -> list[tuple[int, int]]:
     """Finished tiles that had lost their checksums, said to the user; they are pending now."""
     damaged = writer.recheck(everything)
     if damaged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from widegram.errors import WidegramError
 _WORK_SUFFIXES = (".factor", ".restart")
 # Attributes of our files that name the files they were made from.
 _NAMING = ("x1_location", "x2_location", "gram")
+_RECIPE = "network"  # of a combined Gram file: JSON that names the files of its kernels
 _MOST_FILES = 10_000  # looked at in a directory or in a file of links
 Identity = tuple[int, int] | str
 
@@ -102,11 +104,17 @@ def _named(path: Path) -> list[Path]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             names = [str(file.attrs[name]) for name in _NAMING if name in file.attrs]
-            names += _links(file)
+            names += _combined(file.attrs.get(_RECIPE, "")) + _links(file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         return []
     names = [place for name in names for place in places(name)]
     return [path.parent / split_spec(name)[0] for name in names if name]
+
+
+def _combined(network: Any) -> list[str]:
+    """The Gram files that a combined one was made from; none of any other network."""
+    made = json.loads(network) if network else {}
+    return [str(part["file"]) for part in made.get("of", ())] if "combine" in made else []
 
 
 def _links(file: Any) -> list[str]:

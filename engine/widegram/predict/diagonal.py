@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from widegram.combining.recipe import is_combined
 from widegram.computing.in_memory import diagonal
 from widegram.computing.job import make_job
 from widegram.data.patterns import reopened
@@ -61,6 +62,11 @@ def own_diagonal(
 
 
 def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
+    if is_combined(cross.file.network):
+        raise WidegramError(
+            f"{cross.path}: is a combination, and does not hold K(x, x) of all its rows; pass the "
+            "combination of the same kernels of the test points as --test-gram FILE"
+        )
     whole, (depth, head) = load_network(cross.file.network), cross.end
     try:
         source = reopened(location, cross.file.n1)

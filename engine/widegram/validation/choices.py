@@ -23,6 +23,9 @@ DEVICES = ("auto", "cpu", "cuda")
 NORMALIZATIONS = ("standardize", "unit-norm", "none")
 """How ``data prepare`` scales inputs."""
 
+COMBINATIONS = ("sum", "product")
+"""How ``combine`` puts kernels together, entry by entry."""
+
 TASKS = ("auto", "classification", "regression")
 """What labels are: 'auto' takes integers for classes and floats for numbers."""
 

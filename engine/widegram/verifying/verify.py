@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,6 +12,8 @@ import numpy as np
 
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
+from widegram.combining.evaluator import CombinedEvaluator
+from widegram.combining.recipe import is_combined, read_recipe
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import available
 from widegram.computing.in_memory import diagonal_within
@@ -21,7 +24,7 @@ from widegram.gramfile.header import Header
 from widegram.gramfile.verifying import Computers, VerifyReport
 from widegram.gramfile.verifying import verify as verify_file
 from widegram.gramfile.view import GramFile
-from widegram.gramfile.writing import open_for_resume
+from widegram.gramfile.writing import GramWriter, open_for_resume
 from widegram.machine import interrupts
 from widegram.machine.budgets import kernel_budget
 from widegram.machine.progress import ProgressCallback
@@ -35,6 +38,7 @@ from widegram.verifying.file_kinds import SealReport, is_sealed, verify_sealed
 
 Given = str | Path | np.ndarray | Source | None
 
+_ANOTHER_METHOD = "its parts have a second opinion each; verify those files"
 _FUNCTION = "its network has a function of Python's, which no file holds"
 
 
@@ -102,36 +106,60 @@ def _repair(
 ) -> None:
     """Compute what a report found damaged again, and write it."""
     with GramFile(path) as file:
-        if has_function(file.network):
+        header, network = file.header, _unless_combined(file)
+        if network is not None and has_function(file.network):
             raise WidegramError(f"{path}: cannot be repaired: {_FUNCTION}")
-        header, network = file.header, _network(file)
-    with open_for_resume(path, header) as writer:
+    with ExitStack() as held:
+        writer = held.enter_context(open_for_resume(path, header))
         if report.damaged_tiles or report.damaged_stretches:
-            first, second = _sources_for_repair(path, header, network.mask, x1, x2)
+            sources: tuple[Source | None, ...] = ()
+            if network is None:
+                made = held.enter_context(_combined(path, header))
+            else:
+                sources = _sources_for_repair(path, header, network.mask, x1, x2)
+                job = Job(
+                    network=network,
+                    x1=sources[0],
+                    x2=sources[1],
+                    kernels=header.kernels,
+                    depths=header.depths,
+                    dtype=header.dtype,
+                    threads=threads,
+                    memory=memory,
+                )  # fmt: skip
+                made = held.enter_context(make_evaluator(available(header.device), job))
             writer.take_back(report.damaged_tiles, report.damaged_stretches)
-            job = Job(
-                network=network,
-                x1=first,
-                x2=second,
-                kernels=header.kernels,
-                depths=header.depths,
-                dtype=header.dtype,
-                threads=threads,
-                memory=memory,
-            )  # fmt: skip
-            with make_evaluator(available(header.device), job) as made:
-                for i, j in report.damaged_tiles:
-                    interrupts.check()
-                    rows, cols = writer.grid.rows(i), writer.grid.cols(j)
-                    writer.write([(i, j, made.tile(rows, cols, header.symmetric))])
-                for stretch in report.damaged_stretches:
-                    values = diagonal_within(made, stretch.span(writer.grid), stretch.second)
-                    writer.write([], {stretch: values})
-            for source in (first, second):
+            _compute_again(writer, report, made)
+            for source in sources:
                 if source is not None:
                     source.check_unchanged()
         if report.complete and not writer.pending() and not writer.pending_stretches():
             writer.finish()
+
+
+def _compute_again(writer: GramWriter, report: VerifyReport, made: Evaluator) -> None:
+    for i, j in report.damaged_tiles:
+        interrupts.check()
+        rows, cols = writer.grid.rows(i), writer.grid.cols(j)
+        writer.write([(i, j, made.tile(rows, cols, writer.header.symmetric))])
+    for stretch in report.damaged_stretches:
+        values = diagonal_within(made, stretch.span(writer.grid), stretch.second)
+        writer.write([], {stretch: values})
+
+
+def _unless_combined(file: GramFile) -> Network | None:
+    """The network of a file; None of a combination, which has those of its parts."""
+    return None if is_combined(file.network) else _network(file)
+
+
+def _combined(path: Path, header: Header) -> CombinedEvaluator:
+    """What adds or multiplies the parts of a combination again, from where they were."""
+    try:
+        return CombinedEvaluator(read_recipe(json.loads(header.network)), header)
+    except ValueError as error:
+        raise Damaged(f"{path}: is damaged: {error}") from error
+    except WidegramError as error:
+        raise WidegramError(f"{path}: its parts cannot be combined again: {error}") from error
 
 
 def _sources_for_repair(
@@ -154,9 +182,16 @@ def _computers(
     """The evaluator that made the file and the dense one, which ``held`` closes, or why there are
     none."""
     header = file.header
+    network = _unless_combined(file)
+    if network is None:
+        try:
+            return Computers(
+                held.enter_context(_combined(file.path, header)), dense_note=_ANOTHER_METHOD
+            )
+        except WidegramError as error:
+            return f"no tiles were recomputed: {error}"
     if has_function(file.network):
         return f"no tiles were recomputed: {_FUNCTION}"
-    network = _network(file)
 
     def make(device: str, dtype: str) -> Evaluator:
         kernels, depths = header.kernels, header.depths

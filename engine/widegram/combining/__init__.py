@@ -1,0 +1,7 @@
+"""Kernels from kernels: sums and products of Gram files of the same inputs."""
+
+from __future__ import annotations
+
+from widegram.combining.combine import combine
+
+__all__ = ["combine"]
