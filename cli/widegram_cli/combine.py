@@ -23,7 +23,7 @@ from widegram_cli.output import emit_json
 
 
 @dataclass(frozen=True)
-class How:
+class Combining:
     """Arguments of :func:`widegram.combine` beside its files and where they are read out."""
 
     weights: tuple[float, ...] | None
@@ -64,11 +64,11 @@ class How:
 @memory_option
 @overwrite_option
 @json_option
-@grouped(How, "how")
+@grouped(Combining, "how")
 def command(
     files: tuple[str, ...],
     out: str,
-    how: How,
+    how: Combining,
     depth: int | None,
     head: str | None,
     as_json: bool,

@@ -148,6 +148,7 @@ def command(
 
 
 def print_result(result: GramResult, out: str) -> None:
+    """Say what a run has added to the file ``out``."""
     if result.entries == 0:
         click.echo(f"{out}: was complete already")
         return

@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("widegram_cli.info", "Say what a Gram file holds and how much of it is done."),
     "verify": ("widegram_cli.verify", "Check a Gram file: checksums, and tiles computed again."),
     "export": ("widegram_cli.export", "Copy one kernel of a Gram file to .npy, .npz or .h5."),
-    "combine": ("widegram_cli.combine", "Add or multiply kernels of Gram files of the same inputs."),
+    "combine": ("widegram_cli.combine", "Add or multiply kernels of Gram files, entry by entry."),
     "eig": ("widegram_cli.eig", "Eigenvalues, condition number and spectral density."),
     "solve": ("widegram_cli.solve", "Solve (K + reg I) alpha = Y, in memory or out of core."),
     "predict": ("widegram_cli.predict", "Predict with a solution: mean, variance, accuracy."),

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from widegram.combining.combine import combine
+from widegram.combining.combination import combine
 
 __all__ = ["combine"]

@@ -22,8 +22,8 @@ Array = NDArray[np.float64]
 class CombinedEvaluator(Evaluator):
     """Reads what others have computed; float64 between the files and the result.
 
-    ``header`` is of the combined file. Its order of parts is the one in which they are added or
-    multiplied. Raises WidegramError for a part that is missing, damaged, unfinished or not what the
+    ``header`` is of the combined file. Its order of ingredients is the one in which they are added or
+    multiplied. Raises WidegramError for a ingredient that is missing, damaged, unfinished or not what the
     recipe says.
     """
 
@@ -32,7 +32,7 @@ class CombinedEvaluator(Evaluator):
         self._recipe, self._header, self._held = recipe, header, ExitStack()
         self._matrices: dict[str, list[CheckedMatrix]] = {}
         try:
-            self._files = [self._opened(n) for n in range(len(recipe.parts))]
+            self._files = [self._opened(n) for n in range(len(recipe.ingredients))]
             for key, kernel, end in self._datasets():
                 self._matrices[key] = [
                     CheckedMatrix(file, kernel, *self._end_of(n, end))
@@ -71,15 +71,15 @@ class CombinedEvaluator(Evaluator):
         self._held.close()
 
     def _opened(self, n: int) -> GramFile:
-        part, header = self._recipe.parts[n], self._header
-        file = self._held.enter_context(GramFile(Path(part.file)))
+        ingredient, header = self._recipe.ingredients[n], self._header
+        file = self._held.enter_context(GramFile(Path(ingredient.file)))
         file.require_complete()
-        wanted = part.fingerprint, header.x1_fingerprint, header.x2_fingerprint, header.symmetric
+        wanted = ingredient.fingerprint, header.x1_fingerprint, header.x2_fingerprint, header.symmetric
         found = file.header
         if wanted != (
             found.network_fingerprint, found.x1_fingerprint, found.x2_fingerprint, found.symmetric
         ):  # fmt: skip
-            raise WidegramError(f"{part.file}: is not the file that was combined")
+            raise WidegramError(f"{ingredient.file}: is not the file that was combined")
         return file
 
     def _datasets(self) -> Iterator[tuple[str, str, End]]:
@@ -89,11 +89,10 @@ class CombinedEvaluator(Evaluator):
                 yield end.path(kernel), kernel, end
 
     def _end_of(self, n: int, end: End) -> End:
-        """Where a part is read out for one end of the combined file."""
-        own = self._recipe.parts[n].end
-        return End(
-            end.depth if own.depth is None else own.depth, end.head if own.head is None else own.head
-        )
+        """Where a ingredient is read out for one end of the combined file."""
+        own = self._recipe.ingredients[n].end
+        depth = end.depth if own.depth is None else own.depth
+        return End(depth, end.head if own.head is None else own.head)
 
     def _together(self, values: Iterator[Array]) -> Array:
         """The weighted sum, or the product, of arrays of one shape; NaN where one has it.
@@ -101,8 +100,8 @@ class CombinedEvaluator(Evaluator):
         Raises OutOfRange where float64 cannot hold a number of them.
         """
         total: Array | None = None
-        for part, value in zip(self._recipe.parts, values, strict=True):
-            scaled = _product(value, np.full((), part.weight))
+        for ingredient, value in zip(self._recipe.ingredients, values, strict=True):
+            scaled = _product(value, np.full((), ingredient.weight))
             if total is None:
                 total = scaled
             elif self._recipe.op == "product":

@@ -16,7 +16,7 @@ from widegram.validation.choices import COMBINATIONS
 _KEY = "combine"
 
 
-class Part(NamedTuple):
+class Ingredient(NamedTuple):
     """One of the kernels.
 
     * ``fingerprint``: of its network, hex
@@ -42,32 +42,32 @@ class Recipe(NamedTuple):
     """Parts in one order, however they were named, and 'sum' or 'product' of their entries."""
 
     op: str
-    parts: tuple[Part, ...]
+    ingredients: tuple[Ingredient, ...]
 
     def to_json(self) -> str:
         """For the attribute ``network`` of a Gram file."""
         of = [
             {
-                "network": part.network,
-                "fingerprint": part.fingerprint,
-                "weight": part.weight,
-                "depth": part.end.depth,
-                "head": part.end.head,
-                "file": part.file,
+                "network": ingredient.network,
+                "fingerprint": ingredient.fingerprint,
+                "weight": ingredient.weight,
+                "depth": ingredient.end.depth,
+                "head": ingredient.end.head,
+                "file": ingredient.file,
             }
-            for part in self.parts
+            for ingredient in self.ingredients
         ]
         return json.dumps({_KEY: self.op, "of": of})
 
     def fingerprint(self) -> str:
         """The hex SHA-256 of what decides the values: not of where files lie."""
-        text = json.dumps([self.op, *(part.identity() for part in self.parts)])
+        text = json.dumps([self.op, *(ingredient.identity() for ingredient in self.ingredients)])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def recipe(op: str, parts: Sequence[Part]) -> Recipe:
-    """The recipe of some parts; the order in which they are given does not matter."""
-    return Recipe(op, tuple(sorted(parts, key=Part.identity)))
+def recipe(op: str, ingredients: Sequence[Ingredient]) -> Recipe:
+    """The recipe of some ingredients; the order in which they are given does not matter."""
+    return Recipe(op, tuple(sorted(ingredients, key=Ingredient.identity)))
 
 
 def is_combined(network: dict[str, Any]) -> bool:
@@ -75,22 +75,29 @@ def is_combined(network: dict[str, Any]) -> bool:
     return _KEY in network
 
 
+def is_product(network: dict[str, Any]) -> bool:
+    """Whether a Gram file's ``network`` is a product, or combines one."""
+    return network.get(_KEY) == "product" or (
+        is_combined(network) and any(is_product(ingredient["network"]) for ingredient in network["of"])
+    )
+
+
 def read_recipe(network: dict[str, Any]) -> Recipe:
-    """The recipe that :meth:`Recipe.to_json` wrote; ValueError for any other."""
+    """The recipe that :meth:`Recipe.to_json` wrote; WidegramError for any other."""
     try:
-        parts = [
-            Part(
-                fingerprint=str(part["fingerprint"]),
-                weight=float(part["weight"]),
-                end=End(part["depth"], part["head"]),
-                network=part["network"],
-                file=str(part["file"]),
+        ingredients = [
+            Ingredient(
+                fingerprint=str(ingredient["fingerprint"]),
+                weight=float(ingredient["weight"]),
+                end=End(ingredient["depth"], ingredient["head"]),
+                network=ingredient["network"],
+                file=str(ingredient["file"]),
             )
-            for part in network["of"]
+            for ingredient in network["of"]
         ]
-        return Recipe(str(network[_KEY]), tuple(parts))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"its recipe cannot be read: {error}") from error
+        return Recipe(str(network[_KEY]), tuple(ingredients))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WidegramError(f"its recipe cannot be read: {error}") from error
 
 
 def check_op(op: Any) -> str:

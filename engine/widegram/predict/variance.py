@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.combining.recipe import is_product
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.operator import GramOperator
@@ -57,6 +58,11 @@ def variances(
     block = block_rows(n, n_test, max(memory // 8, (memory - held) // 2))
     ensemble = train.kernel == "ntk"
     if ensemble:
+        if is_product(train.file.network):
+            raise WidegramError(
+                f"{train.path}: a product of NTKs is a kernel, but no network's NTK, so that no "
+                "ensemble has its variance; solve with --kernel nngp"
+            )
         for source in (train, cross):
             if "nngp" not in source.file.kernels:
                 raise WidegramError(

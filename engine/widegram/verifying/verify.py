@@ -38,7 +38,7 @@ from widegram.verifying.file_kinds import SealReport, is_sealed, verify_sealed
 
 Given = str | Path | np.ndarray | Source | None
 
-_ANOTHER_METHOD = "its parts have a second opinion each; verify those files"
+_ANOTHER_METHOD = "it is a combination; verify the files of its ingredients"
 _FUNCTION = "its network has a function of Python's, which no file holds"
 
 
@@ -113,6 +113,7 @@ def _repair(
         writer = held.enter_context(open_for_resume(path, header))
         if report.damaged_tiles or report.damaged_stretches:
             sources: tuple[Source | None, ...] = ()
+            made: Evaluator
             if network is None:
                 made = held.enter_context(_combined(path, header))
             else:
@@ -148,18 +149,16 @@ def _compute_again(writer: GramWriter, report: VerifyReport, made: Evaluator) ->
 
 
 def _unless_combined(file: GramFile) -> Network | None:
-    """The network of a file; None of a combination, which has those of its parts."""
+    """The network of a file; None of a combination, which has those of its ingredients."""
     return None if is_combined(file.network) else _network(file)
 
 
 def _combined(path: Path, header: Header) -> CombinedEvaluator:
-    """What adds or multiplies the parts of a combination again, from where they were."""
+    """What adds or multiplies the ingredients of a combination again, from where they were."""
     try:
         return CombinedEvaluator(read_recipe(json.loads(header.network)), header)
-    except ValueError as error:
-        raise Damaged(f"{path}: is damaged: {error}") from error
     except WidegramError as error:
-        raise WidegramError(f"{path}: its parts cannot be combined again: {error}") from error
+        raise WidegramError(f"{path}: its ingredients cannot be combined again: {error}") from error
 
 
 def _sources_for_repair(

@@ -12,8 +12,9 @@ import numpy as np
 
 from widegram import __version__
 from widegram.combining.evaluator import CombinedEvaluator
-from widegram.combining.recipe import Part, Recipe, check_op, check_weights, recipe
-from widegram.computing.gram import GramResult, fill, nothing_to_do, opened, rechecked
+from widegram.combining.recipe import Ingredient, Recipe, check_op, check_weights, recipe
+from widegram.computing.filling import GramResult, fill
+from widegram.computing.gram import nothing_to_do, opened, rechecked
 from widegram.data.distinct import check_distinct
 from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
@@ -52,13 +53,13 @@ def combine(  # noqa: PLR0913 - public: by keyword, one for each option of the c
     check: bool = False,
     progress: ProgressCallback | None = None,
 ) -> GramResult:
-    """Write the weighted sum, or the product, of the kernels of Gram files to the Gram file ``out``.
+    """Write the weighted sum, or the product, of kernels of Gram files to the Gram file ``out``.
 
-    Both are kernels where the parts are (Schur's product theorem), and ``out`` is a Gram file as
+    Both are kernels where the ingredients are (Schur's product theorem), and ``out`` is a Gram file as
     any other, for solve, eig, predict and this function: its datasets, and K(x, x) of its inputs,
     are ``sum_i weights[i] K_i`` or ``prod_i K_i``, entry by entry, computed in float64. The order
-    of ``files`` changes no bit. Its ``network`` names the parts, with their files, for `verify`. An
-    unfinished ``out`` of the same parts is resumed.
+    of ``files`` changes no bit. Its ``network`` names the ingredients, with their files, for `verify`. An
+    unfinished ``out`` of the same ingredients is resumed.
 
     ``get``: which of 'nngp' and 'ntk', by default those that all files have. ``end``: the depth of
     those files that are depth sweeps, the head of those that have heads; without it all files need
@@ -79,7 +80,7 @@ def combine(  # noqa: PLR0913 - public: by keyword, one for each option of the c
     tile = None if tile is None else integer(tile, "tile", 1)
     bytes_ = budget(memory)
     chosen = [_choose(file_path(file, "files"), end) for file in files]
-    made = recipe(op, [_part(*one) for one in zip(chosen, shares, strict=True)])
+    made = recipe(op, [_ingredient(*one) for one in zip(chosen, shares, strict=True)])
     wanted = _header(made, chosen, get, end, dtype)
     new = overwrite or not path.exists()
     with ExitStack() as held:
@@ -97,7 +98,7 @@ def combine(  # noqa: PLR0913 - public: by keyword, one for each option of the c
 
 
 def _choose(path: Path, end: End) -> _Chosen:
-    """A file, and those parts of ``end`` that it has."""
+    """A file, and those ingredients of ``end`` that it has."""
     with GramFile(path) as file:
         file.require_complete()
         own = End(end.depth if file.depths else None, end.head if file.heads else None)
@@ -105,12 +106,12 @@ def _choose(path: Path, end: End) -> _Chosen:
         return _Chosen(path, file.header, own)
 
 
-def _part(one: _Chosen, weight: float) -> Part:
+def _ingredient(one: _Chosen, weight: float) -> Ingredient:
     header = one.header
     with GramFile(one.path) as file:
         network = file.network
     place = str(one.path.resolve())
-    return Part(header.network_fingerprint, weight, one.end, network, place)
+    return Ingredient(header.network_fingerprint, weight, one.end, network, place)
 
 
 def _left(one: _Chosen) -> tuple[tuple[int, ...], tuple[str, ...]]:
