@@ -55,11 +55,11 @@ def combine(  # noqa: PLR0913 - public: by keyword, one for each option of the c
 ) -> GramResult:
     """Write the weighted sum, or the product, of kernels of Gram files to the Gram file ``out``.
 
-    Both are kernels where the ingredients are (Schur's product theorem), and ``out`` is a Gram file as
-    any other, for solve, eig, predict and this function: its datasets, and K(x, x) of its inputs,
-    are ``sum_i weights[i] K_i`` or ``prod_i K_i``, entry by entry, computed in float64. The order
-    of ``files`` changes no bit. Its ``network`` names the ingredients, with their files, for `verify`. An
-    unfinished ``out`` of the same ingredients is resumed.
+    Both are kernels where the ingredients are (Schur's product theorem), and ``out`` is a Gram
+    file as any other, for solve, eig, predict and this function: its datasets, and K(x, x) of its
+    inputs, are ``sum_i weights[i] K_i`` or ``prod_i K_i``, entry by entry, computed in float64.
+    The order of ``files`` changes no bit. Its ``network`` names the ingredients, with their files,
+    for `verify`. An unfinished ``out`` of the same ingredients is resumed.
 
     ``get``: which of 'nngp' and 'ntk', by default those that all files have. ``end``: the depth of
     those files that are depth sweeps, the head of those that have heads; without it all files need

@@ -22,9 +22,8 @@ Array = NDArray[np.float64]
 class CombinedEvaluator(Evaluator):
     """Reads what others have computed; float64 between the files and the result.
 
-    ``header`` is of the combined file. Its order of ingredients is the one in which they are added or
-    multiplied. Raises WidegramError for a ingredient that is missing, damaged, unfinished or not what the
-    recipe says.
+    ``header`` is of the combined file. Ingredients are added or multiplied in the recipe's order.
+    Raises WidegramError for one that is missing, damaged, unfinished or not what the recipe says.
     """
 
     def __init__(self, recipe: Recipe, header: Header) -> None:
@@ -71,14 +70,16 @@ class CombinedEvaluator(Evaluator):
         self._held.close()
 
     def _opened(self, n: int) -> GramFile:
-        ingredient, header = self._recipe.ingredients[n], self._header
+        ingredient, wanted = self._recipe.ingredients[n], self._header
         file = self._held.enter_context(GramFile(Path(ingredient.file)))
         file.require_complete()
-        wanted = ingredient.fingerprint, header.x1_fingerprint, header.x2_fingerprint, header.symmetric
         found = file.header
-        if wanted != (
-            found.network_fingerprint, found.x1_fingerprint, found.x2_fingerprint, found.symmetric
-        ):  # fmt: skip
+        inputs = wanted.x1_fingerprint, wanted.x2_fingerprint
+        if (
+            found.network_fingerprint != ingredient.fingerprint
+            or (found.x1_fingerprint, found.x2_fingerprint) != inputs
+            or found.symmetric != wanted.symmetric
+        ):
             raise WidegramError(f"{ingredient.file}: is not the file that was combined")
         return file
 

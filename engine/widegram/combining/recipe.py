@@ -77,9 +77,8 @@ def is_combined(network: dict[str, Any]) -> bool:
 
 def is_product(network: dict[str, Any]) -> bool:
     """Whether a Gram file's ``network`` is a product, or combines one."""
-    return network.get(_KEY) == "product" or (
-        is_combined(network) and any(is_product(ingredient["network"]) for ingredient in network["of"])
-    )
+    inside = [one["network"] for one in network["of"]] if is_combined(network) else []
+    return network.get(_KEY) == "product" or any(map(is_product, inside))
 
 
 def read_recipe(network: dict[str, Any]) -> Recipe:
