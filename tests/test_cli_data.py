@@ -51,8 +51,9 @@ def test_info_lists_arrays_and_attributes(tmp_path: Path):
     assert found["arrays"]["test/y"] == {"shape": [5], "dtype": "int64"}
     assert found["attributes"]["source"] == "digits"
     text = run("data", "info", out).stdout
-    assert "train/x      10x8x8x1 float32" in text
+    assert re.search("train/x +10x8x8x1 float32", text)
     assert re.search("normalize +standardize", text)
+    assert re.search("treatment +standardize with statistics of 10 training inputs", text)
 
 
 def test_info_of_plain_arrays(tmp_path: Path):

@@ -95,6 +95,7 @@ CASES = [
     ("predict A.h5 --cross C.h5 --out", ["A.h5", "C.h5", "K.h5", "x.npy", "t.npy"]),
     ("data prepare d.h5:x --labels y.npy --out", ["d.h5", "y.npy"]),
     ("data prepare x.npy --out", ["x.npy"]),
+    ("data apply data.h5 x.npy --labels y.npy --out", ["data.h5", "x.npy", "y.npy"]),
     ("meanfield spectrum --x data.h5 --depths 1 --out", ["data.h5"]),
     ("meanfield spectrum --x data.h5 --depths 1 --out S.png --plot", ["data.h5", "S.png"]),
     ("meanfield spectrum --net net.json --x data.h5 --depths 1 --out", ["net.json"]),

@@ -9,8 +9,20 @@ import click
 
 from widegram.validation.choices import NORMALIZATIONS
 from widegram_cli.files import FileGroup, InputFile, OutputFile
-from widegram_cli.options import json_option, memory_option, overwrite_option
+from widegram_cli.options import Command, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table
+
+_MOST_CLASSES = 20
+
+
+def labels_option(command: Command) -> Command:
+    """``--labels``: of inputs whose file does not hold them."""
+    return click.option(
+        "--labels",
+        type=InputFile(),
+        metavar="DATA",
+        help="Labels of an array file that does not hold them.",
+    )(command)
 
 
 @click.group("data", cls=FileGroup)
@@ -34,54 +46,33 @@ def command() -> None:
     type=click.Choice(NORMALIZATIONS),
     default="standardize",
     show_default=True,
-    help="How to scale the inputs; statistics are those of the training inputs.",
+    help="How to scale inputs; statistics are those of the training inputs.",
+)
+@click.option(
+    "--zca",
+    type=float,
+    metavar="EPS",
+    help="Whiten what --normalize made; EPS times the mean eigenvalue is added to eigenvalues.",
+)
+@click.option(
+    "--balanced", is_flag=True, help="As many training inputs of each class as of any other."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws.")
-@click.option(
-    "--labels",
-    type=InputFile(),
-    metavar="DATA",
-    help="Labels of an array file that does not hold them.",
-)
+@labels_option
 @memory_option
 @overwrite_option
 @json_option
-def prepare_command(
-    source: str,
-    out: str,
-    train: int | None,
-    test: int | None,
-    normalize: str,
-    seed: int,
-    labels: str | None,
-    memory: int | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def prepare_command(source: str, out: str, as_json: bool, **options: Any) -> None:
     """Write /train/x, /train/y, /test/x and /test/y of SOURCE.
 
     SOURCE is `digits` (8x8 images, embedded), a file or directory of IDX files (MNIST,
     Fashion-MNIST; .gz or not), a CIFAR-10 directory (binary or python version), or .npy, .npz or
-    .h5 with labels.
+    .h5 with labels. /statistics has what `data apply` does to other inputs.
     """
     from widegram.data import prepare
 
-    prepared = prepare(
-        source,
-        out,
-        train=train,
-        test=test,
-        normalize=normalize,
-        seed=seed,
-        labels=labels,
-        overwrite=overwrite,
-        memory=memory,
-    )
-    if prepared.note:
-        click.echo(f"widegram: note: {prepared.note}", err=True)
-    if as_json:
-        found = dataclasses.asdict(prepared)
-        emit_json({"file": found.pop("out"), **found})
+    prepared = prepare(source, out, **options)
+    if _told(prepared, as_json):
         return
     test_line = "none" if prepared.test_shape is None else _shape(prepared.test_shape)
     emit_table(
@@ -90,9 +81,62 @@ def prepare_command(
             ("train/x", _shape(prepared.train_shape)),
             ("test/x", test_line),
             ("labels", "yes" if prepared.labels else "none found"),
+            *([("classes", _counted(prepared.classes))] if prepared.classes else []),
             ("normalize", prepared.normalize),
+            ("treatment", prepared.treatment),
         ]
     )
+
+
+@command.command("apply")
+@click.argument("statistics", type=InputFile(), metavar="STATS.h5")
+@click.argument("source", type=InputFile(), metavar="NEW")
+@click.option(
+    "--out",
+    type=OutputFile(),
+    required=True,
+    metavar="D.h5",
+    help="The HDF5 file to write.",
+)
+@labels_option
+@memory_option
+@overwrite_option
+@json_option
+def apply_command(statistics: str, source: str, out: str, as_json: bool, **options: Any) -> None:
+    """Do to all inputs of NEW what was done to the training inputs of STATS.h5.
+
+    STATS.h5 is a file of `data prepare`, NEW anything that it takes. Writes /x, and /y where there
+    are labels; of a NEW with a test split of its own /train/x, /train/y, /test/x and /test/y.
+    """
+    from widegram.data import apply
+
+    applied = apply(statistics, source, out, **options)
+    if _told(applied, as_json):
+        return
+    emit_table(
+        [
+            ("written", applied.out),
+            *((name, _shape(shape)) for name, shape in applied.shapes.items()),
+            ("labels", "yes" if applied.labels else "none found"),
+            ("treatment", applied.treatment),
+        ]
+    )
+
+
+def _told(made: Any, as_json: bool) -> bool:
+    """Print the note of a record, and the record where JSON is asked for."""
+    if made.note:
+        click.echo(f"widegram: note: {made.note}", err=True)
+    if as_json:
+        found = dataclasses.asdict(made)
+        emit_json({"file": found.pop("out"), **found})
+    return as_json
+
+
+def _counted(classes: dict[str, int]) -> str:
+    """``0: 142, 1: 145, ...``."""
+    shown = [f"{label}: {rows}" for label, rows in list(classes.items())[:_MOST_CLASSES]]
+    return ", ".join([*shown, *(["..."] if len(classes) > len(shown) else [])])
 
 
 @command.command("sample")

@@ -1,31 +1,24 @@
-"""Raw data sets to floating point inputs: select, split, normalize, write."""
+"""Raw data sets to floating point inputs: select, split, learn what inputs need, do it, write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from widegram.data.cifar import has_cifar, open_cifar
-from widegram.data.digits import open_digits
+from widegram.data import treatment, whitening
 from widegram.data.distinct import check_distinct
-from widegram.data.formats import Table, split_spec
-from widegram.data.idx import has_idx, is_idx, open_idx
-from widegram.data.labelled import SUFFIXES, open_labelled
-from widegram.data.raw import RawData, Split
-from widegram.data.statistics import Scaling, apply, check_held, measure
-from widegram.errors import WidegramError
-from widegram.machine import interrupts
+from widegram.data.raw_files import open_raw
+from widegram.data.selecting import Selection, select
+from widegram.data.treatment import Treatment
 from widegram.machine.budgets import budget
 from widegram.validation.arrays import choice, file_path, integer
 from widegram.validation.choices import NORMALIZATIONS
-from widegram.validation.reading import existing_file
 
 FORMAT = "widegram-data"
-_TEST_SHARE = 5
 _BLOCK_SHARE = 16
 _OVERHEAD = 2**16
 
@@ -38,8 +31,11 @@ class Prepared:
     * ``train_shape``, ``test_shape``: of the inputs; None where nothing was held out
     * ``labels``: whether there are any
     * ``normalize``: how inputs were scaled
+    * ``zca``: eps of ZCA, None without; ``zca_regulariser``: what it added to eigenvalues
     * ``mean``, ``std``: of the raw training inputs, a value for each channel of images or feature
-      of vectors
+      of vectors, or one for all
+    * ``classes``: training rows of each integer label, None where labels are none
+    * ``treatment``: what was done to inputs, in one line
     * ``note``: what the user should know
     """
 
@@ -49,26 +45,24 @@ class Prepared:
     test_shape: tuple[int, ...] | None
     labels: bool
     normalize: str
+    zca: float | None
+    zca_regulariser: float | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    classes: dict[str, int] | None
+    treatment: str
     note: str
 
 
-@dataclass(frozen=True)
-class _Selection:
-    """Rows ``indices``, in this order, of one split."""
-
-    split: Split
-    indices: np.ndarray
-
-
-def prepare(
+def prepare(  # noqa: PLR0913  (an option each)
     source: str | Path,
     out: str | Path,
     *,
     train: int | None = None,
     test: int | None = None,
+    balanced: bool = False,
     normalize: str = "standardize",
+    zca: float | None = None,
     seed: int = 0,
     labels: str | None = None,
     overwrite: bool = False,
@@ -77,197 +71,123 @@ def prepare(
     """Write ``/train/x``, ``/train/y``, ``/test/x``, ``/test/y`` of a data set to an HDF5 file.
 
     x is float32 of shape (n, H, W, C) or (n, D), y int64 (or float64 targets), ``index`` the rows
-    in the source. Root attributes: source, normalize, seed, mean, std.
+    in the source. Root attributes: source, normalize, seed, mean, std. ``/statistics`` has what
+    :func:`widegram.data.applying.apply` does to other inputs.
 
-    * ``source``: 'digits', an IDX file or directory (MNIST family), a CIFAR-10 directory, or
+    * ``source``: 'digits', an IDX file or directory (MNIST family), a CIFAR directory, or
       .npy / .npz / .h5 with labels (see :mod:`widegram.data.labelled`)
     * ``train``, ``test``: rows to draw at random; None takes all, in the order of the source, or,
       where the source has no test split, holds out a fifth at random
+    * ``balanced``: as many training rows of every class as of any other, as far as it has so many;
+      without ``train`` as many as the smallest class has
     * ``seed``: of the draws
-    * ``normalize``: 'standardize' subtracts the mean and divides by the standard deviation, of the
-      chosen training rows, of each channel of images or feature of vectors; 'unit-norm' divides
-      every input by its Euclidean norm; 'none' only converts
+    * ``normalize``: 'standardize' and 'channel' subtract the mean and divide by the standard
+      deviation, of the chosen training rows, of each channel of images or feature of vectors,
+      'global' those of all numbers; 'unit-norm' divides every input by its Euclidean norm,
+      'unit-square' by the root of the mean of its squares; 'none' only converts
+    * ``zca``: whiten what ``normalize`` made, regularised by this times the mean eigenvalue
+      (:mod:`widegram.data.whitening`)
     * ``labels``: those of an array file that does not hold them
 
     Raises :class:`WidegramError` for anything that cannot be read or written.
     """
     # With h5py, which takes long: what only computes does without.
-    from widegram.durable.outputs import check_disk, check_target
+    from widegram.durable.outputs import check_target
 
     target = file_path(out, "out")
     source = str(file_path(source, "source"))
     labels = None if labels is None else str(file_path(labels, "labels"))
     normalize = choice(normalize, "normalize", NORMALIZATIONS)
+    eps = None if zca is None else whitening.check_eps(zca)
     train = None if train is None else integer(train, "train", 1)
     test = None if test is None else integer(test, "test", 0)
     seed = integer(seed, "seed", 0)
     check_target(target, overwrite)
     check_distinct([target], [source, labels])
     raw = open_raw(source, labels)
-    block = budget(memory) // _BLOCK_SHARE
-    chosen, held_out = _select(raw, train, test, seed)
-    scaling = _statistics(chosen, block)
+    chosen, held_out = select(raw, train, test, seed, balanced)
+    if eps is not None:
+        whitening.check_room(int(np.prod(chosen.shape[1:])), memory, learning=True)
     parts = {"train": chosen} | ({"test": held_out} if held_out else {})
-    check_disk(target, sum(_bytes(part) for part in parts.values()) + _OVERHEAD)
-    _write(target, parts, normalize, scaling, {"source": raw.name, "seed": seed}, overwrite, block)
+    block = block_bytes(memory)
+    treated = treatment.learn(chosen, normalize, eps, block)
+    kept = treated.datasets()
+    check_room_for(target, parts, sum(array.nbytes for array in kept.values()))
+    how = {"source": raw.name, "seed": seed, "balanced": balanced}
+    how |= treated.summary() | treated.statistics()
+    write(target, parts, treated, kept, how, overwrite, block)
+    found = treated.zca
     return Prepared(
         out=str(target),
         source=raw.name,
-        train_shape=(len(chosen.indices), *_input_shape(chosen.split.x)),
-        test_shape=(len(held_out.indices), *_input_shape(held_out.split.x)) if held_out else None,
+        train_shape=chosen.shape,
+        test_shape=held_out.shape if held_out else None,
         labels=chosen.split.y is not None,
         normalize=normalize,
-        mean=tuple(scaling.mean.tolist()),
-        std=tuple(scaling.std.tolist()),
+        zca=eps,
+        zca_regulariser=found.regulariser if found else None,
+        mean=tuple(treated.scaling.mean.tolist()),
+        std=tuple(treated.scaling.std.tolist()),
+        classes=counts(chosen),
+        treatment=treated.described(),
         note=raw.note,
     )
 
 
-def open_raw(source: str, labels: str | None = None) -> RawData:
-    """The data set that ``source`` names, in whichever of the known formats it is."""
-    path, _ = split_spec(source)
-    if labels is not None and path.suffix.lower() not in SUFFIXES:
-        raise WidegramError(f"{source}: brings its own labels; leave out the labels {labels!r}")
-    if source == "digits":
-        return open_digits()
-    if path.suffix.lower() in SUFFIXES and not path.is_dir():
-        return open_labelled(source, labels)
-    if path.is_dir():
-        if has_idx(path):
-            return open_idx(path)
-        if has_cifar(path):
-            return open_cifar(path)
-        raise WidegramError(
-            f"{path}: holds neither IDX files (train-images-idx3-ubyte) nor CIFAR-10 batches"
-        )
-    if is_idx(existing_file(path)):
-        return open_idx(path)
-    raise WidegramError(
-        f"{path}: unknown data; give digits, an IDX file, a directory of IDX files or CIFAR-10 "
-        "batches, or .npy, .npz, .h5 (unpack archives first)"
+def counts(part: Selection) -> dict[str, int] | None:
+    """How many rows have each label; None where labels are no integers of shape (n,)."""
+    y = part.labels
+    if y is None or y.ndim != 1 or y.dtype.kind not in "iu":
+        return None
+    names, sizes = np.unique(y, return_counts=True)
+    return {str(name): size for name, size in zip(names.tolist(), sizes.tolist(), strict=True)}
+
+
+def block_bytes(memory: str | int | None) -> int:
+    """Bytes of a block of rows in float64: a share of the budget, since several are in work."""
+    return budget(memory) // _BLOCK_SHARE
+
+
+def check_room_for(target: Path, parts: Mapping[str, Selection], more: int = 0) -> None:
+    """Refuse inputs, labels and ``more`` bytes that do not fit on the disk."""
+    from widegram.durable.outputs import check_disk
+
+    rows = sum(
+        len(part.indices) * (4 * int(np.prod(part.shape[1:])) + 16) for part in parts.values()
     )
+    check_disk(target, rows + more + _OVERHEAD)
 
 
-def _select(
-    raw: RawData, train: int | None, test: int | None, seed: int
-) -> tuple[_Selection, _Selection | None]:
-    """The training and test rows; the test rows of a seed do not depend on ``train``."""
-    for split in (raw.train, raw.test):
-        if split is not None:
-            _check_numbers(split.x)
-    total = raw.train.x.shape[0]
-    if not total:
-        raise WidegramError(f"{raw.train.x.name}: is empty")
-    if raw.test is not None:
-        if _input_shape(raw.test.x) != _input_shape(raw.train.x):
-            raise WidegramError(f"{raw.name}: its training and test inputs differ in shape")
-        chosen = _Selection(raw.train, _draw(raw.train, train, [seed, 0]))
-        held_out = _Selection(raw.test, _draw(raw.test, test, [seed, 1]))
-        return chosen, held_out if len(held_out.indices) else None
-    if test is None:
-        test = max(0, min(total // _TEST_SHARE, total - (train or 0)))
-    train = total - test if train is None else train
-    if train + test > total or train < 1:
-        raise WidegramError(
-            f"{raw.name}: has {total} inputs, too few for {train} training and {test} test inputs"
-        )
-    order = np.random.default_rng(seed).permutation(total)
-    chosen = _Selection(raw.train, order[test : test + train])
-    return chosen, _Selection(raw.train, order[:test]) if test else None
-
-
-def _draw(split: Split, count: int | None, seed: list[int]) -> np.ndarray:
-    total = split.x.shape[0]
-    if count is None:
-        return np.arange(total)
-    if count > total:
-        raise WidegramError(f"{split.x.name}: has {total} inputs, {count} were asked for")
-    return np.random.default_rng(seed).permutation(total)[:count]
-
-
-def _check_numbers(table: Table) -> None:
-    shape = table.shape[1:]
-    if len(shape) not in (1, 2, 3) or 0 in shape:
-        raise WidegramError(
-            f"{table.name}: has shape {table.shape}; expected (n, D), (n, H, W) or (n, H, W, C)"
-        )
-    if table.dtype.kind not in "iubf":
-        raise WidegramError(f"{table.name}: holds {table.dtype}, numbers are needed")
-
-
-def _input_shape(table: Table) -> tuple[int, ...]:
-    """(D,) or (H, W, C); images without a channel axis get one."""
-    shape = table.shape[1:]
-    return (*shape, 1) if len(shape) == 2 else shape
-
-
-def _bytes(part: _Selection) -> int:
-    return len(part.indices) * (4 * int(np.prod(_input_shape(part.split.x))) + 16)
-
-
-def _blocks(part: _Selection, indices: np.ndarray, block: int) -> Iterator[np.ndarray]:
-    """The rows ``indices`` in float64, at most ``block`` bytes at a time."""
-    shape = _input_shape(part.split.x)
-    step = max(1, block // (8 * int(np.prod(shape))))
-    for lo in range(0, len(indices), step):
-        interrupts.check()
-        yield _take(part.split.x, indices[lo : lo + step], step).reshape(-1, *shape)
-
-
-def _take(table: Table, indices: np.ndarray, window: int) -> np.ndarray:
-    """Rows in any order, read in ascending runs of at most ``window`` rows."""
-    order = np.argsort(indices, kind="stable")
-    wanted = indices[order]
-    rows = np.empty((len(indices), *table.shape[1:]))
-    done = 0
-    while done < len(wanted):
-        lo = int(wanted[done])
-        end = int(np.searchsorted(wanted, lo + window))
-        run = table.rows(lo, int(wanted[end - 1]) + 1)
-        rows[order[done:end]] = run[wanted[done:end] - lo]
-        done = end
-    bad = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
-    if len(bad):
-        raise WidegramError(f"{table.name}: row {indices[bad[0]]} holds NaN or an infinite value")
-    return rows
-
-
-def _statistics(part: _Selection, block: int) -> Scaling:
-    """Mean and standard deviation per channel or feature; constants have std 1."""
-    indices = np.sort(part.indices)
-    x = part.split.x
-    return measure(lambda: _blocks(part, indices, block), _input_shape(x)[-1], x.dtype)
-
-
-def _write(
+def write(
     target: Path,
-    parts: dict[str, _Selection],
-    normalize: str,
-    scaling: Scaling,
-    attributes: dict[str, str | int],
+    parts: Mapping[str, Selection],
+    treated: Treatment,
+    kept: Mapping[str, Any],
+    attributes: Mapping[str, Any],
     overwrite: bool,
     block: int,
 ) -> None:
+    """Write the rows of ``parts``, treated, their labels and numbers, the datasets ``kept``.
+
+    ``parts`` are named by the groups that they go to, '' for the root.
+    """
     from widegram.durable import reserve
     from widegram.durable.sealed import new_sealed
 
     def describe(file: Any) -> None:
         for name, part in parts.items():
-            shape = (len(part.indices), *_input_shape(part.split.x))
-            reserve(file, f"{name}/x", shape, np.float32)
+            reserve(file, f"{name}/x".lstrip("/"), part.shape, np.float32)
 
-    rest: dict[str, np.ndarray] = {}
+    rest: dict[str, Any] = dict(kept)
     for name, part in parts.items():
-        rest[f"{name}/index"] = part.indices
-        if part.split.y is not None:
-            rest[f"{name}/y"] = part.split.y[part.indices]
-    how = {"normalize": normalize, "mean": scaling.mean, "std": scaling.std}
+        rest[f"{name}/index".lstrip("/")] = part.indices
+        if part.labels is not None:
+            rest[f"{name}/y".lstrip("/")] = part.labels
     with new_sealed(target, describe, overwrite=overwrite) as new:
         for name, part in parts.items():
             lo = 0
-            for rows in _blocks(part, part.indices, block):
-                scaled = apply(rows, normalize, scaling)
-                check_held(scaled, rows, part.indices[lo:], part.split.x.name, normalize)
-                new.append(f"{name}/x", scaled)
+            for rows in part.blocks(block):
+                made = treated.apply(rows, part.indices[lo:], part.split.x.name)
+                new.append(f"{name}/x".lstrip("/"), made)
                 lo += len(rows)
-        new.finish(rest, {"format": FORMAT, "format_version": 1, **attributes, **how})
+        new.finish(rest, {"format": FORMAT, "format_version": 1, **attributes})

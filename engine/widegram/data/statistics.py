@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 
 Array = NDArray[Any]
+# Normalizations that subtract a mean and divide by a standard deviation.
+CENTRED = ("standardize", "channel", "global")
 # Values within two units of rounding (of float32 or float64) of the largest one are one value.
 _ROUNDINGS = 2
 _SINGLE = np.finfo(np.float32)
@@ -81,41 +83,42 @@ def _narrow(dtype: np.dtype[Any]) -> type:
     return np.float32 if dtype.itemsize == 4 else np.float64
 
 
-def apply(rows: Array, normalize: str, scaling: Scaling) -> Array:
-    """Finite rows (n, ...) scaled and in float32; infinite where float32 cannot hold the result.
-
-    'none' keeps the values; a row whose every value is too small for float32 comes out as NaN.
-    """
+def normalized(rows: Array, normalize: str, scaling: Scaling) -> Array:
+    """Finite rows (n, ...) scaled, in float64; each depends on its own numbers alone."""
     axes = tuple(range(1, rows.ndim))
     with np.errstate(over="ignore", under="ignore"):
-        if normalize == "standardize":
-            scaled = np.ldexp(rows, -scaling.exponent) - scaling.scaled_mean
-            return (scaled / scaling.scaled_std).astype(np.float32)
+        if normalize in CENTRED:
+            return (np.ldexp(rows, -scaling.exponent) - scaling.scaled_mean) / scaling.scaled_std
+        if normalize == "none":
+            return rows
         largest = abs(rows).max(axis=axes, keepdims=True)
-        if normalize == "unit-norm":
-            scaled = np.ldexp(rows, -np.frexp(largest)[1])
-            norms = np.sqrt((scaled**2).sum(axis=axes, keepdims=True))
-            return (scaled / np.where(norms == 0, 1.0, norms)).astype(np.float32)
-        lost = (largest > 0) & (largest < _SINGLE.tiny)
-        return np.where(lost, np.nan, rows).astype(np.float32)
+        scaled = np.ldexp(rows, -np.frexp(largest)[1])
+        squares = (scaled**2).sum(axis=axes, keepdims=True)
+        if normalize == "unit-square":
+            squares /= rows[0].size
+        return scaled / np.where(squares == 0, 1.0, np.sqrt(squares))
 
 
-def check_held(scaled: Array, rows: Array, numbers: Array, name: str, normalize: str) -> None:
+def narrowed(scaled: Array) -> Array:
+    """Rows in float32; infinite where that cannot hold a number, NaN where every number of a row
+    is too small for it."""
+    largest = abs(scaled).max(axis=tuple(range(1, scaled.ndim)), keepdims=True)
+    lost = (largest > 0) & (largest < _SINGLE.tiny)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.where(lost, np.nan, scaled).astype(np.float32)
+
+
+def check_held(held: Array, rows: Array, numbers: Array, name: str, remedy: str) -> None:
     """Refuse what float32 cannot hold; ``numbers`` are those of the rows in the source ``name``.
 
-    Raises :class:`WidegramError` naming the first such row and its value.
+    Raises :class:`WidegramError` naming the first such row, its value and ``remedy``.
     """
-    bad = np.flatnonzero(~np.isfinite(scaled).reshape(len(scaled), -1).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(held).reshape(len(held), -1).all(axis=1))
     if not len(bad):
         return
     row = bad[0]
-    at = np.flatnonzero(~np.isfinite(scaled[row]).ravel())[0]
+    at = np.flatnonzero(~np.isfinite(held[row]).ravel())[0]
     value = rows[row].ravel()[at]
-    small = np.isnan(scaled[row]).any()
+    small = np.isnan(held[row]).any()
     why = "is too small for float32" if small else "exceeds what float32 holds"
-    remedy = (
-        "use --normalize standardize or unit-norm"
-        if normalize == "none"
-        else "its feature hardly varies in the training inputs: remove it, or use --normalize none"
-    )
     raise WidegramError(f"{name}: row {numbers[row]} holds {value:.6g}, which {why}; {remedy}")

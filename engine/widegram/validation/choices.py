@@ -20,7 +20,7 @@ EXPORT_DTYPES = ("float16", *DTYPES)
 DEVICES = ("auto", "cpu", "cuda")
 """Where to compute; 'cuda:0,1' names cards besides."""
 
-NORMALIZATIONS = ("standardize", "unit-norm", "none")
+NORMALIZATIONS = ("standardize", "channel", "global", "unit-norm", "unit-square", "none")
 """How ``data prepare`` scales inputs."""
 
 COMBINATIONS = ("sum", "product")
