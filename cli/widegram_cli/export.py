@@ -6,7 +6,13 @@ import click
 
 from widegram.machine.budgets import format_size
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import head_option, json_option, memory_option, overwrite_option
+from widegram_cli.options import (
+    head_option,
+    json_option,
+    memory_option,
+    overwrite_option,
+    unit_option,
+)
 from widegram_cli.output import emit_json
 
 
@@ -19,6 +25,7 @@ from widegram_cli.output import emit_json
 @click.option("--dtype", help="float16, float32 or float64 [default: as stored].")
 @click.option("--depth", type=click.IntRange(min=1), help="Which depth of a depth sweep.")
 @head_option
+@unit_option
 @memory_option
 @overwrite_option
 @json_option
@@ -29,6 +36,7 @@ def command(
     dtype: str | None,
     depth: int | None,
     head: str | None,
+    unit_diagonal: bool,
     memory: int | None,
     overwrite: bool,
     as_json: bool,
@@ -45,6 +53,7 @@ def command(
             dtype=dtype,
             depth=depth,
             head=head,
+            unit_diagonal=unit_diagonal,
             overwrite=overwrite,
             memory=memory,
             progress=progress,

@@ -219,6 +219,13 @@ def head_option(command: Command) -> Command:
     return click.option("--head", metavar="NAME", help="Head, of a network with Readouts.")(command)
 
 
+def unit_option(command: Command) -> Command:
+    """``--unit-diagonal``: kernels as correlations."""
+    return click.option(
+        "--unit-diagonal", is_flag=True, help="Scale to K_ij / sqrt(K_ii K_jj)."
+    )(command)
+
+
 def series_option(command: Command) -> Command:
     """``--accept-series-error``: what an activation's Hermite series may leave out, and what errors
     that are known before a run may add up to."""

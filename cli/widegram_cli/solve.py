@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widegram.validation.choices import DTYPES, METHODS, PRECONDITIONERS, TASKS
+from widegram.validation.choices import DTYPES, METHODS, PRECONDITIONERS, TARGETS, TASKS
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Floats,
@@ -19,6 +19,7 @@ from widegram_cli.options import (
     memory_option,
     overwrite_option,
     taken,
+    unit_option,
 )
 from widegram_cli.output import emit_json, emit_table, human_time
 
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="auto: integers are classes, floats are numbers.",
 )
+@click.option(
+    "--targets",
+    type=click.Choice(TARGETS),
+    help="Classes: one-hot less 1 / classes, or as it is [default: centered].",
+)
+@click.option("--target-shift", type=float, help="Classes: one-hot less this number.")
+@unit_option
 @click.option(
     "--normalize-y",
     is_flag=True,

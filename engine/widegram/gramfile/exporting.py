@@ -17,10 +17,12 @@ from widegram.durable.outputs import check_disk, check_target
 from widegram.durable.sealed import NewSealed
 from widegram.errors import WidegramError
 from widegram.gramfile.checked import CheckedMatrix
+from widegram.gramfile.unitdiagonal import UnitDiagonalMatrix, unit_scales
 from widegram.gramfile.view import GramFile
 from widegram.machine import interrupts
 from widegram.machine.budgets import budget
 from widegram.machine.progress import ProgressCallback, counting
+from widegram.tiling import End
 from widegram.validation.arrays import choice, file_path
 from widegram.validation.choices import EXPORT_DTYPES
 
@@ -38,6 +40,7 @@ def export(
     dtype: str | None = None,
     depth: int | None = None,
     head: str | None = None,
+    unit_diagonal: bool = False,
     overwrite: bool = False,
     memory: str | int | None = None,
     progress: ProgressCallback | None = None,
@@ -45,7 +48,8 @@ def export(
     """Write the (n1, n2) matrix ``kernel`` to ``to`` (.npy, .npz or .h5); returns bytes written.
 
     The array is called ``kernel`` inside an .npz or HDF5 file, and an HDF5 file carries the
-    fingerprints of what it came from. Row panels of an eighth of ``memory`` are read at once.
+    fingerprints of what it came from. With ``unit_diagonal`` entries are
+    K_ij / sqrt(K_ii K_jj). Row panels of an eighth of ``memory`` are read at once.
     ``progress`` counts rows. The target appears only when whole. Raises
     :class:`WidegramError` for an incomplete gram file, an unknown kernel, depth, head or format, a
     target that exists (without ``overwrite``), too little disk, and values beyond ``dtype``.
@@ -58,8 +62,10 @@ def export(
     check_distinct([target], [path])
     panel_bytes = budget(memory) // _PANEL_SHARE
     with GramFile(path) as file:
-        matrix = CheckedMatrix(file, kernel, depth, head)
+        matrix: CheckedMatrix | UnitDiagonalMatrix = CheckedMatrix(file, kernel, depth, head)
         file.require_complete()
+        if isinstance(matrix, CheckedMatrix) and unit_diagonal:
+            matrix = UnitDiagonalMatrix(matrix, unit_scales(file, kernel, End(depth, head)))
         stored = np.dtype(dtype or file.dtype).newbyteorder("<")
         size = file.n1 * file.n2 * stored.itemsize
         check_target(target, overwrite)
@@ -76,7 +82,10 @@ def export(
 
 
 def _panels(
-    file: GramFile, matrix: CheckedMatrix, dtype: np.dtype[Any], panel_bytes: int
+    file: GramFile,
+    matrix: CheckedMatrix | UnitDiagonalMatrix,
+    dtype: np.dtype[Any],
+    panel_bytes: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Row panels converted to ``dtype``; whole chunks high where the budget allows it."""
     row_bytes = file.n2 * (file.dtype.itemsize + dtype.itemsize)

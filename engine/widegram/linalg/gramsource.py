@@ -9,6 +9,7 @@ from widegram.closing import Closing
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
 from widegram.gramfile.checked import CheckedMatrix
+from widegram.gramfile.unitdiagonal import Scales, UnitDiagonalMatrix, unit_scales
 from widegram.linalg.operator import GramOperator
 from widegram.tiling import WHOLE, End
 
@@ -18,13 +19,14 @@ class GramKernel(Closing):
     """One kernel of an open, complete Gram file; a context manager that closes it.
 
     ``end``: where it is read out. ``operator`` streams it within the byte budget it was opened
-    with.
+    with. ``scales``: those that make its diagonal 1, None where it is as in the file.
     """
 
     file: GramFile
     kernel: str
     end: End
     operator: GramOperator
+    scales: Scales | None = None
 
     @property
     def path(self) -> Path:
@@ -42,12 +44,14 @@ class GramKernel(Closing):
         created = self.file.attributes.get("created", "")
         depth, head = self.end
         parts = (prints["network"], prints["x1"], prints["x2"], self.kernel, depth)
-        more = () if head is None else (head,)
+        more = [] if head is None else [head]
+        more += [] if self.scales is None else ["unit-diagonal"]
         return "/".join(map(str, (*parts, *more, self.file.dtype, created)))
 
     def other(self, kernel: str) -> GramOperator:
-        """Another kernel of the same file, depth and head, with the same budget."""
-        return _operator(self.file, kernel, self.end, self.operator.memory)
+        """Another kernel of the same file, depth and head, with the same budget, and with the same
+        scales: networks divided by a number for each input divide both of their kernels."""
+        return _operator(self.file, kernel, self.end, self.operator.memory, self.scales)
 
     def close(self) -> None:
         """Close the file."""
@@ -55,14 +59,15 @@ class GramKernel(Closing):
 
 
 def open_train(
-    path: str | Path, kernel: str, end: End = WHOLE, *, memory: int
+    path: str | Path, kernel: str, end: End = WHOLE, *, memory: int, unit: bool = False
 ) -> GramKernel:
-    """The symmetric matrix of the training data with itself, read out at ``end``.
+    """The symmetric matrix of the training data with itself, read out at ``end``, scaled to a
+    ``unit`` diagonal or as it is.
 
     Raises WidegramError for an incomplete file, a missing kernel, depth or head, and a cross
     matrix.
     """
-    opened = _open(path, kernel, end, memory)
+    opened = _open(path, kernel, end, memory, unit)
     if not opened.file.symmetric:
         opened.file.close()
         raise WidegramError(
@@ -73,13 +78,20 @@ def open_train(
 
 
 def open_cross(
-    path: str | Path, kernel: str, end: End, *, memory: int, train: dict[str, str]
+    path: str | Path,
+    kernel: str,
+    end: End,
+    *,
+    memory: int,
+    train: dict[str, str],
+    unit: bool = False,
 ) -> GramKernel:
-    """The matrix kernel(test, train) that belongs to the training fingerprints ``train``.
+    """The matrix kernel(test, train) that belongs to the training fingerprints ``train``, scaled to
+    ``unit`` diagonals of both sides or as it is.
 
     Raises WidegramError where it comes from another network or training set, or is transposed.
     """
-    opened = _open(path, kernel, end, memory)
+    opened = _open(path, kernel, end, memory, unit)
     found = opened.fingerprints
     problem = ""
     if found["network"] != train["network"]:
@@ -96,18 +108,24 @@ def open_cross(
     return opened
 
 
-def _open(path: str | Path, kernel: str, end: End, memory: int) -> GramKernel:
+def _open(path: str | Path, kernel: str, end: End, memory: int, unit: bool) -> GramKernel:
     file = GramFile(path)
     try:
         file.require_complete()
-        return GramKernel(file, kernel, end, _operator(file, kernel, end, memory))
+        file.dataset(kernel, *end)  # refuses what it has not
+        scales = unit_scales(file, kernel, end) if unit else None
+        operator = _operator(file, kernel, end, memory, scales)
+        return GramKernel(file, kernel, end, operator, scales)
     except WidegramError:
         file.close()
         raise
 
 
-def _operator(file: GramFile, kernel: str, end: End, memory: int) -> GramOperator:
-    matrix = CheckedMatrix(file, kernel, end.depth, end.head)
-    return GramOperator(
-        matrix, symmetric=file.symmetric, memory=memory, name=f"{file.path}:{matrix.name}"
-    )
+def _operator(
+    file: GramFile, kernel: str, end: End, memory: int, scales: Scales | None
+) -> GramOperator:
+    matrix: CheckedMatrix | UnitDiagonalMatrix = CheckedMatrix(file, kernel, end.depth, end.head)
+    name = f"{file.path}:{matrix.name}"
+    if isinstance(matrix, CheckedMatrix) and scales is not None:
+        matrix = UnitDiagonalMatrix(matrix, scales)
+    return GramOperator(matrix, symmetric=file.symmetric, memory=memory, name=name)

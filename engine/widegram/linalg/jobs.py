@@ -23,7 +23,7 @@ from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import SolutionHeader, write_solution
 from widegram.linalg.solving import absolute_regulariser, solve
-from widegram.linalg.targets import Targets, load_targets
+from widegram.linalg.targets import Targets, load_targets, shift_of
 from widegram.machine.progress import ProgressCallback
 from widegram.tiling import End
 from widegram.validation.choices import FACTORISATIONS
@@ -36,6 +36,9 @@ class SolveJob:
     * ``gram``, ``kernel``, ``depth``, ``head``: the training matrix, one kernel of a Gram file
     * ``y``, ``limit``, ``task``: the labels, as :func:`widegram.linalg.targets.load_targets` reads
       them
+    * ``targets``, ``target_shift``: how classes are encoded, one of
+      :data:`widegram.validation.choices.TARGETS` or the number that one-hot rows are less
+    * ``unit_diagonal``: whether K_ij / sqrt(K_ii K_jj) is solved with
     * ``normalize_y``: as :mod:`widegram.linalg.normalise` says
     * ``diag_reg``: what is added to the diagonal, times trace / n unless ``absolute``
     * ``path``: regularisers of which the best is taken, by leave-one-out error or evidence
@@ -53,6 +56,9 @@ class SolveJob:
     head: str | None = None
     limit: int | None = None
     task: str = "auto"
+    targets: str | None = None
+    target_shift: float | None = None
+    unit_diagonal: bool = False
     normalize_y: bool = False
     diag_reg: float = 0.0
     absolute: bool = False
@@ -73,7 +79,9 @@ class SolveResult:
     * ``status``, ``message``, ``iterations``, ``residual``: how it went
     * ``n``, ``k``: rows and right-hand sides
     * ``diag_reg``: as given, or the best of the path; ``shift``: what that added to the diagonal
-    * ``task``, ``task_reason``: what the labels were taken for
+    * ``task``, ``task_reason``: what the labels were taken for; ``target_shift``: what one-hot
+      targets are less, None of a regression
+    * ``unit_diagonal``: as asked
     * ``path``: a dict (diag_reg, mse, accuracy, log_evidence, residual, resolved, best) for each
       regulariser
     * ``loo_mse``, ``loo_accuracy``, ``log_evidence``: of the best one; None where they were not
@@ -95,6 +103,8 @@ class SolveResult:
     seconds: float
     task: str = ""
     task_reason: str = ""
+    target_shift: float | None = None
+    unit_diagonal: bool = False
     normalize_y: bool = False
     loo_mse: float | None = None
     loo_accuracy: float | None = None
@@ -119,8 +129,12 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
     check_distinct([job.out], [job.gram, job.y])
     memory = array_budget(job.memory)
     end = End(job.depth, job.head)
-    with open_train(job.gram, job.kernel, end, memory=max(memory // 8, 1 << 20)) as train:
-        targets = load_targets(job.y, train.file.n1, limit=job.limit, what="rows", task=job.task)
+    shift = shift_of(job.targets, job.target_shift)
+    stream = max(memory // 8, 1 << 20)
+    with open_train(job.gram, job.kernel, end, memory=stream, unit=job.unit_diagonal) as train:
+        targets = load_targets(
+            job.y, train.file.n1, limit=job.limit, what="rows", task=job.task, shift=shift
+        )
         targets, mean = _centred(job, targets)
         for value in (job.diag_reg, *job.path):
             absolute_regulariser(train.operator, value, job.absolute)
@@ -146,6 +160,8 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
         result,
         task=targets.task,
         task_reason=targets.reason,
+        target_shift=None if targets.classes is None else targets.shift,
+        unit_diagonal=job.unit_diagonal,
         normalize_y=job.normalize_y,
         seconds=time.perf_counter() - started,
     )
@@ -303,6 +319,8 @@ def _write(
         x1_fingerprint=train.fingerprints["x1"],
         y_fingerprint=targets.fingerprint,
         task=targets.task,
+        unit_diagonal=job.unit_diagonal,
+        target_shift=targets.shift,
     )
     path = {
         f"path/{name}": np.array([row[name] for row in result.path], dtype=float)

@@ -33,6 +33,8 @@ class SolutionHeader:
     * ``method``, ``status``, ``iterations``, ``residual``: how it was solved
     * ``network``: JSON; the fingerprints: of it, of the inputs and of the labels
     * ``task``: 'classification' or 'regression'
+    * ``unit_diagonal``: whether the kernel was scaled to a unit diagonal
+    * ``target_shift``: what one-hot targets are less; NaN of a regression
     """
 
     kernel: str
@@ -51,6 +53,8 @@ class SolutionHeader:
     x1_fingerprint: str
     y_fingerprint: str
     task: str
+    unit_diagonal: bool
+    target_shift: float
     head: str = ""
 
     @property

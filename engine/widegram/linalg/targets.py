@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from widegram.data.formats import open_table
 from widegram.errors import WidegramError
-from widegram.validation.choices import TASKS
+from widegram.validation.arrays import choice
+from widegram.validation.choices import TARGETS, TASKS
 
 Array = NDArray[Any]
+_LARGEST_SHIFT = 1000.0
 _FEW = 20  # different whole numbers: as many look like classes
 _SMALLEST, _LARGEST = 1e-100, 1e100  # of the largest target: squares and their sums stay finite
 
@@ -22,17 +25,19 @@ _SMALLEST, _LARGEST = 1e-100, 1e100  # of the largest target: squares and their 
 class Targets:
     """Labels as a solver takes them.
 
-    * ``values``: float64 (n, k); of a classification one-hot rows minus 1/k, each of which sums to
-      zero; of a regression the numbers themselves
+    * ``values``: float64 (n, k); of a classification one-hot rows less ``shift``; of a regression
+      the numbers themselves
     * ``classes``: (k,), ascending; None of a regression
     * ``fingerprint``: of the labels as they were given
     * ``reason``: why the one or the other was taken
+    * ``shift``: NaN of a regression
     """
 
     values: Array
     classes: Array | None
     fingerprint: str
     reason: str = ""
+    shift: float = math.nan
 
     @property
     def task(self) -> str:
@@ -53,6 +58,7 @@ def load_targets(
     limit: int | None = None,
     what: str = "rows",
     task: str = "auto",
+    shift: float | None = None,
 ) -> Targets:
     """Read ``file.npy | file.npz:key | file.h5:path`` and encode it.
 
@@ -65,17 +71,25 @@ def load_targets(
     if taken != n:
         hint = f"; pass --limit {n} to take the first {n}" if taken > n else ""
         raise WidegramError(f"{spec}: holds {taken} labels, the matrix has {n} {what}{hint}")
-    return encode(np.asarray(table.rows(0, n)), classes=classes, name=spec, task=task)
+    values = np.asarray(table.rows(0, n))
+    return encode(values, classes=classes, name=spec, task=task, shift=shift)
 
 
 def encode(
-    values: Array, *, classes: Array | None = None, name: str = "y", task: str = "auto"
+    values: Array,
+    *,
+    classes: Array | None = None,
+    name: str = "y",
+    task: str = "auto",
+    shift: float | None = None,
 ) -> Targets:
     """Encode labels (n,) or (n, 1) as classes, or numbers (n,) or (n, k) as they are.
 
     ``task`` 'classification' or 'regression' says which; 'auto' takes integers for classes and
-    floats for numbers. ``classes`` are those of the training labels. Raises WidegramError for NaN,
-    other dtypes and shapes, and labels that are not whole numbers or not among ``classes``.
+    floats for numbers. ``classes`` are those of the training labels. One-hot targets are less
+    ``shift``, by default 1 / classes, so that a row sums to zero. Raises WidegramError for NaN,
+    other dtypes and shapes, labels that are not whole numbers or not among ``classes``, and a shift
+    of numbers.
     """
     if task not in TASKS:
         raise WidegramError(f"no task {task!r}; choose from {', '.join(TASKS)}")
@@ -96,6 +110,11 @@ def encode(
         digest.update(taken.encode())
     reason = "as asked" if task == taken else _reason(values, name)
     if taken == "regression":
+        if shift is not None:
+            raise WidegramError(
+                f"{name}: targets one-hot, centered and their shift are of classes, and these are "
+                f"taken for numbers ({reason}); for classes take --task classification"
+            )
         return Targets(_regression(values, name), None, digest.hexdigest(), reason)
     if values.ndim == 2 and values.shape[1] != 1:
         raise WidegramError(
@@ -113,9 +132,24 @@ def encode(
         )
     if known.size < 2:
         raise WidegramError(f"{name}: holds the single class {known[0]}; two or more are needed")
-    one_hot = np.full((labels.size, known.size), -1.0 / known.size)
+    less = 1.0 / known.size if shift is None else shift
+    if not abs(less) <= _LARGEST_SHIFT:
+        raise WidegramError(f"target_shift {less:g}: give a number from -1000 to 1000")
+    if shift is not None and shift != 1.0 / known.size:
+        digest.update(f"shift {shift!r}".encode())
+    one_hot = np.full((labels.size, known.size), -less)
     one_hot[np.arange(labels.size), place] += 1.0
-    return Targets(one_hot, known, digest.hexdigest(), reason)
+    return Targets(one_hot, known, digest.hexdigest(), reason, less)
+
+
+def shift_of(encoding: str | None, shift: float | None) -> float | None:
+    """What one-hot targets are less, of the names in :data:`TARGETS` or a number; None is the
+    default, 'centered'. Raises WidegramError where both are given."""
+    if encoding is None:
+        return shift
+    if shift is not None:
+        raise WidegramError("targets and target_shift both name a shift; give one of them")
+    return 0.0 if choice(encoding, "targets", TARGETS) == "one-hot" else None
 
 
 def accuracy(predicted: Array, targets: Array) -> float | None:

@@ -142,7 +142,12 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
     memory = array_budget(job.memory, kernels=computes)
     stream = max(memory // 8, 1 << 20)
     with open_cross(
-        job.cross, header.kernel, header.end, memory=stream, train=solution.train
+        job.cross,
+        header.kernel,
+        header.end,
+        memory=stream,
+        train=solution.train,
+        unit=header.unit_diagonal,
     ) as cross:
         targets = _targets(job, solution, cross)
         if cross.operator.shape[1] != solution.alpha.shape[0]:
@@ -171,7 +176,7 @@ def negative_log_likelihood(mean: Array, variance: Array, y: Array) -> float:
 def _targets(job: PredictJob, solution: StoredSolution, cross: GramKernel) -> Targets | None:
     if job.y is None:
         return None
-    task = solution.header.task
+    task, shift = solution.header.task, solution.header.target_shift
     targets = load_targets(
         job.y,
         cross.file.n1,
@@ -179,6 +184,7 @@ def _targets(job: PredictJob, solution: StoredSolution, cross: GramKernel) -> Ta
         limit=job.limit,
         what="test points",
         task=task,
+        shift=None if math.isnan(shift) else shift,
     )
     if targets.values.shape[1] != solution.alpha.shape[1]:
         raise WidegramError(
@@ -239,6 +245,8 @@ def _variance(
     prior = own_diagonal(
         cross, "nngp", test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8
     )
+    if cross.scales is not None:
+        prior = prior * cross.scales.down**2
     resources = Resources(
         memory=memory,
         work=work_place(job.out, job.solution),
@@ -256,7 +264,10 @@ def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> 
         raise WidegramError(
             f"{path}: the training matrix of the solution is not there; pass --gram FILE"
         )
-    train = open_train(path, header.kernel, header.end, memory=max(memory // 8, 1 << 20))
+    stream = max(memory // 8, 1 << 20)
+    train = open_train(
+        path, header.kernel, header.end, memory=stream, unit=header.unit_diagonal
+    )
     for name in ("network", "x1"):
         if train.fingerprints[name] != solution.train[name]:
             train.file.close()

@@ -29,6 +29,9 @@ COMBINATIONS = ("sum", "product")
 TASKS = ("auto", "classification", "regression")
 """What labels are: 'auto' takes integers for classes and floats for numbers."""
 
+TARGETS = ("centered", "one-hot")
+"""How ``solve`` encodes classes: one-hot less 1 / classes, or as it is."""
+
 
 class Solver(NamedTuple):
     """A row of :data:`SOLVERS`.
