@@ -119,7 +119,7 @@ def test_limit() -> None:
         ("x.h5", r"which dataset\? write x\.h5:NAME; it holds: train/x, train/y"),
         ("x.npy:inputs", "an .npy file has no key 'inputs'"),
         ("x.csv", r"x\.csv: no such file"),
-        ("text.csv", "unknown kind of file; give file.npy, file.npz:key or file.h5:path"),
+        ("text.csv", "is raw data; run: widegram data prepare text.csv"),
         ("text.npy", r"text\.npy: cannot be read"),
         ("text.npz", r"text\.npz: cannot be read"),
         ("text.h5", r"text\.h5: is not an HDF5 file"),

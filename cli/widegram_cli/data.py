@@ -25,6 +25,25 @@ def labels_option(command: Command) -> Command:
     )(command)
 
 
+class ColumnName(click.ParamType):
+    """The name of a column of a table."""
+
+    name = "column"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is; the command looks for it."""
+        return str(value)
+
+
+def unseen_option(command: Command) -> Command:
+    """``--accept-unseen``: of categories of tables."""
+    return click.option(
+        "--accept-unseen",
+        is_flag=True,
+        help="Give texts that no training row of a table holds zeros, and say so.",
+    )(command)
+
+
 @click.group("data", cls=FileGroup)
 def command() -> None:
     """Prepare data sets, draw rows of them, look into data files."""
@@ -58,6 +77,17 @@ def command() -> None:
     "--balanced", is_flag=True, help="As many training inputs of each class as of any other."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws.")
+@click.option("--target", type=ColumnName(), help="The column of labels, of a table.")
+@click.option(
+    "--category",
+    type=ColumnName(),
+    multiple=True,
+    help="A column of a table whose numbers are categories; as often as needed.",
+)
+@click.option(
+    "--drop", type=ColumnName(), multiple=True, help="A column of a table to leave out; as often."
+)
+@unseen_option
 @labels_option
 @memory_option
 @overwrite_option
@@ -66,8 +96,9 @@ def prepare_command(source: str, out: str, as_json: bool, **options: Any) -> Non
     """Write /train/x, /train/y, /test/x and /test/y of SOURCE.
 
     SOURCE is `digits` (8x8 images, embedded), a file or directory of IDX files (MNIST,
-    Fashion-MNIST; .gz or not), a CIFAR-10 directory (binary or python version), or .npy, .npz or
-    .h5 with labels. /statistics has what `data apply` does to other inputs.
+    Fashion-MNIST; .gz or not), a CIFAR-10 directory (binary or python version), .npy, .npz or .h5
+    with labels, or a table (.csv, .tsv, .parquet), whose columns of texts become a column for each
+    text of the training rows. /statistics has what `data apply` does to other inputs.
     """
     from widegram.data import prepare
 
@@ -83,6 +114,7 @@ def prepare_command(source: str, out: str, as_json: bool, **options: Any) -> Non
             ("labels", "yes" if prepared.labels else "none found"),
             *([("classes", _counted(prepared.classes))] if prepared.classes else []),
             ("normalize", prepared.normalize),
+            *([("columns", prepared.columns)] if prepared.columns else []),
             ("treatment", prepared.treatment),
         ]
     )
@@ -98,6 +130,7 @@ def prepare_command(source: str, out: str, as_json: bool, **options: Any) -> Non
     metavar="D.h5",
     help="The HDF5 file to write.",
 )
+@unseen_option
 @labels_option
 @memory_option
 @overwrite_option

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from widegram.data import treatment
 from widegram.data.distinct import check_distinct
-from widegram.data.preparing import FORMAT, block_bytes, check_room_for, write
+from widegram.data.encoding import Encoding, encoded
+from widegram.data.preparing import FORMAT, TABLE, block_bytes, check_room_for, write
 from widegram.data.raw_files import open_raw
 from widegram.data.selecting import Selection, everything
+from widegram.data.table_files import TableOptions
 from widegram.data.treatment import Treatment
 from widegram.errors import WidegramError
 from widegram.validation.arrays import file_path
@@ -44,6 +46,7 @@ def apply(
     labels: str | None = None,
     overwrite: bool = False,
     memory: str | int | None = None,
+    accept_unseen: bool = False,
 ) -> Applied:
     """Write all rows of ``source``, in their order, as ``data prepare`` would have written them.
 
@@ -52,7 +55,9 @@ def apply(
     row becomes the same bits again.
 
     * ``statistics``: a file that :func:`widegram.data.prepare` wrote
-    * ``source``, ``labels``: as that function takes them
+    * ``source``, ``labels``: as that function takes them; a table, if a table was prepared, with
+      the same columns, in any order, with or without its target
+    * ``accept_unseen``: give texts that no training row held zeros, and say so
 
     Raises :class:`WidegramError` for anything that cannot be read or written, for a file without
     statistics, and for inputs of another shape.
@@ -70,24 +75,40 @@ def apply(
     what = "prepared data; give a file that `widegram data prepare` wrote"
     with SealedFile(learnt, FORMAT, what, "prepare it again") as file:
         treated = treatment.stored(file, memory)
-    raw = open_raw(source, labels)
+        table = Encoding.from_bytes(file.array(TABLE)) if TABLE in file else None
+    raw = open_raw(source, labels, _options(table))
+    if (raw.table is None) is not (table is None):
+        kind = "a table" if raw.table is None else "no table"
+        raise WidegramError(f"{source}: {learnt} was learnt from {kind}, give the same kind")
     parts = {"": everything(raw.train)}
     if raw.test is not None:
         parts = {"train": parts[""], "test": everything(raw.test)}
+    block = block_bytes(memory)
+    lines: list[str] = []
+    if raw.table is not None and table is not None:
+        parts, lines = encoded(table, raw.table, parts, accept_unseen, block)
     for part in parts.values():
         _check_shape(part, treated, learnt)
     check_room_for(target, parts)
     how = {"source": raw.name, "statistics": str(learnt), **treated.summary()}
-    write(target, parts, treated, {}, how, overwrite, block_bytes(memory))
+    write(target, parts, treated, {}, how, overwrite, block)
     return Applied(
         out=str(target),
         source=raw.name,
         statistics=str(learnt),
         shapes={f"{name}/x".lstrip("/"): part.shape for name, part in parts.items()},
-        labels=raw.train.y is not None,
+        labels=part.split.y is not None,
         treatment=treated.described(),
-        note=raw.note,
+        note="; ".join([*([raw.note] if raw.note and table is None else []), *lines]),
     )
+
+
+def _options(table: Encoding | None) -> TableOptions:
+    """Columns as the training data had them; they may be missing, which is said later."""
+    if table is None:
+        return TableOptions(optional=True)
+    target = None if table.target is None else table.target.name
+    return TableOptions(target, tuple(table.categories), table.dropped, optional=True)
 
 
 def _check_shape(part: Selection, treated: Treatment, learnt: Path) -> None:

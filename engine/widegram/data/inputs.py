@@ -17,6 +17,8 @@ from widegram.machine import interrupts
 from widegram.validation.arrays import file_path, integer, plain
 
 _BLOCK_BYTES = 8 << 20
+# Suffixes of files that ``data prepare`` alone reads.
+_RAW = (".csv", ".tsv", ".parquet", ".pq", ".mat")
 
 
 class Source:
@@ -146,7 +148,8 @@ def _limited(name: str, rows: int, limit: int | None) -> int:
 
 def _open_file(spec: str) -> tuple[Table, str]:
     path, key = split_spec(spec)
-    if path.is_dir() or path.name.removesuffix(".gz").endswith(("-ubyte", ".idx")):
+    raw = path.name.removesuffix(".gz").endswith(("-ubyte", ".idx"))
+    if raw or path.is_dir() or (path.is_file() and path.suffix.lower() in _RAW):
         raise WidegramError(f"{path}: is raw data; run: {prepare_command(spec)}")
     table = open_table(spec)
     location = str(path.resolve())

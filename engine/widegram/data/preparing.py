@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from widegram.data import treatment, whitening
+from widegram.data import encoding, treatment, whitening
 from widegram.data.distinct import check_distinct
+from widegram.data.encoding import Encoding
 from widegram.data.raw_files import open_raw
 from widegram.data.selecting import Selection, select
+from widegram.data.table_files import TableOptions
 from widegram.data.treatment import Treatment
+from widegram.errors import WidegramError, shown
 from widegram.machine.budgets import budget
 from widegram.validation.arrays import choice, file_path, integer
 from widegram.validation.choices import NORMALIZATIONS
 
 FORMAT = "widegram-data"
+TABLE = f"{treatment.GROUP}/table"
 _BLOCK_SHARE = 16
 _OVERHEAD = 2**16
 
@@ -35,6 +39,7 @@ class Prepared:
     * ``mean``, ``std``: of the raw training inputs, a value for each channel of images or feature
       of vectors, or one for all
     * ``classes``: training rows of each integer label, None where labels are none
+    * ``columns``: those of a table, in one line
     * ``treatment``: what was done to inputs, in one line
     * ``note``: what the user should know
     """
@@ -50,6 +55,7 @@ class Prepared:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: dict[str, int] | None
+    columns: str | None
     treatment: str
     note: str
 
@@ -67,6 +73,10 @@ def prepare(  # noqa: PLR0913  (an option each)
     labels: str | None = None,
     overwrite: bool = False,
     memory: str | int | None = None,
+    target: str | None = None,
+    category: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    accept_unseen: bool = False,
 ) -> Prepared:
     """Write ``/train/x``, ``/train/y``, ``/test/x``, ``/test/y`` of a data set to an HDF5 file.
 
@@ -74,8 +84,8 @@ def prepare(  # noqa: PLR0913  (an option each)
     in the source. Root attributes: source, normalize, seed, mean, std. ``/statistics`` has what
     :func:`widegram.data.applying.apply` does to other inputs.
 
-    * ``source``: 'digits', an IDX file or directory (MNIST family), a CIFAR directory, or
-      .npy / .npz / .h5 with labels (see :mod:`widegram.data.labelled`)
+    * ``source``: 'digits', an IDX file or directory (MNIST family), a CIFAR directory,
+      .npy / .npz / .h5 with labels (see :mod:`widegram.data.labelled`), or a table (.csv, .parquet)
     * ``train``, ``test``: rows to draw at random; None takes all, in the order of the source, or,
       where the source has no test split, holds out a fifth at random
     * ``balanced``: as many training rows of every class as of any other, as far as it has so many;
@@ -88,13 +98,16 @@ def prepare(  # noqa: PLR0913  (an option each)
     * ``zca``: whiten what ``normalize`` made, regularised by this times the mean eigenvalue
       (:mod:`widegram.data.whitening`)
     * ``labels``: those of an array file that does not hold them
+    * ``target``, ``category``, ``drop``: of a table: the column of labels, columns whose numbers
+      are categories, columns left out (:mod:`widegram.data.encoding`)
+    * ``accept_unseen``: give texts of test rows that no training row holds zeros, and say so
 
     Raises :class:`WidegramError` for anything that cannot be read or written.
     """
     # With h5py, which takes long: what only computes does without.
     from widegram.durable.outputs import check_target
 
-    target = file_path(out, "out")
+    path = file_path(out, "out")
     source = str(file_path(source, "source"))
     labels = None if labels is None else str(file_path(labels, "labels"))
     normalize = choice(normalize, "normalize", NORMALIZATIONS)
@@ -102,45 +115,65 @@ def prepare(  # noqa: PLR0913  (an option each)
     train = None if train is None else integer(train, "train", 1)
     test = None if test is None else integer(test, "test", 0)
     seed = integer(seed, "seed", 0)
-    check_target(target, overwrite)
-    check_distinct([target], [source, labels])
-    raw = open_raw(source, labels)
+    options = TableOptions(target, names(category, "category"), names(drop, "drop"))
+    check_target(path, overwrite)
+    check_distinct([path], [source, labels])
+    raw = open_raw(source, labels, options)
     chosen, held_out = select(raw, train, test, seed, balanced)
-    if eps is not None:
-        whitening.check_room(int(np.prod(chosen.shape[1:])), memory, learning=True)
     parts = {"train": chosen} | ({"test": held_out} if held_out else {})
     block = block_bytes(memory)
+    table, notes = None, [raw.note] if raw.note else []
+    if raw.table is not None:
+        table = encoding.learn(raw.table, target, options.dropped, chosen, block)
+        parts, found = encoding.encoded(table, raw.table, parts, accept_unseen, block)
+        notes += found
+    chosen = parts["train"]
+    if eps is not None:
+        whitening.check_room(int(np.prod(chosen.shape[1:])), memory, learning=True)
     treated = treatment.learn(chosen, normalize, eps, block)
     kept = treated.datasets()
-    check_room_for(target, parts, sum(array.nbytes for array in kept.values()))
     how = {"source": raw.name, "seed": seed, "balanced": balanced}
     how |= treated.summary() | treated.statistics()
-    write(target, parts, treated, kept, how, overwrite, block)
-    found = treated.zca
+    if table is not None:
+        kept[TABLE] = table.to_bytes()
+        how["columns"] = table.described()
+    check_room_for(path, parts, sum(array.nbytes for array in kept.values()))
+    write(path, parts, treated, kept, how, overwrite, block)
+    zca_made, test_part = treated.zca, parts.get("test")
     return Prepared(
-        out=str(target),
+        out=str(path),
         source=raw.name,
         train_shape=chosen.shape,
-        test_shape=held_out.shape if held_out else None,
+        test_shape=test_part.shape if test_part else None,
         labels=chosen.split.y is not None,
         normalize=normalize,
         zca=eps,
-        zca_regulariser=found.regulariser if found else None,
+        zca_regulariser=zca_made.regulariser if zca_made else None,
         mean=tuple(treated.scaling.mean.tolist()),
         std=tuple(treated.scaling.std.tolist()),
-        classes=counts(chosen),
+        classes=_counts(chosen, table),
+        columns=None if table is None else table.described(),
         treatment=treated.described(),
-        note=raw.note,
+        note="; ".join(notes),
     )
 
 
-def counts(part: Selection) -> dict[str, int] | None:
+def names(value: Any, name: str) -> tuple[str, ...]:
+    """Names of columns, each once."""
+    if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+        raise WidegramError(f"{name} is {shown(value)}; it must be a list of names of columns")
+    return tuple(dict.fromkeys(value))
+
+
+def _counts(part: Selection, table: Encoding | None) -> dict[str, int] | None:
     """How many rows have each label; None where labels are no integers of shape (n,)."""
     y = part.labels
     if y is None or y.ndim != 1 or y.dtype.kind not in "iu":
         return None
-    names, sizes = np.unique(y, return_counts=True)
-    return {str(name): size for name, size in zip(names.tolist(), sizes.tolist(), strict=True)}
+    labels, sizes = np.unique(y, return_counts=True)
+    levels = table.target.levels if table is not None and table.target is not None else None
+    called = [str(label) if levels is None else levels[label] for label in labels.tolist()]
+    return dict(zip(called, sizes.tolist(), strict=True))
 
 
 def block_bytes(memory: str | int | None) -> int:

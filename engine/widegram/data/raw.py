@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from widegram.data.columns import TableRows
 from widegram.data.formats import Table
 from widegram.errors import WidegramError
 
@@ -26,9 +27,11 @@ class Split:
 
 @dataclass(frozen=True)
 class RawData:
-    """A data set: ``train``, ``test`` where the source keeps one apart, a note for the user."""
+    """A data set: ``train``, ``test`` where the source keeps one apart, a note for the user, and
+    the ``table`` that it is, if it is one."""
 
     name: str
     train: Split
     test: Split | None = None
     note: str = ""
+    table: TableRows | None = None

@@ -8,15 +8,32 @@ from widegram.data.formats import split_spec
 from widegram.data.idx import has_idx, is_idx, open_idx
 from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData
+from widegram.data.table_files import SUFFIXES as TABLES
+from widegram.data.table_files import TableOptions, open_table_file
 from widegram.errors import WidegramError
 from widegram.validation.reading import existing_file
 
+_NO_OPTIONS = TableOptions()
 
-def open_raw(source: str, labels: str | None = None) -> RawData:
-    """The data set that ``source`` names, in whichever of the known formats it is."""
+
+def open_raw(
+    source: str, labels: str | None = None, options: TableOptions = _NO_OPTIONS
+) -> RawData:
+    """The data set that ``source`` names, in whichever of the known formats it is.
+
+    ``options`` are of tables, and refused with anything else unless they are optional.
+    """
     path, _ = split_spec(source)
+    table = path.suffix.lower() in TABLES and not path.is_dir()
+    if not table and not options.optional and options != _NO_OPTIONS:
+        raise WidegramError(
+            f"{source}: is no table ({', '.join(TABLES)}), and has no columns to name with "
+            "--target, --category or --drop"
+        )
     if labels is not None and path.suffix.lower() not in SUFFIXES:
         raise WidegramError(f"{source}: brings its own labels; leave out the labels {labels!r}")
+    if table:
+        return open_table_file(path, options)
     if source == "digits":
         return open_digits()
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
@@ -33,5 +50,5 @@ def open_raw(source: str, labels: str | None = None) -> RawData:
         return open_idx(path)
     raise WidegramError(
         f"{path}: unknown data; give digits, an IDX file, a directory of IDX files or CIFAR-10 "
-        "batches, or .npy, .npz, .h5 (unpack archives first)"
+        "batches, .npy, .npz, .h5, or a table .csv, .parquet (unpack archives first)"
     )
