@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widegram.validation.choices import DTYPES, METHODS, PRECONDITIONERS, TARGETS, TASKS
+from widegram.validation.choices import (
+    DTYPES,
+    METHODS,
+    NYSTROM,
+    PRECONDITIONERS,
+    TARGETS,
+    TASKS,
+)
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Floats,
@@ -24,7 +31,7 @@ from widegram_cli.options import (
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
-    from widegram.linalg.jobs import SolveResult
+    from widegram.linalg.solvejob import SolveResult
 
 
 @click.command("solve", cls=FileCommand)
@@ -77,10 +84,16 @@ if TYPE_CHECKING:
 @click.option("--evidence", is_flag=True, help="Report the log marginal likelihood.")
 @click.option(
     "--method",
-    type=click.Choice(METHODS),
+    type=click.Choice((*METHODS, NYSTROM)),
     default="auto",
     show_default=True,
     help="Solver.",
+)
+@click.option(
+    "--centers",
+    type=InputFile(),
+    metavar="CENTERS.h5",
+    help="nystrom: kernel(centers, centers); K.h5 is then kernel(train, centers).",
 )
 @click.option(
     "--factor-dtype",
@@ -112,7 +125,12 @@ if TYPE_CHECKING:
 @overwrite_option
 @json_option
 def command(
-    file: str, out: str, path: tuple[float, ...] | None, as_json: bool, **given: Any
+    file: str,
+    out: str,
+    path: tuple[float, ...] | None,
+    centers: str | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Solve (K + reg I) alpha = Y for the training matrix in K.h5.
 
@@ -121,18 +139,32 @@ def command(
 
     Work that does not fit in memory keeps its state beside --out (.factor, .restart): after a
     kill the same command continues.
+
+    nystrom solves for weights of M centers alone, from kernel(train, centers), read a few times
+    whatever the regularisers: the kernel is then k(x, C) K(C, C)^-1 k(C, x'). `predict` takes
+    kernel(test, centers).
     """
     source = click.get_current_context().get_parameter_source("diag_reg")
     if path and source is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError(
             "--diag-reg and --diag-reg-path both name regularisers; give one of them"
         )
-    from widegram.linalg.jobs import SolveJob, solve_file
+    if (given["method"] == NYSTROM) != (centers is not None):
+        raise click.UsageError("--method nystrom and --centers go together")
+    from widegram.linalg.jobs import solve_file
     from widegram.linalg.settings import SolveOptions
+    from widegram.linalg.solvejob import SolveJob
     from widegram_cli.reporting import reporter
 
     options = taken(SolveOptions, given)
-    job = SolveJob(gram=Path(file), out=Path(out), path=path or (), options=options, **given)
+    job = SolveJob(
+        gram=Path(file),
+        out=Path(out),
+        centers=None if centers is None else Path(centers),
+        path=path or (),
+        options=options,
+        **given,
+    )
     with reporter(parts=True) as progress:
         result = solve_file(job, progress)
     if as_json:
@@ -149,6 +181,7 @@ def _print(result: SolveResult) -> None:
             ("task", f"{result.task}: {result.task_reason}"),
             ("n, right-hand sides", f"{result.n}, {result.k}"),
             ("diag_reg", f"{result.diag_reg:g} ({result.shift:.6g} added to the diagonal)"),
+            *_about_centers(result),
             ("iterations", result.iterations),
             ("residual", f"{result.residual:.2e}"),
             ("time", human_time(result.seconds)),
@@ -159,6 +192,17 @@ def _print(result: SolveResult) -> None:
         mark = "  <- best" if len(result.path) > 1 and point["best"] else ""
         note = "" if point["resolved"] else "  (too ill-conditioned to mean anything)"
         click.echo(f"at diag_reg {point['diag_reg']:g}: {_judged(point)}{note}{mark}")
+
+
+def _about_centers(result: SolveResult) -> list[tuple[str, str]]:
+    """What a solution by centers adds."""
+    found = result.details
+    if "centers" not in found:
+        return []
+    return [
+        ("centers", f"{found['centers']}, {found['jitter']:.3g} added to their diagonal"),
+        ("condition", f"{found['condition']:.2e}, error of predictions {found['error']:.1e}"),
+    ]
 
 
 def _judged(point: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.eigen import Eigenpairs, full_eigen, partial_eigen
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.incore import DenseCholesky, load_cholesky
-from widegram.linalg.jobs import SolveJob, SolveResult, solve_file
+from widegram.linalg.jobs import solve_file
 from widegram.linalg.loo import PathPoint, regulariser_path
 from widegram.linalg.methods.method import Choice
 from widegram.linalg.operator import GramOperator, as_operator
@@ -21,6 +21,7 @@ from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.linalg.precondition import LowRank, nystrom, pivoted_cholesky
 from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solution import Solution
+from widegram.linalg.solvejob import SolveJob, SolveResult
 from widegram.linalg.solving import solve
 from widegram.linalg.spectrum import SpectrumOptions, spectrum
 from widegram.linalg.summary import Range, Spectrum

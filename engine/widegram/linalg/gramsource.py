@@ -67,7 +67,7 @@ def open_train(
     Raises WidegramError for an incomplete file, a missing kernel, depth or head, and a cross
     matrix.
     """
-    opened = _open(path, kernel, end, memory, unit)
+    opened = open_kernel(path, kernel, end, memory=memory, unit=unit)
     if not opened.file.symmetric:
         opened.file.close()
         raise WidegramError(
@@ -85,30 +85,41 @@ def open_cross(
     memory: int,
     train: dict[str, str],
     unit: bool = False,
+    columns: str = "training data",
 ) -> GramKernel:
     """The matrix kernel(test, train) that belongs to the training fingerprints ``train``, scaled to
     ``unit`` diagonals of both sides or as it is.
 
-    Raises WidegramError where it comes from another network or training set, or is transposed.
+    ``columns`` is what its x2 has to be, for messages. Raises WidegramError where it comes from
+    another network or training set, or is transposed.
     """
-    opened = _open(path, kernel, end, memory, unit)
+    opened = open_kernel(path, kernel, end, memory=memory, unit=unit)
     found = opened.fingerprints
     problem = ""
     if found["network"] != train["network"]:
         problem = "it was made from another network than the solution"
     elif found["x2"] != train["x1"]:
-        problem = "its x2 is not the training data of the solution"
+        problem = f"its x2 is not the {columns} of the solution"
         if found["x1"] == train["x1"]:
-            problem += ", but its x is: the cross matrix is kernel(test, train), swap --x and --x2"
+            kind = f"kernel(test, {columns})"
+            problem += f", but its x is: the cross matrix is {kind}, swap --x and --x2"
     if problem:
         opened.file.close()
+        place = "TRAIN" if columns == "training data" else "CENTERS"
         raise WidegramError(
-            f"{path}: {problem}; make it with --x TEST --x2 TRAIN and the same --net"
+            f"{path}: {problem}; make it with --x TEST --x2 {place} and the same --net"
         )
     return opened
 
 
-def _open(path: str | Path, kernel: str, end: End, memory: int, unit: bool) -> GramKernel:
+def open_kernel(
+    path: str | Path, kernel: str, end: End, *, memory: int, unit: bool = False
+) -> GramKernel:
+    """One kernel of any complete Gram file, whatever its rows and columns are, scaled to ``unit``
+    diagonals or as it is.
+
+    Raises WidegramError for an incomplete file, a missing kernel, depth or head.
+    """
     file = GramFile(path)
     try:
         file.require_complete()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,104 +17,17 @@ from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.evidence import log_evidence
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
-from widegram.linalg.normalise import centred, prior_scale
-from widegram.linalg.settings import Resources, SolveOptions
+from widegram.linalg.normalise import prior_scale
+from widegram.linalg.settings import Resources
 from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import SolutionHeader, write_solution
+from widegram.linalg.solvejob import SolveJob, SolveResult, centred_targets, regularisers, verdict
 from widegram.linalg.solving import absolute_regulariser, solve
+from widegram.linalg.subset.job import solve_by_centers
 from widegram.linalg.targets import Targets, load_targets, shift_of
 from widegram.machine.progress import ProgressCallback
 from widegram.tiling import End
-from widegram.validation.choices import FACTORISATIONS
-
-
-@dataclass(frozen=True, kw_only=True)
-class SolveJob:
-    """What :func:`solve_file` is asked for.
-
-    * ``gram``, ``kernel``, ``depth``, ``head``: the training matrix, one kernel of a Gram file
-    * ``y``, ``limit``, ``task``: the labels, as :func:`widegram.linalg.targets.load_targets` reads
-      them
-    * ``targets``, ``target_shift``: how classes are encoded, one of
-      :data:`widegram.validation.choices.TARGETS` or the number that one-hot rows are less
-    * ``unit_diagonal``: whether K_ij / sqrt(K_ii K_jj) is solved with
-    * ``normalize_y``: as :mod:`widegram.linalg.normalise` says
-    * ``diag_reg``: what is added to the diagonal, times trace / n unless ``absolute``
-    * ``path``: regularisers of which the best is taken, by leave-one-out error or evidence
-    * ``loo``, ``evidence``: whether that error, the log marginal likelihood, is asked for
-    * ``options``: how to solve
-    * ``out``, ``overwrite``: the solution file
-    * ``memory``: a size or a number of bytes for the whole process
-    """
-
-    gram: Path
-    out: Path
-    y: str
-    kernel: str = "ntk"
-    depth: int | None = None
-    head: str | None = None
-    limit: int | None = None
-    task: str = "auto"
-    targets: str | None = None
-    target_shift: float | None = None
-    unit_diagonal: bool = False
-    normalize_y: bool = False
-    diag_reg: float = 0.0
-    absolute: bool = False
-    path: tuple[float, ...] = ()
-    loo: bool = False
-    evidence: bool = False
-    options: SolveOptions = field(default_factory=SolveOptions)
-    memory: str | int | None = None
-    overwrite: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class SolveResult:
-    """What was done.
-
-    * ``out``: the file that was written
-    * ``method``, ``why``: the solver, and the reason for it
-    * ``status``, ``message``, ``iterations``, ``residual``: how it went
-    * ``n``, ``k``: rows and right-hand sides
-    * ``diag_reg``: as given, or the best of the path; ``shift``: what that added to the diagonal
-    * ``task``, ``task_reason``: what the labels were taken for; ``target_shift``: what one-hot
-      targets are less, None of a regression
-    * ``unit_diagonal``: as asked
-    * ``path``: a dict (diag_reg, mse, accuracy, log_evidence, residual, resolved, best) for each
-      regulariser
-    * ``loo_mse``, ``loo_accuracy``, ``log_evidence``: of the best one; None where they were not
-      asked for
-    * ``details``: what the solver adds
-    """
-
-    out: str
-    method: str
-    why: str
-    status: str
-    message: str
-    n: int
-    k: int
-    iterations: int
-    residual: float
-    diag_reg: float
-    shift: float
-    seconds: float
-    task: str = ""
-    task_reason: str = ""
-    target_shift: float | None = None
-    unit_diagonal: bool = False
-    normalize_y: bool = False
-    loo_mse: float | None = None
-    loo_accuracy: float | None = None
-    log_evidence: float | None = None
-    path: tuple[dict[str, Any], ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For --json: ``file`` is what was written."""
-        found = {**self.__dict__, "path": list(self.path)}
-        return {"file": found.pop("out"), **found}
+from widegram.validation.choices import FACTORISATIONS, NYSTROM
 
 
 def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> SolveResult:
@@ -126,7 +38,9 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
     """
     started = time.perf_counter()
     check_target(job.out, job.overwrite)
-    check_distinct([job.out], [job.gram, job.y])
+    check_distinct([job.out], [job.gram, job.y, job.centers])
+    if job.centers is not None or job.options.method == NYSTROM:
+        return solve_by_centers(job, started, progress)
     memory = array_budget(job.memory)
     end = End(job.depth, job.head)
     shift = shift_of(job.targets, job.target_shift)
@@ -135,7 +49,7 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
         targets = load_targets(
             job.y, train.file.n1, limit=job.limit, what="rows", task=job.task, shift=shift
         )
-        targets, mean = _centred(job, targets)
+        targets, mean = centred_targets(job, targets)
         for value in (job.diag_reg, *job.path):
             absolute_regulariser(train.operator, value, job.absolute)
         resources = Resources(
@@ -165,19 +79,6 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
         normalize_y=job.normalize_y,
         seconds=time.perf_counter() - started,
     )
-
-
-def _centred(job: SolveJob, targets: Targets) -> tuple[Targets, np.ndarray]:
-    """(targets to solve for, what was taken off, (k,))."""
-    if not job.normalize_y:
-        return targets, np.zeros(targets.values.shape[1])
-    if targets.classes is not None:
-        raise WidegramError(
-            f"{job.y}: normalize_y is for regression, and these are taken for classes "
-            f"({targets.reason}); for numbers take --task regression"
-        )
-    values, mean = centred(targets.values)
-    return replace(targets, values=values, fingerprint=f"{targets.fingerprint}-centred"), mean
 
 
 def _plain(
@@ -212,12 +113,7 @@ def _by_factorisations(
             "leave-one-out errors and evidence need a factorisation in float64; take --method "
             "auto, cholesky or cholesky-ooc, without --factor-dtype"
         )
-    if job.path and job.diag_reg:
-        raise WidegramError(
-            "diag_reg and diag_reg_path both name regularisers; give one of them, "
-            "or put the number into the path"
-        )
-    regs = job.path or (job.diag_reg,)
+    regs = regularisers(job)
     shifts = [absolute_regulariser(train.operator, reg, job.absolute) for reg in regs]
     choice = path_choice(
         train.operator, targets.values.shape[1], len(regs), job.options, resources
@@ -267,18 +163,6 @@ def _evidence(job: SolveJob, point: PathPoint, targets: Targets) -> float | None
         return None
     squares = np.einsum("ij,ij->j", targets.values, point.alpha)
     return log_evidence(squares, point.logdet, targets.n, job.normalize_y)
-
-
-def verdict(regs: tuple[float, ...], index: int, by_evidence: bool) -> str:
-    """Which regulariser of several is the best, and whether the path should have gone on."""
-    if len(regs) == 1:
-        return ""
-    what = "highest evidence" if by_evidence else "best leave-one-out error"
-    found = f"; {what} at diag_reg {regs[index]:g}"
-    for end, name in ((min(regs), "smaller"), (max(regs), "larger")):
-        if regs[index] == end:
-            found += f", an end of the path: {name} ones may be better"
-    return found
 
 
 def _row(reg: float, point: PathPoint, evidence: float | None, best: bool) -> dict[str, Any]:

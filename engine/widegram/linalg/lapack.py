@@ -35,18 +35,27 @@ def potrs(factor: Array, b: Array) -> None:
     )  # fmt: skip
 
 
-def trtrs(factor: Array, b: Array) -> None:
-    """b (n, k) <- L^-1 b."""
+def trtrs(factor: Array, b: Array, transposed: bool = False) -> None:
+    """b (n, k) <- L^-1 b, or L^-T b."""
     n, k = b.shape
     _call(
-        cython_lapack, "trtrs", factor, b"L", b"N", b"N", n, k, factor, _leading(factor), b,
-        _leading(b),
+        cython_lapack, "trtrs", factor, b"L", b"T" if transposed else b"N", b"N", n, k, factor,
+        _leading(factor), b, _leading(b),
     )  # fmt: skip
 
 
 def trtri(factor: Array) -> None:
     """The lower triangle L of ``factor`` becomes L^-1."""
     _call(cython_lapack, "trtri", factor, b"L", b"N", len(factor), factor, _leading(factor))
+
+
+def syrk(matrix: Array, b: Array) -> None:
+    """The lower triangle of ``matrix`` (n, n) += b b^T for b (n, k)."""
+    n, k = b.shape
+    _call(
+        cython_blas, "syrk", matrix, b"L", b"N", n, k, 1.0, b, _leading(b), 1.0, matrix,
+        _leading(matrix), info=False,
+    )  # fmt: skip
 
 
 def symm(matrix: Array, b: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from widegram.tiling import End
 
 Array = NDArray[Any]
 FORMAT = "widegram-solution"
+_WHAT = "a solution; `widegram solve` writes them"
 _KINDS = {"str": str, "int": int, "float": float, "bool": bool}
 
 
@@ -27,7 +28,7 @@ class SolutionHeader:
 
     * ``gram``, ``gram_dtype``: the absolute path of the Gram file, and its dtype
     * ``kernel``, ``depth``, ``head``: of it; depth -1 without a depth sweep, head '' without
-      Readouts (and then not in the file)
+      Readouts
     * ``diag_reg``, ``diag_reg_absolute``: the regulariser as given; ``shift``: what it added to
       the diagonal
     * ``method``, ``status``, ``iterations``, ``residual``: how it was solved
@@ -35,6 +36,10 @@ class SolutionHeader:
     * ``task``: 'classification' or 'regression'
     * ``unit_diagonal``: whether the kernel was scaled to a unit diagonal
     * ``target_shift``: what one-hot targets are less; NaN of a regression
+    * ``centers``, ``centers_fingerprint``, ``jitter``: of a solution by centers the file of their
+      own kernel, the fingerprint of their inputs, and what was added to its diagonal
+
+    A value that is the default is not in the file.
     """
 
     kernel: str
@@ -56,6 +61,9 @@ class SolutionHeader:
     unit_diagonal: bool
     target_shift: float
     head: str = ""
+    centers: str = ""
+    centers_fingerprint: str = ""
+    jitter: float = 0.0
 
     @property
     def end(self) -> End:
@@ -63,15 +71,21 @@ class SolutionHeader:
         return End(None if self.depth < 0 else self.depth, self.head or None)
 
 
+_DEFAULTS = {
+    entry.name: entry.default for entry in fields(SolutionHeader) if entry.default is not MISSING
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredSolution:
     """A solution file in memory.
 
     * ``path``, ``header``
-    * ``alpha``: the solution, (n, k)
+    * ``alpha``: the solution, (n, k), or of M centers (M, k)
     * ``targets``: what was solved for, (n, k): the targets given, less ``mean`` (k,)
     * ``classes``: (k,), None of a regression
     * ``scale``: the units of the prior, (k,): variances times its square are those of the targets
+    * ``fitted``: what the training points are predicted as, less ``mean``, (n, k)
     """
 
     path: Path
@@ -81,11 +95,14 @@ class StoredSolution:
     classes: Array | None
     mean: Array
     scale: Array
+    fitted: Array
 
     @property
-    def train(self) -> dict[str, str]:
-        """Fingerprints of the training side, as a Gram file names them."""
-        return {"network": self.header.network_fingerprint, "x1": self.header.x1_fingerprint}
+    def columns(self) -> dict[str, str]:
+        """Fingerprints of what a cross file has in its columns, as a Gram file names them."""
+        header = self.header
+        x1 = header.centers_fingerprint or header.x1_fingerprint
+        return {"network": header.network_fingerprint, "x1": x1}
 
 
 def write_solution(
@@ -98,26 +115,28 @@ def write_solution(
     tables: dict[str, Array],
     overwrite: bool = False,
 ) -> None:
-    """Write `/alpha` (n, k), `/targets`, `/classes` and ``tables``; whole or not at all.
+    """Write `/alpha`, `/targets` (n, k), `/classes` and ``tables``; whole or not at all.
 
-    ``tables`` has `/target_mean` and `/target_scale` (k,), see :class:`StoredSolution`.
+    ``tables`` has `/target_mean` and `/target_scale` (k,), and with centers `/fitted`: see
+    :class:`StoredSolution`; for variances `/nystrom/eigenvalues` and `/nystrom/basis`.
     """
     datasets = {"alpha": alpha, "targets": targets, **tables}
     if classes is not None:
         datasets["classes"] = classes
-    values = {entry.name: getattr(header, entry.name) for entry in fields(header)}
-    if not header.head:
-        del values["head"]
+    values = {
+        entry.name: value
+        for entry in fields(header)
+        if (value := getattr(header, entry.name)) != entry.default
+    }
     versions = {"format_version": 1, "program_version": widegram.__version__}
     write_sealed(path, datasets, {"format": FORMAT, **versions, **values}, overwrite=overwrite)
 
 
 def read_solution(path: str | Path) -> StoredSolution:
     """Read a solution file; WidegramError where it is missing, foreign or damaged."""
-    what = "a solution; `widegram solve` writes them"
-    with SealedFile(path, FORMAT, what, "solve again") as file:
+    with SealedFile(path, FORMAT, _WHAT, "solve again") as file:
         try:
-            values = {"head": "", **file.attributes}
+            values = _DEFAULTS | file.attributes
             header = SolutionHeader(
                 **{
                     e.name: typed(values[e.name], _KINDS[str(e.type)])
@@ -128,11 +147,14 @@ def read_solution(path: str | Path) -> StoredSolution:
             alpha, targets = file.array("alpha"), file.array("targets")
             classes = file.array("classes") if "classes" in file else None
             mean, scale = file.array("target_mean"), file.array("target_scale")
+            by_centers = bool(header.centers_fingerprint)
+            fitted = file.array("fitted") if by_centers else targets - header.shift * alpha
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, WidegramError):
                 raise
             raise WidegramError(f"{path}: is damaged ({error}); solve again") from error
-    if alpha.shape != targets.shape or not np.isfinite(alpha).all():
+    whole = fitted.shape == targets.shape and alpha.shape[1:] == targets.shape[1:]
+    if not (whole and np.isfinite(alpha).all()):
         raise WidegramError(f"{path}: its alpha is damaged; solve again")
     if mean.shape != scale.shape or mean.shape != targets.shape[1:]:
         raise WidegramError(f"{path}: its target_mean is damaged; solve again")
@@ -144,4 +166,12 @@ def read_solution(path: str | Path) -> StoredSolution:
         classes=classes,
         mean=mean,
         scale=scale,
+        fitted=fitted,
     )
+
+
+def read_basis(path: str | Path) -> tuple[Array, Array]:
+    """(eigenvalues (M,), basis (M, M)) of a solution by centers: see
+    :class:`widegram.linalg.subset.normal.Spectrum`. Raises as :func:`read_solution`."""
+    with SealedFile(path, FORMAT, _WHAT, "solve again") as file:
+        return file.array("nystrom/eigenvalues"), file.array("nystrom/basis")

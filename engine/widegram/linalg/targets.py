@@ -162,10 +162,17 @@ def accuracy(predicted: Array, targets: Array) -> float | None:
         values = np.where(high, targets.max(), targets.min())
         if (high.sum(axis=1) != 1).any() or not np.allclose(values, targets, rtol=0, atol=1e-6):
             return None
-        return float(np.mean(predicted.argmax(axis=1) == targets.argmax(axis=1)))
+        return float(np.mean(agreeing(predicted, targets)))
     if np.isin(targets, (-1.0, 1.0)).all():
-        return float(np.mean(np.where(predicted > 0, 1.0, -1.0) == targets))
+        return float(np.mean(agreeing(predicted, targets)))
     return None
+
+
+def agreeing(predicted: Array, targets: Array) -> Array:
+    """Which rows (n,) have the targets' largest entry, or of a single +-1 column their sign."""
+    if targets.shape[1] > 1:
+        return np.asarray(predicted.argmax(axis=1) == targets.argmax(axis=1))
+    return np.asarray(np.where(predicted > 0, 1.0, -1.0) == targets)[:, 0]
 
 
 def _reason(values: Array, name: str) -> str:

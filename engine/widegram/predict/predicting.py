@@ -24,6 +24,7 @@ from widegram.linalg.solutionfile import StoredSolution, read_solution
 from widegram.linalg.targets import Targets, accuracy, load_targets
 from widegram.linalg.units import checked_later
 from widegram.machine.progress import ProgressCallback
+from widegram.predict.center_variance import variances_by_centers
 from widegram.predict.diagonal import is_held, own_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.rates import largest_eigenvalue
@@ -146,8 +147,9 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
         header.kernel,
         header.end,
         memory=stream,
-        train=solution.train,
+        train=solution.columns,
         unit=header.unit_diagonal,
+        columns="centers" if header.centers_fingerprint else "training data",
     ) as cross:
         targets = _targets(job, solution, cross)
         if cross.operator.shape[1] != solution.alpha.shape[0]:
@@ -203,10 +205,20 @@ def _predictions(
 ) -> _Predictions:
     """Means of all times in one pass over the cross file."""
     shift, alpha = solution.header.shift, solution.alpha
-    blocks, train_means = [alpha], [solution.targets - shift * alpha]
+    blocks, train_means = [alpha], [solution.fitted]
     latent, variance = None, None
     finite = tuple(moment for moment in job.times if math.isfinite(moment))
-    if finite or job.variance:
+    if solution.header.centers_fingerprint:
+        if finite or job.gram is not None:
+            raise WidegramError(
+                f"{job.solution}: is a solution by centers, which has no training matrix: finite "
+                "times and --gram are for solutions of kernel(train, train)"
+            )
+        if job.variance:
+            prior = _prior(job, cross, memory)
+            found_for_prior = variances_by_centers(solution, cross, prior, memory, progress)
+            latent, variance = in_units(found_for_prior, shift, solution.scale)
+    elif finite or job.variance:
         with _training_matrix(job, solution, memory) as train:
             if finite:
                 top = largest_eigenvalue(train.operator, memory // 2)
@@ -242,11 +254,7 @@ def _variance(
     memory: int,
     progress: ProgressCallback | None,
 ) -> Array:
-    prior = own_diagonal(
-        cross, "nngp", test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8
-    )
-    if cross.scales is not None:
-        prior = prior * cross.scales.down**2
+    prior = _prior(job, cross, memory)
     resources = Resources(
         memory=memory,
         work=work_place(job.out, job.solution),
@@ -255,6 +263,14 @@ def _variance(
         progress=progress,
     )
     return variances(train, cross, shift, prior, SolveOptions(job.method), resources)
+
+
+def _prior(job: PredictJob, cross: GramKernel, memory: int) -> Array:
+    """The NNGP of each test point with itself, in the units of the cross file, (n_test,)."""
+    prior = own_diagonal(
+        cross, "nngp", test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8
+    )
+    return prior if cross.scales is None else prior * cross.scales.down**2
 
 
 def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> GramKernel:
@@ -269,7 +285,7 @@ def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> 
         path, header.kernel, header.end, memory=stream, unit=header.unit_diagonal
     )
     for name in ("network", "x1"):
-        if train.fingerprints[name] != solution.train[name]:
+        if train.fingerprints[name] != solution.columns[name]:
             train.file.close()
             raise WidegramError(
                 f"{path}: is not the training matrix of {solution.path} (its {name} differs)"
@@ -322,6 +338,11 @@ def _judged(
     )
 
 
+def _of_centers(solution: StoredSolution) -> dict[str, str]:
+    found = solution.header.centers_fingerprint
+    return {"centers_fingerprint": found} if found else {}
+
+
 def _score(mean: Array, targets: Targets | None) -> tuple[float | None, float | None]:
     return (None, None) if targets is None else _against(mean, targets.values)
 
@@ -365,6 +386,7 @@ def _write(
         "network_fingerprint": solution.header.network_fingerprint,
         "x1_fingerprint": solution.header.x1_fingerprint,
         "y_fingerprint": solution.header.y_fingerprint,
+        **_of_centers(solution),
         "test_fingerprint": cross.fingerprints["x1"],
     }
     if found.variance is not None:

@@ -52,7 +52,10 @@ SOLVERS = {
 """Solvers of (K + reg I) x = b, in the order in which 'auto' asks them."""
 
 METHODS = ("auto", *SOLVERS)
-"""What ``solve --method`` takes."""
+"""What ``solve --method`` takes for a matrix of rows with themselves."""
+
+NYSTROM = "nystrom"
+"""What it takes for one of rows and centers."""
 
 FACTORISATIONS = ("auto", *(name for name, solver in SOLVERS.items() if solver.factors))
 """What ``predict --method`` takes."""

@@ -44,9 +44,10 @@ KINDS = {
     "widegram-data": FileKind("prepared data", "prepare it again"),
     "widegram-matrix": FileKind("exported matrix", "export it again"),
     "widegram-restart": FileKind("restart of conjugate gradients", "remove it and solve again"),
+    "widegram-sums": FileKind("unfinished sums of a solution", "remove it and solve again"),
     "widegram-factor": FileKind("unfinished factor", "run the same command again", damaged_columns),
 }
-_UNFINISHED = ("widegram-restart", "widegram-factor")
+_UNFINISHED = ("widegram-restart", "widegram-sums", "widegram-factor")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""What `widegram solve` is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from widegram.errors import WidegramError
+from widegram.linalg.normalise import centred
+from widegram.linalg.settings import SolveOptions
+from widegram.linalg.targets import Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveJob:
+    """What :func:`solve_file` is asked for.
+
+    * ``gram``, ``kernel``, ``depth``, ``head``: the training matrix, one kernel of a Gram file;
+      with ``centers``, the Gram file of centers, that of the training data and the centers
+    * ``y``, ``limit``, ``task``: the labels, as :func:`widegram.linalg.targets.load_targets` reads
+      them
+    * ``targets``, ``target_shift``: how classes are encoded, one of
+      :data:`widegram.validation.choices.TARGETS` or the number that one-hot rows are less
+    * ``unit_diagonal``: whether K_ij / sqrt(K_ii K_jj) is solved with
+    * ``normalize_y``: as :mod:`widegram.linalg.normalise` says
+    * ``diag_reg``: what is added to the diagonal, times trace / n unless ``absolute``
+    * ``path``: regularisers of which the best is taken, by leave-one-out error or evidence
+    * ``loo``, ``evidence``: whether that error, the log marginal likelihood, is asked for
+    * ``options``: how to solve
+    * ``out``, ``overwrite``: the solution file
+    * ``memory``: a size or a number of bytes for the whole process
+    """
+
+    gram: Path
+    out: Path
+    y: str
+    centers: Path | None = None
+    kernel: str = "ntk"
+    depth: int | None = None
+    head: str | None = None
+    limit: int | None = None
+    task: str = "auto"
+    targets: str | None = None
+    target_shift: float | None = None
+    unit_diagonal: bool = False
+    normalize_y: bool = False
+    diag_reg: float = 0.0
+    absolute: bool = False
+    path: tuple[float, ...] = ()
+    loo: bool = False
+    evidence: bool = False
+    options: SolveOptions = field(default_factory=SolveOptions)
+    memory: str | int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveResult:
+    """What was done.
+
+    * ``out``: the file that was written
+    * ``method``, ``why``: the solver, and the reason for it
+    * ``status``, ``message``, ``iterations``, ``residual``: how it went
+    * ``n``, ``k``: rows and right-hand sides
+    * ``diag_reg``: as given, or the best of the path; ``shift``: what that added to the diagonal
+    * ``task``, ``task_reason``: what the labels were taken for; ``target_shift``: what one-hot
+      targets are less, None of a regression
+    * ``unit_diagonal``: as asked
+    * ``path``: a dict (diag_reg, mse, accuracy, log_evidence, residual, resolved, best) for each
+      regulariser
+    * ``loo_mse``, ``loo_accuracy``, ``log_evidence``: of the best one; None where they were not
+      asked for
+    * ``details``: what the solver adds
+    """
+
+    out: str
+    method: str
+    why: str
+    status: str
+    message: str
+    n: int
+    k: int
+    iterations: int
+    residual: float
+    diag_reg: float
+    shift: float
+    seconds: float
+    task: str = ""
+    task_reason: str = ""
+    target_shift: float | None = None
+    unit_diagonal: bool = False
+    normalize_y: bool = False
+    loo_mse: float | None = None
+    loo_accuracy: float | None = None
+    log_evidence: float | None = None
+    path: tuple[dict[str, Any], ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json: ``file`` is what was written."""
+        found = {**self.__dict__, "path": list(self.path)}
+        return {"file": found.pop("out"), **found}
+
+
+def centred_targets(job: SolveJob, targets: Targets) -> tuple[Targets, np.ndarray]:
+    """(targets to solve for, what was taken off, (k,))."""
+    if not job.normalize_y:
+        return targets, np.zeros(targets.values.shape[1])
+    if targets.classes is not None:
+        raise WidegramError(
+            f"{job.y}: normalize_y is for regression, and these are taken for classes "
+            f"({targets.reason}); for numbers take --task regression"
+        )
+    values, mean = centred(targets.values)
+    return replace(targets, values=values, fingerprint=f"{targets.fingerprint}-centred"), mean
+
+
+def regularisers(job: SolveJob) -> tuple[float, ...]:
+    """Those of the path, or the one; WidegramError where both are given."""
+    if job.path and job.diag_reg:
+        raise WidegramError(
+            "diag_reg and diag_reg_path both name regularisers; give one of them, "
+            "or put the number into the path"
+        )
+    return job.path or (job.diag_reg,)
+
+
+def verdict(regs: Sequence[float], index: int, by_evidence: bool) -> str:
+    """Which regulariser of several is the best, and whether the path should have gone on."""
+    if len(regs) == 1:
+        return ""
+    what = "highest evidence" if by_evidence else "best leave-one-out error"
+    found = f"; {what} at diag_reg {regs[index]:g}"
+    for end, name in ((min(regs), "smaller"), (max(regs), "larger")):
+        if regs[index] == end:
+            found += f", an end of the path: {name} ones may be better"
+    return found

@@ -1,0 +1,288 @@
+"""`widegram solve --method nystrom`: from kernel(train, centers) and labels to a solution file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from widegram.errors import WidegramError
+from widegram.linalg.budget import array_budget
+from widegram.linalg.definite import relative_shift
+from widegram.linalg.evidence import log_evidence
+from widegram.linalg.normalise import scale_of
+from widegram.linalg.settings import Resources
+from widegram.linalg.solution import MESSAGES, status_of
+from widegram.linalg.solutionfile import SolutionHeader, write_solution
+from widegram.linalg.solvejob import SolveJob, SolveResult, centred_targets, regularisers, verdict
+from widegram.linalg.subset.centers import CenterFiles, open_centers
+from widegram.linalg.subset.judging import Judgement
+from widegram.linalg.subset.passes import Passes, Solved
+from widegram.linalg.subset.plan import block_height
+from widegram.linalg.targets import Targets, accuracy, load_targets, shift_of
+from widegram.machine import interrupts
+from widegram.machine.progress import ProgressCallback
+from widegram.tiling import End
+from widegram.validation.choices import NYSTROM
+
+Array = NDArray[Any]
+_RESOLVED = 1e-3  # error of a point of a path whose figures still mean something
+
+
+@dataclass(frozen=True)
+class Point:
+    """A regulariser as given, what it adds to the diagonal, and what a pass has found of it; None
+    where the normal equations are singular."""
+
+    diag_reg: float
+    shift: float
+    judgement: Judgement | None
+    log_evidence: float | None
+    accuracy: float | None
+
+    @property
+    def resolved(self) -> bool:
+        """Whether its figures mean anything."""
+        found = self.judgement
+        if found is None or not found.error < _RESOLVED:
+            return False
+        return found.mse is None or bool(np.isfinite(found.mse))
+
+    def row(self, best: bool) -> dict[str, Any]:
+        """As a dict of a result's path."""
+        found = self.judgement
+        return {
+            "diag_reg": self.diag_reg,
+            "mse": None if found is None else found.mse,
+            "accuracy": self.accuracy,
+            "log_evidence": self.log_evidence,
+            "residual": np.inf if found is None else found.residual,
+            "resolved": self.resolved,
+            "best": best,
+        }
+
+
+def solve_by_centers(
+    job: SolveJob, started: float, progress: ProgressCallback | None
+) -> SolveResult:
+    """Solve for weights of the centers and write the solution file.
+
+    ``started`` is when the work began, as time.perf_counter has it. Raises WidegramError for bad
+    input.
+    """
+    _check(job)
+    memory = array_budget(job.memory)
+    end = End(job.depth, job.head)
+    assert job.centers is not None
+    stream = max(memory // 8, 1 << 20)
+    one_hot_less = shift_of(job.targets, job.target_shift)
+    with open_centers(
+        job.gram, job.centers, job.kernel, end, memory=stream, unit=job.unit_diagonal
+    ) as files:
+        n, m = files.cross.operator.shape
+        targets = load_targets(
+            job.y, n, limit=job.limit, what="rows", task=job.task, shift=one_hot_less
+        )
+        targets, mean = centred_targets(job, targets)
+        regs = regularisers(job)
+        shifts = _shifts(job, files, regs)
+        k = targets.values.shape[1]
+        resources = Resources(
+            memory=memory - 2 * targets.values.nbytes,
+            work=job.out,
+            key=f"{files.key()}/{targets.fingerprint}",
+            overwrite=job.overwrite,
+            progress=progress,
+        )
+        grid, itemsize = files.cross.file.header.grid, files.cross.file.dtype.itemsize
+        height = block_height(m, k * len(regs), itemsize, grid.tile, resources.memory)
+        passes = Passes(files, targets, height, job.options.checkpoint_seconds, resources)
+        with interrupts.keeping(passes.kept):
+            points, solved = _solved(job, passes, regs, shifts)
+        tables = _tables(job, passes, points, solved, mean)
+        result = _result(job, passes, points, solved, targets)
+        _write(job, files, targets, result, solved, tables)
+        passes.finish()
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _check(job: SolveJob) -> None:
+    if job.centers is None:
+        raise WidegramError(
+            f"method {NYSTROM} needs the kernel of the centers; pass --centers FILE, made by "
+            "`widegram gram --x CENTERS`"
+        )
+    if job.options.method not in ("auto", NYSTROM):
+        raise WidegramError(
+            f"{job.centers}: centers are for method {NYSTROM}, not {job.options.method}"
+        )
+    if job.options.dtype is not None and np.dtype(job.options.dtype) != np.float64:
+        raise WidegramError(
+            f"method {NYSTROM} accumulates in float64; leave out --factor-dtype {job.options.dtype}"
+        )
+
+
+def _shifts(job: SolveJob, files: CenterFiles, regs: Sequence[float]) -> list[float]:
+    """What the regularisers add to the diagonal, by the mean of K(x, x) of the rows."""
+    cross = files.cross
+    known = job.absolute or job.unit_diagonal
+    own = np.ones(1) if known else cross.file.own(job.kernel, cross.end)
+    if own is None:
+        raise WidegramError(
+            f"{cross.path}: does not hold K(x, x) of its rows (an older version wrote it, or one "
+            "is out of range), which diag_reg is relative to; compute it again, or pass --absolute"
+        )
+    trace = float(np.sum(own))
+    if not job.absolute and trace <= 0:
+        raise WidegramError(
+            f"{cross.path}: K(x, x) of its rows is zero, so that a regulariser relative to it adds "
+            "nothing; pass --absolute"
+        )
+    return [relative_shift(trace, own.size, reg, job.absolute) for reg in regs]
+
+
+def _solved(
+    job: SolveJob, passes: Passes, regs: Sequence[float], shifts: Sequence[float]
+) -> tuple[list[Point], Solved]:
+    """The points of the path, and the best of them refined."""
+    loo = job.loo or bool(job.path and not job.evidence)
+    judgements = passes.judged(shifts, loo)
+    points = [
+        _point(job, passes, reg, shift, judgements.get(shift))
+        for reg, shift in zip(regs, shifts, strict=True)
+    ]
+    usable = [point for point in points if point.resolved]
+    if not usable or (len(points) == 1 and points[0].judgement is None):
+        raise WidegramError(
+            "with none of these regularisers the normal equations are well enough conditioned to "
+            "be solved; give larger ones"
+        )
+    return points, passes.refined(_best(job, usable).shift)
+
+
+def _best(job: SolveJob, points: Sequence[Point]) -> Point:
+    if len(points) == 1:
+        return points[0]
+    if job.evidence:
+        return max(points, key=lambda p: -np.inf if p.log_evidence is None else p.log_evidence)
+    return min(points, key=lambda p: p.row(False)["mse"])
+
+
+def _point(
+    job: SolveJob, passes: Passes, reg: float, shift: float, found: Judgement | None
+) -> Point:
+    if found is None:
+        return Point(reg, shift, None, None, None)
+    evidence = None
+    if job.evidence and shift > 0:
+        evidence = log_evidence(found.squares, passes.logdet(shift), passes.n, job.normalize_y)
+    share = None
+    if found.mse is not None and accuracy(passes.targets, passes.targets) is not None:
+        share = found.hits / passes.n
+    return Point(reg, shift, found, evidence, share)
+
+
+def _tables(
+    job: SolveJob, passes: Passes, points: Sequence[Point], solved: Solved, mean: Array
+) -> dict[str, Array]:
+    """Datasets beside alpha and the targets."""
+    scale = scale_of(solved.squares, passes.n) if job.normalize_y else np.ones(mean.size)
+    tables = {"target_mean": mean, "target_scale": scale, "fitted": solved.fitted}
+    if job.kernel == "nngp":  # for variances, which an NTK solution cannot have
+        tables["nystrom/eigenvalues"] = passes.spectrum.values
+        tables["nystrom/basis"] = passes.spectrum.basis
+    rows = [point.row(False) for point in points]
+    for name in ("diag_reg", "mse", "accuracy", "log_evidence"):
+        if (job.path or job.loo or job.evidence) and any(row[name] is not None for row in rows):
+            tables[f"path/{name}"] = np.array([row[name] for row in rows], dtype=float)
+    return tables
+
+
+def _result(
+    job: SolveJob, passes: Passes, points: Sequence[Point], solved: Solved, targets: Targets
+) -> SolveResult:
+    index = next(i for i, point in enumerate(points) if point.shift == solved.shift)
+    best = points[index]
+    assert best.judgement is not None
+    status = status_of(solved.error)
+    judged = bool(job.path or job.loo or job.evidence)
+    return SolveResult(
+        out=str(job.out),
+        method=NYSTROM,
+        why=f"{passes.m} centers are given for {passes.n} rows",
+        status=status,
+        message=MESSAGES[status]
+        + verdict([point.diag_reg for point in points], index, job.evidence),
+        n=passes.n,
+        k=targets.values.shape[1],
+        iterations=solved.passes,
+        residual=solved.residual,
+        diag_reg=best.diag_reg,
+        shift=best.shift,
+        seconds=0.0,
+        task=targets.task,
+        task_reason=targets.reason,
+        target_shift=None if targets.classes is None else targets.shift,
+        unit_diagonal=job.unit_diagonal,
+        normalize_y=job.normalize_y,
+        loo_mse=best.judgement.mse,
+        loo_accuracy=best.accuracy,
+        log_evidence=best.log_evidence,
+        path=tuple(point.row(point is best) for point in points) if judged else (),
+        details={
+            "centers": passes.m,
+            "jitter": passes.jitter,
+            "condition": passes.spectrum.condition(best.shift),
+            "error": solved.error,
+            **passes.about(),
+        },
+    )
+
+
+def _write(
+    job: SolveJob,
+    files: CenterFiles,
+    targets: Targets,
+    result: SolveResult,
+    solved: Solved,
+    tables: dict[str, Array],
+) -> None:
+    cross = files.cross
+    header = SolutionHeader(
+        kernel=job.kernel,
+        depth=-1 if job.depth is None else job.depth,
+        head=job.head or "",
+        diag_reg=result.diag_reg,
+        diag_reg_absolute=job.absolute,
+        shift=result.shift,
+        method=result.method,
+        status=result.status,
+        iterations=result.iterations,
+        residual=result.residual,
+        gram=str(cross.path.resolve()),
+        gram_dtype=str(cross.file.dtype),
+        network=json.dumps(cross.file.network, sort_keys=True),
+        network_fingerprint=cross.fingerprints["network"],
+        x1_fingerprint=cross.fingerprints["x1"],
+        y_fingerprint=targets.fingerprint,
+        task=targets.task,
+        unit_diagonal=job.unit_diagonal,
+        target_shift=targets.shift,
+        centers=str(files.centers.path.resolve()),
+        centers_fingerprint=cross.fingerprints["x2"],
+        jitter=result.details["jitter"],
+    )
+    write_solution(
+        job.out,
+        header,
+        solved.alpha,
+        targets.values,
+        targets.classes,
+        tables=tables,
+        overwrite=job.overwrite,
+    )
