@@ -13,28 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.cpu.counts import counts
 from widegram.cpu.driver.fields import (
     REGION,
     Ints,
-    Kind,
-    Move,
     ProgramField,
     SlotField,
     StepField,
     StoreField,
 )
 from widegram.cpu.driver.packed_fields import CELL_COLUMNS, PACKED_COLUMNS
-from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import Field
 from widegram.cpu.kernels.variants import (
     BATCH,
     LANES,
-    N_PARAMS,
     ROWS_OF_SCRATCH,
     WRAPS,
     Variant,
-    kind_of_window,
 )
 from widegram.cpu.map_tables import MapTables, made_behind, map_tables
 from widegram.cpu.packing import (
@@ -46,6 +40,7 @@ from widegram.cpu.packing import (
     climb,
     pack,
 )
+from widegram.cpu.step_rows import StepRows
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.plan.buffers import Slot
 from widegram.plan.formulas import FactorLayout
@@ -54,19 +49,8 @@ from widegram.plan.operations import Windowed
 from widegram.plan.plan import Plan, Schedule
 from widegram.plan.program import Program
 from widegram.plan.steps import (
-    Counting,
-    Load,
     MakeInput,
     Places,
-    Point,
-    Pooling,
-    Product,
-    Reducing,
-    Result,
-    Step,
-    Storing,
-    Sum,
-    Window,
     resolved,
 )
 from widegram.plan.stores import Store, Stores, lay_out
@@ -119,12 +103,10 @@ class _Encoder:
         self.stores, self.clear = self._stores()
         of = self.stores.of
         self.places = Places(layout.formulas, layout.offsets, of, plan.outputs, self.fields)
-        self.number = {node: n for n, node in enumerate(of)}
         variant = Variant("map", "none", bool(plan.ntk), paired, dtype)
         made = [i for p in schedule.programs for i in made_behind(plan.nodes, self.stores, p)]
         self.maps = map_tables(plan.nodes, made, self.stores, layout.offsets, variant)
-        self.steps: list[list[int]] = []
-        self.params: list[float] = []
+        self.steps = StepRows(plan, dtype, paired, self.fields, of)
         self.cells: list[Ints] = []
         self.cell_active: list[NDArray[np.uint8]] = []
         self.packed: list[list[int]] = []
@@ -153,7 +135,7 @@ class _Encoder:
             most = max(most, at)
             programs.append(
                 [
-                    len(self.steps), len(program.steps), n_shifts, len(program.displacements),
+                    len(self.steps.rows), len(program.steps), n_shifts, len(program.displacements),
                     *program.group.torus, first_slot, len(program.slots), n_active,
                     self._together(program), *self._cells(packing), at - self.stores.size,
                     len(self.packed), *self._inputs(ahead, mode), mode == WRAPS,
@@ -163,7 +145,7 @@ class _Encoder:
             )  # fmt: skip
             self._packed_steps(program, packing, slots[first_slot:], ahead)
             for step in program.steps:
-                self.steps.append(self._step(step, first_slot, mode))
+                self.steps.add(step, first_slot, mode)
             shifts.append(program.displacements)
             active.append(program.active.astype(np.uint8).ravel())
             n_shifts += len(program.displacements)
@@ -173,10 +155,10 @@ class _Encoder:
             for store in self.stores.of.values()
         ]
         return Tables(
-            _ints(programs, ProgramField), _ints(self.steps, StepField),
+            _ints(programs, ProgramField), _ints(self.steps.rows, StepField),
             np.concatenate(shifts), np.concatenate(active), _ints(slots, SlotField),
-            _ints(rows, StoreField), self.stores.index, self._moves(),
-            self._constants(),
+            _ints(rows, StoreField), self.stores.index, self.steps.moves(self.stores),
+            self.steps.constants(),
             most, self.clear, self.stores.sums, self._buffer(),
             np.concatenate([*self.cells, np.zeros((1, CELL_COLUMNS), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
@@ -200,10 +182,6 @@ class _Encoder:
         ]
         return stores, (0, ends[-1] if ends else 0)
 
-    @np.errstate(over="ignore")  # Constants are out of range where variances are: refused as such.
-    def _constants(self) -> NDArray[Any]:
-        return np.array([*self.params, 0.0], dtype=self.dtype)
-
     def _buffer(self) -> int:
         """Numbers of scratch for the row sums of the widest value and the largest window."""
         widest = max((n.shape[1] for n in self.plan.nodes), default=1)
@@ -214,34 +192,6 @@ class _Encoder:
         mapped = [math.prod(self.plan.nodes[n.inputs[0]].shape) for n in self.plan.nodes
                   if n.operation.at_once]  # fmt: skip
         return max(2 * pixels, *mapped, 0) * self.lanes
-
-    def _address(self, kind: str, code: str, packed: int = 0, contribution: bool = False) -> int:
-        ntk = self.plan.ntk
-        variant = Variant(kind, code, ntk, self.paired, self.dtype, packed, contribution and ntk)
-        return compiled.address(variant)
-
-    def _moves(self) -> Ints:
-        """Addresses of the kernels that move planes, 0 of those that no step of this schedule
-        needs: others are not compiled."""
-        kinds = {Kind(row[StepField.KIND]) for row in self.steps}
-        reduces = any(store.reduced for store in self.stores.of.values())
-        needed = {
-            Move.COPY: True,
-            Move.FILL: self.paired or not self.plan.vector,
-            Move.GATHER: Kind.POOL in kinds,
-            Move.REDUCE: reduces,
-            Move.CAST: reduces,
-            Move.COUNT: Kind.COUNT in kinds,
-        }
-        found = np.zeros(len(Move), dtype=np.int64)
-        for move in Move:
-            if needed[move]:
-                found[move] = self._move(move.name.lower())
-        return found
-
-    def _move(self, kind: str) -> int:
-        """The address of a kernel that moves planes: the same whether x differs per lane or not."""
-        return compiled.address(Variant(kind, "none", self.plan.ntk, False, self.dtype))
 
     def _packing(self, program: Program) -> tuple[Program, Packing | None]:
         """Packed planes where they are possible and fit into a core's second-level cache."""
@@ -290,7 +240,7 @@ class _Encoder:
     def _inputs(self, ahead: Ahead | None, mode: int) -> tuple[int, int, int]:
         if ahead is None:
             return 0, 0, 0
-        return 1, ahead.plane, self._address("inputs", "none", mode)
+        return 1, ahead.plane, self.steps.address("inputs", "none", mode)
 
     def _packed_steps(
         self, program: Program, packing: Packing | None, slots: list[list[int]],
@@ -304,7 +254,7 @@ class _Encoder:
             for row in slots
         )
         layout = Layout(
-            self.lanes, ITEMSIZE[self.dtype], self.lanes if self.paired else 1, self._channels(),
+            self.lanes, ITEMSIZE[self.dtype], self.lanes if self.paired else 1, self.steps.channels,
             places, ahead,
         )  # fmt: skip
         self.packed += PackedSteps(program, packing, layout).rows()
@@ -329,78 +279,6 @@ class _Encoder:
             return 1
         size = max(1, self._plane_bytes(program, None))
         return max(1, min(MOST_TOGETHER, PLANES_BYTES // size))
-
-    def _step(self, step: Step, first_slot: int, packed: int) -> list[int]:
-        row = dict.fromkeys(StepField, 0)
-        row[StepField.KIND] = Kind[step.kind.upper()]
-        if step.out is not None:
-            row[StepField.OUT] = first_slot + step.out.slot
-        for field, value in zip((StepField.IN0, StepField.IN1), step.inputs, strict=False):
-            row[field] = first_slot + value.slot
-        sources = self.plan.nodes[step.node].inputs
-        row[StepField.NODE] = sources[0] if sources else step.node
-        row[StepField.PARAMS] = len(self.params)
-        gain, bias, formula = 1.0, 0.0, None
-        more: list[float] = []
-        match step:
-            case MakeInput():
-                row[StepField.N_FACTORS] = self._channels()
-                if self.plan.vector and not self.paired:
-                    gain = 1.0 / self._channels()
-            case Window(affine=affine):
-                gain, bias, formula = affine.gain, affine.bias, step.formula
-                more = list(affine.contribution or ())
-                if formula is not None:
-                    gain, bias = gain * formula.prescale, bias * formula.prescale
-                    more = [number * formula.prescale for number in more]
-                self._window(row, affine)
-            case Point():
-                formula = step.formula
-            case Load() | Storing():
-                row[StepField.STORE] = self.number[step.node]
-            case Result():
-                row[StepField.STORE] = step.at // self.fields
-        match step:
-            case Pooling(pool=pool):
-                gain = pool.scale
-                self._window(row, pool)
-            case Reducing(scale=scale) | Load(scale=scale):
-                gain = scale
-        if isinstance(step, Counting):
-            row[StepField.ROWS], row[StepField.COLS] = step.inputs[0].shape
-            more = counts(step.counted, step.inputs[0].shape)
-        if formula is not None:
-            row[StepField.FACTOR], row[StepField.N_FACTORS] = step.at, formula.n_factors
-        row[StepField.KERNEL] = self._kernel(step, formula.code if formula else "none", packed)
-        values = [gain, bias, *(formula.constants if formula else ())]
-        self.params += values + [0.0] * (N_PARAMS - len(values)) + more
-        return [row[field] for field in StepField]
-
-    @staticmethod
-    def _window(row: dict[StepField, int], windowed: Windowed) -> None:
-        row[StepField.ROWS], row[StepField.COLS] = windowed.window
-        row[StepField.STRIDE_ROWS], row[StepField.STRIDE_COLS] = windowed.strides
-        row[StepField.LO_ROWS], row[StepField.LO_COLS] = windowed.lo
-        row[StepField.CIRCULAR] = int(windowed.circular)
-
-    def _channels(self) -> int:
-        """Numbers summed by one inner product."""
-        shape = self.plan.network.input_shape
-        return int(np.prod(shape)) if self.plan.vector else shape[-1]
-
-    def _kernel(self, step: Step, code: str, packed: int) -> int:
-        match step:
-            case MakeInput() if self.plan.vector and not self.paired:
-                return self._address("inner", code)
-            case Sum() | Product():
-                return self._move(step.kind)
-            case MakeInput() | Point():
-                return self._address(step.kind, code, packed)
-            case Window(affine=affine):
-                kind = kind_of_window(affine.window, affine.strides, len(step.inputs))
-                return self._address(kind, code, packed, affine.contribution is not None)
-        return 0
-
 
 def _rectangles(mask: Mask, shape: Pair) -> tuple[Ints, int]:
     """Where the rectangle of each displacement stands in a store, in pixels; the size of all."""
