@@ -18,6 +18,7 @@ import widegram
 from activation_networks import networks
 from cuda_support import assert_equal, both, conv
 from network_specs import DENSE, FLATTEN, GAP
+from vocabulary import GROWING, Vocabulary
 from widegram import WidegramError, activations, reference, stax
 from widegram.activations.rectified_powers import LARGEST, polynomials
 from widegram.backends.job import Job
@@ -82,7 +83,7 @@ def test_generated_kernels_and_reference_agree(name: str) -> None:
 @given(st.data())
 @settings(max_examples=12, database=None, suppress_health_check=list(HealthCheck))
 def test_growing_networks_agree_with_the_reference(data: st.DataObject) -> None:
-    vocabulary = strategies.Vocabulary(activations=strategies.GROWING)
+    vocabulary = Vocabulary(activations=GROWING)
     network = data.draw(strategies.networks(vocabulary, blocks=2, largest=4))
     x = data.draw(strategies.inputs(network, 4))
     with np.errstate(all="ignore"):

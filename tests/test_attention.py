@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import drawn_layers
 import strategies
 from cuda_support import assert_equal
 from jobs import cpu_and_reference
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, RELU, load, residual
 from test_cpu_properties import kernels, scale, settings_of
 from test_maps import PROMISED
+from vocabulary import CONTINUOUS
 from widegram import WidegramError, gram, kernel, reference, stax, verify
 from widegram.cuda.source import source_of
 from widegram.network import load_network
@@ -57,12 +59,12 @@ def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
 @settings_of(6)
 def test_random_networks(data: st.DataObject) -> None:
     """A random network behind an attention, of few and small inputs."""
-    plain = data.draw(strategies.networks(strategies.CONTINUOUS, False, 2, 4)).canonical()
+    plain = data.draw(strategies.networks(CONTINUOUS, False, 2, 4)).canonical()
     kind = data.draw(st.sampled_from(["NONE", "SUM", "CONCAT"]))
     mechanism = data.draw(st.sampled_from(["SOFTMAX", "RELU"]))
     layer = attend(pos_emb_type=kind, attention_mechanism=mechanism, W_key_std=0.5,
                    val_pos_emb=data.draw(st.booleans()))  # fmt: skip
-    conv = {**DENSE, "width": strategies.WIDTH}
+    conv = {**DENSE, "width": drawn_layers.WIDTH}
     network = load_network({**plain, "layers": [conv, layer, conv, *plain["layers"]]})
     x = data.draw(strategies.inputs(network, most=3)).clip(-2, 2)
     found, wanted = kernels(network, x), reference.kernel(network, x)

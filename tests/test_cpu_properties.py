@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import strategies
 from jobs import job
-from strategies import CONTINUOUS, HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
+from vocabulary import CONTINUOUS, HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
 from widegram import reference
 from widegram.backends.evaluator import Evaluator
 from widegram.computing.choosing import make_evaluator

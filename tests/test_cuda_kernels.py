@@ -27,6 +27,7 @@ from cuda_support import (
 from golden_cases import assert_matches, cases, load
 from jobs import job
 from virtual_card.devices import Emulated
+from vocabulary import CONTINUOUS
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.generated import KernelText
 from widegram.cuda.side_by_side import most_at_once, pooled
@@ -300,7 +301,7 @@ def test_no_block_needs_more_than_every_card_has(size: int, dtype: str) -> None:
             assert kernel.threads[0] * kernel.threads[1] <= 1024
 
 
-@given(network=strategies.networks(strategies.CONTINUOUS), data=st.data())
+@given(network=strategies.networks(CONTINUOUS), data=st.data())
 @settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
 def test_random_networks(network: Network, data: st.DataObject) -> None:
     x = data.draw(strategies.inputs(network, most=3, special=False))

@@ -22,6 +22,7 @@ from jobs import job
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, POOL, RELU, load, residual
 from test_cpu_properties import scale, settings_of
 from test_maps import PROMISED, resize
+from vocabulary import MAPPED
 from widegram import WidegramError, gram, kernel, open_source, stax, verify
 from widegram.cpu import CpuEvaluator
 from widegram.cuda.source import source_of
@@ -86,7 +87,7 @@ def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
 @settings_of(8)
 def test_random_networks(data: st.DataObject) -> None:
     """A random network behind an Aggregate."""
-    plain = data.draw(strategies.networks(strategies.MAPPED, False, 2, 4))
+    plain = data.draw(strategies.networks(MAPPED, False, 2, 4))
     network = load_network({**plain.canonical(), "layers": [SUM, *plain.canonical()["layers"]]})
     x = data.draw(strategies.inputs(network, most=4))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

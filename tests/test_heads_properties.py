@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import strategies
-from strategies import CONTINUOUS, KINKED
 from test_cpu_properties import BOTH, kernels, names, scale, settings_of
+from vocabulary import CONTINUOUS, KINKED
 from widegram.network import Network, load_network
 from widegram.tiling import End
 

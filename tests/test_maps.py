@@ -16,6 +16,7 @@ from cuda_support import assert_equal
 from jobs import cpu_and_reference, job
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, POOL, RELU, load, residual
 from test_cpu_properties import kernels, scale, settings_of
+from vocabulary import MAPPED
 from widegram import WidegramError, reference, stax
 from widegram.computing.devices import device_for
 from widegram.cpu import CpuEvaluator
@@ -101,7 +102,7 @@ def test_neural_tangents_is_met(
 @given(data=st.data())
 @settings_of(12)
 def test_random_networks(data: st.DataObject) -> None:
-    network = data.draw(strategies.networks(strategies.MAPPED, False, 3, 4))
+    network = data.draw(strategies.networks(MAPPED, False, 3, 4))
     x = data.draw(strategies.inputs(network, most=4))
     found, wanted = kernels(network, x), reference.kernel(network, x)
     for kernel in ("nngp", "ntk"):

@@ -11,19 +11,20 @@ from hypothesis import strategies as st
 import strategies
 from masked_networks import BOTH
 from test_cpu_properties import check_against_reference, kernels
+from vocabulary import Vocabulary
 
 QUIET = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-SMOOTH = strategies.Vocabulary(
+SMOOTH = Vocabulary(
     activations=("Erf", "Gelu", "Sin", "Cos", "Rbf", "Identity"), joins=("FanInSum",)
 )
 KINKED = SMOOTH._replace(activations=("Relu", "Abs", "LeakyRelu", "Erf", "Cos"))
 MAPPED = KINKED._replace(maps=True)
 
 
-def draw(data: st.DataObject, vocabulary: strategies.Vocabulary) -> tuple[Any, ...]:
+def draw(data: st.DataObject, vocabulary: Vocabulary) -> tuple[Any, ...]:
     network = data.draw(strategies.masked(strategies.networks(vocabulary, blocks=3, largest=5)))
     x = data.draw(strategies.masked_inputs(network, 6))
     y = data.draw(st.none() | strategies.masked_inputs(network, 4))
