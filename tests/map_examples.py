@@ -9,6 +9,7 @@ convolution before them has exchanged rows and columns of its covariances.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,23 +120,28 @@ def graphs(stax: Any) -> Networks:
     yield "channels first", network, (3, 2, 5), (3, 2, 5), {"pattern": pair}
 
 
-def attention(stax: Any) -> Networks:
-    """GlobalSelfAttention: mechanisms, embeddings of keys and of values, twice, with pixels."""
-    conv = stax.Conv(1, (3, 3), padding="SAME", W_std=1.2, b_std=0.1)
-    relu, dense, end = stax.Relu(), stax.Dense(1, 1.1, 0.2), stax.GlobalAvgPool()
-    # Functions of neural-tangents', expressions of widegram's.
+def decays_of(stax: Any) -> dict[str, Any]:
+    """Covariances of embeddings: functions of neural-tangents', expressions of widegram's."""
     here = stax.__name__.startswith("widegram")
-    decays = {
+    return {
         "none": None,
         "exponential": "exp(-x / 2)" if here else lambda d: np.exp(-np.asarray(d) / 2),
         "power": "1 / (1 + x)" if here else lambda d: 1 / (1 + d),
     }
 
-    def attend(**options: Any) -> Any:
-        return stax.GlobalSelfAttention(
-            1, 1, 1, 1, W_key_std=1.3, W_value_std=0.9, W_query_std=0.8, W_out_std=1.2, **options
-        )
 
+def attention_of(stax: Any, **options: Any) -> Any:
+    """A GlobalSelfAttention with four standard deviations of its own."""
+    return stax.GlobalSelfAttention(
+        3, 1, 1, 1, W_key_std=1.3, W_value_std=0.9, W_query_std=0.8, W_out_std=1.2, **options
+    )
+
+
+def attention(stax: Any) -> Networks:
+    """GlobalSelfAttention: mechanisms, embeddings of keys and of values, twice, with pixels."""
+    conv = stax.Conv(1, (3, 3), padding="SAME", W_std=1.2, b_std=0.1)
+    relu, dense, end = stax.Relu(), stax.Dense(1, 1.1, 0.2), stax.GlobalAvgPool()
+    decays, attend = decays_of(stax), partial(attention_of, stax)
     images = (2, 3, 3, 2), (3, 3, 3, 2)
     for mechanism in ("SOFTMAX", "IDENTITY", "ABS", "RELU"):
         layers = [conv, relu, attend(attention_mechanism=mechanism, b_std=0.3), relu, end, dense]
@@ -151,8 +157,49 @@ def attention(stax: Any) -> Networks:
     yield "sequence", stax.serial(*layers, dense), (2, 5, 3), (2, 5, 3), {}
 
 
+def roots(stax: Any) -> Networks:
+    """Attention scaled by the root of channels: embeddings of keys and of values, twice."""
+    conv = stax.Conv(1, (3, 3), padding="SAME", W_std=1.2, b_std=0.1)
+    relu, dense, end = stax.Relu(), stax.Dense(1, 1.1, 0.2), stax.GlobalAvgPool()
+    attend = partial(
+        attention_of, stax, linear_scaling=False, attention_mechanism="IDENTITY", b_std=0.3
+    )
+    images = (2, 3, 3, 2), (3, 3, 3, 2)
+    for name, ending in (("pooled", end), ("flat", stax.Flatten())):
+        layers = [conv, relu, attend(), relu, ending, dense]
+        yield name, stax.serial(*layers), *images, {}
+    for kind in ("SUM", "CONCAT"):
+        for values in (False, True):
+            for name, decay in decays_of(stax).items():
+                embedded = attend(pos_emb_type=kind, pos_emb_decay_fn=decay, W_pos_emb_std=0.7,
+                                  pos_emb_p_norm=1.5, val_pos_emb=values)  # fmt: skip
+                layers = [conv, relu, embedded, relu, end, dense]
+                yield f"{kind} {values} {name}", stax.serial(*layers), *images, {}
+    layers = [attend(), relu, dense, attend(pos_emb_type="SUM"), relu, stax.Flatten()]
+    yield "sequence", stax.serial(*layers, dense), (2, 5, 3), (2, 5, 3), {}
+
+
+def channels(stax: Any) -> Networks:
+    """Embeddings with channels of their own beside those of inputs, of layers, of attention."""
+    conv = stax.Conv(4, (3, 3), padding="SAME", W_std=1.2, b_std=0.1)
+    relu, dense, end = stax.Relu(), stax.Dense(6, 1.1, 0.2), stax.GlobalAvgPool()
+    images = (2, 3, 3, 2), (3, 3, 3, 2)
+    for mechanism, linear in (("SOFTMAX", True), ("RELU", True), ("IDENTITY", False)):
+        for values in (False, True):
+            attend = partial(
+                attention_of, stax, attention_mechanism=mechanism, linear_scaling=linear,
+                pos_emb_type="CONCAT", val_pos_emb=values, b_std=0.2, W_pos_emb_std=0.7,
+                pos_emb_decay_fn=decays_of(stax)["exponential"],
+            )  # fmt: skip
+            layers = [conv, relu, attend(n_chan_pos_emb=3), relu, dense, relu,
+                      attend(n_chan_pos_emb=5), relu, attend(n_chan_pos_emb=1), end]  # fmt: skip
+            yield f"{mechanism} {values}", stax.serial(*layers), *images, {}
+            layers = [attend(n_chan_pos_emb=3), relu, dense, relu, stax.Flatten(), dense]
+            yield f"first {mechanism} {values}", stax.serial(*layers), *images, {}
+
+
 FAMILIES = {"transposed": transposed, "resized": resized, "dotted": dotted, "graphs": graphs,
-            "attention": attention}  # fmt: skip
+            "attention": attention, "roots": roots, "channels": channels}  # fmt: skip
 
 
 def inputs(name: str, which: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 Values = dict[str, np.ndarray]
-# By name: the network, the inputs x1 and x2, and the mask constant.
-Networks = Iterator[tuple[str, Any, np.ndarray, np.ndarray, float]]
+# By name: the network, the inputs x1 and x2, the mask constant, and what else kernel_fn gets.
+Networks = Iterator[tuple[Any, ...]]
 WEIGHTS = {"W_std": 1.2, "b_std": 0.3}
 ENDS = ("Flatten", "GlobalAvgPool", "GlobalSumPool")
 
@@ -200,9 +200,58 @@ def joins(stax: Any) -> Networks:
             yield name, network, *padded(name, (8, 2), np.nan), np.nan
 
 
+def attention(stax: Any) -> Networks:
+    """GlobalSelfAttention: nothing attends to masked pixels, which have no embeddings."""
+    conv, dense = stax.Conv(3, (3,), padding="SAME", **WEIGHTS), stax.Dense(3, 1.1, 0.2)
+    for kind, values in (("NONE", False), ("SUM", False), ("SUM", True), ("CONCAT", True)):
+        for mechanism, linear in (("SOFTMAX", True), ("IDENTITY", True), ("RELU", True),
+                                  ("IDENTITY", False)):  # fmt: skip
+            attend = stax.GlobalSelfAttention(
+                3, 1, 1, 1, linear, 1.1, 0.9, 0.8, 1.2, 0.3, mechanism, kind,
+                W_pos_emb_std=0.7, val_pos_emb=values,
+            )  # fmt: skip
+            name = f"{mechanism} {linear} {kind} {values}"
+            x1, x2 = padded(name, (6, 2), np.nan)
+            yield name, stax.serial(conv, stax.Cos(), attend, stax.Relu(),
+                                    stax.GlobalAvgPool(), dense), x1, x2, np.nan  # fmt: skip
+    attend = stax.GlobalSelfAttention(3, 1, 1, 1, b_std=0.2)
+    conv = stax.Conv(3, (2, 2), padding="SAME", **WEIGHTS)
+    for end in ENDS:
+        network = stax.serial(attend, stax.Erf(), conv, stax.Relu(), attend, getattr(stax, end)())
+        yield f"images {end}", network, *holed(end, (3, 3, 2), np.nan), np.nan
+
+
+def graphs(stax: Any) -> Networks:
+    """Aggregate: masked vertices send nothing, and stay masked whatever they receive."""
+    dense, relu = stax.Dense(1, 1.2, 0.3), stax.Relu()
+    rng = np.random.default_rng(9)
+    weights = [rng.standard_normal((n, 5, 5)).round(1) for n in (3, 4)]
+    edges = [rng.integers(0, 5, (n, 7, 2)) for n in (3, 4)]
+    edges[0][1, 2:, 1] = -1
+    for end in ENDS:
+        for kind, pattern in (("DENSE", weights), ("SPARSE", edges)):
+            aggregate = stax.Aggregate(implementation=kind)
+            layers = [dense, stax.Cos(), aggregate, dense, relu, aggregate, getattr(stax, end)()]
+            name = f"{kind} {end}"
+            x1, x2 = padded(name, (5, 2), np.nan)
+            network = stax.serial(*layers, dense)
+            yield name, network, x1, x2, np.nan, {"pattern": tuple(pattern)}
+    conv = stax.Conv(1, (2, 2), padding="SAME", **WEIGHTS)
+    rows = [rng.standard_normal((n, 3, 3)).round(1) for n in (3, 2)]
+    network = stax.serial(conv, relu, stax.Aggregate(1), dense, relu, stax.GlobalAvgPool())
+    yield "rows", network, *holed("rows", (3, 4, 2), np.nan), np.nan, {"pattern": tuple(rows)}
+    network = stax.serial(stax.Aggregate(), dense, stax.Erf(), stax.GlobalAvgPool())
+    x1, x2 = padded("first", (5, 1), np.nan)
+    yield "first", network, x1, x2, np.nan, {"pattern": tuple(weights)}
+    network = stax.serial(dense, stax.Aggregate(), dense, relu, stax.GlobalAvgPool())
+    x1, x2 = padded("no pattern", (5, 2), np.nan)
+    yield "no pattern", network, x1, x2, np.nan, {"pattern": (None, None)}
+
+
 FAMILIES = {
     "sequences": sequences, "images": images, "norms": norms, "branches": branches,
     "activations": activations, "vectors": vectors, "maps": maps, "joins": joins,
+    "attention": attention, "graphs": graphs,
 }  # fmt: skip
 
 
@@ -213,8 +262,9 @@ def run(stax: Any, families: Any = FAMILIES, dtype: Any = np.float64) -> Values:
         if family == "kernels":
             found |= kernels(stax)
             continue
-        for name, (_, _, kernel_fn), x1, x2, mask in FAMILIES[family](stax):
-            kernel = kernel_fn(x1.astype(dtype), x2.astype(dtype), mask_constant=mask)
+        for name, (_, _, kernel_fn), x1, x2, mask, *more in FAMILIES[family](stax):
+            options = more[0] if more else {}
+            kernel = kernel_fn(x1.astype(dtype), x2.astype(dtype), mask_constant=mask, **options)
             for field in ("nngp", "ntk", "cov1", "cov2", "mask1", "mask2"):
                 found[f"{family}/{name}/{field}"] = np.asarray(getattr(kernel, field))
     return found

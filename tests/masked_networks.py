@@ -16,6 +16,8 @@ PROMISED = {"float64": 1e-10, "float32": 1e-5}
 ERF = {"layer": "Erf", "c": 0.3}
 BIASED = {**CONV, "W_std": 1.3, "b_std": 0.2}
 GSP = {"layer": "GlobalSumPool"}
+ATTENTION = {"layer": "GlobalSelfAttention", "W_key_std": 1.3, "b_std": 0.2}
+ROOT = {"linear_scaling": False, "attention_mechanism": "IDENTITY"}
 
 
 def conv(rows: int, cols: int, padding: str = "SAME", strides: Any = (1, 1)) -> dict[str, Any]:
@@ -73,6 +75,10 @@ CASES: dict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = {
     "frozen": ((4, 4, 1), [{**BIASED, "W_rate": 0, "b_rate": 2}, RELU, {**BIASED, "b_grad": 1.5},
                ERF, GAP]),
     "heads": ((4, 5, 1), [BIASED, RELU, BIASED, RELU, HEADS]),
+    "attention": ((3, 3, 2), [BIASED, RELU, {**ATTENTION, "pos_emb_type": "SUM",
+                  "val_pos_emb": True}, ERF, BIASED, RELU, GAP]),
+    "attention by random weights": ((5, 2), [{**ATTENTION, **ROOT}, RELU, DENSE, {
+        **ATTENTION, **ROOT, "pos_emb_type": "CONCAT", "val_pos_emb": True}, RELU, FLATTEN]),
     "a deep one": ((4, 4, 1), [{"layer": "Repeat", "times": 3, "body": [BIASED, RELU]}, GAP]),
 }  # fmt: skip
 

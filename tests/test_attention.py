@@ -29,6 +29,8 @@ def attend(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+ROOT = {"linear_scaling": False, "attention_mechanism": "IDENTITY"}
+EMBEDDED = {"pos_emb_type": "CONCAT", "val_pos_emb": True, "W_pos_emb_std": 0.7}
 CASES: dict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = {
     "first": ((5, 3), [attend(), RELU, DENSE, FLATTEN]),
     "image": ((3, 3, 2), [CONV, RELU, attend(), RELU, CONV, RELU, GAP]),
@@ -44,6 +46,11 @@ CASES: dict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = {
         W_pos_emb_std=0.7), RELU, GAP]),
     "values embedded, flat": ((5, 2), [DENSE, RELU, attend(pos_emb_type="SUM", val_pos_emb=True),
                               RELU, FLATTEN, DENSE]),
+    "random weights": ((2, 3, 2), [CONV, RELU, attend(**ROOT), RELU, GAP]),
+    "random weights, flat": ((4, 2), [attend(**ROOT, val_pos_emb=True, pos_emb_type="SUM",
+                             pos_emb_decay_fn="exp(-x)"), RELU, DENSE, FLATTEN]),
+    "channels": ((4, 2), [{**DENSE, "width": 6}, RELU, attend(**EMBEDDED, n_chan_pos_emb=2,
+                 width=5), RELU, attend(**EMBEDDED, n_chan_pos_emb=4), GAP]),
 }  # fmt: skip
 
 
@@ -61,9 +68,10 @@ def test_random_networks(data: st.DataObject) -> None:
     """A random network behind an attention, of few and small inputs."""
     plain = data.draw(strategies.networks(CONTINUOUS, False, 2, 4)).canonical()
     kind = data.draw(st.sampled_from(["NONE", "SUM", "CONCAT"]))
-    mechanism = data.draw(st.sampled_from(["SOFTMAX", "RELU"]))
+    mechanism = data.draw(st.sampled_from(["SOFTMAX", "RELU", "IDENTITY"]))
+    linear = mechanism != "IDENTITY" or data.draw(st.booleans())
     layer = attend(pos_emb_type=kind, attention_mechanism=mechanism, W_key_std=0.5,
-                   val_pos_emb=data.draw(st.booleans()))  # fmt: skip
+                   val_pos_emb=data.draw(st.booleans()), linear_scaling=linear)  # fmt: skip
     conv = {**DENSE, "width": drawn_layers.WIDTH}
     network = load_network({**plain, "layers": [conv, layer, conv, *plain["layers"]]})
     x = data.draw(strategies.inputs(network, most=3)).clip(-2, 2)
@@ -89,11 +97,15 @@ def test_a_network_is_written_and_read() -> None:
     assert load((4, 2), attend(W_pos_emb_std=3.0), GAP) == load((4, 2), attend(), GAP)
 
 
+CONCAT3 = {"pos_emb_type": "CONCAT", "n_chan_pos_emb": 3}
 REFUSED = {
-    "scaling": ({"linear_scaling": False}, "linear_scaling=false is not supported"),
+    "scaling": ({"linear_scaling": False}, "linear_scaling=false has no known kernel with atten"),
+    "scaled ABS": ({**ROOT, "attention_mechanism": "ABS"}, "attention_mechanism ABS: weights are"),
     "mechanism": ({"attention_mechanism": "SPARSEMAX"}, "must be one of SOFTMAX, IDENTITY, ABS"),
     "embedding": ({"pos_emb_type": "ROPE"}, "must be one of NONE, SUM, CONCAT, found 'ROPE'"),
-    "channels": ({"pos_emb_type": "CONCAT", "n_chan_pos_emb": 3}, "n_chan_pos_emb is not supp"),
+    "channels": (CONCAT3, "counts beside the channels of its input; add 'width' to layers[0] Den"),
+    "no channels": ({**CONCAT3, "n_chan_pos_emb": 0}, "n_chan_pos_emb must be"),
+    "width": ({"width": -1}, "width must be"),
     "deviation": ({"W_key_std": -1.0}, "W_key_std is a standard deviation and must be >= 0"),
     "decay": ({"pos_emb_type": "SUM", "pos_emb_decay_fn": "open('x')"}, "pos_emb_decay_fn"),
     "norm": ({"pos_emb_p_norm": 0.0}, "pos_emb_p_norm must be > 0"),
@@ -109,6 +121,15 @@ def test_bad_parameters_are_refused(name: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_inputs_beyond_the_range_are_refused() -> None:
+    """Random weights make the third power of variances."""
+    network = load((4, 2), DENSE, attend(**ROOT), GAP)
+    x = 1e8 * np.random.default_rng(2).standard_normal((3, 4, 2)).astype(np.float32)
+    with pytest.raises(WidegramError, match="overflows at row 0"):
+        kernel(network, x, dtype="float32")
+    assert np.isfinite(kernel(network, x.astype(np.float64)).nngp).all()
+
+
 def test_what_it_cannot_act_on_is_refused() -> None:
     with pytest.raises(WidegramError, match="needs an image"):
         load((4, 2), DENSE, GAP, attend())
@@ -116,6 +137,10 @@ def test_what_it_cannot_act_on_is_refused() -> None:
         load((100, 100, 1), CONV, attend(), GAP)
     with pytest.raises(WidegramError, match=r"^layers\[1\] GlobalSelfAttention: has no CUDA"):
         source_of(load((4, 2), DENSE, attend(), GAP))
+    with pytest.raises(WidegramError, match=r"^layers\[1\] GlobalSelfAttention: has no CUDA"):
+        source_of(load((4, 2), DENSE, attend(**ROOT), GAP))
+    with pytest.raises(WidegramError, match="3 are added to an input of 8 channels; leave it out"):
+        load((4, 2), {**DENSE, "width": 8}, attend(pos_emb_type="SUM", n_chan_pos_emb=3), GAP)
     with pytest.raises(WidegramError, match="pos_emb_decay_fn must be an expression in x"):
         stax.GlobalSelfAttention(1, 1, 1, 1, pos_emb_decay_fn=lambda d: d)
 

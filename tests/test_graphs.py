@@ -23,7 +23,7 @@ from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, POOL, RELU, load, res
 from test_cpu_properties import scale, settings_of
 from test_maps import PROMISED, resize
 from vocabulary import MAPPED
-from widegram import WidegramError, gram, kernel, open_source, stax, verify
+from widegram import GramFile, WidegramError, gram, kernel, open_source, stax, verify
 from widegram.cpu import CpuEvaluator
 from widegram.cuda.source import source_of
 from widegram.data.patterns import with_pattern
@@ -53,6 +53,31 @@ CASES: dict[str, tuple[tuple[int, ...], list[dict[str, Any]], tuple[int, ...]]] 
     "resized": ((4, 3), [DENSE, RELU, {**resize(6), "shape": [-1, 6, -1]}, SUM, DENSE, RELU, GAP],
                 (6,)),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["DENSE", "SPARSE"])
+def test_files_of_masked_graphs(kind: str, tmp_path: Path) -> None:
+    """Vertices that are missing, in a file that is verified: the kernels of smaller graphs."""
+    rng = np.random.default_rng(5)
+    summed = {**SUM, "implementation": kind}
+    layers = [DENSE, RELU, summed, {**DENSE, "b_std": 0.3}, RELU, summed, GAP]
+    x, ends = rng.standard_normal((4, 5, 2)), rng.integers(0, 5, (4, 6, 2))
+    x[:, 3:] = np.nan
+    weights = np.zeros((4, 5, 5))
+    np.add.at(weights, (np.arange(4)[:, None], ends[..., 0], ends[..., 1]), 1.0)
+    pattern = weights if kind == "DENSE" else ends
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "p.npy", weights if kind == "DENSE" else ends)
+    network = load_network({"input_shape": [5, 2], "layers": layers, "mask": "nan"})
+    out, pattern = tmp_path / "K.h5", tmp_path / "p.npy"
+    gram(network, tmp_path / "x.npy", out, pattern=pattern, dtype="float64")
+    small = load((3, 2), *(layer if layer is not summed else SUM for layer in layers))
+    wanted = kernel(small, x[:, :3].copy(), pattern=weights[:, :3, :3].copy())
+    with GramFile(out) as file:
+        for name in ("nngp", "ntk"):
+            # the same sums in another order
+            np.testing.assert_allclose(file.dataset(name)[...], getattr(wanted, name), rtol=1e-12)
+    assert not verify(tmp_path / "K.h5").damage
 
 
 def edges(rng: np.random.Generator, n: int, *sizes: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.variants import Variant
 from widegram.plan.graph_building import Node
-from widegram.plan.maps import EachMap, Entries, Map, Matrix, pairs
+from widegram.plan.maps import EachMap, Entries, Map, Matrix, Pairs, pairs
 from widegram.plan.masks import Pair
 from widegram.plan.program import Program
 from widegram.plan.stores import Store, Stores
@@ -56,12 +56,14 @@ def map_tables(
         operation, (j,) = nodes[i].operation, nodes[i].inputs
         assert isinstance(operation, Map | EachMap)
         number[i] = len(rows)
-        shift = None if isinstance(operation, Map) else operation.shift
-        kind = "map" if isinstance(operation, Map) else "each" if shift is None else "shifted"
-        kernel = compiled.address(replace(variant, kind=kind))
-        matrix = operation.entries(nodes[j].shape)
+        shift = operation.shift
+        kernel = compiled.address(replace(variant, kind=operation.kind))
         ends = (stores.of[j], nodes[j].shape), (stores.of[i], nodes[i].shape)
-        tables = _lists(matrix, ends, stores.index, variant.dtype)
+        source_pairs, target_pairs = (
+            pairs(planes_of(store, shape, stores.index), shape) for store, shape in ends
+        )
+        matrix = operation.listed(nodes[j].shape, source_pairs, target_pairs)
+        tables = _lists(matrix, (source_pairs, target_pairs), variant.dtype)
         held += tables
         if shift is not None:
             held.append(_shifts(shift, tables[3:6], variant.dtype))
@@ -78,13 +80,10 @@ def map_tables(
 
 
 @np.errstate(over="ignore")  # Entries are out of range where variances are: refused as such.
-def _lists(
-    matrix: Entries, ends: tuple[tuple[Store, Pair], ...], index: Ints, dtype: str
-) -> list[NDArray[Any]]:
+def _lists(matrix: Entries, ends: tuple[Pairs, Pairs], dtype: str) -> list[NDArray[Any]]:
     """The arrays of a row: entries, and pairs of the source and of the output, ``ends``."""
     found = [matrix.rows, matrix.columns, matrix.values]
-    for store, shape in ends:
-        one = pairs(planes_of(store, shape, index), shape)
+    for one in ends:
         found += [one.begin, one.second, one.place]
     return [a.astype(np.int32 if a.dtype.kind == "i" else dtype) for a in found]
 

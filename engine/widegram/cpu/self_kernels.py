@@ -25,7 +25,7 @@ from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import is_masked
 from widegram.data.scaled_rows import split
 from widegram.machine.dtypes import FLOOR
-from widegram.plan.attention import Attend
+from widegram.plan.attention import Attend, RootAttend
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph_building import Node
 from widegram.plan.maps import pairs
@@ -234,6 +234,8 @@ class SelfKernelRunner:
             made = run.patterns[:, :count]
             if isinstance(node.operation, Attend):
                 made = node.operation.coefficients(self._covariances(node.inputs[0]))
+            elif isinstance(node.operation, RootAttend):
+                made = node.operation.coefficients(len(run.squares))
             # As the planes will have them.
             run.factors[:, at : at + count] = made.astype(self.dtype)
         if self.needed[i]:

@@ -34,7 +34,7 @@ class Source:
         self, table: Table, rows: int, location: str | None, mask: float | None = None,
         marked: bool = False,
     ) -> None:  # fmt: skip
-        self.table, self._mask = table, mask
+        self.table, self.mask = table, mask
         self.marked = marked or mask is not None
         self.name = table.name
         self.location = location
@@ -53,7 +53,7 @@ class Source:
 
     def first(self, rows: int) -> Source:
         """The first ``rows`` of them."""
-        return Source(self.table, rows, self.location, self._mask, self.marked)
+        return Source(self.table, rows, self.location, self.mask, self.marked)
 
     def as_marked(self) -> Source:
         """The same inputs, which came marked."""
@@ -81,8 +81,8 @@ class Source:
             with np.errstate(over="ignore"):  # what float64 cannot hold is found below
                 found = self.table.rows(lo, hi)
                 block = raw = np.ascontiguousarray(found, self.dtype)
-                if self._mask is not None:
-                    block = marked(raw, equals(found, self._mask))
+                if self.mask is not None:
+                    block = marked(raw, equals(found, self.mask))
         except (OSError, ValueError, RuntimeError) as error:
             raise WidegramError(
                 f"{self.name}: rows {lo} to {hi - 1} cannot be read: {error}"

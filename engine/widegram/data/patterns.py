@@ -28,11 +28,21 @@ class PatternedSource(Source):
     """The inputs of ``source``, each with its pattern, a row of ``table``."""
 
     def __init__(self, source: Source, table: Table, location: str | None) -> None:
-        super().__init__(source.table, len(source), source.location)
+        super().__init__(source.table, len(source), source.location, source.mask, source.marked)
         self.patterns, self._pattern_location = table, location
 
     def first(self, rows: int) -> PatternedSource:
-        return PatternedSource(super().first(rows), self.patterns, self._pattern_location)
+        return self._with(super().first(rows))
+
+    def as_marked(self) -> PatternedSource:
+        return self._with(super().as_marked())
+
+    def masked(self, constant: float) -> PatternedSource:
+        return self._with(super().masked(constant))
+
+    def _with(self, source: Source) -> PatternedSource:
+        """Other inputs with these patterns."""
+        return PatternedSource(source, self.patterns, self._pattern_location)
 
     @property
     def place(self) -> str | None:

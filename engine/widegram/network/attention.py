@@ -1,10 +1,17 @@
-"""Global self-attention: the weights with which pixels attend to each other, of an infinite number
-of heads (Hron et al. 2020, arXiv:2006.10540).
+"""Global self-attention of an infinite number of heads (Hron et al. 2020, arXiv:2006.10540).
 
-With dot products scaled by the number of channels and tied keys and queries they are no random
-numbers any more, but G = zeta(W_query_std W_key_std C), with C the covariance of the input's pixels
-and of their positional embeddings. K <- W_value_std^2 W_out_std^2 G K G'^T + b_std^2, and T what
-values and outputs, and biases, add to that.
+With dot products scaled by the number of channels and tied keys and queries the weights with which
+pixels attend to each other are no random numbers any more, but
+G = zeta(W_query_std W_key_std C), with C the covariance of the input's pixels and of their
+positional embeddings. K <- W_value_std^2 W_out_std^2 G K G'^T + b_std^2, and T what values and
+outputs, and biases, add to that.
+
+Scaled by the root of that number weights are random, with the mechanism IDENTITY of covariance
+(W_query_std W_key_std)^2 C(p, p') C(q, q') between two inputs, so that
+K <- (W_query_std W_key_std W_value_std W_out_std)^2 C sum(C V) + b_std^2: C and V the covariances
+of keys and of values between two inputs, the sum over all pairs of pixels. T has four
+contributions of the same size, of queries, keys, values and outputs, and what reaches each of the
+first three from below.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from widegram.activations.expressions import parsed_function
 from widegram.network.layers import GlobalSelfAttention
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 MECHANISMS = ("SOFTMAX", "IDENTITY", "ABS", "RELU")
 EMBEDDINGS = ("NONE", "SUM", "CONCAT")
 
@@ -30,12 +38,19 @@ class Embedded(NamedTuple):
     embedded: float
 
 
-def mixture(layer: GlobalSelfAttention) -> Embedded:
-    """Of a layer; concatenated embeddings have as many channels as the input."""
+def mixture(layer: GlobalSelfAttention, channels: int | None) -> Embedded:
+    """Of a layer behind so many channels, which count where ``n_chan_pos_emb`` does; else
+    concatenated embeddings have as many."""
     if layer.pos_emb_type == "NONE":
         return Embedded(1.0, 0.0)
-    share = 0.5 if layer.pos_emb_type == "CONCAT" else 1.0
-    return Embedded(share, share * layer.W_pos_emb_std**2)
+    own = embedded = 1.0
+    if layer.pos_emb_type == "CONCAT":
+        own = embedded = 0.5
+        if layer.n_chan_pos_emb is not None:
+            assert channels is not None
+            own = channels / (channels + layer.n_chan_pos_emb)
+            embedded = layer.n_chan_pos_emb / (channels + layer.n_chan_pos_emb)
+    return Embedded(own, embedded * layer.W_pos_emb_std**2)
 
 
 def embeddings(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> Array:
@@ -50,13 +65,22 @@ def embeddings(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> Array:
     return np.asarray(parsed_function(layer.pos_emb_decay_fn)[0](distances))
 
 
-def attended(layer: GlobalSelfAttention, covariance: Array) -> Array:
-    """G of covariances (n, pixels, pixels) of keys, each row the weights of one pixel."""
+def attended(
+    layer: GlobalSelfAttention, covariance: Array, visible: Flags | None = None
+) -> Array:
+    """G of covariances (n, pixels, pixels) of keys, each row the weights of one pixel; ``visible``
+    (n, pixels): those that are attended to, where some are masked."""
     scores = layer.W_query_std * layer.W_key_std * covariance
+    if layer.attention_mechanism == "SOFTMAX":
+        if visible is not None:
+            scores = np.where(visible[:, None, :], scores, -np.inf)
+        top = scores.max(axis=-1, keepdims=True)
+        powers = np.exp(scores - np.where(np.isneginf(top), 0.0, top))
+        total = powers.sum(axis=-1, keepdims=True)
+        return np.asarray(powers / np.where(total == 0, 1.0, total))
+    if visible is not None:
+        scores = np.where(visible[:, None, :], scores, 0.0)
     match layer.attention_mechanism:
-        case "SOFTMAX":
-            powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
         case "ABS":
             return np.abs(scores)
         case "RELU":

@@ -187,20 +187,16 @@ def one_of(*names: str) -> Callable[[Any], str]:
 
 
 def attention(given: dict[str, Any]) -> None:
-    """Refuse an attention without an exact kernel here; embeddings that are not there have no
-    parameters."""
-    if not given["linear_scaling"]:
+    """Refuse an attention without a known kernel; embeddings that are not there have no parameters.
+    """
+    mechanism = given["attention_mechanism"]
+    if not given["linear_scaling"] and mechanism != "IDENTITY":
         raise ValueError(
-            "linear_scaling=false is not supported: weights are then random, without a known "
-            "kernel but for IDENTITY; use linear_scaling=true"
-        )
-    if given["n_chan_pos_emb"] is not None:
-        raise ValueError(
-            "n_chan_pos_emb is not supported: concatenated embeddings have as many channels as "
-            "the input; set their weight by W_pos_emb_std"
+            f"linear_scaling=false has no known kernel with attention_mechanism {mechanism}: "
+            "weights are then random; use linear_scaling=true, or IDENTITY"
         )
     if given["pos_emb_type"] == "NONE":
         given |= {
             "pos_emb_p_norm": 2.0, "pos_emb_decay_fn": None, "W_pos_emb_std": 1.0,
-            "val_pos_emb": False,
+            "val_pos_emb": False, "n_chan_pos_emb": None,
         }  # fmt: skip

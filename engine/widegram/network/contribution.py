@@ -17,7 +17,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from widegram.network.layers import ConvLocal, Convolution, Dense, Flatten, Layer
+from widegram.network.layers import (
+    ConvLocal,
+    Convolution,
+    Dense,
+    Flatten,
+    GlobalSelfAttention,
+    Layer,
+)
 
 
 class Contribution(NamedTuple):
@@ -64,6 +71,8 @@ def channels_behind(layer: Layer | Convolution, channels: int | None, pixels: in
             if layer.width is None or isinstance(layer, ConvLocal):
                 return layer.width  # neural-tangents' ConvLocal does not multiply it by s
             return layer.width * layer.s[1]
+        case GlobalSelfAttention():
+            return layer.width
         case Flatten():
             return None if channels is None else channels * pixels
     return channels

@@ -120,6 +120,7 @@ _ATTENTION = {
     "n_chan_pos_emb": Parameter(checks.optional(checks.width), None),
     "W_pos_emb_std": Parameter(checks.std, 1.0),
     "val_pos_emb": Parameter(checks.flag, False),
+    "width": Parameter(checks.optional(checks.width), None, unwritten=True),
 }
 
 LAYERS: Mapping[str, LayerKind] = {

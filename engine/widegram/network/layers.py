@@ -204,7 +204,8 @@ class Aggregate:
 class GlobalSelfAttention:
     """Self-attention between all pixels, of infinitely many heads
     (:mod:`widegram.network.attention`), with neural-tangents' parameters. ``pos_emb_decay_fn`` is
-    an expression in x, the distance of two pixels."""
+    an expression in x, the distance of two pixels; ``width``: the layer's output channels, as of
+    :class:`Trained`."""
 
     linear_scaling: bool = True
     W_key_std: float = 1.0
@@ -219,6 +220,7 @@ class GlobalSelfAttention:
     n_chan_pos_emb: int | None = None
     W_pos_emb_std: float = 1.0
     val_pos_emb: bool = False
+    width: int | None = None
 
 
 @dataclass(frozen=True)

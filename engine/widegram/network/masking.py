@@ -26,6 +26,7 @@ from widegram.network.joined import spatial_axis
 from widegram.network.kinds import layer_name
 from widegram.network.layers import (
     Activation,
+    Aggregate,
     Conv,
     ConvLocal,
     Convolution,
@@ -39,6 +40,7 @@ from widegram.network.layers import (
     FanInSum,
     Flatten,
     GlobalPool,
+    GlobalSelfAttention,
     ImageResize,
     Index,
     Layer,
@@ -60,8 +62,8 @@ _NAMES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # What a masked network may have.
 _KNOWN = (
     Conv, ConvLocal, ConvTranspose, ImageResize, DotGeneral, Dense, Activation, Pool, GlobalPool,
-    Flatten, LayerNorm, Dropout, Index, Residual, FanInSum, FanInProd, FanInConcat, Repeat,
-    Readouts,
+    Flatten, LayerNorm, Dropout, Index, Aggregate, GlobalSelfAttention, Residual, FanInSum,
+    FanInProd, FanInConcat, Repeat, Readouts,
 )  # fmt: skip
 
 
@@ -111,12 +113,11 @@ def _check(
         match layer:
             case Activation(name="Identity"):
                 pass
-            case Pool() | GlobalPool() | LayerNorm() | Activation() if raw:
-                raise WidegramError(
-                    f"{path}: takes values of which single channels may be masked; put a Dense or "
-                    "Conv before it, which masks whole pixels"
-                )
-            case Convolution() | Dense() | Flatten():
+            case Pool() | GlobalPool() | LayerNorm() | Activation() | Aggregate() if raw:
+                raise _channels_masked(path)
+            case GlobalSelfAttention() if raw and layer.pos_emb_type != "NONE":
+                raise _channels_masked(path)
+            case Convolution() | Dense() | Flatten() | GlobalSelfAttention():
                 raw = False
             case _:
                 lists = named_lists(layer)
@@ -126,6 +127,13 @@ def _check(
                     shape = shapes.get(path)
                     raw = raw or shape is None or spatial_axis(layer.axis, len(shape)) is None
     return raw
+
+
+def _channels_masked(path: str) -> WidegramError:
+    return WidegramError(
+        f"{path}: takes values of which single channels may be masked; put a Dense or Conv before "
+        "it, which masks whole pixels"
+    )
 
 
 def behind(
@@ -142,7 +150,7 @@ def behind(
             return _transposed(_all(masked, -1), layer, axes)
         case Convolution(filter_shape=window):
             return _middles(_all(masked, -1), layer, window, axes)
-        case Dense():
+        case Dense() | GlobalSelfAttention():
             return _all(masked, -1)
         case Pool(window_shape=window):
             return _middles(masked, layer, window, axes)

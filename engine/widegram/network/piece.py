@@ -73,7 +73,7 @@ def _measured(layers: tuple[Layer, ...], where: str) -> list[tuple[str, Layer]]:
     for i, layer in enumerate(layers):
         path = f"{where}[{i}] {layer_name(layer)}"
         match layer:
-            case Activation() | LayerNorm() | GlobalSelfAttention():
+            case Activation() | LayerNorm() | GlobalSelfAttention(linear_scaling=True):
                 found.append((path, layer))
             case Repeat():
                 found += layer.times * _measured(layer.body, f"{path}.body")

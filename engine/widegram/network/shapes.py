@@ -167,9 +167,8 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
             _check_aggregate(layer, state, path + note)
             return state
         case GlobalSelfAttention():
-            _require_image(state, path + note)
-            _check_pairs(state, path + note)
-            return _State(state.shape, None, True, state.axes, None, path)
+            _check_attention(layer, state, path + note)
+            return _State(state.shape, None, True, state.axes, layer.width, path)
         case DotGeneral():
             if maps.scalar(layer) is not None:
                 return state
@@ -257,6 +256,25 @@ def _transposed(layer: ConvTranspose, state: _State, path: str) -> Shape:
     shape = tuple(maps.transposed(size, w, s, layer.padding).out for size, w, s in sizes)
     _check_image(shape, path)
     return shape
+
+
+def _check_attention(layer: GlobalSelfAttention, state: _State, path: str) -> None:
+    """Refuse what is no image, or embeddings with channels that do not fit those of the input."""
+    _require_image(state, path)
+    _check_pairs(state, path)
+    embedded, channels = layer.n_chan_pos_emb, state.channels
+    if embedded is None:
+        return
+    if layer.pos_emb_type == "SUM" and channels not in (None, embedded):
+        raise WidegramError(
+            f"{path}: n_chan_pos_emb {embedded:,} are added to an input of {channels:,} channels; "
+            "leave it out, or use pos_emb_type CONCAT"
+        )
+    if layer.pos_emb_type == "CONCAT" and channels is None:
+        raise WidegramError(
+            f"{path}: n_chan_pos_emb counts beside the channels of its input; add 'width' to "
+            f"{state.unsaid_at}"
+        )
 
 
 def _check_aggregate(layer: Aggregate, state: _State, path: str) -> None:

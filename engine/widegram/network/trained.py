@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from widegram.errors import WidegramError
-from widegram.network.layers import Convolution, Dense, FanInConcat, Layer, lists_inside, with_lists
+from widegram.network.layers import (
+    Convolution,
+    Dense,
+    FanInConcat,
+    GlobalSelfAttention,
+    Layer,
+    lists_inside,
+    with_lists,
+)
 
 
 def check(values: Mapping[str, Any], path: str) -> None:
@@ -29,7 +37,7 @@ def check(values: Mapping[str, Any], path: str) -> None:
 
 def without_unread_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     """The layers without widths where none reads any: of the 'standard' parameterization, or one
-    that counts branches by their channels."""
+    that counts branches or embeddings by their channels."""
     return layers if _reads_widths(layers) else _without_widths(layers)
 
 
@@ -38,6 +46,9 @@ def _reads_widths(layers: Iterable[Layer]) -> bool:
         match layer:
             case Convolution() | Dense():
                 if layer.parameterization == "standard":
+                    return True
+            case GlobalSelfAttention():
+                if layer.n_chan_pos_emb is not None:
                     return True
             case FanInConcat():
                 return True
@@ -51,6 +62,6 @@ def _without_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
 
 def _without_width(layer: Layer) -> Layer:
-    if isinstance(layer, Convolution | Dense):
+    if isinstance(layer, Convolution | Dense | GlobalSelfAttention):
         return layer if layer.width is None else replace(layer, width=None)
     return with_lists(layer, _without_widths)

@@ -1,21 +1,23 @@
-"""Attention as an operation: a map by each image's own covariances."""
+"""Attention as operations on stored planes: a map by each image's own covariances, or the product
+with a sum over all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from widegram.activations import Formula
 from widegram.network.attention import attended, largest_sum
 from widegram.network.layers import GlobalSelfAttention
-from widegram.plan.angles import Angles
-from widegram.plan.maps import EachMap, Matrix
+from widegram.plan.angles import Angles, rounded
+from widegram.plan.maps import EachMap, Entries, Matrix, Pairs
 from widegram.plan.masks import Mask, Pair, full
-from widegram.plan.operation_base import Array
+from widegram.plan.operation_base import Array, Flags, Operation
 from widegram.plan.operations import Copy
+from widegram.plan.seen import Parts, Seen, where
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,25 @@ class Kept(Copy):
 class Attend(EachMap):
     """A map by the weights of ``layer``, of keys that are ``input`` times its source and what
     ``embedded`` adds to that; K and T of its source plus ``shift`` are mapped, where there is one.
+    ``shown``: the pixels (n, h, w) that are visible, where it is known of which images.
     """
 
     layer: GlobalSelfAttention = field(kw_only=True)
     input: float = field(kw_only=True)
     embedded: Matrix = field(kw_only=True)
     shift: Matrix | None = field(default=None, kw_only=True)  # type: ignore[misc]
+    shown: Flags | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     patterned: ClassVar[bool] = False
+
+    def seeing(self, visible: Flags) -> Operation:
+        return replace(self, shown=visible)
 
     def coefficients(self, covariance: Array) -> Array:
         """Numbers (n, size^2) of images, given K (n, size, size) of their pixels: what each gives
         to each, as a pattern has them."""
-        weights = attended(self.layer, self.input * covariance + self.embedded.values)
+        visible = None if self.shown is None else self.shown.reshape(len(covariance), -1)
+        weights = attended(self.layer, self.input * covariance + self.embedded.values, visible)
         return np.ascontiguousarray(np.swapaxes(weights, 1, 2)).reshape(len(weights), -1)
 
     def own_needs(self, source: Pair) -> Mask:
@@ -71,3 +79,82 @@ class Attend(EachMap):
 
     def describe(self) -> str:
         return f" attention of {self.size} pixels"
+
+
+@dataclass(frozen=True)
+class RootAttend(EachMap):
+    """K <- s C and T <- t C + s E, with C and E its source's K and T plus ``shift``, s the sum over
+    all pairs of pixels of C V, t that of C W + V E; V and W are K and T of the values, its source's
+    or, where ``values``, C and E themselves.
+
+    Each image's own numbers are 1 for visible pixels and 0 for masked ones, which nothing is added
+    to.
+    """
+
+    values: bool = field(kw_only=True)
+    shift: Matrix = field(kw_only=True)  # type: ignore[misc]
+    shown: Flags | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+    patterned: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        return "summed values" if self.values else "summed"
+
+    @property
+    def numbers(self) -> int:
+        return self.size
+
+    def seeing(self, visible: Flags) -> Operation:
+        return replace(self, shown=visible)
+
+    def coefficients(self, n: int) -> Array:
+        """Its own numbers (n, size) of so many images."""
+        if self.shown is None:
+            return np.ones((n, self.size))
+        return self.shown.reshape(n, self.size).astype(np.float64)
+
+    def listed(self, shape: Pair, source: Pairs, target: Pairs) -> Entries:
+        """The place in its source of each of its own pairs."""
+        places = np.zeros((self.size, self.size), dtype=np.int64)
+        places[source.first, source.second] = source.place
+        columns = places[target.first, target.second]
+        return Entries(np.arange(self.size + 1), columns, np.zeros(1))
+
+    @property
+    def _shifted(self) -> float:
+        return float(np.abs(self.shift.values).max())
+
+    def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
+        keys = below[0] + self._shifted
+        return self.size**2 * keys**2 * (keys if self.values else below[0])
+
+    def degree(self, below: int) -> int | None:
+        return None
+
+    @property
+    def power(self) -> int:
+        return 3
+
+    def profile(self, q: Array, shape: Pair) -> Array:
+        return np.full((1, *shape), self.bound([float(q.max())], shape, None))
+
+    def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
+        """Of images all of whose pixels are alike, without embeddings."""
+        (one,) = below
+        pairs = float(self.size**2)
+        own = 3 * pairs * one.q**2 * one.own
+        return Angles(
+            pairs * one.q**3, own, rounded(pairs * one.k**3), 3 * pairs * one.k**2 * one.t
+        )
+
+    def loses(self, seen: Seen) -> tuple[Any, Array]:
+        (k, _), made = seen.sources[0], seen.value[0]
+        return where(((k > 0) & (made == 0)).any(axis=(1, 2))), seen.top
+
+    def carries_lost(self, seen: Seen) -> Parts:
+        k, t = seen.lost[0]
+        return 3 * k, t + 2 * k
+
+    def describe(self) -> str:
+        return f" attention of {self.size} pixels, of random weights"

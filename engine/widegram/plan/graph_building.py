@@ -86,6 +86,10 @@ class Building:
         """The image that a node lives on."""
         return self.nodes[at].shape
 
+    def mixable(self, at: int) -> int:
+        """Node ``at``, 0 at masked pixels where there are some: for what mixes pixels."""
+        return at if self.hidden is None or self.hidden.zero[at] else self.shown(at)
+
     def stored(self, at: int) -> int:
         """A node whose planes are kept, which has the values of node ``at``."""
         operation = self.nodes[at].operation
@@ -97,9 +101,7 @@ class Building:
         self, layer: Layer, matrices: list[Array], at: int, shape: Pair, axes: Axes | None = None
     ) -> int:
         """A map of all pixels, or one of the rows and one of the columns."""
-        if self.hidden is not None and not self.hidden.zero[at]:
-            at = self.shown(at)
-        at = self.stored(at)
+        at = self.stored(self.mixable(at))
         rounded = tuple(Matrix(self.rounded_all(matrix)) for matrix in matrices)
         sign = self.nonnegative[at] and all((m.values >= 0).all() for m in rounded)
         return self.add(Map(rounded, f"{self.where} {layer_name(layer)}"), (at,), shape, sign, axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from widegram.network.layers import (
     ImageResize,
     Padding,
 )
-from widegram.plan.attention import Attend, Kept
+from widegram.plan.attention import Attend, Kept, RootAttend
 from widegram.plan.graph_building import Building
 from widegram.plan.hiding import Spreading
 from widegram.plan.joined import scaled_by
 from widegram.plan.maps import EachMap, Matrix
+from widegram.plan.operation_base import Array
 from widegram.plan.operations import Affine
 
 
@@ -80,7 +82,7 @@ def aggregated(layer: Aggregate, at: int, graph: Building) -> int:
     """A map by the weights that come with each input."""
     known = graph.axes[at]
     along = tuple(known[axis] for axis in layer.axes(len(known)))
-    source = graph.stored(at)
+    source = graph.stored(graph.mixable(at))
     size = math.prod(graph.nodes[at].shape[axis] for axis in along)
     where = f"{graph.where} {layer_name(layer)}"
     # Weights may be negative.
@@ -89,23 +91,44 @@ def aggregated(layer: Aggregate, at: int, graph: Building) -> int:
 
 
 def attended(layer: GlobalSelfAttention, at: int, graph: Building) -> int:
-    """Positional embeddings, the map by weights, and what values, outputs and biases add."""
-    where, shape = f"{graph.where} {layer_name(layer)}", graph.nodes[at].shape
-    known, (part, embedded) = graph.axes[at], attention.mixture(layer)
+    """Positional embeddings, the map by weights, and what keys, values, outputs and biases add."""
+    shape, known = graph.nodes[at].shape, graph.axes[at]
+    part, embedded = attention.mixture(layer, graph.channels[at])
     covariance = attention.embeddings(layer, tuple(shape[axis] for axis in known))
-    gain, shift = (layer.W_out_std * layer.W_value_std) ** 2, None
-    if layer.val_pos_emb and embedded:
-        # Of part K + embedded R the first factor is left to the gain behind the map.
-        gain, shift = gain * part, Matrix(graph.rounded_all(embedded / part * covariance))
+    source = graph.add(Kept(), (graph.mixable(at),), shape, graph.nonnegative[at])
+    op, gain, parts = _weighed(layer, Attended(part, embedded * covariance), at, graph)
     gain = graph.rounded(gain)
-    source = graph.add(Kept(), (at,), shape, graph.nonnegative[at])
-    op = Attend(math.prod(shape), known, 1.0, where, layer=layer, input=part,
-                embedded=Matrix(embedded * covariance), shift=shift)  # fmt: skip
     at = graph.add(op, (source,), shape, False)
     bias = graph.rounded((layer.b_std or 0.0) ** 2)
-    one, own = (1, 1), Contribution(2 * gain, bias)
+    one, own = (1, 1), Contribution(parts * gain, bias)
     affine = Affine(one, one, (0, 0), False, (0, 0), gain, bias, own)
     return graph.add(affine, (at,), shape, False)
+
+
+class Attended(NamedTuple):
+    """The covariance of keys: ``input`` times that of pixels, plus ``embedded``."""
+
+    input: float
+    embedded: Array
+
+
+def _weighed(
+    layer: GlobalSelfAttention, keys: Attended, at: int, graph: Building
+) -> tuple[Attend | RootAttend, float, int]:
+    """The operation that weighs pixels, the gain behind it, and how many kinds of weights add that
+    to T. Of keys w K + e R a factor w is left to the gain where the operation takes K + e R / w."""
+    known, size = graph.axes[at], math.prod(graph.nodes[at].shape)
+    where, part = f"{graph.where} {layer_name(layer)}", keys.input
+    shift = Matrix(graph.rounded_all(keys.embedded / part))
+    gain = (layer.W_out_std * layer.W_value_std) ** 2
+    if not layer.linear_scaling:
+        gain *= (layer.W_query_std * layer.W_key_std) ** 2 * part ** (2 + layer.val_pos_emb)
+        root = RootAttend(size, known, 1.0, where, values=layer.val_pos_emb, shift=shift)
+        return root, gain, 4
+    embedded = layer.val_pos_emb and bool(keys.embedded.any())
+    op = Attend(size, known, 1.0, where, layer=layer, input=part, embedded=Matrix(keys.embedded),
+                shift=shift if embedded else None)  # fmt: skip
+    return op, gain * part if embedded else gain, 2
 
 
 def _reached(size: int, window: int, stride: int, first: int, out: int, mode: Padding) -> Matrix:

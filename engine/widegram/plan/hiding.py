@@ -19,7 +19,7 @@ from widegram.activations import Formula
 from widegram.activations.scale import Scale
 from widegram.plan.angles import Angles
 from widegram.plan.joined import Multiply, Scaled
-from widegram.plan.maps import Map, Matrix
+from widegram.plan.maps import EachMap, Map, Matrix
 from widegram.plan.masks import Pair
 from widegram.plan.operation_base import Array, Centre, Flags, Operation
 from widegram.plan.operations import (
@@ -154,7 +154,7 @@ class Hidden:
         match operation:
             case Input() | Hide() | Reduce():
                 zero = True
-            case Act() | Map():
+            case Act() | Map() | EachMap():
                 zero = False
             case Affine(window=window):
                 zero = zero and window == (1, 1) and not operation.biased

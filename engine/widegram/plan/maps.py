@@ -81,12 +81,30 @@ def entries(matrices: Sequence[Matrix]) -> Entries:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Pixel pairs of the stored planes of a value, sorted by the first pixel: those of pixel p are
+    ``begin``[p] to ``begin``[p + 1] - 1 of ``second``, the other pixel, and ``place``, where their
+    numbers stand, in pixels."""
+
+    begin: Ints
+    second: Ints
+    place: Ints
+
+    @property
+    def first(self) -> Ints:
+        """The first pixel of each pair."""
+        return np.repeat(np.arange(len(self.begin) - 1), np.diff(self.begin))
+
+
+@dataclass(frozen=True)
 class Map(Operation):
     """A between all pixels, or two matrices, one between rows and one between columns, whose
     Kronecker product A is; ``where`` names its layer for messages."""
 
     stored: ClassVar[bool] = True
     at_once: ClassVar[bool] = True
+    kind: ClassVar[str] = "map"
+    shift: ClassVar[Matrix | None] = None
     matrices: tuple[Matrix, ...]
     where: str = field(default="", compare=False, repr=False)
 
@@ -97,6 +115,10 @@ class Map(Operation):
     def entries(self, shape: Pair) -> Entries:
         """A's, between all pixels of an image of that shape."""
         return self._entries
+
+    def listed(self, shape: Pair, source: Pairs, target: Pairs) -> Entries:
+        """What its kernel reads beside the pairs of its source, of that shape, and of its own."""
+        return self.entries(shape)
 
     @cached_property
     def _sizes(self) -> Array:
@@ -168,8 +190,17 @@ class EachMap(Operation):
     where: str = field(default="", compare=False, repr=False)
 
     @property
+    def kind(self) -> str:
+        """Which plane kernel makes it (:mod:`widegram.cpu.kernels.map_ir`)."""
+        return "each" if self.shift is None else "shifted"
+
+    @property
     def numbers(self) -> int:
         return self.size**2
+
+    def listed(self, shape: Pair, source: Pairs, target: Pairs) -> Entries:
+        """What its kernel reads beside the pairs of its source, of that shape, and of its own."""
+        return self.entries(shape)
 
     def entries(self, shape: Pair) -> Entries:
         """The matrix between all pixels of an image of that shape, with the place of each entry
@@ -200,17 +231,6 @@ class EachMap(Operation):
 
     def describe(self) -> str:
         return f" map of {self.size} vertices"
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pixel pairs of the stored planes of a value, sorted by the first pixel: those of pixel p are
-    ``begin``[p] to ``begin``[p + 1] - 1 of ``second``, the other pixel, and ``place``, where their
-    numbers stand, in pixels."""
-
-    begin: Ints
-    second: Ints
-    place: Ints
 
 
 def pairs(planes: Ints, shape: Pair) -> Pairs:

@@ -103,9 +103,10 @@ class _SelfRun(Forward):
         self.variances.append(q)
         return q, q
 
-    def weights_of(self, layer: GlobalSelfAttention, keys: Array) -> tuple[Array, Array]:
-        pixels = keys.shape[1] * keys.shape[2]
-        weights = attention.attended(layer, keys.reshape(-1, pixels, pixels))
+    def weights_of(self, layer: GlobalSelfAttention, keys: Pair) -> tuple[Array, Array]:
+        n, pixels = len(keys.k), keys.k.shape[1] * keys.k.shape[2]
+        seen = None if keys.visible is None else keys.visible[0].reshape(n, pixels) > 0
+        weights = attention.attended(layer, keys.k.reshape(n, pixels, pixels), seen)
         self.variances.append(weights)
         return weights, weights
 
@@ -137,7 +138,7 @@ class _CrossRun(Forward):
     def variances_of(self, pair: Pair) -> tuple[Array, Array]:
         return next(self.known)
 
-    def weights_of(self, layer: GlobalSelfAttention, keys: Array) -> tuple[Array, Array]:
+    def weights_of(self, layer: GlobalSelfAttention, keys: Pair) -> tuple[Array, Array]:
         return next(self.known)
 
     def dropout(self, rate: float, pair: Pair) -> Pair:

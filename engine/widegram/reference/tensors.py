@@ -176,23 +176,33 @@ class Forward:
 
     def attention(self, layer: GlobalSelfAttention, pair: Pair) -> Pair:
         """K <- (OV)^2 G K G'^T + b^2, T <- the same of T and the contributions of values, outputs
-        and biases, with the weights G of each image."""
+        and biases, with the weights G of each image; of random weights (QK OV)^2 C sum(C V) + b^2,
+        with C the covariances of keys and V those of values."""
         shape = pair.k.shape[1], pair.k.shape[2]
-        part, embedded = attention.mixture(layer)
+        part, embedded = attention.mixture(layer, self.channels)
         sides = tuple(shape[axis] for axis in self.axes)
-        more = attention.embeddings(layer, sides).reshape(*shape, *shape)
-        keys = part * pair.k + embedded * more
-        first, second = self.weights_of(layer, keys)
-        self.channels = None
-        if layer.val_pos_emb and embedded:
-            pair = Pair(keys, part * pair.t + embedded * more)
-        mapped = pair.map(lambda a: map_pixels(a, first, second, shape))
+        more = attention.embeddings(layer, sides).reshape(1, *shape, *shape)
+        if pair.visible is not None:
+            first, second = pair.visible
+            more = more * first[:, :, :, None, None] * second[:, None, None, :, :]
+        keys = Pair(part * pair.k + embedded * more, part * pair.t + embedded * more, pair.masked)
+        values = keys if layer.val_pos_emb and embedded else pair
+        self.channels = layer.width
         gain, bias = (layer.W_out_std * layer.W_value_std) ** 2, (layer.b_std or 0.0) ** 2
-        own = 2 * gain * mapped.k + bias
-        return Pair(gain * mapped.k + bias, gain * mapped.t + own)
+        if layer.linear_scaling:
+            own, other = self.weights_of(layer, keys)
+            mapped = values.map(lambda a: map_pixels(a, own, other, shape))
+            parts = 2
+        else:
+            gain *= (layer.W_query_std * layer.W_key_std) ** 2
+            both = _total(keys.k * values.k)
+            t = _total(keys.k * values.t + values.k * keys.t) * keys.k + both * keys.t
+            mapped, parts = Pair(both * keys.k, t), 4
+        added = parts * gain * mapped.k + bias
+        return Pair(gain * mapped.k + bias, gain * mapped.t + added)
 
-    def weights_of(self, layer: GlobalSelfAttention, keys: Array) -> tuple[Array, Array]:
-        """Weights (B, pixels, pixels) of both images of every pair, of keys (B, H, W, H, W)."""
+    def weights_of(self, layer: GlobalSelfAttention, keys: Pair) -> tuple[Array, Array]:
+        """Weights (B, pixels, pixels) of both images of every pair, of their keys."""
         raise NotImplementedError
 
     def aggregated(self, layer: Aggregate, pair: Pair) -> Pair:
@@ -274,6 +284,11 @@ class Forward:
     def dropout(self, rate: float, pair: Pair) -> Pair:
         """Scale what belongs to the same pixel of the same input."""
         raise NotImplementedError
+
+
+def _total(a: Array) -> Array:
+    """The sum over all pairs of pixels, (B, 1, 1, 1, 1)."""
+    return np.asarray(a.sum(axis=(1, 2, 3, 4), keepdims=True))
 
 
 def _product(ends: Sequence[Pair]) -> Pair:

@@ -10,7 +10,7 @@ from widegram.errors import WidegramError, shown
 from widegram.stax.axes import layers_of
 from widegram.stax.branches import Placed
 from widegram.stax.kernel_fn import Triple, triple
-from widegram.stax.making import integers, make, number
+from widegram.stax.making import integers, make, number, width_of
 from widegram.stax.places import axes_of, placed
 
 
@@ -93,7 +93,7 @@ def GlobalSelfAttention(  # noqa: PLR0913  (neural-tangents')
     channel_axis: int = -1,
 ) -> Triple:
     """Self-attention between all pixels, of infinitely many heads and channels
-    (:mod:`widegram.network.attention`); the first four numbers change nothing.
+    (:mod:`widegram.network.attention`); the three numbers behind ``n_chan_out`` change nothing.
 
     ``pos_emb_decay_fn`` is an expression in x, such as ``'exp(-x)'``, in place of a function.
     """
@@ -122,5 +122,6 @@ def GlobalSelfAttention(  # noqa: PLR0913  (neural-tangents')
         n_chan_pos_emb=n_chan_pos_emb,
         W_pos_emb_std=number(W_pos_emb_std),
         val_pos_emb=val_pos_emb,
+        width=width_of(n_chan_out),
     )
     return placed(made, places)

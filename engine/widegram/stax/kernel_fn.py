@@ -156,6 +156,9 @@ class KernelFn:
         if piece.layers and not piece.end.shape:
             network = Network(x1.shape[1:], layers, mask=mask)
             arrays = _vectors(network, first, second, same, names, accept, patterns)
+            if mask is not None:
+                arrays["mask1"] = masks(layers, first)
+                arrays["mask2"] = None if second is None else masks(layers, second)
         else:
             arrays = from_inputs(
                 piece, first, None if same else second, "ntk" in names, diagonal, accept, patterns
@@ -247,7 +250,7 @@ def _vectors(
     network: Network, x1: Array, x2: Array | None, same: bool, names: tuple[str, ...],
     accept: float | None, patterns: Patterns | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The arrays ``names`` of a network that ends in a vector, from the engine, and masks."""
+    """The arrays ``names`` of a network that ends in a vector, from the engine."""
     from widegram.computing.in_memory import kernel
 
     dtype = np.result_type(x1, x1 if x2 is None else x2).name
@@ -268,9 +271,6 @@ def _vectors(
             found["cov1"] = _variances(network, first, dtype, accept)
         if x2 is not None:
             found["cov2"] = found["cov1"] if same else _variances(network, second, dtype, accept)
-    if network.mask is not None:
-        found["mask1"] = masks(network, x1)
-        found["mask2"] = None if x2 is None else masks(network, x2)
     return found
 
 

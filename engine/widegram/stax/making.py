@@ -53,8 +53,17 @@ def trained(
     """Parameters of a layer with weights and ``out`` channels; what 'ntk' ignores may be anything:
     a layer of the standard parameterization behind says so where it misses a width."""
     given = {"W_std": number(W_std), "b_std": number(b_std), "parameterization": parameterization}
-    standard = str(parameterization).lower() == "standard"
-    width = out.__index__() if hasattr(out, "__index__") and not isinstance(out, bool) else out
-    if standard:
-        return {**given, "width": width, "s": integers(s)}
-    return {**given, "width": width if isinstance(width, int) and width > 0 else None}
+    if str(parameterization).lower() == "standard":
+        return {**given, "width": _integer(out), "s": integers(s)}
+    return {**given, "width": width_of(out)}
+
+
+def width_of(out: Any) -> int | None:
+    """The channels that an argument says, None where it is anything else."""
+    width = _integer(out)
+    return width if isinstance(width, int) and width > 0 else None
+
+
+def _integer(value: Any) -> Any:
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    return value.__index__() if whole else value

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from widegram.data import Source, open_source
 from widegram.data.masked import is_masked
 from widegram.network import Network
+from widegram.network.layers import Layer
 from widegram.network.masking import Mask, behind_all, constant
 
 Array = NDArray[Any]
@@ -27,9 +28,9 @@ def source(network: Network, x: Array) -> Array | Source:
     return x if network.mask is None else open_source(x).as_marked()
 
 
-def masks(network: Network, x: Array) -> NDArray[np.bool_]:
+def masks(layers: tuple[Layer, ...], x: Array) -> NDArray[np.bool_]:
     """The mask (n, c) of outputs, which are vectors, for marked inputs."""
     spatial = x.ndim - 2
     first = is_masked(x).reshape(len(x), *[1] * (2 - spatial), *x.shape[1:])
-    found, _, _ = behind_all(network.layers, first, tuple(range(2))[2 - spatial :], x.shape[-1])
+    found, _, _ = behind_all(layers, first, tuple(range(2))[2 - spatial :], x.shape[-1])
     return found.reshape(len(x), -1)

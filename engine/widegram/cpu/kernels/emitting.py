@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from widegram.cpu.kernels import inner_ir, map_ir
+from widegram.cpu.kernels import inner_ir, map_ir, sum_ir
 from widegram.cpu.kernels.inner_ir import InnerKernel
 from widegram.cpu.kernels.map_ir import MapKernel
 from widegram.cpu.kernels.move_ir import MoveKernel
 from widegram.cpu.kernels.packed_ir import PackedKernel
+from widegram.cpu.kernels.sum_ir import SumKernel
 from widegram.cpu.kernels.variants import Variant
 from widegram.cpu.kernels.window_ir import WindowKernel
 
@@ -31,12 +32,16 @@ def emitted(variant: Variant) -> tuple[str, str]:
     return str(module), function.name
 
 
-def _emitter(variant: Variant) -> type[InnerKernel | MapKernel | MoveKernel | WindowKernel]:
+def _emitter(
+    variant: Variant,
+) -> type[InnerKernel | MapKernel | SumKernel | MoveKernel | WindowKernel]:
     """What writes a kernel."""
     if variant.kind in inner_ir.KINDS:
         return InnerKernel
     if variant.kind in map_ir.KINDS:
         return MapKernel
+    if variant.kind in sum_ir.KINDS:
+        return SumKernel
     if variant.kind in _MOVES:
         return MoveKernel
     return PackedKernel if variant.packed else WindowKernel

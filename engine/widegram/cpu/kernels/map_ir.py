@@ -19,19 +19,14 @@ from llvmlite import ir
 
 from widegram.cpu.kernels import loops
 from widegram.cpu.kernels.fields import MapField
-from widegram.cpu.kernels.plane_base import PlaneCode
+from widegram.cpu.kernels.table_base import TableCode
 from widegram.cpu.kernels.vector_ops import INDEX
 
 KINDS = ("map", "each", "shifted")
-_NARROW = ir.IntType(32)
 
 
-class MapKernel(PlaneCode):
+class MapKernel(TableCode):
     """Emits one map into the function under construction."""
-
-    def _read(self, args: tuple[Any, ...]) -> None:
-        self.table, self.row, self.k_in, self.t_in, self.k_out, self.t_out, self.fx, self.fy = args
-        self.at = {field: self.integer(self.table, field) for field in MapField}
 
     def emit(self) -> None:
         """Emit the kernel."""
@@ -43,7 +38,7 @@ class MapKernel(PlaneCode):
     def _pixel(self, pixel: Any, source: Any, target: Any) -> None:
         """All pairs of one pixel of the output."""
         builder, one = self.builder, ir.Constant(INDEX, 1)
-        first, count = self._span(MapField.ROWS, pixel)
+        first, count = self.span(MapField.ROWS, pixel)
         some = builder.select(builder.icmp_signed("<", count, one), count, one)
         touched = builder.select(
             builder.icmp_signed("!=", self.at[MapField.FULL], ir.Constant(INDEX, 0)), some, count
@@ -51,24 +46,23 @@ class MapKernel(PlaneCode):
         with self._pairs_read(first, touched) as (_, _, middle):
             self.ops.store(self.ops.const(0.0), middle)
         with self._pairs_read(first, count) as (coefficient, place, middle):
-            value = self.ops.load(self._vector(source, place))
+            value = self.ops.load(self.vector(source, place))
             if self.variant.kind == "shifted":
-                shift = self.offset(self.at[MapField.SHIFT], place, ir.Constant(INDEX, 1))
-                value = self.ops.add(value, self.ops.splat(shift))
+                value = self.ops.add(value, self.listed(MapField.SHIFT, place))
             self.ops.store(self.ops.fma(coefficient, value, self.ops.load(middle)), middle)
-        begin, length = self._span(MapField.TO_BEGIN, pixel)
+        begin, length = self.span(MapField.TO_BEGIN, pixel)
         with loops.for_range(builder, length) as pair:
             at = builder.add(begin, pair.index)
-            other = self._narrow(MapField.TO_SECOND, at)
+            other = self.narrow(MapField.TO_SECOND, at)
             total = self.ops.variable(self.ops.const(0.0))
-            start, number = self._span(MapField.ROWS, other)
+            start, number = self.span(MapField.ROWS, other)
             # Without an entry in the row of p' nothing was summed.
             with loops.for_range(builder, builder.mul(number, some)) as entry:
                 n = builder.add(start, entry.index)
-                middle = self._vector(self.row, self._narrow(MapField.COLUMNS, n))
+                middle = self.vector(self.row, self.narrow(MapField.COLUMNS, n))
                 value = self.ops.fma(self._second(n), self.ops.load(middle), builder.load(total))
                 builder.store(value, total)
-            out = self._vector(target, self._narrow(MapField.TO_PLACE, at))
+            out = self.vector(target, self.narrow(MapField.TO_PLACE, at))
             self.ops.store(builder.load(total), out)
 
     @contextmanager
@@ -79,40 +73,20 @@ class MapKernel(PlaneCode):
         with loops.for_range(builder, count) as entry:
             n = builder.add(first, entry.index)
             coefficient = self._first(n)
-            begin, length = self._span(MapField.BEGIN, self._narrow(MapField.COLUMNS, n))
+            begin, length = self.span(MapField.BEGIN, self.narrow(MapField.COLUMNS, n))
             with loops.for_range(builder, length) as pair:
                 at = builder.add(begin, pair.index)
-                middle = self._vector(self.row, self._narrow(MapField.SECOND, at))
-                yield coefficient, self._narrow(MapField.PLACE, at), middle
+                middle = self.vector(self.row, self.narrow(MapField.SECOND, at))
+                yield coefficient, self.narrow(MapField.PLACE, at), middle
 
     def _first(self, n: Any) -> Any:
         """Entry n of A."""
-        if self.variant.kind != "map":
-            place = self._narrow(MapField.VALUES, n)
-            if self.variant.paired:
-                return self.ops.load(self._vector(self.fx, place))
-            return self.ops.splat(self.offset(self.fx, place, ir.Constant(INDEX, 1)))
-        return self.ops.splat(self.offset(self.at[MapField.VALUES], n, ir.Constant(INDEX, 1)))
+        if self.variant.kind == "map":
+            return self.listed(MapField.VALUES, n)
+        return self.of_first(self.narrow(MapField.VALUES, n))
 
     def _second(self, n: Any) -> Any:
         """Entry n of A'."""
-        if self.variant.kind != "map":
-            return self.ops.load(self._vector(self.fy, self._narrow(MapField.VALUES, n)))
-        return self._first(n)
-
-    def _span(self, field: MapField, n: Any) -> tuple[Any, Any]:
-        """Where the n-th list of a table begins, and its length."""
-        begin = self._narrow(field, n)
-        end = self._narrow(field, self.builder.add(n, ir.Constant(INDEX, 1)))
-        return begin, self.builder.sub(end, begin)
-
-    def _narrow(self, field: MapField, n: Any) -> Any:
-        """The n-th 32-bit integer of a table."""
-        step = self.builder.mul(n, ir.Constant(INDEX, 4))
-        address = self.builder.add(self.at[field], step)
-        found = self.builder.load(self.builder.inttoptr(address, _NARROW.as_pointer()))
-        return self.builder.sext(found, INDEX)
-
-    def _vector(self, base: Any, n: Any) -> Any:
-        """The address of the n-th vector."""
-        return self.offset(base, n, ir.Constant(INDEX, self.ops.lanes))
+        if self.variant.kind == "map":
+            return self.listed(MapField.VALUES, n)
+        return self.of_second(self.narrow(MapField.VALUES, n))
