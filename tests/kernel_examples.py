@@ -24,13 +24,17 @@ OTHERS = _RNG.standard_normal((2, 4, 5, 2))
 SEQUENCES = _RNG.standard_normal((3, 6, 2))
 
 
-def run(stax: Any) -> Values:
+FAMILIES = ("images", "sequences", "continued", "methods", "products")
+
+
+def run(stax: Any, families: Any = FAMILIES) -> Values:
     """Every array and flag, by name."""
     found: Values = {}
-    for example in (images, sequences, continued, methods):
-        for name, kernel in example(stax):
-            found |= values_of(f"{example.__name__}/{name}", kernel)
-    return found
+    for family in families:
+        for name, kernel in globals()[family](stax):
+            found |= values_of(f"{family}/{name}", kernel)
+    # neural-tangents leaves the shapes of products as they were before.
+    return {k: v for k, v in found.items() if not (k[:8] == "products" and k[-5:] == "sizes")}
 
 
 def values_of(name: str, kernel: Any) -> Values:
@@ -158,3 +162,34 @@ def methods(stax: Any) -> Named:
             yield f"{name} column", kernel[..., 3, :]
     yield "same slice", kernel_fn(IMAGES).slice(slice(0, 2), slice(0, 2))
     yield "replace", kernel_fn(IMAGES).replace(is_gaussian=False)
+
+
+def products(stax: Any) -> Named:
+    """Kernel.dot_general: axes contracted and side by side, from either side, of each input."""
+    conv = stax.Conv(7, (3, 2), padding="SAME", W_std=1.2, b_std=0.3)
+    kernel_fn = stax.serial(conv, stax.Relu(), conv)[2]
+    kernel, same = kernel_fn(IMAGES[:2], OTHERS), kernel_fn(IMAGES)
+    rng = np.random.default_rng(8)
+
+    def arrays(*shape: int) -> list[np.ndarray]:
+        return [rng.standard_normal(shape) for _ in range(2)]
+
+    pairs = {
+        "rows": (arrays(4), (((1,), (0,)), ((), ()))),
+        "mixed": (arrays(5, 3), (((2,), (0,)), ((), ()))),
+        "both": (arrays(4, 5, 2), (((1, 2), (0, 1)), ((), ()))),
+        "own": (arrays(2, 4), (((1,), (1,)), ((0,), (0,)))),
+        "own, mixed": (arrays(5, 2, 3), (((2,), (0,)), ((0,), (1,)))),
+        "by columns": (arrays(5), (((), ()), ((2,), (0,)))),
+        "outer": (arrays(2), (((), ()), ((), ()))),
+    }
+    for name, ((first, second), numbers) in pairs.items():
+        turned = tuple(both[::-1] for both in numbers)
+        for side, lhs, given in (("right", False, numbers), ("left", True, turned)):
+            yield f"{name} {side}", kernel.dot_general(first, second, lhs, given)
+            if name[:3] != "own":
+                yield f"{name} {side} same", same.dot_general(first, first, lhs, given)
+    diagonal = kernel_fn(IMAGES[:2], OTHERS, diagonal_spatial=True)
+    (first, second), numbers = pairs["by columns"]
+    yield "diagonal", diagonal.dot_general(first, second, False, numbers)
+    yield "nothing", kernel.dot_general(None, None, False, numbers)

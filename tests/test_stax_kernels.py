@@ -53,17 +53,18 @@ def check(found: dict[str, np.ndarray], prefix: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("family", ["images", "sequences", "continued", "methods"])
+@pytest.mark.parametrize("family", kernel_examples.FAMILIES)
 def test_stored_values(family: str) -> None:
-    found: dict[str, np.ndarray] = {}
-    for name, kernel in getattr(kernel_examples, family)(stax):
-        found |= kernel_examples.values_of(f"{family}/{name}", kernel)
-    check(found, f"{family}/")
+    check(kernel_examples.run(stax, [family]), f"{family}/")
 
 
 def close(found: Any, expected: Any, rtol: float = EXACT) -> None:
     assert np.shape(found) == np.shape(expected)
     assert np.max(np.abs(found - expected)) <= rtol * np.max(np.abs(expected))
+
+
+NONE = ((), ()), ((), ())
+FIRST, BATCH, SIDE = (((0,), (1,)), ((), ())), (((0,), (0,)), ((), ())), (((), ()), ((0,), (0,)))
 
 
 class TestImages:
@@ -190,7 +191,13 @@ class TestGoingOn:
             (r"cov1 of the Kernel has shape \(2,\)", lambda k: RELU[2](cut(k, "cov1"))),
             ("not finite", lambda k: RELU[2](k.replace(cov1=np.full(4, np.nan)))),
             ("needs an image", lambda k: CONV[2](k)),
-            ("Kernel.dot_general is not supported", lambda k: k.dot_general(1, 1, True, ())),
+            ("other2 is missing; give two arrays", lambda k: k.dot_general(1, None, True, NONE)),
+            (r"dot_general: dimension_numbers \(\) are", lambda k: k.dot_general(1, 1, True, ())),
+            ("other1 has shape .* give as many", lambda k: k.dot_general(1, [1], True, NONE)),
+            ("channels take no part in it", lambda k: k.dot_general([1], [1], True, FIRST)),
+            ("the batch goes side by side", lambda k: k.dot_general([1], [1], False, BATCH)),
+            ("axis 0 of other1, of 3, meets axis 0 of the outputs, of 4",
+             lambda k: k.dot_general([1, 2, 3], [1, 2, 3], False, SIDE)),
             ("takes two slices", lambda k: k.slice(0, 1)),
             ("no order of the 0 spatial axes", lambda k: k.transpose((0,))),
             ("divided by 0", lambda k: k / 0.0),
@@ -205,6 +212,36 @@ class TestGoingOn:
         with pytest.raises(WidegramError, match=message) as error:
             call(DENSE[2](VECTORS))
         assert "\n" not in str(error.value)
+
+    def test_products_are_those_of_the_layer(self) -> None:
+        """What DotGeneral makes of a Kernel, shapes and masks too."""
+        numbers = (((1,), (0,)), ((), ()))
+        array = np.array([1.0, 0.0, -0.5, 2.0])
+        x1, x2 = IMAGES[:2].copy(), IMAGES[1:].copy()
+        x1[0, 1:3], x2[1, :, :2], x2[0, [0, 2]] = np.nan, np.nan, np.nan
+        found = IMAGE(x1, x2, mask_constant=np.nan).dot_general(array, array, False, numbers)
+        layer = stax.DotGeneral(rhs=array, dimension_numbers=numbers)
+        wanted = stax.serial(CONV, RELU, CONV, layer)[2](x1, x2, mask_constant=np.nan)
+        for field in kernel_examples.ARRAYS:
+            close(getattr(found, field), getattr(wanted, field))
+        for field in ("mask1", "mask2", "shape1", "shape2", *kernel_examples.FLAGS):
+            np.testing.assert_array_equal(getattr(found, field), getattr(wanted, field))
+
+    def test_products_with_arrays_of_two_inputs_are_not_the_same(self) -> None:
+        kernel = IMAGE(IMAGES)
+        found = kernel.dot_general([1.0, 2.0], [3.0, 1.0], True, NONE)
+        assert not found.x1_is_x2
+        close(found.cov2[:, 1, 1], kernel.cov1)
+        assert (found.batch_axis, found.channel_axis, found.shape2[0]) == (1, 4, 2)
+        for method in (lambda k: k.slice(slice(1), slice(1)), lambda k: k[:1], lambda k: RELU[2](k),
+                       lambda k: k.transpose(), lambda k: k.mask(None, None)):  # fmt: skip
+            with pytest.raises(WidegramError, match="the batch first and channels last"):
+                method(found)
+
+    def test_pixels_that_are_not_there_are_not_summed(self) -> None:
+        kernel = IMAGE(IMAGES, diagonal_spatial=True)
+        with pytest.raises(WidegramError, match="leaves out the pairs of pixels that it sums"):
+            kernel.dot_general([1] * 4, [1] * 4, False, (((1,), (0,)), ((), ())))
 
     def test_an_index_outside(self) -> None:
         with pytest.raises(WidegramError, match="4 is outside an axis of 4"):

@@ -23,9 +23,12 @@ import kernel_examples  # noqa: E402
 
 
 def main() -> None:
-    """Run every example and save its numbers."""
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("values.npz")
-    np.savez_compressed(out, **kernel_examples.run(stax))
+    """Run examples and save their numbers beside those of other families."""
+    families = sys.argv[1:] or list(kernel_examples.FAMILIES)
+    out = Path(__file__).with_name("values.npz")
+    before = dict(np.load(out)) if out.is_file() else {}
+    kept = {name: value for name, value in before.items() if name.split("/")[0] not in families}
+    np.savez_compressed(out, **kept, **kernel_examples.run(stax, families))
 
 
 if __name__ == "__main__":

@@ -101,7 +101,13 @@ def going_on(
         WidegramError: a layer does not fit, or takes part of the batch.
     """
     ndim = len(kernel.shape1)
-    turned = (kernel.batch_axis, kernel.channel_axis) == (1, 0)
+    axes = kernel.batch_axis, kernel.channel_axis
+    turned = axes == (1, 0) and ndim == 2
+    if not turned and axes != (0, ndim - 1):
+        raise WidegramError(
+            f"kernel_fn: goes on from outputs with the batch first and channels last; those of the "
+            f"Kernel have them on axes {axes[0]} and {axes[1]}"
+        )
     if turned:
         kernel = with_axes(kernel, ("C", "N"))
     if not turned and not is_placed(items):

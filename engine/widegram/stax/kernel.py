@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
 from widegram.records import Record
+from widegram.stax.kernel_dot import dot_general
 from widegram.validation.arrays import number
 
 Array = NDArray[Any]
@@ -59,6 +60,7 @@ class Kernel(Record):
         for part in (n1_slice, n2_slice):
             if not isinstance(part, slice):
                 raise WidegramError(f"Kernel.slice: takes two slices, found {shown(part)}")
+        self._require_order("slice")
         n1, n2 = self.nngp.shape[:2]
         rows, columns = range(n1)[n1_slice], range(n2)[n2_slice]
         cov1, cov2 = self.cov1[n1_slice], (self.cov1 if self.cov2 is None else self.cov2)[n2_slice]
@@ -83,6 +85,7 @@ class Kernel(Record):
     def transpose(self, axes: Sequence[int] | None = None) -> Kernel:
         """The kernel of outputs whose spatial axes are permuted, as by ``numpy.transpose``; None
         leaves them as they are."""
+        self._require_order("transpose")
         spatial = len(self.shape1) - 2
         order = tuple(range(spatial)) if axes is None else tuple(axes)
         if sorted(order) != list(range(spatial)):
@@ -103,6 +106,7 @@ class Kernel(Record):
         """The same with zeros where an output of either batch is masked: ``mask1`` and ``mask2``
         are boolean, (n, 1) or (n, H, W, 1); None masks nothing, ``mask2`` as ``mask1`` where x2 was
         not given."""
+        self._require_order("mask")
         first = check_mask(mask1, self.shape1, "Kernel.mask: mask1")
         second = check_mask(mask2, self.shape2, "Kernel.mask: mask2")
         rows, columns = first, first if self.cov2 is None else second
@@ -137,12 +141,11 @@ class Kernel(Record):
 
     def dot_general(
         self, other1: Any, other2: Any, is_lhs: bool, dimension_numbers: Any
-    ) -> NoReturn:
-        """Always raises: products with arrays are no layers here."""
-        raise WidegramError(
-            "Kernel.dot_general is not supported: multiply the arrays nngp, ntk, cov1 and cov2, "
-            "and put them back with Kernel.replace"
-        )
+    ) -> Kernel:
+        """The kernel of ``jax.lax.dot_general`` of the outputs with arrays, ``other1`` of x1's and
+        ``other2`` of x2's, on the left or the right: of ``dimension_numbers``, ((contracted axes),
+        (axes side by side)), each a pair of those of the left and of the right factor."""
+        return dot_general(self, other1, other2, is_lhs, dimension_numbers)
 
     def __mul__(self, other: float) -> Kernel:
         variance = number(other, "Kernel: a factor", -np.inf) ** 2
@@ -195,6 +198,7 @@ class Kernel(Record):
 
     def _parts(self, idx: Any) -> tuple[Any, ...]:
         """A slice or integer for each axis of the outputs."""
+        self._require_order("__getitem__")
         given = list(idx) if isinstance(idx, tuple) else [idx]
         ndim = len(self.shape1)
         at = next((i for i, part in enumerate(given) if part is Ellipsis), len(given))
@@ -211,6 +215,15 @@ class Kernel(Record):
             if not isinstance(part, slice) and size and not -size <= part < size:
                 raise WidegramError(f"Kernel[{shown(idx)}]: {part} is outside an axis of {size}")
         return parts
+
+    def _require_order(self, method: str) -> None:
+        """Refuse outputs that have not the batch first and channels last."""
+        if (self.batch_axis, self.channel_axis) != (0, len(self.shape1) - 1):
+            raise WidegramError(
+                f"Kernel.{method}: its outputs have the batch on axis {self.batch_axis} and "
+                f"channels on axis {self.channel_axis}; make a Kernel with the batch first and "
+                "channels last"
+            )
 
     def _permuted(self, order: Sequence[int]) -> Kernel:
         """The spatial axes of all arrays in another order."""
