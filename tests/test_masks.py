@@ -37,7 +37,8 @@ def test_cpu_and_reference_agree(name: str) -> None:
                 own = evaluator.diagonal(tile[0])
         for key, value in own.items():
             other = ReferenceEvaluator(of).diagonal(tile[0])[key]
-            np.testing.assert_allclose(value, other, atol=1e-12 * abs(other).max())
+            # in float64, with constants that are rounded to float32
+            np.testing.assert_allclose(value, other, rtol=1e-6, atol=1e-12 * abs(other).max())
 
 
 # name -> (dtype, forms of its kernels): every form of them takes masks.
