@@ -36,11 +36,18 @@ def compare(
 ) -> list[dict[str, Any]]:
     """One row per case within about ``seconds``; ``peer_python`` None measures widegram alone.
 
-    Row: ``name``, ``label``, ``kind``, ``input_shape``, ``element_layers`` per entry; ``own`` by
-    dtype: n, ms_entry, ms_entry_symmetric, import_s, first_call_s (compiled code on disk, see
-    :func:`cold_start`), peak_memory; with a peer also ``peer`` by dtype (ms_entry,
-    best_batch, batches, import_s, first_call_s, peak_memory), ``peer_best`` (the fastest dtype),
-    ``ratios`` and ``difference`` (the largest of values, relative to the largest value, by dtype).
+    A row has
+
+    * ``name``, ``label``, ``kind``, ``input_shape``, and ``element_layers`` per entry
+    * ``own``, by dtype: n, ms_entry, ms_entry_symmetric, import_s, first_call_s (compiled code on
+      disk, see :func:`cold_start`), peak_memory
+
+    and with a peer
+
+    * ``peer``, by dtype: ms_entry, best_batch, batches, import_s, first_call_s, peak_memory
+    * ``peer_best``: the fastest dtype
+    * ``ratios``: how many times faster widegram is
+    * ``difference``, by dtype: the largest of values, relative to the largest value
     """
     rows = []
     end = time.perf_counter() + seconds

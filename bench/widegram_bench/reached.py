@@ -44,11 +44,15 @@ def measure(
 ) -> dict[str, Any]:
     """All tables within about ``seconds``.
 
-    ``roof``: element-layers a second by activation and dtype. ``pooled``: the engine on images
-    with global pooling and its ``fraction`` of the roof. ``flat`` and ``dense``: without pooling
-    and fully connected, ``fraction`` of the limit named in ``bound``. ``networks``: cost per entry
-    over what their element-layers cost in the ``plain`` network on the same images (``over``).
-    Whatever is compared is measured in turns. ``machine_limits``: bandwidth of memory in bytes/s.
+    * ``roof``: element-layers a second by activation and dtype
+    * ``pooled``: the engine on images with global pooling, and its ``fraction`` of the roof
+    * ``flat`` and ``dense``: without pooling and fully connected, and the ``fraction`` of the limit
+      that ``bound`` names
+    * ``networks``: cost per entry over what their element-layers cost in the ``plain`` network on
+      the same images (``over``)
+    * ``machine_limits``: bandwidth of memory in bytes a second
+
+    Whatever is compared is measured in turns.
     """
     sizes = sizes or RoofSizes()
     threads = threads or usable_cores()

@@ -108,18 +108,25 @@ class _KernelEstimator(BaseEstimator):
 class WidegramRegressor(RegressorMixin, _KernelEstimator):
     """Regression with the kernel of an infinitely wide network.
 
-    ``network``: a preset, file, dict or Network, as :func:`widegram.load_network` takes them;
-    ``kernel``: 'nngp' or 'ntk'; ``diag_reg``: added to the diagonal, times trace / n unless
-    ``diag_reg_absolute_scale``; ``input_shape``: (H, W, C) of the images whose pixels are the
-    columns of X, None for vectors; ``cache_size``: megabytes of kernels that are remembered
-    between fits, 0 for none; ``normalize_y``: targets are centred, and the prior gets their
-    scale (:mod:`widegram.linalg.normalise`), without which standard deviations are those of a
-    prior of variance K(x, x) whatever the targets are; ``accept_series_error`` as in
-    :func:`widegram.gram`. Fitting raises ValueError for a kernel
-    matrix that is not positive definite, with a ``diag_reg`` that mends it.
+    * ``network``: a preset, file, dict or Network, as :func:`widegram.load_network` takes them
+    * ``kernel``: 'nngp' or 'ntk'
+    * ``diag_reg``: added to the diagonal, times trace / n unless ``diag_reg_absolute_scale``
+    * ``input_shape``: (H, W, C) of the images whose pixels are the columns of X, None for vectors
+    * ``cache_size``: megabytes of kernels that are remembered between fits, 0 for none
+    * ``normalize_y``: targets are centred, and the prior gets their scale
+      (:mod:`widegram.linalg.normalise`), without which standard deviations are those of a prior of
+      variance K(x, x) whatever the targets are
+    * ``accept_series_error``: as in :func:`widegram.gram`
 
-    Fitted: ``dual_coef_`` (n, k), ``X_fit_`` (n, D), ``network_``, ``shift_`` (added to the
-    diagonal), ``y_mean_`` and ``y_scale_`` (k,), ``n_features_in_``.
+    Fitting sets
+
+    * ``dual_coef_``: (n, k), and ``X_fit_``, (n, D)
+    * ``network_``, and ``shift_``, which was added to the diagonal
+    * ``y_mean_`` and ``y_scale_``: (k,)
+    * ``n_features_in_``
+
+    and raises ValueError for a kernel matrix that is not positive definite, with a ``diag_reg``
+    that mends it.
     """
 
     def __init__(

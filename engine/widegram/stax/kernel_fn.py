@@ -71,20 +71,21 @@ class KernelFn:
     ) -> Any:
         """Kernels of two batches of inputs.
 
-        ``x1`` (n1, D), (n1, L, C) or (n1, H, W, C), or with the axes that the layers name, ``x2``
-        the same with n2 rows, None for x1 itself; or one :class:`Kernel` that an earlier kernel_fn
-        returned, from whose arrays this one goes on.
-        ``get='ntk'`` (or any field of :class:`Kernel`) returns that field; a tuple of names a
-        named tuple ``AnalyticKernel``; None a :class:`Kernel`. Arrays are float32 where all inputs
-        are float32 or narrower, float64 otherwise. ``accept_series_error`` as in
-        :func:`widegram.kernel`. ``pattern=(pattern1, pattern2)``: of the graphs that
-        :func:`~widegram.stax.graphs.Aggregate` takes, a row for each input; None, and Aggregate
-        does nothing.
+        * ``x1_or_kernel``: x1, (n1, D), (n1, L, C) or (n1, H, W, C), or with the axes that the
+          layers name; or one :class:`Kernel` that an earlier kernel_fn returned, from whose arrays
+          this one goes on. Layers that begin with ``parallel`` take a list of inputs
+        * ``x2``: as x1 with n2 rows, None for x1 itself
+        * ``get``: a field of :class:`Kernel`, such as 'ntk'; a tuple of them, for a named tuple
+          ``AnalyticKernel``; None for a :class:`Kernel`
+        * ``pattern``: (pattern1, pattern2), of the graphs that
+          :func:`~widegram.stax.graphs.Aggregate` takes, a row for each input; None, and Aggregate
+          does nothing
+        * ``mask_constant``: numbers of inputs that equal it are masked
+          (:mod:`widegram.network.masking`), NaN and the infinities too; a Kernel has masks of its
+          own, whatever it is then
+        * ``accept_series_error``: as in :func:`widegram.kernel`
 
-        Layers that begin with ``parallel`` take a list of inputs for each of x1 and x2.
-
-        Numbers of inputs that equal ``mask_constant``, which may be NaN or an infinity, are masked
-        (:mod:`widegram.network.masking`); a Kernel has masks of its own, whatever it is then.
+        Arrays are float32 where all inputs are float32 or narrower, float64 otherwise.
 
         A network whose output is an image has kernels between all pairs of pixels, or between
         equal pixels alone with ``diagonal_spatial=True``. They, and what goes on from a Kernel,

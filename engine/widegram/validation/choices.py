@@ -36,7 +36,7 @@ TARGETS = ("centered", "one-hot")
 class Solver(NamedTuple):
     """A row of :data:`SOLVERS`.
 
-    * ``module``: holds the solver as ``METHOD``, a :class:`widegram.linalg.choose.Method`;
+    * ``module``: holds the solver as ``METHOD``, a :class:`widegram.linalg.methods.method.Method`;
     * ``factors``: whether it makes a factor of the matrix, which variances need.
     """
 

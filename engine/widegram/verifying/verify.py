@@ -55,18 +55,28 @@ def verify(
     end: End = WHOLE,
     progress: ProgressCallback | None = None,
 ) -> VerifyReport | SealReport:
-    """Check any file of this program, of the other kinds than gram files by their checksums alone.
+    """Check any file of this program: a gram file as follows, other kinds by checksums alone.
 
-    Of a gram file, compare checksums and symmetry of all finished tiles and recompute blocks of
-    ``sample`` tiles, and single entries by the dense reference where images are small enough for
-    it; where ``end`` names a depth or a head, of the datasets there alone. The data is looked for
-    where it was when the file was made, unless ``x1`` (and ``x2``) are given; where it is gone or
-    has changed the report's ``note`` says so. The report lists the damage;
-    ``report.raise_if_damaged()`` raises :class:`widegram.errors.Damaged`. With ``repair``
-    damaged tiles are computed again and written, and the file is checked once more; the report's
-    ``repaired`` says what was mended. Raises Damaged itself if HDF5 cannot read the file, and
-    :class:`widegram.errors.WidegramError` if it is missing, no file of this program, being
-    written, or to be repaired while its data cannot be had, or ``x1`` or ``x2`` is no data.
+    The checksums and the symmetry of all finished tiles are compared. Blocks of ``sample`` tiles
+    are computed again, and single entries by the dense reference where images are small enough for
+    it.
+
+    * ``x1``, ``x2``: the data, which else is looked for where it was when the file was made; where
+      it is gone or has changed the report's ``note`` says so
+    * ``seed``: of the sample
+    * ``repair``: damaged tiles are computed again and written, and the file is checked once more;
+      the report's ``repaired`` says what was mended
+    * ``threads``, ``memory``: what computing may use
+    * ``end``: a depth or a head, whose datasets alone are then checked
+    * ``progress``: told how far it is
+
+    The report lists the damage; its ``raise_if_damaged()`` raises
+    :class:`widegram.errors.Damaged`.
+
+    Raises:
+        Damaged: HDF5 cannot read the file.
+        WidegramError: it is missing, no file of this program, being written, or to be repaired
+            while its data cannot be had; or ``x1`` or ``x2`` is no data.
     """
     path = file_path(path, "path")
     if is_sealed(path):

@@ -46,12 +46,15 @@ _PER_NET, _REMARKS = 19, 23
 class Entry:
     """One entry of the table, at ``layers`` (the l of the laws), ``depths`` hidden ones.
 
-    A constant has ``predicted``, ``ratios`` (measured over predicted), and ``limit``: where the
-    ratios go as l grows, extrapolated where the approach is slow (log l / l), else the last ratio.
-    A rate has the fitted ``exponent``, and ``predicted`` is the exponent it should have. Fits use
-    the depths from ``fitted_from`` on: the second half, four at least where there are as many.
-    ``good``: the limit is within 0.005 of 1 and the last ratio within 0.1; or the exponent is
-    within 2 %.
+    * ``predicted``: a constant, or the exponent that a rate should have
+    * ``ratios``: of a constant, measured over predicted
+    * ``limit``: where the ratios go as l grows, extrapolated where the approach is slow
+      (log l / l), else the last ratio
+    * ``exponent``: of a rate, fitted
+    * ``fitted_from``: fits use the depths from there on: the second half, four at least where there
+      are as many
+    * ``good``: the limit is within 0.005 of 1 and the last ratio within 0.1; or the exponent is
+      within 2 %
     """
 
     net: str
@@ -101,12 +104,14 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table: a phase, or GROWING, at one w_var. ``depths`` it is measured at.
+    """One column of the table: a phase, or GROWING, at one w_var.
 
-    ``mean_square`` of the inputs: V(q*), with which q is q* from the first layer on as the theory
-    assumes, and 1 where there is no q*. ``method``: deviations while Theta's entries are alike; the
-    engine where q grows (they differ by 1 / l^2 at least) and in the chaotic phase, where the
-    off-diagonal is lost in the diagonal's rounding.
+    * ``mean_square``: of the inputs, V(q*), with which q is q* from the first layer on as the
+      theory assumes; 1 where there is no q*
+    * ``depths``: those that it is measured at
+    * ``method``: deviations while Theta's entries are alike; the engine where q grows (they differ
+      by 1 / l^2 at least) and in the chaotic phase, where the off-diagonal is lost in the
+      diagonal's rounding
     """
 
     phase: str

@@ -44,8 +44,9 @@ _FAR = np.logspace(8, 152, 145)
 class FixedPoints:
     """All quantities on one shape; NaN where a quantity does not exist.
 
-    ``error`` is the solver's bracket around q* relative to q*, ``iterations`` the larger of the
-    two solvers' counts, ``converged`` False where no bracket existed or a solver gave up.
+    * ``error``: the solver's bracket around q*, relative to q*
+    * ``iterations``: the larger of the two solvers' counts
+    * ``converged``: False where no bracket existed or a solver gave up
     """
 
     q_star: Array
