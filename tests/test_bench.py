@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cli_support import refused, run, run_json
+from widegram.cpu.kernels.variants import LANES
 from widegram.errors import WidegramError
 from widegram.network import load_network
 from widegram_bench import (
@@ -129,6 +131,24 @@ class TestRoof:
         assert ceilings.bandwidth(0.0, 1) > 0
 
 
+RATE = 3 * 10**7  # element-layers a second of one thread that is no real one
+
+
+class Clock:
+    """In the place of the machine's: it goes on when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(timing, "time", type("time", (), {"perf_counter": self._read}))
+
+    def _read(self) -> float:
+        return self.now
+
+    def turn(self, *_: Any) -> None:
+        """Something short happens."""
+        self.now += 0.05
+
+
 class TestEngine:
     def test_size_is_found_or_given(self) -> None:
         speed = engine.measure(networks.cnn(1, 3), "float32", 0.2, threads=1)
@@ -149,6 +169,58 @@ class TestEngine:
         assert {row["bound"] for row in found["flat"] + found["dense"]} <= {"compute", "memory"}
         assert len(found["dense"]) == 4
         assert any("of the limit" in line for line in lines)
+
+    def test_the_time_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a clock of its own: compiling takes a minute a piece, a turn what its work does."""
+        clock = Clock(monkeypatch)
+
+        class Spinner(roof.Spinner):
+            def __init__(self, activation: str, dtype: str, **options: Any) -> None:
+                clock.now += 60
+                self.code, self.what = "relu", (activation, "box3", dtype, True)
+                self.rows, self.work = [None] * options["threads"], RATE / 20
+
+            def one(self) -> None:
+                clock.now += self.work / RATE
+
+            every = one
+
+        class Tile(engine.Tile):
+            def __init__(
+                self, network: Any, dtype: str, seconds: float, threads: int, rate: float = RATE
+            ) -> None:
+                cost = least_work(network, dtype)["element_layers"]
+                self.evaluator = SimpleNamespace(  # type: ignore[assignment]
+                    cost=SimpleNamespace(entry=cost), threads=threads, close=lambda: None
+                )
+                sides = engine._sides(seconds * rate / cost, threads, LANES[dtype])
+                self.rows, self.cols, self.dtype = *map(range, sides), dtype
+
+            def compile(self) -> None:
+                clock.now += 60
+
+            def run(self) -> None:
+                entries = len(self.rows) * len(self.cols)
+                clock.now += entries * self.evaluator.cost.entry / (2 * RATE)
+
+        reads = type("Reads", (), {"work": 1, "__init__": lambda self, *_: None, "run": clock.turn})
+        for name in ("MemoryReads", "Gemm", "Inner"):
+            monkeypatch.setattr(ceilings, name, reads)
+        monkeypatch.setattr(ceilings, "bandwidth", lambda seconds, threads: clock.turn() or 1.0)
+        monkeypatch.setattr(roof, "Spinner", Spinner)
+        monkeypatch.setattr(engine, "Tile", Tile)
+        lines: list[str] = []
+        sizes = reached.RoofSizes((4, 8, 32), flat_sides=(8,), presets=())
+        found = reached.measure(20.0, sizes, 2, lines.append)
+        # 32 x 32 pixels take seconds a turn, less than one is their part; a turn too many
+        # may be taken by each row.
+        assert {row["size"] for row in found["pooled"]} == {4, 8}
+        assert [row["row"] for row in found["left_out"]] == [
+            f"32 x 32 {a} {dtype}" for a in reached.ACTIVATIONS for dtype in reached.DTYPES
+        ]
+        assert sum("left out, a turn takes" in line for line in lines) == 4
+        assert found["prepared_seconds"] >= 60 * 2 * 6
+        assert clock.now - found["prepared_seconds"] <= 1.2 * 20.0
 
     def test_networks_beside_the_plain_cost(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reached, "preset", lambda name: networks.cnn(1, int(name)))
@@ -186,6 +258,9 @@ class TestTiming:
         share = timing.Share(100.0, 4)
         assert share.next() == pytest.approx(25, abs=1)
         assert share.next() == pytest.approx(100 / 3, abs=1)
+        with share.apart():
+            share.end -= 50  # what is taken off while it is prepared stays off
+        assert share.next() == pytest.approx(25, abs=1)
         late = timing.Share(-1.0, 1)
         assert [late.next(), late.next()] == [0.05, 0.05]
 

@@ -17,6 +17,7 @@ from campaigns.peer import compare
 from widegram.activations import TABLE
 from widegram.errors import WidegramError
 from widegram.network import load_network
+from widegram.network.attention import MECHANISMS
 
 SEED = 1
 
@@ -119,9 +120,10 @@ def test_many_digits_agree_with_the_reference() -> None:
         if case.depths or case.x1.size > 30 or not all(closed(name) for name in names):
             continue
         wanted, _ = judging.reference(network, case)
-        moved = exact.spread(network, case.x1, case.x2, 10 * judging.EPS["float64"])
+        x = exact.Inputs.of(network, case.x1, case.x2)
+        moved = exact.spread(network, x, 10 * judging.EPS["float64"])
         for made in (exact.digits, exact.extended):
-            for key, value in made(network, case.x1, case.x2).items():
+            for key, value in made(network, x).items():
                 most = 2 * moved[key].max() + 1e-15 * np.abs(value).max()
                 assert np.abs(value - wanted[key]).max() <= most, (number, key)
         judged += 1
@@ -156,8 +158,9 @@ def test_roundings_explain_pixels_that_coincide() -> None:
     network = load_network({"input_shape": [4], "layers": layers})
     x = np.random.default_rng(0).standard_normal((1, 4))
     eps = judging.EPS["float32"]
-    same, apart = (exact.spread(network, x, y, eps)["ntk"] for y in (x, x[:, ::-1].copy()))
-    own = exact.digits(network, x, None)["ntk"]
+    near, far = x * [1, 1 + 1e-9, 1, 1], x[:, ::-1].copy()
+    same, apart = (exact.spread(network, exact.Inputs(x, y), eps)["ntk"] for y in (near, far))
+    own = exact.digits(network, exact.Inputs(x, None))["ntk"]
     # acos(1 - eps) is 5e-4, over pi 1.6e-4 of the half of the kernel that Kdot multiplies; a tenth
     # to all of it, as roundings fall
     assert 1e-5 < same[0, 0] / own[0, 0] < 2e-4
@@ -202,8 +205,14 @@ def test_every_layer_is_drawn_and_judged() -> None:
     ends = [load_network(case.spec).ending(case.depths) for case in cases]
     texts = [text(case) for case in cases]
     words = ("ConvLocal", "standard", "W_rate", "b_grad", "normalize_edges", "Index", "Readouts",
-             "expression", '"table"', *drawing_all.LATER)  # fmt: skip
+             "expression", '"table"', "ConvTranspose", "ImageResize", "DotGeneral", "DENSE",
+             "SPARSE", *MECHANISMS, "CONCAT", "FanInSum", "FanInProd", "FanInConcat", '"mask"',
+             "augment", *drawing_all.LATER)  # fmt: skip
     assert [word for word in words if not any(word in one for one in texts)] == []
+    masked = [case for case in cases if "mask" in case.spec]
+    assert sum(not np.isfinite(case.x1).all() for case in masked) > 3
+    assert sum(case.patterns is not None for case in cases) > 5
+    assert any("augment" in case.spec for case in masked)
     assert sum(len(case.spec["input_shape"]) == 2 for case in cases) > 20
     assert any(len(at) > 1 and case.depths for case, at in zip(cases, ends, strict=True))
     figures = run(SEED, [2, 3, 5, 7, 11], layers="all")
@@ -211,10 +220,21 @@ def test_every_layer_is_drawn_and_judged() -> None:
     assert figures["agreed_in_both_dtypes"] >= 3
 
 
+def test_what_cancels_in_a_map_is_explained_by_its_roundings() -> None:
+    """Two equal pixels apart: 0 but for roundings, which are relative to what is added up."""
+    dot = {"layer": "DotGeneral", "rhs": [0.3, -0.3], "dimension_numbers": [[[1], [0]], [[], []]]}
+    network = load_network({"input_shape": [2, 1], "layers": [dot]})
+    x = exact.Inputs(np.array([[[0.7], [0.7]], [[0.7], [0.1]]]), None)
+    moved = exact.spread_of_maps(network, x, 1e-6)["nngp"]
+    assert exact.extended(network, x)["nngp"][0, 0] == 0
+    assert 0 < moved[0, 0] < 1e-6
+    assert 0 < moved[1, 1] < 1e-6
+
+
 def test_many_digits_know_every_layer() -> None:
     """As of the first networks: ten roundings of float64 a layer, 1e-15 where they move nothing."""
     judged = 0
-    for number in range(150):
+    for number in range(110):
         case = drawing_all.draw(SEED, number)
         for network in load_network(case.spec).ending(case.depths).values():
             names = {name for name in judging.kinds(network) if name in TABLE}
@@ -225,9 +245,10 @@ def test_many_digits_know_every_layer() -> None:
                 wanted, _ = judging.reference(network, at_end)
             if not all(np.isfinite(value).all() for value in wanted.values()):
                 continue
-            moved = exact.spread(network, case.x1, case.x2, 10 * judging.EPS["float64"])
-            for key, value in exact.extended(network, case.x1, case.x2).items():
+            x = exact.Inputs.of(network, case.x1, case.x2, case.patterns)
+            moved = exact.spread(network, x, 10 * judging.EPS["float64"])
+            for key, value in exact.extended(network, x).items():
                 most = 2 * moved[key].max() + 1e-15 * np.abs(value).max()
                 assert np.abs(value - wanted[key]).max() <= most, (number, key)
             judged += 1
-    assert judged >= 25, judged
+    assert judged >= 20, judged

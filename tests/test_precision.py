@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import widegram
+from campaigns import exact
 from cli_support import run
 from jobs import job
 from widegram.data import open_source
 from widegram.errors import WidegramError
+from widegram.network import load_network
 from widegram.plan.precision import LIMITS, DoubleNeeded
 
 SHARP = [
@@ -272,6 +274,23 @@ def test_sums_with_large_variances_are_said(caplog: pytest.LogCaptureFixture) ->
     # 16 roundings of some 1e8
     assert "layers[1] Cos" in record.getMessage()
     assert 1e-8 < float(record.getMessage().rsplit(" ", 1)[1]) < 1e-6
+
+
+def test_what_chaos_makes_of_roundings_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Two inputs 1e-7 apart behind layers that drive them apart, beside many digits."""
+    body = [{"layer": "Dense", "W_std": 3.0}, {"layer": "Erf"}]
+    layers = [{"layer": "Repeat", "times": 16, "body": body}, {"layer": "Dense"}]
+    spec = {"input_shape": [5], "layers": layers}
+    x = np.random.default_rng(0).standard_normal((2, 5))
+    near = x * (1 + 1e-7 * np.random.default_rng(1).standard_normal(x.shape))
+    found = widegram.kernel(spec, x, near, get=("nngp", "ntk"), dtype="float64")
+    (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "drive inputs, or pixels of images, that nearly coincide apart" in record.message
+    said = float(record.message.rsplit(" ", 1)[1])
+    right = exact.digits(load_network(spec), exact.Inputs(x, near))
+    error = max(np.abs(getattr(found, k) / right[k] - 1).max() for k in ("nngp", "ntk"))
+    # beyond what is promised, and what is said is no idle bound of it
+    assert 1e-10 < error < said < 1e5 * error
 
 
 def test_ordinary_networks_say_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -131,6 +131,35 @@ class TestImages:
             with pytest.raises(WidegramError, match="leave the range of float64"):
                 stax.serial(stax.Conv(1, (3, 3)), RELU)[2](IMAGES * factor)
 
+    @pytest.mark.parametrize("diagonal", [False, True])
+    def test_errors_near_one_are_said_or_refused(
+        self, diagonal: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As of networks that end in vectors: a Sign is, four of them are refused."""
+        layers = [stax.Conv(1, (1, 1)), stax.Sign()]
+        x = np.random.default_rng(0).standard_normal((2, 3, 2, 1))
+        options = {"diagonal_spatial": diagonal}
+        few, many = (stax.serial(*n * layers)[2] for n in (1, 4))
+        few(x, None, "nngp", **options)
+        assert "layers[1] Sign: between inputs, or pixels of images, that nearly" in caplog.text
+        message = r"layers\[7\] Sign: .* by up to 0.\d+, which is no result"
+        with pytest.raises(WidegramError, match=message):
+            many(x, None, "nngp", **options)
+        assert np.isfinite(many(x, None, "nngp", accept_series_error=0.9, **options)).all()
+
+    def test_what_float32_left_out_of_a_kernel_is_said_behind_it(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Two Signs behind an array of float32: its rounding, and a root of that, and one more."""
+        conv, sign = stax.Conv(1, (1, 1)), stax.Sign()
+        x = np.random.default_rng(0).standard_normal((2, 3, 2, 1))
+        behind = stax.serial(conv, sign, conv, sign)[2]
+        kernel = conv[2](x)
+        behind(kernel)
+        assert "by up to 2e-04" in caplog.text  # 2 / pi sqrt(4 / pi sqrt(32 2^-52))
+        behind(conv[2](x.astype(np.float32)))
+        assert "by up to 3e-02" in caplog.text
+
     def test_activations_that_cannot_be_computed(self) -> None:
         rough = stax.serial(stax.Conv(1, (3, 3), W_std=1e8), stax.Erf())[2]
         with pytest.raises(WidegramError, match=r"layers\[1\] Erf: variances up to"):

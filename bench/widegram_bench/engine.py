@@ -50,7 +50,8 @@ class Speed:
 class Tile(Closing):
     """A tile of random images to be timed: x1 against other x2, on ``threads`` threads.
 
-    ``entries`` (n1, n2) fixes its size; otherwise it takes about ``seconds``.
+    ``entries`` (n1, n2) fixes its size; otherwise it takes about ``seconds``, which trials show,
+    or the element-layers a second that are expected, ``rate``.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Tile(Closing):
         entries: tuple[int, int] | None = None,
         get: tuple[str, ...] = KERNELS,
         depths: tuple[int, ...] = (),
+        rate: float | None = None,
     ) -> None:
         threads = threads or usable_cores()
         n1, n2 = entries or (_LARGEST, _LARGEST)
@@ -80,12 +82,19 @@ class Tile(Closing):
                 memory=_MEMORY,
             )
         )
-        if entries is None:
+        if entries is None and rate is not None:
+            wanted = seconds * rate / int(self.evaluator.cost.entry)
+            n1, n2 = _sides(wanted, threads, LANES[dtype])
+        elif entries is None:
             n1, n2 = _size(self.evaluator, threads, LANES[dtype], seconds)
         self.rows, self.cols, self.dtype = range(n1), range(n2), dtype
 
     def close(self) -> None:
         self.evaluator.close()
+
+    def compile(self) -> None:
+        """Fill one entry of it, so that all is ready."""
+        self.evaluator.tile(self.rows[:1], self.cols[:1], False)
 
     def run(self) -> None:
         """Fill it once."""
@@ -125,5 +134,10 @@ def _size(evaluator: CpuEvaluator, threads: int, lanes: int, seconds: float) -> 
         side = math.sqrt(min(wanted, 16 * n1 * n2))
         n1 = min(_LARGEST, max(n1, threads * round(side / threads)))
         n2 = min(_LARGEST, max(n2, lanes * round(side / lanes)))
+    return _sides(wanted, threads, lanes)
+
+
+def _sides(wanted: float, threads: int, lanes: int) -> tuple[int, int]:
+    """Rows and columns of about so many entries, full lanes on all threads."""
     n2 = min(_LARGEST, max(lanes, lanes * round(math.sqrt(wanted) / lanes)))
     return min(_LARGEST, max(threads, threads * round(wanted / n2 / threads))), n2

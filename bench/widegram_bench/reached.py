@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ def measure(
     threads: int | None = None,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
-    """All tables within about ``seconds``.
+    """All tables within about ``seconds``, beside ``prepared_seconds`` for compiling.
 
     * ``roof``: element-layers a second by activation and dtype
     * ``pooled``: the engine on images with global pooling, and its ``fraction`` of the roof
@@ -51,96 +51,141 @@ def measure(
     * ``networks``: cost per entry over what their element-layers cost in the ``plain`` network on
       the same images (``over``)
     * ``machine_limits``: bandwidth of memory in bytes a second
+    * ``left_out``: rows one turn of which takes longer than their part of the time, and how long
 
     Whatever is compared is measured in turns.
     """
     sizes = sizes or RoofSizes()
-    threads = threads or usable_cores()
     parts = len(ACTIVATIONS) * len(DTYPES) * (1 + len(sizes.sides)) + len(DTYPES) * (
         len(sizes.flat_sides) + len(sizes.dense_depths) + len(sizes.presets)
     )
-    clock = Share(seconds, parts)
-    found: dict[str, Any] = {"threads": threads, "roof": [], "pooled": [], "work": []}
+    run = _Run(sizes, threads or usable_cores(), Share(seconds, parts + 1), say)
+    found: dict[str, Any] = {"threads": run.threads, "roof": [], "pooled": [], "work": []}
     for activation in ACTIVATIONS:
         for dtype in DTYPES:
-            top = roof.measure(activation, dtype, clock.next() / 2, threads=threads)
+            top = run.roof(activation, dtype)
             found["roof"].append(top.as_dict())
-            say(_roof_line(top))
             work = least_work(cnn(2, 8, activation), dtype)
             found["work"].append({"activation": activation, "dtype": dtype, **work})
             for side in sizes.sides:
-                network = cnn(sizes.depth, side, activation)
-                row = _pooled(network, activation, dtype, clock.next(), threads)
-                found["pooled"].append(row)
-                say(_line(f"{side} x {side} {activation} {dtype}", row))
-    found["machine_limits"] = {"bandwidth": ceilings.bandwidth(0.5, threads)}
-    for name in ("flat", "dense", "networks"):
-        found[name] = []
+                found["pooled"] += run.pooled(activation, dtype, side)
+    bandwidth = ceilings.bandwidth(min(0.5, run.clock.next()), run.threads)
+    found["machine_limits"] = {"bandwidth": bandwidth}
+    found |= {"flat": [], "dense": [], "networks": []}
     for dtype in DTYPES:
-        cases = [
-            *(("flat", cnn(sizes.depth, s, pooled=False), s) for s in sizes.flat_sides),
-            *(("dense", dense(d, (sizes.inputs,)), d) for d in sizes.dense_depths),
-        ]
-        for table, network, size in cases:
-            row = _limited(network, dtype, clock.next(), threads)
-            row |= {"size" if table == "flat" else "depth": size}
-            found[table].append(row)
-            say(_line(f"{table} {size} {dtype}", row))
+        for side in sizes.flat_sides:
+            network = cnn(sizes.depth, side, pooled=False)
+            found["flat"].append(run.limited(f"flat {side} {dtype}", network, dtype, size=side))
+        for depth in sizes.dense_depths:
+            network = dense(depth, (sizes.inputs,))
+            row = run.limited(f"dense {depth} {dtype}", network, dtype, depth=depth)
+            found["dense"].append(row)
         for name in sizes.presets:
-            row = _beside_plain(name, dtype, clock.next(), threads, sizes.depth)
-            found["networks"].append(row)
-            over = f"{row['over']:.2f}x the plain cost"
-            say(f"{name} {dtype}: {row['ms_entry']:.4g} ms per entry, {over}")
-    return found
+            found["networks"] += run.beside_plain(name, dtype)
+    left_out = [{"row": what, "turn_seconds": turn} for what, turn in run.left_out]
+    return found | {"prepared_seconds": run.clock.prepared, "left_out": left_out}
 
 
-def _pooled(
-    network: Network, activation: str, dtype: str, seconds: float, threads: int
-) -> dict[str, Any]:
-    spinner = roof.Spinner(activation, dtype, threads=threads)
-    with engine.Tile(network, dtype, seconds * _PIECE, threads=threads) as tile:
-        spent, spin = Turns(tile.run, spinner.every).take(seconds)
-    speed, top = tile.speed(spent), threads * spinner.work / spin
-    size = network.input_shape[0]
-    row = {"activation": activation, "size": size, **speed.as_dict()}
-    return row | {"roof": top, "fraction": speed.rate / top}
+class _Run:
+    """Rows of one measurement; ``rates``: element-layers a second of all threads, by activation and
+    dtype."""
 
+    def __init__(self, sizes: RoofSizes, threads: int, clock: Share, say: Say) -> None:
+        self.sizes, self.threads, self.clock, self.say = sizes, threads, clock, say
+        self.rates: dict[tuple[str, str], float] = {}
+        self.left_out: list[tuple[str, float]] = []
 
-def _limited(network: Network, dtype: str, seconds: float, threads: int) -> dict[str, Any]:
-    """A network without pooling beside its limits; a block of x' is read from where it fits."""
-    vector = len(network.input_shape) == 1
-    kind = "tap" if vector else "box3"
-    spinner = roof.Spinner("Relu", dtype, kind=kind, threads=threads)
-    block = ceilings.bytes_moved(network, dtype) * LANES[dtype]
-    stream = ceilings.MemoryReads(threads) if vector else ceilings.MemoryReads(threads, block)
-    products: list[ceilings.Gemm | ceilings.Inner] = []
-    if vector:
-        products = [ceilings.Gemm(dtype), ceilings.Inner(dtype, threads)]
-    runs: list[Callable[[], object]] = [spinner.every, stream.run, *(p.run for p in products)]
-    with engine.Tile(network, dtype, seconds * _PIECE, threads=threads) as tile:
-        spent, spin, read, *multiply = Turns(tile.run, *runs).take(seconds)
-    product = max((p.work / s for p, s in zip(products, multiply, strict=True)), default=1.0)
-    layers, speed = threads * spinner.work / spin, tile.speed(spent)
-    limit = ceilings.least_ms(network, dtype, layers, stream.work / read, product)
-    rates = {"roof": layers, "bandwidth": stream.work / read, "product": product}
-    return speed.as_dict() | limit | rates | {"fraction": limit["limit"] / speed.ms_entry}
+    def roof(self, activation: str, dtype: str) -> roof.Roof:
+        """The roof of one activation."""
+        with self.clock.apart():
+            spinner = roof.Spinner(activation, dtype, threads=self.threads)
+        top = roof.timed(spinner, self.clock.next() / 2)
+        self.rates[activation, dtype] = top.every
+        self.say(_roof_line(top))
+        return top
 
+    def pooled(self, activation: str, dtype: str, side: int) -> list[dict[str, Any]]:
+        """Images with global pooling; nothing where a turn does not fit into the time."""
+        what, seconds = f"{side} x {side} {activation} {dtype}", self.clock.next()
+        network = cnn(self.sizes.depth, side, activation)
+        rate = self.rates[activation, dtype]
+        if not self._fits(what, [network], dtype, rate, seconds):
+            return []
+        with ExitStack() as held:
+            with self.clock.apart():
+                spinner = roof.Spinner(activation, dtype, threads=self.threads)
+                tile = held.enter_context(self._tile(network, dtype, seconds * _PIECE, rate))
+            spent, spin = Turns(tile.run, spinner.every).take(seconds, 1)
+        speed, top = tile.speed(spent), self.threads * spinner.work / spin
+        row = {"activation": activation, "size": side, **speed.as_dict()}
+        row |= {"roof": top, "fraction": speed.rate / top}
+        self.say(_line(what, row))
+        return [row]
 
-def _beside_plain(
-    name: str, dtype: str, seconds: float, threads: int, depth: int
-) -> dict[str, Any]:
-    """A preset beside the plain network of its images."""
-    network = preset(name)
-    side = network.input_shape[0]
-    with ExitStack() as held:
-        tiles = [
-            held.enter_context(engine.Tile(n, dtype, seconds * _PIECE / 2, threads=threads))
-            for n in (network, cnn(depth, side))
-        ]
-        times = Turns(*(tile.run for tile in tiles)).take(seconds)
-    speed, plain = (tile.speed(t) for tile, t in zip(tiles, times, strict=True))
-    over = plain.rate / speed.rate
-    return {"network": name, **speed.as_dict(), "plain": plain.rate, "over": over}
+    def limited(self, what: str, network: Network, dtype: str, **size: int) -> dict[str, Any]:
+        """A network without pooling beside its limits; a block of x' is read from where it fits."""
+        vector, threads = len(network.input_shape) == 1, self.threads
+        seconds, kind = self.clock.next(), "tap" if vector else "box3"
+        block = ceilings.bytes_moved(network, dtype) * LANES[dtype]
+        with ExitStack() as held:
+            with self.clock.apart():
+                spinner = roof.Spinner("Relu", dtype, kind=kind, threads=threads)
+                with self._tile(network, dtype, 0.0, self.rates["Relu", dtype]):
+                    pass  # compiled from here on
+            stream = ceilings.MemoryReads(threads, *([] if vector else [block]))
+            products: list[ceilings.Gemm | ceilings.Inner] = []
+            if vector:
+                products = [ceilings.Gemm(dtype), ceilings.Inner(dtype, threads)]
+            runs: list[Callable[[], object]] = [stream.run, *(p.run for p in products)]
+            piece = engine.Tile(network, dtype, seconds * _PIECE, threads=threads)
+            tile = held.enter_context(piece)
+            times = Turns(tile.run, spinner.every, *runs).take(seconds, 1)
+        spent, spin, read, *multiply = times
+        product = max((p.work / s for p, s in zip(products, multiply, strict=True)), default=1.0)
+        layers, speed = threads * spinner.work / spin, tile.speed(spent)
+        limit = ceilings.least_ms(network, dtype, layers, stream.work / read, product)
+        rates = {"roof": layers, "bandwidth": stream.work / read, "product": product}
+        row = speed.as_dict() | limit | rates | {"fraction": limit["limit"] / speed.ms_entry}
+        self.say(_line(what, row))
+        return row | size
+
+    def beside_plain(self, name: str, dtype: str) -> list[dict[str, Any]]:
+        """A preset beside the plain network of its images; nothing where that does not fit."""
+        network, seconds = preset(name), self.clock.next()
+        networks = [network, cnn(self.sizes.depth, network.input_shape[0])]
+        rate = self.rates["Relu", dtype]
+        if not self._fits(f"{name} {dtype}", networks, dtype, rate, seconds):
+            return []
+        with ExitStack() as held:
+            with self.clock.apart():
+                tiles = [
+                    held.enter_context(self._tile(n, dtype, seconds * _PIECE / 2, rate))
+                    for n in networks
+                ]
+            times = Turns(*(tile.run for tile in tiles)).take(seconds, 1)
+        speed, plain = (tile.speed(t) for tile, t in zip(tiles, times, strict=True))
+        over = plain.rate / speed.rate
+        self.say(
+            f"{name} {dtype}: {speed.ms_entry:.4g} ms per entry, {over:.2f}x the plain cost"
+        )
+        return [{"network": name, **speed.as_dict(), "plain": plain.rate, "over": over}]
+
+    def _tile(self, network: Network, dtype: str, seconds: float, rate: float) -> engine.Tile:
+        """A tile that takes about ``seconds`` at that rate, compiled."""
+        tile = engine.Tile(network, dtype, seconds, threads=self.threads, rate=rate)
+        tile.compile()
+        return tile
+
+    def _fits(
+        self, what: str, networks: Sequence[Network], dtype: str, rate: float, seconds: float
+    ) -> bool:
+        """Whether the smallest tiles of full lanes on all threads take at most ``seconds``."""
+        layers = sum(least_work(network, dtype)["element_layers"] for network in networks)
+        turn = float(self.threads * LANES[dtype] * layers / rate)
+        if turn > seconds:
+            self.left_out.append((what, turn))
+            self.say(f"{what}: left out, a turn takes {turn:.1f} s, its part is {seconds:.1f} s")
+        return turn <= seconds
 
 
 def _roof_line(top: roof.Roof) -> str:

@@ -67,10 +67,16 @@ def measure(
     ntk: bool = True,
     threads: int | None = None,
 ) -> Roof:
-    """Measure one kernel within about ``seconds``."""
-    threads = threads or usable_cores()
+    """Measure one kernel within about ``seconds``, once it is compiled."""
     spinner = Spinner(activation, dtype, kind=kind, ntk=ntk, threads=threads)
-    one, every = Turns(spinner.one, spinner.every).take(seconds, 2)
+    return timed(spinner, seconds, 2)
+
+
+def timed(spinner: Spinner, seconds: float, least: int = 1) -> Roof:
+    """A kernel that is ready, in at least so many turns of one thread and of all."""
+    activation, kind, dtype, ntk = spinner.what
+    one, every = Turns(spinner.one, spinner.every).take(seconds, least)
+    threads = len(spinner.rows)
     return Roof(
         activation, kind, spinner.code, dtype, ntk,
         spinner.work / one, threads * spinner.work / every, threads,
@@ -91,7 +97,7 @@ class Spinner:
         threads: int | None = None,
     ) -> None:
         chosen = formula(activation, dtype)
-        self.code = chosen.code
+        self.code, self.what = chosen.code, (activation, kind, dtype, ntk)
         self.rows = [RoofRows(chosen, kind, ntk, dtype) for _ in range(threads or usable_cores())]
         self.rows[0].spin(1)
         first = self.rows[0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 def best(run: Callable[[], object], seconds: float, least: int = 2) -> float:
@@ -71,10 +72,24 @@ def together(runs: Sequence[Callable[[], object]]) -> float:
 
 
 class Share:
-    """Divides what is left of a budget among the measurements to come."""
+    """Divides what is left of a budget among the measurements to come.
+
+    ``prepared``: the seconds so far that were spent beside it (:meth:`apart`).
+    """
 
     def __init__(self, seconds: float, count: int) -> None:
-        self.end, self.left = time.perf_counter() + seconds, count
+        self.end, self.left, self.prepared = time.perf_counter() + seconds, count, 0.0
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What happens inside, such as compiling, takes nothing of the budget."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.end += spent
+            self.prepared += spent
 
     def next(self) -> float:
         """Seconds for the next one."""

@@ -315,6 +315,10 @@ def _roof_table(found: dict[str, Any]) -> None:
             for r in found["networks"]
         ]
         _print(["network", "ms/entry", "over the plain cost"], rows)
+    click.echo(f"compiling took {found['prepared_seconds']:.0f} s more")
+    if found["left_out"]:
+        names = ", ".join(row["row"] for row in found["left_out"])
+        click.echo(f"left out, for one turn takes longer than their part of --seconds: {names}")
 
 
 def _scaling_table(found: dict[str, Any]) -> None:

@@ -37,7 +37,8 @@ RATIOS = (0.3, 3.0)
 
 
 class Case(NamedTuple):
-    """One network with its inputs; ``x2`` None: x1 with itself. ``depths`` () without a sweep."""
+    """One network with its inputs; ``x2`` None: x1 with itself. ``depths`` () without a sweep;
+    ``patterns``: of x1 and of x2, where the inputs are graphs."""
 
     seed: int
     number: int
@@ -45,6 +46,7 @@ class Case(NamedTuple):
     x1: np.ndarray
     x2: np.ndarray | None
     depths: tuple[int, ...]
+    patterns: tuple[np.ndarray, np.ndarray | None] | None = None
 
 
 class State(NamedTuple):

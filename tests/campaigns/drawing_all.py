@@ -2,8 +2,8 @@
 
 That module's lists are frozen, because a number is to draw the same network for good; here are
 sequences, convolutions of unshared weights, the standard parameterization and learning rates, edges
-of pools that are not counted, parts of images, the later activations, functions of the user's, and
-networks with several heads.
+of pools that are not counted, parts of images, the later activations, functions of the user's, maps
+between pixels, branches, masked and augmented inputs, and networks with several heads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from campaigns.drawing import ACTIVATIONS, SIZES, Case, Drawing, Shape, Spec, State
+from campaigns.drawing import ACTIVATIONS, SIZES, Case, Shape, Spec, State
+from campaigns.drawing_joins import Joins
+from campaigns.drawing_maps import Maps
+from campaigns.drawing_masks import masked
+from widegram.errors import WidegramError
+from widegram.network import load_network
+from widegram.validation.choices import FLIPS
 
 # Their values grow with a power of their inputs', or faster: at moderate sizes alone.
 GROWING = ("Exp", "Monomial", "RectifiedMonomial", "Hermite", "Polynomial")
@@ -32,10 +38,56 @@ def draw(seed: int, number: int) -> Case:
     return _Everything(np.random.default_rng([seed, number, 1])).case(seed, number)
 
 
-class _Everything(Drawing):
+class _Everything(Maps, Joins):
     def __init__(self, rng: np.random.Generator) -> None:
         super().__init__(rng)
         self.standard = self.chance(0.2)
+        self.maps, self.joins = self.chance(0.4), self.chance(0.4)
+        self.heads = 0.12
+
+    def case(self, seed: int, number: int) -> Case:
+        case = super().case(seed, number)
+        if self.graph is not None:
+            second = None if case.x2 is None else self.patterns(len(case.x2))
+            return case._replace(patterns=(self.patterns(len(case.x1)), second))
+        if self.chance(0.15):
+            case = self.augmented(case)
+        return self.masked(case) if not self.attends and self.chance(0.15) else case
+
+    def augmented(self, case: Case) -> Case:
+        """With flips, where the network may have some."""
+        flips = sorted(self.one_of((*((name,) for name in FLIPS), tuple(FLIPS))))
+        spec = {**case.spec, "augment": flips}
+        try:
+            load_network(spec)
+        except WidegramError:
+            return case
+        return case._replace(spec=spec)
+
+    def masked(self, case: Case) -> Case:
+        """With a mask, behind a layer that takes any where it is needed."""
+        spec = {**case.spec, "mask": self.one_of(("nan", "inf", -3.0))}
+        try:
+            load_network(spec)
+        except WidegramError:  # of which single channels may be masked
+            spec["layers"] = [self.dense(), *spec["layers"]]
+        return masked(case._replace(spec=spec), self.rng)
+
+    def block(self, state: State, keep: bool, depth: int) -> tuple[list[Spec], State]:
+        if self.maps and state.shape and self.chance(0.35):
+            return self.map(state, keep)
+        if self.joins and depth < 3 and self.chance(0.3):
+            return self.join(state, keep, depth)
+        return super().block(state, keep, depth)
+
+    def body(self, state: State, depth: int) -> tuple[list[Spec], State]:
+        if self.joins and depth < 3 and self.chance(0.4):
+            return self.join(state._replace(gaussian=False), True, depth)
+        if self.maps and state.shape and self.chance(0.3):
+            layers, state = self.map(state, True)
+            more, state = super().body(state._replace(gaussian=False), depth)
+            return layers + more, state
+        return super().body(state, depth)
 
     def some_activations(self) -> tuple[str, ...]:
         later = self.chance(0.5)
@@ -51,13 +103,14 @@ class _Everything(Drawing):
         return super().input_shape()
 
     def end(self, state: State) -> list[Spec]:
-        if not self.chance(0.12):
+        if not self.chance(self.heads):
             return super().end(state)
         names = ("first", "gap=2", "c0")[: self.whole(2, 3)]
         heads = {name: super(_Everything, self).end(state) for name in names}
         return [{"layer": "Readouts", "heads": heads}]
 
     def sweep(self, state: State) -> tuple[list[Spec], tuple[int, ...]]:
+        self.heads = 0.4
         layers, depths = super().sweep(state)
         times = next(layer["times"] for layer in layers if layer["layer"] == "Repeat")
         return layers, tuple(depth for depth in depths if depth <= times) or (times,)

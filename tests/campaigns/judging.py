@@ -13,10 +13,12 @@ import numpy as np
 
 from campaigns import exact
 from campaigns.drawing import Case
+from widegram.backends.augmented import Augmented
 from widegram.backends.job import Job
 from widegram.backends.rounded import Rounded
 from widegram.computing.choosing import make_evaluator
-from widegram.data import open_source
+from widegram.data import Source, open_source
+from widegram.data.patterns import with_pattern
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
 from widegram.reference import ReferenceEvaluator
@@ -38,6 +40,8 @@ FEW_RUNS = 2
 # docs/accuracy.md: the angle that each kinked activation makes of pixels that coincide.
 KINKED = ("Relu", "LeakyRelu", "ABRelu", "Abs", "Sign", "Elu")
 KINKS = {"float64": 5e-8, "float32": 5e-4}
+# docs/maps.md: where their numbers have either sign, what they make may cancel.
+MAPS = ("DotGeneral", "Aggregate", "GlobalSelfAttention")
 
 
 class Error(NamedTuple):
@@ -114,8 +118,7 @@ def kind_of(message: str) -> str:
 
 def computed(network: Network, case: Case, dtype: str) -> tuple[Arrays, Known]:
     """What the CPU backend computes, and what it says of that."""
-    first = open_source(case.x1)
-    second = None if case.x2 is None else open_source(case.x2)
+    first, second = sources(case)
     with _warnings_of_the_engine() as said:
         job = Job(
             network=network,
@@ -132,6 +135,13 @@ def computed(network: Network, case: Case, dtype: str) -> tuple[Arrays, Known]:
     wide = isinstance(evaluator, Rounded)
     known = Known(evaluator.series_error or 0.0, _largest_number(said), wide)
     return evaluator.tile(range(len(case.x1)), columns, case.x2 is None), known
+
+
+def sources(case: Case) -> tuple[Source, Source | None]:
+    """The inputs of a case, with their patterns."""
+    first, second = case.patterns or (None, None)
+    x1 = with_pattern(open_source(case.x1), first)
+    return x1, None if case.x2 is None else with_pattern(open_source(case.x2), second)
 
 
 @contextmanager
@@ -162,21 +172,30 @@ def reference(network: Network, case: Case) -> tuple[Arrays, Arrays]:
     One symmetric matrix over the rows of both inputs: its corner is the cross matrix.
     """
     n = len(case.x1)
-    x = case.x1 if case.x2 is None else np.concatenate([case.x1, case.x2])
-    evaluator = ReferenceEvaluator(
-        Job(
-            network=network,
-            x1=open_source(x),
-            x2=None,
-            kernels=BOTH,
-            depths=case.depths,
-        )
+    whole_case = _together(case)
+    x = whole_case.x1
+    job = Job(
+        network=network,
+        x1=sources(whole_case)[0],
+        x2=None,
+        kernels=BOTH,
+        depths=case.depths,
     )
+    plain = not network.augment
+    evaluator = ReferenceEvaluator(job) if plain else Augmented(job, ReferenceEvaluator, both=True)
     whole = evaluator.tile(range(len(x)), range(len(x)), True)
     columns = slice(0, n) if case.x2 is None else slice(n, None)
     scales = {key: np.sqrt(np.abs(np.diag(value))) for key, value in whole.items()}
     diagonals = {key: np.outer(s[:n], s[columns]) for key, s in scales.items()}
     return {key: value[:n, columns] for key, value in whole.items()}, diagonals
+
+
+def _together(case: Case) -> Case:
+    """All inputs of a case as its first ones."""
+    if case.x2 is None:
+        return case
+    patterns = case.patterns and (np.concatenate(case.patterns), None)
+    return case._replace(x1=np.concatenate([case.x1, case.x2]), x2=None, patterns=patterns)
 
 
 def compare(referee: Referee, found: Arrays, wanted: Arrays, diagonals: Arrays) -> Iterator[Error]:
@@ -212,10 +231,11 @@ class Referee:
 
     def __init__(self, network: Network, case: Case, dtype: str, known: Known) -> None:
         self.dtype, self.known = dtype, known
-        self._inputs = case.x1, case.x2
+        self._inputs = exact.Inputs.of(network, case.x1, case.x2, case.patterns)
         ends = network.ending(case.depths).items()
         self._networks = {end.path("").rstrip("/"): at_end for end, at_end in ends}
         self._kinks = KINKS[dtype] * sum(name in KINKED for name in kinds(network))
+        self._maps = any(name in MAPS for name in kinds(network))
         self._made: dict[tuple[str, str], Arrays] = {}
 
     def extended(self, key: str) -> np.ndarray:
@@ -232,7 +252,8 @@ class Referee:
 
         - said: a warning of this run gives as much;
         - inputs: a rounding of the inputs moves the matrix as far;
-        - kinks: pixels that coincide at kinks, as far as docs/accuracy.md says.
+        - kinks: pixels that coincide at kinks, as far as docs/accuracy.md says;
+        - maps: the numbers of a map between pixels cancel, as docs/maps.md says.
 
         Without a cause it fails.
         """
@@ -245,6 +266,8 @@ class Referee:
         known = {"said": self.known.said, "kinks": self._kinks}
         if not error.of_largest <= max(known.values()):
             known["inputs"] = moved("inputs", exact.spread_of_inputs, eps)
+        if self._maps and not error.of_largest <= max(known.values()):
+            known["maps"] = moved("maps", exact.spread_of_maps, ROUNDINGS * eps)
         cause = next((name for name, most in known.items() if error.of_largest <= most), "none")
         allowed = min(max(by_all, known.get("inputs", 0.0)), max(known.values()))
         return error._replace(allowed=max(error.allowed, allowed), cause=cause)
@@ -252,7 +275,7 @@ class Referee:
     def _of(self, key: str, what: str, function: Callable[..., Arrays], *rest: float) -> np.ndarray:
         prefix, _, kernel = key.rpartition("/")
         if (prefix, what) not in self._made:
-            self._made[prefix, what] = function(self._networks[prefix], *self._inputs, *rest)
+            self._made[prefix, what] = function(self._networks[prefix], self._inputs, *rest)
         return self._made[prefix, what][kernel]
 
 

@@ -8,6 +8,8 @@ that. What an activation without a closed form leaves out of K is such an error 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from widegram.activations import Formula
@@ -26,7 +28,7 @@ from widegram.plan.precision import ANNOUNCED_ACCEPTED, DoubleNeeded, rounded_up
 _PROMISED = {"float32": 1e-5, "float64": 1e-10}
 # float64 computes what comes near c = 1, nearly parallel inputs of a float32 run too. Within four
 # roundings c counts as 1 (``SNAP``); sums carry some more.
-_ROUNDINGS = 16 * 2.0**-52
+ROUNDINGS = 16 * 2.0**-52
 # Unsaid is what docs/accuracy.md says of each kink.
 _KINK = {"float32": 5e-4, "float64": 1e-7}
 # Bounds above this are looked at more closely, at so many variances, each a quarter of the last.
@@ -51,18 +53,34 @@ def announce(
             f"{signs[0].where}: float32 does not hold its values where inputs, or their pixels, "
             "nearly coincide; use float64"
         )
-    error = left_out(plan, formulas, largest)
+    say(plan.nodes, plan.ntk, formulas, largest, dtype, accept)
+
+
+def say(
+    nodes: Sequence[Node], ntk: bool, formulas: dict[int, Formula], largest: float, dtype: str,
+    accept: float, start: float = ROUNDINGS,
+) -> None:  # fmt: skip
+    """As :func:`announce` of nodes that are computed in float64 as far as they need it; ``dtype``:
+    of the results; ``start``: the relative error of the values that they begin with."""
+    bounds = _bounds(nodes, formulas, largest)
+    error = left_out(nodes, ntk, formulas, bounds)
     if error > max(accept, ANNOUNCED_ACCEPTED):
         raise _too_large("activations without a closed form make relative errors of", error)
     if error > _PROMISED[dtype]:
         logger.warning(
             "activations without a closed form make relative errors of up to %.1e", error
         )
-    error, where = largest_near_one(plan, formulas, largest, dtype)
+    error, where = largest_near_one(nodes, ntk, formulas, bounds, dtype, start)
     said = f"{where}: between inputs, or pixels of images, that nearly coincide values may be off"
     if where and error > max(accept, ANNOUNCED_ACCEPTED):
         raise _too_large(f"{said} by", error)
-    if where:
+    apart = driven_apart(nodes, ntk, formulas, bounds, start)
+    if apart > max(_PROMISED[dtype], 2 * error):
+        logger.warning(
+            "layers drive inputs, or pixels of images, that nearly coincide apart, and roundings "
+            "with them: their values may be off by up to %.0e", apart,
+        )  # fmt: skip
+    elif where:
         logger.warning("%s by up to %.0e", said, error)
 
 
@@ -73,23 +91,25 @@ def _too_large(what: str, error: float) -> WidegramError:
     )
 
 
-def left_out(plan: Plan, formulas: dict[int, Formula], largest: float) -> float:
-    """The largest relative error of K or T by what sums leave out, 0 without them.
+def left_out(
+    nodes: Sequence[Node], ntk: bool, formulas: dict[int, Formula], bounds: Sequence[float]
+) -> float:
+    """The largest relative error of K or T by what sums leave out, 0 without them; ``bounds``: of
+    each node, what bounds the variances of its first input.
 
     Each adds its tail to the errors of K and of Kdot. An error of K is one of c, with which Kdot
     changes (:func:`_turned`).
     """
     k: list[float] = []
     t: list[float] = []
-    bounds = _bounds(plan, formulas, largest)
-    for i, node in enumerate(plan.nodes):
+    for i, node in enumerate(nodes):
         before, slope = (_met(node, e, 0.0) for e in (k, t))
         formula = formulas.get(i) if isinstance(node.operation, Act) else None
         tail = formula.tail if isinstance(formula, Approximate) else 0.0
         turned = 0.0 if formula is None else _turned(formula, bounds[i], before)
         k.append(before + tail)
         t.append(slope + tail + turned)
-    return min(1.0, max(*k, *t) if plan.ntk else max(k))
+    return min(1.0, max(*k, *t) if ntk else max(k))
 
 
 def _turned(formula: Formula, top: float, error: float) -> float:
@@ -110,23 +130,58 @@ def _turned(formula: Formula, top: float, error: float) -> float:
     return min(rough, float(changes.max())) if np.isfinite(changes).all() else rough
 
 
+def driven_apart(
+    nodes: Sequence[Node], ntk: bool, formulas: dict[int, Formula], bounds: Sequence[float],
+    start: float,
+) -> float:  # fmt: skip
+    """How far roundings of float64 may grow near c = 1, relative to K's and T's size, at most 1: an
+    activation multiplies a relative error of K by q E[phi'^2] / E[phi^2] there, which is above 1
+    where it drives nearly equal inputs apart. (Of T's roots at kinks :func:`largest_near_one`
+    tells.)
+
+    Few inputs are as near as that, which is why this is said and never refused.
+    """
+    k: list[float] = []
+    t: list[float] = []
+    for i, node in enumerate(nodes):
+        error, slope = (_met(node, e, start) for e in (k, t))
+        formula = formulas.get(i) if isinstance(node.operation, Act) else None
+        if formula is not None:
+            error, _ = formula.near_one(error)
+        if formula is not None and formula.homogeneity is None:
+            slope += _turned(formula, bounds[i], error)
+            error = min(1.0, error * _gain(formula, bounds[i]) + ROUNDINGS)
+        k.append(min(1.0, error))
+        t.append(min(1.0, slope))
+    return max(*k, *t) if ntk else max(k)
+
+
+def _gain(formula: Formula, top: float) -> float:
+    """The largest q E[phi'^2] / E[phi^2] at variances up to ``top``, at least 1."""
+    q = np.float64(top) * 4.0 ** -np.arange(_VARIANCES, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        value, slope = formula.variance(q)
+        gains = np.where(value > 0, q * slope / value, 1.0)
+    return float(np.nanmax(np.append(gains[np.isfinite(gains)], 1.0)))
+
+
 def largest_near_one(
-    plan: Plan, formulas: dict[int, Formula], largest: float, dtype: str
-) -> tuple[float, str]:
+    nodes: Sequence[Node], ntk: bool, formulas: dict[int, Formula], bounds: Sequence[float],
+    dtype: str, start: float,
+) -> tuple[float, str]:  # fmt: skip
     """The largest relative error near c = 1 of any layer's K or Kdot that is to be said, and the
     layer; 0 and "" where there is none. It is that of float64, in either dtype."""
     found = 0.0, ""
     errors: list[float] = []
-    bounds = _bounds(plan, formulas, largest)
-    for i, node in enumerate(plan.nodes):
-        error = _met(node, errors, _ROUNDINGS)
+    for i, node in enumerate(nodes):
+        error = _met(node, errors, start)
         operation, formula = node.operation, formulas.get(i)
         if formula is not None and isinstance(operation, Act):
             # Not times what is carried: a chaotic layer is far from multiplying it by b^2 q.
-            error, worst = formula.near_one(error + formula.spoilt(_ROUNDINGS, bounds[i]))
+            error, worst = formula.near_one(error + formula.spoilt(ROUNDINGS, bounds[i]))
             kinked = formula.homogeneity == 1 or (isinstance(formula, Approximate) and formula.jump)
             unsaid = _KINK[dtype] if kinked else _PROMISED[dtype]
-            if worst > max(unsaid, found[0]) and (plan.ntk or not kinked):
+            if worst > max(unsaid, found[0]) and (ntk or not kinked):
                 found = worst, operation.where
         errors.append(error)
     return found
@@ -138,13 +193,15 @@ def _met(node: Node, errors: list[float], default: float) -> float:
     return sum(found) if isinstance(node.operation, Multiply) else max(found, default=default)
 
 
-def _bounds(plan: Plan, formulas: dict[int, Formula], largest: float) -> list[float]:
+def _bounds(
+    nodes: Sequence[Node], formulas: dict[int, Formula], largest: float
+) -> list[float]:
     """Of each node, what bounds the variances of its first input."""
     found: list[float] = []
     bounds: list[float] = []
-    for i, node in enumerate(plan.nodes):
+    for i, node in enumerate(nodes):
         below = [bounds[j] for j in node.inputs] or [largest]
-        source = plan.nodes[node.inputs[0]].shape if node.inputs else node.shape
+        source = nodes[node.inputs[0]].shape if node.inputs else node.shape
         found.append(below[0])
         bounds.append(node.operation.bound(below, source, formulas.get(i)))
     return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from widegram.activations import Formula
 from widegram.activations.approximate import Approximate
 from widegram.activations.hermite import Series
+from widegram.plan.graph_building import Node
 from widegram.plan.maps import EachMap
 from widegram.plan.plan import Plan
 from widegram.plan.precision import SERIES_ACCEPTED, check
@@ -28,27 +30,45 @@ class FactorLayout:
 def choose_formulas(
     plan: Plan, largest: float, dtype: str, accept: float = SERIES_ACCEPTED, zeros: bool = False
 ) -> dict[int, Formula]:
+    """The formulas of a plan's nodes, as :func:`formulas_of` has them.
+
+    ``accept``: the relative error of a series that is accepted. Raises as
+    :func:`~widegram.plan.precision.check` where ``dtype`` cannot hold an activation's values.
+    """
+
+    def refuse(node: Node, formula: Formula, top: float) -> None:
+        check(node, formula, top, dtype, accept)
+
+    return formulas_of(plan.nodes, largest, dtype, zeros, refuse)
+
+
+def formulas_of(
+    nodes: Sequence[Node],
+    largest: float,
+    dtype: str,
+    zeros: bool = False,
+    refuse: Callable[[Node, Formula, float], None] = lambda node, formula, top: None,
+) -> dict[int, Formula]:
     """The formulas of nodes that apply one; a series gets as many terms as its variances need.
 
     ``largest``: the largest variance of any input pixel. Each layer's variances are bounded from
-    it, so that the choice depends on the data set as a whole and not on tiles. ``accept``: the
-    relative error of a series that is accepted; ``zeros``: whether an input pixel may have
-    variance 0 (see :meth:`Formula.or_zero`). Raises as :func:`~widegram.plan.precision.check`
-    where ``dtype`` cannot hold an activation's values.
+    it, so that the choice depends on the data set as a whole and not on tiles. ``zeros``: whether
+    an input pixel may have variance 0 (see :meth:`Formula.or_zero`); ``refuse`` is told of each
+    formula and of its largest variance.
     """
     chosen: dict[int, Formula] = {}
     bounds: list[float] = []
     vanishing: list[bool] = []
-    for i, node in enumerate(plan.nodes):
+    for i, node in enumerate(nodes):
         operation = node.operation
         below = [bounds[j] for j in node.inputs] or [largest]
         vanish = [vanishing[j] for j in node.inputs] or [zeros]
-        source = plan.nodes[node.inputs[0]].shape if node.inputs else node.shape
+        source = nodes[node.inputs[0]].shape if node.inputs else node.shape
         formula = operation.formula
         if formula is not None:
             if isinstance(formula, Series):
                 formula = formula.for_range(below[0], SERIES_TOLERANCE[dtype])
-            check(node, formula, below[0], dtype, accept)
+            refuse(node, formula, below[0])
             if vanish[0]:
                 formula = formula.or_zero()
             chosen[i] = formula

@@ -269,6 +269,26 @@ def is_vector(network: Network) -> bool:
     return isinstance(first, Flatten)
 
 
+def piece_graph(piece: Network, received: float = 1.0) -> tuple[Node, ...]:
+    """The nodes of layers that may begin with values of others and end with an image, constants for
+    float64; ``received`` as of :func:`build_graph`."""
+    build, at = _begun(piece, False, "float64", received)
+    build.sequence(piece.layers, at)
+    return tuple(build.nodes)
+
+
+def _begun(network: Network, vector: bool, dtype: str, received: float) -> tuple[_Builder, int]:
+    """A graph of inputs alone, as a ``vector`` or as they are."""
+    hidden = None if network.mask is None else Hidden()
+    build = _Builder(dtype, hidden=hidden, received=received)
+    *spatial, _ = (1,) if vector else network.input_shape
+    height, width = [1] * (2 - len(spatial)) + spatial
+    # A sequence lies along the columns.
+    at = build.add(Input(), (), (height, width), False, tuple(range(2))[2 - len(spatial) :])
+    build.channels[at] = math.prod(network.input_shape) // (height * width) or None
+    return build, at
+
+
 def build_graph(
     network: Network, depths: tuple[int, ...] | None = None, dtype: str = "float64",
     received: float = 1.0,
@@ -281,13 +301,7 @@ def build_graph(
     """
     if network.augment:
         raise WidegramError("augment: a plan is of the plain network; evaluators take the means")
-    hidden = None if network.mask is None else Hidden()
-    build = _Builder(dtype, hidden=hidden, received=received)
-    *spatial, _ = (1,) if is_vector(network) else network.input_shape
-    height, width = [1] * (2 - len(spatial)) + spatial
-    # A sequence lies along the columns.
-    at = build.add(Input(), (), (height, width), False, tuple(range(2))[2 - len(spatial) :])
-    build.channels[at] = math.prod(network.input_shape) // (height * width)
+    build, at = _begun(network, is_vector(network), dtype, received)
     if depths is None:
         build.end(network.layers, at)
         return tuple(build.nodes)

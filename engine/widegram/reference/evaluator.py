@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.augmented import Augmented
+from widegram.backends.equal import Digests, digests
 from widegram.backends.evaluator import Advance, Evaluator, Tile
 from widegram.backends.job import Job
 from widegram.data import Source, open_source
@@ -39,6 +40,7 @@ class _Images(NamedTuple):
     ntk: Array
     variances: list[Array]
     patterns: Array | None
+    digests: Digests
 
 
 class ReferenceEvaluator(Evaluator):
@@ -108,21 +110,21 @@ class ReferenceEvaluator(Evaluator):
             self._fill(network, second, first, [(j, i) for i, j in mirrored], nngp.T, ntk.T)
         self._fill(network, first, second, entries, nngp, ntk)
         apart = any(path.endswith("Dropout") for path, _, _ in network.shapes())
-        if not apart and first.patterns is None and network.mask is None:
-            self._zeros(first, second, nngp, ntk)
+        if not apart:
+            self._same(first, second, nngp, ntk)
         for value in (nngp, ntk):
             value[self._outside(first)] = np.nan
             value[:, self._outside(second)] = np.nan
         return DenseKernels(nngp, ntk)
 
     @staticmethod
-    def _zeros(first: _Images, second: _Images, nngp: Array, ntk: Array) -> None:
-        """Two inputs that are zero are the same one. c has no value there, and where biases that
-        are trained at variance 0 make T of nothing Kdot depends on it: on c = 1 of one with itself
-        as its limit, on c = 0 of two."""
-        zero = [~images.x.any(axis=(1, 2, 3)) for images in (first, second)]
+    def _same(first: _Images, second: _Images, nngp: Array, ntk: Array) -> None:
+        """Two inputs that are equal are the same one. Where variances are 0, c has no value, and
+        biases that are trained at variance 0 make T of nothing Kdot depends on it: on c = 1 of one
+        with itself as its limit, on c = 0 of two."""
+        i, j = np.nonzero((first.digests[:, None] == second.digests[None]).all(axis=2))
         for value, own in ((nngp, first.nngp), (ntk, first.ntk)):
-            value[np.ix_(*zero)] = own[zero[0]][:, None]
+            value[i, j] = own[i]
 
     def _outside(self, images: _Images) -> NDArray[np.bool_]:
         """Images (n,) whose variances leave what this method can hold."""
@@ -144,12 +146,15 @@ class ReferenceEvaluator(Evaluator):
             for block in _blocks(len(x), network)
         ]
         nngp, ntk, variances = zip(*parts, strict=True)
+        flat = [a.reshape(len(x), -1) for a in (x, patterns) if a is not None]
+        whole = np.concatenate(flat, axis=1)
         return _Images(
             x,
             np.concatenate(nngp),
             np.concatenate(ntk),
             [np.concatenate(layer) for layer in zip(*variances, strict=True)],
             patterns,
+            digests(whole, network.mask is not None),
         )
 
     @staticmethod

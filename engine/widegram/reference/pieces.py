@@ -28,12 +28,14 @@ from widegram.network.piece import Piece
 from widegram.plan.formulas import SERIES_TOLERANCE
 from widegram.plan.precision import check_formula
 from widegram.reference.pair import Array, Pair
+from widegram.reference.pixel_pairs import same_pixel
 from widegram.reference.runs import cross_pairs, input_pairs, self_pairs
 from widegram.reference.tensors import Patterns
 
 Numbers = NDArray[np.intp]
 
 _BLOCK_BYTES = 128 * 1024**2
+_EPS = float(np.finfo(np.float64).eps)
 # Tensors over all pairs of pixels that one pair of inputs holds at once.
 _TENSORS = 10
 # Somewhat more than the floor of variances: this method does not scale.
@@ -41,11 +43,16 @@ _LEAST = 1e8 * FLOOR["float64"] ** 2
 
 
 class Start(Protocol):
-    """What layers begin with: ``n1`` and ``n2`` values, ``same`` where both are the same ones."""
+    """What layers begin with: ``n1`` and ``n2`` values, ``same`` where both are the same ones.
+
+    ``largest``: the largest variance of a pixel; ``eps``: the rounding of covariances.
+    """
 
     n1: int
     n2: int
     same: bool
+    largest: float
+    eps: float
 
     def own(self, second: bool, block: slice) -> Pair:
         """K and T of some of the first or second values with themselves, (B, H, W, H, W)."""
@@ -63,6 +70,9 @@ class InputStart:
     def __init__(self, x1: Array, x2: Array | None, marked: bool = False) -> None:
         self._x1, self._x2, self._marked = x1, x1 if x2 is None else x2, marked
         self.n1, self.n2, self.same = len(x1), len(self._x2), x2 is None
+        with np.errstate(over="ignore"):
+            self.largest = max(float(np.square(x).mean(axis=-1).max()) for x in (x1, self._x2))
+        self.eps = _EPS
 
     def own(self, second: bool, block: slice) -> Pair:
         x = (self._x2 if second else self._x1)[block]
@@ -98,6 +108,9 @@ class KernelStart:
             for a in known
         )
         self._masks = self._masks_of(given, shape)
+        own = [same_pixel(k) for k in self._own if k is not None]
+        self.largest = max(float(q.max()) for q in own)
+        self.eps = float(np.finfo(given.nngp.dtype).eps)
 
     @staticmethod
     def _masks_of(given: Covariances, shape: tuple[int, ...]) -> tuple[Masked, Masked] | None:

@@ -29,11 +29,13 @@ def from_inputs(
     None without ``x2``. Where the piece has a mask, masked numbers are marked in inputs."""
     from widegram.reference.pieces import InputStart, propagate
     from widegram.reference.runs import images
+    from widegram.stax.announcing import announce
 
     second = None if x2 is None else images(x2)
     start = InputStart(images(x1), second, piece.mask is not None)
     both = weights(piece, (start.n1, start.n2), patterns)
     found = propagate(piece, start, ntk, diagonal, _accepted(accept), both)
+    announce(piece, start, ntk, _accepted(accept), both)
     dtype = np.result_type(x1, x1 if x2 is None else x2)
     return _in_dtype(found, dtype)
 
@@ -47,6 +49,7 @@ def go_on(
     Raises WidegramError for layers that need what it lacks, and where its arrays do not fit.
     """
     from widegram.reference.pieces import Covariances, KernelStart, propagate
+    from widegram.stax.announcing import announce
 
     if diagonal is not None and bool(diagonal) != kernel.diagonal_spatial:
         raise WidegramError(
@@ -72,6 +75,7 @@ def go_on(
     ntk = kernel.ntk is not None
     both = weights(piece, (start.n1, start.n2), patterns)
     found = propagate(piece, start, ntk, kernel.diagonal_spatial, _accepted(accept), both)
+    announce(piece, start, ntk, _accepted(accept), both)
     dtype = kernel.nngp.dtype
     arrays = _in_dtype(found, dtype)
     if same and kernel.cov2 is not None:
