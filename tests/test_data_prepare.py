@@ -189,6 +189,33 @@ def test_cifar(tmp_path: Path, out: Path, write) -> None:
         np.testing.assert_array_equal(y, CIFAR_LABELS[part])
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_cifar_100_has_its_fine_labels(tmp_path: Path, out: Path, binary: bool) -> None:
+    folder = tmp_path / "sets" / f"cifar-100-{'binary' if binary else 'python'}"
+    folder.mkdir(parents=True)
+    fine = RNG.integers(0, 100, 24)
+    for name, part in (("train", slice(0, 20)), ("test", slice(20, 24))):
+        coarse = fine[part] // 5
+        if binary:
+            labels = np.stack([coarse, fine[part]], axis=1).astype(np.uint8)
+            (folder / f"{name}.bin").write_bytes(np.hstack([labels, planes(part)]).tobytes())
+        else:
+            batch = {b"fine_labels": fine[part].tolist(), b"coarse_labels": coarse.tolist(),
+                     b"data": np.ascontiguousarray(planes(part))}  # fmt: skip
+            (folder / name).write_bytes(pickle.dumps(batch, 2))
+    for source in (folder, folder.parent):
+        result = widegram.prepare(source, out, normalize="none", overwrite=True)
+        assert result.note == "the labels of CIFAR-100 are its 100 fine ones"
+        for split, part in (("train", slice(0, 20)), ("test", slice(20, 24))):
+            x, y = load(out, split)
+            np.testing.assert_array_equal(x, CIFAR[part])
+            np.testing.assert_array_equal(y, fine[part])
+    name = "train.bin" if binary else "train"
+    (folder / name).write_bytes((folder / name).read_bytes()[:-5])
+    with pytest.raises(WidegramError, match="truncated or damaged"):
+        widegram.prepare(folder, out, overwrite=True)
+
+
 def test_missing_cifar_batches_are_told(tmp_path: Path, out: Path) -> None:
     source = write_cifar_binary(tmp_path / "cifar")
     (source / "data_batch_3.bin").unlink()
@@ -332,6 +359,15 @@ def test_labelled_arrays(tmp_path: Path, out: Path, names, key: str) -> None:
     np.testing.assert_array_equal(found[0], x[found[1]].astype(np.float32))
 
 
+def test_labels_are_those_of_the_same_group(tmp_path: Path, out: Path) -> None:
+    x, y = RNG.normal(size=(10, 3)), np.arange(10)
+    np.savez(tmp_path / "d.npz", **{"a/x": x, "a/y": y, "b/x": x[:4], "b/y": y[:4]})
+    widegram.prepare(f"{tmp_path}/d.npz:b/x", out, normalize="none", test=0)
+    found = load(out)
+    np.testing.assert_array_equal(found[0], x[found[1]].astype(np.float32))
+    assert len(found[1]) == 4
+
+
 def test_arrays_with_their_own_test_split(tmp_path: Path, out: Path) -> None:
     path = tmp_path / "mnist.npz"
     np.savez_compressed(
@@ -363,7 +399,7 @@ def test_npy_takes_labels_from_the_file_beside(tmp_path: Path, out: Path) -> Non
         ("digits", {"labels": "y.npy"}, "brings its own labels"),
         ("mnist", {"train": 31}, "has 30 inputs, 31 were asked for"),
         ("mnst", {}, r"mnst: no such file; did you mean '.*mnist'\?"),
-        ("empty", {}, "holds neither IDX files .* nor CIFAR-10 batches"),
+        ("empty", {}, "holds neither IDX files .* nor CIFAR batches"),
         ("notes.txt", {}, "unknown data; give digits, an IDX file"),
         ("nan.npy", {}, r"nan\.npy: row 4 holds NaN"),
         ("line.npy", {}, r"has shape \(5,\); expected \(n, D\)"),

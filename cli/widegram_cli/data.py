@@ -96,9 +96,10 @@ def prepare_command(source: str, out: str, as_json: bool, **options: Any) -> Non
     """Write /train/x, /train/y, /test/x and /test/y of SOURCE.
 
     SOURCE is `digits` (8x8 images, embedded), a file or directory of IDX files (MNIST,
-    Fashion-MNIST; .gz or not), a CIFAR-10 directory (binary or python version), .npy, .npz or .h5
-    with labels, or a table (.csv, .tsv, .parquet), whose columns of texts become a column for each
-    text of the training rows. /statistics has what `data apply` does to other inputs.
+    Fashion-MNIST; .gz or not), a CIFAR-10 or CIFAR-100 directory (binary or python version; of
+    CIFAR-100 the fine labels), .npy, .npz, .h5 or .mat with labels, or a table (.csv, .tsv,
+    .parquet), whose columns of texts become a column for each text of the training rows.
+    /statistics has what `data apply` does to other inputs.
     """
     from widegram.data import prepare
 

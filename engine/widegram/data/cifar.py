@@ -1,12 +1,14 @@
-"""CIFAR-10, in its binary and its Python version (Krizhevsky 2009).
+"""CIFAR-10 and CIFAR-100, in their binary and Python versions (Krizhevsky 2009).
 
-Binary: records of one label byte and 3072 bytes, the red, green and blue 32 x 32 planes. Python:
-pickled dictionaries with ``data`` (n, 3072) of the same layout and ``labels``.
+Binary: records of one label byte (of CIFAR-100 two, the coarse and the fine one) and 3072 bytes,
+the red, green and blue 32 x 32 planes. Python: pickled dictionaries with ``data`` (n, 3072) of the
+same layout and ``labels`` (``fine_labels``). The labels of CIFAR-100 are its 100 fine ones.
 """
 
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,51 @@ from widegram.data.formats import array_table
 from widegram.data.raw import RawData, Split
 from widegram.errors import WidegramError
 
-_TRAIN = tuple(f"data_batch_{k}" for k in range(1, 6))
-_TEST = "test_batch"
-_FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
 _PIXELS = 3072
-_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class _Edition:
+    """One of the data sets.
+
+    * ``name``; ``classes``: how many
+    * ``train``, ``test``: names of its batches
+    * ``folders``: where archives put them
+    * ``entry``: of the labels in a pickle; ``label_bytes``: of a binary record, the last is taken
+    * ``note``: what the user should know
+    """
+
+    name: str
+    classes: int
+    train: tuple[str, ...]
+    test: str
+    folders: tuple[str, ...]
+    entry: str
+    label_bytes: int
+    note: str = ""
+
+
+_EDITIONS = (
+    _Edition(
+        "CIFAR-10",
+        10,
+        tuple(f"data_batch_{k}" for k in range(1, 6)),
+        "test_batch",
+        ("", "cifar-10-batches-bin", "cifar-10-batches-py"),
+        "labels",
+        1,
+    ),
+    _Edition(
+        "CIFAR-100",
+        100,
+        ("train",),
+        "test",
+        ("", "cifar-100-binary", "cifar-100-python"),
+        "fine_labels",
+        2,
+        "the labels of CIFAR-100 are its 100 fine ones",
+    ),
+)
 # All that NumPy arrays and byte strings need, under the names that old and new versions write.
 _ALLOWED = {
     ("numpy", "ndarray"),
@@ -43,21 +85,23 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def has_cifar(folder: Path) -> bool:
-    """Whether a directory (or its usual sub-directory) holds CIFAR-10 batches."""
+    """Whether a directory (or its usual sub-directory) holds CIFAR batches."""
     return _batches(folder) is not None
 
 
-def _batches(folder: Path) -> tuple[Path, str] | None:
-    """The directory of the batches and their suffix."""
-    for name in _FOLDERS:
-        for suffix in (".bin", ""):
-            if any((folder / name / (batch + suffix)).is_file() for batch in (*_TRAIN, _TEST)):
-                return folder / name, suffix
+def _batches(folder: Path) -> tuple[_Edition, Path, str] | None:
+    """Which data set, the directory of its batches and their suffix."""
+    for edition in _EDITIONS:
+        for name in edition.folders:
+            for suffix in (".bin", ""):
+                found = (folder / name / (b + suffix) for b in (*edition.train, edition.test))
+                if any(batch.is_file() for batch in found):
+                    return edition, folder / name, suffix
     return None
 
 
 def open_cifar(folder: Path) -> RawData:
-    """Training and test images (32, 32, 3) of uint8 with labels 0 to 9.
+    """Training and test images (32, 32, 3) of uint8 with labels from 0.
 
     Raises :class:`WidegramError` for damaged files; where some training batches are missing the
     note says so.
@@ -65,52 +109,59 @@ def open_cifar(folder: Path) -> RawData:
     found = _batches(folder)
     if found is None:
         raise WidegramError(
-            f"{folder}: holds no CIFAR-10 batches (data_batch_1.bin or data_batch_1)"
+            f"{folder}: holds no CIFAR-10 batches (data_batch_1.bin or data_batch_1) and none of "
+            "CIFAR-100 (train.bin or train)"
         )
-    place, suffix = found
-    train = [place / (b + suffix) for b in _TRAIN if (place / (b + suffix)).is_file()]
-    test = place / (_TEST + suffix)
+    edition, place, suffix = found
+    train = [place / (b + suffix) for b in edition.train if (place / (b + suffix)).is_file()]
+    test = place / (edition.test + suffix)
     if not train:
-        raise WidegramError(f"{place}: has no training batches (data_batch_1{suffix} ...)")
-    note = "" if len(train) == len(_TRAIN) else f"only {len(train)} of 5 training batches are there"
+        first = edition.train[0] + suffix
+        more = " ..." if len(edition.train) > 1 else ""
+        raise WidegramError(f"{place}: has no training batches ({first}{more})")
+    missing = len(train) < len(edition.train)
+    note = f"only {len(train)} of {len(edition.train)} training batches are there"
     return RawData(
         str(folder),
-        _split(train, suffix, str(place)),
-        _split([test], suffix, str(test)) if test.is_file() else None,
-        note,
+        _split(edition, train, suffix, str(place)),
+        _split(edition, [test], suffix, str(test)) if test.is_file() else None,
+        note if missing else edition.note,
     )
 
 
-def _split(files: list[Path], suffix: str, name: str) -> Split:
+def _split(edition: _Edition, files: list[Path], suffix: str, name: str) -> Split:
     read = _read_binary if suffix else _read_python
-    parts = [read(file) for file in files]
+    parts = [read(edition, file) for file in files]
     planes = np.concatenate([pixels for pixels, _ in parts]).reshape(-1, 3, 32, 32)
     images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
     return Split(array_table(images, name), np.concatenate([labels for _, labels in parts]))
 
 
-def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_binary(edition: _Edition, path: Path) -> tuple[np.ndarray, np.ndarray]:
     data = np.fromfile(path, np.uint8)
-    record = _PIXELS + 1
+    record = _PIXELS + edition.label_bytes
     if not len(data) or len(data) % record:
         raise WidegramError(
             f"{path}: is truncated or damaged: {len(data)} bytes are no multiple of {record}; "
             "download it again"
         )
     records = data.reshape(-1, record)
-    return records[:, 1:], _checked(path, records[:, 0])
+    labels = records[:, edition.label_bytes - 1]
+    return records[:, edition.label_bytes :], _checked(edition, path, labels)
 
 
-def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_python(edition: _Edition, path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with open(path, "rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
         batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
-        pixels, labels = batch["data"], np.asarray(batch["labels"])
+        pixels, labels = batch["data"], np.asarray(batch[edition.entry])
     except pickle.UnpicklingError as error:
-        raise WidegramError(f"{path}: is no CIFAR-10 batch, or damaged: {error}") from error
+        raise WidegramError(f"{path}: is no {edition.name} batch, or damaged: {error}") from error
     except KeyError as error:
-        raise WidegramError(f"{path}: is no CIFAR-10 batch: it has no entry {error}") from error
+        raise WidegramError(
+            f"{path}: is no {edition.name} batch: it has no entry {error}"
+        ) from error
     except Exception as error:  # a damaged pickle may raise anything
         raise WidegramError(
             f"{path}: is truncated or damaged ({error}); download it again"
@@ -120,10 +171,11 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     shape = (len(labels), _PIXELS)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != shape:
         raise WidegramError(f"{path}: is damaged: its data is not uint8 of shape {shape}")
-    return pixels, _checked(path, labels)
+    return pixels, _checked(edition, path, labels)
 
 
-def _checked(path: Path, labels: np.ndarray) -> np.ndarray:
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= _CLASSES:
-        raise WidegramError(f"{path}: is damaged: its labels are not all between 0 and 9")
+def _checked(edition: _Edition, path: Path, labels: np.ndarray) -> np.ndarray:
+    most = edition.classes - 1
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > most:
+        raise WidegramError(f"{path}: is damaged: its labels are not all between 0 and {most}")
     return labels.astype(np.int64)

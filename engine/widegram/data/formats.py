@@ -27,7 +27,7 @@ from widegram.validation.reading import existing_file
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _SPEC = re.compile(
-    r"(?P<path>.*\.(?:npy|npz|h5|hdf5|hdf))(?::(?P<key>.*))?", re.IGNORECASE | re.DOTALL
+    r"(?P<path>.*\.(?:npy|npz|h5|hdf5|hdf|mat))(?::(?P<key>.*))?", re.IGNORECASE | re.DOTALL
 )
 _UNREADABLE = (
     OSError, ValueError, TypeError, RuntimeError, KeyError, EOFError, OverflowError,
@@ -48,7 +48,10 @@ class Table:
 
 
 def split_spec(spec: str) -> tuple[Path, str | None]:
-    """``'dir/f.h5:train/x'`` -> ``(Path('dir/f.h5'), 'train/x')``; no key -> None."""
+    """``'dir/f.h5:train/x'`` -> ``(Path('dir/f.h5'), 'train/x')``; no key -> None.
+
+    The same of .mat files, which only ``data prepare`` reads.
+    """
     match = _SPEC.fullmatch(spec)
     if match is None:
         return Path(spec), None

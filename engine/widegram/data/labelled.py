@@ -1,4 +1,4 @@
-"""Raw inputs and labels in .npy, .npz and HDF5 files."""
+"""Raw inputs and labels in .npy, .npz, HDF5 and .mat files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from widegram.data import matlab
 from widegram.data.formats import (
     HDF5_SUFFIXES,
+    Table,
     list_arrays,
     nearest,
     open_table,
@@ -18,7 +20,8 @@ from widegram.data.raw import RawData, Split
 from widegram.errors import WidegramError
 from widegram.validation.reading import existing_file
 
-SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES)
+SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES, matlab.SUFFIX)
+_MOST_EXACT = 2**53
 # (inputs, labels) as data sets in the wild are named; the last column marks a test split.
 _NAMES = (
     (("train/x", "train/y"), ("test/x", "test/y")),
@@ -31,6 +34,7 @@ _NAMES = (
     (("X", "y"), None),
     (("images", "labels"), None),
     (("data", "labels"), None),
+    (("fea", "gnd"), None),
     (("data", "target"), None),
 )
 
@@ -42,6 +46,10 @@ def open_labelled(source: str, labels: str | None) -> RawData:
     ``images.npy`` and ``labels.npy``); ``.npz`` and HDF5 hold both, as ``x`` and ``y``,
     ``x_train`` ... ``y_test``, ``images`` and ``labels``, ``train/x`` ...; ``file:key`` names the
     inputs. Where no labels are found there are none.
+
+    Of a .mat file, whose arrays have two axes or more, a row or column of labels is (n,), and whole
+    numbers are integers. Its inputs are along the last axis where that alone has as many as there
+    are labels, as in images (H, W, C, n).
     """
     path, key = split_spec(source)
     existing_file(path)
@@ -49,7 +57,7 @@ def open_labelled(source: str, labels: str | None) -> RawData:
         beside = _label_file(path)
         labels = str(beside) if beside else None
     elif labels is None:
-        names = list_arrays(path)
+        names = _names(path)
         if key is None:
             return _by_names(path, names)
         partner = _partner(key, names)
@@ -62,8 +70,27 @@ def _note(split: Split) -> str:
     return "no labels were found; name them with --labels" if split.y is None else ""
 
 
+def _names(path: Path) -> list[str]:
+    return matlab.variables(path) if path.suffix.lower() == matlab.SUFFIX else list_arrays(path)
+
+
+def _open(spec: str, last_first: bool = False) -> Table:
+    path, key = split_spec(spec)
+    if path.suffix.lower() != matlab.SUFFIX:
+        return open_table(spec)
+    names = matlab.variables(path)
+    if key is None and len(names) != 1:
+        raise WidegramError(f"{path}: which variable? write {path}:NAME; {nearest('', names)}")
+    return matlab.open_variable(path, key or names[0], last_first)
+
+
 def _split(inputs: str, labels: str | None) -> Split:
-    return Split(open_table(inputs), None if labels is None else _values(labels))
+    x, y = _open(inputs), None if labels is None else _values(labels)
+    if y is not None and split_spec(inputs)[0].suffix.lower() == matlab.SUFFIX:
+        several = len(x.shape) > 1
+        if several and x.shape[-1] == len(y) and x.shape[0] != len(y):
+            x = _open(inputs, last_first=True)
+    return Split(x, y)
 
 
 def _by_names(path: Path, names: list[str]) -> RawData:
@@ -89,23 +116,35 @@ def _by_names(path: Path, names: list[str]) -> RawData:
 
 def _values(spec: str) -> np.ndarray:
     """All labels: integers as int64, real targets as float64; a column (n, 1) is flattened."""
-    table = open_table(spec)
+    table = _open(spec)
     if table.dtype.kind not in "iubf" or len(table.shape) not in (1, 2):
         raise WidegramError(
             f"{table.name}: labels are numbers of shape (n,) or (n, k), "
             f"found {table.dtype} of shape {table.shape}"
         )
     values = table.rows(0, table.shape[0])
-    values = values.astype(np.float64 if table.dtype.kind == "f" else np.int64)
+    if split_spec(spec)[0].suffix.lower() == matlab.SUFFIX:
+        values = _of_matlab(values)
+    values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
+def _of_matlab(values: np.ndarray) -> np.ndarray:
+    """Labels as MATLAB keeps them: a row is a column, whole numbers of type double are integers."""
+    values = values.T if values.ndim == 2 and values.shape[0] == 1 else values
+    if values.size and (np.rint(values) == values).all() and abs(values).max() <= _MOST_EXACT:
+        return values.astype(np.int64)
+    return values
+
+
 def _partner(name: str, names: list[str]) -> str | None:
-    """The name of the labels of inputs called ``name``."""
+    """The name of the labels of inputs called ``name``, or of those in its group (``set/x``)."""
+    group, _, last = name.rpartition("/")
     for pairs in _NAMES:
         for pair in pairs:
-            if pair and pair[0] == name and pair[1] in names:
-                return pair[1]
+            for before, known in (("", name), (f"{group}/", last)) if group else (("", name),):
+                if pair and pair[0] == known and before + pair[1] in names:
+                    return before + pair[1]
     return None
 
 

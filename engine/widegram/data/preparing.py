@@ -85,7 +85,8 @@ def prepare(  # noqa: PLR0913  (an option each)
     :func:`widegram.data.applying.apply` does to other inputs.
 
     * ``source``: 'digits', an IDX file or directory (MNIST family), a CIFAR directory,
-      .npy / .npz / .h5 with labels (see :mod:`widegram.data.labelled`), or a table (.csv, .parquet)
+      .npy / .npz / .h5 / .mat with labels (see :mod:`widegram.data.labelled`), or a table
+      (.csv, .tsv, .parquet)
     * ``train``, ``test``: rows to draw at random; None takes all, in the order of the source, or,
       where the source has no test split, holds out a fifth at random
     * ``balanced``: as many training rows of every class as of any other, as far as it has so many;

@@ -44,11 +44,11 @@ def open_raw(
         if has_cifar(path):
             return open_cifar(path)
         raise WidegramError(
-            f"{path}: holds neither IDX files (train-images-idx3-ubyte) nor CIFAR-10 batches"
+            f"{path}: holds neither IDX files (train-images-idx3-ubyte) nor CIFAR batches"
         )
     if is_idx(existing_file(path)):
         return open_idx(path)
     raise WidegramError(
-        f"{path}: unknown data; give digits, an IDX file, a directory of IDX files or CIFAR-10 "
-        "batches, .npy, .npz, .h5, or a table .csv, .parquet (unpack archives first)"
+        f"{path}: unknown data; give digits, an IDX file, a directory of IDX files or CIFAR "
+        "batches, .npy, .npz, .h5, .mat, or a table .csv, .parquet (unpack archives first)"
     )
