@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from widegram.gramfile import GramFile, VerifyReport, export
     from widegram.network import load_network
     from widegram.stax import Kernel
+    from widegram.tuning import tune
     from widegram.verifying.verify import verify
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "predict",
     "prepare",
     "stax",
+    "tune",
     "verify",
 ]
 
@@ -54,6 +56,7 @@ _HOMES = {
     "load_network": "widegram.network",
     "open_source": "widegram.data",
     "prepare": "widegram.data",
+    "tune": "widegram.tuning",
     "verify": "widegram.verifying.verify",
 }
 

@@ -13,7 +13,9 @@ from widegram.data.patterns import places
 from widegram.errors import WidegramError
 
 # What a command keeps beside its output while it works.
-_WORK_SUFFIXES = (".factor", ".restart", ".normal", ".basis", ".leverage")
+_WORK_SUFFIXES = (
+    ".factor", ".restart", ".normal", ".basis", ".leverage", ".kernels", ".best.json",
+)  # fmt: skip
 # Attributes of our files that name the files they were made from.
 _NAMING = ("x1_location", "x2_location", "gram", "centers")
 _RECIPE = "network"  # of a combined Gram file: JSON that names the files of its kernels

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ class PathPoint:
 
     * ``shift``: what it adds to the diagonal
     * ``alpha``: (n, k), with its ``residual``
-    * ``mse``, ``accuracy``: leave-one-out; None where they were not asked for
+    * ``mse``, ``accuracy``, ``log_density``: leave-one-out, see :class:`LeftOut`; None where they
+      were not asked for
     * ``logdet``: log det (K + shift I), NaN where it is not positive definite
     """
 
@@ -48,6 +49,7 @@ class PathPoint:
     accuracy: float | None
     residual: float
     logdet: float
+    log_density: float | None = None
 
     @property
     def resolved(self) -> bool:
@@ -56,11 +58,28 @@ class PathPoint:
         return bool(np.isfinite(figure) and self.residual < 1e-3)
 
 
+class LeftOut(NamedTuple):
+    """Leave-one-out predictions against their targets, means over rows and columns.
+
+    * ``mse``: squared errors
+    * ``accuracy``: None for targets that name no class
+    * ``log_density``: log N(y_i | mean, variance) without row i, noise included (Rasmussen and
+      Williams, equations 5.10 to 5.12)
+    """
+
+    mse: float
+    accuracy: float | None
+    log_density: float
+
+
 @checked_later
-def leave_one_out(alpha: Array, inverse_diagonal: Array, y: Array) -> tuple[float, float | None]:
-    """(mean squared error, accuracy) of leave-one-out predictions; alpha and y of shape (n, k)."""
-    errors = alpha / inverse_diagonal[:, None]
-    return float(np.mean(errors**2)), accuracy(y - errors, y)
+def leave_one_out(alpha: Array, inverse_diagonal: Array, y: Array) -> LeftOut:
+    """Leave-one-out predictions from alpha = A^-1 y, (n, k) as y is, and the diagonal (n,) of
+    A^-1."""
+    precision = inverse_diagonal[:, None]
+    errors = alpha / precision
+    densities = 0.5 * (np.log(precision / (2.0 * np.pi)) - precision * errors**2)
+    return LeftOut(float(np.mean(errors**2)), accuracy(y - errors, y), float(np.mean(densities)))
 
 
 def path_choice(
@@ -164,9 +183,17 @@ def _path_by_tridiagonal(
         except NotFinite:
             points.append(_unresolved(shift, y))
             continue
-        mse, share = leave_one_out(alpha, diagonals[shift], y) if loo else (None, None)
-        points.append(PathPoint(shift, alpha, mse, share, residual, reduced.logdet(shift)))
+        left = leave_one_out(alpha, diagonals[shift], y) if loo else None
+        points.append(_point(shift, alpha, left, residual, reduced.logdet(shift)))
     return points
+
+
+def _point(
+    shift: float, alpha: Array, left: LeftOut | None, residual: float, logdet: float
+) -> PathPoint:
+    if left is None:
+        return PathPoint(shift, alpha, None, None, residual, logdet)
+    return PathPoint(shift, alpha, left.mse, left.accuracy, residual, logdet, left.log_density)
 
 
 def _unresolved(shift: float, y: Array) -> PathPoint:
@@ -190,5 +217,5 @@ def _point_by_factor(
     with factored(operator, k, choice, resources, advise=advise) as factor:
         solution = factor.solve(y)
         inverse = factor.inverse_diagonal() if loo else None
-    mse, share = (None, None) if inverse is None else leave_one_out(solution.x, inverse, y)
-    return PathPoint(shift, solution.x, mse, share, solution.residual, solution.details["logdet"])
+    left = None if inverse is None else leave_one_out(solution.x, inverse, y)
+    return _point(shift, solution.x, left, solution.residual, solution.details["logdet"])

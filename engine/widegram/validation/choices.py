@@ -23,6 +23,10 @@ DEVICES = ("auto", "cpu", "cuda")
 NORMALIZATIONS = ("standardize", "channel", "global", "unit-norm", "unit-square", "none")
 """How ``data prepare`` scales inputs."""
 
+CRITERIA = ("loo", "log-density", "evidence", "holdout")
+"""What ``tune`` goes by: leave-one-out squared error, leave-one-out log predictive density, the log
+marginal likelihood, or the squared error of rows that are held out."""
+
 COMBINATIONS = ("sum", "product")
 """How ``combine`` puts kernels together, entry by entry."""
 

@@ -41,6 +41,7 @@ KINDS = {
     "widegram-spectrum": FileKind("spectrum", "compute it again"),
     "widegram-phase": FileKind("phase diagram", "compute it again"),
     "widegram-trainability": FileKind("trainability map", "compute it again", damaged_in),
+    "widegram-tuning": FileKind("table of networks", "tune again"),
     "widegram-data": FileKind("prepared data", "prepare it again"),
     "widegram-matrix": FileKind("exported matrix", "export it again"),
     "widegram-restart": FileKind("restart of conjugate gradients", "remove it and solve again"),

@@ -1,0 +1,7 @@
+"""Choosing a network by what its kernel says of the training data alone."""
+
+from __future__ import annotations
+
+from widegram.tuning.search import tune
+
+__all__ = ["tune"]
