@@ -15,7 +15,7 @@ from cli_support import refused, run, run_json
 from widegram.errors import Interrupted, WidegramError
 from widegram.gramfile import GramFile
 from widegram.network import load_network
-from widegram.tuning.judging import FIGURES, held_rows
+from widegram.tuning.figures import FIGURES, held_rows
 from widegram.tuning.search import Search
 from widegram.tuning.space import drawn, grid
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.durable.pictures import save_figure
-from widegram.tuning.judging import CRITERIA_FIGURES
+from widegram.tuning.figures import CRITERIA_FIGURES
 
 _DEPTH = re.compile(r"\bdepth=(\d+),?")
 _LINES = 12  # more names than that hide the picture

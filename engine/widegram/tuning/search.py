@@ -28,7 +28,7 @@ from widegram.machine import interrupts
 from widegram.machine.progress import Progress, ProgressCallback
 from widegram.network import Network, load_network
 from widegram.tiling import End
-from widegram.tuning.judging import (
+from widegram.tuning.figures import (
     CRITERIA_FIGURES,
     FIGURES,
     Regularisers,

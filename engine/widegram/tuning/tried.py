@@ -15,7 +15,7 @@ import widegram
 from widegram.durable.contents import typed
 from widegram.durable.sealed import SealedFile, write_sealed
 from widegram.errors import WidegramError
-from widegram.tuning.judging import FIGURES
+from widegram.tuning.figures import FIGURES
 
 Array = NDArray[Any]
 FORMAT = "widegram-tuning"
@@ -49,7 +49,7 @@ class Row:
     * ``network``: as a dict that `gram` takes; ``fingerprint``: its own
     * ``seconds``: of its figures, and its share of its sweep's kernels
     * ``error``: why there are no figures, '' where there are
-    * ``figures``: (r,) for each of :data:`widegram.tuning.judging.FIGURES`
+    * ``figures``: (r,) for each of :data:`widegram.tuning.figures.FIGURES`
     """
 
     net: str
