@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from widegram.data.distinct import check_distinct
 from widegram.data.inputs import Source, open_source
 from widegram.data.labelled import open_labelled
+from widegram.data.selecting import in_turns
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.machine.budgets import budget
@@ -105,23 +106,8 @@ def sample(
 def balanced_draw(y: Array, count: int, rng: np.random.Generator) -> Array:
     """``count`` rows, ascending: as many of every class of ``y`` (n,) as of any other, or all rows
     of a class that has fewer; what does not divide goes to classes drawn at random."""
-    _, members, sizes = np.unique(y, return_inverse=True, return_counts=True)
-    shares = np.zeros_like(sizes)
-    while rest := count - int(shares.sum()):
-        unfilled = np.flatnonzero(shares < sizes)
-        each = rest // unfilled.size
-        if each:
-            shares[unfilled] = np.minimum(shares[unfilled] + each, sizes[unfilled])
-        else:
-            shares[rng.choice(unfilled, rest, replace=False)] += 1
     order = rng.permutation(y.size)
-    order = order[np.argsort(members[order], kind="stable")]
-    starts = np.cumsum(sizes) - sizes
-    return np.sort(
-        np.concatenate(
-            [order[lo : lo + share] for lo, share in zip(starts, shares, strict=True)]
-        )
-    )
+    return np.sort(order[in_turns(y[order])][:count])
 
 
 def _write(

@@ -113,12 +113,21 @@ def _in_balance(split: Split, order: NDArray[Any], count: int | None) -> NDArray
         raise WidegramError(
             f"{split.x.name}: has no classes to balance; its labels must be integers of shape (n,)"
         )
-    _, members, sizes = np.unique(split.y[order], return_inverse=True, return_counts=True)
+    turns = in_turns(split.y[order])
+    if count is None:
+        _, sizes = np.unique(split.y[order], return_counts=True)
+        turns = turns[: sizes.min() * len(sizes)]
+    return order[turns]
+
+
+def in_turns(y: NDArray[Any]) -> NDArray[np.int64]:
+    """Positions in ``y`` (n,) such that the first of them, however many, have every class as often
+    as any other, or all rows of a class that has fewer; within a class they ascend."""
+    _, members, sizes = np.unique(y, return_inverse=True, return_counts=True)
     of_class = np.argsort(members, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[of_class] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    turns = np.argsort(rank, kind="stable")
-    return order[turns if count is not None else turns[: sizes.min() * len(sizes)]]
+    rank = np.empty(len(y), dtype=np.int64)
+    rank[of_class] = np.arange(len(y)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.argsort(rank, kind="stable")
 
 
 def _check_numbers(table: Table) -> None:
