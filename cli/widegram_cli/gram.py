@@ -12,9 +12,11 @@ from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Depths,
     KernelNames,
+    dask_option,
     grouped,
     json_option,
     memory_option,
+    mixed_option,
     one_input,
     overwrite_option,
     series_option,
@@ -39,6 +41,8 @@ class How:
     overwrite: bool
     check: bool
     accept_series_error: float | None
+    dask: str | None
+    mixed_workers: bool
 
 
 @click.command("gram", cls=FileCommand)
@@ -101,6 +105,8 @@ class How:
     "--check", is_flag=True, help="Compare all finished tiles with their checksums, not a sample."
 )
 @series_option
+@dask_option
+@mixed_option
 @memory_option
 @overwrite_option
 @json_option

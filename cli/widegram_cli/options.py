@@ -243,3 +243,23 @@ def overwrite_option(command: Command) -> Command:
     return click.option("--overwrite", is_flag=True, help="Replace an existing output file.")(
         command
     )
+
+
+def dask_option(command: Command) -> Command:
+    """``--dask``: workers of a scheduler, which share the work."""
+    return click.option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Let Dask's workers compute: tcp://HOST:PORT of a scheduler, a scheduler file, or "
+        "local:N for N processes here.",
+    )(command)
+
+
+def mixed_option(command: Command) -> Command:
+    """``--mixed-workers``: those of a scheduler may differ."""
+    return click.option(
+        "--mixed-workers",
+        is_flag=True,
+        help="Take workers of several kinds together (CPU and GPU, unlike processors), whose last "
+        "bits differ.",
+    )(command)

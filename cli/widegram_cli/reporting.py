@@ -24,6 +24,8 @@ def describe(progress: Progress) -> str:
     text = f"{progress.done:,} of {progress.total:,} {unit} ({share} %)"
     if progress.rate > 0:
         text += f", {human_rate(progress.rate)} {unit}/s"
+    if progress.workers:
+        text += f", {progress.workers} worker{'s'[: progress.workers != 1]}"
     if math.isfinite(progress.seconds_left) and progress.done < progress.total:
         text += f", {human_time(progress.seconds_left)} left"
     return text

@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import depth_option, head_option, json_option, memory_option
+from widegram_cli.options import (
+    dask_option,
+    depth_option,
+    head_option,
+    json_option,
+    memory_option,
+    mixed_option,
+)
 from widegram_cli.output import emit_json
 
 
@@ -36,6 +43,8 @@ from widegram_cli.output import emit_json
 @depth_option
 @head_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
+@dask_option
+@mixed_option
 @memory_option
 @json_option
 def command(  # noqa: PLR0913  (an option each)

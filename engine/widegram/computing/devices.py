@@ -33,16 +33,23 @@ def cuda_numbers(device: str) -> tuple[int, ...] | None:
     return numbers
 
 
-def resolve_device(device: str) -> str:
-    """The device that a request stands for: 'auto' is the first card if it works, else the CPU.
-
-    Raises :class:`WidegramError` for an unknown name, and for cards that are not there.
-    """
+def known(device: str) -> tuple[int, ...] | None:
+    """The cards that a device names, as :func:`cuda_numbers`; raises :class:`WidegramError` for an
+    unknown name."""
     numbers = cuda_numbers(device)
     if numbers is None and device not in _KNOWN:
         raise WidegramError(
             f"device {device!r} is unknown; choose one of {', '.join(DEVICES)}, cuda:0,1"
         )
+    return numbers
+
+
+def resolve_device(device: str) -> str:
+    """The device that a request stands for: 'auto' is the first card if it works, else the CPU.
+
+    Raises :class:`WidegramError` for an unknown name, and for cards that are not there.
+    """
+    numbers = known(device)
     if numbers is not None:
         from widegram.cuda.device import gpus
 

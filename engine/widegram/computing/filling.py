@@ -73,7 +73,7 @@ def fill(
         supplying(evaluator, saver, pending, meter) as supply,
         interrupts.finishing(supply.what, supply.seconds_left, supply.stoppable),
     ):
-        while supply.left and not stop.requested:
+        while supply.left and not (stop.requested or supply.cut):
             batch: list[TileResult] = []
             stretches: Stretches = {}
             try:
@@ -87,10 +87,10 @@ def fill(
             saver.save(batch, stretches)
         _save(saver, supply.unasked(), [], {})
         with suppress(interrupts.Stopped):
-            while not stop.requested and (rest := writer.pending_stretches()):
+            while not (stop.requested or supply.cut) and (rest := writer.pending_stretches()):
                 saver.save([], saver.stretches(rest[:1]))
     if writer.pending() or writer.pending_stretches():
-        raise Interrupted(_kept(saver, tiles))
+        raise Interrupted(_kept(saver, tiles, supply.cut))
     _settle(writer, pending, lacking_stretches, recheck_data)
     seconds = meter.seconds
     return GramResult(
@@ -156,9 +156,9 @@ def _settle(
     writer.finish()
 
 
-def _kept(saver: Saver, tiles: list[tuple[int, int]]) -> str:
+def _kept(saver: Saver, tiles: Tiles, why: str = "") -> str:
     """What an interrupted run leaves, said without a look into the file."""
     return (
-        f"{saver.path}: interrupted, {saver.finished} of {len(tiles)} tiles are saved; run the "
-        "same command again to resume"
+        f"{saver.path}: {why or 'interrupted'}, {saver.finished} of {len(tiles)} tiles are saved; "
+        "run the same command again to resume"
     )

@@ -14,11 +14,10 @@ import numpy as np
 from widegram import __version__
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
-from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import continues, device_for, kind_of, resolve_device
 from widegram.computing.filling import GramResult, fill
 from widegram.computing.job import make_job, tile_side
-from widegram.computing.tile_queue import tiles_at_once
+from widegram.computing.places import place
 from widegram.data import Source
 from widegram.data.distinct import check_distinct
 from widegram.data.patterns import patterned
@@ -56,6 +55,8 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     progress: ProgressCallback | None = None,
     accept_series_error: float | None = None,
     pattern: Any = None,
+    dask: str | None = None,
+    mixed_workers: bool = False,
 ) -> GramResult:
     """Write the kernel matrices of an infinitely wide network to the HDF5 file ``out``.
 
@@ -79,7 +80,9 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     :class:`~widegram.machine.progress.Progress`. ``accept_series_error``: the relative error of an
     activation's Hermite series that is accepted, 1e-3 by default, and of all that is announced,
     0.1 by default; more is refused. ``pattern``: of graphs, for Aggregate layers, that of x1 or a
-    pair for x1 and x2, arrays or files as these.
+    pair for x1 and x2, arrays or files as these. ``dask``: the address of a Dask scheduler whose
+    workers compute the tiles, or 'local:N'; ``device``, ``threads`` and ``memory`` then hold for
+    each worker, and ``mixed_workers`` lets them differ in what decides the last bits.
 
     A float32 run whose activations need more digits at these variances is computed in float64 and
     rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
@@ -93,16 +96,16 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     patterns = pattern if isinstance(pattern, tuple) else (pattern,)
     check_distinct([path], [network, x1, x2, *patterns])
     tile = None if tile is None else integer(tile, "tile", 1)
-    auto = isinstance(device, str) and device == "auto"
-    device = _device_of(path, overwrite, job.network) if auto else resolve_device(device)
+    device = _device_of(path, overwrite, job.network, device, dask is not None)
+    where = place(dask, device, memory, mixed_workers)
     new = overwrite or not path.exists()
     with ExitStack() as held:
         evaluator: Evaluator | None = None
         if new:
             check_target(path, overwrite)
-            evaluator = held.enter_context(make_evaluator(device, job))
-            side = tile or tile_side(job, evaluator, at_once=tiles_at_once(evaluator))
-            header = _header(job, device, side)
+            evaluator = held.enter_context(where.evaluator(job))
+            side = tile or tile_side(job, evaluator, at_once=where.at_once())
+            header = _header(job, where.device, side)
             create(path, header, overwrite)
         else:
             header, complete = _existing(path, job, device, tile)
@@ -112,8 +115,11 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
         damaged = [] if new else rechecked(writer, check)
         if writer.complete:
             return nothing_to_do(header)
-        evaluator = evaluator or held.enter_context(make_evaluator(device, job))
-        result = fill(writer, evaluator, device, job.memory, progress, partial(_recheck_data, job))
+        evaluator = evaluator or held.enter_context(where.evaluator(job))
+        result = fill(
+            writer, evaluator, where.device, job.memory, progress, partial(_recheck_data, job),
+            where.supplying(),
+        )  # fmt: skip
     return result._replace(damaged_tiles=len(damaged))
 
 
@@ -168,13 +174,21 @@ def _recheck_data(job: Job) -> None:
             source.check_unchanged()
 
 
-def _device_of(path: Path, overwrite: bool, network: Network) -> str:
-    """What 'auto' means: an unfinished file goes on with the device that began it."""
+def _device_of(
+    path: Path, overwrite: bool, network: Network, device: str, at_workers: bool
+) -> str:
+    """What ``device`` means. 'auto': an unfinished file goes on with the device that began it; at
+    workers each finds out."""
+    if not isinstance(device, str) or device != "auto":
+        return device if at_workers else resolve_device(device)
     if path.is_file() and not overwrite:
         file, found = read(path)
         file.close()
-        return resolve_device(found.device.split(",")[0])
-    return device_for("auto", network)
+        kinds = found.device.split(",")
+        if at_workers:
+            return kinds[0] if len(kinds) == 1 else "auto"
+        return resolve_device(kinds[0])
+    return "auto" if at_workers else device_for("auto", network)
 
 
 def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Header, bool]:
@@ -182,7 +196,7 @@ def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Head
     file, found = read(path)
     with file:
         wanted = _header(job, device, tile or found.tile)
-        if continues(found.device, device):
+        if device == "auto" or continues(found.device, device):
             wanted = replace(wanted, device=found.device)
         refuse_other_run(path, found, wanted)
         with hdf5_errors(path):

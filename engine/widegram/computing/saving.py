@@ -23,7 +23,7 @@ class Saver:
         self.path, self.finished = writer.path, len(writer.grid.tiles()) - len(writer.pending())
         begun = self.finished > 0
         self._writer, self._evaluator, self._noted = writer, evaluator, False
-        self.grid = writer.grid
+        self.grid, self.keys, self.dtype = writer.grid, writer.header.keys, writer.header.dtype
         self._device = joined(writer.header.device, device) if begun else kind_of(device)
         self._name = evaluator.device_name
 
@@ -37,6 +37,12 @@ class Saver:
         with interrupts.saving():
             self._writer.write(batch, stretches or {})
         self.finished += len(batch)
+
+    def computed_by(self, device: str) -> None:
+        """What is saved from now on may come from this kind of device too."""
+        kinds = joined(self._device, device)
+        if kinds != self._device:
+            self._device, self._noted = kinds, False
 
     def beside(self, tile: tuple[int, int], unsaved: Stretches) -> list[Stretch]:
         """Stretches of the diagonals to compute with a tile, but for those that are ``unsaved``."""

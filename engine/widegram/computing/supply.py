@@ -28,10 +28,12 @@ class Supply(Closing, ABC):
 
     * ``what``: is in work, for messages
     * ``stoppable``: whether a stop ends what is in work early
+    * ``cut``: why no more will come, where that is neither a failure nor a stop
     """
 
     what: str = "the tile in work"
     stoppable: bool = False
+    cut: str = ""
 
     @property
     @abstractmethod

@@ -77,3 +77,12 @@ class TileQueue(Closing):
         coming = next((tile for _, tile in self._left if tile[0] != rows), None)
         if coming is not None:
             self._preparing.submit(self._evaluator.prepare, *coming)
+
+
+def in_turn(
+    evaluator: Evaluator, wanted: Sequence[tuple[range, range]], symmetric: bool
+) -> Iterator[Arrays]:
+    """The tiles ``wanted``, one after another."""
+    with TileQueue(evaluator, wanted, symmetric) as queue:
+        for _ in wanted:
+            yield queue.next(lambda _: None)

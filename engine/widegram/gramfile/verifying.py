@@ -24,10 +24,14 @@ from widegram.tiling import WHOLE, End
 _BLOCK = 16
 _SHOWN = 8
 Keys = tuple[str, ...]
+Block = tuple[tuple[int, int], range, range]  # of a tile: rows, columns
 # Largest relative difference of a recomputed block. On the device that wrote the file images agree
 # to the bit; another block size lets the matrix product of vectors round differently, and another
 # device sums in another order (measured tolerances of the contract: 1e-10 and, near c = 1, 1e-4).
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+
+
+Tiles = Callable[[list[tuple[range, range]], bool], Iterator[dict[str, np.ndarray]]]
 
 
 class InputComputer(TileComputer, Protocol):
@@ -41,12 +45,14 @@ class InputComputer(TileComputer, Protocol):
 class Computers(NamedTuple):
     """What computes tiles again.
 
-    * ``own``: what filled the file
+    * ``own``: what filled the file; ``tiles(spans, symmetric)``: its tiles of some (rows, columns),
+      one after another
     * ``dense``: another method, which can compute ``dense_entries`` entries; ``dense_note`` says
       why that is none
     """
 
     own: InputComputer
+    tiles: Tiles
     dense: TileComputer | None = None
     dense_entries: int = 0
     dense_note: str = ""
@@ -151,8 +157,8 @@ def verify(
             if isinstance(computers, str):
                 note = dense_note = computers
             else:
-                again = _blocks(file, finished, sample, seed)
-                entries, difference, wrong = _recompute(file, keys, computers.own, again)
+                again = list(_blocks(file, finished, sample, seed))
+                entries, difference, wrong = _recompute(file, keys, computers, again)
                 dense, dense_note = _dense(file, finished, keys, computers, seed)
                 found += [*wrong, *map(Damage, dense.damage)]
             done, total = file.tiles()
@@ -230,7 +236,7 @@ def _block(file: GramFile, key: str, rows: range, cols: range) -> np.ndarray:
 
 def _blocks(
     file: GramFile, finished: np.ndarray, sample: int, seed: int
-) -> Iterator[tuple[tuple[int, int], range, range]]:
+) -> Iterator[Block]:
     """Some finished tiles, and the rows and columns of a block in each."""
     grid, generator = file.header.grid, np.random.default_rng(seed)
     tiles = [tile for tile in grid.tiles() if finished[tile]]
@@ -242,13 +248,13 @@ def _blocks(
 
 
 def _recompute(
-    file: GramFile, keys: Keys, computer: InputComputer, blocks: Iterator[Any]
+    file: GramFile, keys: Keys, computers: Computers, blocks: list[Block]
 ) -> tuple[int, float, list[Damage]]:
     """Entries computed again, their largest relative difference, and what is wrong."""
     entries, worst = 0, 0.0
     damage: list[Damage] = []
-    for tile, rows, cols in blocks:
-        arrays = computer.tile(rows, cols, file.symmetric)
+    made = computers.tiles([(rows, cols) for _, rows, cols in blocks], file.symmetric)
+    for (tile, rows, cols), arrays in zip(blocks, made, strict=True):
         for key in keys:
             difference = _difference(file, arrays[key], _block(file, key, rows, cols))
             worst = max(worst, difference)
@@ -259,7 +265,7 @@ def _recompute(
                 damage.append(Damage(where, tile))
         entries += len(rows) * len(cols)
         for stretch, span in _stretches(file, tile, rows, cols):
-            difference = _own_difference(file, keys, computer, stretch, span)
+            difference = _own_difference(file, keys, computers.own, stretch, span)
             worst = max(worst, difference)
             if not difference <= TOLERANCES[file.header.dtype]:
                 where = f"{stretch.text(keys[0], file.header.grid)}: differs from the recomputed "

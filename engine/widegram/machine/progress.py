@@ -25,6 +25,7 @@ class Progress:
     * ``what``: which part of the work that is, empty where it has one part only
     * ``rate``: of this run, in units per second; 0 where it is not measured
     * ``seconds``: of this run; 0 where they are not measured
+    * ``workers``: that share the work at present; 0 where this process does it
     """
 
     done: float
@@ -33,6 +34,7 @@ class Progress:
     what: str = ""
     rate: float = 0.0
     seconds: float = 0.0
+    workers: int = 0
 
     @property
     def seconds_left(self) -> float:
@@ -66,7 +68,7 @@ class Meter:
         self._in_tile = 0
         self._callback = callback
         self._start = self._told = self._begun = time.perf_counter()
-        self._tile, self._slowest = 1, 0.0
+        self._tile, self._slowest, self._workers = 1, 0.0, 0
 
     @property
     def seconds(self) -> float:
@@ -99,6 +101,11 @@ class Meter:
             return passed * (self._tile / self._in_tile - 1)
         return max(self._slowest - passed, 0.0) if self._slowest else float("inf")
 
+    def tell(self, workers: int) -> None:
+        """That many share the work, which goes on."""
+        self._workers = workers
+        self._tell()
+
     def end_tile(self, entries: int) -> None:
         """The tile begun last is finished."""
         self._settled += entries
@@ -114,7 +121,9 @@ class Meter:
         done = self._settled + self._in_tile
         seconds = moment - self._start
         rate = (done - self._before) / seconds if seconds > 0 else 0.0
-        self._callback(Progress(done, self._total, rate=rate, seconds=seconds))
+        self._callback(
+            Progress(done, self._total, rate=rate, seconds=seconds, workers=self._workers)
+        )
 
 
 class StopRequest(Closing):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from widegram.combining.recipe import is_combined, read_recipe
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import available
 from widegram.computing.in_memory import diagonal_within
+from widegram.computing.places import place
+from widegram.computing.tile_queue import in_turn
 from widegram.data import Source, open_source
 from widegram.data.patterns import reopened
 from widegram.errors import Damaged, WidegramError
@@ -42,7 +45,7 @@ _ANOTHER_METHOD = "it is a combination; verify the files of its ingredients"
 _FUNCTION = "its network has a function of Python's, which no file holds"
 
 
-def verify(
+def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the command
     path: str | Path,
     x1: Given = None,
     x2: Given = None,
@@ -54,6 +57,8 @@ def verify(
     memory: str | int | None = None,
     end: End = WHOLE,
     progress: ProgressCallback | None = None,
+    dask: str | None = None,
+    mixed_workers: bool = False,
 ) -> VerifyReport | SealReport:
     """Check any file of this program: a gram file as follows, other kinds by checksums alone.
 
@@ -69,6 +74,8 @@ def verify(
     * ``threads``, ``memory``: what computing may use
     * ``end``: a depth or a head, whose datasets alone are then checked
     * ``progress``: told how far it is
+    * ``dask``, ``mixed_workers``: workers that do what is computed again, as in
+      :func:`widegram.gram`
 
     The report lists the damage; its ``raise_if_damaged()`` raises
     :class:`widegram.errors.Damaged`.
@@ -83,7 +90,11 @@ def verify(
         if end != WHOLE:
             raise WidegramError(f"{path}: is no gram file, it has no depths and no heads")
         return verify_sealed(path)
-    bytes_ = kernel_budget(memory)
+    means = _Means(threads, memory, dask, mixed_workers)
+    if dask is not None:
+        from widegram.workers.address import parse_address
+
+        parse_address(dask)
     for given in (x1, x2):
         if given is not None:
             open_source(given)  # what was asked for by name is no note where it is missing
@@ -92,7 +103,7 @@ def verify(
         with ExitStack() as held:
 
             def factory(file: GramFile) -> Computers | str:
-                return _computers(file, x1, x2, threads, bytes_, held)
+                return _computers(file, x1, x2, means, held)
 
             made = factory if sample > 0 else None
             return verify_file(path, made, sample, seed, progress, end)
@@ -102,18 +113,27 @@ def verify(
         report.metadata_intact and not report.damaged_tiles and not report.damaged_stretches
     ):
         return report
-    _repair(Path(path), report, x1, x2, threads, bytes_)
+    _repair(Path(path), report, x1, x2, means)
     return replace(check(), repaired=report.damage)
 
 
-def _repair(
-    path: Path,
-    report: VerifyReport,
-    x1: Given,
-    x2: Given,
-    threads: int | None,
-    memory: int,
-) -> None:
+@dataclass(frozen=True)
+class _Means:
+    """What may be used for computing, as :func:`verify` is given it."""
+
+    threads: int | None
+    memory: str | int | None
+    dask: str | None
+    mixed: bool
+
+    def evaluator(self, device: str, job: Job) -> Evaluator:
+        """An evaluator of ``job`` on the device that a file names, here or at workers."""
+        here = self.dask is None
+        chosen = available(device) if here else device.split(",")[0]
+        return place(self.dask, chosen, self.memory, self.mixed).evaluator(job)
+
+
+def _repair(path: Path, report: VerifyReport, x1: Given, x2: Given, means: _Means) -> None:
     """Compute what a report found damaged again, and write it."""
     with GramFile(path) as file:
         header, network = file.header, _unless_combined(file)
@@ -135,10 +155,10 @@ def _repair(
                     kernels=header.kernels,
                     depths=header.depths,
                     dtype=header.dtype,
-                    threads=threads,
-                    memory=memory,
+                    threads=means.threads,
+                    memory=kernel_budget(means.memory),
                 )  # fmt: skip
-                made = held.enter_context(make_evaluator(available(header.device), job))
+                made = held.enter_context(means.evaluator(header.device, job))
             writer.take_back(report.damaged_tiles, report.damaged_stretches)
             _compute_again(writer, report, made)
             for source in sources:
@@ -149,10 +169,12 @@ def _repair(
 
 
 def _compute_again(writer: GramWriter, report: VerifyReport, made: Evaluator) -> None:
-    for i, j in report.damaged_tiles:
+    damaged, grid = report.damaged_tiles, writer.grid
+    spans = [(grid.rows(i), grid.cols(j)) for i, j in damaged]
+    tiles = in_turn(made, spans, writer.header.symmetric)
+    for (i, j), arrays in zip(damaged, tiles, strict=True):
         interrupts.check()
-        rows, cols = writer.grid.rows(i), writer.grid.cols(j)
-        writer.write([(i, j, made.tile(rows, cols, writer.header.symmetric))])
+        writer.write([(i, j, arrays)])
     for stretch in report.damaged_stretches:
         values = diagonal_within(made, stretch.span(writer.grid), stretch.second)
         writer.write([], {stretch: values})
@@ -184,8 +206,7 @@ def _computers(
     file: GramFile,
     x1: Given,
     x2: Given,
-    threads: int | None,
-    memory: int,
+    means: _Means,
     held: ExitStack,
 ) -> Computers | str:
     """The evaluator that made the file and the dense one, which ``held`` closes, or why there are
@@ -194,38 +215,39 @@ def _computers(
     network = _unless_combined(file)
     if network is None:
         try:
-            return Computers(
-                held.enter_context(_combined(file.path, header)), dense_note=_ANOTHER_METHOD
-            )
+            own: Evaluator = held.enter_context(_combined(file.path, header))
+            return Computers(own, partial(in_turn, own), dense_note=_ANOTHER_METHOD)
         except WidegramError as error:
             return f"no tiles were recomputed: {error}"
     if has_function(file.network):
         return f"no tiles were recomputed: {_FUNCTION}"
-
-    def make(device: str, dtype: str) -> Evaluator:
-        kernels, depths = header.kernels, header.depths
-        # What a series leaves out was accepted when the file was made.
-        job = Job(
-            network=network,
-            x1=first,
-            x2=second,
-            kernels=kernels,
-            depths=depths,
-            dtype=dtype,
-            threads=threads,
-            memory=memory,
-            accept=math.inf,
-        )
-        return held.enter_context(make_evaluator(device, job))
-
+    memory = kernel_budget(means.memory)
     try:
         first, second = _sources(header, network.mask, x1, x2)
-        own = make(available(header.device), header.dtype)
+    except WidegramError as error:
+        return f"no tiles were recomputed: {error}"
+    job = Job(
+        network=network,
+        x1=first,
+        x2=second,
+        kernels=header.kernels,
+        depths=header.depths,
+        dtype=header.dtype,
+        threads=means.threads,
+        memory=memory,
+        accept=math.inf,  # What a series leaves out was accepted when the file was made.
+    )
+    try:
+        own = held.enter_context(means.evaluator(header.device, job))
         entries = affordable_entries(network, header.depths, memory)
         if not entries:
-            return Computers(own, dense_note=f"{_size(network)} too large for the dense reference")
-        return Computers(own, make("reference", "float64"), entries)
+            note = f"{_size(network)} too large for the dense reference"
+            return Computers(own, partial(in_turn, own), dense_note=note)
+        dense = held.enter_context(make_evaluator("reference", replace(job, dtype="float64")))
+        return Computers(own, partial(in_turn, own), dense, entries)
     except WidegramError as error:
+        if means.dask is not None:
+            raise
         return f"no tiles were recomputed: {error}"
 
 

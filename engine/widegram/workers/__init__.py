@@ -1,0 +1,1 @@
+"""Workers of a Dask scheduler: they keep what they have opened, and answer requests."""

@@ -1,0 +1,141 @@
+"""Which worker does which part of the work: stretches of one order, and again what was lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+# A group that takes longer than this many times the usual one is given to a second worker too.
+_LATE = 4.0
+_LATE_SECONDS = 1.0
+
+
+@dataclass(eq=False)
+class Group:
+    """Some ``items`` that ``worker`` has since ``begun``; ``twice``: another one has them too."""
+
+    items: list[int]
+    worker: str
+    begun: float
+    twice: bool = False
+
+
+@dataclass
+class _Stretch:
+    low: int
+    high: int
+    owner: str = ""
+
+    def __len__(self) -> int:
+        return self.high - self.low
+
+
+@dataclass
+class Claims:
+    """Items 0 to ``count`` - 1, of which neighbours share data, given out to workers.
+
+    Each worker goes through a stretch of its own, so that it meets the data again that it has; one
+    that has none left takes half of the longest. What a worker lost comes first; at the end a group
+    that does not come back is given to a second worker, and the first answer counts.
+    """
+
+    count: int
+    left: int = field(init=False)
+    usual: float = 0.0  # seconds of a group, the slowest so far
+
+    def __post_init__(self) -> None:
+        self.left = self.count
+        self._stretches = [_Stretch(0, self.count)]
+        self._again: deque[int] = deque()
+        self._done = bytearray(self.count)
+        self._flying: list[Group] = []
+        self._stopped = False
+
+    @property
+    def in_work(self) -> bool:
+        """Whether some worker has a group."""
+        return bool(self._flying)
+
+    @property
+    def waiting(self) -> int:
+        """Items that no worker has."""
+        return sum(map(len, self._stretches)) + len(self._again)
+
+    def take(self, worker: str, most: int, now: float) -> Group | None:
+        """The next group of at most ``most`` items; None where nothing is left to begin."""
+        if self._stopped:
+            return None
+        items: list[int] = []
+        while self._again and len(items) < most:
+            items.append(self._again.popleft())
+        if not items:
+            items = self._next(worker, most)
+        if items:
+            group = Group(items, worker, now)
+            self._flying.append(group)
+            return group
+        return self._late(worker, now)
+
+    def finish(self, group: Group, now: float) -> list[int]:
+        """A group has come back: its items that nobody has brought before."""
+        self._drop(group)
+        new = [item for item in group.items if not self._done[item]]
+        for item in new:
+            self._done[item] = 1
+        self.left -= len(new)
+        self.usual = max(self.usual, now - group.begun)
+        return new
+
+    def give_back(self, group: Group) -> None:
+        """A group is lost: what no other worker has of it is to be done again."""
+        if group not in self._flying:
+            return
+        self._drop(group)
+        elsewhere = {item for other in self._flying for item in other.items}
+        self._again.extend(
+            item for item in group.items if not self._done[item] and item not in elsewhere
+        )
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stretches, self._stopped = [], True
+        self._again.clear()
+
+    def leave(self, worker: str) -> None:
+        """A worker is gone: its stretch is anyone's."""
+        for stretch in self._stretches:
+            if stretch.owner == worker:
+                stretch.owner = ""
+
+    def _next(self, worker: str, most: int) -> list[int]:
+        self._stretches = [stretch for stretch in self._stretches if len(stretch)]
+        if not self._stretches:
+            return []
+        own = [s for s in self._stretches if s.owner == worker]
+        free = [s for s in self._stretches if not s.owner]
+        found = max(own or free or self._stretches, key=len)
+        if found.owner not in (worker, ""):
+            # The second half: the owner goes on where it is.
+            middle = found.low + len(found) // 2
+            found.high, found = middle, _Stretch(middle, found.high)
+            self._stretches.append(found)
+        found.owner = worker
+        low, found.low = found.low, min(found.low + most, found.high)
+        return list(range(low, found.low))
+
+    def _late(self, worker: str, now: float) -> Group | None:
+        late = max(_LATE * self.usual, _LATE_SECONDS)
+        for group in self._flying:
+            if group.worker != worker and not group.twice and now - group.begun > late:
+                group.twice = True
+                second = Group(list(group.items), worker, now, twice=True)
+                self._flying.append(second)
+                return second
+        return None
+
+    def _drop(self, group: Group) -> None:
+        if group in self._flying:
+            self._flying.remove(group)
+        for other in self._flying:
+            if other.items == group.items:
+                other.twice = False  # It is alone again.
