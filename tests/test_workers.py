@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,6 +20,8 @@ from cli_support import refused
 from cluster import Cluster, cluster, disturb
 from widegram.errors import Interrupted, WidegramError
 from widegram.machine.progress import Progress
+from widegram.meanfield.experiments.problem import load_problem
+from widegram.meanfield.experiments.training import Grid, trainability
 from widegram.workers import crew as crew_module
 from widegram.workers import pool as pool_module
 from widegram.workers.session import Facts
@@ -260,3 +263,18 @@ def test_without_its_scheduler_a_run_is_interrupted_and_can_be_resumed(
     assert widegram.gram(VECTORS, x, out, tile=8).resumed_tiles > 0
     widegram.gram(VECTORS, x, tmp_path / "a.h5", tile=8)
     same(tmp_path / "a.h5", out)
+
+
+def test_rows_of_a_trainability_map(two: Cluster, tmp_path: Path) -> None:
+    data, files = tmp_path / "d.h5", (tmp_path / "a.h5", tmp_path / "b.h5", tmp_path / "c.h5")
+    widegram.prepare("digits", data)
+    problem = load_problem(str(data), 40, 20)
+    grid = Grid("fcn", "erf", np.array([1.0, 1.5, 2.0]), 0.1, (1, 3), (1.0, 8.0))
+    alone, seen, sent = files
+    trainability(problem, grid, alone, threads=1)
+    assert trainability(problem, grid, seen, dask=two.address) == 0
+    hidden = replace(problem, place=None)
+    trainability(hidden, grid, sent, dask=two.address)
+    assert trainability(hidden, grid, sent, dask=two.address) == 3
+    same(alone, seen)
+    same(alone, sent)

@@ -14,9 +14,11 @@ from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
 from widegram_cli.meanfield_options import Computing, Written, numbers, one_blas_thread
 from widegram_cli.options import (
     Depths,
+    dask_option,
     grouped,
     json_option,
     memory_option,
+    mixed_option,
     overwrite_option,
     series_option,
 )
@@ -33,6 +35,14 @@ class Images:
     data: str
     train: int
     test: int | None
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who computes: this process, or the workers of a scheduler."""
+
+    dask: str | None
+    mixed_workers: bool
 
 
 @dataclass(frozen=True)
@@ -98,15 +108,23 @@ class Axes:
 )
 @click.option("--plot", type=PictureFile(), metavar="T.png", help="Draw the maps.")
 @series_option
+@dask_option
+@mixed_option
 @memory_option
 @overwrite_option
 @json_option
 @grouped(Images, "images")
 @grouped(Axes, "axes")
+@grouped(Workers, "workers")
 @grouped(Computing, "computing")
 @grouped(Written, "written")
 def trainability_command(
-    images: Images, axes: Axes, scale: str, computing: Computing, written: Written
+    images: Images,
+    axes: Axes,
+    scale: str,
+    workers: Workers,
+    computing: Computing,
+    written: Written,
 ) -> None:
     """Accuracy of gradient flow over (w_var, depth). Run again to resume.
 
@@ -133,7 +151,13 @@ def trainability_command(
     start = time.perf_counter()
     with reporter() as progress:
         resumed = trainability(
-            problem, grid, out, overwrite=overwrite, progress=progress, **asdict(computing)
+            problem,
+            grid,
+            out,
+            overwrite=overwrite,
+            progress=progress,
+            **asdict(computing),
+            **asdict(workers),
         )
     seconds = time.perf_counter() - start
     if plot is not None and not drawn:

@@ -49,6 +49,8 @@ class MapRow:
 
 
 Work = Callable[[slice, Array], Array]
+# Numbers of rows with what was found, and how many workers share the work, 0 without any.
+Rows = Iterator[tuple[int, MapRow, int]]
 
 
 class RowKernels(Protocol):

@@ -20,7 +20,8 @@ from widegram.meanfield.theory.one_layer import Array
 class Problem:
     """Inputs (n, *input_shape) float64; ``y`` (m, k) one-hot minus 1/k; labels are class numbers.
 
-    The test half may have no rows. ``fingerprint`` is that of the values actually used.
+    The test half may have no rows. ``fingerprint`` is that of the values actually used. ``place``:
+    arguments of :func:`load_problem` that give the same, None where none do.
     """
 
     x: Array
@@ -29,6 +30,7 @@ class Problem:
     x_test: Array
     labels_test: np.ndarray
     fingerprint: str
+    place: tuple[str, int | None, int | None, bool] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -55,13 +57,19 @@ def load_problem(
     found = load_targets(f"{spec}:test/y", len(x_test), classes=targets.classes, limit=test)
     if normalize:
         x, x_test = unit_mean_square(x), unit_mean_square(x_test)
-    digest = xxhash.xxh3_128()
     y = targets.values[: len(x)]
-    labels, labels_test = y.argmax(axis=1), found.values.argmax(axis=1)
-    for array in (x, x_test, labels, labels_test):
+    made = Problem(x, y, y.argmax(axis=1), x_test, found.values.argmax(axis=1), "")
+    place = str(Path(spec).resolve()), train, test, normalize
+    return replace(made, fingerprint=digest_of(made), place=place)
+
+
+def digest_of(problem: Problem) -> str:
+    """xxh3-128 (hex) of inputs and labels."""
+    digest = xxhash.xxh3_128()
+    for array in (problem.x, problem.x_test, problem.labels, problem.labels_test):
         digest.update(f"{array.shape}{array.dtype.str}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    return Problem(x, y, labels, x_test, labels_test, digest.hexdigest())
+    return digest.hexdigest()
 
 
 def load_inputs(data: str, train: int, test: int, normalize: bool = True) -> Problem:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from pathlib import Path
-
-import numpy as np
 
 from widegram.errors import Interrupted, WidegramError
 from widegram.machine import interrupts
 from widegram.machine.budgets import require_memory
 from widegram.machine.cores import usable_cores
 from widegram.machine.progress import Progress, StopRequest
-from widegram.meanfield.experiments.engine_kernels import EngineOptions, EngineRows
-from widegram.meanfield.experiments.fcn_kernels import FcnKernels
-from widegram.meanfield.experiments.gradient_flow import Flow, outputs
-from widegram.meanfield.experiments.grid import Grid, MapRow, RowKernels
+from widegram.meanfield.experiments.engine_kernels import EngineOptions
+from widegram.meanfield.experiments.grid import Grid, Rows
 from widegram.meanfield.experiments.problem import Problem
+from widegram.meanfield.experiments.rows import row_maker, solve_row
 from widegram.meanfield.experiments.trainfile import MapHeader, TrainFile
 from widegram.meanfield.theory.fixedpoint import fixed_points
-from widegram.meanfield.theory.one_layer import Array, LayerMaps
-
-# Beyond these diagonals products of Theta's entries leave the range of float64.
-_SMALLEST, _LARGEST = 1e-150, 1e150
+from widegram.meanfield.theory.one_layer import LayerMaps
+from widegram.workers.session import SchedulerGone
 
 
 def trainability(
@@ -36,20 +32,23 @@ def trainability(
     memory: str | int | None = None,
     progress: Callable[[Progress], None] | None = None,
     accept_series_error: float | None = None,
+    dask: str | None = None,
+    mixed_workers: bool = False,
 ) -> int:
     """Fill or resume ``out``; returns the number of rows that an earlier run had finished.
 
     For fcn every grid point shares one matrix of input products. For cnn-f and cnn-p the depths of
     a row do; the next row forms them again in the cache, which takes 0.1 ns per pair of pixels and
     channel beside 1 to 3 ns per layer, and less than reading stored ones from memory would.
-    ``accept_series_error`` as in :func:`widegram.gram`, for cnn-f and cnn-p.
+    ``accept_series_error`` as in :func:`widegram.gram`, for cnn-f and cnn-p. With ``dask`` and
+    ``mixed_workers``, as there, workers compute rows, this process writes them.
 
     Raises WidegramError for bad variances, depths or times, or an ``out`` of another run (naming
     what differs); Interrupted after a signal, with every finished row stored.
     """
     _check(problem, grid, memory)
-    options = EngineOptions(threads or usable_cores(), memory, accept_series_error)
-    make = _row_maker(problem, grid, options)
+    options = EngineOptions(threads, memory, accept_series_error)
+    rows = _rows(problem, grid, options, dask, mixed_workers)
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
     header = MapHeader(
         net=grid.net,
@@ -67,26 +66,49 @@ def trainability(
         before = len(grid.w_var) - len(pending)
         meter = _Meter(len(grid.w_var), before, len(grid.depths), progress)
 
-        def kept() -> str:
+        def kept(why: str = "interrupted") -> str:
             return (
-                f"{out}: interrupted, {meter.done} of {len(grid.w_var)} rows are saved; run the "
+                f"{out}: {why}, {meter.done} of {len(grid.w_var)} rows are saved; run the "
                 "same command again to resume"
             )
 
         with (
-            StopRequest() as stop,
+            StopRequest(),
             interrupts.keeping(kept),
             interrupts.finishing("the row in work", lambda: meter.row_seconds),
         ):
-            for index in pending:
-                if stop.requested:
-                    raise Interrupted(kept())
-                row = _solve_row(problem, grid, make(float(grid.w_var[index])))
-                with interrupts.saving():
-                    file.write(index, row)
-                meter.row()
+            try:
+                for index, row, workers in rows(pending):
+                    with interrupts.saving():
+                        file.write(index, row)
+                    meter.row(workers)
+            except SchedulerGone as gone:
+                raise Interrupted(kept(str(gone))) from gone
+            if file.pending():
+                raise Interrupted(kept())
         file.finish()
     return before
+
+
+def _rows(
+    problem: Problem, grid: Grid, options: EngineOptions, dask: str | None, mixed_workers: bool
+) -> Callable[[list[int]], Rows]:
+    """What computes the rows of some numbers: this process, or workers."""
+    if dask is not None:
+        from widegram.meanfield.experiments.remote_rows import remote_rows
+
+        return remote_rows(dask, mixed_workers, problem, grid, options)
+    if mixed_workers:
+        raise WidegramError("mixed workers are workers of --dask, which is not given")
+    make = row_maker(problem, grid, replace(options, threads=options.threads or usable_cores()))
+
+    def rows(numbers: list[int]) -> Rows:
+        for index in numbers:
+            if interrupts.requested():
+                return
+            yield index, solve_row(problem, grid, make(float(grid.w_var[index]))), 0
+
+    return rows
 
 
 def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
@@ -97,56 +119,6 @@ def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
     needed = 8 * (m * n + len(grid.depths) * m * (2 * m + problem.y.shape[1] * len(grid.times)))
     what = f"a row of {m} training and {n} test images at {len(grid.depths)} depths"
     require_memory(needed, memory, what, "take fewer images or depths")
-
-
-def _solve_row(problem: Problem, grid: Grid, kernels: RowKernels) -> MapRow:
-    shape = (len(grid.depths), len(grid.times))
-    classes = problem.y.shape[1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        levels, drops = kernels.train()
-    _require_range(grid.depths, levels, drops)
-    flows = [Flow.of(float(level), drop) for level, drop in zip(levels, drops, strict=True)]
-    solved = [flow.solve(problem.y, grid.times) for flow in flows]
-
-    def score(drop: Array, labels: np.ndarray) -> Array:
-        """Sums over the rows of ``drop`` (depths, rows, m): hits and squared errors."""
-        found = np.empty((2, *shape))
-        wanted = np.eye(classes)[labels] - 1 / classes
-        for depth, (alpha, totals) in enumerate(solved):
-            f = outputs(flows[depth].level, drop[depth], alpha, totals)
-            f = f.reshape(len(labels), -1, classes)
-            found[0, depth] = (f.argmax(axis=2) == labels[:, None]).sum(axis=0)
-            found[1, depth] = ((f - wanted[:, None]) ** 2).mean(axis=2).sum(axis=0)
-        return found
-
-    train = score(drops, problem.labels) / len(problem.x)
-    blocks = kernels.test(lambda rows, drop: score(drop, problem.labels_test[rows]))
-    test = sum(blocks, np.zeros((2, *shape))) / len(problem.x_test)
-    return MapRow(
-        train_accuracy=train[0],
-        test_accuracy=test[0],
-        train_mse=train[1],
-        test_mse=test[1],
-        lambda_max=np.array([flow.lambda_max for flow in flows]),
-        kappa=np.array([flow.kappa for flow in flows]),
-    )
-
-
-def _require_range(depths: tuple[int, ...], levels: Array, drops: Array) -> None:
-    for depth, level, drop in zip(depths, levels, drops, strict=True):
-        if not (_SMALLEST < level < _LARGEST and np.isfinite(drop).all()):
-            raise WidegramError(
-                f"depth {depth}: Theta leaves the range of float64, its diagonal is {level:.3g}; "
-                "read out fewer layers, or take w_var nearer to the critical one"
-            )
-
-
-def _row_maker(
-    problem: Problem, grid: Grid, options: EngineOptions
-) -> Callable[[float], RowKernels]:
-    if grid.net == "fcn":
-        return FcnKernels(problem, grid, options.threads or usable_cores()).row
-    return lambda w: EngineRows(problem, grid, w, options)
 
 
 class _Meter:
@@ -172,8 +144,8 @@ class _Meter:
         """Estimate of the time that the row in work still takes; infinite before one is done."""
         return max(self._slowest - (self._clock() - self._begun), 0.0) if self._slowest else inf
 
-    def row(self) -> None:
-        """One row more is stored."""
+    def row(self, workers: int) -> None:
+        """One row more is stored; that many ``workers`` share the work."""
         self._done += 1
         self._slowest = max(self._slowest, self._clock() - self._begun)
         self._begun = self._clock()
@@ -186,6 +158,7 @@ class _Meter:
                     self._rows * self._depths,
                     rate=rate,
                     seconds=seconds,
+                    workers=workers,
                 )
             )
 
