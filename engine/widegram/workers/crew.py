@@ -157,9 +157,8 @@ class Crew:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        asking = [member.line.ask(self._request("close")) for member in ready]
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 2.0)
+        for member in ready:
+            member.line.tell(self._request("close"))
 
     def fail(self, error: Exception) -> None:
         """The run cannot go on."""

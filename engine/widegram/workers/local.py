@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,10 @@ class LocalProcesses(Closing):
     """
 
     def __init__(self, address: str, count: int, threads: int) -> None:
-        self._command = [sys.executable, "-m", "widegram.workers.process", address, str(threads)]
+        self._folder = tempfile.mkdtemp(prefix="widegram-workers-")
+        self._command = [
+            sys.executable, "-m", "widegram.workers.process", address, str(threads), self._folder,
+        ]  # fmt: skip
         self._environment = _environment()
         self._failures = 0
         self._errors: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - for their life
@@ -68,6 +72,7 @@ class LocalProcesses(Closing):
             _give_up(process)
         self._running.clear()
         self._errors.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> tuple[subprocess.Popen[bytes], float]:
         process = subprocess.Popen(

@@ -25,7 +25,7 @@ from widegram.workers.session import Session
 
 _ANSWER_SECONDS = 10
 _POLL_SECONDS = 0.1
-_END_SECONDS = 5.0
+_END_SECONDS, _HURRY_SECONDS = 5.0, 0.5
 _SILENT = logging.CRITICAL + 1
 
 
@@ -130,7 +130,7 @@ class Workers(Closing):
             self._kill()
             with suppress(RuntimeError):  # The loop may have ended meanwhile.
                 self._loop.call_soon_threadsafe(self._ending.set)
-            self._thread.join(_END_SECONDS)
+            self._thread.join(_HURRY_SECONDS if interrupts.requested() else _END_SECONDS)
         self._kill()
         for held in (self._cleaning, self._silence):
             with suppress(RuntimeError):

@@ -1,8 +1,8 @@
-"""``python -m widegram.workers.process ADDRESS THREADS``: a worker of a run on this machine.
+"""``python -m widegram.workers.process ADDRESS THREADS FOLDER``: a worker of a run on this machine.
 
 It ends with the process that started it, whatever ends that: its standard input is a pipe which
-only that process holds. It leaves no file: the folder that Dask makes is removed as soon as the
-worker runs, and results stay in memory.
+only that process holds. It leaves no file: what Dask makes in FOLDER is removed as soon as the
+worker runs, FOLDER when that process is gone, and results stay in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -52,15 +51,15 @@ async def _serve(address: str, threads: int, folder: str) -> None:
 def main() -> None:
     """Serve until the scheduler or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    address, threads = sys.argv[1], int(sys.argv[2])
+    address, threads, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     _wake_with_parent()
-    folder = tempfile.mkdtemp(prefix="widegram-worker-")
     watch = threading.Thread(target=_end_with_parent, args=(folder,), daemon=True)
     watch.start()
+    own = os.path.join(folder, str(os.getpid()))
     try:
-        asyncio.run(_serve(address, threads, folder))
+        asyncio.run(_serve(address, threads, own))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
         os._exit(0)
 
 

@@ -52,11 +52,7 @@ class Line:
         """
         from distributed import wait
 
-        key = f"widegram-{request['verb']}-{uuid.uuid4().hex}"
-        future = self._client.submit(
-            eval, _DOOR, {"request": request}, key=key, workers=[self.address], pure=False,
-            allow_other_workers=False, retries=0,
-        )  # fmt: skip
+        future = self._submit(request)
         try:
             with self._client.as_current():
                 waiting = wait([future])
@@ -68,9 +64,22 @@ class Line:
             if before is not None:
                 await self._unless_gone(before())
             seconds = _FETCH_SECONDS + size / _BYTES_PER_SECOND
-            return self._read(await self._unless_gone(self._fetch(key), seconds))
+            return self._read(await self._unless_gone(self._fetch(future.key), seconds))
         finally:
             future.release()
+
+    def tell(self, request: Request) -> None:
+        """Send a request whose answer nobody waits for."""
+        from distributed import fire_and_forget
+
+        fire_and_forget(self._submit(request))
+
+    def _submit(self, request: Request) -> Any:
+        key = f"widegram-{request['verb']}-{uuid.uuid4().hex}"
+        return self._client.submit(
+            eval, _DOOR, {"request": request}, key=key, workers=[self.address], pure=False,
+            allow_other_workers=False, retries=0,
+        )  # fmt: skip
 
     async def _unless_gone(self, work: Coroutine[Any, Any, Any], most: float | None = None) -> Any:
         """What ``work`` gives; raises Lost where the worker leaves first, or ``most`` seconds
