@@ -121,12 +121,12 @@ def graphs(stax: Any) -> Networks:
 
 
 def decays_of(stax: Any) -> dict[str, Any]:
-    """Covariances of embeddings: functions of neural-tangents', expressions of widegram's."""
+    """Covariances of embeddings: a function of both, and an expression in widegram."""
     here = stax.__name__.startswith("widegram")
     return {
         "none": None,
         "exponential": "exp(-x / 2)" if here else lambda d: np.exp(-np.asarray(d) / 2),
-        "power": "1 / (1 + x)" if here else lambda d: 1 / (1 + d),
+        "power": lambda d: 1 / (1 + d),
     }
 
 

@@ -141,8 +141,50 @@ def test_what_it_cannot_act_on_is_refused() -> None:
         source_of(load((4, 2), DENSE, attend(**ROOT), GAP))
     with pytest.raises(WidegramError, match="3 are added to an input of 8 channels; leave it out"):
         load((4, 2), {**DENSE, "width": 8}, attend(pos_emb_type="SUM", n_chan_pos_emb=3), GAP)
-    with pytest.raises(WidegramError, match="pos_emb_decay_fn must be an expression in x"):
-        stax.GlobalSelfAttention(1, 1, 1, 1, pos_emb_decay_fn=lambda d: d)
+    with pytest.raises(WidegramError, match="no finite value at distance 0, which two of 4 pixels"):
+        load((4, 2), DENSE, attend(pos_emb_type="SUM", pos_emb_decay_fn="1/x"), GAP)
+    with pytest.raises(WidegramError, match="no finite value at distance 9, which two of 4 pixels"):
+        load((4, 2), attend(pos_emb_type="SUM", pos_emb_decay_fn=[[0, 1], [1, 0.5], [4, 0]]), GAP)
+
+
+@pytest.mark.parametrize(("function", "message"), [
+    (lambda d: 1 / 0, "fails for an array of distances: ZeroDivisionError: division by zero"),
+    (lambda d: [1.0, 2.0], "fails for an array of distances: ValueError"),
+    (lambda d: np.where(d == 0, np.inf, d), "has no finite value at distance 0"),
+    (3.0, "must be an expression in x, such as 'exp(-x)', or a table of"),
+])  # fmt: skip
+def test_functions_that_fail_are_refused(function: Any, message: str) -> None:
+    def made() -> Any:
+        attention = stax.GlobalSelfAttention(
+            1, 1, 1, 1, pos_emb_type="SUM", pos_emb_decay_fn=function
+        )
+        return stax.serial(stax.Dense(1), attention, stax.GlobalAvgPool())[2].network((3, 2))
+
+    with pytest.raises(WidegramError, match=re.escape(message)) as error:
+        made()
+    assert "\n" not in str(error.value)
+
+
+def test_a_function_is_a_table_of_its_distances() -> None:
+    """In a network as data, behind a pool, and going on from a Kernel."""
+    def network(decay: Any) -> list[Any]:
+        layer = stax.GlobalSelfAttention(
+            1, 1, 1, 1, pos_emb_type="SUM", pos_emb_p_norm=1.5, pos_emb_decay_fn=decay
+        )
+        return [stax.Conv(1, (2, 2), padding="SAME"), stax.AvgPool((1, 2), (1, 2)), layer,
+                stax.GlobalAvgPool()]  # fmt: skip
+
+    by_function, by_text = network(lambda d: np.exp(-d)), network("exp(-x)")
+    made = stax.serial(*by_function)[2].network((3, 4, 1))
+    table = made.layers[2].pos_emb_decay_fn
+    wanted = sorted({i**1.5 + j**1.5 for i in range(3) for j in range(2)})
+    np.testing.assert_allclose([d for d, _ in table], wanted, rtol=1e-15)  # a rounding
+    assert load_network(made.to_json()) == made
+    x = np.random.default_rng(4).standard_normal((3, 3, 4, 1))
+    for n in (0, 2):
+        first = stax.serial(*by_text[:n], stax.Identity())[2](x) if n else x
+        found, wanted = (stax.serial(*of[n:])[2](first).ntk for of in (by_function, by_text))
+        np.testing.assert_allclose(found, wanted, rtol=1e-13)  # a few roundings
 
 
 def test_a_file_is_verified(tmp_path: Any) -> None:

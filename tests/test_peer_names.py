@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import widegram
@@ -22,6 +23,9 @@ from widegram.validation.missing import WIDEGRAM
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "neural-tangents.md"
 NAMES: dict[str, dict[str, Any]] = json.loads((HERE / "golden_names" / "names.json").read_text())
+SIGNATURES: dict[str, list[list[str | None]]] = json.loads(
+    (HERE / "golden_names" / "signatures.json").read_text()
+)
 MODULES = {"": (widegram, WIDEGRAM), "stax": (stax, REFUSED), "predict": (predict, {})}
 CASES = [(module, name) for module in MODULES for name in NAMES[module]]
 
@@ -85,3 +89,73 @@ def test_parameters_are_those_of_the_peer(module: str, name: str) -> None:
         return
     found = list(inspect.signature(here).parameters)
     assert found[: len(expected)] == expected
+
+
+# How a function here may be called otherwise than there, and why.
+DIFFERENT = {
+    # Precision is JAX's: accepted, and changes nothing.
+    "stax.ImageResize": {"precision"},
+    # neural-tangents' are functions of dataclasses, of ``obj``, with a factory.
+    "Kernel.asdict": {"obj", "dict_factory"},
+    "Kernel.astuple": {"obj", "tuple_factory"},
+    "Kernel.replace": {"obj"},
+    # Whatever a layer of the user's own reads: there are none here.
+    "stax.serial()[2]": {"kwargs"},
+}
+# More that may be said here, by keyword alone.
+MORE = {
+    **{
+        f"stax.{name}": ["W_rate", "b_rate", "b_grad"]
+        for name in ("Conv", "ConvLocal", "ConvTranspose", "Dense")
+    },
+    "predict.gradient_descent": ["grad"],
+    "stax.serial()[2]": ["accept_series_error"],
+}
+
+
+def called(name: str) -> Any:
+    """What is called so; None where it is refused."""
+    k, x, y = np.eye(2), np.ones((2, 3)), np.ones((2, 1))
+    kernel_fn = stax.Dense(1)[2]
+    made = {
+        "stax.serial()[2]": lambda: kernel_fn,
+        "predict.gradient_descent()": lambda: predict.gradient_descent(
+            lambda a, b: ((a - b) ** 2).sum(), k, y, grad=lambda a, b: 2 * (a - b)
+        ),
+        "predict.gradient_descent_mse()": lambda: predict.gradient_descent_mse(k, y),
+        "predict.gradient_descent_mse_ensemble()": lambda: predict.gradient_descent_mse_ensemble(
+            kernel_fn, x, y
+        ),
+        "predict.gp_inference()": lambda: predict.gp_inference(k, y),
+    }
+    if name in made:
+        return made[name]()
+    module, _, last = name.rpartition(".")
+    if module == "Kernel":
+        return getattr(widegram.Kernel, last)
+    home, refusals = MODULES[module]
+    return None if last in refusals else getattr(home, last)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_functions_are_called_as_the_peers(name: str) -> None:
+    """Order, kind and default of every parameter: what is not as there is listed above."""
+    here = called(name)
+    if here is None:
+        return
+    different = DIFFERENT.get(name, set())
+    found = [
+        [p.name, p.kind.name, None if p.default is p.empty else written(p.default)]
+        for p in inspect.signature(here).parameters.values()
+    ]
+    more = MORE.get(name, [])
+    extra = {p[0]: p[1] for p in found if p[0] in more}
+    assert extra == dict.fromkeys(more, "KEYWORD_ONLY")
+    expected = [p for p in SIGNATURES[name] if p[0] not in different]
+    assert [p for p in found if p[0] not in {*different, *more, "self"}] == [
+        p for p in expected if p[0] != "self"
+    ]
+
+
+def written(default: Any) -> str:
+    return "a function" if callable(default) else repr(default)

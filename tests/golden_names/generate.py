@@ -1,4 +1,5 @@
-"""Writes names.json: the public names of neural-tangents 0.6.5. Run with its Python:
+"""Writes names.json and signatures.json: the public names of neural-tangents 0.6.5, and how each is
+called. Run with its Python:
 
 VENV/bin/python tests/golden_names/generate.py     (bench/peers/README.md: VENV)
 """
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import neural_tangents
+import numpy as np
+from neural_tangents import predict, stax
 
 
 def main() -> None:
@@ -31,7 +34,43 @@ def main() -> None:
         f"{json.dumps(module)}: {block(line(*row) for row in sorted(of.items()))}"
         for module, of in found.items()
     ]
-    Path(__file__).with_name("names.json").write_text(block(rows) + "\n")
+    here = Path(__file__)
+    here.with_name("names.json").write_text(block(rows) + "\n")
+    called = {f"{module}.{name}".lstrip("."): value for module, of in modules.items()
+              for name, value in public(of)} | made()  # fmt: skip
+    signatures = {name: signature(value) for name, value in sorted(called.items())}
+    rows = [line(name, of) for name, of in signatures.items() if of is not None]
+    here.with_name("signatures.json").write_text(block(rows) + "\n")
+
+
+def made() -> dict[str, Any]:
+    """Functions that others return, by the name of these and a ``()``."""
+    kernel_fn = stax.Dense(1)[2]
+    k, x, y = np.eye(2), np.ones((2, 3)), np.ones((2, 1))
+    return {
+        "stax.serial()[2]": kernel_fn,
+        "predict.gradient_descent()": predict.gradient_descent(lambda a, b: (a - b).sum(), k, y),
+        "predict.gradient_descent_mse()": predict.gradient_descent_mse(k, y),
+        "predict.gradient_descent_mse_ensemble()": predict.gradient_descent_mse_ensemble(
+            kernel_fn, x, y
+        ),
+        "predict.gp_inference()": predict.gp_inference(k, y),
+    }
+
+
+def signature(value: Any) -> list[list[str | None]] | None:
+    """Name, kind and default of each parameter of a function; None of anything else."""
+    if inspect.isclass(value) or not callable(value):
+        return None
+    return [
+        [p.name, p.kind.name, None if p.default is p.empty else written(p.default)]
+        for p in inspect.signature(value).parameters.values()
+    ]
+
+
+def written(default: Any) -> str:
+    """A default as text that has no address in it."""
+    return "a function" if callable(default) else repr(default)
 
 
 def public(module: Any) -> list[tuple[str, Any]]:
@@ -54,7 +93,7 @@ def block(rows: Iterable[str]) -> str:
     return "{\n" + ",\n".join(rows) + "\n}"
 
 
-def line(name: str, parameters: list[str] | None) -> str:
+def line(name: str, parameters: list[Any] | None) -> str:
     """One row of the file."""
     return f"  {json.dumps(name)}: {json.dumps(parameters)}"
 

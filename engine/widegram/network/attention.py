@@ -16,18 +16,21 @@ first three from below.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.activations.expressions import parsed_function
+from widegram.activations.expressions import expression, parsed_function
+from widegram.errors import shown
 from widegram.network.layers import GlobalSelfAttention
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 MECHANISMS = ("SOFTMAX", "IDENTITY", "ABS", "RELU")
 EMBEDDINGS = ("NONE", "SUM", "CONCAT")
+# Distances are equal but for the roundings of a power and a sum.
+_ALIKE = 1e-12
 
 
 class Embedded(NamedTuple):
@@ -59,10 +62,44 @@ def embeddings(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> Array:
     none, 1 for equal pixels."""
     pixels = np.indices(shape).reshape(len(shape), -1)
     apart = np.abs(pixels[:, :, None] - pixels[:, None, :]).astype(np.float64)
-    distances = (apart**layer.pos_emb_p_norm).sum(axis=0)
-    if layer.pos_emb_decay_fn is None:
+    return decayed(layer, (apart**layer.pos_emb_p_norm).sum(axis=0))
+
+
+def distances(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> Array:
+    """Those that pixels of an image of that shape have, each once."""
+    apart = np.indices(shape).reshape(len(shape), -1).astype(np.float64)
+    return np.unique((apart**layer.pos_emb_p_norm).sum(axis=0))
+
+
+def decayed(layer: GlobalSelfAttention, distances: Array) -> Array:
+    """``pos_emb_decay_fn`` of distances; NaN where a table has none."""
+    given = layer.pos_emb_decay_fn
+    if given is None:
         return np.asarray(distances == 0, dtype=np.float64)
-    return np.asarray(parsed_function(layer.pos_emb_decay_fn)[0](distances))
+    if isinstance(given, str):
+        return np.asarray(parsed_function(given)[0](distances))
+    known, values = np.array(given).T
+    at = np.searchsorted(known, distances * (1 - _ALIKE)).clip(max=len(known) - 1)
+    there = np.abs(known[at] - distances) <= _ALIKE * distances
+    return np.where(there, values[at], np.nan)
+
+
+def decay(value: Any) -> Any:
+    """A checked expression in x, or table of pairs (distance, value), sorted; a ValueError says
+    what is wrong."""
+    if isinstance(value, str):
+        return expression(value)
+    try:
+        pairs = sorted((float(d), float(v)) for d, v in value)
+    except (TypeError, ValueError, OverflowError):
+        pairs = []
+    apart = [d for d, _ in pairs]
+    if not pairs or not np.isfinite(pairs).all() or apart[0] < 0 or len({*apart}) < len(apart):
+        raise ValueError(
+            "must be an expression in x, such as 'exp(-x)', or a table of [distance, value] with "
+            f"finite numbers and no distance twice, found {shown(value)}"
+        )
+    return tuple(pairs)
 
 
 def attended(

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from widegram.activations.expressions import expression
 from widegram.network import checks, maps
-from widegram.network.attention import EMBEDDINGS, MECHANISMS
+from widegram.network.attention import EMBEDDINGS, MECHANISMS, decay
 from widegram.network.layers import (
     EPSILON,
     Activation,
@@ -116,7 +115,7 @@ _ATTENTION = {
     "attention_mechanism": Parameter(checks.one_of(*MECHANISMS), "SOFTMAX"),
     "pos_emb_type": Parameter(checks.one_of(*EMBEDDINGS), "NONE"),
     "pos_emb_p_norm": Parameter(checks.positive, 2.0),
-    "pos_emb_decay_fn": Parameter(checks.optional(expression), None),
+    "pos_emb_decay_fn": Parameter(checks.optional(decay), None),
     "n_chan_pos_emb": Parameter(checks.optional(checks.width), None),
     "W_pos_emb_std": Parameter(checks.std, 1.0),
     "val_pos_emb": Parameter(checks.flag, False),

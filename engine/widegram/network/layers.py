@@ -203,9 +203,12 @@ class Aggregate:
 @dataclass(frozen=True)
 class GlobalSelfAttention:
     """Self-attention between all pixels, of infinitely many heads
-    (:mod:`widegram.network.attention`), with neural-tangents' parameters. ``pos_emb_decay_fn`` is
-    an expression in x, the distance of two pixels; ``width``: the layer's output channels, as of
-    :class:`Trained`."""
+    (:mod:`widegram.network.attention`), with neural-tangents' parameters.
+
+    * ``pos_emb_decay_fn``: an expression in x, the distance of two pixels, or a table of (distance,
+      value); in ``stax`` a function, until the shape of inputs is known.
+    * ``width``: the layer's output channels, as of :class:`Trained`.
+    """
 
     linear_scaling: bool = True
     W_key_std: float = 1.0
@@ -216,7 +219,7 @@ class GlobalSelfAttention:
     attention_mechanism: str = "SOFTMAX"
     pos_emb_type: str = "NONE"
     pos_emb_p_norm: float = 2.0
-    pos_emb_decay_fn: str | None = None
+    pos_emb_decay_fn: Any = None
     n_chan_pos_emb: int | None = None
     W_pos_emb_std: float = 1.0
     val_pos_emb: bool = False

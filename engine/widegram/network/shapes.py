@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from widegram.errors import WidegramError
-from widegram.network import maps
+from widegram.network import attention, maps
 from widegram.network.contribution import channels_behind
 from widegram.network.geometry import padding
 from widegram.network.joined import joined
@@ -262,6 +264,14 @@ def _check_attention(layer: GlobalSelfAttention, state: _State, path: str) -> No
     """Refuse what is no image, or embeddings with channels that do not fit those of the input."""
     _require_image(state, path)
     _check_pairs(state, path)
+    if layer.pos_emb_type != "NONE" and not callable(layer.pos_emb_decay_fn):
+        apart = attention.distances(layer, state.shape)
+        made = attention.decayed(layer, apart)
+        if not np.isfinite(made).all():
+            raise WidegramError(
+                f"{path}: pos_emb_decay_fn has no finite value at distance "
+                f"{apart[~np.isfinite(made)][0]:g}, which two of {_show(state.shape)} pixels have"
+            )
     embedded, channels = layer.n_chan_pos_emb, state.channels
     if embedded is None:
         return

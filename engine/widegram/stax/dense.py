@@ -11,6 +11,7 @@ from widegram.errors import WidegramError
 from widegram.network.layers import Layer
 from widegram.network.masking import check_masked
 from widegram.network.piece import Piece
+from widegram.stax.decays import tabulated
 from widegram.stax.kernel import MASKS, Kernel, check_mask
 from widegram.stax.patterns import Patterns, weights
 
@@ -59,6 +60,7 @@ def go_on(
     kernel = kernel.reverse() if kernel.is_reversed else kernel
     spatial = tuple(size or 0 for size in kernel.shape1[1:-1])
     inner = (*spatial, kernel.shape1[-1] or 0)
+    layers = tabulated(layers, inner, raw=False, gaussian=kernel.is_gaussian)
     piece = Piece(inner, layers, raw=False, gaussian=kernel.is_gaussian)
     _check_arrays(kernel, spatial)
     masks = [mask for mask in (kernel.mask1, kernel.mask2) if mask is not None]

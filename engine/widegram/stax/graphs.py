@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from widegram.errors import WidegramError, shown
+from widegram.network.layers import GlobalSelfAttention as Attention
 from widegram.stax.axes import layers_of
 from widegram.stax.branches import Placed
 from widegram.stax.kernel_fn import Triple, triple
@@ -85,7 +87,7 @@ def GlobalSelfAttention(  # noqa: PLR0913  (neural-tangents')
     attention_mechanism: str | AttentionMechanism = "SOFTMAX",
     pos_emb_type: str | PositionalEmbedding = "NONE",
     pos_emb_p_norm: float = 2,
-    pos_emb_decay_fn: str | None = None,
+    pos_emb_decay_fn: str | Callable[[Any], Any] | None = None,
     n_chan_pos_emb: int | None = None,
     W_pos_emb_std: float = 1.0,
     val_pos_emb: bool = False,
@@ -95,14 +97,11 @@ def GlobalSelfAttention(  # noqa: PLR0913  (neural-tangents')
     """Self-attention between all pixels, of infinitely many heads and channels
     (:mod:`widegram.network.attention`); the three numbers behind ``n_chan_out`` change nothing.
 
-    ``pos_emb_decay_fn`` is an expression in x, such as ``'exp(-x)'``, in place of a function.
+    ``pos_emb_decay_fn`` is a function of an array of distances, or an expression in x, such as
+    ``'exp(-x)'``.
     """
     places = axes_of("GlobalSelfAttention", batch_axis, channel_axis)
-    if pos_emb_decay_fn is not None and not isinstance(pos_emb_decay_fn, str):
-        raise WidegramError(
-            "stax.GlobalSelfAttention: pos_emb_decay_fn must be an expression in x, such as "
-            f"'exp(-x)', found {shown(pos_emb_decay_fn)}"
-        )
+    own = pos_emb_decay_fn if callable(pos_emb_decay_fn) else None
     names = (
         given.value if isinstance(given, Enum) else given
         for given in (attention_mechanism, pos_emb_type)
@@ -118,10 +117,13 @@ def GlobalSelfAttention(  # noqa: PLR0913  (neural-tangents')
         attention_mechanism=next(names),
         pos_emb_type=next(names),
         pos_emb_p_norm=number(pos_emb_p_norm),
-        pos_emb_decay_fn=pos_emb_decay_fn,
+        pos_emb_decay_fn=None if own else pos_emb_decay_fn,
         n_chan_pos_emb=n_chan_pos_emb,
         W_pos_emb_std=number(W_pos_emb_std),
         val_pos_emb=val_pos_emb,
         width=width_of(n_chan_out),
     )
+    (layer,) = layers_of(made[2].items)
+    if own is not None and isinstance(layer, Attention) and layer.pos_emb_type != "NONE":
+        made = triple(replace(layer, pos_emb_decay_fn=own))
     return placed(made, places)

@@ -16,6 +16,7 @@ from widegram.network.masking import Mask, parse_mask
 from widegram.network.piece import Piece
 from widegram.stax.axes import arranged, going_on, with_axes
 from widegram.stax.branches import Item, close
+from widegram.stax.decays import tabulated
 from widegram.stax.dense import described, ended, from_inputs, go_on, refuse_pools
 from widegram.stax.kernel import FIELDS, Kernel
 from widegram.stax.masked import marked, masks, source
@@ -55,7 +56,7 @@ class KernelFn:
                 "has the batch first and channels last: transpose the inputs (axes "
                 f"{entrance.order}), and call network(input_shape, channels_last=True)"
             )
-        return Network(shape, close(items), mask=mask_constant)
+        return Network(shape, tabulated(close(items), shape), mask=mask_constant)
 
     def __call__(
         self,
@@ -143,6 +144,7 @@ class KernelFn:
             x2 = entrance.through(x2)
         x1 = entrance.through(x1)
         layers = close(items) if patterns else without_aggregates(close(items))
+        layers = tabulated(layers, tuple(x1.shape[1:]))
         if x2 is not None and x2.shape[1:] != x1.shape[1:]:
             raise WidegramError(
                 f"kernel_fn: x1 has shape {x1.shape} and x2 {x2.shape}; rows must have one shape"
