@@ -16,7 +16,7 @@ from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.predict import gp_inference, gradient_descent_mse, max_learning_rate
 from widegram.predict.flow import chebyshev_coefficients, filter_value, flow_coefficients
-from widegram.predict.predicting import negative_log_likelihood, time_name
+from widegram.predict.merit import negative_log_likelihood, time_name
 from widegram.predict.variance import block_rows
 from widegram_cli.main import program
 

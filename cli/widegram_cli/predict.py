@@ -20,7 +20,7 @@ from widegram_cli.options import (
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
-    from widegram.predict.predicting import PredictResult
+    from widegram.predict.merit import PredictResult
 
 
 @click.command("predict", cls=FileCommand)
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     "--out",
     type=OutputFile(),
     metavar="P.h5",
-    help="Write /mean, /variance, /variance_latent, /time/<t>/mean.",
+    help="Write /mean, /variance, /variance_latent, /probability, /time/<t>/mean.",
 )
 @memory_option
 @overwrite_option
@@ -125,6 +125,8 @@ def _print(result: PredictResult) -> None:
         ("accuracy", result.accuracy),
         ("mse", result.mse),
         ("negative log likelihood", result.nll),
+        ("  of the true class", result.log_loss),
+        ("expected calibration error", result.ece),
         ("mean variance of new targets", result.mean_variance),
         ("  without the noise", result.mean_variance_latent),
         ("training accuracy", result.train_accuracy),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.normalise import in_units
 from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solutionfile import StoredSolution, read_solution
-from widegram.linalg.targets import Targets, accuracy, load_targets
-from widegram.linalg.units import checked_later
+from widegram.linalg.targets import Targets, load_targets
 from widegram.machine.progress import ProgressCallback
+from widegram.predict.calibration import class_probabilities
 from widegram.predict.center_variance import variances_by_centers
 from widegram.predict.diagonal import is_held, own_diagonal
 from widegram.predict.flow import flow_coefficients
+from widegram.predict.merit import Predictions, PredictResult, judged, time_name
 from widegram.predict.rates import largest_eigenvalue
 from widegram.predict.variance import KINDS, variances, work_place
 
@@ -66,56 +67,6 @@ class PredictJob:
     method: str = "auto"
     memory: str | int | None = None
     overwrite: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictResult:
-    """Figures of merit; None without labels.
-
-    * ``n_test``, ``k``: test points and outputs
-    * ``kernel``, ``task``: of the solution
-    * ``accuracy``: also None for targets that name no class
-    * ``mse``: the mean over points and outputs
-    * ``nll``: the mean negative log likelihood of an output, which needs the variance
-    * ``train_accuracy``, ``train_mse``: the same of the training points
-    * ``times``: a dict (t, accuracy, mse, train_accuracy, train_mse) for each time; t is 'inf' for
-      infinite time
-    * ``mean_variance``: of new targets, noise included; ``mean_variance_latent``: without it;
-      ``variance_of``: of what
-    * ``solution_status``: not 'ok' where the solver stopped early
-    * ``out``: the file that was written, None without
-    """
-
-    n_test: int
-    k: int
-    kernel: str
-    accuracy: float | None
-    mse: float | None
-    nll: float | None
-    train_accuracy: float | None
-    train_mse: float
-    times: tuple[dict[str, Any], ...]
-    mean_variance: float | None
-    mean_variance_latent: float | None
-    variance_of: str | None
-    task: str
-    solution_status: str
-    out: str | None
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """For --json: ``file`` is what was written, None without."""
-        found = {**self.__dict__, "times": list(self.times)}
-        return {"file": found.pop("out"), **found}
-
-
-@dataclass
-class _Predictions:
-    mean: Array
-    train_mean: Array
-    latent: Array | None = None
-    variance: Array | None = None
-    at_time: dict[float, tuple[Array, Array]] = field(default_factory=dict)
 
 
 def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> PredictResult:
@@ -158,21 +109,11 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
                 f"{solution.alpha.shape[0]} rows"
             )
         found = _predictions(job, solution, cross, memory, progress)
+        if found.variance is not None and solution.classes is not None:
+            found.probability = class_probabilities(found.mean, found.variance)
         if job.out is not None:
             _write(job.out, found, solution, cross, job.overwrite)
-    return _judged(job, found, solution, targets, time.perf_counter() - started)
-
-
-@checked_later
-def negative_log_likelihood(mean: Array, variance: Array, y: Array) -> float:
-    """Mean over points and outputs of -log N(y | mean, variance); variance (n,) or (n, k).
-
-    Infinite where a variance is zero or too small beside the error.
-    """
-    spread = variance.reshape(len(mean), -1)
-    if np.min(spread) <= 0:
-        return math.inf
-    return float(np.mean(0.5 * (np.log(2.0 * np.pi * spread) + (y - mean) ** 2 / spread)))
+    return judged(found, solution, targets, job.out, time.perf_counter() - started)
 
 
 def _targets(job: PredictJob, solution: StoredSolution, cross: GramKernel) -> Targets | None:
@@ -202,7 +143,7 @@ def _predictions(
     cross: GramKernel,
     memory: int,
     progress: ProgressCallback | None,
-) -> _Predictions:
+) -> Predictions:
     """Means of all times in one pass over the cross file."""
     shift, alpha = solution.header.shift, solution.alpha
     blocks, train_means = [alpha], [solution.fitted]
@@ -239,7 +180,7 @@ def _predictions(
     means = np.split(cross.operator.matmat(np.hstack(blocks), progress), len(blocks), axis=1)
     means = [mean + solution.mean for mean in means]
     train_means = [mean + solution.mean for mean in train_means]
-    found = _Predictions(means[0], train_means[0], latent, variance)
+    found = Predictions(means[0], train_means[0], latent, variance)
     pairs = list(zip(means, train_means, strict=True))
     at = dict(zip((math.inf, *finite), pairs, strict=True))
     found.at_time.update((moment, at[moment]) for moment in job.times)
@@ -293,73 +234,14 @@ def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> 
     return train
 
 
-def _judged(
-    job: PredictJob,
-    found: _Predictions,
-    solution: StoredSolution,
-    targets: Targets | None,
-    seconds: float,
-) -> PredictResult:
-    nll = None
-    if targets is not None and found.variance is not None:
-        nll = negative_log_likelihood(found.mean, found.variance, targets.values)
-    rows, given = [], solution.targets + solution.mean
-    for moment, (mean, train_mean) in found.at_time.items():
-        score, error = _score(mean, targets)
-        train_score, train_error = _against(train_mean, given)
-        rows.append(
-            {
-                "t": moment if math.isfinite(moment) else time_name(moment),
-                "accuracy": score,
-                "mse": error,
-                "train_accuracy": train_score,
-                "train_mse": train_error,
-            }
-        )
-    score, error = _score(found.mean, targets)
-    train_score, train_error = _against(found.train_mean, given)
-    return PredictResult(
-        n_test=found.mean.shape[0],
-        k=found.mean.shape[1],
-        kernel=solution.header.kernel,
-        accuracy=score,
-        mse=error,
-        nll=nll,
-        train_accuracy=train_score,
-        train_mse=train_error,
-        times=tuple(rows),
-        mean_variance=None if found.variance is None else float(found.variance.mean()),
-        mean_variance_latent=None if found.latent is None else float(found.latent.mean()),
-        variance_of=None if found.variance is None else KINDS[solution.header.kernel],
-        task=solution.header.task,
-        solution_status=solution.header.status,
-        out=None if job.out is None else str(job.out),
-        seconds=seconds,
-    )
-
-
 def _of_centers(solution: StoredSolution) -> dict[str, str]:
     found = solution.header.centers_fingerprint
     return {"centers_fingerprint": found} if found else {}
 
 
-def _score(mean: Array, targets: Targets | None) -> tuple[float | None, float | None]:
-    return (None, None) if targets is None else _against(mean, targets.values)
-
-
-def _against(mean: Array, values: Array) -> tuple[float | None, float]:
-    return accuracy(mean, values), float(np.mean((mean - values) ** 2))
-
-
-def time_name(moment: float) -> str:
-    """The group of a time: '512', '0.5', 'inf'."""
-    whole = math.isfinite(moment) and moment == int(moment)
-    return str(int(moment)) if whole else repr(float(moment))
-
-
 def _write(
     path: Path,
-    found: _Predictions,
+    found: Predictions,
     solution: StoredSolution,
     cross: GramKernel,
     overwrite: bool,
@@ -367,6 +249,8 @@ def _write(
     datasets = {"mean": found.mean, "train/mean": found.train_mean}
     if found.variance is not None and found.latent is not None:
         datasets["variance"], datasets["variance_latent"] = found.variance, found.latent
+    if found.probability is not None:
+        datasets["probability"] = found.probability
     if solution.classes is not None:
         datasets["classes"] = solution.classes
         datasets["predicted"] = solution.classes[found.mean.argmax(axis=1)]
