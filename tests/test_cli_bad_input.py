@@ -277,7 +277,7 @@ def test_export_of_an_unfinished_file():
         (["digits", "--labels", "y.npy"], r"brings its own labels"),
         (["digits", "--out", "nowhere/d.h5"], r"its directory nowhere does not exist"),
         (["digits", "--normalize", "whiten"], r"whiten"),
-        (["empty"], r"empty: holds neither IDX files .* nor CIFAR-10 batches"),
+        (["empty"], r"empty: holds neither IDX files .* nor CIFAR-10 or CIFAR-100 batches"),
     ],
 )
 def test_bad_preparation(args: list[object], message: str):

@@ -87,6 +87,8 @@ def test_from_the_shell(tmp_path: Path) -> None:
     assert run("verify", stats).exit_code == run("verify", out).exit_code == 0
     for path in (stats, out):
         assert run_json("data", "info", path)["attributes"]["treatment"] == made["treatment"]
+        assert run_json("info", path) == run_json("data", "info", path)
+        refused("--depth and --head are of gram files", "info", path, "--depth", 1)
     text = run("data", "apply", stats, "digits", "--out", out, "--overwrite").stdout
     assert "zca 0.1" in text
     assert widegram.open_source(f"{out}:x").shape == (1797, 8, 8, 1)

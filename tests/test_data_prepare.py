@@ -399,7 +399,7 @@ def test_npy_takes_labels_from_the_file_beside(tmp_path: Path, out: Path) -> Non
         ("digits", {"labels": "y.npy"}, "brings its own labels"),
         ("mnist", {"train": 31}, "has 30 inputs, 31 were asked for"),
         ("mnst", {}, r"mnst: no such file; did you mean '.*mnist'\?"),
-        ("empty", {}, "holds neither IDX files .* nor CIFAR batches"),
+        ("empty", {}, "holds neither IDX files .* nor CIFAR-10 or CIFAR-100 batches"),
         ("notes.txt", {}, "unknown data; give digits, an IDX file"),
         ("nan.npy", {}, r"nan\.npy: row 4 holds NaN"),
         ("line.npy", {}, r"has shape \(5,\); expected \(n, D\)"),

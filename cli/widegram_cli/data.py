@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from widegram.validation.choices import NORMALIZATIONS
+from widegram_cli.datafile import print_contents, shape_text
 from widegram_cli.files import FileGroup, InputFile, OutputFile
 from widegram_cli.options import Command, json_option, memory_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table
@@ -106,11 +107,11 @@ def prepare_command(source: str, out: str, as_json: bool, **options: Any) -> Non
     prepared = prepare(source, out, **options)
     if _told(prepared, as_json):
         return
-    test_line = "none" if prepared.test_shape is None else _shape(prepared.test_shape)
+    test_line = "none" if prepared.test_shape is None else shape_text(prepared.test_shape)
     emit_table(
         [
             ("written", prepared.out),
-            ("train/x", _shape(prepared.train_shape)),
+            ("train/x", shape_text(prepared.train_shape)),
             ("test/x", test_line),
             ("labels", "yes" if prepared.labels else "none found"),
             *([("classes", _counted(prepared.classes))] if prepared.classes else []),
@@ -150,7 +151,7 @@ def apply_command(statistics: str, source: str, out: str, as_json: bool, **optio
     emit_table(
         [
             ("written", applied.out),
-            *((name, _shape(shape)) for name, shape in applied.shapes.items()),
+            *((name, shape_text(shape)) for name, shape in applied.shapes.items()),
             ("labels", "yes" if applied.labels else "none found"),
             ("treatment", applied.treatment),
         ]
@@ -210,7 +211,7 @@ def sample_command(data: str, out: str, as_json: bool, **options: Any) -> None:
     emit_table(
         [
             ("written", f"{drawn.out}:x"),
-            ("shape", _shape(drawn.shape)),
+            ("shape", shape_text(drawn.shape)),
             ("rows of each class", labels or "drawn without regard to classes"),
         ]
     )
@@ -221,24 +222,4 @@ def sample_command(data: str, out: str, as_json: bool, **options: Any) -> None:
 @json_option
 def info_command(file: str, as_json: bool) -> None:
     """List the arrays of FILE (.npy, .npz or .h5) with their shapes."""
-    from widegram_cli.datafile import contents
-
-    found = contents(file)
-    if as_json:
-        emit_json(found)
-        return
-    arrays = found["arrays"].items()
-    emit_table((name or file, _described(array)) for name, array in arrays)
-    if found["attributes"]:
-        click.echo()
-        emit_table(found["attributes"].items())
-
-
-def _described(array: dict[str, Any]) -> str:
-    if "problem" in array:
-        return f"cannot be used: {array['problem']}"
-    return f"{_shape(array['shape'])} {array['dtype']}"
-
-
-def _shape(sizes: tuple[int, ...] | list[int]) -> str:
-    return "x".join(str(size) for size in sizes) or "scalar"
+    print_contents(file, as_json)

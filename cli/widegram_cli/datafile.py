@@ -1,13 +1,17 @@
-"""What a data file holds: for ``widegram data info``."""
+"""What a data file holds: for ``widegram data info``, and ``widegram info`` of prepared data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import click
 
 from widegram.data.formats import HDF5_SUFFIXES, list_arrays, open_table
 from widegram.errors import WidegramError, shown
 from widegram.validation.reading import existing_file
+from widegram_cli.output import emit_json, emit_table
 
 _SHOWN_VALUES = 8
 _SHOWN_CHARACTERS = 10_000
@@ -34,6 +38,42 @@ def contents(file: str) -> dict[str, Any]:
             arrays[name] = {"shape": list(table.shape), "dtype": str(table.dtype)}
     attributes = _attributes(path) if path.suffix.lower() in HDF5_SUFFIXES else {}
     return {"file": file, "arrays": arrays, "attributes": attributes}
+
+
+def is_prepared(file: str) -> bool:
+    """Whether a file calls itself one of ``widegram data``; no for what cannot be read."""
+    from widegram.data.preparing import FORMAT
+    from widegram.durable.hdf5 import hdf5_errors, open_file
+
+    try:
+        with open_file(Path(file), snapshot=True, foreign=True) as opened, hdf5_errors(Path(file)):
+            return bool(opened.attrs.get("format") == FORMAT)
+    except WidegramError:
+        return False
+
+
+def print_contents(file: str, as_json: bool) -> None:
+    """Arrays with their shapes, and attributes, among them what was done to inputs."""
+    found = contents(file)
+    if as_json:
+        emit_json(found)
+        return
+    arrays = found["arrays"].items()
+    emit_table((name or file, _described(array)) for name, array in arrays)
+    if found["attributes"]:
+        click.echo()
+        emit_table(found["attributes"].items())
+
+
+def _described(array: dict[str, Any]) -> str:
+    if "problem" in array:
+        return f"cannot be used: {array['problem']}"
+    return f"{shape_text(array['shape'])} {array['dtype']}"
+
+
+def shape_text(sizes: Sequence[int]) -> str:
+    """``32x32x3``."""
+    return "x".join(str(size) for size in sizes) or "scalar"
 
 
 def _attributes(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``widegram info``: what a Gram file holds."""
+"""``widegram info``: what a Gram file, or one of prepared data, holds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram.machine.budgets import format_size
+from widegram_cli.datafile import is_prepared, print_contents
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.options import depth_option, head_option, json_option
 from widegram_cli.output import emit_json, emit_table
@@ -24,9 +25,16 @@ def command(file: str, depth: int | None, head: str | None, as_json: bool) -> No
     """Say what K.h5 holds, where it came from, and how much of it is done.
 
     While a writer runs the answer is a snapshot, and says so. With --depth or --head the datasets
-    are those that are read out there.
+    are those that are read out there. Of prepared data it says what `data info` does, among that
+    what was done to inputs.
     """
     from widegram.gramfile import GramFile
+
+    if is_prepared(file):
+        if depth is not None or head is not None:
+            raise click.UsageError("--depth and --head are of gram files, this is prepared data")
+        print_contents(file, as_json)
+        return
 
     with GramFile(file, snapshot=True) as gram:
         facts = _facts(gram, gram.keys(depth, head))

@@ -44,7 +44,8 @@ def open_raw(
         if has_cifar(path):
             return open_cifar(path)
         raise WidegramError(
-            f"{path}: holds neither IDX files (train-images-idx3-ubyte) nor CIFAR batches"
+            f"{path}: holds neither IDX files (train-images-idx3-ubyte) nor CIFAR-10 or CIFAR-100 "
+            "batches"
         )
     if is_idx(existing_file(path)):
         return open_idx(path)
