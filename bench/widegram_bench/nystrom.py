@@ -70,7 +70,9 @@ def _sklearn(
     """(figures, rows that are centers, the regulariser).
 
     scikit-learn asks a callable for one entry at a time, so that this one looks entries up in
-    matrices that were computed before: calls that compute would take hours.
+    matrices that were computed before: calls that compute would take hours. Nystroem is fitted so;
+    what its transform would take for all rows is estimated from that, and done as the one product
+    of matrices that it comes to.
     """
     from sklearn.kernel_approximation import Nystroem
     from sklearn.linear_model import Ridge
@@ -88,20 +90,21 @@ def _sklearn(
     own = widegram.kernel(NET, train[0][:200], get="ntk")
     shift = _REGULARISER * float(np.mean(np.diagonal(np.asarray(own))))
     one_hot = np.eye(int(train[1].max()) + 1)[train[1]]
-    rows = np.arange(len(every), dtype=float)[:, None]
+    rows = np.arange(n, dtype=float)[:, None]
     begun = time.perf_counter()
     features = Nystroem(
         kernel=lambda a, b: table[int(a[0]), column[int(b[0])]], n_components=m, random_state=0
-    ).fit(rows[:n])
-    mapped = features.transform(rows)
-    loop = time.perf_counter() - begun
+    ).fit(rows)
+    fit = time.perf_counter() - begun
+    mapped = table @ features.normalization_.T
     ridge = Ridge(alpha=shift, fit_intercept=False)
     ridge.fit(mapped[:n], one_hot - 1.0 / one_hot.shape[1])
     predicted = ridge.predict(mapped[n:])
     figures = {
         "kernels": kernels,
-        "nystroem": loop,
-        "seconds": time.perf_counter() - begun,
+        "fit_through_the_callable": fit,
+        "transform_through_it_estimated": fit * len(every) / m,
+        "seconds_without": time.perf_counter() - begun - fit,
         "accuracy": float(np.mean(predicted.argmax(1) == test[1])),
     }
     return figures, index, shift
@@ -163,7 +166,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=10, help="syrk")
     parser.add_argument("--data", type=Path, help="sklearn: a file of `data prepare`")
     parser.add_argument("--n", type=int, default=20_000, help="sklearn: training rows")
-    parser.add_argument("--test", type=int, default=2_000, help="sklearn: test rows")
+    parser.add_argument("--test", type=int, default=10_000, help="sklearn: test rows")
     given = parser.parse_args()
     if given.what == "syrk":
         print(json.dumps(beside_syrk(given.centers, given.rows, given.turns)))

@@ -31,6 +31,7 @@ from widegram.tiling import End
 from widegram.validation.choices import NYSTROM
 
 Array = NDArray[Any]
+_TARGETS = 4  # arrays of n x k at once: labels, targets, two predictions of them
 _RESOLVED = 1e-3  # error of a point of a path whose figures still mean something
 
 
@@ -93,7 +94,7 @@ def solve_by_centers(
         shifts = _shifts(job, files, regs)
         k = targets.values.shape[1]
         resources = Resources(
-            memory=memory - 2 * targets.values.nbytes,
+            memory=memory - _TARGETS * targets.values.nbytes,
             work=job.out,
             key=f"{files.key()}/{targets.fingerprint}",
             overwrite=job.overwrite,
@@ -143,7 +144,13 @@ def _shifts(job: SolveJob, files: CenterFiles, regs: Sequence[float]) -> list[fl
             f"{cross.path}: K(x, x) of its rows is zero, so that a regulariser relative to it adds "
             "nothing; pass --absolute"
         )
-    return [relative_shift(trace, own.size, reg, job.absolute) for reg in regs]
+    shifts = [relative_shift(trace, own.size, reg, job.absolute) for reg in regs]
+    if (job.evidence or job.normalize_y) and min(shifts) == 0:
+        raise WidegramError(
+            "without a regulariser the approximate prior is singular, and has neither an evidence "
+            "nor a scale; give a diag_reg above 0"
+        )
+    return shifts
 
 
 def _solved(
@@ -179,7 +186,7 @@ def _point(
     if found is None:
         return Point(reg, shift, None, None, None)
     evidence = None
-    if job.evidence and shift > 0:
+    if job.evidence:
         evidence = log_evidence(found.squares, passes.logdet(shift), passes.n, job.normalize_y)
     share = None
     if found.mse is not None and accuracy(passes.targets, passes.targets) is not None:

@@ -186,7 +186,8 @@ class Passes:
         if self._resources.progress:
             self._resources.progress(Progress(0, 1, what="eigenvectors"))
         try:
-            spectrum = decomposed(equations, white.factor, self._resources.memory)
+            memory = self._resources.memory - white.factor.nbytes
+            spectrum = decomposed(equations, white.factor, memory)
         except WidegramError:
             self._files.cross.operator.require_finite()
             raise
