@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Depths,
     KernelNames,
+    ShardNumber,
     dask_option,
     grouped,
     json_option,
@@ -25,6 +27,7 @@ from widegram_cli.output import emit_json, human_rate, human_time
 
 if TYPE_CHECKING:
     from widegram.computing.gram import GramResult
+    from widegram.sharding import Shard
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class How:
     accept_series_error: float | None
     dask: str | None
     mixed_workers: bool
+    shard: Shard | None
 
 
 @click.command("gram", cls=FileCommand)
@@ -96,6 +100,12 @@ class How:
     show_default=True,
     help="Where to compute: the CPU, the first card, or several cards.",
 )
+@click.option(
+    "--shard",
+    type=ShardNumber(),
+    metavar="K/N",
+    help="Only the K-th of N shares, into K.h5.shard-K-of-N; `widegram join K.h5` joins them.",
+)
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all usable].")
@@ -145,12 +155,13 @@ def command(
             columns,
             progress=progress,
             pattern=pattern if pattern2 is None else (pattern, pattern2),
-            **asdict(how),
+            **vars(how),
         )
+    file = out if how.shard is None else str(how.shard.file(Path(out)))
     if as_json:
-        emit_json({**result._asdict(), "file": out})
+        emit_json({**result._asdict(), "file": file})
     else:
-        print_result(result, out)
+        print_result(result, file)
 
 
 def print_result(result: GramResult, out: str) -> None:

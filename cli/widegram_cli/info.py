@@ -36,7 +36,7 @@ def command(file: str, depth: int | None, head: str | None, as_json: bool) -> No
         print_contents(file, as_json)
         return
 
-    with GramFile(file, snapshot=True) as gram:
+    with GramFile(file, snapshot=True, shard=True) as gram:
         facts = _facts(gram, gram.keys(depth, head))
     if as_json:
         emit_json(facts)
@@ -51,6 +51,7 @@ def command(file: str, depth: int | None, head: str | None, as_json: bool) -> No
     emit_table(
         [
             ("matrices", f"{facts['n1']} x {facts['n2']}, {kind}, {facts['dtype']}"),
+            *([("shard", facts["shard"])] if facts["shard"] else []),
             ("datasets", " ".join(f"/{name}" for name in facts["datasets"])),
             ("depths", depths),
             ("diagonals", own or "none (older file)"),
@@ -90,6 +91,7 @@ def _facts(gram: GramFile, datasets: tuple[str, ...]) -> dict[str, Any]:
         "n1": gram.n1,
         "n2": gram.n2,
         "symmetric": gram.symmetric,
+        "shard": None if gram.header.shard is None else str(gram.header.shard),
         "dtype": str(gram.dtype),
         "kernels": gram.kernels,
         "depths": gram.depths,

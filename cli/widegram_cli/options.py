@@ -126,6 +126,21 @@ class KernelNames(click.ParamType):
         return tuple(name for name in KERNELS if name in asked)
 
 
+class ShardNumber(click.ParamType):
+    """A share of a matrix: ``3/8``."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The :class:`widegram.sharding.Shard`."""
+        from widegram.sharding import parse_shard
+
+        try:
+            return parse_shard(value)
+        except WidegramError as error:
+            self.fail(str(error), param, ctx)
+
+
 class Floats(click.ParamType):
     """Numbers separated by commas: ``1e-4,1e-3``, at most ``bounds.PATH``."""
 

@@ -60,12 +60,12 @@ def fill(
     far stored. ``recheck_data`` raises where the inputs were changed meanwhile: then the tiles of
     this run are taken back. ``supplying`` makes what the tiles come from.
     """
-    grid = writer.grid
-    tiles, lacking = in_order(grid, evaluator), set(writer.pending())
-    pending = [tile for tile in tiles if tile in lacking]
+    grid, tiles = writer.grid, writer.layout.tiles()
+    lacking = set(writer.pending())
+    pending = [tile for tile in in_order(grid, evaluator) if tile in lacking]
     lacking_stretches = writer.pending_stretches()
-    missing = sum(grid.entries(i, j) for i, j in pending)
-    meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
+    total, missing = (sum(grid.entries(i, j) for i, j in some) for some in (tiles, pending))
+    meter = Meter(total, total - missing, progress)
     saver = Saver(writer, evaluator, device)
     with (
         StopRequest() as stop,

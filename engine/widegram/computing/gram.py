@@ -31,10 +31,15 @@ from widegram.gramfile.writing import GramWriter, open_for_resume, refuse_other_
 from widegram.machine.log import logger
 from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, NetworkLike
+from widegram.sharding import Shard, parse_shard
 from widegram.validation.arrays import file_path, integer
 from widegram.validation.choices import KERNELS
 
 __all__ = ["GramResult", "gram"]
+
+# What the tiles of shards are chosen by: each node of a cluster has other memory free.
+_SHARD_MEMORY = 10**9
+_SHARD_TILES = 4
 
 
 def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the command
@@ -57,6 +62,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     pattern: Any = None,
     dask: str | None = None,
     mixed_workers: bool = False,
+    shard: str | tuple[int, int] | None = None,
 ) -> GramResult:
     """Write the kernel matrices of an infinitely wide network to the HDF5 file ``out``.
 
@@ -82,7 +88,10 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     0.1 by default; more is refused. ``pattern``: of graphs, for Aggregate layers, that of x1 or a
     pair for x1 and x2, arrays or files as these. ``dask``: the address of a Dask scheduler whose
     workers compute the tiles, or 'local:N'; ``device``, ``threads`` and ``memory`` then hold for
-    each worker, and ``mixed_workers`` lets them differ in what decides the last bits.
+    each worker, and ``mixed_workers`` lets them differ in what decides the last bits. ``shard``:
+    'K/N' or (K, N) computes the K-th of N shares alone, into ``<out>.shard-K-of-N``;
+    :func:`widegram.join` makes the file of all. Their tiles are chosen without a look at this
+    machine.
 
     A float32 run whose activations need more digits at these variances is computed in float64 and
     rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
@@ -93,6 +102,8 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     x1, x2 = patterned(x1, x2, pattern)
     job = make_job(network, x1, x2, get, dtype, depths, threads, memory, accept_series_error)
     path = file_path(out, "out")
+    share = None if shard is None else parse_shard(shard)
+    path = path if share is None else share.file(path)
     patterns = pattern if isinstance(pattern, tuple) else (pattern,)
     check_distinct([path], [network, x1, x2, *patterns])
     tile = None if tile is None else integer(tile, "tile", 1)
@@ -104,11 +115,11 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
         if new:
             check_target(path, overwrite)
             evaluator = held.enter_context(where.evaluator(job))
-            side = tile or tile_side(job, evaluator, at_once=where.at_once())
-            header = _header(job, where.device, side)
+            side = tile or _side(job, evaluator, share, memory, where.at_once())
+            header = _header(job, where.device, side, share)
             create(path, header, overwrite)
         else:
-            header, complete = _existing(path, job, device, tile)
+            header, complete = _existing(path, job, device, tile, share)
             if complete and not check:
                 return nothing_to_do(header)
         writer = held.enter_context(opened(path, header, new))
@@ -143,8 +154,20 @@ def opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
         raise
 
 
+def _side(
+    job: Job, evaluator: Evaluator, share: Shard | None, memory: str | int | None, at_once: int
+) -> int:
+    """The default side of a tile, ``at_once`` of which are in memory. Those of a shard are the same
+    on every machine, unless it is given other ``memory``."""
+    if share is None:
+        return tile_side(job, evaluator, at_once=at_once)
+    if memory is None:
+        job = replace(job, memory=_SHARD_MEMORY)
+    return tile_side(job, evaluator, at_once=_SHARD_TILES)
+
+
 def nothing_to_do(header: Header) -> GramResult:
-    done = len(header.grid.tiles())
+    done = len(header.layout.tiles())
     return GramResult(
         entries=0,
         seconds=0.0,
@@ -182,7 +205,7 @@ def _device_of(
     if not isinstance(device, str) or device != "auto":
         return device if at_workers else resolve_device(device)
     if path.is_file() and not overwrite:
-        file, found = read(path)
+        file, found = read(path, shard=True)
         file.close()
         kinds = found.device.split(",")
         if at_workers:
@@ -191,11 +214,13 @@ def _device_of(
     return "auto" if at_workers else device_for("auto", network)
 
 
-def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Header, bool]:
+def _existing(
+    path: Path, job: Job, device: str, tile: int | None, share: Shard | None
+) -> tuple[Header, bool]:
     """Header of a file of the same run and whether it is complete; raises if it is another's."""
-    file, found = read(path)
+    file, found = read(path, shard=share is not None)
     with file:
-        wanted = _header(job, device, tile or found.tile)
+        wanted = _header(job, device, tile or found.tile, share)
         if device == "auto" or continues(found.device, device):
             wanted = replace(wanted, device=found.device)
         refuse_other_run(path, found, wanted)
@@ -205,7 +230,7 @@ def _existing(path: Path, job: Job, device: str, tile: int | None) -> tuple[Head
             return wanted, bool(file.attrs["complete"]) and finished
 
 
-def _header(job: Job, device: str, tile: int) -> Header:
+def _header(job: Job, device: str, tile: int, shard: Shard | None) -> Header:
     """The header of the file that a job makes; reads all data to fingerprint it."""
     x2 = job.x2
     return Header(
@@ -226,4 +251,5 @@ def _header(job: Job, device: str, tile: int) -> Header:
         device=kind_of(device),
         program_version=__version__,
         tile=tile,
+        shard=shard,
     )

@@ -20,7 +20,8 @@ class Saver:
     """
 
     def __init__(self, writer: GramWriter, evaluator: Evaluator, device: str) -> None:
-        self.path, self.finished = writer.path, len(writer.grid.tiles()) - len(writer.pending())
+        tiles = len(writer.layout.tiles())
+        self.path, self.finished = writer.path, tiles - len(writer.pending())
         begun = self.finished > 0
         self._writer, self._evaluator, self._noted = writer, evaluator, False
         self.grid, self.keys, self.dtype = writer.grid, writer.header.keys, writer.header.dtype

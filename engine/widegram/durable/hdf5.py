@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,19 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         raise Unreadable(f"{path}: is damaged, HDF5 cannot read it: {reason}") from error
 
 
-def open_file(path: Path, *, snapshot: bool = False, foreign: bool = False) -> h5py.File:
+def open_file(
+    path: Path,
+    *,
+    snapshot: bool = False,
+    foreign: bool = False,
+    virtual: Callable[[h5py.File], bool] | None = None,
+) -> h5py.File:
     """Open an existing HDF5 file for reading.
 
     Nothing in it may lead to another file; one from elsewhere (``foreign``) may hold such links,
-    which :func:`stored_dataset` refuses where they are asked for.
+    which :func:`stored_dataset` refuses where they are asked for. Where ``virtual(file)`` is true
+    it may hold virtual datasets too, which are refused in the same way: whoever knows them reads
+    the files behind them.
 
     Where the file system has locks the reader takes one, so that no writer begins; ``snapshot``
     reads without, also what a writer is filling. Raises :class:`WidegramError` for a missing file
@@ -69,7 +77,7 @@ def open_file(path: Path, *, snapshot: bool = False, foreign: bool = False) -> h
     if not foreign:
         try:
             with hdf5_errors(path):
-                check_inside(file)
+                check_inside(file, virtual is not None and virtual(file))
         except WidegramError:
             file.close()
             raise

@@ -13,8 +13,9 @@ import h5py
 from widegram.errors import WidegramError, shown
 
 
-def check_inside(file: h5py.File) -> None:
-    """Raise :class:`WidegramError` where a link or a dataset of an open file leads out of it."""
+def check_inside(file: h5py.File, virtual: bool = False) -> None:
+    """Raise :class:`WidegramError` where a link or a dataset of an open file leads out of it, but
+    for datasets that are ``virtual``, where these are known."""
 
     def leads_out(name: bytes, info: Any) -> bytes | None:
         return None if info.type in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT) else name
@@ -25,7 +26,7 @@ def check_inside(file: h5py.File) -> None:
         raise WidegramError(f"{file.filename}: its {name} is a link to another file; remove it")
 
     def check(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and not (virtual and item.is_virtual):
             check_storage(item, f"{file.filename}:{name}")
 
     file.visititems(check)

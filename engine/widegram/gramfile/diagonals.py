@@ -67,33 +67,49 @@ class DiagonalPlaces(NamedTuple):
     * ``grid``: its tiles
     * ``keys``: its datasets
     * ``sides``: 'x1' and, of a cross file, 'x2'; none of an older file
+    * ``spans``: the tile rows and the tile columns whose inputs it has
     """
 
     grid: TileGrid
     keys: tuple[str, ...]
     sides: tuple[str, ...]
+    spans: tuple[range, range]
+
+    def span(self, side: str) -> range:
+        """The numbers of the stretches of a side."""
+        return self.spans[side == "x2"]
+
+    def at(self, stretch: Stretch) -> int:
+        """The index of a stretch in flags and checksums."""
+        return stretch.number - self.span(stretch.side).start
+
+    def inputs(self, stretch: Stretch) -> range:
+        """The indices of its inputs in the values of its side."""
+        first = self.span(stretch.side).start * self.grid.tile
+        span = stretch.span(self.grid)
+        return range(span.start - first, span.stop - first)
 
     def stretches(self) -> list[Stretch]:
         """All of them."""
-        counts = dict(zip(("x1", "x2"), self.grid.shape, strict=True))
-        return [Stretch(side, k) for side in self.sides for k in range(counts[side])]
+        return [Stretch(side, k) for side in self.sides for k in self.span(side)]
 
     def beside(self, row: int, column: int) -> list[Stretch]:
         """Those that are cheapest while a tile is computed: of a symmetric matrix the tile's own
         diagonal, of others what has the tile's inputs."""
         if self.grid.symmetric and row != column:
             return []
-        return [Stretch(side, n) for side, n in zip(self.sides, (row, column), strict=False)]
+        numbers = zip(self.sides, (row, column), strict=False)
+        return [Stretch(side, n) for side, n in numbers if n in self.span(side)]
 
     def datasets(self) -> Iterator[tuple[str, tuple[int], str]]:
         """(path, shape, dtype) of all datasets."""
-        for side, n, stretches in zip(
-            self.sides, (self.grid.n1, self.grid.n2), self.grid.shape, strict=False
-        ):
+        for side in self.sides:
+            stretches = [Stretch(side, k) for k in self.span(side)]
+            n = self.inputs(stretches[-1]).stop if stretches else 0
             for key in self.keys:
                 yield values_path(side, key), (n,), DTYPE
-                yield sums_path(side, key), (stretches,), "uint64"
-            yield flags_path(side), (stretches,), "uint8"
+                yield sums_path(side, key), (len(stretches),), "uint64"
+            yield flags_path(side), (len(stretches),), "uint8"
 
     def describe(self, file: h5py.File) -> None:
         """Add the datasets to a new file."""
@@ -115,7 +131,8 @@ class DiagonalPlaces(NamedTuple):
             values = {key: read(values_path(side, key)) for key in self.keys}
             sums = {key: read(sums_path(side, key)) for key in self.keys}
             for stretch in (stretch for stretch in self.stretches() if stretch.side == side):
-                flag, span = int(flags[stretch.number]), stretch.span(self.grid)
+                at, span = self.at(stretch), self.inputs(stretch)
+                flag = int(flags[at])
                 name = f"{FOLDER} {side} {stretch.number}"
                 if flag > 1:
                     yield stretch, f"the flag of {name} is {flag}, not 0 or 1"
@@ -123,7 +140,7 @@ class DiagonalPlaces(NamedTuple):
                     yield stretch, f"it says complete, but {name} is missing"
                 for key in self.keys if flag == 1 else ():
                     block = values[key][span.start : span.stop]
-                    if checksum(block) != int(sums[key][stretch.number]):
+                    if checksum(block) != int(sums[key][at]):
                         yield stretch, f"{stretch.text(key, self.grid)}: wrong checksum"
                     elif np.isinf(block).any():
                         yield stretch, f"{stretch.text(key, self.grid)}: not finite"
@@ -142,7 +159,7 @@ class Diagonals:
 
     def has(self, stretch: Stretch) -> bool:
         """Whether a stretch is finished."""
-        return bool(self._flags[stretch.side][stretch.number] == 1)
+        return bool(self._flags[stretch.side][self.places.at(stretch)] == 1)
 
     def damaged(self) -> list[Stretch]:
         """Finished stretches whose values are not those that were written."""
@@ -150,17 +167,18 @@ class Diagonals:
 
     def store(self, stretch: Stretch, arrays: Mapping[str, NDArray[np.float64]]) -> None:
         """Write the values of a stretch, (inputs,) by dataset; on the disk after a sync."""
-        span = stretch.span(self.places.grid)
+        span, at = self.places.inputs(stretch), self.places.at(stretch)
         for key in self.places.keys:
             values = np.ascontiguousarray(arrays[key], DTYPE)
             if values.shape != (len(span),):
                 raise TypeError(f"{stretch.text(key, self.places.grid)}: {values.shape}")
             self._live.write(values_path(stretch.side, key), values, span.start)
             digest = np.array([checksum(values)], np.uint64)
-            self._live.write(sums_path(stretch.side, key), digest, stretch.number)
+            self._live.write(sums_path(stretch.side, key), digest, at)
 
     def flag(self, stretches: Sequence[Stretch], value: int) -> None:
         """Mark stretches as finished (1) or not (0); on the disk after a sync."""
-        for side, number in stretches:
-            self._live.write(flags_path(side), np.array([value], np.uint8), number)
-            self._flags[side][number] = value
+        for stretch in stretches:
+            side, at = stretch.side, self.places.at(stretch)
+            self._live.write(flags_path(side), np.array([value], np.uint8), at)
+            self._flags[side][at] = value

@@ -5,13 +5,15 @@ root attributes as in :class:`Header`; ``/state/tiles`` (uint8, 1 where a tile i
 ``/state/checksums/<dataset path>`` (uint64, xxh3-64 of a tile's C-ordered little-endian bytes),
 both of shape :attr:`TileGrid.shape`; ``/state/header`` (uint64, :meth:`Header.checksum`) and
 ``/state/reserved`` (:mod:`widegram.gramfile.reserved`). Of the inputs themselves
-``/diagonal/...`` (:mod:`widegram.gramfile.diagonals`).
+``/diagonal/...`` (:mod:`widegram.gramfile.diagonals`). A shard keeps its tiles alone
+(:mod:`widegram.gramfile.layout`), a virtual file none (:mod:`widegram.gramfile.elsewhere`).
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import h5py
@@ -23,11 +25,14 @@ from widegram.durable.contents import text_of, typed
 from widegram.durable.hdf5 import stored_dataset
 from widegram.errors import WidegramError
 from widegram.gramfile.diagonals import FOLDER, DiagonalPlaces
+from widegram.gramfile.layout import Elsewhere, Layout, Own, Whole, bytes_of
 from widegram.gramfile.reserved import LENGTH, TABLE, reserve_texts
+from widegram.sharding import Shard
 from widegram.tiling import TileGrid, dataset_keys
 from widegram.validation.choices import KERNELS
 
 FORMAT = "widegram-gram"
+SHARD_FORMAT = "widegram-shard"
 FORMAT_VERSION = 2
 STATE = "state/tiles"
 CHECKSUMS = "state/checksums"
@@ -48,6 +53,8 @@ class Header:
     * ``dtype``, ``symmetric``, ``tile``: how they are stored
     * ``device``, ``program_version``: what made them
     * ``diagonals``: whether the file has places for K(x, x) of its inputs
+    * ``shard``: whose tiles it has; None where that is all
+    * ``elsewhere``: of a virtual file, the matrix whose shards hold its tiles, and how many
     """
 
     network: str
@@ -67,6 +74,8 @@ class Header:
     tile: int
     heads: tuple[str, ...] = ()
     diagonals: bool = False
+    shard: Shard | None = None
+    elsewhere: tuple[str, int] | None = None
 
     @property
     def grid(self) -> TileGrid:
@@ -78,20 +87,27 @@ class Header:
         """Paths of the datasets, without a leading slash."""
         return dataset_keys(self.kernels, self.depths, self.heads)
 
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the file keeps its tiles."""
+        if self.shard is not None:
+            return Own(self.grid, self.shard)
+        return (Whole if self.elsewhere is None else Elsewhere)(self.grid)
+
     @property
     def places(self) -> DiagonalPlaces:
         """Where the file has K(x, x) of its inputs."""
         sides = ("x1",) if self.symmetric else ("x1", "x2")
-        return DiagonalPlaces(self.grid, self.keys, sides if self.diagonals else ())
+        spans = self.layout.stretches()
+        return DiagonalPlaces(self.grid, self.keys, sides if self.diagonals else (), spans)
 
     def file_bytes(self) -> int:
         """Size of the file on disk, rounded up: padded chunks, their index, and the state."""
-        rows, cols = self.grid.chunk()
-        chunks = -(-self.n1 // rows) * -(-self.n2 // cols)
-        data = chunks * (rows * cols * np.dtype(self.dtype).itemsize + 128)
-        down, across = self.grid.shape
-        state = (8 * len(self.keys) + 1) * down * across
-        own = (self.n1 + self.n2 + down + across) * 8 + down + across + 2**11
+        data = sum(bytes_of(one, self.dtype) for one in self.layout.stored("")) + 2**11
+        state = (8 * len(self.keys) + 1) * int(np.prod(self.layout.shape))
+        down, across = self.layout.stretches()
+        inputs = (len(down) + len(across)) * self.tile
+        own = (inputs + len(down) + len(across)) * 8 + len(down) + len(across) + 2**11
         own = len(self.keys) * own if self.diagonals else 0
         return len(self.keys) * data + state + own + len(self.network) + 2**17
 
@@ -100,13 +116,16 @@ class Header:
         matrices."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["device"], values["diagonals"]
-        if not self.heads:  # as files have it that are older than heads
-            del values["heads"]
+        for name in ("heads", "shard", "elsewhere"):  # as files have it that are older than these
+            if not values[name]:
+                del values[name]
         return int(xxhash.xxh3_64_intdigest(json.dumps(values, sort_keys=True).encode()))
 
     def differences(self, other: Header) -> list[str]:
         """In words, what the run ``other`` asks for that this file is not."""
         found = []
+        if self.shard != other.shard or self.elsewhere:
+            found.append(f"it is {self.kind()}, not {other.kind()}")
         if self.network_fingerprint != other.network_fingerprint:
             found.append("it was made from another network")
         if self.symmetric != other.symmetric:
@@ -123,18 +142,31 @@ class Header:
                 found.append(f"its {name} is {_shown(mine)}, not {_shown(theirs)}")
         return found
 
+    def kind(self) -> str:
+        """What the file is, for messages."""
+        if self.shard is not None:
+            return f"shard {self.shard.number} of {self.shard.total}"
+        return "a whole matrix" if self.elsewhere is None else "a matrix whose tiles lie in shards"
+
     def write(self, file: h5py.File, complete: bool) -> None:
         """Describe a new file: root attributes, those of changing values with reserved places, and
         all datasets."""
-        file.attrs["format"] = FORMAT
+        file.attrs["format"] = FORMAT if self.shard is None else SHARD_FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["complete"] = complete
         for name in _ATTRIBUTES:
             file.attrs[name] = getattr(self, name)
+        if self.shard is not None:
+            file.attrs.update(n1=self.n1, n2=self.n2)
+            file.attrs.update(shard=self.shard.number, shards=self.shard.total)
+        if self.elsewhere is not None:
+            file.attrs.update(n1=self.n1, n2=self.n2)
+            file.attrs.update(shards_of=self.elsewhere[0], shards=self.elsewhere[1])
         reserve_texts(file)
-        shape, chunk = self.grid.shape, self.grid.chunk()
+        shape = self.layout.shape
         for key in self.keys:
-            reserve(file, key, (self.n1, self.n2), self.dtype, chunk)
+            for path, size, chunk in self.layout.stored(key):
+                reserve(file, path, size, self.dtype, chunk)
             reserve(file, f"{CHECKSUMS}/{key}", shape, "uint64")
         self.places.describe(file)
         reserve(file, STATE, shape, "uint8")
@@ -160,7 +192,7 @@ def read_header(file: h5py.File, path: Any) -> Header:
     is a damaged one.
     """
     attributes = file.attrs
-    if text_of(attributes.get("format")) != FORMAT:
+    if text_of(attributes.get("format")) not in (FORMAT, SHARD_FORMAT):
         raise WidegramError(f"{path}: is an HDF5 file, but not a widegram gram file")
     version = typed(attributes.get("format_version", 0), int)
     if version != FORMAT_VERSION:
@@ -174,14 +206,17 @@ def read_header(file: h5py.File, path: Any) -> Header:
     heads = tuple(sorted(inside["head"])) if "head" in inside else ()
     inside = inside[f"head/{heads[0]}"] if heads else inside
     kernels = tuple(k for k in KERNELS if k in inside)
-    n1, n2 = stored_dataset(file, dataset_keys(kernels, depths, heads)[0]).shape
+    shared = _shared(file)
+    if not shared:
+        n1, n2 = stored_dataset(file, dataset_keys(kernels, depths, heads)[0]).shape
+        shared = {"n1": n1, "n2": n2}
     values: dict[str, Any] = {
         name: typed(attributes[name], kind) for name, kind in _ATTRIBUTES.items()
     }
     device = str(text_of(attributes["device"]))
     header = Header(
-        n1=n1, n2=n2, kernels=kernels, depths=depths, heads=heads, device=device,
-        diagonals=FOLDER in file, **values
+        kernels=kernels, depths=depths, heads=heads, device=device, diagonals=FOLDER in file,
+        **shared, **values
     )  # fmt: skip
     if header.checksum() != int(stored_dataset(file, HEADER_CHECKSUM)[0]):
         raise ValueError("its root attributes have another checksum")
@@ -189,15 +224,36 @@ def read_header(file: h5py.File, path: Any) -> Header:
     return header
 
 
+def is_virtual(file: h5py.File) -> bool:
+    """Whether an open file says that the tiles of its matrices lie in shards."""
+    return text_of(file.attrs.get("format")) == FORMAT and "shards_of" in file.attrs
+
+
+def _shared(file: h5py.File) -> dict[str, Any]:
+    """The fields of a header that only shards and virtual files have as attributes; empty for whole
+    files."""
+    attributes = file.attrs
+    if "shards" not in attributes:
+        return {}
+    found: dict[str, Any] = {name: typed(attributes[name], int) for name in ("n1", "n2")}
+    count = typed(attributes["shards"], int)
+    if text_of(attributes["format"]) == SHARD_FORMAT:
+        shard = Shard(typed(attributes["shard"], int), count)
+        if not 1 <= shard.number <= count:
+            raise ValueError(f"it says that it is shard {shard}")
+        return {**found, "shard": shard}
+    return {**found, "elsewhere": (typed(attributes["shards_of"], str), count)}
+
+
 def _check_datasets(file: h5py.File, header: Header) -> None:
     json.loads(header.network)
     if header.tile < 1:
         raise ValueError(f"its tile is {header.tile}")
-    for key in header.keys:
-        dataset = stored_dataset(file, key)
-        if dataset.shape != (header.n1, header.n2) or dataset.dtype != np.dtype(header.dtype):
-            raise ValueError(f"dataset {key} has a wrong shape or dtype")
+    for path, shape, _ in (one for key in header.keys for one in header.layout.stored(key)):
+        dataset = stored_dataset(file, path)
+        if dataset.shape != shape or dataset.dtype != np.dtype(header.dtype):
+            raise ValueError(f"dataset {path} has a wrong shape or dtype")
     for name in (STATE, *(f"{CHECKSUMS}/{key}" for key in header.keys)):
-        if stored_dataset(file, name).shape != header.grid.shape:
+        if stored_dataset(file, name).shape != header.layout.shape:
             raise ValueError(f"dataset {name} has a wrong shape")
     header.places.check(file)

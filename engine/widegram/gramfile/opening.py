@@ -13,8 +13,9 @@ from widegram.durable import NewHdf5, new_hdf5
 from widegram.durable.hdf5 import hdf5_errors, open_file
 from widegram.durable.outputs import check_disk, check_target
 from widegram.errors import WidegramError
-from widegram.gramfile.header import HEADER_CHECKSUM, Header, read_header
+from widegram.gramfile.header import HEADER_CHECKSUM, Header, is_virtual, read_header
 from widegram.gramfile.reserved import TABLE, reserved_skeleton
+from widegram.sharding import shard_of
 
 
 def create(path: Path, header: Header, overwrite: bool = False) -> None:
@@ -51,12 +52,22 @@ def new_gram(
         yield new
 
 
-def read(path: Path, *, snapshot: bool = False) -> tuple[h5py.File, Header]:
-    """Open a gram file and its header, or close it again and raise."""
-    file = open_file(path, snapshot=snapshot)
+def read(
+    path: Path, *, snapshot: bool = False, shard: bool = False
+) -> tuple[h5py.File, Header]:
+    """Open a gram file and its header, or close it again and raise; a ``shard`` too, if asked."""
+    file = open_file(path, snapshot=snapshot, virtual=is_virtual)
     try:
         with hdf5_errors(path):
-            return file, read_header(file, path)
+            header = read_header(file, path)
+        if header.shard is not None and not shard:
+            named = shard_of(path)
+            out = "OUT.h5" if named is None else named[0]
+            raise WidegramError(
+                f"{path}: is {header.kind()} of a matrix; when all are there `widegram join {out}` "
+                "makes the matrix of them"
+            )
+        return file, header
     except WidegramError:
         file.close()
         raise

@@ -79,7 +79,7 @@ def _chosen(
 ) -> Iterator[tuple[int, int]]:
     """Different entries at random, of a symmetric matrix one of the diagonal first."""
     grid = file.header.grid
-    tiles = [tile for tile in grid.tiles() if finished[tile]]
+    tiles = [tile for tile in file.header.layout.tiles() if finished[tile]]
     found: set[tuple[int, int]] = set()
     own = [i for i, j in tiles if i == j] if grid.symmetric else []
     if own and most:
@@ -100,8 +100,7 @@ def _around(file: GramFile, key: str, row: int, col: int) -> tuple[float, float]
     """An entry, and the largest magnitude beside it in its row and column of the same tile."""
     grid = file.header.grid
     rows, cols = grid.rows(row // grid.tile), grid.cols(col // grid.tile)
-    data = file.raw(key)
-    along = np.abs(data[row, cols.start : cols.stop].astype(np.float64))
-    down = np.abs(data[rows.start : rows.stop, col].astype(np.float64))
-    largest = max(float(np.nanmax(along)), float(np.nanmax(down)))
-    return float(data[row, col]), largest if np.isfinite(largest) else 0.0
+    along = file.block(key, range(row, row + 1), cols)[0].astype(np.float64)
+    down = file.block(key, rows, range(col, col + 1))[:, 0].astype(np.float64)
+    largest = max(float(np.nanmax(np.abs(along))), float(np.nanmax(np.abs(down))))
+    return float(along[col - cols.start]), largest if np.isfinite(largest) else 0.0

@@ -12,6 +12,7 @@ from widegram.gramfile.header import CHECKSUMS, STATE, Header
 from widegram.gramfile.opening import new_gram
 from widegram.gramfile.reserved import SIZES
 from widegram.machine import interrupts
+from widegram.tiling import LARGEST_TILE
 
 
 def renew(live: LiveFile, header: Header) -> None:
@@ -21,7 +22,8 @@ def renew(live: LiveFile, header: Header) -> None:
     true again once a run has found every tile finished. Raises ValueError where a dataset is
     stored in another way than this program stores it.
     """
-    names = [STATE, *(name for key in header.keys for name in (key, f"{CHECKSUMS}/{key}"))]
+    names = [STATE, *(f"{CHECKSUMS}/{key}" for key in header.keys)]
+    names += [one.path for key in header.keys for one in header.layout.stored(key)]
     own = [name for name, _, _ in header.places.datasets()]
     if missing := [name for name in (*names, *own) if name not in live.extents]:
         raise ValueError(f"dataset {missing[0]} is stored in another way than by this program")
@@ -29,13 +31,19 @@ def renew(live: LiveFile, header: Header) -> None:
         for name in own:
             new.write(name, live.read(name))
         for name in names:
-            for start, shape in _blocks(live.extents[name].shape, header.grid.chunk()):
+            extent = live.extents[name]
+            for start, shape in _blocks(extent.shape, _block(extent.chunk)):
                 interrupts.check()
                 new.write(name, live.read(name, start, shape), start)
 
 
 def _texts(file: h5py.File) -> dict[str, str]:
     return {name: str(file.attrs.get(name, "")) for name in SIZES}
+
+
+def _block(chunk: tuple[int, ...]) -> tuple[int, int]:
+    """What is copied at once: a chunk, of a contiguous dataset some rows and columns."""
+    return min(chunk[0], LARGEST_TILE), min(chunk[1], LARGEST_TILE)
 
 
 def _blocks(

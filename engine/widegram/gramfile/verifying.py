@@ -14,7 +14,6 @@ from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import Unreadable, hdf5_errors
 from widegram.errors import Damaged
 from widegram.gramfile.diagonals import Stretch, flags_path, values_path
-from widegram.gramfile.header import CHECKSUMS
 from widegram.gramfile.opinion import Opinion, TileComputer, second_opinion
 from widegram.gramfile.view import GramFile
 from widegram.machine import interrupts
@@ -146,7 +145,7 @@ def verify(
     the file, :class:`WidegramError` if it is not a gram file, is missing, or is being written.
     """
     try:
-        with GramFile(path) as file, hdf5_errors(file.path):
+        with GramFile(path, shard=True) as file, hdf5_errors(file.path):
             finished = file.finished()
             keys = file.keys(*end)
             found = [*_state_damage(file), *_checksum_damage(file, finished, keys, progress)]
@@ -189,7 +188,9 @@ def _state_damage(file: GramFile) -> Iterator[Damage]:
     flags = file.flags()
     for i, j in np.argwhere(flags > 1).tolist():
         yield Damage(f"the flag of tile {i}, {j} is {flags[i, j]}, not 0 or 1", _upper(file, i, j))
-    missing = np.argwhere(flags != 1).tolist() if file.complete else []
+    layout = file.header.layout
+    wanted = (one for tile in layout.tiles() for one in layout.both(tile)) if file.complete else ()
+    missing = [tile for tile in wanted if flags[tile] != 1]
     if missing:
         yield Damage(f"it says complete, but {len(missing)} tiles are not finished")
         yield from (Damage("", _upper(file, i, j)) for i, j in missing)
@@ -205,19 +206,20 @@ def _checksum_damage(
 ) -> Iterator[Damage]:
     grid = file.header.grid
     tiles = np.argwhere(finished)
+    sums, at = {key: file.sums(key) for key in keys}, file.header.layout.at
     tell = counting(progress, len(tiles), "tiles")
     for count, (i, j) in enumerate(tiles.tolist(), 1):
         interrupts.check()
         rows, cols = grid.rows(i), grid.cols(j)
         for key in keys:
-            block = _block(file, key, rows, cols)
+            block = file.block(key, rows, cols)
             where = f"{key} rows {rows.start}-{rows.stop - 1}, columns {cols.start}-{cols.stop - 1}"
-            if checksum(block) != int(file.raw(f"{CHECKSUMS}/{key}")[i, j]):
+            if checksum(block) != int(sums[key][at((i, j))]):
                 yield Damage(f"{where}: wrong checksum", _upper(file, i, j))
             elif not np.isfinite(block).all():
                 yield Damage(f"{where}: not finite", _upper(file, i, j))
             elif grid.symmetric and i <= j and finished[j, i]:
-                mirror = block if i == j else _block(file, key, cols, rows)
+                mirror = block if i == j else file.block(key, cols, rows)
                 if not np.array_equal(block, mirror.T):
                     yield Damage(f"{where}: not symmetric", (i, j))
         tell(count)
@@ -229,17 +231,12 @@ def _diagonal_damage(file: GramFile, keys: Keys) -> Iterator[Damage]:
         yield Damage(text, stretch=stretch)
 
 
-def _block(file: GramFile, key: str, rows: range, cols: range) -> np.ndarray:
-    block: np.ndarray = file.raw(key)[rows.start : rows.stop, cols.start : cols.stop]
-    return block
-
-
 def _blocks(
     file: GramFile, finished: np.ndarray, sample: int, seed: int
 ) -> Iterator[Block]:
     """Some finished tiles, and the rows and columns of a block in each."""
     grid, generator = file.header.grid, np.random.default_rng(seed)
-    tiles = [tile for tile in grid.tiles() if finished[tile]]
+    tiles = [tile for tile in file.header.layout.tiles() if finished[tile]]
     chosen = generator.permutation(len(tiles))[:sample]
     for i, j in (tiles[k] for k in sorted(chosen.tolist())):
         rows = _part(grid.rows(i), generator)
@@ -256,7 +253,7 @@ def _recompute(
     made = computers.tiles([(rows, cols) for _, rows, cols in blocks], file.symmetric)
     for (tile, rows, cols), arrays in zip(blocks, made, strict=True):
         for key in keys:
-            difference = _difference(file, arrays[key], _block(file, key, rows, cols))
+            difference = _difference(file, arrays[key], file.block(key, rows, cols))
             worst = max(worst, difference)
             # Written so that NaN counts as damage.
             if not difference <= TOLERANCES[file.header.dtype]:
@@ -285,9 +282,11 @@ def _stretches(
 ) -> Iterator[tuple[Stretch, range]]:
     """The finished stretches of the diagonals that have the inputs of a tile, and which of them its
     block has."""
-    for side, number, span in zip(file.header.places.sides, tile, (rows, cols), strict=False):
-        if file.raw(flags_path(side))[number] == 1:
-            yield Stretch(side, number), span
+    places = file.header.places
+    for side, number, span in zip(places.sides, tile, (rows, cols), strict=False):
+        stretch = Stretch(side, number)
+        if number in places.span(side) and file.raw(flags_path(side))[places.at(stretch)] == 1:
+            yield stretch, span
 
 
 def _own_difference(
@@ -295,8 +294,10 @@ def _own_difference(
 ) -> float:
     """The largest relative difference of K(x, x) of some inputs; 0 where the file says of one that
     it is outside of the range."""
+    places = file.header.places
+    first = places.inputs(stretch).start + span.start - stretch.span(places.grid).start
     found = {
-        key: file.raw(values_path(stretch.side, key))[span.start : span.stop].astype(np.float64)
+        key: file.raw(values_path(stretch.side, key))[first : first + len(span)].astype(np.float64)
         for key in keys
     }
     if any(np.isnan(values).any() for values in found.values()):

@@ -16,7 +16,7 @@ from widegram.durable.contents import plain
 from widegram.durable.hdf5 import hdf5_errors, stored_dataset
 from widegram.errors import WidegramError, shown
 from widegram.gramfile.diagonals import values_path
-from widegram.gramfile.header import STATE, Header
+from widegram.gramfile.header import CHECKSUMS, STATE, Header
 from widegram.gramfile.opening import read
 from widegram.gramfile.reserved import damaged, intact
 from widegram.tiling import WHOLE, End, dataset_keys
@@ -34,15 +34,16 @@ class GramFile(Closing):
     * ``fingerprints``: hex of 'network', 'x1', 'x2'; x2's is x1's for a symmetric matrix
     * ``writer``: whether one was at work
 
-    ``snapshot`` opens also what a writer is filling, which then goes on changing. Raises
-    :class:`WidegramError` for a missing, foreign or damaged file, and without ``snapshot`` for one
-    that is being written.
+    ``snapshot`` opens also what a writer is filling, which then goes on changing; ``shard`` also
+    one share of a matrix, which has no :meth:`dataset`. Raises :class:`WidegramError` for a
+    missing, foreign or damaged file, one whose tiles lie in shards that are missing or were
+    changed, and without ``snapshot`` for one that is being written.
     """
 
-    def __init__(self, path: str | Path, *, snapshot: bool = False) -> None:
+    def __init__(self, path: str | Path, *, snapshot: bool = False, shard: bool = False) -> None:
         self.path = file_path(path, "path")
         self.writer = snapshot and being_written(self.path)
-        self._file, self.header = read(self.path, snapshot=snapshot)
+        self._file, self.header = read(self.path, snapshot=snapshot, shard=shard)
         header: Header = self.header
         self.n1, self.n2 = header.n1, header.n2
         self.symmetric = header.symmetric
@@ -79,6 +80,22 @@ class GramFile(Closing):
             raise WidegramError(f"{self.path}: has no kernel {shown(kernel)}; {hint}")
         self.check_end(depth, head)
         return self.raw(End(depth, head).path(kernel))
+
+    def block(self, key: str, rows: range, cols: range) -> np.ndarray:
+        """Entries of one tile, or of a part of it, of the matrix ``key``."""
+        grid = self.header.grid
+        tile = rows.start // grid.tile, cols.start // grid.tile
+        path, (top, left) = self.header.layout.place(key, tile)
+        top += rows.start - grid.rows(tile[0]).start
+        left += cols.start - grid.cols(tile[1]).start
+        with hdf5_errors(self.path):
+            found = self.raw(path)[top : top + len(rows), left : left + len(cols)]
+        return np.asarray(found)
+
+    def sums(self, key: str) -> np.ndarray:
+        """Checksums (uint64) of the tiles of the matrix ``key``, where the layout has them."""
+        sums: np.ndarray = self.raw(f"{CHECKSUMS}/{key}")[...]
+        return sums
 
     def has_own(self, kernel: str) -> bool:
         """Whether there is a place for K(x, x) of every input; older files have none."""
@@ -134,7 +151,7 @@ class GramFile(Closing):
     def flags(self) -> np.ndarray:
         """Array (uint8) of :attr:`TileGrid.shape`: 1 where a tile is finished, else 0."""
         with hdf5_errors(self.path):
-            return self._file[STATE][...]
+            return self.header.layout.spread(self._file[STATE][...])
 
     def finished(self) -> np.ndarray:
         """Boolean array of :attr:`TileGrid.shape`: which tiles are finished."""
@@ -152,10 +169,10 @@ class GramFile(Closing):
 
     def tiles(self) -> tuple[int, int]:
         """Tiles finished and tiles in all, as ``gram`` counts them: a mirror image with its own."""
-        done, grid = self.finished(), self.header.grid
-        if grid.symmetric:
+        done, layout = self.finished(), self.header.layout
+        if self.symmetric:
             done = np.triu(done & done.T)
-        return int(done.sum()), len(grid.tiles())
+        return int(done.sum()), len(layout.tiles())
 
     def require_complete(self) -> None:
         """Raise :class:`WidegramError` while tiles are missing."""

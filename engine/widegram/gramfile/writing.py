@@ -43,7 +43,7 @@ class GramWriter(Closing):
         self.renewed = renewed
         self.path = live.path
         self.header = header
-        self.grid = header.grid
+        self.grid, self.layout = header.grid, header.layout
         self._live = live
         self._reserved = reserved
         self._state = live.read(STATE)
@@ -76,11 +76,7 @@ class GramWriter(Closing):
 
     def pending(self) -> list[Tile]:
         """Tiles still to compute, in the order of :meth:`TileGrid.tiles`."""
-        done = self._state == 1
-        if self.grid.symmetric:
-            # A kill may fall between the flags of a tile and of its mirror image.
-            done = done & done.T
-        return [tile for tile in self.grid.tiles() if not done[tile]]
+        return self.layout.unfinished(self._state)
 
     def pending_stretches(self, tile: Tile | None = None) -> list[Stretch]:
         """Stretches of the diagonals still to compute; with ``tile`` those that are cheapest while
@@ -98,7 +94,7 @@ class GramWriter(Closing):
         whose metadata had to be made again. Damaged stretches of the diagonals are pending too.
         """
         pending = set(self.pending())
-        finished = [tile for tile in self.grid.tiles() if tile not in pending]
+        finished = [tile for tile in self.layout.tiles() if tile not in pending]
         if not (everything or self.renewed):
             size = self.grid.tile**2 * np.dtype(self.header.dtype).itemsize * len(self.header.keys)
             most = min(_SAMPLE_TILES, max(1, _SAMPLE_BYTES // (2 * size)))
@@ -116,21 +112,16 @@ class GramWriter(Closing):
         return found
 
     def _odd_flags(self) -> list[Tile]:
-        return [(i, j) for i, j in np.argwhere(self._state > 1).tolist()]
+        return [(i, j) for i, j in np.argwhere(self.layout.spread(self._state) > 1).tolist()]
 
     def _intact(self, tile: Tile, sums: dict[str, np.ndarray]) -> bool:
-        for i, j in self._both(tile):
-            rows, cols = self.grid.rows(i), self.grid.cols(j)
+        for i, j in self.layout.both(tile):
+            shape = len(self.grid.rows(i)), len(self.grid.cols(j))
             for key in self.header.keys:
-                block = self._live.read(key, (rows.start, cols.start), (len(rows), len(cols)))
-                if checksum(block) != sums[key][i, j]:
+                block = self._live.read(*self.layout.place(key, (i, j)), shape)
+                if checksum(block) != sums[key][self.layout.at((i, j))]:
                     return False
         return True
-
-    def _both(self, tile: Tile) -> list[Tile]:
-        """A tile and, in a symmetric matrix, its mirror image."""
-        i, j = tile
-        return [(i, j), (j, i)] if self.grid.symmetric and i != j else [(i, j)]
 
     def take_back(self, tiles: Sequence[Tile], stretches: Sequence[Stretch] = ()) -> None:
         """Make tiles (and mirror images) and stretches of the diagonals pending again, and the file
@@ -143,7 +134,7 @@ class GramWriter(Closing):
     def _flag(self, tiles: Iterable[Tile], stretches: Sequence[Stretch], value: int) -> None:
         self._diagonals.flag(stretches, value)
         for tile in tiles:
-            for place in self._both(tile):
+            for place in map(self.layout.at, self.layout.both(tile)):
                 self._live.write(STATE, np.full((1, 1), value, np.uint8), place)
                 self._state[place] = value
         self._live.sync()
@@ -176,12 +167,12 @@ class GramWriter(Closing):
 
     def _store(self, key: str, i: int, j: int, block: np.ndarray) -> None:
         self._check(key, i, j, block)
-        for place in self._both((i, j)):
-            rows, cols = self.grid.rows(place[0]), self.grid.cols(place[1])
-            stored = block if place == (i, j) else np.ascontiguousarray(block.T)
-            self._live.write(key, stored, (rows.start, cols.start))
+        for tile in self.layout.both((i, j)):
+            stored = block if tile == (i, j) else np.ascontiguousarray(block.T)
+            path, start = self.layout.place(key, tile)
+            self._live.write(path, stored, start)
             digest = np.full((1, 1), checksum(stored), np.uint64)
-            self._live.write(f"{CHECKSUMS}/{key}", digest, place)
+            self._live.write(f"{CHECKSUMS}/{key}", digest, self.layout.at(tile))
 
     def _check(self, key: str, i: int, j: int, block: np.ndarray) -> None:
         rows, cols = self.grid.rows(i), self.grid.cols(j)

@@ -95,7 +95,7 @@ def is_sealed(path: str | Path) -> bool:
     """
     check_readable(Path(path))
     try:
-        with open_file(Path(path), snapshot=True) as file, hdf5_errors(Path(path)):
+        with open_file(Path(path), snapshot=True, foreign=True) as file, hdf5_errors(Path(path)):
             return SEAL in file.attrs or text_of(file.attrs.get("format")) in KINDS
     except Unreadable:
         return False

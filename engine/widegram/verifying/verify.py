@@ -135,7 +135,7 @@ class _Means:
 
 def _repair(path: Path, report: VerifyReport, x1: Given, x2: Given, means: _Means) -> None:
     """Compute what a report found damaged again, and write it."""
-    with GramFile(path) as file:
+    with GramFile(path, shard=True) as file:
         header, network = file.header, _unless_combined(file)
         if network is not None and has_function(file.network):
             raise WidegramError(f"{path}: cannot be repaired: {_FUNCTION}")
