@@ -17,6 +17,7 @@ from widegram_cli.options import bounded
 # name -> (module that holds it as `command`, line shown by `widegram --help`)
 COMMANDS: dict[str, tuple[str, str]] = {
     "gram": ("widegram_cli.gram", "Compute NNGP and NTK matrices into an HDF5 file; resumes."),
+    "join": ("widegram_cli.join", "Join the shards of a Gram file that `gram --shard` wrote."),
     "info": ("widegram_cli.info", "Say what a Gram file holds and how much of it is done."),
     "verify": ("widegram_cli.verify", "Check a Gram file: checksums, and tiles computed again."),
     "export": ("widegram_cli.export", "Copy one kernel of a Gram file to .npy, .npz or .h5."),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from widegram.data import open_source, prepare
     from widegram.errors import WidegramError
     from widegram.gramfile import GramFile, VerifyReport, export
+    from widegram.gramfile.joining import JoinResult, join
     from widegram.network import load_network
     from widegram.stax import Kernel
     from widegram.tuning import tune
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GramFile",
     "GramResult",
+    "JoinResult",
     "Kernel",
     "Kernels",
     "VerifyReport",
@@ -31,6 +33,7 @@ __all__ = [
     "combine",
     "export",
     "gram",
+    "join",
     "kernel",
     "load_network",
     "meanfield",
@@ -45,6 +48,7 @@ __all__ = [
 _HOMES = {
     "GramFile": "widegram.gramfile",
     "GramResult": "widegram.computing.gram",
+    "JoinResult": "widegram.gramfile.joining",
     "Kernel": "widegram.stax",
     "Kernels": "widegram.computing.in_memory",
     "VerifyReport": "widegram.gramfile",
@@ -52,6 +56,7 @@ _HOMES = {
     "combine": "widegram.combining",
     "export": "widegram.gramfile",
     "gram": "widegram.computing.gram",
+    "join": "widegram.gramfile.joining",
     "kernel": "widegram.computing.in_memory",
     "load_network": "widegram.network",
     "open_source": "widegram.data",

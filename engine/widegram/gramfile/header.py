@@ -124,7 +124,7 @@ class Header:
     def differences(self, other: Header) -> list[str]:
         """In words, what the run ``other`` asks for that this file is not."""
         found = []
-        if self.shard != other.shard or self.elsewhere:
+        if (self.shard, self.elsewhere) != (other.shard, other.elsewhere):
             found.append(f"it is {self.kind()}, not {other.kind()}")
         if self.network_fingerprint != other.network_fingerprint:
             found.append("it was made from another network")
@@ -146,7 +146,9 @@ class Header:
         """What the file is, for messages."""
         if self.shard is not None:
             return f"shard {self.shard.number} of {self.shard.total}"
-        return "a whole matrix" if self.elsewhere is None else "a matrix whose tiles lie in shards"
+        if self.elsewhere is not None:
+            return f"a virtual matrix over {self.elsewhere[1]} shards of {self.elsewhere[0]}"
+        return "a whole matrix"
 
     def write(self, file: h5py.File, complete: bool) -> None:
         """Describe a new file: root attributes, those of changing values with reserved places, and

@@ -11,6 +11,7 @@ at the matrix's edge fills a part of its place.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -31,6 +32,16 @@ class Stored(NamedTuple):
     path: str
     shape: tuple[int, int]
     chunk: tuple[int, int]
+
+
+class Piece(NamedTuple):
+    """A block of the matrix that is a block of a shard's dataset: where that begins, and which
+    entries it has."""
+
+    path: str
+    start: Place
+    rows: range
+    cols: range
 
 
 class Layout(ABC):
@@ -57,8 +68,8 @@ class Layout(ABC):
         """Those of :meth:`tiles` that are not flagged, or their mirror images are not."""
 
     @abstractmethod
-    def spread(self, flags: Flags) -> Flags:
-        """Flags of the whole grid: those of the file, 0 elsewhere."""
+    def spread(self, flags: NDArray[Any]) -> NDArray[Any]:
+        """Flags, or checksums, of the whole grid: those of the file, 0 elsewhere."""
 
     @abstractmethod
     def stretches(self) -> tuple[range, range]:
@@ -98,7 +109,7 @@ class Whole(Layout):
             done = done & done.T
         return [tile for tile in self.grid.tiles() if not done[tile]]
 
-    def spread(self, flags: Flags) -> Flags:
+    def spread(self, flags: NDArray[Any]) -> NDArray[Any]:
         return flags
 
     def stretches(self) -> tuple[range, range]:
@@ -114,7 +125,7 @@ class Whole(Layout):
 
 
 class Elsewhere(Whole):
-    """All tiles, in other files: flags and checksums alone."""
+    """All tiles, in other files (:mod:`widegram.gramfile.elsewhere`): here flags and checksums."""
 
     def stored(self, key: str) -> list[Stored]:
         return []
@@ -163,8 +174,8 @@ class Own(Layout):
             done &= (flags[:, 1] == 1) | self._lone
         return [tile for tile, good in zip(self.tiles(), done.tolist(), strict=True) if not good]
 
-    def spread(self, flags: Flags) -> Flags:
-        whole = np.zeros(self.grid.shape, np.uint8)
+    def spread(self, flags: NDArray[Any]) -> NDArray[Any]:
+        whole = np.zeros(self.grid.shape, flags.dtype)
         for s in self.strips:
             part = flags[s.at : s.at + s.stop - s.first]
             whole[s.row, s.first : s.stop] = part[:, 0]
@@ -193,6 +204,19 @@ class Own(Layout):
         number, mirrored = self.at(tile)
         along = number * self.grid.tile
         return (f"mirrors/{key}", (along, 0)) if mirrored else (f"tiles/{key}", (0, along))
+
+    def pieces(self, key: str) -> Iterator[Piece]:
+        """Blocks that hold each entry of the shard once: rows of tiles, columns of mirror
+        images."""
+        grid = self.grid
+        for s in self.strips:
+            rows = grid.rows(s.row)
+            cols = range(grid.cols(s.first).start, grid.cols(s.stop - 1).stop)
+            yield Piece(f"tiles/{key}", (0, s.at * grid.tile), rows, cols)
+            skip = int(s.first == s.row)
+            if grid.symmetric and s.first + skip < s.stop:
+                below = range(grid.rows(s.first + skip).start, grid.rows(s.stop - 1).stop)
+                yield Piece(f"mirrors/{key}", ((s.at + skip) * grid.tile, 0), below, rows)
 
 
 def bytes_of(stored: Stored, dtype: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,13 +39,22 @@ def new_gram(
     *,
     overwrite: bool = False,
     ours: bool = False,
+    virtual: Callable[[h5py.File], None] | None = None,
 ) -> Iterator[NewHdf5]:
     """A gram file in the making without finished tiles, whose data the block may put into place.
 
     ``texts`` are attributes of :data:`widegram.gramfile.reserved.SIZES` beside the header's device;
-    ``ours`` as for :func:`widegram.durable.new_file`.
+    ``ours`` as for :func:`widegram.durable.new_file`. With ``virtual``, which adds virtual
+    datasets, the file says that it is complete.
     """
-    skeleton, table = reserved_skeleton(header.write, {"device": header.device, **texts})
+
+    def describe(file: h5py.File, complete: bool) -> None:
+        header.write(file, complete)
+        if virtual is not None:
+            virtual(file)
+
+    complete = virtual is not None
+    skeleton, table = reserved_skeleton(describe, {"device": header.device, **texts}, complete)
     with new_hdf5(path, skeleton, overwrite=overwrite, ours=ours) as new:
         new.write(HEADER_CHECKSUM, np.array([header.checksum()], np.uint64))
         new.write(TABLE, table)

@@ -48,13 +48,16 @@ def reserve_texts(file: h5py.File) -> None:
         file.attrs[name] = _token(name)
 
 
-def reserved_skeleton(describe: Describe, texts: dict[str, str]) -> tuple[Skeleton, np.ndarray]:
-    """The skeleton of ``describe(file, complete=False)`` with its attributes ``texts``; its table.
+def reserved_skeleton(
+    describe: Describe, texts: dict[str, str], complete: bool = False
+) -> tuple[Skeleton, np.ndarray]:
+    """The skeleton of ``describe(file, complete)`` with its attributes ``texts``; its table.
 
     ``describe`` calls :func:`reserve_texts` and sets ``complete`` to its argument, a bool.
     """
     skeleton, other = (build(partial(describe, complete=value)) for value in (False, True))
     offsets = [_difference(skeleton, other)]
+    skeleton = other if complete else skeleton
     for name, size in SIZES.items():
         offsets.append(skeleton.find(_token(name).encode()))
         skeleton = skeleton.replaced(offsets[-1], _padded(texts.get(name, ""), size))

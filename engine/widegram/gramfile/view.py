@@ -16,6 +16,7 @@ from widegram.durable.contents import plain
 from widegram.durable.hdf5 import hdf5_errors, stored_dataset
 from widegram.errors import WidegramError, shown
 from widegram.gramfile.diagonals import values_path
+from widegram.gramfile.elsewhere import TABLE, Assembled, Shards
 from widegram.gramfile.header import CHECKSUMS, STATE, Header
 from widegram.gramfile.opening import read
 from widegram.gramfile.reserved import damaged, intact
@@ -57,8 +58,15 @@ class GramFile(Closing):
             "x1": header.x1_fingerprint,
             "x2": header.x2_fingerprint or header.x1_fingerprint,
         }
-        with hdf5_errors(self.path):
-            self.complete = _flag(self._file, "complete")
+        self._shards: Shards | None = None
+        try:
+            with hdf5_errors(self.path):
+                self.complete = _flag(self._file, "complete")
+                if header.elsewhere is not None:
+                    self._shards = Shards(self.path, header, self.raw(TABLE)[...])
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -69,9 +77,9 @@ class GramFile(Closing):
 
     def dataset(
         self, kernel: str, depth: int | None = None, head: str | None = None
-    ) -> h5py.Dataset:
+    ) -> h5py.Dataset | Assembled:
         """The (n1, n2) matrix of ``kernel``, of a depth sweep after ``depth`` repeats, of Readouts
-        that of ``head``.
+        that of ``head``. Where its tiles lie in shards it is sliced like a dataset.
 
         Raises :class:`WidegramError` naming the kernels, depths or heads there are.
         """
@@ -79,7 +87,7 @@ class GramFile(Closing):
             hint = nearest(str(kernel), self.kernels)
             raise WidegramError(f"{self.path}: has no kernel {shown(kernel)}; {hint}")
         self.check_end(depth, head)
-        return self.raw(End(depth, head).path(kernel))
+        return self._matrix(End(depth, head).path(kernel))
 
     def block(self, key: str, rows: range, cols: range) -> np.ndarray:
         """Entries of one tile, or of a part of it, of the matrix ``key``."""
@@ -89,8 +97,12 @@ class GramFile(Closing):
         top += rows.start - grid.rows(tile[0]).start
         left += cols.start - grid.cols(tile[1]).start
         with hdf5_errors(self.path):
-            found = self.raw(path)[top : top + len(rows), left : left + len(cols)]
+            found = self._matrix(path)[top : top + len(rows), left : left + len(cols)]
         return np.asarray(found)
+
+    def _matrix(self, path: str) -> h5py.Dataset | Assembled:
+        """What has the tiles of a dataset."""
+        return self.raw(path) if self._shards is None else self._shards.matrix(path)
 
     def sums(self, key: str) -> np.ndarray:
         """Checksums (uint64) of the tiles of the matrix ``key``, where the layout has them."""
@@ -185,6 +197,8 @@ class GramFile(Closing):
 
     def close(self) -> None:
         """Close the file."""
+        if self._shards is not None:
+            self._shards.close()
         self._file.close()
 
 

@@ -139,6 +139,10 @@ def _repair(path: Path, report: VerifyReport, x1: Given, x2: Given, means: _Mean
         header, network = file.header, _unless_combined(file)
         if network is not None and has_function(file.network):
             raise WidegramError(f"{path}: cannot be repaired: {_FUNCTION}")
+        if file.header.elsewhere is not None:
+            raise WidegramError(
+                f"{path}: is {file.header.kind()}: repair these, then join them again"
+            )
     with ExitStack() as held:
         writer = held.enter_context(open_for_resume(path, header))
         if report.damaged_tiles or report.damaged_stretches:
