@@ -64,6 +64,8 @@ COMMANDS = (
     Command("solve-cg", f"{_SOLVE} --diag-reg 1e-5 --method cg --preconditioner none", small=True,
             bits=False),
     Command("solve-path", f"{_SOLVE} --diag-reg-path 1e-4,1e-3 --method cholesky-ooc", small=True),
+    Command("solve-nystrom", "solve @KX.h5 --centers @KC.h5 --method nystrom --y "
+            "@digits.h5:train/y --diag-reg-path 1e-3,1e-2 --out o.h5", small=True),
     Command("eig-full", "eig @K.h5 --full --vectors --out o.h5"),
     Command("eig-pairs", "eig @K.h5 --k 3 --out o.h5", small=True),
     Command("eig-density", "eig @K.h5 --density --steps 20 --out o.h5"),
@@ -88,6 +90,7 @@ def chosen(only: str) -> list[Command]:
 def small_budgets() -> None:
     """Give this process budgets that these inputs exceed, and no patience between checkpoints."""
     from widegram.linalg import factorfile, outofcore, restart
+    from widegram.linalg.subset import plan, sumsfile
 
     for module in [m for name, m in sys.modules.items() if name.startswith("widegram")]:
         if hasattr(module, "array_budget"):
@@ -97,6 +100,12 @@ def small_budgets() -> None:
     begin = restart.RestartFile.__init__
     restart.RestartFile.__init__ = (  # type: ignore[method-assign]
         lambda self, path, key, seconds: begin(self, path, key, 0.0)
+    )
+    plan._ROWS = plan._LEAST_ROWS = 64
+    sumsfile._SHARE = 0.0
+    first = sumsfile.SumsFile.__init__
+    sumsfile.SumsFile.__init__ = (  # type: ignore[method-assign]
+        lambda self, path, key, seconds: first(self, path, key, 0.0)
     )
 
 
@@ -110,6 +119,9 @@ def make_inputs(runner: Runner, folder: Path) -> None:
         "data prepare digits --train 300 --test 100 --out ../base/digits.h5",
         f"{net}train/x --out ../base/K.h5",
         f"{net}test/x --x2 ../base/digits.h5:train/x --out ../base/C.h5",
+        "data sample ../base/digits.h5:train/x --n 30 --out ../base/centers.h5",
+        f"{net.replace('digits', 'centers')}x --out ../base/KC.h5",
+        f"{net}train/x --x2 ../base/centers.h5:x --out ../base/KX.h5",
         "solve ../base/K.h5 --y ../base/digits.h5:train/y --diag-reg 1e-3 --out ../base/A.h5",
     ):
         ended = runner.run(line.split())
@@ -122,7 +134,7 @@ def content(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return {name: _digest(array.tobytes()) for name, array in arrays.items()}
-    if path.suffix not in (".h5", ".factor", ".restart"):
+    if path.suffix not in (".h5", ".factor", ".restart", ".normal", ".basis", ".leverage"):
         return {"bytes": _digest(path.read_bytes())}
     import h5py
 

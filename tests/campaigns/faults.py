@@ -21,7 +21,7 @@ from campaigns.commands import Command
 from campaigns.harness import ALL, FAIL, SYNC, WRITE, Fault, Runner
 
 _ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_WORK = (".factor", ".restart")
+_WORK = (".factor", ".restart", ".normal", ".basis", ".leverage")
 _OLD = b"an older file" * 100  # in place of an output, where --overwrite is given
 
 

@@ -63,6 +63,7 @@ _LINES = {
     "net": "fcn --input-shape 8",
     "data info": f"{_IN}digits.h5",
     "data prepare": "digits --train 20 --test 5 --out o.h5",
+    "data sample": f"{_IN}digits.h5:train/x --n 5 --out o.h5",
     "data apply": f"{_IN}digits.h5 digits --out o.h5",
     "doctor": "",
     "meanfield point": "--w-var 1.5 --b-var 0.1",
