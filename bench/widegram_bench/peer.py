@@ -12,7 +12,6 @@ from typing import Any
 from widegram.errors import WidegramError
 from widegram_bench.child import finished
 
-PEERS = ("neural-tangents",)
 _HERE = Path(__file__).parent
 _FIND = "import importlib.util as u, sys; sys.exit(u.find_spec('neural_tangents') is None)"
 

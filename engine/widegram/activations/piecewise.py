@@ -16,7 +16,6 @@ from widegram.activations.base import Array
 from widegram.errors import WidegramError
 
 _DEGREE = 16
-_PER_OCTAVE = 16
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
 _TO_SERIES = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
 _CONVERGED = 4e-15

@@ -37,7 +37,7 @@ class Augmented(Evaluator):
 
     def __init__(self, job: Job, make: Make, both: bool = False) -> None:
         self._job, self._make = job, make
-        augment, self._plain = job.network.augment, replace(job.network, augment=())
+        augment, self._plain = job.network.augment, job.network.plain
         self._rows = len(turns(augment))
         self._both = both or not commutes(job.network)
         self._cols = self._rows if self._both else 1

@@ -12,6 +12,7 @@ import os
 import re
 import resource
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,12 +49,19 @@ def core_quota(root: Path = ROOT) -> float:
     return min(quotas)
 
 
-def group_folders(controller: str, root: Path = ROOT) -> list[Path]:
+def group_folders(controller: str, root: Path = ROOT) -> tuple[Path, ...]:
     """The folders of this process's control groups for ``controller``, version 1 and 2, each
     followed by those of its parents."""
-    groups = _own_groups(root)
-    folders = []
-    for kind, options, mounted, place in _group_mounts(root):
+    process = root / "proc/self"
+    return _folders(controller, root, _text(process / "cgroup"), _text(process / "mountinfo"))
+
+
+@lru_cache(maxsize=8)  # every computation asks, and hardly ever is the answer another one
+def _folders(controller: str, root: Path, own: str, mounts: str) -> tuple[Path, ...]:
+    """The same, of what the system says of this process's groups and of what is mounted."""
+    groups = _own_groups(own)
+    folders: list[Path] = []
+    for kind, options, mounted, place in _group_mounts(mounts):
         if kind == "cgroup2":
             group = groups.get("")
         else:
@@ -63,13 +71,13 @@ def group_folders(controller: str, root: Path = ROOT) -> list[Path]:
         top = root / place.lstrip("/")
         folder = top / _below(group, mounted)
         folders += [folder, *(parent for parent in folder.parents if parent.is_relative_to(top))]
-    return folders
+    return tuple(folders)
 
 
-def _own_groups(root: Path) -> dict[str, str]:
+def _own_groups(text: str) -> dict[str, str]:
     """The group of each controller; that of version 2 under the empty name."""
     groups = {}
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in text.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers or number == "0":
@@ -77,9 +85,9 @@ def _own_groups(root: Path) -> dict[str, str]:
     return groups
 
 
-def _group_mounts(root: Path) -> Iterator[tuple[str, list[str], str, str]]:
+def _group_mounts(text: str) -> Iterator[tuple[str, list[str], str, str]]:
     """(cgroup or cgroup2, options, mounted group, mount point) of each mounted hierarchy."""
-    for line in _text(root / "proc/self/mountinfo").splitlines():
+    for line in text.splitlines():
         fields, _, kind = line.partition(" - ")
         columns, types = fields.split(), kind.split()
         if len(columns) >= 5 and len(types) >= 3 and types[0] in ("cgroup", "cgroup2"):
@@ -162,6 +170,7 @@ def _number(path: Path) -> int | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        with open(path, errors="replace") as file:
+            return file.read()
     except (OSError, ValueError):
         return ""

@@ -102,6 +102,11 @@ class Network:
         return infer(self.input_shape, self.layers)
 
     @property
+    def plain(self) -> Network:
+        """The network without flips."""
+        return replace(self, augment=()) if self.augment else self
+
+    @property
     def heads(self) -> tuple[str, ...]:
         """The names of its Readouts, sorted; () without."""
         last = self.layers[-1]

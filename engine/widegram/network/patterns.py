@@ -43,6 +43,8 @@ def pattern_of(network: Network) -> Pattern | None:
         WidegramError: two of them take different ones.
     """
     layers = list(_aggregates(network.layers))
+    if not layers:
+        return None
     rows = [(path, before) for path, before, _ in network.shapes() if path.endswith(" Aggregate")]
     found: dict[Pattern, str] = {}
     for layer, (path, shape) in zip(layers, rows, strict=True):
@@ -55,7 +57,7 @@ def pattern_of(network: Network) -> Pattern | None:
             f"{other}: takes patterns {second.expected()}, {one} takes {first.expected()}; all "
             "Aggregate layers of a network see one pattern"
         )
-    return next(iter(found), None)
+    return next(iter(found))
 
 
 def _aggregates(layers: Iterable[Layer]) -> Iterator[Aggregate]:

@@ -77,21 +77,22 @@ def allocate(
         return slots.pop(slots.index(min(slots)) if sharing.lowest else -1)
 
     for n, step in enumerate(steps):
-        inputs = tuple(replace(value, slot=place[value.node]) for value in step.inputs)
+        inputs = tuple(value.at(place[value.node]) for value in step.inputs)
         early = {value.node for value in sharing.reuse(step)}
         read = {value.node: value for value in inputs}
         dying = [read[node] for node in sorted(read) if last[node] == n]
         release(value for value in dying if value.node in early)
-        step = replace(step, inputs=inputs)
+        out = step.out
         if isinstance(step, Making):
             node = step.out.node
             if node not in place:
                 place[node] = taken(step.out.lattice)
-            step = replace(step, out=replace(step.out, slot=place[node]))
+            out = step.out.at(place[node])
             if node not in last:
-                release([step.out])
+                release([out])
         release(value for value in dying if value.node not in early)
-        placed.append(step)
+        same = inputs == step.inputs and out == step.out
+        placed.append(step if same else replace(step, inputs=inputs, out=out))
     lo, hi = _halos(placed)
     none = (0, 0)
     return tuple(placed), tuple(Slot(*g, lo.get(g, none), hi.get(g, none)) for g in lattices)

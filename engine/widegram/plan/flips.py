@@ -7,8 +7,6 @@ that are not known to do so count as if they did not.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from widegram.network import Network
 from widegram.plan.counted import Counted
 from widegram.plan.graph import build_graph, is_vector
@@ -37,7 +35,7 @@ _EVEN = {Input, Act, Norm, VisibleNorm, Hide, Keep, Add, Multiply, Reduce, Outpu
 
 def commutes(network: Network) -> bool:
     """Whether K(g x, g x') = K(x, x') for every g of the network's ``augment``."""
-    plain = replace(network, augment=())
+    plain = network.plain
     if is_vector(plain):
         return True
     nodes = build_graph(plain)

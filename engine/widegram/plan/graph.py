@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 
 from widegram import activations
@@ -301,6 +302,14 @@ def build_graph(
     """
     if network.augment:
         raise WidegramError("augment: a plan is of the plain network; evaluators take the means")
+    return _graph(network, None if depths is None else tuple(depths), dtype, received)
+
+
+@lru_cache(maxsize=4)  # many small kernels of one network spend their time on plans
+def _graph(
+    network: Network, depths: tuple[int, ...] | None, dtype: str, received: float
+) -> tuple[Node, ...]:
+    """The nodes of a network without flips."""
     build, at = _begun(network, is_vector(network), dtype, received)
     if depths is None:
         build.end(network.layers, at)

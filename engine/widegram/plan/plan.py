@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from widegram.plan.operations import Input, Output
 from widegram.plan.program import Program, build_program
 from widegram.plan.scales import degrees, scaled
 from widegram.plan.steps import Point, Reducing, Step, Window
+
+# Of larger images no plan is kept: their displacements take megabytes.
+KEPT_PIXELS = 1024
 
 
 @dataclass(frozen=True)
@@ -175,11 +178,31 @@ def build(
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat.
     """
-    graph = scaled(build_graph(network, depths, dtype, received), dtype, largest)
+    depths = None if depths is None else tuple(depths)
+    of = network, depths, dtype, received
+    graph = build_graph(*of)
+    made = scaled(graph, dtype, largest)
+    if made is graph and math.prod(network.input_shape[:-1]) <= KEPT_PIXELS:
+        return _ordinary(*of, tuple(get), one_shape)
+    return _planned(network, made, tuple(get), one_shape)
+
+
+@lru_cache(maxsize=2)  # a second kernel of a network of small images is mostly its plan
+def _ordinary(
+    network: Network, depths: tuple[int, ...] | None, dtype: str, received: float,
+    get: tuple[str, ...], one_shape: bool,
+) -> Plan:  # fmt: skip
+    """The plan of inputs of ordinary size: the same for all of them."""
+    return _planned(network, build_graph(network, depths, dtype, received), get, one_shape)
+
+
+def _planned(
+    network: Network, graph: tuple[Node, ...], get: tuple[str, ...], one_shape: bool
+) -> Plan:
     nodes, groups = partition(graph, one_shape)
     masks = needed(nodes)
     cross = Schedule(masks, _programs(nodes, tuple(groups), masks))
-    return Plan(network, nodes, tuple(groups), tuple(get), is_vector(network), cross)
+    return Plan(network, nodes, tuple(groups), get, is_vector(network), cross)
 
 
 def _programs(

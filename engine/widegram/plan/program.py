@@ -40,6 +40,8 @@ class Program:
     def fused(self) -> Program:
         """The program with sums made in one step with windows."""
         left = fused_sums(self.steps)
+        if len(left) == len(self.steps):
+            return self
         steps, slots = allocate(tuple(left.values()))
         return replace(self, steps=steps, active=self.active[:, list(left)], slots=slots)
 

@@ -36,6 +36,10 @@ class Value:
         """What values of one buffer have in common."""
         return self.shape, self.sigma
 
+    def at(self, slot: int) -> Value:
+        """The same in a buffer."""
+        return Value(self.node, self.shape, self.sigma, slot)
+
 
 @dataclass(frozen=True)
 class Step:
