@@ -193,7 +193,7 @@ def test_homogeneity(name: str) -> None:
     np.testing.assert_allclose(other[1], one[1], rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("q", [0.05, 1.0, 6.0])
+@pytest.mark.parametrize("q", [0.05, pytest.param(1.0, marks=pytest.mark.slow), 6.0])
 def test_tanh_coefficients_against_mpmath(q: float) -> None:
     """a_n = E[tanh(sqrt(q) z) h_n(z)] with 30 digits; even ones vanish."""
     found = activations.get("Tanh").factors(np.array([q]))[1:, 0]

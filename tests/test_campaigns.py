@@ -48,9 +48,9 @@ def test_a_few_flipped_bits() -> None:
 
 
 def test_a_few_bad_inputs() -> None:
-    found = run("badinput", "--count", 40)
-    assert found["cases"] >= 36
-    assert found["refused"] >= 20
+    found = run("badinput", "--count", 20)
+    assert found["cases"] >= 18
+    assert found["refused"] >= 8
 
 
 @pytest.mark.slow

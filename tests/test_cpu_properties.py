@@ -127,14 +127,14 @@ def draw_case(data: st.DataObject, vocabulary: Vocabulary, most: int = 20) -> tu
 
 
 @given(st.data())
-@settings_of(40)
+@settings_of(25)
 def test_smooth_networks_agree_with_the_reference(data: st.DataObject) -> None:
     # Few inputs: mixtures take thousands of arc sines an element, in the dense reference too.
     check_against_reference(*draw_case(data, SMOOTH_ONLY, most=4))
 
 
 @given(st.data())
-@settings_of(40)
+@settings_of(25)
 def test_networks_agree_with_the_reference(data: st.DataObject) -> None:
     check_against_reference(*draw_case(data, CONTINUOUS))
 
@@ -151,7 +151,7 @@ def test_many_networks_agree_with_the_reference(vocabulary: Vocabulary) -> None:
 
 
 @given(st.data())
-@settings_of(30)
+@settings_of(20)
 def test_single_precision_agrees_with_the_reference(data: st.DataObject) -> None:
     network, x, y = draw_case(data, CONTINUOUS)
     wanted, found = reference.kernel(network, x, y), kernels(network, x, y, dtype="float32")
@@ -165,7 +165,7 @@ def test_single_precision_agrees_with_the_reference(data: st.DataObject) -> None
 
 
 @given(st.data())
-@settings_of(25)
+@settings_of(15)
 def test_own_matrix_is_symmetric_and_positive(data: st.DataObject) -> None:
     network, x, _ = draw_case(data, CONTINUOUS)
     dtype = data.draw(st.sampled_from(["float64", "float32"]))
@@ -180,7 +180,7 @@ def test_own_matrix_is_symmetric_and_positive(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings_of(25)
+@settings_of(15)
 def test_exchanged_inputs_give_the_transpose(data: st.DataObject) -> None:
     network = data.draw(strategies.networks(SMOOTH_ONLY))
     # Few inputs, as above.
@@ -194,7 +194,7 @@ def test_exchanged_inputs_give_the_transpose(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings_of(20)
+@settings_of(12)
 def test_threads_and_tiles_give_the_same_bits(data: st.DataObject) -> None:
     network, x, y = draw_case(data, EVERY_ACTIVATION, most=24)
     dtype = data.draw(st.sampled_from(["float64", "float32"]))
@@ -253,7 +253,7 @@ def test_nngp_alone_is_the_nngp_of_both(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings_of(20)
+@settings_of(12)
 def test_sweep_equals_networks_of_each_depth(data: st.DataObject) -> None:
     network = data.draw(strategies.sweeps(CONTINUOUS))
     x = data.draw(strategies.inputs(network, 6))
@@ -271,7 +271,7 @@ def test_sweep_equals_networks_of_each_depth(data: st.DataObject) -> None:
 
 
 @given(st.data(), st.sampled_from([0.25, 2.0, 16.0]))
-@settings_of(25)
+@settings_of(15)
 def test_homogeneous_networks_scale(data: st.DataObject, factor: float) -> None:
     network, x, y = draw_case(data, SCALING)
     dtype = data.draw(st.sampled_from(["float64", "float32"]))
@@ -285,7 +285,7 @@ def test_homogeneous_networks_scale(data: st.DataObject, factor: float) -> None:
 
 
 @given(st.data())
-@settings_of(20)
+@settings_of(12)
 def test_zero_inputs_are_finite(data: st.DataObject) -> None:
     network = data.draw(strategies.networks(EVERY_ACTIVATION))
     dtype = data.draw(st.sampled_from(["float64", "float32"]))

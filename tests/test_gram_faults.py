@@ -73,7 +73,7 @@ def good(out: Path) -> int:
     return report.tiles_checked
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(400, marks=MANY)])
+@pytest.mark.parametrize("count", [16, pytest.param(400, marks=MANY)])
 def test_a_call_that_fails_costs_one_line_and_nothing_else(folder: Path, count: int) -> None:
     out, moments = folder / "out" / "K.h5", random.Random(1)
     total = count_calls(lambda: gram(folder))
@@ -99,7 +99,7 @@ def test_a_call_that_fails_costs_one_line_and_nothing_else(folder: Path, count: 
     assert kept > count // 8
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(300, marks=MANY)])
+@pytest.mark.parametrize("count", [6, pytest.param(300, marks=MANY)])
 def test_killed_at_any_call_a_run_resumes_to_the_same_bytes(folder: Path, count: int) -> None:
     out, moments = folder / "out" / "K.h5", random.Random(2)
     total = count_calls(lambda: library(folder))
@@ -117,7 +117,7 @@ def test_killed_at_any_call_a_run_resumes_to_the_same_bytes(folder: Path, count:
     assert kept > 0
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1500, marks=MANY)])
+@pytest.mark.parametrize("count", [30, pytest.param(1500, marks=MANY)])
 def test_no_power_failure_leaves_a_wrong_tile(folder: Path, count: int) -> None:
     out, moments = folder / "out" / "K.h5", random.Random(3)
     disk = Disk(out)

@@ -25,7 +25,7 @@ def tolerance(network: Network) -> float:
 
 
 @given(st.data())
-@settings_of(15)
+@settings_of(8)
 def test_heads_are_what_their_networks_give(data: st.DataObject) -> None:
     network = data.draw(strategies.sweeps(PLAIN).filter(lambda n: len(n.input_shape) == 3))
     prefix, body, times, _ = network.sweep()
@@ -52,7 +52,7 @@ def test_heads_are_what_their_networks_give(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings_of(15)
+@settings_of(8)
 def test_augmented_kernels_are_means_of_plain_ones(data: st.DataObject) -> None:
     network = data.draw(strategies.networks(PLAIN, vector=False, blocks=3, largest=5))
     assume(len(network.input_shape) == 3)  # sequences have no flips

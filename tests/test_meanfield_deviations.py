@@ -53,9 +53,11 @@ def test_ordered_bulk_at_depth_2000_against_mpmath():
     check_fcn(1.25, 0.18, (1, 30, 300, 2000), 200)
 
 
-def test_near_critical_bulk_at_depth_2000_against_mpmath():
-    check_fcn(1.74, 0.18, (100, 2000), 40)
-    check_fcn(1.7476, 0.18, (2000,), 40)
+@pytest.mark.parametrize(("w_var", "depths"), [
+    pytest.param(1.74, (100, 2000), marks=pytest.mark.slow), (1.7476, (2000,)),
+])  # fmt: skip
+def test_near_critical_bulk_at_depth_2000_against_mpmath(w_var, depths):
+    check_fcn(w_var, 0.18, depths, 40)
 
 
 @pytest.mark.slow

@@ -94,7 +94,8 @@ def test_limits_of_slow_approaches_are_extrapolated():
 
 @pytest.mark.parametrize(("act", "w_vars", "phases"), [
     ("relu", (1.25, 2.5), ("ordered", "critical", "growing")),
-    ("gelu", (1.25, 2.5), ("ordered", "critical", "growing")),
+    # Growing without a kink; a kink grows above, this activation is chaotic below.
+    pytest.param("gelu", (1.25, 2.5), ("ordered", "critical", "growing"), marks=pytest.mark.slow),
     ("gelu", (1.25, 1.99), ("ordered", "critical", "chaotic")),
 ])
 def test_every_entry_agrees_beyond_erf(monkeypatch, act, w_vars, phases):

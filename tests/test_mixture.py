@@ -64,8 +64,12 @@ def mean_square(f: Function, q: float) -> float:
     return float(density @ (f(s * z) ** 2 + f(-s * z) ** 2))
 
 
-@pytest.mark.parametrize("oracle", MIXED, ids=str)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("oracle", "dtype"), [
+    # float32 asks for fewer terms of the same sums: with two of the activations.
+    pytest.param(oracle, dtype, id=f"{dtype}-{oracle}",
+                 marks=pytest.mark.slow if dtype == "float32" and n > 1 else ())
+    for dtype in ("float32", "float64") for n, oracle in enumerate(MIXED)
+])  # fmt: skip
 def test_error_is_below_the_one_announced(oracle: Oracle, dtype: str) -> None:
     series = activations.get(oracle.name, oracle.params)
     assert isinstance(series, Series)

@@ -59,7 +59,13 @@ NETWORKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# What is also in one of the others: an even window, a pool of stride 1, a sum of pools.
+REPEATED = ("even filter", "circular pool", "residual with a pool")
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow if name in REPEATED else ()) for name in NETWORKS
+])  # fmt: skip
 def test_kernels_are_statistics_of_wide_networks(name: str) -> None:
     x = np.random.default_rng(7).standard_normal((3, 4, 4, 2))
     x[2] = 0.8 * x[0] + 0.6 * x[2]

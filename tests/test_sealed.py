@@ -223,7 +223,7 @@ def test_flipped_bits_are_found_or_change_nothing(files: dict[str, Path], tmp_pa
         expected = {name: file[name][()].tobytes() for name in sealed_datasets(file)}
         attributes = {name: np.asarray(value).tobytes() for name, value in file.attrs.items()}
     refusals = 0
-    for _ in range(60):
+    for _ in range(24):
         damaged = bytearray(whole)
         damaged[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
         path.write_bytes(damaged)
@@ -235,4 +235,4 @@ def test_flipped_bits_are_found_or_change_nothing(files: dict[str, Path], tmp_pa
                     assert np.asarray(file.attributes[name]).tobytes() == content
         except WidegramError:
             refusals += 1
-    assert refusals > 10
+    assert refusals > 4
