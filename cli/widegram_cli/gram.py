@@ -12,6 +12,7 @@ from widegram.validation.choices import DEVICES, DTYPES
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Depths,
+    Duration,
     KernelNames,
     ShardNumber,
     dask_option,
@@ -47,6 +48,22 @@ class How:
     dask: str | None
     mixed_workers: bool
     shard: Shard | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many rows are taken."""
+
+    limit: int | None
+    limit2: int | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Whether nothing but a forecast is asked for, and until when."""
+
+    plan: bool
+    deadline: float | None
 
 
 @click.command("gram", cls=FileCommand)
@@ -106,6 +123,12 @@ class How:
     metavar="K/N",
     help="Only the K-th of N shares, into K.h5.shard-K-of-N; `widegram join K.h5` joins them.",
 )
+@click.option(
+    "--plan", is_flag=True, help="Say what the run would take, from a trial; make no file."
+)
+@click.option(
+    "--deadline", type=Duration(), help="With --plan: how many shards or workers end in time."
+)
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all usable].")
@@ -120,6 +143,8 @@ class How:
 @memory_option
 @overwrite_option
 @json_option
+@grouped(Limits, "limits")
+@grouped(Forecast, "forecast")
 @grouped(How, "how")
 def command(
     net: str,
@@ -129,8 +154,8 @@ def command(
     pattern2: str | None,
     out: str,
     how: How,
-    limit: int | None,
-    limit2: int | None,
+    limits: Limits,
+    forecast: Forecast,
     as_json: bool,
 ) -> None:
     """Compute NNGP and NTK matrices of --x with itself, or with --x2.
@@ -138,15 +163,23 @@ def command(
     Run again, the same command resumes an unfinished file, and computes again what has lost its
     checksum. Ctrl-C finishes the batch in flight and leaves a file that can be resumed.
     """
-    if limit2 is not None and x2 is None:
+    if limits.limit2 is not None and x2 is None:
         raise click.UsageError("--limit2 limits the rows of --x2, which is not given")
     from widegram import gram, open_source
     from widegram_cli.reporting import reporter
 
-    rows = open_source(x, limit)
-    columns = None if x2 is None else open_source(x2, limit2)
+    rows = open_source(x, limits.limit)
+    columns = None if x2 is None else open_source(x2, limits.limit2)
     if pattern2 is not None and (x2 is None or pattern is None):
         raise click.UsageError("--pattern2 is of --x2, and goes with --pattern")
+    edges = pattern if pattern2 is None else (pattern, pattern2)
+    if forecast.deadline is not None and not forecast.plan:
+        raise click.UsageError("--deadline goes with --plan")
+    if forecast.plan:
+        from widegram_cli.forecast import print_forecast
+
+        print_forecast(net, rows, out, columns, how, edges, forecast.deadline, as_json)
+        return
     with reporter() as progress:
         result = gram(
             net,
@@ -154,7 +187,7 @@ def command(
             out,
             columns,
             progress=progress,
-            pattern=pattern if pattern2 is None else (pattern, pattern2),
+            pattern=edges,
             **vars(how),
         )
     file = out if how.shard is None else str(how.shard.file(Path(out)))

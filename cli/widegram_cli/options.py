@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import click
 
@@ -124,6 +124,24 @@ class KernelNames(click.ParamType):
                 known = ", ".join(KERNELS)
                 self.fail(f"{name!r} is not a kernel; choose from {known}", param, ctx)
         return tuple(name for name in KERNELS if name in asked)
+
+
+class Duration(click.ParamType):
+    """A time: ``90s``, ``30min``, ``8h``, ``2d``."""
+
+    name = "TIME"
+    _SECONDS: ClassVar = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|min|h|d)\s*", value)
+        if match is None or not float(match[1]):
+            self.fail(f"{shown(value)} is not a time such as 90s, 30min, 8h or 2d", param, ctx)
+        return float(match[1]) * self._SECONDS[match[2]]
 
 
 class ShardNumber(click.ParamType):

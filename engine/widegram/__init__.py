@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from widegram import meanfield, predict, stax
     from widegram.combining import combine
+    from widegram.computing.forecast import GramForecast, gram_forecast
     from widegram.computing.gram import GramResult, gram
     from widegram.computing.in_memory import Kernels, kernel
     from widegram.data import open_source, prepare
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GramFile",
+    "GramForecast",
     "GramResult",
     "JoinResult",
     "Kernel",
@@ -33,6 +35,7 @@ __all__ = [
     "combine",
     "export",
     "gram",
+    "gram_forecast",
     "join",
     "kernel",
     "load_network",
@@ -47,6 +50,7 @@ __all__ = [
 
 _HOMES = {
     "GramFile": "widegram.gramfile",
+    "GramForecast": "widegram.computing.forecast",
     "GramResult": "widegram.computing.gram",
     "JoinResult": "widegram.gramfile.joining",
     "Kernel": "widegram.stax",
@@ -56,6 +60,7 @@ _HOMES = {
     "combine": "widegram.combining",
     "export": "widegram.gramfile",
     "gram": "widegram.computing.gram",
+    "gram_forecast": "widegram.computing.forecast",
     "join": "widegram.gramfile.joining",
     "kernel": "widegram.computing.in_memory",
     "load_network": "widegram.network",

@@ -115,7 +115,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
         if new:
             check_target(path, overwrite)
             evaluator = held.enter_context(where.evaluator(job))
-            side = tile or _side(job, evaluator, share, memory, where.at_once())
+            side = tile or default_side(job, evaluator, share, memory, where.at_once())
             header = _header(job, where.device, side, share)
             create(path, header, overwrite)
         else:
@@ -154,7 +154,7 @@ def opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
         raise
 
 
-def _side(
+def default_side(
     job: Job, evaluator: Evaluator, share: Shard | None, memory: str | int | None, at_once: int
 ) -> int:
     """The default side of a tile, ``at_once`` of which are in memory. Those of a shard are the same

@@ -1,0 +1,63 @@
+"""What ``gram --plan`` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from widegram.machine.budgets import format_size
+from widegram_cli.output import emit_json, emit_table, human_rate, human_time
+
+if TYPE_CHECKING:
+    from widegram.computing.forecast import GramForecast
+
+_UNUSED = ("overwrite", "check", "dask", "mixed_workers")
+
+
+def print_forecast(
+    net: str,
+    rows: Any,
+    out: str,
+    columns: Any,
+    how: Any,
+    pattern: Any,
+    deadline: float | None,
+    as_json: bool,
+) -> None:
+    """Say what a run would take, as a table or one JSON object."""
+    from widegram import gram_forecast
+
+    if how.dask is not None:
+        raise click.UsageError("--plan measures this machine; give it without --dask")
+    given = {name: value for name, value in vars(how).items() if name not in _UNUSED}
+    found = gram_forecast(net, rows, out, columns, pattern=pattern, deadline=deadline, **given)
+    if as_json:
+        emit_json({**found._asdict(), "file": out})
+        return
+    emit_table(
+        [
+            ("entries", f"{found.entries:,} of each matrix"),
+            ("tiles", f"{found.tiles:,} of side {found.tile}"),
+            ("disk", f"{format_size(found.disk)}, {format_size(found.free_disk)} are free"),
+            ("memory", f"{format_size(found.memory)} at the peak"),
+            ("start", f"{human_time(found.compile_seconds)} until the first entry, once"),
+            (
+                "time",
+                f"{human_time(found.seconds)} at {human_rate(found.entries_per_second)} entries/s "
+                f"({found.device}; a trial of {human_time(found.trial_seconds)})",
+            ),
+            *_deadline(found),
+        ]
+    )
+    if found.disk > found.free_disk:
+        click.echo("too little disk: free some, choose another place, or fewer kernels")
+
+
+def _deadline(found: GramForecast) -> list[tuple[str, str]]:
+    if found.deadline is None:
+        return []
+    within = f"within {human_time(found.deadline)}"
+    if found.workers is None:
+        return [("workers", f"no number ends {within}: give a smaller --tile or more time")]
+    return [("workers", f"{found.workers:,} like this machine end {within}")]
