@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import h5py
@@ -132,3 +134,13 @@ def test_damage() -> None:
         refused("is raw data; run: widegram data prepare", "gram", "--net", "fcn", "--x", name,
                 "--out", "K.h5")  # fmt: skip
         refused("is an input", "data", "prepare", name, "--out", "d.mat", "--overwrite")
+
+
+def test_what_scipy_does_not_come_back_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*args: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    source = save("5", X=X, y=Y)
+    monkeypatch.setattr("scipy.io.loadmat", crash)
+    refused("or damaged: SciPy cannot read it", "data", "prepare", source, "--out", "o.h5")
+    assert not Path("o.h5").exists()

@@ -6,17 +6,29 @@ A variable of the older versions is held in memory, one of 7.3 is read row by ro
 
 from __future__ import annotations
 
+import faulthandler
+import json
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.data.formats import Table, array_table, list_arrays, nearest
 from widegram.errors import WidegramError, shown
+from widegram.machine import interrupts
 from widegram.validation.reading import existing_file
 
 SUFFIX = ".mat"
+_SAID = 3  # exit code of a process that wrote why it failed
+_LONGEST = 500
+_POLL = 0.005
 _NUMBERS = frozenset(
     (*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "double", "single",
      "logical")
@@ -60,24 +72,70 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def _classes(path: Path) -> dict[str, str]:
-    from scipy.io import whosmat
+    def read(out: IO[bytes]) -> None:
+        from scipy.io import whosmat
 
-    try:
-        return {str(name): str(kind) for name, _, kind in whosmat(str(path))}
-    except Exception as error:  # a damaged file may raise anything
-        raise _damaged(path, error) from error
+        found = {str(name): str(kind) for name, _, kind in whosmat(str(path))}
+        out.write(json.dumps(found).encode())
+
+    with _apart(path, read) as found:
+        return cast(dict[str, str], json.load(found))
 
 
 def _loaded(path: Path, name: str) -> NDArray[Any]:
-    from scipy.io import loadmat
+    def read(out: IO[bytes]) -> None:
+        from scipy.io import loadmat
 
-    try:
         values = loadmat(str(path), variable_names=[name])[name]
+        np.lib.format.write_array(out, np.asarray(values), allow_pickle=False)
+
+    with _apart(path, read) as found:
+        return np.lib.format.read_array(found, allow_pickle=False)
+
+
+@contextmanager
+def _apart(path: Path, work: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
+    """What ``work`` writes in a process of its own: SciPy does not come back from every damage.
+
+    Raises :class:`WidegramError` where it does not, and with the message of what it raises.
+    """
+    with tempfile.TemporaryFile() as out:
+        child = os.fork()
+        if child == 0:
+            _work(work, out)
+        try:
+            while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+                interrupts.check()
+                time.sleep(_POLL)
+        except BaseException:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+        code = os.waitstatus_to_exitcode(ended[1])
+        out.seek(0)
+        if code != 0:
+            said = out.read().decode(errors="replace") if code == _SAID else ""
+            raise WidegramError(
+                f"{path}: is no .mat file, or damaged: {said or 'SciPy cannot read it'}"
+            )
+        yield out
+
+
+def _work(work: Callable[[IO[bytes]], None], out: IO[bytes]) -> NoReturn:
+    code = 1
+    faulthandler.disable()
+    try:
+        work(out)
+        out.flush()
+        code = 0
     except Exception as error:  # a damaged file may raise anything
-        raise _damaged(path, error) from error
-    if not isinstance(values, np.ndarray):
-        raise _no_numbers(path, name, type(values).__name__)
-    return values
+        out.seek(0)
+        out.truncate()
+        out.write((" ".join(str(error).split()) or type(error).__name__).encode()[:_LONGEST])
+        out.flush()
+        code = _SAID
+    finally:
+        os._exit(code)
 
 
 def _stored(path: Path, name: str, last_first: bool) -> Table:
@@ -107,8 +165,3 @@ def _stored(path: Path, name: str, last_first: bool) -> Table:
 def _no_numbers(path: Path, name: str, kind: str) -> WidegramError:
     remedy = "save full(...) of it" if kind in ("sparse", "csc_matrix") else "save a numeric array"
     return WidegramError(f"{path}: its variable {shown(name)} is {kind}, not numbers; {remedy}")
-
-
-def _damaged(path: Path, error: Exception) -> WidegramError:
-    what = " ".join(str(error).split()) or type(error).__name__
-    return WidegramError(f"{path}: is no .mat file, or damaged: {what}")
