@@ -15,11 +15,13 @@ from scipy.special import erf
 
 from widegram.network import Conv, Dense, Flatten, GlobalPool, Pool, Residual
 from widegram.network.contribution import channels_behind
-from widegram.network.layers import Activation, Layer
+from widegram.network.layers import Activation, FanInProd, GlobalSelfAttention, Layer
 
 Array = np.ndarray
 Backward = Callable[[Array], Array]
 
+# Heads of an attention, and channels of each.
+HEADS = 40
 PHI = {
     "Relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
     "Erf": (erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
@@ -40,10 +42,16 @@ class Sample:
     """One draw of a network's parameters, run on some inputs.
 
     ``value`` (images, outputs); :meth:`tangent` the products of parameter gradients of output 0.
+    ``visible``: 1 for pixels (images, H, W, 1) that are, 0 for masked ones, which every layer sees
+    as zeros; of layers that keep pixels where they are.
     """
 
-    def __init__(self, layers: Sequence[Layer], x: Array, width: int, outputs: int, seed: int):
+    def __init__(
+        self, layers: Sequence[Layer], x: Array, width: int, outputs: int, seed: int,
+        visible: Array | None = None,
+    ) -> None:  # fmt: skip
         self.rng, self.width = np.random.default_rng(seed), width
+        self.visible = visible
         self.gradients: list[Array] = []
         *body, last = layers
         h, self._back = self._sequence(body, x)
@@ -62,6 +70,9 @@ class Sample:
         for layer in layers:
             h, step = self._layer(layer, h)
             steps.append(step)
+            if self.visible is not None and h.shape[1:3] == self.visible.shape[1:3]:
+                h = h * self.visible
+                steps.append(lambda g: g * self.visible)
 
         def back(g: Array) -> Array:
             for step in reversed(steps):
@@ -84,8 +95,10 @@ class Sample:
                     np.repeat(g[:, :, :, None] / taps, taps, axis=3)
                 )
             case GlobalPool():
-                pixels = h.shape[1] * h.shape[2]
-                mean = h.mean(axis=(1, 2), keepdims=True)
+                pixels: Any = h.shape[1] * h.shape[2]
+                if self.visible is not None:
+                    pixels = self.visible.sum(axis=(1, 2), keepdims=True)
+                mean = h.sum(axis=(1, 2), keepdims=True) / pixels
                 return mean, lambda g: np.broadcast_to(g / pixels, h.shape)
             case Flatten():
                 return h.reshape(len(h), 1, 1, -1), lambda g: g.reshape(h.shape)
@@ -93,7 +106,70 @@ class Sample:
                 left, left_back = self._sequence(branch, h)
                 right, right_back = self._sequence(shortcut, h)
                 return left + right, lambda g: left_back(g) + right_back(g)
+            case FanInProd(branches=branches):
+                ends, backs = zip(*(self._sequence(b, h) for b in branches), strict=True)
+                return np.prod(ends, axis=0), lambda g: sum(
+                    back(g * np.prod(ends[:n] + ends[n + 1 :], axis=0))
+                    for n, back in enumerate(backs)
+                )
+            case GlobalSelfAttention():
+                return self._attention(layer, h)
         raise TypeError(f"{layer!r} is not sampled")
+
+    def _attention(self, layer: GlobalSelfAttention, h: Array) -> tuple[Array, Backward]:
+        """Heads of keys, queries and values with as many channels as there are heads; weights as
+        neural-tangents draws and scales them."""
+        n, channels, heads = len(h), h.shape[-1], HEADS
+        x = h.reshape(n, -1, channels)
+        pixels = x.shape[1]
+        seen = None if self.visible is None else self.visible.reshape(n, 1, 1, pixels) > 0
+        queries, keys, values = (
+            self.rng.standard_normal((heads, channels, heads)) for _ in range(3)
+        )
+        queries = keys if layer.linear_scaling else queries
+        out = self.rng.standard_normal((heads * heads, self.width))
+        bias, b_std = self.rng.standard_normal(self.width), layer.b_std or 0.0
+        scale = layer.W_query_std * layer.W_key_std / channels
+        scale /= heads if layer.linear_scaling else np.sqrt(heads)
+        gain = layer.W_out_std * layer.W_value_std / np.sqrt(heads * heads * channels)
+        q, k, v = (np.einsum("npc,hcm->nhpm", x, w, optimize=True) for w in (queries, keys, values))
+        scores = scale * q @ np.swapaxes(k, 2, 3)
+        soft = layer.attention_mechanism == "SOFTMAX"
+        if soft:
+            scores = scores if seen is None else np.where(seen, scores, -np.inf)
+            powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            weights = powers / powers.sum(axis=-1, keepdims=True)
+        else:
+            weights = scores
+        joined = np.moveaxis(weights @ v, 1, 2).reshape(n, pixels, -1)
+
+        def record(a: Array, g: Array) -> Array:
+            """Add the gradients of matrices between ``a`` and what has the gradient ``g``."""
+            both = np.einsum("npc,nhpm->nhcm", a, g, optimize=True)
+            self.gradients.append(both.reshape(n, -1))
+            return both
+
+        def back(g: Array) -> Array:
+            g = g.reshape(n, pixels, -1)
+            self.gradients.append(b_std * g.sum(axis=1))
+            record(gain * joined, g[:, None])
+            gh = np.moveaxis((gain * g @ out.T).reshape(n, pixels, heads, heads), 2, 1)
+            gv = np.swapaxes(weights, 2, 3) @ gh
+            gs = gh @ np.swapaxes(v, 2, 3)
+            if soft:
+                gs = weights * (gs - (gs * weights).sum(axis=-1, keepdims=True))
+            gq, gk = scale * gs @ k, scale * np.swapaxes(gs, 2, 3) @ q
+            record(x, gv)
+            if layer.linear_scaling:
+                record(x, gq + gk)
+            else:
+                record(x, gq)
+                record(x, gk)
+            pairs = (gq, queries), (gk, keys), (gv, values)
+            made = sum(np.einsum("nhpm,hcm->npc", a, w, optimize=True) for a, w in pairs)
+            return made.reshape(h.shape)
+
+        return (gain * joined @ out + b_std * bias).reshape(*h.shape[:3], -1), back
 
     def _patches(
         self, h: Array, window: tuple[int, int], strides: tuple[int, int], mode: str

@@ -287,3 +287,25 @@ class TestAxes:
         assert np.array_equal(
             more[2](first[2](x), get="nngp"), stax.serial(first, more)[2](x, None, "nngp")
         )
+
+
+@pytest.mark.parametrize("make", [
+    lambda: stax.Conv(1, (3, 3, 3)),
+    lambda: stax.ConvLocal(1, (3, 3, 3)),
+    lambda: stax.ConvTranspose(1, (3, 3, 3)),
+    lambda: stax.AvgPool((2, 2, 2)),
+    lambda: stax.SumPool((2, 2, 2)),
+    lambda: stax.Conv(1, (3, 3, 3), dimension_numbers=("NDHWC", "DHWIO", "NDHWC")),
+], ids=["Conv", "ConvLocal", "ConvTranspose", "AvgPool", "SumPool", "numbers"])  # fmt: skip
+def test_layers_of_volumes_are_refused_by_name(make: Any) -> None:
+    with pytest.raises(WidegramError, match=r"^stax\.\w+: .* is for 3-dimensional inputs") as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_volumes_are_refused_by_their_shape() -> None:
+    kernel_fn = stax.serial(stax.Dense(1), stax.Flatten())[2]
+    with pytest.raises(WidegramError, match=r"x1 has shape \(2, 2, 2, 2, 1\); it must be"):
+        kernel_fn(np.ones((2, 2, 2, 2, 1)))
+    with pytest.raises(WidegramError, match="volumes .* are not supported"):
+        kernel_fn.network((2, 2, 2, 1))
