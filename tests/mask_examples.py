@@ -203,9 +203,9 @@ def joins(stax: Any) -> Networks:
 def attention(stax: Any) -> Networks:
     """GlobalSelfAttention: nothing attends to masked pixels, which have no embeddings."""
     conv, dense = stax.Conv(3, (3,), padding="SAME", **WEIGHTS), stax.Dense(3, 1.1, 0.2)
-    for kind, values in (("NONE", False), ("SUM", False), ("SUM", True), ("CONCAT", True)):
-        for mechanism, linear in (("SOFTMAX", True), ("IDENTITY", True), ("RELU", True),
-                                  ("IDENTITY", False)):  # fmt: skip
+    for kind, values, own in (("NONE", False, "SOFTMAX"), ("SUM", False, "RELU"),
+                              ("SUM", True, "SOFTMAX"), ("CONCAT", True, "IDENTITY")):  # fmt: skip
+        for mechanism, linear in ((own, True), ("IDENTITY", False)):
             attend = stax.GlobalSelfAttention(
                 3, 1, 1, 1, linear, 1.1, 0.9, 0.8, 1.2, 0.3, mechanism, kind,
                 W_pos_emb_std=0.7, val_pos_emb=values,

@@ -307,5 +307,5 @@ def test_volumes_are_refused_by_their_shape() -> None:
     kernel_fn = stax.serial(stax.Dense(1), stax.Flatten())[2]
     with pytest.raises(WidegramError, match=r"x1 has shape \(2, 2, 2, 2, 1\); it must be"):
         kernel_fn(np.ones((2, 2, 2, 2, 1)))
-    with pytest.raises(WidegramError, match="volumes .* are not supported"):
+    with pytest.raises(WidegramError, match=r"volumes .* are not supported"):
         kernel_fn.network((2, 2, 2, 1))
