@@ -196,6 +196,9 @@ def channels(stax: Any) -> Networks:
             yield f"{mechanism} {values}", stax.serial(*layers), *images, {}
             layers = [attend(n_chan_pos_emb=3), relu, dense, relu, stax.Flatten(), dense]
             yield f"first {mechanism} {values}", stax.serial(*layers), *images, {}
+    standard = stax.Dense(5, 1.1, 0.2, parameterization="standard")
+    layers = [conv, relu, attention_of(stax), relu, standard, relu, end]
+    yield "behind", stax.serial(*layers), *images, {}
 
 
 FAMILIES = {"transposed": transposed, "resized": resized, "dotted": dotted, "graphs": graphs,
