@@ -141,9 +141,45 @@ def inputs(stax: Any) -> Networks:
     yield "parallel twice", stax.serial(*layers, stax.FanInSum(), relu), ((2,), (6,))
 
 
+def lists(stax: Any) -> Networks:
+    """parallel over several inputs, ending with vectors: three of each fan-in, and masked ones."""
+    dense, relu, gap = stax.Dense(4, **WEIGHTS), stax.Relu(), stax.GlobalAvgPool()
+    three, flat, erf = conv(stax, 3, 3), stax.Flatten(), stax.Erf()
+    pooled = stax.serial(three, relu, gap, dense)
+    flattened = stax.serial(three, erf, stax.AvgPool((2, 2), (2, 2)), flat, dense)
+    deep, text = stax.serial(dense, relu, dense), stax.serial(conv(stax, 3), relu, gap, dense)
+    pixels = stax.serial(three, relu, three)
+    for name, join in (("sum", stax.FanInSum()), ("prod", stax.FanInProd())):
+        behind = [dense, relu, dense]
+        layers = [stax.parallel(pooled, deep), join, *behind]
+        yield f"{name}, image and vector", stax.serial(*layers), ((4, 5, 2), (7,))
+        layers = [stax.parallel(pixels, conv(stax, 1, 1)), join, three, relu, three, gap]
+        yield f"{name}, images", stax.serial(*layers, dense), ((4, 5, 2), (4, 5, 3))
+        layers = [stax.parallel(flattened, pooled, deep, dense), join, *behind]
+        yield f"{name}, four", stax.serial(*layers), ((4, 4, 1), (3, 5, 2), (6,), (5,))
+        layers = [stax.parallel(text, stax.serial(conv(stax, 2), flat, dense)), join, *behind]
+        yield f"{name}, sequences", stax.serial(*layers), ((6, 2), (4, 3))
+    wide, join = stax.serial(stax.Dense(9, 1.1), relu), stax.FanInConcat()
+    layers = [stax.parallel(pooled, wide), join, dense, relu, dense]
+    yield "concat, image and vector", stax.serial(*layers), ((4, 5, 2), (7,))
+    layers = [stax.parallel(pixels, conv(stax, 1, 1, width=7)), join, three, relu, gap, dense]
+    yield "concat, images", stax.serial(*layers), ((4, 5, 2), (4, 5, 3))
+    layers = [stax.parallel(flattened, pooled, deep, wide), join, dense, stax.LayerNorm(), relu]
+    yield "concat, four", stax.serial(*layers), ((4, 4, 1), (3, 5, 2), (6,), (5,))
+    layers = [stax.parallel(pixels, three), stax.FanInConcat(1), relu, three, flat, dense]
+    yield "concat, rows", stax.serial(*layers), ((3, 4, 2), (2, 4, 1))
+    for name, join in (("sum", stax.FanInSum()), ("prod", stax.FanInProd())):
+        layers = [stax.parallel(pooled, flattened, deep), join, dense, relu, dense]
+        yield f"masked {name}", stax.serial(*layers), ((4, 5, 2), (6, 4, 2), (7,))
+    layers = [stax.parallel(pixels, three), stax.FanInSum(), relu, three, gap, dense]
+    yield "masked images", stax.serial(*layers), ((4, 5, 2), (4, 5, 1))
+
+
 FAMILIES = {
     "sums": sums, "products": products, "channels": channels, "spaces": spaces, "inputs": inputs,
+    "lists": lists,
 }  # fmt: skip
+MASK = 0.5
 
 
 def arrays(name: str, which: int, shapes: Any, dtype: str = "float64") -> Any:
@@ -153,6 +189,9 @@ def arrays(name: str, which: int, shapes: Any, dtype: str = "float64") -> Any:
     several = isinstance(shapes[0], tuple)
     each = [(3 - which, *shape) for shape in (shapes if several else [shapes])]
     found = [rng.standard_normal(shape).astype(dtype) for shape in each]
+    if name.startswith("masked"):
+        for x in found:
+            x[rng.random(x.shape[:-1] if x.ndim > 2 else x.shape) < 0.3] = MASK
     return found if several else found[0]
 
 
@@ -161,7 +200,9 @@ def run(stax: Any, families: Any = FAMILIES, dtype: str = "float64") -> Values:
     found: Values = {}
     for family in families:
         for name, (_, _, kernel_fn), shapes in FAMILIES[family](stax):
-            kernel = kernel_fn(*(arrays(name, which, shapes, dtype) for which in (0, 1)))
+            options = {"mask_constant": MASK} if name.startswith("masked") else {}
+            batches = (arrays(name, which, shapes, dtype) for which in (0, 1))
+            kernel = kernel_fn(*batches, **options)
             for field in ("nngp", "ntk", "cov1", "cov2"):
                 found[f"{family}/{name}/{field}"] = np.asarray(getattr(kernel, field))
     return found

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import branch_examples
-from cli_support import run
 from cuda_support import assert_equal, both
 from jobs import cpu_and_reference
 from network_specs import CONV, DENSE, DROPOUT, FLATTEN, GAP, NORM, POOL, RELU, load, residual
@@ -135,7 +134,7 @@ def test_generated_kernels_and_reference_agree(name: str) -> None:
     assert_equal(found, wanted, 1e-13)
 
 
-@pytest.mark.parametrize("family", ["sums", "products", "channels", "spaces", "inputs"])
+@pytest.mark.parametrize("family", ["sums", "products", "channels", "spaces", "inputs", "lists"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_values_of_neural_tangents(family: str, dtype: str) -> None:
     # of the largest entry: what is promised
@@ -301,28 +300,3 @@ def test_several_inputs_that_do_not_fit(layers: Any, arguments: Any, message: st
     with pytest.raises(WidegramError, match=message) as error:
         stax.serial(*layers)[2](*arguments)
     assert "\n" not in str(error.value)
-
-
-def test_several_inputs_are_refused_in_networks_as_data() -> None:
-    network = stax.serial(TWO, PROD)[2]
-    with pytest.raises(WidegramError, match="a network as data and files do not have"):
-        network.network((4,))
-    with pytest.raises(WidegramError, match="mask_constant is not supported with several inputs"):
-        network([X, X], None, mask_constant=0.0)
-    with pytest.raises(WidegramError, match="pattern is not supported with several inputs"):
-        network([X, X], None, pattern=(None, None))
-    lists = {"input_shape": [[4], [4]], "layers": [DENSE]}
-    with pytest.raises(WidegramError, match=r"input_shape: must be \[D\], \[L, C\] or \[H, W, C\]"):
-        load_network(lists)
-
-
-@pytest.mark.parametrize("option", ["--x", "--x2"])
-def test_a_second_input_is_refused_on_the_command_line(option: str, tmp_path: Path) -> None:
-    data = str(tmp_path / "x.npy")
-    np.save(data, X)
-    inputs = [*(["--x", data] if option == "--x2" else []), option, data, option, data]
-    result = run("gram", "--net", "fcn", *inputs, "--out", str(tmp_path / "K.h5"))
-    assert result.exit_code == 2
-    assert "is given 2 times; files hold kernels of networks of one input" in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert not (tmp_path / "K.h5").exists()

@@ -214,3 +214,14 @@ def test_refusals(digits) -> None:
     twice = np.vstack([x[:5], x[:5]])
     with pytest.raises(ValueError, match=r"not positive definite.*take diag_reg="):
         WidegramRegressor(diag_reg=0.0).fit(twice, np.arange(10.0))
+
+
+def test_lists_of_inputs_are_refused() -> None:
+    branches = [[{"layer": "Dense"}], [{"layer": "Dense"}]]
+    network = {"layers": [{"layer": "FanInSum", "parallel": True, "branches": branches}]}
+    X, y = np.ones((3, 4)), np.arange(3.0)
+    with pytest.raises(WidegramError, match="a list of inputs, and estimators take one array X"):
+        WidegramRegressor(network, input_shape=((2,), (2,))).fit(X, y)
+    network["input_shape"] = [[2], [2]]
+    with pytest.raises(WidegramError, match=r"expects \[\[2\], \[2\]\], an estimator"):
+        WidegramRegressor(network).fit(X, y)

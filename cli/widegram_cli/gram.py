@@ -17,10 +17,10 @@ from widegram_cli.options import (
     ShardNumber,
     dask_option,
     grouped,
+    inputs,
     json_option,
     memory_option,
     mixed_option,
-    one_input,
     overwrite_option,
     series_option,
 )
@@ -77,16 +77,16 @@ class Forecast:
     "--x",
     type=InputFile(),
     multiple=True,
-    callback=one_input,
+    callback=inputs,
     required=True,
     metavar="DATA",
-    help="Inputs: .npy, .npz:key or .h5:path.",
+    help="Inputs: .npy, .npz:key or .h5:path; one --x for each input of a list.",
 )
 @click.option(
     "--x2",
     type=InputFile(),
     multiple=True,
-    callback=one_input,
+    callback=inputs,
     metavar="DATA",
     help="Inputs of the columns [default: those of --x].",
 )
@@ -148,8 +148,8 @@ class Forecast:
 @grouped(How, "how")
 def command(
     net: str,
-    x: str,
-    x2: str | None,
+    x: str | tuple[str, ...],
+    x2: str | tuple[str, ...] | None,
     pattern: str | None,
     pattern2: str | None,
     out: str,
@@ -165,11 +165,12 @@ def command(
     """
     if limits.limit2 is not None and x2 is None:
         raise click.UsageError("--limit2 limits the rows of --x2, which is not given")
-    from widegram import gram, open_source
+    from widegram import gram
+    from widegram.data.several import open_inputs
     from widegram_cli.reporting import reporter
 
-    rows = open_source(x, limits.limit)
-    columns = None if x2 is None else open_source(x2, limits.limit2)
+    rows = open_inputs(x, limits.limit)
+    columns = None if x2 is None else open_inputs(x2, limits.limit2)
     if pattern2 is not None and (x2 is None or pattern is None):
         raise click.UsageError("--pattern2 is of --x2, and goes with --pattern")
     edges = pattern if pattern2 is None else (pattern, pattern2)

@@ -14,18 +14,25 @@ from widegram.errors import WidegramError
 from widegram.machine.budgets import format_size
 from widegram.validation.choices import DEVICES, DTYPES
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import Depths, KernelNames, Shape, json_option
+from widegram_cli.options import Depths, KernelNames, Shape, inputs, json_option
 from widegram_cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
     from widegram.network import Network
+    from widegram.network.inputs import Shapes
 
 _DEFAULT_INPUT = (32, 32, 3)
 
 
 @click.command("net", cls=FileCommand)
 @click.argument("net", type=InputFile())
-@click.option("--input-shape", type=Shape(), help="Shape of one input: 32,32,3 or 784.")
+@click.option(
+    "--input-shape",
+    type=Shape(),
+    multiple=True,
+    callback=inputs,
+    help="Shape of one input: 32,32,3 or 784; once for each input of a list.",
+)
 @click.option("--get", type=KernelNames(), default="nngp,ntk", show_default=True, help="Kernels.")
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
 @click.option("--source", is_flag=True, help="Print the kernels written for --device cuda.")
@@ -40,7 +47,7 @@ _DEFAULT_INPUT = (32, 32, 3)
 @json_option
 def command(
     net: str,
-    input_shape: tuple[int, ...] | None,
+    input_shape: Shapes | None,
     get: tuple[str, ...],
     depths: tuple[int, ...] | None,
     source: bool,
@@ -64,7 +71,7 @@ def command(
         input_shape = _DEFAULT_INPUT
         click.echo(
             f"widegram: note: a preset takes its input shape from the data; shown for "
-            f"{_shape(input_shape)} (choose with --input-shape)",
+            f"{_shape(_DEFAULT_INPUT)} (choose with --input-shape)",
             err=True,
         )
     network = load_network(net, input_shape, given_by="--input-shape")
@@ -83,6 +90,8 @@ def command(
         }
         for path, before, after in network.shapes()
     ]
+    if network.inputs:
+        shapes[0]["in"] = [list(shape[:-1]) for shape in network.inputs]
     description = {
         "network": canonical,
         "fingerprint": network.fingerprint(),
@@ -153,6 +162,8 @@ def _print(description: dict[str, Any]) -> None:
     sizes = description["bytes_per_pair"].items()
     turned = ", ".join(description["network"].get("augment", ()))
     mask = description["network"].get("mask")
+    if isinstance(mask, list):
+        mask = ", ".join("none" if one is None else str(one) for one in mask) + ", by inputs"
     times = f"{turned}: {description['pairs_per_entry']} times all this per entry" if turned else ""
     emit_table(
         [
@@ -198,5 +209,8 @@ def _steps(steps: list[str]) -> str:
     return ", ".join(step if count == 1 else f"{count} x ({step})" for step, count in runs)
 
 
-def _shape(sizes: Sequence[int]) -> str:
+def _shape(sizes: Sequence[Any]) -> str:
+    """A shape, or those of a list of inputs."""
+    if sizes and not isinstance(sizes[0], int):
+        return " and ".join(map(_shape, sizes))
     return "x".join(str(size) for size in sizes) or "vector"

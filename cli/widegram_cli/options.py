@@ -50,15 +50,10 @@ class Size(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def one_input(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> Any:
-    """The only value of an option, None without: networks of several inputs are not for files."""
-    if len(value) > 1:
-        raise click.BadParameter(
-            f"is given {len(value)} times; files hold kernels of networks of one input, for a list "
-            "of inputs call kernel_fn of widegram.stax",
-            ctx, param,
-        )  # fmt: skip
-    return value[0] if value else None
+def inputs(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> Any:
+    """The value of an option; a tuple where it is given several times, for a network whose input is
+    a list, None where it is not given."""
+    return value if len(value) > 1 else next(iter(value), None)
 
 
 class Depths(click.ParamType):

@@ -13,6 +13,7 @@ from widegram_cli.options import (
     Floats,
     depth_option,
     head_option,
+    inputs,
     json_option,
     memory_option,
     overwrite_option,
@@ -47,8 +48,11 @@ if TYPE_CHECKING:
 @click.option(
     "--x-test",
     type=InputFile(),
+    multiple=True,
+    callback=inputs,
     metavar="DATA",
-    help="--variance: the test points, where Kc.h5 has no /diagonal [default: as --cross].",
+    help="--variance: the test points, where Kc.h5 has no /diagonal [default: as --cross]; one "
+    "--x-test for each input of a list.",
 )
 @click.option(
     "--test-gram", type=InputFile(), metavar="Kt.h5", help="--variance: kernel(test, test)."

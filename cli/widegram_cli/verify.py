@@ -11,6 +11,7 @@ from widegram_cli.options import (
     dask_option,
     depth_option,
     head_option,
+    inputs,
     json_option,
     memory_option,
     mixed_option,
@@ -20,10 +21,19 @@ from widegram_cli.output import emit_json
 
 @click.command("verify", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="FILE")
-@click.option("--x", type=InputFile(), metavar="DATA", help="The inputs, where they have moved.")
+@click.option(
+    "--x",
+    type=InputFile(),
+    multiple=True,
+    callback=inputs,
+    metavar="DATA",
+    help="The inputs, where they have moved; one --x for each input of a list.",
+)
 @click.option(
     "--x2",
     type=InputFile(),
+    multiple=True,
+    callback=inputs,
     metavar="DATA",
     help="The inputs of the columns, where they have moved.",
 )
@@ -49,8 +59,8 @@ from widegram_cli.output import emit_json
 @json_option
 def command(  # noqa: PLR0913  (an option each)
     file: str,
-    x: str | None,
-    x2: str | None,
+    x: str | tuple[str, ...] | None,
+    x2: str | tuple[str, ...] | None,
     pattern: str | None,
     pattern2: str | None,
     sample: int,
@@ -71,15 +81,15 @@ def command(  # noqa: PLR0913  (an option each)
     A file that is not complete is checked as far as it goes. With --depth or --head the datasets
     that are read out there are checked, and no others.
     """
-    from widegram.data import open_source
-    from widegram.data.patterns import with_pattern
+    from widegram.data.patterns import patterned
+    from widegram.data.several import open_inputs
     from widegram.gramfile import VerifyReport
     from widegram.tiling import End
     from widegram.verifying.verify import verify
     from widegram_cli.reporting import reporter
 
     first, second = (
-        of if of is None else with_pattern(open_source(of), edges)
+        of if of is None else patterned(open_inputs(of), None, edges)[0]
         for of, edges in ((x, pattern), (x2, pattern2))
     )
     if (pattern and not x) or (pattern2 and not x2):

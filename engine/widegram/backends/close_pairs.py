@@ -10,12 +10,14 @@ by sketches of directions or, where inner products are at hand, by their cosine.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.activations import Formula
 from widegram.data.scaled_rows import ScaledRows
+from widegram.network.inputs import Part
 from widegram.plan.angles import FARTHEST, NEAREST
 from widegram.plan.closeness import nearest_held
 from widegram.plan.plan import Plan
@@ -56,9 +58,27 @@ def sketch(x: Array) -> Array:
     return sums / np.where(norm > 0, norm, np.inf)[:, None]
 
 
+def sketches(x: Array, parts: Sequence[Part]) -> Array:
+    """The sketch of inputs; of lists of them (n, D), whose inputs lie as ``parts`` say, those of
+    each of these side by side, (n, 24 parts)."""
+    if not parts:
+        return sketch(x)
+    return np.concatenate([sketch(x[:, part.numbers]) for part in parts], axis=1)
+
+
 def close_pairs(a: Array, b: Array, angle: float) -> NDArray[np.int64]:
     """Rows (i, j), shape (pairs, 2), of sketches that are less than about twice ``angle`` apart, or
-    opposite but for that; zero inputs never are."""
+    opposite but for that; zero inputs never are. Of lists of inputs, where one of these is."""
+    if a.shape[1] == _SKETCH:
+        return _close(a, b, angle)
+    found = [
+        _close(a[:, at : at + _SKETCH], b[:, at : at + _SKETCH], angle)
+        for at in range(0, a.shape[1], _SKETCH)
+    ]
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _close(a: Array, b: Array, angle: float) -> NDArray[np.int64]:
     # BLAS, whose last bits depend on the shape, proposes pairs up to 1.4 times as far apart.
     limit = most_apart(angle)
     a2, b2 = (np.einsum("ik,ik->i", v, v) for v in (a, b))
@@ -107,4 +127,5 @@ def share_within(angle: float, x1: ScaledRows, x2: ScaledRows) -> float:
 def _sketches(x: ScaledRows) -> Array:
     n = x.shape[0]
     rows = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int))
-    return sketch(np.concatenate([x.read(row, row + 1).astype(np.float64) for row in rows]))
+    some = np.concatenate([x.read(row, row + 1).astype(np.float64) for row in rows])
+    return sketches(some, x.parts)

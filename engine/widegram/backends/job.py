@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from widegram.data import Source
 from widegram.network import Network
-from widegram.network.masking import constant
+from widegram.network.masking import constants
 from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import dataset_keys
 
@@ -42,7 +42,7 @@ class Job:
         for name in ("x1", "x2"):
             source = getattr(self, name)
             if source is not None and not source.marked:
-                object.__setattr__(self, name, source.masked(constant(self.network.mask)))
+                object.__setattr__(self, name, source.masked(constants(self.network.mask)))
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def resolve_device(device: str) -> str:
 
 def device_for(device: str, network: Network) -> str:
     """As :func:`resolve_device`, but that 'auto' is the CPU for what no other backend computes."""
-    if device == "auto" and first_map(build_graph(network.plain)):
+    if device == "auto" and (network.inputs or first_map(build_graph(network.plain))):
         return "cpu"
     return resolve_device(device)
 

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from widegram import __version__
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
@@ -18,9 +16,9 @@ from widegram.computing.devices import continues, device_for, kind_of, resolve_d
 from widegram.computing.filling import GramResult, fill
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.places import place
-from widegram.data import Source
 from widegram.data.distinct import check_distinct
 from widegram.data.patterns import patterned
+from widegram.data.several import Inputs
 from widegram.durable.hdf5 import hdf5_errors
 from widegram.durable.outputs import check_target
 from widegram.errors import Interrupted, WidegramError, WriteFailed
@@ -44,9 +42,9 @@ _SHARD_TILES = 4
 
 def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the command
     network: NetworkLike,
-    x1: str | Path | np.ndarray | Source,
+    x1: Inputs,
     out: str | Path,
-    x2: str | Path | np.ndarray | Source | None = None,
+    x2: Inputs | None = None,
     *,
     get: str | Sequence[str] = KERNELS,
     dtype: str = "float32",
@@ -79,8 +77,9 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     ``/diagonal/x1/...``, of a cross matrix that of x2 in ``/diagonal/x2/...``, float64.
 
     ``network``: a file, JSON text, preset, dict or Network. ``x1``, ``x2``: floating point
-    (n, *input_shape), an array or ``'file.npy' | 'file.npz:key' | 'file.h5:path'``. ``get``: which
-    of 'nngp' and 'ntk'. ``tile``: side of the blocks written at once, None to choose.
+    (n, *input_shape), an array or ``'file.npy' | 'file.npz:key' | 'file.h5:path'``, or a list of
+    such for a network whose input is a list. ``get``: which of 'nngp' and 'ntk'.
+    ``tile``: side of the blocks written at once, None to choose.
     ``threads``: None for all cores. ``memory``: byte budget such as '500MB', None for a quarter
     of what is free. ``overwrite``: replace ``out`` whatever it is. ``progress``: called with a
     :class:`~widegram.machine.progress.Progress`. ``accept_series_error``: the relative error of an

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +13,8 @@ from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import device_for
 from widegram.computing.job import make_job, tile_side
 from widegram.computing.order import in_order
-from widegram.data import Source
 from widegram.data.patterns import patterned
+from widegram.data.several import Inputs
 from widegram.errors import OutOfRange, WidegramError
 from widegram.machine import interrupts
 from widegram.network import NetworkLike
@@ -35,8 +34,8 @@ class Kernels(NamedTuple):
 
 def kernel(
     network: NetworkLike,
-    x1: str | Path | np.ndarray | Source,
-    x2: str | Path | np.ndarray | Source | None = None,
+    x1: Inputs,
+    x2: Inputs | None = None,
     get: str | Sequence[str] = KERNELS,
     dtype: str = "float64",
     *,
@@ -48,7 +47,8 @@ def kernel(
 ) -> np.ndarray | Kernels:
     """NNGP and NTK of an infinitely wide network, as arrays in memory.
 
-    ``x1`` (n1, *input_shape) and ``x2`` (n2, *input_shape) are floating point; without ``x2`` the
+    ``x1`` (n1, *input_shape) and ``x2`` (n2, *input_shape) are floating point, or lists of such for
+    a network whose input is a list; without ``x2`` the
     result is the symmetric matrix of x1 with itself. ``get='ntk'`` (or 'nngp') returns one array
     (n1, n2) of ``dtype``, a sequence of names returns :class:`Kernels`. The kernels are
     dimensionless and in the NTK parameterization of neural-tangents (Novak et al. 2020,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
-from widegram.data import Source, open_source
 from widegram.data.patterns import check_pattern
+from widegram.data.several import Inputs, open_inputs
 from widegram.errors import WidegramError, shown
 from widegram.machine.budgets import kernel_budget
 from widegram.machine.dtypes import ITEMSIZE
@@ -25,8 +24,8 @@ from widegram.validation.choices import DTYPES, KERNELS
 
 def make_job(
     network: NetworkLike,
-    x1: str | Path | np.ndarray | Source,
-    x2: str | Path | np.ndarray | Source | None,
+    x1: Inputs,
+    x2: Inputs | None,
     get: str | Sequence[str],
     dtype: str,
     depths: Sequence[int] | None,
@@ -41,13 +40,13 @@ def make_job(
     if not accept >= 0:
         raise WidegramError(f"accept_series_error {accept}: give a relative error, such as 0.01")
     kernels = _kernels(get)
-    first = open_source(x1)
-    second = None if x2 is None else open_source(x2)
-    net = load_network(network, first.shape[1:])
-    if second is not None and second.shape[1:] != first.shape[1:]:
+    first = open_inputs(x1)
+    second = None if x2 is None else open_inputs(x2)
+    net = load_network(network, first.expects)
+    if second is not None and second.expects != first.expects:
         raise WidegramError(
-            f"{second.name}: its rows have shape {second.shape[1:]}, those of {first.name} "
-            f"{first.shape[1:]}; both must be inputs of one network"
+            f"{second.name}: its rows have shape {second.expects}, those of {first.name} "
+            f"{first.expects}; both must be inputs of one network"
         )
     pattern = pattern_of(net)
     for source in (first, second):

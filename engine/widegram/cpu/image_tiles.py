@@ -48,7 +48,7 @@ class ImageTiles:
             def seen(own: Own, rows: range) -> None:
                 check(own, rows, second)
 
-            return ImageBlocks(inputs[second], runners.run, dtype, memory, seen)
+            return ImageBlocks(inputs[second], plan, runners.run, dtype, memory, seen)
 
         first = blocks(False)
         self.stores = first, first if inputs[1] is inputs[0] else blocks(True)

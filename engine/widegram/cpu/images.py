@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.backends.close_pairs import sketch
+from widegram.backends.close_pairs import sketches
 from widegram.backends.equal import Digests, digests
 from widegram.backends.self_runs import Own
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import ScaledRows, split
 from widegram.machine.byte_cache import ByteCache
+from widegram.plan.plan import Plan
 
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Images one at a time: ``x`` (n, h, w, C) divided by C, ``factors`` (n, F + 1), the sketches
-    of their directions (see :mod:`~widegram.backends.close_pairs`), and their digests (see
+    """Images one at a time: ``x`` (n, h, w, C), or (n, D) of lists of inputs, divided by C,
+    ``factors`` (n, F + 1), the sketches of their directions (see
+    :mod:`~widegram.backends.close_pairs`), and their digests (see
     :mod:`~widegram.backends.equal`)."""
 
     x: NDArray[Any]
@@ -57,12 +59,12 @@ class ImageBlocks:
     """
 
     def __init__(
-        self, source: ScaledRows, itself: Callable[[NDArray[np.float64]], Own], dtype: str,
-        memory: int, check: Callable[[Own, range], None],
+        self, source: ScaledRows, plan: Plan, itself: Callable[[NDArray[np.float64]], Own],
+        dtype: str, memory: int, check: Callable[[Own, range], None],
     ) -> None:  # fmt: skip
         self.source, self.itself, self.check = source, itself, check
         self.dtype, self.memory = dtype, memory
-        self.channels = source.shape[-1]
+        self.channels, self.divisor = plan.channels, plan.divisor
         self._kept: ByteCache[tuple[str, int, int], RowBlock | LaneBlock] = ByteCache(memory)
 
     def rows(self, lo: int, hi: int) -> RowBlock:
@@ -74,8 +76,8 @@ class ImageBlocks:
         factors = self._factors(x, lo, hi)
         images, _ = split(x, self.channels)
         scaled = aligned(images.shape, self.dtype)
-        scaled[...] = images / self.channels
-        made = RowBlock(scaled, factors, sketch(x), digests(x, self.source.marked))
+        scaled[...] = images / self.divisor
+        made = RowBlock(scaled, factors, self._sketch(x), digests(x, self.source.marked))
         self._kept.keep(("rows", lo, hi), made)
         return made
 
@@ -96,9 +98,12 @@ class ImageBlocks:
         for b in range(blocks):
             y[b] = np.moveaxis(images[index[b]], 0, -1)
             factors[b] = own[index[b]].T
-        made = LaneBlock(y, factors, sketch(x), digests(x, self.source.marked))
+        made = LaneBlock(y, factors, self._sketch(x), digests(x, self.source.marked))
         self._kept.keep(("lanes", lo, hi), made)
         return made
+
+    def _sketch(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return sketches(x, self.source.parts)
 
     def _factors(self, x: NDArray[np.float64], lo: int, hi: int) -> NDArray[Any]:
         own = self.itself(x)
@@ -106,7 +111,7 @@ class ImageBlocks:
         return own.factors
 
     def read(self, lo: int, hi: int) -> NDArray[np.float64]:
-        """Images (n, h, w, C), with their patterns."""
+        """Images (n, h, w, C), with their patterns; lists of inputs (n, D)."""
         return self.source.whole(lo, hi).astype(np.float64)
 
     def kept(self, tile: int, factors: int) -> int:

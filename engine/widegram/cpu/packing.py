@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
@@ -177,13 +178,14 @@ class Ahead:
 @dataclass(frozen=True)
 class Layout:
     """What the tables of packed steps are made of: ``lanes``, bytes of a number ``item``, numbers
-    of x per pixel of a factor ``unit`` (``lanes`` where x differs per lane), ``channels``; the
-    offset of each slot and the distance to its T, in numbers; where inputs are made."""
+    of x per pixel of a factor ``unit`` (``lanes`` where x differs per lane); ``inputs``: of each
+    node that is an input, its channels and its first number; the offset of each slot and the
+    distance to its T, in numbers; where inputs are made."""
 
     lanes: int
     item: int
     unit: int
-    channels: int
+    inputs: Mapping[int, tuple[int, int]]
     slots: tuple[tuple[int, int], ...]
     ahead: Ahead | None = None
 
@@ -214,8 +216,8 @@ class PackedSteps:
         step, layout = self.program.steps[n], self.layout
         h, w = (step.out or step.inputs[0]).shape
         lanes, unit, item = layout.lanes, layout.unit, layout.item
-        each = layout.channels if isinstance(step, MakeInput) else 1
-        at, count = 0, layout.channels if isinstance(step, MakeInput) else 0
+        count, at = layout.inputs.get(step.node, (0, 0)) if isinstance(step, MakeInput) else (0, 0)
+        each = count or 1
         if isinstance(step, Window | Point):
             at, count = step.at, step.formula.n_factors if step.formula else 0
         named = {

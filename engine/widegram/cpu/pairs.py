@@ -70,7 +70,7 @@ class _Runner:
         found = np.empty((2, kinds, n))
         for lo in range(0, n, _LANES):
             index = np.minimum(np.arange(lo, lo + _LANES), n - 1)
-            x_lanes, x_factors = self._lanes(self.plan.channels, x[index])
+            x_lanes, x_factors = self._lanes(self.plan.divisor, x[index])
             y_lanes, y_factors = self._lanes(1, y[index])
             out = aligned((2, kinds, 1, _LANES), _DTYPE)
             out[...] = 0.0
@@ -89,7 +89,7 @@ class _Runner:
         scaled = kept(np.ldexp(images, self._input), images)
         return np.concatenate([scaled, patterns], axis=-1)
 
-    def _lanes(self, divisor: int, x: Array) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _lanes(self, divisor: int | Array, x: Array) -> tuple[NDArray[Any], NDArray[Any]]:
         """Images, divided, and their factors with the lane last."""
         factors = aligned((self.layout.total + 1, _LANES), _DTYPE)
         factors[...] = self.runner.run(x).factors.T

@@ -8,6 +8,8 @@ with the d = 0 values handed in.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
@@ -30,7 +32,7 @@ from widegram.plan.formulas import FactorLayout
 from widegram.plan.graph_building import Node
 from widegram.plan.maps import pairs
 from widegram.plan.operation_base import Centre, Flags
-from widegram.plan.operations import Reduce
+from widegram.plan.operations import Input, Reduce
 from widegram.plan.outside import Outside
 from widegram.plan.plan import Plan, Schedule
 from widegram.plan.program import Program
@@ -46,12 +48,13 @@ _SQUARES = 1024
 
 @dataclass(frozen=True)
 class _Run:
-    """Some images on their way: the variances ``squares`` (n, h, w) of their pixels, their patterns
-    (n, numbers and zeros), K and T of every node so far at d = 0, and the factors (n, F).
-    ``visible``: the pixels (n, h, w) of every node so far that are, None where nothing is masked.
+    """Some images on their way: the variances ``squares`` (n, h, w) of their pixels, of a list of
+    inputs for each, their patterns (n, numbers and zeros), K and T of every node so far at d = 0,
+    and the factors (n, F). ``visible``: the pixels (n, h, w) of every node so far that are, None
+    where nothing is masked.
     """
 
-    squares: Array
+    squares: Sequence[Array]
     patterns: Array
     values: dict[int, Centre]
     factors: Array
@@ -84,8 +87,8 @@ class SelfKernelRunner:
         # Images that are run together.
         self.step = _LANES
         if self.pointwise:
-            height, width = plan.nodes[0].shape
-            self.step = max(1, min(_SQUARES, _PIXELS // (height * width)))
+            pixels = max(math.prod(node.shape) for node in plan.nodes if not node.inputs)
+            self.step = max(1, min(_SQUARES, _PIXELS // pixels))
         if not self.pointwise:
             self.tables = encode(plan, self.schedule, layout, _DTYPE, paired=True)
             sizes = [node.shape[0] * node.shape[1] for node in plan.nodes]
@@ -125,22 +128,31 @@ class SelfKernelRunner:
         own = self.empty(len(squares))
         for lo in range(0, len(squares), _SQUARES):
             part = squares[lo : lo + _SQUARES].reshape(-1, 1, 1)
-            run = self._begin(part, part[..., None], np.empty((len(part), 0)))
+            run = self._begin([part], [part[..., None]], np.empty((len(part), 0)))
             for program in self.schedule.programs:
                 for i in program.group.members:
                     self._node(i, run)
             self._keep(own, lo, len(part), run)
         return own
 
-    def _begin(self, squares: Array, x: Array, patterns: Array) -> _Run:
-        """``x`` (n, h, w, C): in which masked numbers are marked, where the network has a mask."""
+    def _begin(self, squares: Sequence[Array], inputs: Sequence[Array], patterns: Array) -> _Run:
+        """``inputs``: images (n, h, w, C), or each of a list, in which masked numbers are marked
+        where the network has a mask."""
         outside = Outside(self.plan, self.layout, self.dtype)
         visible = None
         if self.plan.network.mask is not None:
-            first = next(i for i, node in enumerate(self.plan.nodes) if not node.inputs)
-            visible = {first: np.asarray(~is_masked(x).all(axis=-1))}
-        factors = np.empty((len(squares), self.layout.total))
+            visible = {
+                i: np.asarray(~is_masked(inputs[node.operation.part]).all(axis=-1))
+                for i, node in enumerate(self.plan.nodes) if isinstance(node.operation, Input)
+            }  # fmt: skip
+        factors = np.empty((len(patterns), self.layout.total))
         return _Run(squares, patterns, {}, factors, outside, visible)
+
+    def _inputs(self, x: Array) -> list[Array]:
+        """Images (n, h, w, C), as they are or of each of a list of inputs (n, D)."""
+        if not self.plan.parts:
+            return [x]
+        return [x[:, part.numbers].reshape(len(x), *part.shape) for part in self.plan.parts]
 
     def empty(self, n: int) -> Own:
         """Room for the results of n images."""
@@ -163,9 +175,11 @@ class SelfKernelRunner:
                     for a in (x, patterns)
                 )
             lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
-            lanes_x[...] = np.moveaxis(x, 0, -1) / np.sqrt(x.shape[-1])
+            lanes_x[...] = np.moveaxis(x / np.sqrt(self.plan.divisor), 0, -1)
             self.work.clear()
-        run = self._begin(np.einsum("nhwc,nhwc->nhw", x, x) / x.shape[-1], x, patterns)
+        inputs = self._inputs(x)
+        squares = [np.einsum("nhwc,nhwc->nhw", each, each) / each.shape[-1] for each in inputs]
+        run = self._begin(squares, inputs, patterns)
         for n, program in enumerate(self.schedule.programs):
             for i in program.group.members:
                 self._node(i, run)
@@ -226,7 +240,7 @@ class SelfKernelRunner:
             q = node.operation.normalised(run.values[node.inputs[0]][0])
             made = formula.factors(q, self.floor)
             at = self.layout.offsets[i]
-            n = len(run.squares)
+            n = len(run.patterns)
             size = made[0].size // n * len(made)
             run.factors[:, at : at + size] = np.moveaxis(made, 0, 1).reshape(n, -1)
         elif count := node.operation.numbers:
@@ -244,8 +258,9 @@ class SelfKernelRunner:
 
     def _value(self, i: int, node: Node, run: _Run) -> Centre:
         operation = node.operation
-        if not node.inputs:
-            return run.squares, np.zeros_like(run.squares)
+        if isinstance(operation, Input):
+            squares = run.squares[operation.part]
+            return squares, np.zeros_like(squares)
         if not self.pointwise and isinstance(operation, Reduce):
             return self._sums(self.tables.of[i], operation.scale)
         if operation.at_once:

@@ -11,7 +11,7 @@ from widegram.cpu.counts import counts
 from widegram.cpu.driver.fields import Ints, Kind, Move, StepField
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.variants import N_PARAMS, Variant, kind_of_window
-from widegram.plan.operations import Windowed
+from widegram.plan.operations import Input, Windowed
 from widegram.plan.plan import Plan
 from widegram.plan.steps import (
     Counting,
@@ -34,7 +34,7 @@ class StepRows:
     """The table of steps of all programs of a schedule, as it grows.
 
     ``rows``: one of StepField's columns for each step. ``params``: the constants of all kernels,
-    which a row points to. ``channels``: the numbers summed by one inner product.
+    which a row points to.
     """
 
     def __init__(
@@ -42,8 +42,6 @@ class StepRows:
     ) -> None:
         self.plan, self.dtype, self.paired, self.fields = plan, dtype, paired, fields
         self.number = {node: n for n, node in enumerate(of)}
-        shape = plan.network.input_shape
-        self.channels = int(np.prod(shape)) if plan.vector else shape[-1]
         self.rows: list[list[int]] = []
         self.params: list[float] = []
 
@@ -95,9 +93,9 @@ class StepRows:
         more: list[float] = []
         match step:
             case MakeInput():
-                row[StepField.N_FACTORS] = self.channels
+                row[StepField.N_FACTORS], row[StepField.FACTOR] = self.input(step)
                 if self.plan.vector and not self.paired:
-                    gain = 1.0 / self.channels
+                    gain = 1.0 / self.plan.channels
             case Window(affine=affine):
                 gain, bias, formula = affine.gain, affine.bias, step.formula
                 more = list(affine.contribution or ())
@@ -126,6 +124,14 @@ class StepRows:
         values = [gain, bias, *(formula.constants if formula else ())]
         self.params += values + [0.0] * (N_PARAMS - len(values)) + more
         self.rows.append([row[field] for field in StepField])
+
+    def input(self, step: MakeInput) -> tuple[int, int]:
+        """Numbers summed by one inner product, and where those of an input of a list begin."""
+        operation = self.plan.nodes[step.node].operation
+        if not self.plan.parts or not isinstance(operation, Input):
+            return self.plan.channels, 0
+        part = self.plan.parts[operation.part]
+        return part.shape[-1], part.begin
 
     @staticmethod
     def _window(row: dict[StepField, int], windowed: Windowed) -> None:

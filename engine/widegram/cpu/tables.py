@@ -254,7 +254,8 @@ class _Encoder:
             for row in slots
         )
         layout = Layout(
-            self.lanes, ITEMSIZE[self.dtype], self.lanes if self.paired else 1, self.steps.channels,
+            self.lanes, ITEMSIZE[self.dtype], self.lanes if self.paired else 1,
+            {s.node: self.steps.input(s) for s in program.steps if isinstance(s, MakeInput)},
             places, ahead,
         )  # fmt: skip
         self.packed += PackedSteps(program, packing, layout).rows()

@@ -84,8 +84,15 @@ def source_of(
     Behind strided convolutions planes are stored where that lets the others stay in registers.
 
     Raises:
-        WidegramError: a layer makes all its planes at once, for which there are no kernels.
+        WidegramError: a layer makes all its planes at once, or takes several inputs, for which
+            there are no kernels.
     """
+
+    if network.inputs:
+        name = type(network.layers[0]).__name__
+        raise WidegramError(
+            f"layers[0] {name}: joins several inputs, which have no CUDA kernels; use --device cpu"
+        )
 
     def made(one_shape: bool) -> KernelTexts:
         plan = build(network, tuple(get), tuple(depths or ()) or None, dtype, one_shape, largest)

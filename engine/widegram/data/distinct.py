@@ -10,6 +10,7 @@ from typing import Any
 
 from widegram.data.formats import split_spec
 from widegram.data.patterns import places
+from widegram.data.several import ListSource
 from widegram.errors import WidegramError
 
 # What a command keeps beside its output while it works.
@@ -78,7 +79,11 @@ def _files(inputs: Iterable[Any]) -> Iterator[Path]:
 
 
 def _given(given: Any) -> list[Path]:
-    """The path of an input as a command or a library call takes it."""
+    """The path of an input, or those of a list, as a command or a library call takes it."""
+    if isinstance(given, list | tuple):
+        return [path for one in given for path in _given(one)]
+    if isinstance(given, ListSource):
+        return _given(given.parts)
     place = getattr(given, "location", None) or getattr(given, "filename", None) or given
     if not isinstance(place, str | Path) or not str(place):
         return []

@@ -43,6 +43,11 @@ class Source:
         self.dtype: np.dtype[Any] = np.dtype(np.float64 if wide else np.float32)
 
     @property
+    def expects(self) -> Any:
+        """The shape of one input; of a list of inputs, that of each."""
+        return self.shape[1:]
+
+    @property
     def place(self) -> str | None:
         """What :func:`widegram.data.patterns.reopened` finds the same data by, its patterns
         included; None for arrays in memory."""
@@ -59,8 +64,9 @@ class Source:
         """The same inputs, which came marked."""
         return Source(self.table, len(self), self.location, marked=True)
 
-    def masked(self, constant: float) -> Source:
-        """The same inputs, of which numbers that equal ``constant`` (which may be NaN) are masked.
+    def masked(self, constant: Any) -> Source:
+        """The same inputs, of which numbers that equal ``constant`` (which may be NaN) are masked;
+        of lists of inputs it has one for each.
 
         Their fingerprint stays that of the numbers as they are."""
         return Source(self.table, len(self), self.location, constant)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from widegram.data.formats import Table, array_table, open_table, split_spec
 from widegram.data.inputs import Source, open_source
+from widegram.data.several import JOINED, Inputs, ListSource, is_list, open_inputs
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram.network.patterns import Pattern
@@ -18,7 +19,6 @@ from widegram.validation.arrays import file_path, plain
 
 Array = NDArray[np.float64]
 Given = str | Path | NDArray[Any]
-Inputs = str | Path | NDArray[Any] | Source
 _BLOCK = 256
 # Between the places of inputs and of their patterns.
 _JOINED = " with the pattern "
@@ -129,21 +129,26 @@ def patterned(x1: Inputs, x2: Inputs | None, pattern: Any) -> tuple[Inputs, Inpu
     """
     if pattern is None:
         return x1, x2
+    if any(is_list(x) or isinstance(x, ListSource) for x in (x1, x2)):
+        raise WidegramError("pattern: is not supported where the input is a list; leave it out")
     first, second = pattern if isinstance(pattern, tuple) else (pattern, None)
     if first is None or (second is None) != (x2 is None):
         wanted = "one of x1" if x2 is None else "a pair, of x1 and of x2"
         raise WidegramError(f"pattern: each data set needs one; give {wanted}")
-    found = with_pattern(open_source(x1), first)
-    return found, None if x2 is None else with_pattern(open_source(x2), second)
+    found = with_pattern(open_inputs(x1), first)
+    return found, None if x2 is None else with_pattern(open_inputs(x2), second)
 
 
 def places(place: str) -> tuple[str, ...]:
     """Those of the data at a :attr:`~widegram.data.inputs.Source.place`: inputs, and patterns."""
-    return tuple(place.split(_JOINED))
+    return tuple(each for part in place.split(JOINED) for each in part.split(_JOINED))
 
 
 def reopened(place: str, rows: int | None = None) -> Source:
-    """The inputs, with their patterns, that a place names; raises as :func:`open_source`."""
+    """The inputs, with their patterns, that a place names, or the list of them; raises as
+    :func:`~widegram.data.several.open_inputs`."""
+    if len(inputs := place.split(JOINED)) > 1:
+        return open_inputs(inputs, rows)
     x, *pattern = places(place)
     return with_pattern(open_source(x, rows), pattern[0] if pattern else None)
 

@@ -6,6 +6,7 @@ as a whole: never on the block that it is read in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from widegram.data.inputs import Source
 from widegram.data.masked import kept
 from widegram.data.patterns import PatternedSource
+from widegram.data.several import ListSource
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
+from widegram.network.inputs import Part, parts_of
 from widegram.network.patterns import Pattern
 
 _READ = 256
@@ -33,6 +36,7 @@ class ScaledRows:
       is of ordinary size for a network of degree ``own``; where it is 0, ``exponent`` is the power
       of all
     * ``marked``: masked numbers are marked (:mod:`widegram.data.masked`)
+    * ``parts``: of lists of inputs, whose rows are flat, where each lies
     * ``powers``: the exponents of the inputs read so far, (n,)
     """
 
@@ -43,6 +47,7 @@ class ScaledRows:
         rows, *shape = source.shape
         self.shape = (rows, *([1] if len(shape) == 2 else []), *shape)
         self.name, self.marked = source.name, source.marked
+        self.parts = parts_of(source.shapes) if isinstance(source, ListSource) else ()
         self.powers = np.full(self.shape[0], exponent, dtype=np.int64)
 
     def read(self, lo: int, hi: int) -> NDArray[Any]:
@@ -140,6 +145,14 @@ def spread(inputs: tuple[ScaledRows, ScaledRows], vector: bool) -> Spread:
     )
 
 
+def _squares(x: NDArray[np.float64], parts: Sequence[Part]) -> NDArray[np.float64]:
+    """Mean squares over the last axis; of lists of inputs (n, D) over the channels of each."""
+    if not parts:
+        return np.asarray(np.mean(x * x, axis=-1))
+    found = [x[:, p.numbers].reshape(len(x), -1, p.shape[-1]) for p in parts]
+    return np.concatenate([np.mean(each * each, axis=-1) for each in found], axis=1)
+
+
 def _spread(x: ScaledRows, vector: bool) -> Spread:
     largest, zeros, received = 0.0, False, 0.0
     for lo in range(0, x.shape[0], _READ):
@@ -152,7 +165,7 @@ def _spread(x: ScaledRows, vector: bool) -> Spread:
         power = int(np.frexp(largest_numbers(part).max())[1])
         # Squares of numbers near 1 neither overflow nor vanish; of ordinary ones not a bit changes.
         part = part if abs(power) <= ORDINARY else np.ldexp(part, -power)
-        squares = np.mean(part * part, axis=-1)
+        squares = _squares(part, x.parts)
         zeros = zeros or bool((squares == 0).any())
         top = float(squares.max())
         if abs(power) > ORDINARY:

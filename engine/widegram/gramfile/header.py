@@ -45,7 +45,8 @@ class Header:
 
     * ``network``: canonical JSON
     * ``network_fingerprint``, ``x1_fingerprint``, ``x2_fingerprint``: hex strings; that of x2 is
-      empty for the symmetric matrix of x1 with itself
+      empty for the symmetric matrix of x1 with itself, those of lists of inputs have one for each,
+      with spaces between them
     * ``x1_location``, ``x2_location``: where the data was read from, so that ``verify`` can compute
       tiles again; empty for arrays in memory
     * ``n1``, ``n2``: rows and columns
@@ -133,9 +134,11 @@ class Header:
             found.append(f"it holds {kinds[self.symmetric]}, not {kinds[other.symmetric]}")
         for name in ("x1", "x2"):
             field, rows = f"{name}_fingerprint", name.replace("x", "n")
-            if getattr(self, field) != getattr(other, field) and self.symmetric == other.symmetric:
+            mine, theirs = getattr(self, field), getattr(other, field)
+            if mine != theirs and self.symmetric == other.symmetric:
                 counts = f"{getattr(self, rows)} rows then, {getattr(other, rows)} now"
-                found.append(f"it was made from other data as {name} ({counts})")
+                which = _of_list(mine, theirs)
+                found.append(f"it was made from other data as {name}{which} ({counts})")
         for name in ("kernels", "depths", "dtype", "device", "tile"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
@@ -174,6 +177,19 @@ class Header:
         reserve(file, STATE, shape, "uint8")
         reserve(file, HEADER_CHECKSUM, (1,), "uint64")
         reserve(file, TABLE, (LENGTH,), "uint64")
+
+
+def _of_list(mine: str, theirs: str) -> str:
+    """What differs of the fingerprints of lists of inputs; empty for single ones."""
+    before, now = mine.split(), theirs.split()
+    if len(before) != len(now):
+        return f": of {len(before)} inputs, not of {len(now)}"
+    if len(now) < 2:
+        return ""
+    if sorted(before) == sorted(now):
+        return ": its inputs in another order"
+    wrong = [str(n) for n, (a, b) in enumerate(zip(before, now, strict=True), 1) if a != b]
+    return f": input {', '.join(wrong)} of {len(now)}"
 
 
 _ATTRIBUTES: dict[str, type] = {

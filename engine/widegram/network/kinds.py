@@ -140,10 +140,11 @@ LAYERS: Mapping[str, LayerKind] = {
     "Aggregate": LayerKind(Aggregate, {}, _AGGREGATE),
     "GlobalSelfAttention": LayerKind(GlobalSelfAttention, {}, _ATTENTION, checks.attention),
 }
+_JOIN = {"parallel": Parameter(checks.flag, False, unwritten=True)}
 FAN_IN: Mapping[str, LayerKind] = {
-    "FanInSum": LayerKind(FanInSum, {}, {}),
-    "FanInProd": LayerKind(FanInProd, {}, {}),
-    "FanInConcat": LayerKind(FanInConcat, {}, {"axis": Parameter(checks.axis, -1)}),
+    "FanInSum": LayerKind(FanInSum, {}, _JOIN),
+    "FanInProd": LayerKind(FanInProd, {}, _JOIN),
+    "FanInConcat": LayerKind(FanInConcat, {}, {"axis": Parameter(checks.axis, -1), **_JOIN}),
 }
 
 

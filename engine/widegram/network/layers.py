@@ -8,7 +8,7 @@ and hash by value.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from widegram.network.selection import Idx
@@ -238,9 +238,14 @@ class Residual:
 class FanIn:
     """FanOut -> parallel(branches) -> a layer that joins what they make; an empty branch is the
     identity. Branches count as independent, as in neural-tangents: one of them at most should have
-    no weights of its own."""
+    no weights of its own.
+
+    ``parallel``: without the FanOut; it is the first layer of a network whose input is a list, and
+    branch n acts on the n-th of these.
+    """
 
     branches: tuple[tuple[Layer, ...], ...]
+    parallel: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from widegram.errors import WidegramError, shown
 from widegram.network.checks import nearest
-from widegram.network.masking import parse_mask
-from widegram.network.model import Network
+from widegram.network.inputs import Shapes, in_words, is_list, parse_shapes
+from widegram.network.model import Network, network_of
 from widegram.network.presets import PRESETS, preset
-from widegram.network.spec import parse_augment, parse_input_shape, parse_layers
+from widegram.network.spec import parse_augment, parse_layers
 from widegram.validation import bounds
 from widegram.validation.reading import read_text
 
@@ -28,8 +28,8 @@ _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+\s*\.\s*){41}""")
 class MakesNetwork(Protocol):
     """What knows its network once it is told the shape of an input: a ``kernel_fn`` of stax."""
 
-    def network(self, input_shape: Sequence[int]) -> Network:
-        """The network for inputs (D,), (L, C) or (H, W, C)."""
+    def network(self, input_shape: Sequence[Any]) -> Network:
+        """The network for inputs (D,), (L, C) or (H, W, C), or for a list of them."""
         ...
 
 
@@ -39,7 +39,7 @@ NetworkLike = str | Path | Mapping[str, Any] | Network | MakesNetwork | tuple[An
 
 def load_network(
     net: NetworkLike,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Shapes | None = None,
     *,
     given_by: str = "the data",
 ) -> Network:
@@ -49,9 +49,9 @@ def load_network(
         net: a ``.json`` or ``.toml`` file, JSON text, a specification as a dict, a preset such as
             ``"fcn:depth=3,act=erf"``, a Network, a ``kernel_fn`` of :mod:`widegram.stax`, or the
             triple ``(init_fn, apply_fn, kernel_fn)`` that holds one.
-        input_shape: shape of one input of the data, (D,), (L, C) or (H, W, C): presets and
-            specifications without an ``input_shape`` take theirs from it, any other network must
-            agree with it.
+        input_shape: shape of one input of the data, (D,), (L, C) or (H, W, C), or of each of a
+            list: presets and specifications without an ``input_shape`` take theirs from it, any
+            other network must agree with it.
         given_by: what ``input_shape`` comes from, for messages.
 
     Raises:
@@ -59,7 +59,7 @@ def load_network(
             input shape, or one other than the data's.
     """
     if input_shape is not None:
-        input_shape = parse_input_shape(input_shape)
+        input_shape = parse_shapes(input_shape)
     if isinstance(net, tuple) and len(net) == 3:
         net = net[2]
     if isinstance(net, Network):
@@ -80,17 +80,27 @@ def load_network(
         spec = _parse_json(net.lstrip(_BYTE_ORDER_MARK), "network")
         network = _from_spec(spec, input_shape)
     elif net.split(":")[0].strip() in PRESETS:
-        network = preset(net, input_shape)
+        network = _preset(net, input_shape)
     elif _looks_like_path(net):
         network = _from_spec(_read(Path(net)), input_shape, f"{net}: ")
     else:
-        network = preset(net, input_shape)
-    if input_shape is not None and network.input_shape != input_shape:
+        network = _preset(net, input_shape)
+    if input_shape is not None and network.expects != input_shape:
         raise WidegramError(
-            f"input_shape: the network expects {list(network.input_shape)}, "
-            f"{given_by} has {list(input_shape)}"
+            f"input_shape: the network expects {in_words(network.expects)}, "
+            f"{given_by} has {in_words(input_shape)}"
         )
     return network
+
+
+def _preset(name: str, input_shape: Shapes | None) -> Network:
+    """The preset of that name, for one input."""
+    if input_shape is not None and is_list(input_shape):
+        raise WidegramError(
+            f"network: {shown(name)} is a preset, which takes one input, found a list of "
+            f"{len(input_shape)}; write a specification (docs/branches.md)"
+        )
+    return preset(name, cast("tuple[int, ...] | None", input_shape))
 
 
 def _looks_like_path(text: str) -> bool:
@@ -141,14 +151,14 @@ def _parse_json(text: str, where: str) -> Any:
         ) from None
 
 
-def _from_spec(spec: Any, input_shape: tuple[int, ...] | None, where: str = "") -> Network:
+def _from_spec(spec: Any, input_shape: Shapes | None, where: str = "") -> Network:
     try:
         return _check_spec(spec, input_shape)
     except WidegramError as error:
         raise WidegramError(f"{where}{error}") from None
 
 
-def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
+def _check_spec(spec: Any, input_shape: Shapes | None) -> Network:
     keys = ("input_shape", "layers", "augment", "mask")
     if not isinstance(spec, Mapping):
         raise WidegramError(
@@ -160,15 +170,15 @@ def _check_spec(spec: Any, input_shape: tuple[int, ...] | None) -> Network:
     if "layers" not in spec:
         raise WidegramError("network: 'layers' is missing")
     layers, augment = parse_layers(spec["layers"]), parse_augment(spec.get("augment", ()))
-    mask = parse_mask(spec.get("mask"))
+    mask = spec.get("mask")
     if "input_shape" in spec:
-        return Network(parse_input_shape(spec["input_shape"]), layers, augment, mask)
+        return network_of(parse_shapes(spec["input_shape"]), layers, augment, mask)
     if input_shape is None:
         raise WidegramError(
             "network: 'input_shape' [D], [L, C] or [H, W, C] is missing; write it beside 'layers', "
             "or give --input-shape or data"
         )
-    return Network(input_shape, layers, augment, mask)
+    return network_of(input_shape, layers, augment, mask)
 
 
 def has_function(spec: Any) -> bool:

@@ -55,6 +55,8 @@ from widegram.network.layers import (
 from widegram.network.selection import chosen, expanded
 
 Mask = float | str | None
+# Of several inputs, that of each.
+Masks = Mask | tuple[Mask, ...]
 # Masks (n, H, W, c) of some inputs: c is 1 where a pixel is masked as a whole.
 Masked = NDArray[np.bool_]
 
@@ -88,25 +90,66 @@ def parse_mask(value: Any) -> Mask:
     return next(name for name, other in _NAMES.items() if repr(number) == repr(other))
 
 
+def parse_masks(value: Any, inputs: int) -> Masks:
+    """A checked mask; of several ``inputs`` one for each, of a list, or one that all have."""
+    if not isinstance(value, (list, tuple)):
+        mask = parse_mask(value)
+        return mask if mask is None or not inputs else (mask,) * inputs
+    if len(value) != inputs:
+        what = f"a list of {len(value)}, and the input " + (
+            f"one of {inputs}" if inputs else "no list"
+        )
+        raise WidegramError(f"mask: is {what}; give one number, or one for each input of a list")
+    found = tuple(map(parse_mask, value))
+    return None if found == (None,) * inputs else found
+
+
 def constant(mask: float | str) -> float:
     """The number that masked ones equal."""
     return _NAMES[mask] if isinstance(mask, str) else mask
 
 
+def constants(mask: Masks) -> float | tuple[float | None, ...]:
+    """The number that masked ones equal, of each input of a list, None where there is none."""
+    if isinstance(mask, tuple):
+        return tuple(None if one is None else constant(one) for one in mask)
+    assert mask is not None
+    return constant(mask)
+
+
 def check_masked(
-    layers: tuple[Layer, ...], channels: int, shapes: Mapping[str, tuple[int, ...]]
+    layers: tuple[Layer, ...], channels: Sequence[int], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Raise WidegramError for a layer that has no meaning, or none that is known, on values of
-    which single ``channels`` may be masked; ``shapes``: spatial ones behind layers, by path."""
-    _check(layers, "layers", channels > 1, shapes)
+    which single ``channels``, of each input, may be masked; ``shapes``: spatial ones behind layers,
+    by path."""
+    if len(channels) == 1:
+        _check(layers, "layers", channels[0] > 1, shapes)
+        return
+    path = f"layers[0] {layer_name(layers[0])}"
+    parts = zip(named_lists(layers[0]), channels, strict=True)
+    ends = [_check(part, f"{path}.{name}", c > 1, shapes) for (name, part), c in parts]
+    raw = _raw_behind(layers[0], path, ends, shapes)
+    _check(layers[1:], "layers", raw, shapes, 1)
+
+
+def _raw_behind(
+    layer: Layer, path: str, ends: Sequence[bool], shapes: Mapping[str, tuple[int, ...]]
+) -> bool:
+    """Whether of a composition that makes something of what its lists end with."""
+    if any(ends) or not isinstance(layer, FanInConcat):
+        return any(ends)
+    shape = shapes.get(path)
+    return shape is None or spatial_axis(layer.axis, len(shape)) is None
 
 
 def _check(
-    layers: tuple[Layer, ...], where: str, raw: bool, shapes: Mapping[str, tuple[int, ...]]
-) -> bool:
+    layers: tuple[Layer, ...], where: str, raw: bool, shapes: Mapping[str, tuple[int, ...]],
+    first: int = 0,
+) -> bool:  # fmt: skip
     """``raw``: the values are inputs of several channels, or channels of several branches, of which
     some alone may be masked; whether what the layers make is."""
-    for i, layer in enumerate(layers):
+    for i, layer in enumerate(layers, first):
         path = f"{where}[{i}] {layer_name(layer)}"
         if not isinstance(layer, _KNOWN):
             raise WidegramError(f"{path}: is not supported with 'mask'; leave one of them out")
@@ -122,10 +165,7 @@ def _check(
             case _:
                 lists = named_lists(layer)
                 ends = [_check(part, f"{path}.{name}", raw, shapes) for name, part in lists]
-                raw = any(ends) if ends else raw
-                if isinstance(layer, FanInConcat):
-                    shape = shapes.get(path)
-                    raw = raw or shape is None or spatial_axis(layer.axis, len(shape)) is None
+                raw = _raw_behind(layer, path, ends, shapes) if ends else raw
     return raw
 
 
@@ -206,9 +246,24 @@ def _concatenates_channels(layer: Layer, axes: Sequence[int]) -> bool:
     return isinstance(layer, FanInConcat) and spatial_axis(layer.axis, len(axes)) is None
 
 
+# Masks, and the axes and channels of what has them.
+Ends = tuple[Masked, tuple[int, ...], int | None]
+
+
+def joined_ends(layer: Residual | FanIn, ends: Sequence[Ends]) -> Ends:
+    """The masks where branches meet, and the axes and channels there, given those that they end
+    with."""
+    axes, widths = ends[0][1], [end[2] for end in ends]
+    masked = joined_masks(layer, [end[0] for end in ends], axes, widths)
+    channels = next((width for width in widths if width), None)
+    if _concatenates_channels(layer, axes):
+        channels = sum(width or 1 for width in widths)
+    return masked, axes, channels
+
+
 def behind_all(
     layers: Sequence[Layer], masked: Masked, axes: tuple[int, ...], channels: int | None
-) -> tuple[Masked, tuple[int, ...], int | None]:
+) -> Ends:
     """The masks behind some layers, and their axes and channels, given those before them."""
     for layer in layers:
         match layer:
@@ -216,11 +271,7 @@ def behind_all(
                 ends = [
                     behind_all(branch, masked, axes, channels) for branch in lists_inside(layer)
                 ]
-                axes, widths = ends[0][1], [end[2] for end in ends]
-                masked = joined_masks(layer, [end[0] for end in ends], axes, widths)
-                channels = next((width for width in widths if width), None)
-                if _concatenates_channels(layer, axes):
-                    channels = sum(width or 1 for width in widths)
+                masked, axes, channels = joined_ends(layer, ends)
             case Repeat(times=times, body=body):
                 masked, axes, channels = behind_all(body * times, masked, axes, channels)
             case _:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from widegram.errors import WidegramError
 from widegram.network.checks import nearest
+from widegram.network.inputs import Shapes, check_first, parse_shapes
 from widegram.network.layers import Layer, Readouts, Repeat, with_lists
-from widegram.network.masking import Mask, check_masked, parse_mask
+from widegram.network.masking import Masks, check_masked, parse_masks
 from widegram.network.shapes import LayerShapes, infer
 from widegram.network.spec import (
     parse_augment,
@@ -26,9 +28,11 @@ from widegram.tiling import End, ends
 class Network:
     """A network with its input shape: (D,) for vectors, (L, C) for sequences, (H, W, C) for images.
 
-    ``augment``: flips of the images; its kernels are the means over all that they make of both.
-    ``mask``: numbers of inputs that equal it are masked, None without; NaN and the infinities are
-    their names (see :mod:`widegram.network.masking`).
+    * ``augment``: flips of the images; its kernels are the means over all that they make of both.
+    * ``mask``: numbers of inputs that equal it are masked, None without; NaN and the infinities are
+      their names (see :mod:`widegram.network.masking`). Of several inputs one for each.
+    * ``inputs``: of a network whose input is a list, the shape of each; ``input_shape`` is then
+      (D,) of all their numbers, one after the other (:mod:`widegram.network.inputs`).
 
     Construction checks every layer and fills in the defaults of activations, so that two equal
     networks compare and hash as equal.
@@ -41,27 +45,38 @@ class Network:
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
     augment: tuple[str, ...] = ()
-    mask: Mask = None
+    mask: Masks = None
+    inputs: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         layers = without_unread_widths(parse_layers(write_layers(self.layers)))
         if not layers:
             raise WidegramError("layers: the network has no layers")
-        object.__setattr__(self, "input_shape", parse_input_shape(self.input_shape))
+        inputs = parse_shapes(self.inputs) if self.inputs else ()
+        row = (sum(map(math.prod, inputs)),) if inputs else parse_input_shape(self.input_shape)
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "input_shape", row)
         object.__setattr__(self, "layers", layers)
-        rows = infer(self.input_shape, layers)
+        check_first(layers, self.inputs)
+        rows = infer(self.input_shape, layers, self.inputs)
         object.__setattr__(self, "augment", parse_augment(self.augment))
         if self.augment:
             self._check_augment()
-        object.__setattr__(self, "mask", parse_mask(self.mask))
+        object.__setattr__(self, "mask", parse_masks(self.mask, len(self.inputs)))
         if self.mask is not None:
-            check_masked(layers, self.input_shape[-1], {path: after for path, _, after in rows})
+            channels = [shape[-1] for shape in self.inputs] or [self.input_shape[-1]]
+            check_masked(layers, channels, {path: after for path, _, after in rows})
+
+    @property
+    def expects(self) -> Shapes:
+        """The shape of its input, of a list that of each."""
+        return self.inputs or self.input_shape
 
     def _check_augment(self) -> None:
         if len(self.input_shape) != 3:
+            found = "is a list" if self.inputs else f"has shape {list(self.input_shape)}"
             raise WidegramError(
-                f"augment: {', '.join(self.augment)} turns images (H, W, C), the input has shape "
-                f"{list(self.input_shape)}"
+                f"augment: {', '.join(self.augment)} turns images (H, W, C), the input {found}"
             )
         dropout = [path for path, _, _ in self.shapes() if path.endswith("Dropout")]
         if dropout:
@@ -80,9 +95,11 @@ class Network:
     def canonical(self) -> dict[str, Any]:
         """Return the specification with every parameter spelt out (``b_std`` null is 0.0 in the
         'ntk' parameterization), but for later ones that have their defaults."""
-        found = {"input_shape": list(self.input_shape), "layers": write_layers(self.layers)}
+        shape = [list(s) if isinstance(s, tuple) else s for s in self.expects]
+        found = {"input_shape": shape, "layers": write_layers(self.layers)}
         found |= {"augment": list(self.augment)} if self.augment else {}
-        return found | ({} if self.mask is None else {"mask": self.mask})
+        mask = list(self.mask) if isinstance(self.mask, tuple) else self.mask
+        return found | ({} if mask is None else {"mask": mask})
 
     def to_json(self) -> str:
         """Return the canonical form as one line of JSON; ``load_network`` reads it back."""
@@ -99,7 +116,7 @@ class Network:
         Shapes are spatial: (H, W) for images, (L,) for sequences, () for vectors (channels are
         infinite).
         """
-        return infer(self.input_shape, self.layers)
+        return infer(self.input_shape, self.layers, self.inputs)
 
     @property
     def plain(self) -> Network:
@@ -175,3 +192,13 @@ def _unroll(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
         else:
             out.append(with_lists(layer, _unroll))
     return tuple(out)
+
+
+def network_of(
+    shape: Shapes, layers: tuple[Layer, ...], augment: tuple[str, ...] = (), mask: Any = None
+) -> Network:
+    """The network for an input of that shape, or for a list of inputs; raises as
+    :class:`Network`."""
+    inputs = tuple(one for one in shape if isinstance(one, tuple))
+    row = tuple(one for one in shape if isinstance(one, int))
+    return Network(row, layers, augment, mask, inputs)

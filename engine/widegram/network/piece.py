@@ -47,7 +47,7 @@ class Piece(Network):
     def __post_init__(self) -> None:
         self.end  # noqa: B018  (found once, refused where layers do not fit)
         if self.mask is not None:
-            check_masked(self.layers, self.input_shape[-1], {})
+            check_masked(self.layers, [self.input_shape[-1]], {})
 
     @cached_property
     def end(self) -> Ending:

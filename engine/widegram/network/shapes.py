@@ -10,6 +10,7 @@ finite width has there, which the 'standard' parameterization depends on.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,18 +53,25 @@ from widegram.validation import bounds
 LayerShapes = tuple[str, Shape, Shape]
 
 
-def infer(input_shape: Shape, layers: tuple[Layer, ...]) -> list[LayerShapes]:
+def infer(
+    input_shape: Shape, layers: tuple[Layer, ...], inputs: tuple[Shape, ...] = ()
+) -> list[LayerShapes]:
     """Return (path, spatial shape before, spatial shape after) of every layer, depth first.
 
     Spatial shapes are (H, W) for images, (L,) for sequences and () for vectors; a Repeat's body is
-    listed as its first repetition sees it.
+    listed as its first repetition sees it. ``inputs``: the shapes of each of several inputs, which
+    the branches of the first layer take; the largest stands for all before it.
 
     Raises:
         WidegramError: a layer does not fit its input, or the kernel has no exact form; the
             message names the layer and what to change.
     """
     rows: list[LayerShapes] = []
-    state = _sequence(layers, _first(input_shape), "layers", "", rows)
+    if inputs:
+        state = _of_inputs(layers[0], inputs, rows)
+        state = _sequence(layers[1:], state, "layers", "", rows, 1)
+    else:
+        state = _sequence(layers, _first(input_shape), "layers", "", rows)
     if state.shape:
         raise WidegramError(
             f"network: the output is still {_what(state.shape)} of {_show(state.shape)} pixels; "
@@ -85,10 +93,24 @@ class Ending:
     rows: tuple[LayerShapes, ...]
 
 
+def follow_list(inputs: tuple[Shape, ...], layers: tuple[Layer, ...]) -> Ending:
+    """Return what layers end with of which the first takes a list of inputs; raises as
+    :func:`infer`, but the output may be an image."""
+    rows: list[LayerShapes] = []
+    state = _sequence(layers[1:], _of_inputs(layers[0], inputs, rows), "layers", "", rows, 1)
+    return _ending(state, (*(shape[:-1] for shape in inputs), *(row[2] for row in rows)), rows)
+
+
+def _ending(state: _State, shapes: Iterable[Shape], rows: list[LayerShapes]) -> Ending:
+    pixels = max(map(math.prod, shapes))
+    return Ending(state.shape, state.lost_at is None, state.channels, pixels, tuple(rows))
+
+
 def follow(
     input_shape: Shape, layers: tuple[Layer, ...], raw: bool = True, gaussian: bool = False
 ) -> Ending:
-    """Return what layers end with; raises as :func:`infer`, but the output may be an image.
+    """Return what layers of one input end with; raises as :func:`infer`, but the output may be an
+    image.
 
     ``raw``: they begin with inputs, otherwise with values of other layers, ``gaussian`` or not,
     whose channels may be 0: not known.
@@ -100,8 +122,7 @@ def follow(
         state = _State(state.shape, lost_at, True, state.axes, channels, "the layers before")
     rows: list[LayerShapes] = []
     state = _sequence(layers, state, "layers", "", rows)
-    pixels = max(math.prod(shape) for shape in (input_shape[:-1], *(row[2] for row in rows)))
-    return Ending(state.shape, state.lost_at is None, state.channels, pixels, tuple(rows))
+    return _ending(state, (input_shape[:-1], *(row[2] for row in rows)), rows)
 
 
 def _first(input_shape: Shape) -> _State:
@@ -109,14 +130,29 @@ def _first(input_shape: Shape) -> _State:
     return _State(shape, "the raw input", False, tuple(range(len(shape))), input_shape[-1])
 
 
+def _of_inputs(layer: Layer, inputs: tuple[Shape, ...], rows: list[LayerShapes]) -> _State:
+    """Behind the first layer of a network of several inputs."""
+    assert isinstance(layer, FanIn)
+    path, inner = f"layers[0] {layer_name(layer)}", list[LayerShapes]()
+    ends = [
+        _sequence(branch, _first(shape), f"{path}.branches[{n}]", "", inner)
+        for n, (branch, shape) in enumerate(zip(layer.branches, inputs, strict=True))
+    ]
+    after = joined(layer, ends, path)
+    rows += [(path, max((s[:-1] for s in inputs), key=math.prod), after.shape), *inner]
+    return after
+
+
 def _what(shape: Shape) -> str:
     return "a sequence" if len(shape) == 1 else "an image"
 
 
 def _sequence(
-    layers: tuple[Layer, ...], state: _State, where: str, note: str, rows: list[LayerShapes]
-) -> _State:
-    for i, layer in enumerate(layers):
+    layers: tuple[Layer, ...], state: _State, where: str, note: str, rows: list[LayerShapes],
+    first: int = 0,
+) -> _State:  # fmt: skip
+    """``first``: the number of the first layer in its list."""
+    for i, layer in enumerate(layers, first):
         path = f"{where}[{i}] {layer_name(layer)}"
         at = len(rows)
         after = _layer(layer, state, path, note, rows)

@@ -271,7 +271,7 @@ def _write_layer(layer: Layer, depth: int) -> dict[str, Any]:
         raise WidegramError(f"layers: not a layer: {shown(layer)}")
     name = layer_name(layer)
     out: dict[str, Any] = {"layer": name}
-    kind = LAYERS.get(name)
+    kind = LAYERS.get(name) or FAN_IN.get(name)
     for field in fields(layer):
         key, value = field.name, getattr(layer, field.name)
         if kind is not None and (key in kind.fixed or kind.unsaid(key, value, field.default)):

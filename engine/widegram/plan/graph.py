@@ -21,6 +21,7 @@ from widegram.network.contribution import (
     channels_behind,
 )
 from widegram.network.geometry import inside, padding
+from widegram.network.inputs import Part, parts_of
 from widegram.network.layers import (
     Activation,
     Aggregate,
@@ -80,6 +81,35 @@ class _Builder(Building):
     them."""
 
     large: int = _LOCAL
+
+    def begin(self, network: Network, vector: bool) -> tuple[int, int]:
+        """Add the input, as a ``vector`` or as it is, or those of a list and the layer that takes
+        them; where that leads, and how many layers that was."""
+        if network.inputs:
+            layer = network.layers[0]
+            assert isinstance(layer, FanIn)
+            self.where = "layers[0]"
+            starts = [self._part(n, part) for n, part in enumerate(parts_of(network.inputs))]
+            ends = [
+                self.sequence(branch, start, f".branches[{n}]")
+                for n, (branch, start) in enumerate(zip(layer.branches, starts, strict=True))
+            ]
+            end = join(layer, ends, self)
+            self.where = "layers"
+            return end, 1
+        *spatial, _ = (1,) if vector else network.input_shape
+        height, width = [1] * (2 - len(spatial)) + spatial
+        # A sequence lies along the columns.
+        at = self.add(Input(), (), (height, width), False, tuple(range(2))[2 - len(spatial) :])
+        self.channels[at] = math.prod(network.input_shape) // (height * width) or None
+        return at, 0
+
+    def _part(self, n: int, part: Part) -> int:
+        """Input ``n`` of a list."""
+        *shape, channels = part.shape
+        at = self.add(Input(part=n), (), (shape[0], shape[1]), False, part.axes)
+        self.channels[at] = channels
+        return at
 
     def sequence(self, layers: Iterable[Layer], at: int, part: str = "", first: int = 0) -> int:
         """Add layers, the first being number ``first`` of its list, which is a ``part`` of the
@@ -262,6 +292,8 @@ def first_map(nodes: Iterable[Node]) -> str:
 
 def is_vector(network: Network) -> bool:
     """Whether the network sees its input as a vector: no image axes, or Flatten comes first."""
+    if network.inputs:
+        return False
     if len(network.input_shape) == 1:
         return True
     first = network.layers[0]
@@ -273,21 +305,15 @@ def is_vector(network: Network) -> bool:
 def piece_graph(piece: Network, received: float = 1.0) -> tuple[Node, ...]:
     """The nodes of layers that may begin with values of others and end with an image, constants for
     float64; ``received`` as of :func:`build_graph`."""
-    build, at = _begun(piece, False, "float64", received)
-    build.sequence(piece.layers, at)
+    build = _builder(piece, "float64", received)
+    at, begun = build.begin(piece, False)
+    build.sequence(piece.layers[begun:], at, first=begun)
     return tuple(build.nodes)
 
 
-def _begun(network: Network, vector: bool, dtype: str, received: float) -> tuple[_Builder, int]:
-    """A graph of inputs alone, as a ``vector`` or as they are."""
+def _builder(network: Network, dtype: str, received: float) -> _Builder:
     hidden = None if network.mask is None else Hidden()
-    build = _Builder(dtype, hidden=hidden, received=received)
-    *spatial, _ = (1,) if vector else network.input_shape
-    height, width = [1] * (2 - len(spatial)) + spatial
-    # A sequence lies along the columns.
-    at = build.add(Input(), (), (height, width), False, tuple(range(2))[2 - len(spatial) :])
-    build.channels[at] = math.prod(network.input_shape) // (height * width) or None
-    return build, at
+    return _Builder(dtype, hidden=hidden, received=received)
 
 
 def build_graph(
@@ -310,13 +336,14 @@ def _graph(
     network: Network, depths: tuple[int, ...] | None, dtype: str, received: float
 ) -> tuple[Node, ...]:
     """The nodes of a network without flips."""
-    build, at = _begun(network, is_vector(network), dtype, received)
+    build = _builder(network, dtype, received)
+    at, begun = build.begin(network, is_vector(network))
     if depths is None:
-        build.end(network.layers, at)
+        build.end(network.layers[begun:], at, begun)
         return tuple(build.nodes)
     prefix, body, _, suffix = network.sweep()
     network.at_depth(max(depths))
-    at = build.sequence(prefix, at)
+    at = build.sequence(prefix[begun:], at, first=begun)
     for depth in range(1, max(depths) + 1):
         at = build.sequence(body, at, f"[{len(prefix)}].body")
         if depth in depths:

@@ -161,6 +161,8 @@ class Hidden:
             case Windowed(window=window):
                 zero = zero and window == (1, 1)
         match operation:
+            case Input(part=part) if part:
+                places = ("input", part)
             case Map() | Spreading() | Scaled(gain=0.0):
                 places = (places, operation)
             case Windowed(strides=strides):

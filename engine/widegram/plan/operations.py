@@ -34,10 +34,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Input(Operation):
-    """k0 = <x_p, x'_p'> / C; no NTK. Inputs are multiplied by 2^``exponent`` first."""
+    """k0 = <x_p, x'_p'> / C; no NTK. Inputs are multiplied by 2^``exponent`` first. ``part``: which
+    of a list of inputs it is."""
 
     made_anew: ClassVar[bool] = True
     exponent: int = 0
+    part: int = 0
 
     def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
         return float(np.ldexp(below[0], 2 * self.exponent))
@@ -46,7 +48,9 @@ class Input(Operation):
         return replace(self, exponent=exponent), exponent
 
     def place(self, i: int, shape: Pair, sources: tuple[int, ...], graph: Exponents) -> int:
-        made, exponent = self.rescaled(graph.chosen(i, float(np.log2(graph.largest))))
+        chosen = graph.chosen(i, float(np.log2(graph.largest)))
+        # A list of inputs comes with one power of two; its first stands first.
+        made, exponent = self.rescaled(graph.exponent[0] if self.part else chosen)
         profile = np.full((1, *shape), np.ldexp(graph.largest, 2 * exponent))
         return graph.add(made, (), shape, exponent, profile)
 

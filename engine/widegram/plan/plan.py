@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from widegram.network.inputs import Part, parts_of
 from widegram.network.model import Network
 from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.graph_building import Node
 from widegram.plan.groups import Group, partition
 from widegram.plan.masks import Mask, displacements
 from widegram.plan.needs import needed
+from widegram.plan.operation_base import Array
 from widegram.plan.operations import Input, Output
 from widegram.plan.program import Program, build_program
 from widegram.plan.scales import degrees, scaled
@@ -57,9 +59,22 @@ class Plan:
 
     @property
     def channels(self) -> int:
-        """Numbers of a pixel, all of a vector."""
+        """Numbers of a pixel, all of a vector or of a list of inputs."""
         shape = self.network.input_shape
         return math.prod(shape) if self.vector else shape[-1]
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Where each input of a list lies in its row; () where the input is none."""
+        return parts_of(self.network.inputs)
+
+    @cached_property
+    def divisor(self) -> int | Array:
+        """What an inner product of numbers is divided by: those of a pixel, of a list of inputs
+        (D,) for each number."""
+        if not self.parts:
+            return self.channels
+        return np.repeat([float(p.shape[-1]) for p in self.parts], [p.size for p in self.parts])
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:

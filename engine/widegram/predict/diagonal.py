@@ -12,17 +12,20 @@ from widegram.combining.recipe import is_combined
 from widegram.computing.in_memory import diagonal
 from widegram.computing.job import make_job
 from widegram.data.patterns import reopened
+from widegram.data.several import open_inputs
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.network import load_network
-from widegram.network.masking import constant
+from widegram.network.masking import constants
 from widegram.tiling import End
 
 Array = NDArray[Any]
+# Of inputs, or of each of a list.
+Location = str | tuple[str, ...]
 
 
-def is_held(cross: Path, kernel: str, test_gram: Path | None, x_test: str | None) -> bool:
+def is_held(cross: Path, kernel: str, test_gram: Path | None, x_test: Location | None) -> bool:
     """Whether :func:`own_diagonal` reads numbers and computes none."""
     if test_gram is not None or x_test is not None:
         return test_gram is not None
@@ -31,7 +34,7 @@ def is_held(cross: Path, kernel: str, test_gram: Path | None, x_test: str | None
 
 
 def own_diagonal(
-    cross: GramKernel, kernel: str, *, test_gram: Path | None, x_test: str | None, memory: int
+    cross: GramKernel, kernel: str, *, test_gram: Path | None, x_test: Location | None, memory: int
 ) -> Array:
     """k(x, x) of the cross file's test points, float64 (n_test,).
 
@@ -61,7 +64,7 @@ def own_diagonal(
     return _computed(cross, kernel, location)
 
 
-def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
+def _computed(cross: GramKernel, kernel: str, location: Location) -> Array:
     if is_combined(cross.file.network):
         raise WidegramError(
             f"{cross.path}: is a combination, and does not hold K(x, x) of all its rows; pass the "
@@ -69,12 +72,15 @@ def _computed(cross: GramKernel, kernel: str, location: str) -> Array:
         )
     whole, (depth, head) = load_network(cross.file.network), cross.end
     try:
-        source = reopened(location, cross.file.n1)
+        rows = cross.file.n1
+        source = reopened(location, rows) if isinstance(location, str) else open_inputs(
+            location, rows
+        )  # fmt: skip
     except WidegramError as error:
         raise WidegramError(f"{error}; pass the test points as --x-test DATA") from error
-    source = source if whole.mask is None else source.masked(constant(whole.mask))
+    source = source if whole.mask is None else source.masked(constants(whole.mask))
     if source.fingerprint() != cross.fingerprints["x1"]:
-        raise WidegramError(f"{location}: is not the test data of {cross.path}")
+        raise WidegramError(f"{source.name}: is not the test data of {cross.path}")
     network = whole.ending(() if depth is None else (depth,))[End(depth, head)]
     # What a series leaves out was accepted when the cross file was made.
     job = make_job(network, source, None, (kernel,), "float64", None, None, None, math.inf)

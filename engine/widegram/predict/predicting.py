@@ -60,7 +60,7 @@ class PredictJob:
     variance: bool = False
     gram: Path | None = None
     test_gram: Path | None = None
-    x_test: str | None = None
+    x_test: str | tuple[str, ...] | None = None
     depth: int | None = None
     head: str | None = None
     limit: int | None = None

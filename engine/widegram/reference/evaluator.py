@@ -12,12 +12,13 @@ from widegram.backends.augmented import Augmented
 from widegram.backends.equal import Digests, digests
 from widegram.backends.evaluator import Advance, Evaluator, Tile
 from widegram.backends.job import Job
-from widegram.data import Source, open_source
+from widegram.data import Source
 from widegram.data.patterns import PatternedSource
+from widegram.data.several import open_inputs
 from widegram.errors import WidegramError
 from widegram.network import Network
 from widegram.network.patterns import pattern_of
-from widegram.network.shapes import follow
+from widegram.network.shapes import follow, follow_list
 from widegram.reference.pair import Array
 from widegram.reference.runs import cross_kernels, images, self_kernels
 from widegram.validation.choices import KERNELS
@@ -179,17 +180,20 @@ class ReferenceEvaluator(Evaluator):
 
 def _blocks(n: int, network: Network) -> Iterator[slice]:
     """Cut n pairs so that about ten tensors over all pixel pairs stay within the block budget."""
-    pixels = follow(network.input_shape, network.layers).pixels
+    if network.inputs:
+        pixels = follow_list(network.inputs, network.layers).pixels
+    else:
+        pixels = follow(network.input_shape, network.layers).pixels
     size = max(1, _BLOCK_BYTES // (80 * pixels**2))
     return (slice(lo, min(n, lo + size)) for lo in range(0, n, size))
 
 
-def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -> DenseKernels:
+def kernel(network: Network, x1: Any, x2: Any = None) -> DenseKernels:
     """Return the exact NNGP and NTK matrices of a network, densely, in float64.
 
     Args:
         network: the network.
-        x1: inputs (n1, D), (n1, L, C) or (n1, H, W, C).
+        x1: inputs (n1, D), (n1, L, C) or (n1, H, W, C), or a list of such.
         x2: the same with n2 rows; None for x1 with itself.
 
     Returns:
@@ -198,7 +202,7 @@ def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -
     Raises:
         WidegramError: inputs of another shape than the network's.
     """
-    first, second = open_source(x1), None if x2 is None else open_source(x2)
+    first, second = open_inputs(x1), None if x2 is None else open_inputs(x2)
     job = Job(
         network=network,
         x1=first,
@@ -207,6 +211,6 @@ def kernel(network: Network, x1: NDArray[Any], x2: NDArray[Any] | None = None) -
     )
     plain = not network.augment
     evaluator = ReferenceEvaluator(job) if plain else Augmented(job, ReferenceEvaluator, both=True)
-    columns = range(len(x1) if x2 is None else len(x2))
-    tile = evaluator.tile(range(len(x1)), columns, symmetric=x2 is None)
+    columns = range(len(first if second is None else second))
+    tile = evaluator.tile(range(len(first)), columns, symmetric=second is None)
     return DenseKernels(tile["nngp"], tile["ntk"])

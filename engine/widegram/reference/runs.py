@@ -6,7 +6,7 @@ An image's own variances, which activations and LayerNorm need, come from runnin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from widegram.data.masked import is_masked
 from widegram.network import Network, attention
+from widegram.network.inputs import parts_of
 from widegram.network.layers import GlobalSelfAttention
 from widegram.reference.pair import Array, Pair
 from widegram.reference.pixel_pairs import same_pixel
@@ -41,16 +42,17 @@ def self_kernels(
         ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in the
         order in which they are met, the variances (B, H, W) of its input.
     """
-    pair, variances = self_pairs(network, input_pairs(x, x, network.mask is not None), patterns)
+    pair, variances = self_pairs(network, _begin(network, x, x), patterns)
     return pair.k.reshape(len(x)), pair.t.reshape(len(x)), variances
 
 
 def self_pairs(
-    network: Network, pair: Pair, patterns: Array | None = None
+    network: Network, pair: Pair | Sequence[Pair], patterns: Array | None = None
 ) -> tuple[Pair, list[Array]]:
-    """Run layers on B values with themselves; as :func:`self_kernels`, for any output."""
+    """Run layers on B values with themselves, or on lists of such; as :func:`self_kernels`, for any
+    output."""
     run = _SelfRun(network, None if patterns is None else (patterns, patterns))
-    return run.sequence(network.layers, pair), run.variances
+    return run.whole(network, pair), run.variances
 
 
 def cross_kernels(
@@ -70,17 +72,30 @@ def cross_kernels(
     Returns:
         ``(nngp, ntk)``, arrays (B,).
     """
-    pair = input_pairs(x1, x2, network.mask is not None)
-    pair = cross_pairs(network, pair, q1, q2, patterns)
+    pair = cross_pairs(network, _begin(network, x1, x2), q1, q2, patterns)
     return pair.k.reshape(len(x1)), pair.t.reshape(len(x1))
 
 
 def cross_pairs(
-    network: Network, pair: Pair, q1: list[Array], q2: list[Array], patterns: Patterns = None
-) -> Pair:
-    """Run layers on B pairs of different values; as :func:`cross_kernels`, for any output."""
+    network: Network, pair: Pair | Sequence[Pair], q1: list[Array], q2: list[Array],
+    patterns: Patterns = None,
+) -> Pair:  # fmt: skip
+    """Run layers on B pairs of different values, or on lists of such; as :func:`cross_kernels`, for
+    any output."""
     run = _CrossRun(network, iter(zip(q1, q2, strict=True)), patterns)
-    return run.sequence(network.layers, pair)
+    return run.whole(network, pair)
+
+
+def _begin(network: Network, x1: Array, x2: Array) -> Pair | list[Pair]:
+    """Pairs of inputs; of lists of them, rows (B, 1, 1, D), for each."""
+    masked = network.mask is not None
+    if not network.inputs:
+        return input_pairs(x1, x2, masked)
+    found = []
+    for part in parts_of(network.inputs):
+        first, second = (x[..., part.numbers].reshape(len(x), *part.shape) for x in (x1, x2))
+        found.append(input_pairs(first, second, masked))
+    return found
 
 
 def input_pairs(x1: Array, x2: Array, marked: bool = False) -> Pair:

@@ -19,6 +19,7 @@ import numpy as np
 from widegram import activations
 from widegram.network import Network, attention, maps
 from widegram.network.contribution import bias_variance, channels_behind, contribution
+from widegram.network.inputs import parts_of
 from widegram.network.joined import spatial_axis
 from widegram.network.layers import (
     Activation,
@@ -77,6 +78,23 @@ class Forward:
         self.patterns = patterns
         self.axes: tuple[int, ...] = ((), (1,), (0, 1))[len(network.input_shape) - 1]
         self.channels: int | None = network.input_shape[-1]
+
+    def whole(self, network: Network, pair: Pair | Sequence[Pair]) -> Pair:
+        """All layers of a network; of a list of inputs each goes through a branch of the first."""
+        if isinstance(pair, Pair):
+            return self.sequence(network.layers, pair)
+        first = network.layers[0]
+        assert isinstance(first, FanIn)
+        ends, channels = [], []
+        for part, layers, start in zip(
+            parts_of(network.inputs), first.branches, pair, strict=True
+        ):
+            self.axes, self.channels = part.axes, part.shape[-1]
+            ends.append(self.sequence(layers, start))
+            channels.append(self.channels)
+        self.channels = next((known for known in channels if known), None)
+        joined = self.met(first, ends, channels)
+        return self.sequence(network.layers[1:], joined)
 
     def sequence(self, layers: tuple[Layer, ...], pair: Pair) -> Pair:
         for layer in layers:
@@ -221,7 +239,12 @@ class Forward:
 
     def fan_in(self, layer: FanIn, pair: Pair) -> Pair:
         """What branches make together, as if they were independent."""
-        ends, channels = self.branches(layer.branches, pair)
+        return self.met(layer, *self.branches(layer.branches, pair))
+
+    def met(
+        self, layer: FanIn, ends: Sequence[Pair], channels: Sequence[int | None]
+    ) -> Pair:
+        """What branches with those ends, and so many channels, make together."""
         joined = self.joined(layer, ends, channels)
         masks = [end.masked for end in ends if end.masked is not None]
         if not masks:

@@ -28,6 +28,7 @@ from widegram.linalg.refine import Factor
 from widegram.linalg.solving import absolute_regulariser
 from widegram.linalg.targets import encode
 from widegram.network import NetworkLike, load_network
+from widegram.network.inputs import is_list
 from widegram.predict.variance import ensemble_variances, explained
 from widegram.sklearn.kernel_memory import KernelMemory
 
@@ -63,13 +64,18 @@ class _KernelEstimator(BaseEstimator):
         if self.kernel not in ("nngp", "ntk"):
             raise WidegramError(f"kernel={self.kernel!r}: choose 'nngp' or 'ntk'")
         self.X_fit_ = X
+        if is_list(self.input_shape):
+            raise WidegramError(
+                "input_shape: is that of a list of inputs, and estimators take one array X; use "
+                "widegram.kernel or widegram.gram"
+            )
         shape = (X.shape[1],) if self.input_shape is None else tuple(self.input_shape)
         if int(np.prod(shape)) != X.shape[1]:
             raise WidegramError(
                 f"input_shape={shape} holds {int(np.prod(shape))} numbers, X has {X.shape[1]} "
                 "columns"
             )
-        self.network_ = load_network(self.network, shape)
+        self.network_ = load_network(self.network, shape, given_by="an estimator's X")
         self._factor, self.shift_ = self._factored()
         self.dual_coef_ = self._factor.solve(targets).x
 

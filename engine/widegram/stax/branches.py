@@ -110,8 +110,8 @@ def _extended(
 ) -> list[tuple[Item, ...]]:
     if branches is None:
         raise WidegramError(
-            "stax.parallel: acts on several inputs, which a network as data and files do not have; "
-            "put stax.FanOut before it, or call kernel_fn with lists of arrays"
+            "stax.parallel: acts on several inputs, and found one; put stax.FanOut before it, or "
+            "give a list of inputs, or of their shapes"
         )
     if len(parts) != len(branches):
         raise WidegramError(
@@ -124,19 +124,20 @@ def _joined(item: FanInItem, branches: Sequence[tuple[Layer, ...]]) -> tuple[Lay
     """What joins branches: a sum as Residual(a, Residual(b, ...)), with an identity last, where
     these have weights."""
     if item.axis is not None:
-        made = tuple(() if _is_identity(branch) else branch for branch in branches)
+        made = tuple(() if is_identity(branch) else branch for branch in branches)
         return (FanInConcat(made, item.axis),)
     if len(branches) == 1:
         return branches[0]
-    ordered = sorted(branches, key=_is_identity)
+    ordered = sorted(branches, key=is_identity)
     weighted = all(have_weights(a) or have_weights(b) for a, b in pairwise(ordered))
     if item.kind is not FanInSum or not weighted:
-        return (item.kind(tuple(() if _is_identity(b) else b for b in branches)),)
-    shortcut = () if _is_identity(ordered[-1]) else ordered[-1]
+        return (item.kind(tuple(() if is_identity(b) else b for b in branches)),)
+    shortcut = () if is_identity(ordered[-1]) else ordered[-1]
     for branch in reversed(ordered[1:-1]):
         shortcut = (Residual(branch, shortcut),)
     return (Residual(ordered[0], shortcut),)
 
 
-def _is_identity(layers: tuple[Layer, ...]) -> bool:
+def is_identity(layers: tuple[Layer, ...]) -> bool:
+    """Whether layers do nothing."""
     return all(isinstance(layer, Activation) and layer.name == "Identity" for layer in layers)

@@ -24,7 +24,7 @@ def tabulated(
     Raises:
         WidegramError: a function fails, or gives no number for a distance.
     """
-    if not any(callable(layer.pos_emb_decay_fn) for layer in _attentions(layers)):
+    if not have_functions(layers):
         return layers
     rows = follow(shape, layers, raw, gaussian).rows
     shapes = (before for path, before, _ in rows if path.endswith(" GlobalSelfAttention"))
@@ -36,6 +36,11 @@ def tabulated(
         )  # fmt: skip
 
     return walk(layers)
+
+
+def have_functions(layers: Sequence[Layer]) -> bool:
+    """Whether some attention has a function of Python's."""
+    return any(callable(layer.pos_emb_decay_fn) for layer in _attentions(layers))
 
 
 def _attentions(layers: Sequence[Layer]) -> Iterator[GlobalSelfAttention]:

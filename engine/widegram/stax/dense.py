@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from widegram.errors import WidegramError
 from widegram.network.layers import Layer
 from widegram.network.masking import check_masked
 from widegram.network.piece import Piece
+from widegram.network.shapes import Ending
 from widegram.stax.decays import tabulated
 from widegram.stax.kernel import MASKS, Kernel, check_mask
 from widegram.stax.patterns import Patterns, weights
@@ -65,7 +67,7 @@ def go_on(
     _check_arrays(kernel, spatial)
     masks = [mask for mask in (kernel.mask1, kernel.mask2) if mask is not None]
     if masks:
-        check_masked(layers, max(np.shape(mask)[-1] for mask in masks), {})
+        check_masked(layers, [max(np.shape(mask)[-1] for mask in masks)], {})
     if kernel.diagonal_spatial:
         refuse_pools(piece)
     same = kernel.x1_is_x2 and kernel.nngp.shape[0] == kernel.nngp.shape[1]
@@ -82,15 +84,21 @@ def go_on(
     arrays = _in_dtype(found, dtype)
     if same and kernel.cov2 is not None:
         arrays |= {"cov2": arrays["cov1"], "mask2": arrays["mask1"]}
-    shapes = (ended(piece, kernel.shape1), ended(piece, kernel.shape2))
-    return described(piece, arrays, kernel.x1_is_x2, kernel.diagonal_spatial, shapes)
+    shapes = (ended(piece.end, kernel.shape1), ended(piece.end, kernel.shape2))
+    diagonal = kept_diagonal(piece, kernel.diagonal_spatial)
+    return described(piece.end, arrays, kernel.x1_is_x2, diagonal, shapes)
+
+
+def kept_diagonal(piece: Piece, diagonal: bool) -> bool:
+    """Whether a kernel behind ``piece`` is of equal pixels alone, as that before it: what was an
+    image and is a vector has no more pairs of pixels."""
+    return diagonal and len(piece.input_shape) - 1 == len(piece.end.shape)
 
 
 def described(
-    piece: Piece, arrays: dict[str, Any], same: bool, diagonal: bool, shapes: tuple[Shape, Shape]
+    end: Ending, arrays: dict[str, Any], same: bool, diagonal: bool, shapes: tuple[Shape, Shape]
 ) -> Kernel:
-    """A Kernel of ``arrays`` behind the layers of ``piece``, outputs of ``shapes``."""
-    end = piece.end
+    """A Kernel of ``arrays`` behind layers that end with ``end``, outputs of ``shapes``."""
     return Kernel(
         **arrays,
         x1_is_x2=same,
@@ -98,8 +106,7 @@ def described(
         is_reversed=False,
         is_input=False,
         diagonal_batch=True,
-        # What was an image and is a vector has no more pairs of pixels.
-        diagonal_spatial=diagonal and len(piece.input_shape) - 1 == len(end.shape),
+        diagonal_spatial=diagonal,
         shape1=shapes[0],
         shape2=shapes[1],
         batch_axis=0,
@@ -107,9 +114,9 @@ def described(
     )
 
 
-def ended(piece: Piece, shape: Shape) -> Shape:
-    """The shape of outputs for inputs of ``shape``, (n, ..., channels)."""
-    return (shape[0], *piece.end.shape, piece.end.channels)
+def ended(end: Ending, shape: Sequence[int | None]) -> Shape:
+    """The shape of outputs for inputs of ``shape``, (n, ...)."""
+    return (shape[0], *end.shape, end.channels)
 
 
 def refuse_pools(piece: Piece) -> None:

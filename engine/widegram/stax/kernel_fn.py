@@ -12,20 +12,37 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
 from widegram.network import Network
+from widegram.network.inputs import Shape, is_list, parse_shapes
 from widegram.network.masking import Mask, parse_mask
+from widegram.network.model import network_of
 from widegram.network.piece import Piece
+from widegram.network.shapes import Ending, follow_list
 from widegram.stax.axes import arranged, going_on, with_axes
 from widegram.stax.branches import Item, close
 from widegram.stax.decays import tabulated
-from widegram.stax.dense import described, ended, from_inputs, go_on, refuse_pools
+from widegram.stax.dense import (
+    described,
+    ended,
+    from_inputs,
+    go_on,
+    kept_diagonal,
+    refuse_pools,
+)
 from widegram.stax.kernel import FIELDS, Kernel
-from widegram.stax.masked import marked, masks, source
+from widegram.stax.masked import marked, marked_list, masks, source
 from widegram.stax.patterns import Patterns, patterns_of, sources, without_aggregates
-from widegram.stax.several import acts_on_several, kernel_of_several
+from widegram.stax.several import (
+    acts_on_several,
+    check_lists,
+    kernel_of_several,
+    layers_of_several,
+)
 from widegram.validation.arrays import real
 from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
+# A batch of inputs, or a list of such.
+Batch = Array | list[Array]
 Get = str | Sequence[str] | None
 
 class KernelFn:
@@ -36,16 +53,19 @@ class KernelFn:
 
     def network(
         self,
-        input_shape: Sequence[int],
+        input_shape: Sequence[Any],
         channels_last: bool = False,
-        mask_constant: float | None = None,
+        mask_constant: Any = None,
     ) -> Network:
-        """The same network as data, for inputs (D,), (L, C) or (H, W, C): for ``widegram.gram``.
+        """The same network as data, for inputs (D,), (L, C) or (H, W, C), or for a list of such
+        shapes where it begins with ``parallel``: for ``widegram.gram``.
 
         ``mask_constant`` as of :meth:`__call__`. ``channels_last`` says that inputs will be of such
         shapes where the layers take others.
         Raises :class:`WidegramError` where it has no exact kernel.
         """
+        if is_list(input_shape):
+            return self._network_of_several(parse_shapes(input_shape), mask_constant)
         shape = tuple(int(size) for size in input_shape)
         items, entrance, _ = arranged(self.items, len(shape) + 1)
         if entrance.rows:
@@ -58,6 +78,16 @@ class KernelFn:
             )
         return Network(shape, tabulated(close(items), shape), mask=mask_constant)
 
+    def _network_of_several(self, shapes: tuple[Shape, ...], mask: Any) -> Network:
+        layers = layers_of_several(self.items) if acts_on_several(self.items) else None
+        if layers is None:
+            raise WidegramError(
+                "kernel_fn: a network as data takes a list of inputs where it begins with "
+                "stax.parallel on several, batch first and channels last, without functions in "
+                "attention"
+            )
+        return network_of(shapes, layers, mask=mask)
+
     def __call__(
         self,
         x1_or_kernel: Any,
@@ -65,7 +95,7 @@ class KernelFn:
         get: Get = None,
         *,
         pattern: Any = None,
-        mask_constant: float | None = None,
+        mask_constant: Any = None,
         diagonal_batch: bool | None = None,
         diagonal_spatial: bool | None = None,
         accept_series_error: float | None = None,
@@ -97,15 +127,25 @@ class KernelFn:
         options of neural-tangents that have no meaning here.
         """
         _refuse_options(diagonal_batch)
-        mask = parse_mask(mask_constant)
+        several = acts_on_several(self.items)
+        mask = None if several else parse_mask(mask_constant)
         single = x2 is None and not isinstance(x1_or_kernel, Kernel)
         patterns = patterns_of(self.items, pattern, single)
         names = _names(get)
-        if acts_on_several(self.items):
-            for name, option in (("mask_constant", mask), ("pattern", pattern)):
-                if option is not None:
-                    raise WidegramError(f"kernel_fn: {name} is not supported with several inputs")
-            found = self._of_several(x1_or_kernel, x2, diagonal_spatial, accept_series_error)
+        if several:
+            if pattern is not None:
+                raise WidegramError("kernel_fn: pattern is not supported with several inputs")
+            check_lists(self.items, x1_or_kernel, x2)
+            planned = None if diagonal_spatial else self._planned(x1_or_kernel, mask_constant)
+            if planned is not None:
+                found = self._engine(planned, x1_or_kernel, x2, names, accept_series_error)
+            elif mask_constant is not None:
+                raise WidegramError(
+                    "kernel_fn: mask_constant is not supported with several inputs where the "
+                    "output is an image, axes are others, or Kernels are given"
+                )
+            else:
+                found = self._of_several(x1_or_kernel, x2, diagonal_spatial, accept_series_error)
         elif isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
                 raise WidegramError("kernel_fn: takes a Kernel alone, without x2")
@@ -168,8 +208,46 @@ class KernelFn:
             )
             if same and x2 is not None:
                 arrays |= {"cov2": arrays["cov1"], "mask2": arrays["mask1"]}
-        shapes = (ended(piece, x1.shape), ended(piece, (x1 if x2 is None else x2).shape))
-        return with_axes(described(piece, arrays, same, diagonal, shapes), after)
+        end, diagonal = piece.end, kept_diagonal(piece, diagonal)
+        shapes = (ended(end, x1.shape), ended(end, (x1 if x2 is None else x2).shape))
+        return with_axes(described(end, arrays, same, diagonal, shapes), after)
+
+    def _planned(self, x1: Sequence[Any], mask: Any) -> tuple[Network, Ending] | None:
+        """The network that takes a list of inputs and what it ends with, where the engine computes
+        it: its output is a vector."""
+        layers = layers_of_several(self.items)
+        if layers is None or any(isinstance(x, Kernel) for x in x1):
+            return None
+        shapes = tuple(_array(x, "x1", True).shape[1:] for x in x1)
+        end = follow_list(shapes, layers)
+        return None if end.shape else (network_of(shapes, layers, mask=mask), end)
+
+    def _engine(
+        self, planned: tuple[Network, Ending], x1: Sequence[Any], x2: Any,
+        names: tuple[str, ...], accept: float | None,
+    ) -> Kernel:  # fmt: skip
+        """The Kernel of a list of inputs for each of x1 and x2."""
+        network, end = planned
+        masked = network.mask is not None
+        first = [_array(x, "x1", masked) for x in x1]
+        second = None if x2 is None else [_array(x, "x2", masked) for x in x2]
+        for name, batch in (("x1", first), ("x2", second)):
+            counts = {len(x) for x in batch or ()}
+            if len(counts) > 1:
+                raise WidegramError(
+                    f"kernel_fn: inputs of one list must have as many rows, found {min(counts)} "
+                    f"and {max(counts)} in {name}"
+                )
+        same = second is None or all(map(_same, first, second))
+        if masked:
+            first = marked_list(first, network)
+            second = None if second is None else marked_list(second, network)
+        arrays = _vectors(network, first, second, same, names, accept, None)
+        if masked:
+            arrays["mask1"] = masks(network.layers, first)
+            arrays["mask2"] = None if second is None else masks(network.layers, second)
+        rows = len(first[0]), len((second or first)[0])
+        return described(end, arrays, same, False, (ended(end, rows[:1]), ended(end, rows[1:])))
 
     def _of_several(
         self, x1: Any, x2: Any, diagonal: bool | None, accept: float | None
@@ -250,13 +328,14 @@ def _array(x: Any, name: str, masked: bool) -> Array:
 
 
 def _vectors(
-    network: Network, x1: Array, x2: Array | None, same: bool, names: tuple[str, ...],
+    network: Network, x1: Batch, x2: Batch | None, same: bool, names: tuple[str, ...],
     accept: float | None, patterns: Patterns | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The arrays ``names`` of a network that ends in a vector, from the engine."""
     from widegram.computing.in_memory import kernel
 
-    dtype = np.result_type(x1, x1 if x2 is None else x2).name
+    batches = (x1,) if x2 is None else (x1, x2)
+    dtype = np.result_type(*(a for x in batches for a in (x if isinstance(x, list) else [x]))).name
     found: dict[str, Any] = dict.fromkeys(("nngp", "ntk", "cov1", "cov2"))
     rows = source(network, x1), None if x2 is None else source(network, x2)
     first, second = sources(network, *rows, patterns)

@@ -1,6 +1,7 @@
 """Kernels of networks of several inputs: ``parallel`` on a list of arrays, then what joins them.
 
-Each branch has a kernel of its own input; these meet as arrays, from which the layers behind go on.
+The engine computes those that end with vectors. Of others, and of Kernels, each branch has a kernel
+of its own input; these meet as arrays, from which the layers behind go on.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.network import layers as kinds
 from widegram.network.joined import joined, spatial_axis
+from widegram.network.layers import Layer
 from widegram.network.state import State
-from widegram.stax.branches import FanInItem, Item, ParallelItem
+from widegram.stax.axes import is_placed
+from widegram.stax.branches import FanInItem, Item, ParallelItem, close, is_identity
+from widegram.stax.decays import have_functions
 from widegram.stax.kernel import Kernel
 
 Array = NDArray[Any]
@@ -41,14 +45,7 @@ def kernel_of_several(
             rows, branches that do not fit together.
     """
     branches, join, rest = _parts(items)
-    for name, x in (("x1", x1), ("x2", x2)):
-        if not isinstance(x, (list, tuple)) or len(x) != len(branches):
-            if name == "x2" and x is None:
-                continue
-            raise WidegramError(
-                f"kernel_fn: stax.parallel acts on {len(branches)} inputs, so {name} must be a "
-                f"list of {len(branches)} arrays"
-            )
+    check_lists(items, x1, x2)
     pairs = zip(branches, x1, [None] * len(branches) if x2 is None else x2, strict=True)
     kernels = [branch(part, first, second) for part, first, second in pairs]
     rows = [kernel.nngp.shape[:2] for kernel in kernels]
@@ -58,6 +55,35 @@ def kernel_of_several(
             f"{max(rows)} in x1 and x2"
         )
     return _met(join, kernels), rest
+
+
+def check_lists(items: Sequence[Item], x1: Any, x2: Any) -> None:
+    """Refuse what is no list with a value for each branch; x2 may be None."""
+    count = len(_parts(items)[0])
+    for name, x in (("x1", x1), ("x2", x2)):
+        if not isinstance(x, (list, tuple)) or len(x) != count:
+            if name == "x2" and x is None:
+                continue
+            raise WidegramError(
+                f"kernel_fn: stax.parallel acts on {count} inputs, so {name} must be a "
+                f"list of {count} arrays"
+            )
+
+
+def layers_of_several(items: Sequence[Item]) -> tuple[Layer, ...] | None:
+    """The layers of a network as data whose input is a list, None where some take inputs with other
+    axes than that has, or have functions of Python's, or the list has one input.
+
+    Raises:
+        WidegramError: several inputs that nothing joins.
+    """
+    branches, join, rest = _parts(items)
+    if any(map(is_placed, (*branches, rest))) or len(branches) == 1:
+        return None
+    closed = tuple(() if is_identity(layers) else layers for layers in map(close, branches))
+    axis = {} if join.axis is None else {"axis": join.axis}
+    layers = (join.kind(closed, parallel=True, **axis), *close(rest))
+    return None if have_functions(layers) else layers
 
 
 def _parts(

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.combining.evaluator import CombinedEvaluator
@@ -20,8 +18,9 @@ from widegram.computing.devices import available
 from widegram.computing.in_memory import diagonal_within
 from widegram.computing.places import place
 from widegram.computing.tile_queue import in_turn
-from widegram.data import Source, open_source
+from widegram.data import Source
 from widegram.data.patterns import reopened
+from widegram.data.several import Inputs, open_inputs
 from widegram.errors import Damaged, WidegramError
 from widegram.gramfile.header import Header
 from widegram.gramfile.verifying import Computers, VerifyReport
@@ -33,13 +32,13 @@ from widegram.machine.budgets import kernel_budget
 from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, load_network
 from widegram.network.load import has_function
-from widegram.network.masking import Mask, constant
+from widegram.network.masking import Masks, constants
 from widegram.reference.affordable import affordable_entries
 from widegram.tiling import WHOLE, End
 from widegram.validation.arrays import file_path
 from widegram.verifying.file_kinds import SealReport, is_sealed, verify_sealed
 
-Given = str | Path | np.ndarray | Source | None
+Given = Inputs | None
 
 _ANOTHER_METHOD = "it is a combination; verify the files of its ingredients"
 _FUNCTION = "its network has a function of Python's, which no file holds"
@@ -97,7 +96,7 @@ def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the co
         parse_address(dask)
     for given in (x1, x2):
         if given is not None:
-            open_source(given)  # what was asked for by name is no note where it is missing
+            open_inputs(given)  # what was asked for by name is no note where it is missing
 
     def check() -> VerifyReport:
         with ExitStack() as held:
@@ -198,7 +197,7 @@ def _combined(path: Path, header: Header) -> CombinedEvaluator:
 
 
 def _sources_for_repair(
-    path: Path, header: Header, mask: Mask, x1: Given, x2: Given
+    path: Path, header: Header, mask: Masks, x1: Given, x2: Given
 ) -> tuple[Source, Source | None]:
     try:
         return _sources(header, mask, x1, x2)
@@ -274,7 +273,7 @@ def _network(file: GramFile) -> Network:
 
 
 def _sources(
-    header: Header, mask: Mask, x1: Given, x2: Given
+    header: Header, mask: Masks, x1: Given, x2: Given
 ) -> tuple[Source, Source | None]:
     """The data that the file was made from, compared with its fingerprints."""
     first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1", mask)
@@ -289,12 +288,12 @@ def _source(
     rows: int,
     fingerprint: str,
     name: str,
-    mask: Mask,
+    mask: Masks,
 ) -> Source:
     if given is None and not location:
         raise WidegramError(f"{name} was an array in memory; pass it as {name}")
-    source = reopened(location, rows) if given is None else open_source(given, rows)
-    source = source if mask is None else source.masked(constant(mask))
+    source = reopened(location, rows) if given is None else open_inputs(given, rows)
+    source = source if mask is None else source.masked(constants(mask))
     if source.fingerprint() != fingerprint:
         raise WidegramError(f"{source.name} is not the {name} that the file was made from")
     return source

@@ -211,7 +211,8 @@ def _ahead(step: int, packed: int, cell: int, program: int, ctx: int) -> None:
     apart = peek(program, ProgramField.AHEAD_PLANE) * peek(ctx, At.ITEMSIZE)
     call_plane(
         peek(program, ProgramField.INPUTS_KERNEL), packed, cell, 0, apart,
-        _written(packed, ctx).k, peek(ctx, At.X), peek(ctx, At.Y) + y_at, 0,
+        _written(packed, ctx).k, peek(ctx, At.X) + peek(packed, PackedField.FX_AT),
+        peek(ctx, At.Y) + y_at, 0,
     )  # fmt: skip
 
 

@@ -117,8 +117,9 @@ def _input(step: int, ctx: int, segment: Segment) -> None:
     poke(geo, Geometry.FX_ROW, w * channels * unit)
     poke(geo, Geometry.FY_ROW, w * channels * lanes)
     poke(geo, Geometry.COUNT, channels)
-    x_at = (max(0, -piece.y) * w + max(0, -piece.x)) * channels * unit * item
-    y_at = (max(0, piece.y) * w + max(0, piece.x)) * channels * lanes * item
+    first = peek(step, StepField.FACTOR)
+    x_at = (first + (max(0, -piece.y) * w + max(0, -piece.x)) * channels) * unit * item
+    y_at = (first + (max(0, piece.y) * w + max(0, piece.x)) * channels) * lanes * item
     call_plane(
         peek(step, StepField.KERNEL), geo, peek(ctx, At.PARAMS), 0, 0, write.k, write.t,
         peek(ctx, At.X) + x_at, peek(ctx, At.Y) + y_at,
