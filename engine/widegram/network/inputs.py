@@ -16,6 +16,7 @@ from widegram.network.layers import Aggregate, FanIn, Layer, lists_inside
 from widegram.network.spec import parse_input_shape
 from widegram.validation import bounds
 
+MOST = 64
 Shape = tuple[int, ...]
 # (D,), (L, C) or (H, W, C) of one input; of several, that of each.
 Shapes = Shape | tuple[Shape, ...]
@@ -75,8 +76,8 @@ def parse_shapes(value: Any) -> Any:
             "input_shape: is a list of one input; write its shape itself, and a first layer "
             "without 'parallel'"
         )
-    if len(value) > bounds.LAYERS:
-        raise WidegramError(f"input_shape: lists have at most {bounds.LAYERS:,} inputs")
+    if len(value) > MOST:
+        raise WidegramError(f"input_shape: a list has at most {MOST} inputs, found {len(value):,}")
     found = tuple(map(parse_input_shape, value))
     numbers = sum(map(math.prod, found))
     if numbers > bounds.NUMBERS:
