@@ -17,6 +17,9 @@ from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, RELU
 from strategies import networks
 from test_branches import PROD, TWO, D, X, concat, conv, product_of, sum_of
 from widegram import WidegramError, kernel, load_network, stax
+from widegram.computing.job import make_job
+from widegram.computing.remote import _session
+from widegram.computing.served import make_job as job_at_worker
 from widegram.cuda.source import source_of
 from widegram.data.several import ListSource, open_inputs
 from widegram.reference import kernel as dense
@@ -175,6 +178,23 @@ def test_lists_of_data(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", a + 1)
     with pytest.raises(WidegramError, match=r"a\.npy: was changed while it was read"):
         source.check_unchanged()
+
+
+def test_lists_of_data_at_workers(tmp_path: Path) -> None:
+    """Found by their places, or sent."""
+    spec = CASES["masked"]
+    names = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    for name, x in zip(names, lists(spec, 4), strict=True):
+        np.save(name, x)
+    job = make_job(spec, names, None, "ntk", "float64", None, 1, None)
+    session = _session(job, "cpu", None)
+    tables = {name: list(parcel.tables) for name, parcel in session.parcels.items()}
+    for parcels in ({}, tables):
+        found = job_at_worker({**session.request, "cores": 1}, parcels)
+        assert isinstance(found.x1, ListSource)
+        assert (found.network, found.x1.fingerprint()) == (job.network, job.x1.fingerprint())
+        # -0.0 is a mask
+        assert found.x1.read(0, 4).tobytes() == job.x1.read(0, 4).tobytes()
 
 
 REFUSED = [

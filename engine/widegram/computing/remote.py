@@ -17,6 +17,7 @@ from widegram.computing.saving import Saver, Stretches
 from widegram.computing.supply import Found, Supply, Tiles
 from widegram.data import Source
 from widegram.data.patterns import PatternedSource
+from widegram.data.several import ListSource
 from widegram.errors import WidegramError
 from widegram.gramfile.diagonals import Stretch
 from widegram.machine import interrupts
@@ -195,6 +196,7 @@ def _session(job: Job, device: str, memory: str | int | None) -> Session:
 def _told(source: Source) -> dict[str, Any]:
     return {
         "place": source.place,
+        "is_list": isinstance(source, ListSource),
         "rows": len(source),
         "shape": list(source.shape),
         "dtype": source.dtype.str,
@@ -203,7 +205,8 @@ def _told(source: Source) -> dict[str, Any]:
 
 
 def _parcel(source: Source) -> Parcel:
-    tables = [replace(source.table, shape=source.shape)]
+    parts = source.parts if isinstance(source, ListSource) else (source,)
+    tables = [replace(part.table, shape=part.shape) for part in parts]
     if isinstance(source, PatternedSource):
         patterns = source.patterns
         tables.append(replace(patterns, shape=(len(source), *patterns.shape[1:])))

@@ -18,6 +18,7 @@ from widegram.computing.tile_queue import TileQueue, tiles_at_once
 from widegram.data import Source
 from widegram.data.formats import Table, split_spec
 from widegram.data.patterns import PatternedSource, places, reopened
+from widegram.data.several import ListSource
 from widegram.errors import WidegramError
 from widegram.machine.budgets import kernel_budget
 from widegram.network import Network, load_network
@@ -133,6 +134,8 @@ def _source(request: Request, name: str, parcels: Mapping[str, list[Table]]) -> 
     wanted = request[name]
     if wanted is None:
         return None
+    if name in parcels and wanted["is_list"]:
+        return ListSource([Source(table, wanted["rows"], None) for table in parcels[name]])
     if name in parcels:
         table, *pattern = parcels[name]
         source = Source(table, wanted["rows"], None)
