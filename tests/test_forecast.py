@@ -93,3 +93,22 @@ def test_the_command_prints_it(tmp_path: Path, monkeypatch) -> None:
     refused("--deadline goes with --plan", *words, "--deadline", "8h")
     refused("'8' is not a time such as", *words, "--plan", "--deadline", "8")
     refused("give it without --dask", *words, "--plan", "--dask", "local:2")
+
+
+@pytest.mark.parametrize("method", ["cholesky", "cholesky-ooc", "cg"])
+def test_a_solve_is_planned(tmp_path: Path, monkeypatch, method: str) -> None:
+    from widegram.linalg import forecast as solving
+
+    monkeypatch.setattr(solving, "TRIAL_SECONDS", 0.02)
+    monkeypatch.chdir(tmp_path)
+    widegram.gram(fake.NETWORK, fake.inputs(70), "K.h5", tile=16)
+    np.save("y.npy", np.zeros((70, 3)))
+    words = ["solve", "K.h5", "--y", "y.npy", "--method", method, "--out", "a.h5", "--plan"]
+    found = run_json(*words)
+    assert (found["method"], found["n"], found["k"]) == (method, 70, 3)
+    assert found["factorisations"] == (0 if method == "cg" else 1)
+    assert found["disk"] >= 2 * 8 * 70 * 3 + (method == "cholesky-ooc") * 8 * 70 * 70 // 2
+    assert min(found["seconds"], found["flops"], found["read"], found["memory"]) > 0
+    assert "time" in run(*words).stdout
+    assert sorted(os.listdir()) == ["K.h5", "y.npy"]
+    refused("does not exist; create it first", *words, "--out", "no/a.h5")

@@ -1,4 +1,4 @@
-"""What ``gram --plan`` prints."""
+"""What ``gram --plan`` and ``solve --plan`` print."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from widegram_cli.output import emit_json, emit_table, human_rate, human_time
 
 if TYPE_CHECKING:
     from widegram.computing.forecast import GramForecast
+    from widegram.linalg.solvejob import SolveJob
 
 _UNUSED = ("overwrite", "check", "dask", "mixed_workers")
 
@@ -61,3 +62,31 @@ def _deadline(found: GramForecast) -> list[tuple[str, str]]:
     if found.workers is None:
         return [("workers", f"no number ends {within}: give a smaller --tile or more time")]
     return [("workers", f"{found.workers:,} like this machine end {within}")]
+
+
+def print_solve_forecast(job: SolveJob, as_json: bool) -> None:
+    """Say what solving would take, as a table or one JSON object."""
+    from widegram.linalg.forecast import solve_forecast
+
+    found = solve_forecast(job)
+    if as_json:
+        emit_json({**found._asdict(), "file": str(job.out)})
+        return
+    each = "in all" if found.factorisations else "an iteration; their number is not known before"
+    emit_table(
+        [
+            ("method", f"{found.method}: {found.why}"),
+            ("n, right-hand sides", f"{found.n}, {found.k}"),
+            ("disk", f"{format_size(found.disk)}, {format_size(found.free_disk)} are free"),
+            ("memory", f"{format_size(found.memory)} at the peak"),
+            ("factorisations", found.factorisations),
+            (
+                "time",
+                f"{human_time(found.seconds)} {each} (a trial of "
+                f"{human_time(found.trial_seconds)}: {found.flops / 1e9:.3g} GFLOP/s, "
+                f"{format_size(found.read)}/s read)",
+            ),
+        ]
+    )
+    if found.disk > found.free_disk:
+        click.echo("too little disk: free some, or choose another place for --out")

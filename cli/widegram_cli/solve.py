@@ -121,6 +121,9 @@ if TYPE_CHECKING:
     help="cg: random probes.",
 )
 @click.option("--out", type=OutputFile(), required=True, metavar="A.h5", help="The solution file.")
+@click.option(
+    "--plan", is_flag=True, help="Say what solving would take, from a trial; make no file."
+)
 @memory_option
 @overwrite_option
 @json_option
@@ -129,6 +132,7 @@ def command(
     out: str,
     path: tuple[float, ...] | None,
     centers: str | None,
+    plan: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -165,6 +169,11 @@ def command(
         options=options,
         **given,
     )
+    if plan:
+        from widegram_cli.forecast import print_solve_forecast
+
+        print_solve_forecast(job, as_json)
+        return
     with reporter(parts=True) as progress:
         result = solve_file(job, progress)
     if as_json:

@@ -64,6 +64,9 @@ WHOLE = (
     ("matrix", "export @K.h5 --kernel ntk --to o.h5", ()),
 )  # fmt: skip
 
+# A shard among good ones: read by join.
+_JOIN = (Command("join", "join J.h5", ("J.h5",), beside=commands.SHARDS),)
+
 # Left by a kill: (kind, command, file that it leaves), gone on with by the same command.
 UNFINISHED = (
     ("unfinished gram", "gram", "o.h5"),
@@ -107,6 +110,9 @@ def _samples(runner: Runner, only: str) -> Iterator[Sample]:
         if ended.code:
             raise RuntimeError(f"{line}: {ended.line}")
         yield Sample(kind, "in.h5", (runner.folder / "o.h5").read_bytes(), readers)
+    if only in "shard":
+        for name in commands.SHARDS:
+            yield Sample("shard", name, (runner.folder.parent / "base" / name).read_bytes(), _JOIN)
     for kind, name, left in UNFINISHED:
         if only not in kind:
             continue
@@ -178,7 +184,7 @@ def _verified(
 def _read(
     runner: Runner, sample: Sample, reader: Command, data: bytes
 ) -> tuple[harness.Ended, dict[str, Any]]:
-    runner.empty()
+    commands.begin(runner, reader)
     (runner.folder / sample.name).write_bytes(data)
     ended = runner.run(reader.words, prepare=reader.prepare)
     return ended, commands.whole(runner, reader) if ended.code == 0 else {}

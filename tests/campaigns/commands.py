@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ _TIMES = {"seconds", "seal"}
 class Command:
     """A line for the shell, relative to the folder ``work`` with inputs in ``../base``.
 
-    ``outs`` are the files that it leaves. ``small`` gives it a tiny budget and no patience between
+    ``outs`` are the files that it leaves. ``beside`` are files of ``../base`` that have to lie in
+    ``work`` too. ``small`` gives it a tiny budget and no patience between
     checkpoints, so that work files are used. ``bits`` says that every run gives the same bits.
     """
 
@@ -30,6 +32,7 @@ class Command:
     outs: tuple[str, ...] = ("o.h5",)
     small: bool = False
     bits: bool = True
+    beside: tuple[str, ...] = ()
 
     @property
     def words(self) -> list[str]:
@@ -44,6 +47,7 @@ class Command:
 
 _GRAM = "gram --device cpu --threads 1 --out o.h5"
 _SOLVE = "solve @K.h5 --y @digits.h5:train/y --limit 300 --out o.h5"
+SHARDS = tuple(f"J.h5.shard-{number}-of-3" for number in (1, 2, 3))
 _MEANFIELD = "--depths 1,2 --train 20 --test 16 --out o.h5"
 
 COMMANDS = (
@@ -54,6 +58,10 @@ COMMANDS = (
             "--x2 @digits.h5:test/x --limit2 50 --tile 12"),
     Command("gram-depths", f"{_GRAM} --net fcn:depth=3 --depths 1,2,3 --x @digits.h5:train/x "
             "--limit 60 --tile 16"),
+    Command("gram-shard", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16 "
+            "--shard 2/3", ("o.h5.shard-2-of-3",)),
+    Command("join", "join J.h5", ("J.h5",), beside=SHARDS),
+    Command("join-virtual", "join J.h5 --virtual", ("J.h5",), beside=SHARDS),
     Command("export-npy", "export @K.h5 --kernel ntk --to o.npy", ("o.npy",)),
     Command("export-npz", "export @K.h5 --kernel ntk --to o.npz", ("o.npz",)),
     Command("export-h5", "export @K.h5 --kernel ntk --to o.h5"),
@@ -80,6 +88,13 @@ COMMANDS = (
     Command("meanfield-trainability", f"meanfield trainability --data @digits.h5 --w-var 1,1.5,2 "
             f"{_MEANFIELD}"),
 )  # fmt: skip
+
+
+def begin(runner: Runner, command: Command) -> None:
+    """An empty folder, but for what has to lie there."""
+    runner.empty()
+    for name in command.beside:
+        shutil.copy2(runner.folder.parent / "base" / name, runner.folder)
 
 
 def chosen(only: str) -> list[Command]:
@@ -123,6 +138,8 @@ def make_inputs(runner: Runner, folder: Path) -> None:
         f"{net.replace('digits', 'centers')}x --out ../base/KC.h5",
         f"{net}train/x --x2 ../base/centers.h5:x --out ../base/KX.h5",
         "solve ../base/K.h5 --y ../base/digits.h5:train/y --diag-reg 1e-3 --out ../base/A.h5",
+        *(f"{net.replace('64', '16')}train/x --limit 90 --out ../base/J.h5 --shard {number}/3"
+          for number in (1, 2, 3)),
     ):
         ended = runner.run(line.split())
         if ended.code:
@@ -134,7 +151,7 @@ def content(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return {name: _digest(array.tobytes()) for name, array in arrays.items()}
-    if path.suffix not in (".h5", ".factor", ".restart", ".normal", ".basis", ".leverage"):
+    if not {".h5", ".factor", ".restart", ".normal", ".basis", ".leverage"} & {*path.suffixes}:
         return {"bytes": _digest(path.read_bytes())}
     import h5py
 

@@ -47,7 +47,7 @@ def _command(
     counts: collections.Counter[str],
     bad: list[str],
 ) -> None:
-    runner.empty()
+    commands.begin(runner, command)
     plain = runner.run(command.words, prepare=command.prepare)
     if plain.code:
         bad.append(f"{command.name}: without a fault: {plain.code}: {plain.line}")
@@ -61,7 +61,7 @@ def _command(
             at = generator.randint(max(1, most - 8), most)
         sticky = generator.random() < 0.5
         fault = Fault(FAIL, at, generator.choice(_ERRORS), sticky, mask)
-        runner.empty()
+        commands.begin(runner, command)
         words = command.words
         if generator.random() < 0.3:
             words.append("--overwrite")
@@ -109,7 +109,7 @@ def _left(runner: Runner, command: Command, expected: dict[str, dict]) -> list[s
     for path in sorted(runner.folder.iterdir()):
         if path.name in command.outs:
             found += wrong_file(runner, command, path, expected[path.name])
-        elif path.suffix not in _WORK:
+        elif path.suffix not in _WORK and path.name not in command.beside:
             found.append(f"left over: {path.name}")
     return found
 
@@ -119,7 +119,7 @@ def wrong_file(runner: Runner, command: Command, path: Path, expected: dict) -> 
     call it good and unfinished. What was there before may still be there."""
     if path.read_bytes() == _OLD:
         return []
-    if path.suffix == ".h5":
+    if ".h5" in path.suffixes:
         ended = runner.run(["verify", path.name, "--sample", "0", "--json"])
         if ended.code:
             return [f"{path.name} is damaged: {ended.code}: {ended.line}"]
@@ -143,7 +143,7 @@ def again(
     found = []
     if not commands.same(command, commands.whole(runner, command), expected, runner.folder):
         found.append("other bits when run again")
-    rest = {path.name for path in runner.folder.iterdir()} - set(command.outs)
+    rest = {path.name for path in runner.folder.iterdir()} - {*command.outs, *command.beside}
     return found + ([f"left over at the end: {sorted(rest)}"] if rest else [])
 
 

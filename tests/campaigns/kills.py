@@ -44,14 +44,14 @@ def _command(
     counts: collections.Counter[str],
     bad: list[str],
 ) -> None:
-    runner.empty()
+    commands.begin(runner, command)
     plain = runner.run(command.words, prepare=command.prepare)
     if plain.code:
         bad.append(f"{command.name}: without a kill: {plain.code}: {plain.line}")
         return
     expected, before = commands.whole(runner, command), counts["kills"]
     while counts["kills"] < before + count:
-        runner.empty()
+        commands.begin(runner, command)
         counts["cases"] += 1
         # Killed once, or again and again before it is left to end.
         for _ in range(generator.choice((1, 1, 2, 3))):
