@@ -10,7 +10,7 @@ import h5py
 import pytest
 
 from cli_support import run
-from widegram.data.whitening import _LEARNING
+from widegram.data.zca import _LEARNING
 from widegram.validation.choices import NORMALIZATIONS
 
 TEXT = (Path(__file__).parents[1] / "docs/data.md").read_text()

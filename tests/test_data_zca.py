@@ -10,8 +10,8 @@ import pytest
 
 import widegram
 from cli_support import refused
-from widegram.data import whitening
 from widegram.data.exact import exact_product
+from widegram.data.zca import learn_zca, moments
 from widegram.errors import WidegramError
 
 RNG = np.random.default_rng(7)
@@ -81,7 +81,7 @@ def test_moments_do_not_depend_on_how_rows_come() -> None:
     x = correlated(101, 9, seed=2) + 1e6
     wanted = np.cov(x.T, bias=True)
     for cuts in ([], [1], [1, 2, 50], list(range(1, 101))):
-        mean, covariance = whitening.moments(np.split(x, cuts), 9)
+        mean, covariance = moments(np.split(x, cuts), 9)
         lower = np.tril_indices(9)
         # Rows are known to 1e-10, relative to variances of about 1.
         np.testing.assert_allclose(covariance[lower], wanted[lower], rtol=1e-8, atol=1e-9)
@@ -95,7 +95,7 @@ def test_rows_are_read_once_for_zca() -> None:
         passes.append(1)
         yield from np.split(correlated(60, 5, seed=3), 4)
 
-    whitening.learn(blocks(), 5, 0.1, "x")
+    learn_zca(blocks(), 5, 0.1, "x")
     assert len(passes) == 1
 
 

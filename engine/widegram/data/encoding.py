@@ -22,7 +22,7 @@ _LONGEST = 2000  # bytes of a description
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownColumn:
     """A column as training rows have it: ``levels``, its texts in order, None for numbers."""
 
     name: str
@@ -44,8 +44,8 @@ class Encoding:
     * ``dropped``: columns left out
     """
 
-    features: tuple[Known, ...]
-    target: Known | None
+    features: tuple[KnownColumn, ...]
+    target: KnownColumn | None
     dropped: tuple[str, ...] = ()
 
     def to_bytes(self) -> Array:
@@ -57,9 +57,9 @@ class Encoding:
         """What :meth:`to_bytes` wrote."""
         found = json.loads(stored.tobytes())
 
-        def known(entry: dict[str, Any]) -> Known:
+        def known(entry: dict[str, Any]) -> KnownColumn:
             levels = entry["levels"]
-            return Known(entry["name"], None if levels is None else tuple(levels))
+            return KnownColumn(entry["name"], None if levels is None else tuple(levels))
 
         target = found["target"]
         return Encoding(
@@ -69,7 +69,7 @@ class Encoding:
         )
 
     @property
-    def known(self) -> list[Known]:
+    def known(self) -> list[KnownColumn]:
         """All columns, the target's included."""
         return [*self.features, *([self.target] if self.target else [])]
 
@@ -164,7 +164,7 @@ def learn(
     for column, places in zip(rows.columns, seen, strict=True):
         words = column.words
         levels = None if words is None else tuple(sorted(words[place] for place in places))
-        known[column.name] = Known(column.name, levels)
+        known[column.name] = KnownColumn(column.name, levels)
     label = None if target is None else known.pop(target)
     if not known:
         raise WidegramError(f"{rows.x.name}: has no column but the target, none to learn from")

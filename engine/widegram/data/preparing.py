@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from widegram.data import encoding, treatment, whitening
+from widegram.data import encoding, treatment
 from widegram.data.distinct import check_distinct
 from widegram.data.encoding import Encoding
 from widegram.data.raw_files import open_raw
 from widegram.data.selecting import Selection, select
 from widegram.data.table_files import TableOptions
 from widegram.data.treatment import Treatment
+from widegram.data.zca import check_eps, check_zca_room
 from widegram.errors import WidegramError, shown
 from widegram.machine.budgets import budget
 from widegram.validation.arrays import choice, file_path, integer
@@ -97,7 +98,7 @@ def prepare(  # noqa: PLR0913  (an option each)
       'global' those of all numbers; 'unit-norm' divides every input by its Euclidean norm,
       'unit-square' by the root of the mean of its squares; 'none' only converts
     * ``zca``: whiten what ``normalize`` made, regularised by this times the mean eigenvalue
-      (:mod:`widegram.data.whitening`)
+      (:mod:`widegram.data.zca`)
     * ``labels``: those of an array file that does not hold them
     * ``target``, ``category``, ``drop``: of a table: the column of labels, columns whose numbers
       are categories, columns left out (:mod:`widegram.data.encoding`)
@@ -112,7 +113,7 @@ def prepare(  # noqa: PLR0913  (an option each)
     source = str(file_path(source, "source"))
     labels = None if labels is None else str(file_path(labels, "labels"))
     normalize = choice(normalize, "normalize", NORMALIZATIONS)
-    eps = None if zca is None else whitening.check_eps(zca)
+    eps = None if zca is None else check_eps(zca)
     train = None if train is None else integer(train, "train", 1)
     test = None if test is None else integer(test, "test", 0)
     seed = integer(seed, "seed", 0)
@@ -130,7 +131,7 @@ def prepare(  # noqa: PLR0913  (an option each)
         notes += found
     chosen = parts["train"]
     if eps is not None:
-        whitening.check_room(int(np.prod(chosen.shape[1:])), memory, learning=True)
+        check_zca_room(int(np.prod(chosen.shape[1:])), memory, learning=True)
     treated = treatment.learn(chosen, normalize, eps, block)
     kept = treated.datasets()
     how = {"source": raw.name, "seed": seed, "balanced": balanced}

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.data import whitening
 from widegram.data.selecting import Selection, input_shape
 from widegram.data.statistics import CENTRED, Scaling, check_held, measure, narrowed, normalized
-from widegram.data.whitening import Whitening
+from widegram.data.zca import Zca, check_zca_room, learn_zca, zca_block
 from widegram.errors import WidegramError
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Treatment:
     shape: tuple[int, ...]
     normalize: str
     scaling: Scaling
-    zca: Whitening | None
+    zca: Zca | None
     rows: int
 
     def apply(self, rows: Array, numbers: Array, name: str) -> Array:
@@ -108,9 +107,9 @@ def learn(part: Selection, normalize: str, eps: float | None, block: int) -> Tre
     zca = None
     if eps is not None:
         features = int(np.prod(shape))
-        raw = part.blocks(whitening.block_bytes(features))
+        raw = part.blocks(zca_block(features))
         rows = (normalized(block, normalize, scaling) for block in raw)
-        zca = whitening.learn(rows, features, eps, x.name)
+        zca = learn_zca(rows, features, eps, x.name)
     return Treatment(shape, normalize, scaling, zca, len(part.indices))
 
 
@@ -123,7 +122,7 @@ def stored(file: SealedFile, memory: str | int | None) -> Treatment:
     attributes = file.attributes
     shape = tuple(np.atleast_1d(attributes.get("input_shape", ())).tolist())
     if "zca" in attributes:
-        whitening.check_room(int(np.prod(shape)), memory, learning=False)
+        check_zca_room(int(np.prod(shape)), memory, learning=False)
     names = (*_SCALING, *(_ZCA if "zca" in attributes else ()))
     for name in names:
         if f"{GROUP}/{name}" not in file:
@@ -134,7 +133,7 @@ def stored(file: SealedFile, memory: str | int | None) -> Treatment:
         arrays[name] = file.array(f"{GROUP}/{name}")
     zca = None
     if "zca" in attributes:
-        zca = Whitening(
+        zca = Zca(
             float(attributes["zca"]),
             float(attributes["zca_regulariser"]),
             *(arrays[name] for name in _ZCA),

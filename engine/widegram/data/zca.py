@@ -25,7 +25,7 @@ _LARGEST_EPS = 1e6
 
 
 @dataclass(frozen=True)
-class Whitening:
+class Zca:
     """What ZCA does to inputs of D numbers.
 
     * ``eps``, ``regulariser``: as asked for; r above, absolute
@@ -57,22 +57,22 @@ def check_eps(eps: Any) -> float:
     return found
 
 
-def block_bytes(features: int) -> int:
+def zca_block(features: int) -> int:
     """Of rows of which the covariance is taken at once, in float64: by their number of features
     alone, so that --memory changes no bit."""
     return 8 * max(2**17, 128 * features)
 
 
-def check_room(features: int, memory: str | int | None, learning: bool) -> None:
+def check_zca_room(features: int, memory: str | int | None, learning: bool) -> None:
     """Refuse ZCA of more features than there is memory for: to learn it, or to apply it."""
     squares = _LEARNING if learning else _APPLYING
-    needed = 8 * squares * features**2 + 8 * block_bytes(features)
+    needed = 8 * squares * features**2 + 8 * zca_block(features)
     what = f"ZCA of {features} numbers an input"
     require_memory(needed, memory, what, "take smaller inputs, leave out --zca,")
 
 
-def learn(blocks: Iterable[Array], features: int, eps: float, name: str) -> Whitening:
-    """The whitening of all rows (n, ...) of ``features`` numbers that ``blocks`` yields, once.
+def learn_zca(blocks: Iterable[Array], features: int, eps: float, name: str) -> Zca:
+    """ZCA of all rows (n, ...) of ``features`` numbers that ``blocks`` yields, once.
 
     Raises :class:`WidegramError`, calling the inputs ``name``, where they do not vary, leave
     float64's range, or vary so little in some directions that ``eps`` regularises rounding.
@@ -99,7 +99,7 @@ def learn(blocks: Iterable[Array], features: int, eps: float, name: str) -> Whit
             f"use at least {2 * resolution * features / trace:.1g}"
         )
     vectors *= (np.maximum(eigenvalues, 0.0) + regulariser) ** -0.25
-    return Whitening(eps, regulariser, mean, eigenvalues, vectors @ vectors.T)
+    return Zca(eps, regulariser, mean, eigenvalues, vectors @ vectors.T)
 
 
 def moments(blocks: Iterable[Array], features: int) -> tuple[Array, Array]:
