@@ -37,7 +37,7 @@ def dot_general(
     if first.ndim != second.ndim:
         raise _refusal(f"other1 has shape {first.shape}, other2 {second.shape}; give as many axes")
     kernel = kernel.reverse() if kernel.is_reversed else kernel
-    dot = _Dot.of(kernel, first.ndim, is_lhs, dimension_numbers)
+    dot = _DotAxes.of(kernel, first.ndim, is_lhs, dimension_numbers)
     for other, shape, name in ((first, kernel.shape1, "other1"), (second, kernel.shape2, "other2")):
         dot.check(other, shape, name)
     same = kernel.cov2 is None
@@ -59,7 +59,7 @@ def dot_general(
 
 
 @dataclass(frozen=True)
-class _Dot:
+class _DotAxes:
     """The axes of a product: of outputs and of the array, those that are ``contracted`` and those
     that go side by side, as pairs; ``made``: the axes of the product, those of outputs by their
     number, those of the array by -1 - theirs; ``diagonal``: pairs of equal pixels alone are kept.
@@ -74,7 +74,7 @@ class _Dot:
     diagonal: bool
 
     @classmethod
-    def of(cls, kernel: Kernel, other: int, is_lhs: bool, numbers: Any) -> _Dot:
+    def of(cls, kernel: Kernel, other: int, is_lhs: bool, numbers: Any) -> _DotAxes:
         """The axes that ``dimension_numbers`` name, for an array of so many axes."""
         axes = len(kernel.shape1)
         try:
