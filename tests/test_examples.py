@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -104,3 +105,15 @@ def test_every_script_is_listed_and_tested() -> None:
     # graphs.py: tests/test_graphs.py
     others = {"gpytorch_posterior.py", "estimator.py", "graphs.py"}
     assert scripts == {name for name, _, _ in SCRIPTS} | others
+
+
+def test_scripts_for_slurm_can_be_read() -> None:
+    """Without Slurm: as far as their languages go."""
+    folder = EXAMPLES / "slurm"
+    scripts = sorted(folder.glob("*.sbatch"))
+    assert scripts
+    for script in scripts:
+        subprocess.run(["bash", "-n", str(script)], check=True)
+        assert script.read_text().startswith("#!/bin/bash\n#SBATCH ")
+    for program_of in folder.glob("*.py"):
+        ast.parse(program_of.read_text())

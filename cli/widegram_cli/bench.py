@@ -177,6 +177,18 @@ def scaling(quick: bool, plot: str | None, **options: Any) -> None:
     _finish(results, options, lambda: _scaling_table(found))
 
 
+@command.command("workers")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to try it out.")
+@_common(600.0)
+def workers(quick: bool, **options: Any) -> None:
+    """Workers of a Dask scheduler: the overhead of a tile, a crowd of them, two beside one."""
+    from widegram_bench.workers import run
+
+    _check(options, None)
+    found = run("quick" if quick else "full")
+    _finish(_results("workers", options) | found, options, lambda: _workers_table(found))
+
+
 def _check(options: dict[str, Any], plot: str | None) -> None:
     """What would fail after the measurements fails before them."""
     from widegram_bench import plots
@@ -329,3 +341,20 @@ def _scaling_table(found: dict[str, Any]) -> None:
     rows = [[str(r["threads"]), f"{r['engine']:.3g}", f"{r['roof']:.3g}"] for r in threads["rows"]]
     _print(["threads", "engine", "roof"], rows)
     click.echo(f"all threads scale {threads['efficiency']:.1%} as well as the roof")
+
+
+def _workers_table(found: dict[str, Any]) -> None:
+    for row in found["overhead"]:
+        click.echo(f"an empty tile of {row['bytes']:,} bytes: {row['ms']:.2f} ms")
+    crowd = found["many"]
+    click.echo(
+        f"{crowd['workers']} workers that sleep {crowd['seconds_per_tile']:g} s a tile: "
+        f"{crowd['tiles_per_second']:.0f} tiles/s of {crowd['wanted_per_second']:.0f}"
+    )
+    rows = [
+        [case["network"], str(case["n"]), f"{case['one']:.3g}", f"{case['two']:.3g}",
+         f"{case['ratio']:.1%}", f"{busy['by_scheduler']:.0f}", f"{busy['by_writer']:.0f}"]
+        for case, busy in zip(found["side_by_side"].values(), found["busy"], strict=True)
+    ]  # fmt: skip
+    header = ["network", "n", "2 threads", "local:2", "ratio", "busy: scheduler", "writer"]
+    _print(header, rows)

@@ -148,7 +148,9 @@ def answer(request: Request) -> Answer:
     """What a request asks for, as ('done', result), ('unseen', names), ('closed', None) where its
     session is not open here, or ('failed', (class name, message))."""
     try:
-        return _VERBS[request["verb"]](request)
+        # Several workers may live in one process: each has sessions of its own.
+        own = {**request, "session": f"{_worker().id} {request['session']}"}
+        return _VERBS[request["verb"]](own)
     except Unseen as unseen:
         return "unseen", unseen.names
     except MemoryError:
@@ -168,7 +170,7 @@ def _open(request: Request) -> Answer:
     _drop_idle()
     session = _session(request["session"])
     tables = {name: spool.tables for name, spool in session.parcels.items()}
-    cores = _cores()
+    cores = int(_worker().state.nthreads)  # those that it was started with
 
     def make() -> dict[str, Any]:
         if session.served is None:
@@ -245,11 +247,11 @@ def _session(name: str) -> _Session:
         return _sessions[name]
 
 
-def _cores() -> int:
-    """The threads that this worker was started with."""
+def _worker() -> Any:
+    """Dask's worker that this task runs on."""
     from distributed import get_worker
 
-    return int(get_worker().state.nthreads)
+    return get_worker()
 
 
 def _drop_idle() -> None:
