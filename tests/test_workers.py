@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -278,3 +280,13 @@ def test_rows_of_a_trainability_map(two: Cluster, tmp_path: Path) -> None:
     assert trainability(hidden, grid, sent, dask=two.address) == 3
     same(alone, seen)
     same(alone, sent)
+
+
+def test_without_the_option_nothing_of_dask_is_imported() -> None:
+    script = (
+        "import sys, widegram_cli.main, widegram_cli.gram, widegram.computing.gram\n"
+        "import widegram.verifying.verify, widegram.meanfield.experiments.training\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('dask', 'distributed')])"
+    )
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "[]\n"
