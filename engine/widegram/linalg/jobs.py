@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from typing import Any
@@ -20,8 +19,15 @@ from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_
 from widegram.linalg.normalise import prior_scale
 from widegram.linalg.settings import Resources
 from widegram.linalg.solution import MESSAGES, status_of
-from widegram.linalg.solutionfile import SolutionHeader, write_solution
-from widegram.linalg.solvejob import SolveJob, SolveResult, centred_targets, regularisers, verdict
+from widegram.linalg.solutionfile import write_solution
+from widegram.linalg.solvejob import (
+    SolveJob,
+    SolveResult,
+    centred_targets,
+    header_of,
+    regularisers,
+    verdict,
+)
 from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.linalg.subset.job import solve_by_centers
 from widegram.linalg.targets import Targets, load_targets, shift_of
@@ -185,27 +191,7 @@ def _write(
     alpha: np.ndarray,
     tables: dict[str, np.ndarray],
 ) -> None:
-    header = SolutionHeader(
-        kernel=job.kernel,
-        depth=-1 if job.depth is None else job.depth,
-        head=job.head or "",
-        diag_reg=result.diag_reg,
-        diag_reg_absolute=job.absolute,
-        shift=result.shift,
-        method=result.method,
-        status=result.status,
-        iterations=result.iterations,
-        residual=result.residual,
-        gram=str(train.path.resolve()),
-        gram_dtype=str(train.file.dtype),
-        network=json.dumps(train.file.network, sort_keys=True),
-        network_fingerprint=train.fingerprints["network"],
-        x1_fingerprint=train.fingerprints["x1"],
-        y_fingerprint=targets.fingerprint,
-        task=targets.task,
-        unit_diagonal=job.unit_diagonal,
-        target_shift=targets.shift,
-    )
+    header = header_of(job, train, targets, result)
     path = {
         f"path/{name}": np.array([row[name] for row in result.path], dtype=float)
         for name in ("diag_reg", "mse", "accuracy", "log_evidence")

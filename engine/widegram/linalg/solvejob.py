@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from widegram.errors import WidegramError
+from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.normalise import centred
 from widegram.linalg.settings import SolveOptions
+from widegram.linalg.solutionfile import SolutionHeader
 from widegram.linalg.targets import Targets
 
 
@@ -139,3 +142,30 @@ def verdict(regs: Sequence[float], index: int, by_evidence: bool) -> str:
         if regs[index] == end:
             found += f", an end of the path: {name} ones may be better"
     return found
+
+
+def header_of(
+    job: SolveJob, source: GramKernel, targets: Targets, result: SolveResult
+) -> SolutionHeader:
+    """Where a solution comes from: ``source`` has the training inputs in its rows."""
+    return SolutionHeader(
+        kernel=job.kernel,
+        depth=-1 if job.depth is None else job.depth,
+        head=job.head or "",
+        diag_reg=result.diag_reg,
+        diag_reg_absolute=job.absolute,
+        shift=result.shift,
+        method=result.method,
+        status=result.status,
+        iterations=result.iterations,
+        residual=result.residual,
+        gram=str(source.path.resolve()),
+        gram_dtype=str(source.file.dtype),
+        network=json.dumps(source.file.network, sort_keys=True),
+        network_fingerprint=source.fingerprints["network"],
+        x1_fingerprint=source.fingerprints["x1"],
+        y_fingerprint=targets.fingerprint,
+        task=targets.task,
+        unit_diagonal=job.unit_diagonal,
+        target_shift=targets.shift,
+    )

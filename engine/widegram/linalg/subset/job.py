@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +17,15 @@ from widegram.linalg.evidence import log_evidence
 from widegram.linalg.normalise import scale_of
 from widegram.linalg.settings import Resources
 from widegram.linalg.solution import MESSAGES, status_of
-from widegram.linalg.solutionfile import SolutionHeader, write_solution
-from widegram.linalg.solvejob import SolveJob, SolveResult, centred_targets, regularisers, verdict
+from widegram.linalg.solutionfile import write_solution
+from widegram.linalg.solvejob import (
+    SolveJob,
+    SolveResult,
+    centred_targets,
+    header_of,
+    regularisers,
+    verdict,
+)
 from widegram.linalg.subset.centers import CenterFiles, open_centers
 from widegram.linalg.subset.judging import Judgement
 from widegram.linalg.subset.passes import Passes, Solved
@@ -259,29 +265,10 @@ def _write(
     solved: Solved,
     tables: dict[str, Array],
 ) -> None:
-    cross = files.cross
-    header = SolutionHeader(
-        kernel=job.kernel,
-        depth=-1 if job.depth is None else job.depth,
-        head=job.head or "",
-        diag_reg=result.diag_reg,
-        diag_reg_absolute=job.absolute,
-        shift=result.shift,
-        method=result.method,
-        status=result.status,
-        iterations=result.iterations,
-        residual=result.residual,
-        gram=str(cross.path.resolve()),
-        gram_dtype=str(cross.file.dtype),
-        network=json.dumps(cross.file.network, sort_keys=True),
-        network_fingerprint=cross.fingerprints["network"],
-        x1_fingerprint=cross.fingerprints["x1"],
-        y_fingerprint=targets.fingerprint,
-        task=targets.task,
-        unit_diagonal=job.unit_diagonal,
-        target_shift=targets.shift,
+    header = replace(
+        header_of(job, files.cross, targets, result),
         centers=str(files.centers.path.resolve()),
-        centers_fingerprint=cross.fingerprints["x2"],
+        centers_fingerprint=files.cross.fingerprints["x2"],
         jitter=result.details["jitter"],
     )
     write_solution(
