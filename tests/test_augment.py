@@ -260,6 +260,7 @@ def test_a_file_of_heads_depths_and_flipped_images(tmp_path: Path) -> None:
     assert report["dense_entries"] > 0
     assert run_json(*command, "--dtype", "float64")["entries"] == 0
     net.write_text(json.dumps(spec | {"augment": UD}))
-    refused("made from another network", *command, "--dtype", "float64")
+    message = r"made from another network \(its augment is flip-lr, not flip-ud\)"
+    refused(message, *command, "--dtype", "float64")
     shown = run("net", net, "--input-shape", "4,5,2", "--depths", "1,2").stdout
     assert "flip-ud: 2 times all this per entry" in shown

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import strategies
@@ -118,7 +118,12 @@ def test_random_networks(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     source = with_pattern(open_source(x), edges(rng, len(x), *network.input_shape[:-1]))
     wanted = ReferenceEvaluator(job(network, source)).tile(range(len(x)), range(len(x)), True)
-    found = kernel(network, source)
+    try:
+        found = kernel(network, source)
+    except WidegramError as error:
+        if "leaves out" not in str(error):  # a series at large variances
+            raise
+        reject()
     for name, dense in wanted.items():
         # kinks make the root of a rounding of pixels that nearly coincide
         np.testing.assert_allclose(
@@ -242,13 +247,15 @@ def test_a_file_is_of_its_pattern(folder: Path) -> None:
     out, x, pattern = folder / "K.h5", folder / "x.npy", folder / "edges.npy"
     gram(NETWORK, x, out, pattern=pattern)
     assert gram(NETWORK, x, out, pattern=pattern).entries == 0
-    with pytest.raises(WidegramError, match="made from other data as x1"):
+    with pytest.raises(WidegramError, match="made from other patterns of the inputs x1 "):
         gram(NETWORK, x, out, pattern=W + 1)
+    with pytest.raises(WidegramError, match="made from other data as x1 "):
+        gram(NETWORK, X + 1, out, pattern=pattern)
     report = verify(out)
     assert report.entries_recomputed == 9
     assert report.dense_entries
     np.save(pattern, W + 1)
-    assert "is not the x1 that the file was made from" in verify(out).note
+    assert "has not the patterns that x1 had when the file was made" in verify(out).note
     again = verify(out, with_pattern(open_source(x), W))
     assert again.entries_recomputed == 9
 

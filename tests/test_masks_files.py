@@ -62,7 +62,8 @@ def test_another_mask_is_another_network(data: Path) -> None:
     (data / "net.json").write_text(json.dumps(spec))
     refused("x: row 0 holds NaN; every input", "gram", "--net", data / "net.json", *common)
     np.savez(data / "x.npz", x=np.zeros((3, 8, 3)))
-    refused("network", "gram", "--net", data / "net.json", *common)
+    message = r"another network \(its mask is nan, not -1.0\)"
+    refused(message, "gram", "--net", data / "net.json", *common)
 
 
 def test_variances_of_masked_test_points(data: Path) -> None:

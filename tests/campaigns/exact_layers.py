@@ -271,7 +271,7 @@ class Run:
 
     def attention(self, layer: GlobalSelfAttention, k: Values, t: Values) -> Pair:
         shape, number = (k.shape[1], k.shape[2]), self.a.number
-        part, embedded = (number(v) for v in attention.mixture(layer))
+        part, embedded = (number(v) for v in attention.mixture(layer, self.channels))
         sizes = tuple(shape[axis] for axis in self.axes)
         more = self.a.array(attention.embeddings(layer, sizes).reshape(*shape, *shape))
         keys = self.rounded(part * k + embedded * more)

@@ -253,7 +253,8 @@ class Referee:
         - said: a warning of this run gives as much;
         - inputs: a rounding of the inputs moves the matrix as far;
         - kinks: pixels that coincide at kinks, as far as docs/accuracy.md says;
-        - maps: the numbers of a map between pixels cancel, as docs/maps.md says.
+        - maps: the numbers of a map between pixels cancel, and roundings, and what warnings give,
+          are relative to what it adds up, as docs/maps.md says.
 
         Without a cause it fails.
         """
@@ -267,7 +268,8 @@ class Referee:
         if not error.of_largest <= max(known.values()):
             known["inputs"] = moved("inputs", exact.spread_of_inputs, eps)
         if self._maps and not error.of_largest <= max(known.values()):
-            known["maps"] = moved("maps", exact.spread_of_maps, ROUNDINGS * eps)
+            lost = max(ROUNDINGS * eps, self.known.said)
+            known["maps"] = moved("maps", exact.spread_of_maps, lost)
         cause = next((name for name, most in known.items() if error.of_largest <= most), "none")
         allowed = min(max(by_all, known.get("inputs", 0.0)), max(known.values()))
         return error._replace(allowed=max(error.allowed, allowed), cause=cause)

@@ -90,12 +90,13 @@ class PatternedSource(Source):
         return weights
 
     def _digest(self) -> str:
-        digest = xxhash.xxh3_128(f"{super()._digest()}{self.patterns.shape}".encode())
+        """That of the inputs, and behind a hyphen that of their patterns."""
+        digest = xxhash.xxh3_128(f"{self.patterns.shape}".encode())
         for lo in range(0, len(self), _BLOCK):
             interrupts.check()
             block = np.asarray(self.patterns.rows(lo, min(lo + _BLOCK, len(self))))
             digest.update(np.ascontiguousarray(block, block.dtype.newbyteorder("<")).tobytes())
-        return digest.hexdigest()
+        return f"{super()._digest()}-{digest.hexdigest()}"
 
 
 def with_pattern(source: Source, given: Given | None) -> Source:

@@ -128,7 +128,7 @@ class Header:
         if (self.shard, self.elsewhere) != (other.shard, other.elsewhere):
             found.append(f"it is {self.kind()}, not {other.kind()}")
         if self.network_fingerprint != other.network_fingerprint:
-            found.append("it was made from another network")
+            found.append(_of_networks(self.network, other.network))
         if self.symmetric != other.symmetric:
             kinds = {True: "the symmetric matrix of x with itself", False: "a matrix of x with x2"}
             found.append(f"it holds {kinds[self.symmetric]}, not {kinds[other.symmetric]}")
@@ -137,8 +137,10 @@ class Header:
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs and self.symmetric == other.symmetric:
                 counts = f"{getattr(self, rows)} rows then, {getattr(other, rows)} now"
-                which = _of_list(mine, theirs)
-                found.append(f"it was made from other data as {name}{which} ({counts})")
+                what = f"data as {name}{_of_list(mine, theirs)}"
+                if same_but_patterns(mine, theirs):
+                    what = f"patterns of the inputs {name}"
+                found.append(f"it was made from other {what} ({counts})")
         for name in ("kernels", "depths", "dtype", "device", "tile"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
@@ -179,6 +181,13 @@ class Header:
         reserve(file, TABLE, (LENGTH,), "uint64")
 
 
+def same_but_patterns(mine: str, theirs: str) -> bool:
+    """Whether fingerprints of inputs differ by those of their patterns alone, which stand behind a
+    hyphen (:class:`~widegram.data.patterns.PatternedSource`)."""
+    inputs = ([one.partition("-")[0] for one in each.split()] for each in (mine, theirs))
+    return mine != theirs and next(inputs) == next(inputs)
+
+
 def _of_list(mine: str, theirs: str) -> str:
     """What differs of the fingerprints of lists of inputs; empty for single ones."""
     before, now = mine.split(), theirs.split()
@@ -197,6 +206,30 @@ _ATTRIBUTES: dict[str, type] = {
     "x1_location": str, "x2_location": str, "dtype": str, "symmetric": bool,
     "program_version": str, "tile": int,
 }  # fmt: skip
+
+
+def _of_networks(mine: str, theirs: str) -> str:
+    """In words, that canonical networks differ, and how where it is by masks, flips or heads."""
+    one, two = json.loads(mine), json.loads(theirs)
+    found = [
+        f"its {name} is {_named(one.get(name))}, not {_named(two.get(name))}"
+        for name in ("mask", "augment")
+        if one.get(name) != two.get(name)
+    ]
+    heads = _heads(one), _heads(two)
+    if set(heads[0]) != set(heads[1]):
+        found.append(f"its heads are {_named(heads[0])}, not {_named(heads[1])}")
+    more = f" ({'; '.join(found)})" if found else ""
+    return f"it was made from another network{more}"
+
+
+def _heads(network: dict[str, Any]) -> list[str]:
+    layers = network.get("layers") or [{}]
+    return sorted(layers[-1].get("heads", {}))
+
+
+def _named(value: Any) -> str:
+    return (",".join(map(str, value)) if isinstance(value, list) else str(value or "")) or "none"
 
 
 def _shown(value: Any) -> str:

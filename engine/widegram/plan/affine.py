@@ -38,6 +38,13 @@ class Windowed(Operation):
         (a, b), lo = self.window, self.lo
         return (a - 1) // 2 - lo[0], (b - 1) // 2 - lo[1]
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        size = source[axis]
+        rest = left_over(
+            size, self.window[axis], self.strides[axis], self.lo[axis], shape[axis]
+        )
+        return rest % size == 0 if self.circular else rest == 0
+
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
         rows, cols = (
             slice(first, first + stride * (n - 1) + 1, stride)
@@ -222,6 +229,12 @@ class Local(Affine):
 
 # What each layer becomes whose filters move over an image.
 CONVOLUTIONS: dict[type[Convolution], type[Affine]] = {Conv: Affine, ConvLocal: Local}
+
+
+def left_over(size: int, window: int, stride: int, lo: int, out: int) -> int:
+    """Along an axis of ``out`` windows, what is left in front of the first of them, less what is
+    left behind the last one."""
+    return 2 * lo - (stride * (out - 1) + window - size)
 
 
 def _scaled(factor: float, power: int) -> float:

@@ -63,19 +63,19 @@ def say(
     """As :func:`announce` of nodes that are computed in float64 as far as they need it; ``dtype``:
     of the results; ``start``: the relative error of the values that they begin with."""
     bounds = _bounds(nodes, formulas, largest)
-    error = left_out(nodes, ntk, formulas, bounds)
-    if error > max(accept, ANNOUNCED_ACCEPTED):
-        raise _too_large("activations without a closed form make relative errors of", error)
-    if error > _PROMISED[dtype]:
+    left = left_out(nodes, ntk, formulas, bounds)
+    if left > max(accept, ANNOUNCED_ACCEPTED):
+        raise _too_large("activations without a closed form make relative errors of", left)
+    if left > _PROMISED[dtype]:
         logger.warning(
-            "activations without a closed form make relative errors of up to %.1e", error
+            "activations without a closed form make relative errors of up to %.1e", left
         )
     error, where = largest_near_one(nodes, ntk, formulas, bounds, dtype, start)
     said = f"{where}: between inputs, or pixels of images, that nearly coincide values may be off"
     if where and error > max(accept, ANNOUNCED_ACCEPTED):
         raise _too_large(f"{said} by", error)
     apart = driven_apart(nodes, ntk, formulas, bounds, start)
-    if apart > max(_PROMISED[dtype], 2 * error):
+    if apart > max(_PROMISED[dtype], 2 * error, 4 * left):
         logger.warning(
             "layers drive inputs, or pixels of images, that nearly coincide apart, and roundings "
             "with them: their values may be off by up to %.0e", apart,

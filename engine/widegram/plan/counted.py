@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from widegram.activations import Formula
+from widegram.plan.affine import left_over
 from widegram.plan.masks import Mask, Pair, differences, marked
 from widegram.plan.operation_base import Array, Centre
 from widegram.plan.operations import Reduce
@@ -37,6 +38,9 @@ class Counted(Reduce):
         last = np.minimum(low + self.lo[axis], self.pooled[axis] - 1)
         first = np.maximum(high + self.lo[axis] - self.window[axis] + 1, 0)
         return np.maximum(last - first + 1, 0).astype(np.float64)
+
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return left_over(source[axis], self.window[axis], 1, self.lo[axis], self.pooled[axis]) == 0
 
     def needs(self, need: Mask, source: Pair) -> Mask:
         return marked(differences(self.window), source)

@@ -71,6 +71,9 @@ class Hide(Operation):
             weights *= pixels / np.maximum(weights.sum(axis=(1, 2), keepdims=True), 1.0)
         return weights
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
+
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         ((k, t),) = sources
         square = self.normalised(k) ** 2
@@ -115,6 +118,9 @@ class Spreading(Affine):
     by rows and by columns, which pixels that were set apart reach which (row)."""
 
     reached: tuple[Matrix, ...] = field(default=(), kw_only=True)
+
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return False
 
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
         rows, cols = (matrix.values for matrix in self.reached)

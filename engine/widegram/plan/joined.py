@@ -43,6 +43,9 @@ def scaled_by(factor: float) -> Scaled:
 class Multiply(Operation):
     """Product of two branches: K = K1 K2, T = T1 K2 + K1 T2."""
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
+
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         (k, t), (k2, t2) = sources
         return k * k2, t * k2 + k * t2

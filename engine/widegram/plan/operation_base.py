@@ -129,6 +129,14 @@ class Operation:
         """Whether its variance may be 0 at some pixel, given whether its sources' may."""
         return below[0]
 
+    # flips ------------------------------------------------------------------------------------
+
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        """Whether it treats an axis (0 rows, 1 columns) the same from either end, of a source of
+        that shape and a value of ``shape``: turning both images of a pair turns its planes. What
+        does not say so does not."""
+        return False
+
     # masked inputs ----------------------------------------------------------------------------
 
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:

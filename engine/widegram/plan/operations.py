@@ -57,6 +57,9 @@ class Input(Operation):
     def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
         return below[0].shifted(2 * self.exponent)
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Copy(Operation):
@@ -81,3 +84,6 @@ class Output(Operation):
 
     def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
         return below[0]
+
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True

@@ -35,6 +35,9 @@ class Act(Operation):
             return ReluNonnegative()
         return self.phi
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
+
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         assert formula is not None
         ((k, t),) = sources
@@ -113,6 +116,9 @@ class Norm(Operation):
         axes = tuple(a + 1 for a in self.axes)
         return np.broadcast_to(q.mean(axis=axes, keepdims=True), q.shape) if axes else q
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
+
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         assert formula is not None
         ((k, t),) = sources
@@ -156,6 +162,10 @@ class Weigh(Operation):
     def formula(self) -> Formula:
         return Weight(rows=self.rows, cols=self.cols)
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        weights = (self.rows, self.cols)[axis]
+        return weights == weights[::-1]
+
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         ((k, t),) = sources
         value, slope = self.formula.variance(k)
@@ -179,6 +189,9 @@ class Keep(Operation):
 
     rate: float
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
+
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         ((k, t),) = sources
         return k / self.rate, t / self.rate
@@ -197,6 +210,9 @@ class Keep(Operation):
 @dataclass(frozen=True)
 class Add(Operation):
     """Sum of two branches."""
+
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         (k, t), other = sources

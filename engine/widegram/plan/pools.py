@@ -61,6 +61,9 @@ class Gather(Windowed):
 class Take(Gather):
     """Index: the pixels ``strides`` p - ``lo``, a pool with windows of one pixel."""
 
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return False
+
     def profile(self, q: Array, shape: Pair) -> Array:
         rows, cols = (
             slice(-lo, -lo + stride * (n - 1) + 1, stride)
@@ -84,6 +87,9 @@ class Reduce(Operation):
 
     def needs(self, need: Mask, source: Pair) -> Mask:
         return centre(source) if self.diagonal else full(source)
+
+    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
 
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
         return np.asarray(below[0].any(axis=(1, 2), keepdims=True))

@@ -22,7 +22,7 @@ from widegram.data import Source
 from widegram.data.patterns import reopened
 from widegram.data.several import Inputs, open_inputs
 from widegram.errors import Damaged, WidegramError
-from widegram.gramfile.header import Header
+from widegram.gramfile.header import Header, same_but_patterns
 from widegram.gramfile.verifying import Computers, VerifyReport
 from widegram.gramfile.verifying import verify as verify_file
 from widegram.gramfile.view import GramFile
@@ -294,6 +294,11 @@ def _source(
         raise WidegramError(f"{name} was an array in memory; pass it as {name}")
     source = reopened(location, rows) if given is None else open_inputs(given, rows)
     source = source if mask is None else source.masked(constants(mask))
-    if source.fingerprint() != fingerprint:
+    found = source.fingerprint()
+    if same_but_patterns(found, fingerprint):
+        raise WidegramError(
+            f"{source.name} has not the patterns that {name} had when the file was made"
+        )
+    if found != fingerprint:
         raise WidegramError(f"{source.name} is not the {name} that the file was made from")
     return source
