@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from widegram.activations import Formula
 from widegram.data.scaled_rows import ScaledRows
-from widegram.network.inputs import Part
+from widegram.network.inputs import InputPart
 from widegram.plan.angles import FARTHEST, NEAREST
 from widegram.plan.closeness import nearest_held
 from widegram.plan.plan import Plan
@@ -58,7 +58,7 @@ def sketch(x: Array) -> Array:
     return sums / np.where(norm > 0, norm, np.inf)[:, None]
 
 
-def sketches(x: Array, parts: Sequence[Part]) -> Array:
+def sketches(x: Array, parts: Sequence[InputPart]) -> Array:
     """The sketch of inputs; of lists of them (n, D), whose inputs lie as ``parts`` say, those of
     each of these side by side, (n, 24 parts)."""
     if not parts:

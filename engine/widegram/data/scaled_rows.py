@@ -19,7 +19,7 @@ from widegram.data.patterns import PatternedSource
 from widegram.data.several import ListSource
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
-from widegram.network.inputs import Part, parts_of
+from widegram.network.inputs import InputPart, parts_of
 from widegram.network.patterns import Pattern
 
 _READ = 256
@@ -145,7 +145,7 @@ def spread(inputs: tuple[ScaledRows, ScaledRows], vector: bool) -> Spread:
     )
 
 
-def _squares(x: NDArray[np.float64], parts: Sequence[Part]) -> NDArray[np.float64]:
+def _squares(x: NDArray[np.float64], parts: Sequence[InputPart]) -> NDArray[np.float64]:
     """Mean squares over the last axis; of lists of inputs (n, D) over the channels of each."""
     if not parts:
         return np.asarray(np.mean(x * x, axis=-1))

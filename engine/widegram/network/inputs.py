@@ -23,7 +23,7 @@ Shapes = Shape | tuple[Shape, ...]
 
 
 @dataclass(frozen=True)
-class Part:
+class InputPart:
     """Where an input of a list lies in its row: an image ``shape`` (h, w, C) from number ``begin``
     on; ``spatial``: how many of its axes are (H, W)'s."""
 
@@ -47,13 +47,13 @@ class Part:
         return (0, 1)[2 - self.spatial :]
 
 
-def parts_of(inputs: Sequence[Shape]) -> tuple[Part, ...]:
+def parts_of(inputs: Sequence[Shape]) -> tuple[InputPart, ...]:
     """The parts of a row, of inputs (D,), (L, C) or (H, W, C); () without any."""
-    found: list[Part] = []
+    found: list[InputPart] = []
     begin = 0
     for *spatial, channels in inputs:
         h, w = [1] * (2 - len(spatial)) + spatial
-        found.append(Part((h, w, channels), len(spatial), begin))
+        found.append(InputPart((h, w, channels), len(spatial), begin))
         begin = found[-1].begin + found[-1].size
     return tuple(found)
 

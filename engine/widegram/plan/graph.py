@@ -21,7 +21,7 @@ from widegram.network.contribution import (
     channels_behind,
 )
 from widegram.network.geometry import inside, padding
-from widegram.network.inputs import Part, parts_of
+from widegram.network.inputs import InputPart, parts_of
 from widegram.network.layers import (
     Activation,
     Aggregate,
@@ -104,7 +104,7 @@ class _Builder(Building):
         self.channels[at] = math.prod(network.input_shape) // (height * width) or None
         return at, 0
 
-    def _part(self, n: int, part: Part) -> int:
+    def _part(self, n: int, part: InputPart) -> int:
         """Input ``n`` of a list."""
         *shape, channels = part.shape
         at = self.add(Input(part=n), (), (shape[0], shape[1]), False, part.axes)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.network.inputs import Part, parts_of
+from widegram.network.inputs import InputPart, parts_of
 from widegram.network.model import Network
 from widegram.plan.graph import build_graph, is_vector
 from widegram.plan.graph_building import Node
@@ -64,7 +64,7 @@ class Plan:
         return math.prod(shape) if self.vector else shape[-1]
 
     @cached_property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[InputPart, ...]:
         """Where each input of a list lies in its row; () where the input is none."""
         return parts_of(self.network.inputs)
 
