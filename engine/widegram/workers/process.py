@@ -17,6 +17,7 @@ import sys
 import threading
 
 _SET_PARENT_DEATH_SIGNAL = 1
+_PARENT_SECONDS = 1.0
 
 
 def _end_with_parent(folder: str) -> None:
@@ -60,6 +61,7 @@ def main() -> None:
         asyncio.run(_serve(address, threads, own))
     finally:
         shutil.rmtree(own, ignore_errors=True)
+        watch.join(_PARENT_SECONDS)  # The scheduler may have gone with the parent.
         os._exit(0)
 
 
