@@ -24,7 +24,7 @@ from fault_support import count_calls, failing, hook_calls, in_a_child, killing
 from widegram.durable import calls
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile, TileGrid
-from widegram.sharding import Shard, cuts, parse_shard, strips
+from widegram.sharding import Shard, cuts, parse_shard, tile_rows
 
 SWEEP = {
     "input_shape": [6],
@@ -93,7 +93,7 @@ def test_every_tile_is_in_one_shard_and_costs_are_even(n1, n2, tile, symmetric, 
     tiles = grid.tiles()
     total = data.draw(st.integers(1, min(len(tiles), 12)))
     found = [
-        [(s.row, j) for s in strips(grid, Shard(k, total)) for j in range(s.first, s.stop)]
+        [(s.row, j) for s in tile_rows(grid, Shard(k, total)) for j in range(s.first, s.stop)]
         for k in range(1, total + 1)
     ]
     assert list(chain(*found)) == tiles

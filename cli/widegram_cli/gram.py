@@ -51,7 +51,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RowLimits:
     """How many rows are taken."""
 
     limit: int | None
@@ -143,7 +143,7 @@ class Forecast:
 @memory_option
 @overwrite_option
 @json_option
-@grouped(Limits, "limits")
+@grouped(RowLimits, "limits")
 @grouped(Forecast, "forecast")
 @grouped(How, "how")
 def command(
@@ -154,7 +154,7 @@ def command(
     pattern2: str | None,
     out: str,
     how: How,
-    limits: Limits,
+    limits: RowLimits,
     forecast: Forecast,
     as_json: bool,
 ) -> None:

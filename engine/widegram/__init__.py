@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from widegram.data import open_source, prepare
     from widegram.errors import WidegramError
     from widegram.gramfile import GramFile, VerifyReport, export
-    from widegram.gramfile.joining import JoinResult, join
+    from widegram.gramfile.assembling import JoinResult, join
     from widegram.network import load_network
     from widegram.stax import Kernel
     from widegram.tuning import tune
@@ -52,7 +52,7 @@ _HOMES = {
     "GramFile": "widegram.gramfile",
     "GramForecast": "widegram.computing.forecast",
     "GramResult": "widegram.computing.gram",
-    "JoinResult": "widegram.gramfile.joining",
+    "JoinResult": "widegram.gramfile.assembling",
     "Kernel": "widegram.stax",
     "Kernels": "widegram.computing.in_memory",
     "VerifyReport": "widegram.gramfile",
@@ -61,7 +61,7 @@ _HOMES = {
     "export": "widegram.gramfile",
     "gram": "widegram.computing.gram",
     "gram_forecast": "widegram.computing.forecast",
-    "join": "widegram.gramfile.joining",
+    "join": "widegram.gramfile.assembling",
     "kernel": "widegram.computing.in_memory",
     "load_network": "widegram.network",
     "open_source": "widegram.data",

@@ -34,7 +34,7 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.total}"
 
 
-class Strip(NamedTuple):
+class TileRow(NamedTuple):
     """The tiles (``row``, ``first``) to (``row``, ``stop`` - 1), of which the first is number
     ``at`` of its shard."""
 
@@ -92,7 +92,7 @@ def cuts(grid: TileGrid, count: int) -> NDArray[np.int64]:
     return np.minimum(found, tiles - (count - numbers))
 
 
-def strips(grid: TileGrid, shard: Shard) -> tuple[Strip, ...]:
+def tile_rows(grid: TileGrid, shard: Shard) -> tuple[TileRow, ...]:
     """The tiles of a shard."""
     edges = cuts(grid, shard.total)
     begin, end = int(edges[shard.number - 1]), int(edges[shard.number])
@@ -103,7 +103,7 @@ def strips(grid: TileGrid, shard: Shard) -> tuple[Strip, ...]:
         left = row if grid.symmetric else 0
         lo = begin + at - int(first[row]) + left
         hi = min(end, int(first[row + 1])) - int(first[row]) + left
-        found.append(Strip(row, lo, hi, at))
+        found.append(TileRow(row, lo, hi, at))
         at, row = at + hi - lo, row + 1
     return tuple(found)
 

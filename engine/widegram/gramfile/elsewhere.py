@@ -24,7 +24,7 @@ from widegram.closing import Closing
 from widegram.durable import reserve
 from widegram.errors import WidegramError
 from widegram.gramfile.header import Header
-from widegram.gramfile.layout import Own, Piece
+from widegram.gramfile.layout import MatrixBlock, ShardLayout
 from widegram.gramfile.shardfile import ShardFile
 from widegram.machine.log import logger
 from widegram.sharding import Shard
@@ -41,7 +41,7 @@ def describe(file: h5py.File, header: Header) -> None:
     base, total = header.elsewhere
     shape, dtype = (header.n1, header.n2), np.dtype(header.dtype).newbyteorder("<")
     shards = [Shard(number, total) for number in range(1, total + 1)]
-    layouts = {shard: Own(header.grid, shard) for shard in shards}
+    layouts = {shard: ShardLayout(header.grid, shard) for shard in shards}
     for key in header.keys:
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_fill_value(np.array(np.nan, dtype))
@@ -50,7 +50,7 @@ def describe(file: h5py.File, header: Header) -> None:
             # HDF5 counts files where a name has a % in it.
             name = os.fsencode(shard.file(Path(base))).replace(b"%", b"%%")
             shapes = {one.path: one.shape for one in layout.stored(key)}
-            for path, start, rows, cols in layout.pieces(key):
+            for path, start, rows, cols in layout.rectangles(key):
                 size = len(rows), len(cols)
                 target = _block(shape, (rows.start, cols.start), size)
                 plist.set_virtual(target, name, path.encode(), _block(shapes[path], start, size))
@@ -98,18 +98,20 @@ class Shards(Closing):
         """The matrix ``key``, read from the shards."""
         return Assembled(self, key)
 
-    def read_into(self, into: Array, number: int, piece: Piece, rows: range, cols: range) -> None:
-        """Put the entries [rows, cols] of ``piece``, of shard ``number``, into ``into``."""
-        top = piece.start[0] + rows.start - piece.rows.start
-        left = piece.start[1] + cols.start - piece.cols.start
+    def read_into(
+        self, into: Array, number: int, rectangle: MatrixBlock, rows: range, cols: range
+    ) -> None:
+        """Put the entries [rows, cols] of ``rectangle``, of shard ``number``, into ``into``."""
+        top = rectangle.start[0] + rows.start - rectangle.rows.start
+        left = rectangle.start[1] + cols.start - rectangle.cols.start
         with self._lock:
-            data = self._open(number).dataset(piece.path)
+            data = self._open(number).dataset(rectangle.path)
             into[...] = data[top : top + len(rows), left : left + len(cols)]
 
-    def layouts(self) -> list[Own]:
+    def layouts(self) -> list[ShardLayout]:
         """Of each shard."""
         total = len(self._files)
-        return [Own(self.header.grid, Shard(k, total)) for k in range(1, total + 1)]
+        return [ShardLayout(self.header.grid, Shard(k, total)) for k in range(1, total + 1)]
 
     def _check(self, number: int) -> None:
         """Raise unless a shard is there and what it was."""
@@ -159,13 +161,13 @@ class Assembled:
         header = shards.header
         self._shards, self.name = shards, f"/{key}"
         self.shape, self.dtype = (header.n1, header.n2), np.dtype(header.dtype)
-        self._pieces = [
-            (number, piece)
+        self._rectangles = [
+            (number, rectangle)
             for number, layout in enumerate(shards.layouts())
-            for piece in layout.pieces(key)
+            for rectangle in layout.rectangles(key)
         ]
         self._edges = np.array(
-            [(p.rows.start, p.rows.stop, p.cols.start, p.cols.stop) for _, p in self._pieces]
+            [(p.rows.start, p.rows.stop, p.cols.start, p.cols.stop) for _, p in self._rectangles]
         )
 
     def __len__(self) -> int:
@@ -214,13 +216,13 @@ class Assembled:
         top, bottom, left, right = self._edges.T
         hit = (top < rows.stop) & (bottom > rows.start) & (left < cols.stop) & (right > cols.start)
         for n in np.flatnonzero(hit).tolist():
-            number, piece = self._pieces[n]
-            inner = _common(rows, piece.rows), _common(cols, piece.cols)
+            number, rectangle = self._rectangles[n]
+            inner = _common(rows, rectangle.rows), _common(cols, rectangle.cols)
             target = tuple(
                 slice(part.start - span.start, part.stop - span.start)
                 for part, span in zip(inner, (rows, cols), strict=True)
             )
-            self._shards.read_into(into[target], number, piece, *inner)
+            self._shards.read_into(into[target], number, rectangle, *inner)
 
 
 def _common(one: range, other: range) -> range:

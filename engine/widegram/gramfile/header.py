@@ -25,7 +25,7 @@ from widegram.durable.contents import text_of, typed
 from widegram.durable.hdf5 import stored_dataset
 from widegram.errors import WidegramError
 from widegram.gramfile.diagonals import FOLDER, DiagonalPlaces
-from widegram.gramfile.layout import Elsewhere, Layout, Own, Whole, bytes_of
+from widegram.gramfile.layout import Elsewhere, ShardLayout, TileLayout, Whole, bytes_of
 from widegram.gramfile.reserved import LENGTH, TABLE, reserve_texts
 from widegram.sharding import Shard
 from widegram.tiling import TileGrid, dataset_keys
@@ -89,10 +89,10 @@ class Header:
         return dataset_keys(self.kernels, self.depths, self.heads)
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> TileLayout:
         """Where the file keeps its tiles."""
         if self.shard is not None:
-            return Own(self.grid, self.shard)
+            return ShardLayout(self.grid, self.shard)
         return (Whole if self.elsewhere is None else Elsewhere)(self.grid)
 
     @property

@@ -3,7 +3,7 @@
 A shard has, for each dataset ``key`` of the whole matrix, ``tiles/<key>`` (side, tiles * side), its
 tiles from left to right in the order of :meth:`TileGrid.tiles`, and of a symmetric matrix
 ``mirrors/<key>`` (tiles * side, side), their mirror images from top to bottom: rows and columns
-of tiles are blocks of both, so that a virtual dataset needs few pieces. Flags and checksums are
+of tiles are blocks of both, so that a virtual dataset needs few rectangles. Flags and checksums are
 (tiles, 1), or (tiles, 2) with those of the mirror images; a tile on the diagonal has none. A tile
 at the matrix's edge fills a part of its place.
 """
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.sharding import Shard, strips
+from widegram.sharding import Shard, tile_rows
 from widegram.tiling import TileGrid
 
 Tile = tuple[int, int]
@@ -34,7 +34,7 @@ class Stored(NamedTuple):
     chunk: tuple[int, int]
 
 
-class Piece(NamedTuple):
+class MatrixBlock(NamedTuple):
     """A block of the matrix that is a block of a shard's dataset: where that begins, and which
     entries it has."""
 
@@ -44,7 +44,7 @@ class Piece(NamedTuple):
     cols: range
 
 
-class Layout(ABC):
+class TileLayout(ABC):
     """What a file has of the tiles of ``grid``."""
 
     def __init__(self, grid: TileGrid) -> None:
@@ -89,7 +89,7 @@ class Layout(ABC):
         return [(i, j), (j, i)] if self.grid.symmetric and i != j else [(i, j)]
 
 
-class Whole(Layout):
+class Whole(TileLayout):
     """All tiles, at their places in (n1, n2) matrices."""
 
     @property
@@ -131,19 +131,19 @@ class Elsewhere(Whole):
         return []
 
 
-class Own(Layout):
+class ShardLayout(TileLayout):
     """The tiles of one shard."""
 
     def __init__(self, grid: TileGrid, shard: Shard) -> None:
         super().__init__(grid)
         self.shard = shard
-        self.strips = strips(grid, shard)
-        self._rows = {strip.row: strip for strip in self.strips}
+        self.tile_rows = tile_rows(grid, shard)
+        self._rows = {row.row: row for row in self.tile_rows}
 
     @property
     def count(self) -> int:
         """How many tiles there are."""
-        last = self.strips[-1]
+        last = self.tile_rows[-1]
         return last.at + last.stop - last.first
 
     @property
@@ -151,21 +151,21 @@ class Own(Layout):
         return self.count, 2 if self.grid.symmetric else 1
 
     def tiles(self) -> list[Tile]:
-        return [(s.row, j) for s in self.strips for j in range(s.first, s.stop)]
+        return [(s.row, j) for s in self.tile_rows for j in range(s.first, s.stop)]
 
     def at(self, tile: Tile) -> Place:
         mirrored = self.grid.symmetric and tile[0] > tile[1]
         i, j = (tile[1], tile[0]) if mirrored else tile
-        strip = self._rows.get(i)
-        if strip is None or not strip.first <= j < strip.stop:
+        row = self._rows.get(i)
+        if row is None or not row.first <= j < row.stop:
             raise KeyError(f"tile {i},{j} is in another shard than {self.shard}")
-        return strip.at + j - strip.first, int(mirrored)
+        return row.at + j - row.first, int(mirrored)
 
     @cached_property
     def _lone(self) -> NDArray[np.bool_]:
         """Which tiles have no mirror image."""
         lone = np.zeros(self.count, bool)
-        lone[[s.at for s in self.strips if s.first == s.row]] = True
+        lone[[s.at for s in self.tile_rows if s.first == s.row]] = True
         return lone
 
     def unfinished(self, flags: Flags) -> list[Tile]:
@@ -176,7 +176,7 @@ class Own(Layout):
 
     def spread(self, flags: NDArray[Any]) -> NDArray[Any]:
         whole = np.zeros(self.grid.shape, flags.dtype)
-        for s in self.strips:
+        for s in self.tile_rows:
             part = flags[s.at : s.at + s.stop - s.first]
             whole[s.row, s.first : s.stop] = part[:, 0]
             if self.grid.symmetric:
@@ -185,9 +185,9 @@ class Own(Layout):
         return whole
 
     def stretches(self) -> tuple[range, range]:
-        left = [s.row for s in self.strips if s.first == (s.row if self.grid.symmetric else 0)]
+        left = [s.row for s in self.tile_rows if s.first == (s.row if self.grid.symmetric else 0)]
         rows = range(left[0], left[-1] + 1) if left else range(0)
-        top = self.strips[0]
+        top = self.tile_rows[0]
         return rows, range(top.first, top.stop) if top.row == 0 else range(0)
 
     def stored(self, key: str) -> list[Stored]:
@@ -205,18 +205,18 @@ class Own(Layout):
         along = number * self.grid.tile
         return (f"mirrors/{key}", (along, 0)) if mirrored else (f"tiles/{key}", (0, along))
 
-    def pieces(self, key: str) -> Iterator[Piece]:
+    def rectangles(self, key: str) -> Iterator[MatrixBlock]:
         """Blocks that hold each entry of the shard once: rows of tiles, columns of mirror
         images."""
         grid = self.grid
-        for s in self.strips:
+        for s in self.tile_rows:
             rows = grid.rows(s.row)
             cols = range(grid.cols(s.first).start, grid.cols(s.stop - 1).stop)
-            yield Piece(f"tiles/{key}", (0, s.at * grid.tile), rows, cols)
+            yield MatrixBlock(f"tiles/{key}", (0, s.at * grid.tile), rows, cols)
             skip = int(s.first == s.row)
             if grid.symmetric and s.first + skip < s.stop:
                 below = range(grid.rows(s.first + skip).start, grid.rows(s.stop - 1).stop)
-                yield Piece(f"mirrors/{key}", ((s.at + skip) * grid.tile, 0), below, rows)
+                yield MatrixBlock(f"mirrors/{key}", ((s.at + skip) * grid.tile, 0), below, rows)
 
 
 def bytes_of(stored: Stored, dtype: Any) -> int:

@@ -14,7 +14,7 @@ from widegram.durable.hdf5 import hdf5_errors, stored_dataset
 from widegram.errors import WidegramError
 from widegram.gramfile.diagonals import Stretch, flags_path, sums_path, values_path
 from widegram.gramfile.header import CHECKSUMS, STATE
-from widegram.gramfile.layout import Own, Tile
+from widegram.gramfile.layout import ShardLayout, Tile
 from widegram.gramfile.opening import read
 from widegram.gramfile.reserved import damaged
 from widegram.machine import interrupts
@@ -35,7 +35,7 @@ class ShardFile(Closing):
         try:
             if self.header.shard is None:
                 raise WidegramError(f"{path}: is no shard but {self.header.kind()}; remove it")
-            self.layout = Own(self.header.grid, self.header.shard)
+            self.layout = ShardLayout(self.header.grid, self.header.shard)
             self._check()
             with hdf5_errors(path):
                 self._sums = {key: self.raw(f"{CHECKSUMS}/{key}") for key in self.header.keys}

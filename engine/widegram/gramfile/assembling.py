@@ -50,7 +50,7 @@ class JoinResult(NamedTuple):
     virtual: bool
 
 
-class Known(NamedTuple):
+class SeenShard(NamedTuple):
     """A shard that was looked at: where it lies, its header, its digest."""
 
     path: Path
@@ -97,13 +97,13 @@ def join(
     return _filled(path, whole, shards, budget, progress, new=False)
 
 
-def _known(out: Path) -> list[Known]:
+def _known(out: Path) -> list[SeenShard]:
     """The shards of ``out``, looked at: all there, and of one run."""
     known = []
     for path in _files(out):
         interrupts.check()
         with ShardFile(path) as shard:
-            known.append(Known(path, shard.header, shard.digest()))
+            known.append(SeenShard(path, shard.header, shard.digest()))
     total = len(known)
     common = Counter(map(_run, known)).most_common(1)[0][0]
     model = next(one for one in known if _run(one) == common)
@@ -120,7 +120,7 @@ def _known(out: Path) -> list[Known]:
     return known
 
 
-def _run(one: Known) -> int:
+def _run(one: SeenShard) -> int:
     """What shards of one run have in common."""
     header = replace(one.header, shard=None, x1_location="", x2_location="")
     return hash((header.checksum(), header.device, header.diagonals))
@@ -166,7 +166,7 @@ def _is_complete(path: Path, wanted: Header) -> bool:
 def _filled(
     path: Path,
     whole: Header,
-    shards: list[Known],
+    shards: list[SeenShard],
     memory: int,
     progress: ProgressCallback | None,
     new: bool,
@@ -179,7 +179,7 @@ def _filled(
         tiles, grid = len(writer.layout.tiles()), writer.grid
         missing = sum(grid.entries(*tile) for tile in pending)
         meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
-        copy = _Copy(writer, pending, meter, memory // _BATCH_SHARE)
+        copy = _Joiner(writer, pending, meter, memory // _BATCH_SHARE)
         with (
             StopRequest() as stop,
             interrupts.keeping(partial(_kept, path, copy, tiles)),
@@ -222,7 +222,7 @@ def _writing(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
         raise
 
 
-def _kept(path: Path, copy: _Copy, tiles: int) -> str:
+def _kept(path: Path, copy: _Joiner, tiles: int) -> str:
     """What an interrupted run leaves."""
     done = tiles - len(copy.pending)
     return (
@@ -231,7 +231,7 @@ def _kept(path: Path, copy: _Copy, tiles: int) -> str:
     )
 
 
-class _Copy:
+class _Joiner:
     """Copies the ``pending`` tiles of a file out of one shard after another, in batches of at most
     ``most`` bytes."""
 
@@ -242,7 +242,7 @@ class _Copy:
         self._writer, self._meter, self._most = writer, meter, most
         self._stretches = set(writer.pending_stretches())
 
-    def take(self, known: Known, stop: StopRequest) -> None:
+    def take(self, known: SeenShard, stop: StopRequest) -> None:
         """Copy what one shard has, until a stop."""
         with ShardFile(known.path) as shard:
             if shard.digest() != known.digest:
@@ -294,7 +294,7 @@ class _Copy:
 def _seen_through(
     path: Path,
     whole: Header,
-    shards: list[Known],
+    shards: list[SeenShard],
     overwrite: bool,
     progress: ProgressCallback | None,
 ) -> JoinResult:
