@@ -169,8 +169,8 @@ def _verified(
         counts[f"verify says damaged ({ended.code})"] += 1
         return []
     counts["verify finds nothing"] += 1
-    if sample.kind.startswith("unfinished"):
-        return []  # what is not flagged is not looked at; whether it is used shows below
+    if sample.kind.startswith(("unfinished", "shard")):
+        return []  # nor is room that no tile fills; whether it is used shows below
     runner.empty()
     good = runner.folder / sample.name
     good.write_bytes(sample.data)
