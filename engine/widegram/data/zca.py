@@ -22,6 +22,7 @@ Array = NDArray[Any]
 # The covariance, LAPACK's copy of it and workspace, the eigenvectors; W and its like to apply it.
 _LEARNING, _APPLYING = 5, 2
 _LARGEST_EPS = 1e6
+_AT_ONCE = 2**20  # numbers of rows that are multiplied, which takes several copies of them
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,13 @@ class Zca:
 
     def apply(self, rows: Array) -> Array:
         """Rows (n, ...) whitened, float64; each depends on its own numbers alone."""
-        flat = rows.reshape(len(rows), -1) - self.mean
-        return exact_product(flat, self.matrix).reshape(rows.shape)
+        flat = rows.reshape(len(rows), -1)
+        made = np.empty_like(flat, dtype=np.float64)
+        step = max(1, _AT_ONCE // flat.shape[1])
+        for lo in range(0, len(flat), step):
+            part = flat[lo : lo + step] - self.mean
+            made[lo : lo + step] = exact_product(part, self.matrix)
+        return made.reshape(rows.shape)
 
 
 def check_eps(eps: Any) -> float:
