@@ -102,8 +102,8 @@ def test_every_script_is_listed_and_tested() -> None:
     listed = (EXAMPLES / "README.md").read_text()
     scripts = {path.name for path in EXAMPLES.glob("*.py")}
     assert all(f"`{name}" in listed for name in scripts)
-    # graphs.py: tests/test_graphs.py
-    others = {"gpytorch_posterior.py", "estimator.py", "graphs.py"}
+    # graphs.py: tests/test_graphs.py, million_rows.py: tests/test_million_rows.py
+    others = {"gpytorch_posterior.py", "estimator.py", "graphs.py", "million_rows.py"}
     assert scripts == {name for name, _, _ in SCRIPTS} | others
 
 

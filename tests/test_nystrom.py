@@ -15,7 +15,7 @@ from cli_support import refused, run, run_json
 from linalg_support import orthogonal, write_gram
 from widegram.errors import WidegramError
 from widegram.linalg import SolveJob, SolveOptions, solve_file
-from widegram.linalg.subset import plan
+from widegram.linalg.subset import heights
 from widegram.machine import interrupts
 from widegram.machine.progress import Progress
 
@@ -236,8 +236,8 @@ def test_equal_centers_get_a_jitter_that_is_reported(tmp_path, dtype) -> None:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "_ROWS", 32)
-    monkeypatch.setattr(plan, "_LEAST_ROWS", 8)
+    monkeypatch.setattr(heights, "_ROWS", 32)
+    monkeypatch.setattr(heights, "_LEAST_ROWS", 8)
 
 
 def interrupted(p: Problem, what: str, *extra: object) -> tuple[str, Path]:
@@ -337,13 +337,13 @@ def test_refusals(easy) -> None:
 @pytest.mark.parametrize("memory", [700 * 10**6, 10**9, 3 * 10**9])
 def test_a_block_fits_into_the_memory_there_is(memory) -> None:
     m, columns, itemsize = 5000, 60, 4
-    rows = plan.block_height(m, columns, itemsize, 496, memory)
+    rows = heights.block_height(m, columns, itemsize, 496, memory)
     arrays = 2 * 8 * m * m + rows * m * (itemsize + 3 * 8) + 4 * 8 * columns * (m + rows)
     assert 64 <= rows <= 1024
     assert arrays <= memory
     assert rows % 496 == 0 or rows < 496
     with pytest.raises(WidegramError, match=r"5000 centers need 6.* MB of arrays"):
-        plan.block_height(m, columns, itemsize, 496, 500 * 10**6)
+        heights.block_height(m, columns, itemsize, 496, 500 * 10**6)
 
 
 def test_from_a_network_to_predictions(tmp_path) -> None:

@@ -59,7 +59,7 @@ def measure(
     parts = len(ACTIVATIONS) * len(DTYPES) * (1 + len(sizes.sides)) + len(DTYPES) * (
         len(sizes.flat_sides) + len(sizes.dense_depths) + len(sizes.presets)
     )
-    run = _Run(sizes, threads or usable_cores(), Share(seconds, parts + 1), say)
+    run = _Measuring(sizes, threads or usable_cores(), Share(seconds, parts + 1), say)
     found: dict[str, Any] = {"threads": run.threads, "roof": [], "pooled": [], "work": []}
     for activation in ACTIVATIONS:
         for dtype in DTYPES:
@@ -86,7 +86,7 @@ def measure(
     return found | {"prepared_seconds": run.clock.prepared, "left_out": left_out}
 
 
-class _Run:
+class _Measuring:
     """Rows of one measurement; ``rates``: element-layers a second of all threads, by activation and
     dtype."""
 

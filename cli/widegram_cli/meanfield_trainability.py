@@ -38,7 +38,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Workers:
+class Where:
     """Who computes: this process, or the workers of a scheduler."""
 
     dask: str | None
@@ -115,14 +115,14 @@ class Axes:
 @json_option
 @grouped(Images, "images")
 @grouped(Axes, "axes")
-@grouped(Workers, "workers")
+@grouped(Where, "workers")
 @grouped(Computing, "computing")
 @grouped(Written, "written")
 def trainability_command(
     images: Images,
     axes: Axes,
     scale: str,
-    workers: Workers,
+    workers: Where,
     computing: Computing,
     written: Written,
 ) -> None:

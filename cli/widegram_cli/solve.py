@@ -9,9 +9,9 @@ import click
 
 from widegram.validation.choices import (
     DTYPES,
-    METHODS,
     NYSTROM,
     PRECONDITIONERS,
+    SOLVE_METHODS,
     TARGETS,
     TASKS,
 )
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
 @click.option("--evidence", is_flag=True, help="Report the log marginal likelihood.")
 @click.option(
     "--method",
-    type=click.Choice((*METHODS, NYSTROM)),
+    type=click.Choice(SOLVE_METHODS),
     default="auto",
     show_default=True,
     help="Solver.",

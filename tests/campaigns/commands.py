@@ -105,7 +105,7 @@ def chosen(only: str) -> list[Command]:
 def small_budgets() -> None:
     """Give this process budgets that these inputs exceed, and no patience between checkpoints."""
     from widegram.linalg import factorfile, outofcore, restart
-    from widegram.linalg.subset import plan, sumsfile
+    from widegram.linalg.subset import heights, sumsfile
 
     for module in [m for name, m in sys.modules.items() if name.startswith("widegram")]:
         if hasattr(module, "array_budget"):
@@ -116,7 +116,7 @@ def small_budgets() -> None:
     restart.RestartFile.__init__ = (  # type: ignore[method-assign]
         lambda self, path, key, seconds: begin(self, path, key, 0.0)
     )
-    plan._ROWS = plan._LEAST_ROWS = 64
+    heights._ROWS = heights._LEAST_ROWS = 64
     sumsfile._SHARE = 0.0
     first = sumsfile.SumsFile.__init__
     sumsfile.SumsFile.__init__ = (  # type: ignore[method-assign]

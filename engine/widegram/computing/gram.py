@@ -15,7 +15,7 @@ from widegram.backends.job import Job
 from widegram.computing.devices import continues, device_for, kind_of, resolve_device
 from widegram.computing.filling import GramResult, fill
 from widegram.computing.job import make_job, tile_side
-from widegram.computing.places import place
+from widegram.computing.sites import site
 from widegram.data.distinct import check_distinct
 from widegram.data.patterns import patterned
 from widegram.data.several import Inputs
@@ -107,7 +107,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     check_distinct([path], [network, x1, x2, *patterns])
     tile = None if tile is None else integer(tile, "tile", 1)
     device = _device_of(path, overwrite, job.network, device, dask is not None)
-    where = place(dask, device, memory, mixed_workers)
+    where = site(dask, device, memory, mixed_workers)
     new = overwrite or not path.exists()
     with ExitStack() as held:
         evaluator: Evaluator | None = None

@@ -22,7 +22,7 @@ from widegram.data.several import ListSource
 from widegram.errors import WidegramError
 from widegram.machine.budgets import kernel_budget
 from widegram.network import Network, load_network
-from widegram.workers.program import processor
+from widegram.workers.builds import processor
 from widegram.workers.serving import Served, Unseen
 from widegram.workers.session import Request
 

@@ -61,6 +61,9 @@ METHODS = ("auto", *SOLVERS)
 NYSTROM = "nystrom"
 """What it takes for one of rows and centers."""
 
+SOLVE_METHODS = (*METHODS, NYSTROM)
+"""All that ``solve --method`` takes."""
+
 FACTORISATIONS = ("auto", *(name for name, solver in SOLVERS.items() if solver.factors))
 """What ``predict --method`` takes."""
 

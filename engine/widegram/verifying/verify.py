@@ -16,7 +16,7 @@ from widegram.combining.recipe import is_combined, read_recipe
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import available
 from widegram.computing.in_memory import diagonal_within
-from widegram.computing.places import place
+from widegram.computing.sites import site
 from widegram.computing.tile_queue import in_turn
 from widegram.data import Source
 from widegram.data.patterns import reopened
@@ -129,7 +129,7 @@ class _Means:
         """An evaluator of ``job`` on the device that a file names, here or at workers."""
         here = self.dask is None
         chosen = available(device) if here else device.split(",")[0]
-        return place(self.dask, chosen, self.memory, self.mixed).evaluator(job)
+        return site(self.dask, chosen, self.memory, self.mixed).evaluator(job)
 
 
 def _repair(path: Path, report: VerifyReport, x1: Given, x2: Given, means: _Means) -> None:

@@ -11,7 +11,7 @@ _LATE_SECONDS = 1.0
 
 
 @dataclass(eq=False)
-class Group:
+class Claim:
     """Some ``items`` that ``worker`` has since ``begun``; ``twice``: another one has them too."""
 
     items: list[int]
@@ -48,7 +48,7 @@ class Claims:
         self._stretches = [_Stretch(0, self.count)]
         self._again: deque[int] = deque()
         self._done = bytearray(self.count)
-        self._flying: list[Group] = []
+        self._flying: list[Claim] = []
         self._stopped = False
 
     @property
@@ -61,7 +61,7 @@ class Claims:
         """Items that no worker has."""
         return sum(map(len, self._stretches)) + len(self._again)
 
-    def take(self, worker: str, most: int, now: float) -> Group | None:
+    def take(self, worker: str, most: int, now: float) -> Claim | None:
         """The next group of at most ``most`` items; None where nothing is left to begin."""
         if self._stopped:
             return None
@@ -71,12 +71,12 @@ class Claims:
         if not items:
             items = self._next(worker, most)
         if items:
-            group = Group(items, worker, now)
+            group = Claim(items, worker, now)
             self._flying.append(group)
             return group
         return self._late(worker, now)
 
-    def finish(self, group: Group, now: float) -> list[int]:
+    def finish(self, group: Claim, now: float) -> list[int]:
         """A group has come back: its items that nobody has brought before."""
         self._drop(group)
         new = [item for item in group.items if not self._done[item]]
@@ -86,7 +86,7 @@ class Claims:
         self.usual = max(self.usual, now - group.begun)
         return new
 
-    def give_back(self, group: Group) -> None:
+    def give_back(self, group: Claim) -> None:
         """A group is lost: what no other worker has of it is to be done again."""
         if group not in self._flying:
             return
@@ -123,17 +123,17 @@ class Claims:
         low, found.low = found.low, min(found.low + most, found.high)
         return list(range(low, found.low))
 
-    def _late(self, worker: str, now: float) -> Group | None:
+    def _late(self, worker: str, now: float) -> Claim | None:
         late = max(_LATE * self.usual, _LATE_SECONDS)
         for group in self._flying:
             if group.worker != worker and not group.twice and now - group.begun > late:
                 group.twice = True
-                second = Group(list(group.items), worker, now, twice=True)
+                second = Claim(list(group.items), worker, now, twice=True)
                 self._flying.append(second)
                 return second
         return None
 
-    def _drop(self, group: Group) -> None:
+    def _drop(self, group: Claim) -> None:
         if group in self._flying:
             self._flying.remove(group)
         for other in self._flying:

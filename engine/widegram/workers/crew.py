@@ -12,12 +12,12 @@ from typing import Any
 
 from widegram.errors import WidegramError, one_line
 from widegram.machine.log import logger
-from widegram.workers.claims import Claims, Group
-from widegram.workers.program import program
+from widegram.workers.builds import program
+from widegram.workers.claims import Claim, Claims
 from widegram.workers.room import Room
 from widegram.workers.sending import send_parcels
 from widegram.workers.session import Facts, Lost, Request, SchedulerGone, Session
-from widegram.workers.talking import Closed, Line, Unseen
+from widegram.workers.talking import Absent, Closed, Line
 
 _AT_ONCE = 2  # groups of a worker: one is computed, the next one waits there
 _GROUP_SECONDS = 0.5
@@ -264,7 +264,7 @@ class Crew:
         request = self._request("open", request=self._session.request)
         try:
             member.described = await member.line.ask(request)
-        except Unseen as unseen:
+        except Absent as unseen:
             await send_parcels(member.line, self._session, unseen.names)
             member.described = await member.line.ask(request)
 
@@ -293,7 +293,7 @@ class Crew:
                 claims.give_back(group)  # Nothing, where it has come back.
                 self._tell()
 
-    async def _do(self, member: Member, claims: Claims, group: Group) -> None:
+    async def _do(self, member: Member, claims: Claims, group: Claim) -> None:
         size = self._item_bytes * len(group.items)
         items = [self._items[k] for k in group.items]
         held: list[int] = []
@@ -315,7 +315,7 @@ class Crew:
         kept = [(k, one) for k, one in zip(group.items, results, strict=True) if k in new]
         self.finished.put(Done([k for k, _ in kept], [r for _, r in kept], member.facts, size))
 
-    async def _take(self, member: Member) -> tuple[Claims, Group]:
+    async def _take(self, member: Member) -> tuple[Claims, Claim]:
         while True:
             claims = self._claims
             if claims is not None and self.failure is None:

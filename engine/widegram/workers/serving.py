@@ -21,7 +21,7 @@ import numpy as np
 
 from widegram.data.formats import Table
 from widegram.errors import WidegramError, one_line
-from widegram.workers.program import program
+from widegram.workers.builds import program
 from widegram.workers.session import Facts, Request
 
 # Sessions and data that nobody asked for so long are given up: their client may have been killed.

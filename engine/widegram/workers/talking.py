@@ -23,7 +23,7 @@ _LOST = ("KilledWorker", "NoValidWorkerError")  # errors of Dask's that say no m
 Before = Callable[[], Coroutine[Any, Any, None]]
 
 
-class Unseen(Exception):
+class Absent(Exception):
     """A worker does not see data; ``names`` it."""
 
     def __init__(self, names: list[str]) -> None:
@@ -47,7 +47,7 @@ class Line:
 
         Raises:
             Lost: the worker has left, or does not hand over what it has.
-            Unseen, Closed: see there.
+            Absent, Closed: see there.
             WidegramError: it failed; also where it has not this program.
         """
         from distributed import wait
@@ -115,7 +115,7 @@ class Line:
     def _read(self, answer: tuple[str, Any]) -> Any:
         status, value = answer
         if status == "unseen":
-            raise Unseen(value)
+            raise Absent(value)
         if status == "closed":
             raise Closed
         if status == "failed":

@@ -27,9 +27,9 @@ from widegram.linalg.solvejob import (
     verdict,
 )
 from widegram.linalg.subset.centers import CenterFiles, open_centers
+from widegram.linalg.subset.heights import block_height
 from widegram.linalg.subset.judging import Judgement
 from widegram.linalg.subset.passes import Passes, Solved
-from widegram.linalg.subset.plan import block_height
 from widegram.linalg.targets import Targets, accuracy, load_targets, shift_of
 from widegram.machine import interrupts
 from widegram.machine.progress import ProgressCallback
@@ -42,7 +42,7 @@ _RESOLVED = 1e-3  # error of a point of a path whose figures still mean somethin
 
 
 @dataclass(frozen=True)
-class Point:
+class Judged:
     """A regulariser as given, what it adds to the diagonal, and what a pass has found of it; None
     where the normal equations are singular."""
 
@@ -161,7 +161,7 @@ def _shifts(job: SolveJob, files: CenterFiles, regs: Sequence[float]) -> list[fl
 
 def _solved(
     job: SolveJob, passes: Passes, regs: Sequence[float], shifts: Sequence[float]
-) -> tuple[list[Point], Solved]:
+) -> tuple[list[Judged], Solved]:
     """The points of the path, and the best of them refined."""
     loo = job.loo or bool(job.path and not job.evidence)
     judgements = passes.judged(shifts, loo)
@@ -178,7 +178,7 @@ def _solved(
     return points, passes.refined(_best(job, usable).shift)
 
 
-def _best(job: SolveJob, points: Sequence[Point]) -> Point:
+def _best(job: SolveJob, points: Sequence[Judged]) -> Judged:
     if len(points) == 1:
         return points[0]
     if job.evidence:
@@ -188,20 +188,20 @@ def _best(job: SolveJob, points: Sequence[Point]) -> Point:
 
 def _point(
     job: SolveJob, passes: Passes, reg: float, shift: float, found: Judgement | None
-) -> Point:
+) -> Judged:
     if found is None:
-        return Point(reg, shift, None, None, None)
+        return Judged(reg, shift, None, None, None)
     evidence = None
     if job.evidence:
         evidence = log_evidence(found.squares, passes.logdet(shift), passes.n, job.normalize_y)
     share = None
     if found.mse is not None and accuracy(passes.targets, passes.targets) is not None:
         share = found.hits / passes.n
-    return Point(reg, shift, found, evidence, share)
+    return Judged(reg, shift, found, evidence, share)
 
 
 def _tables(
-    job: SolveJob, passes: Passes, points: Sequence[Point], solved: Solved, mean: Array
+    job: SolveJob, passes: Passes, points: Sequence[Judged], solved: Solved, mean: Array
 ) -> dict[str, Array]:
     """Datasets beside alpha and the targets."""
     scale = scale_of(solved.squares, passes.n) if job.normalize_y else np.ones(mean.size)
@@ -217,7 +217,7 @@ def _tables(
 
 
 def _result(
-    job: SolveJob, passes: Passes, points: Sequence[Point], solved: Solved, targets: Targets
+    job: SolveJob, passes: Passes, points: Sequence[Judged], solved: Solved, targets: Targets
 ) -> SolveResult:
     index = next(i for i, point in enumerate(points) if point.shift == solved.shift)
     best = points[index]

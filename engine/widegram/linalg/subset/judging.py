@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.linalg.subset.normal import Spectrum
+from widegram.linalg.subset.normal import NormalSpectrum
 from widegram.linalg.targets import agreeing
 
 Array = NDArray[Any]
@@ -54,7 +54,7 @@ class Judgement:
 
 
 class Judging:
-    """A pass that judges ``candidates``; a :class:`widegram.linalg.subset.streaming.Sums`.
+    """A pass that judges ``candidates``; a :class:`widegram.linalg.subset.streaming.PassSums`.
 
     ``loo`` asks for leave-one-out errors, whose leverages take 2 n M^2 operations; without them
     rows are multiplied by the solutions alone. ``fitted`` (n, k), of a single candidate, takes the
@@ -63,7 +63,7 @@ class Judging:
 
     def __init__(
         self,
-        spectrum: Spectrum,
+        spectrum: NormalSpectrum,
         targets: Array,
         candidates: Sequence[Candidate],
         *,
@@ -83,7 +83,7 @@ class Judging:
         self._errors, self._hits, self._slack = np.zeros(count), np.zeros(count), np.ones(count)
 
     def add(self, rows: slice, block: Array) -> None:
-        """See :meth:`Sums.add`."""
+        """See :meth:`PassSums.add`."""
         y = self._targets[rows]
         own = block @ self._spectrum.basis if self._loo else block
         predicted = own @ self._columns
@@ -102,7 +102,7 @@ class Judging:
         self._hits += [agreeing(y - errors[:, p], y).sum() for p in range(errors.shape[1])]
 
     def arrays(self) -> Mapping[str, Array]:
-        """See :meth:`Sums.arrays`."""
+        """See :meth:`PassSums.arrays`."""
         return {
             "gradient": self._gradient,
             "squares": self._squares,
@@ -112,7 +112,7 @@ class Judging:
         }
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
-        """See :meth:`Sums.restore`."""
+        """See :meth:`PassSums.restore`."""
         for name, array in self.arrays().items():
             array[...] = arrays[name]
 

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class NormalEquations:
-    """Phi^T Phi (M, M) and Phi^T Y (M, k), Phi = K_nC L^-T; a :class:`..streaming.Sums`.
+    """Phi^T Phi (M, M) and Phi^T Y (M, k), Phi = K_nC L^-T; a :class:`..streaming.PassSums`.
 
     Each block is whitened before it is squared: the square of K_nC would lose twice as many digits
     to the condition of L.
@@ -32,24 +32,24 @@ class NormalEquations:
         self.moment = np.zeros((m, targets.shape[1]))
 
     def add(self, rows: slice, block: Array) -> None:
-        """See :meth:`Sums.add`."""
+        """See :meth:`PassSums.add`."""
         white = block.T
         lapack.trtrs(self._factor, white)
         lapack.syrk(self.gram, white)
         self.moment += white @ self._targets[rows]
 
     def arrays(self) -> Mapping[str, Array]:
-        """See :meth:`Sums.arrays`."""
+        """See :meth:`PassSums.arrays`."""
         return {"gram": self.gram.T, "moment": self.moment}
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
-        """See :meth:`Sums.restore`."""
+        """See :meth:`PassSums.restore`."""
         self.gram.T[...] = arrays["gram"]
         self.moment[...] = arrays["moment"]
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class NormalSpectrum:
     """Phi^T Phi = U diag(values) U^T.
 
     * ``values``: ascending, not negative, (M,)
@@ -73,7 +73,7 @@ class Spectrum:
         return high / low if low > 0 and (shift > 0 or low > noise) else np.inf
 
 
-def decomposed(equations: NormalEquations, factor: Array, memory: int) -> Spectrum:
+def decomposed(equations: NormalEquations, factor: Array, memory: int) -> NormalSpectrum:
     """The eigenvectors; the arrays of ``equations`` are used up.
 
     Raises WidegramError where they hold NaN or an infinity.
@@ -85,4 +85,4 @@ def decomposed(equations: NormalEquations, factor: Array, memory: int) -> Spectr
     assert vectors is not None
     moment = vectors.T @ equations.moment
     lapack.trtrs(factor, vectors, transposed=True)
-    return Spectrum(np.maximum(values, 0.0), vectors, moment)
+    return NormalSpectrum(np.maximum(values, 0.0), vectors, moment)

@@ -16,8 +16,8 @@ from widegram.errors import WidegramError
 from widegram.linalg.settings import Resources
 from widegram.linalg.subset.centers import CenterFiles
 from widegram.linalg.subset.judging import Candidate, Judgement, Judging
-from widegram.linalg.subset.normal import NormalEquations, Spectrum, decomposed
-from widegram.linalg.subset.streaming import Sums, streamed
+from widegram.linalg.subset.normal import NormalEquations, NormalSpectrum, decomposed
+from widegram.linalg.subset.streaming import PassSums, streamed
 from widegram.linalg.subset.sumsfile import SumsFile
 from widegram.linalg.subset.whitening import whitening
 from widegram.linalg.targets import Targets
@@ -74,10 +74,10 @@ class Passes:
         self._resumed = self._read = 0
         self._seconds = 0.0
         self.jitter = 0.0
-        self._spectrum: Spectrum | None = None
+        self._spectrum: NormalSpectrum | None = None
 
     @property
-    def spectrum(self) -> Spectrum:
+    def spectrum(self) -> NormalSpectrum:
         """The normal equations' eigenvectors; the first time that they are asked for they are made,
         by a pass over the rows, or read from the work file."""
         if self._spectrum is None:
@@ -166,7 +166,7 @@ class Passes:
         for file in self._work.values():
             file.remove()
 
-    def _stored(self) -> Spectrum | None:
+    def _stored(self) -> NormalSpectrum | None:
         file = self._work.get(".basis")
         names = ("values", "basis", "moment", "jitter")
         found = None if file is None else file.load(names, self._resources.overwrite)
@@ -174,9 +174,9 @@ class Passes:
             return None
         arrays, self._resumed, _ = found
         self.jitter = float(arrays["jitter"][0])
-        return Spectrum(arrays["values"], arrays["basis"].T, arrays["moment"])
+        return NormalSpectrum(arrays["values"], arrays["basis"].T, arrays["moment"])
 
-    def _made(self) -> Spectrum:
+    def _made(self) -> NormalSpectrum:
         white = whitening(self._files.centers.operator, self._resources.progress)
         self.jitter = white.jitter
         equations = NormalEquations(white.factor, self.targets)
@@ -202,7 +202,7 @@ class Passes:
             self._work[".normal"].remove()
         return spectrum
 
-    def _pass(self, sums: Sums, file: SumsFile | None) -> int:
+    def _pass(self, sums: PassSums, file: SumsFile | None) -> int:
         self._read += 1
         return streamed(
             self._files.cross.operator,

@@ -18,7 +18,7 @@ from widegram.machine.progress import Progress, ProgressCallback
 Array = NDArray[Any]
 
 
-class Sums(Protocol):
+class PassSums(Protocol):
     """What a pass adds up."""
 
     what: str
@@ -36,7 +36,7 @@ class Sums(Protocol):
 def streamed(
     operator: GramOperator,
     height: int,
-    sums: Sums,
+    sums: PassSums,
     file: SumsFile | None,
     *,
     discard_other: bool = False,

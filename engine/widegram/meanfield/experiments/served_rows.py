@@ -16,7 +16,7 @@ from widegram.meanfield.experiments.engine_kernels import EngineOptions
 from widegram.meanfield.experiments.grid import Grid
 from widegram.meanfield.experiments.problem import Problem, digest_of, load_problem
 from widegram.meanfield.experiments.rows import RowMaker, row_maker, solve_row
-from widegram.workers.program import processor
+from widegram.workers.builds import processor
 from widegram.workers.serving import Served, Unseen
 from widegram.workers.session import Request
 

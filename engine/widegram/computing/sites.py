@@ -14,7 +14,7 @@ from widegram.computing.tile_queue import tiles_at_once
 from widegram.errors import WidegramError
 
 
-class Place(ABC):
+class Site(ABC):
     """Makes the evaluator of a run. ``device``: what computes, once there is one."""
 
     device: str
@@ -32,7 +32,7 @@ class Place(ABC):
         """What its tiles come from."""
 
 
-class Here(Place):
+class Here(Site):
     """A ``device`` of this machine."""
 
     def __init__(self, device: str) -> None:
@@ -49,7 +49,7 @@ class Here(Place):
         return LocalSupply
 
 
-class AtWorkers(Place):
+class AtWorkers(Site):
     """The workers at an ``address``; ``device``, ``memory``: for each of them, as a user gives
     them. ``mixed``: they may be of several kinds."""
 
@@ -72,9 +72,9 @@ class AtWorkers(Place):
         return self._made.supply
 
 
-def place(
+def site(
     dask: str | None, device: str, memory: str | int | None, mixed_workers: bool
-) -> Place:
+) -> Site:
     """Where a run computes; ``device`` as :func:`widegram.computing.devices.device_for` gives it,
     or for workers as a user does. Raises :class:`WidegramError` for what does not go together."""
     if dask is not None:
