@@ -99,7 +99,7 @@ def test_a_call_that_fails_costs_one_line_and_nothing_else(folder: Path, count: 
     assert kept > count // 8
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(300, marks=MANY)])
+@pytest.mark.parametrize("count", [12, pytest.param(300, marks=MANY)])
 def test_killed_at_any_call_a_run_resumes_to_the_same_bytes(folder: Path, count: int) -> None:
     out, moments = folder / "out" / "K.h5", random.Random(2)
     total = count_calls(lambda: library(folder))

@@ -93,7 +93,7 @@ def test_net_shows_the_mask(data: Path) -> None:
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"mask": "none"}, r"mask: must be a number or one of 'nan', 'inf', '-inf', found 'none'"),
-    ({"mask": [0]}, r"mask: must be a number, 'nan', 'inf' or '-inf', found \[0\]"),
+    ({"mask": [0]}, r"mask: is a list of 1, and the input no list; give one number"),
     ({"mask": True}, r"mask: must be a number, 'nan', 'inf' or '-inf', found True"),
     ({"masks": 0}, r"unknown key 'masks', did you mean 'mask'"),
     ({"layers": [{**POOL, "window_shape": [2]}, FLATTEN]}, r"layers\[0\] AvgPool: takes values of"),

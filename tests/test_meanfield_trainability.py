@@ -92,7 +92,7 @@ def test_an_interrupted_map_resumes_to_the_same_numbers(tmp_path, monkeypatch):
     whole, part = tmp_path / "whole.h5", tmp_path / "part.h5"
     asked = grid(w_var=(0.8, 1.4, 2.0))
     trainability(problem(), asked, whole)
-    solve, calls = module._solve_row, []
+    solve, calls = module.solve_row, []
 
     def stop_after_one(*arguments):
         if calls:
@@ -100,14 +100,14 @@ def test_an_interrupted_map_resumes_to_the_same_numbers(tmp_path, monkeypatch):
         calls.append(1)
         return solve(*arguments)
 
-    monkeypatch.setattr(module, "_solve_row", stop_after_one)
+    monkeypatch.setattr(module, "solve_row", stop_after_one)
     with pytest.raises(Interrupted):
         trainability(problem(), asked, part)
     assert read(part, "state/rows").tolist() == [1, 0, 0]
     assert np.isnan(read(part, "test_accuracy")[1:]).all()
     with h5py.File(part) as file:
         assert not file.attrs["complete"]
-    monkeypatch.setattr(module, "_solve_row", solve)
+    monkeypatch.setattr(module, "solve_row", solve)
     told = []
     assert trainability(problem(), asked, part, progress=told.append) == 1
     assert [(p.done, p.total) for p in told] == [(4, 6), (6, 6)]

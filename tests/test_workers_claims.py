@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from widegram.workers.claims import Claims, Group
+from widegram.workers.claims import Claim, Claims
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -15,7 +15,7 @@ def test_every_item_comes_back_once_whatever_happens(seed: int) -> None:
     count = draw.randrange(1, 200)
     claims, now = Claims(count), 0.0
     workers = [f"w{k}" for k in range(4)]
-    flying: list[Group] = []
+    flying: list[Claim] = []
     seen: list[int] = []
     while claims.left:
         now += draw.random()

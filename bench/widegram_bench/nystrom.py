@@ -54,7 +54,7 @@ def beside_syrk(m: int, rows: int, turns: int) -> dict[str, float]:
 def beside_sklearn(data: Path, n: int, m: int, tested: int) -> dict[str, Any]:
     """Seconds and test accuracy of both, on the first ``n`` rows of /train and ``tested`` of
     /test."""
-    with h5py.File(data) as file:
+    with h5py.File(data, "r") as file:
         x, y = file["train/x"][:n], file["train/y"][:n]
         x_test, y_test = file["test/x"][:tested], file["test/y"][:tested]
     found = {"n": n, "centers": m, "test": len(x_test)}

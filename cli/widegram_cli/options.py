@@ -14,6 +14,7 @@ from widegram.errors import WidegramError, shown
 from widegram.machine.budgets import parse_size
 from widegram.validation import bounds
 from widegram.validation.choices import KERNELS
+from widegram_cli.files import InputFile
 
 _DIGITS = 20  # more than any count has
 _LARGEST = 2**63 - 1
@@ -277,6 +278,7 @@ def dask_option(command: Command) -> Command:
     """``--dask``: workers of a scheduler, which share the work."""
     return click.option(
         "--dask",
+        type=InputFile(),
         metavar="ADDRESS",
         help="Let Dask's workers compute: tcp://HOST:PORT of a scheduler, a scheduler file, or "
         "local:N for N processes here.",

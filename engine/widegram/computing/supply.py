@@ -60,6 +60,7 @@ class LocalSupply(Supply):
     def __init__(self, evaluator: Evaluator, saver: Saver, wanted: Tiles, meter: Meter) -> None:
         self._saver, self._wanted, self._meter = saver, wanted, meter
         self._coming = deque(wanted)
+        self._unfinished: list[Found] = []  # computed, before anything beside it failed
         self.stoppable = evaluator.stoppable
         grid = saver.grid
         spans = [(grid.rows(i), grid.cols(j)) for i, j in wanted]
@@ -74,13 +75,15 @@ class LocalSupply(Supply):
         grid = self._saver.grid
         computed = len(grid.rows(i)) * len(grid.cols(j))
         arrays = self._queue.next(self._meter.begin_tile(grid.entries(i, j), computed))
+        self._unfinished.append(Found((i, j, arrays), {}))
         stretches = self._saver.stretches(self._saver.beside((i, j), unsaved))
         self._meter.end_tile(grid.entries(i, j))
-        return Found((i, j, arrays), stretches)
+        return self._unfinished.pop()._replace(stretches=stretches)
 
     def unasked(self) -> list[Found]:
         self.close()
-        return [Found((*self._wanted[n], arrays), {}) for n, arrays in self._queue.unasked()]
+        ahead = [Found((*self._wanted[n], arrays), {}) for n, arrays in self._queue.unasked()]
+        return self._unfinished + ahead
 
     def seconds_left(self) -> float:
         return self._meter.tile_seconds

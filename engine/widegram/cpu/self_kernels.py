@@ -249,7 +249,7 @@ class SelfKernelRunner:
             if isinstance(node.operation, Attend):
                 made = node.operation.coefficients(self._covariances(node.inputs[0]))
             elif isinstance(node.operation, RootAttend):
-                made = node.operation.coefficients(len(run.squares))
+                made = node.operation.coefficients(len(run.patterns))
             # As the planes will have them.
             run.factors[:, at : at + count] = made.astype(self.dtype)
         if self.needed[i]:

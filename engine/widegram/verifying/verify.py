@@ -135,9 +135,9 @@ class _Means:
 def _repair(path: Path, report: VerifyReport, x1: Given, x2: Given, means: _Means) -> None:
     """Compute what a report found damaged again, and write it."""
     with GramFile(path, shard=True) as file:
-        header, network = file.header, _unless_combined(file)
-        if network is not None and has_function(file.network):
+        if not is_combined(file.network) and has_function(file.network):
             raise WidegramError(f"{path}: cannot be repaired: {_FUNCTION}")
+        header, network = file.header, _unless_combined(file)
         if file.header.elsewhere is not None:
             raise WidegramError(
                 f"{path}: is {file.header.kind()}: repair these, then join them again"
@@ -215,8 +215,7 @@ def _computers(
     """The evaluator that made the file and the dense one, which ``held`` closes, or why there are
     none."""
     header = file.header
-    network = _unless_combined(file)
-    if network is None:
+    if is_combined(file.network):
         try:
             own: Evaluator = held.enter_context(_combined(file.path, header))
             return Computers(own, partial(in_turn, own), dense_note=_ANOTHER_METHOD)
@@ -224,6 +223,7 @@ def _computers(
             return f"no tiles were recomputed: {error}"
     if has_function(file.network):
         return f"no tiles were recomputed: {_FUNCTION}"
+    network = _network(file)
     memory = kernel_budget(means.memory)
     try:
         first, second = _sources(header, network.mask, x1, x2)
