@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from widegram_cli.output import emit_json, human_time
 if TYPE_CHECKING:
     from widegram.tuning.search import TuneResult
 
+_WIDE = 400
 _COLUMNS = {
     "diag_reg": ("diag_reg", "g"),
     "loo_mse": ("loo mse", ".5g"),
@@ -136,13 +138,15 @@ def _print(result: TuneResult) -> None:
     told = [row for row in result.rows if "error" not in row]
     shown = [name for name in _COLUMNS if any(row[name] is not None for row in told)]
     table = Table(box=None, pad_edge=False)
-    table.add_column("network", overflow="fold")
+    table.add_column("network", no_wrap=True)
     for name in shown:
         table.add_column(_COLUMNS[name][0], justify="right")
     for row in told:
         cells = ("" if row[k] is None else format(row[k], _COLUMNS[k][1]) for k in shown)
         table.add_row(f"{row['net']} {row['head'] or ''}".strip(), *cells)
-    Console(markup=False, highlight=False).print(table)
+    # A file or a pipe has no width: a row stays one line there.
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(markup=False, highlight=False, width=width).print(table)
     for row in result.rows:
         if "error" in row:
             click.echo(f"not tried: {row['net']}: {row['error']}")
