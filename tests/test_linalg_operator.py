@@ -122,4 +122,4 @@ def test_streaming_keeps_to_its_memory(tmp_path) -> None:
 
 def test_the_memory_fixture_fails_when_passed() -> None:
     with pytest.raises(AssertionError, match="peak memory grew"), peak_memory_below(10**6):
-        np.ones(10**7)
+        np.ones(10**8)  # more than other threads of the process may give back meanwhile
