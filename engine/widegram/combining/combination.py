@@ -14,13 +14,13 @@ from widegram import __version__
 from widegram.combining.evaluator import CombinedEvaluator
 from widegram.combining.recipe import Ingredient, Recipe, check_op, check_weights, recipe
 from widegram.computing.filling import GramResult, fill
-from widegram.computing.gram import nothing_to_do, opened, rechecked
+from widegram.computing.gram import nothing_to_do, rechecked
 from widegram.data.distinct import check_distinct
 from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile, Header, create
 from widegram.gramfile.opening import read
-from widegram.gramfile.writing import refuse_other_run
+from widegram.gramfile.writing import opened, refuse_other_run
 from widegram.machine.budgets import budget
 from widegram.machine.progress import ProgressCallback
 from widegram.tiling import WHOLE, End

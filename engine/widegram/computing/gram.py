@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,10 @@ from widegram.data.patterns import patterned
 from widegram.data.several import Inputs
 from widegram.durable.hdf5 import hdf5_errors
 from widegram.durable.outputs import check_target
-from widegram.errors import Interrupted, WidegramError, WriteFailed
 from widegram.gramfile.diagonals import flags_path
 from widegram.gramfile.header import STATE, Header
 from widegram.gramfile.opening import create, read
-from widegram.gramfile.writing import GramWriter, open_for_resume, refuse_other_run
+from widegram.gramfile.writing import GramWriter, opened, refuse_other_run
 from widegram.machine.log import logger
 from widegram.machine.progress import ProgressCallback
 from widegram.network import Network, NetworkLike
@@ -131,26 +130,6 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
             where.supplying(),
         )  # fmt: skip
     return result._replace(damaged_tiles=len(damaged))
-
-
-@contextmanager
-def opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
-    """A file that is written. A ``new`` one whose first tile already is refused goes again: it
-    holds nothing."""
-    untouched = False
-    try:
-        with open_for_resume(path, header) as writer:
-            try:
-                yield writer
-            finally:
-                untouched = writer.untouched
-    except (Interrupted, WriteFailed):
-        raise
-    except WidegramError:
-        if new and untouched:
-            with suppress(OSError):
-                path.unlink()
-        raise
 
 
 def default_side(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +11,18 @@ from typing import NamedTuple
 import numpy as np
 
 from widegram.durable.outputs import check_disk, check_target
-from widegram.errors import Interrupted, WidegramError, WriteFailed
+from widegram.errors import Interrupted, WidegramError
 from widegram.gramfile import elsewhere
 from widegram.gramfile.diagonals import Stretch, flags_path, sums_path, values_path
 from widegram.gramfile.header import CHECKSUMS, STATE, Header
 from widegram.gramfile.opening import create, new_gram, read
 from widegram.gramfile.shardfile import ShardFile
-from widegram.gramfile.writing import GramWriter, TileResult, open_for_resume, refuse_other_run
+from widegram.gramfile.writing import (
+    GramWriter,
+    TileResult,
+    opened,
+    refuse_other_run,
+)
 from widegram.machine import interrupts
 from widegram.machine.budgets import kernel_budget
 from widegram.machine.progress import Meter, ProgressCallback, StopRequest, counting
@@ -172,7 +175,7 @@ def _filled(
     new: bool,
 ) -> JoinResult:
     """Copy what ``path`` lacks from the shards."""
-    with _writing(path, whole, new) as writer:
+    with opened(path, whole, new) as writer:
         if not new:
             writer.recheck()
         pending = set(writer.pending())
@@ -201,25 +204,6 @@ def _filled(
         complete=True,
         virtual=False,
     )
-
-
-@contextmanager
-def _writing(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
-    """A gram file that is filled; a ``new`` one into which nothing could be put goes again."""
-    untouched = False
-    try:
-        with open_for_resume(path, header) as writer:
-            try:
-                yield writer
-            finally:
-                untouched = writer.untouched
-    except (Interrupted, WriteFailed):
-        raise
-    except WidegramError:
-        if new and untouched:
-            with suppress(OSError):
-                path.unlink()
-        raise
 
 
 def _kept(path: Path, copy: _Joiner, tiles: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from widegram.closing import Closing
 from widegram.durable import LiveFile
 from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import check_readable, hdf5_errors
-from widegram.errors import WidegramError
+from widegram.errors import Interrupted, WidegramError, WriteFailed
 from widegram.gramfile.diagonals import Diagonals, Stretch
 from widegram.gramfile.header import CHECKSUMS, STATE, Header, read_header
 from widegram.gramfile.renewing import renew
@@ -223,6 +224,26 @@ def open_for_resume(path: Path, header: Header) -> GramWriter:
             raise
         live.close()
     raise AssertionError
+
+
+@contextmanager
+def opened(path: Path, header: Header, new: bool) -> Iterator[GramWriter]:
+    """A file that is written. A ``new`` one whose first tile already is refused goes again: it
+    holds nothing."""
+    untouched = False
+    try:
+        with open_for_resume(path, header) as writer:
+            try:
+                yield writer
+            finally:
+                untouched = writer.untouched
+    except (Interrupted, WriteFailed):
+        raise
+    except WidegramError:
+        if new and untouched:
+            with suppress(OSError):
+                path.unlink()
+        raise
 
 
 def _writer(live: LiveFile, header: Header, renewed: bool) -> GramWriter:
