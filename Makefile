@@ -3,6 +3,7 @@
 #   make test    the test suite          make test-slow   the long tests too
 #   make bench   the roof of this machine, the time per entry
 #   make lint    ruff and mypy           make paper       the pictures of docs/paper.md
+#   make docs    the documentation: build/docs/index.html; a warning is an error
 #   make gpu     on a machine with a card: tests, times and profile of the CUDA backend, 8 minutes
 #   make clean   remove what the targets made
 #
@@ -16,14 +17,14 @@ BIN := $(VENV)/bin
 # Named by the content of pyproject.toml: pip runs again when that changes, and only then.
 STAMP := $(VENV)/installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 
-.PHONY: demo bench paper test test-slow gpu lint clean venv
+.PHONY: demo bench paper docs test test-slow gpu lint clean venv
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
 
 $(STAMP):
 	@PYTHON="$(PYTHON)" .ci/venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[test,dev,plot]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[test,dev,plot,docs]'
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[cuda-test]' \
 	    || echo "note: the extra cuda-test does not install here; what compiles CUDA kernels is skipped" >&2
 	@rm -f $(VENV)/installed-* && touch $@
@@ -59,6 +60,9 @@ gpu:
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html -d build/doctrees docs build/docs
 
 bench: $(STAMP)
 	$(BIN)/widegram bench roof
