@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import h5py
 import pytest
 
-from cli_support import run
+from doc_examples import PAGES, run_page
 from widegram.data.zca import _LEARNING
 from widegram.validation.choices import NORMALIZATIONS
 
-TEXT = (Path(__file__).parents[1] / "docs/data.md").read_text()
-BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", TEXT, re.DOTALL)
+TEXT = PAGES["data.md"].read_text()
 
 
 def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = 0
-    for kind, block in BLOCKS:
-        if kind == "python":
-            exec(compile(block, "docs/data.md", "exec"), {})
-            continue
-        for line in block.splitlines():
-            found = run(*shlex.split(line)[1:])
-            assert found.exit_code == 0, (line, found.stderr)
-            lines += 1
-    assert lines > 5
+    run_page(PAGES["data.md"])
     # What the page says of the files that the examples made.
     with h5py.File("digits.h5") as file, h5py.File("cars.h5") as cars:
         names = []

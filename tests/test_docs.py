@@ -1,33 +1,55 @@
-"""The shell examples of pages of docs/ run, each page's in their order."""
+"""The pages of docs/ and the README are true: their examples run, their links lead somewhere."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from cli_support import run
+from doc_examples import MARKS, PAGES, examples, run_page
 from widegram.validation.choices import COMBINATIONS, CRITERIA, TARGETS
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("choosing.md",)
+# Their examples are tested apart (test_data_docs.py, test_readme.py).
+APART = {"README.md", "data.md"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in APART])
+def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page(PAGES[page])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(e.mark == "slow" for e in examples(PAGES[p].read_text()))]
+)
+def test_slow_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page(PAGES[page], marks=("", "slow"))
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    assert lines
-    for line in lines:
-        found = run(*shlex.split(line)[1:])
-        assert found.exit_code == 0, (line, found.stderr)
+def test_every_block_says_what_it_is(page: str) -> None:
+    """A block of commands without a language would be run by nobody."""
+    text = PAGES[page].read_text()
+    fences = re.findall(r"^ *```(.*)$", text, re.MULTILINE)
+    assert len(fences) % 2 == 0, page
+    assert all(fences[::2]), f"{page}: a block without a language; text, if it is output"
+    assert {example.mark for example in examples(text)} <= set(MARKS), page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    path = PAGES[page]
+    text = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not link.startswith(("http://", "https://")):
+            assert (path.parent / link).exists(), f"{page}: {link}"
 
 
 def test_choosing_names_every_choice() -> None:
-    text = (DOCS / "choosing.md").read_text()
+    text = PAGES["choosing.md"].read_text()
     for name in CRITERIA:
         assert f"| `{name}` |" in text
     assert all(name in text for name in (*COMBINATIONS, *TARGETS))
