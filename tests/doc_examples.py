@@ -1,8 +1,8 @@
 """The examples of Markdown pages: taken out of a page, run in their order or parsed.
 
 A fence's first word is its language, the second says what a test makes of it: nothing, it runs;
-``slow``, it runs with the slow tests; ``elsewhere``, it needs what is not here (a cluster, a card, a
-download) and has to parse. Other languages than ``sh`` and ``python`` are output or data. A comment
+``slow``, it runs with the slow tests; ``elsewhere``, it needs what is not here (a cluster, a card)
+and has to parse. Other languages than ``sh`` and ``python`` are output or data. A comment
 ``<!-- before the examples: ... -->`` holds Python that makes the files a page speaks of.
 """
 
