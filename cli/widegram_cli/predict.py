@@ -74,7 +74,8 @@ if TYPE_CHECKING:
     "--out",
     type=OutputFile(),
     metavar="P.h5",
-    help="Write /mean, /variance, /variance_latent, /probability, /time/<t>/mean.",
+    help="Write /mean, /variance, /variance_latent, /probability, /time/<t>/mean; of method svm "
+    "/decision, /votes, /pairs.",
 )
 @memory_option
 @overwrite_option

@@ -12,6 +12,7 @@ from widegram.validation.choices import (
     NYSTROM,
     PRECONDITIONERS,
     SOLVE_METHODS,
+    SVM,
     TARGETS,
     TASKS,
 )
@@ -112,13 +113,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="cg.",
 )
+@click.option(
+    "--c-path",
+    type=Floats(),
+    help="svm: C, or several of which cross-validation takes the best [default: 0.01 to 1e4].",
+)
+@click.option("--folds", type=click.IntRange(min=2), help="svm: of cross-validation [default: 5].")
 @click.option("--rank", type=click.IntRange(min=0), help="cg: rank of the preconditioner.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="cg: random probes.",
+    help="cg: random probes; svm: folds.",
 )
 @click.option("--out", type=OutputFile(), required=True, metavar="A.h5", help="The solution file.")
 @click.option(
@@ -144,6 +151,9 @@ def command(
     Work that does not fit in memory keeps its state beside --out (.factor, .restart): after a
     kill the same command continues.
 
+    svm tells classes apart by support vector machines, one for each pair (scikit-learn's SVC on the
+    matrix as it is); C by cross-validation on the rows of K.h5.
+
     nystrom solves for weights of M centers alone, from kernel(train, centers), read a few times
     whatever the regularisers: the kernel is then k(x, C) K(C, C)^-1 k(C, x'). `predict` takes
     kernel(test, centers).
@@ -155,6 +165,7 @@ def command(
         )
     if (given["method"] == NYSTROM) != (centers is not None):
         raise click.UsageError("--method nystrom and --centers go together")
+    given["c_path"] = given["c_path"] or ()
     from widegram.linalg.jobs import solve_file
     from widegram.linalg.settings import SolveOptions
     from widegram.linalg.solvejob import SolveJob
@@ -183,24 +194,43 @@ def command(
 
 
 def _print(result: SolveResult) -> None:
+    machines = result.method == SVM
+    sizes = "n, pairs of classes" if machines else "n, right-hand sides"
     emit_table(
         [
             ("method", f"{result.method}: {result.why}"),
             ("status", f"{result.status}: {result.message}"),
             ("task", f"{result.task}: {result.task_reason}"),
-            ("n, right-hand sides", f"{result.n}, {result.k}"),
-            ("diag_reg", f"{result.diag_reg:g} ({result.shift:.6g} added to the diagonal)"),
-            *_about_centers(result),
-            ("iterations", result.iterations),
-            ("residual", f"{result.residual:.2e}"),
+            (sizes, f"{result.n}, {result.k}"),
+            *(_about_machines(result) if machines else _about_solution(result)),
             ("time", human_time(result.seconds)),
             ("written", result.out),
         ]
     )
     for point in result.path:
+        if machines:
+            mark = "  <- best" if point["best"] else ""
+            click.echo(f"at C {point['c']:g}: accuracy {point['accuracy']:.4f}{mark}")
+            continue
         mark = "  <- best" if len(result.path) > 1 and point["best"] else ""
         note = "" if point["resolved"] else "  (too ill-conditioned to mean anything)"
         click.echo(f"at diag_reg {point['diag_reg']:g}: {_judged(point)}{note}{mark}")
+
+
+def _about_machines(result: SolveResult) -> list[tuple[str, Any]]:
+    return [
+        ("support vectors", result.details["support"]),
+        ("iterations", result.iterations),
+    ]
+
+
+def _about_solution(result: SolveResult) -> list[tuple[str, Any]]:
+    return [
+        ("diag_reg", f"{result.diag_reg:g} ({result.shift:.6g} added to the diagonal)"),
+        *_about_centers(result),
+        ("iterations", result.iterations),
+        ("residual", f"{result.residual:.2e}"),
+    ]
 
 
 def _about_centers(result: SolveResult) -> list[tuple[str, str]]:

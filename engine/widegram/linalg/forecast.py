@@ -21,6 +21,7 @@ from widegram.linalg.solving import chosen
 from widegram.linalg.targets import load_targets
 from widegram.machine import interrupts
 from widegram.tiling import End
+from widegram.validation.choices import SVM
 
 TRIAL_SECONDS = 5.0
 _FIRST = 256  # rows of the first factorisation
@@ -63,6 +64,8 @@ def solve_forecast(job: SolveJob) -> SolveForecast:
     """
     if job.centers is not None:
         raise WidegramError("--plan is of solves with the whole matrix, not of --method nystrom")
+    if job.options.method == SVM:
+        raise WidegramError("--plan knows no iterations before --method svm has made them")
     folder = Path(os.path.realpath(job.out)).parent
     if not folder.is_dir():
         raise WidegramError(f"{job.out}: its directory {folder} does not exist; create it first")

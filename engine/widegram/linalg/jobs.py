@@ -30,10 +30,11 @@ from widegram.linalg.solvejob import (
 )
 from widegram.linalg.solving import absolute_regulariser, solve
 from widegram.linalg.subset.job import solve_by_centers
+from widegram.linalg.svm.svmjob import check_unused, solve_by_svm
 from widegram.linalg.targets import Targets, load_targets, shift_of
 from widegram.machine.progress import ProgressCallback
 from widegram.tiling import End
-from widegram.validation.choices import FACTORISATIONS, NYSTROM
+from widegram.validation.choices import FACTORISATIONS, NYSTROM, SVM
 
 
 def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> SolveResult:
@@ -45,6 +46,9 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
     started = time.perf_counter()
     check_target(job.out, job.overwrite)
     check_distinct([job.out], [job.gram, job.y, job.centers])
+    if job.options.method == SVM and job.centers is None:
+        return solve_by_svm(job, started, progress)
+    check_unused(job)
     if job.centers is not None or job.options.method == NYSTROM:
         return solve_by_centers(job, started, progress)
     memory = array_budget(job.memory)

@@ -14,11 +14,11 @@ from widegram.machine.progress import ProgressCallback
 class SolveOptions:
     """How (K + reg I) x = b is solved.
 
-    * ``method``: one of :data:`widegram.validation.choices.METHODS`
+    * ``method``: one of :data:`widegram.validation.choices.SOLVE_METHODS`
     * ``dtype``: of a factor; None is float64 where that fits, else float32 with refinement
     * ``tol``, ``max_iter``: of conjugate gradients, the residual relative to b and the iterations
     * ``preconditioner``, ``rank``: of conjugate gradients; rank None is chosen from the memory
-    * ``seed``: of random probes
+    * ``seed``: of random probes, and of the folds of method 'svm'
     * ``checkpoint_seconds``: between two iterates that are kept on the disk
     """
 

@@ -15,6 +15,7 @@ from widegram.durable.contents import typed
 from widegram.durable.sealed import SealedFile, write_sealed
 from widegram.errors import WidegramError
 from widegram.tiling import End
+from widegram.validation.choices import SVM
 
 Array = NDArray[Any]
 FORMAT = "widegram-solution"
@@ -86,6 +87,8 @@ class StoredSolution:
     * ``classes``: (k,), None of a regression
     * ``scale``: the units of the prior, (k,): variances times its square are those of the targets
     * ``fitted``: what the training points are predicted as, less ``mean``, (n, k)
+    * ``intercept``: of the machines of method 'svm', (p,), to whose p pairs of classes ``alpha``
+      (n, p) belongs; ``fitted`` are votes then. None of other methods
     """
 
     path: Path
@@ -96,6 +99,7 @@ class StoredSolution:
     mean: Array
     scale: Array
     fitted: Array
+    intercept: Array | None = None
 
     @property
     def columns(self) -> dict[str, str]:
@@ -117,8 +121,9 @@ def write_solution(
 ) -> None:
     """Write `/alpha`, `/targets` (n, k), `/classes` and ``tables``; whole or not at all.
 
-    ``tables`` has `/target_mean` and `/target_scale` (k,), and with centers `/fitted`: see
-    :class:`StoredSolution`; for variances `/nystrom/eigenvalues` and `/nystrom/basis`.
+    ``tables`` has `/target_mean` and `/target_scale` (k,), with centers and of machines `/fitted`,
+    of machines `/intercept`: see :class:`StoredSolution`; for variances `/nystrom/eigenvalues` and
+    `/nystrom/basis`.
     """
     datasets = {"alpha": alpha, "targets": targets, **tables}
     if classes is not None:
@@ -147,13 +152,15 @@ def read_solution(path: str | Path) -> StoredSolution:
             alpha, targets = file.array("alpha"), file.array("targets")
             classes = file.array("classes") if "classes" in file else None
             mean, scale = file.array("target_mean"), file.array("target_scale")
-            by_centers = bool(header.centers_fingerprint)
-            fitted = file.array("fitted") if by_centers else targets - header.shift * alpha
+            intercept = file.array("intercept") if header.method == SVM else None
+            kept = bool(header.centers_fingerprint) or intercept is not None
+            fitted = file.array("fitted") if kept else targets - header.shift * alpha
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, WidegramError):
                 raise
             raise WidegramError(f"{path}: is damaged ({error}); solve again") from error
-    whole = fitted.shape == targets.shape and alpha.shape[1:] == targets.shape[1:]
+    outputs = targets.shape[1:] if intercept is None else intercept.shape
+    whole = fitted.shape == targets.shape and alpha.shape[1:] == outputs
     if not (whole and np.isfinite(alpha).all()):
         raise WidegramError(f"{path}: its alpha is damaged; solve again")
     if mean.shape != scale.shape or mean.shape != targets.shape[1:]:
@@ -167,6 +174,7 @@ def read_solution(path: str | Path) -> StoredSolution:
         mean=mean,
         scale=scale,
         fitted=fitted,
+        intercept=intercept,
     )
 
 

@@ -33,6 +33,8 @@ class SolveJob:
     * ``diag_reg``: what is added to the diagonal, times trace / n unless ``absolute``
     * ``path``: regularisers of which the best is taken, by leave-one-out error or evidence
     * ``loo``, ``evidence``: whether that error, the log marginal likelihood, is asked for
+    * ``c_path``, ``folds``: of method 'svm' the values of C, of which the best is taken by so many
+      folds; none are those of :mod:`widegram.linalg.svm.svmjob`
     * ``options``: how to solve
     * ``out``, ``overwrite``: the solution file
     * ``memory``: a size or a number of bytes for the whole process
@@ -56,6 +58,8 @@ class SolveJob:
     path: tuple[float, ...] = ()
     loo: bool = False
     evidence: bool = False
+    c_path: tuple[float, ...] = ()
+    folds: int | None = None
     options: SolveOptions = field(default_factory=SolveOptions)
     memory: str | int | None = None
     overwrite: bool = False
@@ -74,7 +78,7 @@ class SolveResult:
       targets are less, None of a regression
     * ``unit_diagonal``: as asked
     * ``path``: a dict (diag_reg, mse, accuracy, log_evidence, residual, resolved, best) for each
-      regulariser
+      regulariser; of method 'svm' (c, accuracy, best) for each C
     * ``loo_mse``, ``loo_accuracy``, ``log_evidence``: of the best one; None where they were not
       asked for
     * ``details``: what the solver adds

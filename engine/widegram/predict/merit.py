@@ -48,7 +48,7 @@ class PredictResult:
     log_loss: float | None
     ece: float | None
     train_accuracy: float | None
-    train_mse: float
+    train_mse: float | None
     times: tuple[dict[str, Any], ...]
     mean_variance: float | None
     mean_variance_latent: float | None
@@ -68,7 +68,8 @@ class PredictResult:
 class Predictions:
     """What a solution says of test points, (n_test, k), and of its own training points.
 
-    * ``mean``, ``train_mean``
+    * ``mean``, ``train_mean``; of machines the votes of every class
+    * ``decision``: values of machines for every pair of classes, (n_test, p), None of others
     * ``latent``, ``variance``: without and with noise, None where they were not asked for
     * ``probability``: of every class, of a classification with variance
     * ``at_time``: (mean, train_mean) at finite times and infinity
@@ -79,6 +80,7 @@ class Predictions:
     latent: Array | None = None
     variance: Array | None = None
     probability: Array | None = None
+    decision: Array | None = None
     at_time: dict[float, tuple[Array, Array]] = field(default_factory=dict)
 
 
@@ -125,17 +127,18 @@ def judged(
         )
     score, error = _score(found.mean, targets)
     train_score, train_error = _against(found.train_mean, given)
+    votes = found.decision is not None
     return PredictResult(
         n_test=found.mean.shape[0],
         k=found.mean.shape[1],
         kernel=solution.header.kernel,
         accuracy=score,
-        mse=error,
+        mse=None if votes else error,
         nll=nll,
         log_loss=sure,
         ece=calibration,
         train_accuracy=train_score,
-        train_mse=train_error,
+        train_mse=None if votes else train_error,
         times=tuple(rows),
         mean_variance=None if found.variance is None else float(found.variance.mean()),
         mean_variance_latent=None if found.latent is None else float(found.latent.mean()),

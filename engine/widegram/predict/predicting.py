@@ -21,6 +21,7 @@ from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.normalise import in_units
 from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solutionfile import StoredSolution, read_solution
+from widegram.linalg.svm.votes import pairs, votes
 from widegram.linalg.targets import Targets, load_targets
 from widegram.machine.progress import ProgressCallback
 from widegram.predict.calibration import class_probabilities
@@ -129,10 +130,10 @@ def _targets(job: PredictJob, solution: StoredSolution, cross: GramKernel) -> Ta
         task=task,
         shift=None if math.isnan(shift) else shift,
     )
-    if targets.values.shape[1] != solution.alpha.shape[1]:
+    if targets.values.shape[1] != solution.targets.shape[1]:
         raise WidegramError(
             f"{job.y}: has {targets.values.shape[1]} outputs, the solution, a {task}, "
-            f"{solution.alpha.shape[1]}"
+            f"{solution.targets.shape[1]}"
         )
     return targets
 
@@ -145,6 +146,8 @@ def _predictions(
     progress: ProgressCallback | None,
 ) -> Predictions:
     """Means of all times in one pass over the cross file."""
+    if solution.intercept is not None:
+        return _decided(job, solution, solution.intercept, cross, progress)
     shift, alpha = solution.header.shift, solution.alpha
     blocks, train_means = [alpha], [solution.fitted]
     latent, variance = None, None
@@ -185,6 +188,25 @@ def _predictions(
     at = dict(zip((math.inf, *finite), pairs, strict=True))
     found.at_time.update((moment, at[moment]) for moment in job.times)
     return found
+
+
+def _decided(
+    job: PredictJob,
+    solution: StoredSolution,
+    intercept: Array,
+    cross: GramKernel,
+    progress: ProgressCallback | None,
+) -> Predictions:
+    """What machines decide."""
+    for name, asked in (("times", job.times), ("variances", job.variance), ("--gram", job.gram)):
+        if asked:
+            raise WidegramError(
+                f"{job.solution}: is of support vector machines, which have no {name}; solve by "
+                "another --method"
+            )
+    decision = cross.operator.matmat(solution.alpha, progress) + intercept
+    k = solution.targets.shape[1]
+    return Predictions(votes(decision, k), solution.fitted, decision=decision)
 
 
 def _variance(
@@ -247,6 +269,9 @@ def _write(
     overwrite: bool,
 ) -> None:
     datasets = {"mean": found.mean, "train/mean": found.train_mean}
+    if found.decision is not None:
+        datasets = {"decision": found.decision, "votes": found.mean}
+        datasets["pairs"] = pairs(found.mean.shape[1])
     if found.variance is not None and found.latent is not None:
         datasets["variance"], datasets["variance_latent"] = found.variance, found.latent
     if found.probability is not None:

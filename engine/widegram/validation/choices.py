@@ -61,7 +61,10 @@ METHODS = ("auto", *SOLVERS)
 NYSTROM = "nystrom"
 """What it takes for one of rows and centers."""
 
-SOLVE_METHODS = (*METHODS, NYSTROM)
+SVM = "svm"
+"""What it takes for classes that a support vector machine tells apart."""
+
+SOLVE_METHODS = (*METHODS, NYSTROM, SVM)
 """All that ``solve --method`` takes."""
 
 FACTORISATIONS = ("auto", *(name for name, solver in SOLVERS.items() if solver.factors))
