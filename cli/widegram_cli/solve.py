@@ -20,6 +20,7 @@ from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Floats,
     Tolerance,
+    dask_option,
     depth_option,
     head_option,
     json_option,
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
 @click.option(
     "--plan", is_flag=True, help="Say what solving would take, from a trial; make no file."
 )
+@dask_option
 @memory_option
 @overwrite_option
 @json_option
@@ -153,6 +155,8 @@ def command(
 
     svm tells classes apart by support vector machines, one for each pair (scikit-learn's SVC on the
     matrix as it is); C by cross-validation on the rows of K.h5.
+
+    With --dask workers keep the rows of the matrix, and each iteration of cg sends them vectors.
 
     nystrom solves for weights of M centers alone, from kernel(train, centers), read a few times
     whatever the regularisers: the kernel is then k(x, C) K(C, C)^-1 k(C, x'). `predict` takes

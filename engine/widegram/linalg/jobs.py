@@ -17,6 +17,7 @@ from widegram.linalg.evidence import log_evidence
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.normalise import prior_scale
+from widegram.linalg.panels import at_workers, check_shared, memory_here
 from widegram.linalg.settings import Resources
 from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import write_solution
@@ -34,7 +35,7 @@ from widegram.linalg.svm.svmjob import check_unused, solve_by_svm
 from widegram.linalg.targets import Targets, load_targets, shift_of
 from widegram.machine.progress import ProgressCallback
 from widegram.tiling import End
-from widegram.validation.choices import FACTORISATIONS, NYSTROM, SVM
+from widegram.validation.choices import CG, FACTORISATIONS, NYSTROM, SVM
 
 
 def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> SolveResult:
@@ -46,12 +47,14 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
     started = time.perf_counter()
     check_target(job.out, job.overwrite)
     check_distinct([job.out], [job.gram, job.y, job.centers])
+    if job.dask is not None:
+        check_shared(job)
     if job.options.method == SVM and job.centers is None:
         return solve_by_svm(job, started, progress)
     check_unused(job)
     if job.centers is not None or job.options.method == NYSTROM:
         return solve_by_centers(job, started, progress)
-    memory = array_budget(job.memory)
+    memory = array_budget(memory_here(job))
     end = End(job.depth, job.head)
     shift = shift_of(job.targets, job.target_shift)
     stream = max(memory // 8, 1 << 20)
@@ -95,7 +98,12 @@ def _plain(
     job: SolveJob, train: GramKernel, targets: Targets, resources: Resources
 ) -> tuple[SolveResult, np.ndarray]:
     shift = absolute_regulariser(train.operator, job.diag_reg, job.absolute)
-    solution = solve(train.operator.shifted(shift), targets.values, job.options, resources)
+    if job.dask is None:
+        solution = solve(train.operator.shifted(shift), targets.values, job.options, resources)
+    else:
+        options = replace(job.options, method=CG)
+        with at_workers(job, train) as operator:
+            solution = solve(operator.shifted(shift), targets.values, options, resources)
     details = {name: value for name, value in solution.details.items() if name != "why"}
     result = SolveResult(
         out=str(job.out),

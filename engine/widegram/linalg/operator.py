@@ -59,6 +59,11 @@ class GramOperator:
         """Dtype of the source; products are float64."""
         return np.dtype(self.source.dtype)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the source itself multiplies: :class:`widegram.linalg.panels.PanelMatrix`."""
+        return hasattr(self.source, "product")
+
     def shifted(self, shift: float) -> GramOperator:
         """The same operator with ``shift`` on the diagonal."""
         return replace(self, shift=shift)
@@ -136,7 +141,9 @@ class GramOperator:
             return self._rows_scaled(
                 replace(self, scaling=None).matmat(self._rows_scaled(x), progress)
             )
-        if type(self.source) is np.ndarray and self.source.dtype == np.float64:
+        if self.elsewhere:
+            out = self.source.product(x, progress)
+        elif type(self.source) is np.ndarray and self.source.dtype == np.float64:
             out = self.source @ x
         elif self.symmetric:
             out = self._symmetric_product(x, progress)

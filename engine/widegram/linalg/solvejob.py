@@ -38,6 +38,7 @@ class SolveJob:
     * ``options``: how to solve
     * ``out``, ``overwrite``: the solution file
     * ``memory``: a size or a number of bytes for the whole process
+    * ``dask``: the workers that share the products of conjugate gradients, as ``gram`` has them
     """
 
     gram: Path
@@ -63,6 +64,7 @@ class SolveJob:
     options: SolveOptions = field(default_factory=SolveOptions)
     memory: str | int | None = None
     overwrite: bool = False
+    dask: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

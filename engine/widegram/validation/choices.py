@@ -58,7 +58,7 @@ SOLVERS = {
 METHODS = ("auto", *SOLVERS)
 """What ``solve --method`` takes for a matrix of rows with themselves."""
 
-NYSTROM = "nystrom"
+CG, NYSTROM = "cg", "nystrom"
 """What it takes for one of rows and centers."""
 
 SVM = "svm"

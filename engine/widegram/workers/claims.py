@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 # A group that takes longer than this many times the usual one is given to a second worker too.
 _LATE = 4.0
-_LATE_SECONDS = 1.0
 
 
 @dataclass(eq=False)
@@ -42,6 +42,7 @@ class Claims:
     count: int
     left: int = field(init=False)
     usual: float = 0.0  # seconds of a group, the slowest so far
+    patience: float = 1.0  # seconds that a group may take in any case
 
     def __post_init__(self) -> None:
         self.left = self.count
@@ -61,6 +62,13 @@ class Claims:
         """Items that no worker has."""
         return sum(map(len, self._stretches)) + len(self._again)
 
+    def settle(self, workers: Sequence[str]) -> None:
+        """Before anything is taken: these workers are there."""
+
+    def fair(self, groups: int) -> float:
+        """Items of a group that leaves work for others, who take ``groups`` at a time."""
+        return self.waiting / groups
+
     def take(self, worker: str, most: int, now: float) -> Claim | None:
         """The next group of at most ``most`` items; None where nothing is left to begin."""
         if self._stopped:
@@ -69,7 +77,7 @@ class Claims:
         while self._again and len(items) < most:
             items.append(self._again.popleft())
         if not items:
-            items = self._next(worker, most)
+            items = self._next(worker, most, now)
         if items:
             group = Claim(items, worker, now)
             self._flying.append(group)
@@ -107,7 +115,7 @@ class Claims:
             if stretch.owner == worker:
                 stretch.owner = ""
 
-    def _next(self, worker: str, most: int) -> list[int]:
+    def _next(self, worker: str, most: int, now: float) -> list[int]:
         self._stretches = [stretch for stretch in self._stretches if len(stretch)]
         if not self._stretches:
             return []
@@ -124,14 +132,16 @@ class Claims:
         return list(range(low, found.low))
 
     def _late(self, worker: str, now: float) -> Claim | None:
-        late = max(_LATE * self.usual, _LATE_SECONDS)
         for group in self._flying:
-            if group.worker != worker and not group.twice and now - group.begun > late:
+            if group.worker != worker and not group.twice and self._is_late(group, now):
                 group.twice = True
                 second = Claim(list(group.items), worker, now, twice=True)
                 self._flying.append(second)
                 return second
         return None
+
+    def _is_late(self, group: Claim, now: float) -> bool:
+        return now - group.begun > max(_LATE * self.usual, self.patience)
 
     def _drop(self, group: Claim) -> None:
         if group in self._flying:

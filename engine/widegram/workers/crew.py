@@ -16,7 +16,7 @@ from widegram.workers.builds import program
 from widegram.workers.claims import Claim, Claims
 from widegram.workers.room import Room
 from widegram.workers.sending import send_parcels
-from widegram.workers.session import Facts, Lost, Request, SchedulerGone, Session
+from widegram.workers.session import Facts, Lost, Request, SchedulerGone, Session, Shared
 from widegram.workers.talking import Absent, Closed, Line
 
 _AT_ONCE = 2  # groups of a worker: one is computed, the next one waits there
@@ -50,6 +50,8 @@ class Member:
     described: dict[str, Any] = field(default_factory=dict)
     greeted: asyncio.Event = field(default_factory=asyncio.Event)
     calls: int = 0
+    has: Shared | None = None
+    sharing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def name(self) -> str:
@@ -76,6 +78,7 @@ class Crew:
         self._claims: Claims | None = None
         self._items: Sequence[Any] = []
         self._item_bytes, self._pace = 1, 0.0  # Bytes of a result, seconds of an item.
+        self._shared: Shared | None = None
         self._heard = time.monotonic()
         self._pattern: Member | None = None
 
@@ -113,9 +116,13 @@ class Crew:
                 self.fail(error)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def begin(self, items: Sequence[Any], size: int) -> None:
-        """Hand out ``items``, neighbours among them together; their results have ``size`` bytes."""
-        self._items, self._item_bytes, self._claims = items, max(size, 1), Claims(len(items))
+    def begin(
+        self, items: Sequence[Any], size: int, claims: Claims, shared: Shared | None
+    ) -> None:
+        """Hand out ``items`` as ``claims`` has them taken; their results have ``size`` bytes."""
+        claims.settle(sorted(self.ready))
+        self._items, self._item_bytes, self._claims = items, max(size, 1), claims
+        self._shared = shared
         self._tell()
 
     def end(self) -> None:
@@ -262,6 +269,7 @@ class Crew:
 
     async def _open(self, member: Member) -> None:
         request = self._request("open", request=self._session.request)
+        member.has = None
         try:
             member.described = await member.line.ask(request)
         except Absent as unseen:
@@ -296,6 +304,8 @@ class Crew:
     async def _do(self, member: Member, claims: Claims, group: Claim) -> None:
         size = self._item_bytes * len(group.items)
         items = [self._items[k] for k in group.items]
+        if not await self._bring(member, self._shared):
+            return
         held: list[int] = []
 
         async def room() -> None:
@@ -315,6 +325,18 @@ class Crew:
         kept = [(k, one) for k, one in zip(group.items, results, strict=True) if k in new]
         self.finished.put(Done([k for k, _ in kept], [r for _, r in kept], member.facts, size))
 
+    async def _bring(self, member: Member, shared: Shared | None) -> bool:
+        """Share what a worker has not yet; False where another round has begun meanwhile."""
+        async with member.sharing:
+            if shared is not self._shared:
+                return False
+            if shared is not None and member.has is not shared:
+                await member.line.bring(
+                    self._request("share", number=shared.number), shared.block
+                )
+                member.has = shared
+        return True
+
     async def _take(self, member: Member) -> tuple[Claims, Claim]:
         while True:
             claims = self._claims
@@ -328,8 +350,8 @@ class Crew:
         """Items of a group: for half a second of work, less towards the end."""
         by_time = _GROUP_SECONDS / self._pace if self._pace else 1
         by_size = min(_GROUP_BYTES, self.room.most // 8) / self._item_bytes
-        by_rest = claims.waiting / (_AT_ONCE * max(len(self.ready), 1))
-        return max(1, int(min(by_time, by_size, by_rest)))
+        fair = claims.fair(_AT_ONCE * max(len(self.ready), 1))
+        return max(1, int(min(by_time, by_size, fair)))
 
     def _request(self, verb: str, **more: Any) -> Request:
         return {"verb": verb, "session": self._session.name, "kind": self._session.kind, **more}

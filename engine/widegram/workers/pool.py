@@ -18,10 +18,11 @@ from widegram.errors import WidegramError, one_line
 from widegram.machine import interrupts
 from widegram.machine.cores import usable_cores
 from widegram.workers.address import Address
+from widegram.workers.claims import Claims
 from widegram.workers.crew import Crew, Done, Member
 from widegram.workers.local import LocalProcesses
 from widegram.workers.room import Room
-from widegram.workers.session import Session
+from widegram.workers.session import Session, Shared
 
 _ANSWER_SECONDS = 10
 _POLL_SECONDS = 0.1
@@ -97,9 +98,14 @@ class Workers(Closing):
         """Whether nothing has come back that was not asked for."""
         return self.crew.finished.empty()
 
-    def begin(self, items: Sequence[Any], size: int) -> None:
-        """Hand out ``items``, whose results have about ``size`` bytes each."""
-        self._loop.call_soon_threadsafe(self.crew.begin, items, size)
+    def begin(
+        self, items: Sequence[Any], size: int, claims: Claims | None = None,
+        shared: Shared | None = None,
+    ) -> None:  # fmt: skip
+        """Hand out ``items``, whose results have about ``size`` bytes each, as ``claims`` has them
+        taken [default: neighbours together]; ``shared`` is what all of them need."""
+        claims = Claims(len(items)) if claims is None else claims
+        self._loop.call_soon_threadsafe(self.crew.begin, items, size, claims, shared)
 
     def next(self, seconds: float = _POLL_SECONDS) -> Done | None:
         """What came back next, None where that takes longer; :meth:`written` is to be called for

@@ -38,6 +38,10 @@ class Unseen(Exception):
         self.names = names
 
 
+class Unshared(Exception):
+    """Work on what has not been shared with this session, or not any more."""
+
+
 class Served(ABC):
     """What a worker keeps of one job while a session is open."""
 
@@ -60,9 +64,13 @@ class Served(ABC):
     def described(self) -> dict[str, Any]:
         """What the client wants to know of it."""
 
+    def share(self, number: int, block: np.ndarray) -> None:
+        """Keep what the items of round ``number`` have in common, in place of what was before."""
+        raise NotImplementedError(number)
+
     @abstractmethod
     def work(self, items: list[Any]) -> list[Any]:
-        """The results of some items."""
+        """The results of some items. Raises :class:`Unshared`."""
 
     @abstractmethod
     def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
@@ -153,6 +161,8 @@ def answer(request: Request) -> Answer:
         return _VERBS[request["verb"]](own)
     except Unseen as unseen:
         return "unseen", unseen.names
+    except Unshared:
+        return "closed", None
     except MemoryError:
         return "failed", ("WidegramError", "out of memory; give a smaller --memory")
     except BaseException as error:
@@ -193,6 +203,14 @@ def _parcel(request: Request) -> Answer:
     return "done", session.run(put)
 
 
+def _share(request: Request) -> Answer:
+    session = _sessions.get(request["session"])
+    if session is None or session.served is None:
+        return "closed", None
+    served = session.served
+    return "done", session.run(lambda: served.share(request["number"], request["block"]))
+
+
 def _work(request: Request) -> Answer:
     session = _sessions.get(request["session"])
     if session is None or session.served is None:
@@ -228,6 +246,7 @@ _VERBS: dict[str, Callable[[Request], Answer]] = {
     "facts": _facts,
     "open": _open,
     "parcel": _parcel,
+    "share": _share,
     "work": _work,
     "call": _call,
     "close": _close,

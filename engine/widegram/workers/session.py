@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from numpy.typing import NDArray
+
 from widegram.data.formats import Table
 from widegram.errors import WidegramError
 
@@ -59,3 +61,10 @@ class Facts:
     device: str
     bits: str
 
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What all items of round ``number`` need: every worker gets the ``block`` once."""
+
+    number: int
+    block: NDArray[Any]

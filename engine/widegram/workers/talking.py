@@ -9,6 +9,8 @@ from concurrent import futures
 from contextlib import suppress
 from typing import Any
 
+from numpy.typing import NDArray
+
 from widegram import errors
 from widegram.errors import WidegramError, one_line
 from widegram.workers.session import Lost, Request
@@ -20,6 +22,7 @@ _DOOR = "__import__('widegram.workers.serving', fromlist=['answer']).answer(requ
 _FETCH_SECONDS = 10.0
 _BYTES_PER_SECOND = 1e6
 _LOST = ("KilledWorker", "NoValidWorkerError")  # errors of Dask's that say no more
+Array = NDArray[Any]
 Before = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -40,6 +43,16 @@ class Line:
 
     def __init__(self, client: Any, address: str) -> None:
         self._client, self.address, self.gone = client, address, asyncio.Event()
+
+    async def bring(self, request: Request, block: Array) -> Any:
+        """The answer to a request with a ``block`` of numbers, which goes to the worker directly.
+        Raises as :meth:`ask`."""
+        sending = self._client.scatter(block, workers=[self.address], direct=True, hash=False)
+        future = await self._unless_gone(sending)
+        try:
+            return await self.ask({**request, "block": future})
+        finally:
+            future.release()
 
     async def ask(self, request: Request, size: int = 0, before: Before | None = None) -> Any:
         """The answer to a request, of about ``size`` bytes; ``before`` is waited for before it is

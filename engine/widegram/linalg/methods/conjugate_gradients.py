@@ -56,7 +56,7 @@ class Gradients(Method):
         n, k = b.shape
         units, unit = replace(operator, memory=choice.stream).in_units()
         plain, mu = units.shifted(0.0), operator.shift / unit
-        if plain.dtype.itemsize * n * n <= resources.memory // 4:
+        if not plain.elsewhere and plain.dtype.itemsize * n * n <= resources.memory // 4:
             plain = plain.cached()
         rank = preconditioner_rank(n, k, resources.memory, options.rank)
         preconditioner = _preconditioner(plain, rank, mu, options, resources)
