@@ -35,6 +35,23 @@ def digests(x: NDArray[Any], marked: bool = False) -> Digests:
 
 def equal_pairs(a: Digests, b: Digests) -> Pairs:
     """(row, column), shape (pairs, 2), of equal inputs, by their digests."""
+    # Most tiles have none, which half of the bits show: they sort as numbers do, ten times as fast.
+    if not _among(a[:, 0], b[:, 0]).any():
+        return np.empty((0, 2), np.int64)
+    return _equal(a, b)
+
+
+def _among(some: Digests, others: Digests) -> NDArray[np.bool_]:
+    """Whether each of ``some`` (n,) is one of ``others`` (m,)."""
+    if not len(others):
+        return np.zeros(len(some), np.bool_)
+    ordered = np.sort(others)
+    place = np.minimum(np.searchsorted(ordered, some), len(others) - 1)
+    return np.equal(ordered[place], some)
+
+
+def _equal(a: Digests, b: Digests) -> Pairs:
+    """The same by all bits."""
     kinds = np.dtype([("low", np.uint64), ("high", np.uint64)])
     both = np.ascontiguousarray(np.concatenate([a, b])).view(kinds).ravel()
     numbers = np.unique(both, return_inverse=True)[1].ravel()
