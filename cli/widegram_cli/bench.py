@@ -1,10 +1,8 @@
-"""``widegram bench``: speed against the machine's limits and against neural-tangents."""
+"""``widegram bench``: speed against the machine's limits and neural-tangents; published tables."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,16 +10,21 @@ import click
 
 from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
+from widegram_cli.bench_output import about, finish, print_table, say, title
+from widegram_cli.bench_published import published
 from widegram_cli.files import FileGroup, InputFile, OutputFile, PictureFile
 from widegram_cli.options import json_option, overwrite_option
-from widegram_cli.output import emit_json, human_time
+from widegram_cli.output import human_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.group("bench", cls=FileGroup)
 def command() -> None:
-    """Measure speed on this machine: run it while nothing else does."""
+    """Measure speed on this machine: run it while nothing else does; compute published tables."""
+
+
+command.add_command(published)
 
 
 def _common(seconds: float) -> Callable[[Command], Command]:
@@ -109,16 +112,16 @@ def kernels(
         python = peers.require(Path(peer_python) if peer_python else peers.default_python())
     cases = networks.suite(suite)
     cold = compare.cold_start(cases[0])
-    rows = compare.compare(cases, options["seconds"], python, options["threads"], _say)
-    results = _results("kernels", options) | {
+    rows = compare.compare(cases, options["seconds"], python, options["threads"], say)
+    results = about("kernels", seconds=options["seconds"]) | {
         "suite": suite,
         "peer": "neural-tangents" if python else None,
         "cold_first_call_s": cold,
         "rows": rows,
     }
     if plot:
-        plots.kernels(rows, Path(plot), _title(results))
-    _finish(results, options, lambda: _kernel_table(rows, cold))
+        plots.kernels(rows, Path(plot), title(results))
+    finish(results, options, lambda: _kernel_table(rows, cold))
 
 
 def _only_cpu(given: Sequence[str]) -> None:
@@ -143,7 +146,7 @@ def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, 
         raise WidegramError(f"device {device}: nothing was measured: {why[0]}")
     if plot and found["card"] and found["profile"]:
         profiler.picture(found, Path(plot))
-    _finish(_results("kernels", options) | found, options, lambda: run.table(found))
+    finish(about("kernels", seconds=options["seconds"]) | found, options, lambda: run.table(found))
 
 
 @command.command("roof")
@@ -155,8 +158,8 @@ def roof(quick: bool, **options: Any) -> None:
 
     _check(options, None)
     sizes = reached.QUICK if quick else reached.RoofSizes()
-    found = reached.measure(options["seconds"], sizes, options["threads"], _say)
-    _finish(_results("roof", options) | found, options, lambda: _roof_table(found))
+    found = reached.measure(options["seconds"], sizes, options["threads"], say)
+    finish(about("roof", seconds=options["seconds"]) | found, options, lambda: _roof_table(found))
 
 
 @command.command("scaling")
@@ -170,11 +173,11 @@ def scaling(quick: bool, plot: str | None, **options: Any) -> None:
 
     _check(options, plot)
     sizes = curves.QUICK if quick else curves.ScalingSizes()
-    found = curves.measure(options["seconds"], sizes, options["threads"], say=_say)
-    results = _results("scaling", options) | found
+    found = curves.measure(options["seconds"], sizes, options["threads"], say=say)
+    results = about("scaling", seconds=options["seconds"]) | found
     if plot:
-        plots.scaling(found, Path(plot), _title(results))
-    _finish(results, options, lambda: _scaling_table(found))
+        plots.scaling(found, Path(plot), title(results))
+    finish(results, options, lambda: _scaling_table(found))
 
 
 @command.command("workers")
@@ -186,7 +189,9 @@ def workers(quick: bool, **options: Any) -> None:
 
     _check(options, None)
     found = run("quick" if quick else "full")
-    _finish(_results("workers", options) | found, options, lambda: _workers_table(found))
+    finish(
+        about("workers", seconds=options["seconds"]) | found, options, lambda: _workers_table(found)
+    )
 
 
 def _check(options: dict[str, Any], plot: str | None) -> None:
@@ -198,49 +203,6 @@ def _check(options: dict[str, Any], plot: str | None) -> None:
             check_target(Path(path), options["overwrite"])
     if plot:
         plots.require()
-
-
-def _results(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    from widegram_cli import machine
-
-    return {
-        "benchmark": name,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine.cpu(),
-        "versions": machine.libraries(),
-        "seconds": options["seconds"],
-    }
-
-
-def _title(results: dict[str, Any]) -> str:
-    cpu, version = results["machine"], results["versions"]["widegram"]
-    return f"{cpu['model']}, {cpu['threads']} threads, widegram {version}, {results['date'][:10]}"
-
-
-def _finish(results: dict[str, Any], options: dict[str, Any], table: Callable[[], None]) -> None:
-    if options["out"]:
-        from widegram.durable import write_bytes
-
-        text = json.dumps(results, indent=1) + "\n"
-        write_bytes(options["out"], text.encode(), overwrite=options["overwrite"])
-    if options["as_json"]:
-        emit_json(results)
-        return
-    click.echo(_title(results))
-    table()
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _print(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns, the first to the left."""
-    widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
-    for row in [header, *rows]:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        click.echo("  ".join(cells).rstrip())
 
 
 def _kernel_table(rows: Sequence[dict[str, Any]], cold: float) -> None:
@@ -257,14 +219,14 @@ def _kernel_table(rows: Sequence[dict[str, Any]], cold: float) -> None:
         for dtype, own in row["own"].items()
     ]
     header = ["widegram", "precision", "ms/entry", "symmetric", "start", "memory"]
-    _print(header, own)
+    print_table(header, own)
     click.echo(f"first call on a machine that never ran it: {human_time(cold)}")
     beside = [row for row in rows if "peer" in row]
     if not beside:
         return
     click.echo("")
     header = ["neural-tangents", "precision", "batch", "ms/entry", "start", "memory"]
-    _print(
+    print_table(
         header,
         [
             [
@@ -282,7 +244,7 @@ def _kernel_table(rows: Sequence[dict[str, Any]], cold: float) -> None:
     click.echo("")
     click.echo("times faster (float32 against its fastest setting, unless named):")
     header = ["", "entry", "symmetric", "float32", "float64", "start", "difference 32", "64"]
-    _print(
+    print_table(
         header,
         [
             [
@@ -300,7 +262,7 @@ def _roof_table(found: dict[str, Any]) -> None:
         [f"{r['activation']} {r['dtype']}", f"{r['one']:.3g}", f"{r['every']:.3g}"]
         for r in found["roof"]
     ]
-    _print(["roof, element-layers/s", "one thread", f"{found['threads']} threads"], rows)
+    print_table(["roof, element-layers/s", "one thread", f"{found['threads']} threads"], rows)
     click.echo("")
     rows = [
         [
@@ -311,7 +273,7 @@ def _roof_table(found: dict[str, Any]) -> None:
         ]
         for r in found["pooled"]
     ]
-    _print(["global pooling", "ms/entry", "element-layers/s", "of the roof"], rows)
+    print_table(["global pooling", "ms/entry", "element-layers/s", "of the roof"], rows)
     click.echo("")
     limited = [(f"Flatten, {r['size']} x {r['size']}", r) for r in found["flat"]]
     limited += [(f"fully connected, depth {r['depth']}", r) for r in found["dense"]]
@@ -319,14 +281,14 @@ def _roof_table(found: dict[str, Any]) -> None:
         [f"{what} {r['dtype']}", f"{r['ms_entry']:.4g}", f"{r['fraction']:.1%}", r["bound"]]
         for what, r in limited
     ]
-    _print(["no pooling", "ms/entry", "of the limit", "which is"], rows)
+    print_table(["no pooling", "ms/entry", "of the limit", "which is"], rows)
     if found["networks"]:
         click.echo("")
         rows = [
             [f"{r['network']} {r['dtype']}", f"{r['ms_entry']:.4g}", f"{r['over']:.2f}x"]
             for r in found["networks"]
         ]
-        _print(["network", "ms/entry", "over the plain cost"], rows)
+        print_table(["network", "ms/entry", "over the plain cost"], rows)
     click.echo(f"compiling took {found['prepared_seconds']:.0f} s more")
     if found["left_out"]:
         names = ", ".join(row["row"] for row in found["left_out"])
@@ -335,11 +297,11 @@ def _roof_table(found: dict[str, Any]) -> None:
 
 def _scaling_table(found: dict[str, Any]) -> None:
     rows = [[name, f"{found[name]['exponent']:.3f}"] for name in ("pairs", "depth", "pixels")]
-    _print(["cost against (pixels: squared)", "exponent"], rows)
+    print_table(["cost against (pixels: squared)", "exponent"], rows)
     click.echo("")
     threads = found["threads"]
     rows = [[str(r["threads"]), f"{r['engine']:.3g}", f"{r['roof']:.3g}"] for r in threads["rows"]]
-    _print(["threads", "engine", "roof"], rows)
+    print_table(["threads", "engine", "roof"], rows)
     click.echo(f"all threads scale {threads['efficiency']:.1%} as well as the roof")
 
 
@@ -357,4 +319,4 @@ def _workers_table(found: dict[str, Any]) -> None:
         for case, busy in zip(found["side_by_side"].values(), found["busy"], strict=True)
     ]  # fmt: skip
     header = ["network", "n", "2 threads", "local:2", "ratio", "busy: scheduler", "writer"]
-    _print(header, rows)
+    print_table(header, rows)

@@ -1,0 +1,197 @@
+"""Rows of the table, one after the other; what is finished is kept in a file and not run again."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from widegram.durable import write_bytes
+from widegram.durable.outputs import check_disk, check_target
+from widegram.errors import WidegramError
+from widegram.machine import interrupts
+from widegram_bench.published import errorbars, sources
+from widegram_bench.published.lines import Folder, RunOne, run_line
+from widegram_bench.published.rowtable import PublishedRow
+
+_KEPT = ("name", "published", "commands")  # a finished row counts while these are the same
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to compute, from where, and where to.
+
+    * ``rows``: of the table
+    * ``folders``: where data are looked for
+    * ``out``: the file of results, JSON; None: results are not kept
+    * ``about``: what else it says, of the machine for instance
+    """
+
+    rows: Sequence[PublishedRow]
+    folders: Sequence[Path]
+    out: Path | None
+    about: dict[str, Any]
+
+
+def run(
+    task: Task,
+    say: Callable[[str], None],
+    run_one: RunOne = run_line,
+) -> dict[str, Any]:
+    """Compute every row that is not finished yet, and return ``about`` with
+
+    * ``rows``: finished rows in the table's order, each with name, group, source, published, ours,
+      difference, error, within, why, notes, commands, seconds
+    * ``skipped``: [{name, reason, failed}] of rows whose data or packages are missing, and of those
+      that failed, which keep no others from being computed
+
+    After each row the file of results is written anew. Raises WidegramError where it is no such
+    file.
+    """
+    results = _Results(task)
+    with _work(task.out) as work, interrupts.keeping(results.told):
+        found = sources.look(task.folders)
+        for number, row in enumerate(task.rows):
+            if row.mean_of or results.has(row):
+                continue
+            reason = sources.missing(row.needs, found)
+            if reason:
+                say(f"{row.name}: skipped: {reason}")
+                results.skip(row, reason)
+                continue
+            say(f"row {number + 1} of {len(task.rows)}: {row.name}")
+            try:
+                results.add(row, _computed(row, found, work, run_one))
+            except WidegramError as error:
+                say(f"{row.name}: failed: {error}")
+                results.skip(row, str(error), failed=True)
+            if all(results.has(other) for other in task.rows if other.group == row.group):
+                shutil.rmtree(work / row.group, ignore_errors=True)
+    for row in task.rows:
+        if row.mean_of:
+            results.add_mean(row)
+    return results.written()
+
+
+def _computed(
+    row: PublishedRow,
+    found: dict[str, sources.Place],
+    work: Path,
+    run_one: RunOne,
+) -> dict[str, Any]:
+    """What a row's last command finds, the lines that were run, notes on its data, seconds."""
+    used = [found[need] for need in row.needs if need in found]
+    places = {name: source.place for name, source in found.items()}
+    lines = [source.before for source in used if source.before]
+    lines += [line.format_map(places) for line in row.commands]
+    begun = time.perf_counter()
+    folder = Folder(work / row.group, [source.path for source in used], run_one)
+    if row.disk:
+        check_disk(work / row.group / "K.h5", int(row.disk))
+    results = [folder.result(line) for line in lines]
+    seconds = time.perf_counter() - begun
+    notes = [source.note for source in used if source.note]
+    return {"found": results[-1], "ran": lines, "notes": notes, "seconds": seconds}
+
+
+@contextmanager
+def _work(out: Path | None) -> Iterator[Path]:
+    """The folder of Gram files: beside the results, where a later run finds it; gone once empty."""
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="widegram-") as folder:
+            yield Path(folder)
+        return
+    beside = out.with_name(out.name + ".work")
+    beside.mkdir(exist_ok=True)
+    yield beside
+    if not any(beside.iterdir()):
+        beside.rmdir()
+
+
+class _Results:
+    """Finished rows by name, and the file that they are kept in."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._skipped: dict[str, dict[str, Any]] = {}
+        if task.out is not None:
+            check_target(task.out, overwrite=True)
+            if task.out.exists():
+                self._rows = _read(task.out)
+
+    def has(self, row: PublishedRow) -> bool:
+        """Whether a row is finished, by the same commands as it has today."""
+        kept = self._rows.get(row.name)
+        return kept is not None and all(kept[key] == _plain(row)[key] for key in _KEPT)
+
+    def told(self) -> str:
+        """What a stop leaves."""
+        if self._task.out is None:
+            return "interrupted; without --out nothing is kept"
+        count = sum(self.has(row) for row in self._task.rows)
+        return (
+            f"interrupted; {count} of {len(self._task.rows)} rows are in {self._task.out}; "
+            "run the same command again"
+        )
+
+    def skip(self, row: PublishedRow, reason: str, failed: bool = False) -> None:
+        """Say why a row has no number."""
+        self._skipped[row.name] = {"name": row.name, "reason": reason, "failed": failed}
+
+    def add(self, row: PublishedRow, computed: dict[str, Any]) -> None:
+        """Keep a row, and write the file."""
+        found = computed["found"]
+        share = found["accuracy"] if row.published is None else row.published
+        self._keep(row, found["accuracy"], errorbars.binomial(share, found["n_test"]))
+        self._rows[row.name] |= computed
+        self.written()
+
+    def add_mean(self, row: PublishedRow) -> None:
+        """Keep the mean of the rows that ``row`` names, where all of them are finished."""
+        of = [other for other in self._task.rows if fnmatch.fnmatch(other.name, row.mean_of)]
+        lacking = [other.name for other in of if not self.has(other)]
+        if lacking:
+            self.skip(row, f"{len(lacking)} of {len(of)} rows are not finished")
+            return
+        self._keep(row, *errorbars.mean([self._rows[other.name] for other in of]))
+
+    def _keep(self, row: PublishedRow, ours: float, error: float) -> None:
+        self._rows[row.name] = _plain(row) | errorbars.judged(row, ours, error)
+
+    def written(self) -> dict[str, Any]:
+        """All results as they stand; in the file, too."""
+        others = dict(self._rows)
+        ordered = [others.pop(row.name) for row in self._task.rows if self.has(row)]
+        skipped = list(self._skipped.values())
+        found = self._task.about | {"rows": ordered, "skipped": skipped}
+        if self._task.out is not None:
+            text = json.dumps(found | {"rows": [*ordered, *others.values()]}, indent=1)
+            write_bytes(self._task.out, f"{text}\n".encode(), overwrite=True)
+        return found
+
+
+def _plain(row: PublishedRow) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(row)))
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        rows = {row["name"]: row for row in found["rows"]}
+        if found["benchmark"] != "published" or any(
+            key not in row for row in rows.values() for key in _KEPT
+        ):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        raise WidegramError(
+            f"{path}: holds no results of `bench published`; choose another name"
+        ) from None
+    return rows

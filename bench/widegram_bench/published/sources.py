@@ -1,0 +1,67 @@
+"""Where the data of published numbers lie, under which names, and what a row lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+# name -> file or folder in a data directory, the first that is there
+NAMES: Mapping[str, Sequence[str]] = {
+    "mnist": ("mnist.npz", "mnist"),
+    "cifar10": ("cifar-10-batches-bin", "cifar-10-batches-py", "cifar10_jpeg.npz"),
+    "uci": ("uci90.npz",),
+    "fashion": ("fashion-mnist",),
+}
+PACKAGES = {"scikit-learn": "sklearn", "Pillow": "PIL"}
+_JPEG_TRAIN = 2000
+
+
+@dataclass(frozen=True)
+class Place:
+    """A source that is there.
+
+    * ``path``: where; a link of the same name lies where commands run
+    * ``place``: what stands for it in a command
+    * ``before``: the command that makes ``place`` of the source, if any
+    * ``note``: what to know of it, if anything
+    """
+
+    path: Path
+    place: str
+    before: str = ""
+    note: str = ""
+
+
+def look(folders: Sequence[Path]) -> dict[str, Place]:
+    """The sources that some folders hold, by name."""
+    found = {}
+    for name, files in NAMES.items():
+        places = [folder / file for file in files for folder in folders]
+        there = [place for place in places if place.exists()]
+        if there:
+            found[name] = _found(there[0].absolute())
+    return found
+
+
+def _found(path: Path) -> Place:
+    if path.name != "cifar10_jpeg.npz":
+        return Place(path, path.name)
+    decode = f"python -m widegram_bench.published.jpeg {path.name} --train {_JPEG_TRAIN}"
+    note = "CIFAR-10 as JPEG, not the original pixels"
+    return Place(path, "cifar10.npz", f"{decode} --out cifar10.npz", note)
+
+
+def missing(needs: Sequence[str], found: Mapping[str, Place]) -> str:
+    """Why rows with these needs cannot be computed, empty where they can."""
+    packages = [need for need in needs if need in PACKAGES]
+    if "cifar10" in found and found["cifar10"].before and "cifar10" in needs:
+        packages.append("Pillow")
+    for need in needs:
+        if need in NAMES and need not in found:
+            return f"no {' or '.join(NAMES[need])} in --data"
+    for package in packages:
+        if find_spec(PACKAGES[package]) is None:
+            return f"needs {package}: pip install {package}"
+    return ""
