@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cli_support import refused, run_json
+from cli_support import refused, run, run_json
 from widegram.errors import WidegramError
 from widegram_bench.published import errorbars, lines, runner, sources
 from widegram_bench.published.rowtable import PublishedRow, rows
@@ -262,13 +262,7 @@ class TestCommand:
 
         (tmp_path / "mnist.npz").write_bytes(b"")
         monkeypatch.setattr(runner, "_computed", fail)
-        found = (
-            pytest.importorskip("click.testing")
-            .CliRunner()
-            .invoke(
-                program, ["bench", "published", "--data", str(tmp_path), "--rows", "mnist-relu-20"]
-            )
-        )
+        found = run("bench", "published", "--data", tmp_path, "--rows", "mnist-relu-20")
         assert found.exit_code == 2
         assert "mnist-relu-20: failed: no luck" in found.stdout
         assert "1 rows failed, the first mnist-relu-20: no luck" in found.stderr
