@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 
 from cli_support import refused, run, run_json
 from linalg_support import with_spectrum, write_gram
+from widegram.predict.calibration import class_probabilities
 
 N = 90
 MATRIX = with_spectrum(np.geomspace(1e-3, 10, N)) + 0.3
@@ -88,6 +89,51 @@ def test_normalised_targets_have_the_evidence_of_the_scaled_prior(folder) -> Non
         scale = file["target_scale"][:]
     wanted = expected(0.05, TARGETS - TARGETS.mean(axis=0), scale)
     assert found["log_evidence"] == pytest.approx(wanted, rel=CLOSE)
+
+
+def test_classes_share_the_scale_of_highest_evidence(folder) -> None:
+    labels = np.arange(N) % 3
+    np.save(folder / "y.npy", labels)
+    shift = 0.05
+    found = solved(folder, "--diag-reg", shift, "--absolute", "--evidence", "--scale-prior")
+    targets = np.eye(3)[labels] - 1 / 3
+    scales = found["prior_scale"]
+    assert scales == [scales[0]] * 3
+    assert found["log_evidence"] == pytest.approx(
+        expected(shift, targets, np.array(scales)), rel=CLOSE
+    )
+    for factor in (0.99, 1.01):  # a maximum: the evidence falls to both sides
+        moved = expected(shift, targets, factor * np.array(scales))
+        assert moved < found["log_evidence"] - 1e-3
+    # With centers that are all rows the approximate prior is the prior.
+    write_gram(folder / "c.h5", {"nngp": MATRIX}, symmetric=False, x1="train", x2="train")
+    centers = run_json(
+        "solve", folder / "c.h5", "--centers", folder / "k.h5", "--method", "nystrom", "--kernel",
+        "nngp", "--y", folder / "y.npy", "--absolute", "--diag-reg", shift, "--scale-prior",
+        "--out", folder / "b.h5",
+    )  # fmt: skip
+    # The centers' own kernel is raised by a jitter of some 1e-11 of its trace.
+    assert centers["prior_scale"] == pytest.approx(scales, rel=1e-6)
+
+
+def test_variances_and_probabilities_have_the_scale(folder) -> None:
+    np.save(folder / "y.npy", np.arange(N) % 3)
+    across = MATRIX[:7] + 0.01
+    write_gram(folder / "c.h5", {"nngp": across}, symmetric=False, x1="test", x2="train")
+    write_gram(folder / "t.h5", {"nngp": MATRIX[:7, :7] + 0.3}, x1="test")
+    variances = []
+    for extra in ((), ("--scale-prior",)):
+        scale = solved(folder, "--diag-reg", 0.1, *extra)["prior_scale"]
+        files = folder / "a.h5", "--cross", folder / "c.h5", "--test-gram", folder / "t.h5"
+        run_json("predict", *files, "--variance", "--out", folder / "p.h5", "--overwrite")
+        with h5py.File(folder / "p.h5") as file:
+            variances.append(file["variance"][:])
+            expected_shares = class_probabilities(file["mean"][:], file["variance"][:])
+            assert np.array_equal(file["probability"][:], expected_shares)
+    assert abs(scale[0] - 1) > 0.05
+    np.testing.assert_allclose(variances[1], scale[0] ** 2 * variances[0], rtol=1e-12)
+    refused("for classes --scale-prior", "solve", folder / "k.h5", "--y", folder / "y.npy",
+            "--kernel", "nngp", "--normalize-y", "--out", folder / "d.h5")  # fmt: skip
 
 
 def test_it_needs_a_factorisation(folder) -> None:

@@ -148,6 +148,7 @@ def test_two_classes_and_one_c(folder: Path) -> None:
         ("--target-shift: method", ("--target-shift", 0.1)),
         ("--factor-dtype: method", ("--factor-dtype", "float32")),
         ("--normalize-y: method", ("--normalize-y",)),
+        ("--scale-prior: method", ("--scale-prior",)),
         ("for classes, and the task asked for", ("--task", "regression")),
         ("give numbers above 0", ("--c-path", "1,0")),
         ("give numbers above 0", ("--c-path", "nan")),

@@ -67,6 +67,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Regression: centre the targets, and scale the prior to them (for variances).",
 )
+@click.option(
+    "--scale-prior",
+    is_flag=True,
+    help="Scale the prior to the targets by evidence, for variances and probabilities.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
 @click.option(
     "--diag-reg",
@@ -232,6 +237,7 @@ def _about_solution(result: SolveResult) -> list[tuple[str, Any]]:
     return [
         ("diag_reg", f"{result.diag_reg:g} ({result.shift:.6g} added to the diagonal)"),
         *_about_centers(result),
+        *_about_prior(result),
         ("iterations", result.iterations),
         ("residual", f"{result.residual:.2e}"),
     ]
@@ -246,6 +252,15 @@ def _about_centers(result: SolveResult) -> list[tuple[str, str]]:
         ("centers", f"{found['centers']}, {found['jitter']:.3g} added to their diagonal"),
         ("condition", f"{found['condition']:.2e}, error of predictions {found['error']:.1e}"),
     ]
+
+
+def _about_prior(result: SolveResult) -> list[tuple[str, str]]:
+    """What the prior's standard deviations are multiplied by, where the targets decide."""
+    found = sorted(set(result.prior_scale))
+    if not found:
+        return []
+    text = f"{found[0]:.4g}" if len(found) == 1 else f"{found[0]:.4g} to {found[-1]:.4g}"
+    return [("prior's scale", text)]
 
 
 def _judged(point: dict[str, Any]) -> str:

@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.linalg.normalise import scale_of
 from widegram.linalg.units import checked_later
 
 Array = NDArray[Any]
 
 
 @checked_later
-def log_evidence(squares: Array, logdet: float, n: int, scaled: bool = False) -> float:
-    """Sum over columns of log N(y | 0, A), or with ``scaled`` of log N(y | 0, s^2 A).
+def log_evidence(squares: Array, logdet: float, n: int, scale: Array | None = None) -> float:
+    """Sum over columns of log N(y | 0, A), or with a ``scale`` s (k,) of log N(y | 0, s^2 A).
 
     ``squares`` (k,) are y^T A^-1 y of n targets each, ``logdet`` is log det A.
     """
-    scale = scale_of(squares, n) if scaled else np.ones(squares.size)
+    scale = np.ones(squares.size) if scale is None else scale
     columns = squares / scale**2 + 2.0 * n * np.log(scale) + logdet + n * np.log(2.0 * np.pi)
     return float(-0.5 * np.sum(columns))

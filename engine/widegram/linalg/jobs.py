@@ -16,7 +16,6 @@ from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.evidence import log_evidence
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
-from widegram.linalg.normalise import prior_scale
 from widegram.linalg.panels import at_workers, check_shared, memory_here
 from widegram.linalg.settings import Resources
 from widegram.linalg.solution import MESSAGES, status_of
@@ -80,7 +79,7 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
             if not job.absolute:
                 raise
             raise error.made_absolute(train.operator.trace() / targets.n) from None
-        scale = prior_scale(targets.values, alpha) if job.normalize_y else np.ones(mean.size)
+        scale = job.scale(np.einsum("ij,ij->j", targets.values, alpha), targets)
         tables = {"target_mean": mean, "target_scale": scale}
         _write(job, train, targets, result, alpha, tables)
     return replace(
@@ -90,6 +89,7 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
         target_shift=None if targets.classes is None else targets.shift,
         unit_diagonal=job.unit_diagonal,
         normalize_y=job.normalize_y,
+        prior_scale=tuple(scale.tolist()) if job.scaled else (),
         seconds=time.perf_counter() - started,
     )
 
@@ -180,7 +180,7 @@ def _evidence(job: SolveJob, point: PathPoint, targets: Targets) -> float | None
     if not (job.evidence and point.resolved):
         return None
     squares = np.einsum("ij,ij->j", targets.values, point.alpha)
-    return log_evidence(squares, point.logdet, targets.n, job.normalize_y)
+    return log_evidence(squares, point.logdet, targets.n, job.scale(squares, targets))
 
 
 def _row(reg: float, point: PathPoint, evidence: float | None, best: bool) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A Gaussian process prior fixes its own scale: K(x, x) is 1 or 0.1 whatever the targets' units are.
 Of a prior s^2 (K + reg I) the most likely s^2 is t^T (K + reg I)^-1 t / n (Rasmussen and Williams,
 "Gaussian Processes for Machine Learning", 2006, section 5.4.1, with the derivative in s^2). The
-predictive mean does not depend on it, variances are multiplied by it.
+predictive mean does not depend on it, variances are multiplied by it. Outputs that are one thing in
+common units, such as classes, have one s^2: the mean of theirs, which is the most likely one.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ def centred(targets: Array) -> tuple[Array, Array]:
     return targets - mean, mean
 
 
-def prior_scale(targets: Array, alpha: Array) -> Array:
+def prior_scale(targets: Array, alpha: Array, common: bool = False) -> Array:
     """s (k,) of each column, from targets t and alpha = (K + reg I)^-1 t, both (n, k).
 
-    1 for a column of zeros.
+    1 for a column of zeros. ``common``: one of all columns.
     """
-    return scale_of(np.einsum("ij,ij->j", targets, alpha), len(targets))
+    return scale_of(np.einsum("ij,ij->j", targets, alpha), len(targets), common)
 
 
-def scale_of(squares: Array, n: int) -> Array:
+def scale_of(squares: Array, n: int, common: bool = False) -> Array:
     """s (k,) from ``squares`` = t^T (K + reg I)^-1 t of n targets; 1 where they are zero."""
     square = squares / n
+    if common:
+        square = np.full_like(square, square.mean())
     return np.where(square > 0, np.sqrt(np.maximum(square, 0.0)), 1.0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel
-from widegram.linalg.normalise import centred
+from widegram.linalg.normalise import centred, scale_of
 from widegram.linalg.settings import SolveOptions
 from widegram.linalg.solutionfile import SolutionHeader
 from widegram.linalg.targets import Targets
@@ -29,7 +29,8 @@ class SolveJob:
     * ``targets``, ``target_shift``: how classes are encoded, one of
       :data:`widegram.validation.choices.TARGETS` or the number that one-hot rows are less
     * ``unit_diagonal``: whether K_ij / sqrt(K_ii K_jj) is solved with
-    * ``normalize_y``: as :mod:`widegram.linalg.normalise` says
+    * ``normalize_y``: whether targets are centred, and the prior has their scale, as
+      :mod:`widegram.linalg.normalise` says; ``scale_prior``: the latter alone, of classes too
     * ``diag_reg``: what is added to the diagonal, times trace / n unless ``absolute``
     * ``path``: regularisers of which the best is taken, by leave-one-out error or evidence
     * ``loo``, ``evidence``: whether that error, the log marginal likelihood, is asked for
@@ -54,6 +55,7 @@ class SolveJob:
     target_shift: float | None = None
     unit_diagonal: bool = False
     normalize_y: bool = False
+    scale_prior: bool = False
     diag_reg: float = 0.0
     absolute: bool = False
     path: tuple[float, ...] = ()
@@ -65,6 +67,18 @@ class SolveJob:
     memory: str | int | None = None
     overwrite: bool = False
     dask: str | None = None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the prior has the scale of the targets."""
+        return self.normalize_y or self.scale_prior
+
+    def scale(self, squares: np.ndarray, targets: Targets) -> np.ndarray:
+        """The scale of the prior, (k,), from ``squares`` = t^T (K + reg I)^-1 t of the targets; of
+        classes one for all."""
+        if not self.scaled:
+            return np.ones(squares.size)
+        return scale_of(squares, targets.n, common=targets.classes is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +93,8 @@ class SolveResult:
     * ``task``, ``task_reason``: what the labels were taken for; ``target_shift``: what one-hot
       targets are less, None of a regression
     * ``unit_diagonal``: as asked
+    * ``prior_scale``: what the prior's standard deviations are multiplied by for each output, where
+      the targets decide
     * ``path``: a dict (diag_reg, mse, accuracy, log_evidence, residual, resolved, best) for each
       regulariser; of method 'svm' (c, accuracy, best) for each C
     * ``loo_mse``, ``loo_accuracy``, ``log_evidence``: of the best one; None where they were not
@@ -103,6 +119,7 @@ class SolveResult:
     target_shift: float | None = None
     unit_diagonal: bool = False
     normalize_y: bool = False
+    prior_scale: tuple[float, ...] = ()
     loo_mse: float | None = None
     loo_accuracy: float | None = None
     log_evidence: float | None = None
@@ -122,7 +139,7 @@ def centred_targets(job: SolveJob, targets: Targets) -> tuple[Targets, np.ndarra
     if targets.classes is not None:
         raise WidegramError(
             f"{job.y}: normalize_y is for regression, and these are taken for classes "
-            f"({targets.reason}); for numbers take --task regression"
+            f"({targets.reason}); for numbers take --task regression, for classes --scale-prior"
         )
     values, mean = centred(targets.values)
     return replace(targets, values=values, fingerprint=f"{targets.fingerprint}-centred"), mean

@@ -14,7 +14,6 @@ from widegram.errors import WidegramError
 from widegram.linalg.budget import array_budget
 from widegram.linalg.definite import relative_shift
 from widegram.linalg.evidence import log_evidence
-from widegram.linalg.normalise import scale_of
 from widegram.linalg.settings import Resources
 from widegram.linalg.solution import MESSAGES, status_of
 from widegram.linalg.solutionfile import write_solution
@@ -110,8 +109,9 @@ def solve_by_centers(
         height = block_height(m, k * len(regs), itemsize, grid.tile, resources.memory)
         passes = Passes(files, targets, height, job.options.checkpoint_seconds, resources)
         with interrupts.keeping(passes.kept):
-            points, solved = _solved(job, passes, regs, shifts)
+            points, solved = _solved(job, passes, targets, regs, shifts)
         tables = _tables(job, passes, points, solved, mean)
+        tables["target_scale"] = job.scale(solved.squares, targets)
         result = _result(job, passes, points, solved, targets)
         _write(job, files, targets, result, solved, tables)
         passes.finish()
@@ -151,7 +151,7 @@ def _shifts(job: SolveJob, files: CenterFiles, regs: Sequence[float]) -> list[fl
             "nothing; pass --absolute"
         )
     shifts = [relative_shift(trace, own.size, reg, job.absolute) for reg in regs]
-    if (job.evidence or job.normalize_y) and min(shifts) == 0:
+    if (job.evidence or job.scaled) and min(shifts) == 0:
         raise WidegramError(
             "without a regulariser the approximate prior is singular, and has neither an evidence "
             "nor a scale; give a diag_reg above 0"
@@ -160,13 +160,17 @@ def _shifts(job: SolveJob, files: CenterFiles, regs: Sequence[float]) -> list[fl
 
 
 def _solved(
-    job: SolveJob, passes: Passes, regs: Sequence[float], shifts: Sequence[float]
+    job: SolveJob,
+    passes: Passes,
+    targets: Targets,
+    regs: Sequence[float],
+    shifts: Sequence[float],
 ) -> tuple[list[Judged], Solved]:
     """The points of the path, and the best of them refined."""
     loo = job.loo or bool(job.path and not job.evidence)
     judgements = passes.judged(shifts, loo)
     points = [
-        _point(job, passes, reg, shift, judgements.get(shift))
+        _point(job, passes, targets, (reg, shift), judgements.get(shift))
         for reg, shift in zip(regs, shifts, strict=True)
     ]
     usable = [point for point in points if point.resolved]
@@ -187,13 +191,19 @@ def _best(job: SolveJob, points: Sequence[Judged]) -> Judged:
 
 
 def _point(
-    job: SolveJob, passes: Passes, reg: float, shift: float, found: Judgement | None
+    job: SolveJob,
+    passes: Passes,
+    targets: Targets,
+    regulariser: tuple[float, float],
+    found: Judgement | None,
 ) -> Judged:
+    reg, shift = regulariser
     if found is None:
         return Judged(reg, shift, None, None, None)
     evidence = None
     if job.evidence:
-        evidence = log_evidence(found.squares, passes.logdet(shift), passes.n, job.normalize_y)
+        scale = job.scale(found.squares, targets)
+        evidence = log_evidence(found.squares, passes.logdet(shift), passes.n, scale)
     share = None
     if found.mse is not None and accuracy(passes.targets, passes.targets) is not None:
         share = found.hits / passes.n
@@ -203,9 +213,8 @@ def _point(
 def _tables(
     job: SolveJob, passes: Passes, points: Sequence[Judged], solved: Solved, mean: Array
 ) -> dict[str, Array]:
-    """Datasets beside alpha and the targets."""
-    scale = scale_of(solved.squares, passes.n) if job.normalize_y else np.ones(mean.size)
-    tables = {"target_mean": mean, "target_scale": scale, "fitted": solved.fitted}
+    """Datasets beside alpha, the targets and their scale."""
+    tables = {"target_mean": mean, "fitted": solved.fitted}
     if job.kernel == "nngp":  # for variances, which an NTK solution cannot have
         tables["nystrom/eigenvalues"] = passes.spectrum.values
         tables["nystrom/basis"] = passes.spectrum.basis
@@ -243,6 +252,7 @@ def _result(
         target_shift=None if targets.classes is None else targets.shift,
         unit_diagonal=job.unit_diagonal,
         normalize_y=job.normalize_y,
+        prior_scale=tuple(job.scale(solved.squares, targets).tolist()) if job.scaled else (),
         loo_mse=best.judgement.mse,
         loo_accuracy=best.accuracy,
         log_evidence=best.log_evidence,

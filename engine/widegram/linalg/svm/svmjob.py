@@ -93,6 +93,7 @@ def _check(job: SolveJob) -> None:
         "--loo": job.loo,
         "--evidence": job.evidence,
         "--normalize-y": job.normalize_y,
+        "--scale-prior": job.scale_prior,
         "--targets": job.targets is not None,
         "--target-shift": job.target_shift is not None,
         "--factor-dtype": job.options.dtype is not None,
