@@ -2,8 +2,7 @@
 
 Both solve (K + reg I) alpha = Y with the network's NNGP or NTK on the training inputs and predict
 K* alpha: for the NNGP the posterior mean of the Bayesian network, for the NTK the mean of an
-infinite ensemble after infinite training. Kernels are remembered (:data:`MEMORY`), so that a
-search over regularisers computes those of each fold once. They need scikit-learn 1.6 or newer.
+infinite ensemble after infinite training. They need scikit-learn 1.6 or newer.
 """
 
 from __future__ import annotations
@@ -12,14 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-import widegram
-from widegram.computing.in_memory import diagonal
-from widegram.computing.job import make_job
 from widegram.errors import WidegramError
 from widegram.linalg.incore import load_cholesky
 from widegram.linalg.normalise import centred, in_units, prior_scale
@@ -27,23 +22,21 @@ from widegram.linalg.operator import as_operator
 from widegram.linalg.refine import Factor
 from widegram.linalg.solving import absolute_regulariser
 from widegram.linalg.targets import encode
-from widegram.network import NetworkLike, load_network
-from widegram.network.inputs import is_list
+from widegram.network import NetworkLike
 from widegram.predict.variance import ensemble_variances, explained
-from widegram.sklearn.kernel_memory import KernelMemory
+from widegram.sklearn.gaussian import one_hot_classes
+from widegram.sklearn.network_estimator import DEFAULT, NetworkEstimator
 
 Array = NDArray[Any]
-_DEFAULT = "fcn:depth=2,act=relu"
 _ROWS = 1024  # test points at a time, for variances
-MEMORY = KernelMemory()
 
 
-class _KernelEstimator(BaseEstimator):
+class _KernelEstimator(NetworkEstimator):
     """What the two estimators share: the network, its kernel, and the solve."""
 
     def __init__(
         self,
-        network: NetworkLike = _DEFAULT,
+        network: NetworkLike = DEFAULT,
         kernel: str = "ntk",
         diag_reg: float = 1e-3,
         diag_reg_absolute_scale: bool = False,
@@ -61,21 +54,7 @@ class _KernelEstimator(BaseEstimator):
 
     def _fit(self, X: Array, targets: Array) -> None:
         """Set ``X_fit_`` (n, D), ``network_``, ``dual_coef_`` (n, k) and ``shift_``."""
-        if self.kernel not in ("nngp", "ntk"):
-            raise WidegramError(f"kernel={self.kernel!r}: choose 'nngp' or 'ntk'")
-        self.X_fit_ = X
-        if is_list(self.input_shape):
-            raise WidegramError(
-                "input_shape: is that of a list of inputs, and estimators take one array X; use "
-                "widegram.kernel or widegram.gram"
-            )
-        shape = (X.shape[1],) if self.input_shape is None else tuple(self.input_shape)
-        if int(np.prod(shape)) != X.shape[1]:
-            raise WidegramError(
-                f"input_shape={shape} holds {int(np.prod(shape))} numbers, X has {X.shape[1]} "
-                "columns"
-            )
-        self.network_ = load_network(self.network, shape, given_by="an estimator's X")
+        self._load(X)
         self._factor, self.shift_ = self._factored()
         self.dual_coef_ = self._factor.solve(targets).x
 
@@ -84,25 +63,6 @@ class _KernelEstimator(BaseEstimator):
         operator = as_operator(square, name="the training kernel")
         shift = absolute_regulariser(operator, self.diag_reg, self.diag_reg_absolute_scale)
         return load_cholesky(operator.shifted(shift)), shift
-
-    def _kernel(self, X: Array, other: Array | None, kernel: str) -> Array:
-        """K(X, other), float64, read-only; the square matrix of X where ``other`` is None."""
-        rows, cols = self._inputs(X), None if other is None else self._inputs(other)
-
-        def compute() -> Array:
-            found = widegram.kernel(
-                self.network_, rows, cols, kernel, "float64",
-                accept_series_error=self.accept_series_error,
-            )  # fmt: skip
-            return np.asarray(found)
-
-        room = int(self.cache_size * 1e6)
-        # What one estimator accepts is not what another gets.
-        name = f"{kernel} {self.accept_series_error}"
-        return MEMORY.get(self.network_, X, other, name, compute, room)
-
-    def _inputs(self, X: Array) -> Array:
-        return X.reshape(len(X), *self.network_.input_shape)
 
     def _mean(self, X: Array) -> tuple[Array, Array]:
         check_is_fitted(self)
@@ -114,15 +74,12 @@ class _KernelEstimator(BaseEstimator):
 class WidegramRegressor(RegressorMixin, _KernelEstimator):
     """Regression with the kernel of an infinitely wide network.
 
-    * ``network``: a preset, file, dict or Network, as :func:`widegram.load_network` takes them
-    * ``kernel``: 'nngp' or 'ntk'
+    * ``network``, ``kernel``, ``input_shape``, ``cache_size``, ``accept_series_error``: as
+      :class:`widegram.sklearn.network_estimator.NetworkEstimator` says
     * ``diag_reg``: added to the diagonal, times trace / n unless ``diag_reg_absolute_scale``
-    * ``input_shape``: (H, W, C) of the images whose pixels are the columns of X, None for vectors
-    * ``cache_size``: megabytes of kernels that are remembered between fits, 0 for none
     * ``normalize_y``: targets are centred, and the prior gets their scale
       (:mod:`widegram.linalg.normalise`), without which standard deviations are those of a prior of
       variance K(x, x) whatever the targets are
-    * ``accept_series_error``: as in :func:`widegram.gram`
 
     Fitting sets
 
@@ -137,7 +94,7 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
 
     def __init__(
         self,
-        network: NetworkLike = _DEFAULT,
+        network: NetworkLike = DEFAULT,
         kernel: str = "ntk",
         diag_reg: float = 1e-3,
         diag_reg_absolute_scale: bool = False,
@@ -193,11 +150,7 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
 
     def _latent(self, X: Array, across: Array) -> Array:
         """Latent variances (n,) in units of the prior, not below 0."""
-        job = make_job(
-            self.network_, self._inputs(X), None, "nngp", "float64", None, None, None,
-            self.accept_series_error,
-        )  # fmt: skip
-        variance = diagonal(job)["nngp"]
+        variance = self._own(X, "nngp")
         if self.kernel == "ntk":
             other = self._kernel(X, self.X_fit_, "nngp")
             square = self._kernel(self.X_fit_, None, "nngp")
@@ -222,12 +175,7 @@ class WidegramClassifier(ClassifierMixin, _KernelEstimator):
     def fit(self, X: Array, y: Array) -> Self:
         """X (n, D), y (n,) of any labels."""
         X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, place = np.unique(y, return_inverse=True)
-        if self.classes_.size < 2:
-            raise WidegramError(f"the classifier needs 2 classes or more, found 1 class: {y[0]!r}")
-        targets = np.full((len(X), self.classes_.size), -1.0 / self.classes_.size)
-        targets[np.arange(len(X)), place] += 1.0
+        self.classes_, targets = one_hot_classes(y)
         self._fit(X, targets)
         return self
 
