@@ -181,6 +181,12 @@ def test_what_is_refused_does_not_count_as_agreement(monkeypatch: pytest.MonkeyP
     assert kind_of("row 3: 1e-5") == kind_of("row 12: 2.5e-300")
 
 
+def test_the_judge_reads_announcements_as_they_are_printed() -> None:
+    found = [judging._largest_number([f"may be off by up to {e:.0e}"]) for e in (3e-9, 0.2, 1.0)]
+    assert found == pytest.approx([4.5e-9, 0.3, 1.5])  # rounded up to their last digit
+    assert judging._largest_number(["no number"]) == 0
+
+
 def test_percentiles() -> None:
     found = percentiles([*range(999), np.nan])
     assert found == {"50": 500, "90": 900, "99": 990, "99.9": np.inf, "100": np.inf}

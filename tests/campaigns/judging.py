@@ -162,7 +162,7 @@ def _warnings_of_the_engine() -> Iterator[list[str]]:
 
 def _largest_number(messages: list[str]) -> float:
     """The largest error that messages end with, rounded up to its last digit."""
-    found = [re.search(r"up to (\d(?:\.\d)?)e(-?\d+)$", message) for message in messages]
+    found = [re.search(r"up to (\d(?:\.\d)?)e([+-]?\d+)$", message) for message in messages]
     return max((float(m[1] + "e" + m[2]) * 1.5 for m in found if m), default=0.0)
 
 
