@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from campaigns import bitflips, commands, hostile_words
+from widegram.verifying.file_kinds import KINDS
+from widegram_cli.files import OutputFile
+from widegram_cli.main import program
+
 CAMPAIGNS = Path(__file__).parent / "campaigns"
+ENGINE = CAMPAIGNS.parent.parent / "engine"
 NO_COMPILER = 77
+# Measures for a minute and more.
+NOT_DAMAGED = {"bench"}
 
 
 def run(name: str, *words: object) -> dict:
@@ -31,6 +40,34 @@ def run(name: str, *words: object) -> dict:
     assert found["bad"] == []
     assert ended.returncode == 0
     return found
+
+
+def test_bits_are_flipped_in_every_kind_of_file() -> None:
+    """Those that `verify` knows, and those that any module names."""
+    named = {
+        found
+        for path in ENGINE.rglob("*.py")
+        for found in re.findall(r'FORMAT = "widegram-(\w+)"', path.read_text())
+    }
+    known = {name.removeprefix("widegram-") for name in KINDS} | {"gram", "shard"}
+    assert bitflips.FORMATS == known == named
+
+
+def test_faults_and_kills_meet_every_command_that_writes() -> None:
+    met = {" ".join(word for word in c.words[:2] if word.isalpha()) for c in commands.COMMANDS}
+    writing = {
+        name
+        for name, command in hostile_words.commands(program)
+        if any(isinstance(parameter.type, OutputFile) for parameter in command.params)
+    }
+    assert len(writing) > 10
+    missed = {name for name in writing if not any(f"{m} ".startswith(f"{name} ") for m in met)}
+    assert missed == {name for name in writing if name.split()[0] in NOT_DAMAGED}
+
+
+def test_hostile_values_have_a_good_call_around_them() -> None:
+    names = {name for name, _ in hostile_words.commands(program)}
+    assert {name for name in names if name.split()[0] not in NOT_DAMAGED} == {*hostile_words.LINES}
 
 
 def test_a_few_failed_writes() -> None:
@@ -67,7 +104,7 @@ def test_three_hundred_kills() -> None:
 @pytest.mark.slow
 def test_five_hundred_flipped_bits() -> None:
     found = run("bitflips", "--count", 500)
-    assert found["kinds"] == 13
+    assert found["kinds"] == len({row.kind for row in (*bitflips.WHOLE, *bitflips.UNFINISHED)}) + 3
 
 
 @pytest.mark.slow

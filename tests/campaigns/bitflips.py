@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -39,41 +39,83 @@ class Sample:
     readers: tuple[Command, ...] = ()
 
 
-# Written whole: (kind, command that makes it as o.h5, commands that read it as in.h5).
+class Whole(NamedTuple):
+    """Files that are written whole: their name here, the attribute 'format' that they have, the
+    line that makes one as o.h5, and the commands that read it as in.h5."""
+
+    kind: str
+    format: str
+    line: str
+    readers: tuple[Command, ...] = ()
+
+
+class Unfinished(NamedTuple):
+    """Files that a kill leaves: their name here, their format, the command of
+    :data:`campaigns.commands.COMMANDS`, which goes on with them too, and the file's name."""
+
+    kind: str
+    format: str
+    command: str
+    left: str
+
+
+_LABELS = "--y @digits.h5:train/y"
 WHOLE = (
-    ("gram", f"{_GRAM} --x @digits.h5:train/x --limit 120 --tile 32 --out o.h5", (
+    Whole("gram", "gram", f"{_GRAM} --x @digits.h5:train/x --limit 120 --tile 32 --out o.h5", (
         Command("export", "export in.h5 --kernel ntk --to o.npy", ("o.npy",)),
-        Command("solve", "solve in.h5 --y @digits.h5:train/y --limit 120 --diag-reg 1e-3 "
-                "--out o.h5"),
+        Command("solve", f"solve in.h5 {_LABELS} --limit 120 --diag-reg 1e-3 --out o.h5"),
         Command("eig", "eig in.h5 --full --out o.h5"),
+        Command("combine", "combine in.h5 in.h5 --op product --out o.h5"),
     )),
-    ("solution", "solve @K.h5 --y @digits.h5:train/y --diag-reg 1e-3 --out o.h5", (
+    Whole("combined gram", "gram", "combine @J1.h5 @J2.h5 --weights 1,2 --tile 32 --out o.h5", (
+        Command("solve", f"solve in.h5 {_LABELS} --limit 60 --diag-reg 1e-3 --out o.h5"),
+    )),
+    Whole("solution", "solution", f"solve @K.h5 {_LABELS} --diag-reg 1e-3 --out o.h5", (
         Command("predict", "predict in.h5 --cross @C.h5 --out o.h5"),
         Command("variance", "predict in.h5 --cross @C.h5 --variance --out o.h5"),
     )),
-    ("data", "data prepare digits --train 40 --test 10 --out o.h5", (
+    Whole("weights of centers", "solution", "solve @KX.h5 --centers @KC.h5 --method nystrom "
+          f"{_LABELS} --diag-reg 1e-3 --out o.h5", (
+        Command("predict", "predict in.h5 --cross @CX.h5 --out o.h5"),
+        Command("variance", "predict in.h5 --cross @CX.h5 --variance --kernel nngp --out o.h5"),
+    )),
+    Whole("data", "data", "data prepare digits --train 40 --test 10 --zca 0.1 --out o.h5", (
         Command("gram", f"{_GRAM} --x in.h5:train/x --out o.h5"),
         Command("gram-cross", f"{_GRAM} --x in.h5:test/x --x2 in.h5:train/x --out o.h5"),
         Command("map", f"{_MAP.replace('16', '8')} --data in.h5 --out o.h5"),
+        Command("apply", "data apply in.h5 @digits.h5:test/x --out o.h5"),
     )),
-    ("map", f"{_MAP} --data @digits.h5 --out o.h5", ()),
-    ("prediction", "predict @A.h5 --cross @C.h5 --out o.h5", ()),
-    ("spectrum", "eig @K.h5 --k 3 --out o.h5", ()),
-    ("sweep", "meanfield spectrum --x @digits.h5 --depths 1,2 --train 20 --out o.h5", ()),
-    ("phase", "meanfield phase --w-var 1,2 --b-var 0.1 --out o.h5", ()),
-    ("matrix", "export @K.h5 --kernel ntk --to o.h5", ()),
+    Whole("sample", "data", "data sample @digits.h5:train/x --n 30 --out o.h5", (
+        Command("gram", f"{_GRAM} --x in.h5:x --out o.h5"),
+    )),
+    Whole("table", "tuning", f"{commands.TUNE} --net fcn:depth={{1,2}} --out o.h5", (
+        Command("tune", f"{commands.TUNE} --net fcn:depth={{1,2}} --net fcn:depth=1,w_var=1.5 "
+                "--out in.h5", ("in.h5", "in.h5.best.json")),
+    )),
+    Whole("map", "trainability", f"{_MAP} --data @digits.h5 --out o.h5"),
+    Whole("prediction", "prediction", "predict @A.h5 --cross @C.h5 --out o.h5"),
+    Whole("spectrum", "spectrum", "eig @K.h5 --k 3 --out o.h5"),
+    Whole("sweep", "spectrum", "meanfield spectrum --x @digits.h5 --depths 1,2 --train 20 "
+          "--out o.h5"),
+    Whole("phase", "phase", "meanfield phase --w-var 1,2 --b-var 0.1 --out o.h5"),
+    Whole("matrix", "matrix", "export @K.h5 --kernel ntk --to o.h5"),
 )  # fmt: skip
 
 # A shard among good ones: read by join.
+SHARD = "shard"
 _JOIN = (Command("join", "join J.h5", ("J.h5",), beside=commands.SHARDS),)
 
-# Left by a kill: (kind, command, file that it leaves), gone on with by the same command.
 UNFINISHED = (
-    ("unfinished gram", "gram", "o.h5"),
-    ("unfinished factor", "solve-ooc", "o.h5.factor"),
-    ("restart", "solve-cg", "o.h5.restart"),
-    ("unfinished map", "meanfield-trainability", "o.h5"),
+    Unfinished("unfinished gram", "gram", "gram", "o.h5"),
+    Unfinished("unfinished sum", "gram", "combine", "o.h5"),
+    Unfinished("unfinished factor", "factor", "solve-ooc", "o.h5.factor"),
+    Unfinished("restart", "restart", "solve-cg", "o.h5.restart"),
+    Unfinished("sums of centers", "sums", "solve-nystrom", "o.h5.normal"),
+    Unfinished("unfinished map", "trainability", "meanfield-trainability", "o.h5"),
 )
+
+# Every format of which a file is damaged here: a test compares them with those that are read.
+FORMATS = {row.format for row in (*WHOLE, *UNFINISHED)} | {SHARD}
 
 
 def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
@@ -102,7 +144,7 @@ def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
 
 
 def _samples(runner: Runner, only: str) -> Iterator[Sample]:
-    for kind, line, readers in WHOLE:
+    for kind, _, line, readers in WHOLE:
         if only not in kind:
             continue
         runner.empty()
@@ -110,10 +152,10 @@ def _samples(runner: Runner, only: str) -> Iterator[Sample]:
         if ended.code:
             raise RuntimeError(f"{line}: {ended.line}")
         yield Sample(kind, "in.h5", (runner.folder / "o.h5").read_bytes(), readers)
-    if only in "shard":
+    if only in SHARD:
         for name in commands.SHARDS:
-            yield Sample("shard", name, (runner.folder.parent / "base" / name).read_bytes(), _JOIN)
-    for kind, name, left in UNFINISHED:
+            yield Sample(SHARD, name, (runner.folder.parent / "base" / name).read_bytes(), _JOIN)
+    for kind, _, name, left in UNFINISHED:
         if only not in kind:
             continue
         command = next(c for c in commands.COMMANDS if c.name == name)
@@ -169,7 +211,7 @@ def _verified(
         counts[f"verify says damaged ({ended.code})"] += 1
         return []
     counts["verify finds nothing"] += 1
-    if sample.kind.startswith(("unfinished", "shard")):
+    if sample.kind.startswith(("unfinished", SHARD)):
         return []  # nor is room that no tile fills; whether it is used shows below
     runner.empty()
     good = runner.folder / sample.name

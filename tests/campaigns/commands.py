@@ -49,6 +49,7 @@ _GRAM = "gram --device cpu --threads 1 --out o.h5"
 _SOLVE = "solve @K.h5 --y @digits.h5:train/y --limit 300 --out o.h5"
 SHARDS = tuple(f"J.h5.shard-{number}-of-3" for number in (1, 2, 3))
 _MEANFIELD = "--depths 1,2 --train 20 --test 16 --out o.h5"
+TUNE = "tune --x @digits.h5:train/x --y @digits.h5:train/y --limit 60 --device cpu --threads 1"
 
 COMMANDS = (
     Command("gram", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16"),
@@ -62,6 +63,9 @@ COMMANDS = (
             "--shard 2/3", ("o.h5.shard-2-of-3",)),
     Command("join", "join J.h5", ("J.h5",), beside=SHARDS),
     Command("join-virtual", "join J.h5 --virtual", ("J.h5",), beside=SHARDS),
+    Command("combine", "combine @K.h5 @K2.h5 --weights 1,0.5 --tile 64 --out o.h5"),
+    Command("combine-product", "combine @J1.h5 @J2.h5 --op product --dtype float64 --tile 16 "
+            "--out o.h5"),
     Command("export-npy", "export @K.h5 --kernel ntk --to o.npy", ("o.npy",)),
     Command("export-npz", "export @K.h5 --kernel ntk --to o.npz", ("o.npz",)),
     Command("export-h5", "export @K.h5 --kernel ntk --to o.h5"),
@@ -74,6 +78,9 @@ COMMANDS = (
     Command("solve-path", f"{_SOLVE} --diag-reg-path 1e-4,1e-3 --method cholesky-ooc", small=True),
     Command("solve-nystrom", "solve @KX.h5 --centers @KC.h5 --method nystrom --y "
             "@digits.h5:train/y --diag-reg-path 1e-3,1e-2 --out o.h5", small=True),
+    Command("solve-evidence", f"{_SOLVE} --diag-reg-path 1e-3,1e-2 --evidence --unit-diagonal"),
+    Command("tune", f"{TUNE} --net fcn:depth={{1,2}} --net fcn:depth=1,w_var=1.5 --out o.h5",
+            ("o.h5", "o.h5.best.json")),
     Command("eig-full", "eig @K.h5 --full --vectors --out o.h5"),
     Command("eig-pairs", "eig @K.h5 --k 3 --out o.h5", small=True),
     Command("eig-density", "eig @K.h5 --density --steps 20 --out o.h5"),
@@ -81,7 +88,11 @@ COMMANDS = (
     Command("predict", "predict @A.h5 --cross @C.h5 --out o.h5"),
     Command("predict-variance", "predict @A.h5 --cross @C.h5 --variance --x-test @digits.h5:test/x "
             "--method cholesky-ooc --out o.h5", small=True),
+    Command("predict-nystrom", "predict @AN.h5 --cross @CX.h5 --out o.h5"),
     Command("data-prepare", "data prepare digits --train 300 --test 100 --out o.h5"),
+    Command("data-zca", "data prepare digits --train 100 --test 20 --zca 0.1 --out o.h5"),
+    Command("data-apply", "data apply @digits.h5 @digits.h5:test/x --out o.h5"),
+    Command("data-sample", "data sample @digits.h5:train/x --n 30 --out o.h5"),
     Command("meanfield-phase", "meanfield phase --w-var 1,2 --b-var 0.1,0.2 --out o.h5 "
             "--plot o.png", ("o.h5", "o.png")),
     Command("meanfield-spectrum", f"meanfield spectrum --x @digits.h5 {_MEANFIELD}"),
@@ -125,7 +136,7 @@ def small_budgets() -> None:
 
 
 def make_inputs(runner: Runner, folder: Path) -> None:
-    """The folder ``base``: digits, vectors, a symmetric and a cross matrix, a solution."""
+    """The folder ``base``: digits, vectors, symmetric and cross matrices, solutions, shards."""
     base = folder / "base"
     base.mkdir()
     np.save(base / "v.npy", np.random.default_rng(0).standard_normal((100, 24)))
@@ -138,6 +149,12 @@ def make_inputs(runner: Runner, folder: Path) -> None:
         f"{net.replace('digits', 'centers')}x --out ../base/KC.h5",
         f"{net}train/x --x2 ../base/centers.h5:x --out ../base/KX.h5",
         "solve ../base/K.h5 --y ../base/digits.h5:train/y --diag-reg 1e-3 --out ../base/A.h5",
+        f"{net.replace('depth=2', 'depth=3')}train/x --out ../base/K2.h5",
+        *(f"{net.replace('depth=2', f'depth={depth}').replace('64', '16')}train/x --limit 60 "
+          f"--out ../base/J{depth}.h5" for depth in (1, 2)),
+        f"{net}test/x --x2 ../base/centers.h5:x --out ../base/CX.h5",
+        "solve ../base/KX.h5 --centers ../base/KC.h5 --method nystrom --y "
+        "../base/digits.h5:train/y --diag-reg 1e-2 --out ../base/AN.h5",
         *(f"{net.replace('64', '16')}train/x --limit 90 --out ../base/J.h5 --shard {number}/3"
           for number in (1, 2, 3)),
     ):
@@ -151,7 +168,7 @@ def content(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return {name: _digest(array.tobytes()) for name, array in arrays.items()}
-    if not {".h5", ".factor", ".restart", ".normal", ".basis", ".leverage"} & {*path.suffixes}:
+    if not is_hdf5(path):
         return {"bytes": _digest(path.read_bytes())}
     import h5py
 
@@ -159,6 +176,8 @@ def content(path: Path) -> dict[str, Any]:
     with h5py.File(path, "r", locking=False) as file:
 
         def note(name: str, item: Any) -> None:
+            if name in _TIMES:
+                return
             for key, value in item.attrs.items():
                 if key not in _TIMES:
                     found[f"{name}@{key}"] = (str(getattr(value, "dtype", "")), str(value))
@@ -172,6 +191,11 @@ def content(path: Path) -> dict[str, Any]:
         except (RuntimeError, OSError, KeyError, ValueError) as error:
             found["unreadable"] = str(error)
     return found
+
+
+def is_hdf5(path: Path) -> bool:
+    """By its name: an output, a shard, or work beside one; not the network beside a table."""
+    return ".h5" in path.suffixes and path.suffix not in (".npy", ".npz", ".json", ".png")
 
 
 def _digest(data: bytes) -> str:

@@ -21,7 +21,7 @@ from campaigns.commands import Command
 from campaigns.harness import ALL, FAIL, SYNC, WRITE, Fault, Runner
 
 _ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_WORK = (".factor", ".restart", ".normal", ".basis", ".leverage")
+_WORK = (".factor", ".restart", ".normal", ".basis", ".leverage", ".kernels")
 _OLD = b"an older file" * 100  # in place of an output, where --overwrite is given
 
 
@@ -119,7 +119,7 @@ def wrong_file(runner: Runner, command: Command, path: Path, expected: dict) -> 
     call it good and unfinished. What was there before may still be there."""
     if path.read_bytes() == _OLD:
         return []
-    if ".h5" in path.suffixes:
+    if commands.is_hdf5(path):
         ended = runner.run(["verify", path.name, "--sample", "0", "--json"])
         if ended.code:
             return [f"{path.name} is damaged: {ended.code}: {ended.line}"]

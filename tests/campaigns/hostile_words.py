@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 from campaigns.case import BASE, Case
+from campaigns.commands import SHARDS
 
 _LONG = "9" * 5000
 _TEXTS = ("", " ", "x", "x" * 5000, "nan", "\x1b[2J", "é", "日本", "-", "--", "{}", "[1]", "a\nb",
@@ -48,11 +51,12 @@ _ODD = {
     "text": (*_TEXTS, "cpu", "cuda", "cuda:99", "cuda:" + "9" * 50, "auto", "cuda:0,0", "float16",
              "O", "relu", "erf:a=inf", "leaky_relu", "rbf:gamma=-1", "tanh", "0:1", "0:1:0",
              "1:0:1", "0:inf:1", "0:1e9:1e-9", "-1", "0", "1e308", "inf", "1,2", "1e400",
-             "fcn", "cnn-p", "a=1,a=2"),
+             "fcn", "cnn-p", "a=1,a=2", "1/3", "0/3", "4/3", "1/0", "1/" + "9" * 30, "1/100",
+             "fcn:depth={1,2}", "fcn:depth={1}", "fcn:depth={1..2}", "fcn:depth={", "fcn:w_var={}"),
 }  # fmt: skip
 
 _IN = f"{BASE}/"
-_LINES = {
+LINES = {
     "gram": f"--net fcn:depth=2 --x {_IN}v.npy --limit 8 --device cpu --threads 1 --out o.h5",
     "info": f"{_IN}K.h5",
     "verify": f"{_IN}K.h5 --sample 1",
@@ -61,6 +65,10 @@ _LINES = {
     "solve": f"{_IN}K.h5 --y {_IN}digits.h5:train/y --diag-reg 1e-3 --out o.h5",
     "predict": f"{_IN}A.h5 --cross {_IN}C.h5 --out o.h5",
     "net": "fcn --input-shape 8",
+    "combine": f"{_IN}J1.h5 {_IN}J2.h5 --out o.h5",
+    "join": "J.h5",
+    "tune": f"--net fcn:depth=1 --x {_IN}digits.h5:train/x --y {_IN}digits.h5:train/y --limit 8 "
+            "--diag-reg-path 0.1 --device cpu --threads 1 --out o.h5",
     "data info": f"{_IN}digits.h5",
     "data prepare": "digits --train 20 --test 5 --out o.h5",
     "data sample": f"{_IN}digits.h5:train/x --n 5 --out o.h5",
@@ -107,7 +115,7 @@ def option_cases() -> list[Case]:
 
     found: list[Case] = []
     for name, command in commands(program):
-        line = _LINES.get(name, "").split()
+        line = LINES.get(name, "").split()
         for parameter in command.params:
             kind = kind_of(parameter.type)
             if getattr(parameter, "is_flag", False):
@@ -119,8 +127,14 @@ def option_cases() -> list[Case]:
                 label = f"{name} {parameter.opts[-1]} {value[:30]!r}"
                 codes = (2,) if value in _NEVER[kind] else (0, 2)
                 codes = (*codes, 3) if name == "verify" else codes
-                found.append(Case("options", label, (*name.split(), *words), codes))
+                make = _put_shards if name == "join" else None
+                found.append(Case("options", label, (*name.split(), *words), codes, make))
     return found
+
+
+def _put_shards(folder: Path) -> None:
+    for name in SHARDS:
+        shutil.copy2(folder / BASE / name, folder)
 
 
 def _with(line: list[str], parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -135,8 +149,8 @@ def _with(line: list[str], parameter: click.Parameter, value: str) -> tuple[str,
 
 def shuffled_words(rng: random.Random) -> Case:
     """Words of good calls in a wrong order, doubled, cut, or with a stranger among them."""
-    name = rng.choice([n for n in _LINES if not n.startswith(("doctor", "meanfield table"))])
-    words = _LINES[name].split()
+    name = rng.choice([n for n in LINES if not n.startswith(("doctor", "meanfield table"))])
+    words = LINES[name].split()
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(words) + 1)
         how = rng.randrange(4)
