@@ -211,6 +211,34 @@ def test_a_network_that_is_refused_is_a_row_with_its_reason(folder: Path, tmp_pa
         tuned(folder, tmp_path / "U.h5", nets[1])
 
 
+def test_what_was_refused_is_tried_again(folder: Path, tmp_path: Path) -> None:
+    nets, x = ("fcn:depth=1", "fcn:depth=1,act=mish"), 1e3 * X
+
+    def search(accepted: float | None) -> Any:
+        options = Search(diag_regs=REGS, accept_series_error=accepted)
+        return widegram.tune(nets, x, str(folder / "y.npy"), tmp_path / "T.h5", options)
+
+    assert "--accept-series-error" in search(None).rows[1]["error"]
+    found = search(0.5)
+    assert (found.tried, len(found.rows)) == (1, 2)
+    assert not any("error" in row for row in found.rows)
+    assert search(None).tried == 0
+
+
+def test_a_depth_that_is_refused_is_none_of_the_others(folder: Path, tmp_path: Path) -> None:
+    found = tuned(folder, tmp_path / "T.h5", "fcn:depth={1,9},act=exp,a=1")
+    assert [row["net"].split(",")[0] for row in found.rows][-1] == "fcn:depth=9"
+    assert ["error" in row for row in found.rows] == [False, True]
+
+
+def test_a_work_file_of_another_dtype_is_made_anew(folder: Path, tmp_path: Path) -> None:
+    kernels = tmp_path / "T.h5.kernels"
+    widegram.gram("fcn:depth=1", folder / "x.npy", kernels, get="ntk", dtype="float32")
+    found = tuned(folder, tmp_path / "T.h5", "fcn:depth=1")
+    assert "error" not in found.rows[0]
+    assert not kernels.exists()
+
+
 def test_another_file_in_the_place_of_the_work_file_stays(folder: Path, tmp_path: Path) -> None:
     work = tmp_path / "T.h5.kernels"
     work.write_text("mine")

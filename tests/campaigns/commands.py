@@ -24,7 +24,8 @@ class Command:
 
     ``outs`` are the files that it leaves. ``beside`` are files of ``../base`` that have to lie in
     ``work`` too. ``small`` gives it a tiny budget and no patience between
-    checkpoints, so that work files are used. ``bits`` says that every run gives the same bits.
+    checkpoints, so that work files are used. ``bits`` says that every run gives the same bits;
+    ``grows``, that a part of its file is a good file with fewer rows, which the next run keeps.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Command:
     small: bool = False
     bits: bool = True
     beside: tuple[str, ...] = ()
+    grows: bool = False
 
     @property
     def words(self) -> list[str]:
@@ -80,7 +82,7 @@ COMMANDS = (
             "@digits.h5:train/y --diag-reg-path 1e-3,1e-2 --out o.h5", small=True),
     Command("solve-evidence", f"{_SOLVE} --diag-reg-path 1e-3,1e-2 --evidence --unit-diagonal"),
     Command("tune", f"{TUNE} --net fcn:depth={{1,2}} --net fcn:depth=1,w_var=1.5 --out o.h5",
-            ("o.h5", "o.h5.best.json")),
+            ("o.h5", "o.h5.best.json"), grows=True),
     Command("eig-full", "eig @K.h5 --full --vectors --out o.h5"),
     Command("eig-pairs", "eig @K.h5 --k 3 --out o.h5", small=True),
     Command("eig-density", "eig @K.h5 --density --steps 20 --out o.h5"),

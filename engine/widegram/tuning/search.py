@@ -140,7 +140,8 @@ def tune(
     ``nets``: presets whose options may have several values, ``cnn-f:depth={3,5},w_var={1.5,2}``,
     or networks as `gram` takes them. Those that differ in depth alone are one sweep. ``x``, ``y``:
     training inputs and labels, nothing else: no test set is looked at. A table of the same data and
-    search is gone on with: networks that are in it are not tried again, further ones are added.
+    search is gone on with: networks that have figures in it are not tried again, further ones are
+    added, and those that were refused are tried anew, as with more memory.
     The best network is written beside it, ``OUT.best.json``.
 
     Raises :class:`WidegramError` for bad input, where no network has a figure, and for a table of
@@ -168,12 +169,14 @@ def tune(
             check_target(place, overwrite)
     else:
         rows = read_table(path, settings, search.diag_regs)
-    known = {(row.fingerprint, row.head) for row in rows}
+    known = {_key(row) for row in rows if not row.error}
     wanted = [one for one in candidates if (one.network.fingerprint(), one.head) not in known]
     tried = 0
     for sweep in _sweeps(wanted):
         told = _telling(progress, tried, len(wanted), next(iter(sweep.members.values())).net)
-        rows += _tried(sweep, source, targets, held, search, path, told)
+        fresh = _tried(sweep, source, targets, held, search, path, told)
+        again = {_key(row) for row in fresh}
+        rows = [row for row in rows if _key(row) not in again] + fresh
         tried += len(sweep.members)
         # From here on the file is this search's own.
         write_table(path, settings, search.diag_regs, rows, overwrite=True)
@@ -278,7 +281,7 @@ def _tried(
     path: Path,
     progress: ProgressCallback | None,
 ) -> list[Row]:
-    """The rows of a sweep; where its kernels are refused, the reason in each."""
+    """The rows of a sweep; where kernels are refused, the reason in their row."""
     work = path.with_name(path.name + WORK)
     begun = time.perf_counter()
     try:
@@ -286,7 +289,12 @@ def _tried(
     except (Interrupted, WriteFailed):
         raise
     except WidegramError as refusal:
-        return [_row(one, 0.0, str(refusal), {}, search) for one in sweep.members.values()]
+        if len(sweep.members) == 1:
+            return [_row(one, 0.0, str(refusal), {}, search) for one in sweep.members.values()]
+        # That of one depth is none of the others.
+        alone = [_Sweep(one.network, (), {End(): one}) for one in sweep.members.values()]
+        return [row for one in alone for row in _tried(one, source, targets, held, search, path,
+                                                       progress)]  # fmt: skip
     share = (time.perf_counter() - begun) / len(sweep.members)
     rows = []
     regularisers = Regularisers(search.diag_regs, search.absolute)
@@ -309,6 +317,11 @@ def _tried(
         rows.append(_row(one, share + time.perf_counter() - begun, error, figures, search))
     work.unlink()
     return rows
+
+
+def _key(row: Row) -> tuple[str, str]:
+    """What tells a row from others of its table."""
+    return row.fingerprint, row.head
 
 
 def _row(
@@ -334,7 +347,8 @@ def _computed(
     if work.exists():
         with GramFile(work) as file:
             others = file.fingerprints["network"] != sweep.network.fingerprint()
-            others = others or file.depths != sweep.depths or file.kernels != (search.kernel,)
+            asked = (sweep.depths, (search.kernel,), search.dtype)
+            others = others or (file.depths, file.kernels, file.dtype) != asked
     gram(
         sweep.network,
         source,
