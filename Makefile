@@ -4,6 +4,7 @@
 #   make bench   the roof of this machine, the time per entry
 #   make lint    ruff and mypy           make paper       the pictures of docs/paper.md
 #   make docs    the documentation: build/docs/index.html; a warning is an error
+#   make pictures  the pictures of docs/networks.md and docs/activations.md
 #   make gpu     on a machine with a card: tests, times and profile of the CUDA backend, 8 minutes
 #   make clean   remove what the targets made
 #
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 # Named by the content of pyproject.toml: pip runs again when that changes, and only then.
 STAMP := $(VENV)/installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 
-.PHONY: demo bench paper docs test test-slow gpu lint clean venv
+.PHONY: demo bench paper docs pictures test test-slow gpu lint clean venv
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -63,6 +64,9 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -q -E -W --keep-going -b html -d build/doctrees docs build/docs
+
+pictures: $(STAMP)
+	PYTHONPATH=docs:tests $(BIN)/python docs/making/pictures.py
 
 bench: $(STAMP)
 	$(BIN)/widegram bench roof

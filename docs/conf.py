@@ -39,6 +39,7 @@ html_math_renderer = formulas.NAME
 
 def complete(app: Sphinx, page: str, source: list[str]) -> None:
     """Add to pages what comes from the code, as Sphinx reads them."""
+    source[0] = contents.without_links_out(source[0])
     if page == "index":
         source[0] = contents.with_toctrees(source[0], set(app.env.found_docs))
     elif page == "commands":

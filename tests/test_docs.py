@@ -9,6 +9,7 @@ import pytest
 
 from doc_examples import MARKS, PAGES, examples, run_page
 from widegram.validation.choices import COMBINATIONS, CRITERIA, TARGETS
+from widegram_cli.main import COMMANDS
 
 # Their examples are tested apart (test_data_docs.py, test_readme.py).
 APART = {"README.md", "data.md"}
@@ -46,6 +47,11 @@ def test_links_lead_somewhere(page: str) -> None:
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not link.startswith(("http://", "https://")):
             assert (path.parent / link).exists(), f"{page}: {link}"
+
+
+def test_every_command_is_in_the_table() -> None:
+    shown = re.findall(r"`widegram ([a-z]+)", PAGES["commands.md"].read_text().split("|---|")[1])
+    assert set(COMMANDS) <= set(shown)
 
 
 def test_choosing_names_every_choice() -> None:

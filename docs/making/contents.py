@@ -23,6 +23,11 @@ def with_toctrees(index: str, pages: Set[str]) -> str:
     return "\n".join([index, *(_toctree(*tree) for tree in trees.items() if tree[1])])
 
 
+def without_links_out(page: str) -> str:
+    """``page`` with the names of Markdown files outside of docs/ in the place of links to them."""
+    return re.sub(r"\[([^\]]*)\]\(\.\./([^)#]+\.md)(?:#[^)]*)?\)", r"\1 (`\2`)", page)
+
+
 def _toctree(caption: str, pages: list[str]) -> str:
     def lines() -> Iterator[str]:
         yield f"```{{toctree}}\n:hidden:\n:maxdepth: 1\n:caption: {caption}\n"
