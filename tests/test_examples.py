@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -98,13 +99,39 @@ def test_estimator() -> None:
     assert accuracy_of("estimator.py") > 0.93
 
 
+def test_uncertainty(tmp_path: Path) -> None:
+    """On a table that is drawn from a prior with noise, whose error bars cover by evidence."""
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((360, 8))
+    x[:, 7] = np.sin(x[:, 0]) + x[:, 1] + 0.5 * rng.standard_normal(360)
+    np.savez(tmp_path / "t.npz", **{"abalone/x": x, "abalone/y": np.zeros(360)})
+    command = [sys.executable, EXAMPLES / "uncertainty.py", tmp_path / "t.npz"]
+    done = subprocess.run(
+        [*map(str, command), "--train", "120", "--test", "240"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    # After the table's and the prior's names: coverage of 50, 80 and 95 %, and nll.
+    plain, best = (line[34:].split() for line in done.stdout.splitlines()[1:])
+    # Three binomial errors of 240 rows.
+    assert float(best[2]) == pytest.approx(0.95, abs=0.043)
+    assert float(plain[2]) < 0.8
+    assert float(best[3]) < float(plain[3])
+
+
+@pytest.mark.slow
+def test_gpytorch_kernel() -> None:
+    pytest.importorskip("gpytorch")
+    assert accuracy_of("gpytorch_kernel.py") > 0.9
+
+
 def test_every_script_is_listed_and_tested() -> None:
     listed = (EXAMPLES / "README.md").read_text()
     scripts = {path.name for path in EXAMPLES.glob("*.py")}
     assert all(f"`{name}" in listed for name in scripts)
     # the last three have a file of tests of their own
     others = {"gpytorch_posterior.py", "estimator.py", "graphs.py", "million_rows.py"}
-    others |= {"finite_width.py"}
+    others |= {"finite_width.py", "uncertainty.py", "gpytorch_kernel.py"}
     assert scripts == {name for name, _, _ in SCRIPTS} | others
 
 
