@@ -71,6 +71,10 @@ class Approximate(Formula):
     jump: float = 0.0
     sharpness = 1.0
 
+    @property
+    def kinked(self) -> bool:
+        return super().kinked or self.jump != 0.0
+
     def near_one(self, error: float) -> tuple[float, float]:
         # What is left out of K makes another c of it. Where phi' jumps Kdot follows the angle, and
         # E[phi'^2] is at least about 1/2.

@@ -43,6 +43,7 @@ class Formula(ABC):
     * ``prescale``: what k and T are multiplied by before :meth:`dual`, a power of two; behind a
       convolution it is part of the gain and costs nothing
     * ``homogeneity``: d where phi(a x) = a^d phi(x) for all a > 0, else None
+    * ``tail``: what a sum leaves out, relative to E[phi^2] and E[phi'^2]; 0 of a closed form
     """
 
     code: ClassVar[str]
@@ -50,6 +51,7 @@ class Formula(ABC):
     n_factors: ClassVar[int] = 1
     n_constants: ClassVar[int] = 0
     homogeneity: ClassVar[int | None] = None
+    tail: float = 0.0
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -61,6 +63,11 @@ class Formula(ABC):
         """b^2 of a smooth phi that changes on a scale 1/b, which makes values near c = 1 change
         with b^2 (q + q' - 2k); 0 where they do not."""
         return 0.0
+
+    @property
+    def kinked(self) -> bool:
+        """Whether phi' jumps, so that Kdot near c = 1 follows the angle."""
+        return self.homogeneity == 1
 
     def spoilt(self, eps: float, q: float) -> float:
         """How far rounding by ``eps`` moves values near c = 1 at variances up to ``q``, relative to

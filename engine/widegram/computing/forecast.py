@@ -15,8 +15,8 @@ import numpy as np
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
-from widegram.computing.devices import device_for, kind_of
-from widegram.computing.gram import default_side
+from widegram.computing.devices import device_for
+from widegram.computing.gram import default_side, header_of
 from widegram.computing.job import make_job
 from widegram.computing.tile_queue import tiles_at_once
 from widegram.data import Source
@@ -27,7 +27,7 @@ from widegram.machine import interrupts
 from widegram.machine.budgets import PROGRAM
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.network import NetworkLike
-from widegram.sharding import Shard, cuts, parse_shard
+from widegram.sharding import cuts, parse_shard
 from widegram.tiling import TileGrid
 from widegram.validation.arrays import file_path, integer
 from widegram.validation.choices import KERNELS
@@ -102,7 +102,8 @@ def gram_forecast(  # noqa: PLR0913 - public: by keyword, one for each option of
     begun = time.perf_counter()
     with make_evaluator(device, job) as evaluator:
         chosen = default_side(job, evaluator, share, memory, tiles_at_once(evaluator))
-        header = _header(job, device, integer(tile or chosen, "tile", 1), share)
+        side = integer(tile or chosen, "tile", 1)
+        header = header_of(job, device, side, share, fingerprints=False)
         trial = _tried(evaluator, header.grid, begun)
         peak = _peak(job, evaluator, header)
     grid, mine = header.grid, header.layout.tiles()
@@ -215,28 +216,3 @@ def _free_disk(path: Path) -> int:
         raise WidegramError(f"{path}: its directory {folder} does not exist; create it first")
     stat = os.statvfs(folder)
     return stat.f_bavail * stat.f_frsize
-
-
-def _header(job: Job, device: str, tile: int, shard: Shard | None) -> Header:
-    """The header of the file, as far as its size follows from it: no data is read."""
-    x2 = job.x2
-    return Header(
-        network=job.network.to_json(),
-        network_fingerprint="",
-        x1_fingerprint="",
-        x2_fingerprint="",
-        x1_location=job.x1.place or "",
-        x2_location=(x2.place or "") if x2 else "",
-        n1=len(job.x1),
-        n2=len(x2 or job.x1),
-        kernels=job.kernels,
-        depths=job.depths,
-        heads=job.network.heads,
-        diagonals=True,
-        dtype=job.dtype,
-        symmetric=x2 is None,
-        device=kind_of(device),
-        program_version="",
-        tile=tile,
-        shard=shard,
-    )

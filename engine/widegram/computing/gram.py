@@ -114,7 +114,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
             check_target(path, overwrite)
             evaluator = held.enter_context(where.evaluator(job))
             side = tile or default_side(job, evaluator, share, memory, where.at_once())
-            header = _header(job, where.device, side, share)
+            header = header_of(job, where.device, side, share)
             create(path, header, overwrite)
         else:
             header, complete = _existing(path, job, device, tile, share)
@@ -198,7 +198,7 @@ def _existing(
     """Header of a file of the same run and whether it is complete; raises if it is another's."""
     file, found = read(path, shard=share is not None)
     with file:
-        wanted = _header(job, device, tile or found.tile, share)
+        wanted = header_of(job, device, tile or found.tile, share)
         if device == "auto" or continues(found.device, device):
             wanted = replace(wanted, device=found.device)
         refuse_other_run(path, found, wanted)
@@ -208,14 +208,17 @@ def _existing(
             return wanted, bool(file.attrs["complete"]) and finished
 
 
-def _header(job: Job, device: str, tile: int, shard: Shard | None) -> Header:
-    """The header of the file that a job makes; reads all data to fingerprint it."""
+def header_of(
+    job: Job, device: str, tile: int, shard: Shard | None, fingerprints: bool = True
+) -> Header:
+    """The header of the file that a job makes. Its ``fingerprints`` read all data; the size of the
+    file follows without them."""
     x2 = job.x2
     return Header(
         network=job.network.to_json(),
         network_fingerprint=job.network.fingerprint(),
-        x1_fingerprint=job.x1.fingerprint(),
-        x2_fingerprint=x2.fingerprint() if x2 else "",
+        x1_fingerprint=job.x1.fingerprint() if fingerprints else "",
+        x2_fingerprint=x2.fingerprint() if x2 and fingerprints else "",
         x1_location=job.x1.place or "",
         x2_location=(x2.place or "") if x2 else "",
         n1=len(job.x1),

@@ -42,9 +42,10 @@ class ByteCache(Generic[Key, Value]):
     def find(self, key: Key) -> Value | None:
         """The value of ``key``, which becomes the most recently used, or None."""
         with self._lock:
-            if key in self._kept:
+            value = self._kept.get(key)
+            if value is not None:
                 self._kept.move_to_end(key)
-            return self._kept.get(key)
+            return value
 
     def keep(self, key: Key, value: Value) -> Value:
         """Keep ``value``, and drop others while there is no room."""

@@ -13,7 +13,7 @@ from widegram.network.contribution import Contribution
 from widegram.network.layers import Conv, ConvLocal, Convolution
 from widegram.plan.angles import Angles, rounded
 from widegram.plan.masks import Mask, Pair, centre, displacements, empty, marked, wrapped
-from widegram.plan.operation_base import Array, Centre, Exponents, Flags, Operation
+from widegram.plan.operation_base import Array, Centre, Exponents, Flags, Operation, Places
 from widegram.plan.seen import Parts, Seen, highest, share, where
 
 
@@ -51,6 +51,17 @@ class Windowed(Operation):
             for first, stride, n in zip(self.middles, self.strides, shape, strict=True)
         )
         return below[0][:, rows, cols]
+
+    def mixes(self, places: Sequence[Places]) -> bool:
+        return self.window != (1, 1)
+
+    def zero_at_masked(self, below: bool) -> bool:
+        return below and self.window == (1, 1)
+
+    def masked_places(self, places: Sequence[Places]) -> Places:
+        (place,) = places
+        middles = self.strides, self.middles
+        return place if middles == ((1, 1), (0, 0)) else (place, middles)
 
     def sums(self, q: Array, shape: Pair) -> Array:
         """Sums over the windows, (n, h, w) -> (n, \\*shape)."""
@@ -118,6 +129,9 @@ class Affine(Windowed):
     def biased(self) -> bool:
         """Whether it adds a constant to K or T."""
         return bool(self.bias or (self.contribution and self.contribution.biases))
+
+    def zero_at_masked(self, below: bool) -> bool:
+        return super().zero_at_masked(below) and not self.biased
 
     def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
         a, b = self.window

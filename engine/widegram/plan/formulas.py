@@ -37,7 +37,7 @@ def choose_formulas(
     """
 
     def refuse(node: Node, formula: Formula, top: float) -> None:
-        check(node, formula, top, dtype, accept)
+        check(node.operation.where, formula, top, dtype, accept)
 
     return formulas_of(plan.nodes, largest, dtype, zeros, refuse)
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import zip_longest
 
 from widegram import activations
 from widegram.errors import WidegramError
+from widegram.machine.remembering import remembered
 from widegram.network.contribution import (
     bias_variance,
     channels_behind,
@@ -52,7 +52,6 @@ from widegram.plan.counted import Counted
 from widegram.plan.graph_building import Building, Node
 from widegram.plan.hiding import Hidden, VisibleNorm
 from widegram.plan.joining import join
-from widegram.plan.maps import EachMap, Map
 from widegram.plan.masks import Pair
 from widegram.plan.operations import (
     CONVOLUTIONS,
@@ -73,6 +72,8 @@ from widegram.tiling import End
 # Windows of this many rows and columns: their sums over both images, made tap by tap where they
 # reach over borders, cost more than all the rest.
 _LOCAL = 5
+# Of graphs that are kept, together: those with maps between all pixels hold large matrices.
+_KEPT_BYTES = 2**23
 
 
 @dataclass
@@ -287,7 +288,7 @@ class _Builder(Building):
 def first_map(nodes: Iterable[Node]) -> str:
     """Where the first layer is that makes all its planes at once, which not every backend does;
     empty without."""
-    return next((n.operation.where for n in nodes if isinstance(n.operation, Map | EachMap)), "")
+    return next((n.operation.where for n in nodes if n.operation.at_once), "")
 
 
 def is_vector(network: Network) -> bool:
@@ -331,7 +332,7 @@ def build_graph(
     return _graph(network, None if depths is None else tuple(depths), dtype, received)
 
 
-@lru_cache(maxsize=4)  # many small kernels of one network spend their time on plans
+@remembered(_KEPT_BYTES)  # many small kernels of one network spend their time on plans
 def _graph(
     network: Network, depths: tuple[int, ...] | None, dtype: str, received: float
 ) -> tuple[Node, ...]:

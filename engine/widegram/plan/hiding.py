@@ -11,27 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from widegram.activations import Formula
 from widegram.activations.scale import Scale
+from widegram.plan.affine import Affine
 from widegram.plan.angles import Angles
-from widegram.plan.joined import Multiply, Scaled
-from widegram.plan.maps import EachMap, Map, Matrix
+from widegram.plan.maps import Matrix
 from widegram.plan.masks import Pair
-from widegram.plan.operation_base import Array, Centre, Flags, Operation
-from widegram.plan.operations import (
-    Act,
-    Add,
-    Affine,
-    Input,
-    Norm,
-    Output,
-    Reduce,
-    Windowed,
-)
+from widegram.plan.operation_base import Array, Centre, Flags, Operation, Places
+from widegram.plan.pointwise import Norm
 
 
 @dataclass(frozen=True)
@@ -79,6 +69,9 @@ class Hide(Operation):
         square = self.normalised(k) ** 2
         return np.where(square, k * square, 0.0), np.where(square, t * square, 0.0)
 
+    def zero_at_masked(self, below: bool) -> bool:
+        return True
+
     def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
         # Of a mean, what the pool behind it makes.
         return below[0]
@@ -122,6 +115,12 @@ class Spreading(Affine):
     def even(self, axis: int, source: Pair, shape: Pair) -> bool:
         return False
 
+    def mixes(self, places: Sequence[Places]) -> bool:
+        return True
+
+    def masked_places(self, places: Sequence[Places]) -> Places:
+        return places[0], self
+
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
         rows, cols = (matrix.values for matrix in self.reached)
         return np.asarray(rows @ np.float64(~below[0]) @ cols.T == 0)
@@ -137,46 +136,15 @@ class Hidden:
 
     def __init__(self) -> None:
         self.zero: list[bool] = []
-        self.places: list[Any] = []
+        self.places: list[Places] = []
         self.behind: dict[int, int] = {}
 
     def needed(self, operation: Operation, inputs: Sequence[int]) -> tuple[int, ...]:
         """Those of its inputs that have to be 0 at masked pixels and may not be."""
-        match operation:
-            case Windowed(window=(1, 1)) if not isinstance(operation, Spreading):
-                return ()
-            case Windowed() | Reduce() | Output():
-                mixed = True
-            case Add() | Multiply():
-                mixed = len({self.places[j] for j in inputs}) > 1
-            case _:
-                mixed = False
+        mixed = operation.mixes([self.places[j] for j in inputs])
         return tuple(j for j in inputs if mixed and not self.zero[j])
 
     def see(self, operation: Operation, inputs: Sequence[int]) -> None:
         """A node was added."""
-        zero = all(self.zero[j] for j in inputs)
-        places: Any = self.places[inputs[0]] if inputs else ()
-        match operation:
-            case Input() | Hide() | Reduce():
-                zero = True
-            case Act() | Map() | EachMap():
-                zero = False
-            case Affine(window=window):
-                zero = zero and window == (1, 1) and not operation.biased
-            case Windowed(window=window):
-                zero = zero and window == (1, 1)
-        match operation:
-            case Input(part=part) if part:
-                places = ("input", part)
-            case Map() | Spreading() | Scaled(gain=0.0):
-                places = (places, operation)
-            case Windowed(strides=strides):
-                middles = strides, operation.middles
-                places = places if middles == ((1, 1), (0, 0)) else (places, middles)
-            case Reduce():
-                places = (places, "any")
-            case Add() | Multiply() if len({self.places[j] for j in inputs}) > 1:
-                places = tuple(self.places[j] for j in inputs)
-        self.zero.append(zero)
-        self.places.append(places)
+        self.zero.append(operation.zero_at_masked(all(self.zero[j] for j in inputs)))
+        self.places.append(operation.masked_places([self.places[j] for j in inputs]))

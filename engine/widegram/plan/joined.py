@@ -12,9 +12,11 @@ import numpy as np
 from widegram.activations import Formula
 from widegram.network.contribution import Contribution
 from widegram.plan.angles import Angles, rounded
+from widegram.plan.carried import Carried
 from widegram.plan.masks import Pair
-from widegram.plan.operation_base import Exponents, Flags, Operation
+from widegram.plan.operation_base import Exponents, Flags, Places
 from widegram.plan.operations import Affine
+from widegram.plan.pointwise import Join
 from widegram.plan.seen import Array, Centre, Parts, Seen, where
 
 _ONE = (1, 1)
@@ -29,6 +31,9 @@ class Scaled(Affine):
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
         return below[0] & (self.gain > 0)
 
+    def masked_places(self, places: Sequence[Places]) -> Places:
+        return super().masked_places(places) if self.gain else (places[0], self)
+
     def describe(self) -> str:
         return " scaled"
 
@@ -40,11 +45,8 @@ def scaled_by(factor: float) -> Scaled:
 
 
 @dataclass(frozen=True)
-class Multiply(Operation):
+class Multiply(Join):
     """Product of two branches: K = K1 K2, T = T1 K2 + K1 T2."""
-
-    def even(self, axis: int, source: Pair, shape: Pair) -> bool:
-        return True
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         (k, t), (k2, t2) = sources
@@ -77,6 +79,9 @@ class Multiply(Operation):
         one, two = below
         own = one.own * two.q + one.q * two.own
         return Angles(one.q * two.q, own, rounded(one.k * two.k), one.t * two.k + one.k * two.t)
+
+    def carries(self, below: Sequence[Carried], formula: Formula | None) -> Carried:
+        return Carried.of_product(below)
 
     def loses(self, seen: Seen) -> tuple[Any, Array]:
         (one, _), (two, _) = seen.sources

@@ -20,7 +20,7 @@ from widegram.activations import Formula
 from widegram.network.maps import reads
 from widegram.plan.angles import Angles
 from widegram.plan.masks import Mask, Pair, displacements, empty, full
-from widegram.plan.operation_base import Array, Centre, Flags, Operation
+from widegram.plan.operation_base import Array, Centre, Flags, Operation, Places
 
 Ints = NDArray[np.int64]
 
@@ -132,6 +132,12 @@ class Map(Operation):
         rows, cols = (_reads(m.values != 0) for m in self.matrices)
         return np.asarray(rows.T @ need.astype(np.float64) @ cols > 0)
 
+    def zero_at_masked(self, below: bool) -> bool:
+        return False
+
+    def masked_places(self, places: Sequence[Places]) -> Places:
+        return places[0], self
+
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
         """What reads a visible pixel."""
         flat = below[0].reshape(len(below[0]), -1).T.astype(np.float64)
@@ -216,6 +222,9 @@ class EachMap(Operation):
 
     def needs(self, need: Mask, source: Pair) -> Mask:
         return full(source) if need.any() else empty(source)
+
+    def zero_at_masked(self, below: bool) -> bool:
+        return False
 
     def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
         return below[0] * self.most**2

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from widegram.activations import Formula
 from widegram.plan.angles import Angles
+from widegram.plan.carried import Carried
 from widegram.plan.masks import Mask, Pair, centre, empty
 from widegram.plan.seen import Array, Centre, Parts, Seen
 
-__all__ = ["Array", "Centre", "Exponents", "Flags", "Operation"]
+__all__ = ["Array", "Centre", "Exponents", "Flags", "Operation", "Places"]
 
+# Which pixels of values are masked, as far as two values can be compared (:mod:`.hiding`).
+Places = Any
 # Which pixels (n, h, w) of n images are visible.
 Flags = NDArray[np.bool_]
 
@@ -65,6 +68,7 @@ class Operation:
     * ``made_anew``: where a second group reads it, it is made again and not kept.
     * ``read_out``: the kernel is wanted of it.
     * ``layers``: Conv or Dense layers that a number of it costs.
+    * ``where``: its layer, for messages.
     """
 
     stored: ClassVar[bool] = False
@@ -74,6 +78,7 @@ class Operation:
     made_anew: ClassVar[bool] = False
     read_out: ClassVar[bool] = False
     layers: ClassVar[int] = 0
+    where: str = ""
 
     @property
     def sum_scale(self) -> float:
@@ -142,6 +147,20 @@ class Operation:
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
         """Which pixels are visible behind it, given those of its sources: in any of them."""
         return np.logical_or.reduce(below)
+
+    def mixes(self, places: Sequence[Places]) -> bool:
+        """Whether what it makes of visible pixels depends on masked ones, which then have to be 0;
+        ``places``: where its sources are masked."""
+        return False
+
+    def zero_at_masked(self, below: bool) -> bool:
+        """Whether K and T are 0 at masked pixels behind it, given whether all its sources' are."""
+        return below
+
+    def masked_places(self, places: Sequence[Places]) -> Places:
+        """Where its value is masked: equal for values with the same masked pixels, whatever the
+        image."""
+        return places[0]
 
     def seeing(self, visible: Flags) -> Operation:
         """The operation on images of which it is known what is visible of its first source."""
@@ -213,6 +232,13 @@ class Operation:
     def carries_lost(self, seen: Seen) -> Parts:
         """Parts of its K and T that are lost because its sources' are."""
         return seen.lost[0]
+
+    # errors that are known before a run -------------------------------------------------------
+
+    def carries(self, below: Sequence[Carried], formula: Formula | None) -> Carried:
+        """The errors of its value, given those of its sources; their largest variance stays that
+        of the first source."""
+        return Carried.of_sum(below)
 
     # words ------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from widegram.activations import Formula
 from widegram.plan.affine import CONVOLUTIONS, Affine, Local, Windowed
 from widegram.plan.angles import Angles
 from widegram.plan.masks import Pair
-from widegram.plan.operation_base import Exponents, Operation
+from widegram.plan.operation_base import Exponents, Operation, Places
 from widegram.plan.pointwise import Act, Add, Keep, Norm, Weigh
 from widegram.plan.pools import Gather, Reduce, Take
 from widegram.tiling import End
@@ -60,6 +60,12 @@ class Input(Operation):
     def even(self, axis: int, source: Pair, shape: Pair) -> bool:
         return True
 
+    def zero_at_masked(self, below: bool) -> bool:
+        return True
+
+    def masked_places(self, places: Sequence[Places]) -> Places:
+        return ("input", self.part) if self.part else ()
+
 
 @dataclass(frozen=True)
 class Copy(Operation):
@@ -86,4 +92,7 @@ class Output(Operation):
         return below[0]
 
     def even(self, axis: int, source: Pair, shape: Pair) -> bool:
+        return True
+
+    def mixes(self, places: Sequence[Places]) -> bool:
         return True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from widegram.machine.remembering import remembered
 from widegram.network.inputs import InputPart, parts_of
 from widegram.network.model import Network
 from widegram.plan.graph import build_graph, is_vector
@@ -23,8 +24,8 @@ from widegram.plan.program import Program, build_program
 from widegram.plan.scales import degrees, scaled
 from widegram.plan.steps import Point, Reducing, Step, Window
 
-# Of larger images no plan is kept: their displacements take megabytes.
-KEPT_PIXELS = 1024
+# Of plans that are kept, together. What they make later, of an image with itself, is as much again.
+_KEPT_BYTES = 2**23
 
 
 @dataclass(frozen=True)
@@ -197,12 +198,12 @@ def build(
     of = network, depths, dtype, received
     graph = build_graph(*of)
     made = scaled(graph, dtype, largest)
-    if made is graph and math.prod(network.input_shape[:-1]) <= KEPT_PIXELS:
+    if made is graph:
         return _ordinary(*of, tuple(get), one_shape)
     return _planned(network, made, tuple(get), one_shape)
 
 
-@lru_cache(maxsize=2)  # a second kernel of a network of small images is mostly its plan
+@remembered(_KEPT_BYTES)  # a second kernel of a network of small images is mostly its plan
 def _ordinary(
     network: Network, depths: tuple[int, ...] | None, dtype: str, received: float,
     get: tuple[str, ...], one_shape: bool,

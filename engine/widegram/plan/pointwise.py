@@ -12,8 +12,9 @@ from widegram.activations import Formula
 from widegram.activations.rectified import Relu, ReluNonnegative
 from widegram.activations.scale import Rescale, Scale, Weight
 from widegram.plan.angles import Angles
+from widegram.plan.carried import Carried
 from widegram.plan.masks import Pair
-from widegram.plan.operation_base import Array, Centre, Exponents, Operation
+from widegram.plan.operation_base import Array, Centre, Exponents, Operation, Places
 from widegram.plan.seen import Parts, Seen, highest, share, where
 
 # What stands for variances out of range.
@@ -37,6 +38,9 @@ class Act(Operation):
 
     def even(self, axis: int, source: Pair, shape: Pair) -> bool:
         return True
+
+    def zero_at_masked(self, below: bool) -> bool:
+        return False
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         assert formula is not None
@@ -75,6 +79,10 @@ class Act(Operation):
         return self, exponent * (self.phi.homogeneity or 0)
 
     def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
+        assert formula is not None
+        return below[0].behind(formula)
+
+    def carries(self, below: Sequence[Carried], formula: Formula | None) -> Carried:
         assert formula is not None
         return below[0].behind(formula)
 
@@ -208,11 +216,22 @@ class Keep(Operation):
 
 
 @dataclass(frozen=True)
-class Add(Operation):
-    """Sum of two branches."""
+class Join(Operation):
+    """What two branches meet by, pixel by pixel."""
 
     def even(self, axis: int, source: Pair, shape: Pair) -> bool:
         return True
+
+    def mixes(self, places: Sequence[Places]) -> bool:
+        return len(set(places)) > 1
+
+    def masked_places(self, places: Sequence[Places]) -> Places:
+        return tuple(places) if self.mixes(places) else places[0]
+
+
+@dataclass(frozen=True)
+class Add(Join):
+    """Sum of two branches."""
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         (k, t), other = sources

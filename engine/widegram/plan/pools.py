@@ -21,7 +21,7 @@ from widegram.plan.masks import (
     marked,
     wrapped,
 )
-from widegram.plan.operation_base import Array, Centre, Flags, Operation
+from widegram.plan.operation_base import Array, Centre, Flags, Operation, Places
 from widegram.plan.seen import Seen
 
 
@@ -93,6 +93,15 @@ class Reduce(Operation):
 
     def visible(self, below: Sequence[Flags], shape: Pair) -> Flags:
         return np.asarray(below[0].any(axis=(1, 2), keepdims=True))
+
+    def mixes(self, places: Sequence[Places]) -> bool:
+        return True
+
+    def zero_at_masked(self, below: bool) -> bool:
+        return True
+
+    def masked_places(self, places: Sequence[Places]) -> Places:
+        return places[0], "any"
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         """That of sources of which no other displacement counts."""

@@ -15,8 +15,6 @@ import numpy as np
 from widegram.activations import Formula
 from widegram.activations.approximate import Approximate
 from widegram.errors import WidegramError
-from widegram.plan.graph_building import Node
-from widegram.plan.operations import Act
 
 # Rounding errors near c = 1 that each dtype may have. Promised are 1e-4 there, 1e-5 elsewhere; an
 # inner product of many features carries several roundings.
@@ -31,19 +29,13 @@ class DoubleNeeded(WidegramError):
     """The run must be computed in float64; ``args[0]`` says why, in one line."""
 
 
-def check(node: Node, formula: Formula, top: float, dtype: str, accept: float) -> None:
-    """Refuse an activation that cannot be computed at variances up to ``top``.
+def check(where: str, formula: Formula, top: float, dtype: str, accept: float) -> None:
+    """Refuse the formula of the layer ``where``, if it cannot be computed at variances up to
+    ``top``.
 
     ``accept``: the relative error of a series that is accepted. Raises :class:`DoubleNeeded` where
     float32 cannot hold what float64 can, :class:`WidegramError` where nothing can.
     """
-    if not isinstance(node.operation, Act):
-        return
-    check_formula(node.operation.where, formula, top, dtype, accept)
-
-
-def check_formula(where: str, formula: Formula, top: float, dtype: str, accept: float) -> None:
-    """As :func:`check` of the activation ``where`` with its formula."""
     error = formula.spoilt(float(np.finfo(dtype).eps), top)
     if error > LIMITS[dtype]:
         if dtype == "float32":

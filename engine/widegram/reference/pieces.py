@@ -26,7 +26,7 @@ from widegram.network.layers import Activation
 from widegram.network.masking import Masked
 from widegram.network.piece import Piece
 from widegram.plan.formulas import SERIES_TOLERANCE
-from widegram.plan.precision import check_formula
+from widegram.plan.precision import check
 from widegram.reference.pair import Array, Pair
 from widegram.reference.pixel_pairs import same_pixel
 from widegram.reference.runs import cross_pairs, input_pairs, self_pairs
@@ -150,7 +150,7 @@ def propagate(
 
     ``diagonal``: of equal pixels alone. Raises WidegramError where they do not fit into memory,
     where variances leave the range of float64, and as
-    :func:`~widegram.plan.precision.check_formula` for activations.
+    :func:`~widegram.plan.precision.check` for activations.
     """
     shape = piece.end.shape
     weights.announce(piece.layers)
@@ -263,7 +263,7 @@ def _check(piece: Piece, variances: list[Array], accept: float) -> None:
             formula = activations.get(layer.name, dict(layer.params))
             if isinstance(formula, Series):
                 formula = formula.for_range(top, SERIES_TOLERANCE["float64"])
-            check_formula(where, formula, top, "float64", accept)
+            check(where, formula, top, "float64", accept)
 
 
 def _block(piece: Piece) -> int:

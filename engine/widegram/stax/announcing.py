@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from widegram.network.piece import Piece
-from widegram.plan.announced import ROUNDINGS, say
+from widegram.plan.announced import say
+from widegram.plan.carried import ROUNDINGS
 from widegram.plan.formulas import formulas_of
 from widegram.plan.graph import piece_graph
 from widegram.stax.patterns import Patterns
