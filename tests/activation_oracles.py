@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,10 @@ def _panels(edges: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     return (0.5 * (hi + lo + (hi - lo) * x)).ravel(), (0.5 * (hi - lo) * w).ravel()
 
 
+# The widest panel of angles: 16 nodes leave 5e-13 of the oracles here (against 24 nodes).
+_PANEL = np.pi / 8
+
+
 @lru_cache(maxsize=1)
 def _radii() -> tuple[np.ndarray, np.ndarray]:
     """Nodes of int_0^inf r exp(-r^2 / 2) f(r) dr; beyond r = 13 lies a mass of 1e-37."""
@@ -192,6 +196,7 @@ def _radii() -> tuple[np.ndarray, np.ndarray]:
     return r, w * r * np.exp(-r * r / 2)
 
 
+@cache  # several tests ask for the same
 def mean_product(f: Function, q: float, c: float, q2: float) -> float:
     """E[f(u) f(v)] of variances q, q2 and correlation c.
 
@@ -201,7 +206,8 @@ def mean_product(f: Function, q: float, c: float, q2: float) -> float:
     lean = np.arccos(c)
     turn = 2 * np.pi
     ends = np.sort(np.mod([turn / 4, 3 * turn / 4, lean + turn / 4, lean - turn / 4], turn))
-    edges = [np.linspace(a, b, 9) for a, b in itertools.pairwise([*ends, ends[0] + turn])]
+    arcs = itertools.pairwise([*ends, ends[0] + turn])
+    edges = [np.linspace(a, b, 2 + int((b - a) / _PANEL)) for a, b in arcs]
     angles, weights = zip(*(_panels(e, 16) for e in edges if e[-1] - e[0] > 1e-14), strict=True)
     t, t_weight = np.concatenate(angles), np.concatenate(weights) / turn
     r, r_weight = _radii()

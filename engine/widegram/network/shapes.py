@@ -13,12 +13,21 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from widegram.errors import WidegramError
-from widegram.network import attention, maps
+from widegram.network import maps
 from widegram.network.contribution import channels_behind
-from widegram.network.geometry import padding
+from widegram.network.fitting import (
+    behind_transposed,
+    behind_windows,
+    check_aggregate,
+    check_attention,
+    check_norm,
+    check_pooled,
+    check_size,
+    indexed,
+    named,
+    require_image,
+)
 from widegram.network.joined import joined
 from widegram.network.kinds import layer_name
 from widegram.network.layers import (
@@ -42,13 +51,8 @@ from widegram.network.layers import (
     Repeat,
     Residual,
 )
-from widegram.network.selection import ALL, chosen, expanded
-from widegram.network.state import Shape
-from widegram.network.state import State as _State
-from widegram.network.state import require_gaussian as _require_gaussian
-from widegram.network.state import shown as _show
+from widegram.network.state import Shape, State, require_gaussian, shown
 from widegram.network.weights import have_weights
-from widegram.validation import bounds
 
 LayerShapes = tuple[str, Shape, Shape]
 
@@ -74,7 +78,7 @@ def infer(
         state = _sequence(layers, _first(input_shape), "layers", "", rows)
     if state.shape:
         raise WidegramError(
-            f"network: the output is still {_what(state.shape)} of {_show(state.shape)} pixels; "
+            f"network: the output is still {named(state.shape)} of {shown(state.shape)} pixels; "
             "add Flatten or GlobalAvgPool"
         )
     return rows
@@ -101,7 +105,7 @@ def follow_list(inputs: tuple[Shape, ...], layers: tuple[Layer, ...]) -> Ending:
     return _ending(state, (*(shape[:-1] for shape in inputs), *(row[2] for row in rows)), rows)
 
 
-def _ending(state: _State, shapes: Iterable[Shape], rows: list[LayerShapes]) -> Ending:
+def _ending(state: State, shapes: Iterable[Shape], rows: list[LayerShapes]) -> Ending:
     pixels = max(map(math.prod, shapes))
     return Ending(state.shape, state.lost_at is None, state.channels, pixels, tuple(rows))
 
@@ -119,18 +123,18 @@ def follow(
     if not raw:
         lost_at = None if gaussian else "the layers before"
         channels = input_shape[-1] or None
-        state = _State(state.shape, lost_at, True, state.axes, channels, "the layers before")
+        state = State(state.shape, lost_at, True, state.axes, channels, "the layers before")
     rows: list[LayerShapes] = []
     state = _sequence(layers, state, "layers", "", rows)
     return _ending(state, (input_shape[:-1], *(row[2] for row in rows)), rows)
 
 
-def _first(input_shape: Shape) -> _State:
+def _first(input_shape: Shape) -> State:
     shape = tuple(input_shape[:-1])
-    return _State(shape, "the raw input", False, tuple(range(len(shape))), input_shape[-1])
+    return State(shape, "the raw input", False, tuple(range(len(shape))), input_shape[-1])
 
 
-def _of_inputs(layer: Layer, inputs: tuple[Shape, ...], rows: list[LayerShapes]) -> _State:
+def _of_inputs(layer: Layer, inputs: tuple[Shape, ...], rows: list[LayerShapes]) -> State:
     """Behind the first layer of a network of several inputs."""
     assert isinstance(layer, FanIn)
     path, inner = f"layers[0] {layer_name(layer)}", list[LayerShapes]()
@@ -143,14 +147,10 @@ def _of_inputs(layer: Layer, inputs: tuple[Shape, ...], rows: list[LayerShapes])
     return after
 
 
-def _what(shape: Shape) -> str:
-    return "a sequence" if len(shape) == 1 else "an image"
-
-
 def _sequence(
-    layers: tuple[Layer, ...], state: _State, where: str, note: str, rows: list[LayerShapes],
+    layers: tuple[Layer, ...], state: State, where: str, note: str, rows: list[LayerShapes],
     first: int = 0,
-) -> _State:  # fmt: skip
+) -> State:  # fmt: skip
     """``first``: the number of the first layer in its list."""
     for i, layer in enumerate(layers, first):
         path = f"{where}[{i}] {layer_name(layer)}"
@@ -161,32 +161,33 @@ def _sequence(
     return state
 
 
-def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerShapes]) -> _State:
+def _layer(layer: Layer, state: State, path: str, note: str, rows: list[LayerShapes]) -> State:
     match layer:
         case ConvTranspose():
-            return _affine(layer, state, _transposed(layer, state, path + note), path, note)
+            return _affine(layer, state, behind_transposed(layer, state, path + note), path, note)
         case Convolution():
-            shape = _windows(layer.filter_shape, layer, state, path + note)
+            shape = behind_windows(layer.filter_shape, layer, state, path + note)
             return _affine(layer, state, shape, path, note)
         case Dense():
             return _affine(layer, state, state.shape, path, note)
         case Activation(name="Identity"):
             return state
         case Activation():
-            _require_gaussian(state, path, note, "its input")
+            require_gaussian(state, path, note, "its input")
             return replace(state, lost_at=path)
         case Pool():
-            return replace(state, shape=_windows(layer.window_shape, layer, state, path + note))
+            shape = behind_windows(layer.window_shape, layer, state, path + note)
+            return replace(state, shape=shape)
         case GlobalPool():
-            _require_image(state, path + note)
-            _check_pixels(state.shape, path + note)
+            require_image(state, path + note)
+            check_pooled(state.shape, path + note)
             return replace(state, shape=(), axes=())
         case Flatten():
             channels = channels_behind(layer, state.channels, math.prod(state.shape))
             return replace(state, shape=(), axes=(), lost_at=path, channels=channels)
         case LayerNorm():
-            _require_gaussian(state, path, note, "its input")
-            _check_axis(layer, state, path + note)
+            require_gaussian(state, path, note, "its input")
+            check_norm(layer, state, path + note)
             return state
         case Dropout():
             if not state.affine:
@@ -196,17 +197,17 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
                 )
             return replace(state, lost_at=path)
         case Index():
-            return _index(layer, state, path + note)
+            return indexed(layer, state, path + note)
         case ImageResize():
             shape = maps.resized(layer, state.shape, path + note)
-            _check_image(shape, path + note)
+            check_size(shape, path + note)
             return replace(state, shape=shape)
         case Aggregate():
-            _check_aggregate(layer, state, path + note)
+            check_aggregate(layer, state, path + note)
             return state
         case GlobalSelfAttention():
-            _check_attention(layer, state, path + note)
-            return _State(state.shape, None, True, state.axes, layer.width, path)
+            check_attention(layer, state, path + note)
+            return State(state.shape, None, True, state.axes, layer.width, path)
         case DotGeneral():
             if maps.scalar(layer) is not None:
                 return state
@@ -229,129 +230,23 @@ def _layer(layer: Layer, state: _State, path: str, note: str, rows: list[LayerSh
             for (name, _), end in zip(heads, ends, strict=True):
                 if end.shape:
                     raise WidegramError(
-                        f"{path}.heads.{name}: the output is still {_what(end.shape)} of "
-                        f"{_show(end.shape)} pixels; add Flatten or GlobalAvgPool"
+                        f"{path}.heads.{name}: the output is still {named(end.shape)} of "
+                        f"{shown(end.shape)} pixels; add Flatten or GlobalAvgPool"
                     )
             return ends[0]
 
 
 def _affine(
-    layer: Convolution | Dense, state: _State, shape: Shape, path: str, note: str
-) -> _State:
+    layer: Convolution | Dense, state: State, shape: Shape, path: str, note: str
+) -> State:
     if layer.parameterization == "standard" and state.channels is None:
         raise WidegramError(
             f"{path}{note}: parameterization 'standard' depends on the channels of its input; add "
             f"'width' to {state.unsaid_at}"
         )
-    return _State(
+    return State(
         shape, None, True, state.axes, channels_behind(layer, state.channels, 1), path
     )
-
-
-def _require_image(state: _State, path: str) -> None:
-    if not state.shape:
-        raise WidegramError(
-            f"{path}: needs an image (H, W, C) or a sequence (L, C), but its input is a vector; "
-            "move it before Flatten or global pooling, or remove it"
-        )
-
-
-def _check_pixels(shape: Shape, path: str) -> None:
-    if math.prod(shape) > bounds.POOLED_PIXELS:
-        raise WidegramError(
-            f"{path}: couples all pairs of {_show(shape)} pixels, at most "
-            f"{bounds.POOLED_PIXELS:,} are taken; pool or stride before it, or use Flatten"
-        )
-
-
-def _require_axes(window: Shape, what: str, state: _State, path: str) -> None:
-    _require_image(state, path)
-    if len(window) != len(state.shape):
-        raise WidegramError(
-            f"{path}: {what} {list(window)} does not fit {_what(state.shape)} of "
-            f"{_show(state.shape)} pixels; give a number for each of its axes"
-        )
-
-
-def _windows(window: Shape, layer: Convolution | Pool, state: _State, path: str) -> Shape:
-    what = "filter_shape" if isinstance(layer, Convolution) else "window_shape"
-    _require_axes(window, what, state, path)
-    try:
-        return tuple(
-            padding(size, w, s, layer.padding)[0]
-            for size, w, s in zip(state.shape, window, layer.strides, strict=True)
-        )
-    except WidegramError:
-        raise WidegramError(
-            f"{path}: {what} {_show(window)} is larger than its image of {_show(state.shape)} "
-            "pixels with padding VALID; use a smaller one, or padding SAME or CIRCULAR"
-        ) from None
-
-
-def _transposed(layer: ConvTranspose, state: _State, path: str) -> Shape:
-    _require_axes(layer.filter_shape, "filter_shape", state, path)
-    sizes = zip(state.shape, layer.filter_shape, layer.strides, strict=True)
-    shape = tuple(maps.transposed(size, w, s, layer.padding).out for size, w, s in sizes)
-    _check_image(shape, path)
-    return shape
-
-
-def _check_attention(layer: GlobalSelfAttention, state: _State, path: str) -> None:
-    """Refuse what is no image, or embeddings with channels that do not fit those of the input."""
-    _require_image(state, path)
-    _check_pairs(state, path)
-    if layer.pos_emb_type != "NONE" and not callable(layer.pos_emb_decay_fn):
-        apart = attention.distances(layer, state.shape)
-        made = attention.decayed(layer, apart)
-        if not np.isfinite(made).all():
-            raise WidegramError(
-                f"{path}: pos_emb_decay_fn has no finite value at distance "
-                f"{apart[~np.isfinite(made)][0]:g}, which two of {_show(state.shape)} pixels have"
-            )
-    embedded, channels = layer.n_chan_pos_emb, state.channels
-    if embedded is None:
-        return
-    if layer.pos_emb_type == "SUM" and channels not in (None, embedded):
-        raise WidegramError(
-            f"{path}: n_chan_pos_emb {embedded:,} are added to an input of {channels:,} channels; "
-            "leave it out, or use pos_emb_type CONCAT"
-        )
-    if layer.pos_emb_type == "CONCAT" and channels is None:
-        raise WidegramError(
-            f"{path}: n_chan_pos_emb counts beside the channels of its input; add 'width' to "
-            f"{state.unsaid_at}"
-        )
-
-
-def _check_aggregate(layer: Aggregate, state: _State, path: str) -> None:
-    _require_image(state, path)
-    ndim = len(state.shape) + 2
-    for axis in layer.aggregate_axis or ():
-        if not -ndim <= axis < ndim or axis % ndim in (0, ndim - 1):
-            raise WidegramError(
-                f"{path}: aggregate_axis {axis} is no axis of pixels of an input with {ndim} axes, "
-                f"which are 1 to {ndim - 2}"
-            )
-    axes = layer.axes(len(state.shape))
-    if len(set(axes)) < len(axes):
-        raise WidegramError(f"{path}: aggregate_axis names an axis twice")
-    _check_pairs(state, path)
-
-
-def _check_pairs(state: _State, path: str) -> None:
-    pixels = math.prod(state.shape)
-    if pixels**2 > bounds.MATRIX:
-        raise WidegramError(
-            f"{path}: couples all pairs of {pixels:,} pixels; at most {bounds.MATRIX:,} pairs are "
-            "taken"
-        )
-
-
-def _check_image(shape: Shape, path: str) -> None:
-    if math.prod(shape) > bounds.PIXELS:
-        raise WidegramError(
-            f"{path}: makes an image of {_show(shape)} pixels; one has at most {bounds.PIXELS:,}"
-        )
 
 
 def normalized_axes(layer: LayerNorm, spatial_ndim: int) -> tuple[int, ...]:
@@ -361,58 +256,23 @@ def normalized_axes(layer: LayerNorm, spatial_ndim: int) -> tuple[int, ...]:
     return tuple(sorted(axis - 1 for axis in axes - {0, ndim - 1}))
 
 
-def _check_axis(layer: LayerNorm, state: _State, path: str) -> None:
-    ndim = len(state.shape) + 2
-    shape = ("(batch, features)", "(batch, L, C)", "(batch, H, W, C)")[len(state.shape)]
-    for axis in layer.axis:
-        if not -ndim <= axis < ndim:
-            raise WidegramError(f"{path}: axis {axis} does not exist in an input {shape}")
-    axes = {axis % ndim for axis in layer.axis}
-    if 0 in axes:
-        raise WidegramError(
-            f"{path}: axis 0 is the batch, and a kernel may not depend on the other inputs; "
-            f"normalise over axes 1 to {ndim - 1} of {shape}"
-        )
-    if ndim - 1 not in axes:
-        raise WidegramError(
-            f"{path}: axis {list(layer.axis)} leaves out the channels, without which there is no "
-            f"infinite-width limit; add axis {ndim - 1} (or -1) of {shape}"
-        )
-
-
-def _index(layer: Index, state: _State, path: str) -> _State:
-    batch, *entries, channels = expanded(layer.idx, len(state.shape) + 2, path)
-    for name, entry in (("batch", batch), ("channels", channels)):
-        if entry != ALL:
-            raise WidegramError(
-                f"{path}: idx takes part of the {name}, which a kernel keeps whole; write ':' there"
-            )
-    kept: list[tuple[int, int]] = []
-    for axis, size, entry in zip(state.axes, state.shape, entries, strict=True):
-        taken = chosen(entry, size, path)
-        if not isinstance(entry, int):
-            kept.append((axis, len(taken)))
-    axes, shape = (tuple(pair[n] for pair in kept) for n in (0, 1))
-    return replace(state, shape=shape, axes=axes)
-
-
 def _residual(
-    layer: Residual, state: _State, path: str, note: str, rows: list[LayerShapes]
-) -> _State:
+    layer: Residual, state: State, path: str, note: str, rows: list[LayerShapes]
+) -> State:
     branch = _sequence(layer.branch, state, f"{path}.branch", note, rows)
     shortcut = _sequence(layer.shortcut, state, f"{path}.shortcut", note, rows)
     if branch.shape != shortcut.shape:
         raise WidegramError(
-            f"{path}{note}: the branch ends with {_show(branch.shape)}, the shortcut with "
-            f"{_show(shortcut.shape)}; give both the same strides, paddings and pools"
+            f"{path}{note}: the branch ends with {shown(branch.shape)}, the shortcut with "
+            f"{shown(shortcut.shape)}; give both the same strides, paddings and pools"
         )
     if branch.axes != shortcut.axes:
         raise WidegramError(
             f"{path}{note}: the branch and the shortcut keep different axes of the image; take the "
             "same with Index in both"
         )
-    _require_gaussian(branch, path, note, "the branch's output")
-    _require_gaussian(shortcut, path, note, "the shortcut's output")
+    require_gaussian(branch, path, note, "the branch's output")
+    require_gaussian(shortcut, path, note, "the shortcut's output")
     if not (have_weights(layer.branch) or have_weights(layer.shortcut)):
         raise WidegramError(
             f"{path}{note}: branch and shortcut share all their random weights, so that the kernel "
@@ -427,7 +287,7 @@ def _residual(
     return replace(branch, channels=max(known, default=None))
 
 
-def _repeat(layer: Repeat, state: _State, path: str, note: str, rows: list[LayerShapes]) -> _State:
+def _repeat(layer: Repeat, state: State, path: str, note: str, rows: list[LayerShapes]) -> State:
     for k in range(layer.times):
         again = f" (repetition {k + 1})" if k else ""
         after = _sequence(layer.body, state, f"{path}.body", note + again, rows if k == 0 else [])
