@@ -27,6 +27,7 @@ from widegram.linalg.spectrum import SpectrumOptions
 from widegram.network import PRESETS
 from widegram.plan.operation_base import Operation
 from widegram.plan.operations import Windowed
+from widegram.plan.pointwise import Join
 from widegram.stax.refused import REFUSED
 from widegram.validation import choices
 from widegram_cli.main import COMMANDS
@@ -60,7 +61,7 @@ def test_every_operation_says_what_it_does_to_angles():
         importlib.import_module(f"widegram.plan.{module.name}")
     found = set(_below(Operation))
     assert len(found) > 10
-    assert {kind for kind in found if kind.at_angles is Operation.at_angles} <= {Windowed}
+    assert {kind for kind in found if kind.at_angles is Operation.at_angles} <= {Windowed, Join}
 
 
 def _below(kind: type[Operation]) -> Iterator[type[Operation]]:
