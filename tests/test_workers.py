@@ -24,6 +24,7 @@ from widegram.errors import Interrupted, WidegramError
 from widegram.machine.progress import Progress
 from widegram.meanfield.experiments.problem import load_problem
 from widegram.meanfield.experiments.training import Grid, trainability
+from widegram.tuning.search import Search
 from widegram.workers import crew as crew_module
 from widegram.workers import pool as pool_module
 from widegram.workers.session import Facts
@@ -280,6 +281,22 @@ def test_rows_of_a_trainability_map(two: Cluster, tmp_path: Path) -> None:
     assert trainability(hidden, grid, sent, dask=two.address) == 3
     same(alone, seen)
     same(alone, sent)
+
+
+def test_networks_that_are_tried(two: Cluster, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", inputs(30, 6))
+    np.save(tmp_path / "y.npy", inputs(30, 2))
+    nets, data = ["fcn:depth={1,2}"], (tmp_path / "x.npy", f"{tmp_path}/y.npy")
+    alone = widegram.tune(nets, *data, tmp_path / "a.h5")
+    shared = widegram.tune(nets, *data, tmp_path / "b.h5", Search(dask=two.address))
+    for ours, theirs in zip(alone.rows, shared.rows, strict=True):
+        assert ours | {"seconds": 0} == theirs | {"seconds": 0}
+    refused_one = "cnn-f:depth=1"  # vectors are no images
+    with pytest.raises(WidegramError, match="cnn-f"):
+        widegram.tune([refused_one], *data, tmp_path / "c.h5", Search(dask=two.address))
+    with pytest.raises(WidegramError, match=r"fcn:depth=1: .*is no address and no file"):
+        widegram.tune("fcn:depth=1", *data, tmp_path / "d.h5", Search(dask="nowhere"))
+    assert not (tmp_path / "d.h5").exists()
 
 
 def test_without_the_option_nothing_of_dask_is_imported() -> None:

@@ -12,6 +12,7 @@ from widegram.validation.choices import CRITERIA, DEVICES, DTYPES, TARGETS, TASK
 from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
 from widegram_cli.options import (
     Floats,
+    dask_option,
     json_option,
     kernel_option,
     memory_option,
@@ -89,6 +90,7 @@ _COLUMNS = {
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all usable].")
 @click.option("--plot", type=PictureFile(), metavar="FILE", help="Draw the criterion over depth.")
+@dask_option
 @series_option
 @memory_option
 @overwrite_option
@@ -108,7 +110,8 @@ def command(
 
     Leave-one-out errors, log predictive densities and the evidence need no test set, and none is
     looked at. Networks that differ in depth alone are computed in one sweep. Run again, the same
-    command resumes; with further networks it adds them to the table.
+    command resumes; with further networks it adds them to the table. With --dask workers compute
+    the kernels, and a network that they refuse ends the search.
     """
     from widegram import tune
     from widegram.durable.outputs import check_target

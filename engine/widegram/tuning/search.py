@@ -59,7 +59,7 @@ class Search:
       out
     * ``holdout``: share of rows that the criterion 'holdout' keeps from training
     * ``task``, ``targets``, ``target_shift``, ``limit``: as for solve; the limit is also of x
-    * ``dtype``, ``device``, ``threads``, ``accept_series_error``: as for gram
+    * ``dtype``, ``device``, ``threads``, ``dask``, ``accept_series_error``: as for gram
     * ``memory``: a size or a number of bytes for the whole process
     """
 
@@ -77,6 +77,7 @@ class Search:
     dtype: str = "float32"
     device: str = "auto"
     threads: int | None = None
+    dask: str | None = None
     memory: str | int | None = None
     accept_series_error: float | None = None
 
@@ -289,6 +290,9 @@ def _tried(
     except (Interrupted, WriteFailed):
         raise
     except WidegramError as refusal:
+        if search.dask is not None:  # perhaps it is the workers that are at fault
+            net = next(iter(sweep.members.values())).net
+            raise WidegramError(f"{net}: {refusal}") from refusal
         if len(sweep.members) == 1:
             return [_row(one, 0.0, str(refusal), {}, search) for one in sweep.members.values()]
         # That of one depth is none of the others.
@@ -347,7 +351,7 @@ def _computed(
     if work.exists():
         with GramFile(work) as file:
             others = file.fingerprints["network"] != sweep.network.fingerprint()
-            asked = (sweep.depths, (search.kernel,), search.dtype)
+            asked = (sweep.depths, (search.kernel,), np.dtype(search.dtype))
             others = others or (file.depths, file.kernels, file.dtype) != asked
     gram(
         sweep.network,
@@ -360,6 +364,7 @@ def _computed(
         threads=search.threads,
         memory=search.memory,
         overwrite=others,
+        dask=search.dask,
         progress=progress,
         accept_series_error=search.accept_series_error,
     )
