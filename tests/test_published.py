@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,15 @@ class TestLines:
         assert not (tmp_path / "w" / "a.h5").exists()
         assert (tmp_path / "w" / "k.h5").exists()
 
+    @pytest.mark.parametrize("text", ["{", "[]", "\udc80"])
+    def test_without_a_list_of_lines_all_are_run(
+        self, shell: Shell, tmp_path: Path, text: str
+    ) -> None:
+        (tmp_path / "done.json").write_bytes(text.encode(errors="surrogateescape"))
+        lines.Folder(tmp_path, [], shell).result("widegram info k.h5")
+        lines.Folder(tmp_path, [], shell).result("widegram info k.h5")
+        assert shell.ran == ["widegram info k.h5"]
+
 
 class TestCommand:
     def test_bad_input(self, tmp_path: Path) -> None:
@@ -266,3 +276,17 @@ class TestCommand:
         assert found.exit_code == 2
         assert "mnist-relu-20: failed: no luck" in found.stdout
         assert "1 rows failed, the first mnist-relu-20: no luck" in found.stderr
+
+
+def test_kept_results_are_those_of_todays_table_and_of_the_page() -> None:
+    root = Path(__file__).parents[1]
+    kept = json.loads((root / "bench" / "results" / "published.json").read_text())["rows"]
+    page = (root / "docs" / "published.md").read_text()
+    table = {row.name: row for row in FULL}
+    for found in kept:
+        today = table[found["name"]]
+        assert found["published"] == today.published
+        assert tuple(found["commands"]) == today.commands
+        assert found["why"] != "not explained", found["name"]
+        name, ours = found["name"].removeprefix("uci-"), f"{found['ours']:.4f}"
+        assert re.search(rf"^\| {re.escape(name)} \|.* {ours} \|", page, re.MULTILINE), name

@@ -60,9 +60,7 @@ class Folder:
             (path / source.name).unlink(missing_ok=True)
             (path / source.name).symlink_to(source)
         self._list = path / "done.json"
-        self._done: dict[str, Result] = {}
-        if self._list.exists():
-            self._done = json.loads(self._list.read_text("utf-8"))
+        self._done = _kept(self._list)
 
     def result(self, line: str) -> Result:
         """What ``line`` finds, now or before."""
@@ -76,3 +74,12 @@ class Folder:
     def _clear(self, words: list[str]) -> None:
         if "--out" in words and "gram" not in words:
             (self._path / words[words.index("--out") + 1]).unlink(missing_ok=True)
+
+
+def _kept(path: Path) -> dict[str, Result]:
+    """The results of lines in ``done.json``; none where it is absent or no such file."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

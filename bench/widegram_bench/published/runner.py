@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -48,7 +49,7 @@ def run(
     """Compute every row that is not finished yet, and return ``about`` with
 
     * ``rows``: finished rows in the table's order, each with name, group, source, published, ours,
-      difference, error, within, why, notes, commands, seconds
+      difference, error, within, why, notes, commands, ran, seconds, processor_seconds
     * ``skipped``: [{name, reason, failed}] of rows whose data or packages are missing, and of those
       that failed, which keep no others from being computed
 
@@ -86,19 +87,28 @@ def _computed(
     work: Path,
     run_one: RunOne,
 ) -> dict[str, Any]:
-    """What a row's last command finds, the lines that were run, notes on its data, seconds."""
+    """What a row's last command finds, the lines that were run, notes on its data, seconds by the
+    clock and of processors."""
     used = [found[need] for need in row.needs if need in found]
     places = {name: source.place for name, source in found.items()}
     lines = [source.before for source in used if source.before]
     lines += [line.format_map(places) for line in row.commands]
-    begun = time.perf_counter()
+    begun = time.perf_counter(), _processor()
     folder = Folder(work / row.group, [source.path for source in used], run_one)
     if row.disk:
         check_disk(work / row.group / "K.h5", int(row.disk))
     results = [folder.result(line) for line in lines]
-    seconds = time.perf_counter() - begun
+    spent = {
+        "seconds": time.perf_counter() - begun[0],
+        "processor_seconds": _processor() - begun[1],
+    }
     notes = [source.note for source in used if source.note]
-    return {"found": results[-1], "ran": lines, "notes": notes, "seconds": seconds}
+    return {"found": results[-1], "ran": lines, "notes": notes, **spent}
+
+
+def _processor() -> float:
+    """Seconds of processors that this process and its children that ended have used."""
+    return sum(os.times()[:4])
 
 
 @contextmanager
