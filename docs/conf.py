@@ -29,6 +29,7 @@ suppress_warnings = ["misc.highlighting_failure"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
+smartquotes = False  # options begin with two hyphens, and pixels are p and p'
 
 html_theme = "furo"
 html_title = f"widegram {version}"

@@ -31,7 +31,8 @@ def _of(name: str, parent: click.Context) -> Iterator[str]:
     yield from _paragraphs(command.help or "")
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"\n```text\n{context.command_path} {usage}\n```\n"
-    rows = [row for option in command.params if (row := _row(option, context)) is not None]
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    rows = [row for option in options if (row := _row(option, context)) is not None]
     if rows:
         yield from ("| option | |", "|---|---|", *rows)
     if isinstance(command, click.Group):
@@ -39,13 +40,13 @@ def _of(name: str, parent: click.Context) -> Iterator[str]:
             yield from _of(inner, context)
 
 
-def _row(option: click.Parameter, context: click.Context) -> str | None:
-    """A row of the table of options; None for arguments, which the usage names."""
+def _row(option: click.Option, context: click.Context) -> str | None:
+    """A row of the table of options; None for what the help hides."""
     record = option.get_help_record(context)
     if record is None:
         return None
     names, text = (" ".join(part.split()) for part in record)
-    return f"| `{names.replace('|', '¦')}` | {shown(text)} |"
+    return f"| `{names.replace('|', chr(92) + '|')}` | {shown(text)} |"
 
 
 def _paragraphs(text: str) -> Iterator[str]:
