@@ -22,7 +22,7 @@ from widegram.cpu import CpuEvaluator
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
-from widegram.linalg.gramsource import open_cross
+from widegram.linalg.gramsource import Columns, open_cross
 from widegram.network import Network, load_network
 from widegram.predict.diagonal import own_diagonal
 from widegram.reference import ReferenceEvaluator
@@ -118,8 +118,8 @@ def prepared(where: str, x: np.ndarray, folder: Path) -> Any:
     def run() -> np.ndarray:
         with GramFile(folder / "K.h5") as file:
             prints = file.fingerprints
-        train = {"network": prints["network"], "x1": prints["x2"]}
-        with open_cross(folder / "K.h5", "nngp", End(), memory=2**24, train=train) as cross:
+        columns = Columns(prints["network"], prints["x2"])
+        with open_cross(folder / "K.h5", "nngp", End(), memory=2**24, columns=columns) as cross:
             data = str(folder / "x.npy")
             return own_diagonal(cross, "nngp", test_gram=None, x_test=data, memory=2**24)
 

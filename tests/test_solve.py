@@ -155,7 +155,7 @@ def test_refusals(folder) -> None:
         (str(folder / "part.h5"), y, "not complete"),
         (str(folder / "cross.h5"), y, "without --x2"),
         (str(folder / "kk.h5"), y, "did you mean"),
-        (str(folder / "y.npy"), y, "not an HDF5 file"),
+        (str(folder / "y.npy"), y, "has shape (120,); a kernel matrix has rows and columns"),
     ):
         command = ["solve", matrix, "--out", str(folder / "a.h5"), *arguments]
         result = CliRunner().invoke(program, command)

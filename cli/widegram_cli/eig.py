@@ -19,6 +19,8 @@ from widegram_cli.options import (
     kernel_option,
     memory_option,
     overwrite_option,
+    refuse_kernel_of,
+    rows_option,
 )
 from widegram_cli.output import emit_json, emit_table, human_time
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 @kernel_option
 @depth_option
 @head_option
+@rows_option("Only these rows and columns")
 @click.option("--full", is_flag=True, help="Every eigenvalue, by LAPACK.")
 @click.option("--vectors", is_flag=True, help="With --full: eigenvectors too.")
 @click.option("--k", type=click.IntRange(min=1), help="This many eigenpairs, streaming the file.")
@@ -59,6 +62,7 @@ def command(
     kernel: str,
     depth: int | None,
     head: str | None,
+    rows: str | None,
     out: str | None,
     plot: str | None,
     memory: int | None,
@@ -66,7 +70,8 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Eigenvalues, condition number, effective rank and density of the training matrix in K.h5.
+    """Eigenvalues, condition number, effective rank and density of the training matrix in K.h5, or
+    in an array K.npy.
 
     Without --full, --k or --density: every eigenvalue where that fits, else the ends and the
     density. The smallest eigenvalues of a matrix larger than memory come from a factor on the
@@ -74,6 +79,7 @@ def command(
     """
     if options["vectors"] and not options["full"]:
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
+    refuse_kernel_of(file)
     from widegram.durable.outputs import check_target
     from widegram.linalg.budget import array_budget
     from widegram.linalg.gramsource import open_train
@@ -92,7 +98,9 @@ def command(
         require_matplotlib()
     budget = array_budget(memory)
     with (
-        open_train(file, kernel, End(depth, head), memory=max(budget // 8, 1 << 20)) as train,
+        open_train(
+            file, kernel, End(depth, head), memory=max(budget // 8, 1 << 20), rows=rows
+        ) as train,
         reporter(parts=True) as progress,
     ):
         work = _work_place(Path(file), kernel, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from widegram.machine.budgets import format_size
@@ -11,6 +13,7 @@ from widegram_cli.options import (
     json_option,
     memory_option,
     overwrite_option,
+    rows_option,
     unit_option,
 )
 from widegram_cli.output import emit_json
@@ -25,41 +28,23 @@ from widegram_cli.output import emit_json
 @click.option("--dtype", help="float16, float32 or float64 [default: as stored].")
 @click.option("--depth", type=click.IntRange(min=1), help="Which depth of a depth sweep.")
 @head_option
+@rows_option("Only these rows, of a symmetric matrix these columns too")
+@click.option("--columns", type=InputFile(), metavar="FILE|a:b", help="Only these columns.")
 @unit_option
 @memory_option
 @overwrite_option
 @json_option
 def command(
-    file: str,
-    kernel: str,
-    to: str,
-    dtype: str | None,
-    depth: int | None,
-    head: str | None,
-    unit_diagonal: bool,
-    memory: int | None,
-    overwrite: bool,
-    as_json: bool,
+    file: str, kernel: str, to: str, head: str | None, as_json: bool, **options: Any
 ) -> None:
     """Copy one kernel of K.h5 to TARGET, panel by panel, in bounded memory."""
     from widegram.gramfile import export
     from widegram_cli.reporting import reporter
 
     with reporter() as progress:
-        size = export(
-            file,
-            kernel,
-            to,
-            dtype=dtype,
-            depth=depth,
-            head=head,
-            unit_diagonal=unit_diagonal,
-            overwrite=overwrite,
-            memory=memory,
-            progress=progress,
-        )
+        size = export(file, kernel, to, head=head, progress=progress, **options)
     if as_json:
-        found = {"file": file, "kernel": kernel, "depth": depth, "to": to, "bytes": size}
+        found = {"file": file, "kernel": kernel, "depth": options["depth"], "to": to, "bytes": size}
         emit_json(found | ({} if head is None else {"head": head}))
     else:
         click.echo(f"{to}: {kernel}, {format_size(size)}")

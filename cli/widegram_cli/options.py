@@ -255,6 +255,25 @@ def unit_option(command: Command) -> Command:
     )(command)
 
 
+def rows_option(what: str) -> Callable[[Command], Command]:
+    """``--rows``: which rows, of what the help says."""
+    return click.option(
+        "--rows",
+        type=InputFile(),
+        metavar="FILE|a:b",
+        help=f"{what}: 0:100, 0:40,80:200, or a file of row numbers or flags.",
+    )
+
+
+def refuse_kernel_of(file: str) -> None:
+    """Refuse ``--kernel`` beside an array, which is one kernel."""
+    from widegram.linalg.arrayfile import is_array
+
+    source = click.get_current_context().get_parameter_source("kernel")
+    if is_array(file) and source is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"{file} is an array of one kernel; leave --kernel out")
+
+
 def series_option(command: Command) -> Command:
     """``--accept-series-error``: what an activation's Hermite series may leave out, and what errors
     that are known before a run may add up to."""

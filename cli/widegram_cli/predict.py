@@ -17,6 +17,7 @@ from widegram_cli.options import (
     json_option,
     memory_option,
     overwrite_option,
+    rows_option,
 )
 from widegram_cli.output import emit_json, emit_table, human_time
 
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
 @click.command("predict", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="A.h5")
 @click.option(
-    "--cross", type=InputFile(), required=True, metavar="Kc.h5", help="kernel(test, train)."
+    "--cross",
+    type=InputFile(),
+    metavar="Kc.h5",
+    help="kernel(test, train) [default: the matrix that was solved with, with --rows].",
 )
+@rows_option("Only these rows of Kc.h5, and their labels")
 @click.option(
     "--y",
     type=InputFile(),
@@ -58,6 +63,12 @@ if TYPE_CHECKING:
     "--test-gram", type=InputFile(), metavar="Kt.h5", help="--variance: kernel(test, test)."
 )
 @click.option(
+    "--diagonal",
+    type=InputFile(),
+    metavar="DATA",
+    help="--variance: K(x, x) of the rows of an array Kc.npy.",
+)
+@click.option(
     "--gram",
     type=InputFile(),
     metavar="K.h5",
@@ -77,13 +88,23 @@ if TYPE_CHECKING:
     help="Write /mean, /variance, /variance_latent, /probability, /time/<t>/mean; of method svm "
     "/decision, /votes, /pairs.",
 )
+@click.option(
+    "--csv",
+    type=OutputFile(),
+    metavar="P.csv",
+    help="Write a line for each test point: predictions, probabilities, variances, labels.",
+)
+@click.option(
+    "--ids", type=InputFile(), metavar="DATA", help="--csv: numbers or names of the rows of Kc.h5."
+)
 @memory_option
 @overwrite_option
 @json_option
 def command(
     file: str,
-    cross: str,
+    cross: str | None,
     out: str | None,
+    csv: str | None,
     gram: str | None,
     test_gram: str | None,
     times: tuple[float, ...] | None,
@@ -92,21 +113,30 @@ def command(
 ) -> None:
     """Predict with the solution A.h5: NNGP posterior or NTK ensemble, and gradient flow.
 
+    Without --cross --rows are rows of the matrix that was solved with, such as those that were held
+    out.
+
     The training points are predicted too. --variance: for an NNGP solution that of the Bayesian
     posterior, for an NTK solution that of an ensemble of trained networks; /variance includes the
     noise, as large as what the regulariser added to the diagonal, /variance_latent leaves it out.
     """
-    if not options["variance"] and (test_gram is not None or options["x_test"] is not None):
-        raise click.UsageError("--test-gram and --x-test serve --variance, which is not given")
-    if gram is not None and not options["variance"] and not times:
+    serving = (test_gram, options["x_test"], options["diagonal"])
+    if not options["variance"] and any(one is not None for one in serving):
+        raise click.UsageError(
+            "--test-gram, --x-test and --diagonal serve --variance, which is not given"
+        )
+    if options["ids"] is not None and csv is None:
+        raise click.UsageError("--ids serves --csv, which is not given")
+    if gram is not None and cross is not None and not options["variance"] and not times:
         raise click.UsageError("--gram serves --variance and --time, neither of which is given")
     from widegram.predict.predicting import PredictJob, predict_file
     from widegram_cli.reporting import reporter
 
     job = PredictJob(
         solution=Path(file),
-        cross=Path(cross),
+        cross=_path(cross),
         out=_path(out),
+        csv=_path(csv),
         gram=_path(gram),
         test_gram=_path(test_gram),
         times=times or (),
@@ -126,6 +156,8 @@ def _path(name: str | None) -> Path | None:
 
 def _print(result: PredictResult) -> None:
     rows: list[tuple[str, Any]] = [("test points, outputs", f"{result.n_test}, {result.k}")]
+    if result.trained_on:
+        rows.append(("  of them trained on", f"{result.trained_on}"))
     for name, value in (
         ("accuracy", result.accuracy),
         ("mse", result.mse),
@@ -144,8 +176,7 @@ def _print(result: PredictResult) -> None:
     if result.solution_status != "ok":
         rows.append(("solution", f"{result.solution_status}: its solver stopped early"))
     rows.append(("time", human_time(result.seconds)))
-    if result.out is not None:
-        rows.append(("written", result.out))
+    rows += [("written", path) for path in (result.out, result.csv) if path is not None]
     emit_table(rows)
     for row in result.times:
         parts = [f"{name} {row[name]:.6g}" for name in row if name != "t" and row[name] is not None]

@@ -27,6 +27,8 @@ from widegram_cli.options import (
     kernel_option,
     memory_option,
     overwrite_option,
+    refuse_kernel_of,
+    rows_option,
     taken,
     unit_option,
 )
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Scale the prior to the targets by evidence, for variances and probabilities.",
 )
+@rows_option("Only these rows and columns, and their labels")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
 @click.option(
     "--diag-reg",
@@ -150,7 +153,7 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Solve (K + reg I) alpha = Y for the training matrix in K.h5.
+    """Solve (K + reg I) alpha = Y for the training matrix in K.h5, or in an array K.npy.
 
     Leave-one-out errors come from a factorisation for each regulariser, in memory or on the disk,
     or from one tridiagonalisation for more than eight; the solution is that of the best.
@@ -175,6 +178,7 @@ def command(
     if (given["method"] == NYSTROM) != (centers is not None):
         raise click.UsageError("--method nystrom and --centers go together")
     given["c_path"] = given["c_path"] or ()
+    refuse_kernel_of(file)
     from widegram.linalg.jobs import solve_file
     from widegram.linalg.settings import SolveOptions
     from widegram.linalg.solvejob import SolveJob

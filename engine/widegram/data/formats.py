@@ -140,11 +140,34 @@ def _choose(path: Path, key: str | None, names: list[str], what: str) -> str:
     return key
 
 
-def _npy_table(path: Path, name: str | None = None, start: int = 0) -> Table:
-    """An .npy file, or one stored at byte ``start`` of another; mapped anew for each block.
+@dataclass(frozen=True)
+class NpyArray:
+    """An array of ``shape`` and ``dtype`` in an .npy file, whose numbers begin at ``offset``."""
 
-    A lasting memory map would count its touched pages as resident memory.
-    """
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    order: Any
+
+    def mapped(self) -> np.ndarray:
+        """The array, mapped for one use: a lasting map would count its touched pages as resident
+        memory."""
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+
+
+def npy_array(path: Path) -> NpyArray:
+    """The array of an .npy file; raises as :func:`open_table`."""
+    existing_file(path)
+    try:
+        return _npy_array(path, 0)
+    except WidegramError:
+        raise
+    except _UNREADABLE as error:
+        raise WidegramError(f"{path}: cannot be read: {_one_line(error)}") from error
+
+
+def _npy_array(path: Path, start: int) -> NpyArray:
     with open(path, "rb") as file:
         file.seek(start)
         shape, order, dtype = _npy_header(file)
@@ -155,14 +178,19 @@ def _npy_table(path: Path, name: str | None = None, start: int = 0) -> Table:
     missing = offset + math.prod(shape) * dtype.itemsize - size
     if missing > 0:
         raise WidegramError(f"{path}: is truncated, {missing} bytes are missing")
+    return NpyArray(path, shape, dtype, offset, order)
+
+
+def _npy_table(path: Path, name: str | None = None, start: int = 0) -> Table:
+    """An .npy file, or one stored at byte ``start`` of another."""
+    array = _npy_array(path, start)
 
     def rows(lo: int, hi: int) -> np.ndarray:
-        if 0 in shape:
-            return np.empty((max(hi - lo, 0), *shape[1:]), dtype)
-        mapped = np.memmap(path, dtype, "r", offset, shape, order)
-        return np.array(mapped[lo:hi])
+        if 0 in array.shape:
+            return np.empty((max(hi - lo, 0), *array.shape[1:]), array.dtype)
+        return np.array(array.mapped()[lo:hi])
 
-    return Table(name or str(path), shape, dtype, rows)
+    return Table(name or str(path), array.shape, array.dtype, rows)
 
 
 def _npy_header(file: Any) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:

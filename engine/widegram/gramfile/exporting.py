@@ -6,10 +6,11 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
+from widegram.data.chosen_rows import ChosenRows, RowsLike, open_rows
 from widegram.data.distinct import check_distinct
 from widegram.data.formats import HDF5_SUFFIXES
 from widegram.durable import Part, new_file, reserve
@@ -17,6 +18,7 @@ from widegram.durable.outputs import check_disk, check_target
 from widegram.durable.sealed import NewSealed
 from widegram.errors import WidegramError
 from widegram.gramfile.checked import CheckedMatrix
+from widegram.gramfile.chosen import ChosenMatrix, StoredMatrix
 from widegram.gramfile.unitdiagonal import UnitDiagonalMatrix, unit_scales
 from widegram.gramfile.view import GramFile
 from widegram.machine import interrupts
@@ -32,7 +34,7 @@ FORMAT = "widegram-matrix"
 Put = Callable[[np.ndarray], None]
 
 
-def export(
+def export(  # noqa: PLR0913 - public: by keyword, one for each option of the command
     path: str | Path,
     kernel: str,
     to: str | Path,
@@ -41,6 +43,8 @@ def export(
     depth: int | None = None,
     head: str | None = None,
     unit_diagonal: bool = False,
+    rows: RowsLike | None = None,
+    columns: RowsLike | None = None,
     overwrite: bool = False,
     memory: str | int | None = None,
     progress: ProgressCallback | None = None,
@@ -49,7 +53,9 @@ def export(
 
     The array is called ``kernel`` inside an .npz or HDF5 file, and an HDF5 file carries the
     fingerprints of what it came from. With ``unit_diagonal`` entries are
-    K_ij / sqrt(K_ii K_jj). Row panels of an eighth of ``memory`` are read at once.
+    K_ij / sqrt(K_ii K_jj). With ``rows`` and ``columns``, as
+    :func:`widegram.data.chosen_rows.open_rows` takes them, only those; of a symmetric matrix
+    ``columns`` are by default ``rows``. Row panels of an eighth of ``memory`` are read at once.
     ``progress`` counts rows. The target appears only when whole. Raises
     :class:`WidegramError` for an incomplete gram file, an unknown kernel, depth, head or format, a
     target that exists (without ``overwrite``), too little disk, and values beyond ``dtype``.
@@ -59,42 +65,85 @@ def export(
     if suffix not in (".npy", ".npz", *HDF5_SUFFIXES):
         raise WidegramError(f"{target}: unknown format; give a name ending in .npy, .npz or .h5")
     dtype = None if dtype is None else choice(dtype, "dtype", EXPORT_DTYPES)
-    check_distinct([target], [path])
+    check_distinct([target], [path, rows, columns])
     panel_bytes = budget(memory) // _PANEL_SHARE
     with GramFile(path) as file:
-        matrix: CheckedMatrix | UnitDiagonalMatrix = CheckedMatrix(file, kernel, depth, head)
+        matrix: StoredMatrix = CheckedMatrix(file, kernel, depth, head)
         file.require_complete()
-        if isinstance(matrix, CheckedMatrix) and unit_diagonal:
+        if unit_diagonal:
             matrix = UnitDiagonalMatrix(matrix, unit_scales(file, kernel, End(depth, head)))
+        part = _part(file, rows, columns)
         stored = np.dtype(dtype or file.dtype).newbyteorder("<")
-        size = file.n1 * file.n2 * stored.itemsize
+        shape = part.shape
+        size = shape[0] * shape[1] * stored.itemsize
         check_target(target, overwrite)
         check_disk(target, size + _OVERHEAD)
         with (
-            new_file(target, overwrite=overwrite) as part,
-            _sink(part, suffix, kernel, file, stored) as put,
+            new_file(target, overwrite=overwrite) as new,
+            _sink(new, suffix, kernel, file, part, stored) as put,
         ):
-            tell = counting(progress, file.n1, "rows")
-            for lo, block in _panels(file, matrix, stored, panel_bytes):
+            tell = counting(progress, shape[0], "rows")
+            for lo, block in _panels(file, matrix, part, stored, panel_bytes):
                 put(block)
                 tell(lo + len(block))
     return size
 
 
+class _Exported(NamedTuple):
+    """Which rows and columns of a matrix (n1, n2) are written, None for all."""
+
+    whole: tuple[int, int]
+    rows: ChosenRows | None
+    columns: ChosenRows | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of what is written."""
+        n1, n2 = self.whole
+        rows, columns = self.rows, self.columns
+        return n1 if rows is None else len(rows), n2 if columns is None else len(columns)
+
+    def panel(self, matrix: StoredMatrix, lo: int, hi: int) -> np.ndarray:
+        """Rows [lo, hi) of what is written."""
+        rows, columns = self.rows, self.columns
+        if rows is None and columns is None:
+            return matrix[lo:hi]
+        numbers = np.arange(lo, hi) if rows is None else rows.numbers[lo:hi]
+        down = ChosenRows(numbers, self.whole[0])
+        across = None if columns is None else columns.ascending
+        block = down.as_given(ChosenMatrix(matrix, down.ascending, across)[:])
+        return block if columns is None else columns.as_given(block.T).T
+
+    def named(self) -> dict[str, ChosenRows]:
+        """Those rows and columns that are chosen, by name."""
+        both = {"rows": self.rows, "columns": self.columns}
+        return {name: one for name, one in both.items() if one is not None}
+
+
+def _part(file: GramFile, rows: RowsLike | None, columns: RowsLike | None) -> _Exported:
+    """What is asked for of a file."""
+    columns = rows if file.symmetric and columns is None else columns
+    name = str(file.path)
+    down, across = open_rows(rows, file.n1, name), open_rows(columns, file.n2, name)
+    return _Exported((file.n1, file.n2), down, across)
+
+
 def _panels(
     file: GramFile,
-    matrix: CheckedMatrix | UnitDiagonalMatrix,
+    matrix: StoredMatrix,
+    part: _Exported,
     dtype: np.dtype[Any],
     panel_bytes: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Row panels converted to ``dtype``; whole chunks high where the budget allows it."""
-    row_bytes = file.n2 * (file.dtype.itemsize + dtype.itemsize)
+    n1, n2 = part.shape
+    row_bytes = n2 * (file.dtype.itemsize + dtype.itemsize)
     height = max(1, panel_bytes // row_bytes)
     chunk = file.header.grid.chunk()[0]
     height = height - height % chunk if height >= chunk else height
-    for lo in range(0, file.n1, height):
+    for lo in range(0, n1, height):
         interrupts.check()
-        panel = matrix[lo : lo + height]
+        panel = part.panel(matrix, lo, min(n1, lo + height))
         with np.errstate(over="ignore"):
             block = np.ascontiguousarray(panel, dtype)
         if not np.isfinite(block).all():
@@ -107,29 +156,31 @@ def _panels(
 
 @contextmanager
 def _sink(
-    part: Part, suffix: str, kernel: str, file: GramFile, dtype: np.dtype[Any]
+    target: Part, suffix: str, kernel: str, file: GramFile, part: _Exported, dtype: np.dtype[Any]
 ) -> Iterator[Put]:
-    """A function that stores one panel after the other in the file ``part``."""
+    """A function that stores one panel after the other in the file ``target``."""
+    shape, chosen = part.shape, part.named()
     if suffix in HDF5_SUFFIXES:
-        shape = (file.n1, file.n2)
-        new = NewSealed(part, lambda target: reserve(target, kernel, shape, dtype))
+        new = NewSealed(target, lambda file: reserve(file, kernel, shape, dtype))
         yield lambda block: new.append(kernel, block)
         ends = ("network", "fingerprint", "program_version")
         kept = {name: value for name, value in file.attributes.items() if name.endswith(ends)}
-        new.finish({}, {"format": FORMAT, "format_version": 1, **kept})
+        kept |= {f"{side}_fingerprint": one.fingerprint for side, one in chosen.items()}
+        numbers = {side: one.numbers for side, one in chosen.items()}
+        new.finish(numbers, {"format": FORMAT, "format_version": 1, **kept})
     elif suffix == ".npz":
         with (
-            zipfile.ZipFile(cast(IO[bytes], part.stream()), "w", zipfile.ZIP_STORED) as archive,
+            zipfile.ZipFile(cast(IO[bytes], target.stream()), "w", zipfile.ZIP_STORED) as archive,
             archive.open(f"{kernel}.npy", "w", force_zip64=True) as stream,
         ):
-            yield _npy(stream, file, dtype)
+            yield _npy(stream, shape, dtype)
     else:
-        yield _npy(cast(IO[bytes], part.stream()), file, dtype)
+        yield _npy(cast(IO[bytes], target.stream()), shape, dtype)
 
 
-def _npy(stream: IO[bytes], file: GramFile, dtype: np.dtype[Any]) -> Put:
+def _npy(stream: IO[bytes], shape: tuple[int, int], dtype: np.dtype[Any]) -> Put:
     """Write the .npy header of the whole matrix; panels follow in order."""
-    header = {"descr": dtype.str, "fortran_order": False, "shape": (file.n1, file.n2)}
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)
 
     def put(block: np.ndarray) -> None:

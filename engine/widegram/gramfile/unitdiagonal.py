@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.gramfile.checked import CheckedMatrix
-from widegram.gramfile.view import GramFile
-from widegram.tiling import End
+from widegram.gramfile.chosen import StoredMatrix
+from widegram.tiling import WHOLE, End
 
 Array = NDArray[Any]
 _SCALED_ENTRIES = 1 << 18  # computed in float64 at a time, before they are rounded
+
+
+class Owned(Protocol):
+    """A file of kernels that may hold K(x, x) of its inputs, such as a Gram file."""
+
+    path: Path
+    symmetric: bool
+
+    def own(self, kernel: str, end: End = WHOLE, second: bool = False) -> Array | None:
+        """K(x, x) of every input of x1, or of x2, (n,) float64; None where it does not hold it."""
 
 
 class Scales(NamedTuple):
@@ -25,8 +35,8 @@ class Scales(NamedTuple):
     kernel: str
 
 
-def unit_scales(file: GramFile, kernel: str, end: End) -> Scales:
-    """The scales of one kernel of a Gram file.
+def unit_scales(file: Owned, kernel: str, end: End) -> Scales:
+    """The scales of one kernel of a file.
 
     Raises WidegramError for a cross file that does not hold K(x, x), and for an input whose kernel
     with itself is not positive.
@@ -37,7 +47,7 @@ def unit_scales(file: GramFile, kernel: str, end: End) -> Scales:
     return Scales(down, _scale(file, kernel, end, second=True), "")
 
 
-def _scale(file: GramFile, kernel: str, end: End, second: bool) -> Array:
+def _scale(file: Owned, kernel: str, end: End, second: bool) -> Array:
     own = file.own(kernel, end, second)
     side = "x2" if second else "x1"
     if own is None:
@@ -56,13 +66,13 @@ def _scale(file: GramFile, kernel: str, end: End, second: bool) -> Array:
 
 
 class UnitDiagonalMatrix:
-    """A matrix of a Gram file, sliced like it, times the scales of its rows and columns.
+    """A matrix, sliced like it, times the scales of its rows and columns.
 
     Its dtype is the file's; the products are rounded to it from float64. A symmetric matrix is
     exactly symmetric, and has ones on its diagonal where the scales are its own.
     """
 
-    def __init__(self, matrix: CheckedMatrix, scales: Scales) -> None:
+    def __init__(self, matrix: StoredMatrix, scales: Scales) -> None:
         self._matrix, self._scales = matrix, scales
         self._unit = matrix.name.strip("/") == scales.kernel
         self.name, self.shape, self.dtype = matrix.name, matrix.shape, matrix.dtype

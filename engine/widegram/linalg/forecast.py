@@ -70,9 +70,10 @@ def solve_forecast(job: SolveJob) -> SolveForecast:
     if not folder.is_dir():
         raise WidegramError(f"{job.out}: its directory {folder} does not exist; create it first")
     memory, end, begun = array_budget(job.memory), End(job.depth, job.head), time.perf_counter()
-    with open_train(job.gram, job.kernel, end, memory=max(memory // 8, 1 << 20)) as train:
-        n = train.file.n1
-        targets = load_targets(job.y, n, limit=job.limit, what="rows", task=job.task)
+    stream = max(memory // 8, 1 << 20)
+    with open_train(job.gram, job.kernel, end, memory=stream, rows=job.rows) as train:
+        n, rows = train.file.n1, train.part.rows
+        targets = load_targets(job.y, n, limit=job.limit, what="rows", task=job.task, rows=rows)
         n, k = targets.values.shape
         resources = Resources(memory=memory - targets.values.nbytes, work=job.out)
         choice = chosen(train.operator, k, job.options, resources)

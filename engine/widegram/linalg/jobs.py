@@ -45,7 +45,7 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
     """
     started = time.perf_counter()
     check_target(job.out, job.overwrite)
-    check_distinct([job.out], [job.gram, job.y, job.centers])
+    check_distinct([job.out], [job.gram, job.y, job.centers, job.rows])
     if job.dask is not None:
         check_shared(job)
     if job.options.method == SVM and job.centers is None:
@@ -57,10 +57,13 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
     end = End(job.depth, job.head)
     shift = shift_of(job.targets, job.target_shift)
     stream = max(memory // 8, 1 << 20)
-    with open_train(job.gram, job.kernel, end, memory=stream, unit=job.unit_diagonal) as train:
+    with open_train(
+        job.gram, job.kernel, end, memory=stream, unit=job.unit_diagonal, rows=job.rows
+    ) as train:
         targets = load_targets(
-            job.y, train.file.n1, limit=job.limit, what="rows", task=job.task, shift=shift
-        )
+            job.y, train.file.n1, limit=job.limit, what="rows", task=job.task, shift=shift,
+            rows=train.part.rows,
+        )  # fmt: skip
         targets, mean = centred_targets(job, targets)
         for value in (job.diag_reg, *job.path):
             absolute_regulariser(train.operator, value, job.absolute)
@@ -216,5 +219,6 @@ def _write(
         targets.values,
         targets.classes,
         tables={**tables, **path},
+        rows=train.part.rows,
         overwrite=job.overwrite,
     )

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.gramfile.checked import CheckedMatrix
-from widegram.gramfile.unitdiagonal import UnitDiagonalMatrix
+from widegram.gramfile.chosen import StoredMatrix
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.operator import GramOperator
@@ -46,7 +45,7 @@ class PanelMatrix:
     """The matrix of a Gram file, sliced like it; its products come from the workers of ``pool``."""
 
     def __init__(
-        self, matrix: CheckedMatrix | UnitDiagonalMatrix, tile: int, pool: Workers
+        self, matrix: StoredMatrix, tile: int, pool: Workers
     ) -> None:
         self._matrix, self._pool = matrix, pool
         self.shape, self.dtype = matrix.shape, matrix.dtype
@@ -114,6 +113,7 @@ def at_workers(job: SolveJob, train: GramKernel) -> Iterator[GramOperator]:
             "kernel": job.kernel,
             "end": (job.depth, job.head),
             "unit": job.unit_diagonal,
+            "rows": None if train.part.rows is None else train.part.rows.numbers.tolist(),
             "key": train.key(),
             "memory": _share(job, where),
         },
@@ -121,7 +121,7 @@ def at_workers(job: SolveJob, train: GramKernel) -> Iterator[GramOperator]:
     matrix = train.operator.source
     room = array_budget(_share(job, where)) // _SHARE
     with Workers(where, session, memory=room) as pool:
-        source = PanelMatrix(matrix, train.file.header.grid.tile, pool)
+        source = PanelMatrix(matrix, train.tile, pool)
         yield replace(train.operator, source=source)
 
 

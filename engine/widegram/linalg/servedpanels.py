@@ -59,9 +59,10 @@ class ServedPanels(Served):
             raise WidegramError(
                 f"{path}: is not to be seen from here; put the matrix where all workers see it"
             )
+        rows = request["rows"]
         train = open_train(
             path, request["kernel"], End(*request["end"]), memory=memory // _STREAM,
-            unit=request["unit"],
+            unit=request["unit"], rows=None if rows is None else np.array(rows, np.int64),
         )  # fmt: skip
         if train.key() != request["key"]:
             train.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import widegram
 from widegram.durable.contents import typed
 from widegram.durable.sealed import SealedFile, write_sealed
 from widegram.errors import WidegramError
+from widegram.linalg.gramsource import Columns
 from widegram.tiling import End
 from widegram.validation.choices import SVM
 
 Array = NDArray[Any]
 FORMAT = "widegram-solution"
 _WHAT = "a solution; `widegram solve` writes them"
+_OF_ROWS = ("targets", "fitted")
 _KINDS = {"str": str, "int": int, "float": float, "bool": bool}
 
 
@@ -37,6 +39,8 @@ class SolutionHeader:
     * ``task``: 'classification' or 'regression'
     * ``unit_diagonal``: whether the kernel was scaled to a unit diagonal
     * ``target_shift``: what one-hot targets are less; NaN of a regression
+    * ``rows_fingerprint``, ``rows_of``: of a solution for some rows of the training data, which
+      ones, and of how many; '' and 0 of all
     * ``centers``, ``centers_fingerprint``, ``jitter``: of a solution by centers the file of their
       own kernel, the fingerprint of their inputs, and what was added to its diagonal
 
@@ -65,6 +69,8 @@ class SolutionHeader:
     centers: str = ""
     centers_fingerprint: str = ""
     jitter: float = 0.0
+    rows_fingerprint: str = ""
+    rows_of: int = 0
 
     @property
     def end(self) -> End:
@@ -89,6 +95,7 @@ class StoredSolution:
     * ``fitted``: what the training points are predicted as, less ``mean``, (n, k)
     * ``intercept``: of the machines of method 'svm', (p,), to whose p pairs of classes ``alpha``
       (n, p) belongs; ``fitted`` are votes then. None of other methods
+    * ``rows``: which rows of the training data it is of, in the order of ``targets``; None for all
     """
 
     path: Path
@@ -100,13 +107,29 @@ class StoredSolution:
     scale: Array
     fitted: Array
     intercept: Array | None = None
+    rows: ChosenRows | None = None
 
     @property
-    def columns(self) -> dict[str, str]:
-        """Fingerprints of what a cross file has in its columns, as a Gram file names them."""
+    def columns(self) -> Columns:
+        """What a cross file has in its columns."""
         header = self.header
-        x1 = header.centers_fingerprint or header.x1_fingerprint
-        return {"network": header.network_fingerprint, "x1": x1}
+        if header.centers_fingerprint:
+            centers = header.centers_fingerprint
+            return Columns(header.network_fingerprint, centers, what="centers")
+        return Columns(header.network_fingerprint, header.x1_fingerprint, self.rows)
+
+    def as_read(self) -> StoredSolution:
+        """The same with its rows in the order in which a Gram file is read."""
+        rows = self.rows
+        if rows is None:
+            return self
+        by_centers = bool(self.header.centers_fingerprint)
+        return replace(
+            self,
+            alpha=self.alpha if by_centers else rows.as_read(self.alpha),
+            targets=rows.as_read(self.targets),
+            fitted=rows.as_read(self.fitted),
+        )
 
 
 def write_solution(
@@ -117,6 +140,7 @@ def write_solution(
     classes: Array | None,
     *,
     tables: dict[str, Array],
+    rows: ChosenRows | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write `/alpha`, `/targets` (n, k), `/classes` and ``tables``; whole or not at all.
@@ -124,8 +148,16 @@ def write_solution(
     ``tables`` has `/target_mean` and `/target_scale` (k,), with centers and of machines `/fitted`,
     of machines `/intercept`: see :class:`StoredSolution`; for variances `/nystrom/eigenvalues` and
     `/nystrom/basis`.
+
+    With ``rows`` also `/rows`, and what has a number for each of them comes in ascending order
+    and is written in the order in which they were given.
     """
     datasets = {"alpha": alpha, "targets": targets, **tables}
+    if rows is not None:
+        each = [name for name in _OF_ROWS if name in datasets]
+        each += [] if header.centers_fingerprint else ["alpha"]
+        datasets |= {name: rows.as_given(datasets[name]) for name in each}
+        datasets["rows"] = rows.numbers
     if classes is not None:
         datasets["classes"] = classes
     values = {
@@ -155,12 +187,16 @@ def read_solution(path: str | Path) -> StoredSolution:
             intercept = file.array("intercept") if header.method == SVM else None
             kept = bool(header.centers_fingerprint) or intercept is not None
             fitted = file.array("fitted") if kept else targets - header.shift * alpha
+            rows = ChosenRows(file.array("rows"), header.rows_of) if header.rows_of else None
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, WidegramError):
                 raise
             raise WidegramError(f"{path}: is damaged ({error}); solve again") from error
     outputs = targets.shape[1:] if intercept is None else intercept.shape
     whole = fitted.shape == targets.shape and alpha.shape[1:] == outputs
+    if rows is not None:
+        same = rows.fingerprint == header.rows_fingerprint
+        whole &= same and rows.numbers.shape == targets.shape[:1]
     if not (whole and np.isfinite(alpha).all()):
         raise WidegramError(f"{path}: its alpha is damaged; solve again")
     if mean.shape != scale.shape or mean.shape != targets.shape[1:]:
@@ -175,6 +211,7 @@ def read_solution(path: str | Path) -> StoredSolution:
         scale=scale,
         fitted=fitted,
         intercept=intercept,
+        rows=rows,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from widegram.data.chosen_rows import RowsLike
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.normalise import centred, scale_of
@@ -24,6 +25,7 @@ class SolveJob:
 
     * ``gram``, ``kernel``, ``depth``, ``head``: the training matrix, one kernel of a Gram file;
       with ``centers``, the Gram file of centers, that of the training data and the centers
+    * ``rows``: which rows and columns of it, with ``centers`` which rows; all without
     * ``y``, ``limit``, ``task``: the labels, as :func:`widegram.linalg.targets.load_targets` reads
       them
     * ``targets``, ``target_shift``: how classes are encoded, one of
@@ -46,6 +48,7 @@ class SolveJob:
     out: Path
     y: str
     centers: Path | None = None
+    rows: RowsLike | None = None
     kernel: str = "ntk"
     depth: int | None = None
     head: str | None = None
@@ -171,8 +174,9 @@ def header_of(
     job: SolveJob, source: GramKernel, targets: Targets, result: SolveResult
 ) -> SolutionHeader:
     """Where a solution comes from: ``source`` has the training inputs in its rows."""
+    rows = source.part.rows
     return SolutionHeader(
-        kernel=job.kernel,
+        kernel=source.kernel,
         depth=-1 if job.depth is None else job.depth,
         head=job.head or "",
         diag_reg=result.diag_reg,
@@ -191,4 +195,6 @@ def header_of(
         task=targets.task,
         unit_diagonal=job.unit_diagonal,
         target_shift=targets.shift,
+        rows_fingerprint="" if rows is None else rows.fingerprint,
+        rows_of=0 if rows is None else rows.of,
     )

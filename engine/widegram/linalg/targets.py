@@ -59,20 +59,24 @@ def load_targets(
     what: str = "rows",
     task: str = "auto",
     shift: float | None = None,
+    rows: ChosenRows | None = None,
 ) -> Targets:
     """Read ``file.npy | file.npz:key | file.h5:path`` and encode it.
 
-    ``limit`` takes the first rows, as `gram --limit` does; afterwards there must be ``n``. Raises
-    as :func:`encode`, and where the number of labels does not match.
+    ``limit`` takes the first rows, as `gram --limit` does; afterwards there must be ``n``. Of
+    these ``rows`` are taken, in ascending order; the classes are those of all ``n``. Raises as
+    :func:`encode`, and where the number of labels does not match.
     """
     table = open_table(spec)
-    rows = table.shape[0] if table.shape else 0
-    taken = rows if limit is None else min(rows, limit)
+    there = table.shape[0] if table.shape else 0
+    taken = there if limit is None else min(there, limit)
     if taken != n:
         hint = f"; pass --limit {n} to take the first {n}" if taken > n else ""
         raise WidegramError(f"{spec}: holds {taken} labels, the matrix has {n} {what}{hint}")
     values = np.asarray(table.rows(0, n))
-    return encode(values, classes=classes, name=spec, task=task, shift=shift)
+    among = None if rows is None else values
+    values = values if rows is None else values[rows.ascending]
+    return encode(values, classes=classes, name=spec, task=task, shift=shift, among=among)
 
 
 def encode(
@@ -82,11 +86,13 @@ def encode(
     name: str = "y",
     task: str = "auto",
     shift: float | None = None,
+    among: Array | None = None,
 ) -> Targets:
     """Encode labels (n,) or (n, 1) as classes, or numbers (n,) or (n, k) as they are.
 
     ``task`` 'classification' or 'regression' says which; 'auto' takes integers for classes and
-    floats for numbers. ``classes`` are those of the training labels. One-hot targets are less
+    floats for numbers. ``classes`` are those of the training labels, else of the labels ``among``
+    which these were chosen, else of these. One-hot targets are less
     ``shift``, by default 1 / classes, so that a row sums to zero. Raises WidegramError for NaN,
     other dtypes and shapes, labels that are not whole numbers or not among ``classes``, and a shift
     of numbers.
@@ -122,7 +128,9 @@ def encode(
             "for numbers task regression"
         )
     labels = _whole(values.reshape(-1), name)
-    known = np.unique(labels) if classes is None else np.asarray(classes)
+    known = _classes(labels, among, name) if classes is None else np.asarray(classes)
+    if among is not None:
+        digest.update(known.tobytes())
     place = np.minimum(np.searchsorted(known, labels), known.size - 1)
     if (known[place] != labels).any():
         row = int(np.flatnonzero(known[place] != labels)[0])
@@ -130,8 +138,9 @@ def encode(
             f"{name}: row {row} has class {labels[row]}, which is not among the training classes "
             f"{known.tolist()[:12]}"
         )
-    if known.size < 2:
-        raise WidegramError(f"{name}: holds the single class {known[0]}; two or more are needed")
+    if classes is None and np.unique(labels).size < 2:
+        what = "holds" if among is None else "the rows that are chosen hold"
+        raise WidegramError(f"{name}: {what} the single class {labels[0]}; two or more are needed")
     less = 1.0 / known.size if shift is None else shift
     if not abs(less) <= _LARGEST_SHIFT:
         raise WidegramError(f"target_shift {less:g}: give a number from -1000 to 1000")
@@ -140,6 +149,11 @@ def encode(
     one_hot = np.full((labels.size, known.size), -less)
     one_hot[np.arange(labels.size), place] += 1.0
     return Targets(one_hot, known, digest.hexdigest(), reason, less)
+
+
+def _classes(labels: Array, among: Array | None, name: str) -> Array:
+    """All classes, ascending."""
+    return np.unique(labels if among is None else _whole(among.reshape(-1), name))
 
 
 def shift_of(encoding: str | None, shift: float | None) -> float | None:

@@ -6,15 +6,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from widegram.combining.recipe import is_combined
 from widegram.computing.in_memory import diagonal
 from widegram.computing.job import make_job
+from widegram.data.formats import open_table
 from widegram.data.patterns import reopened
 from widegram.data.several import open_inputs
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
+from widegram.linalg.arrayfile import ArrayFile, is_array
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.network import load_network
 from widegram.network.masking import constants
@@ -29,39 +32,73 @@ def is_held(cross: Path, kernel: str, test_gram: Path | None, x_test: Location |
     """Whether :func:`own_diagonal` reads numbers and computes none."""
     if test_gram is not None or x_test is not None:
         return test_gram is not None
+    if is_array(cross):
+        return True
     with GramFile(cross) as file:
         return file.has_own(kernel)
+
+
+def given_diagonal(spec: str) -> Array:
+    """K(x, x) of the test points from a file, float64 (n,); WidegramError for what it is not."""
+    table = open_table(spec)
+    if len(table.shape) != 1 or table.dtype.kind != "f":
+        raise WidegramError(
+            f"{spec}: holds {table.dtype} of shape {table.shape}; K(x, x) of every test point is "
+            "floating point of shape (n,)"
+        )
+    values = np.asarray(table.rows(0, table.shape[0]), np.float64)
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        row = int(np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[0])
+        raise WidegramError(f"{spec}: row {row} holds {values[row]:g}; K(x, x) is 0 or more")
+    return values
 
 
 def own_diagonal(
     cross: GramKernel, kernel: str, *, test_gram: Path | None, x_test: Location | None, memory: int
 ) -> Array:
-    """k(x, x) of the cross file's test points, float64 (n_test,).
+    """k(x, x) of the test points, the rows that are taken of the cross file, float64 (n_test,).
 
-    From ``test_gram`` (the matrix of the test points with themselves), else computed from the
-    data ``x_test``, else from the cross file, else computed from the data that it names. Raises
-    WidegramError where those are not the cross file's test points.
+    From ``test_gram`` (the matrix of all rows of the cross file with themselves), else computed
+    from the data ``x_test``, else from the cross file, else computed from the data that it names.
+    Raises WidegramError where those are not the cross file's inputs.
     """
+    rows = cross.part.rows
     if test_gram is not None:
-        with open_train(test_gram, kernel, cross.end, memory=memory) as own:
-            same = own.fingerprints["x1"] == cross.fingerprints["x1"]
-            if not same or own.fingerprints["network"] != cross.fingerprints["network"]:
-                raise WidegramError(
-                    f"{test_gram}: is not of the network and test points of {cross.path}"
-                )
-            held = own.file.own(kernel, own.end)
-            return own.operator.diagonal() if held is None else held
+        found = _diagonal_of(test_gram, cross, kernel, memory)
+        return found if rows is None else found[rows.ascending]
     if x_test is None:
-        held = cross.file.own(kernel, cross.end)
+        held = cross.own(kernel)
         if held is not None:
             return held
-    location = x_test or cross.file.header.x1_location
+    if isinstance(cross.file, ArrayFile):
+        raise WidegramError(
+            f"{cross.path}: is an array: variances need K(x, x) of each of its rows: pass "
+            "--diagonal DATA or --test-gram FILE"
+        )
+    location = x_test or cross.gram.header.x1_location
     if not location:
         raise WidegramError(
             "variances need the kernel of each test point with itself: pass --x-test DATA or "
             "--test-gram FILE"
         )
-    return _computed(cross, kernel, location)
+    found = _computed(cross, kernel, location)
+    return found if rows is None else found[rows.ascending]
+
+
+def _diagonal_of(test_gram: Path, cross: GramKernel, kernel: str, memory: int) -> Array:
+    """The diagonal of the matrix of the cross file's inputs with themselves."""
+    with open_train(test_gram, kernel, cross.end, memory=memory) as own:
+        same = own.fingerprints["network"] == cross.fingerprints["network"]
+        if isinstance(own.file, ArrayFile):
+            same &= own.file.n1 == cross.file.n1
+        else:
+            same &= own.fingerprints["x1"] == cross.fingerprints["x1"]
+        if not same:
+            raise WidegramError(
+                f"{test_gram}: is not of the network and test points of {cross.path}"
+            )
+        held = own.own(kernel)
+        return own.operator.diagonal() if held is None else held
 
 
 def _computed(cross: GramKernel, kernel: str, location: Location) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,8 @@ class PredictResult:
     * ``mean_variance``: of new targets, noise included; ``mean_variance_latent``: without it;
       ``variance_of``: of what
     * ``solution_status``: not 'ok' where the solver stopped early
-    * ``out``: the file that was written, None without
+    * ``trained_on``: how many of the test points are rows that the solution was trained on
+    * ``out``, ``csv``: the files that were written, None without
     """
 
     n_test: int
@@ -55,8 +55,10 @@ class PredictResult:
     variance_of: str | None
     task: str
     solution_status: str
-    out: str | None
-    seconds: float
+    trained_on: int = 0
+    out: str | None = None
+    csv: str | None = None
+    seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For --json: ``file`` is what was written, None without."""
@@ -100,8 +102,6 @@ def judged(
     found: Predictions,
     solution: StoredSolution,
     targets: Targets | None,
-    out: Path | None,
-    seconds: float,
 ) -> PredictResult:
     """The figures of some predictions against ``targets`` and the solution's own."""
     nll = None
@@ -145,8 +145,6 @@ def judged(
         variance_of=None if found.variance is None else KINDS[solution.header.kernel],
         task=solution.header.task,
         solution_status=solution.header.status,
-        out=None if out is None else str(out),
-        seconds=seconds,
     )
 
 

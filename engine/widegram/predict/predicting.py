@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import widegram
+from widegram.data.chosen_rows import RowsLike
 from widegram.data.distinct import check_distinct
 from widegram.durable.outputs import check_target
 from widegram.durable.sealed import write_sealed
@@ -26,7 +27,8 @@ from widegram.linalg.targets import Targets, load_targets
 from widegram.machine.progress import ProgressCallback
 from widegram.predict.calibration import class_probabilities
 from widegram.predict.center_variance import variances_by_centers
-from widegram.predict.diagonal import is_held, own_diagonal
+from widegram.predict.csvfile import read_ids, write_csv
+from widegram.predict.diagonal import given_diagonal, is_held, own_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.merit import Predictions, PredictResult, judged, time_name
 from widegram.predict.rates import largest_eigenvalue
@@ -40,28 +42,35 @@ FORMAT = "widegram-prediction"
 class PredictJob:
     """What :func:`predict_file` is asked for.
 
-    * ``solution``, ``cross``: the solution file, and the Gram file kernel(test, train)
-    * ``y``, ``limit``: labels of the test points, and how many of them
+    * ``solution``, ``cross``: the solution file, and the file of kernel(test, train); without
+      ``cross`` the test points are ``rows`` of the matrix that was solved with
+    * ``rows``: of the cross file, all without
+    * ``y``, ``limit``: labels of all rows of the cross file, and how many are taken of them
     * ``depth``, ``head``: those that the solution must be of, None for any
     * ``times``: in units of the maximal learning rate 2 / lambda_max; infinity is the solution
     * ``variance``: whether variances are wanted; ``method``: the factorisation for them
     * ``gram``: the training matrix, by default the file that the solution names; it is read for
       finite times and variances alone
     * ``test_gram``, ``x_test``: where variances have K(x, x) of the test points from, by default
-      the cross file
-    * ``out``, ``overwrite``: the prediction file
+      the cross file; ``diagonal``: the same of an array
+    * ``out``, ``csv``, ``overwrite``: the prediction file, and the table of
+      :mod:`widegram.predict.csvfile`, with ``ids`` of all rows of the cross file
     * ``memory``: a size or a number of bytes for the whole process
     """
 
     solution: Path
-    cross: Path
+    cross: Path | None = None
+    rows: RowsLike | None = None
     y: str | None = None
     out: Path | None = None
+    csv: Path | None = None
+    ids: str | None = None
     times: tuple[float, ...] = ()
     variance: bool = False
     gram: Path | None = None
     test_gram: Path | None = None
     x_test: str | tuple[str, ...] | None = None
+    diagonal: str | None = None
     depth: int | None = None
     head: str | None = None
     limit: int | None = None
@@ -77,10 +86,11 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
     file, labels that do not match, an output that exists.
     """
     started = time.perf_counter()
-    if job.out is not None:
-        check_target(job.out, job.overwrite)
-        inputs = (job.solution, job.cross, job.gram, job.test_gram, job.y, job.x_test)
-        check_distinct([job.out], inputs)
+    outputs = [path for path in (job.out, job.csv) if path is not None]
+    for path in outputs:
+        check_target(path, job.overwrite)
+    inputs = (job.cross, job.gram, job.test_gram, job.y, job.x_test, job.rows, job.ids)
+    check_distinct(outputs, (job.solution, *inputs, job.diagonal))
     for moment in job.times:
         if not moment >= 0:
             raise WidegramError(f"time {moment:g}: times are not negative")
@@ -91,30 +101,88 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
         if asked is not None and asked != found_there:
             known = f"no {name}" if found_there is None else f"{name} {found_there}"
             raise WidegramError(f"{job.solution}: is the solution of {known}, not of {asked}")
-    computes = job.variance and not is_held(job.cross, "nngp", job.test_gram, job.x_test)
+    place = _cross_place(job, solution)
+    computes = job.variance and not is_held(place, "nngp", job.test_gram, job.x_test)
     memory = array_budget(job.memory, kernels=computes)
     stream = max(memory // 8, 1 << 20)
     with open_cross(
-        job.cross,
+        place,
         header.kernel,
         header.end,
         memory=stream,
-        train=solution.columns,
+        columns=solution.columns,
         unit=header.unit_diagonal,
-        columns="centers" if header.centers_fingerprint else "training data",
+        rows=job.rows,
+        own=None if job.diagonal is None else given_diagonal(job.diagonal),
     ) as cross:
+        solution = solution.as_read()
         targets = _targets(job, solution, cross)
         if cross.operator.shape[1] != solution.alpha.shape[0]:
             raise WidegramError(
-                f"{job.cross}: has {cross.operator.shape[1]} columns, the solution "
+                f"{place}: has {cross.operator.shape[1]} columns, the solution "
                 f"{solution.alpha.shape[0]} rows"
             )
+        ids = None if job.ids is None else read_ids(job.ids, cross)
         found = _predictions(job, solution, cross, memory, progress)
         if found.variance is not None and solution.classes is not None:
             found.probability = class_probabilities(found.mean, found.variance)
+        result = judged(found, solution, targets)
+        _put_in_order(found, solution, cross)
         if job.out is not None:
             _write(job.out, found, solution, cross, job.overwrite)
-    return judged(found, solution, targets, job.out, time.perf_counter() - started)
+        if job.csv is not None:
+            write_csv(job.csv, found, solution, cross, targets, ids, overwrite=job.overwrite)
+    return replace(
+        result,
+        trained_on=_trained_on(solution, cross),
+        out=None if job.out is None else str(job.out),
+        csv=None if job.csv is None else str(job.csv),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _cross_place(job: PredictJob, solution: StoredSolution) -> Path:
+    """The file with kernel(test, train)."""
+    if job.cross is not None:
+        return job.cross
+    if job.rows is None:
+        raise WidegramError(
+            "predict needs test points: give the cross file kernel(test, train), or rows of the "
+            "matrix that was solved with"
+        )
+    place = Path(solution.header.gram) if job.gram is None else job.gram
+    if not place.exists():
+        raise WidegramError(
+            f"{place}: the matrix of the solution is not there; pass --cross FILE, or --gram FILE"
+        )
+    return place
+
+
+def _trained_on(solution: StoredSolution, cross: GramKernel) -> int:
+    """How many of the test points the solution was trained on."""
+    if cross.fingerprints["x1"] != solution.header.x1_fingerprint:
+        return 0
+    rows = cross.part.rows
+    tested = np.arange(cross.file.n1) if rows is None else rows.numbers
+    known = tested if solution.rows is None else solution.rows.numbers
+    return int(np.isin(tested, known).sum())
+
+
+def _put_in_order(found: Predictions, solution: StoredSolution, cross: GramKernel) -> None:
+    """Bring predictions from the order of the files into the one in which rows were given."""
+    tested, known = cross.part.rows, solution.rows
+    if tested is not None:
+        found.mean = tested.as_given(found.mean)
+        for name in ("latent", "variance", "probability", "decision"):
+            values = getattr(found, name)
+            setattr(found, name, None if values is None else tested.as_given(values))
+    if known is not None:
+        found.train_mean = known.as_given(found.train_mean)
+    for moment, (mean, train_mean) in found.at_time.items():
+        found.at_time[moment] = (
+            mean if tested is None else tested.as_given(mean),
+            train_mean if known is None else known.as_given(train_mean),
+        )
 
 
 def _targets(job: PredictJob, solution: StoredSolution, cross: GramKernel) -> Targets | None:
@@ -129,6 +197,7 @@ def _targets(job: PredictJob, solution: StoredSolution, cross: GramKernel) -> Ta
         what="test points",
         task=task,
         shift=None if math.isnan(shift) else shift,
+        rows=cross.part.rows,
     )
     if targets.values.shape[1] != solution.targets.shape[1]:
         raise WidegramError(
@@ -153,7 +222,7 @@ def _predictions(
     latent, variance = None, None
     finite = tuple(moment for moment in job.times if math.isfinite(moment))
     if solution.header.centers_fingerprint:
-        if finite or job.gram is not None:
+        if finite or (job.gram is not None and job.cross is not None):
             raise WidegramError(
                 f"{job.solution}: is a solution by centers, which has no training matrix: finite "
                 "times and --gram are for solutions of kernel(train, train)"
@@ -198,7 +267,8 @@ def _decided(
     progress: ProgressCallback | None,
 ) -> Predictions:
     """What machines decide."""
-    for name, asked in (("times", job.times), ("variances", job.variance), ("--gram", job.gram)):
+    gram = None if job.cross is None else job.gram
+    for name, asked in (("times", job.times), ("variances", job.variance), ("--gram", gram)):
         if asked:
             raise WidegramError(
                 f"{job.solution}: is of support vector machines, which have no {name}; solve by "
@@ -233,7 +303,8 @@ def _prior(job: PredictJob, cross: GramKernel, memory: int) -> Array:
     prior = own_diagonal(
         cross, "nngp", test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8
     )
-    return prior if cross.scales is None else prior * cross.scales.down**2
+    down = cross.down()
+    return prior if down is None else prior * down**2
 
 
 def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> GramKernel:
@@ -245,10 +316,15 @@ def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> 
         )
     stream = max(memory // 8, 1 << 20)
     train = open_train(
-        path, header.kernel, header.end, memory=stream, unit=header.unit_diagonal
+        path,
+        header.kernel,
+        header.end,
+        memory=stream,
+        unit=header.unit_diagonal,
+        rows=solution.rows,
     )
     for name in ("network", "x1"):
-        if train.fingerprints[name] != solution.columns[name]:
+        if train.fingerprints[name] != getattr(header, f"{name}_fingerprint"):
             train.file.close()
             raise WidegramError(
                 f"{path}: is not the training matrix of {solution.path} (its {name} differs)"
@@ -259,6 +335,12 @@ def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> 
 def _of_centers(solution: StoredSolution) -> dict[str, str]:
     found = solution.header.centers_fingerprint
     return {"centers_fingerprint": found} if found else {}
+
+
+def _of_rows(solution: StoredSolution, cross: GramKernel) -> dict[str, str]:
+    """Which rows of the training and of the test data these are, where they are some."""
+    named = {"rows_fingerprint": solution.rows, "test_rows_fingerprint": cross.part.rows}
+    return {name: rows.fingerprint for name, rows in named.items() if rows is not None}
 
 
 def _write(
@@ -282,6 +364,9 @@ def _write(
     for moment, (mean, train_mean) in found.at_time.items():
         datasets[f"time/{time_name(moment)}/mean"] = mean
         datasets[f"time/{time_name(moment)}/train/mean"] = train_mean
+    for name, rows in (("rows", cross.part.rows), ("train/rows", solution.rows)):
+        if rows is not None:
+            datasets[name] = rows.numbers
     attributes = {
         "format": FORMAT,
         "format_version": 1,
@@ -296,6 +381,7 @@ def _write(
         "x1_fingerprint": solution.header.x1_fingerprint,
         "y_fingerprint": solution.header.y_fingerprint,
         **_of_centers(solution),
+        **_of_rows(solution, cross),
         "test_fingerprint": cross.fingerprints["x1"],
     }
     if found.variance is not None:

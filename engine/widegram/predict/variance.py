@@ -2,7 +2,7 @@
 
 One meaning everywhere, of ``predict --variance`` and of the estimators' ``return_std``:
 
-* kernel 'nngp': the posterior of the Bayesian network, k** - k* (K + reg)^-1 k*;
+* kernel 'nngp', and one of the user's own: the posterior, k** - k* (K + reg)^-1 k*;
 * kernel 'ntk': the spread of an infinite ensemble of networks after infinite training (Lee et al.,
   arXiv:1902.06720, equation 16), which needs the NNGP too.
 
@@ -28,11 +28,13 @@ from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solving import chosen, factored
 from widegram.machine import interrupts
 from widegram.machine.progress import Progress
+from widegram.validation.choices import OWN
 
 Array = NDArray[Any]
 KINDS = {
     "nngp": "posterior of the Bayesian network",
     "ntk": "ensemble of trained networks",
+    OWN: "posterior of the Gaussian process",
 }
 _HELD = 6  # n x block arrays at once: rows read, their transpose, solutions, products
 

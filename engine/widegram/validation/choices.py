@@ -11,6 +11,9 @@ from typing import NamedTuple
 KERNELS = ("nngp", "ntk")
 """The kernels, in the order in which results hold them."""
 
+OWN = "own"
+"""What a kernel of the user's own, an array, is called beside them."""
+
 DTYPES = ("float32", "float64")
 """Precisions of computation and of files."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from widegram.closing import Closing
+from widegram.data.chosen_rows import RowsLike
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel, open_kernel
 from widegram.tiling import End
@@ -36,13 +37,15 @@ def open_centers(
     *,
     memory: int,
     unit: bool = False,
+    chosen: RowsLike | None = None,
 ) -> CenterFiles:
-    """Open both, scaled to ``unit`` diagonals or as they are; refuse what does not belong together.
+    """Open both, scaled to ``unit`` diagonals or as they are, of ``cross`` the ``chosen`` rows;
+    refuse what does not belong together.
 
     Raises WidegramError for incomplete files, a missing kernel, a matrix of the wrong kind, centers
     of another network, dtype or data than the columns of ``cross``, and more centers than rows.
     """
-    rows = open_kernel(cross, kernel, end, memory=memory, unit=unit)
+    rows = open_kernel(cross, kernel, end, memory=memory, unit=unit, rows=chosen)
     try:
         own = open_kernel(centers, kernel, end, memory=memory, unit=unit)
     except BaseException:

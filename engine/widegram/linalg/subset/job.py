@@ -88,12 +88,15 @@ def solve_by_centers(
     stream = max(memory // 8, 1 << 20)
     one_hot_less = shift_of(job.targets, job.target_shift)
     with open_centers(
-        job.gram, job.centers, job.kernel, end, memory=stream, unit=job.unit_diagonal
-    ) as files:
-        n, m = files.cross.operator.shape
+        job.gram, job.centers, job.kernel, end,
+        memory=stream, unit=job.unit_diagonal, chosen=job.rows,
+    ) as files:  # fmt: skip
+        m = files.cross.operator.shape[1]
+        there, chosen = files.cross.file.n1, files.cross.part.rows
         targets = load_targets(
-            job.y, n, limit=job.limit, what="rows", task=job.task, shift=one_hot_less
-        )
+            job.y, there, limit=job.limit, what="rows", task=job.task, shift=one_hot_less,
+            rows=chosen,
+        )  # fmt: skip
         targets, mean = centred_targets(job, targets)
         regs = regularisers(job)
         shifts = _shifts(job, files, regs)
@@ -105,8 +108,8 @@ def solve_by_centers(
             overwrite=job.overwrite,
             progress=progress,
         )
-        grid, itemsize = files.cross.file.header.grid, files.cross.file.dtype.itemsize
-        height = block_height(m, k * len(regs), itemsize, grid.tile, resources.memory)
+        tile, itemsize = files.cross.tile, files.cross.file.dtype.itemsize
+        height = block_height(m, k * len(regs), itemsize, tile, resources.memory)
         passes = Passes(files, targets, height, job.options.checkpoint_seconds, resources)
         with interrupts.keeping(passes.kept):
             points, solved = _solved(job, passes, targets, regs, shifts)
@@ -138,7 +141,7 @@ def _shifts(job: SolveJob, files: CenterFiles, regs: Sequence[float]) -> list[fl
     """What the regularisers add to the diagonal, by the mean of K(x, x) of the rows."""
     cross = files.cross
     known = job.absolute or job.unit_diagonal
-    own = np.ones(1) if known else cross.file.own(job.kernel, cross.end)
+    own = np.ones(1) if known else cross.own(job.kernel)
     if own is None:
         raise WidegramError(
             f"{cross.path}: does not hold K(x, x) of its rows (an older version wrote it, or one "
@@ -288,5 +291,6 @@ def _write(
         targets.values,
         targets.classes,
         tables=tables,
+        rows=files.cross.part.rows,
         overwrite=job.overwrite,
     )

@@ -49,12 +49,16 @@ def solve_by_svm(job: SolveJob, started: float, progress: ProgressCallback | Non
     path, folds = job.c_path or C_PATH, job.folds or FOLDS
     memory, end = array_budget(job.memory), End(job.depth, job.head)
     stream = max(memory // 8, 1 << 20)
-    with open_train(job.gram, job.kernel, end, memory=stream, unit=job.unit_diagonal) as train:
+    with open_train(
+        job.gram, job.kernel, end, memory=stream, unit=job.unit_diagonal, rows=job.rows
+    ) as train:
+        rows = train.part.rows
         targets = load_targets(
-            job.y, train.file.n1, limit=job.limit, task=job.task, what="rows", shift=0.0
+            job.y, train.file.n1, limit=job.limit, task=job.task, what="rows", shift=0.0, rows=rows
         )
         assert targets.classes is not None
         k = targets.classes.size
+        _check_classes(job, targets)
         _check_memory(targets.n, k, folds if len(path) > 1 else 0, memory)
         # By rows, as SVC wants it; the matrix is symmetric.
         kernel = train.operator.load(np.float64, progress).T
@@ -73,7 +77,7 @@ def solve_by_svm(job: SolveJob, started: float, progress: ProgressCallback | Non
         tables = _tables(machines, votes(decision, k), (path, shares))
         write_solution(
             job.out, header, machines.alpha, targets.values, targets.classes, tables=tables,
-            overwrite=job.overwrite,
+            rows=rows, overwrite=job.overwrite,
         )  # fmt: skip
     return result
 
@@ -108,6 +112,17 @@ def _check(job: SolveJob) -> None:
         raise WidegramError(f"method {SVM} is for classes, and the task asked for is regression")
     if len(job.c_path) > bounds.PATH or not all(0 < c < math.inf for c in job.c_path):
         raise WidegramError(f"c_path {job.c_path}: give numbers above 0, at most {bounds.PATH:,}")
+
+
+def _check_classes(job: SolveJob, targets: Targets) -> None:
+    """Refuse chosen rows that have none of a class."""
+    assert targets.classes is not None
+    lacking = np.flatnonzero(targets.values.max(axis=0) <= 0)
+    if lacking.size:
+        raise WidegramError(
+            f"{job.y}: the rows that are chosen hold none of class {targets.classes[lacking[0]]}, "
+            f"and method {SVM} needs some of each; choose other rows"
+        )
 
 
 def _check_memory(n: int, k: int, folds: int, memory: int) -> None:
