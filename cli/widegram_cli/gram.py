@@ -48,6 +48,7 @@ class How:
     dask: str | None
     mixed_workers: bool
     shard: Shard | None
+    append: bool
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,11 @@ class Forecast:
     help="Only the K-th of N shares, into K.h5.shard-K-of-N; `widegram join K.h5` joins them.",
 )
 @click.option(
+    "--append",
+    is_flag=True,
+    help="K.h5 is finished, of the first rows of --x (and --x2): add the others.",
+)
+@click.option(
     "--plan", is_flag=True, help="Say what the run would take, from a trial; make no file."
 )
 @click.option(
@@ -176,6 +182,8 @@ def command(
     edges = pattern if pattern2 is None else (pattern, pattern2)
     if forecast.deadline is not None and not forecast.plan:
         raise click.UsageError("--deadline goes with --plan")
+    if forecast.plan and how.append:
+        raise click.UsageError("--plan is of whole runs, not of --append")
     if forecast.plan:
         from widegram_cli.forecast import print_forecast
 
@@ -204,6 +212,8 @@ def print_result(result: GramResult, out: str) -> None:
         click.echo(f"{out}: was complete already")
         return
     resumed = f", {result.resumed_tiles} tiles resumed" if result.resumed_tiles else ""
+    if result.copied_entries:
+        resumed += f", {result.copied_entries:,} entries kept from before"
     if result.damaged_tiles:
         resumed += f", {result.damaged_tiles} damaged tiles computed again"
     click.echo(

@@ -82,8 +82,9 @@ def continues(file: str, device: str) -> bool:
 
 
 def joined(file: str, device: str) -> str:
-    """The attribute ``device`` of a file, so far ``file``, that ``device`` goes on with."""
-    return ",".join(dict.fromkeys([*file.split(","), kind_of(device)]))
+    """The attribute ``device`` of a file, so far ``file``, that ``device``, one or several, goes on
+    with."""
+    return ",".join(dict.fromkeys([*file.split(","), *kind_of(device).split(",")]))
 
 
 def available(file: str) -> str:

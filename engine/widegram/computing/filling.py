@@ -28,7 +28,9 @@ class GramResult(NamedTuple):
     ``entries`` of each matrix settled in this run (mirror images included), its wall time in
     ``seconds``, their quotient ``entries_per_second``, ``resumed_tiles`` found finished at the
     start out of ``tiles``, the ``tile`` side, and whether the file is ``complete``.
-    ``damaged_tiles`` of an earlier run had lost their checksums and were computed again.
+    ``copied_entries`` of each matrix were in the file that this one grew from, and are not among
+    ``entries``. ``damaged_tiles`` of an earlier run had lost their checksums and were computed
+    again.
     ``series_error`` is the relative error of activations without a closed form (of E[phi^2] or
     E[phi'^2], in one layer), None for networks without one.
     """
@@ -42,6 +44,7 @@ class GramResult(NamedTuple):
     complete: bool
     series_error: float | None = None
     damaged_tiles: int = 0
+    copied_entries: int = 0
 
 
 def fill(

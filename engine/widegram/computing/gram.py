@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,15 +13,18 @@ from typing import Any
 from widegram import __version__
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
-from widegram.computing.devices import continues, device_for, kind_of, resolve_device
+from widegram.computing.appending import GrowingEvaluator, growing, growing_header, opened_old
+from widegram.computing.devices import continues, device_for, joined, kind_of, resolve_device
 from widegram.computing.filling import GramResult, fill
 from widegram.computing.job import make_job, tile_side
-from widegram.computing.sites import site
+from widegram.computing.sites import Site, site
 from widegram.data.distinct import check_distinct
 from widegram.data.patterns import patterned
 from widegram.data.several import Inputs
 from widegram.durable.hdf5 import hdf5_errors
 from widegram.durable.outputs import check_target
+from widegram.durable.taking import take_name
+from widegram.errors import WidegramError
 from widegram.gramfile.diagonals import flags_path
 from widegram.gramfile.header import STATE, Header
 from widegram.gramfile.opening import create, read
@@ -60,6 +64,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     dask: str | None = None,
     mixed_workers: bool = False,
     shard: str | tuple[int, int] | None = None,
+    append: bool = False,
 ) -> GramResult:
     """Write the kernel matrices of an infinitely wide network to the HDF5 file ``out``.
 
@@ -89,7 +94,9 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     each worker, and ``mixed_workers`` lets them differ in what decides the last bits. ``shard``:
     'K/N' or (K, N) computes the K-th of N shares alone, into ``<out>.shard-K-of-N``;
     :func:`widegram.join` makes the file of all. Their tiles are chosen without a look at this
-    machine.
+    machine. ``append``: ``out`` is a finished file of the first rows of x1 (and of x2); only what
+    is new of the whole matrix is computed, into ``<out>.append``, which becomes ``out`` when it is
+    complete, to the bits of a run of the whole.
 
     A float32 run whose activations need more digits at these variances is computed in float64 and
     rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
@@ -101,12 +108,16 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     job = make_job(network, x1, x2, get, dtype, depths, threads, memory, accept_series_error)
     path = file_path(out, "out")
     share = None if shard is None else parse_shard(shard)
+    if append and (overwrite or dask is not None or share is not None):
+        raise WidegramError("append goes neither with overwrite nor with dask nor with a shard")
     path = path if share is None else share.file(path)
     patterns = pattern if isinstance(pattern, tuple) else (pattern,)
     check_distinct([path], [network, x1, x2, *patterns])
     tile = None if tile is None else integer(tile, "tile", 1)
     device = _device_of(path, overwrite, job.network, device, dask is not None)
     where = site(dask, device, memory, mixed_workers)
+    if append:
+        return _appended(path, job, where, tile, progress)
     new = overwrite or not path.exists()
     with ExitStack() as held:
         evaluator: Evaluator | None = None
@@ -130,6 +141,42 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
             where.supplying(),
         )  # fmt: skip
     return result._replace(damaged_tiles=len(damaged))
+
+
+def _appended(
+    path: Path, job: Job, where: Site, tile: int | None, progress: ProgressCallback | None
+) -> GramResult:
+    """Grow the finished file ``path`` to the inputs of ``job``."""
+    place = Path(os.path.realpath(path))
+    grown = growing(place)
+    with ExitStack() as held:
+        evaluator = held.enter_context(where.evaluator(job))
+        side = tile or tile_side(job, evaluator, at_once=where.at_once())
+        header = _header(job, where.device, side, None)
+        old = held.enter_context(opened_old(place, header, where.device, job))
+        if old.is_all_of(header):
+            return nothing_to_do(old.file.header)
+        new = not grown.exists()
+        if new:
+            create(grown, header)
+        else:
+            header = growing_header(grown, header, tile)
+        source = held.enter_context(GrowingEvaluator(evaluator, old))
+        with opened(grown, header, new) as writer:
+            damaged = [] if new else rechecked(writer, False)
+            device = joined(old.file.header.device, where.device)
+            result = fill(
+                writer, source, device, job.memory, progress, partial(_recheck_data, job)
+            )
+        old.check_place()
+        take_name(grown, place)
+    entries = result.entries - source.copied
+    return result._replace(
+        entries=entries,
+        entries_per_second=entries / result.seconds if entries else 0.0,
+        copied_entries=source.copied,
+        damaged_tiles=len(damaged),
+    )
 
 
 def default_side(

@@ -15,7 +15,7 @@ from widegram.errors import WidegramError
 
 # What a command keeps beside its output while it works.
 _WORK_SUFFIXES = (
-    ".factor", ".restart", ".normal", ".basis", ".leverage", ".kernels", ".best.json",
+    ".factor", ".restart", ".normal", ".basis", ".leverage", ".kernels", ".best.json", ".append",
 )  # fmt: skip
 # Attributes of our files that name the files they were made from.
 _NAMING = ("x1_location", "x2_location", "gram", "centers")

@@ -122,7 +122,13 @@ class GramFile(Closing):
         self.check_end(*end)
         if not self.has_own(kernel):
             return None
-        key, side = end.path(kernel), "x2" if second and not self.symmetric else "x1"
+        values = self.stored_own(end.path(kernel), second)
+        return None if np.isnan(values).any() else values
+
+    def stored_own(self, key: str, second: bool) -> np.ndarray:
+        """As :meth:`own` of the dataset ``key``, of a file that has places for it, with NaN for
+        what is outside of the range."""
+        side = "x2" if second and not self.symmetric else "x1"
         places = self.header.places._replace(keys=(key,), sides=(side,))
         with hdf5_errors(self.path):
             for _, damage in places.damage(lambda path: self.raw(path)[...], complete=True):
@@ -131,7 +137,7 @@ class GramFile(Closing):
                     "again"
                 )
             values: np.ndarray = self.raw(values_path(side, key))[...]
-        return None if np.isnan(values).any() else values
+        return values
 
     def keys(self, depth: int | None = None, head: str | None = None) -> tuple[str, ...]:
         """Paths of all datasets, or of those that are read out at a depth, by a head or at both.
