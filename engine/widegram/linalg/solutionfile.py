@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import widegram
+from widegram.data.chosen_rows import ChosenRows
 from widegram.durable.contents import typed
 from widegram.durable.sealed import SealedFile, write_sealed
 from widegram.errors import WidegramError

@@ -10,6 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from widegram.data.chosen_rows import ChosenRows
 from widegram.data.formats import open_table
 from widegram.errors import WidegramError
 from widegram.validation.arrays import choice
