@@ -152,7 +152,7 @@ def _appended(
     with ExitStack() as held:
         evaluator = held.enter_context(where.evaluator(job))
         side = tile or tile_side(job, evaluator, at_once=where.at_once())
-        header = _header(job, where.device, side, None)
+        header = header_of(job, where.device, side, None)
         old = held.enter_context(opened_old(place, header, where.device, job))
         if old.is_all_of(header):
             return nothing_to_do(old.file.header)
