@@ -11,7 +11,7 @@ from widegram.data.formats import Table
 from widegram.workers.session import Request
 
 KIND = "fake_served:SleepyTiles"
-SECONDS = 0.05
+SECONDS = 0.01
 
 
 class SleepyTiles(ServedTiles):
