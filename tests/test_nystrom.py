@@ -194,11 +194,6 @@ def test_predictions_and_variances(easy) -> None:
     a = easy.folder / "a.h5"
     refused("has no training matrix", "predict", a, *cross, "--time", 1)
     refused("its x2 is not the centers", "predict", a, "--cross", easy.folder / "tt.h5")
-    ntk = ["--centers", easy.folder / "c.h5", "--method", "nystrom", "--diag-reg", 1, "--absolute"]
-    labels = ["--y", easy.folder / "y.npy", "--out", a, "--overwrite"]
-    run_json("solve", easy.folder / "k.h5", *ntk, *labels)
-    refused("solve with --kernel nngp", "predict", a, *cross, *own)
-    assert "basis" not in h5py.File(a).get("nystrom", {})
 
 
 def test_centers_that_are_all_rows_solve_exactly(tmp_path) -> None:

@@ -32,7 +32,7 @@ def test_two_hundred_kills_stops_and_joins(
     """Tiles that sleep; what happens follows the progress of the run, and so does its end."""
     monkeypatch.setattr("widegram.computing.remote._KIND", fake_served.KIND)
     fake_evaluator.install(monkeypatch)
-    x = inputs(800, 6)
+    x = inputs(480, 6)
     alone, shared = tmp_path / "a.h5", tmp_path / "b.h5"
     widegram.gram("fcn:depth=2", x, alone, tile=8)
     with cluster(0) as made, closing(Herd(made.address, tmp_path / "herd", 4)) as herd:

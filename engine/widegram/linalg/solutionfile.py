@@ -218,6 +218,12 @@ def read_solution(path: str | Path) -> StoredSolution:
 
 def read_basis(path: str | Path) -> tuple[Array, Array]:
     """(eigenvalues (M,), basis (M, M)) of a solution by centers: see
-    :class:`widegram.linalg.subset.normal.Spectrum`. Raises as :func:`read_solution`."""
+    :class:`widegram.linalg.subset.normal.Spectrum`. Raises as :func:`read_solution`, and for one
+    that was made from files without the NNGP."""
     with SealedFile(path, FORMAT, _WHAT, "solve again") as file:
+        if "nystrom/basis" not in file:
+            raise WidegramError(
+                f"{path}: has no eigenvectors for variances, as its files had no /nngp; compute "
+                "them with --get nngp,ntk and solve again"
+            )
         return file.array("nystrom/eigenvalues"), file.array("nystrom/basis")

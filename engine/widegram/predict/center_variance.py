@@ -20,6 +20,7 @@ from widegram.linalg.subset.streaming import blocks
 from widegram.machine import interrupts
 from widegram.machine.budgets import format_size
 from widegram.machine.progress import Progress, ProgressCallback
+from widegram.predict.center_ensemble import ensemble_by_centers
 
 Array = NDArray[Any]
 _MOST_ROWS = 1024
@@ -34,16 +35,12 @@ def variances_by_centers(
 ) -> Array:
     """Latent variance of each test point's outputs, (n_test,), not below 0.
 
-    ``prior`` is the NNGP of each test point with itself. Raises WidegramError for the NTK, whose
-    ensembles spread as the NNGP of all training points says, and where ``memory`` bytes do not
-    hold the basis.
+    ``prior`` is the NNGP of each test point with itself. Raises WidegramError where ``memory``
+    bytes do not hold the basis, and for the NTK as
+    :func:`widegram.predict.center_ensemble.ensemble_by_centers`.
     """
-    if solution.header.kernel != "nngp":
-        raise WidegramError(
-            f"{solution.path}: is of the NTK: the variance of an ensemble needs the NNGP of all "
-            "training points with themselves, which a solution by centers does without; solve with "
-            "--kernel nngp for the variance of the Bayesian network"
-        )
+    if solution.header.kernel == "ntk":
+        return ensemble_by_centers(solution, cross, prior, memory, progress)
     n, m = cross.operator.shape
     height = min(_MOST_ROWS, (memory - 8 * m * m) // (m * (cross.operator.dtype.itemsize + 24)))
     if height < 1:

@@ -218,7 +218,8 @@ def _tables(
 ) -> dict[str, Array]:
     """Datasets beside alpha, the targets and their scale."""
     tables = {"target_mean": mean, "fitted": solved.fitted}
-    if job.kernel == "nngp":  # for variances, which an NTK solution cannot have
+    # For variances, which an NTK solution has where the NNGP is beside it.
+    if all("nngp" in file.kernels for file in passes.gram_files):
         tables["nystrom/eigenvalues"] = passes.spectrum.values
         tables["nystrom/basis"] = passes.spectrum.basis
     rows = [point.row(False) for point in points]

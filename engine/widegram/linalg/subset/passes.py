@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
+from widegram.gramfile import GramFile
 from widegram.linalg.settings import Resources
 from widegram.linalg.subset.centers import CenterFiles
 from widegram.linalg.subset.judging import Candidate, Judgement, Judging
@@ -83,6 +84,11 @@ class Passes:
         if self._spectrum is None:
             self._spectrum = self._stored() or self._made()
         return self._spectrum
+
+    @property
+    def gram_files(self) -> tuple[GramFile, GramFile]:
+        """Those of rows and centers, and of the centers."""
+        return self._files.cross.file, self._files.centers.file
 
     def kept(self) -> str:
         """What an interrupted run leaves."""
