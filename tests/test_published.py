@@ -162,6 +162,25 @@ class TestRunner:
         kept = {row["name"]: row["commands"] for row in json.loads(out.read_text())["rows"]}
         assert kept == {"a": ["widegram four"], "b": ["widegram one", "widegram two"]}
 
+    def test_other_data_are_computed_from_anew(self, shell: Shell, tmp_path: Path) -> None:
+        data, out = tmp_path / "data", tmp_path / "r.json"
+        data.mkdir()
+        (data / "mnist.npz").write_bytes(b"one")
+        wanted = row(needs=("mnist",))
+        shell.at["widegram two"] = WidegramError("no luck")  # what the first line made stays
+        compute(shell, out, wanted, data=data)
+        (tmp_path / "r.json.work" / "g" / "K.h5").write_bytes(b"of one")
+        (data / "mnist.npz").write_bytes(b"two")
+        compute(shell, out, wanted, data=data)
+        assert shell.ran == ["widegram one", "widegram one", "widegram two"]
+        compute(shell, out, wanted, data=data)
+        assert len(shell.ran) == 3
+        (data / "mnist.npz").write_bytes(b"six")
+        compute(shell, out, wanted, data=data)
+        assert len(shell.ran) == 5
+        (data / "mnist.npz").unlink()  # what is finished stays
+        assert compute(shell, out, wanted, data=data)["skipped"] == []
+
     def test_a_row_that_fails_keeps_no_others(self, shell: Shell, tmp_path: Path) -> None:
         shell.at["widegram two"] = WidegramError("no luck")
         found = compute(
@@ -219,7 +238,7 @@ class TestLines:
 
     def test_an_output_of_a_line_that_was_killed_goes(self, shell: Shell, tmp_path: Path) -> None:
         """But for Gram files, which are resumed."""
-        folder = lines.Folder(tmp_path / "w", [], shell)
+        folder = lines.Folder(tmp_path / "w", run=shell)
         for name in ("a.h5", "k.h5"):
             (tmp_path / "w" / name).write_text("")
         folder.result("widegram solve k.h5 --out a.h5")
@@ -232,8 +251,8 @@ class TestLines:
         self, shell: Shell, tmp_path: Path, text: str
     ) -> None:
         (tmp_path / "done.json").write_bytes(text.encode(errors="surrogateescape"))
-        lines.Folder(tmp_path, [], shell).result("widegram info k.h5")
-        lines.Folder(tmp_path, [], shell).result("widegram info k.h5")
+        lines.Folder(tmp_path, run=shell).result("widegram info k.h5")
+        lines.Folder(tmp_path, run=shell).result("widegram info k.h5")
         assert shell.ran == ["widegram info k.h5"]
 
 
@@ -275,7 +294,7 @@ class TestCommand:
         found = run("bench", "published", "--data", tmp_path, "--rows", "mnist-relu-20")
         assert found.exit_code == 2
         assert "mnist-relu-20: failed: no luck" in found.stdout
-        assert "1 rows failed, the first mnist-relu-20: no luck" in found.stderr
+        assert "error: failed: mnist-relu-20: no luck" in found.stderr
 
 
 def test_kept_results_are_those_of_todays_table_and_of_the_page() -> None:

@@ -62,7 +62,7 @@ def published(data: tuple[str, ...], suite: str, only: str, out: str | None, as_
     failed = [row for row in found["skipped"] if row["failed"]]
     if failed:
         raise WidegramError(
-            f"{len(failed)} rows failed, the first {failed[0]['name']}: {failed[0]['reason']}"
+            f"failed: {', '.join(row['name'] for row in failed)}: {failed[0]['reason']}"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from widegram.durable import write_bytes
 from widegram.errors import WidegramError
 from widegram_bench import child
+from widegram_bench.published.sources import Place
 
 Result = dict[str, Any]
 RunOne = Callable[[str, Path], Result]
@@ -46,28 +48,32 @@ def run_line(line: str, folder: Path) -> Result:
 
 
 class Folder:
-    """A folder with links to ``inputs``, in which lines are run once each: what they found is kept
-    in ``done.json``.
+    """A folder with links to sources, in which lines are run once each: what they found is kept in
+    ``done.json``. What is there of other sources goes.
 
     After a kill the line that was under way is run again. It finds what it wrote itself: a Gram
     file is gone on with, any other output is taken away first.
     """
 
-    def __init__(self, path: Path, inputs: Sequence[Path], run: RunOne = run_line) -> None:
-        self._path, self._run = path, run
+    def __init__(self, path: Path, used: Sequence[Place] = (), run: RunOne = run_line) -> None:
+        self._path, self._run, self._list = path, run, path / "done.json"
+        self._sources = {source.path.name: source.digest for source in used}
+        kept = _kept(self._list)
+        if kept and kept.get("sources") != self._sources:
+            shutil.rmtree(path)
+            kept = {}
+        self._done: dict[str, Result] = kept.get("lines", {})
         path.mkdir(parents=True, exist_ok=True)
-        for source in inputs:
-            (path / source.name).unlink(missing_ok=True)
-            (path / source.name).symlink_to(source)
-        self._list = path / "done.json"
-        self._done = _kept(self._list)
+        for source in used:
+            (path / source.path.name).unlink(missing_ok=True)
+            (path / source.path.name).symlink_to(source.path)
 
     def result(self, line: str) -> Result:
         """What ``line`` finds, now or before."""
         if line not in self._done:
             self._clear(shlex.split(line))
             self._done[line] = self._run(line, self._path)
-            text = json.dumps(self._done, indent=1)
+            text = json.dumps({"sources": self._sources, "lines": self._done}, indent=1)
             write_bytes(self._list, text.encode(), overwrite=True)
         return self._done[line]
 
@@ -76,8 +82,9 @@ class Folder:
             (self._path / words[words.index("--out") + 1]).unlink(missing_ok=True)
 
 
-def _kept(path: Path) -> dict[str, Result]:
-    """The results of lines in ``done.json``; none where it is absent or no such file."""
+def _kept(path: Path) -> dict[str, Any]:
+    """What ``done.json`` holds: digests of sources, results of lines; nothing where it is absent or
+    no such file."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, ValueError):

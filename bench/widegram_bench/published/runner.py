@@ -49,16 +49,17 @@ def run(
     """Compute every row that is not finished yet, and return ``about`` with
 
     * ``rows``: finished rows in the table's order, each with name, group, source, published, ours,
-      difference, error, within, why, notes, commands, ran, seconds, processor_seconds
+      difference, error, within, why, notes, commands, ran, data (digests), seconds,
+      processor_seconds
     * ``skipped``: [{name, reason, failed}] of rows whose data or packages are missing, and of those
       that failed, which keep no others from being computed
 
     After each row the file of results is written anew. Raises WidegramError where it is no such
     file.
     """
-    results = _Results(task)
+    found = sources.look(task.folders)
+    results = _Results(task, found)
     with _work(task.out) as work, interrupts.keeping(results.told):
-        found = sources.look(task.folders)
         for number, row in enumerate(task.rows):
             if row.mean_of or results.has(row):
                 continue
@@ -94,7 +95,7 @@ def _computed(
     lines = [source.before for source in used if source.before]
     lines += [line.format_map(places) for line in row.commands]
     begun = time.perf_counter(), _processor()
-    folder = Folder(work / row.group, [source.path for source in used], run_one)
+    folder = Folder(work / row.group, used, run_one)
     if row.disk:
         check_disk(work / row.group / "K.h5", int(row.disk))
     results = [folder.result(line) for line in lines]
@@ -103,7 +104,8 @@ def _computed(
         "processor_seconds": _processor() - begun[1],
     }
     notes = [source.note for source in used if source.note]
-    return {"found": results[-1], "ran": lines, "notes": notes, **spent}
+    digests = {need: found[need].digest for need in row.needs if need in found}
+    return {"found": results[-1], "ran": lines, "notes": notes, "data": digests, **spent}
 
 
 def _processor() -> float:
@@ -128,8 +130,8 @@ def _work(out: Path | None) -> Iterator[Path]:
 class _Results:
     """Finished rows by name, and the file that they are kept in."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, found: dict[str, sources.Place]) -> None:
+        self._task, self._found = task, found
         self._rows: dict[str, dict[str, Any]] = {}
         self._skipped: dict[str, dict[str, Any]] = {}
         if task.out is not None:
@@ -138,9 +140,17 @@ class _Results:
                 self._rows = _read(task.out)
 
     def has(self, row: PublishedRow) -> bool:
-        """Whether a row is finished, by the same commands as it has today."""
+        """Whether a row is finished, by the commands that it has today, from the data that are
+        there now; where they are gone, from any."""
         kept = self._rows.get(row.name)
-        return kept is not None and all(kept[key] == _plain(row)[key] for key in _KEPT)
+        if kept is None or any(kept[key] != _plain(row)[key] for key in _KEPT):
+            return False
+        digests = kept.get("data", {})
+        return all(
+            digests.get(need) == self._found[need].digest
+            for need in row.needs
+            if need in self._found
+        )
 
     def told(self) -> str:
         """What a stop leaves."""

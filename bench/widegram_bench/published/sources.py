@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import xxhash
+
 # name -> file or folder in a data directory, the first that is there
 NAMES: Mapping[str, Sequence[str]] = {
     "mnist": ("mnist.npz", "mnist"),
@@ -16,6 +18,7 @@ NAMES: Mapping[str, Sequence[str]] = {
 }
 PACKAGES = {"scikit-learn": "sklearn", "Pillow": "PIL"}
 _JPEG_TRAIN = 2000
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class Place:
     """A source that is there.
 
     * ``path``: where; a link of the same name lies where commands run
+    * ``digest``: of its content
     * ``place``: what stands for it in a command
     * ``before``: the command that makes ``place`` of the source, if any
     * ``note``: what to know of it, if anything
     """
 
     path: Path
+    digest: str
     place: str
     before: str = ""
     note: str = ""
@@ -47,10 +52,22 @@ def look(folders: Sequence[Path]) -> dict[str, Place]:
 
 def _found(path: Path) -> Place:
     if path.name != "cifar10_jpeg.npz":
-        return Place(path, path.name)
+        return Place(path, _digest(path), path.name)
     decode = f"python -m widegram_bench.published.jpeg {path.name} --train {_JPEG_TRAIN}"
     note = "CIFAR-10 as JPEG, not the original pixels"
-    return Place(path, "cifar10.npz", f"{decode} --out cifar10.npz", note)
+    return Place(path, _digest(path), "cifar10.npz", f"{decode} --out cifar10.npz", note)
+
+
+def _digest(path: Path) -> str:
+    """Of a file, or of the names and content of a folder's files."""
+    digest = xxhash.xxh3_64()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.name.encode())
+            with file.open("rb") as content:
+                while block := content.read(_BLOCK):
+                    digest.update(block)
+    return digest.hexdigest()
 
 
 def missing(needs: Sequence[str], found: Mapping[str, Place]) -> str:
