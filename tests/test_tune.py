@@ -94,6 +94,7 @@ def test_refused_networks(net: str, said: str, folder: Path, tmp_path: Path) -> 
         ({"criterion": "holdout", "holdout": 0.001}, "leaves 24 to train"),
         ({"samples": 0}, "samples 0"),
         ({"seed": -1}, "seed"),
+        ({"device": "gpu"}, "^device 'gpu' is unknown"),
         ({"targets": "one-hot"}, "are of classes"),
     ],
 )
@@ -209,6 +210,7 @@ def test_a_network_that_is_refused_is_a_row_with_its_reason(folder: Path, tmp_pa
     assert found.best["net"] == "fcn:depth=1"
     with pytest.raises(WidegramError, match="no network has a figure to go by"):
         tuned(folder, tmp_path / "U.h5", nets[1])
+    assert not (tmp_path / "U.h5").exists()
 
 
 def test_what_was_refused_is_tried_again(folder: Path, tmp_path: Path) -> None:

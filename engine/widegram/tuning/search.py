@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from widegram.computing.devices import resolve_device
 from widegram.computing.gram import gram
 from widegram.data import Source, open_source
 from widegram.data.distinct import check_distinct
@@ -170,17 +171,18 @@ def tune(
             check_target(place, overwrite)
     else:
         rows = read_table(path, settings, search.diag_regs)
-    known = {_key(row) for row in rows if not row.error}
+    known = {row.key for row in rows if not row.error}
     wanted = [one for one in candidates if (one.network.fingerprint(), one.head) not in known]
     tried = 0
     for sweep in _sweeps(wanted):
         told = _telling(progress, tried, len(wanted), next(iter(sweep.members.values())).net)
         fresh = _tried(sweep, source, targets, held, search, path, told)
-        again = {_key(row) for row in fresh}
-        rows = [row for row in rows if _key(row) not in again] + fresh
+        again = {row.key for row in fresh}
+        rows = [row for row in rows if row.key not in again] + fresh
         tried += len(sweep.members)
-        # From here on the file is this search's own.
-        write_table(path, settings, search.diag_regs, rows, overwrite=True)
+        if any(not row.error for row in rows):
+            # From here on the file is this search's own.
+            write_table(path, settings, search.diag_regs, rows, overwrite=True)
     found = _ranked(rows, search)
     best = rows[found[0]["row"]]
     text = load_network(best.network).to_json()
@@ -204,6 +206,7 @@ def _check(search: Search) -> None:
     choice(search.kernel, "kernel", KERNELS)
     choice(search.criterion, "criterion", CRITERIA)
     choice(search.dtype, "dtype", DTYPES)
+    resolve_device(search.device)
     integer(search.seed, "seed", 0)
     if not search.diag_regs or not all(0 <= reg < np.inf for reg in search.diag_regs):
         raise WidegramError(f"diag_regs {search.diag_regs}: give numbers that are not negative")
@@ -321,11 +324,6 @@ def _tried(
         rows.append(_row(one, share + time.perf_counter() - begun, error, figures, search))
     work.unlink()
     return rows
-
-
-def _key(row: Row) -> tuple[str, str]:
-    """What tells a row from others of its table."""
-    return row.fingerprint, row.head
 
 
 def _row(

@@ -61,6 +61,11 @@ class Row:
     figures: dict[str, Array]
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What tells the row from others of its table."""
+        return self.fingerprint, self.head
+
+    @property
     def name(self) -> str:
         """For tables: the network, and its head."""
         return f"{self.net} {self.head}".strip()
