@@ -38,7 +38,8 @@ RATIOS = (0.3, 3.0)
 
 class Case(NamedTuple):
     """One network with its inputs; ``x2`` None: x1 with itself. ``depths`` () without a sweep;
-    ``patterns``: of x1 and of x2, where the inputs are graphs."""
+    ``patterns``: of x1 and of x2, where the inputs are graphs. Of a list of inputs a row of x1 and
+    x2 is the numbers of one after the other."""
 
     seed: int
     number: int

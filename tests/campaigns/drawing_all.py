@@ -3,11 +3,13 @@
 That module's lists are frozen, because a number is to draw the same network for good; here are
 sequences, convolutions of unshared weights, the standard parameterization and learning rates, edges
 of pools that are not counted, parts of images, the later activations, functions of the user's, maps
-between pixels, branches, masked and augmented inputs, and networks with several heads.
+between pixels, branches, masked and augmented inputs, lists of inputs, and networks with several
+heads.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -46,13 +48,34 @@ class _Everything(Maps, Joins):
         self.heads = 0.12
 
     def case(self, seed: int, number: int) -> Case:
-        case = super().case(seed, number)
+        if self.chance(0.1):
+            case = self.several(seed, number)
+        else:
+            case = super().case(seed, number)
+            if self.graph is None and self.chance(0.15):
+                case = self.augmented(case)
         if self.graph is not None:
             second = None if case.x2 is None else self.patterns(len(case.x2))
-            return case._replace(patterns=(self.patterns(len(case.x1)), second))
-        if self.chance(0.15):
-            case = self.augmented(case)
-        return self.masked(case) if not self.attends and self.chance(0.15) else case
+            case = case._replace(patterns=(self.patterns(len(case.x1)), second))
+        rare = self.attends or self.graph is not None
+        return self.masked(case) if self.chance(0.4 if rare else 0.15) else case
+
+    def several(self, seed: int, number: int) -> Case:
+        """A network whose input is a list; a row of its inputs is all their numbers."""
+        self.maps, heads, self.heads = False, self.heads, 0.0
+        shapes = [self.input_shape() for _ in range(self.whole(2, 3))]
+        if self.chance(0.5):
+            shapes = [(*shapes[0][:-1], self.whole(1, 3)) for _ in shapes]
+        layers, state = self.of_several(shapes)
+        self.heads = heads
+        for _ in range(self.whole(0, 2)):
+            more, state = self.block(state, False, 0)
+            layers += more
+        layers += self.end(state)
+        spec = {"input_shape": [list(shape) for shape in shapes], "layers": layers}
+        row = (sum(math.prod(shape) for shape in shapes),)
+        x1 = self.inputs(row)
+        return Case(seed, number, spec, x1, None if self.chance(0.5) else self.inputs(row, x1), ())
 
     def augmented(self, case: Case) -> Case:
         """With flips, where the network may have some."""
@@ -70,7 +93,12 @@ class _Everything(Maps, Joins):
         try:
             load_network(spec)
         except WidegramError:  # of which single channels may be masked
-            spec["layers"] = [self.dense(), *spec["layers"]]
+            first, *rest = spec["layers"]
+            if first.get("parallel"):
+                branches = [[self.dense(), *branch] for branch in first["branches"]]
+                spec["layers"] = [{**first, "branches": branches}, *rest]
+            else:
+                spec["layers"] = [self.dense(), first, *rest]
         return masked(case._replace(spec=spec), self.rng)
 
     def block(self, state: State, keep: bool, depth: int) -> tuple[list[Spec], State]:

@@ -1,8 +1,8 @@
-"""Random branches that meet: sums, products, and values side by side."""
+"""Random branches that meet: sums, products, values side by side; of one input, or of a list."""
 
 from __future__ import annotations
 
-from campaigns.drawing import Drawing, Spec, State
+from campaigns.drawing import Drawing, Shape, Spec, State
 
 
 class Joins(Drawing):
@@ -42,6 +42,24 @@ class Joins(Drawing):
             layers.append(self.dense())
             after = after._replace(gaussian=True, affine=True)
         return layers, after
+
+    def of_several(self, shapes: list[Shape]) -> tuple[list[Spec], State]:
+        """A branch for each input of a list: images of one size stay images, or all become
+        vectors."""
+        alike = len({shape[:-1] for shape in shapes}) == 1
+        ends: list[State] = []
+        branches: list[list[Spec]] = []
+        for shape in shapes:
+            state = State(shape[:-1], False, False)
+            if alike:
+                branch, after = self.side(state, None, 1)
+            else:
+                branch, after = [*self.network(state), self.dense()], State((), True, True)
+            branches.append(branch)
+            ends.append(after)
+        kind = self.one_of(("FanInSum", "FanInProd", "channels"))
+        (first, *rest), after = self.joined(kind, branches, ends)
+        return [{**first, "parallel": True}, *rest], after
 
     def joined(
         self, kind: str, branches: list[list[Spec]], ends: list[State]

@@ -118,8 +118,11 @@ class Maps(Drawing):
 
     def attention(self, state: State) -> tuple[list[Spec], State]:
         self.attends = True
-        layer = {"layer": "GlobalSelfAttention", "attention_mechanism": self.one_of(MECHANISMS),
+        mechanism = self.one_of((*MECHANISMS, "IDENTITY"))
+        layer = {"layer": "GlobalSelfAttention", "attention_mechanism": mechanism,
                  "b_std": self.one_of((None, 0.0, 0.3))}  # fmt: skip
+        if mechanism == "IDENTITY":
+            layer["linear_scaling"] = self.chance(0.5)
         for name in ("W_key_std", "W_value_std", "W_query_std", "W_out_std"):
             layer[name] = self.number(0.5, 1.5)
         kind = self.one_of(EMBEDDINGS)

@@ -10,7 +10,7 @@ from widegram.network.masking import constant
 
 def masked(case: Case, rng: np.random.Generator) -> Case:
     """Some inputs with masked numbers: three places of them, so that equal inputs may stay so."""
-    shape = tuple(case.spec["input_shape"])
+    shape = case.x1.shape[1:]
     places = [_place(shape, rng) for _ in range(3)]
     found = []
     for x in (case.x1, case.x2):

@@ -46,7 +46,8 @@ class Inputs(NamedTuple):
     ) -> Inputs:
         """``patterns``: as the network takes them, of both."""
         if network.mask is not None:
-            mask = constant(network.mask)
+            # Of a list of inputs all have the same one.
+            mask = constant(network.mask[0] if network.inputs else network.mask)
             x1, x2 = (x if x is None else marked(x, equals(x, mask)) for x in (x1, x2))
         if patterns is None:
             return cls(x1, x2)
@@ -132,7 +133,7 @@ def _plain(a: Arithmetic, network: Network, x: Inputs, noise: Noise | None) -> n
     raw = raw.reshape(len(raw), *[1] * (4 - raw.ndim), *raw.shape[1:])
     images, masks = a.array(raw), None if network.mask is None else is_masked(raw)
     columns = range(0 if x.x2 is None else len(x.x1), len(images))
-    axes = (0, 1)[3 - len(network.input_shape) :]
+    axes = () if network.inputs else (0, 1)[3 - len(network.input_shape) :]
 
     def both(of: np.ndarray | None, i: np.ndarray, j: np.ndarray) -> Both | None:
         return None if of is None else (of[i], of[j])

@@ -11,9 +11,11 @@ import numpy as np
 
 from campaigns import exact_pixels as pixels
 from campaigns.duals import Arithmetic, Params, Values, closed, moments
+from campaigns.exact_attention import attention
 from widegram import activations
-from widegram.network import Network, attention, maps
+from widegram.network import Network, maps
 from widegram.network.contribution import trained_by
+from widegram.network.inputs import InputPart, parts_of
 from widegram.network.joined import spatial_axis
 from widegram.network.layers import (
     Activation,
@@ -59,6 +61,15 @@ class Noise(NamedTuple):
     maps: float = 0.0
 
 
+class End(NamedTuple):
+    """What a branch ends with: K, T, channels and masks as :class:`Run` has them."""
+
+    k: Values
+    t: Values
+    channels: int | None
+    masks: Both | None
+
+
 class Run:
     """Pairs of images through the layers.
 
@@ -84,13 +95,37 @@ class Run:
 
     def kernels(self, network: Network, x: Values, y: Values) -> np.ndarray:
         """(2, pairs), float64."""
+        if network.inputs:
+            k, t = self.of_several(network, x, y)
+            both = self.sequence(network.layers[1:], k, t)
+        else:
+            k = self.entering(x, y)
+            both = self.sequence(network.layers, k, 0 * k)
+        return np.array([value.reshape(len(x)).astype(np.float64) for value in both])
+
+    def entering(self, x: Values, y: Values) -> Values:
+        """K of images."""
         products = (
             x[:, :, :, None, None, c] * y[:, None, None, :, :, c] for c in range(x.shape[-1])
         )
         self.channels = x.shape[-1]
-        k = self.rounded(sum(products) / self.a.number(x.shape[-1]))
-        both = self.sequence(network.layers, k, 0 * k)
-        return np.array([value.reshape(len(x)).astype(np.float64) for value in both])
+        return self.rounded(sum(products) / self.a.number(x.shape[-1]))
+
+    def of_several(self, network: Network, x: Values, y: Values) -> Pair:
+        """Each input of lists, rows (pairs, 1, 1, numbers), through its branch, joined."""
+        layer, masks, ends = network.layers[0], self.masks, []
+        assert isinstance(layer, FanIn)
+        for part, branch in zip(parts_of(network.inputs), layer.branches, strict=True):
+
+            def images(rows: Any, part: InputPart = part) -> Any:
+                return rows[..., part.numbers].reshape(len(rows), *part.shape)
+
+            self.axes = part.axes
+            self.masks = None if masks is None else (images(masks[0]), images(masks[1]))
+            k = self.entering(images(x), images(y))
+            k, t = self.sequence(branch, k, 0 * k)
+            ends.append(End(k, t, self.channels, self.masks))
+        return self.met(layer, ends)
 
     def rounded(self, values: Values) -> Values:
         if self.noise is None:
@@ -253,7 +288,7 @@ class Run:
                     self.matrix(pixels.between_all(w, shape, over)) for w in self.weights
                 )
             case GlobalSelfAttention():
-                return self.attention(layer, k, t)
+                return attention(self, layer, k, t)
             case DotGeneral() if maps.scalar(layer) is not None:
                 square = self.a.number(maps.scalar(layer)) ** 2
                 return square * k, square * t
@@ -269,56 +304,28 @@ class Run:
                 raise AssertionError(layer)
         return self.both(lambda v: pixels.mapped(v, first, second, shape), k, t)
 
-    def attention(self, layer: GlobalSelfAttention, k: Values, t: Values) -> Pair:
-        shape, number = (k.shape[1], k.shape[2]), self.a.number
-        part, embedded = (number(v) for v in attention.mixture(layer, self.channels))
-        sizes = tuple(shape[axis] for axis in self.axes)
-        more = self.a.array(attention.embeddings(layer, sizes).reshape(*shape, *shape))
-        keys = self.rounded(part * k + embedded * more)
-        first, second = self.weights_of(layer, keys)
-        self.channels = None
-        if layer.val_pos_emb and embedded:
-            k, t = keys, part * t + embedded * more
-        k, t = (pixels.mapped(v, self.matrix(first), self.matrix(second), shape) for v in (k, t))
-        gain, bias = number(layer.W_out_std * layer.W_value_std) ** 2, number(layer.b_std or 0) ** 2
-        return self.rounded(gain * k + bias), self.rounded(gain * t + 2 * gain * k + bias)
-
-    def weights_of(self, layer: GlobalSelfAttention, keys: Values) -> Pair:
-        if self.known is not None:
-            return next(self.known)
-        n = keys.shape[1] * keys.shape[2]
-        scores = keys.reshape(-1, n, n) * self.a.number(layer.W_query_std * layer.W_key_std)
-        match layer.attention_mechanism:
-            case "SOFTMAX":
-                powers = self.a.exp(scores - scores.max(axis=-1, keepdims=True))
-                scores = powers / powers.sum(axis=-1, keepdims=True)
-            case "ABS":
-                scores = abs(scores)
-            case "RELU":
-                scores = np.maximum(scores, 0 * scores)
-        scores = self.rounded(scores)
-        self.variances.append(scores)
-        return scores, scores
-
     def joined(self, layer: Residual | FanIn, k: Values, t: Values) -> Pair:
-        before = self.axes, self.channels, self.masks
-        ends, masks, channels = [], [], []
+        before, ends = (self.axes, self.channels, self.masks), []
         for branch in lists_inside(layer):
             self.axes, self.channels, self.masks = before
-            ends.append(self.sequence(branch, k, t))
-            channels.append(self.channels)
-            masks.append(self.masks)
+            ends.append(End(*self.sequence(branch, k, t), self.channels, self.masks))
+        return self.met(layer, ends)
+
+    def met(self, layer: Residual | FanIn, ends: Sequence[End]) -> Pair:
+        """What branches with those ends make together."""
+        channels = [end.channels for end in ends]
         self.channels = next((known for known in channels if known), None)
         if self.masks is not None:
-            sides = [[m[side] for m in masks if m is not None] for side in (0, 1)]
+            sides = [[end.masks[side] for end in ends if end.masks is not None] for side in (0, 1)]
             first, second = (joined_masks(layer, side, self.axes, channels) for side in sides)
             self.masks = first, second
+        pairs = [(end.k, end.t) for end in ends]
         if isinstance(layer, FanInProd):
-            k, t = reduce(_product, ends)
+            k, t = reduce(_product, pairs)
             return self.rounded(k), self.rounded(t)
         if isinstance(layer, FanInConcat):
-            return self.concatenated(layer, ends, channels)
-        k, t = (sum(parts) for parts in zip(*ends, strict=True))
+            return self.concatenated(layer, pairs, channels)
+        k, t = (sum(parts) for parts in zip(*pairs, strict=True))
         return self.rounded(k), self.rounded(t)
 
     def concatenated(

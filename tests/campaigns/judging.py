@@ -19,8 +19,10 @@ from widegram.backends.rounded import Rounded
 from widegram.computing.choosing import make_evaluator
 from widegram.data import Source, open_source
 from widegram.data.patterns import with_pattern
+from widegram.data.several import open_inputs
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
+from widegram.network.inputs import is_list, parts_of
 from widegram.reference import ReferenceEvaluator
 
 DTYPES = ("float64", "float32")
@@ -140,8 +142,19 @@ def computed(network: Network, case: Case, dtype: str) -> tuple[Arrays, Known]:
 def sources(case: Case) -> tuple[Source, Source | None]:
     """The inputs of a case, with their patterns."""
     first, second = case.patterns or (None, None)
-    x1 = with_pattern(open_source(case.x1), first)
-    return x1, None if case.x2 is None else with_pattern(open_source(case.x2), second)
+    x1 = with_pattern(_opened(case, case.x1), first)
+    return x1, None if case.x2 is None else with_pattern(_opened(case, case.x2), second)
+
+
+def _opened(case: Case, x: np.ndarray) -> Source:
+    """Rows as inputs of the network: arrays, or lists of them."""
+    shapes = case.spec["input_shape"]
+    if not is_list(shapes):
+        return open_source(x)
+    return open_inputs([
+        x[:, part.numbers].reshape(len(x), *shape)
+        for part, shape in zip(parts_of(shapes), shapes, strict=True)
+    ])  # fmt: skip
 
 
 @contextmanager

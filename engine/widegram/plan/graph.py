@@ -31,6 +31,7 @@ from widegram.network.layers import (
     DotGeneral,
     Dropout,
     FanIn,
+    FanInConcat,
     Flatten,
     GlobalPool,
     GlobalSelfAttention,
@@ -43,6 +44,7 @@ from widegram.network.layers import (
     Readouts,
     Repeat,
     Residual,
+    lists_inside,
 )
 from widegram.network.model import Network
 from widegram.network.selection import chosen, expanded
@@ -79,9 +81,11 @@ _KEPT_BYTES = 2**23
 @dataclass
 class _Builder(Building):
     """``large``: the least rows and columns of windows whose pools are one with the Flatten behind
-    them."""
+    them. ``numbered``: some layer's meaning depends on how many axes values have, so that a Flatten
+    of one pixel is none that can be left out."""
 
     large: int = _LOCAL
+    numbered: bool = False
 
     def begin(self, network: Network, vector: bool) -> tuple[int, int]:
         """Add the input, as a ``vector`` or as it is, or those of a list and the layer that takes
@@ -183,7 +187,7 @@ class _Builder(Building):
                     at = self.shown(at, mean=True)
                 return self.add(Reduce(False, scale), (at,), (1, 1), sign, ())
             case Flatten():
-                if (h, w) == (1, 1):
+                if (h, w) == (1, 1) and not (self.numbered and self.axes[at]):
                     return at
                 if self.large == 1:  # Others may pool: a step of all displacements
                     one = (1, 1)
@@ -314,7 +318,17 @@ def piece_graph(piece: Network, received: float = 1.0) -> tuple[Node, ...]:
 
 def _builder(network: Network, dtype: str, received: float) -> _Builder:
     hidden = None if network.mask is None else Hidden()
-    return _Builder(dtype, hidden=hidden, received=received)
+    numbered = _is_numbered(network.layers)
+    return _Builder(dtype, hidden=hidden, received=received, numbered=numbered)
+
+
+def _is_numbered(layers: Iterable[Layer]) -> bool:
+    """Whether a FanInConcat counts its axis from the first."""
+    return any(
+        isinstance(layer, FanInConcat) and layer.axis != -1
+        or any(map(_is_numbered, lists_inside(layer)))
+        for layer in layers
+    )  # fmt: skip
 
 
 def build_graph(
