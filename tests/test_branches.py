@@ -88,8 +88,8 @@ CASES: dict[str, Case] = {
     "channels of pools": ((5, 4, 3), [concat([POOL], [{**conv(2, 2, "VALID"), "width": 4}],
                           axis=3), FLATTEN, DENSE, RELU]),
     # A vector, whose axis 1 is that of the channels, though its image had one pixel before.
-    "channels of one pixel": ((3, 2, 2), [conv(3, 2, "VALID"), RELU, FLATTEN, concat([DENSE], [
-                              {**DENSE, "width": 4}, RELU], axis=1), DENSE, RELU, DENSE]),
+    "channels of one pixel": ((3, 2, 2), [conv(3, 2, "VALID"), RELU, FLATTEN, concat(
+        [{**DENSE, "width": 3}], [{**DENSE, "width": 4}, RELU], axis=1), DENSE, RELU, DENSE]),
     "sums one after the other": ((6,), [DENSE, {"layer": "Repeat", "times": 3, "body": [
                                  sum_of([], [], [RELU, DENSE]), RELU, DENSE]}]),
 }  # fmt: skip

@@ -18,6 +18,7 @@ from widegram.activations import TABLE
 from widegram.errors import WidegramError
 from widegram.network import load_network
 from widegram.network.attention import MECHANISMS
+from widegram.network.inputs import is_list
 
 SEED = 1
 
@@ -213,13 +214,17 @@ def test_every_layer_is_drawn_and_judged() -> None:
     words = ("ConvLocal", "standard", "W_rate", "b_grad", "normalize_edges", "Index", "Readouts",
              "expression", '"table"', "ConvTranspose", "ImageResize", "DotGeneral", "DENSE",
              "SPARSE", *MECHANISMS, "CONCAT", "FanInSum", "FanInProd", "FanInConcat", '"mask"',
+             '"parallel"', '"linear_scaling": false',
              "augment", *drawing_all.LATER)  # fmt: skip
     assert [word for word in words if not any(word in one for one in texts)] == []
     masked = [case for case in cases if "mask" in case.spec]
     assert sum(not np.isfinite(case.x1).all() for case in masked) > 3
     assert sum(case.patterns is not None for case in cases) > 5
     assert any("augment" in case.spec for case in masked)
-    assert sum(len(case.spec["input_shape"]) == 2 for case in cases) > 20
+    for word in ("GlobalSelfAttention", "Aggregate", '"parallel"'):
+        assert any(word in text(case) for case in masked), word
+    shapes = [case.spec["input_shape"] for case in cases]
+    assert sum(len(shape) == 2 and not is_list(shape) for shape in shapes) > 20
     assert any(len(at) > 1 and case.depths for case, at in zip(cases, ends, strict=True))
     figures = run(SEED, [2, 3, 5, 7, 11], layers="all")
     assert (figures["layers"], figures["failed"]) == ("all", 0)

@@ -88,18 +88,22 @@ class _Everything(Maps, Joins):
         return case._replace(spec=spec)
 
     def masked(self, case: Case) -> Case:
-        """With a mask, behind a layer that takes any where it is needed."""
+        """With a mask, behind layers that take any where they are needed; as it is where single
+        channels are masked in its middle."""
         spec = {**case.spec, "mask": self.one_of(("nan", "inf", -3.0))}
-        try:
-            load_network(spec)
-        except WidegramError:  # of which single channels may be masked
-            first, *rest = spec["layers"]
-            if first.get("parallel"):
-                branches = [[self.dense(), *branch] for branch in first["branches"]]
-                spec["layers"] = [{**first, "branches": branches}, *rest]
-            else:
-                spec["layers"] = [self.dense(), first, *rest]
-        return masked(case._replace(spec=spec), self.rng)
+        first, *rest = spec["layers"]
+        if first.get("parallel"):
+            branches = [[self.dense(), *branch] for branch in first["branches"]]
+            behind = [{**first, "branches": branches}, *rest]
+        else:
+            behind = [self.dense(), first, *rest]
+        for layers in (spec["layers"], behind):
+            try:
+                load_network({**spec, "layers": layers})
+            except WidegramError:  # of which single channels may be masked
+                continue
+            return masked(case._replace(spec={**spec, "layers": layers}), self.rng)
+        return case
 
     def block(self, state: State, keep: bool, depth: int) -> tuple[list[Spec], State]:
         if self.maps and state.shape and self.chance(0.35):
