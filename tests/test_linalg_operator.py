@@ -10,6 +10,7 @@ import pytest
 
 from linalg_support import peak_memory_below, with_spectrum
 from widegram import WidegramError
+from widegram.linalg import budget
 from widegram.linalg.budget import array_budget, block_shape
 from widegram.linalg.operator import GramOperator, as_operator
 
@@ -105,6 +106,27 @@ def test_array_budget_leaves_room_for_the_program() -> None:
     assert array_budget("2GB") < 2 * 10**9
     assert array_budget("20MB") == 10**7
     assert array_budget(None) > 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "variables", "taken"),
+    [  # of 200 MB, less what the program itself holds: the panels of matrices of 65 MB are 12 MB
+        (1, {}, 16), (2, {}, 20), (16, {}, 76), (16, {"OPENBLAS_NUM_THREADS": "1"}, 16),
+        (16, {"OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "2"}, 28),
+        (2, {"OMP_NUM_THREADS": "16"}, 20), (2, {"OPENBLAS_NUM_THREADS": "x"}, 20),
+    ],
+)  # fmt: skip
+def test_array_budget_leaves_what_blas_works_in(cores, variables, taken, monkeypatch) -> None:
+    """A quota of the control group makes cores slow, and threads no fewer."""
+    monkeypatch.setattr(budget, "schedulable_cores", lambda: cores)
+    for name in budget._BLAS_THREADS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert budget._blas_scratch(65 * 10**6) == taken * 10**6
+    assert array_budget("200MB") <= 200e6 - taken * 10**6
+    # panels of 12,000 columns, 4 kB each, however large the matrix
+    assert 49e6 < budget._blas_scratch(10**11) - budget._blas_scratch(0) + 16e6 < 50e6
 
 
 def test_streaming_keeps_to_its_memory(tmp_path) -> None:

@@ -65,7 +65,7 @@ COMMANDS = (
             "--shard 2/3", ("o.h5.shard-2-of-3",)),
     Command("join", "join J.h5", ("J.h5",), beside=SHARDS),
     Command("join-virtual", "join J.h5 --virtual", ("J.h5",), beside=SHARDS),
-    Command("combine", "combine @K.h5 @K2.h5 --weights 1,0.5 --tile 64 --out o.h5"),
+    Command("combine", "combine @K.h5 @K2.h5 --weights 1,0.5 --tile 64 --out o.h5", small=True),
     Command("combine-product", "combine @J1.h5 @J2.h5 --op product --dtype float64 --tile 16 "
             "--out o.h5"),
     Command("export-npy", "export @K.h5 --kernel ntk --to o.npy", ("o.npy",)),
@@ -117,12 +117,14 @@ def chosen(only: str) -> list[Command]:
 
 def small_budgets() -> None:
     """Give this process budgets that these inputs exceed, and no patience between checkpoints."""
+    from widegram.computing import filling
     from widegram.linalg import factorfile, outofcore, restart
     from widegram.linalg.subset import heights, sumsfile
 
     for module in [m for name, m in sys.modules.items() if name.startswith("widegram")]:
         if hasattr(module, "array_budget"):
             module.array_budget = lambda *given, **more: 1_000_000
+    filling._BATCH_SECONDS = 0.0
     factorfile._SECONDS = 0.0
     outofcore._WIDTHS = (64, 32)
     begin = restart.RestartFile.__init__

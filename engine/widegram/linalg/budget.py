@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from widegram.errors import WidegramError
 from widegram.machine.budgets import PROGRAM, budget, format_size
-from widegram.machine.cores import usable_cores
+from widegram.machine.cores import schedulable_cores
 
 CHUNK = 512
 _LEAST_ROWS = 64
 _LEAST_ARRAYS = 32 * 10**6
-# What NumPy's and SciPy's own BLAS pack panels in, both together, measured (OpenBLAS 0.3.31, AVX2):
-# 14.0 MB of one thread, 17.5 MB of two.
+# What NumPy's and SciPy's own BLAS pack panels in, both together, measured (OpenBLAS 0.3.31, AVX2),
+# in MB, of 1, 2, 4, 8 and 16 threads: products 4,000 wide 19.1, 21.3, 25.6, 33.9, 51.0; 12,000 wide
+# 51.0, 52.3, 54.9, 60.1, 70.8. A panel is as wide as the product, up to some 12,000, and 256 deep.
 _BLAS_SCRATCH = 16 * 10**6
+_BLAS_PANEL, _BLAS_WIDEST = 2 * 256 * 8, 12_000
 _BLAS_SCRATCH_THREAD = 4 * 10**6
+# Of fewer threads than there are cores, in OpenBLAS' order.
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _M_MMAP_THRESHOLD = -3  # malloc.h
 
 
@@ -42,12 +47,23 @@ def array_budget(memory: str | int | None, kernels: bool = False) -> int:
     size = budget(memory)
     _give_back_freed_blocks()
     own = PROGRAM if kernels else min(resident(), PROGRAM)
-    return max(size - own - _blas_scratch(), min(size // 2, _LEAST_ARRAYS))
+    return max(size - own - _blas_scratch(size - own), min(size // 2, _LEAST_ARRAYS))
 
 
-def _blas_scratch() -> int:
-    """Bytes that BLAS works in, which starts a thread for each core."""
-    return _BLAS_SCRATCH + _BLAS_SCRATCH_THREAD * (usable_cores() - 1)
+def _blas_scratch(arrays: int) -> int:
+    """Bytes that BLAS works in beside so many bytes of arrays: panels of the widest matrix that
+    they hold, and what each further thread has of its own."""
+    wide = min(math.isqrt(max(arrays, 0) // 8), _BLAS_WIDEST)
+    return max(_BLAS_SCRATCH, _BLAS_PANEL * wide) + _BLAS_SCRATCH_THREAD * (_blas_threads() - 1)
+
+
+def _blas_threads() -> int:
+    """Threads that OpenBLAS starts: as many as this process may run on, whatever quota of their
+    time it has, or fewer where its variables say so."""
+    cores = schedulable_cores()
+    given = (os.environ.get(name, "") for name in _BLAS_THREADS)
+    said = next((int(text) for text in given if text.isdecimal() and int(text)), cores)
+    return min(said, cores)
 
 
 def _give_back_freed_blocks() -> None:

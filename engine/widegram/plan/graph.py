@@ -325,7 +325,7 @@ def _builder(network: Network, dtype: str, received: float) -> _Builder:
 def _is_numbered(layers: Iterable[Layer]) -> bool:
     """Whether a FanInConcat counts its axis from the first."""
     return any(
-        isinstance(layer, FanInConcat) and layer.axis != -1
+        (isinstance(layer, FanInConcat) and layer.axis != -1)
         or any(map(_is_numbered, lists_inside(layer)))
         for layer in layers
     )  # fmt: skip
