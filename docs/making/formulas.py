@@ -22,5 +22,6 @@ def _inline(writer: Any, node: nodes.math) -> NoReturn:
 
 
 def _block(writer: Any, node: nodes.math_block) -> NoReturn:
-    writer.body.append(f'<div style="padding: 0.2em 0 0.7em">{tex2mathml(node.astext(), as_block=True)}</div>\n')
+    formula = tex2mathml(node.astext(), as_block=True)
+    writer.body.append(f'<div style="padding: 0.2em 0 0.7em">{formula}</div>\n')
     raise nodes.SkipNode
