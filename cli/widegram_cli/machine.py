@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from widegram import __version__
 from widegram.machine.budgets import tightest
 from widegram.machine.cores import usable_cores
 
@@ -58,20 +59,21 @@ def libraries() -> dict[str, str | None]:
 
     configuration: Any = np.show_config(mode="dicts")
     blas = configuration.get("Build Dependencies", {}).get("blas", {})
-    versions: dict[str, str | None] = {
-        "widegram": _version("widegram"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+    return packages() | {
         "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
-        "scipy": _version("scipy"),
-        "numba": _version("numba"),
-        "llvmlite": _version("llvmlite"),
-        "h5py": h5py.__version__,
         "hdf5": h5py.version.hdf5_version,
     }
-    for name in (*_OPTIONAL, *_CUDA):
-        versions[name] = _version(name)
-    return versions
+
+
+def packages() -> dict[str, str | None]:
+    """Versions of Python, of this package and of those it uses, without importing any; None where
+    one is not installed."""
+    names = ("numpy", "scipy", "numba", "llvmlite", "h5py", "click", *_OPTIONAL, *_CUDA)
+    return {
+        "widegram": __version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in names},
+    }
 
 
 def cuda() -> dict[str, Any]:

@@ -11,8 +11,14 @@ from typing import Any, NoReturn
 
 import click
 
+from widegram.errors import WidegramError
+from widegram_cli import output, settings
 from widegram_cli.failures import exit_code_of
 from widegram_cli.options import bounded
+from widegram_cli.output import emit_json, emit_table
+
+# Where the group's context says that --version is to print JSON.
+_AS_JSON = "widegram_cli.as_json"
 
 # name -> (module that holds it as `command`, line shown by `widegram --help`)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -46,8 +52,16 @@ class CommandTable(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = module.command
-        return bounded(command)
+        command: click.Command = bounded(module.command)
+        ctx.default_map = {cmd_name: settings.defaults(command, cmd_name)}
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``--version --json`` in either order."""
+        if sorted(args) == ["--json", "--version"]:
+            ctx.meta[_AS_JSON] = True
+            args = ["--version"]
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, so that help imports none of them."""
@@ -74,10 +88,48 @@ class CommandTable(click.Group):
         sys.exit(result if isinstance(result, int) else 0)
 
 
+def _versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the versions of the program and of the packages it uses, and end."""
+    if not value or ctx.resilient_parsing:
+        return
+    from widegram_cli.machine import packages
+
+    versions = packages()
+    if ctx.meta.get(_AS_JSON):
+        emit_json(versions)
+    else:
+        emit_table((name, version or "not installed") for name, version in versions.items())
+    ctx.exit()
+
+
 @click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="widegram", prog_name="widegram")
-def program() -> None:
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_versions,
+    help="Print versions, with --json as one JSON object, and exit.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more, such as where settings come from.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no notes: warnings and errors.")
+def program(verbose: bool, quiet: bool) -> None:
     """NNGP and NTK Gram matrices of infinitely wide networks, tile by tile to HDF5."""
+    if verbose and quiet:
+        raise WidegramError("--verbose and --quiet exclude each other")
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logger = logging.getLogger("widegram")
+    logger.setLevel(level)
+    if verbose:
+        for name, setting in settings.settings().items():
+            logger.debug("%s %s, from %s", name, setting.value, setting.source)
+
+
+class _Lines(logging.Formatter):
+    """A message as one line of the program's, with the time where nobody watches a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return output.line(record.getMessage())
 
 
 def listen_to_the_library() -> None:
@@ -87,7 +139,7 @@ def listen_to_the_library() -> None:
     quotient was not finite) is either no concern of the user or comes again in our own words.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("widegram: %(message)s"))
+    handler.setFormatter(_Lines())
     ours = logging.getLogger("widegram")
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
+
+
+def line(message: str) -> str:
+    """A message of the program for stderr; where that is no terminal, with the time it was said."""
+    stamp = "" if sys.stderr.isatty() else time.strftime("%Y-%m-%d %H:%M:%S ")
+    return f"widegram: {stamp}{message}"
 
 
 def emit_json(values: Mapping[str, Any]) -> None:

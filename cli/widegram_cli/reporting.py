@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -9,8 +10,9 @@ import time
 import click
 
 from widegram.closing import Closing
+from widegram.machine.log import logger
 from widegram.machine.progress import Progress
-from widegram_cli.output import human_rate, human_time
+from widegram_cli.output import human_rate, human_time, line
 
 LINE_SECONDS = 30.0
 _REDRAW_SECONDS = 0.1
@@ -42,7 +44,7 @@ class ProgressLines(Closing):
         now = time.monotonic()
         if now - self._told >= LINE_SECONDS:
             self._told = now
-            click.echo(f"widegram: {describe(progress)}", err=True)
+            click.echo(line(describe(progress)), err=True)
 
 
 class ProgressBar(Closing):
@@ -85,9 +87,21 @@ class ProgressBar(Closing):
         self._bar.stop()
 
 
-def reporter(parts: bool = False) -> ProgressBar | ProgressLines:
+class Silence(Closing):
+    """A progress callback that says nothing."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def reporter(parts: bool = False) -> ProgressBar | ProgressLines | Silence:
     """The progress callback that suits stderr; a context manager around the work.
 
     ``parts``: whether the work goes through several, such as a solver's.
     """
+    if logger.level > logging.INFO:
+        return Silence()
     return ProgressBar(parts) if sys.stderr.isatty() else ProgressLines()
