@@ -175,24 +175,66 @@ def lists(stax: Any) -> Networks:
     yield "masked images", stax.serial(*layers), ((4, 5, 2), (4, 5, 1))
 
 
+def nested(stax: Any) -> Networks:
+    """Lists in lists of inputs: three inputs, of which two meet first."""
+    dense, relu, gap = stax.Dense(4, **WEIGHTS), stax.Relu(), stax.GlobalAvgPool()
+    three, deep = conv(stax, 3, 3), stax.serial(dense, relu, dense)
+    pooled, same = stax.serial(three, relu, gap, dense), stax.Identity()
+    for name, join in (("sum", stax.FanInSum()), ("prod", stax.FanInProd())):
+        inner = stax.serial(stax.parallel(dense, deep), join, dense)
+        layers = [stax.parallel(inner, pooled), stax.FanInSum(), relu, dense]
+        yield f"{name} first", stax.serial(*layers), (((5,), (3,)), (3, 3, 2))
+    wide = stax.serial(pooled, stax.Dense(8, **WEIGHTS))
+    layers = [stax.parallel(wide, stax.parallel(dense, same)), stax.parallel(same,
+              stax.FanInConcat()), stax.FanInProd(), dense, relu]  # fmt: skip
+    yield "apart", stax.serial(*layers), ((3, 3, 1), ((2,), (4,)))
+    inner = stax.serial(stax.parallel(three, three), stax.FanInSum(), relu, three)
+    layers = [stax.parallel(inner, three), stax.FanInSum(), relu, gap]
+    yield "images", stax.serial(*layers), (((3, 4, 2), (3, 4, 1)), (3, 4, 1))
+
+
+def patterns(stax: Any) -> Networks:
+    """Lists of inputs beside a pattern, which all layers take: of one input, of both, behind."""
+    dense, relu, gap = stax.Dense(4, **WEIGHTS), stax.Relu(), stax.GlobalAvgPool()
+    deep, graph = stax.serial(dense, relu, dense), stax.Aggregate()
+    nodes = stax.serial(graph, dense, relu, graph, dense, gap)
+    behind = [stax.FanInSum(), relu, dense]
+    yield "one", stax.serial(stax.parallel(nodes, deep), *behind), ((VERTICES, 2), (3,))
+    yield "both", stax.serial(stax.parallel(nodes, nodes), *behind), ((VERTICES, 2), (VERTICES, 1))
+    layers = [stax.parallel(dense, deep), stax.FanInSum(), graph, relu, dense, gap]
+    yield "behind", stax.serial(*layers), ((VERTICES, 2), (VERTICES, 3))
+    layers = [stax.parallel(nodes, deep), stax.FanInProd(), dense]
+    yield "product", stax.serial(*layers), ((VERTICES, 2), (3,))
+
+
 FAMILIES = {
     "sums": sums, "products": products, "channels": channels, "spaces": spaces, "inputs": inputs,
-    "lists": lists,
+    "lists": lists, "nested": nested, "patterns": patterns,
 }  # fmt: skip
-MASK = 0.5
+MASK, VERTICES = 0.5, 4
 
 
 def arrays(name: str, which: int, shapes: Any, dtype: str = "float64") -> Any:
     """Three inputs x1 (``which`` 0) or two x2 of a network: an array, or a list of one for each of
-    several inputs."""
+    several inputs, lists where their shapes are."""
     rng = np.random.default_rng(sum(name.encode()) + 1000 * which)
-    several = isinstance(shapes[0], tuple)
-    each = [(3 - which, *shape) for shape in (shapes if several else [shapes])]
-    found = [rng.standard_normal(shape).astype(dtype) for shape in each]
-    if name.startswith("masked"):
-        for x in found:
+
+    def made(shape: Any) -> Any:
+        if isinstance(shape[0], tuple):
+            return [made(each) for each in shape]
+        x = rng.standard_normal((3 - which, *shape)).astype(dtype)
+        if name.startswith("masked"):
             x[rng.random(x.shape[:-1] if x.ndim > 2 else x.shape) < 0.3] = MASK
-    return found if several else found[0]
+        return x
+
+    return made(shapes)
+
+
+def edges(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of edges for x1 and x2."""
+    rng = np.random.default_rng(sum(name.encode()))
+    one, two = (rng.standard_normal((n, VERTICES, VERTICES)).round(1) for n in (3, 2))
+    return one, two
 
 
 def run(stax: Any, families: Any = FAMILIES, dtype: str = "float64") -> Values:
@@ -200,7 +242,9 @@ def run(stax: Any, families: Any = FAMILIES, dtype: str = "float64") -> Values:
     found: Values = {}
     for family in families:
         for name, (_, _, kernel_fn), shapes in FAMILIES[family](stax):
-            options = {"mask_constant": MASK} if name.startswith("masked") else {}
+            options: dict[str, Any] = {"mask_constant": MASK} if name.startswith("masked") else {}
+            if family == "patterns":
+                options["pattern"] = edges(name)
             batches = (arrays(name, which, shapes, dtype) for which in (0, 1))
             kernel = kernel_fn(*batches, **options)
             for field in ("nngp", "ntk", "cov1", "cov2"):

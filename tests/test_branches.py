@@ -137,7 +137,7 @@ def test_generated_kernels_and_reference_agree(name: str) -> None:
     assert_equal(found, wanted, 1e-13)
 
 
-@pytest.mark.parametrize("family", ["sums", "products", "channels", "spaces", "inputs", "lists"])
+@pytest.mark.parametrize("family", branch_examples.FAMILIES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_values_of_neural_tangents(family: str, dtype: str) -> None:
     # of the largest entry: what is promised
@@ -282,6 +282,26 @@ def test_two_inputs_joined_are_those_of_their_branches() -> None:
 
 
 SUM, PROD = stax.FanInSum(), stax.FanInProd()
+IN_LIST = stax.parallel(stax.serial(TWO, stax.FanInConcat()), D)
+
+
+def test_a_list_with_a_pattern_and_graphs_without() -> None:
+    graph = stax.serial(stax.Aggregate(), D, stax.GlobalAvgPool())
+    kernel_fn, x = stax.serial(stax.parallel(graph, D), SUM)[2], [X[:, :, None], X]
+    without = stax.serial(stax.parallel(stax.serial(D, stax.GlobalAvgPool()), D), SUM)[2]
+    # some roundings, here and below
+    np.testing.assert_allclose(kernel_fn(x, None, "ntk"), without(x, None, "ntk"), rtol=1e-13)
+    one, two = np.random.default_rng(3).standard_normal((2, 3, 4, 4))
+    both = kernel_fn(x, x, pattern=(one, two))
+    # a pattern that differs makes x2 another input
+    np.testing.assert_allclose(kernel_fn(x, None, pattern=(one, two)).ntk, both.ntk, rtol=1e-13)
+    with pytest.raises(WidegramError, match="pattern1 is not an array of numbers") as error:
+        kernel_fn(x, None, pattern=[(one, two), (one, two[0])])
+    assert "\n" not in str(error.value)
+    with pytest.raises(WidegramError, match=r"pattern1 has shape \(2, 4, 4\); it needs a row for"):
+        kernel_fn(x, None, pattern=(one[:2], one[:2]))
+    with pytest.raises(WidegramError, match="not supported with several inputs where"):
+        kernel_fn(x, None, pattern=(one, one), mask_constant=0.0)
 
 
 @pytest.mark.parametrize(("layers", "arguments", "message"), [
@@ -298,6 +318,10 @@ SUM, PROD = stax.FanInSum(), stax.FanInProd()
     ((stax.parallel(D, stax.Dense(5)), SUM), ([X, X],), "end with 4 and with 5 channels"),
     ((TWO, stax.FanInConcat(0)), ([X, X],), "FanInConcat: axis 0 is the batch"),
     ((TWO, PROD), ([X, X.tolist()],), "kernel_fn: x1 is a list; it must be an array"),
+    ((IN_LIST, PROD), ([[X, X], X],), "FanInProd: its branches end with 4 and with 8 channels"),
+    ((IN_LIST, SUM), ([X, X],), "acts on 2 inputs, so x1 must be a list of 2 arrays"),
+    ((IN_LIST, SUM), ([[X, X[:2]], X],), "inputs of one list must have as many rows, found"),
+    ((IN_LIST, SUM), ([[X, X], [X, X]],), "kernel_fn: x1 is a list; it must be an array"),
 ])  # fmt: skip
 def test_several_inputs_that_do_not_fit(layers: Any, arguments: Any, message: str) -> None:
     with pytest.raises(WidegramError, match=message) as error:

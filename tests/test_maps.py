@@ -20,6 +20,7 @@ from vocabulary import MAPPED
 from widegram import WidegramError, reference, stax
 from widegram.computing.devices import device_for
 from widegram.cpu import CpuEvaluator
+from widegram.cuda import trial
 from widegram.cuda.source import source_of
 from widegram.network import Network, load_network, maps
 from widegram.plan import build
@@ -209,6 +210,27 @@ def test_cuda_is_refused_by_name(layer: dict[str, Any]) -> None:
     with pytest.raises(WidegramError, match=rf"^layers\[1\] {layer['layer']}: has no CUDA kernels"):
         source_of(network)
     assert device_for("auto", network) == "cpu"
+
+
+SEVERAL = {"layer": "FanInSum", "parallel": True, "branches": [[DENSE], [DENSE]]}
+
+
+@pytest.mark.parametrize(("spec", "named"), [
+    ({"input_shape": [4, 4, 2], "layers": [CONV, resize(2, 2), GAP]}, "layers[1] ImageResize"),
+    ({"input_shape": [[3], [2]], "layers": [SEVERAL]},
+     "layers[0] FanInSum, which joins several inputs,"),
+])  # fmt: skip
+def test_auto_says_why_a_card_is_not_taken(
+    spec: dict[str, Any], named: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    network = load_network(spec)
+    for works, said in ((False, []), (True, [f"{named} has no CUDA kernels"])):
+        monkeypatch.setattr(trial, "first_card_works", lambda works=works: works)
+        with caplog.at_level("INFO", "widegram"):
+            assert device_for("auto", network) == "cpu"
+        assert [r.getMessage().removeprefix("device auto means the CPU: ")
+                for r in caplog.records] == said  # fmt: skip
 
 
 def test_numbers_run_everywhere() -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from masked_networks import BIASED, BOTH, conv, holed, masked, pool
+from masked_networks import BIASED, BOTH, ERF, conv, holed, masked, pool
 from network_specs import CONV, DENSE, FLATTEN, GAP, POOL, RELU, load, residual
 from widegram import kernel, reference
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
 from widegram.plan import build
+from widegram.plan.buffers import fused_hides
 from widegram.plan.flips import commutes
 from widegram.plan.hiding import Hide
+from widegram.plan.program import Program
 
 CONCAT, SIDES = {"layer": "FanInConcat"}, [[{**CONV, "width": 3}], [{**DENSE, "width": 3}]]
 
@@ -90,3 +92,30 @@ def test_masks_are_applied_once_to_each_block() -> None:
     layers = [*body, *body, BIASED, residual(RELU, *body, DENSE), GAP]
     assert hides(masked((4, 4, 1), *layers)) == 4
     assert hides(load((4, 4, 1), *layers)) == 0
+
+
+TANH = {"layer": "Tanh"}
+
+
+@pytest.mark.parametrize(("shape", "layers", "times"), [
+    ((4, 5, 1), [BIASED, RELU, BIASED, TANH, BIASED, RELU, GAP], 3),
+    ((5, 4, 1), [BIASED, residual(TANH, BIASED), RELU, BIASED, ERF, FLATTEN], 3),
+    ((6,), [{**DENSE, "b_std": 0.4}, RELU, {**DENSE, "b_std": 0.1}, TANH], 1),
+])  # fmt: skip
+def test_activations_hide_what_is_masked(
+    shape: tuple[int, ...], layers: list[Any], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one step, so many ``times``, with the same bits as in two."""
+    network, fewer = masked(shape, *layers), []
+
+    def apart(program: Program) -> Program:
+        fewer.append(len(program.steps) - len(fused_hides(program.steps)))
+        return program
+
+    x = holed(np.random.default_rng(8), 5, shape)
+    found = kernel(network, x, x[::-1].copy())
+    monkeypatch.setattr(Program, "hiding", apart)
+    two = kernel(network, x, x[::-1].copy())
+    assert max(fewer) == times
+    for key in BOTH:
+        np.testing.assert_array_equal(getattr(found, key), getattr(two, key))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from widegram.errors import WidegramError, shown
+from widegram.machine.log import logger
 from widegram.network import Network
 from widegram.plan.graph import build_graph, first_map
 from widegram.validation.choices import DEVICES
@@ -61,10 +62,23 @@ def resolve_device(device: str) -> str:
 
 
 def device_for(device: str, network: Network) -> str:
-    """As :func:`resolve_device`, but that 'auto' is the CPU for what no other backend computes."""
-    if device == "auto" and (network.inputs or first_map(build_graph(network.plain))):
-        return "cpu"
-    return resolve_device(device)
+    """As :func:`resolve_device`, but that 'auto' is the CPU for what no other backend computes,
+    which is said where there is a card."""
+    layer = _without_kernels(network) if device == "auto" else ""
+    if not layer:
+        return resolve_device(device)
+    from widegram.cuda.trial import first_card_works
+
+    if first_card_works():
+        logger.info("device auto means the CPU: %s has no CUDA kernels", layer)
+    return "cpu"
+
+
+def _without_kernels(network: Network) -> str:
+    """The first layer that CUDA has no kernels for; empty without."""
+    if network.inputs:
+        return f"layers[0] {type(network.layers[0]).__name__}, which joins several inputs,"
+    return first_map(build_graph(network.plain))
 
 
 def kind_of(device: str) -> str:

@@ -219,7 +219,7 @@ class PackedSteps:
         count, at = layout.inputs.get(step.node, (0, 0)) if isinstance(step, MakeInput) else (0, 0)
         each = count or 1
         if isinstance(step, Window | Point):
-            at, count = step.at, step.formula.n_factors if step.formula else 0
+            at, count = step.at, step.n_factors
         named = {
             "fx_row": w * unit * each, "fx_col": unit, "fx_plane": h * w * unit,
             "fy_row": w * lanes * each, "fy_col": lanes, "fy_plane": h * w * lanes,

@@ -45,9 +45,13 @@ class StepRows:
         self.rows: list[list[int]] = []
         self.params: list[float] = []
 
-    def address(self, kind: str, code: str, packed: int = 0, contribution: bool = False) -> int:
+    def address(
+        self, kind: str, code: str, packed: int = 0, contribution: bool = False, hides: bool = False
+    ) -> int:
         ntk = self.plan.ntk
-        variant = Variant(kind, code, ntk, self.paired, self.dtype, packed, contribution and ntk)
+        variant = Variant(
+            kind, code, ntk, self.paired, self.dtype, packed, contribution and ntk, hides
+        )
         return compiled.address(variant)
 
     def moves(self, stores: Stores) -> Ints:
@@ -118,8 +122,8 @@ class StepRows:
         if isinstance(step, Counting):
             row[StepField.ROWS], row[StepField.COLS] = step.inputs[0].shape
             more = counts(step.counted, step.inputs[0].shape)
-        if formula is not None:
-            row[StepField.FACTOR], row[StepField.N_FACTORS] = step.at, formula.n_factors
+        if isinstance(step, Window | Point):
+            row[StepField.FACTOR], row[StepField.N_FACTORS] = step.at, step.n_factors
         row[StepField.KERNEL] = self._kernel(step, formula.code if formula else "none", packed)
         values = [gain, bias, *(formula.constants if formula else ())]
         self.params += values + [0.0] * (N_PARAMS - len(values)) + more
@@ -146,9 +150,11 @@ class StepRows:
                 return self.address("inner", code)
             case Sum() | Product():
                 return self._move(step.kind)
-            case MakeInput() | Point():
+            case MakeInput():
                 return self.address(step.kind, code, packed)
-            case Window(affine=affine):
+            case Point(hides=hides):
+                return self.address(step.kind, code, packed, hides=hides)
+            case Window(affine=affine, hides=hides):
                 kind = kind_of_window(affine.window, affine.strides, len(step.inputs))
-                return self.address(kind, code, packed, affine.contribution is not None)
+                return self.address(kind, code, packed, affine.contribution is not None, hides)
         return 0

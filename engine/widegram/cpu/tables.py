@@ -118,7 +118,7 @@ class _Encoder:
         n_shifts = n_active = 0
         most = self.stores.size
         for program in self.schedule.programs:
-            program = replace(program, steps=resolved(program.steps, self.places))
+            program = replace(program, steps=resolved(program.steps, self.places)).hiding()
             first_slot, at = len(slots), self.stores.size
             program, packing = self._packing(program)
             planes = max(program.segments, self._together(program))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from widegram.plan.hiding import Shown
 from widegram.plan.masks import Pair
 from widegram.plan.steps import Making, Point, Step, Sum, Value, Window
 
@@ -133,4 +134,27 @@ def fused_sums(steps: Sequence[Step]) -> dict[int, Step]:
             left[n] = replace(window, node=step.node, out=step.out, inputs=(*window.inputs, other))
             del left[made[value.node]]
             break
+    return left
+
+
+def fused_hides(steps: Sequence[Step]) -> dict[int, Step]:
+    """The steps that are left, by their number, where hiding masked pixels is one with the
+    activation before it, whose only reader it is and behind whose factors its own stands; ``steps``
+    are resolved."""
+    made = {step.out.node: n for n, step in enumerate(steps) if isinstance(step, Making)}
+    makers = [step.out.node for step in steps if isinstance(step, Making)]
+    readers = [value.node for step in steps for value in step.inputs]
+    left = dict(enumerate(steps))
+    for n, step in enumerate(steps):
+        if not isinstance(step, Point) or not isinstance(step.formula, Shown):
+            continue
+        (value,) = step.inputs
+        maker = left.get(made[value.node])
+        if not isinstance(maker, Window | Point) or maker.formula is None or maker.hides:
+            continue
+        numbers = maker.formula.n_factors * value.shape[0] * value.shape[1]
+        alone = max(readers.count(value.node), makers.count(value.node)) == 1
+        if alone and maker.at + numbers == step.at:
+            left[n] = replace(maker, node=step.node, out=step.out, hides=True)
+            del left[made[value.node]]
     return left

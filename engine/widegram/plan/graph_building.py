@@ -51,8 +51,11 @@ class Building:
         """A node; ``axes``: those of the plan that its value has for layers, as its first input's
         where they are not given."""
         if self.hidden is not None:
-            behind = {j: self.shown(j) for j in self.hidden.needed(operation, inputs)}
-            inputs = tuple(behind.get(j, j) for j in inputs)
+            for j in self.hidden.needed(operation, inputs):
+                self.shown(j)
+            # Where a value has been hidden all that follows reads that: the other is then made and
+            # hidden in one step.
+            inputs = tuple(self.hidden.behind.get(j, j) for j in inputs)
             self.hidden.see(operation, inputs)
         self.nodes.append(Node(operation, inputs, shape))
         self.nonnegative.append(nonnegative)

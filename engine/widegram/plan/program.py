@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.plan.buffers import IN_PLACE, Slot, allocate, fused_sums
+from widegram.plan.buffers import IN_PLACE, Slot, allocate, fused_hides, fused_sums
 from widegram.plan.graph_building import Node
 from widegram.plan.groups import Group
 from widegram.plan.masks import Ints, Mask, Pair, displacements
@@ -39,7 +39,14 @@ class Program:
 
     def fused(self) -> Program:
         """The program with sums made in one step with windows."""
-        left = fused_sums(self.steps)
+        return self._left(fused_sums(self.steps))
+
+    def hiding(self) -> Program:
+        """The program, resolved, with masked pixels hidden in one step with activations."""
+        return self._left(fused_hides(self.steps))
+
+    def _left(self, left: dict[int, Step]) -> Program:
+        """With some of its steps, by number, perhaps others in their place."""
         if len(left) == len(self.steps):
             return self
         steps, slots = allocate(tuple(left.values()))

@@ -92,12 +92,18 @@ class Load(Making):
 @dataclass(frozen=True)
 class Window(Making):
     """A convolution, and the activation of node ``act`` behind it where it has a formula; a second
-    input is added to the result."""
+    input is added to the result. ``hides``: as of :class:`Point`."""
 
     kind: ClassVar[str] = "window"
     affine: Affine = field(kw_only=True)
     formula: Formula | None = None
     act: int = field(default=-1, compare=False)
+    hides: bool = False
+
+    @property
+    def n_factors(self) -> int:
+        """The number of factors of an image that it reads at each pixel."""
+        return (self.formula.n_factors if self.formula else 0) + self.hides
 
     def signature(self) -> Any:
         return replace(self, at=0, formula=None), self.formula and shown(self.formula)
@@ -105,11 +111,18 @@ class Window(Making):
 
 @dataclass(frozen=True)
 class Point(Making):
-    """The activation of node ``act``."""
+    """The activation of node ``act``. ``hides``: K and T behind it are multiplied by one factor
+    more of each image, which stands behind those of the formula."""
 
     kind: ClassVar[str] = "point"
     formula: Formula = field(kw_only=True)
     act: int = field(default=-1, compare=False)
+    hides: bool = False
+
+    @property
+    def n_factors(self) -> int:
+        """The number of factors of an image that it reads at each pixel."""
+        return self.formula.n_factors + self.hides
 
     def signature(self) -> Any:
         return type(self), self.out, self.inputs, shown(self.formula)

@@ -133,19 +133,24 @@ class KernelFn:
         patterns = patterns_of(self.items, pattern, single)
         names = _names(get)
         if several:
-            if pattern is not None:
-                raise WidegramError("kernel_fn: pattern is not supported with several inputs")
             check_lists(self.items, x1_or_kernel, x2)
-            planned = None if diagonal_spatial else self._planned(x1_or_kernel, mask_constant)
+            apart = diagonal_spatial or patterns
+            planned = None if apart else self._planned(x1_or_kernel, mask_constant)
             if planned is not None:
                 found = self._engine(planned, x1_or_kernel, x2, names, accept_series_error)
             elif mask_constant is not None:
                 raise WidegramError(
                     "kernel_fn: mask_constant is not supported with several inputs where the "
-                    "output is an image, axes are others, or Kernels are given"
+                    "output is an image, axes are others, or lists in the list, patterns or "
+                    "Kernels are given"
                 )
             else:
-                found = self._of_several(x1_or_kernel, x2, diagonal_spatial, accept_series_error)
+                if patterns and x2 is None and not np.array_equal(*patterns):
+                    x2 = x1_or_kernel
+                found = self._of_several(
+                    x1_or_kernel, x2, pattern=pattern, diagonal_spatial=diagonal_spatial,
+                    accept_series_error=accept_series_error,
+                )  # fmt: skip
         elif isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
                 raise WidegramError("kernel_fn: takes a Kernel alone, without x2")
@@ -218,6 +223,7 @@ class KernelFn:
         layers = layers_of_several(self.items)
         if layers is None or any(isinstance(x, Kernel) for x in x1):
             return None
+        layers = without_aggregates(layers)  # there are no patterns
         shapes = tuple(_array(x, "x1", True).shape[1:] for x in x1)
         end = follow_list(shapes, layers)
         return None if end.shape else (network_of(shapes, layers, mask=mask), end)
@@ -249,16 +255,17 @@ class KernelFn:
         rows = len(first[0]), len((second or first)[0])
         return described(end, arrays, same, False, (ended(end, rows[:1]), ended(end, rows[1:])))
 
-    def _of_several(
-        self, x1: Any, x2: Any, diagonal: bool | None, accept: float | None
-    ) -> Kernel:
-        """The Kernel of a list of inputs for each of x1 and x2, computed in float64."""
-        options: dict[str, Any] = {"diagonal_spatial": diagonal, "accept_series_error": accept}
+    def _of_several(self, x1: Any, x2: Any, **options: Any) -> Kernel:
+        """The Kernel of a list of inputs for each of x1 and x2, computed in float64; lists may
+        have lists in them, of branches that begin with ``parallel``. ``options``: those of
+        :meth:`__call__`."""
         narrow: list[bool] = []
 
         def wide(x: Any) -> Any:
-            if x is None or isinstance(x, list | tuple):
+            if x is None:
                 return x
+            if isinstance(x, list | tuple):
+                return [wide(each) for each in x]
             kernel = isinstance(x, Kernel)
             array = x.nngp if kernel else _array(x, "an input of a list", False)
             narrow.append(array.dtype == np.float32)

@@ -16,6 +16,7 @@ from widegram.network.model import Network
 from widegram.network.patterns import pattern_of
 from widegram.stax.axes import every_layer
 from widegram.stax.branches import Item, Placed
+from widegram.validation.arrays import real
 
 Array = NDArray[Any]
 Patterns = tuple[Array, Array]
@@ -48,7 +49,7 @@ def patterns_of(items: Sequence[Item], given: Any, single: bool) -> Patterns | N
         raise WidegramError("stax.Aggregate: layers of one network must have the same to_dense")
     for function in functions:
         first, second = function(first), first if second is first else function(second)
-    return np.asarray(first), np.asarray(second)
+    return real(first, "kernel_fn: pattern1"), real(second, "kernel_fn: pattern2")
 
 
 def without_aggregates(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

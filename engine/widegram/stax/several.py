@@ -72,13 +72,15 @@ def check_lists(items: Sequence[Item], x1: Any, x2: Any) -> None:
 
 def layers_of_several(items: Sequence[Item]) -> tuple[Layer, ...] | None:
     """The layers of a network as data whose input is a list, None where some take inputs with other
-    axes than that has, or have functions of Python's, or the list has one input.
+    axes than that has, or have functions of Python's, or the list has one input, or lists in it.
 
     Raises:
         WidegramError: several inputs that nothing joins.
     """
     branches, join, rest = _parts(items)
     if any(map(is_placed, (*branches, rest))) or len(branches) == 1:
+        return None
+    if any(map(acts_on_several, branches)):
         return None
     closed = tuple(() if is_identity(layers) else layers for layers in map(close, branches))
     axis = {} if join.axis is None else {"axis": join.axis}

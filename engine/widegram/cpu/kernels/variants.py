@@ -30,7 +30,8 @@ class Variant:
     ``paired``: x differs per lane, so that its factors are vectors like those of x'.
     ``packed``: several displacements share a plane (:mod:`widegram.cpu.kernels.packed_ir`), with
     GAPS of zeros between them or as neighbours on a torus (WRAPS). ``contribution``: T is that of
-    its parameters and gain t, not K + gain t.
+    its parameters and gain t, not K + gain t. ``hides``: K and T are multiplied by the last factor
+    of both images.
     """
 
     kind: str
@@ -40,11 +41,12 @@ class Variant:
     dtype: str
     packed: int = 0
     contribution: bool = False
+    hides: bool = False
 
     def text(self) -> str:
         """A key of its own for every variant."""
         flags = f"{self.ntk:d}|{self.paired:d}|{self.packed:d}"
-        more = "|contribution" if self.contribution else ""
+        more = "|contribution" * self.contribution + "|hides" * self.hides
         return f"{self.kind}|{self.code}|{flags}|{self.dtype}{more}"
 
 

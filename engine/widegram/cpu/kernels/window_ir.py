@@ -239,9 +239,16 @@ class WindowKernel(PlaneCode):
             fy = self._factors(
                 self.fy, run.y_row, self.fy_row, run.y_col, index, self.fy_col, self.fy_plane, False
             )
+            both = None
+            if self.variant.hides:
+                last = self.builder.sub(self.count, ir.Constant(INDEX, 1))
+                both = self.ops.mul(fx.at(last), fy.at(last))
+                fx, fy = replace(fx, count=last), replace(fy, count=last)
             k, slope = formula.dual(self.ops, k, fx, fy, self.constants)
             if t is not None:
                 t = self.ops.const(0.0) if slope is None else self.ops.mul(t, slope)
+            if both is not None:
+                k, t = self.ops.mul(k, both), None if t is None else self.ops.mul(t, both)
         self._write(run, index, k, t)
 
     def _write(self, run: Run, index: Any, k: Any, t: Any) -> None:
