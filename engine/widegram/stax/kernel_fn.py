@@ -28,9 +28,10 @@ from widegram.stax.dense import (
     kept_diagonal,
     refuse_pools,
 )
+from widegram.stax.engine_arrays import vectors
 from widegram.stax.kernel import FIELDS, Kernel
-from widegram.stax.masked import marked, marked_list, masks, source
-from widegram.stax.patterns import Patterns, patterns_of, sources, without_aggregates
+from widegram.stax.masked import marked, marked_list, masks
+from widegram.stax.patterns import Patterns, patterns_of, without_aggregates
 from widegram.stax.several import (
     acts_on_several,
     check_lists,
@@ -38,11 +39,8 @@ from widegram.stax.several import (
     layers_of_several,
 )
 from widegram.validation.arrays import real
-from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
-# A batch of inputs, or a list of such.
-Batch = Array | list[Array]
 Get = str | Sequence[str] | None
 
 class KernelFn:
@@ -203,7 +201,7 @@ class KernelFn:
             first, second = marked(x1, mask), None if x2 is None else marked(x2, mask)
         if piece.layers and not piece.end.shape:
             network = Network(x1.shape[1:], layers, mask=mask)
-            arrays = _vectors(network, first, second, same, names, accept, patterns)
+            arrays = vectors(network, first, second, same, names, accept, patterns)
             if mask is not None:
                 arrays["mask1"] = masks(layers, first)
                 arrays["mask2"] = None if second is None else masks(layers, second)
@@ -248,7 +246,7 @@ class KernelFn:
         if masked:
             first = marked_list(first, network)
             second = None if second is None else marked_list(second, network)
-        arrays = _vectors(network, first, second, same, names, accept, None)
+        arrays = vectors(network, first, second, same, names, accept, None)
         if masked:
             arrays["mask1"] = masks(network.layers, first)
             arrays["mask2"] = None if second is None else masks(network.layers, second)
@@ -332,44 +330,6 @@ def _array(x: Any, name: str, masked: bool) -> Array:
     if narrow and masked:
         return array
     return array.astype(np.float32 if narrow else np.float64, copy=False)
-
-
-def _vectors(
-    network: Network, x1: Batch, x2: Batch | None, same: bool, names: tuple[str, ...],
-    accept: float | None, patterns: Patterns | None,
-) -> dict[str, Any]:  # fmt: skip
-    """The arrays ``names`` of a network that ends in a vector, from the engine."""
-    from widegram.computing.in_memory import kernel
-
-    batches = (x1,) if x2 is None else (x1, x2)
-    dtype = np.result_type(*(a for x in batches for a in (x if isinstance(x, list) else [x]))).name
-    found: dict[str, Any] = dict.fromkeys(("nngp", "ntk", "cov1", "cov2"))
-    rows = source(network, x1), None if x2 is None else source(network, x2)
-    first, second = sources(network, *rows, patterns)
-    wanted = [name for name in KERNELS if name in names]
-    if wanted:
-        result = kernel(
-            network, first, None if same else second, wanted, dtype, accept_series_error=accept
-        )
-        assert isinstance(result, tuple)
-        found |= result._asdict()
-    if "cov1" in names or "cov2" in names:
-        if same and "nngp" in wanted:
-            found["cov1"] = np.diagonal(found["nngp"]).copy()
-        else:
-            found["cov1"] = _variances(network, first, dtype, accept)
-        if x2 is not None:
-            found["cov2"] = found["cov1"] if same else _variances(network, second, dtype, accept)
-    return found
-
-
-def _variances(network: Network, x: Any, dtype: str, accept: float | None) -> Array:
-    """Variances (n,) of the outputs for each input: the diagonal of the NNGP, as ``dtype``."""
-    from widegram.computing.in_memory import diagonal
-    from widegram.computing.job import make_job
-
-    job = make_job(network, x, None, "nngp", dtype, None, 1, None, accept)
-    return diagonal(job)["nngp"].astype(dtype)
 
 
 def _same(x1: Array, x2: Array) -> bool:
