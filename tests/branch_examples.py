@@ -222,12 +222,12 @@ def arrays(name: str, which: int, shapes: Any, dtype: str = "float64") -> Any:
     def made(shape: Any) -> Any:
         if isinstance(shape[0], tuple):
             return [made(each) for each in shape]
-        x = rng.standard_normal((3 - which, *shape)).astype(dtype)
-        if name.startswith("masked"):
-            x[rng.random(x.shape[:-1] if x.ndim > 2 else x.shape) < 0.3] = MASK
-        return x
+        return rng.standard_normal((3 - which, *shape)).astype(dtype)
 
-    return made(shapes)
+    found = made(shapes)
+    for x in found if name.startswith("masked") else ():
+        x[rng.random(x.shape[:-1] if x.ndim > 2 else x.shape) < 0.3] = MASK
+    return found
 
 
 def edges(name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -295,7 +295,7 @@ def test_a_list_with_a_pattern_and_graphs_without() -> None:
     both = kernel_fn(x, x, pattern=(one, two))
     # a pattern that differs makes x2 another input
     np.testing.assert_allclose(kernel_fn(x, None, pattern=(one, two)).ntk, both.ntk, rtol=1e-13)
-    with pytest.raises(WidegramError, match="pattern1 is not an array of numbers") as error:
+    with pytest.raises(WidegramError, match="pattern2 is not an array of numbers") as error:
         kernel_fn(x, None, pattern=[(one, two), (one, two[0])])
     assert "\n" not in str(error.value)
     with pytest.raises(WidegramError, match=r"pattern1 has shape \(2, 4, 4\); it needs a row for"):
