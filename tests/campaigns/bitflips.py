@@ -121,7 +121,7 @@ FORMATS = {row.format for row in (*WHOLE, *UNFINISHED)} | {SHARD}
 def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
     """``options.count`` flips, in turn over the kinds of files."""
     generator = random.Random(options.seed)
-    commands.make_inputs(runner, folder)
+    commands.make_inputs(runner, folder, _chosen(options.only))
     samples = list(_samples(runner, options.only))
     counts: collections.Counter[str] = collections.Counter()
     bad: list[str] = []
@@ -141,6 +141,16 @@ def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
     kinds = len(samples)
     return harness.report("bitflips", {"flips": options.count, "kinds": kinds, **counts}, bad,
                           options.json)  # fmt: skip
+
+
+def _chosen(only: str) -> list[Whole | Command]:
+    """What makes and reads the kinds of files whose name has ``only`` in it."""
+    left = {row.command for row in UNFINISHED if only in row.kind}
+    return [
+        *(row for row in WHOLE if only in row.kind),
+        *(_JOIN if only in SHARD else ()),
+        *(command for command in commands.COMMANDS if command.name in left),
+    ]
 
 
 def _samples(runner: Runner, only: str) -> Iterator[Sample]:

@@ -139,13 +139,15 @@ def small_budgets() -> None:
     )
 
 
-def make_inputs(runner: Runner, folder: Path) -> None:
-    """The folder ``base``: digits, vectors, symmetric and cross matrices, solutions, shards."""
+def make_inputs(runner: Runner, folder: Path, needed: object = None) -> None:
+    """The folder ``base``: digits, vectors, symmetric and cross matrices, solutions, shards; of
+    these the ones whose names stand in what is ``needed``, written out, and what they are made of.
+    """
     base = folder / "base"
     base.mkdir()
     np.save(base / "v.npy", np.random.default_rng(0).standard_normal((100, 24)))
     net = "gram --net fcn:depth=2 --device cpu --threads 1 --tile 64 --x ../base/digits.h5:"
-    for line in (
+    lines = (
         "data prepare digits --train 300 --test 100 --out ../base/digits.h5",
         f"{net}train/x --out ../base/K.h5",
         f"{net}test/x --x2 ../base/digits.h5:train/x --out ../base/C.h5",
@@ -161,10 +163,22 @@ def make_inputs(runner: Runner, folder: Path) -> None:
         "../base/digits.h5:train/y --diag-reg 1e-2 --out ../base/AN.h5",
         *(f"{net.replace('64', '16')}train/x --limit 90 --out ../base/J.h5 --shard {number}/3"
           for number in (1, 2, 3)),
-    ):
+    )
+    for line in lines if needed is None else _needed(lines, str(needed)):
         ended = runner.run(line.split())
         if ended.code:
             raise RuntimeError(f"{line}: {ended.code}: {ended.err}")
+
+
+def _needed(lines: tuple[str, ...], text: str) -> list[str]:
+    """Those of the lines whose output stands in ``text``, or in a later one of them."""
+    found: list[str] = []
+    for line in reversed(lines):
+        begin, _, rest = line.partition("--out ../base/")
+        if rest.split()[0] in text:
+            found.insert(0, line)
+            text += begin
+    return found
 
 
 def content(path: Path) -> dict[str, Any]:

@@ -28,8 +28,8 @@ _OLD = b"an older file" * 100  # in place of an output, where --overwrite is giv
 def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
     """``options.count`` faults, spread over the commands."""
     generator = random.Random(options.seed)
-    commands.make_inputs(runner, folder)
     chosen = commands.chosen(options.only)
+    commands.make_inputs(runner, folder, chosen)
     counts: collections.Counter[str] = collections.Counter()
     bad: list[str] = []
     for index, command in enumerate(chosen):

@@ -25,8 +25,8 @@ _BY_SIGNAL = -9
 def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
     """At least ``options.count`` kills, spread over the commands."""
     generator = random.Random(options.seed)
-    commands.make_inputs(runner, folder)
     chosen = commands.chosen(options.only)
+    commands.make_inputs(runner, folder, chosen)
     counts: collections.Counter[str] = collections.Counter()
     bad: list[str] = []
     for index, command in enumerate(chosen):
