@@ -142,6 +142,27 @@ def test_centers_take_rows(folder: Path, tmp_path: Path) -> None:
             np.testing.assert_allclose(rows[name], part[name], rtol=1e-7)
 
 
+def test_machines_take_rows_of_every_class(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    svm = ("--method", "svm", "--c-path", "2")
+    for name, matrix, y, options in (
+        ("rows", "K.h5", "y", ("--rows", f"{folder}/d.npz:train")),
+        ("part", "part.h5", "y_train", ()),
+    ):
+        run_json("solve", folder / matrix, "--y", f"{folder}/d.npz:{y}", *options, *svm, "--out",
+                 tmp_path / f"{name}.h5")  # fmt: skip
+    for name, options in (("rows", ("--rows", f"{folder}/d.npz:test")),
+                          ("part", ("--cross", folder / "cross.h5"))):  # fmt: skip
+        run_json("predict", tmp_path / f"{name}.h5", *options, "--out", tmp_path / f"{name}-p.h5")
+    with h5py.File(tmp_path / "rows-p.h5") as rows, h5py.File(tmp_path / "part-p.h5") as part:
+        # LIBSVM stops at 1e-3, whatever the order of the rows.
+        np.testing.assert_allclose(rows["decision"], part["decision"], atol=1e-2)
+    np.save(tmp_path / "y.npy", np.array([0, 1] * 10 + [2] * 20))
+    some = ("--y", tmp_path / "y.npy", "--rows", ":20", "--out", tmp_path / "no.h5")
+    message = "hold none of class 2, and method svm needs some of each"
+    refused(message, "solve", folder / "K.h5", *some, *svm)
+
+
 def test_solutions_say_whose_they_are(folder: Path, tmp_path: Path) -> None:
     y = f"{folder}/d.npz:y"
     solve = ("solve", folder / "K.h5", "--y", y, "--diag-reg", 0.1, "--rows")
