@@ -26,7 +26,6 @@ from campaigns.harness import KILL, Fault, Runner
 
 _GRAM = "gram --net fcn:depth=2 --device cpu --threads 1"
 _MAP = "meanfield trainability --w-var 1,1.5,2 --depths 1,2 --train 20 --test 16"
-_TRIES = 60
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,8 @@ UNFINISHED = (
     Unfinished("unfinished sum", "gram", "combine", "o.h5"),
     Unfinished("unfinished factor", "factor", "solve-ooc", "o.h5.factor"),
     Unfinished("restart", "restart", "solve-cg", "o.h5.restart"),
-    Unfinished("sums of centers", "sums", "solve-nystrom", "o.h5.normal"),
+    *(Unfinished(f"{name} of centers", "sums", "solve-nystrom", f"o.h5.{name}")
+      for name in ("normal", "basis", "leverage")),
     Unfinished("unfinished map", "trainability", "meanfield-trainability", "o.h5"),
 )
 
@@ -176,9 +176,9 @@ def _left(runner: Runner, command: Command, name: str) -> bytes:
     """The file ``name`` as a kill leaves it, with something in it that is flagged as done."""
     runner.empty()
     most = runner.run(command.words, prepare=command.prepare).operations
-    for step in range(_TRIES):
+    for percent in (*range(40, 100), *range(2, 40)):
         runner.empty()
-        at = most * (40 + step) // (40 + _TRIES)
+        at = most * percent // 100
         runner.run(command.words, Fault(KILL, at), command.prepare)
         path = runner.folder / name
         if path.exists() and _begun(path):
