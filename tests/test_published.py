@@ -13,10 +13,10 @@ import pytest
 from scipy import stats
 
 from cli_support import refused, run, run_json
+from doc_examples import parse
 from widegram.errors import WidegramError
 from widegram_bench.published import errorbars, lines, runner, sources
 from widegram_bench.published.rowtable import PublishedRow, rows
-from widegram_cli.main import program
 
 FULL = rows("full")
 PLACES = dict.fromkeys(sources.NAMES, "data")
@@ -58,11 +58,7 @@ class TestTable:
             if words[0] == "python":
                 assert words[1:3] == ["-m", "widegram_bench.published.uci"]
                 continue
-            command: Any = program
-            arguments = words[1:]
-            while hasattr(command, "get_command"):
-                command = command.get_command(None, arguments.pop(0))
-            command.make_context("widegram", arguments)  # raises for an unknown option
+            parse(words[1:])
 
     def test_depth_counts_the_last_layer(self) -> None:
         for row in rows("full", "cntk-*"):
