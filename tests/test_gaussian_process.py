@@ -214,6 +214,8 @@ def test_pipelines_searches_and_pickles() -> None:
         ("n_restarts_optimizer", {"n_restarts_optimizer": -1}),
         ("bounds of w_var: .* is no pair 0 < low < high", {"bounds": {"w_var": (2, 1)}}),
         ("bounds of w_var: 3 is no pair", {"bounds": {"w_var": 3}}),
+        ("bounds: give a dict", {"bounds": [1, 2]}),
+        ("alpha", {"alpha": "a"}),
         ("unknown option", {"bounds": {"wvar": (1, 2)}}),
         ("bounds: are of options of a preset", {"network": {"layers": [{"layer": "Dense"}]},
                                                 "bounds": {"w_var": (1, 2)}}),
@@ -233,7 +235,8 @@ def test_refusals_of_predictions() -> None:
         model.predict(TEST, return_std="both")
     with pytest.raises(WidegramError, match="one of them is returned"):
         model.predict(TEST, return_std=True, return_cov=True)
-    with pytest.raises(WidegramError, match="logarithms of scale, noise"):
-        model.log_marginal_likelihood([0.0])
+    for theta in ([0.0], [0.0, np.nan]):
+        with pytest.raises(WidegramError, match="logarithms of scale, noise"):
+            model.log_marginal_likelihood(theta)
     with pytest.raises(WidegramError, match="n_samples"):
         model.sample_y(TEST, 0)

@@ -90,6 +90,8 @@ def test_a_class_of_one_row_is_never_predicted_by_the_others() -> None:
     assert cross_validated(np.eye(6), labels, [1.0], 5, 0) == [5 / 6]
     with pytest.raises(WidegramError, match="a number from 2 to 5, the rows of the largest class"):
         cross_validated(np.eye(6), labels, [1.0], 6, 0)
+    with pytest.raises(WidegramError, match="no class has two rows"):
+        cross_validated(np.eye(6), np.arange(6), [1.0], 2, 0)
 
 
 def test_solve_and_predict(folder: Path) -> None:
@@ -165,7 +167,7 @@ def test_refusals(folder: Path, message: str, extra: tuple[object, ...]) -> None
 
 
 def test_other_refusals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused("expected integer classes|for classes", *command(folder, y="numbers"))
+    refused("svm is for classes, and these are taken for numbers", *command(folder, y="numbers"))
     files = [folder / "k.h5", "--y", folder / "y.npy", "--kernel", "nngp", "--out", folder / "b.h5"]
     refused("--c-path is of --method svm", "solve", *files, "--c-path", "1")
     refused("--folds is of --method svm", "solve", *files, "--folds", "3", "--method", "cg")

@@ -77,9 +77,9 @@ class _GaussianProcess(NetworkEstimator):
             return self.log_marginal_likelihood_value_
         values = np.asarray(theta, dtype=float)
         names = list(self.hyperparameters_)
-        if values.shape != (len(names),):
+        if values.shape != (len(names),) or np.isnan(values).any():
             raise WidegramError(
-                f"theta has shape {values.shape}; give the logarithms of {', '.join(names)}"
+                f"theta of shape {values.shape}: give the logarithms of {', '.join(names)}"
             )
         scale, noise, *options = np.exp(values).tolist()
         network = self._network(dict(zip(names[2:], options, strict=True)))
@@ -114,7 +114,7 @@ class _GaussianProcess(NetworkEstimator):
         self.dual_coef_ = self._factor.solve(targets).x
 
     def _noise_of_samples(self, n: int) -> Array | float:
-        found = finite(np.asarray(self.alpha, dtype=float), "alpha")
+        found = finite(self.alpha, "alpha")
         if found.shape not in ((), (n,)) or (found < 0).any():
             raise WidegramError(
                 f"alpha: has shape {found.shape}; give a variance, or one for each of {n} rows, "
@@ -123,6 +123,8 @@ class _GaussianProcess(NetworkEstimator):
         return float(found) if found.ndim == 0 else found
 
     def _bounds(self) -> dict[str, tuple[float, float]]:
+        if not isinstance(self.bounds, Mapping | None):
+            raise WidegramError("bounds: give a dict, {'w_var': (0.5, 4)}")
         found = dict(self.bounds or {})
         if found and not isinstance(self.network, str):
             raise WidegramError(

@@ -76,11 +76,14 @@ def cross_validated(
     """For every C of ``path`` the share of rows that machines of the other folds predict right.
 
     Folds hold of every class the same share, drawn with ``seed``; a class that all others of its
-    fold lack is never predicted there. Raises WidegramError where no class has a row in each fold.
+    fold lack is never predicted there. Raises WidegramError where no class has a row in each fold,
+    or two rows.
     """
     from sklearn.model_selection import StratifiedKFold
 
     most = int(np.bincount(labels).max())
+    if most < 2:
+        raise WidegramError("no class has two rows, to train on and to judge by; give one C")
     if not 2 <= folds <= most:
         raise WidegramError(
             f"folds {folds}: give a number from 2 to {most}, the rows of the largest class"

@@ -54,9 +54,13 @@ def solve_by_svm(job: SolveJob, started: float, progress: ProgressCallback | Non
     ) as train:
         rows = train.part.rows
         targets = load_targets(
-            job.y, train.file.n1, limit=job.limit, task=job.task, what="rows", shift=0.0, rows=rows
+            job.y, train.file.n1, limit=job.limit, task=job.task, what="rows", rows=rows
         )
-        assert targets.classes is not None
+        if targets.classes is None:
+            raise WidegramError(
+                f"{job.y}: method {SVM} is for classes, and these are taken for numbers "
+                f"({targets.reason}); for classes take --task classification"
+            )
         k = targets.classes.size
         _check_classes(job, targets)
         _check_memory(targets.n, k, folds if len(path) > 1 else 0, memory)
