@@ -158,7 +158,7 @@ def is_saving() -> bool:
 
 def wrote(path: object) -> None:
     """The file ``path`` appeared, whole."""
-    if _state.listening:
+    if _state.listening and str(path) not in _state.written:
         _state.written.append(str(path))
 
 
