@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from widegram.errors import WidegramError
-from widegram_cli import output, settings
+from widegram_cli import output, preferences
 from widegram_cli.failures import exit_code_of
 from widegram_cli.options import bounded
 from widegram_cli.output import emit_json, emit_table
@@ -53,7 +53,7 @@ class CommandTable(click.Group):
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
         command: click.Command = bounded(module.command)
-        ctx.default_map = {cmd_name: settings.defaults(command, cmd_name)}
+        ctx.default_map = {cmd_name: preferences.defaults(command, cmd_name)}
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -121,7 +121,7 @@ def program(verbose: bool, quiet: bool) -> None:
     logger = logging.getLogger("widegram")
     logger.setLevel(level)
     if verbose:
-        for name, setting in settings.settings().items():
+        for name, setting in preferences.preferences().items():
             logger.debug("%s %s, from %s", name, setting.value, setting.source)
 
 

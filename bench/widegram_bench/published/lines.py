@@ -15,7 +15,7 @@ from typing import Any
 from widegram.durable import write_bytes
 from widegram.errors import WidegramError
 from widegram_bench import child
-from widegram_bench.published.sources import Place
+from widegram_bench.published.sources import DataPlace
 
 Result = dict[str, Any]
 RunOne = Callable[[str, Path], Result]
@@ -55,7 +55,7 @@ class Folder:
     file is gone on with, any other output is taken away first.
     """
 
-    def __init__(self, path: Path, used: Sequence[Place] = (), run: RunOne = run_line) -> None:
+    def __init__(self, path: Path, used: Sequence[DataPlace] = (), run: RunOne = run_line) -> None:
         self._path, self._run, self._list = path, run, path / "done.json"
         self._sources = {source.path.name: source.digest for source in used}
         kept = _kept(self._list)

@@ -84,7 +84,7 @@ def run(
 
 def _computed(
     row: PublishedRow,
-    found: dict[str, sources.Place],
+    found: dict[str, sources.DataPlace],
     work: Path,
     run_one: RunOne,
 ) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _work(out: Path | None) -> Iterator[Path]:
 class _Results:
     """Finished rows by name, and the file that they are kept in."""
 
-    def __init__(self, task: Task, found: dict[str, sources.Place]) -> None:
+    def __init__(self, task: Task, found: dict[str, sources.DataPlace]) -> None:
         self._task, self._found = task, found
         self._rows: dict[str, dict[str, Any]] = {}
         self._skipped: dict[str, dict[str, Any]] = {}

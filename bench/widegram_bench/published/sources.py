@@ -22,7 +22,7 @@ _BLOCK = 2**20
 
 
 @dataclass(frozen=True)
-class Place:
+class DataPlace:
     """A source that is there.
 
     * ``path``: where; a link of the same name lies where commands run
@@ -39,7 +39,7 @@ class Place:
     note: str = ""
 
 
-def look(folders: Sequence[Path]) -> dict[str, Place]:
+def look(folders: Sequence[Path]) -> dict[str, DataPlace]:
     """The sources that some folders hold, by name."""
     found = {}
     for name, files in NAMES.items():
@@ -50,12 +50,12 @@ def look(folders: Sequence[Path]) -> dict[str, Place]:
     return found
 
 
-def _found(path: Path) -> Place:
+def _found(path: Path) -> DataPlace:
     if path.name != "cifar10_jpeg.npz":
-        return Place(path, _digest(path), path.name)
+        return DataPlace(path, _digest(path), path.name)
     decode = f"python -m widegram_bench.published.jpeg {path.name} --train {_JPEG_TRAIN}"
     note = "CIFAR-10 as JPEG, not the original pixels"
-    return Place(path, _digest(path), "cifar10.npz", f"{decode} --out cifar10.npz", note)
+    return DataPlace(path, _digest(path), "cifar10.npz", f"{decode} --out cifar10.npz", note)
 
 
 def _digest(path: Path) -> str:
@@ -70,7 +70,7 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def missing(needs: Sequence[str], found: Mapping[str, Place]) -> str:
+def missing(needs: Sequence[str], found: Mapping[str, DataPlace]) -> str:
     """Why rows with these needs cannot be computed, empty where they can."""
     packages = [need for need in needs if need in PACKAGES]
     if "cifar10" in found and found["cifar10"].before and "cifar10" in needs:

@@ -59,7 +59,7 @@ class Levels(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class BestEvidence:
     """The hyperparameters of highest evidence: ``scale`` s^2, ``noise``, and ``options`` of the
     network, with their ``log_evidence``."""
 
@@ -86,7 +86,7 @@ def evidence_at(kernel: Array, y: Array, scale: float, noise: Array | float) -> 
     return log_evidence(squares, 2.0 * float(np.log(np.diagonal(factor[0])).sum()), len(y))
 
 
-def best_levels(kernel: Array, y: Array, alpha: Array | float, given: Levels) -> Found:
+def best_levels(kernel: Array, y: Array, alpha: Array | float, given: Levels) -> BestEvidence:
     """The scale and the noise of highest evidence, those that are ``given`` as they are."""
     own = float(np.mean(np.diagonal(kernel)))
     square = float(np.mean(y**2))
@@ -133,18 +133,18 @@ def best_levels(kernel: Array, y: Array, alpha: Array | float, given: Levels) ->
 
 
 def best_options(
-    at: Callable[[Mapping[str, float]], Found],
+    at: Callable[[Mapping[str, float]], BestEvidence],
     bounds: Mapping[str, tuple[float, float]],
     restarts: int,
     generator: np.random.RandomState,
-) -> Found:
+) -> BestEvidence:
     """The options of highest evidence within ``bounds``, of which ``at`` says the best levels.
 
     From the middles of the bounds, on logarithms, and from ``restarts`` places that are drawn.
     """
     names = list(bounds)
     low, high = np.log(np.array([bounds[name] for name in names], dtype=float)).T
-    seen: list[Found] = []
+    seen: list[BestEvidence] = []
 
     def loss(theta: Array) -> float:
         interrupts.check()
@@ -162,9 +162,9 @@ def best_options(
 
 def _found(
     kernel: Array, y: Array, alpha: Array | float, scale: float, noise: float
-) -> Found:
+) -> BestEvidence:
     told = evidence_at(kernel, y, scale, alpha + noise)
-    return Found(scale=float(scale), noise=float(noise), log_evidence=told)
+    return BestEvidence(scale=float(scale), noise=float(noise), log_evidence=told)
 
 
 def _likelihood(kernel: Array, y: Array, alpha: Array | float) -> Likelihood:

@@ -26,7 +26,7 @@ from widegram.network.presets import build
 from widegram.predict.calibration import class_probabilities
 from widegram.predict.variance import explained
 from widegram.sklearn.evidence_search import (
-    Found,
+    BestEvidence,
     Levels,
     best_levels,
     best_options,
@@ -94,10 +94,10 @@ class _GaussianProcess(NetworkEstimator):
         integer(self.n_restarts_optimizer, "n_restarts_optimizer", 0)
         given = Levels(_level(self.scale, "scale"), _level(self.noise, "noise"))
 
-        def at(options: Mapping[str, float]) -> Found:
+        def at(options: Mapping[str, float]) -> BestEvidence:
             square = self._kernel(X, None, self.kernel, self._network(options))
             found = best_levels(square, targets, self._alpha, given)
-            return Found(**{**vars(found), "options": dict(options)})
+            return BestEvidence(**{**vars(found), "options": dict(options)})
 
         bounds = self._bounds()
         if bounds:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
+from widegram.linalg.arrayfile import ArrayFile
 from widegram.linalg.settings import Resources
 from widegram.linalg.subset.centers import CenterFiles
 from widegram.linalg.subset.judging import Candidate, Judgement, Judging
@@ -86,7 +87,7 @@ class Passes:
         return self._spectrum
 
     @property
-    def gram_files(self) -> tuple[GramFile, GramFile]:
+    def gram_files(self) -> tuple[GramFile | ArrayFile, GramFile | ArrayFile]:
         """Those of rows and centers, and of the centers."""
         return self._files.cross.file, self._files.centers.file
 

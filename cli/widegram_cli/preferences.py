@@ -45,7 +45,7 @@ class SetOption(NamedTuple):
     source: str
 
 
-def settings() -> dict[str, SetOption]:
+def preferences() -> dict[str, SetOption]:
     """Those that are set, by the option's name.
 
     Raises:
@@ -63,7 +63,7 @@ def settings() -> dict[str, SetOption]:
 def defaults(command: click.Command, name: str) -> dict[str, Any]:
     """Click's ``default_map`` of the command of that name, and of the commands below it."""
     apart = _APART.get(name, ())
-    found = settings() if set(apart) != set(KINDS) else {}
+    found = preferences() if set(apart) != set(KINDS) else {}
     return _below(command, {key: found[key].value for key in found if key not in apart})
 
 

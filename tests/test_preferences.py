@@ -14,7 +14,7 @@ from click.shell_completion import BashComplete, ShellComplete, ZshComplete
 from click.testing import CliRunner, Result
 
 import widegram
-from widegram_cli import settings
+from widegram_cli import preferences
 from widegram_cli.main import COMMANDS, listen_to_the_library, program
 
 
@@ -53,7 +53,7 @@ def test_the_line_goes_before_the_variable_and_that_before_the_file(
     def device(out: str, *more: str) -> Result:
         return CliRunner().invoke(program, [*run, "--out", out, *more])
 
-    Path(settings.FILE).write_text('device = "tpu"\n')
+    Path(preferences.FILE).write_text('device = "tpu"\n')
     assert "tpu" in device("a.h5").stderr
     monkeypatch.setenv("WIDEGRAM_DEVICE", "cpu")
     assert device("a.h5").exit_code == 0
@@ -67,21 +67,21 @@ def test_the_file_named_then_the_folder_then_the_home(
 ) -> None:
     home = folder / "config" / "widegram"
     home.mkdir(parents=True)
-    (home / settings.FILE).write_text("threads = 1\n")
-    assert settings.settings()["threads"].value == "1"
-    Path(settings.FILE).write_text("threads = 2\n")
-    assert settings.settings()["threads"].value == "2"
+    (home / preferences.FILE).write_text("threads = 1\n")
+    assert preferences.preferences()["threads"].value == "1"
+    Path(preferences.FILE).write_text("threads = 2\n")
+    assert preferences.preferences()["threads"].value == "2"
     named = folder / "named.toml"
     named.write_text("threads = 3\n")
     monkeypatch.setenv("WIDEGRAM_CONFIG", str(named))
-    assert settings.settings()["threads"] == ("3", str(named))
+    assert preferences.preferences()["threads"] == ("3", str(named))
 
 
 def test_commands_take_the_settings_that_they_have_options_for(folder: Path) -> None:
-    Path(settings.FILE).write_text(
+    Path(preferences.FILE).write_text(
         'device = "cpu"\nthreads = 2\nmemory = "1GB"\ndask = "local:2"\n'
     )
-    assert set(_defaults("gram")) == set(settings.KINDS)
+    assert set(_defaults("gram")) == set(preferences.KINDS)
     assert set(_defaults("solve")) == {"threads", "memory"} & set(_names("solve"))
     assert set(_defaults("meanfield")["trainability"]) == {"threads", "memory", "dask"}  # type: ignore[call-overload]
     assert not any(_defaults(name) for name in ("net", "doctor"))
@@ -89,7 +89,7 @@ def test_commands_take_the_settings_that_they_have_options_for(folder: Path) -> 
 
 def test_every_setting_is_an_option(folder: Path) -> None:
     names = {name for command in COMMANDS for name in _names(command)}
-    assert set(settings.KINDS) <= names
+    assert set(preferences.KINDS) <= names
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_every_setting_is_an_option(folder: Path) -> None:
     ],
 )
 def test_bad_files_are_refused_in_one_line(folder: Path, text: str, message: str) -> None:
-    Path(settings.FILE).write_text(text)
+    Path(preferences.FILE).write_text(text)
     error = _error("info", "k.h5")
-    assert settings.FILE in error
+    assert preferences.FILE in error
     assert message in error
 
 
@@ -124,15 +124,15 @@ def test_bad_variables_and_missing_files_are_named(
 
 
 def test_what_others_can_write_is_refused(folder: Path) -> None:
-    Path(settings.FILE).write_text("threads = 1\n")
-    Path(settings.FILE).chmod(0o666)
+    Path(preferences.FILE).write_text("threads = 1\n")
+    Path(preferences.FILE).chmod(0o666)
     assert "others can write it" in _error("info", "k.h5")
 
 
 def test_verbose_says_where_settings_come_from_and_quiet_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path(settings.FILE).write_text("threads = 1\n")
+    Path(preferences.FILE).write_text("threads = 1\n")
     logger = logging.getLogger("widegram")
     before, level = list(logger.handlers), logger.level
     try:
