@@ -22,7 +22,7 @@ from widegram_cli.main import COMMANDS
 MESSAGE = "is an input of this command"
 # Parameters of free text that name no file. A new one belongs here, or is InputFile or OutputFile.
 TEXTS = {
-    "act", "b_var", "device", "dtype", "head", "kernel", "nets", "scale", "times", "w_var",
+    "act", "b_var", "device", "dtype", "head", "kernel", "nets", "only", "scale", "times", "w_var",
 }  # fmt: skip
 
 

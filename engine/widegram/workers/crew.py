@@ -42,7 +42,8 @@ class Done:
 
 @dataclass(eq=False)
 class Member:
-    """A worker. ``first``: it was there when the run began."""
+    """A worker. ``first``: it was there when the run began; ``owing``: groups that it has and that
+    have not come back, ``calls``: methods that it is at."""
 
     line: Line
     first: bool
@@ -50,6 +51,7 @@ class Member:
     described: dict[str, Any] = field(default_factory=dict)
     greeted: asyncio.Event = field(default_factory=asyncio.Event)
     calls: int = 0
+    owing: int = 0
     has: Shared | None = None
     sharing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -120,7 +122,8 @@ class Crew:
         self, items: Sequence[Any], size: int, claims: Claims, shared: Shared | None
     ) -> None:
         """Hand out ``items`` as ``claims`` has them taken; their results have ``size`` bytes."""
-        claims.settle(sorted(self.ready))
+        # One that still owes something of the round before may be stopped: it gets no share.
+        claims.settle(sorted(name for name, one in self.ready.items() if not one.owing))
         self._items, self._item_bytes, self._claims = items, max(size, 1), claims
         self._shared = shared
         self._tell()
@@ -295,9 +298,11 @@ class Crew:
     async def _slot(self, member: Member) -> None:
         while True:
             claims, group = await self._take(member)
+            member.owing += 1
             try:
                 await self._do(member, claims, group)
             finally:
+                member.owing -= 1
                 claims.give_back(group)  # Nothing, where it has come back.
                 self._tell()
 
