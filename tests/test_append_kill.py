@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import random
 import time
 from pathlib import Path
 
@@ -12,11 +10,11 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
+from killing import kill_at_random
 from test_crash import content
 from widegram.computing import filling
 
 _OLD, _ALL, _TILE, _DELAY = 30, 90, 16, 0.004
-_FORK = multiprocessing.get_context("fork")
 
 
 def grow(out: Path) -> None:
@@ -39,26 +37,18 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(
     widegram.gram(fake.NETWORK, x[:_OLD], kept, tile=_TILE, dtype="float64")
     before, after = content(kept), content(whole)
     out.write_bytes(kept.read_bytes())
-    moments = random.Random(0)
-    killed = partial = 0
-    # Where the machine is busy, more kills than those until one falls into the middle.
-    while killed < kills or (not partial and killed < 100):
-        process = _FORK.Process(target=grow, args=(out,))
-        process.start()
-        process.join(moments.uniform(0, 0.6 * duration))
-        if process.is_alive():
-            process.kill()
-            killed += 1
-        process.join()
-        grown = tmp_path / "K.h5.append"
+    grown = tmp_path / "K.h5.append"
+
+    def left() -> bool:
         if content(out) == before:
-            partial += grown.exists() and not widegram.GramFile(grown).complete
-        else:
-            assert content(out) == after
-            assert not grown.exists()
-            out.write_bytes(kept.read_bytes())
+            return grown.exists() and not widegram.GramFile(grown).complete
+        assert content(out) == after
+        assert not grown.exists()
+        out.write_bytes(kept.read_bytes())
+        return False
+
+    kill_at_random(grow, out, kills, 0.6 * duration, left)
     grow(out)
     assert content(out) == after
     assert widegram.verify(out, sample=0).ok
-    assert partial > 0  # some kills did fall into the middle
     assert sorted(os.listdir(tmp_path)) == ["K.h5", "old.h5", "whole.h5"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import random
 import time
 from pathlib import Path
 
@@ -12,10 +10,10 @@ import pytest
 
 import fake_evaluator as fake
 import widegram
+from killing import kill_at_random
 from widegram.computing import filling
 
 _N, _TILE, _DELAY = 90, 16, 0.004
-_FORK = multiprocessing.get_context("fork")
 
 
 def content(out: Path) -> bytes:
@@ -43,27 +41,19 @@ def test_killed_runs_resume_to_the_uninterrupted_file(
     start = time.perf_counter()
     run(whole)
     duration = time.perf_counter() - start
-    moments = random.Random(0)
-    killed = partial = 0
-    # Where the machine is busy, more kills than those until one falls into the middle.
-    while killed < kills or (not partial and killed < 100):
-        process = _FORK.Process(target=run, args=(out,))
-        process.start()
-        process.join(moments.uniform(0, 0.6 * duration))
-        if process.is_alive():
-            process.kill()
-            killed += 1
-        process.join()
+
+    def left() -> bool:
         if not out.exists():
-            continue  # killed while creating: nothing but a .part
+            return False  # killed while creating: nothing but a .part
         report = widegram.verify(out, sample=0)
         assert report.ok, report.damage
-        partial += 0 < report.tiles_checked < report.tiles
         if report.complete:
             assert content(out) == content(whole)
             out.unlink()
+        return 0 < report.tiles_checked < report.tiles
+
+    kill_at_random(run, out, kills, 0.6 * duration, left)
     run(out)
     assert content(out) == content(whole)
     assert widegram.verify(out, sample=0).ok
-    assert partial > 0  # some kills did fall into the middle
     assert sorted(os.listdir(tmp_path)) == ["K.h5", "whole.h5"]

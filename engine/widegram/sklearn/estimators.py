@@ -21,10 +21,9 @@ from widegram.linalg.normalise import centred, in_units, prior_scale
 from widegram.linalg.operator import as_operator
 from widegram.linalg.refine import Factor
 from widegram.linalg.solving import absolute_regulariser
-from widegram.linalg.targets import encode
 from widegram.network import NetworkLike
 from widegram.predict.variance import ensemble_variances, explained
-from widegram.sklearn.gaussian import one_hot_classes
+from widegram.sklearn.gaussian import one_hot_classes, regression_targets
 from widegram.sklearn.network_estimator import DEFAULT, NetworkEstimator
 
 Array = NDArray[Any]
@@ -116,9 +115,7 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
 
     def fit(self, X: Array, y: Array) -> Self:
         """X (n, D), y (n,) or (n, k)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        self._flat = y.ndim == 1
-        targets = encode(np.asarray(y, np.float64).reshape(len(X), -1), task="regression").values
+        X, targets, self._flat = regression_targets(self, X, y)
         self.y_mean_ = np.zeros(targets.shape[1])
         self.y_scale_ = np.ones(targets.shape[1])
         if self.normalize_y:

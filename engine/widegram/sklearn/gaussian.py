@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -54,12 +54,32 @@ class _GaussianProcess(NetworkEstimator):
       ``random_state``
     """
 
-    scale: float | str
-    noise: float | str
-    alpha: float | ArrayLike
-    bounds: Mapping[str, tuple[float, float]] | None
-    n_restarts_optimizer: int
-    random_state: int | np.random.RandomState | None
+    def __init__(  # noqa: PLR0913 - scikit-learn wants every parameter here
+        self,
+        network: NetworkLike = DEFAULT,
+        kernel: str = "nngp",
+        *,
+        alpha: float | ArrayLike = 1e-10,
+        scale: float | str = EVIDENCE,
+        noise: float | str = EVIDENCE,
+        bounds: Mapping[str, tuple[float, float]] | None = None,
+        n_restarts_optimizer: int = 0,
+        input_shape: tuple[int, ...] | None = None,
+        cache_size: float = 500,
+        accept_series_error: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.network = network
+        self.kernel = kernel
+        self.alpha = alpha
+        self.scale = scale
+        self.noise = noise
+        self.bounds = bounds
+        self.n_restarts_optimizer = n_restarts_optimizer
+        self.input_shape = input_shape
+        self.cache_size = cache_size
+        self.accept_series_error = accept_series_error
+        self.random_state = random_state
 
     @property
     def hyperparameters_(self) -> dict[str, float]:
@@ -199,18 +219,13 @@ class GaussianProcessRegressor(RegressorMixin, _GaussianProcess):
         accept_series_error: float | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.network = network
-        self.kernel = kernel
-        self.alpha = alpha
-        self.scale = scale
-        self.noise = noise
-        self.bounds = bounds
-        self.n_restarts_optimizer = n_restarts_optimizer
+        super().__init__(
+            network, kernel, alpha=alpha, scale=scale, noise=noise, bounds=bounds,
+            n_restarts_optimizer=n_restarts_optimizer, input_shape=input_shape,
+            cache_size=cache_size, accept_series_error=accept_series_error,
+            random_state=random_state,
+        )  # fmt: skip
         self.normalize_y = normalize_y
-        self.input_shape = input_shape
-        self.cache_size = cache_size
-        self.accept_series_error = accept_series_error
-        self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -219,9 +234,7 @@ class GaussianProcessRegressor(RegressorMixin, _GaussianProcess):
 
     def fit(self, X: Array, y: Array) -> Self:
         """X (n, D), y (n,) or (n, k)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        self._flat = y.ndim == 1
-        targets = encode(np.asarray(y, np.float64).reshape(len(X), -1), task="regression").values
+        X, targets, self._flat = regression_targets(self, X, y)
         self.y_mean_ = np.zeros(targets.shape[1])
         self.y_scale_ = np.ones(targets.shape[1])
         if self.normalize_y:
@@ -279,33 +292,6 @@ class GaussianProcessClassifier(ClassifierMixin, _GaussianProcess):
     independent Gaussian outputs. Fitted as there, with ``classes_`` (k,).
     """
 
-    def __init__(  # noqa: PLR0913 - scikit-learn wants every parameter here
-        self,
-        network: NetworkLike = DEFAULT,
-        kernel: str = "nngp",
-        *,
-        alpha: float | ArrayLike = 1e-10,
-        scale: float | str = EVIDENCE,
-        noise: float | str = EVIDENCE,
-        bounds: Mapping[str, tuple[float, float]] | None = None,
-        n_restarts_optimizer: int = 0,
-        input_shape: tuple[int, ...] | None = None,
-        cache_size: float = 500,
-        accept_series_error: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.network = network
-        self.kernel = kernel
-        self.alpha = alpha
-        self.scale = scale
-        self.noise = noise
-        self.bounds = bounds
-        self.n_restarts_optimizer = n_restarts_optimizer
-        self.input_shape = input_shape
-        self.cache_size = cache_size
-        self.accept_series_error = accept_series_error
-        self.random_state = random_state
-
     def fit(self, X: Array, y: Array) -> Self:
         """X (n, D), y (n,) of any labels."""
         X, y = validate_data(self, X, y, dtype=np.float64)
@@ -323,6 +309,13 @@ class GaussianProcessClassifier(ClassifierMixin, _GaussianProcess):
         """Labels (m,)."""
         mean, _ = self._posterior(X, False, False)
         return self.classes_[mean.argmax(axis=1)]
+
+
+def regression_targets(estimator: BaseEstimator, X: Array, y: Array) -> tuple[Array, Array, bool]:
+    """X (n, D) and targets (n, k) as checked, and whether y was of shape (n,)."""
+    X, y = validate_data(estimator, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+    columns = np.asarray(y, np.float64).reshape(len(X), -1)
+    return X, encode(columns, task="regression").values, y.ndim == 1
 
 
 def one_hot_classes(y: Array) -> tuple[Array, Array]:
