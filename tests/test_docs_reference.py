@@ -4,7 +4,12 @@ every page."""
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -41,6 +46,50 @@ def test_every_command_and_option() -> None:
         for option in command.params:
             if isinstance(option, click.Option) and not option.hidden:
                 assert f"| `{option.opts[0]}" in sections[name], (name, option.opts)
+
+
+def test_every_command_has_a_man_page(tmp_path: Path) -> None:
+    from making.manual import write
+
+    written = {Path(path).stem: path for path in write(tmp_path, "1.2")}
+    commands = list(walked(program, "widegram"))
+    assert [name.replace(" ", "-") for name, _ in commands] == list(written)
+    for name, command in commands:
+        page = Path(written[name.replace(" ", "-")]).read_text()
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.hidden:
+                assert f".B {option.opts[0]}".replace("-", r"\-") in page, (name, option.opts)
+    if shutil.which("mandoc"):
+        lint = ["mandoc", "-T", "lint", "-W", "warning", *written.values()]
+        said = subprocess.run(lint, capture_output=True)
+        assert {line.split(b": ", 3)[3] for line in said.stdout.splitlines()} <= {
+            b'missing date, using "": TH'
+        }
+
+
+def test_a_man_page_shows_what_help_says() -> None:
+    from making.manual import _text
+
+    assert _text(r".5 `a\b` -x") == r"\&.5 \(gaa\eb\(ga \-x"
+
+
+def test_the_reference_needs_click_alone() -> None:
+    """Man pages are made where packages are built, and nothing else is installed there."""
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('numpy', 'numba', 'scipy', 'h5py', 'rich', 'xxhash'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from making.manual import pages\n"
+        "print(len(pages('1.2')))\n"
+    )
+    path = os.pathsep.join(str(ROOT / part) for part in ("docs", "cli", "engine"))
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": path}
+    )
+    assert (said.returncode, int(said.stdout or 0) > 20) == (0, True), said.stderr
 
 
 def test_text_of_a_command_is_no_markup() -> None:

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
 from widegram_cli.bench_output import about, finish, print_table, say, title
 from widegram_cli.bench_published import published
@@ -196,6 +195,7 @@ def workers(quick: bool, **options: Any) -> None:
 
 def _check(options: dict[str, Any], plot: str | None) -> None:
     """What would fail after the measurements fails before them."""
+    from widegram.durable.outputs import check_target
     from widegram_bench import plots
 
     for path in (options["out"], plot):

@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from widegram.data.formats import HDF5_SUFFIXES, list_arrays, open_table
 from widegram.errors import WidegramError, shown
-from widegram.validation.reading import existing_file
 from widegram_cli.output import emit_json, emit_table
 
 _SHOWN_VALUES = 8
@@ -24,6 +22,9 @@ def contents(file: str) -> dict[str, Any]:
     its ``problem`` in place of shape and dtype. Raises
     :class:`widegram.errors.WidegramError` for a missing, damaged or unknown file.
     """
+    from widegram.data.formats import HDF5_SUFFIXES, list_arrays, open_table
+    from widegram.validation.reading import existing_file
+
     path = existing_file(Path(file))
     single = path.suffix.lower() not in (".npz", *HDF5_SUFFIXES)
     arrays: dict[str, dict[str, Any]] = {}

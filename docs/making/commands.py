@@ -16,42 +16,59 @@ _SPECIAL = re.compile(r"([\\*_\[\]<>#|$~^{}])")
 
 def reference() -> str:
     """Markdown: a section for each command, in the order of ``widegram --help``."""
-    context = click.Context(program, info_name="widegram", color=False)
-    return "\n".join(line for name in program.list_commands(context) for line in _of(name, context))
+    return "\n".join(line for context in list(contexts())[1:] for line in _of(context))
 
 
-def _of(name: str, parent: click.Context) -> Iterator[str]:
-    group = parent.command
-    assert isinstance(group, click.Group)
-    command = group.get_command(parent, name)
-    assert command is not None
-    context = click.Context(command, info_name=name, parent=parent)
-    level = "#" * (2 + len(context.command_path.split()) - 2)
+def contexts() -> Iterator[click.Context]:
+    """Of the program and of every command, a group before its own."""
+    return _below(click.Context(program, info_name="widegram", color=False))
+
+
+def _below(context: click.Context) -> Iterator[click.Context]:
+    yield context
+    group = context.command
+    if isinstance(group, click.Group):
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            yield from _below(click.Context(command, info_name=name, parent=context))
+
+
+def usage(context: click.Context) -> str:
+    """``gram [OPTIONS]``, with the names of the commands before it."""
+    return f"{context.command_path} {' '.join(context.command.collect_usage_pieces(context))}"
+
+
+def options(context: click.Context) -> list[tuple[str, str]]:
+    """Names and help of the options of a command; without those that the help hides."""
+    records = [
+        option.get_help_record(context)
+        for option in context.command.params
+        if isinstance(option, click.Option)
+    ]
+    return [
+        (" ".join(names.split()), " ".join(text.split()))
+        for names, text in (record for record in records if record is not None)
+    ]
+
+
+def paragraphs(context: click.Context) -> list[str]:
+    """The help of a command, a line for each paragraph."""
+    text = inspect.cleandoc(context.command.help or "").replace("\b", "").strip()
+    return [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
+
+
+def _of(context: click.Context) -> Iterator[str]:
+    level = "#" * len(context.command_path.split())
     yield f"\n{level} {context.command_path}\n"
-    yield from _paragraphs(command.help or "")
-    usage = " ".join(command.collect_usage_pieces(context))
-    yield f"\n```text\n{context.command_path} {usage}\n```\n"
-    options = [one for one in command.params if isinstance(one, click.Option)]
-    rows = [row for option in options if (row := _row(option, context)) is not None]
+    yield from (f"{shown(paragraph)}\n" for paragraph in paragraphs(context))
+    yield f"\n```text\n{usage(context)}\n```\n"
+    rows = [
+        f"| `{names.replace('|', chr(92) + '|')}` | {shown(text)} |"
+        for names, text in options(context)
+    ]
     if rows:
         yield from ("| option | |", "|---|---|", *rows)
-    if isinstance(command, click.Group):
-        for inner in command.list_commands(context):
-            yield from _of(inner, context)
-
-
-def _row(option: click.Option, context: click.Context) -> str | None:
-    """A row of the table of options; None for what the help hides."""
-    record = option.get_help_record(context)
-    if record is None:
-        return None
-    names, text = (" ".join(part.split()) for part in record)
-    return f"| `{names.replace('|', chr(92) + '|')}` | {shown(text)} |"
-
-
-def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text).replace("\b", "").strip()):
-        yield shown(" ".join(paragraph.split())) + "\n"
 
 
 def shown(text: str) -> str:
