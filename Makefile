@@ -6,6 +6,8 @@
 #   make docs    the documentation: build/docs/index.html; a warning is an error
 #   make pictures  the pictures of docs/networks.md and docs/activations.md
 #   make gpu     on a machine with a card: tests, times and profile of the CUDA backend, 8 minutes
+#   make package  dist/: the source distribution and the wheel
+#   make pythons  the wheel alone with each Python that is here, and with the oldest libraries
 #   make clean   remove what the targets made
 #
 # PYTHON=python3.12 picks the interpreter, PIP_ARGS="--no-index --find-links DIR" is added to pip's
@@ -18,7 +20,7 @@ BIN := $(VENV)/bin
 # Named by the content of pyproject.toml: pip runs again when that changes, and only then.
 STAMP := $(VENV)/installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 
-.PHONY: demo bench paper docs pictures test test-slow gpu lint clean venv
+.PHONY: demo bench paper docs pictures test test-slow gpu lint package pythons clean venv
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -31,7 +33,7 @@ $(STAMP):
 	@rm -f $(VENV)/installed-* && touch $@
 
 demo: $(STAMP)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" demo/run demo-out
+	@rm -rf demo-out && $(BIN)/widegram demo demo-out
 
 paper: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/paper/draw paper-out
@@ -71,6 +73,18 @@ pictures: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/widegram bench roof
 	$(BIN)/widegram bench kernels
+
+package: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+pythons: package
+	@for python in $(PYTHONS); do \
+	    "$$python" -c "" 2>/dev/null || { echo "== $$python: not here" >&2; continue; }; \
+	    echo "== $$python"; .ci/wheel dist "$$python" || exit 1; \
+	done
+	@echo "== the oldest libraries"; .ci/wheel dist $(firstword $(PYTHONS)) oldest
 
 clean:
 	rm -rf $(VENV) demo-out paper-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

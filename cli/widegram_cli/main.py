@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "net": ("widegram_cli.net", "Print a network: layers, shapes, planes, cost per entry."),
     "data": ("widegram_cli.data", "Prepare image data sets; look into prepared files."),
     "bench": ("widegram_cli.bench", "Measure speed: limits of the machine, neural-tangents."),
+    "demo": ("widegram_cli.demo", "The main job on the embedded digits, start to finish."),
     "doctor": ("widegram_cli.doctor", "Report CPU, threads, libraries, CUDA; what is missing."),
 }
 
