@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from widegram.durable.outputs import file_system_errors
 from widegram.errors import WidegramError
 from widegram_cli.files import FileCommand, OutputFile
 
@@ -59,6 +58,8 @@ def command(ctx: click.Context, folder: str) -> None:
 
     Each command is printed before it runs, to be changed and run again. Half a minute, and 30 MB.
     """
+    from widegram.durable.outputs import file_system_errors
+
     place = Path(folder)
     with file_system_errors(place):
         try:
