@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eig": ("widegram_cli.eig", "Eigenvalues, condition number and spectral density."),
     "solve": ("widegram_cli.solve", "Solve (K + reg I) alpha = Y, in memory or out of core."),
     "predict": ("widegram_cli.predict", "Predict with a solution: mean, variance, accuracy."),
+    "report": ("widegram_cli.report", "Write an HTML page on a run: cost, spectrum, accuracy."),
     "tune": ("widegram_cli.tune", "Choose a network by figures of the training data alone."),
     "meanfield": ("widegram_cli.meanfield", "Mean field theory: phases, spectra, trainability."),
     "net": ("widegram_cli.net", "Print a network: layers, shapes, planes, cost per entry."),

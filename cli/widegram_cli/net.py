@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +59,7 @@ def command(
     """
     from widegram import plan
     from widegram.network import PRESETS, load_network
+    from widegram.network.listing import layers_of, shapes_text
     from widegram.plan.flips import pairs_per_entry
 
     if source and device != "cuda":
@@ -71,7 +70,7 @@ def command(
         input_shape = _DEFAULT_INPUT
         click.echo(
             f"widegram: note: a preset takes its input shape from the data; shown for "
-            f"{_shape(_DEFAULT_INPUT)} (choose with --input-shape)",
+            f"{shapes_text(_DEFAULT_INPUT)} (choose with --input-shape)",
             err=True,
         )
     network = load_network(net, input_shape, given_by="--input-shape")
@@ -80,22 +79,10 @@ def command(
         _emit_source(plain, get, depths, dtype, as_json)
         return
     planned = plan.build(plain, get=get, depths=depths)
-    canonical = network.canonical()
-    shapes = [
-        {
-            "layer": path,
-            "parameters": _parameters(canonical, path),
-            "in": list(before),
-            "out": list(after),
-        }
-        for path, before, after in network.shapes()
-    ]
-    if network.inputs:
-        shapes[0]["in"] = [list(shape[:-1]) for shape in network.inputs]
     description = {
-        "network": canonical,
+        "network": network.canonical(),
         "fingerprint": network.fingerprint(),
-        "shapes": shapes,
+        "shapes": layers_of(network),
         **planned.describe(),
         **({"pairs_per_entry": pairs_per_entry(network)} if network.augment else {}),
     }
@@ -146,9 +133,11 @@ def _emit_source(
 
 
 def _print(description: dict[str, Any]) -> None:
-    click.echo(f"input {_shape(description['network']['input_shape'])}")
+    from widegram.network.listing import shapes_text
+
+    click.echo(f"input {shapes_text(description['network']['input_shape'])}")
     emit_table(
-        (row["layer"], f"{_shape(row['in'])} -> {_shape(row['out'])}{_listed(row['parameters'])}")
+        (row["layer"], f"{shapes_text(row['in'])} -> {shapes_text(row['out'])}{_after(row)}")
         for row in description["shapes"]
     )
     click.echo()
@@ -176,41 +165,15 @@ def _print(description: dict[str, Any]) -> None:
     )
 
 
-def _parameters(canonical: dict[str, Any], path: str) -> dict[str, Any]:
-    """Parameters of the layer at ``layers[0] Residual.branch[1] Conv``, at
-    ``layers[2] FanInSum.branches[0][1] Relu``, or at ``layers[3] Readouts.heads.gap[0] Dense``,
-    without nested layers."""
-    layer: Any = canonical
-    for head, field, numbers in re.findall(r"(?:heads\.([\w.=-]+)|(\w+))((?:\[\d+\])+)", path):
-        layer = layer["heads"][head] if head else layer[field]
-        for n in re.findall(r"\d+", numbers):
-            layer = layer[int(n)]
-    nested = ("layer", "branch", "shortcut", "branches", "body", "heads")
-    return {name: value for name, value in layer.items() if name not in nested}
+def _after(row: dict[str, Any]) -> str:
+    """The parameters of a layer, behind its shapes; empty where it has none."""
+    from widegram.network.listing import parameters_text
 
-
-def _listed(parameters: dict[str, Any]) -> str:
-    """``  filter_shape 3x3, W_std 1.5``; empty where a layer has none."""
-    parts = []
-    for name, value in parameters.items():
-        if value in ("", []):  # Custom takes one of two
-            continue
-        shown = "none" if value is None else value
-        if isinstance(value, list):
-            whole = all(isinstance(one, int) for one in value)
-            shown = _shape(value) if whole else f"of {len(value)} numbers or rows"
-        parts.append(f"{name} {shown:.6g}" if isinstance(shown, float) else f"{name} {shown}")
-    return "  " + ", ".join(parts) if parts else ""
+    text = parameters_text(row["parameters"])
+    return f"  {text}" if text else ""
 
 
 def _steps(steps: list[str]) -> str:
     """Steps in order; a run of equal ones once, with its length."""
     runs = [(step, len(list(run))) for step, run in itertools.groupby(steps)]
     return ", ".join(step if count == 1 else f"{count} x ({step})" for step, count in runs)
-
-
-def _shape(sizes: Sequence[Any]) -> str:
-    """A shape, or those of a list of inputs."""
-    if sizes and not isinstance(sizes[0], int):
-        return " and ".join(map(_shape, sizes))
-    return "x".join(str(size) for size in sizes) or "vector"

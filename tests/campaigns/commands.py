@@ -91,6 +91,7 @@ COMMANDS = (
     Command("predict-variance", "predict @A.h5 --cross @C.h5 --variance --x-test @digits.h5:test/x "
             "--method cholesky-ooc --out o.h5", small=True),
     Command("predict-nystrom", "predict @AN.h5 --cross @CX.h5 --out o.h5"),
+    Command("report", "report @K.h5 @A.h5 --out o.html", ("o.html",)),
     Command("data-prepare", "data prepare digits --train 300 --test 100 --out o.h5"),
     Command("data-zca", "data prepare digits --train 100 --test 20 --zca 0.1 --out o.h5"),
     Command("data-apply", "data apply @digits.h5 @digits.h5:test/x --out o.h5"),

@@ -64,6 +64,7 @@ LINES = {
     "eig": f"{_IN}K.h5 --k 2 --out o.h5",
     "solve": f"{_IN}K.h5 --y {_IN}digits.h5:train/y --diag-reg 1e-3 --out o.h5",
     "predict": f"{_IN}A.h5 --cross {_IN}C.h5 --out o.h5",
+    "report": f"{_IN}K.h5 {_IN}A.h5 --out o.html",
     "net": "fcn --input-shape 8",
     "combine": f"{_IN}J1.h5 {_IN}J2.h5 --out o.h5",
     "join": "J.h5",

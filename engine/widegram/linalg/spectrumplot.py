@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from widegram.durable.pictures import save_figure
 from widegram.errors import WidegramError
-from widegram.linalg.summary import Spectrum
+from widegram.linalg.summary import Bins, Spectrum
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(what: str = "--plot") -> None:
     """Raise WidegramError, with the command that installs it, where matplotlib is missing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise WidegramError("--plot needs matplotlib: pip install 'widegram[plot]'") from error
+        raise WidegramError(
+            f"{what} needs matplotlib: pip install 'widegram[plot]'"
+        ) from error
 
 
 def plot_spectrum(path: Path, found: Spectrum, title: str, *, overwrite: bool = False) -> None:
@@ -34,31 +37,31 @@ def plot_spectrum(path: Path, found: Spectrum, title: str, *, overwrite: bool = 
     if found.lambda_max <= found.floor:
         axes.text(0.5, 0.5, f"no eigenvalue above {found.floor:.2g}", ha="center")
     elif found.density is None:
-        _by_rank(axes, found)
+        draw_by_rank(axes, found.known, found.floor)
     else:
-        _density(axes, found)
+        draw_density(axes, found.bins, found.floor)
     axes.set_title(f"{title} (n = {found.n})")
     save_figure(figure, path, overwrite=overwrite, dpi=150)
 
 
-def _by_rank(axes: Any, found: Spectrum) -> None:
-    values = found.known[::-1]
+def draw_by_rank(axes: Any, known: NDArray[Any], floor: float) -> None:
+    """Ascending eigenvalues by rank; those up to the resolution ``floor`` mean nothing."""
+    values = known[::-1]
     rank = np.arange(1, values.size + 1)
-    good = values > found.resolution
+    good = values > floor
     axes.loglog(rank[good], values[good], ".", ms=3, color="tab:blue", label="eigenvalues")
     if not good.all():
-        low = np.maximum(values[~good], found.floor / 10)
+        low = np.maximum(values[~good], floor / 10)
         axes.loglog(rank[~good], low, ".", ms=3, color="0.7", label="unresolved")
-    axes.axhline(found.floor, color="0.5", ls="--", lw=1, label="resolution of the file")
+    axes.axhline(floor, color="0.5", ls="--", lw=1, label="resolution of the file")
     axes.set_xlabel("rank")
     axes.set_ylabel("eigenvalue")
     axes.legend()
 
 
-def _density(axes: Any, found: Spectrum) -> None:
+def draw_density(axes: Any, bins: Bins, floor: float) -> None:
     """Eigenvalues per decade: a band from the least to the most, a line at the estimate."""
-    bins = found.bins
-    first = int(np.argmax(bins.edges[1:] > found.floor)) + 1 if bins.edges.size > 2 else 0
+    first = int(np.argmax(bins.edges[1:] > floor)) + 1 if bins.edges.size > 2 else 0
     edges = bins.edges[first:]
     if edges.size > 1:
         width = np.log10(edges[1:] / edges[:-1])
@@ -74,8 +77,8 @@ def _density(axes: Any, found: Spectrum) -> None:
         axes.set_ylim(bottom=0, top=1.5 * float(np.max(most, initial=1.0)))
     below, most_below = int(bins.least[:first].sum()), int(bins.most[:first].sum())
     if most_below:
-        axes.axvline(found.floor, color="0.5", ls="--", lw=1)
-        axes.plot([], [], " ", label=f"below {found.floor:.2g}: {below} to {most_below}")
+        axes.axvline(floor, color="0.5", ls="--", lw=1)
+        axes.plot([], [], " ", label=f"below {floor:.2g}: {below} to {most_below}")
     axes.set_xlabel("eigenvalue")
     axes.set_ylabel("eigenvalues per decade")
     axes.legend()

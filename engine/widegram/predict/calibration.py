@@ -55,13 +55,31 @@ def log_loss(probabilities: Array, labels: Array) -> float:
         return float(-np.mean(np.log(probabilities[np.arange(labels.size), labels])))
 
 
-def expected_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
-    """Mean over points of |accuracy - confidence| of their bin (Guo et al. 2017, equation 3).
-
-    The confidence of a point is its largest probability.
-    """
+def _binned(probabilities: Array, labels: Array, bins: int) -> tuple[Array, Array, Array]:
+    """(confidence, whether it is right, bin) of each point; the confidence is its largest
+    probability."""
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return confidence, right, place
+
+
+def expected_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
+    """Mean over points of |accuracy - confidence| of their bin (Guo et al. 2017, equation 3)."""
+    confidence, right, place = _binned(probabilities, labels, bins)
     gaps = np.bincount(place, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / labels.size)
+
+
+def reliability(
+    probabilities: Array, labels: Array, bins: int = BINS
+) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, points) of each bin that has points, ascending: what a
+    reliability diagram shows (Guo et al. 2017)."""
+    confidence, right, place = _binned(probabilities, labels, bins)
+    each = [place == number for number in range(bins)]
+    return [
+        (float(confidence[of].mean()), float(right[of].mean()), int(of.sum()))
+        for of in each
+        if of.any()
+    ]
