@@ -53,13 +53,16 @@ def test_what_was_lost_comes_first_and_what_is_late_is_given_to_another() -> Non
     lost, late = claims.take("a", 1, 0.0), claims.take("b", 1, 0.0)
     assert lost is not None
     assert late is not None
-    claims.give_back(lost)
+    assert claims.give_back(lost)
+    assert not claims.give_back(lost)
     claims.leave("a")
     again = claims.take("c", 2, 1.0)
     assert again is not None
     assert again.items == lost.items
     assert claims.finish(again, 1.5) == again.items
     assert claims.take("c", 2, 1.6) is None
+    assert not claims.late(1.6)
+    assert claims.late(60.0)
     second = claims.take("c", 2, 60.0)
     assert second is not None
     assert second.items == late.items

@@ -94,15 +94,21 @@ class Claims:
         self.usual = max(self.usual, now - group.begun)
         return new
 
-    def give_back(self, group: Claim) -> None:
-        """A group is lost: what no other worker has of it is to be done again."""
+    def give_back(self, group: Claim) -> bool:
+        """A group is lost: what no other worker has of it is to be done again. Whether it was; one
+        that has come back is not."""
         if group not in self._flying:
-            return
+            return False
         self._drop(group)
         elsewhere = {item for other in self._flying for item in other.items}
         self._again.extend(
             item for item in group.items if not self._done[item] and item not in elsewhere
         )
+        return True
+
+    def late(self, now: float) -> bool:
+        """Whether some group takes so long that a second worker should have it."""
+        return any(self._is_late(group, now) for group in self._flying)
 
     def stop(self) -> None:
         """Begin nothing more."""

@@ -76,7 +76,7 @@ class Crew:
         self._members: dict[str, Member] = {}
         self._refused: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gate, self._news = asyncio.Event(), asyncio.Event()
+        self._gate, self._news, self._offers = (asyncio.Event() for _ in range(3))
         self._claims: Claims | None = None
         self._items: Sequence[Any] = []
         self._item_bytes, self._pace = 1, 0.0  # Bytes of a result, seconds of an item.
@@ -116,6 +116,8 @@ class Crew:
                 await self._look()
             except WidegramError as error:
                 self.fail(error)
+            if self._claims is not None and self._claims.late(time.monotonic()):
+                self._offer()
             await asyncio.sleep(_LOOK_SECONDS)
 
     def begin(
@@ -126,7 +128,7 @@ class Crew:
         claims.settle(sorted(name for name, one in self.ready.items() if not one.owing))
         self._items, self._item_bytes, self._claims = items, max(size, 1), claims
         self._shared = shared
-        self._tell()
+        self._offer()
 
     def end(self) -> None:
         """Hand out nothing more."""
@@ -294,6 +296,7 @@ class Crew:
             if self._claims is not None:
                 self._claims.leave(member.name)
             self._tell()
+            self._offer()
 
     async def _slot(self, member: Member) -> None:
         while True:
@@ -303,8 +306,8 @@ class Crew:
                 await self._do(member, claims, group)
             finally:
                 member.owing -= 1
-                claims.give_back(group)  # Nothing, where it has come back.
-                self._tell()
+                if claims.give_back(group):
+                    self._offer()
 
     async def _do(self, member: Member, claims: Claims, group: Claim) -> None:
         size = self._item_bytes * len(group.items)
@@ -349,7 +352,7 @@ class Crew:
                 group = claims.take(member.name, self._most(claims), time.monotonic())
                 if group is not None:
                     return claims, group
-            await self._changed()
+            await self._offers.wait()
 
     def _most(self, claims: Claims) -> int:
         """Items of a group: for half a second of work, less towards the end."""
@@ -360,6 +363,12 @@ class Crew:
 
     def _request(self, verb: str, **more: Any) -> Request:
         return {"verb": verb, "session": self._session.name, "kind": self._session.kind, **more}
+
+    def _offer(self) -> None:
+        """There is something to begin. Nothing else wakes those that have nothing to do, who may be
+        thousands."""
+        self._offers.set()
+        self._offers = asyncio.Event()
 
     def _tell(self) -> None:
         self._news.set()
