@@ -22,10 +22,10 @@ COMMANDS = {
     "widegram": f'exec {sys.executable} -m widegram_cli "$@"',
     "dask": f'exec {sys.executable} -m dask "$@"',
     # Two tasks of one job, which end with it.
-    "srun": 'trap "kill 0" TERM\n"$@" &\n"$@" &\nwait',
+    "srun": '"$@" &\none=$!\n"$@" &\ntwo=$!\ntrap "kill $one $two" TERM\nwait\nwait',
     # A job by its script; its number is that of its process group.
-    "sbatch": 'setsid bash "$1" > "$QUEUE/$$.log" 2>&1 &\necho "Submitted batch job $!"\n'
-    'echo $! >> "$QUEUE/jobs"',
+    "sbatch": 'cp "$1" "$QUEUE/$$.sh"\nsetsid bash "$QUEUE/$$.sh" > "$QUEUE/$$.log" 2>&1 &\n'
+    'echo "Submitted batch job $!"\necho $! >> "$QUEUE/jobs"',
     "scancel": 'for job in "$@"; do kill -- "-$job"; done 2> /dev/null',
 }
 
