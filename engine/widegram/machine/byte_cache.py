@@ -72,6 +72,8 @@ class ByteCache(Generic[Key, Value]):
     def _drop(self, most: float, used: Collection[Key]) -> list[int]:
         dropped: list[int] = []
         over = self._bytes() - most
+        if over <= 0:  # without a look at every key: hashes of networks take their time
+            return dropped
         for key in [key for key in self._kept if key not in used]:
             if over <= 0:
                 break
