@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from widegram_cli.options import (
     mixed_option,
 )
 from widegram_cli.output import emit_json
+
+if TYPE_CHECKING:
+    from widegram import gramfile
 
 
 @click.command("verify", cls=FileCommand)
@@ -112,11 +115,16 @@ def command(  # noqa: PLR0913  (an option each)
     report.raise_if_damaged()
     if as_json:
         return
-    if not isinstance(report, VerifyReport):
-        state = "" if report.complete else ", unfinished"
-        counted = f"{report.checked} datasets have their checksums"
-        click.echo(f"{file}: no damage; {report.kind}{state}, {counted}")
+    if isinstance(report, VerifyReport):
+        _tell(file, report)
         return
+    state = "" if report.complete else ", unfinished"
+    counted = f"{report.checked} datasets have their checksums"
+    click.echo(f"{file}: no damage; {report.kind}{state}, {counted}")
+
+
+def _tell(file: str, report: gramfile.VerifyReport) -> None:
+    """What was looked at in a gram file without damage."""
     for line in report.repaired:
         click.echo(f"{file}: repaired: {line}")
     if not report.metadata_intact:

@@ -213,6 +213,16 @@ def _layer(layer: Layer, state: State, path: str, note: str, rows: list[LayerSha
                 return state
             shape = maps.dotted(layer, state.shape, path + note)
             return replace(state, shape=shape, axes=state.axes[: len(shape)])
+        case Residual() | FanIn() | Repeat() | Readouts():
+            return _branched(layer, state, path, note, rows)
+
+
+def _branched(
+    layer: Residual | FanIn | Repeat | Readouts, state: State, path: str, note: str,
+    rows: list[LayerShapes],
+) -> State:  # fmt: skip
+    """Behind a layer that is made of lists of layers."""
+    match layer:
         case Residual():
             return _residual(layer, state, path, note, rows)
         case FanIn(branches=branches):

@@ -149,10 +149,9 @@ class _Builder(Building):
             case Convolution():
                 return self._conv(layer, at)
             case Dense(W_std):
-                one = (1, 1)
                 gain, bias = self.rounded(W_std**2), self.rounded(bias_variance(layer))
                 own = self.contribution(layer, at)
-                op = Affine(one, one, (0, 0), False, (0, 0), gain, bias, own)
+                op = Affine((1, 1), (1, 1), (0, 0), False, (0, 0), gain, bias, own)
                 return self.add(op, (at,), (h, w), sign)
             case Activation(name, params):
                 formula = activations.get(name, dict(params)).rounded(self.dtype)
@@ -187,13 +186,12 @@ class _Builder(Building):
                     at = self.shown(at, mean=True)
                 return self.add(Reduce(False, scale), (at,), (1, 1), sign, ())
             case Flatten():
-                if (h, w) == (1, 1) and not (self.numbered and self.axes[at]):
-                    return at
-                if self.large == 1:  # Others may pool: a step of all displacements
-                    one = (1, 1)
-                    counted = Counted(True, 1.0 / (h * w), one, (0, 0), (h, w))
-                    return self.add(counted, (at,), one, sign, ())
-                return self.add(Reduce(True, 1.0 / (h * w)), (at,), (1, 1), sign, ())
+                return self._flatten(at)
+            case Residual() | FanIn() | Repeat() | Readouts():
+                return self._branched(layer, at)
+
+    def _branched(self, layer: Residual | FanIn | Repeat | Readouts, at: int) -> int:
+        match layer:
             case Residual(branch, shortcut):
                 left = self.sequence(branch, at, ".branch")
                 right = self.sequence(shortcut, at, ".shortcut")
@@ -249,6 +247,16 @@ class _Builder(Building):
         if {1.0}.issuperset(weights[0] + weights[1]):
             return pooled
         return self.add(Weigh(*weights), (pooled,), shape, self.nonnegative[at])
+
+    def _flatten(self, at: int) -> int:
+        (h, w), sign = self.nodes[at].shape, self.nonnegative[at]
+        if (h, w) == (1, 1) and not (self.numbered and self.axes[at]):
+            return at
+        if self.large == 1:  # Others may pool: a step of all displacements
+            one = (1, 1)
+            counted = Counted(True, 1.0 / (h * w), one, (0, 0), (h, w))
+            return self.add(counted, (at,), one, sign, ())
+        return self.add(Reduce(True, 1.0 / (h * w)), (at,), (1, 1), sign, ())
 
     def _is_local(self, pool: Pool) -> bool:
         """Whether a pool is made in one with the Flatten behind it."""

@@ -50,40 +50,93 @@ def gradient_descent_mse_ensemble(
     None is both). ``t`` None is infinity; an array's axes come first. ``x_test`` None predicts
     the training set. Raises WidegramError as the two functions it is built on.
     """
-    y = arguments.targets(y_train)
-    rate, diag_reg = number(learning_rate, "learning_rate"), number(diag_reg, "diag_reg")
-    kernel_fn = _callable(kernel_fn)
-    _check_rows(x_train, y)
-    outputs = Outputs(y, trace_axes)
-    target = outputs.fold(y)
-    options = kernel_fn_train_train_kwargs
+    return _Ensemble(
+        _callable(kernel_fn),
+        x_train,
+        arguments.targets(y_train),
+        number(learning_rate, "learning_rate"),
+        number(diag_reg, "diag_reg"),
+        diag_reg_absolute_scale,
+        trace_axes,
+        kernel_fn_train_train_kwargs,
+    ).predict_fn
 
-    @cache
-    def train(name: str) -> Array:
-        array = kernel_fn(x_train, None, name, **options)
-        return arguments.training_kernel(array, name, outputs, y)
 
-    @cache
-    def decomposition(name: str) -> Decomposition:
-        return Decomposition(matrix(train(name)), diag_reg, diag_reg_absolute_scale, y.size)
+class _Ensemble:
+    """What :func:`gradient_descent_mse_ensemble` keeps: kernels of the training data and their
+    decompositions, each made when it is first needed."""
 
-    @cache
-    def at_infinity(names: tuple[str, ...]) -> Callable[..., Any]:
-        return gp_inference(
-            _Kernel(**{name: train(name) for name in names}),
-            y,
-            diag_reg,
-            diag_reg_absolute_scale,
-            trace_axes,
+    def __init__(
+        self, kernel_fn: Callable[..., Any], x_train: Array, y: Array, rate: float,
+        diag_reg: float, absolute: bool, trace_axes: Axes, options: dict[str, Any],
+    ) -> None:  # fmt: skip
+        _check_rows(x_train, y)
+        self.kernel_fn, self.x_train, self.y, self.rate = kernel_fn, x_train, y, rate
+        self.regulariser = (diag_reg, absolute)
+        self.trace_axes, self.options = trace_axes, options
+        self.outputs = Outputs(y, trace_axes)
+        self.target = self.outputs.fold(y)
+        self.train = cache(self._train)
+        self.decomposition = cache(self._decomposition)
+        self.at_infinity = cache(self._at_infinity)
+
+    def _train(self, name: str) -> Array:
+        array = self.kernel_fn(self.x_train, None, name, **self.options)
+        return arguments.training_kernel(array, name, self.outputs, self.y)
+
+    def _decomposition(self, name: str) -> Decomposition:
+        return Decomposition(matrix(self.train(name)), *self.regulariser, self.y.size)
+
+    def _at_infinity(self, names: tuple[str, ...]) -> Callable[..., Any]:
+        kernels = _Kernel(**{name: self.train(name) for name in names})
+        return gp_inference(kernels, self.y, *self.regulariser, self.trace_axes)
+
+    def predict_fn(
+        self, t: Any = None, x_test: Array | None = None, get: Get = None,
+        compute_cov: bool = False, **kernel_fn_test_test_kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """Predictions at time ``t``; see :func:`gradient_descent_mse_ensemble`."""
+        modes = canonical(get)
+        names = _needed(modes, compute_cov)
+        merged = _merged(self.options, kernel_fn_test_test_kwargs)
+        cross, test = None, None
+        if x_test is not None:
+            cross = self._cross(x_test, names, merged)
+            if compute_cov:
+                test = plain(self.kernel_fn(x_test, None, "nngp", **merged), "k_test_test")
+        if t is None:
+            known = test if x_test is not None or not compute_cov else True
+            return self.at_infinity(names)(get, cross, known)
+        times = arguments.times(t, self.rate)
+        reference = self.train(modes[0]) if cross is None else getattr(cross, modes[0])
+        shape, dtype = reference.shape[::2], self.train(modes[0]).dtype
+        wanted = np.empty(0) if cross is None and compute_cov else test
+        results: dict[str, Any] = {}
+        for mode in modes:
+            pairs = [self._at_time(mode, time, cross, wanted) for time in times.ravel()]
+            mean = np.stack([mean for mean, _ in pairs])
+            results[mode] = self.outputs.unfold(mean, shape, times.shape).astype(dtype)
+            if compute_cov:
+                cov = np.stack([cov for _, cov in pairs])
+                cov = paired(cov.reshape(times.shape + cov.shape[1:]), shape)
+                results[mode] = Gaussian(results[mode], cov.astype(dtype))
+        return packed(get, results)
+
+    def _cross(self, x_test: Array, names: tuple[str, ...], merged: dict[str, Any]) -> _Kernel:
+        values = {name: self.kernel_fn(x_test, self.x_train, name, **merged) for name in names}
+        columns = self.y.size // self.outputs.size
+        return _Kernel(
+            **{n: arguments.cross_kernel(value, n, columns) for n, value in values.items()}
         )
 
-    def at_time(mode: str, t: float, cross: _Kernel | None, test: Array | None) -> Any:
-        found = decomposition(mode)
+    def _at_time(self, mode: str, t: float, cross: _Kernel | None, test: Array | None) -> Any:
+        """Mean and covariance at one time; the covariance where there is a ``test``."""
+        found = self.decomposition(mode)
         if cross is None:
-            mean = found.learned(t, target)
-            return mean, None if test is None else _training_covariance(mode, found, t, train)
+            mean = found.learned(t, self.target)
+            return mean, None if test is None else self._training_covariance(mode, found, t)
         across = matrix(getattr(cross, mode)).astype(np.float64)
-        mean = across @ found.solved(t, target)
+        mean = across @ found.solved(t, self.target)
         if test is None:
             return mean, None
         prior = matrix(test)
@@ -92,60 +145,17 @@ def gradient_descent_mse_ensemble(
         assert cross.nngp is not None
         return mean, ensemble_covariance(
             lambda b: found.solved(t, b),
-            matrix(train("nngp")).astype(np.float64),
+            matrix(self.train("nngp")).astype(np.float64),
             across,
             matrix(cross.nngp),
             prior,
         )
 
-    def predict_fn(
-        t: Any = None,
-        x_test: Array | None = None,
-        get: Get = None,
-        compute_cov: bool = False,
-        **kernel_fn_test_test_kwargs: Any,
-    ) -> Any:
-        """Predictions at time ``t``; see :func:`gradient_descent_mse_ensemble`."""
-        modes = canonical(get)
-        names = _needed(modes, compute_cov)
-        merged = _merged(options, kernel_fn_test_test_kwargs)
-        cross, test = None, None
-        if x_test is not None:
-            values = {name: kernel_fn(x_test, x_train, name, **merged) for name in names}
-            columns = y.size // outputs.size
-            cross = _Kernel(
-                **{n: arguments.cross_kernel(value, n, columns) for n, value in values.items()}
-            )
-            if compute_cov:
-                test = plain(kernel_fn(x_test, None, "nngp", **merged), "k_test_test")
-        if t is None:
-            known = test if x_test is not None or not compute_cov else True
-            return at_infinity(names)(get, cross, known)
-        times = arguments.times(t, rate)
-        reference = train(modes[0]) if cross is None else getattr(cross, modes[0])
-        shape, dtype = reference.shape[::2], train(modes[0]).dtype
-        wanted = np.empty(0) if cross is None and compute_cov else test
-        results: dict[str, Any] = {}
-        for mode in modes:
-            pairs = [at_time(mode, time, cross, wanted) for time in times.ravel()]
-            mean = np.stack([mean for mean, _ in pairs])
-            results[mode] = outputs.unfold(mean, shape, times.shape).astype(dtype)
-            if compute_cov:
-                cov = np.stack([cov for _, cov in pairs])
-                cov = paired(cov.reshape(times.shape + cov.shape[1:]), shape)
-                results[mode] = Gaussian(results[mode], cov.astype(dtype))
-        return packed(get, results)
-
-    return predict_fn
-
-
-def _training_covariance(
-    mode: str, found: Decomposition, t: float, train: Callable[[str], Array]
-) -> Array:
-    if mode == "nngp":
-        return found.prior(t)
-    half = found.decayed(t, matrix(train("nngp")).astype(np.float64))
-    return found.decayed(t, half.T)
+    def _training_covariance(self, mode: str, found: Decomposition, t: float) -> Array:
+        if mode == "nngp":
+            return found.prior(t)
+        half = found.decayed(t, matrix(self.train("nngp")).astype(np.float64))
+        return found.decayed(t, half.T)
 
 
 def _needed(modes: tuple[str, ...], covariance: bool) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +27,9 @@ from widegram.linalg.settings import Resources
 from widegram.linalg.targets import Targets, load_targets, shift_of
 from widegram.machine import interrupts
 from widegram.machine.progress import Progress, ProgressCallback
-from widegram.network import Network, load_network
+from widegram.network import load_network
 from widegram.tiling import End
+from widegram.tuning.candidates import CandidateNetwork, DepthSweep, grouped, named
 from widegram.tuning.figures import (
     CRITERIA_FIGURES,
     FIGURES,
@@ -113,20 +114,6 @@ class TuneResult:
         return {"file": found.pop("out"), **found}
 
 
-class _Candidate(NamedTuple):
-    net: str
-    network: Network
-    head: str
-
-
-class _Sweep(NamedTuple):
-    """Networks that differ in depth alone: their deepest, and where each is read out."""
-
-    network: Network
-    depths: tuple[int, ...]
-    members: dict[End, _Candidate]
-
-
 def tune(
     nets: str | Sequence[str],
     x: str | Path | np.ndarray | Source,
@@ -160,7 +147,9 @@ def tune(
         shift=shift_of(search.targets, search.target_shift),
     )  # fmt: skip
     _check_work(path.with_name(path.name + WORK), source)
-    candidates = _candidates([nets] if isinstance(nets, str) else list(nets), source, search)
+    texts = [nets] if isinstance(nets, str) else list(nets)
+    texts = grid(texts) if search.samples is None else drawn(texts, search.samples, search.seed)
+    candidates = named(texts, source.shape[1:])
     held = None
     if search.criterion == "holdout":
         held = held_rows(targets, search.holdout, search.seed)
@@ -174,7 +163,7 @@ def tune(
     known = {row.key for row in rows if not row.error}
     wanted = [one for one in candidates if (one.network.fingerprint(), one.head) not in known]
     tried = 0
-    for sweep in _sweeps(wanted):
+    for sweep in grouped(wanted):
         told = _telling(progress, tried, len(wanted), next(iter(sweep.members.values())).net)
         fresh = _tried(sweep, source, targets, held, search, path, told)
         again = {row.key for row in fresh}
@@ -183,23 +172,7 @@ def tune(
         if any(not row.error for row in rows):
             # From here on the file is this search's own.
             write_table(path, settings, search.diag_regs, rows, overwrite=True)
-    found = _ranked(rows, search)
-    best = rows[found[0]["row"]]
-    text = load_network(best.network).to_json()
-    write_bytes(best_path, f"{text}\n".encode(), overwrite=True)
-    told_rows = tuple({k: v for k, v in row.items() if k != "row"} for row in found)
-    return TuneResult(
-        out=str(path),
-        best_network=str(best_path),
-        criterion=search.criterion,
-        kernel=search.kernel,
-        n=targets.n,
-        task=targets.task,
-        tried=tried,
-        rows=told_rows,
-        best=told_rows[0],
-        seconds=time.perf_counter() - started,
-    )
+    return _result(rows, search, targets, path, best_path, tried, started)
 
 
 def _check(search: Search) -> None:
@@ -228,41 +201,6 @@ def _check_work(work: Path, source: Source) -> None:
         )
 
 
-def _candidates(nets: list[str], source: Source, search: Search) -> list[_Candidate]:
-    """Every network that is to be tried, each once; all are read before the first is computed."""
-    texts = grid(nets) if search.samples is None else drawn(nets, search.samples, search.seed)
-    found: dict[tuple[str, str], _Candidate] = {}
-    for text in texts:
-        network = load_network(text, source.shape[1:])
-        for head in network.heads or ("",):
-            one = network.at_head(head) if head else network
-            found.setdefault((one.fingerprint(), head), _Candidate(text, one, head))
-    if not found:
-        raise WidegramError("no network to try; name one with --net")
-    return list(found.values())
-
-
-def _sweeps(candidates: Sequence[_Candidate]) -> list[_Sweep]:
-    """Networks in the order in which they were named, those that differ in depth alone together."""
-    groups: dict[str, dict[int | None, _Candidate]] = {}
-    for one in candidates:
-        depth: int | None = None
-        key = one.network.fingerprint()
-        with suppress(WidegramError):  # has no depths
-            depth, key = one.network.sweep()[2], one.network.at_depth(1).fingerprint()
-        groups.setdefault(key, {})[depth] = one
-    found = []
-    for members in groups.values():
-        deepest = max(members.values(), key=lambda one: len(one.network.unrolled().layers))
-        depths = tuple(sorted(depth for depth in members if depth is not None))
-        if len(depths) < 2:
-            depths, ends = (), {End(): deepest}
-        else:
-            ends = {End(depth): members[depth] for depth in depths}
-        found.append(_Sweep(deepest.network, depths, ends))
-    return found
-
-
 def _settings(search: Search, source: Source, targets: Targets) -> Settings:
     by_holdout = search.criterion == "holdout"
     return Settings(
@@ -277,7 +215,7 @@ def _settings(search: Search, source: Source, targets: Targets) -> Settings:
 
 
 def _tried(
-    sweep: _Sweep,
+    sweep: DepthSweep,
     source: Source,
     targets: Targets,
     held: np.ndarray | None,
@@ -299,7 +237,7 @@ def _tried(
         if len(sweep.members) == 1:
             return [_row(one, 0.0, str(refusal), {}, search) for one in sweep.members.values()]
         # That of one depth is none of the others.
-        alone = [_Sweep(one.network, (), {End(): one}) for one in sweep.members.values()]
+        alone = [DepthSweep(one.network, (), {End(): one}) for one in sweep.members.values()]
         return [row for one in alone for row in _tried(one, source, targets, held, search, path,
                                                        progress)]  # fmt: skip
     share = (time.perf_counter() - begun) / len(sweep.members)
@@ -327,8 +265,9 @@ def _tried(
 
 
 def _row(
-    one: _Candidate, seconds: float, error: str, figures: dict[str, np.ndarray], search: Search
-) -> Row:
+    one: CandidateNetwork, seconds: float, error: str, figures: dict[str, np.ndarray],
+    search: Search,
+) -> Row:  # fmt: skip
     none = {name: np.full(len(search.diag_regs), np.nan) for name in FIGURES}
     return Row(
         net=one.net,
@@ -342,7 +281,7 @@ def _row(
 
 
 def _computed(
-    sweep: _Sweep, source: Source, work: Path, search: Search, progress: ProgressCallback | None
+    sweep: DepthSweep, source: Source, work: Path, search: Search, progress: ProgressCallback | None
 ) -> None:
     """The Gram file of a sweep, gone on with where an interrupted search left it."""
     others = False
@@ -365,6 +304,30 @@ def _computed(
         dask=search.dask,
         progress=progress,
         accept_series_error=search.accept_series_error,
+    )
+
+
+def _result(
+    rows: Sequence[Row], search: Search, targets: Targets, path: Path, best_path: Path, tried: int,
+    started: float,
+) -> TuneResult:  # fmt: skip
+    """What was found, and the file of the best network."""
+    found = _ranked(rows, search)
+    best = rows[found[0]["row"]]
+    text = load_network(best.network).to_json()
+    write_bytes(best_path, f"{text}\n".encode(), overwrite=True)
+    told_rows = tuple({k: v for k, v in row.items() if k != "row"} for row in found)
+    return TuneResult(
+        out=str(path),
+        best_network=str(best_path),
+        criterion=search.criterion,
+        kernel=search.kernel,
+        n=targets.n,
+        task=targets.task,
+        tried=tried,
+        rows=told_rows,
+        best=told_rows[0],
+        seconds=time.perf_counter() - started,
     )
 
 
