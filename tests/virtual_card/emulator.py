@@ -11,6 +11,7 @@ import math
 import threading
 import types
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ WARP = 32
 
 
 class _Waits(ast.NodeTransformer):
-    """Barriers and shuffles as yields of what is waited for."""
+    """Barriers and shuffles as yields of what is waited for; sizes of arrays as lengths."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if node.attr != "size":
+            return node
+        return ast.Call(ast.Name("len", ast.Load()), [node.value], [])
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -34,7 +41,14 @@ class _Waits(ast.NodeTransformer):
         return ast.Yield(value)
 
 
-_UNWRITTEN = {np.float32: np.nan, np.float64: np.nan, float: np.nan, np.int32: -(2**30)}
+_UNWRITTEN = {np.float32: np.nan, np.float64: np.nan, np.int32: -(2**30)}
+
+
+def _memory(value: Any) -> Any:
+    """An array whose numbers are Python's, several times as fast as NumPy's and as exact; those in
+    single precision are NumPy's, which round as they do."""
+    plain = isinstance(value, np.ndarray) and value.dtype != np.float32
+    return memoryview(value) if plain else value
 
 
 class _Shared:
@@ -43,14 +57,14 @@ class _Shared:
     It starts as NaN, whole numbers as large negative ones, so that reading what nobody wrote shows.
     """
 
-    def __init__(self, arrays: list[np.ndarray], dynamic: int) -> None:
+    def __init__(self, arrays: list[Any], dynamic: int) -> None:
         self.arrays, self.dynamic = arrays, dynamic
         self.asked = 0
 
-    def array(self, size: int, kind: Any, alignment: int = 1) -> np.ndarray:
+    def array(self, size: int, kind: Any, alignment: int = 1) -> Any:
         if self.asked == len(self.arrays):
             size = size or self.dynamic // np.dtype(kind).itemsize
-            self.arrays.append(np.full(size, _UNWRITTEN[kind], dtype=kind))
+            self.arrays.append(_memory(np.full(size, _UNWRITTEN[kind], dtype=kind)))
         self.asked += 1
         return self.arrays[self.asked - 1]
 
@@ -77,6 +91,7 @@ class _Cuda:
 _PARSING = threading.Lock()
 
 
+@lru_cache(maxsize=64)
 def compile_text(text: str) -> Callable[[Any], Callable[..., Iterator[Any]]]:
     """A function from a stand-in to the kernel, whose calls give a thread's generator."""
     with _PARSING:
@@ -86,24 +101,26 @@ def compile_text(text: str) -> Callable[[Any], Callable[..., Iterator[Any]]]:
     kinds = types.SimpleNamespace(int32=np.int32, float32=np.float32, float64=np.float64)
 
     def bind(cuda: _Cuda) -> Callable[..., Iterator[Any]]:
-        names: dict[str, Any] = {"math": _MATH, "np": np, "cuda": cuda, "types": kinds}
+        names: dict[str, Any] = {"math": _MATH, "np": _NUMBERS, "cuda": cuda, "types": kinds}
         names |= _INSTRUCTIONS
         exec(code, names)
-        names["u"] = _index
-        if names["real"] is np.float64:
-            names["real"] = float
         kernel: Callable[..., Iterator[Any]] = names["kernel"]
         return kernel
 
     return bind
 
 
-def _index(n: Any) -> int:
+def _index(n: Any) -> Any:
     """An unsigned index: what is negative would be far outside."""
     if n < 0:
         raise IndexError(f"index {n} is negative")
-    return int(n)
+    return n
 
+
+# What texts use of NumPy, with Python's numbers where these are as exact.
+_NUMBERS = types.SimpleNamespace(
+    float32=np.float32, float64=float, int32=int, int64=int, uint32=np.uint32, uint64=_index
+)
 
 _MATH = types.SimpleNamespace(
     sqrt=lambda a: np.sqrt(a) if isinstance(a, np.float32) else math.sqrt(a),
@@ -127,7 +144,7 @@ def _rough(value: float) -> float:
 def _loaded(count: int) -> Callable[..., tuple]:
     """``count`` numbers from an aligned position on."""
 
-    def load(array: np.ndarray, at: int) -> tuple:
+    def load(array: Any, at: int) -> tuple:
         if at % count:
             raise IndexError(f"index {at} is no multiple of {count}")
         return tuple(array[at : at + count])
@@ -151,7 +168,7 @@ def launch(
 ) -> None:
     """Run every block of a kernel, one after the other. ``dynamic``: bytes of the shared array
     without a size."""
-    bind = compile_text(text)
+    bind, args = compile_text(text), tuple(map(_memory, args))
     for by in range(grid[1]):
         for bx in range(grid[0]):
             arrays: list[np.ndarray] = []
