@@ -179,9 +179,14 @@ SERIES = [
 ORACLES = CLOSED + SERIES
 
 
+@cache
+def _rule(order: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(order)
+
+
 def _panels(edges: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Legendre nodes and weights on consecutive panels."""
-    x, w = np.polynomial.legendre.leggauss(order)
+    x, w = _rule(order)
     lo, hi = np.asarray(edges[:-1])[:, None], np.asarray(edges[1:])[:, None]
     return (0.5 * (hi + lo + (hi - lo) * x)).ravel(), (0.5 * (hi - lo) * w).ravel()
 
@@ -217,9 +222,15 @@ def mean_product(f: Function, q: float, c: float, q2: float) -> float:
     return float(t_weight @ (f(u) * f(v)) @ r_weight)
 
 
+@lru_cache(maxsize=1)
+def _line() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of int_0^inf f(z) dN(z), panels graded towards 0."""
+    z, w = _panels(np.concatenate([[0, 0.02, 0.1, 0.25], np.arange(0.5, 13.1, 0.5)]), 20)
+    return z, w * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+
+
 def mean_square(f: Function, q: float) -> float:
     """E[f(u)^2] in one dimension, panels graded towards 0 where f may have a kink."""
-    z, w = _panels(np.concatenate([[0, 0.02, 0.1, 0.25], np.arange(0.5, 13.1, 0.5)]), 20)
-    density = w * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    z, density = _line()
     s = np.sqrt(q)
     return float(density @ (f(s * z) ** 2 + f(-s * z) ** 2))

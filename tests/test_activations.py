@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import mpmath
 import numpy as np
@@ -29,6 +30,7 @@ from widegram.errors import WidegramError
 
 VARIANCES = [(1.0, 1.0), (0.3, 2.5), (4.0, 0.02)]
 CORRELATIONS = [-1.0, -0.9, -0.3, 0.0, 0.5, 0.95, 0.9999, 1.0]
+SAMPLES = 400_000
 by_name = pytest.mark.parametrize("oracle", ORACLES, ids=str)
 
 
@@ -63,16 +65,17 @@ def test_every_activation_has_an_oracle() -> None:
 @pytest.mark.parametrize(("q", "q2"), VARIANCES)
 def test_moments_against_quadrature(oracle: Oracle, q: float, q2: float) -> None:
     value_bound, slope_bound = bounds(oracle, q, q2)
-    for c in CORRELATIONS:
-        value, slope = dual(oracle).moments(q, c * np.sqrt(q * q2), q2)
+    moments = dual(oracle).moments(q, np.array(CORRELATIONS) * np.sqrt(q * q2), q2)
+    values, slopes = (np.broadcast_to(m, len(CORRELATIONS)) for m in moments)
+    sizes = [np.sqrt(mean_square(f, q) * mean_square(f, q2)) for f in (oracle.phi, oracle.slope)]
+    for c, value, slope in zip(CORRELATIONS, values, slopes, strict=True):
         wanted = mean_product(oracle.phi, q, c, q2), mean_product(oracle.slope, q, c, q2)
         # 1e-12: rounding of 1e5 quadrature terms, and of c near 1 (2e-16 over an angle of 0.014).
         # 1e-7 of the slopes at |c| = 1, where rounding of c enters the angle as its root.
-        size = np.sqrt(mean_square(oracle.phi, q) * mean_square(oracle.phi, q2)) + 1e-3
-        assert value == pytest.approx(wanted[0], rel=0, abs=value_bound + 1e-12 * max(size, 1))
+        allowed = value_bound + 1e-12 * max(sizes[0] + 1e-3, 1)
+        assert value == pytest.approx(wanted[0], rel=0, abs=allowed)
         near = 1e-7 if abs(c) == 1 else 1e-12
-        size = np.sqrt(mean_square(oracle.slope, q) * mean_square(oracle.slope, q2))
-        assert slope == pytest.approx(wanted[1], rel=0, abs=slope_bound + near * max(size, 1))
+        assert slope == pytest.approx(wanted[1], rel=0, abs=slope_bound + near * max(sizes[1], 1))
 
 
 @by_name
@@ -132,17 +135,21 @@ def mean_of(oracle: Oracle, q: float) -> float:
     return (mean_square(lambda x: oracle.phi(x) + 1, q) - mean_square(oracle.phi, q) - 1) / 2
 
 
+@cache
+def sampled(q: float, c: float, q2: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    z = np.random.default_rng(3).standard_normal((2, count))
+    return np.sqrt(q) * z[0], np.sqrt(q2) * (c * z[0] + np.sqrt(1 - c * c) * z[1])
+
+
 @by_name
 def test_moments_against_sampling(oracle: Oracle) -> None:
-    rng, count = np.random.default_rng(3), 400_000
     q, c, q2 = 0.8, 0.6, 1.7
-    z = rng.standard_normal((2, count))
-    u, v = np.sqrt(q) * z[0], np.sqrt(q2) * (c * z[0] + np.sqrt(1 - c * c) * z[1])
+    u, v = sampled(q, c, q2, SAMPLES)
     wanted = dual(oracle).moments(q, c * np.sqrt(q * q2), q2)
     for function, value in zip((oracle.phi, oracle.slope), wanted, strict=True):
         products = function(u) * function(v)
         # five standard errors: one in a million for each of the 58 comparisons
-        error = 5 * products.std() / np.sqrt(count)
+        error = 5 * products.std() / np.sqrt(SAMPLES)
         assert float(value) == pytest.approx(products.mean(), rel=0, abs=error + 1e-15)
 
 
@@ -194,24 +201,29 @@ def test_homogeneity(name: str) -> None:
     np.testing.assert_allclose(other[1], one[1], rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("q", [0.05, 1.0, 6.0])
-def test_tanh_coefficients_against_mpmath(q: float) -> None:
+def test_tanh_coefficients_against_mpmath() -> None:
     """a_n = E[tanh(sqrt(q) z) h_n(z)] with 30 digits; even ones vanish."""
-    found = activations.get("Tanh").factors(np.array([q]))[1:, 0]
-    wanted = [mpmath.mpf(0)] * 26
+    variances = [0.05, 1.0, 6.0]
+    found = activations.get("Tanh").factors(np.array(variances))[1:]
     with mpmath.workdps(30):
-        s, rule = mpmath.sqrt(q), GaussLegendre(mpmath.mp)
+        wanted = [[mpmath.mpf(0)] * 26 for _ in variances]
+        roots, rule = [mpmath.sqrt(m) for m in range(27)], GaussLegendre(mpmath.mp)
+        deviations = [mpmath.sqrt(q) for q in variances]
         for n in range(26):
             # 24 nodes on a panel of 1/2: tanh's poles are 0.64 away from it, 1e-30 is left
             for z, weight in rule.get_nodes(mpmath.mpf(n) / 2, mpmath.mpf(n + 1) / 2, 4, 110):
-                value = 2 * weight * mpmath.tanh(s * z) * mpmath.npdf(z)
+                density = 2 * weight * mpmath.npdf(z)
+                values = [density * mpmath.tanh(s * z) for s in deviations]
                 before, basis = mpmath.mpf(0), mpmath.mpf(1)
                 for m in range(26):
-                    wanted[m] += value * basis
-                    after = (z * basis - mpmath.sqrt(m) * before) / mpmath.sqrt(m + 1)
+                    if m % 2:
+                        for sums, value in zip(wanted, values, strict=True):
+                            sums[m] += value * basis
+                    after = (z * basis - roots[m] * before) / roots[m + 1]
                     before, basis = basis, after
     # rounding of 1500 terms of order one
-    np.testing.assert_allclose(found[1:26:2], np.float64(wanted[1::2]), rtol=0, atol=1e-14)
+    exact = np.array(wanted, dtype=float).T
+    np.testing.assert_allclose(found[1:26:2], exact[1::2], rtol=0, atol=1e-14)
     np.testing.assert_allclose(found[0::2], 0.0, rtol=0, atol=1e-14)
 
 
@@ -221,12 +233,14 @@ def test_truncation_bounds_the_error(oracle: Oracle, degree: int) -> None:
     whole = dual(oracle)
     assert isinstance(whole, Series)
     series = Series(whole.function, whole.derivative, degree=degree)
-    for (q, q2), c in itertools.product([(1.0, 1.0), (9.0, 2.0)], (-1.0, -0.5, 0.8, 1.0)):
-        found = activations.Formula.moments(series, q, c * np.sqrt(q * q2), q2)
+    correlations = np.array([-1.0, -0.5, 0.8, 1.0])
+    for q, q2 in ((1.0, 1.0), (9.0, 2.0)):
+        found = activations.Formula.moments(series, q, correlations * np.sqrt(q * q2), q2)
         tails = np.sqrt(np.multiply(series.truncation(q), series.truncation(q2)))
         for n, function in enumerate((oracle.phi, oracle.slope)):
             norm = np.sqrt(mean_square(function, q) * mean_square(function, q2))
-            error = abs(float(found[n]) - mean_product(function, q, c, q2))
+            exact = [mean_product(function, q, c, q2) for c in correlations.tolist()]
+            error = np.abs(found[n] - exact).max()
             # rounding of the quadrature
             assert error <= (tails[n] + 1e-12) * max(norm, 1.0)
 
