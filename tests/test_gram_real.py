@@ -32,7 +32,7 @@ IMAGES = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digits") / "digits.h5"
-    widegram.prepare("digits", path, train=40, test=9)
+    widegram.prepare("digits", path, train=20, test=5)
     return path
 
 
@@ -45,7 +45,7 @@ def matrices(path: Path) -> dict[str, np.ndarray]:
 def test_file_equals_memory_and_verifies(data: Path, tmp_path: Path, device: str) -> None:
     train, test = f"{data}:train/x", f"{data}:test/x"
     for out, x2 in ((tmp_path / "K.h5", None), (tmp_path / "Kc.h5", test)):
-        widegram.gram(IMAGES, train, out, x2, dtype="float64", device=device, tile=16)
+        widegram.gram(IMAGES, train, out, x2, dtype="float64", device=device, tile=8)
         found = matrices(out)
         wanted = widegram.kernel(IMAGES, train, x2, device=device)
         assert isinstance(wanted, Kernels)
@@ -77,9 +77,9 @@ def test_cpu_agrees_with_the_reference(data: Path, tmp_path: Path, dtype: str) -
 
 def test_threads_memory_and_tiles_do_not_change_the_bits(data: Path, tmp_path: Path) -> None:
     train = f"{data}:train/x"
-    widegram.gram(IMAGES, train, tmp_path / "a.h5", tile=16, threads=1, memory="64MB")
-    widegram.gram(IMAGES, train, tmp_path / "b.h5", tile=16, threads=2)
-    widegram.gram(IMAGES, train, tmp_path / "c.h5", tile=23)
+    widegram.gram(IMAGES, train, tmp_path / "a.h5", tile=8, threads=1, memory="64MB")
+    widegram.gram(IMAGES, train, tmp_path / "b.h5", tile=8, threads=2)
+    widegram.gram(IMAGES, train, tmp_path / "c.h5", tile=11)
     assert filecmp.cmp(tmp_path / "a.h5", tmp_path / "b.h5", shallow=False)
     a, c = matrices(tmp_path / "a.h5"), matrices(tmp_path / "c.h5")
     for key, block in a.items():
@@ -88,7 +88,7 @@ def test_threads_memory_and_tiles_do_not_change_the_bits(data: Path, tmp_path: P
 
 def test_verify_finds_values_of_another_network(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "K.h5"
-    widegram.gram(IMAGES, f"{data}:train/x", out, tile=16)
+    widegram.gram(IMAGES, f"{data}:train/x", out, tile=8)
     other = widegram.kernel(
         {**IMAGES, "layers": IMAGES["layers"][1:]}, f"{data}:train/x", get="ntk"
     )
