@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before NumPy is imported: the matrices of these tests are too small for threads to pay.
@@ -25,3 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen = config.getoption("markexpr")
     if "gpu" not in chosen or "not gpu" in chosen:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay for good: nothing of them is looked at again for garbage."""
+    gc.collect()
+    gc.freeze()
