@@ -176,3 +176,19 @@ def test_a_device_that_finished_nothing_is_not_named(
             _run(out, "cuda")
     assert _run(out).resumed_tiles == 0
     assert _attribute(out) == "cpu"
+
+
+def test_another_version_that_goes_on_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "K.h5"
+    with monkeypatch.context() as patch:
+        _fail_at(patch, 4, RuntimeError("a bug"))
+        patch.setattr("widegram.computing.gram.__version__", "0.0.9")
+        with pytest.raises(RuntimeError):
+            _run(out)
+    said = f"widegram 0.0.9 began it, and {widegram.__version__} goes on"
+    assert _run(out).complete
+    assert sum(said in line for line in caplog.messages) == 1
+    assert _run(out).complete  # nothing is left to be done: nothing is said
+    assert sum(said in line for line in caplog.messages) == 1

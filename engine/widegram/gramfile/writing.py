@@ -213,7 +213,9 @@ def open_for_resume(path: Path, header: Header) -> GramWriter:
                 found: Header = live.inspect(lambda file: read_header(file, path))
                 refuse_other_run(path, found, header)
                 try:
-                    return _writer(live, found, renewed)
+                    writer = _writer(live, found, renewed)
+                    _say_of_another_version(path, writer, header)
+                    return writer
                 except Moved:
                     if renewed:
                         raise ValueError("its metadata cannot be made again") from None
@@ -252,6 +254,16 @@ def _writer(live: LiveFile, header: Header, renewed: bool) -> GramWriter:
         # None, unless a flag is damaged.
         writer.take_back(writer.pending(), writer.pending_stretches())
     return writer
+
+
+def _say_of_another_version(path: Path, writer: GramWriter, wanted: Header) -> None:
+    """Warn of an unfinished file that another version of the program began."""
+    began = writer.header.program_version
+    if not writer.complete and began != wanted.program_version:
+        logger.warning(
+            "%s: widegram %s began it, and %s goes on: last digits may differ between their tiles",
+            path, began, wanted.program_version,
+        )  # fmt: skip
 
 
 def _live(path: Path) -> LiveFile:
