@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from making import api, commands, contents, formulas  # noqa: E402
+from making import api, commands, contents, formulas, notebooks  # noqa: E402
 
 from widegram import __version__  # noqa: E402
 
@@ -21,7 +21,9 @@ copyright = author
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["making", "paper"]
+# Notebooks are scripts of cells, which become Markdown as they are read.
+source_suffix = {".md": "markdown", ".py": "markdown"}
+exclude_patterns = ["conf.py", "making", "paper", "readers"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath", "amsmath"]
 # Pages say `[...]` in JSON where the rest of a list is no matter.
@@ -40,6 +42,8 @@ html_math_renderer = formulas.NAME
 
 def complete(app: Sphinx, page: str, source: list[str]) -> None:
     """Add to pages what comes from the code, as Sphinx reads them."""
+    if page.startswith("notebooks/"):
+        source[0] = notebooks.markdown(HERE / f"{page}.py")
     source[0] = contents.without_links_out(source[0])
     if page == "index":
         source[0] = contents.with_toctrees(source[0], set(app.env.found_docs))

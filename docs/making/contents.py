@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Set
 
-_LINK = re.compile(r"^[*-] \[[^\]]*\]\(([\w-]+)\.md\)", re.MULTILINE)
+_LINK = re.compile(r"^[*-] \[[^\]]*\]\(([\w/-]+)\.(?:md|py)\)", re.MULTILINE)
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 REST = "More"
 
@@ -13,7 +13,8 @@ REST = "More"
 def with_toctrees(index: str, pages: Set[str]) -> str:
     """``index`` with a hidden toctree for each of its sections, and one for pages that none names.
 
-    A page belongs to the section that lists it as ``* [Title](page.md)``.
+    A page belongs to the section that lists it as ``* [Title](page.md)``, of a notebook
+    ``.py``.
     """
     parts = _HEADING.split(index)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -24,7 +25,11 @@ def with_toctrees(index: str, pages: Set[str]) -> str:
 
 
 def without_links_out(page: str) -> str:
-    """``page`` with the names of Markdown files outside of docs/ in the place of links to them."""
+    """``page`` with the names of Markdown files outside of docs/ in the place of links to them.
+
+    Links to Python files are made links to files: of scripts, notebooks alone are pages.
+    """
+    page = re.sub(r"\]\((?!notebooks/)([^):]+\.py)\)", r"](path:\1)", page)
     return re.sub(r"\[([^\]]*)\]\(\.\./([^)#]+\.md)(?:#[^)]*)?\)", r"\1 (`\2`)", page)
 
 
