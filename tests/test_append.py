@@ -99,6 +99,26 @@ def test_it_stops_goes_on_and_ends(made: list, tmp_path: Path) -> None:
     assert (again.entries, again.complete) == (0, True)
 
 
+def test_a_link_in_the_place_of_the_growing_file_is_refused(made: list, tmp_path: Path) -> None:
+    x, path, grown = fake.inputs(70), tmp_path / "K.h5", tmp_path / "K.h5.append"
+    widegram.gram(fake.NETWORK, x[:20], path, tile=16)
+    with pytest.raises(Interrupted):
+        widegram.gram(fake.NETWORK, x, path, tile=16, append=True,
+                      progress=stop_after(9, signal.SIGINT))  # fmt: skip
+    kept = grown.rename(tmp_path / "begun.h5")
+    before = kept.read_bytes(), path.read_bytes()
+    for link in (grown.symlink_to, grown.hardlink_to):
+        link(kept)
+        with pytest.raises(WidegramError, match=r"K\.h5\.append: is in the way"):
+            widegram.gram(fake.NETWORK, x, path, tile=16, append=True)
+        assert (kept.read_bytes(), path.read_bytes()) == before
+        grown.unlink()
+    grown.symlink_to("nowhere")
+    with pytest.raises(WidegramError, match="is in the way"):
+        widegram.gram(fake.NETWORK, x, path, tile=16, append=True)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_damaged_old_tile_is_not_copied(made: list, tmp_path: Path) -> None:
     x, path = fake.inputs(40), tmp_path / "K.h5"
     widegram.gram(fake.NETWORK, x[:30], path, tile=16)

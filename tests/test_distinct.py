@@ -66,6 +66,7 @@ def made(tmp_path_factory):
         np.save("t.npy", rng.standard_normal((3, 4)))
         np.save("y.npy", np.arange(6) % 2)
         np.save("yt.npy", np.arange(3) % 2)
+        np.save("r.npy", np.arange(3))
         with h5py.File("d.h5", "w") as file:
             file["x"] = rng.standard_normal((6, 4))
             file["y"] = np.arange(6) % 2
@@ -93,6 +94,17 @@ CASES = [
         ["A.h5", "C.h5", "yt.npy", "t.npy", "K.h5"],
     ),
     ("predict A.h5 --cross C.h5 --out", ["A.h5", "C.h5", "K.h5", "x.npy", "t.npy"]),
+    ("predict A.h5 --cross C.h5 --rows r.npy --ids yt.npy --csv", ["A.h5", "r.npy", "yt.npy"]),
+    ("predict A.h5 --cross C.h5 --diagonal yt.npy --out P.csv --csv", ["yt.npy", "P.csv"]),
+    ("gram --net fcn:depth=1 --x x.npy --pattern t.npy --append --out", ["x.npy", "t.npy"]),
+    ("combine K.h5 K.h5 --out", ["K.h5", "x.npy"]),
+    ("solve K.h5 --rows r.npy --y y.npy --out", ["r.npy"]),
+    ("solve C.h5 --centers K.h5 --method nystrom --y yt.npy --out", ["C.h5", "K.h5", "x.npy"]),
+    ("export K.h5 --kernel ntk --rows r.npy --columns yt.npy --to", ["r.npy", "yt.npy"]),
+    ("eig K.h5 --rows r.npy --full --out", ["r.npy"]),
+    ("tune --net net.json --x x.npy --y y.npy --out", ["net.json", "x.npy", "y.npy"]),
+    ("tune --net net.json --x x.npy --y y.npy --out T.png --plot", ["net.json", "T.png"]),
+    ("data sample x.npy --n 2 --labels y.npy --out", ["x.npy", "y.npy"]),
     ("data prepare d.h5:x --labels y.npy --out", ["d.h5", "y.npy"]),
     ("data prepare x.npy --out", ["x.npy"]),
     ("data apply data.h5 x.npy --labels y.npy --out", ["data.h5", "x.npy", "y.npy"]),
@@ -138,6 +150,11 @@ def test_library_calls_refuse_as_well(made, monkeypatch):
         widegram.prepare("x.npy", "x.npy", overwrite=True)
     with pytest.raises(WidegramError, match=MESSAGE):
         widegram.export("K.h5", "ntk", "x.npy", overwrite=True)
+    os.link("net.json", "T.h5.best.json")
+    for nets in ("net.json", ["fcn:depth=1", "T.h5.best.json"]):
+        with pytest.raises(WidegramError, match=MESSAGE):
+            widegram.tune(nets, "x.npy", "y.npy", "T.h5", overwrite=True)
+    Path("T.h5.best.json").unlink()
 
 
 def test_files_of_a_directory_are_inputs(tmp_path):

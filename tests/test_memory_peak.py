@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,10 +60,24 @@ def made(folder: Path) -> Path:
                    "--out", folder / "c.h5"))  # fmt: skip
         peak("solve", folder / "k.h5", "--kernel", "nngp", "--y", folder / "y.npy",
              "--diag-reg", "0.1", "--out", folder / "a.h5")  # fmt: skip
+        peak(*gram(*net, "--x", folder / "x.npy", "--limit", 3600, "--out", folder / "old.h5"))
+        for number in (1, 2):
+            peak(*gram(*net, "--x", folder / "x.npy", "--shard", f"{number}/2",
+                       "--out", folder / "j.h5"))  # fmt: skip
+        peak(*gram(*net, "--x", folder / "x.npy", "--limit", 300, "--out", folder / "kc.h5"))
+        peak(*gram(*net, "--x", folder / "x.npy", "--x2", folder / "x.npy", "--limit2", 300,
+                   "--out", folder / "kx.h5"))  # fmt: skip
         # What compiling takes comes once on a machine, and is not counted.
         peak(*gram("--net", "cnn-f:depth=4", "--x", folder / "images.npy", "--limit", 16,
                    "--out", folder / "compiled.h5"))  # fmt: skip
     return folder
+
+
+def copied(folder: Path, name: str, to: Path) -> Path:
+    """Every file of that name, copied; the path without the number of a shard."""
+    for path in folder.glob(f"{name}*"):
+        shutil.copy2(path, to)
+    return to / name
 
 
 def test_gram_stays_within_its_budget(folder: Path, tmp_path: Path) -> None:
@@ -71,12 +86,15 @@ def test_gram_stays_within_its_budget(folder: Path, tmp_path: Path) -> None:
     assert peak(*arguments, "--out", tmp_path / "k.h5", "--memory", "200MB") <= 200e6
 
 
+NAMES = (
+    "gram", "gram-images", "append", "join", "combine", "verify", "export", "solve", "cg-dask",
+    "nystrom", "svm", "predict", "variance", "time", "eig", "tune",
+)  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", ["200MB", "300MB", "500MB"])
-@pytest.mark.parametrize(
-    "name",
-    ["gram", "gram-images", "verify", "export", "solve", "predict", "variance", "time", "eig"],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_stays_within_its_budget(
     name: str, memory: str, folder: Path, tmp_path: Path
 ) -> None:
@@ -86,6 +104,18 @@ def test_every_command_stays_within_its_budget(
     arguments: list[object] = {
         "gram": gram("--net", "fcn:depth=2", "--x", f / "x.npy", *out),
         "gram-images": gram("--net", "cnn-f:depth=4", "--x", f / "images.npy", *out),
+        "append": gram("--net", "fcn:depth=2", "--x", f / "x.npy", "--append", "--out",
+                       copied(f, "old.h5", tmp_path)),
+        "join": ["join", copied(f, "j.h5", tmp_path)],
+        "combine": ["combine", f / "k.h5", f / "k.h5", "--op", "product", *out],
+        "nystrom": ["solve", f / "kx.h5", "--centers", f / "kc.h5", "--method", "nystrom", "--y",
+                    f / "y.npy", "--diag-reg", "0.1", *out],
+        "svm": ["solve", f / "k.h5", "--y", f / "y.npy", "--method", "svm", "--rows", "0:1000",
+                "--c-path", "0.1,1", "--folds", 2, *out],
+        "cg-dask": ["solve", f / "k.h5", "--y", f / "y.npy", "--diag-reg", "0.1", "--dask",
+                    "local:2", *out],
+        "tune": ["tune", "--net", "fcn:depth={1,2}", "--x", f / "x.npy", "--y", f / "y.npy",
+                 "--limit", 2500, "--device", "cpu", *out],
         "verify": ["verify", f / "k.h5"],
         "export": ["export", f / "k.h5", "--kernel", "ntk", "--to", tmp_path / "k.npy"],
         "solve": ["solve", f / "k.h5", "--y", f / "y.npy", "--diag-reg", "0.1", *out],

@@ -100,6 +100,8 @@ def test_every_setting_is_an_option(folder: Path) -> None:
         ('memory = "much"', "memory"),
         ("trheads = 1", "unknown setting 'trheads'"),
         ("threads = ", "is no TOML"),
+        ("threads = " + "9" * 5000, "is no TOML"),
+        ("threads = " + "[" * 5000, "is no TOML"),
         ("threads = [1]", "list"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -32,10 +33,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
              y=rng.integers(0, 4, 4000))  # fmt: skip
     net: Arguments = ["gram", "--net", "fcn:depth=2,b_var=0.1", "--dtype", "float64"]
     k, c, a = folder / "k.h5", folder / "c.h5", folder / "a.h5"
+    cut: Arguments = [*net, "--x", folder / "x.npy", "--tile", 128]
     for arguments in (
         [*net, "--x", folder / "x.npy", "--out", k],
         [*net, "--x", folder / "t.npy", "--x2", folder / "x.npy", "--out", c],
         ["solve", k, "--kernel", "nngp", "--y", folder / "y.npy", "--diag-reg", "0.1", "--out", a],
+        [*cut, "--limit", 600, "--out", folder / "old.h5"],
+        *([*cut, "--out", folder / "j.h5", "--shard", f"{number}/2"] for number in (1, 2)),
     ):
         subprocess.run(cli(*arguments), check=True, stdout=subprocess.DEVNULL)
     return folder
@@ -45,12 +49,37 @@ def _solve(f: Path, out: Path, *more: object) -> Arguments:
     return ["solve", f / "k.h5", "--y", f / "y.npy", "--diag-reg", "0.1", "--out", out, *more]
 
 
+def _there(f: Path, o: Path, pattern: str) -> Path:
+    """Copy the inputs of that name to the outputs, where they are not."""
+    for path in f.glob(pattern):
+        if not (o / path.name).exists():
+            shutil.copy2(path, o)
+    return o
+
+
+def _tune(f: Path, o: Path, *more: object) -> Arguments:
+    return ["tune", "--net", "fcn:depth={1,2,3}", "--x", f / "x.npy", "--y", f / "y.npy", "--limit",
+            700, "--device", "cpu", "--out", o / "t.h5", *more]  # fmt: skip
+
+
 # command -> its arguments, given the inputs and a folder for its outputs
 COMMANDS: dict[str, Callable[[Path, Path], Arguments]] = {
     "gram": lambda f, o: ["gram", "--net", "cnn-p:depth=4", "--x", f / "images.npy", "--tile", 16,
                           "--out", o / "k.h5"],
     "gram-vectors": lambda f, o: ["gram", "--net", "fcn:depth=9", "--x", f / "x.npy", "--tile",
                                   128, "--out", o / "k.h5"],
+    "gram-append": lambda f, o: ["gram", "--net", "fcn:depth=2,b_var=0.1", "--dtype", "float64",
+                                 "--x", f / "x.npy", "--append", "--tile", 128, "--out",
+                                 _there(f, o, "old.h5") / "old.h5"],
+    "join": lambda f, o: ["join", _there(f, o, "j.h5.*") / "j.h5"],
+    "combine": lambda f, o: ["combine", f / "k.h5", f / "k.h5", "--op", "product", "--out",
+                             o / "p.h5"],
+    "solve-svm": lambda f, o: ["solve", f / "k.h5", "--y", f / "y.npy", "--method", "svm",
+                               "--folds", 2, "--c-path", "0.01,0.1,1", "--out", o / "a.h5"],
+    "solve-dask": lambda f, o: _solve(f, o / "a.h5", "--preconditioner", "none", "--dask",
+                                      "local:1"),
+    "tune": lambda f, o: _tune(f, o),
+    "tune-dask": lambda f, o: _tune(f, o, "--dask", "local:1"),
     "verify": lambda f, o: ["verify", f / "k.h5", "--sample", 30],
     "export-npy": lambda f, o: ["export", f / "k.h5", "--kernel", "ntk", "--to", o / "k.npy"],
     "export-npz": lambda f, o: ["export", f / "k.h5", "--kernel", "ntk", "--to", o / "k.npz"],

@@ -172,9 +172,10 @@ def test_a_scheduler_file(two: Cluster, tmp_path: Path) -> None:
     file, x = tmp_path / "scheduler.json", inputs(9, 6)
     file.write_text(json.dumps({"address": two.address, "workers": {}}))
     assert widegram.gram(VECTORS, x, tmp_path / "K.h5", dask=str(file)).complete
-    file.write_text("{}")
-    with pytest.raises(WidegramError, match="is no scheduler file"):
-        widegram.gram(VECTORS, x, tmp_path / "L.h5", dask=str(file))
+    for text in ("{}", "[" * 20_000):
+        file.write_text(text)
+        with pytest.raises(WidegramError, match="is no scheduler file"):
+            widegram.gram(VECTORS, x, tmp_path / "L.h5", dask=str(file))
 
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

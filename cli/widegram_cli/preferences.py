@@ -96,7 +96,7 @@ def _in_file() -> Iterator[tuple[str, Any, str]]:
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise WidegramError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, too many digits, too deep
         raise WidegramError(f"{path}: is no TOML: {error}") from error
     for name, value in table.items():
         if name not in KINDS:

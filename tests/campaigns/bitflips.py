@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -30,12 +31,14 @@ _MAP = "meanfield trainability --w-var 1,1.5,2 --depths 1,2 --train 20 --test 16
 
 @dataclass(frozen=True)
 class Sample:
-    """A good file of a kind as bytes, its name in the folder, and what reads it."""
+    """A good file of a kind as bytes, its name in the folder, what reads it, and the files of the
+    folder ``base`` that have to lie beside it."""
 
     kind: str
     name: str
     data: bytes
     readers: tuple[Command, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 class Whole(NamedTuple):
@@ -59,12 +62,14 @@ class Unfinished(NamedTuple):
 
 
 _LABELS = "--y @digits.h5:train/y"
+_GROW = "--x @digits.h5:train/x --limit 130 --append --out in.h5"
 WHOLE = (
     Whole("gram", "gram", f"{_GRAM} --x @digits.h5:train/x --limit 120 --tile 32 --out o.h5", (
         Command("export", "export in.h5 --kernel ntk --to o.npy", ("o.npy",)),
         Command("solve", f"solve in.h5 {_LABELS} --limit 120 --diag-reg 1e-3 --out o.h5"),
         Command("eig", "eig in.h5 --full --out o.h5"),
         Command("combine", "combine in.h5 in.h5 --op product --out o.h5"),
+        Command("append", f"{_GRAM} {_GROW}", ("in.h5",)),
     )),
     Whole("combined gram", "gram", "combine @J1.h5 @J2.h5 --weights 1,2 --tile 32 --out o.h5", (
         Command("solve", f"solve in.h5 {_LABELS} --limit 60 --diag-reg 1e-3 --out o.h5"),
@@ -77,6 +82,19 @@ WHOLE = (
           f"{_LABELS} --diag-reg 1e-3 --out o.h5", (
         Command("predict", "predict in.h5 --cross @CX.h5 --out o.h5"),
         Command("variance", "predict in.h5 --cross @CX.h5 --variance --kernel nngp --out o.h5"),
+    )),
+    Whole("machines", "solution", f"solve @K.h5 {_LABELS} --method svm --c-path 0.1,1 --folds 2 "
+          "--out o.h5", (
+        Command("predict", "predict in.h5 --cross @C.h5 --csv o.csv --out o.h5",
+                ("o.h5", "o.csv")),
+    )),
+    Whole("rows", "solution", f"solve @K.h5 {_LABELS} --rows 0:250 --scale-prior --diag-reg 1e-3 "
+          "--out o.h5", (
+        Command("predict", "predict in.h5 --rows 240:300 --variance --out o.h5"),
+    )),
+    Whole("encoded table", "data", "data prepare @table.csv --target kind --train 60 --test 20 "
+          "--out o.h5", (
+        Command("apply", "data apply in.h5 @table.csv --out o.h5"),
     )),
     Whole("data", "data", "data prepare digits --train 40 --test 10 --zca 0.1 --out o.h5", (
         Command("gram", f"{_GRAM} --x in.h5:train/x --out o.h5"),
@@ -100,13 +118,18 @@ WHOLE = (
     Whole("matrix", "matrix", "export @K.h5 --kernel ntk --to o.h5"),
 )  # fmt: skip
 
-# A shard among good ones: read by join.
-SHARD = "shard"
+# A shard among good ones: read by join, and through a virtual file, which is damaged itself too.
+SHARD, VIRTUAL = "shard", "virtual gram"
 _JOIN = (Command("join", "join J.h5", ("J.h5",), beside=commands.SHARDS),)
+_VIEW = (
+    Command("export", "export J.h5 --kernel ntk --to o.npy", ("o.npy",),
+            beside=(*commands.SHARDS, "J.h5")),
+)  # fmt: skip
 
 UNFINISHED = (
     Unfinished("unfinished gram", "gram", "gram", "o.h5"),
     Unfinished("unfinished sum", "gram", "combine", "o.h5"),
+    Unfinished("unfinished growth", "gram", "gram-append", "J2.h5.append"),
     Unfinished("unfinished factor", "factor", "solve-ooc", "o.h5.factor"),
     Unfinished("restart", "restart", "solve-cg", "o.h5.restart"),
     *(Unfinished(f"{name} of centers", "sums", "solve-nystrom", f"o.h5.{name}")
@@ -149,6 +172,7 @@ def _chosen(only: str) -> list[Whole | Command]:
     return [
         *(row for row in WHOLE if only in row.kind),
         *(_JOIN if only in SHARD else ()),
+        *(_VIEW if only in SHARD or only in VIRTUAL else ()),
         *(command for command in commands.COMMANDS if command.name in left),
     ]
 
@@ -164,7 +188,11 @@ def _samples(runner: Runner, only: str) -> Iterator[Sample]:
         yield Sample(kind, "in.h5", (runner.folder / "o.h5").read_bytes(), readers)
     if only in SHARD:
         for name in commands.SHARDS:
-            yield Sample(SHARD, name, (runner.folder.parent / "base" / name).read_bytes(), _JOIN)
+            data = (commands.base_of(runner) / name).read_bytes()
+            yield Sample(SHARD, name, data, (*_JOIN, *_VIEW))
+    if only in VIRTUAL:
+        data = (commands.base_of(runner) / "J.h5").read_bytes()
+        yield Sample(VIRTUAL, "J.h5", data, _VIEW, commands.SHARDS)
     for kind, _, name, left in UNFINISHED:
         if only not in kind:
             continue
@@ -174,10 +202,10 @@ def _samples(runner: Runner, only: str) -> Iterator[Sample]:
 
 def _left(runner: Runner, command: Command, name: str) -> bytes:
     """The file ``name`` as a kill leaves it, with something in it that is flagged as done."""
-    runner.empty()
+    commands.begin(runner, command)
     most = runner.run(command.words, prepare=command.prepare).operations
     for percent in (*range(40, 100), *range(2, 40)):
-        runner.empty()
+        commands.begin(runner, command)
         at = most * percent // 100
         runner.run(command.words, Fault(KILL, at), command.prepare)
         path = runner.folder / name
@@ -211,7 +239,7 @@ def _flipped(sample: Sample, generator: random.Random) -> tuple[bytes, str]:
 def _verified(
     runner: Runner, sample: Sample, damaged: bytes, counts: collections.Counter[str]
 ) -> list[str]:
-    runner.empty()
+    commands.laid(runner, sample.beside)
     path = runner.folder / sample.name
     path.write_bytes(damaged)
     ended = runner.run(["verify", sample.name, "--sample", "0"])
@@ -223,7 +251,7 @@ def _verified(
     counts["verify finds nothing"] += 1
     if sample.kind.startswith(("unfinished", SHARD)):
         return []  # nor is room that no tile fills; whether it is used shows below
-    runner.empty()
+    commands.laid(runner, sample.beside)
     good = runner.folder / sample.name
     good.write_bytes(sample.data)
     expected = commands.content(good)
@@ -233,11 +261,19 @@ def _verified(
     return []
 
 
+def _put(path: Path, data: bytes) -> None:
+    """Write a file; one that is there keeps its times, as when a disk rots."""
+    before = path.stat() if path.exists() else None
+    path.write_bytes(data)
+    if before is not None:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def _read(
     runner: Runner, sample: Sample, reader: Command, data: bytes
 ) -> tuple[harness.Ended, dict[str, Any]]:
     commands.begin(runner, reader)
-    (runner.folder / sample.name).write_bytes(data)
+    _put(runner.folder / sample.name, data)
     ended = runner.run(reader.words, prepare=reader.prepare)
     return ended, commands.whole(runner, reader) if ended.code == 0 else {}
 

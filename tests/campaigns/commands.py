@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import shutil
 import sys
 from collections.abc import Callable
@@ -22,10 +23,12 @@ _TIMES = {"seconds", "seal"}
 class Command:
     """A line for the shell, relative to the folder ``work`` with inputs in ``../base``.
 
-    ``outs`` are the files that it leaves. ``beside`` are files of ``../base`` that have to lie in
-    ``work`` too. ``small`` gives it a tiny budget and no patience between
-    checkpoints, so that work files are used. ``bits`` says that every run gives the same bits;
-    ``grows``, that a part of its file is a good file with fewer rows, which the next run keeps.
+    * ``outs``: the files that it leaves
+    * ``beside``: files of ``../base`` that lie in ``work`` too; one that is an output is replaced
+    * ``small``: whether it has a tiny budget and no patience between checkpoints, so that work
+      files are used
+    * ``bits``: whether every run gives the same bits
+    * ``grows``: whether a part of its file is a good file with fewer rows, which the next run keeps
     """
 
     name: str
@@ -42,13 +45,19 @@ class Command:
         return self.line.replace("@", "../base/").split()
 
     @property
+    def replaces(self) -> bool:
+        """Whether an output is there before, and has to be."""
+        return not {*self.outs}.isdisjoint(self.beside)
+
+    @property
     def prepare(self) -> Callable[[], None] | None:
         """What the child does before it starts."""
         return small_budgets if self.small else None
 
 
 _GRAM = "gram --device cpu --threads 1 --out o.h5"
-_SOLVE = "solve @K.h5 --y @digits.h5:train/y --limit 300 --out o.h5"
+_LABELS = "--y @digits.h5:train/y"
+_SOLVE = f"solve @K.h5 {_LABELS} --limit 300 --out o.h5"
 SHARDS = tuple(f"J.h5.shard-{number}-of-3" for number in (1, 2, 3))
 _MEANFIELD = "--depths 1,2 --train 20 --test 16 --out o.h5"
 TUNE = "tune --x @digits.h5:train/x --y @digits.h5:train/y --limit 60 --device cpu --threads 1"
@@ -63,6 +72,10 @@ COMMANDS = (
             "--limit 60 --tile 16"),
     Command("gram-shard", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16 "
             "--shard 2/3", ("o.h5.shard-2-of-3",)),
+    Command("gram-append", "gram --device cpu --threads 1 --net fcn:depth=2 --x "
+            "@digits.h5:train/x --limit 90 --append --out J2.h5", ("J2.h5",), beside=("J2.h5",)),
+    Command("gram-dask", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16 "
+            "--dask local:1"),
     Command("join", "join J.h5", ("J.h5",), beside=SHARDS),
     Command("join-virtual", "join J.h5 --virtual", ("J.h5",), beside=SHARDS),
     Command("combine", "combine @K.h5 @K2.h5 --weights 1,0.5 --tile 64 --out o.h5", small=True),
@@ -71,6 +84,7 @@ COMMANDS = (
     Command("export-npy", "export @K.h5 --kernel ntk --to o.npy", ("o.npy",)),
     Command("export-npz", "export @K.h5 --kernel ntk --to o.npz", ("o.npz",)),
     Command("export-h5", "export @K.h5 --kernel ntk --to o.h5"),
+    Command("export-rows", "export @K.h5 --kernel ntk --rows 0:200 --columns 90:300 --to o.h5"),
     Command("solve", f"{_SOLVE} --diag-reg 1e-3"),
     Command("solve-ooc", f"{_SOLVE} --diag-reg 1e-3 --method cholesky-ooc", small=True),
     Command("solve-float32", f"{_SOLVE} --diag-reg 1e-3 --method cholesky-ooc "
@@ -81,8 +95,18 @@ COMMANDS = (
     Command("solve-nystrom", "solve @KX.h5 --centers @KC.h5 --method nystrom --y "
             "@digits.h5:train/y --diag-reg-path 1e-3,1e-2 --out o.h5", small=True),
     Command("solve-evidence", f"{_SOLVE} --diag-reg-path 1e-3,1e-2 --evidence --unit-diagonal"),
+    Command("solve-rows", f"solve @K.h5 {_LABELS} --rows 0:100,150:300 --scale-prior --diag-reg "
+            "1e-3 --method cholesky-ooc --out o.h5", small=True),
+    Command("solve-array", f"solve @K.npy {_LABELS} --diag-reg 1e-3 --method cholesky-ooc --out "
+            "o.h5", small=True),
+    Command("solve-svm", f"{_SOLVE} --method svm --c-path 0.1,1 --folds 2"),
+    Command("solve-dask", f"solve @J2.h5 {_LABELS} --limit 60 --diag-reg 1e-2 --preconditioner "
+            "none --dask local:1 --out o.h5", small=True, bits=False),
     Command("tune", f"{TUNE} --net fcn:depth={{1,2}} --net fcn:depth=1,w_var=1.5 --out o.h5",
             ("o.h5", "o.h5.best.json"), grows=True),
+    Command("tune-dask", f"{TUNE} --net fcn:depth=1 --dask local:1 --plot o.png --out o.h5",
+            ("o.h5", "o.h5.best.json", "o.png"), grows=True),
+    Command("eig-rows", "eig @K.h5 --rows 20:200 --full --out o.h5"),
     Command("eig-full", "eig @K.h5 --full --vectors --out o.h5"),
     Command("eig-pairs", "eig @K.h5 --k 3 --out o.h5", small=True),
     Command("eig-density", "eig @K.h5 --density --steps 20 --out o.h5"),
@@ -90,10 +114,16 @@ COMMANDS = (
     Command("predict", "predict @A.h5 --cross @C.h5 --out o.h5"),
     Command("predict-variance", "predict @A.h5 --cross @C.h5 --variance --x-test @digits.h5:test/x "
             "--method cholesky-ooc --out o.h5", small=True),
+    Command("predict-csv", "predict @A.h5 --cross @C.h5 --rows 10:90 --y @digits.h5:test/y --csv "
+            "o.csv --ids @digits.h5:test/y --out o.h5", ("o.h5", "o.csv")),
+    Command("predict-svm", "predict @M.h5 --cross @C.h5 --csv o.csv --out o.h5",
+            ("o.h5", "o.csv")),
     Command("predict-nystrom", "predict @AN.h5 --cross @CX.h5 --out o.h5"),
     Command("report", "report @K.h5 @A.h5 --out o.html", ("o.html",)),
     Command("data-prepare", "data prepare digits --train 300 --test 100 --out o.h5"),
     Command("data-zca", "data prepare digits --train 100 --test 20 --zca 0.1 --out o.h5"),
+    Command("data-table", "data prepare @table.csv --target kind --train 60 --test 20 --out o.h5"),
+    Command("data-apply-table", "data apply @TABLE.h5 @table.csv --out o.h5"),
     Command("data-apply", "data apply @digits.h5 @digits.h5:test/x --out o.h5"),
     Command("data-sample", "data sample @digits.h5:train/x --n 30 --out o.h5"),
     Command("meanfield-phase", "meanfield phase --w-var 1,2 --b-var 0.1,0.2 --out o.h5 "
@@ -104,11 +134,21 @@ COMMANDS = (
 )  # fmt: skip
 
 
+def base_of(runner: Runner) -> Path:
+    """The folder of good inputs."""
+    return runner.folder.parent / "base"
+
+
 def begin(runner: Runner, command: Command) -> None:
     """An empty folder, but for what has to lie there."""
+    laid(runner, command.beside)
+
+
+def laid(runner: Runner, names: tuple[str, ...]) -> None:
+    """Nothing in the folder but these files of the folder of good inputs."""
     runner.empty()
-    for name in command.beside:
-        shutil.copy2(runner.folder.parent / "base" / name, runner.folder)
+    for name in names:
+        shutil.copy2(base_of(runner) / name, runner.folder)
 
 
 def chosen(only: str) -> list[Command]:
@@ -147,6 +187,7 @@ def make_inputs(runner: Runner, folder: Path, needed: object = None) -> None:
     base = folder / "base"
     base.mkdir()
     np.save(base / "v.npy", np.random.default_rng(0).standard_normal((100, 24)))
+    (base / "table.csv").write_text(_table())
     net = "gram --net fcn:depth=2 --device cpu --threads 1 --tile 64 --x ../base/digits.h5:"
     lines = (
         "data prepare digits --train 300 --test 100 --out ../base/digits.h5",
@@ -162,8 +203,14 @@ def make_inputs(runner: Runner, folder: Path, needed: object = None) -> None:
         f"{net}test/x --x2 ../base/centers.h5:x --out ../base/CX.h5",
         "solve ../base/KX.h5 --centers ../base/KC.h5 --method nystrom --y "
         "../base/digits.h5:train/y --diag-reg 1e-2 --out ../base/AN.h5",
-        *(f"{net.replace('64', '16')}train/x --limit 90 --out ../base/J.h5 --shard {number}/3"
+        *(f"{net.replace('64', '16')}train/x --limit 90 --shard {number}/3 --out ../base/J.h5"
           for number in (1, 2, 3)),
+        "join --virtual ../base/J.h5",
+        "export ../base/K.h5 --kernel ntk --to ../base/K.npy",
+        "solve ../base/K.h5 --y ../base/digits.h5:train/y --method svm --c-path 1 --out "
+        "../base/M.h5",
+        "data prepare ../base/table.csv --target kind --train 60 --test 20 --out ../base/TABLE.h5",
+        f"{TUNE.replace('@', '../base/')} --net fcn:depth=1 --out ../base/T.h5",
     )
     for line in lines if needed is None else _needed(lines, str(needed)):
         ended = runner.run(line.split())
@@ -171,12 +218,19 @@ def make_inputs(runner: Runner, folder: Path, needed: object = None) -> None:
             raise RuntimeError(f"{line}: {ended.code}: {ended.err}")
 
 
+def _table() -> str:
+    """Lines of numbers, texts and a class each."""
+    rng = random.Random(0)
+    rows = (f"{rng.gauss(0, 1):.6f},{rng.choice('abc')},{rng.choice('uv')}" for _ in range(90))
+    return "\n".join(["size,colour,kind", *rows, ""])
+
+
 def _needed(lines: tuple[str, ...], text: str) -> list[str]:
     """Those of the lines whose output stands in ``text``, or in a later one of them."""
     found: list[str] = []
     for line in reversed(lines):
-        begin, _, rest = line.partition("--out ../base/")
-        if rest.split()[0] in text:
+        begin, _, name = line.rpartition("../base/")
+        if name in text:
             found.insert(0, line)
             text += begin
     return found
@@ -214,7 +268,7 @@ def content(path: Path) -> dict[str, Any]:
 
 def is_hdf5(path: Path) -> bool:
     """By its name: an output, a shard, or work beside one; not the network beside a table."""
-    return ".h5" in path.suffixes and path.suffix not in (".npy", ".npz", ".json", ".png")
+    return ".h5" in path.suffixes and path.suffix not in (".npy", ".npz", ".json", ".png", ".csv")
 
 
 def _digest(data: bytes) -> str:

@@ -21,7 +21,7 @@ from campaigns.commands import Command
 from campaigns.harness import ALL, FAIL, SYNC, WRITE, Fault, Runner
 
 _ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_WORK = (".factor", ".restart", ".normal", ".basis", ".leverage", ".kernels")
+_WORK = (".factor", ".restart", ".normal", ".basis", ".leverage", ".kernels", ".append")
 _OLD = b"an older file" * 100  # in place of an output, where --overwrite is given
 
 
@@ -63,7 +63,7 @@ def _command(
         fault = Fault(FAIL, at, generator.choice(_ERRORS), sticky, mask)
         commands.begin(runner, command)
         words = command.words
-        if generator.random() < 0.3:
+        if generator.random() < 0.3 and not command.replaces:
             words.append("--overwrite")
             for name in command.outs:
                 (runner.folder / name).write_bytes(_OLD)
@@ -117,7 +117,7 @@ def _left(runner: Runner, command: Command, expected: dict[str, dict]) -> list[s
 def wrong_file(runner: Runner, command: Command, path: Path, expected: dict) -> list[str]:
     """What is wrong with a file under a final name: unless it is the right one, `verify` has to
     call it good and unfinished. What was there before may still be there."""
-    if path.read_bytes() == _OLD:
+    if path.read_bytes() == _before(runner, command, path.name):
         return []
     if commands.is_hdf5(path):
         ended = runner.run(["verify", path.name, "--sample", "0", "--json"])
@@ -130,6 +130,10 @@ def wrong_file(runner: Runner, command: Command, path: Path, expected: dict) -> 
     if command.bits and commands.content(path) != expected:
         return [f"{path.name} is wrong under its final name"]
     return []
+
+
+def _before(runner: Runner, command: Command, name: str) -> bytes:
+    return (commands.base_of(runner) / name).read_bytes() if name in command.beside else _OLD
 
 
 def again(

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from campaigns.case import BASE, Case
+from campaigns.commands import TUNE
 
 _X = np.random.default_rng(5).standard_normal((6, 24))
 _IMAGES = np.random.default_rng(6).integers(0, 256, (6, 4, 4), np.uint8)
@@ -56,6 +57,17 @@ def _cifar(python: bool) -> bytes:
     return b"".join(bytes([label]) + row.tobytes() for label, row in enumerate(pixels))
 
 
+def _table() -> bytes:
+    rows = (f"{a:.4f},{'ab'[i % 2]},{i % 3}" for i, a in enumerate(_X[0]))
+    return "\n".join(["size,colour,kind", *rows, ""]).encode()
+
+
+def _matrix() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, _X @ _X.T)
+    return stream.getvalue()
+
+
 # What holds the bytes, and the name that commands are given.
 _GOOD: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "npy": (_npy, "in.npy", "in.npy"),
@@ -67,8 +79,26 @@ _GOOD: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "idx": (lambda: _idx(_IMAGES), "d/train-images-idx3-ubyte", "d"),
     "idx gz": (lambda: gzip.compress(_idx(_IMAGES)), "d/train-images-idx3-ubyte.gz", "d"),
     "cifar": (lambda: _cifar(False), "d/data_batch_1.bin", "d"),
+    "csv": (_table, "in.csv", "in.csv"),
+    "matrix": (_matrix, "in.npy", "in.npy"),
     "cifar python": (lambda: _cifar(True), "d/data_batch_1", "d"),
 }
+
+
+# Commands that take such a file alone.
+_MORE_LINES: dict[str, list[tuple[str, ...]]] = {
+    "csv": [("data", "prepare", "in.csv", "--target", "kind", "--out", "o.h5"),
+            ("data", "prepare", "in.csv", "--target", "colour", "--category", "kind", "--drop",
+             "size", "--out", "o.h5"),
+            ("data", "apply", f"{BASE}/TABLE.h5", "in.csv", "--accept-unseen", "--out", "o.h5"),
+            ] * 3,
+    "matrix": [("solve", "in.npy", "--y", f"{BASE}/digits.h5:train/y", "--limit", "6",
+                "--diag-reg", "0.1", "--out", "o.h5"), ("eig", "in.npy", "--full"),
+               ("eig", f"{BASE}/K.h5", "--rows", "in.npy", "--k", "2"),
+               ("predict", f"{BASE}/A.h5", "--cross", "in.npy", "--out", "o.h5"),
+               ("predict", f"{BASE}/A.h5", "--cross", f"{BASE}/C.h5", "--csv", "o.csv", "--ids",
+                "in.npy")] * 2,
+}  # fmt: skip
 
 
 def data_case(rng: random.Random) -> Case:
@@ -95,6 +125,7 @@ def data_case(rng: random.Random) -> Case:
             ("solve", f"{BASE}/K.h5", "--y", spec, "--limit", "6", "--out", "o.h5"),
             ("verify", name),
         ]  # fmt: skip
+    lines += _MORE_LINES.get(kind, [])
     words = rng.choice(lines)
     codes = (0, 2, 3) if words[0] == "verify" else (0, 2)
     return Case("data", f"{kind}: {len(data)} bytes, {words[0]} {words[1]}", words, codes, make)
@@ -205,6 +236,8 @@ def _edited(path: Path, rng: random.Random) -> str:
     return done
 
 
+_LABELS = ("--method", "nystrom", "--y", f"{BASE}/digits.h5:train/y", "--out", "o.h5")
+_TUNE = (*TUNE.replace("@", f"{BASE}/").split(), "--net", "fcn:depth={1,2}")
 _READERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "K.h5": (("info", "in.h5"), ("verify", "in.h5"), ("export", "in.h5", "--kernel", "ntk", "--to",
              "o.npy"), ("eig", "in.h5", "--k", "2", "--out", "o.h5"),
@@ -212,7 +245,22 @@ _READERS: dict[str, tuple[tuple[str, ...], ...]] = {
              ("gram", "--net", "fcn:depth=2", "--x", f"{BASE}/digits.h5:train/x", "--device", "cpu",
               "--out", "in.h5"), ("data", "info", "in.h5")),
     "A.h5": (("predict", "in.h5", "--cross", f"{BASE}/C.h5", "--out", "o.h5"), ("verify", "in.h5"),
-             ("info", "in.h5")),
+             ("info", "in.h5"),
+             ("predict", "in.h5", "--rows", "0:9", "--variance", "--csv", "o.csv")),
+    "M.h5": (("predict", "in.h5", "--cross", f"{BASE}/C.h5", "--out", "o.h5", "--csv", "o.csv"),
+             ("predict", "in.h5", "--rows", "0:9", "--out", "o.h5"), ("verify", "in.h5")),
+    "AN.h5": (("predict", "in.h5", "--cross", f"{BASE}/CX.h5", "--out", "o.h5"),
+              ("predict", "in.h5", "--cross", f"{BASE}/CX.h5", "--variance", "--out", "o.h5"),
+              ("verify", "in.h5")),
+    "KC.h5": (("solve", f"{BASE}/KX.h5", "--centers", "in.h5", *_LABELS),),
+    "KX.h5": (("solve", "in.h5", "--centers", f"{BASE}/KC.h5", *_LABELS),),
+    "J2.h5": (("gram", "--net", "fcn:depth=2", "--x", f"{BASE}/digits.h5:train/x", "--limit", "70",
+               "--append", "--device", "cpu", "--threads", "1", "--out", "in.h5"),
+              ("combine", f"{BASE}/J1.h5", "in.h5", "--out", "o.h5")),
+    "T.h5": ((*_TUNE, "--out", "in.h5"), ("verify", "in.h5"), ("info", "in.h5")),
+    "TABLE.h5": (("data", "apply", "in.h5", f"{BASE}/table.csv", "--out", "o.h5"),
+                 ("gram", "--net", "fcn:depth=1", "--x", "in.h5:train/x", *_OUT),
+                 ("verify", "in.h5")),
     "C.h5": (("predict", f"{BASE}/A.h5", "--cross", "in.h5", "--out", "o.h5"), ("info", "in.h5"),
              ("verify", "in.h5")),
     "digits.h5": (("gram", "--net", "fcn:depth=1", "--x", "in.h5:train/x", *_OUT),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,20 @@ _NEVER = {
               "x" * 5000, "loop.h5", "empty.h5", "empty.npy", "text.h5", "\udcff.npy", "a\nb.h5"),
     "output": ("", ".", "/dev/null/x.h5", "nowhere/o.h5", "folder", "n" * 300 + ".h5", "\0.h5",
                "/proc/o.h5", "pipe", "link-to-nowhere/o.h5"),
+    "address": ("", "x", "local", "local:", "local:0", "local:-1", "local:99999", "local:1.5",
+                "local:" + "9" * 50, "tcp://", "tcp://x", "http://127.0.0.1", "missing.json",
+                "empty.npy", "pipe", "folder", f"{BASE}/digits.h5", "tcp://127.0.0.1:x",
+                "\udcff", "tcp://" + "x" * 5000),
+    "rows": ("", ":", "::", "1", "5:1", "0:0", "-1:3", "0:1,0:1", "0:" + "9" * 30, "a:b", "0:1;2:3",
+             "missing.npy", "pipe.npy", "folder", "empty.npy", f"{BASE}/v.npy", f"{BASE}/K.h5:ntk",
+             "0:1," * 3000, "\udcff.npy", "0:1000000"),
+    "grid": ("", "fcn:depth={}", "fcn:depth={", "fcn:depth={1", "fcn:depth=1}", "fcn:{depth}={1}",
+             "fcn:depth={1..1e9}", "fcn:depth={{1,2}}", "fcn:depth={x}", "fcn:depth={1,nan}",
+             "fcn:w_var={1..inf}", "fcn:w_var={2..1}", "fcn:act={relu,nope}", "pipe", "folder"),
+    "duration": ("", "x", "0s", "-1h", "1", "h", "1 year", "9" * 30 + "h", "nan", "infs", "1h30"),
     "text": (),
 }  # fmt: skip
+_NEVER["floats above 0"] = (*_NEVER["floats"], "0", "-1", "nan", "inf", "1e400")
 _ODD = {
     "int": ("0", "-1", "1", "2", "１", "1_0", " 3 ", "99999999", "2147483648", "+1"),
     "float": ("inf", "-inf", "1e400", "-1", "0", "1e-400", "1e308", "1e-300", "1_0"),
@@ -48,6 +60,12 @@ _ODD = {
                                               "digits.h5:train/y", "digits.h5:train",
                                               "K.h5:ntk", "K.h5:state/tiles", "v.npy:x"))),
     "output": ("o", "o.txt", "o.npy", "a\nb.h5", "\udcff.h5", "é.h5", "link.h5"),
+    "address": ("tcp://127.0.0.1:1",),
+    "rows": ("0:3", " 0:2 , 3:4", ":2", "2:0", f"{BASE}/digits.h5:train/y", f"{BASE}/C.h5:ntk"),
+    "grid": ("fcn", "fcn:depth={1}", "fcn:depth={1,1}", "fcn:depth={1..2}", "fcn:w_var={0,1}",
+             "fcn:depth={1,2},w_var={1,1.5,2}", '{"input_shape":[64],"layers":[]}'),
+    "duration": ("1s", "1e3s", "0.000001s", "999999999d", "１h"),
+    "floats above 0": ("1", "1,1", "1e308", "1e-320", "1e-308,1e308"),
     "text": (*_TEXTS, "cpu", "cuda", "cuda:99", "cuda:" + "9" * 50, "auto", "cuda:0,0", "float16",
              "O", "relu", "erf:a=inf", "leaky_relu", "rbf:gamma=-1", "tanh", "0:1", "0:1:0",
              "1:0:1", "0:inf:1", "0:1e9:1e-9", "-1", "0", "1e308", "inf", "1,2", "1e400",
@@ -83,6 +101,38 @@ LINES = {
     "meanfield trainability": f"--data {_IN}digits.h5 --w-var 1,2 --depths 1 --train 8 --test 8 "
                               "--out o.h5",
 }  # fmt: skip
+# Further calls, in which other options count.
+MORE = (
+    ("gram", f"--net fcn:depth=2 --x {_IN}digits.h5:train/x --limit 62 --device cpu --threads 1 "
+             "--append --out J2.h5"),
+    ("gram", f"--net fcn:depth=1 --x {_IN}v.npy --limit 8 --device cpu --plan --deadline 1h --out "
+             "o.h5"),
+    ("export", f"{_IN}J.h5 --kernel nngp --rows 0:10 --columns 5:8 --to o.h5"),
+    ("eig", f"{_IN}K.h5 --rows 0:50 --full --out o.h5"),
+    ("solve", f"{_IN}K.npy --y {_IN}digits.h5:train/y --diag-reg 1e-3 --out o.h5"),
+    ("solve", f"{_IN}K.h5 --y {_IN}digits.h5:train/y --method svm --c-path 1,10 --folds 2 --rows "
+              "0:80 --out o.h5"),
+    ("solve", f"{_IN}KX.h5 --centers {_IN}KC.h5 --method nystrom --y {_IN}digits.h5:train/y "
+              "--diag-reg-path 1e-3,1e-2 --scale-prior --out o.h5"),
+    ("solve", f"{_IN}K.h5 --y {_IN}digits.h5:train/y --method cg --diag-reg 1e-2 --rank 5 --seed 1 "
+              "--out o.h5"),
+    ("solve", f"{_IN}K.h5 --y {_IN}digits.h5:train/y --diag-reg-path 1e-3,1e-2 --evidence "
+              "--unit-diagonal --rows 0:60 --out o.h5"),
+    ("predict", f"{_IN}A.h5 --cross {_IN}C.h5 --rows 0:10 --variance --time 1,inf --csv o.csv "
+                f"--ids {_IN}digits.h5:test/y --y {_IN}digits.h5:test/y --out o.h5"),
+    ("predict", f"{_IN}A.h5 --rows 0:9 --gram {_IN}K.h5 --csv o.csv"),
+    ("predict", f"{_IN}M.h5 --cross {_IN}C.h5 --csv o.csv --out o.h5"),
+    ("predict", f"{_IN}AN.h5 --cross {_IN}CX.h5 --out o.h5"),
+    ("tune", f"--net fcn:depth={{1,2}} --x {_IN}digits.h5:train/x --y {_IN}digits.h5:train/y "
+             "--limit 8 --criterion holdout --samples 1 --device cpu --plot o.png --out o.h5"),
+    ("data prepare", f"{_IN}table.csv --target kind --category size --drop colour --train 20 "
+                     "--out o.h5"),
+    ("data apply", f"{_IN}TABLE.h5 {_IN}table.csv --out o.h5"),
+    ("join", "J.h5 --virtual"),
+)  # fmt: skip
+# Kinds of options by their names, where types do not tell.
+_NAMED = {"dask": "address", "rows": "rows", "columns": "rows", "nets": "grid",
+          "deadline": "duration", "c_path": "floats above 0"}  # fmt: skip
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
@@ -96,8 +146,11 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[s
             yield " ".join((*path, name)), command
 
 
-def kind_of(kind: Any) -> str:
-    """Which of the lists belongs to the type of a parameter."""
+def kind_of(parameter: click.Parameter) -> str:
+    """Which of the lists belongs to a parameter."""
+    if parameter.name in _NAMED:
+        return _NAMED[parameter.name]
+    kind: Any = parameter.type
     name = type(kind).__name__.removesuffix("File").lower()
     if name in ("picture", "input", "output", "size", "depths", "shape", "kernels", "floats"):
         return name
@@ -110,32 +163,52 @@ def kind_of(kind: Any) -> str:
     return "text"
 
 
-def option_cases() -> list[Case]:
-    """One hostile value of one parameter of every command; all else as in a good call."""
+def option_cases(rng: random.Random) -> list[Case]:
+    """One hostile value of one parameter of a good call of every command, in random order: first a
+    value of each parameter of each call, then the others."""
     from widegram_cli.main import program
 
-    found: list[Case] = []
+    first: list[Case] = []
+    rest: list[Case] = []
     for name, command in commands(program):
-        line = LINES.get(name, "").split()
-        for parameter in command.params:
-            kind = kind_of(parameter.type)
-            if getattr(parameter, "is_flag", False):
-                continue
-            # A benchmark that is not refused runs for minutes.
-            odd = () if name.startswith("bench") else _ODD[kind]
-            for value in (*_NEVER[kind], *odd):
-                words = _with(line, parameter, value)
-                label = f"{name} {parameter.opts[-1]} {value[:30]!r}"
-                codes = (2,) if value in _NEVER[kind] else (0, 2)
-                codes = (*codes, 3) if name == "verify" else codes
-                make = _put_shards if name == "join" else None
-                found.append(Case("options", label, (*name.split(), *words), codes, make))
-    return found
+        lines = [LINES.get(name, ""), *(line for other, line in MORE if other == name)]
+        for line in lines:
+            for parameter in command.params:
+                found = list(_hostile(name, line.split(), parameter))
+                rng.shuffle(found)
+                first += found[:1]
+                rest += found[1:]
+    rng.shuffle(first)
+    rng.shuffle(rest)
+    return first + rest
 
 
-def _put_shards(folder: Path) -> None:
-    for name in SHARDS:
-        shutil.copy2(folder / BASE / name, folder)
+def _hostile(name: str, line: list[str], parameter: click.Parameter) -> Iterator[Case]:
+    """The call with each hostile value of a parameter."""
+    if getattr(parameter, "is_flag", False):
+        return
+    kind = kind_of(parameter)
+    # A benchmark that is not refused runs for minutes.
+    odd = () if name.startswith("bench") else _ODD[kind]
+    for value in (*_NEVER[kind], *odd):
+        label = f"{name} {parameter.opts[-1]} {value[:30]!r}"
+        codes = (2,) if value in _NEVER[kind] else (0, 2)
+        codes = (*codes, 3) if name == "verify" else codes
+        words = _with(line, parameter, value)
+        yield Case("options", label, (*name.split(), *words), codes, _beside(words))
+
+
+def _beside(words: Sequence[str]) -> Callable[[Path], None] | None:
+    """Puts the files that a call expects in its folder there."""
+    needed = [name for name in (*SHARDS, "J2.h5") if name.split(".shard")[0] in words]
+    if not needed:
+        return None
+
+    def put(folder: Path) -> None:
+        for name in needed:
+            shutil.copy2(folder / BASE / name, folder)
+
+    return put
 
 
 def _with(line: list[str], parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -149,19 +222,33 @@ def _with(line: list[str], parameter: click.Parameter, value: str) -> tuple[str,
 
 
 def shuffled_words(rng: random.Random) -> Case:
-    """Words of good calls in a wrong order, doubled, cut, or with a stranger among them."""
-    name = rng.choice([n for n in LINES if not n.startswith(("doctor", "meanfield table"))])
-    words = LINES[name].split()
+    """Words of good calls in a wrong order, doubled, cut, or with strangers among them: odd texts,
+    flags, and options that the call has no use for."""
+    from widegram_cli.main import program
+
+    skipped = ("doctor", "meanfield table")
+    calls = [call for call in (*LINES.items(), *MORE) if not call[0].startswith(skipped)]
+    name, line = rng.choice(calls)
+    words = line.split()
+    parameters = dict(commands(program))[name].params
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(words) + 1)
-        how = rng.randrange(4)
+        how = rng.randrange(7)
         if how == 0:
             words.insert(at, rng.choice(_TEXTS))
         elif how == 1 and words:
             del words[at % len(words)]
         elif how == 2 and words:
             words[at % len(words)] = words[at % len(words)][: rng.randint(0, 4)]
-        else:
+        elif how == 3:
             rng.shuffle(words)
+        else:
+            parameter = rng.choice(parameters)
+            option = parameter.opts[-1]
+            if getattr(parameter, "is_flag", False):
+                words.append(option)
+            elif option.startswith("-"):
+                words.append(f"{option}={rng.choice(_ODD[kind_of(parameter)])}")
     codes = (0, 2, 3) if name == "verify" else (0, 2)
-    return Case("words", f"{name}: {' '.join(words)[:60]!r}", (*name.split(), *words), codes)
+    label = f"{name}: {' '.join(words)[:60]!r}"
+    return Case("words", label, (*name.split(), *words), codes, _beside(words))

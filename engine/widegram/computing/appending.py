@@ -18,6 +18,7 @@ from widegram.backends.job import Job
 from widegram.closing import Closing
 from widegram.computing.devices import continues
 from widegram.data import Source
+from widegram.durable.outputs import is_own_plain
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile, Header
 from widegram.gramfile.checked import CheckedMatrix
@@ -110,7 +111,11 @@ def opened_old(path: Path, wanted: Header, device: str, job: Job) -> Old:
 
 def growing_header(grown: Path, wanted: Header, tile: int | None) -> Header:
     """The header of a file that grows already; raises :class:`WidegramError` where it grows to
-    something else."""
+    something else, or is a link."""
+    if not is_own_plain(grown):
+        raise WidegramError(
+            f"{grown}: is in the way and no file that this program left; move it elsewhere"
+        )
     file, found = read(grown)
     file.close()
     wanted = replace(wanted, tile=tile or found.tile, device=found.device)

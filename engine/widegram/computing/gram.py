@@ -156,7 +156,7 @@ def _appended(
         old = held.enter_context(opened_old(place, header, where.device, job))
         if old.is_all_of(header):
             return nothing_to_do(old.file.header)
-        new = not grown.exists()
+        new = not os.path.lexists(grown)
         if new:
             create(grown, header)
         else:

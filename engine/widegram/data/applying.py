@@ -73,7 +73,7 @@ def apply(
     check_target(target, overwrite)
     check_distinct([target], [str(learnt), source, labels])
     what = "prepared data; give a file that `widegram data prepare` wrote"
-    with SealedFile(learnt, FORMAT, what, "prepare it again") as file:
+    with SealedFile(learnt, FORMAT, what, "prepare it again") as file, file.parsing():
         treated = treatment.stored(file, memory)
         table = Encoding.from_bytes(file.array(TABLE)) if TABLE in file else None
     raw = open_raw(source, labels, _options(table))

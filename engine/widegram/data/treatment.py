@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from widegram.data.selecting import Selection, input_shape
 from widegram.data.statistics import CENTRED, Scaling, check_held, measure, narrowed, normalized
 from widegram.data.zca import Zca, check_zca_room, learn_zca, zca_block
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
+from widegram.validation.choices import NORMALIZATIONS
 
 if TYPE_CHECKING:
     from widegram.durable.sealed import SealedFile
@@ -116,21 +118,27 @@ def learn(part: Selection, normalize: str, eps: float | None, block: int) -> Tre
 def stored(file: SealedFile, memory: str | int | None) -> Treatment:
     """The treatment that a file of ``data prepare`` keeps.
 
-    Raises :class:`WidegramError` where it keeps none, or one that needs more than ``memory``.
+    Raises :class:`WidegramError` where it keeps none, or one that needs more than ``memory``,
+    KeyError, TypeError or ValueError for values that are none of a treatment's.
     """
-    arrays = {}
     attributes = file.attributes
-    shape = tuple(np.atleast_1d(attributes.get("input_shape", ())).tolist())
+    if any(f"{GROUP}/{name}" not in file for name in _SCALING):
+        raise WidegramError(
+            f"{file.path}: holds no statistics to apply; give a file that `widegram data prepare` "
+            "wrote (one of an older version: prepare it again)"
+        )
+    shape = tuple(map(int, np.atleast_1d(attributes["input_shape"]).tolist()))
+    normalize, features = attributes["normalize"], math.prod(shape)
+    if normalize not in NORMALIZATIONS:
+        raise ValueError(f"normalize is {shown(normalize)}")
+    sizes = dict.fromkeys(_SCALING, (1 if normalize == "global" else shape[-1],))
     if "zca" in attributes:
-        check_zca_room(int(np.prod(shape)), memory, learning=False)
-    names = (*_SCALING, *(_ZCA if "zca" in attributes else ()))
-    for name in names:
-        if f"{GROUP}/{name}" not in file:
-            raise WidegramError(
-                f"{file.path}: holds no statistics to apply; give a file that `widegram data "
-                "prepare` wrote (one of an older version: prepare it again)"
-            )
-        arrays[name] = file.array(f"{GROUP}/{name}")
+        check_zca_room(features, memory, learning=False)
+        sizes |= dict(zip(_ZCA, ((features,), (features,), (features, features)), strict=True))
+    arrays = {name: file.array(f"{GROUP}/{name}") for name in sizes}
+    for name, size in sizes.items():
+        if arrays[name].shape != size:
+            raise ValueError(f"/{GROUP}/{name} has shape {arrays[name].shape}, not {size}")
     zca = None
     if "zca" in attributes:
         zca = Zca(
@@ -140,7 +148,7 @@ def stored(file: SealedFile, memory: str | int | None) -> Treatment:
         )
     return Treatment(
         shape,
-        str(attributes["normalize"]),
+        normalize,
         Scaling(*(arrays[name] for name in _SCALING)),
         zca,
         int(attributes["statistics_rows"]),

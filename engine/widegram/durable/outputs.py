@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +17,20 @@ from widegram.machine.budgets import format_size
 def check_disk(path: Path, needed: int) -> None:
     """Refuse to start what does not fit on the disk of ``path``, naming both numbers of bytes."""
     folder = os.path.dirname(os.path.realpath(path))  # a link's target may be on another disk
-    stat = os.statvfs(folder)
-    free = stat.f_bavail * stat.f_frsize
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
     if free < needed:
         raise WidegramError(
             f"{path}: too little disk: {needed} bytes ({format_size(needed)}) are needed, "
             f"{free} bytes ({format_size(free)}) are free in {folder}; "
             "free some, or choose another place"
         )
+
+
+def is_own_plain(path: Path) -> bool:
+    """Whether ``path``, which is there, is a plain file of this user with one name, no link."""
+    found = os.lstat(path)
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid()
 
 
 def check_target(path: Path, overwrite: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import xxhash
 
 from widegram.durable import calls
 from widegram.durable.locks import lock
-from widegram.durable.outputs import file_system_errors
+from widegram.durable.outputs import file_system_errors, is_own_plain
 from widegram.errors import WidegramError, WriteFailed
 from widegram.machine import interrupts
 
@@ -167,9 +166,7 @@ def _created(part: Path, path: Path) -> int:
 
 
 def _remove_leftover(part: Path, path: Path) -> None:
-    found = os.lstat(part)
-    ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid()
-    if not ours:
+    if not is_own_plain(part):
         raise WidegramError(
             f"{part}: is in the way and no part that this program left; move it elsewhere"
         )

@@ -194,6 +194,26 @@ class SealedFile(Closing):
             return found
 
     @contextmanager
+    def parsing(self) -> Iterator[None]:
+        """Whatever goes wrong with values that are not what was written, though their checksums are
+        right, as one line that names the file and the remedy."""
+        try:
+            yield
+        except WidegramError:
+            raise
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            IndexError,
+            OverflowError,
+            RecursionError,
+        ) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise Broken(f"{self.path}: is damaged ({reason}); {self._remedy}") from error
+
+    @contextmanager
     def _trusting(self) -> Iterator[None]:
         """Whatever HDF5 makes of damage, as one line that names the file and the remedy."""
         try:

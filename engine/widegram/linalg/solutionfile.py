@@ -172,32 +172,29 @@ def write_solution(
 
 def read_solution(path: str | Path) -> StoredSolution:
     """Read a solution file; WidegramError where it is missing, foreign or damaged."""
-    with SealedFile(path, FORMAT, _WHAT, "solve again") as file:
-        try:
-            values = _DEFAULTS | file.attributes
-            header = SolutionHeader(
-                **{
-                    e.name: typed(values[e.name], _KINDS[str(e.type)])
-                    for e in fields(SolutionHeader)
-                }
-            )
-            json.loads(header.network)
-            alpha, targets = file.array("alpha"), file.array("targets")
-            classes = file.array("classes") if "classes" in file else None
-            mean, scale = file.array("target_mean"), file.array("target_scale")
-            intercept = file.array("intercept") if header.method == SVM else None
-            kept = bool(header.centers_fingerprint) or intercept is not None
-            fitted = file.array("fitted") if kept else targets - header.shift * alpha
-            rows = ChosenRows(file.array("rows"), header.rows_of) if header.rows_of else None
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, WidegramError):
-                raise
-            raise WidegramError(f"{path}: is damaged ({error}); solve again") from error
+    with SealedFile(path, FORMAT, _WHAT, "solve again") as file, file.parsing():
+        values = _DEFAULTS | file.attributes
+        header = SolutionHeader(
+            **{e.name: typed(values[e.name], _KINDS[str(e.type)]) for e in fields(SolutionHeader)}
+        )
+        json.loads(header.network)
+        alpha, targets = file.array("alpha"), file.array("targets")
+        classes = file.array("classes") if "classes" in file else None
+        mean, scale = file.array("target_mean"), file.array("target_scale")
+        intercept = file.array("intercept") if header.method == SVM else None
+        kept = bool(header.centers_fingerprint) or intercept is not None
+        fitted = file.array("fitted") if kept else targets - header.shift * alpha
+        rows = ChosenRows(file.array("rows"), header.rows_of) if header.rows_of else None
     outputs = targets.shape[1:] if intercept is None else intercept.shape
     whole = fitted.shape == targets.shape and alpha.shape[1:] == outputs
     if rows is not None:
         same = rows.fingerprint == header.rows_fingerprint
         whole &= same and rows.numbers.shape == targets.shape[:1]
+    if classes is not None:
+        whole &= classes.shape == targets.shape[1:]
+    if intercept is not None:
+        k = 0 if classes is None else classes.size
+        whole &= intercept.shape == (k * (k - 1) // 2,)
     if not (whole and np.isfinite(alpha).all()):
         raise WidegramError(f"{path}: its alpha is damaged; solve again")
     if mean.shape != scale.shape or mean.shape != targets.shape[1:]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from widegram.durable.outputs import is_own_plain
 from widegram.durable.sealed import SealedFile
 from widegram.errors import WidegramError
 
@@ -24,9 +24,7 @@ def open_work_file(
     """
     if not os.path.lexists(path):
         return None
-    found = os.lstat(path)
-    plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid()
-    if not (plain and h5py.is_hdf5(path)):
+    if not (is_own_plain(path) and h5py.is_hdf5(path)):
         raise WidegramError(
             f"{path}: is in the way and no work file that this program left; move it elsewhere"
         )

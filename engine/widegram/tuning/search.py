@@ -18,7 +18,7 @@ from widegram.computing.gram import gram
 from widegram.data import Source, open_source
 from widegram.data.distinct import check_distinct
 from widegram.durable import write_bytes
-from widegram.durable.outputs import check_target
+from widegram.durable.outputs import check_target, is_own_plain
 from widegram.errors import Interrupted, WidegramError, WriteFailed
 from widegram.gramfile import GramFile
 from widegram.linalg.budget import array_budget
@@ -140,7 +140,7 @@ def tune(
     path = file_path(out, "out")
     best_path = path.with_name(f"{path.name}.best.json")
     _check(search)
-    check_distinct([path, best_path], [x, y])
+    check_distinct([path, best_path], [x, y, [nets] if isinstance(nets, str) else list(nets)])
     source = open_source(x, search.limit)
     targets = load_targets(
         y, len(source), limit=search.limit, task=search.task,
@@ -192,7 +192,7 @@ def _check_work(work: Path, source: Source) -> None:
     if not os.path.lexists(work):
         return
     ours = False
-    if not work.is_symlink():
+    if is_own_plain(work):
         with suppress(WidegramError), GramFile(work) as file:
             ours = file.symmetric and file.fingerprints["x1"] == source.fingerprint()
     if not ours:

@@ -101,14 +101,18 @@ def read_table(path: Path, settings: Settings, regs: Sequence[float]) -> list[Ro
     Raises WidegramError for a foreign or damaged file, and for one of others, saying what differs.
     """
     what = "a table of networks; `widegram tune` writes them"
-    with SealedFile(path, FORMAT, what, "tune again with --overwrite") as file:
-        found = {name: file.array(name) for name in ("diag_reg", "seconds", _NETWORKS, *FIGURES)}
-        attributes = file.attributes
     kinds = {"str": str, "bool": bool, "float": float, "int": int}
+    with SealedFile(path, FORMAT, what, "tune again with --overwrite") as file, file.parsing():
+        found = {name: file.array(name) for name in ("diag_reg", "seconds", _NETWORKS, *FIGURES)}
+        made = {
+            field.name: typed(file.attributes[field.name], kinds[str(field.type)])
+            for field in fields(Settings)
+        }
+        rows = _rows(found)
     differing = [
-        field.name.replace("x1_fingerprint", "inputs").replace("y_fingerprint", "targets")
-        for field in fields(Settings)
-        if typed(attributes[field.name], kinds[str(field.type)]) != getattr(settings, field.name)
+        name.replace("x1_fingerprint", "inputs").replace("y_fingerprint", "targets")
+        for name, value in made.items()
+        if value != getattr(settings, name)
     ]
     if not np.array_equal(found["diag_reg"], np.asarray(regs, np.float64)):
         differing.append("regularisers")
@@ -117,7 +121,15 @@ def read_table(path: Path, settings: Settings, regs: Sequence[float]) -> list[Ro
             f"{path}: is the table of another search: it has other {', '.join(differing)}; choose "
             "another --out or pass --overwrite"
         )
+    return rows
+
+
+def _rows(found: dict[str, Array]) -> list[Row]:
+    """The rows that the datasets of a table hold; ValueError where these are not of one size."""
     told = json.loads(found[_NETWORKS].tobytes())
+    size = len(told), found["diag_reg"].size
+    if any(found[name].shape != size for name in FIGURES):
+        raise ValueError("its figures are not of one size")
     return [
         Row(seconds=float(found["seconds"][n]), figures={name: found[name][n] for name in FIGURES},
             **one)

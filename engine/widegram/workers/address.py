@@ -51,7 +51,7 @@ def parse_address(given: Any) -> Address:
 def _from_file(path: Path) -> str:
     try:
         address = json.loads(path.read_text())["address"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WidegramError(
             f"{path}: is no scheduler file; `dask scheduler --scheduler-file {path}` writes one"
         ) from error

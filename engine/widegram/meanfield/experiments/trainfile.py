@@ -204,10 +204,10 @@ def _create(path: Path, header: MapHeader, scales: FixedPoints, overwrite: bool)
 
 
 def _refuse_other_run(path: Path, header: MapHeader) -> None:
-    with _opened(path) as file:
-        found = json.loads(file.attributes["run"])
     wanted = json.loads(json.dumps(header.plain()))
-    differing = [name for name, value in wanted.items() if found.get(name) != value]
+    with _opened(path) as file, file.parsing():
+        found = json.loads(file.attributes["run"])
+        differing = [name for name, value in wanted.items() if found.get(name) != value]
     if differing:
         raise WidegramError(
             f"{path}: was made with another {', '.join(differing)}; choose another name or pass "
