@@ -62,6 +62,17 @@ def array(name: str, values: Any) -> Callable[[h5py.File], None]:
     return change
 
 
+def huge(name: str) -> Callable[[h5py.File], None]:
+    """A dataset of 4 EiB, of which nothing is stored."""
+
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, (2**40, 2**20), "<f4", chunks=(1, 1024))
+        file[name].attrs[CHECKSUM] = np.uint64(1)
+
+    return change
+
+
 def octets(content: str) -> np.ndarray:
     return np.frombuffer(content.encode(), np.uint8)
 
@@ -73,6 +84,7 @@ FORGED = {
     "solution without": ("A.h5", text("diag_reg", None), PREDICT),
     "solution deep": ("A.h5", text("network", DEEP), PREDICT),
     "solution classes": ("A.h5", array("classes", np.arange(1)), PREDICT),
+    "verified huge": ("T.h5", huge("diag_reg"), "verify FILE"),
     "table without": ("T.h5", text("kernel", None), TUNE),
     "table text": ("T.h5", text("holdout", "x"), TUNE),
     "table deep": ("T.h5", array("networks", octets(DEEP)), TUNE),
@@ -104,6 +116,7 @@ def test_they_are_refused_in_one_line(
         change(file)
         seal(file)
     before = forged.read_bytes()
-    refused(f"{kind}: .*damaged", *line.replace("FILE", str(forged)).split())
+    refused(f"{kind}: .*damaged", *line.replace("FILE", str(forged)).split(),
+            code=3 if line.startswith("verify") else 2)  # fmt: skip
     assert forged.read_bytes() == before
     assert not (files / "o.h5").exists()

@@ -183,3 +183,16 @@ def test_other_refusals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_matrix_beyond_memory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("widegram.linalg.svm.svmjob.array_budget", lambda memory: 40_000)
     refused("holds the matrix in memory: 60 rows and 4 classes", *command(folder))
+
+
+def test_machines_that_do_not_end_are_stopped_and_say_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("widegram.linalg.svm.machines.ITERATIONS", 7)
+    monkeypatch.setattr("widegram.linalg.svm.machines.ITERATIONS_OF_A_ROW", 0)
+    found = run_json(*command(folder, "--c-path", "1,1e300", "--folds", 2))
+    assert found["status"] == "max_iterations"
+    assert "stopped after 7 iterations" in found["message"]
+    told = run("predict", folder / "a.h5", "--cross", folder / "c.h5")
+    assert told.exit_code == 0, told.stderr
+    assert "max_iterations: its solver stopped early" in told.stdout

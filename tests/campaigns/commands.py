@@ -73,7 +73,8 @@ COMMANDS = (
     Command("gram-shard", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16 "
             "--shard 2/3", ("o.h5.shard-2-of-3",)),
     Command("gram-append", "gram --device cpu --threads 1 --net fcn:depth=2 --x "
-            "@digits.h5:train/x --limit 90 --append --out J2.h5", ("J2.h5",), beside=("J2.h5",)),
+            "@digits.h5:train/x --limit 90 --append --out J2.h5", ("J2.h5",), small=True,
+            beside=("J2.h5",)),
     Command("gram-dask", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16 "
             "--dask local:1"),
     Command("join", "join J.h5", ("J.h5",), beside=SHARDS),

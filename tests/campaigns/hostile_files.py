@@ -236,7 +236,7 @@ def _edited(path: Path, rng: random.Random) -> str:
     return done
 
 
-_LABELS = ("--method", "nystrom", "--y", f"{BASE}/digits.h5:train/y", "--out", "o.h5")
+_BY_CENTERS = ("--method", "nystrom", "--y", f"{BASE}/digits.h5:train/y", "--out", "o.h5")
 _TUNE = (*TUNE.replace("@", f"{BASE}/").split(), "--net", "fcn:depth={1,2}")
 _READERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "K.h5": (("info", "in.h5"), ("verify", "in.h5"), ("export", "in.h5", "--kernel", "ntk", "--to",
@@ -252,8 +252,8 @@ _READERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "AN.h5": (("predict", "in.h5", "--cross", f"{BASE}/CX.h5", "--out", "o.h5"),
               ("predict", "in.h5", "--cross", f"{BASE}/CX.h5", "--variance", "--out", "o.h5"),
               ("verify", "in.h5")),
-    "KC.h5": (("solve", f"{BASE}/KX.h5", "--centers", "in.h5", *_LABELS),),
-    "KX.h5": (("solve", "in.h5", "--centers", f"{BASE}/KC.h5", *_LABELS),),
+    "KC.h5": (("solve", f"{BASE}/KX.h5", "--centers", "in.h5", *_BY_CENTERS),),
+    "KX.h5": (("solve", "in.h5", "--centers", f"{BASE}/KC.h5", *_BY_CENTERS),),
     "J2.h5": (("gram", "--net", "fcn:depth=2", "--x", f"{BASE}/digits.h5:train/x", "--limit", "70",
                "--append", "--device", "cpu", "--threads", "1", "--out", "in.h5"),
               ("combine", f"{BASE}/J1.h5", "in.h5", "--out", "o.h5")),

@@ -131,10 +131,12 @@ def stored(file: SealedFile, memory: str | int | None) -> Treatment:
     normalize, features = attributes["normalize"], math.prod(shape)
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize is {shown(normalize)}")
-    sizes = dict.fromkeys(_SCALING, (1 if normalize == "global" else shape[-1],))
+    channels = 1 if normalize == "global" else shape[-1]
+    sizes: dict[str, tuple[int, ...]] = dict.fromkeys(_SCALING, (channels,))
     if "zca" in attributes:
         check_zca_room(features, memory, learning=False)
-        sizes |= dict(zip(_ZCA, ((features,), (features,), (features, features)), strict=True))
+        sizes |= {"zca_mean": (features,), "zca_eigenvalues": (features,)}
+        sizes["zca_matrix"] = (features, features)
     arrays = {name: file.array(f"{GROUP}/{name}") for name in sizes}
     for name, size in sizes.items():
         if arrays[name].shape != size:

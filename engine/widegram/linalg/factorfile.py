@@ -178,6 +178,9 @@ class FactorFile:
 def damaged_columns(file: h5py.File) -> Iterator[str]:
     """What is wrong with the flagged columns of an open factor, whose attributes are as written."""
     n, width = int(file.attrs["n"]), int(file.attrs["width"])
+    columns = -(-n // width)
+    if len(file["state"]) != columns or len(file["checksums"]) != columns * (columns + 1) // 2:
+        raise ValueError("it has other columns than its attributes say")
     sums, tile = file["checksums"][()].tolist(), 0
     for column, flag in enumerate(file["state"][()].tolist()):
         if flag not in (0, 1):

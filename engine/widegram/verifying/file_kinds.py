@@ -11,7 +11,13 @@ import h5py
 
 from widegram.durable.contents import text_of
 from widegram.durable.filled import check_guard
-from widegram.durable.hdf5 import Unreadable, check_readable, hdf5_errors, open_file
+from widegram.durable.hdf5 import (
+    Unreadable,
+    check_readable,
+    hdf5_errors,
+    open_file,
+    stored_dataset,
+)
 from widegram.durable.sealed import (
     SEAL,
     Broken,
@@ -129,7 +135,7 @@ def _damage(file: h5py.File, kind: FileKind) -> Iterator[str]:
         return  # shapes and names mean nothing now
     for name in sealed_datasets(file):
         try:
-            check_dataset(file[name])
+            check_dataset(stored_dataset(file, name))
         except WidegramError as error:
             yield str(error)
     if kind.filled is not None and not file.attrs.get("complete", False):

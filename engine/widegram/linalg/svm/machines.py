@@ -22,6 +22,9 @@ Array = NDArray[Any]
 CACHE = 200
 """Megabytes of columns that LIBSVM keeps: SVC's default."""
 
+ITERATIONS, ITERATIONS_OF_A_ROW = 10**7, 100
+"""Where LIBSVM ends a machine by itself, the larger of the two; SVC has no such limit."""
+
 
 class Machines(NamedTuple):
     """A fitted SVC.
@@ -30,12 +33,14 @@ class Machines(NamedTuple):
       are the decision values of the pairs of classes
     * ``support``: how many rows are support vectors
     * ``iterations``: of all pairs together
+    * ``converged``: whether each ended before :func:`most_iterations`
     """
 
     alpha: Array
     intercept: Array
     support: int
     iterations: int
+    converged: bool
 
 
 def require_sklearn() -> None:
@@ -50,7 +55,7 @@ def require_sklearn() -> None:
 
 def fitted(kernel: Array, labels: Array, c: float) -> Machines:
     """The machines of a training matrix (n, n) and labels (n,), places 0 to k - 1 of classes."""
-    model = _model(c).fit(kernel, labels)
+    model = _model(kernel, labels, c)
     k, counts = model.classes_.size, np.cumsum([0, *model.n_support_])
     alpha = np.zeros((len(labels), len(pairs(k))))
     if k == 2:
@@ -62,7 +67,13 @@ def fitted(kernel: Array, labels: Array, c: float) -> Machines:
                 rows = slice(counts[own], counts[own + 1])
                 alpha[model.support_[rows], p] = model.dual_coef_[other, rows]
     iterations = int(np.sum(model.n_iter_))
-    return Machines(alpha, np.array(model.intercept_), int(model.support_.size), iterations)
+    return Machines(
+        alpha=alpha,
+        intercept=np.array(model.intercept_),
+        support=int(model.support_.size),
+        iterations=iterations,
+        converged=model.fit_status_ == 0,
+    )
 
 
 def cross_validated(
@@ -108,10 +119,19 @@ def _predicted(kernel: Array, labels: Array, across: Array, c: float) -> Array:
     """Labels of rows of ``across``; where the training rows have one class, that."""
     if (labels == labels[0]).all():
         return np.full(len(across), labels[0])
-    return np.asarray(_model(c).fit(kernel, labels).predict(across))
+    return np.asarray(_model(kernel, labels, c).predict(across))
 
 
-def _model(c: float) -> Any:
+def most_iterations(n: int) -> int:
+    """Those that a machine of ``n`` rows may take."""
+    return max(ITERATIONS, ITERATIONS_OF_A_ROW * n)
+
+
+def _model(kernel: Array, labels: Array, c: float) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import SVC
 
-    return SVC(C=c, kernel="precomputed", cache_size=CACHE)
+    most = most_iterations(len(labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the fit has a status
+        return SVC(C=c, kernel="precomputed", cache_size=CACHE, max_iter=most).fit(kernel, labels)

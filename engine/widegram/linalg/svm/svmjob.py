@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import open_train
+from widegram.linalg.solution import MAX_ITERATIONS, OK
 from widegram.linalg.solutionfile import write_solution
 from widegram.linalg.solvejob import SolveJob, SolveResult, header_of
 from widegram.linalg.svm.machines import (
@@ -20,6 +21,7 @@ from widegram.linalg.svm.machines import (
     Machines,
     cross_validated,
     fitted,
+    most_iterations,
     require_sklearn,
 )
 from widegram.linalg.svm.votes import pairs, votes
@@ -156,12 +158,17 @@ def _result(
         for end, name in ((min(path), "smaller"), (max(path), "larger")):
             if c == end:
                 message += f", at an end of the path: {name} ones may be better"
+    if not machines.converged:
+        message += (
+            f"; a machine was stopped after {most_iterations(targets.n):,} iterations: what it "
+            "decides is inexact; take smaller --c-path, or --unit-diagonal"
+        )
     rows = ({"c": at, "accuracy": s, "best": at == c} for at, s in zip(path, shares, strict=False))
     return SolveResult(
         out=str(job.out),
         method=SVM,
         why="as asked; one machine for each pair of classes",
-        status="ok",
+        status=OK if machines.converged else MAX_ITERATIONS,
         message=message,
         n=targets.n,
         k=machines.alpha.shape[1],
