@@ -147,6 +147,21 @@ def test_bad_request(args: list[str], message: str):
     assert not Path("K.h5").exists()
 
 
+@pytest.mark.parametrize("out", [".", "/"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gram --net fcn:depth=1 --x x.npy --shard 1/2 --out",
+        "gram --net fcn:depth=1 --x x.npy --append --out",
+        "tune --net fcn:depth=1 --x x.npy --y y.npy --out",
+    ],
+)
+def test_an_output_that_is_a_directory(line: str, out: str):
+    np.save("x.npy", np.ones((4, 3)))
+    np.save("y.npy", np.arange(4) % 2)
+    refused("directory", *line.split(), out)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

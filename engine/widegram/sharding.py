@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
 from widegram.tiling import TileGrid
+from widegram.validation.arrays import with_ending
 
 _NAME = re.compile(r"(.+)\.shard-([1-9][0-9]*)-of-([1-9][0-9]*)")
 _MOST = 10**6
@@ -28,7 +29,7 @@ class Shard(NamedTuple):
 
     def file(self, out: Path) -> Path:
         """The file of this shard of the matrix ``out``."""
-        return out.with_name(f"{out.name}.shard-{self.number}-of-{self.total}")
+        return with_ending(out, f".shard-{self.number}-of-{self.total}")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.total}"

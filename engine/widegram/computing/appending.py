@@ -25,6 +25,7 @@ from widegram.gramfile.checked import CheckedMatrix
 from widegram.gramfile.header import same_but_patterns
 from widegram.gramfile.opening import read
 from widegram.tiling import ends
+from widegram.validation.arrays import with_ending
 
 Array = NDArray[np.float64]
 ENDING = ".append"
@@ -32,7 +33,7 @@ ENDING = ".append"
 
 def growing(path: Path) -> Path:
     """Where a file grows."""
-    return path.with_name(f"{path.name}{ENDING}")
+    return with_ending(path, ENDING)
 
 
 class Old(Closing):

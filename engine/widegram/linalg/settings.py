@@ -8,6 +8,7 @@ from pathlib import Path
 from numpy.typing import DTypeLike
 
 from widegram.machine.progress import ProgressCallback
+from widegram.validation.arrays import with_ending
 
 
 @dataclass(frozen=True)
@@ -52,4 +53,4 @@ class Resources:
 
     def work_file(self, ending: str) -> Path | None:
         """Where the work file of that ending lies; None where there may be none."""
-        return None if self.work is None else self.work.with_name(self.work.name + ending)
+        return None if self.work is None else with_ending(self.work, ending)

@@ -40,7 +40,7 @@ from widegram.tuning.figures import (
 )
 from widegram.tuning.space import drawn, grid
 from widegram.tuning.tried import Row, Settings, read_table, write_table
-from widegram.validation.arrays import choice, file_path, integer
+from widegram.validation.arrays import choice, file_path, integer, with_ending
 from widegram.validation.choices import CRITERIA, DTYPES, KERNELS
 
 DIAG_REGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -138,7 +138,7 @@ def tune(
     """
     search, started = search or Search(), time.perf_counter()
     path = file_path(out, "out")
-    best_path = path.with_name(f"{path.name}.best.json")
+    best_path = with_ending(path, ".best.json")
     _check(search)
     check_distinct([path, best_path], [x, y, [nets] if isinstance(nets, str) else list(nets)])
     source = open_source(x, search.limit)
@@ -146,7 +146,7 @@ def tune(
         y, len(source), limit=search.limit, task=search.task,
         shift=shift_of(search.targets, search.target_shift),
     )  # fmt: skip
-    _check_work(path.with_name(path.name + WORK), source)
+    _check_work(with_ending(path, WORK), source)
     texts = [nets] if isinstance(nets, str) else list(nets)
     texts = grid(texts) if search.samples is None else drawn(texts, search.samples, search.seed)
     candidates = named(texts, source.shape[1:])
@@ -224,7 +224,7 @@ def _tried(
     progress: ProgressCallback | None,
 ) -> list[Row]:
     """The rows of a sweep; where kernels are refused, the reason in their row."""
-    work = path.with_name(path.name + WORK)
+    work = with_ending(path, WORK)
     begun = time.perf_counter()
     try:
         _computed(sweep, source, work, search, progress)

@@ -93,6 +93,16 @@ def file_path(value: Any, name: str) -> Path:
     raise WidegramError(f"{name} is {shown(value)}; it must be the name of a file")
 
 
+def with_ending(path: Path, ending: str) -> Path:
+    """The file beside ``path`` whose name is the same and ``ending``.
+
+    Raises :class:`WidegramError` for a directory's path without a name, such as ``.`` and ``/``.
+    """
+    if not path.name:
+        raise WidegramError(f"{path}: is a directory; give the name of a file in it")
+    return path.with_name(f"{path.name}{ending}")
+
+
 def choice(value: Any, name: str, known: Sequence[str]) -> str:
     """One of the names ``known``."""
     if not isinstance(value, str) or value not in known:
