@@ -103,3 +103,18 @@ def test_table_aligns_values(capsys):
 )
 def test_human_time(seconds, text):
     assert human_time(seconds) == text
+
+
+def test_table_breaks_lines_on_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("widegram_cli.output.columns", lambda: 40)
+    emit_table([("method", "cholesky: it fits in memory twice over"), ("n", 3)])
+    emit_table([("negative log likelihood", "0.25 of something"), ("to", "/a/very/long/path" * 4)])
+    assert capsys.readouterr().out.splitlines() == [
+        "method  cholesky: it fits in memory",
+        "        twice over",
+        "n       3",
+        "negative log likelihood",
+        "    0.25 of something",
+        "to",
+        "    " + "/a/very/long/path" * 4,
+    ]

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from widegram.machine.budgets import format_size
+from widegram_cli.files import FileCommand
 from widegram_cli.options import json_option
 from widegram_cli.output import emit_json, emit_table
 
 
-@click.command("doctor")
+@click.command("doctor", cls=FileCommand)
 @json_option
 def command(as_json: bool) -> None:
     """Report CPU features, threads, BLAS, HDF5, the CUDA driver and what is missing."""

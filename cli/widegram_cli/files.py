@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from widegram_cli.narrow import FittingContext
+
 
 class InputFile(click.ParamType):
     """Something to read: a path, ``file:key``, a directory, or a network given as text."""
@@ -47,6 +49,8 @@ class PictureFile(OutputFile):
 class FileCommand(click.Command):
     """A command that refuses, before it runs, an output that is one of its inputs."""
 
+    context_class = FittingContext
+
     def invoke(self, ctx: click.Context) -> Any:
         """Compare the files that the parameters name, then run."""
         from widegram.data.distinct import check_distinct
@@ -63,3 +67,4 @@ class FileGroup(click.Group):
     """A group whose commands are :class:`FileCommand`."""
 
     command_class = FileCommand
+    context_class = FittingContext

@@ -14,6 +14,7 @@ import click
 from widegram.errors import WidegramError
 from widegram_cli import output, preferences
 from widegram_cli.failures import exit_code_of
+from widegram_cli.narrow import FittingContext
 from widegram_cli.options import bounded
 from widegram_cli.output import emit_json, emit_table
 
@@ -44,6 +45,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 class CommandTable(click.Group):
     """A group that imports a command's module when it runs, and ends in one line on failure."""
+
+    context_class = FittingContext
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the table."""

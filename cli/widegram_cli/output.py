@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
+
+_ROOM = 24  # characters of a value beside its name
 
 
 def line(message: str) -> str:
@@ -23,12 +27,40 @@ def emit_json(values: Mapping[str, Any]) -> None:
     click.echo(json.dumps(_plain(values), allow_nan=False))
 
 
+def columns() -> int | None:
+    """Width of the terminal that stdout is; None where it is none, and lines stay as they are."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def emit_table(rows: Iterable[tuple[str, Any]]) -> None:
-    """Print ``name  value`` lines with the values aligned."""
+    """Print ``name  value`` lines with the values aligned; on a terminal broken between words."""
     pairs = [(name, str(value)) for name, value in rows]
-    width = max((len(name) for name, _ in pairs), default=0)
+    width, limit = max((len(name) for name, _ in pairs), default=0), columns()
     for name, value in pairs:
-        click.echo(f"{name:<{width}}  {value}")
+        click.echo("\n".join(_row(name, value, width, limit)))
+
+
+def _row(name: str, value: str, width: int, limit: int | None) -> list[str]:
+    """The lines of a row; below its name where little room is left beside that."""
+    whole = f"{name:<{width}}  {value}"
+    if limit is None or len(whole) <= limit:
+        return [whole]
+    if limit - width - 2 < _ROOM:
+        return [name, *_broken(value, limit, "    ")]
+    first, *others = _broken(value, limit, " " * (width + 2))
+    return [f"{name:<{width}}{first[width:]}", *others]
+
+
+def _broken(text: str, limit: int, indent: str) -> list[str]:
+    """Lines of a text; a word that is longer than a line, such as a path, stays whole."""
+    return textwrap.wrap(
+        text,
+        limit,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def human_rate(rate: float) -> str:

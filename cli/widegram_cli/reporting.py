@@ -16,6 +16,7 @@ from widegram_cli.output import human_rate, human_time, line
 
 LINE_SECONDS = 30.0
 _REDRAW_SECONDS = 0.1
+_BAR = 6  # columns that the bar itself has at least
 
 
 def describe(progress: Progress) -> str:
@@ -31,6 +32,16 @@ def describe(progress: Progress) -> str:
     if math.isfinite(progress.seconds_left) and progress.done < progress.total:
         text += f", {human_time(progress.seconds_left)} left"
     return text
+
+
+def described_within(progress: Progress, columns: int) -> str:
+    """As :func:`describe`; where that is too long the share that is done and the time left."""
+    text = describe(progress)
+    if len(text) <= columns:
+        return text
+    left = progress.seconds_left
+    more = f", {human_time(left)} left" if math.isfinite(left) else ""
+    return f"{100 * progress.done // max(progress.total, 1):.0f} %{more}"
 
 
 class ProgressLines(Closing):
@@ -79,7 +90,8 @@ class ProgressBar(Closing):
                 self._task,
                 total=progress.total,
                 completed=progress.done,
-                description=progress.what or describe(progress),
+                description=progress.what
+                or described_within(progress, self._bar.console.width - _BAR),
             )
 
     def close(self) -> None:
