@@ -207,9 +207,30 @@ def patterns(stax: Any) -> Networks:
     yield "product", stax.serial(*layers), ((VERTICES, 2), (3,))
 
 
+def masks(stax: Any) -> Networks:
+    """Masked inputs in lists in lists, and beside patterns."""
+    dense, relu, gap = stax.Dense(4, **WEIGHTS), stax.Relu(), stax.GlobalAvgPool()
+    three, deep = conv(stax, 3, 3), stax.serial(dense, relu, dense)
+    pooled, graph = stax.serial(three, relu, gap, dense), stax.Aggregate()
+    for name, join in (("sum", stax.FanInSum()), ("prod", stax.FanInProd())):
+        inner = stax.serial(stax.parallel(dense, deep), join, dense)
+        layers = [stax.parallel(inner, pooled), join, dense, relu, dense]
+        yield f"masked {name}", stax.serial(*layers), (((5,), (3,)), (3, 3, 2))
+    inner = stax.serial(stax.parallel(pooled, stax.Identity()), stax.FanInConcat())
+    layers = [stax.parallel(inner, dense), stax.FanInConcat(), dense, relu, dense]
+    yield "masked concat", stax.serial(*layers), (((3, 3, 1), (4,)), (2,))
+    inner = stax.serial(stax.parallel(three, three), stax.FanInConcat(1), relu, three)
+    layers = [stax.parallel(inner, three), stax.FanInSum(), relu, three, relu, gap]
+    yield "masked rows", stax.serial(*layers), (((2, 4, 2), (1, 4, 1)), (3, 4, 1))
+    nodes = stax.serial(dense, graph, relu, dense, gap)
+    layers = [stax.parallel(nodes, deep), stax.FanInSum(), relu, dense]
+    yield "masked pattern", stax.serial(*layers), ((VERTICES, 2), (3,))
+
+
 FAMILIES = {
     "sums": sums, "products": products, "channels": channels, "spaces": spaces, "inputs": inputs,
     "lists": lists, "nested": nested, "patterns": patterns,
+    "masks": masks,
 }  # fmt: skip
 MASK, VERTICES = 0.5, 4
 
@@ -224,9 +245,16 @@ def arrays(name: str, which: int, shapes: Any, dtype: str = "float64") -> Any:
             return [made(each) for each in shape]
         return rng.standard_normal((3 - which, *shape)).astype(dtype)
 
+    def hide(found: Any) -> None:
+        if isinstance(found, list):
+            for x in found:
+                hide(x)
+        else:
+            found[rng.random(found.shape[: max(2, found.ndim - 1)]) < 0.3] = MASK
+
     found = made(shapes)
-    for x in found if name.startswith("masked") else ():
-        x[rng.random(x.shape[:-1] if x.ndim > 2 else x.shape) < 0.3] = MASK
+    if name.startswith("masked"):
+        hide(found)
     return found
 
 
@@ -243,7 +271,7 @@ def run(stax: Any, families: Any = FAMILIES, dtype: str = "float64") -> Values:
     for family in families:
         for name, (_, _, kernel_fn), shapes in FAMILIES[family](stax):
             options: dict[str, Any] = {"mask_constant": MASK} if name.startswith("masked") else {}
-            if family == "patterns":
+            if family == "patterns" or name.endswith("pattern"):
                 options["pattern"] = edges(name)
             batches = (arrays(name, which, shapes, dtype) for which in (0, 1))
             kernel = kernel_fn(*batches, **options)

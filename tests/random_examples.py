@@ -22,11 +22,11 @@ FUNCTIONS = {
 }
 
 
-def run(stax: Any, numbers: Iterable[int]) -> dict[str, np.ndarray]:
+def run(stax: Any, numbers: Iterable[int], seed: int = SEED) -> dict[str, np.ndarray]:
     """What kernel_fn is asked for by the networks of ``numbers``, by name."""
     found = {}
     for number in numbers:
-        case = draw(SEED, number)
+        case = draw(seed, number)
         options: dict[str, Any] = {"pattern": case.pattern} if case.pattern else {}
         if case.mask is not None:
             options["mask_constant"] = case.mask

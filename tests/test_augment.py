@@ -264,3 +264,32 @@ def test_a_file_of_heads_depths_and_flipped_images(tmp_path: Path) -> None:
     refused(message, *command, "--dtype", "float64")
     shown = run("net", net, "--input-shape", "4,5,2", "--depths", "1,2").stdout
     assert "flip-ud: 2 times all this per entry" in shown
+
+
+@pytest.mark.parametrize(("conv", "more", "one_side"), [
+    (CONV, [3], True), (EVEN, [3], False), (CONV, [5, 2], False),
+])  # fmt: skip
+def test_a_flip_turns_all_images_of_a_list(conv: Any, more: list[int], one_side: bool) -> None:
+    """And leaves vectors and sequences as they are."""
+    image = [conv, RELU, LOCAL, FLATTEN, DENSE]
+    rest = [{**DENSE}] if len(more) == 1 else [{"layer": "Conv", "filter_shape": [3]}, GAP, DENSE]
+    branches = [image, rest, [conv, RELU, FLATTEN, DENSE]]
+    join = {"layer": "FanInProd", "branches": branches, "parallel": True}
+    shapes = [list(SHAPE), more, [4, 5, 1]]
+    spec = {"input_shape": shapes, "layers": [join, DENSE, RELU, DENSE], "mask": 0.25}
+    rng = np.random.default_rng(11)
+    x, y = ([rng.standard_normal((n, *shape)) for shape in shapes] for n in (3, 2))
+    for batch in (*x, *y):
+        batch[rng.random(batch.shape) < 0.2] = 0.25
+    whole = {**spec, "augment": LR}
+    assert commutes(load_network(whole)) == one_side
+    seen = [(batch, [np.flip(one, 2) if one.ndim == 4 else one for one in batch])
+            for batch in (x, y)]  # fmt: skip
+    kernels = [reference.kernel(load_network(spec), a, b) for a in seen[0] for b in seen[1]]
+    found, dense = widegram.kernel(whole, x, y), widegram.kernel(whole, x, y, device="reference")
+    for kernel in ("nngp", "ntk"):
+        wanted = np.mean([getattr(each, kernel) for each in kernels], axis=0)
+        # of the largest entry: what is promised of float64
+        atol = 1e-10 * abs(wanted).max()
+        np.testing.assert_allclose(getattr(found, kernel), wanted, rtol=0, atol=atol)
+        np.testing.assert_allclose(getattr(dense, kernel), wanted, rtol=0, atol=atol)

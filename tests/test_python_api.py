@@ -39,14 +39,28 @@ def test_estimators_take_stax_networks() -> None:
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    "name", ["batch", "monte_carlo_kernel_fn", "empirical_ntk_fn", "linearize"]
-)
+@pytest.mark.parametrize("name", ["monte_carlo_kernel_fn", "empirical_ntk_fn", "linearize"])
 def test_missing_names_say_what_to_use(name: str) -> None:
     with pytest.raises(WidegramError, match=f"widegram.{name} is not supported: "):
         getattr(widegram, name)(TRIPLE)
     with pytest.raises(AttributeError, match="module 'widegram' has no attribute 'batches'"):
         widegram.batches  # noqa: B018
+
+
+def test_batch_has_nothing_to_add() -> None:
+    """neural-tangents' scripts call it with sizes that divide theirs, and others."""
+    kernel_fn = TRIPLE[2]
+    batched = widegram.batch(kernel_fn, device_count=0, batch_size=np.int64(7))
+    np.testing.assert_array_equal(batched(X, None, "ntk"), kernel_fn(X, None, "ntk"))
+    for arguments, message in (
+        ((TRIPLE,), "kernel_fn is a tuple; it must be the third"),
+        ((kernel_fn, -1), "batch_size must be an integer >= 0, found -1"),
+        ((kernel_fn, 1.5), "batch_size must be an integer >= 0, found 1.5"),
+        ((kernel_fn, True), "batch_size must be an integer >= 0, found True"),
+        ((kernel_fn, 0, -2), "device_count must be an integer >= -1, found -2"),
+    ):
+        with pytest.raises(WidegramError, match=f"^batch: {message}"):
+            widegram.batch(*arguments)
 
 
 @pytest.mark.parametrize("scale", SMALL)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from widegram.gramfile.assembling import JoinResult, join
     from widegram.network import load_network
     from widegram.stax import Kernel
+    from widegram.stax.batching import batch
     from widegram.tuning import tune
     from widegram.verifying.verify import verify
 
@@ -32,6 +33,7 @@ __all__ = [
     "VerifyReport",
     "WidegramError",
     "__version__",
+    "batch",
     "combine",
     "export",
     "gram",
@@ -57,6 +59,7 @@ _HOMES = {
     "Kernels": "widegram.computing.in_memory",
     "VerifyReport": "widegram.gramfile",
     "WidegramError": "widegram.errors",
+    "batch": "widegram.stax.batching",
     "combine": "widegram.combining",
     "export": "widegram.gramfile",
     "gram": "widegram.computing.gram",

@@ -2,7 +2,9 @@
 
 Prints, for each dtype, percentiles of the largest error of a matrix, what was refused and how
 often, and every failure with its seed, number and specification: ``--number N`` repeats one.
-``--layers all`` draws from all layers, not from those of the first numbers alone.
+``--layers all`` draws from all layers, not from those of the first numbers alone. ``--peer N``
+compares with neural-tangents too: with ``--layers all`` N networks of every layer and parameter
+through ``stax``, from number ``--start`` on; ``--count 0`` leaves the dense reference out.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from campaigns import drawing, drawing_all
 from campaigns.drawing import Case
 from campaigns.judging import DTYPES, Error, Verdict, judge
 from campaigns.peer import compare
+from campaigns.peer_stax import compare as compare_stax
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
@@ -142,6 +145,11 @@ def show(figures: dict[str, Any]) -> None:
         print(f"not judged {times} times: {message}")
     if "peer" in figures:
         _show_peer(figures["peer"])
+    if "stax" in figures:
+        counts = ", ".join(f"{times} {kind}" for kind, times in figures["stax"]["counts"].items())
+        print(f"{figures['stax']['networks']} networks through stax: {counts or 'none answered'}")
+        for number, kind, here, there in figures["stax"]["listed"]:
+            print(f"{number}: {kind}; here {here}, there {there}")
 
 
 def _show_peer(figures: dict[str, Any]) -> None:
@@ -185,14 +193,20 @@ def main() -> int:
         print(line, file=sys.stderr, flush=True)
 
     figures = run(args.seed, numbers, report, args.layers)
-    if args.peer:
+    wrong = figures["failed"]
+    if args.peer and args.layers == "all":
+        last = args.start + args.peer
+        found = compare_stax(range(args.start, last), args.seed, args.peer_seconds, report)
+        figures["stax"] = found
+        wrong += found["counts"].get("off", 0)
+    elif args.peer:
         figures["peer"] = compare(args.peer, args.seed, args.peer_seconds, report)
     if args.json:
         json.dump(figures, sys.stdout, indent=1)
         print()
     else:
         show(figures)
-    return 1 if figures["failed"] else 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

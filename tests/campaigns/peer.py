@@ -1,8 +1,8 @@
 """Kernels of neural-tangents for cases of the campaign of networks.
 
 The module is both sides: :func:`compare` sends cases to the peer's Python ($WIDEGRAM_PEER_PYTHON,
-see bench/peers/README.md), which runs this file as a script: a list of cases on stdin, one line of
-JSON for each on stdout.
+see bench/peers/README.md), which runs it as a program: a list of cases on stdin, one line of JSON
+for each on stdout.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ LAYERS = {
     "Rbf", "Sigmoid_like", "Identity", "AvgPool", "SumPool", "GlobalAvgPool", "GlobalSumPool",
     "Flatten", "LayerNorm", "Dropout", "Residual", "Repeat",
 }  # fmt: skip
-_RUNNER = Path(__file__).parents[2] / "bench" / "widegram_bench"
+_TESTS = Path(__file__).parents[1]
+_RUNNER = _TESTS.parent / "bench" / "widegram_bench"
 
 
 def compare(count: int, seed: int, seconds: float, report: Callable[[str], None]) -> dict[str, Any]:
@@ -43,7 +44,9 @@ def compare(count: int, seed: int, seconds: float, report: Callable[[str], None]
     found: dict[str, list[float]] = {"engine": [], "reference": []}
     refused, larger, asked = 0, [], 0
     begin = time.monotonic()
-    for case, answer in zip(cases, _ask(cases, seconds), strict=False):
+    job = [{"spec": c.spec, "x1": c.x1.tolist(),
+            "x2": None if c.x2 is None else c.x2.tolist()} for c in cases]  # fmt: skip
+    for case, answer in zip(cases, answers("campaigns.peer", job, seconds), strict=False):
         asked += 1
         if asked % 10 == 0:
             report(f"peer: {asked} of {count} networks, {time.monotonic() - begin:.0f} s")
@@ -95,16 +98,16 @@ def _names(layers: list[dict[str, Any]]) -> set[str]:
     return found
 
 
-def _ask(cases: list[Any], seconds: float) -> Iterator[dict[str, Any]]:
-    """The peer's answers, one by one, until ``seconds`` are over."""
-    job = [{"spec": c.spec, "x1": c.x1.tolist(),
-            "x2": None if c.x2 is None else c.x2.tolist()} for c in cases]  # fmt: skip
-    command = [os.environ["WIDEGRAM_PEER_PYTHON"], str(Path(__file__))]
+def answers(module: str, job: Any, seconds: float) -> Iterator[dict[str, Any]]:
+    """What ``module``, run by the peer's Python, answers to ``job``, one by one, until ``seconds``
+    are over."""
+    command = [os.environ["WIDEGRAM_PEER_PYTHON"], "-m", module]
+    environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
     with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as errors:
         json.dump(job, given)
         given.seek(0)
         process = subprocess.Popen(
-            command, stdin=given, stdout=subprocess.PIPE, stderr=errors, text=True
+            command, stdin=given, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         )
         late = threading.Event()
 

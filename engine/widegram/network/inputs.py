@@ -78,6 +78,11 @@ def parse_shapes(value: Any) -> Any:
         )
     if len(value) > MOST:
         raise WidegramError(f"input_shape: a list has at most {MOST} inputs, found {len(value):,}")
+    if any(map(is_list, value)):
+        raise WidegramError(
+            "input_shape: has a list in the list; a network as data takes one list, a kernel_fn of "
+            "stax lists in lists"
+        )
     found = tuple(map(parse_input_shape, value))
     numbers = sum(map(math.prod, found))
     if numbers > bounds.NUMBERS:

@@ -29,6 +29,7 @@ class Network:
     """A network with its input shape: (D,) for vectors, (L, C) for sequences, (H, W, C) for images.
 
     * ``augment``: flips of the images; its kernels are the means over all that they make of both.
+      A flip turns all images of a list at once, and leaves its vectors and sequences as they are.
     * ``mask``: numbers of inputs that equal it are masked, None without; NaN and the infinities are
       their names (see :mod:`widegram.network.masking`). Of several inputs one for each.
     * ``inputs``: of a network whose input is a list, the shape of each; ``input_shape`` is then
@@ -73,10 +74,10 @@ class Network:
         return self.inputs or self.input_shape
 
     def _check_augment(self) -> None:
-        if len(self.input_shape) != 3:
-            found = "is a list" if self.inputs else f"has shape {list(self.input_shape)}"
+        if not any(len(shape) == 3 for shape in self.inputs or (self.input_shape,)):
+            found = "list has none" if self.inputs else f"input has shape {list(self.input_shape)}"
             raise WidegramError(
-                f"augment: {', '.join(self.augment)} turns images (H, W, C), the input {found}"
+                f"augment: {', '.join(self.augment)} turns images (H, W, C), the {found}"
             )
         dropout = [path for path, _, _ in self.shapes() if path.endswith("Dropout")]
         if dropout:

@@ -19,6 +19,8 @@ def commutes(network: Network) -> bool:
     plain = network.plain
     if is_vector(plain):
         return True
+    if any(len(shape) == 2 for shape in plain.inputs):
+        return False  # a sequence stays as it is where images are turned
     nodes = build_graph(plain)
     axes = [FLIPS[name] - 1 for name in network.augment]
     if plain.mask is not None and not all(_has_middles(node, axes) for node in nodes):

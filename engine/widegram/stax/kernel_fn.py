@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,7 +31,7 @@ from widegram.stax.dense import (
 )
 from widegram.stax.engine_arrays import vectors
 from widegram.stax.kernel import FIELDS, Kernel
-from widegram.stax.masked import marked, marked_list, masks
+from widegram.stax.masked import marked, marked_list, masks, widened
 from widegram.stax.patterns import Patterns, patterns_of, without_aggregates
 from widegram.stax.several import (
     acts_on_several,
@@ -110,8 +111,8 @@ class KernelFn:
           :func:`~widegram.stax.graphs.Aggregate` takes, a row for each input; None, and Aggregate
           does nothing
         * ``mask_constant``: numbers of inputs that equal it are masked
-          (:mod:`widegram.network.masking`), NaN and the infinities too; a Kernel has masks of its
-          own, whatever it is then
+          (:mod:`widegram.network.masking`), NaN and the infinities too; of a list of inputs it may
+          be a list with that of each; a Kernel has masks of its own, whatever it is then
         * ``accept_series_error``: as in :func:`widegram.kernel`
 
         Arrays are float32 where all inputs are float32 or narrower, float64 otherwise.
@@ -136,18 +137,12 @@ class KernelFn:
             planned = None if apart else self._planned(x1_or_kernel, mask_constant)
             if planned is not None:
                 found = self._engine(planned, x1_or_kernel, x2, names, accept_series_error)
-            elif mask_constant is not None:
-                raise WidegramError(
-                    "kernel_fn: mask_constant is not supported with several inputs where the "
-                    "output is an image, axes are others, or lists in the list, patterns or "
-                    "Kernels are given"
-                )
             else:
                 if patterns and x2 is None and not np.array_equal(*patterns):
                     x2 = x1_or_kernel
                 found = self._of_several(
-                    x1_or_kernel, x2, pattern=pattern, diagonal_spatial=diagonal_spatial,
-                    accept_series_error=accept_series_error,
+                    x1_or_kernel, x2, mask_constant, pattern=pattern,
+                    diagonal_spatial=diagonal_spatial, accept_series_error=accept_series_error,
                 )  # fmt: skip
         elif isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
@@ -253,28 +248,30 @@ class KernelFn:
         rows = len(first[0]), len((second or first)[0])
         return described(end, arrays, same, False, (ended(end, rows[:1]), ended(end, rows[1:])))
 
-    def _of_several(self, x1: Any, x2: Any, **options: Any) -> Kernel:
+    def _of_several(self, x1: Any, x2: Any, mask: Any, **options: Any) -> Kernel:
         """The Kernel of a list of inputs for each of x1 and x2, computed in float64; lists may
-        have lists in them, of branches that begin with ``parallel``. ``options``: those of
-        :meth:`__call__`."""
+        have lists in them, of branches that begin with ``parallel``. ``mask``: the mask constant,
+        or a list with that of each input; ``options``: others of :meth:`__call__`."""
         narrow: list[bool] = []
 
-        def wide(x: Any) -> Any:
-            if x is None:
-                return x
+        def wide(x: Any, mask: Any) -> Any:
             if isinstance(x, list | tuple):
-                return [wide(each) for each in x]
-            kernel = isinstance(x, Kernel)
-            array = x.nngp if kernel else _array(x, "an input of a list", False)
-            narrow.append(array.dtype == np.float32)
-            return x if kernel else array.astype(np.float64)
+                each = mask if isinstance(mask, list | tuple) else [mask] * len(x)
+                return [wide(one, its) for one, its in zip_longest(x, each)]
+            if x is None or isinstance(x, Kernel):
+                narrow.extend([] if x is None else [x.nngp.dtype == np.float32])
+                return x
+            array = _array(x, "an input of a list", mask is not None)
+            narrow.append(array.dtype.kind == "f" and array.dtype.itemsize <= 4)
+            return array.astype(np.float64) if mask is None else widened(array, mask)
 
-        def branch(items: tuple[Item, ...], first: Any, second: Any) -> Kernel:
-            found = KernelFn(items)(wide(first), wide(second), **options)
+        def branch(items: tuple[Item, ...], first: Any, second: Any, mask: Any) -> Kernel:
+            both = wide(first, mask), wide(second, mask)
+            found = KernelFn(items)(*both, mask_constant=mask, **options)
             assert isinstance(found, Kernel)
             return found
 
-        found, rest = kernel_of_several(self.items, x1, x2, branch)
+        found, rest = kernel_of_several(self.items, x1, x2, mask, branch)
         if rest:
             found = KernelFn(rest)(found, **options)
         if not narrow or not all(narrow):

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.data import open_source
-from widegram.data.masked import is_masked
+from widegram.data.masked import equals, is_masked
 from widegram.data.several import open_inputs
 from widegram.network import Network
 from widegram.network.layers import FanIn, Layer
-from widegram.network.masking import Mask, behind_all, constant, joined_ends
+from widegram.network.masking import Mask, behind_all, constant, joined_ends, parse_mask
 
 Array = NDArray[Any]
 
@@ -23,6 +23,14 @@ def marked(x: Array, mask: Mask) -> Array:
     (:mod:`widegram.data.masked`)."""
     assert mask is not None
     return open_source(x).masked(constant(mask)).read(0, len(x))
+
+
+def widened(x: Array, given: Any) -> Array:
+    """An input as float64, whose numbers equal a mask constant where they did in its own dtype."""
+    mask = parse_mask(given)
+    assert mask is not None
+    value = constant(mask)
+    return np.where(equals(x, value), value, x.astype(np.float64))
 
 
 def marked_list(x: Sequence[Array], network: Network) -> list[Array]:

@@ -17,6 +17,7 @@ from widegram.errors import WidegramError
 from widegram.network import layers as kinds
 from widegram.network.joined import joined, spatial_axis
 from widegram.network.layers import Layer
+from widegram.network.masking import Masked, joined_masks
 from widegram.network.state import State
 from widegram.stax.axes import is_placed
 from widegram.stax.branches import FanInItem, Item, ParallelItem, close, is_identity
@@ -25,8 +26,8 @@ from widegram.stax.kernel import Kernel
 
 Array = NDArray[Any]
 _ARRAYS = ("nngp", "ntk", "cov1", "cov2")
-# The kernel of a branch, given its items and its inputs or Kernel.
-Branch = Callable[[tuple[Item, ...], Any, Any], Kernel]
+# The kernel of a branch, given its items, its inputs or Kernel, and its mask constant.
+Branch = Callable[[tuple[Item, ...], Any, Any, Any], Kernel]
 
 
 def acts_on_several(items: Sequence[Item]) -> bool:
@@ -35,10 +36,11 @@ def acts_on_several(items: Sequence[Item]) -> bool:
 
 
 def kernel_of_several(
-    items: Sequence[Item], x1: Any, x2: Any, branch: Branch
+    items: Sequence[Item], x1: Any, x2: Any, mask: Any, branch: Branch
 ) -> tuple[Kernel, tuple[Item, ...]]:
     """The Kernel of what joins the inputs ``x1`` (a list of arrays, or of Kernels) and ``x2`` (a
-    list of as many, or None), in float64, and the items behind it.
+    list of as many, or None), in float64, and the items behind it. ``mask``: the mask constant of
+    all inputs, or a list with that of each.
 
     Raises:
         WidegramError: lists of another length than the branches, inputs of different numbers of
@@ -46,8 +48,9 @@ def kernel_of_several(
     """
     branches, join, rest = _parts(items)
     check_lists(items, x1, x2)
-    pairs = zip(branches, x1, [None] * len(branches) if x2 is None else x2, strict=True)
-    kernels = [branch(part, first, second) for part, first, second in pairs]
+    seconds = [None] * len(branches) if x2 is None else x2
+    given = zip(branches, x1, seconds, _masks_of_each(mask, len(branches)), strict=True)
+    kernels = [branch(*each) for each in given]
     rows = [kernel.nngp.shape[:2] for kernel in kernels]
     if len(set(rows)) > 1:
         raise WidegramError(
@@ -68,6 +71,18 @@ def check_lists(items: Sequence[Item], x1: Any, x2: Any) -> None:
                 f"kernel_fn: stax.parallel acts on {count} inputs, so {name} must be a "
                 f"list of {count} arrays"
             )
+
+
+def _masks_of_each(mask: Any, count: int) -> list[Any]:
+    """The mask constants of ``count`` branches."""
+    if not isinstance(mask, (list, tuple)):
+        return [mask] * count
+    if len(mask) != count:
+        raise WidegramError(
+            f"kernel_fn: mask_constant is a list of {len(mask)} for a list of {count} inputs; give "
+            "one number, or one for each"
+        )
+    return list(mask)
 
 
 def layers_of_several(items: Sequence[Item]) -> tuple[Layer, ...] | None:
@@ -118,8 +133,6 @@ def _met(join: FanInItem, kernels: Sequence[Kernel]) -> Kernel:
     for kernel in kernels:
         if (kernel.batch_axis, kernel.channel_axis) != (0, len(kernel.shape1) - 1):
             raise WidegramError(f"{name}: joins outputs with the batch first and channels last")
-        if (kernel.mask1, kernel.mask2) != (None, None):
-            raise WidegramError(f"{name}: joins no masked inputs")
         if kernel.diagonal_spatial != first.diagonal_spatial or kernel.is_reversed:
             raise WidegramError(f"{name}: joins kernels with the same axes alone")
     nothing = ((),) * len(kernels)
@@ -128,8 +141,11 @@ def _met(join: FanInItem, kernels: Sequence[Kernel]) -> Kernel:
     ends = [_state(kernel, n) for n, kernel in enumerate(kernels)]
     end = joined(layer, ends, name)
     arrays = _arrays(layer, kernels, [state.channels or 1 for state in ends])
+    mask1, mask2 = (_masks(layer, kernels, ends, second) for second in (False, True))
     return first.replace(
         **arrays,
+        mask1=mask1,
+        mask2=None if arrays["cov2"] is None else mask2,
         x1_is_x2=all(kernel.x1_is_x2 for kernel in kernels),
         is_gaussian=end.lost_at is None,
         shape1=(first.shape1[0], *end.shape, end.channels),
@@ -167,6 +183,22 @@ def _arrays(
             lead = 2 if name in ("nngp", "ntk") else 1
             found[name] = _side_by_side(arrays, lead, along, kernels[0].diagonal_spatial)
     return found
+
+
+def _masks(
+    layer: kinds.FanIn, kernels: Sequence[Kernel], ends: Sequence[State], second: bool
+) -> Masked | None:
+    """The masks of x1 or x2 where branches meet that end with ``ends``, None where none has any."""
+    given = [k.mask2 if second and k.cov2 is not None else k.mask1 for k in kernels]
+    if all(mask is None for mask in given):
+        return None
+    found = []
+    for mask, kernel, end in zip(given, kernels, ends, strict=True):
+        rows, spatial = kernel.nngp.shape[second], len(end.shape)
+        whole = np.zeros((rows, *end.shape, 1), dtype=np.bool_) if mask is None else mask
+        found.append(whole.reshape(rows, *end.shape, *[1] * (2 - spatial), whole.shape[-1]))
+    made = joined_masks(layer, found, ends[0].axes, [end.channels for end in ends])
+    return made.reshape(*made.shape[: 1 + spatial], made.shape[-1])
 
 
 def _product(

@@ -8,11 +8,9 @@ from typing import Any, NoReturn
 from widegram.errors import WidegramError
 
 _FINITE = "widegram's networks are infinitely wide; for finite ones use neural_tangents"
-_TILES = "kernels are computed in tiles by themselves; call kernel_fn or widegram.gram as it is"
 
 WIDEGRAM: dict[str, str] = {
     "NtkImplementation": _FINITE,
-    "batch": _TILES,
     "empirical_kernel_fn": _FINITE,
     "empirical_nngp_fn": _FINITE,
     "empirical_ntk_fn": _FINITE,
