@@ -22,8 +22,11 @@ FUNCTIONS = {
 }
 
 
-def run(stax: Any, numbers: Iterable[int], seed: int = SEED) -> dict[str, np.ndarray]:
-    """What kernel_fn is asked for by the networks of ``numbers``, by name."""
+def run(
+    stax: Any, numbers: Iterable[int], seed: int = SEED, through: Any = None
+) -> dict[str, np.ndarray]:
+    """What kernel_fn is asked for by the networks of ``numbers``, by name; ``through``: what calls
+    a function with arrays."""
     found = {}
     for number in numbers:
         case = draw(seed, number)
@@ -32,7 +35,12 @@ def run(stax: Any, numbers: Iterable[int], seed: int = SEED) -> dict[str, np.nda
             options["mask_constant"] = case.mask
         _, _, kernel_fn = build(stax, case.calls, FUNCTIONS)
         get = ("nngp", "ntk") if case.get is None else case.get
-        kernel = kernel_fn(case.x1, case.x2, get, **options)
+
+        def kernels(x1: Any, x2: Any = None) -> Any:
+            return kernel_fn(x1, x2, get, **options)  # noqa: B023  (called in its turn)
+
+        given = (case.x1,) if case.x2 is None else (case.x1, case.x2)
+        kernel = kernels(*given) if through is None else through(kernels, *given)
         for name in (get,) if isinstance(get, str) else get:
             value = kernel if isinstance(get, str) else getattr(kernel, name)
             found[f"{number}/{name}"] = np.asarray(value)

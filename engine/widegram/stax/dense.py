@@ -150,8 +150,8 @@ def _check_arrays(kernel: Kernel, spatial: tuple[int, ...]) -> None:
             continue
         if array is None or np.shape(array) != shape:
             raise WidegramError(
-                f"kernel_fn: {name} of the Kernel has shape {np.shape(array)}, its outputs ask "
-                f"for {shape}"
+                f"kernel_fn: {name} of the Kernel has shape {np.shape(array)}, its shape1 and "
+                f"shape2 ask for {shape}"
             )
         if not np.isfinite(array).all():
             raise WidegramError(f"kernel_fn: {name} of the Kernel holds values that are not finite")

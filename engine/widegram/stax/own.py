@@ -30,7 +30,8 @@ def elementwise(
     """The layer of ``fn``; refuses kernels that are not those of it."""
     if fn is None:
         raise WidegramError(
-            f"stax.{name}: needs the function fn; kernels are made of it, not of nngp_fn"
+            f"stax.{name}: needs the function fn; kernels are made of it, not of nngp_fn (that of "
+            "the normalized exponential is stax.ExpNormalized)"
         )
     try:
         made = function(fn, df)
