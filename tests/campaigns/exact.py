@@ -19,7 +19,7 @@ import numpy as np
 from campaigns.duals import Arithmetic, Digits, Extended
 from campaigns.exact_layers import Both, Noise, Run
 from widegram.data import open_source
-from widegram.data.flipped import turned_by, turns
+from widegram.data.flipped import turns
 from widegram.data.masked import equals, is_masked, marked
 from widegram.data.patterns import PatternedSource, with_pattern
 from widegram.network import Network
@@ -115,8 +115,7 @@ def _kernels(a: Arithmetic, network: Network, x: Inputs, noise: Noise | None) ->
     """Of augmented inputs the means over their flips."""
     group = turns(network.augment)
     m, plain = len(group), replace(network, augment=())
-    shape = network.expects
-    flipped = [v if v is None else np.stack([turned_by(axes, v, shape) for axes in group], axis=1)
+    flipped = [v if v is None else np.stack([np.flip(v, axes) for axes in group], axis=1)
                .reshape(-1, *v.shape[1:]) for v in (x.x1, x.x2)]  # fmt: skip
     found = _plain(a, plain, x._replace(x1=flipped[0], x2=flipped[1]), noise)
     rows, cols = (n // m for n in found[0].shape)
