@@ -31,7 +31,7 @@ class Cluster:
             patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
             self.processes = LocalProcesses(self.address, workers, 1)
 
-    async def _start(self):  # type: ignore[no-untyped-def]
+    async def _start(self):
         from distributed import Scheduler
 
         return await Scheduler(

@@ -21,6 +21,10 @@ if find_spec("hypothesis") is not None:
     settings.load_profile("widegram")
 
 
+# Until everything is imported (see below): nothing of that is garbage.
+gc.disable()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Only ``-m gpu`` sees a card: elsewhere 'auto' means the CPU on every machine."""
     chosen = config.getoption("markexpr")
@@ -30,5 +34,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """Modules and tests stay for good: nothing of them is looked at again for garbage."""
-    gc.collect()
     gc.freeze()
+    gc.enable()

@@ -48,7 +48,7 @@ running.end(running.run(program, guard))
 
 def start(arguments: list[str], **options: object) -> subprocess.Popen[str]:
     """Start with pipes; stdout and stderr are text."""
-    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(
         arguments,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

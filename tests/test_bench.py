@@ -153,7 +153,7 @@ class TestEngine:
                 self, network: Any, dtype: str, seconds: float, threads: int, rate: float = RATE
             ) -> None:
                 cost = least_work(network, dtype)["element_layers"]
-                self.evaluator = SimpleNamespace(  # type: ignore[assignment]
+                self.evaluator = SimpleNamespace(
                     cost=SimpleNamespace(entry=cost), threads=threads, close=lambda: None
                 )
                 sides = engine._sides(seconds * rate / cost, threads, LANES[dtype])

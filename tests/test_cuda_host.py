@@ -198,7 +198,7 @@ def test_a_failing_card_keeps_finished_tiles_and_the_cpu_goes_on(
     monkeypatch.setattr(filling, "_BATCH_TILES", 1)
     tile, count = CudaEvaluator.tile, iter(range(100))
 
-    def failing(self, *args):  # type: ignore[no-untyped-def]
+    def failing(self, *args):
         if next(count) >= 4:
             cards[0].error = WidegramError("device cuda:0 (card A): an illegal address")
         return tile(self, *args)
@@ -228,7 +228,7 @@ def test_tiles_come_in_order_and_those_computed_ahead_at_the_end() -> None:
     class Slow(fake.FakeEvaluator):
         workers = 2
 
-        def tile(self, rows, cols, symmetric, progress=None):  # type: ignore[no-untyped-def]
+        def tile(self, rows, cols, symmetric, progress=None):
             return {"nngp": np.full((len(rows), len(cols)), rows.start)}
 
     wanted = [(range(n, n + 1), range(2)) for n in range(9)]
@@ -249,12 +249,12 @@ def test_the_next_rows_are_prepared_beside_those_in_work() -> None:
     class Slow(fake.FakeEvaluator):
         workers = 1
 
-        def prepare(self, rows, cols):  # type: ignore[no-untyped-def]
+        def prepare(self, rows, cols):
             told.append((rows, cols))
             begun[rows].set()
             raise RuntimeError("the tile says so, too")
 
-        def tile(self, rows, cols, symmetric, progress=None):  # type: ignore[no-untyped-def]
+        def tile(self, rows, cols, symmetric, progress=None):
             # Work that has not begun is cancelled at the end: each tile waits for its successors'.
             coming = begun.get(range(rows.stop, rows.stop + 1))
             assert coming is None or coming.wait(60)

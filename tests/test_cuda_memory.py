@@ -141,9 +141,9 @@ def test_inner_products_make_room_among_images() -> None:
         block_threads=4,
     )
     stream = evaluator._streams.get()
-    evaluator._streams = SimpleNamespace(get=lambda: stream, put=lambda stream: None)  # type: ignore
+    evaluator._streams = SimpleNamespace(get=lambda: stream, put=lambda stream: None)
     told: list[int] = []
-    stream._images.pair = lambda a, b, reserved: (  # type: ignore[method-assign]
+    stream._images.pair = lambda a, b, reserved: (
         told.append(reserved), DeviceImages.pair(stream._images, a, b, reserved),
     )[1]  # fmt: skip
     for n in (4, 80, 8):

@@ -23,7 +23,7 @@ ERRORS = [WidegramError("device cuda:0: gone"), RuntimeError("a bug"), KeyboardI
 def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -> None:
     tile = fake.FakeEvaluator.tile
 
-    def failing(self, *arguments):  # type: ignore[no-untyped-def]
+    def failing(self, *arguments):
         if len(self.calls) == call:
             raise error
         return tile(self, *arguments)
@@ -70,7 +70,7 @@ def _columns_ahead(monkeypatch: pytest.MonkeyPatch, waits: int, error: Exception
     one, and then raises ``error`` if there is one."""
     later, tile = threading.Event(), fake.FakeEvaluator.tile
 
-    def gated(self, rows, cols, *arguments):  # type: ignore[no-untyped-def]
+    def gated(self, rows, cols, *arguments):
         if rows.start == 0 and cols.start == waits:
             assert later.wait(60)
             if error is not None:

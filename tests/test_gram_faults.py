@@ -47,7 +47,7 @@ def gram(folder: Path, *more: str) -> int:
     return _gram(folder, *more).exit_code
 
 
-def _gram(folder: Path, *more: str):  # type: ignore[no-untyped-def]
+def _gram(folder: Path, *more: str):
     x, out = folder / "x.npy", folder / "out" / "K.h5"
     return run("gram", "--net", fake.NETWORK, "--x", x, "--out", out, "--tile", TILE, *more)
 

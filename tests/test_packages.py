@@ -108,7 +108,7 @@ def bounds(requirements: list[str]) -> set[str]:
     """``numba>=0.61`` as conda writes it, under conda-forge's names."""
     found = set()
     for line in requirements:
-        name, bound = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups()  # type: ignore[union-attr]
+        name, bound = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups()
         found.add(f"{CONDA.get(name, name)} >={bound}")
     return found
 

@@ -21,7 +21,7 @@ from widegram.plan.plan import build
 _CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.3, "b_std": 0.1}
 
 
-def _network(shape, stride, filter_size, padding="SAME"):  # type: ignore[no-untyped-def]
+def _network(shape, stride, filter_size, padding="SAME"):
     window = {**_CONV, "filter_shape": [filter_size, filter_size], "padding": padding}
     branch = [{"layer": "Relu"}, window]
     layers = [

@@ -83,7 +83,7 @@ def test_commands_take_the_settings_that_they_have_options_for(folder: Path) -> 
     )
     assert set(_defaults("gram")) == set(preferences.KINDS)
     assert set(_defaults("solve")) == {"threads", "memory"} & set(_names("solve"))
-    assert set(_defaults("meanfield")["trainability"]) == {"threads", "memory", "dask"}  # type: ignore[call-overload]
+    assert set(_defaults("meanfield")["trainability"]) == {"threads", "memory", "dask"}
     assert not any(_defaults(name) for name in ("net", "doctor"))
 
 

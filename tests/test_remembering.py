@@ -26,7 +26,7 @@ def test_results_are_kept_by_bytes() -> None:
     zeros(5000)  # both of 2000 go, which were used longest ago
     zeros(4000)
     assert made[5:] == [5000]
-    assert zeros.kept.nbytes <= 11_000  # type: ignore[attr-defined]
+    assert zeros.kept.nbytes <= 11_000
     zeros(2000, times=2)
     assert made[6:] == [2000]
 

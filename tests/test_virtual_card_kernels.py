@@ -60,7 +60,7 @@ def _tiles(
         job(network, x1, x2, kernels=get, depths=depths, dtype=dtype), [device], **options
     )
     wanted = ReferenceEvaluator(job(network, x1, x2, kernels=get, depths=depths))
-    return tuple(e.tile(range(rows), range(rows + 1), False) for e in (evaluator, wanted))  # type: ignore
+    return tuple(e.tile(range(rows), range(rows + 1), False) for e in (evaluator, wanted))
 
 
 @pytest.mark.parametrize(

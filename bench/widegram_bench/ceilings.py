@@ -36,7 +36,7 @@ class MemoryReads:
 
     def run(self) -> None:
         """A turn of all threads."""
-        together([lambda a=array: self._read(a) for array in self.arrays])  # type: ignore[misc]
+        together([lambda a=array: self._read(a) for array in self.arrays])  # type: ignore[misc]  # a default of a lambda
 
     def _read(self, array: np.ndarray[Any, Any]) -> None:
         for _ in range(self.repeats):

@@ -127,7 +127,7 @@ def _size(evaluator: CpuEvaluator, threads: int, lanes: int, seconds: float) -> 
     n1, n2 = threads, lanes
     while True:
         evaluator.tile(range(n1), range(n2), False)
-        spent = once(lambda: evaluator.tile(range(n1), range(n2), False))  # noqa: B023
+        spent = once(lambda: evaluator.tile(range(n1), range(n2), False))  # noqa: B023 - called at once
         wanted = n1 * n2 * seconds / spent
         if spent > seconds / 10 or (n1 >= _LARGEST and n2 >= _LARGEST):
             break

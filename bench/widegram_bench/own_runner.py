@@ -62,7 +62,7 @@ def _timed(kernel: Any, shape: tuple[int, ...], dtype: str, seconds: float) -> d
     while True:
         x = rng.standard_normal((2 * n, *shape)).astype(dtype)
         kernel(x[:n], x[n:])
-        spent = once(lambda: kernel(x[:n], x[n:]))  # noqa: B023
+        spent = once(lambda: kernel(x[:n], x[n:]))  # noqa: B023 - called at once
         wanted = n * math.sqrt(seconds / 6 / spent)
         if n >= _LARGEST or wanted < 1.5 * n:
             break

@@ -99,11 +99,11 @@ def main() -> None:
     import warnings
 
     warnings.filterwarnings("ignore")
-    import jax  # type: ignore[import-not-found]
+    import jax  # type: ignore[import-not-found]  # the peer's environment
     import numpy as np
 
     jax.config.update("jax_enable_x64", job["dtype"] == "float64")
-    import neural_tangents  # type: ignore[import-not-found]
+    import neural_tangents  # type: ignore[import-not-found]  # the peer's environment
     from neural_tangents import stax
 
     spec = job["network"]

@@ -110,7 +110,7 @@ class Spinner:
 
     def every(self) -> None:
         """A turn of all threads."""
-        together([lambda row=row: row.spin(self.repeats) for row in self.rows])  # type: ignore[misc]
+        together([lambda row=row: row.spin(self.repeats) for row in self.rows])  # type: ignore[misc]  # a default of a lambda
 
 
 class RoofRows:
@@ -157,6 +157,6 @@ class RoofRows:
 
 
 @numba.njit(nogil=True)
-def _spin(kernel, geometry, cell, params, k_in, k_out, fx, fy, repeats):  # type: ignore[no-untyped-def]
+def _spin(kernel, geometry, cell, params, k_in, k_out, fx, fy, repeats):  # type: ignore[no-untyped-def]  # Numba's
     for _ in range(repeats):
         call_plane(kernel, geometry, cell, params, k_in, k_out, fx, fy, 0)

@@ -73,7 +73,7 @@ class CommandTable(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
-    def main(  # type: ignore[override]
+    def main(  # type: ignore[override]  # Click's has more parameters
         self, args: Sequence[str] | None = None, standalone_mode: bool = True, **options: Any
     ) -> Any:
         """Run and exit: 0 done, 2 bad input, 3 damage found, 130 interrupted.

@@ -194,7 +194,7 @@ def bounded(command: click.Command) -> click.Command:
 
 def taken(kind: type[Record], given: dict[str, Any]) -> Record:
     """The dataclass ``kind`` of those parameters that are its fields, which leave ``given``."""
-    names = [field.name for field in fields(kind) if field.name in given]  # type: ignore[arg-type]
+    names = [field.name for field in fields(kind) if field.name in given]  # type: ignore[arg-type]  # a dataclass
     return kind(**{name: given.pop(name) for name in names})
 
 

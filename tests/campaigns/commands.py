@@ -170,13 +170,13 @@ def small_budgets() -> None:
     factorfile._SECONDS = 0.0
     outofcore._WIDTHS = (64, 32)
     begin = restart.RestartFile.__init__
-    restart.RestartFile.__init__ = (  # type: ignore[method-assign]
+    restart.RestartFile.__init__ = (
         lambda self, path, key, seconds: begin(self, path, key, 0.0)
     )
     heights._ROWS = heights._LEAST_ROWS = 64
     sumsfile._SHARE = 0.0
     first = sumsfile.SumsFile.__init__
-    sumsfile.SumsFile.__init__ = (  # type: ignore[method-assign]
+    sumsfile.SumsFile.__init__ = (
         lambda self, path, key, seconds: first(self, path, key, 0.0)
     )
 

@@ -162,7 +162,7 @@ def _warnings_of_the_engine() -> Iterator[list[str]]:
     """Collects them, and shows none."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: said.append(record.getMessage())
     logger = logging.getLogger("widegram")
     before, logger.propagate = logger.propagate, False
     logger.addHandler(handler)

@@ -66,7 +66,7 @@ class VirtualCard:
     def widegram(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         """Run the command line."""
         start = "from widegram_cli.start import main; main()"
-        return self.run("-c", start, *arguments, **options)  # type: ignore[arg-type]
+        return self.run("-c", start, *arguments, **options)
 
 
 def build(folder: Path) -> VirtualCard:

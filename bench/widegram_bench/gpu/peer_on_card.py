@@ -102,7 +102,7 @@ def load_stax(sources: Path) -> Any:
     util = types.ModuleType("jax.util")
     vars(util).update(_public(importlib.import_module("jax._src.util")))
     sys.modules["jax.util"] = util
-    setattr(jax, "util", util)  # noqa: B010
+    setattr(jax, "util", util)  # noqa: B010 - newer versions have none
     if importlib.util.find_spec("frozendict") is None:
         frozen = types.ModuleType("frozendict")
         vars(frozen)["frozendict"] = FrozenDict

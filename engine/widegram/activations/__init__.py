@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Mixtures and the scales of layers are formulas too, which no row of the table names.
-from widegram.activations import mixture, scale  # noqa: F401
+from widegram.activations import mixture, scale  # noqa: F401 - they enter FORMULAS
 from widegram.activations.base import FORMULAS, Formula
 from widegram.activations.parameters import Check, number
 from widegram.activations.table import REQUIRED, TABLE, Definition

@@ -65,7 +65,7 @@ class Series(Approximate):
         return ()
 
     @property
-    def n_factors(self) -> int:  # type: ignore[override]
+    def n_factors(self) -> int:  # type: ignore[override]  # a constant of most formulas
         """1 / s, then a_0 .. a_degree."""
         return self.degree + 2
 

@@ -40,7 +40,7 @@ class Mixture(Approximate):
         return ()
 
     @property
-    def n_factors(self) -> int:  # type: ignore[override]
+    def n_factors(self) -> int:  # type: ignore[override]  # a constant of most formulas
         """Two, then five for every width."""
         return 2 + BLOCKS * self.terms.t.size
 

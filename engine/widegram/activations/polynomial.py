@@ -37,12 +37,12 @@ class Polynomial(Formula):
         return ()
 
     @property
-    def n_factors(self) -> int:  # type: ignore[override]
+    def n_factors(self) -> int:  # type: ignore[override]  # a constant of most formulas
         """1 / s, then every a_l."""
         return len(self.terms) + 1
 
     @property
-    def homogeneity(self) -> int | None:  # type: ignore[override]
+    def homogeneity(self) -> int | None:  # type: ignore[override]  # a constant of most formulas
         """The degree of phi where it has one term alone."""
         found = {
             l + 2 * i for l, row in enumerate(self.terms) for i, term in enumerate(row) if term
@@ -98,7 +98,7 @@ class Polynomial(Formula):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             found = self._sums(q) ** 2, orders * self._sums(q, less=1) ** 2
             value, slope = (part.sum(axis=0) for part in found)
-        return tuple(np.where(np.isnan(v), np.inf, v) for v in (value, slope))  # type: ignore[return-value]
+        return np.where(np.isnan(value), np.inf, value), np.where(np.isnan(slope), np.inf, slope)
 
     def nonnegative(self, k_nonnegative: bool) -> bool:
         known = all(k_nonnegative or l % 2 == 0 for l, row in enumerate(self.terms) if row)

@@ -43,7 +43,7 @@ class OrZero(Homogeneous):
     """Standard deviations are 0 where variances are: K is then 0 and c = 0. One operation more."""
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
-        factors = super().factors(q, floor)  # type: ignore[safe-super]
+        factors = super().factors(q, floor)  # type: ignore[safe-super]  # the base of its users has it
         return np.where(q > 0, factors, 0.0)
 
     @staticmethod

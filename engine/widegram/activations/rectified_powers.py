@@ -59,7 +59,7 @@ class _Powers(Formula):
     n_factors = 3
 
     @property
-    def homogeneity(self) -> int:  # type: ignore[override]
+    def homogeneity(self) -> int:  # type: ignore[override]  # a constant of most formulas
         return self.degree
 
     def near_one(self, error: float) -> tuple[float, float]:

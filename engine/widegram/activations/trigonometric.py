@@ -39,9 +39,10 @@ class Sin(Formula):
 
     def _weights(self) -> tuple[float, float]:
         """a^2 / 2 times cos(c)^2 and sin(c)^2."""
-        odd, even = (float(f(self.c)) ** 2 for f in (np.cos, np.sin))
+        squares = (float(f(self.c)) ** 2 for f in (np.cos, np.sin))
         half = 0.5 * self.a**2
-        return tuple(half * (w if w > _TURN else 0.0) for w in (odd, even))  # type: ignore[return-value]
+        odd, even = (half * (w if w > _TURN else 0.0) for w in squares)
+        return odd, even
 
     @property
     def constants(self) -> tuple[float, ...]:

@@ -65,7 +65,7 @@ class RemoteEvaluator(Evaluator):
         self.series_error, self.device_name = found["series_error"], found["device_name"]
 
     @property
-    def workers(self) -> int:  # type: ignore[override]
+    def workers(self) -> int:  # type: ignore[override]  # a constant of other evaluators
         """Tiles at once: one for each worker that is there."""
         return max(1, self.pool.count)
 

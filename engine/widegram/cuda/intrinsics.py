@@ -28,25 +28,25 @@ def _instruction(name: str, letter: str, count: int) -> tuple[Any, Any]:
 
 
 @intrinsic
-def saturated(typing_context, a, b, c):  # type: ignore[no-untyped-def]
+def saturated(typing_context, a, b, c):  # type: ignore[no-untyped-def]  # Numba's
     """a b + c in float32, rounded once, clamped to [0, 1]; NaN gives 0."""
     return _instruction("fma.rn.ftz.sat.f32", "f", 3)
 
 
 @intrinsic
-def rough_reciprocal(typing_context, a):  # type: ignore[no-untyped-def]
+def rough_reciprocal(typing_context, a):  # type: ignore[no-untyped-def]  # Numba's
     """1 / a in float64 to about 20 bits, for normal numbers."""
     return _instruction("rcp.approx.ftz.f64", "d", 1)
 
 
 @intrinsic
-def rough_inverse_root(typing_context, a):  # type: ignore[no-untyped-def]
+def rough_inverse_root(typing_context, a):  # type: ignore[no-untyped-def]  # Numba's
     """1 / sqrt(a) in float64 to about 20 bits, for positive normal numbers."""
     return _instruction("rsqrt.approx.ftz.f64", "d", 1)
 
 
 @intrinsic
-def opaque(typing_context, n):  # type: ignore[no-untyped-def]
+def opaque(typing_context, n):  # type: ignore[no-untyped-def]  # Numba's
     """The same int64, which the compiler takes for another one: what is computed from it is
     computed here, and not kept in registers through the loops around."""
 
@@ -76,12 +76,12 @@ def _vector(count: int, array: Any, index: Any) -> tuple[Any, Any]:
 
 
 @intrinsic
-def loaded2(typing_context, array, index):  # type: ignore[no-untyped-def]
+def loaded2(typing_context, array, index):  # type: ignore[no-untyped-def]  # Numba's
     """array[index], array[index + 1] by one load; their address is a multiple of their size."""
     return _vector(2, array, index)
 
 
 @intrinsic
-def loaded4(typing_context, array, index):  # type: ignore[no-untyped-def]
+def loaded4(typing_context, array, index):  # type: ignore[no-untyped-def]  # Numba's
     """Four numbers of an array from ``index`` on, as :func:`loaded2` gives two."""
     return _vector(4, array, index)

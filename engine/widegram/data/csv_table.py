@@ -63,7 +63,7 @@ def _blocks(
     lines: list[int] = []
     first, blank = 0, 0
     for row in reader:
-        line = reader.line_num  # type: ignore[attr-defined]
+        line = reader.line_num  # type: ignore[attr-defined]  # csv's readers have it
         if not row:
             blank = blank or line
             continue

@@ -83,7 +83,7 @@ def open_inputs(given: Inputs, limit: int | None = None) -> Source:
             a list of fewer than two.
     """
     if not is_list(given):
-        return open_source(given, limit)  # type: ignore[arg-type]
+        return open_source(given, limit)  # type: ignore[arg-type]  # no list: see above
     assert isinstance(given, list | tuple)
     if len(given) < 2:
         raise WidegramError(f"data: is a list of {len(given)}; give one input as it is")

@@ -16,7 +16,7 @@ from widegram.linalg.summary import Bins, Spectrum
 def require_matplotlib(what: str = "--plot") -> None:
     """Raise WidegramError, with the command that installs it, where matplotlib is missing."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401 - is it there?
     except ImportError as error:
         raise WidegramError(
             f"{what} needs matplotlib: pip install 'widegram[plot]'"

@@ -46,7 +46,7 @@ def remembered(
                 kept.keep(key, _Weighed(result, size))
             return result
 
-        found.kept = kept  # type: ignore[attr-defined]
+        found.kept = kept  # type: ignore[attr-defined]  # an attribute of a function
         return found
 
     return decorate

@@ -18,7 +18,7 @@ _TINY = np.float32(2.0**-126)
 
 
 @intrinsic
-def _fused(typing_context, a, b, c):  # type: ignore[no-untyped-def]
+def _fused(typing_context, a, b, c):
     """a b + c rounded once: LLVM's fma, which is the processor's or the C library's."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -28,13 +28,13 @@ def _fused(typing_context, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @vectorize(["float32(float32)"], cache=True)
-def flush(a):  # type: ignore[no-untyped-def]
+def flush(a):
     """Subnormal numbers to zero of the same sign."""
     return a * np.float32(0.0) if abs(a) < _TINY else a
 
 
 @vectorize(["float32(float32,float32,float32)", "float64(float64,float64,float64)"], cache=True)
-def fma(a, b, c):  # type: ignore[no-untyped-def]
+def fma(a, b, c):
     """a b + c, rounded once."""
     return _fused(a, b, c)
 

@@ -27,7 +27,7 @@ def _compiled_form(function: Callable[..., Any], result: Any) -> Callable[..., A
         def of(*args: Any) -> Any:
             return signature
 
-        of.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        of.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # an attribute of a function
         return of
 
     def register(write: Callable[[ir.IRBuilder, Any], Any]) -> Callable[..., Any]:

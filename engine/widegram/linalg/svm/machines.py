@@ -46,7 +46,7 @@ class Machines(NamedTuple):
 def require_sklearn() -> None:
     """Raise WidegramError, with the command that installs it, where scikit-learn is missing."""
     try:
-        import sklearn.svm  # noqa: F401
+        import sklearn.svm  # noqa: F401 - is it there?
     except ImportError as error:
         raise WidegramError(
             "--method svm needs scikit-learn: pip install 'widegram[sklearn]'"

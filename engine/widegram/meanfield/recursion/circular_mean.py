@@ -47,7 +47,7 @@ def circular_mean(a: Array, filter_shape: tuple[int, int]) -> Array:
 
 
 @njit(nogil=True, cache=True, fastmath=False, error_model="numpy")
-def _mean_planes(planes, out, up, down, left, right):  # type: ignore[no-untyped-def]
+def _mean_planes(planes, out, up, down, left, right):  # type: ignore[no-untyped-def]  # Numba's
     count, h, w = planes.shape
     row = np.empty(w + left + right)
     share = 1.0 / ((up + down + 1) * (left + right + 1))

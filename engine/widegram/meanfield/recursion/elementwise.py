@@ -145,7 +145,7 @@ def _kernel(degree: int, kinked: bool) -> Callable[..., Any]:
     monomials = degree <= _HORNER
 
     @njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
-    def step(delta, drop, constants, mean, fall):  # type: ignore[no-untyped-def]
+    def step(delta, drop, constants, mean, fall):  # type: ignore[no-untyped-def]  # Numba's
         w, own, scale, slope, level = constants
         for i in range(delta.size):
             d = delta[i]
