@@ -26,8 +26,26 @@ def test_two_classes_are_a_probit() -> None:
     mean = RNG.standard_normal((50, 2))
     variance = 10.0 ** RNG.uniform(-3, 2, 50)
     wanted = norm.cdf((mean[:, 0] - mean[:, 1]) / np.sqrt(2 * variance))
-    # Gauss-Hermite quadrature of a function that is smooth on its scale.
+    # Quadrature of a function that is smooth on the scale of its step.
     np.testing.assert_allclose(class_probabilities(mean, variance)[:, 0], wanted, atol=1e-12)
+
+
+def test_small_probabilities_have_their_digits() -> None:
+    """-log of them is what a confident mistake costs; the gap of 50 is 1e-274."""
+    gaps = np.array([1.0, 10.0, 25.0, 30.0, 50.0])
+    found = class_probabilities(np.stack([0 * gaps, gaps], axis=1), np.ones(gaps.size))
+    # Sums of 161 terms, each a few roundings of its logarithm, 600 at most.
+    np.testing.assert_allclose(found[:, 0], norm.cdf(-gaps / np.sqrt(2)), rtol=1e-12)
+
+
+def test_many_classes() -> None:
+    """Of which one is ahead by 2: E Phi(z + 2)^999, by a finer rule in logarithms."""
+    mean = np.zeros((1, 1000))
+    mean[0, 7] = 2.0
+    z = np.linspace(-12, 12, 20_001)
+    wanted = np.trapezoid(np.exp(norm.logpdf(z) + 999 * norm.logcdf(z + 2.0)), z)
+    # The finer rule's own roundings; Gauss and Hermite's 64 nodes are off by more.
+    assert class_probabilities(mean, np.ones(1))[0, 7] == pytest.approx(wanted, rel=1e-9)
 
 
 def test_probabilities_are_frequencies() -> None:

@@ -186,6 +186,7 @@ def test_the_judge_reads_announcements_as_they_are_printed() -> None:
     found = [judging._largest_number([f"may be off by up to {e:.0e}"]) for e in (3e-9, 0.2, 1.0)]
     assert found == pytest.approx([4.5e-9, 0.3, 1.5])  # rounded up to their last digit
     assert judging._largest_number(["no number"]) == 0
+    assert judging._largest_number(["apart, until nothing is promised of their values"]) == np.inf
 
 
 def test_percentiles() -> None:

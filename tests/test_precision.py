@@ -293,6 +293,38 @@ def test_what_chaos_makes_of_roundings_is_said(caplog: pytest.LogCaptureFixture)
     assert 1e-10 < error < said < 1e5 * error
 
 
+def test_where_nothing_is_promised_a_network_is_refused_unless_accepted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Roundings that 60 chaotic layers multiply until they are as large as values."""
+    body = [{"layer": "Dense", "W_std": 3.0}, {"layer": "Erf"}]
+    layers = [{"layer": "Repeat", "times": 60, "body": body}, {"layer": "Dense"}]
+    spec = {"input_shape": [5], "layers": layers}
+    x = np.random.default_rng(0).standard_normal((2, 5))
+    with pytest.raises(WidegramError, match=r"nothing is promised .*--accept-series-error 1 "):
+        widegram.kernel(spec, x, accept_series_error=0.9)
+    widegram.kernel(spec, x, accept_series_error=1.0)
+    (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert record.message.endswith("until nothing is promised of their values")
+
+
+def test_a_bias_makes_relative_errors_smaller(caplog: pytest.LogCaptureFixture) -> None:
+    """A chaotic network whose bias is most of its K is far from multiplying errors by q E[phi'^2] /
+    E[phi^2]: near c = 1 its c-map has the slope W_std^2 E[phi'^2]."""
+    q, said = 1.0, {}
+    for _ in range(200):
+        q = 3.0 * 2 / np.pi * np.arcsin(2 * q / (1 + 2 * q)) + 0.5
+    chi = 3.0 * 4 / np.pi / np.sqrt(1 + 4 * q)
+    x = np.random.default_rng(0).standard_normal((2, 5))
+    for depth in (80, 100):
+        caplog.clear()
+        widegram.kernel(f"fcn:depth={depth},act=erf,w_var=3,b_var=0.5", x, get="nngp")
+        messages = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        said[depth] = float(messages[0].rsplit(" ", 1)[1])
+    # one digit is printed
+    assert said[100] / said[80] == pytest.approx(chi**20, rel=0.6)
+
+
 def test_ordinary_networks_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
     x = np.random.default_rng(0).standard_normal((3, 6, 6, 3))
     for net in ("cnn-p:depth=9,act=relu", "cnn-p:depth=9,act=erf", "cnn-f:depth=3,act=gelu"):

@@ -224,7 +224,13 @@ def test_what_was_refused_is_tried_again(folder: Path, tmp_path: Path) -> None:
     found = search(0.5)
     assert (found.tried, len(found.rows)) == (1, 2)
     assert not any("error" in row for row in found.rows)
-    assert search(None).tried == 0
+    accepted = {row["net"]: row["accept_series_error"] for row in found.rows}
+    assert accepted == dict(zip(nets, (1e-3, 0.5), strict=True))
+    assert search(0.6).tried == 0
+    # What accepts less keeps nothing that was computed where more was accepted.
+    less = search(None)
+    assert less.tried == 1
+    assert "--accept-series-error" in less.rows[1]["error"]
 
 
 def test_a_depth_that_is_refused_is_none_of_the_others(folder: Path, tmp_path: Path) -> None:
@@ -250,11 +256,12 @@ def test_another_file_in_the_place_of_the_work_file_stays(folder: Path, tmp_path
 
 
 def test_readouts_are_rows_of_their_own(folder: Path, tmp_path: Path) -> None:
-    heads = {"a": [{"layer": "Dense"}], "b": [{"layer": "Relu"}, {"layer": "Dense"}]}
+    dense = [{"layer": "Dense"}]
+    heads = {"a": dense, "b": [{"layer": "Relu"}, *dense], "same": dense}
     spec = {"layers": [{"layer": "Dense"}, {"layer": "Readouts", "heads": heads}]}
     (tmp_path / "net.json").write_text(json.dumps(spec))
     found = tuned(folder, tmp_path / "T.h5", str(tmp_path / "net.json"))
-    assert {row["head"] for row in found.rows} == {"a", "b"}
+    assert {row["head"] for row in found.rows} == {"a", "b", "same"}
 
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:

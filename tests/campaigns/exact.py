@@ -28,6 +28,7 @@ from widegram.network.patterns import pattern_of
 
 DIGITS = 40  # a root of a root of a root of a rounding is below 1e-5 even so
 RUNS = 5
+EACH_FOR_ITSELF = 2  # further runs, in which equal values are not rounded alike
 Kernels = dict[str, np.ndarray]
 Patterns = tuple[np.ndarray, np.ndarray | None] | None
 
@@ -85,7 +86,10 @@ def spread(network: Network, x: Inputs, eps: float, series: float = 0.0) -> Kern
     """How far, entry by entry, random roundings move the kernels: the largest of a few runs. (Not
     their range: at c = 1 all roundings move a kernel the same way.) ``eps``, ``series``: see
     :class:`Noise`."""
-    noises = (Noise(np.random.default_rng(run), eps, series, run == 0, eps) for run in range(RUNS))
+    noises = (
+        Noise(np.random.default_rng(run), eps, series, run == 0, eps, run < RUNS)
+        for run in range(RUNS + EACH_FOR_ITSELF)
+    )
     return _largest(extended(network, x), (_kernels(Extended(), network, x, n) for n in noises))
 
 

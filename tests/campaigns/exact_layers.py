@@ -52,13 +52,16 @@ Pair = tuple[Values, Values]
 class Noise(NamedTuple):
     """Random roundings: ``eps`` of every layer's values; ``series``: what an activation without a
     closed form leaves out; ``apart``: with the signs that move c from 1, else with random ones;
-    ``maps``: of the numbers that maps between pixels multiply by."""
+    ``maps``: of the numbers that maps between pixels multiply by; ``alike``: whether equal values
+    are rounded alike, so that pools do not average that away (a zero image), or each for itself, as
+    in a program that makes them in other orders (pixels that coincide at a kink)."""
 
     rng: np.random.Generator
     eps: float
     series: float = 0.0
     apart: bool = False
     maps: float = 0.0
+    alike: bool = True
 
 
 class End(NamedTuple):
@@ -130,9 +133,11 @@ class Run:
     def rounded(self, values: Values) -> Values:
         if self.noise is None:
             return values
-        # Equal values are rounded alike, so that pools do not average that away: a zero image.
-        which, at = np.unique(values.astype(np.float64), return_inverse=True)
-        u = self.noise.rng.uniform(-1, 1, len(which))[at].reshape(values.shape)
+        if self.noise.alike:
+            which, at = np.unique(values.astype(np.float64), return_inverse=True)
+            u = self.noise.rng.uniform(-1, 1, len(which))[at].reshape(values.shape)
+        else:
+            u = self.noise.rng.uniform(-1, 1, values.shape)
         return values * (1 + self.noise.eps * u)
 
     def matrix(self, values: Any) -> Values:

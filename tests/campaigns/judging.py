@@ -174,7 +174,10 @@ def _warnings_of_the_engine() -> Iterator[list[str]]:
 
 
 def _largest_number(messages: list[str]) -> float:
-    """The largest error that messages end with, rounded up to its last digit."""
+    """The largest error that messages end with, rounded up to its last digit; infinity where one
+    says that nothing is promised."""
+    if any("nothing is promised" in message for message in messages):
+        return np.inf
     found = [re.search(r"up to (\d(?:\.\d)?)e([+-]?\d+)$", message) for message in messages]
     return max((float(m[1] + "e" + m[2]) * 1.5 for m in found if m), default=0.0)
 

@@ -12,6 +12,7 @@ from widegram.activations import Formula
 from widegram.network.contribution import Contribution
 from widegram.network.layers import Conv, ConvLocal, Convolution
 from widegram.plan.angles import Angles, rounded
+from widegram.plan.carried import Carried
 from widegram.plan.masks import Mask, Pair, centre, displacements, empty, marked, wrapped
 from widegram.plan.operation_base import Array, Centre, Exponents, Flags, Operation, Places
 from widegram.plan.seen import Parts, Seen, highest, share, where
@@ -136,6 +137,11 @@ class Affine(Windowed):
     def bound(self, below: Sequence[float], source: Pair, formula: Formula | None) -> float:
         a, b = self.window
         return self.gain * a * b * below[0] + self.bias
+
+    def carries(self, below: Sequence[Carried], formula: Formula | None) -> Carried:
+        before = Carried.of_sum(below)
+        whole = self.bound([before.top], (0, 0), formula)
+        return before.beside((whole - self.bias) / whole if whole > 0 else 1.0)
 
     def may_vanish(self, below: Sequence[bool]) -> bool:
         return not self.bias and (below[0] or not self.gain)

@@ -24,6 +24,11 @@ from widegram.plan.precision import ANNOUNCED_ACCEPTED, DoubleNeeded, rounded_up
 _PROMISED = {"float32": 1e-5, "float64": 1e-10}
 # Unsaid is what docs/accuracy.md says of each kink.
 _KINK = {"float32": 5e-4, "float64": 1e-7}
+# What is as large as values, to the digit that is said.
+_NOTHING = 0.95
+_APART = (
+    "layers drive inputs, or pixels of images, that nearly coincide apart, and roundings with them"
+)
 
 
 def announce(
@@ -66,13 +71,22 @@ def say(
     if where and error > max(accept, ANNOUNCED_ACCEPTED):
         raise _too_large(f"{said} by", error)
     apart = max(_of(ntk, each.apart) for each in carried)
-    if apart > max(_PROMISED[dtype], 2 * error, 4 * left):
-        logger.warning(
-            "layers drive inputs, or pixels of images, that nearly coincide apart, and roundings "
-            "with them: their values may be off by up to %.0e", apart,
-        )  # fmt: skip
+    off = f"{_APART}: their values may be off by"
+    if apart > max(accept, ANNOUNCED_ACCEPTED):
+        raise _nothing_promised() if apart > _NOTHING else _too_large(off, apart)
+    if apart > _NOTHING:
+        logger.warning("%s, until nothing is promised of their values", _APART)
+    elif apart > max(_PROMISED[dtype], 2 * error, 4 * left):
+        logger.warning("%s up to %.0e", off, apart)
     elif where:
         logger.warning("%s by up to %.0e", said, error)
+
+
+def _nothing_promised() -> WidegramError:
+    return WidegramError(
+        f"{_APART}, until nothing is promised of their values; use fewer layers or smaller "
+        "weights, or accept that: --accept-series-error 1 (accept_series_error=)"
+    )
 
 
 def _too_large(what: str, error: float) -> WidegramError:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 Array = NDArray[Any]
-_NODES = 64  # of Gauss-Hermite quadrature; the integrand is smooth on the scale of the normal
+_STEP = 0.125  # the largest of a thousand normal numbers varies by 0.3
+_NODES = _STEP * np.arange(-80, 81)
+_BEHIND = 40.0  # exp(-40^2 / 2) is 0
 _ENTRIES = 1 << 18  # numbers of a block of (points, classes, classes)
 BINS = 15
 """Bins of equal width, as in Guo et al. 2017 (arXiv:1706.04599)."""
@@ -24,14 +26,16 @@ def class_probabilities(mean: Array, variance: Array) -> Array:
     ``variance`` (n,) for the outputs of a point.
 
     E over z of the product of Phi(z + (m_c - m_j) / s) over the other classes j, z standard normal,
-    by Gauss-Hermite quadrature. Without a variance the largest mean has all of it, ties share it.
+    by the trapezoidal rule, whose error falls faster than any power of its step. Of a class that is
+    behind it is laid around half of its gap to the first, where the integrand is: the log loss
+    needs the digits of small probabilities too. Without a variance the largest mean has all of it,
+    ties share it.
     """
     n, k = mean.shape
     found = np.empty((n, k))
     sure = variance <= 0
     top = mean[sure] == mean[sure].max(axis=1, keepdims=True)
     found[sure] = top / top.sum(axis=1, keepdims=True)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     open_rows = np.flatnonzero(~sure)
     step = max(1, _ENTRIES // (k * k))
     others = ~np.eye(k, dtype=bool)
@@ -39,9 +43,12 @@ def class_probabilities(mean: Array, variance: Array) -> Array:
         rows = open_rows[lo : lo + step]
         scaled = mean[rows] / np.sqrt(variance[rows])[:, None]
         ahead = scaled[:, :, None] - scaled[:, None, :]  # [point, class, other class]
+        middle = np.clip(-ahead.min(axis=2) / 2, 0.0, _BEHIND)
+        ahead += middle[:, :, None]
         found[rows] = sum(
-            weight * np.prod(ndtr(node + ahead), axis=2, where=others)
-            for node, weight in zip(nodes, weights, strict=True)
+            np.exp(-0.5 * (node + middle) ** 2)
+            * np.prod(ndtr(node + ahead), axis=2, where=others)
+            for node in _NODES
         )
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 

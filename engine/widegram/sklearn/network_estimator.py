@@ -61,7 +61,7 @@ class NetworkEstimator(BaseEstimator):
 
     def _load(self, X: Array) -> None:
         """Set ``X_fit_`` (n, D) and ``network_``."""
-        self.X_fit_ = X
+        self.X_fit_ = np.array(X)  # predictions are of what was fitted, whatever becomes of X
         self.network_ = self._loaded(X)
 
     def _loaded(self, X: Array) -> Network:

@@ -46,13 +46,13 @@ def named(texts: Sequence[str], shape: tuple[int, ...]) -> list[CandidateNetwork
 
 def grouped(candidates: Sequence[CandidateNetwork]) -> list[DepthSweep]:
     """Networks in the order in which they were named, those that differ in depth alone together."""
-    groups: dict[str, dict[int | None, CandidateNetwork]] = {}
+    groups: dict[tuple[str, str], dict[int | None, CandidateNetwork]] = {}
     for one in candidates:
         depth: int | None = None
         key = one.network.fingerprint()
         with suppress(WidegramError):  # has no depths
             depth, key = one.network.sweep()[2], one.network.at_depth(1).fingerprint()
-        groups.setdefault(key, {})[depth] = one
+        groups.setdefault((key, one.head), {})[depth] = one  # equal heads are rows of their own
     found = []
     for members in groups.values():
         deepest = max(members.values(), key=lambda one: len(one.network.unrolled().layers))

@@ -28,6 +28,7 @@ from widegram.linalg.targets import Targets, load_targets, shift_of
 from widegram.machine import interrupts
 from widegram.machine.progress import Progress, ProgressCallback
 from widegram.network import load_network
+from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import End
 from widegram.tuning.candidates import CandidateNetwork, DepthSweep, grouped, named
 from widegram.tuning.figures import (
@@ -45,6 +46,8 @@ from widegram.validation.choices import CRITERIA, DTYPES, KERNELS
 
 DIAG_REGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Regularisers that are tried where none are named."""
+
+_TOLD = ("seconds", "network", "accept_series_error")
 
 WORK = ".kernels"
 """Ending of the Gram file beside a table, of the networks that are at work."""
@@ -130,7 +133,8 @@ def tune(
     or networks as `gram` takes them. Those that differ in depth alone are one sweep. ``x``, ``y``:
     training inputs and labels, nothing else: no test set is looked at. A table of the same data and
     search is gone on with: networks that have figures in it are not tried again, further ones are
-    added, and those that were refused are tried anew, as with more memory.
+    added, and those that were refused are tried anew, as with more memory; so are those of a search
+    that accepted larger errors.
     The best network is written beside it, ``OUT.best.json``.
 
     Raises :class:`WidegramError` for bad input, where no network has a figure, and for a table of
@@ -160,7 +164,9 @@ def tune(
             check_target(place, overwrite)
     else:
         rows = read_table(path, settings, search.diag_regs)
-    known = {row.key for row in rows if not row.error}
+    known = {
+        row.key for row in rows if not row.error and row.accept_series_error <= _accepted(search)
+    }
     wanted = [one for one in candidates if (one.network.fingerprint(), one.head) not in known]
     tried = 0
     for sweep in grouped(wanted):
@@ -277,7 +283,13 @@ def _row(
         seconds=seconds,
         error=error,
         figures=none | figures,
+        accept_series_error=_accepted(search),
     )
+
+
+def _accepted(search: Search) -> float:
+    given = search.accept_series_error
+    return SERIES_ACCEPTED if given is None else max(given, SERIES_ACCEPTED)
 
 
 def _computed(
@@ -346,7 +358,7 @@ def _ranked(rows: Sequence[Row], search: Search) -> list[dict[str, Any]]:
         at = best[1]
         told["diag_reg"] = search.diag_regs[at]
         told |= {name: _known(row.figures[name][at]) for name in FIGURES}
-        told |= {"seconds": row.seconds, "network": row.network}
+        told |= {name: getattr(row, name) for name in _TOLD}
         good.append((sign * told[figure], told))
     if not good:
         raise WidegramError(f"no network has a figure to go by: {bad[0]['net']}: {bad[0]['error']}")

@@ -15,6 +15,7 @@ import widegram
 from widegram.durable.contents import typed
 from widegram.durable.sealed import SealedFile, write_sealed
 from widegram.errors import WidegramError
+from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tuning.figures import FIGURES
 
 Array = NDArray[Any]
@@ -49,6 +50,7 @@ class Row:
     * ``network``: as a dict that `gram` takes; ``fingerprint``: its own
     * ``seconds``: of its figures, and its share of its sweep's kernels
     * ``error``: why there are no figures, '' where there are
+    * ``accept_series_error``: the relative error that was accepted when its kernels were computed
     * ``figures``: (r,) for each of :data:`widegram.tuning.figures.FIGURES`
     """
 
@@ -59,6 +61,7 @@ class Row:
     seconds: float
     error: str
     figures: dict[str, Array]
+    accept_series_error: float = SERIES_ACCEPTED
 
     @property
     def key(self) -> tuple[str, str]:
@@ -78,7 +81,7 @@ def write_table(
     JSON: a list of m objects; whole or not at all."""
     told = [
         {"net": row.net, "head": row.head, "network": row.network, "fingerprint": row.fingerprint,
-         "error": row.error}
+         "error": row.error, "accept_series_error": row.accept_series_error}
         for row in rows
     ]  # fmt: skip
     datasets = {
