@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import widegram
 from linalg_support import peak_memory_below, write_gram
+from widegram.errors import WidegramError
 from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.outofcore import OutOfCoreCholesky
 from widegram.predict import gp_inference, gradient_descent_mse, max_learning_rate
@@ -181,9 +182,33 @@ def test_chebyshev_flow_is_the_eigen_flow(shift) -> None:
         np.testing.assert_allclose(matrix @ a, matrix @ b, atol=1e-9)
 
 
+def test_times_that_no_series_reaches_take_eigenvectors_or_are_refused() -> None:
+    """2^16 terms reach a time of some 1e8; cut there, what came out was off by half."""
+    rng = np.random.default_rng(4)
+    basis = np.linalg.qr(rng.standard_normal((40, 40)))[0]
+    values = np.geomspace(1.0, 1e-8, 40)
+    operator, y = as_operator((basis * values) @ basis.T), rng.standard_normal((40, 2))
+    (found,) = flow_coefficients(operator, y, [1e12], 1.0, memory=10**9)
+    wanted = basis @ ((-np.expm1(-2e12 * values) / values)[:, None] * (basis.T @ y))
+    # Its condition, 1e8, of roundings.
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+    with pytest.raises(WidegramError, match=r"time 1e\+12: .*more --memory"):
+        flow_coefficients(operator, y, [1.0, 1e12], 1.0, memory=6000)
+
+
+def test_eigenvalues_below_zero_do_not_blow_up_unseen() -> None:
+    rng = np.random.default_rng(5)
+    basis = np.linalg.qr(rng.standard_normal((40, 40)))[0]
+    values = np.append(np.linspace(0.1, 1.0, 39), -1e-2)
+    operator, y = as_operator((basis * values) @ basis.T), rng.standard_normal((40, 2))
+    with pytest.raises(WidegramError, match="eigenvalues below 0"):
+        flow_coefficients(operator, y, [1e4], 1.0, memory=6000)
+
+
 @pytest.mark.parametrize("rate", [0.0, 1e-3, 1.0, 300.0, 1e5])
 def test_chebyshev_coefficients(rate) -> None:
     found = chebyshev_coefficients(lambda x: filter_value(x, rate), 2.0)
+    assert found is not None
     x = np.linspace(0, 2, 57)
     series = np.polynomial.chebyshev.chebval(x - 1, found)
     np.testing.assert_allclose(series, filter_value(x, rate), atol=1e-11 * max(rate, 1e-9))

@@ -13,6 +13,7 @@ from campaigns import exact_pixels as pixels
 from campaigns.duals import Arithmetic, Params, Values, closed, moments
 from campaigns.exact_attention import attention
 from widegram import activations
+from widegram.activations.hermite import OWN_SUMS, Series
 from widegram.network import Network, maps
 from widegram.network.contribution import trained_by
 from widegram.network.inputs import InputPart, parts_of
@@ -210,8 +211,9 @@ class Run:
         return self.rounded(function(k)), self.rounded(function(t))
 
     def left_out(self, name: str, params: Params, q: Values, q2: Values) -> tuple[Any, Any]:
-        """What a sum leaves out of K and Kdot: bounded relative to those of both inputs with
-        themselves, and no noise, but much the same at all pixels: as large as it may be."""
+        """What a sum leaves out of K and Kdot, the engine's or the one here: bounded relative to
+        those of both inputs with themselves, and no noise, but much the same at all pixels: as
+        large as it may be."""
         if self.noise is None or closed(name):
             return 0, 0
         formula = activations.get(name, params)
@@ -219,7 +221,9 @@ class Run:
         signs = self.noise.rng.choice((-1.0, 1.0), 2)
         if self.noise.apart:
             signs[0] = 1.0 if self.known is None else -1.0
-        u = self.noise.series * signs
+        largest = max(float(v.max(initial=0.0)) for v in (q, q2))
+        own = formula.for_range(largest, OWN_SUMS).tail if isinstance(formula, Series) else 0.0
+        u = max(self.noise.series, own) * signs
         return tuple(s * np.sqrt(a * b) for s, a, b in zip(u, first, second, strict=True))
 
     def affine(self, layer: Convolution | Dense, k: Values, t: Values) -> Pair:

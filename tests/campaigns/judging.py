@@ -268,6 +268,7 @@ class Referee:
 
         - said: a warning of this run gives as much;
         - inputs: a rounding of the inputs moves the matrix as far;
+        - sums: those of the judge itself leave out as much;
         - kinks: pixels that coincide at kinks, as far as docs/accuracy.md says;
         - maps: the numbers of a map between pixels cancel, and roundings, and what warnings give,
           are relative to what it adds up, as docs/maps.md says.
@@ -281,6 +282,7 @@ class Referee:
 
         by_all = moved("spread", exact.spread, ROUNDINGS * eps, self.known.series)
         known = {"said": self.known.said, "kinks": self._kinks}
+        known["sums"] = moved("sums", exact.spread, 0.0)
         if not error.of_largest <= max(known.values()):
             known["inputs"] = moved("inputs", exact.spread_of_inputs, eps)
         if self._maps and not error.of_largest <= max(known.values()):

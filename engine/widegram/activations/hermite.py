@@ -27,6 +27,8 @@ from widegram.activations.mixture import mixture
 from widegram.machine.dtypes import FLOOR
 
 MAX_DEGREE = 512
+OWN_SUMS = 1e-14
+"""What :meth:`Series.moments` may leave out, if MAX_DEGREE terms can do that."""
 # A mixture costs more than a series of MAX_DEGREE terms: it must be so many times as good, or the
 # series this bad.
 _GAIN, _POOR = 30.0, 3e-4
@@ -123,5 +125,5 @@ class Series(Approximate):
 
     def moments(self, q: Array, k: Array, q2: Array) -> tuple[Array, Array]:
         largest = float(max(np.max(q), np.max(q2)))
-        chosen = self.for_range(largest, 1e-14)
+        chosen = self.for_range(largest, OWN_SUMS)
         return Formula.moments(chosen, q, k, q2)

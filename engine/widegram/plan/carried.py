@@ -86,11 +86,12 @@ class Carried(NamedTuple):
         return Carried(self.top, left, self._driven(formula), near, made)
 
     def _driven(self, formula: Formula) -> Errors:
-        error, _ = formula.near_one(self.apart.k)
-        slope = self.apart.t
+        before, slope = self.apart
+        error, _ = formula.near_one(before)
         if formula.homogeneity is None:
-            slope += _turned(formula, self.top, error)
-            error = min(1.0, error * _gain(formula, self.top) + ROUNDINGS)
+            slope += formula.tail + _turned(formula, self.top, before)
+            made = error - before  # by the activation itself, which does not drive it apart
+            error = min(1.0, before * _gain(formula, self.top) + made + ROUNDINGS)
         return Errors(error, slope)
 
     def bounded(self, top: float) -> Carried:

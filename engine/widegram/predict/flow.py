@@ -25,6 +25,8 @@ from widegram.machine.progress import Progress, ProgressCallback
 Array = NDArray[Any]
 _TOL = 1e-13
 _MOST_DEGREE = 1 << 17
+# |T_j(z)| <= 1 on [-1, 1]: what grows by more than roundings has eigenvalues outside.
+_GROWTH = 1.1
 # Times in floating-point operations at the rate of a product: an eigendecomposition takes 9 n^3, of
 # which the reduction runs at a fraction of that rate; one entry read and converted takes some 60.
 _EIGEN_COST = 18.0
@@ -54,11 +56,24 @@ def flow_coefficients(
     rates = [2.0 * t / top for t in times]
     n, k = y.shape
     bound = 1.01 * top + operator.shift
-    tables = [chebyshev_coefficients(partial(filter_value, rate=rate), bound) for rate in rates]
-    degrees = max(table.size for table in tables)
+    tables: list[Array] = []
+    too_late: float | None = None
+    for t, rate in zip(times, rates, strict=True):
+        table = chebyshev_coefficients(partial(filter_value, rate=rate), bound)
+        if table is None:
+            too_late = t
+        else:
+            tables.append(table)
+    degrees = max(table.size for table in tables) if too_late is None else _MOST_DEGREE
     cheaper = _EIGEN_COST * n < degrees * (_ENTRY_COST + 2.0 * k)
     if cheaper and eigen_fits(n, k, memory):
         return _by_eigen(operator, y, rates, memory, progress)
+    if too_late is not None:
+        raise WidegramError(
+            f"time {too_late:g}: more than {_MOST_DEGREE // 2:,} products would be needed, and the "
+            f"eigenvectors of {n:,} rows do not fit in memory; give more --memory, an earlier "
+            "time, or inf"
+        )
     for dtype in (np.dtype(np.float64), operator.dtype):
         if dtype.itemsize * n * n <= memory // 2:
             return _by_chebyshev(operator.cached(dtype), y, tables, bound, progress)
@@ -74,8 +89,9 @@ def filter_value(x: Array, rate: float) -> Array:
 
 def chebyshev_coefficients(
     function: Callable[[Array], Array], bound: float, tol: float = _TOL
-) -> Array:
-    """Coefficients of ``function`` on [0, bound], cut where the rest is below ``tol`` of the first.
+) -> Array | None:
+    """Coefficients of ``function`` on [0, bound], cut where the rest is below ``tol`` of the first;
+    None where that takes more than half of 2^17.
 
     From its values at Chebyshev nodes, doubled until the last coefficients are negligible.
     """
@@ -87,8 +103,10 @@ def chebyshev_coefficients(
         found[0] /= 2.0
         scale = np.abs(found).max()
         large = np.flatnonzero(np.abs(found) > tol * scale)
-        if scale == 0.0 or large[-1] < count // 2 or count >= _MOST_DEGREE:
+        if scale == 0.0 or large[-1] < count // 2:
             return np.asarray(found[: large[-1] + 1 if large.size else 1])
+        if count >= _MOST_DEGREE:
+            return None
         count *= 2
 
 
@@ -122,12 +140,18 @@ def _by_chebyshev(
     degrees = max(table.size for table in tables)
     previous, current = np.zeros_like(y), y.copy()
     results = [table[0] * y for table in tables]
+    most = _GROWTH * np.linalg.norm(y, axis=0)
     for degree in range(1, degrees):
         following = operator.matmat(current)
         following *= (2.0 if degree == 1 else 4.0) / bound
         following -= current if degree == 1 else 2.0 * current
         following -= previous
         previous, current = current, following
+        if not (np.linalg.norm(current, axis=0) <= most).all():
+            raise WidegramError(
+                "the training matrix has eigenvalues below 0, which gradient flow of such times "
+                "would blow up; solve with a larger --diag-reg, or give earlier times"
+            )
         for result, table in zip(results, tables, strict=True):
             if degree < table.size:
                 result += table[degree] * current
