@@ -22,6 +22,7 @@ from widegram_cli.main import program
 ROOT = Path(__file__).parents[1]
 PAGES = {
     "README.md": ROOT / "README.md",
+    "examples/README.md": ROOT / "examples/README.md",
     **{path.name: path for path in sorted((ROOT / "docs").glob("*.md"))},
 }
 MARKS = ("", "slow", "elsewhere")

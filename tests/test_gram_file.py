@@ -163,3 +163,13 @@ def test_other_readers_parse(suffix: str) -> None:
     path = READERS / f"read_gram.{suffix}"
     words = [word.format(path, folder=READERS) for word in arguments]
     assert subprocess.run([program, *words], capture_output=True, check=False).returncode == 0
+
+
+def test_the_reader_in_julia_has_the_grammar_of_julia() -> None:
+    """By a grammar of the language, which a machine without Julia can have too."""
+    tree_sitter = pytest.importorskip("tree_sitter")
+    language = tree_sitter.Language(pytest.importorskip("tree_sitter_julia").language())
+    source = (READERS / "read_gram.jl").read_bytes()
+    parser = tree_sitter.Parser(language)
+    assert not parser.parse(source).root_node.has_error
+    assert parser.parse(source.replace(b"do file", b"do ((file")).root_node.has_error

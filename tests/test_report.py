@@ -170,7 +170,7 @@ def test_what_does_not_belong_is_refused(folder: Path, tmp_path: Path) -> None:
         ("is not an HDF5 file", k, folder / "d.npz"),
         ("no such file", k, folder / "no.h5"),
         ("labels serve a prediction", k, a, "--y", f"{data}:u"),
-        ("holds 60 labels, the matrix has 30 predicted rows", k, a, p, "--y", f"{data}:y"),
+        ("holds 60 labels, .*P.h5 has 30 rows", k, a, p, "--y", f"{data}:y"),
         ("line 1 is no JSON", k, "--times", __file__),
     ):
         refused(message, "report", *given, *out)

@@ -6,7 +6,7 @@ function read_gram(path, name = "ntk")
         kind = attrs(file)
         kind["format"] == "widegram-gram" && kind["format_version"] == 2 ||
             error("$path: no Gram file of format version 2")
-        kind["complete"] || error("$path: tiles are missing; run its `widegram gram` command again")
+        kind["complete"] == 1 || error("$path: tiles are missing; run its `widegram gram` command again")
         all(read(file["state/tiles"]) .== 1) || error("$path: a tile is not marked as finished")
         permutedims(read(file[name]))    # Julia stores columns first: entry [a, b] is x1[a], x2[b]
     end

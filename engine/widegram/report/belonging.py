@@ -139,7 +139,7 @@ def _kind(path: Path) -> str:
         return kind
     if kind == "widegram-shard":
         raise WidegramError(f"{path}: is a shard of a matrix; join the shards, then report on that")
-    what = f"a {KINDS[kind].name}" if kind in KINDS else "no file of this program"
+    what = f"of another kind ({KINDS[kind].name})" if kind in KINDS else "no file of this program"
     raise WidegramError(
         f"{path}: is {what}; a report takes a gram file, and what `widegram solve`, `predict` and "
         "`eig` made of it"

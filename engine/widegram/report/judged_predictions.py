@@ -59,9 +59,10 @@ def _targets(run: Run, labels: str, classes: Array | None, n: int) -> Targets:
     assert run.solution is not None
     assert run.prediction is not None
     values = run.solution.attributes
-    total, rows = n, None
+    total, rows = (*open_table(labels).shape, 0)[0], None
+    if "rows" not in run.prediction and total != n:
+        raise WidegramError(f"{labels}: holds {total} labels, {run.prediction.path} has {n} rows")
     if "rows" in run.prediction:
-        total = (*open_table(labels).shape, 0)[0]
         rows = ChosenRows(run.prediction.array("rows"), total)
         if rows.fingerprint != run.prediction.attributes["test_rows_fingerprint"]:
             raise WidegramError(
