@@ -73,7 +73,7 @@ COMMANDS = (
     Command("gram-shard", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16 "
             "--shard 2/3", ("o.h5.shard-2-of-3",)),
     Command("gram-append", "gram --device cpu --threads 1 --net fcn:depth=2 --x "
-            "@digits.h5:train/x --limit 90 --append --out J2.h5", ("J2.h5",), small=True,
+            "@digits.h5:train/x --limit 90 --tile 16 --append --out J2.h5", ("J2.h5",), small=True,
             beside=("J2.h5",)),
     Command("gram-dask", f"{_GRAM} --net fcn:depth=2 --x @digits.h5:train/x --limit 90 --tile 16 "
             "--dask local:1"),
