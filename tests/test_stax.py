@@ -258,3 +258,13 @@ def test_import_stays_light() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_arrays_are_no_integers_and_no_flags() -> None:
+    several = np.ones((2, 2))
+    standard = {"parameterization": "standard"}
+    refused("width must be", lambda: stax.Dense(several, **standard))
+    assert stax.Dense(several)[2](X).nngp.shape == (len(X), len(X))  # of no meaning in 'ntk'
+    refused("filter_shape must be", lambda: stax.Conv(1, (several, 2)))
+    refused("normalize_edges must be", lambda: stax.AvgPool((2, 2), None, "SAME", several))
+    refused("deg must be", lambda: stax.ElementwiseNumerical(np.tanh, several))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from widegram.errors import WidegramError, shown
 from widegram.stax.kernel_fn import KernelFn
+from widegram.stax.making import integer
 
 
 def batch(
@@ -25,12 +24,9 @@ def batch(
             "layer of widegram.stax returns"
         )
     for name, value, least in (("batch_size", batch_size, 0), ("device_count", device_count, -1)):
-        if not _is_whole(value) or value < least:
+        number = integer(value)
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise WidegramError(
                 f"batch: {name} must be an integer >= {least}, found {shown(value)}"
             )
     return kernel_fn
-
-
-def _is_whole(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)

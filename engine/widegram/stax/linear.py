@@ -161,7 +161,7 @@ def AvgPool(
 ) -> Triple:
     """Mean over windows; the default stride is (1, 1). ``normalize_edges``: with padding SAME, over
     the pixels of windows that lie in the image."""
-    edges = {"normalize_edges": True} if normalize_edges and _padding(padding) == "SAME" else {}
+    edges = {"normalize_edges": normalize_edges} if _padding(padding) == "SAME" else {}
     return _pool("AvgPool", window_shape, strides, padding, batch_axis, channel_axis, **edges)
 
 

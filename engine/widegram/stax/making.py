@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 from widegram.errors import WidegramError
@@ -42,7 +43,7 @@ def integers(value: Sequence[int] | Any) -> Any:
     if isinstance(value, str):
         return value
     try:
-        return tuple(int(v) if hasattr(v, "__index__") else v for v in value)
+        return tuple(int(v) if isinstance(v, bool) else integer(v) for v in value)
     except TypeError:
         return value
 
@@ -54,16 +55,19 @@ def trained(
     a layer of the standard parameterization behind says so where it misses a width."""
     given = {"W_std": number(W_std), "b_std": number(b_std), "parameterization": parameterization}
     if str(parameterization).lower() == "standard":
-        return {**given, "width": _integer(out), "s": integers(s)}
+        return {**given, "width": integer(out), "s": integers(s)}
     return {**given, "width": width_of(out)}
 
 
 def width_of(out: Any) -> int | None:
     """The channels that an argument says, None where it is anything else."""
-    width = _integer(out)
+    width = integer(out)
     return width if isinstance(width, int) and width > 0 else None
 
 
-def _integer(value: Any) -> Any:
-    whole = hasattr(value, "__index__") and not isinstance(value, bool)
-    return value.__index__() if whole else value
+def integer(value: Any) -> Any:
+    """A Python integer where ``value`` is any kind of integer."""
+    try:
+        return value if isinstance(value, bool) else index(value)
+    except TypeError:
+        return value

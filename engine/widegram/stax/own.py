@@ -10,7 +10,7 @@ from widegram import activations
 from widegram.activations.functions import Function, function
 from widegram.errors import WidegramError, shown
 from widegram.stax.kernel_fn import Triple
-from widegram.stax.making import make
+from widegram.stax.making import integer, make
 
 # (cov12, var1, var2) at which a kernel of the user's is compared with that of its function.
 _POINTS = ((0.3, 0.7, 1.1), (-0.5, 0.9, 0.6), (0.0, 1.3, 0.2))
@@ -20,7 +20,8 @@ _ALIKE = 1e-4
 
 def whole(name: str, key: str, value: Any) -> None:
     """Refuse what is no integer of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+    number = integer(value)
+    if isinstance(value, bool) or not isinstance(number, int) or number < 1:
         raise WidegramError(f"stax.{name}: {key} must be an integer >= 1, found {shown(value)}")
 
 
