@@ -49,7 +49,7 @@ class Cluster:
     def stop_scheduler(self) -> None:
         """End the scheduler alone."""
         done = asyncio.run_coroutine_threadsafe(self._scheduler.close(), self._loop)
-        with suppress(Exception):
+        with suppress(Exception):  # It may have gone by itself.
             done.result(10)
 
     def close(self) -> None:

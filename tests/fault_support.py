@@ -84,7 +84,7 @@ def in_a_child(act: Callable[[], object], before: Hook) -> int:
                 hook_calls(patch, before)
                 act()
             os._exit(0)
-        except BaseException:
+        except BaseException:  # A forked child must not go on as pytest.
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

@@ -36,7 +36,7 @@ def program():
     from widegram_cli.failures import exit_code_of
     try:
         return work()
-    except BaseException as error:
+    except BaseException as error:  # as in main.py
         return exit_code_of(error)
 streams.secure()
 guard = running.Guard()

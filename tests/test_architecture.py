@@ -12,6 +12,7 @@ from import_graph import circles, imports, modules, rooms
 ROOT = Path(__file__).parents[1]
 FILES = modules(ROOT / part for part in ("engine", "cli", "bench"))
 GRAPH = imports(FILES)
+WHOLE = ("engine", "cli", "bench", "tests", "examples", "docs", "demo")
 WITH_FLOORS = ("widegram.cpu", "widegram.meanfield")
 # What a card leaves to its host: images with themselves, and close pairs in float64.
 OF_THE_CPU = {"widegram.cpu.pairs", "widegram.cpu.self_kernels"}
@@ -82,6 +83,34 @@ def test_what_is_asked_of_an_evaluator_is_in_its_contract() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
                 assert "evaluator" not in ast.unparse(node.args[0]), f"{name}:{node.lineno}"
+
+
+def broad(node: ast.AST) -> bool:
+    """Whether it meets every error."""
+    names = ("Exception", "BaseException")
+    if isinstance(node, ast.ExceptHandler):
+        kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        return any(kind is None or ast.unparse(kind) in names for kind in kinds)
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+        return any(ast.unparse(kind) in names for kind in node.args)
+    return False
+
+
+def test_what_meets_every_error_says_why() -> None:
+    """In a comment on its line."""
+    met = 0
+    for path in sorted(one for part in WHOLE for one in (ROOT / part).rglob("*.py")):
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if broad(node):
+                met += 1
+                assert "  # " in lines[node.lineno - 1], f"{path}:{node.lineno}"
+    assert met > 10
+
+
+def test_what_a_class_leaves_open_is_abstract() -> None:
+    for name, path in FILES.items():
+        assert "NotImplementedError" not in path.read_text(), name
 
 
 def written(folder: Path, **texts: str) -> dict[str, Path]:

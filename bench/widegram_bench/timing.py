@@ -55,7 +55,7 @@ def together(runs: Sequence[Callable[[], object]]) -> float:
         barrier.wait()
         try:
             run()
-        except BaseException as error:
+        except BaseException as error:  # Of a thread: it is raised again where they are joined.
             failures.append(error)
 
     threads = [threading.Thread(target=body, args=(run,)) for run in runs]

@@ -40,9 +40,6 @@ class Sleeping(Served):
         time.sleep(self._seconds * len(items))
         return [np.zeros(self._size, np.uint8) for _ in items]
 
-    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        return None
-
     def close(self) -> None:
         """Nothing is held."""
 

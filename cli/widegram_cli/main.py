@@ -85,7 +85,7 @@ class CommandTable(click.Group):
             return super().main(args, standalone_mode=False, **options)
         try:
             result = super().main(args, standalone_mode=False, **options)
-        except BaseException as error:
+        except BaseException as error:  # What has no exit code is passed on.
             code = exit_code_of(error)
             if code is None:
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from widegram.errors import WidegramError
 
@@ -29,3 +29,34 @@ class Closing:
     ) -> None:
         with suppress(*([WidegramError] if error else [])):
             self.close()
+
+
+class Closeable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Give up what is held."""
+
+
+class ClosedOnFailure:
+    """A ``with`` block that closes ``held`` where it fails, by an error or a stop, and not else.
+
+    For what is open while its owner is being made, when nobody else would close it. An error of
+    ``close()`` does not take the place of the block's.
+    """
+
+    def __init__(self, held: Closeable) -> None:
+        self._held = held
+
+    def __enter__(self) -> None:
+        """Nothing: it is open already."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            with suppress(WidegramError):
+                self._held.close()

@@ -44,8 +44,7 @@ def compared(seed: int, number: int, dtypes: tuple[str, ...]) -> dict[str, Any]:
     for dtype in dtypes:
         try:
             found |= _one(replace(exact, dtype=dtype), rows, cols, wanted)
-        except Exception as error:
-            # Whatever goes wrong on the card is a finding, and the next network still counts.
+        except Exception as error:  # A crash is a finding, and the next network still counts.
             found[dtype] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return found | {"seconds": time.perf_counter() - start}
 

@@ -231,7 +231,7 @@ def _edited(path: Path, rng: random.Random) -> str:
 
             try:
                 seal(file)
-            except Exception:
+            except Exception:  # Of a file that was just damaged: it may be any.
                 done += " (seal left)"
     return done
 

@@ -98,7 +98,7 @@ def _judged(case: Case) -> tuple[Verdict, dict[str, Any] | None]:
     where = {"seed": case.seed, "number": case.number, "depths": list(case.depths)}
     try:
         verdict = judge(case)
-    except Exception as error:
+    except Exception as error:  # A crash is a finding, and the next network still counts.
         text = f"{type(error).__name__}: {error}"
         return Verdict([], []), {**where, "crash": text, "spec": case.spec}
     failed = [e for e in verdict.errors if e.failed]

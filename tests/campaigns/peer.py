@@ -153,7 +153,7 @@ def _serve() -> None:
             *_, kernel_fn = peer_runner.network(stax, _spelt_out(case["spec"]["layers"]))
             values = kernel_fn(x1, x2, BOTH)
             answer = {key: np.asarray(getattr(values, key)).tolist() for key in BOTH}
-        except Exception as error:
+        except Exception as error:  # The peer's: it is its answer to this case.
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(answer), flush=True)
 

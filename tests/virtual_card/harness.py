@@ -52,7 +52,7 @@ class _Cards:
             for n, parameter in enumerate(parameters):
                 sizes[n] = parameter.size
             return number
-        except Exception as error:
+        except Exception as error:  # C code is above: nothing may pass it.
             _tell(error)
             return -1
 
@@ -68,7 +68,7 @@ class _Cards:
         except Fault as error:
             _tell(error)
             return _ILLEGAL_ADDRESS
-        except Exception as error:
+        except Exception as error:  # C code is above: nothing may pass it.
             _tell(error)
             return _FAILED
         return 0

@@ -116,7 +116,7 @@ class _Called:
         try:
             with np.errstate(all="ignore"):
                 found = np.asarray(self.fn(x))
-        except Exception as error:
+        except Exception as error:  # The function is the user's: it may raise anything.
             raise WidegramError(f"{self.what} fails: {type(error).__name__}: {error}") from None
         if found.dtype in (np.float16, np.float32):
             raise WidegramError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.evaluator import Advance, Evaluator, Tile
+from widegram.closing import ClosedOnFailure
 from widegram.combining.recipe import Recipe
 from widegram.errors import OutOfRange, WidegramError
 from widegram.gramfile import GramFile, Header
@@ -30,16 +31,13 @@ class CombinedEvaluator(Evaluator):
         self.keys, self.dtype = header.keys, header.dtype
         self._recipe, self._header, self._held = recipe, header, ExitStack()
         self._matrices: dict[str, list[CheckedMatrix]] = {}
-        try:
+        with ClosedOnFailure(self):
             self._files = [self._opened(n) for n in range(len(recipe.ingredients))]
             for key, kernel, end in self._datasets():
                 self._matrices[key] = [
                     CheckedMatrix(file, kernel, *self._end_of(n, end))
                     for n, file in enumerate(self._files)
                 ]
-        except BaseException:
-            self.close()
-            raise
 
     def tile(
         self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None

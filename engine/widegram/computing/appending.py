@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.evaluator import Advance, Evaluator, Tile
 from widegram.backends.job import Job
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.computing.devices import continues
 from widegram.data import Source
 from widegram.durable.outputs import is_own_plain
@@ -44,7 +44,7 @@ class Old(Closing):
 
     def __init__(self, path: Path) -> None:
         self.file = GramFile(path)
-        try:
+        with ClosedOnFailure(self):
             self.file.require_complete()
             found = self.file.header
             self._place = os.stat(path)
@@ -55,9 +55,6 @@ class Old(Closing):
                 for kernel in found.kernels
             }
             self._own: dict[tuple[str, bool], Array] = {}
-        except BaseException:
-            self.close()
-            raise
 
     def diagonal(self, key: str, rows: range, second: bool) -> Array | None:
         """K(x, x) of its inputs as they are stored, NaN for one out of range; None where it has no
@@ -100,14 +97,11 @@ def opened_old(path: Path, wanted: Header, device: str, job: Job) -> Old:
             f"{path}: does not exist; there is nothing to append to: leave --append out"
         )
     old = Old(path)
-    try:
+    with ClosedOnFailure(old):
         problem = _problem(old.file, wanted, device, job)
         if problem:
             raise WidegramError(f"{path}: cannot be appended to: {problem}")
         return old
-    except BaseException:
-        old.close()
-        raise
 
 
 def growing_header(grown: Path, wanted: Header, tile: int | None) -> Header:

@@ -83,7 +83,7 @@ def fill(
                 _compute(batch, stretches, supply, meter, stop, memory // _BATCH_SHARE)
             except interrupts.Stopped:
                 pass  # The tile in work is lost, those before it are not.
-            except BaseException:
+            except BaseException:  # Whatever ends the run: finished tiles are saved first.
                 with suppress(Exception):  # The first error is the one to show.
                     _save(saver, supply.unasked(), batch, stretches)
                 raise

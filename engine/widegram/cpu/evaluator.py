@@ -13,6 +13,7 @@ from widegram.backends.evaluator import Advance, Cost, Tile
 from widegram.backends.job import Job
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
 from widegram.backends.self_runs import Own
+from widegram.closing import ClosedOnFailure
 from widegram.cpu.image_tiles import ImageTiles
 from widegram.cpu.pairs import PairRunner
 from widegram.cpu.self_kernels import SelfKernelRunner
@@ -51,11 +52,8 @@ class CpuEvaluator(PlannedEvaluator):
     def __init__(self, job: Job) -> None:
         threads = job.threads or usable_cores()
         self._pool = ThreadPoolExecutor(threads)
-        try:
+        with ClosedOnFailure(self):
             self._plan(job, threads)
-        except BaseException:
-            self.close()
-            raise
 
     def _plan(self, job: Job, threads: int) -> None:
         """Everything but the threads."""

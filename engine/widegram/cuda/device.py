@@ -169,7 +169,7 @@ def _one_line(device: str, advice: str) -> Iterator[None]:
         yield
     except WidegramError:
         raise
-    except Exception as error:
+    except Exception as error:  # Classes differ by version: they are told by their modules.
         if not _of_cuda(error):
             raise
         raise WidegramError(f"device {device}: {_line(error)}; {advice}") from error

@@ -16,6 +16,7 @@ from widegram.backends.evaluator import Advance, Cost, Tile
 from widegram.backends.job import Job
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
 from widegram.backends.self_runs import Own
+from widegram.closing import ClosedOnFailure
 from widegram.cpu.pairs import PairRunner
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
 from widegram.cuda.block_elements import MOST_THREADS
@@ -59,13 +60,10 @@ class CudaEvaluator(PlannedEvaluator):
     ) -> None:
         self._cores = job.threads or usable_cores()
         self._pool = ThreadPoolExecutor(self._cores)
-        try:
+        with ClosedOnFailure(self):
             self._plan(job, devices, block_threads, forms)
             self._make_images(job)
             self._make_streams(devices, job.memory)
-        except BaseException:
-            self.close()
-            raise
 
     def _plan(
         self, job: Job, devices: Sequence[Device], block_threads: int, forms: Sequence[str]

@@ -162,7 +162,7 @@ def _read_python(edition: _Edition, path: Path) -> tuple[np.ndarray, np.ndarray]
         raise WidegramError(
             f"{path}: is no {edition.name} batch: it has no entry {error}"
         ) from error
-    except Exception as error:  # a damaged pickle may raise anything
+    except Exception as error:  # A damaged pickle may raise anything.
         raise WidegramError(
             f"{path}: is truncated or damaged ({error}); download it again"
         ) from error

@@ -107,7 +107,7 @@ def _apart(path: Path, work: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]
             while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
                 interrupts.check()
                 time.sleep(_POLL)
-        except BaseException:
+        except BaseException:  # A stop too: the child must not outlive it. It is passed on.
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             raise
@@ -128,7 +128,7 @@ def _work(work: Callable[[IO[bytes]], None], out: IO[bytes]) -> NoReturn:
         work(out)
         out.flush()
         code = 0
-    except Exception as error:  # a damaged file may raise anything
+    except Exception as error:  # A damaged file may raise anything; it is told by the exit code.
         out.seek(0)
         out.truncate()
         out.write((" ".join(str(error).split()) or type(error).__name__).encode()[:_LONGEST])

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
+from widegram.closing import ClosedOnFailure
 from widegram.durable import (
     LiveFile,
     calls,
@@ -74,15 +75,11 @@ def open_filled(path: Path, remedy: str) -> LiveFile:
     try:
         with hdf5_errors(path):
             file = LiveFile(path)
-        try:
-            with hdf5_errors(path):
-                size = file.size() - trailer_size(file.bytes_at, file.size())
-                found = metadata_checksum(file.extents.values(), size, file.bytes_at)
-                if found != int(file.read(GUARD)[0]):
-                    raise Broken(f"{path}: is damaged or was changed: {_MESSAGE}; {remedy}")
-        except BaseException:
-            file.close()
-            raise
+        with ClosedOnFailure(file), hdf5_errors(path):
+            size = file.size() - trailer_size(file.bytes_at, file.size())
+            found = metadata_checksum(file.extents.values(), size, file.bytes_at)
+            if found != int(file.read(GUARD)[0]):
+                raise Broken(f"{path}: is damaged or was changed: {_MESSAGE}; {remedy}")
     except Unreadable as error:
         raise Broken(f"{error}; {remedy}") from error
     return file

@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 
+from widegram.closing import ClosedOnFailure
 from widegram.durable import being_written, check_bearable
 from widegram.durable.inside import check_inside, check_place
 from widegram.durable.locks import in_use
@@ -75,12 +76,8 @@ def open_file(
         raise in_use(path)
     file = _opened(path, False if snapshot else "best-effort")
     if not foreign:
-        try:
-            with hdf5_errors(path):
-                check_inside(file, virtual is not None and virtual(file))
-        except WidegramError:
-            file.close()
-            raise
+        with ClosedOnFailure(file), hdf5_errors(path):
+            check_inside(file, virtual is not None and virtual(file))
     return file
 
 

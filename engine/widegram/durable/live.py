@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.durable import calls
 from widegram.durable.inside import check_inside
 from widegram.durable.locks import in_use, lock
@@ -37,13 +37,10 @@ class LiveFile(Closing):
         self._name = os.path.abspath(self.path)
         with file_system_errors(self.path):
             self._descriptor = calls.open_for_update(self.target)
-        try:
+        with ClosedOnFailure(self):
             self._claim()
             check_bearable(self.target)
             self.extents = self.inspect(find_extents)
-        except BaseException:
-            self.close()
-            raise
 
     def _claim(self) -> None:
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):

@@ -153,7 +153,7 @@ def _created(part: Path, path: Path) -> int:
             continue
         try:
             alone = lock(descriptor, path) and same_file(descriptor, part)
-        except BaseException:
+        except BaseException:  # A stop too: the new file is nobody's yet. It is passed on.
             with suppress(OSError):
                 calls.unlink(part)
             os.close(descriptor)

@@ -19,7 +19,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.durable import (
     Part,
     Skeleton,
@@ -165,14 +165,10 @@ class SealedFile(Closing):
     def __init__(self, path: str | Path, format_: str, what: str, remedy: str) -> None:
         self.path, self._remedy = Path(path), remedy
         self._file = open_file(self.path)
-        try:
-            with self._trusting():
-                if text_of(self._file.attrs.get("format")) != format_:
-                    raise WidegramError(f"{path}: is not {what}")
-                check_seal(self._file)
-        except BaseException:
-            self.close()
-            raise
+        with ClosedOnFailure(self), self._trusting():
+            if text_of(self._file.attrs.get("format")) != format_:
+                raise WidegramError(f"{path}: is not {what}")
+            check_seal(self._file)
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from widegram.closing import ClosedOnFailure
 from widegram.durable import NewHdf5, new_hdf5
 from widegram.durable.hdf5 import hdf5_errors, open_file
 from widegram.durable.outputs import check_disk, check_target
@@ -66,7 +67,7 @@ def read(
 ) -> tuple[h5py.File, Header]:
     """Open a gram file and its header, or close it again and raise; a ``shard`` too, if asked."""
     file = open_file(path, snapshot=snapshot, virtual=is_virtual)
-    try:
+    with ClosedOnFailure(file):
         with hdf5_errors(path):
             header = read_header(file, path)
         if header.shard is not None and not shard:
@@ -77,6 +78,3 @@ def read(
                 "makes the matrix of them"
             )
         return file, header
-    except WidegramError:
-        file.close()
-        raise

@@ -8,7 +8,7 @@ from typing import Any
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.durable.contents import checksum, octets
 from widegram.durable.hdf5 import hdf5_errors, stored_dataset
 from widegram.errors import WidegramError
@@ -32,16 +32,13 @@ class ShardFile(Closing):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file, self.header = read(path, shard=True)
-        try:
+        with ClosedOnFailure(self):
             if self.header.shard is None:
                 raise WidegramError(f"{path}: is no shard but {self.header.kind()}; remove it")
             self.layout = ShardLayout(self.header.grid, self.header.shard)
             self._check()
             with hdf5_errors(path):
                 self._sums = {key: self.raw(f"{CHECKSUMS}/{key}") for key in self.header.keys}
-        except BaseException:
-            self.close()
-            raise
 
     def _check(self) -> None:
         with hdf5_errors(self.path):

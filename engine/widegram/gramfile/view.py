@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.data.formats import nearest
 from widegram.durable import being_written
 from widegram.durable.contents import plain
@@ -59,14 +59,10 @@ class GramFile(Closing):
             "x2": header.x2_fingerprint or header.x1_fingerprint,
         }
         self._shards: Shards | None = None
-        try:
-            with hdf5_errors(self.path):
-                self.complete = _flag(self._file, "complete")
-                if header.elsewhere is not None:
-                    self._shards = Shards(self.path, header, self.raw(TABLE)[...])
-        except BaseException:
-            self.close()
-            raise
+        with ClosedOnFailure(self), hdf5_errors(self.path):
+            self.complete = _flag(self._file, "complete")
+            if header.elsewhere is not None:
+                self._shards = Shards(self.path, header, self.raw(TABLE)[...])
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.durable import LiveFile
 from widegram.durable.contents import checksum
 from widegram.durable.hdf5 import check_readable, hdf5_errors
@@ -208,22 +208,18 @@ def open_for_resume(path: Path, header: Header) -> GramWriter:
     check_readable(path, write=True)
     for renewed in (False, True):
         live = _live(path)
-        try:
-            with hdf5_errors(path):
-                found: Header = live.inspect(lambda file: read_header(file, path))
-                refuse_other_run(path, found, header)
-                try:
-                    writer = _writer(live, found, renewed)
-                    _say_of_another_version(path, writer, header)
-                    return writer
-                except Moved:
-                    if renewed:
-                        raise ValueError("its metadata cannot be made again") from None
-                logger.warning("%s: its metadata was changed or damaged; it is made again", path)
-                renew(live, found)
-        except BaseException:
-            live.close()
-            raise
+        with ClosedOnFailure(live), hdf5_errors(path):
+            found: Header = live.inspect(lambda file: read_header(file, path))
+            refuse_other_run(path, found, header)
+            try:
+                writer = _writer(live, found, renewed)
+                _say_of_another_version(path, writer, header)
+                return writer
+            except Moved:
+                if renewed:
+                    raise ValueError("its metadata cannot be made again") from None
+            logger.warning("%s: its metadata was changed or damaged; it is made again", path)
+            renew(live, found)
         live.close()
     raise AssertionError
 

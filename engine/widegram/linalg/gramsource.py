@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.data.chosen_rows import ChosenRows, RowsLike, open_rows
 from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
@@ -128,7 +128,7 @@ def open_train(
     are not, and a cross matrix.
     """
     file = _opened(path, kernel, end)
-    try:
+    with ClosedOnFailure(file):
         if not file.symmetric:
             raise WidegramError(
                 f"{path}: holds a matrix of x with x2; the training matrix is made by "
@@ -136,9 +136,6 @@ def open_train(
             )
         found = rows if isinstance(rows, ChosenRows) else open_rows(rows, file.n1, str(path))
         return _kernel(file, kernel, end, memory, unit, MatrixPart(found, found))
-    except WidegramError:
-        file.close()
-        raise
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ def open_cross(
     file: GramFile | ArrayFile = (
         _cross_array(path, columns, unit, own) if is_array(path) else _opened(path, kernel, end)
     )
-    try:
+    with ClosedOnFailure(file):
         problem = _of_others(file, columns)
         if problem:
             place = "TRAIN" if columns.what == "training data" else "CENTERS"
@@ -197,9 +194,6 @@ def open_cross(
             )
         part = MatrixPart(open_rows(rows, file.n1, str(path)), chosen)
         return _kernel(file, kernel, end, memory, unit, part)
-    except WidegramError:
-        file.close()
-        raise
 
 
 def _of_others(file: GramFile | ArrayFile, columns: Columns) -> str:
@@ -255,12 +249,9 @@ def open_kernel(
     if is_array(path):
         raise WidegramError(f"{path}: is an array; a Gram file is needed here")
     file = _opened(path, kernel, end)
-    try:
+    with ClosedOnFailure(file):
         part = MatrixPart(open_rows(rows, file.n1, str(path)), None)
         return _kernel(file, kernel, end, memory, unit, part)
-    except WidegramError:
-        file.close()
-        raise
 
 
 def _opened(path: str | Path, kernel: str, end: End) -> GramFile | ArrayFile:
@@ -270,13 +261,10 @@ def _opened(path: str | Path, kernel: str, end: End) -> GramFile | ArrayFile:
             raise WidegramError(f"{path}: is an array, it has no depths and no heads")
         return ArrayFile(path)
     file = GramFile(path)
-    try:
+    with ClosedOnFailure(file):
         file.require_complete()
         file.dataset(kernel, *end)  # refuses what it has not
         return file
-    except WidegramError:
-        file.close()
-        raise
 
 
 def _kernel(

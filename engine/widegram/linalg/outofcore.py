@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import lapack
 
+from widegram.closing import ClosedOnFailure
 from widegram.errors import WidegramError
 from widegram.linalg.blas import solve_right, subtract_product, subtract_square
 from widegram.linalg.definite import FailedPivot, not_definite
@@ -127,14 +128,12 @@ class OutOfCoreCholesky:
         self.resumed = self._columns_done = self._file.finished()
         (self._potrf,) = lapack.get_lapack_funcs(("potrf",), (np.empty((1, 1), dtype=dtype),))
         self._writes: dict[int, Future[None]] = {}
-        try:
-            self._factor()
-        except FailedPivot:
-            self.close(delete=True)
-            raise
-        except BaseException:
-            self.close()
-            raise
+        with ClosedOnFailure(self):
+            try:
+                self._factor()
+            except FailedPivot:
+                self.close(delete=True)
+                raise
 
     @property
     def dtype(self) -> np.dtype[Any]:

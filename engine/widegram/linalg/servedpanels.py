@@ -15,7 +15,7 @@ from widegram.linalg.budget import array_budget
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.operator import GramOperator, read_into
 from widegram.tiling import End
-from widegram.workers.serving import Served, Unshared
+from widegram.workers.serving import ServedInRounds, Unshared
 from widegram.workers.session import Request
 
 Array = NDArray[Any]
@@ -37,7 +37,7 @@ class Rows:
         read_into(self._matrix, into, moved, cols)
 
 
-class ServedPanels(Served):
+class ServedPanels(ServedInRounds):
     """Panels of a matrix that :mod:`widegram.linalg.panels` asks for. An item is (round, first row,
     last row + 1), its result those rows of the product with what is shared in that round."""
 
@@ -79,9 +79,6 @@ class ServedPanels(Served):
         if any(number != self._number for number, _, _ in items):
             raise Unshared
         return [self._rows(low, high) for _, low, high in items]
-
-    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        raise NotImplementedError(name)
 
     def close(self) -> None:
         self._kept.clear()

@@ -170,7 +170,7 @@ def _write(folder: int, name: str, data: bytes) -> None:
         with open(descriptor, "wb") as file:
             file.write(data)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
+    except BaseException:  # A stop too: half a file must not stay. It is passed on.
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
         raise
@@ -212,7 +212,7 @@ def _opened(path: Path) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _check(os.fstat(descriptor), path, stat.S_ISDIR, "folder")
-    except BaseException:
+    except BaseException:  # A stop too: the descriptor is nobody's yet. It is passed on.
         os.close(descriptor)
         raise
     return descriptor

@@ -167,7 +167,7 @@ def clean() -> None:
     for action in reversed(_state.cleaners):
         try:
             action()
-        except Exception:
+        except Exception:  # Of anybody's action: the process ends, and the next one has its turn.
             continue
 
 

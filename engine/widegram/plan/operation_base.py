@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -58,7 +59,7 @@ class Exponents(Protocol):
         """Whether all readers of node ``i`` of the graph as it was need its true variance."""
 
 
-class Operation:
+class Operation(ABC):
     """What a plan asks of any operation; the answers here are those of most of them.
 
     * ``stored``: its value is kept between groups, and loaded where it is read.
@@ -210,10 +211,10 @@ class Operation:
 
     # what floating point loses ----------------------------------------------------------------
 
+    @abstractmethod
     def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
         """Its value of two single pixels, far from the edges of images, where its sources are
-        ``below``, on an image of shape ``source``."""
-        raise NotImplementedError(f"{self!r}: what it does to angles is not known")
+        ``below``, on an image of shape ``source``. No answer is right for most operations."""
 
     @property
     def t_apart(self) -> bool:

@@ -10,6 +10,7 @@ is in :mod:`widegram.reference.runs`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -66,7 +67,7 @@ from widegram.reference.pixel_pairs import (
 Patterns = tuple[Array, Array] | None
 
 
-class Forward:
+class Forward(ABC):
     """Walks the layers; what differs between (x, x) and (x, x') is left to its subclasses.
 
     ``axes``: those of images (0 rows, 1 columns) that the values have for layers at this place.
@@ -219,9 +220,9 @@ class Forward:
         added = parts * gain * mapped.k + bias
         return Pair(gain * mapped.k + bias, gain * mapped.t + added)
 
+    @abstractmethod
     def weights_of(self, layer: GlobalSelfAttention, keys: Pair) -> tuple[Array, Array]:
         """Weights (B, pixels, pixels) of both images of every pair, of their keys."""
-        raise NotImplementedError
 
     def aggregated(self, layer: Aggregate, pair: Pair) -> Pair:
         """Sums over what sends to each vertex, by the pattern of each image."""
@@ -300,13 +301,13 @@ class Forward:
         k, slope = formula.moments(q1[:, :, :, None, None], pair.k, q2[:, None, None, :, :])
         return Pair(k, pair.t * slope)
 
+    @abstractmethod
     def variances_of(self, pair: Pair) -> tuple[Array, Array]:
         """Return the variances (B, H, W) of both images of every pair at this layer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dropout(self, rate: float, pair: Pair) -> Pair:
         """Scale what belongs to the same pixel of the same input."""
-        raise NotImplementedError
 
 
 def _total(a: Array) -> Array:

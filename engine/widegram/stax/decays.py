@@ -59,7 +59,7 @@ def _with_table(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> GlobalSel
     try:
         made = np.asarray(function(apart), dtype=np.float64)
         values = np.broadcast_to(made, apart.shape)
-    except Exception as error:
+    except Exception as error:  # The function is the user's: it may raise anything.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise WidegramError(
             f"stax.GlobalSelfAttention: pos_emb_decay_fn fails for an array of distances: {reason}"

@@ -51,7 +51,7 @@ def _compare(name: str, made: Function, given: Any, at: int) -> None:
         wanted = float(formula.moments(*(np.array(v) for v in (q, k, q2)))[at])
         try:
             found = float(given(k, q, q2))
-        except Exception as error:
+        except Exception as error:  # The function is the user's: it may raise anything.
             raise WidegramError(
                 f"stax.{name}: {key} fails: {type(error).__name__}: {error}"
             ) from None

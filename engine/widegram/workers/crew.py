@@ -221,7 +221,7 @@ class Crew:
                 del self._members[member.name]  # It is greeted anew if it is still there.
         except WidegramError as error:
             self._refuse(member, error)
-        except Exception as error:
+        except Exception as error:  # A bug: unnoticed in its task, it would leave a run waiting.
             text = one_line(f"{type(error).__name__}: {error}")
             self.fail(WidegramError(f"worker {member.name}: {text}"))
         finally:
@@ -324,7 +324,7 @@ class Crew:
             results, seconds, _ = await member.line.ask(
                 self._request("work", items=items), size, room
             )
-        except BaseException:
+        except BaseException:  # A cancelled task too: its room is free again. It is passed on.
             self.room.give(sum(held))
             raise
         pace = seconds / len(group.items)

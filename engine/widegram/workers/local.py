@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import widegram
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.errors import WidegramError, one_line
 
 # Processes that end sooner than this, one after another, will not come up.
@@ -39,12 +39,9 @@ class LocalProcesses(Closing):
         self._failures = 0
         self._errors: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - for their life
         self._running: list[tuple[subprocess.Popen[bytes], float]] = []
-        try:
+        with ClosedOnFailure(self):
             for _ in range(count):
                 self._running.append(self._start())
-        except BaseException:
-            self.close()
-            raise
 
     @property
     def numbers(self) -> list[int]:

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from queue import Empty
 from typing import Any
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.errors import WidegramError, one_line
 from widegram.machine import interrupts
 from widegram.machine.cores import usable_cores
@@ -60,11 +60,8 @@ class Workers(Closing):
         self._cleaning = interrupts.cleaning(self._kill)
         self._cleaning.__enter__()
         self._thread.start()
-        try:
+        with ClosedOnFailure(self):
             first = self._wait(self._started)
-        except BaseException:
-            self.close()
-            raise
         self.described, self.device = first.described, first.facts.device
 
     @property
@@ -157,7 +154,7 @@ class Workers(Closing):
             except NotYet:
                 if future.done():
                     raise
-            except BaseException:
+            except BaseException:  # A stop too: nobody waits for it any more. It is passed on.
                 future.cancel()
                 raise
 
@@ -165,10 +162,10 @@ class Workers(Closing):
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._live())
-        except BaseException as error:
+        except BaseException as error:  # Whatever ends the loop: those who wait are told.
             self._fail(error)
         finally:
-            with suppress(Exception):
+            with suppress(Exception):  # The loop has ended; nothing of it is wanted any more.
                 self._loop.run_until_complete(self._loop.shutdown_asyncgens())
 
     def _fail(self, error: BaseException) -> None:
@@ -226,8 +223,8 @@ async def _connected(scheduler: str, address: Address, held: AsyncExitStack) -> 
     )  # fmt: skip
     try:
         await asyncio.wait_for(client, _ANSWER_SECONDS)
-    except Exception as error:
-        with suppress(Exception):
+    except Exception as error:  # Dask's, asyncio's, the system's: each means that none answers.
+        with suppress(Exception):  # The first error is the one to show.
             await asyncio.wait_for(client.close(fast=True), 1.0)
         why = "" if isinstance(error, OSError) else f" ({one_line(error)})"
         raise WidegramError(
@@ -239,7 +236,7 @@ async def _connected(scheduler: str, address: Address, held: AsyncExitStack) -> 
 
 
 async def _left(client: Any) -> None:
-    with suppress(Exception):
+    with suppress(Exception):  # The work is done; what a broken farewell says helps nobody.
         await asyncio.wait_for(client.close(fast=True), 2.0)
 
 

@@ -64,21 +64,29 @@ class Served(ABC):
     def described(self) -> dict[str, Any]:
         """What the client wants to know of it."""
 
-    def share(self, number: int, block: np.ndarray) -> None:
-        """Keep what the items of round ``number`` have in common, in place of what was before."""
-        raise NotImplementedError(number)
-
     @abstractmethod
     def work(self, items: list[Any]) -> list[Any]:
-        """The results of some items. Raises :class:`Unshared`."""
+        """The results of some items."""
 
-    @abstractmethod
     def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """The result of one of its methods."""
+        """The result of the method ``name`` of those that it lets the client call, here none;
+        raises :class:`WidegramError` for any other."""
+        raise WidegramError(f"{type(self).__name__} has no method {name} to be called")
 
     @abstractmethod
     def close(self) -> None:
         """Give up what is held."""
+
+
+class ServedInRounds(Served):
+    """One whose items are of a round, and all items of a round have something in common.
+
+    Its :meth:`work` raises :class:`Unshared` for items of any other round.
+    """
+
+    @abstractmethod
+    def share(self, number: int, block: np.ndarray) -> None:
+        """Keep what the items of round ``number`` have in common, in place of what was before."""
 
 
 class _Session:
@@ -165,7 +173,7 @@ def answer(request: Request) -> Answer:
         return "closed", None
     except MemoryError:
         return "failed", ("WidegramError", "out of memory; give a smaller --memory")
-    except BaseException as error:
+    except BaseException as error:  # Whatever it is: the client is told, the worker lives on.
         name = type(error).__name__
         text = str(error) if isinstance(error, WidegramError) else f"{name}: {error}"
         return "failed", (name, one_line(" ".join(text.split())))
@@ -208,6 +216,7 @@ def _share(request: Request) -> Answer:
     if session is None or session.served is None:
         return "closed", None
     served = session.served
+    assert isinstance(served, ServedInRounds)
     return "done", session.run(lambda: served.share(request["number"], request["block"]))
 
 

@@ -110,7 +110,7 @@ class Line:
         finally:
             for one in (task, gone):
                 one.cancel()
-            with suppress(BaseException):
+            with suppress(BaseException):  # Both were cancelled: only waited for.
                 await asyncio.gather(task, gone, return_exceptions=True)
 
     async def _fetch(self, key: str) -> Any:

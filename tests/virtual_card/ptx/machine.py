@@ -141,7 +141,7 @@ class _Wave:
         try:
             for here in range(position, end):
                 steps[here](self)
-        except Exception as error:
+        except Exception as error:  # Of a step: told with the line of PTX that it is at.
             raise self._fault(here, error) from error
         branch = self.decoded.branches.get(end)
         if branch is None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from widegram.closing import ClosedOnFailure
 from widegram.errors import WidegramError
 from widegram.linalg.methods.method import Choice, Demand, Factorisation, dense_bytes
 from widegram.linalg.operator import GramOperator
@@ -58,11 +59,8 @@ class CholeskyOnDisk(Factorisation):
             progress=resources.progress,
             advise=advise,
         )
-        try:
+        with ClosedOnFailure(factor):
             yield factor
-        except BaseException:
-            factor.close()
-            raise
         factor.close(delete=True)
 
 

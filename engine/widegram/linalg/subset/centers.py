@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.data.chosen_rows import RowsLike
 from widegram.errors import WidegramError
 from widegram.linalg.gramsource import GramKernel, open_kernel
@@ -46,11 +46,8 @@ def open_centers(
     of another network, dtype or data than the columns of ``cross``, and more centers than rows.
     """
     rows = open_kernel(cross, kernel, end, memory=memory, unit=unit, rows=chosen)
-    try:
+    with ClosedOnFailure(rows):
         own = open_kernel(centers, kernel, end, memory=memory, unit=unit)
-    except BaseException:
-        rows.close()
-        raise
     files = CenterFiles(rows, own)
     problem = _problem(files)
     if problem:

@@ -62,9 +62,6 @@ class ServedRows(Served):
             asdict(solve_row(self._problem, self._grid, self._make(float(w_var[n])))) for n in items
         ]
 
-    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        raise WidegramError(f"rows have no method {name}")
-
     def close(self) -> None:
         """Nothing is held but memory."""
 
