@@ -27,7 +27,7 @@ def grow(out: Path) -> None:
 def test_a_kill_leaves_the_old_file_or_the_new_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kills: int
 ) -> None:
-    monkeypatch.setattr(filling, "_BATCH_TILES", 3)
+    monkeypatch.setattr(filling, "BATCH_TILES", 3)
     fake.install(monkeypatch, _DELAY)
     whole, out, kept = tmp_path / "whole.h5", tmp_path / "K.h5", tmp_path / "old.h5"
     x = fake.inputs(_ALL)

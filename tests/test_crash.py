@@ -35,7 +35,7 @@ def run(out: Path) -> None:
 def test_killed_runs_resume_to_the_uninterrupted_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kills: int
 ) -> None:
-    monkeypatch.setattr(filling, "_BATCH_TILES", 3)
+    monkeypatch.setattr(filling, "BATCH_TILES", 3)
     fake.install(monkeypatch, _DELAY)
     whole, out = tmp_path / "whole.h5", tmp_path / "K.h5"
     start = time.perf_counter()

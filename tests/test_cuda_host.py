@@ -195,7 +195,7 @@ def test_a_failing_card_keeps_finished_tiles_and_the_cpu_goes_on(
     cards: list[Emulated], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, out = _data(12, (6,)), tmp_path / "K.h5"
-    monkeypatch.setattr(filling, "_BATCH_TILES", 1)
+    monkeypatch.setattr(filling, "BATCH_TILES", 1)
     tile, count = CudaEvaluator.tile, iter(range(100))
 
     def failing(self, *args):

@@ -166,7 +166,7 @@ def test_interrupted_run_resumes_to_the_same_bytes(
     with GramFile(out) as file, pytest.raises(WidegramError, match="is not complete"):
         file.require_complete()
     assert widegram.verify(out, sample=0).ok
-    monkeypatch.setattr(filling, "_BATCH_TILES", 2)  # another split into batches
+    monkeypatch.setattr(filling, "BATCH_TILES", 2)  # another split into batches
     result = widegram.gram(fake.NETWORK, fake.inputs(70), out)
     assert result.resumed_tiles == len(made[1].calls)
     assert len(made[1].calls) + len(made[2].calls) == 15

@@ -33,7 +33,7 @@ MANY = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch)
-    monkeypatch.setattr(filling, "_BATCH_TILES", 2)
+    monkeypatch.setattr(filling, "BATCH_TILES", 2)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ N, TILE = 70, 16  # 15 tiles
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> list[fake.FakeEvaluator]:
     monkeypatch.setattr("widegram.machine.progress._REPORT_SECONDS", 0.0)
-    monkeypatch.setattr(filling, "_BATCH_TILES", 2)
+    monkeypatch.setattr(filling, "BATCH_TILES", 2)
     return fake.install(monkeypatch)
 
 

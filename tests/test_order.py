@@ -163,7 +163,7 @@ def test_a_run_stops_and_goes_on_in_another_order(
     with monkeypatch.context() as patch:
         patch.setattr(fake.FakeEvaluator, "columns_kept", kept, raising=False)
         patch.setattr(fake.FakeEvaluator, "tile", failing)
-        patch.setattr("widegram.computing.filling._BATCH_TILES", 3)
+        patch.setattr("widegram.computing.filling.BATCH_TILES", 3)
         patch.setattr("widegram.tiling._LARGEST_CHUNK", 16)
         with pytest.raises(WidegramError, match="gone"):
             widegram.gram(fake.NETWORK, x, out, other, tile=16)

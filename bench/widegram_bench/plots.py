@@ -6,23 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from widegram.durable.pictures import save_figure
-from widegram.errors import WidegramError
-
-
-def require() -> None:
-    """Raise :class:`WidegramError` where matplotlib is missing, before anything is measured."""
-    _figure(1, 1)
+from widegram.durable.pictures import require_matplotlib, save_figure
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise WidegramError(
-            "--plot needs matplotlib; install it with: pip install 'widegram[plot]'"
-        ) from None
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots

@@ -12,7 +12,7 @@ from widegram.errors import WidegramError
 from widegram_cli.bench_output import about, finish, print_table, say, title
 from widegram_cli.bench_published import published
 from widegram_cli.files import FileGroup, InputFile, OutputFile, PictureFile
-from widegram_cli.options import json_option, overwrite_option
+from widegram_cli.options import json_option, overwrite_option, threads_option
 from widegram_cli.output import human_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -38,7 +38,7 @@ def _common(seconds: float) -> Callable[[Command], Command]:
                 show_default=True,
                 help="Time for the whole benchmark, roughly.",
             ),
-            click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all]."),
+            threads_option,
             click.option(
                 "--out",
                 type=OutputFile(),
@@ -196,13 +196,13 @@ def workers(quick: bool, **options: Any) -> None:
 def _check(options: dict[str, Any], plot: str | None) -> None:
     """What would fail after the measurements fails before them."""
     from widegram.durable.outputs import check_target
-    from widegram_bench import plots
+    from widegram.durable.pictures import require_matplotlib
 
     for path in (options["out"], plot):
         if path:
             check_target(Path(path), options["overwrite"])
     if plot:
-        plots.require()
+        require_matplotlib()
 
 
 def _kernel_table(rows: Sequence[dict[str, Any]], cold: float) -> None:

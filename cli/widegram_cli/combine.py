@@ -12,6 +12,7 @@ from widegram_cli.gram import print_result
 from widegram_cli.options import (
     Floats,
     KernelNames,
+    check_option,
     depth_option,
     grouped,
     head_option,
@@ -56,9 +57,7 @@ class Combining:
 @click.option("--get", type=KernelNames(), help="Kernels [default: those that all files have].")
 @click.option("--dtype", type=click.Choice(DTYPES), help="[default: the widest of the files]")
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: the first's].")
-@click.option(
-    "--check", is_flag=True, help="Compare all finished tiles with their checksums, not a sample."
-)
+@check_option
 @depth_option
 @head_option
 @memory_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -163,12 +164,17 @@ def _told(made: Any, as_json: bool) -> bool:
     if made.note:
         click.echo(f"widegram: note: {made.note}", err=True)
     if as_json:
-        found = dataclasses.asdict(made)
-        emit_json({"file": found.pop("out"), **found})
+        _emit(made)
     return as_json
 
 
-def _counted(classes: dict[str, int]) -> str:
+def _emit(made: Any) -> None:
+    """Print a record as JSON, the file that was written as ``file``."""
+    found = dataclasses.asdict(made)
+    emit_json({"file": found.pop("out"), **found})
+
+
+def _counted(classes: Mapping[Any, int]) -> str:
     """``0: 142, 1: 145, ...``."""
     shown = [f"{label}: {rows}" for label, rows in list(classes.items())[:_MOST_CLASSES]]
     return ", ".join([*shown, *(["..."] if len(classes) > len(shown) else [])])
@@ -204,15 +210,13 @@ def sample_command(data: str, out: str, as_json: bool, **options: Any) -> None:
 
     drawn = sample(data, out, **options)
     if as_json:
-        found = dataclasses.asdict(drawn)
-        emit_json({"file": found.pop("out"), **found})
+        _emit(drawn)
         return
-    labels = ", ".join(f"{label}: {rows}" for label, rows in list(drawn.classes.items())[:20])
     emit_table(
         [
             ("written", f"{drawn.out}:x"),
             ("shape", shape_text(drawn.shape)),
-            ("rows of each class", labels or "drawn without regard to classes"),
+            ("rows of each class", _counted(drawn.classes) or "drawn without regard to classes"),
         ]
     )
 

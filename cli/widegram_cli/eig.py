@@ -81,7 +81,7 @@ def command(
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
     refuse_kernel_of(file)
     from widegram.durable.outputs import check_target
-    from widegram.linalg.budget import array_budget
+    from widegram.linalg.budget import array_budget, stream_share
     from widegram.linalg.gramsource import open_train
     from widegram.linalg.settings import Resources
     from widegram.linalg.spectrum import SpectrumOptions, spectrum
@@ -93,13 +93,13 @@ def command(
         if target is not None:
             check_target(Path(target), overwrite)
     if plot is not None:
-        from widegram.linalg.spectrumplot import require_matplotlib
+        from widegram.durable.pictures import require_matplotlib
 
         require_matplotlib()
     budget = array_budget(memory)
     with (
         open_train(
-            file, kernel, End(depth, head), memory=max(budget // 8, 1 << 20), rows=rows
+            file, kernel, End(depth, head), memory=stream_share(budget), rows=rows
         ) as train,
         reporter(parts=True) as progress,
     ):

@@ -8,8 +8,7 @@ import click
 
 from widegram.errors import WidegramError, one_line
 from widegram.machine import interrupts
-
-INTERRUPTED = 130
+from widegram_cli.running import INTERRUPTED
 
 
 def exit_code_of(error: BaseException) -> int | None:

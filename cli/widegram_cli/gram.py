@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from widegram.validation.choices import DEVICES, DTYPES
+from widegram.validation.choices import DTYPES
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
     Depths,
     Duration,
     KernelNames,
     ShardNumber,
+    check_option,
     dask_option,
+    device_option,
     grouped,
     inputs,
     json_option,
@@ -23,6 +25,7 @@ from widegram_cli.options import (
     mixed_option,
     overwrite_option,
     series_option,
+    threads_option,
 )
 from widegram_cli.output import emit_json, human_rate, human_time
 
@@ -111,13 +114,7 @@ class Forecast:
     show_default=True,
     help="Precision of computation and file.",
 )
-@click.option(
-    "--device",
-    metavar=f"{'|'.join(DEVICES)}|cuda:0,1",
-    default="auto",
-    show_default=True,
-    help="Where to compute: the CPU, the first card, or several cards.",
-)
+@device_option
 @click.option(
     "--shard",
     type=ShardNumber(),
@@ -137,12 +134,10 @@ class Forecast:
 )
 @click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all usable].")
+@threads_option
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows of --x.")
 @click.option("--limit2", type=click.IntRange(min=1), help="Only the first N rows of --x2.")
-@click.option(
-    "--check", is_flag=True, help="Compare all finished tiles with their checksums, not a sample."
-)
+@check_option
 @series_option
 @dask_option
 @mixed_option

@@ -18,6 +18,7 @@ from widegram_cli.options import (
     memory_option,
     overwrite_option,
     series_option,
+    threads_option,
 )
 from widegram_cli.output import emit_json, human_time
 
@@ -119,7 +120,7 @@ class Inputs:
     is_flag=True,
     help="Give every pixel its neighbourhood as channels, scaled to mean square 1.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
+@threads_option
 @click.option("--out", type=OutputFile(), required=True, metavar="S.h5", help="The file to write.")
 @click.option(
     "--plot",

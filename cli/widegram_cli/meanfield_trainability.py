@@ -21,6 +21,7 @@ from widegram_cli.options import (
     mixed_option,
     overwrite_option,
     series_option,
+    threads_option,
 )
 from widegram_cli.output import emit_json, human_time
 
@@ -98,7 +99,7 @@ class Axes:
 @click.option("--train", type=click.IntRange(min=2), default=256, show_default=True)
 @click.option("--test", type=click.IntRange(min=1), help="Test images [default: all].")
 @click.option("--scale", default="8", show_default=True, help="c of the c xi lines: 6 or 6,8.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
+@threads_option
 @click.option(
     "--out",
     type=OutputFile(),

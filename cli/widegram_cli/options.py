@@ -13,7 +13,7 @@ import click
 from widegram.errors import WidegramError, shown
 from widegram.machine.budgets import parse_size
 from widegram.validation import bounds
-from widegram.validation.choices import KERNELS
+from widegram.validation.choices import DEVICES, KERNELS
 from widegram_cli.files import InputFile
 
 _DIGITS = 20  # more than any count has
@@ -226,6 +226,33 @@ def memory_option(command: Command) -> Command:
         "--memory",
         type=Size(),
         help="Memory to use, such as 500MB [default: a quarter of what is free].",
+    )(command)
+
+
+def threads_option(command: Command) -> Command:
+    """``--threads``: of the CPU."""
+    return click.option(
+        "--threads", type=click.IntRange(min=1), help="CPU threads [default: all usable]."
+    )(command)
+
+
+def device_option(command: Command) -> Command:
+    """``--device``: where kernels are computed."""
+    return click.option(
+        "--device",
+        metavar=f"{'|'.join(DEVICES)}|cuda:0,1",
+        default="auto",
+        show_default=True,
+        help="Where to compute: the CPU, the first card, or several cards.",
+    )(command)
+
+
+def check_option(command: Command) -> Command:
+    """``--check``: of a file that is gone on with."""
+    return click.option(
+        "--check",
+        is_flag=True,
+        help="Compare all finished tiles with their checksums, not a sample.",
     )(command)
 
 

@@ -46,7 +46,7 @@ def command(
     from widegram import __version__
     from widegram.durable import write_bytes
     from widegram.durable.outputs import check_target
-    from widegram.linalg.spectrumplot import require_matplotlib
+    from widegram.durable.pictures import require_matplotlib
     from widegram.report.belonging import open_run
     from widegram.report.drawings import drawings
     from widegram.report.findings import findings, own_times

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widegram.validation.choices import CRITERIA, DEVICES, DTYPES, TARGETS, TASKS
+from widegram.validation.choices import CRITERIA, DTYPES, TARGETS, TASKS
 from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
 from widegram_cli.options import (
     Floats,
     dask_option,
+    device_option,
     json_option,
     kernel_option,
     memory_option,
     overwrite_option,
     series_option,
+    threads_option,
 )
 from widegram_cli.output import emit_json, human_time
 
@@ -85,10 +87,8 @@ _COLUMNS = {
 @click.option("--target-shift", type=float, help="Classes: as for solve.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
-@click.option(
-    "--device", metavar=f"{'|'.join(DEVICES)}|cuda:0,1", default="auto", show_default=True
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all usable].")
+@device_option
+@threads_option
 @click.option("--plot", type=PictureFile(), metavar="FILE", help="Draw the criterion over depth.")
 @dask_option
 @series_option
@@ -115,7 +115,7 @@ def command(
     """
     from widegram import tune
     from widegram.durable.outputs import check_target
-    from widegram.linalg.spectrumplot import require_matplotlib
+    from widegram.durable.pictures import require_matplotlib
     from widegram.tuning.drawing import draw_search
     from widegram.tuning.search import DIAG_REGS, Search
     from widegram_cli.reporting import reporter

@@ -15,6 +15,7 @@ from widegram_cli.options import (
     json_option,
     memory_option,
     mixed_option,
+    threads_option,
 )
 from widegram_cli.output import emit_json
 
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 @click.option("--repair", is_flag=True, help="Compute damaged tiles again, from the same inputs.")
 @depth_option
 @head_option
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all usable].")
+@threads_option
 @dask_option
 @mixed_option
 @memory_option

@@ -10,6 +10,14 @@ LONGEST = 900
 _LONGEST_VALUE = 100
 
 
+def reason(error: BaseException, named: bool = False) -> str:
+    """What an error says, its line ends as spaces; the name of its class where it says nothing,
+    and before it with ``named``."""
+    said = " ".join(str(error).split())
+    kind = type(error).__name__
+    return f"{kind}: {said}" if named and said else said or kind
+
+
 def one_line(message: object, longest: int = LONGEST) -> str:
     """A message as one printable line of at most ``longest`` bytes in UTF-8.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from widegram.activations.base import Array
 from widegram.activations.piecewise import Pieces
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError, reason, shown
 
 # Where a function is asked for its fingerprint: its values there count to ten digits, so that the
 # last bits of another machine's arithmetic do not matter.
@@ -117,7 +117,7 @@ class _Called:
             with np.errstate(all="ignore"):
                 found = np.asarray(self.fn(x))
         except Exception as error:  # The function is the user's: it may raise anything.
-            raise WidegramError(f"{self.what} fails: {type(error).__name__}: {error}") from None
+            raise WidegramError(f"{self.what} fails: {reason(error, named=True)}") from None
         if found.dtype in (np.float16, np.float32):
             raise WidegramError(
                 f"{self.what} gives {found.dtype}, of too few digits; let it compute in float64 "

@@ -17,8 +17,8 @@ from widegram.machine import interrupts
 from widegram.machine.progress import Meter, ProgressCallback, StopRequest
 
 _BATCH_SECONDS = 5.0
-_BATCH_TILES = 32
-_BATCH_SHARE = 8
+BATCH_TILES = 32
+BATCH_SHARE = 8
 Supplying = Callable[[Evaluator, Saver, Tiles, Meter], Supply]
 
 
@@ -80,7 +80,7 @@ def fill(
             batch: list[TileResult] = []
             stretches: Stretches = {}
             try:
-                _compute(batch, stretches, supply, meter, stop, memory // _BATCH_SHARE)
+                _compute(batch, stretches, supply, meter, stop, memory // BATCH_SHARE)
             except interrupts.Stopped:
                 pass  # The tile in work is lost, those before it are not.
             except BaseException:  # Whatever ends the run: finished tiles are saved first.
@@ -126,7 +126,7 @@ def _compute(
         batch.append(found.tile)
         stretches.update(found.stretches)
         size += sum(array.nbytes for array in found.tile[2].values())
-        if len(batch) == _BATCH_TILES or size >= most_bytes or meter.seconds >= end:
+        if len(batch) == BATCH_TILES or size >= most_bytes or meter.seconds >= end:
             break
 
 

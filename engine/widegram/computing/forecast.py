@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import resource
 import time
 from collections.abc import Sequence
@@ -16,11 +15,13 @@ from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import device_for
+from widegram.computing.filling import BATCH_SHARE, BATCH_TILES
 from widegram.computing.gram import default_side, header_of
 from widegram.computing.job import make_job
 from widegram.computing.tile_queue import tiles_at_once
 from widegram.data import Source
 from widegram.data.patterns import patterned
+from widegram.durable.outputs import free_disk
 from widegram.errors import WidegramError
 from widegram.gramfile.header import Header
 from widegram.machine import interrupts
@@ -34,8 +35,6 @@ from widegram.validation.choices import KERNELS
 
 TRIAL_SECONDS = 5.0
 _SMALL = 16  # side of the first blocks
-_BATCH_TILES = 32
-_BATCH_SHARE = 8
 _MORE = 1.02  # step by which more workers are tried
 
 
@@ -114,7 +113,7 @@ def gram_forecast(  # noqa: PLR0913 - public: by keyword, one for each option of
         tiles=len(mine),
         tile=header.tile,
         disk=header.file_bytes(),
-        free_disk=_free_disk(path),
+        free_disk=free_disk(path),
         memory=peak,
         compile_seconds=trial.compiling,
         seconds=trial.seconds(grid, entries),
@@ -185,7 +184,7 @@ def _peak(job: Job, evaluator: Evaluator, header: Header) -> int:
     no more than the run is allowed."""
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     tile = header.tile**2 * len(header.keys) * ITEMSIZE[header.dtype]
-    batch = min(len(header.layout.tiles()) * tile, _BATCH_TILES * tile, job.memory // _BATCH_SHARE)
+    batch = min(len(header.layout.tiles()) * tile, BATCH_TILES * tile, job.memory // BATCH_SHARE)
     images = (header.n1 + (0 if header.symmetric else header.n2)) * evaluator.cost.image_bytes
     most = max(held, job.memory + PROGRAM)
     return int(min(most, held + batch + 2 * tile + min(images, job.memory // 2)))
@@ -208,11 +207,3 @@ def _workers(grid: TileGrid, trial: _Trial, deadline: float) -> int | None:
             return None
         number = min(len(tiles), max(number + 1, int(number * _MORE)))
     return None
-
-
-def _free_disk(path: Path) -> int:
-    folder = Path(os.path.realpath(path)).parent
-    if not folder.is_dir():
-        raise WidegramError(f"{path}: its directory {folder} does not exist; create it first")
-    stat = os.statvfs(folder)
-    return stat.f_bavail * stat.f_frsize

@@ -21,7 +21,6 @@ from widegram.data.several import ListSource
 from widegram.errors import WidegramError
 from widegram.gramfile.diagonals import Stretch
 from widegram.machine import interrupts
-from widegram.machine.budgets import budget
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.machine.progress import Meter
 from widegram.network.load import has_function
@@ -52,9 +51,7 @@ class RemoteEvaluator(Evaluator):
         self, address: str, job: Job, device: str, memory: str | int | None, mixed: bool
     ) -> None:
         where = parse_address(address)
-        # Processes of this machine share its budget with this one.
-        share = budget(memory) // (where.local + 1) if where.local else memory
-        session = _session(job, device, share)
+        session = _session(job, device, where.share_of(memory))
         self.pool = Workers(
             where, session, memory=job.memory // _SHARE, mixed=mixed, threads=job.threads
         )

@@ -28,7 +28,7 @@ from widegram.workers.session import Request
 
 
 class ServedTiles(Served):
-    """Tiles, and diagonals beside them, of a job as :func:`widegram.computing.remote.requested`
+    """Tiles, and diagonals beside them, of a job as :mod:`widegram.computing.remote`
     describes it.
 
     An item is (rows, columns, stretches): two ranges of inputs, and (second, range) of each

@@ -21,7 +21,7 @@ from widegram.cpu.tables import encode
 from widegram.cpu.team import Team
 from widegram.cpu.vector_tiles import VectorTiles
 from widegram.cpu.vectors import VectorInputs
-from widegram.data.scaled_rows import ScaledRows, Spread, scaled_rows, spread
+from widegram.data.scaled_rows import InputVariances, ScaledRows, input_variances, scaled_rows
 from widegram.machine.cores import usable_cores
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.network.patterns import pattern_of
@@ -62,7 +62,7 @@ class CpuEvaluator(PlannedEvaluator):
         pattern = pattern_of(job.network)
         inputs = scaled_rows(job.x1, job.x2, own, pattern=pattern)
         packed = self._packed(inputs, job) if is_vector(job.network) else None
-        found = _spread(inputs, packed)
+        found = _variances_of(inputs, packed)
         plan = build(*arguments, job.dtype, largest=found.largest, received=found.received)
         if plan.input_exponent:
             inputs = scaled_rows(job.x1, job.x2, 0, plan.input_exponent, pattern)
@@ -127,11 +127,11 @@ class CpuEvaluator(PlannedEvaluator):
         return VectorTiles(self.plan, self.dtype, packed, runner, self._team, self.angle)
 
 
-def _spread(inputs: tuple[ScaledRows, ScaledRows], packed: Packed | None) -> Spread:
+def _variances_of(inputs: tuple[ScaledRows, ScaledRows], packed: Packed | None) -> InputVariances:
     """That of all inputs; of vectors from the squares that packing has made, where those of the
     dtype are good."""
     if packed is not None:
-        found = Spread.of(np.concatenate([v.squares for v in packed]))
+        found = InputVariances.of(np.concatenate([v.squares for v in packed]))
         if 1 / _GOOD < found.largest < _GOOD:
             return found
-    return spread(inputs, packed is not None)
+    return input_variances(inputs, packed is not None)

@@ -19,7 +19,7 @@ from widegram.cpu.self_kernels import SelfKernelRunner
 from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import kept
-from widegram.data.scaled_rows import Spread, split
+from widegram.data.scaled_rows import InputVariances, split
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import Plan, build
 
@@ -36,7 +36,7 @@ class PairRunner:
     jobs do not have. Threads take turns.
     """
 
-    def __init__(self, job: Job, found: Spread, like: Plan) -> None:
+    def __init__(self, job: Job, found: InputVariances, like: Plan) -> None:
         self._runner = cache(lambda: _Runner(job, found, like))
         self._lock = Lock()
 
@@ -48,7 +48,7 @@ class PairRunner:
 class _Runner:
     """The plan in float64, and what runs it."""
 
-    def __init__(self, job: Job, found: Spread, like: Plan) -> None:
+    def __init__(self, job: Job, found: InputVariances, like: Plan) -> None:
         largest = found.largest
         self.plan = build(
             job.network, job.kernels, job.depths or None, largest=largest, received=found.received

@@ -25,7 +25,7 @@ from widegram.cuda.images import HostImages, image_bytes
 from widegram.cuda.pairs import TilePairs
 from widegram.cuda.source import source_of
 from widegram.cuda.stream import DeviceStream
-from widegram.data.scaled_rows import scaled_rows, spread
+from widegram.data.scaled_rows import input_variances, scaled_rows
 from widegram.machine.cores import usable_cores
 from widegram.machine.log import announced
 from widegram.plan.graph import build_graph, is_vector
@@ -71,7 +71,7 @@ class CudaEvaluator(PlannedEvaluator):
         """The kernels, and what every backend needs."""
         own = max(degrees(build_graph(job.network, job.depths or None)) or (0,))
         inputs = scaled_rows(job.x1, job.x2, own)
-        found = spread(inputs, is_vector(job.network))
+        found = input_variances(inputs, is_vector(job.network))
         shared = min(device.shared_memory() for device in devices)
         self.source = source_of(
             job.network, job.kernels, job.depths, job.dtype, found.largest, shared, forms,

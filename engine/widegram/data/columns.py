@@ -29,7 +29,7 @@ _MISSING = frozenset(
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _OF_INTEGERS = frozenset("0123456789+- \n")
 _BETWEEN = "\n"
-_MOST_EXACT = 2**53
+MOST_EXACT = 2**53  # whole numbers beyond it are not all in float64
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def target_values(rows: TableRows, target: str) -> NDArray[Any]:
     y = np.concatenate([rows.x.rows(lo, min(lo + step, rows.x.shape[0]))[:, at] for lo in starts])
     if column.words is None and not column.whole:
         return y
-    if abs(y).max() > _MOST_EXACT:
+    if abs(y).max() > MOST_EXACT:
         raise WidegramError(
             f"{rows.x.name}: its target {shown(target)} holds integers beyond 2^53, which are no "
             "classes; write them with a decimal point for a regression"

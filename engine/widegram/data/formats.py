@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError, reason, shown
 from widegram.validation.reading import existing_file
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -57,6 +57,13 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
         return Path(spec), None
     key = match["key"]
     return Path(match["path"]), key.strip("/") if key is not None else None
+
+
+def located(spec: str) -> str:
+    """Where the same array is found from any directory: the absolute path, and the key if any."""
+    path, key = split_spec(spec)
+    place = str(path.resolve())
+    return place if key is None else f"{place}:{key}"
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:
@@ -96,7 +103,7 @@ def open_table(spec: str | Path) -> Table:
     except WidegramError:
         raise
     except _UNREADABLE as error:
-        raise WidegramError(f"{spec}: cannot be read: {_one_line(error)}") from error
+        raise WidegramError(f"{spec}: cannot be read: {reason(error)}") from error
     raise WidegramError(
         f"{path}: unknown kind of file; give file.npy, file.npz:key or file.h5:path"
     )
@@ -112,7 +119,7 @@ def list_arrays(path: Path) -> list[str]:
     except (OSError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
         if isinstance(error, WidegramError):
             raise
-        raise WidegramError(f"{path}: cannot be read: {_one_line(error)}") from error
+        raise WidegramError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def _datasets(path: Path) -> list[str]:
@@ -124,10 +131,6 @@ def _datasets(path: Path) -> list[str]:
     with open_file(path, foreign=True) as file, hdf5_errors(path):
         file.visititems(lambda n, item: names.append(n) if isinstance(item, h5py.Dataset) else None)
     return names
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _choose(path: Path, key: str | None, names: list[str], what: str) -> str:
@@ -164,7 +167,7 @@ def npy_array(path: Path) -> NpyArray:
     except WidegramError:
         raise
     except _UNREADABLE as error:
-        raise WidegramError(f"{path}: cannot be read: {_one_line(error)}") from error
+        raise WidegramError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def _npy_array(path: Path, start: int) -> NpyArray:
@@ -204,7 +207,7 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:
     try:
         shape, fortran, dtype = read(file)
     except (tokenize.TokenError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"its header is damaged: {_one_line(error)}") from error
+        raise ValueError(f"its header is damaged: {reason(error)}") from error
     # A boolean is an integer for NumPy's own check, and -1 a size.
     if len(shape) > _MOST_AXES or not all(type(n) is int and n >= 0 for n in shape):
         raise WidegramError(f"{file.name}: is damaged, its shape is {shown(shape)}")

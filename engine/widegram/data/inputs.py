@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from widegram.data.formats import Table, array_table, open_table, split_spec
+from widegram.data.formats import Table, array_table, located, open_table, split_spec
 from widegram.data.masked import equals, marked
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
@@ -153,13 +153,11 @@ def _limited(name: str, rows: int, limit: int | None) -> int:
 
 
 def _open_file(spec: str) -> tuple[Table, str]:
-    path, key = split_spec(spec)
+    path, _ = split_spec(spec)
     raw = path.name.removesuffix(".gz").endswith(("-ubyte", ".idx"))
     if raw or path.is_dir() or (path.is_file() and path.suffix.lower() in _RAW):
         raise WidegramError(f"{path}: is raw data; run: {prepare_command(spec)}")
-    table = open_table(spec)
-    location = str(path.resolve())
-    return table, f"{location}:{key}" if key is not None else location
+    return open_table(spec), located(spec)
 
 
 def prepare_command(spec: str) -> str:

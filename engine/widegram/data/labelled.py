@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from widegram.data import matlab
+from widegram.data.columns import MOST_EXACT
 from widegram.data.formats import (
     HDF5_SUFFIXES,
     Table,
@@ -21,7 +22,6 @@ from widegram.errors import WidegramError
 from widegram.validation.reading import existing_file
 
 SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES, matlab.SUFFIX)
-_MOST_EXACT = 2**53
 # (inputs, labels) as data sets in the wild are named; the last column marks a test split.
 _NAMES = (
     (("train/x", "train/y"), ("test/x", "test/y")),
@@ -132,7 +132,7 @@ def _values(spec: str) -> np.ndarray:
 def _of_matlab(values: np.ndarray) -> np.ndarray:
     """Labels as MATLAB keeps them: a row is a column, whole numbers of type double are integers."""
     values = values.T if values.ndim == 2 and values.shape[0] == 1 else values
-    if values.size and (np.rint(values) == values).all() and abs(values).max() <= _MOST_EXACT:
+    if values.size and (np.rint(values) == values).all() and abs(values).max() <= MOST_EXACT:
         return values.astype(np.int64)
     return values
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.data.formats import Table, array_table, list_arrays, nearest
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError, reason, shown
 from widegram.machine import interrupts
 from widegram.validation.reading import existing_file
 
@@ -131,7 +131,7 @@ def _work(work: Callable[[IO[bytes]], None], out: IO[bytes]) -> NoReturn:
     except Exception as error:  # A damaged file may raise anything; it is told by the exit code.
         out.seek(0)
         out.truncate()
-        out.write((" ".join(str(error).split()) or type(error).__name__).encode()[:_LONGEST])
+        out.write(reason(error).encode()[:_LONGEST])
         out.flush()
         code = _SAID
     finally:

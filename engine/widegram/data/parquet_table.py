@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from widegram.data.columns import Collector, TableRows
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError, reason, shown
 from widegram.machine import interrupts
 
 SUFFIXES = (".parquet", ".pq")
@@ -54,8 +54,7 @@ def read_parquet(
                 first += batch.num_rows
             return collector.finish()
     except (pyarrow.ArrowException, OSError) as error:
-        what = " ".join(str(error).split())
-        raise WidegramError(f"{path}: is no Parquet file, or damaged: {what}") from error
+        raise WidegramError(f"{path}: is no Parquet file, or damaged: {reason(error)}") from error
 
 
 def _check_index(path: Path, names: list[str]) -> None:

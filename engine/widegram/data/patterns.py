@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.data.formats import Table, array_table, open_table, split_spec
+from widegram.data.formats import Table, array_table, located, open_table
 from widegram.data.inputs import Source, open_source
 from widegram.data.several import JOINED, Inputs, ListSource, is_list, open_inputs
 from widegram.errors import WidegramError
@@ -108,11 +108,10 @@ def with_pattern(source: Source, given: Given | None) -> Source:
         return source
     if isinstance(given, str | Path):
         spec = str(file_path(given, "pattern"))
-        path, key = split_spec(spec)
-        table, place = open_table(spec), str(path.resolve())
-        location: str | None = place if key is None else f"{place}:{key}"
+        table = open_table(spec)
+        place: str | None = located(spec)
     else:
-        table, location = array_table(plain(given, "pattern"), "pattern"), None
+        table, place = array_table(plain(given, "pattern"), "pattern"), None
     if table.dtype.kind not in "fiub":
         raise WidegramError(f"{table.name}: holds {table.dtype}, patterns are real numbers")
     if not table.shape or table.shape[0] < len(source):
@@ -120,7 +119,7 @@ def with_pattern(source: Source, given: Given | None) -> Source:
             f"{table.name}: has shape {table.shape}; a pattern is needed for each of the "
             f"{len(source)} inputs of {source.name}"
         )
-    return PatternedSource(source, table, location)
+    return PatternedSource(source, table, place)
 
 
 def patterned(x1: Inputs, x2: Inputs | None, pattern: Any) -> tuple[Inputs, Inputs | None]:

@@ -23,9 +23,12 @@ from widegram.validation.arrays import choice, file_path, integer
 from widegram.validation.choices import NORMALIZATIONS
 
 FORMAT = "widegram-data"
+MARK = {"format": FORMAT, "format_version": 1}
+"""Attributes of every data file."""
 TABLE = f"{treatment.GROUP}/table"
 _BLOCK_SHARE = 16
-_OVERHEAD = 2**16
+OVERHEAD = 2**16
+"""Bytes of a data file beside its arrays, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +193,7 @@ def check_room_for(target: Path, parts: Mapping[str, Selection], more: int = 0) 
     rows = sum(
         len(part.indices) * (4 * int(np.prod(part.shape[1:])) + 16) for part in parts.values()
     )
-    check_disk(target, rows + more + _OVERHEAD)
+    check_disk(target, rows + more + OVERHEAD)
 
 
 def write(
@@ -225,4 +228,4 @@ def write(
                 made = treated.apply(rows, part.indices[lo:], part.split.x.name)
                 new.append(f"{name}/x".lstrip("/"), made)
                 lo += len(rows)
-        new.finish(rest, {"format": FORMAT, "format_version": 1, **attributes})
+        new.finish(rest, MARK | dict(attributes))

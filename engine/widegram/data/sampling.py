@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 from widegram.data.distinct import check_distinct
 from widegram.data.inputs import Source, open_source
 from widegram.data.labelled import open_labelled
+from widegram.data.preparing import MARK, OVERHEAD, block_bytes
 from widegram.data.selecting import in_turns
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
-from widegram.machine.budgets import budget
 from widegram.validation.arrays import file_path, integer
 
 Array = NDArray[Any]
-FORMAT = "widegram-data"
-_BLOCK_SHARE = 16
-_OVERHEAD = 2**16
 _GAP = 16  # rows that are read in vain rather than in a read of their own
 
 
@@ -84,9 +81,9 @@ def sample(
     else:
         index = np.sort(rng.choice(len(source), count, replace=False))
     row_bytes = source.dtype.itemsize * int(np.prod(source.shape[1:]))
-    check_disk(target, count * (row_bytes + 16) + _OVERHEAD)
+    check_disk(target, count * (row_bytes + 16) + OVERHEAD)
     taken = None if y is None else y[index]
-    step = max(1, budget(memory) // _BLOCK_SHARE // row_bytes)
+    step = max(1, block_bytes(memory) // row_bytes)
     attributes = {"source": source.name, "seed": seed, "balanced": balanced}
     _write(target, source, index, taken, step, attributes, overwrite)
     classes: dict[int, int] = {}
@@ -131,7 +128,7 @@ def _write(
             interrupts.check()
             lo = int(run[0])
             new.append("x", source.read(lo, int(run[-1]) + 1)[run - lo])
-        new.finish(rest, {"format": FORMAT, "format_version": 1, **attributes})
+        new.finish(rest, MARK | attributes)
 
 
 def _runs(index: Array, step: int) -> Iterator[Array]:

@@ -105,7 +105,7 @@ def largest_numbers(x: NDArray[Any]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Spread:
+class InputVariances:
     """Variances in some data: mean squares over the channels of a pixel, all features of a vector.
 
     * ``largest``: at least the smallest normal number, unless all are 0
@@ -119,9 +119,9 @@ class Spread:
     received: float = 1.0
 
     @staticmethod
-    def of(squares: NDArray[np.float64]) -> Spread:
+    def of(squares: NDArray[np.float64]) -> InputVariances:
         """Of some mean squares."""
-        return Spread(float(squares.max()), bool((squares == 0).any()))
+        return InputVariances(float(squares.max()), bool((squares == 0).any()))
 
 
 def scaled_rows(
@@ -132,13 +132,13 @@ def scaled_rows(
     return first, first if x2 is None else ScaledRows(x2, own, exponent, pattern)
 
 
-def spread(inputs: tuple[ScaledRows, ScaledRows], vector: bool) -> Spread:
+def input_variances(inputs: tuple[ScaledRows, ScaledRows], vector: bool) -> InputVariances:
     """Read all inputs.
 
     Raises :class:`WidegramError` where a mean square is beyond float64.
     """
-    found = [_spread(x, vector) for x in dict.fromkeys(inputs)]
-    return Spread(
+    found = [_variances_of(x, vector) for x in dict.fromkeys(inputs)]
+    return InputVariances(
         max(s.largest for s in found),
         any(s.zeros for s in found),
         max(s.received for s in found),
@@ -153,7 +153,7 @@ def _squares(x: NDArray[np.float64], parts: Sequence[InputPart]) -> NDArray[np.f
     return np.concatenate([np.mean(each * each, axis=-1) for each in found], axis=1)
 
 
-def _spread(x: ScaledRows, vector: bool) -> Spread:
+def _variances_of(x: ScaledRows, vector: bool) -> InputVariances:
     largest, zeros, received = 0.0, False, 0.0
     for lo in range(0, x.shape[0], _READ):
         interrupts.check()
@@ -175,4 +175,4 @@ def _spread(x: ScaledRows, vector: bool) -> Spread:
         largest = max(largest, top)
     if not np.isfinite(largest):
         raise WidegramError(f"{x.name}: squares leave the range of float64; scale the inputs down")
-    return Spread(largest, zeros, 1.0 if x.pattern is None else received)
+    return InputVariances(largest, zeros, 1.0 if x.pattern is None else received)

@@ -20,7 +20,7 @@ from widegram.closing import ClosedOnFailure
 from widegram.durable import being_written, check_bearable
 from widegram.durable.inside import check_inside, check_place
 from widegram.durable.locks import in_use
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError, reason, shown
 from widegram.validation.reading import existing_file
 
 _CHUNK_CACHE = 1 << 20  # bytes for each dataset: a sweep over many depths opens many
@@ -48,8 +48,7 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         IndexError,
         OverflowError,
     ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unreadable(f"{path}: is damaged, HDF5 cannot read it: {reason}") from error
+        raise Unreadable(f"{path}: is damaged, HDF5 cannot read it: {reason(error)}") from error
 
 
 def open_file(

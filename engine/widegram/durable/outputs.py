@@ -10,16 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from widegram.errors import WidegramError, WriteFailed
+from widegram.errors import WidegramError, WriteFailed, reason
 from widegram.machine.budgets import format_size
+
+
+def free_disk(path: Path) -> int:
+    """Bytes that are free where ``path`` would lie; WidegramError where its folder is not there."""
+    folder = Path(os.path.realpath(path)).parent  # a link's target may be on another disk
+    _require(folder, path)
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def check_disk(path: Path, needed: int) -> None:
     """Refuse to start what does not fit on the disk of ``path``, naming both numbers of bytes."""
-    folder = os.path.dirname(os.path.realpath(path))  # a link's target may be on another disk
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
+    free = free_disk(path)
     if free < needed:
+        folder = os.path.dirname(os.path.realpath(path))
         raise WidegramError(
             f"{path}: too little disk: {needed} bytes ({format_size(needed)}) are needed, "
             f"{free} bytes ({format_size(free)}) are free in {folder}; "
@@ -44,14 +51,19 @@ def check_target(path: Path, overwrite: bool) -> None:
         if target.is_symlink():
             raise WidegramError(f"{path}: is a link to itself; choose another name")
         folder = target.parent
-    if not folder.is_dir():
-        raise WidegramError(f"{path}: its directory {folder} does not exist; create it first")
+    _require(folder, path)
     if path.exists() and not overwrite:
         raise WidegramError(f"{path}: exists; choose another name or pass --overwrite")
     if path.exists() and not path.is_file():
         raise WidegramError(f"{path}: is not a regular file; choose another name")
     with file_system_errors(path):
         _check_folder(folder)
+
+
+def _require(folder: Path, path: Path) -> None:
+    """Refuse a ``path`` whose folder is not there."""
+    if not folder.is_dir():
+        raise WidegramError(f"{path}: its directory {folder} does not exist; create it first")
 
 
 def _check_folder(folder: Path) -> None:
@@ -82,5 +94,5 @@ def _reason(error: OSError) -> str:
         return "the disk is full (your quota is used up); free some, then run again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"cannot be written ({os.strerror(error.errno)}); choose another place"
-    said = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+    said = os.strerror(error.errno) if error.errno else reason(error)
     return f"cannot be written: {said}; mend that or choose another place, then run again"

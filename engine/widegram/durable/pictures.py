@@ -21,6 +21,17 @@ def check_ending(path: str | Path) -> None:
         )
 
 
+def require_matplotlib(what: str = "--plot") -> None:
+    """Raise WidegramError, with the command that installs it, where Matplotlib is missing.
+
+    ``what`` needs it.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise WidegramError(f"{what} needs matplotlib: pip install 'widegram[plot]'") from error
+
+
 def save_figure(figure: Any, path: str | Path, *, overwrite: bool = False, dpi: int = 120) -> None:
     """Write a Matplotlib figure in the format of the file's ending, PNG where it has none."""
     check_ending(path)

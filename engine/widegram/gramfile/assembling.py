@@ -307,7 +307,7 @@ def _seen_through(
             sums = np.zeros(whole.grid.shape, np.uint64)
             for known in shards:
                 with ShardFile(known.path) as shard:
-                    sums += shard.layout.spread(shard.sums(key))
+                    sums += shard.layout.on_grid(shard.sums(key))
             new.write(f"{CHECKSUMS}/{key}", sums)
         for known in shards:
             with ShardFile(known.path) as shard:

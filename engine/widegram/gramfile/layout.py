@@ -68,7 +68,7 @@ class TileLayout(ABC):
         """Those of :meth:`tiles` that are not flagged, or their mirror images are not."""
 
     @abstractmethod
-    def spread(self, flags: NDArray[Any]) -> NDArray[Any]:
+    def on_grid(self, flags: NDArray[Any]) -> NDArray[Any]:
         """Flags, or checksums, of the whole grid: those of the file, 0 elsewhere."""
 
     @abstractmethod
@@ -109,7 +109,7 @@ class Whole(TileLayout):
             done = done & done.T
         return [tile for tile in self.grid.tiles() if not done[tile]]
 
-    def spread(self, flags: NDArray[Any]) -> NDArray[Any]:
+    def on_grid(self, flags: NDArray[Any]) -> NDArray[Any]:
         return flags
 
     def stretches(self) -> tuple[range, range]:
@@ -174,7 +174,7 @@ class ShardLayout(TileLayout):
             done &= (flags[:, 1] == 1) | self._lone
         return [tile for tile, good in zip(self.tiles(), done.tolist(), strict=True) if not good]
 
-    def spread(self, flags: NDArray[Any]) -> NDArray[Any]:
+    def on_grid(self, flags: NDArray[Any]) -> NDArray[Any]:
         whole = np.zeros(self.grid.shape, flags.dtype)
         for s in self.tile_rows:
             part = flags[s.at : s.at + s.stop - s.first]

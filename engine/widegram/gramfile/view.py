@@ -165,7 +165,7 @@ class GramFile(Closing):
     def flags(self) -> np.ndarray:
         """Array (uint8) of :attr:`TileGrid.shape`: 1 where a tile is finished, else 0."""
         with hdf5_errors(self.path):
-            return self.header.layout.spread(self._file[STATE][...])
+            return self.header.layout.on_grid(self._file[STATE][...])
 
     def finished(self) -> np.ndarray:
         """Boolean array of :attr:`TileGrid.shape`: which tiles are finished."""

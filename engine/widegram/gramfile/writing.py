@@ -113,7 +113,7 @@ class GramWriter(Closing):
         return found
 
     def _odd_flags(self) -> list[Tile]:
-        return [(i, j) for i, j in np.argwhere(self.layout.spread(self._state) > 1).tolist()]
+        return [(i, j) for i, j in np.argwhere(self.layout.on_grid(self._state) > 1).tolist()]
 
     def _intact(self, tile: Tile, sums: dict[str, np.ndarray]) -> bool:
         for i, j in self.layout.both(tile):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cython_blas
 
@@ -37,9 +38,18 @@ def solve_right(factor: Array, block: Array) -> None:
 
 
 def _call(name: str, like: Array, *arguments: Any) -> None:
-    """Call the routine of ``like``'s precision; an array passes its data and leading dimension."""
+    """Call a routine; an array passes its data and, behind that, its leading dimension."""
+    passed: list[Any] = []
+    for value in arguments:
+        array = isinstance(value, np.ndarray)
+        passed += [value, _leading(value, like)] if array else [value]
+    call(cython_blas, name, like, *passed)
+
+
+def call(module: Any, name: str, like: Array, *arguments: Any) -> None:
+    """Call the routine of ``like``'s precision; numbers go by reference, arrays as they are."""
     kind = like.dtype.char
-    function, integer = routine(cython_blas, {"f": "s", "d": "d"}[kind] + name)
+    function, integer = routine(module, {"f": "s", "d": "d"}[kind] + name)
     scalar = {"f": ctypes.c_float, "d": ctypes.c_double}[kind]
     passed: list[Any] = []
     for value in arguments:
@@ -50,8 +60,7 @@ def _call(name: str, like: Array, *arguments: Any) -> None:
         elif isinstance(value, int):
             passed.append(ctypes.byref(integer(value)))
         else:
-            leading = ctypes.byref(integer(_leading(value, like)))
-            passed += [ctypes.c_void_p(value.ctypes.data), leading]
+            passed.append(ctypes.c_void_p(value.ctypes.data))
     function(*passed)
 
 

@@ -50,6 +50,11 @@ def array_budget(memory: str | int | None, kernels: bool = False) -> int:
     return max(size - own - _blas_scratch(size - own), min(size // 2, _LEAST_ARRAYS))
 
 
+def stream_share(arrays: int) -> int:
+    """Of so many bytes of arrays those for blocks of a matrix that are read: an eighth."""
+    return max(arrays // 8, 1 << 20)
+
+
 def _blas_scratch(arrays: int) -> int:
     """Bytes that BLAS works in beside so many bytes of arrays: panels of the widest matrix that
     they hold, and what each further thread has of its own."""

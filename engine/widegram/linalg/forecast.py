@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import lapack
 
+from widegram.durable.outputs import free_disk
 from widegram.errors import WidegramError
-from widegram.linalg.budget import array_budget, resident
+from widegram.linalg.budget import array_budget, resident, stream_share
 from widegram.linalg.gramsource import open_train
 from widegram.linalg.methods.method import VECTORS, Choice
 from widegram.linalg.operator import GramOperator
@@ -66,11 +65,9 @@ def solve_forecast(job: SolveJob) -> SolveForecast:
         raise WidegramError("--plan is of solves with the whole matrix, not of --method nystrom")
     if job.options.method == SVM:
         raise WidegramError("--plan knows no iterations before --method svm has made them")
-    folder = Path(os.path.realpath(job.out)).parent
-    if not folder.is_dir():
-        raise WidegramError(f"{job.out}: its directory {folder} does not exist; create it first")
+    free = free_disk(job.out)
     memory, end, begun = array_budget(job.memory), End(job.depth, job.head), time.perf_counter()
-    stream = max(memory // 8, 1 << 20)
+    stream = stream_share(memory)
     with open_train(job.gram, job.kernel, end, memory=stream, rows=job.rows) as train:
         n, rows = train.file.n1, train.part.rows
         targets = load_targets(job.y, n, limit=job.limit, what="rows", task=job.task, rows=rows)
@@ -86,7 +83,6 @@ def solve_forecast(job: SolveJob) -> SolveForecast:
         seconds += times * factor / read if choice.on_disk else 0.0
     else:
         seconds = max(matrix / 2 / read, 2 * n * n * k / flops)
-    stat = os.statvfs(folder)
     vectors = 8 * n * k
     return SolveForecast(
         method=choice.method,
@@ -94,7 +90,7 @@ def solve_forecast(job: SolveJob) -> SolveForecast:
         n=n,
         k=k,
         disk=2 * vectors + (factor // 2 if choice.on_disk else 0 if direct else 4 * vectors),
-        free_disk=stat.f_bavail * stat.f_frsize,
+        free_disk=free,
         memory=resident() + _arrays(choice, memory, n, k),
         factorisations=times,
         seconds=seconds,

@@ -11,7 +11,7 @@ import numpy as np
 from widegram.data.distinct import check_distinct
 from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
-from widegram.linalg.budget import array_budget
+from widegram.linalg.budget import array_budget, stream_share
 from widegram.linalg.definite import NotPositiveDefinite
 from widegram.linalg.evidence import log_evidence
 from widegram.linalg.gramsource import GramKernel, open_train
@@ -23,8 +23,10 @@ from widegram.linalg.solutionfile import write_solution
 from widegram.linalg.solvejob import (
     SolveJob,
     SolveResult,
+    about_targets,
     centred_targets,
     header_of,
+    path_tables,
     regularisers,
     verdict,
 )
@@ -56,7 +58,7 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
     memory = array_budget(memory_here(job))
     end = End(job.depth, job.head)
     shift = shift_of(job.targets, job.target_shift)
-    stream = max(memory // 8, 1 << 20)
+    stream = stream_share(memory)
     with open_train(
         job.gram, job.kernel, end, memory=stream, unit=job.unit_diagonal, rows=job.rows
     ) as train:
@@ -87,12 +89,7 @@ def solve_file(job: SolveJob, progress: ProgressCallback | None = None) -> Solve
         _write(job, train, targets, result, alpha, tables)
     return replace(
         result,
-        task=targets.task,
-        task_reason=targets.reason,
-        target_shift=None if targets.classes is None else targets.shift,
-        unit_diagonal=job.unit_diagonal,
-        normalize_y=job.normalize_y,
-        prior_scale=tuple(scale.tolist()) if job.scaled else (),
+        **about_targets(job, targets, scale),
         seconds=time.perf_counter() - started,
     )
 
@@ -207,18 +204,13 @@ def _write(
     tables: dict[str, np.ndarray],
 ) -> None:
     header = header_of(job, train, targets, result)
-    path = {
-        f"path/{name}": np.array([row[name] for row in result.path], dtype=float)
-        for name in ("diag_reg", "mse", "accuracy", "log_evidence")
-        if result.path and any(row[name] is not None for row in result.path)
-    }
     write_solution(
         job.out,
         header,
         alpha,
         targets.values,
         targets.classes,
-        tables={**tables, **path},
+        tables=tables | path_tables(result.path),
         rows=train.part.rows,
         overwrite=job.overwrite,
     )

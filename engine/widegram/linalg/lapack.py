@@ -7,7 +7,6 @@ float64 and Fortran-ordered; of symmetric ones the lower triangle counts.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cython_blas, cython_lapack
 
 from widegram.errors import WidegramError
-from widegram.linalg.blas import routine
+from widegram.linalg.blas import call
 
 Array = NDArray[Any]
 
@@ -24,14 +23,14 @@ def potrf(matrix: Array) -> int:
     """The lower triangle of ``matrix`` becomes L, A = L L^T; 0, or the number (from 1) of the first
     row whose pivot is not positive."""
     n = matrix.shape[0]
-    return _call(cython_lapack, "potrf", matrix, b"L", n, matrix, _leading(matrix))
+    return _call("potrf", matrix, b"L", n, matrix, _leading(matrix))
 
 
 def potrs(factor: Array, b: Array) -> None:
     """b (n, k) <- (L L^T)^-1 b."""
     n, k = b.shape
     _call(
-        cython_lapack, "potrs", factor, b"L", n, k, factor, _leading(factor), b, _leading(b)
+        "potrs", factor, b"L", n, k, factor, _leading(factor), b, _leading(b)
     )  # fmt: skip
 
 
@@ -39,22 +38,22 @@ def trtrs(factor: Array, b: Array, transposed: bool = False) -> None:
     """b (n, k) <- L^-1 b, or L^-T b."""
     n, k = b.shape
     _call(
-        cython_lapack, "trtrs", factor, b"L", b"T" if transposed else b"N", b"N", n, k, factor,
+        "trtrs", factor, b"L", b"T" if transposed else b"N", b"N", n, k, factor,
         _leading(factor), b, _leading(b),
     )  # fmt: skip
 
 
 def trtri(factor: Array) -> None:
     """The lower triangle L of ``factor`` becomes L^-1."""
-    _call(cython_lapack, "trtri", factor, b"L", b"N", len(factor), factor, _leading(factor))
+    _call("trtri", factor, b"L", b"N", len(factor), factor, _leading(factor))
 
 
 def syrk(matrix: Array, b: Array) -> None:
     """The lower triangle of ``matrix`` (n, n) += b b^T for b (n, k)."""
     n, k = b.shape
-    _call(
+    call(
         cython_blas, "syrk", matrix, b"L", b"N", n, k, 1.0, b, _leading(b), 1.0, matrix,
-        _leading(matrix), info=False,
+        _leading(matrix),
     )  # fmt: skip
 
 
@@ -62,9 +61,9 @@ def symm(matrix: Array, b: Array) -> Array:
     """A b for the symmetric A in the upper triangle of ``matrix``; b (n, k)."""
     n, k = b.shape
     out = np.empty((n, k), matrix.dtype, order="F")
-    _call(
+    call(
         cython_blas, "symm", matrix, b"L", b"U", n, k, 1.0, matrix, _leading(matrix), b,
-        _leading(b), 0.0, out, _leading(out), info=False,
+        _leading(b), 0.0, out, _leading(out),
     )  # fmt: skip
     return out
 
@@ -112,42 +111,28 @@ def _with_workspace(name: str, like: Array, *arguments: Any, whole: bool = False
     that it asks for; raises WidegramError where it does not converge."""
     work, integers = np.empty(1, like.dtype), np.zeros(1, dtype=np.int64)
     ask = (work, -1, *((integers, -1) if whole else ()))
-    _call(cython_lapack, name, like, *arguments, *ask)
+    _call(name, like, *arguments, *ask)
     size = int(work[0] * (1 + 2 * np.finfo(like.dtype).eps)) + 1
     work = np.empty(size, like.dtype)
     give: tuple[Any, ...] = (work, size)
     if whole:
         count = max(int(integers.view(np.int32)[0]), 1)
         give += (np.zeros(count, dtype=np.int64), count)
-    if _call(cython_lapack, name, like, *arguments, *give):
+    if _call(name, like, *arguments, *give):
         raise WidegramError(
             f"LAPACK's {name} did not converge: the matrix holds numbers that are no kernel's; "
             "verify its file"
         )
 
 
-def _call(module: Any, name: str, like: Array, *arguments: Any, info: bool = True) -> int:
-    """Call the routine of ``like``'s precision; numbers go by reference, arrays as they are."""
-    kind = like.dtype.char
-    function, integer = routine(module, {"f": "s", "d": "d"}[kind] + name)
-    scalar = {"f": ctypes.c_float, "d": ctypes.c_double}[kind]
-    status = integer(0)
-    passed: list[Any] = []
-    for value in arguments:
-        if isinstance(value, bytes):
-            passed.append(ctypes.c_char_p(value))
-        elif isinstance(value, float):
-            passed.append(ctypes.byref(scalar(value)))
-        elif isinstance(value, int):
-            passed.append(ctypes.byref(integer(value)))
-        else:
-            passed.append(ctypes.c_void_p(value.ctypes.data))
-    if info:
-        passed.append(ctypes.byref(status))
-    function(*passed)
-    if status.value < 0:
-        raise ValueError(f"argument {-status.value} of LAPACK's {name}")
-    return int(status.value)
+def _call(name: str, like: Array, *arguments: Any) -> int:
+    """Call a routine of LAPACK; what it returns as INFO, 0 or more."""
+    status = np.zeros(1, dtype=np.int64)
+    call(cython_lapack, name, like, *arguments, status)
+    info = int(status.view(np.int32)[0])
+    if info < 0:
+        raise ValueError(f"argument {-info} of LAPACK's {name}")
+    return info
 
 
 def _leading(array: Array) -> int:

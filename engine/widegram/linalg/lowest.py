@@ -29,7 +29,7 @@ Array = NDArray[Any]
 # Bound for the relative error of the lowest eigenvalue, which in practice is near its square.
 _INVERSE_TOL = 1e-4
 _BLOCK = 16  # vectors beside those wanted
-_MARGIN = 4.0  # a Ritz vector spread over a crowd may lie that many residuals from its end
+MARGIN = 4.0  # a Ritz vector spread over a crowd may lie that many residuals from its end
 _FACTOR = SolveOptions(dtype=np.float64)
 
 
@@ -158,7 +158,7 @@ class _Search:
         inverse, error = found.values[::-1], found.residuals[::-1]
         values = np.minimum(values, 1.0 / inverse - shift)
         settled = error <= self.tol * inverse[0]
-        least = np.where(settled, 1.0 / (inverse + _MARGIN * error), 0.0) - shift
+        least = np.where(settled, 1.0 / (inverse + MARGIN * error), 0.0) - shift
         residuals = np.linalg.norm(image - vectors * values, axis=0)
         errors = np.maximum(values - least, 0.0)
         return Eigenpairs(

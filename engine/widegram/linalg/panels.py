@@ -24,10 +24,9 @@ from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.solvejob import SolveJob
 from widegram.machine import interrupts
-from widegram.machine.budgets import budget
 from widegram.machine.progress import Progress, ProgressCallback
 from widegram.validation.choices import CG
-from widegram.workers.address import Address, parse_address
+from widegram.workers.address import parse_address
 from widegram.workers.keeping import KeptClaims
 from widegram.workers.pool import Workers
 from widegram.workers.session import SchedulerGone, Session, Shared
@@ -115,23 +114,19 @@ def at_workers(job: SolveJob, train: GramKernel) -> Iterator[GramOperator]:
             "unit": job.unit_diagonal,
             "rows": None if train.part.rows is None else train.part.rows.numbers.tolist(),
             "key": train.key(),
-            "memory": _share(job, where),
+            "memory": where.share_of(job.memory),
         },
     )
     matrix = train.operator.source
-    room = array_budget(_share(job, where)) // _SHARE
+    room = array_budget(where.share_of(job.memory)) // _SHARE
     with Workers(where, session, memory=room) as pool:
         source = PanelMatrix(matrix, train.tile, pool)
         yield replace(train.operator, source=source)
 
 
 def memory_here(job: SolveJob) -> str | int | None:
-    """The memory of this process, as an option: processes that it starts share its own."""
-    return job.memory if job.dask is None else _share(job, parse_address(job.dask))
-
-
-def _share(job: SolveJob, where: Address) -> str | int | None:
-    return budget(job.memory) // (where.local + 1) if where.local else job.memory
+    """The memory of this process, as an option."""
+    return job.memory if job.dask is None else parse_address(job.dask).share_of(job.memory)
 
 
 def check_shared(job: SolveJob) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.durable import discard_leftover
-from widegram.durable.outputs import file_system_errors
 from widegram.durable.sealed import write_sealed
 from widegram.linalg.cg import Checkpoint
-from widegram.linalg.workfile import open_work_file
+from widegram.linalg.workfile import NOTHING_SAVED, StepClock, open_work_file, remove_work_file
 from widegram.machine import interrupts
 
 Array = NDArray[Any]
@@ -26,24 +22,20 @@ class RestartFile:
     """The file ``path``: x of shape (n, k), the iterations so far and the key of the problem.
 
     Written whole or not at all, at most every ``seconds``. A file of another problem is refused
-    (see :func:`widegram.linalg.workfile.open_work_file`).
+    (see :func:`widegram.linalg.workfile.open_work_file`). ``clock``: of iterations.
     """
 
     def __init__(self, path: Path, key: str, seconds: float) -> None:
         self.path = path
         self._key = key
         self._seconds = seconds
-        self._last = time.monotonic()
-        self._saved, self._slowest, self._begun = 0, 0.0, self._last
-
-    def step_seconds(self) -> float:
-        """Estimate of the time that the iteration in work still takes; infinite for the first."""
-        return max(self._slowest - (time.monotonic() - self._begun), 0.0) or math.inf
+        self._last, self._saved = time.monotonic(), 0
+        self.clock = StepClock()
 
     def kept(self) -> str:
         """What an interrupted run leaves."""
         if not self._saved:
-            return "interrupted before anything was saved; run the same command again"
+            return NOTHING_SAVED
         return (
             f"{self.path}: interrupted, {self._saved} iterations are saved; run the same command "
             "again to go on"
@@ -62,7 +54,7 @@ class RestartFile:
 
     def save(self, x: Array, iterations: int) -> None:
         """Write the iterate; what has the name and is no restart of this problem is refused."""
-        self._close_present(x.shape)
+        self._check_present(x.shape)
         attributes = {"format": FORMAT, "format_version": 1, "iterations": iterations}
         write_sealed(self.path, {"x": x}, attributes | self._identity(x.shape), overwrite=True)
         self._last = time.monotonic()
@@ -73,8 +65,7 @@ class RestartFile:
 
         def checkpoint(x: Array, iterations: int) -> None:
             due = interrupts.requested() or time.monotonic() - self._last >= self._seconds
-            now, begun = time.monotonic(), self._begun
-            self._slowest, self._begun = max(self._slowest, now - begun), now
+            self.clock.end()
             if due and np.isfinite(x).all():
                 with interrupts.saving():
                     self.save(x, before + iterations)
@@ -89,18 +80,14 @@ class RestartFile:
         if not solved:
             self.save(x, iterations)
             return
-        present = self._close_present(x.shape)
-        with file_system_errors(self.path):
-            discard_leftover(self.path)
-            if present:
-                os.unlink(self.path)
+        self._check_present(x.shape)
+        remove_work_file(self.path)
 
-    def _close_present(self, shape: tuple[int, ...]) -> bool:
-        """Whether a restart of this problem is there; raises for anything else."""
+    def _check_present(self, shape: tuple[int, ...]) -> None:
+        """Refuse what has the name and is no restart of this problem."""
         file = open_work_file(self.path, FORMAT, self._identity(shape), False)
         if file is not None:
             file.close()
-        return file is not None
 
     def _identity(self, shape: tuple[int, ...]) -> dict[str, Any]:
         return {"key": self._key, "shape": "x".join(map(str, shape))}

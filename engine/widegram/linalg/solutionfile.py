@@ -214,9 +214,11 @@ def read_solution(path: str | Path) -> StoredSolution:
 
 
 def read_basis(path: str | Path) -> tuple[Array, Array]:
-    """(eigenvalues (M,), basis (M, M)) of a solution by centers: see
-    :class:`widegram.linalg.subset.normal.Spectrum`. Raises as :func:`read_solution`, and for one
-    that was made from files without the NNGP."""
+    """(eigenvalues (M,), basis (M, M)) of a solution by centers, float64, as
+    :class:`~widegram.linalg.subset.normal.NormalSpectrum` has them.
+
+    Raises as :func:`read_solution`, and for one that was made from files without the NNGP.
+    """
     with SealedFile(path, FORMAT, _WHAT, "solve again") as file:
         if "nystrom/basis" not in file:
             raise WidegramError(

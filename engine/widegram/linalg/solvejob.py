@@ -163,11 +163,40 @@ def verdict(regs: Sequence[float], index: int, by_evidence: bool) -> str:
     if len(regs) == 1:
         return ""
     what = "highest evidence" if by_evidence else "best leave-one-out error"
-    found = f"; {what} at diag_reg {regs[index]:g}"
-    for end, name in ((min(regs), "smaller"), (max(regs), "larger")):
-        if regs[index] == end:
-            found += f", an end of the path: {name} ones may be better"
-    return found
+    return f"; {what} at diag_reg {regs[index]:g}{at_an_end(regs, regs[index])}"
+
+
+FIGURES = ("diag_reg", "mse", "accuracy", "log_evidence")
+"""Of a regulariser, in the tables of a solution file; None where it was not asked for."""
+
+
+def path_tables(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """The datasets /path/<figure>, float64 (r,), of a path's dicts; NaN where there is none."""
+    return {
+        f"path/{name}": np.array([row[name] for row in rows], dtype=float)
+        for name in FIGURES
+        if any(row[name] is not None for row in rows)
+    }
+
+
+def about_targets(job: SolveJob, targets: Targets, scale: np.ndarray) -> dict[str, Any]:
+    """Fields of a result that say what the labels were taken for, and the prior's scale (k,)."""
+    return {
+        "task": targets.task,
+        "task_reason": targets.reason,
+        "target_shift": None if targets.classes is None else targets.shift,
+        "unit_diagonal": job.unit_diagonal,
+        "normalize_y": job.normalize_y,
+        "prior_scale": tuple(scale.tolist()) if job.scaled else (),
+    }
+
+
+def at_an_end(path: Sequence[float], best: float) -> str:
+    """What to say of the ``best`` value where it is the smallest or the largest of a path."""
+    ends = ((min(path), "smaller"), (max(path), "larger"))
+    return "".join(
+        f", an end of the path: {name} ones may be better" for end, name in ends if best == end
+    )
 
 
 def header_of(

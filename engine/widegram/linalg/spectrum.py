@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from widegram.errors import WidegramError
 from widegram.linalg.density import Density, lanczos_density
 from widegram.linalg.eigen import Eigenpairs, choose_driver, full_eigen, partial_eigen
-from widegram.linalg.lowest import lowest_eigen
+from widegram.linalg.lowest import MARGIN, lowest_eigen
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.settings import Resources
 from widegram.linalg.summary import Range, Spectrum, resolution
@@ -24,7 +24,6 @@ _FULL_MOST = 12_000
 # Inverse iteration, of the largest eigenvalue of the inverse: for vectors, for lambda_min alone.
 _PAIRS_TOL = 1e-7
 _SUMMARY_TOL = 1e-4
-_MARGIN = 4.0  # a Ritz vector spread over a crowd may lie that many residuals from its end
 _HALVINGS = 14
 _SUMMARY_PASSES = 60
 
@@ -142,7 +141,7 @@ def _from_parts(
         progress=resources.progress,
     )
     rounding = _rounding_of_top(theta, floor, n, operator.dtype)
-    beyond = min(_MARGIN * float(upper.errors[-1]), max(frobenius - theta, 0.0))
+    beyond = min(MARGIN * float(upper.errors[-1]), max(frobenius - theta, 0.0))
     top = Range(theta, theta - rounding, theta + beyond + rounding)
     value = float(lower.values[0])
     below = float(lower.errors[0]) if frobenius else 0.0

@@ -8,19 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.durable.pictures import save_figure
-from widegram.errors import WidegramError
+from widegram.durable.pictures import require_matplotlib, save_figure
 from widegram.linalg.summary import Bins, Spectrum
-
-
-def require_matplotlib(what: str = "--plot") -> None:
-    """Raise WidegramError, with the command that installs it, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401 - is it there?
-    except ImportError as error:
-        raise WidegramError(
-            f"{what} needs matplotlib: pip install 'widegram[plot]'"
-        ) from error
 
 
 def plot_spectrum(path: Path, found: Spectrum, title: str, *, overwrite: bool = False) -> None:

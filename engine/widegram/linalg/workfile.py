@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from widegram.durable.outputs import is_own_plain
+from widegram.durable import discard_leftover
+from widegram.durable.outputs import file_system_errors, is_own_plain
 from widegram.durable.sealed import SealedFile
 from widegram.errors import WidegramError
+
+NOTHING_SAVED = "interrupted before anything was saved; run the same command again"
+
+
+class StepClock:
+    """How long the steps take after each of which work may be saved."""
+
+    def __init__(self) -> None:
+        self._begun, self._slowest = time.monotonic(), 0.0
+
+    def begin(self) -> None:
+        """The next step begins now."""
+        self._begun = time.monotonic()
+
+    def end(self) -> None:
+        """A step has ended, and the next one begins."""
+        now = time.monotonic()
+        self._slowest, self._begun = max(self._slowest, now - self._begun), now
+
+    def seconds_left(self) -> float:
+        """Estimate of the time that the step in work still takes; infinite for the first."""
+        return max(self._slowest - (time.monotonic() - self._begun), 0.0) or math.inf
 
 
 def open_work_file(
@@ -41,3 +66,10 @@ def open_work_file(
         )
     path.unlink()
     return None
+
+
+def remove_work_file(path: Path) -> None:
+    """Remove a work file, if it is there, and what a kill left of one."""
+    with file_system_errors(path):
+        discard_leftover(path)
+        path.unlink(missing_ok=True)

@@ -344,7 +344,7 @@ def build_graph(
     received: float = 1.0,
 ) -> tuple[Node, ...]:  # fmt: skip
     """The nodes of ``network``, with one Output per depth of a sweep and head of Readouts,
-    constants for ``dtype``; ``received`` as of :class:`widegram.data.scaled_rows.Spread`.
+    constants for ``dtype``; ``received`` as of :class:`widegram.data.scaled_rows.InputVariances`.
 
     Raises:
         WidegramError: ``depths`` without exactly one top-level Repeat, or ``augment``.

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.combining.recipe import is_product
 from widegram.errors import WidegramError
 from widegram.linalg import lapack
+from widegram.linalg.budget import stream_share
 from widegram.linalg.gramsource import GramKernel
 from widegram.linalg.solutionfile import StoredSolution, read_basis
 from widegram.linalg.subset.centers import CenterFiles, open_centers
@@ -30,11 +30,12 @@ from widegram.linalg.subset.whitening import whitening
 from widegram.machine import interrupts
 from widegram.machine.budgets import format_size
 from widegram.machine.progress import Progress, ProgressCallback
+from widegram.predict.variance import check_ensemble
 
 Array = NDArray[Any]
 _SQUARES = 4  # M x M arrays at once: V, L, the sums of the pass and a product with them
 _ROWS = 2 * 24  # bytes of an entry of a block of both kernels: two converted, one multiplied
-_MOST_ROWS = 1024
+MOST_ROWS = 1024  # of a block
 
 
 def ensemble_by_centers(
@@ -51,11 +52,7 @@ def ensemble_by_centers(
     products of kernels, and where ``memory`` bytes do not hold the arrays.
     """
     header = solution.header
-    if is_product(cross.file.network):
-        raise WidegramError(
-            f"{cross.path}: a product of NTKs is a kernel, but no network's NTK, so that no "
-            "ensemble has its variance; solve with --kernel nngp"
-        )
+    check_ensemble(cross)
     for path in (header.gram, header.centers):
         if not Path(path).exists():
             raise WidegramError(
@@ -65,7 +62,7 @@ def ensemble_by_centers(
     m = cross.operator.shape[1]
     height = _height(m, cross.operator.dtype.itemsize, memory)
     with open_centers(
-        header.gram, header.centers, "ntk", header.end, memory=max(memory // 8, 1 << 20),
+        header.gram, header.centers, "ntk", header.end, memory=stream_share(memory),
         unit=header.unit_diagonal,
     ) as files:  # fmt: skip
         _check(solution, cross, files)
@@ -118,7 +115,7 @@ def _height(m: int, itemsize: int, memory: int) -> int:
             f"{format_size(max(memory, 0))}; give more --memory, at least "
             f"{format_size(8 * (_SQUARES + 1) * m * m)}"
         )
-    return int(min(_MOST_ROWS, rows))
+    return int(min(MOST_ROWS, rows))
 
 
 def _check(solution: StoredSolution, cross: GramKernel, files: CenterFiles) -> None:
@@ -134,9 +131,4 @@ def _check(solution: StoredSolution, cross: GramKernel, files: CenterFiles) -> N
                 f"{files.cross.path}: is not the file that {solution.path} was made from (its "
                 f"{name} differs); solve again"
             )
-    for source in (files.cross, files.centers, cross):
-        if "nngp" not in source.file.kernels:
-            raise WidegramError(
-                f"{source.path}: has no /nngp, which the variance of an NTK ensemble needs; "
-                "compute it with --get nngp,ntk and solve again"
-            )
+    check_ensemble(files.cross, files.centers)

@@ -20,10 +20,9 @@ from widegram.linalg.subset.streaming import blocks
 from widegram.machine import interrupts
 from widegram.machine.budgets import format_size
 from widegram.machine.progress import Progress, ProgressCallback
-from widegram.predict.center_ensemble import ensemble_by_centers
+from widegram.predict.center_ensemble import MOST_ROWS, ensemble_by_centers
 
 Array = NDArray[Any]
-_MOST_ROWS = 1024
 
 
 def variances_by_centers(
@@ -42,7 +41,7 @@ def variances_by_centers(
     if solution.header.kernel == "ntk":
         return ensemble_by_centers(solution, cross, prior, memory, progress)
     n, m = cross.operator.shape
-    height = min(_MOST_ROWS, (memory - 8 * m * m) // (m * (cross.operator.dtype.itemsize + 24)))
+    height = min(MOST_ROWS, (memory - 8 * m * m) // (m * (cross.operator.dtype.itemsize + 24)))
     if height < 1:
         raise WidegramError(
             f"the basis of {m} centers does not fit in {format_size(memory)}; give more --memory, "

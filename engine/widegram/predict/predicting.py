@@ -17,7 +17,7 @@ from widegram.data.distinct import check_distinct
 from widegram.durable.outputs import check_target
 from widegram.durable.sealed import write_sealed
 from widegram.errors import WidegramError
-from widegram.linalg.budget import array_budget
+from widegram.linalg.budget import array_budget, stream_share
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.normalise import in_units
 from widegram.linalg.settings import Resources, SolveOptions
@@ -104,7 +104,7 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
     place = _cross_place(job, solution)
     computes = job.variance and not is_held(place, "nngp", job.test_gram, job.x_test)
     memory = array_budget(job.memory, kernels=computes)
-    stream = max(memory // 8, 1 << 20)
+    stream = stream_share(memory)
     with open_cross(
         place,
         header.kernel,
@@ -314,7 +314,7 @@ def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> 
         raise WidegramError(
             f"{path}: the training matrix of the solution is not there; pass --gram FILE"
         )
-    stream = max(memory // 8, 1 << 20)
+    stream = stream_share(memory)
     train = open_train(
         path,
         header.kernel,

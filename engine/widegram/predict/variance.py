@@ -60,17 +60,7 @@ def variances(
     block = block_rows(n, n_test, max(memory // 8, (memory - held) // 2))
     ensemble = train.kernel == "ntk"
     if ensemble:
-        if is_product(train.file.network):
-            raise WidegramError(
-                f"{train.path}: a product of NTKs is a kernel, but no network's NTK, so that no "
-                "ensemble has its variance; solve with --kernel nngp"
-            )
-        for source in (train, cross):
-            if "nngp" not in source.file.kernels:
-                raise WidegramError(
-                    f"{source.path}: has no /nngp, which the variance of an NTK ensemble needs; "
-                    "compute it with --get nngp,ntk"
-                )
+        check_ensemble(train, cross)
     out = np.empty(n_test)
     # What a block holds is not there while the factor is made: one right-hand side.
     with factored(operator, 1, choice, resources) as factor:
@@ -87,6 +77,22 @@ def variances(
             if resources.progress:
                 resources.progress(Progress(rows.stop, out.size, what="variance"))
     return np.maximum(out, 0.0)
+
+
+def check_ensemble(*sources: GramKernel) -> None:
+    """Refuse matrices that no ensemble of networks has: products of kernels, and those whose files
+    hold no NNGP beside the NTK."""
+    for source in sources:
+        if is_product(source.file.network):
+            raise WidegramError(
+                f"{source.path}: a product of NTKs is a kernel, but no network's NTK, so that no "
+                "ensemble has its variance; solve with --kernel nngp"
+            )
+        if "nngp" not in source.file.kernels:
+            raise WidegramError(
+                f"{source.path}: has no /nngp, which the variance of an NTK ensemble needs; "
+                "compute it with --get nngp,ntk and solve again"
+            )
 
 
 def explained(factor: Factor, across: Array) -> Array:

@@ -11,11 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from widegram.errors import WidegramError
 from widegram.linalg.incore import load_cholesky
 from widegram.linalg.normalise import centred, in_units, prior_scale
 from widegram.linalg.operator import as_operator
@@ -23,7 +20,12 @@ from widegram.linalg.refine import Factor
 from widegram.linalg.solving import absolute_regulariser
 from widegram.network import NetworkLike
 from widegram.predict.variance import ensemble_variances, explained
-from widegram.sklearn.gaussian import one_hot_classes, regression_targets
+from widegram.sklearn.estimator_targets import (
+    ClassTargets,
+    NumberTargets,
+    deviation,
+    regression_targets,
+)
 from widegram.sklearn.network_estimator import DEFAULT, NetworkEstimator
 
 Array = NDArray[Any]
@@ -70,7 +72,7 @@ class _KernelEstimator(NetworkEstimator):
         return across @ self.dual_coef_, across
 
 
-class WidegramRegressor(RegressorMixin, _KernelEstimator):
+class WidegramRegressor(NumberTargets, _KernelEstimator):
     """Regression with the kernel of an infinitely wide network.
 
     * ``network``, ``kernel``, ``input_shape``, ``cache_size``, ``accept_series_error``: as
@@ -108,11 +110,6 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
         )  # fmt: skip
         self.normalize_y = normalize_y
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
     def fit(self, X: Array, y: Array) -> Self:
         """X (n, D), y (n,) or (n, k)."""
         X, targets, self._flat = regression_targets(self, X, y)
@@ -137,13 +134,12 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
         mean, across = self._mean(X)
         mean = mean + self.y_mean_
         mean = mean[:, 0] if self._flat else mean
-        if return_std is False:
+        kind = deviation(return_std, "return_std")
+        if kind is None:
             return mean
-        if return_std not in (True, "predictive", "latent"):
-            raise WidegramError(f"return_std={return_std!r}: choose True, 'predictive', 'latent'")
         variance = self._latent(np.asarray(X, dtype=np.float64), across)
         latent, predictive = in_units(variance, self.shift_, self.y_scale_)
-        return mean, np.sqrt(latent if return_std == "latent" else predictive)
+        return mean, np.sqrt(latent if kind == "latent" else predictive)
 
     def _latent(self, X: Array, across: Array) -> Array:
         """Latent variances (n,) in units of the prior, not below 0."""
@@ -162,19 +158,12 @@ class WidegramRegressor(RegressorMixin, _KernelEstimator):
         return np.maximum(variance, 0.0)
 
 
-class WidegramClassifier(ClassifierMixin, _KernelEstimator):
+class WidegramClassifier(ClassTargets, _KernelEstimator):
     """Classification: regression on one-hot labels minus 1/k, and the largest output.
 
     Parameters as :class:`WidegramRegressor`, without ``normalize_y``. Fitted: ``classes_`` (k,)
     and ``dual_coef_``, ``X_fit_``, ``network_``, ``shift_`` as there.
     """
-
-    def fit(self, X: Array, y: Array) -> Self:
-        """X (n, D), y (n,) of any labels."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        self.classes_, targets = one_hot_classes(y)
-        self._fit(X, targets)
-        return self
 
     def decision_function(self, X: Array) -> Array:
         """Outputs (n, k); for two classes (n,), positive for ``classes_[1]``."""

@@ -12,19 +12,22 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from widegram.errors import WidegramError
 from widegram.linalg.incore import load_cholesky
 from widegram.linalg.operator import as_operator
-from widegram.linalg.targets import encode
 from widegram.network import Network, NetworkLike
 from widegram.network.presets import build
 from widegram.predict.calibration import class_probabilities
 from widegram.predict.variance import explained
+from widegram.sklearn.estimator_targets import (
+    ClassTargets,
+    NumberTargets,
+    deviation,
+    regression_targets,
+)
 from widegram.sklearn.evidence_search import (
     BestEvidence,
     Levels,
@@ -38,9 +41,6 @@ from widegram.validation.arrays import finite, integer, number
 
 Array = NDArray[Any]
 EVIDENCE = "evidence"
-SPREADS = (True, "predictive", "latent")
-"""What ``return_std`` and ``return_cov`` may be, beside False: with the noise of new targets, or
-without."""
 
 
 class _GaussianProcess(NetworkEstimator):
@@ -162,21 +162,16 @@ class _GaussianProcess(NetworkEstimator):
             return self.network_
         return build(str(self.network), self.network_.input_shape, None, **options)
 
-    def _posterior(self, X: Array, spread: bool | str, joint: bool) -> tuple[Array, Array | None]:
+    def _posterior(self, X: Array, kind: str | None, joint: bool) -> tuple[Array, Array | None]:
         """(mean (m, k), variance (m,) or with ``joint`` covariance (m, m)), in units of the targets
-        that were fitted."""
-        if spread is not False and spread not in SPREADS:
-            raise WidegramError(
-                f"{'return_cov' if joint else 'return_std'}={spread!r}: choose True, 'predictive', "
-                "'latent'"
-            )
+        that were fitted; ``kind`` as :func:`deviation` gives it."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         across = self.scale_ * self._kernel(X, self.X_fit_, self.kernel)
         mean = across @ self.dual_coef_
-        if spread is False:
+        if kind is None:
             return mean, None
-        noise = 0.0 if spread == "latent" else self.noise_
+        noise = 0.0 if kind == "latent" else self.noise_
         if not joint:
             own = self.scale_ * self._own(X, self.kernel)
             return mean, np.maximum(own - explained(self._factor, across), 0.0) + noise
@@ -187,7 +182,7 @@ class _GaussianProcess(NetworkEstimator):
         return mean, found
 
 
-class GaussianProcessRegressor(RegressorMixin, _GaussianProcess):
+class GaussianProcessRegressor(NumberTargets, _GaussianProcess):
     """A Gaussian process whose covariance is the kernel of an infinitely wide network.
 
     * ``network``, ``kernel``, ``input_shape``, ``cache_size``, ``accept_series_error``: as
@@ -227,19 +222,14 @@ class GaussianProcessRegressor(RegressorMixin, _GaussianProcess):
         )  # fmt: skip
         self.normalize_y = normalize_y
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
     def fit(self, X: Array, y: Array) -> Self:
         """X (n, D), y (n,) or (n, k)."""
         X, targets, self._flat = regression_targets(self, X, y)
         self.y_mean_ = np.zeros(targets.shape[1])
         self.y_scale_ = np.ones(targets.shape[1])
         if self.normalize_y:
-            self.y_mean_, spread = targets.mean(axis=0), targets.std(axis=0)
-            self.y_scale_ = np.where(spread > 0, spread, 1.0)
+            self.y_mean_, std = targets.mean(axis=0), targets.std(axis=0)
+            self.y_scale_ = np.where(std > 0, std, 1.0)
         self._fit(X, (targets - self.y_mean_) / self.y_scale_)
         return self
 
@@ -255,12 +245,13 @@ class GaussianProcessRegressor(RegressorMixin, _GaussianProcess):
         if return_std is not False and return_cov is not False:
             raise WidegramError("return_std and return_cov: one of them is returned; give one")
         joint = return_cov is not False
-        mean, spread = self._posterior(X, return_cov if joint else return_std, joint)
+        kind = deviation(*((return_cov, "return_cov") if joint else (return_std, "return_std")))
+        mean, variance = self._posterior(X, kind, joint)
         mean = self.y_mean_ + self.y_scale_ * mean
         mean = mean[:, 0] if self._flat else mean
-        if spread is None:
+        if variance is None:
             return mean
-        found = spread[..., None] * self.y_scale_**2
+        found = variance[..., None] * self.y_scale_**2
         found = found[..., 0] if self._flat else found
         return mean, found if joint else np.sqrt(found)
 
@@ -273,10 +264,10 @@ class GaussianProcessRegressor(RegressorMixin, _GaussianProcess):
         """Draws of new targets at X from the posterior, (m, n_samples) or (m, k, n_samples)."""
         integer(n_samples, "n_samples", 1)
         generator = check_random_state(random_state)
-        mean, spread = self._posterior(X, True, True)
-        assert spread is not None
+        mean, covariances = self._posterior(X, "predictive", True)
+        assert covariances is not None
         # The root of a covariance that rounding may have made indefinite.
-        values, vectors = np.linalg.eigh(spread)
+        values, vectors = np.linalg.eigh(covariances)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         normal = generator.standard_normal((n_samples, mean.shape[1], len(mean)))
         drawn = np.moveaxis(normal @ root.T, (0, 1, 2), (2, 1, 0)) + mean[:, :, None]
@@ -284,7 +275,7 @@ class GaussianProcessRegressor(RegressorMixin, _GaussianProcess):
         return drawn[:, 0] if self._flat else drawn
 
 
-class GaussianProcessClassifier(ClassifierMixin, _GaussianProcess):
+class GaussianProcessClassifier(ClassTargets, _GaussianProcess):
     """Classification by a Gaussian process for each class, on one-hot labels less 1 / k.
 
     Parameters as :class:`GaussianProcessRegressor`, without ``normalize_y``; all classes share
@@ -292,39 +283,16 @@ class GaussianProcessClassifier(ClassifierMixin, _GaussianProcess):
     independent Gaussian outputs. Fitted as there, with ``classes_`` (k,).
     """
 
-    def fit(self, X: Array, y: Array) -> Self:
-        """X (n, D), y (n,) of any labels."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        self.classes_, targets = one_hot_classes(y)
-        self._fit(X, targets)
-        return self
-
     def predict_proba(self, X: Array) -> Array:
         """The probability of every class, (m, k)."""
-        mean, variance = self._posterior(X, True, False)
+        mean, variance = self._posterior(X, "predictive", False)
         assert variance is not None
         return class_probabilities(mean, variance)
 
     def predict(self, X: Array) -> Array:
         """Labels (m,)."""
-        mean, _ = self._posterior(X, False, False)
+        mean, _ = self._posterior(X, None, False)
         return self.classes_[mean.argmax(axis=1)]
-
-
-def regression_targets(estimator: BaseEstimator, X: Array, y: Array) -> tuple[Array, Array, bool]:
-    """X (n, D) and targets (n, k) as checked, and whether y was of shape (n,)."""
-    X, y = validate_data(estimator, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-    columns = np.asarray(y, np.float64).reshape(len(X), -1)
-    return X, encode(columns, task="regression").values, y.ndim == 1
-
-
-def one_hot_classes(y: Array) -> tuple[Array, Array]:
-    """(the classes (k,), one-hot labels less 1 / k (n, k)) of labels (n,) of any kind."""
-    check_classification_targets(y)
-    classes, place = np.unique(y, return_inverse=True)
-    if classes.size < 2:
-        raise WidegramError(f"the classifier needs 2 classes or more, found 1 class: {y[0]!r}")
-    return classes, encode(place, task="classification").values
 
 
 def _level(value: float | str, name: str) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, reason
 from widegram.network.attention import distances
 from widegram.network.layers import GlobalSelfAttention, Layer, lists_inside, with_lists
 from widegram.network.shapes import follow
@@ -60,9 +60,9 @@ def _with_table(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> GlobalSel
         made = np.asarray(function(apart), dtype=np.float64)
         values = np.broadcast_to(made, apart.shape)
     except Exception as error:  # The function is the user's: it may raise anything.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise WidegramError(
-            f"stax.GlobalSelfAttention: pos_emb_decay_fn fails for an array of distances: {reason}"
+            "stax.GlobalSelfAttention: pos_emb_decay_fn fails for an array of distances: "
+            f"{reason(error, named=True)}"
         ) from None
     if not np.isfinite(values).all():
         raise WidegramError(

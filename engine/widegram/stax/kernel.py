@@ -239,7 +239,7 @@ class Kernel(Record):
 
     def _with(self, function: Callable[[Array], Array]) -> Kernel:
         """``function`` of each array that is there."""
-        arrays = {name: getattr(self, name) for name in ("nngp", "ntk", "cov1", "cov2")}
+        arrays = {name: getattr(self, name) for name in ARRAYS}
         return self.replace(**{n: None if a is None else function(a) for n, a in arrays.items()})
 
 
@@ -262,5 +262,6 @@ def check_mask(
     return found
 
 
+ARRAYS = ("nngp", "ntk", "cov1", "cov2")
 MASKS = ("mask1", "mask2")
 FIELDS = tuple(field.name for field in fields(Kernel))

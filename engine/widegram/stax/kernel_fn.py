@@ -30,12 +30,13 @@ from widegram.stax.dense import (
     refuse_pools,
 )
 from widegram.stax.engine_arrays import vectors
-from widegram.stax.kernel import FIELDS, Kernel
+from widegram.stax.kernel import ARRAYS, FIELDS, Kernel
 from widegram.stax.masked import marked, marked_list, masks, widened
 from widegram.stax.patterns import Patterns, patterns_of, without_aggregates
 from widegram.stax.several import (
     acts_on_several,
     check_lists,
+    check_rows,
     kernel_of_several,
     layers_of_several,
 )
@@ -231,12 +232,7 @@ class KernelFn:
         first = [_array(x, "x1", masked) for x in x1]
         second = None if x2 is None else [_array(x, "x2", masked) for x in x2]
         for name, batch in (("x1", first), ("x2", second)):
-            counts = {len(x) for x in batch or ()}
-            if len(counts) > 1:
-                raise WidegramError(
-                    f"kernel_fn: inputs of one list must have as many rows, found {min(counts)} "
-                    f"and {max(counts)} in {name}"
-                )
+            check_rows([len(x) for x in batch or ()], name)
         same = second is None or all(map(_same, first, second))
         if masked:
             first = marked_list(first, network)
@@ -276,7 +272,7 @@ class KernelFn:
             found = KernelFn(rest)(found, **options)
         if not narrow or not all(narrow):
             return found
-        arrays = {name: getattr(found, name) for name in ("nngp", "ntk", "cov1", "cov2")}
+        arrays = {name: getattr(found, name) for name in ARRAYS}
         return found.replace(
             **{n: None if a is None else a.astype(np.float32) for n, a in arrays.items()}
         )

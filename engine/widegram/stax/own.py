@@ -8,7 +8,7 @@ import numpy as np
 
 from widegram import activations
 from widegram.activations.functions import Function, function
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError, reason, shown
 from widegram.stax.kernel_fn import Triple
 from widegram.stax.making import integer, make
 
@@ -53,7 +53,7 @@ def _compare(name: str, made: Function, given: Any, at: int) -> None:
             found = float(given(k, q, q2))
         except Exception as error:  # The function is the user's: it may raise anything.
             raise WidegramError(
-                f"stax.{name}: {key} fails: {type(error).__name__}: {error}"
+                f"stax.{name}: {key} fails: {reason(error, named=True)}"
             ) from None
         if not abs(found - wanted) <= _ALIKE * (1 + abs(wanted)):
             raise WidegramError(

@@ -6,7 +6,7 @@ of its own input; these meet as arrays, from which the layers behind go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from typing import Any
 
@@ -22,10 +22,9 @@ from widegram.network.state import State
 from widegram.stax.axes import is_placed
 from widegram.stax.branches import FanInItem, Item, ParallelItem, close, is_identity
 from widegram.stax.decays import have_functions
-from widegram.stax.kernel import Kernel
+from widegram.stax.kernel import ARRAYS, Kernel
 
 Array = NDArray[Any]
-_ARRAYS = ("nngp", "ntk", "cov1", "cov2")
 # The kernel of a branch, given its items, its inputs or Kernel, and its mask constant.
 Branch = Callable[[tuple[Item, ...], Any, Any, Any], Kernel]
 
@@ -51,12 +50,8 @@ def kernel_of_several(
     seconds = [None] * len(branches) if x2 is None else x2
     given = zip(branches, x1, seconds, _masks_of_each(mask, len(branches)), strict=True)
     kernels = [branch(*each) for each in given]
-    rows = [kernel.nngp.shape[:2] for kernel in kernels]
-    if len(set(rows)) > 1:
-        raise WidegramError(
-            f"kernel_fn: inputs of one list must have as many rows, found {min(rows)} and "
-            f"{max(rows)} in x1 and x2"
-        )
+    for name, side in (("x1", 0), ("x2", 1)):
+        check_rows([kernel.nngp.shape[side] for kernel in kernels], name)
     return _met(join, kernels), rest
 
 
@@ -71,6 +66,15 @@ def check_lists(items: Sequence[Item], x1: Any, x2: Any) -> None:
                 f"kernel_fn: stax.parallel acts on {count} inputs, so {name} must be a "
                 f"list of {count} arrays"
             )
+
+
+def check_rows(counts: Collection[int], name: str) -> None:
+    """Refuse inputs of one list, called ``name``, that have other numbers of rows."""
+    if len(set(counts)) > 1:
+        raise WidegramError(
+            f"kernel_fn: inputs of one list must have as many rows, found {min(counts)} and "
+            f"{max(counts)} in {name}"
+        )
 
 
 def _masks_of_each(mask: Any, count: int) -> list[Any]:
@@ -166,14 +170,14 @@ def _arrays(
 ) -> dict[str, Array | None]:
     """The arrays of the joined Kernel."""
     if isinstance(layer, kinds.FanInProd):
-        return reduce(_product, ({name: getattr(k, name) for name in _ARRAYS} for k in kernels))
+        return reduce(_product, ({name: getattr(k, name) for name in ARRAYS} for k in kernels))
     shares = [1.0] * len(kernels)
     along = None
     if isinstance(layer, kinds.FanInConcat):
         along = spatial_axis(layer.axis, len(kernels[0].shape1) - 2)
         shares = [width / sum(widths) for width in widths]
     found: dict[str, Array | None] = {}
-    for name in _ARRAYS:
+    for name in ARRAYS:
         arrays = [getattr(kernel, name) for kernel in kernels]
         if any(array is None for array in arrays):
             found[name] = None
@@ -207,7 +211,7 @@ def _product(
     """K = K1 K2, T = T1 K2 + K1 T2."""
     found = {
         name: None if a is None or b is None else a * b
-        for name, a, b in ((name, one[name], two[name]) for name in _ARRAYS)
+        for name, a, b in ((name, one[name], two[name]) for name in ARRAYS)
     }
     k, t, k2, t2 = one["nngp"], one["ntk"], two["nngp"], two["ntk"]
     if k is not None and t is not None and k2 is not None and t2 is not None:

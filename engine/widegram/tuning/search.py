@@ -21,7 +21,7 @@ from widegram.durable import write_bytes
 from widegram.durable.outputs import check_target, is_own_plain
 from widegram.errors import Interrupted, WidegramError, WriteFailed
 from widegram.gramfile import GramFile
-from widegram.linalg.budget import array_budget
+from widegram.linalg.budget import array_budget, stream_share
 from widegram.linalg.gramsource import open_train
 from widegram.linalg.settings import Resources
 from widegram.linalg.targets import Targets, load_targets, shift_of
@@ -254,7 +254,7 @@ def _tried(
         begun, error = time.perf_counter(), ""
         figures: dict[str, np.ndarray] = {}
         memory = array_budget(search.memory)
-        with open_train(work, search.kernel, end, memory=max(memory // 8, 1 << 20)) as train:
+        with open_train(work, search.kernel, end, memory=stream_share(memory)) as train:
             resources = Resources(
                 memory=memory, work=path, key=f"{train.key()}/{targets.fingerprint}",
                 overwrite=True, progress=progress,

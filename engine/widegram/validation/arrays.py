@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError, reason, shown
 
 _LARGEST = 2**62
 _LONGEST_NAME = 255  # bytes, on every file system of Linux
@@ -34,8 +34,7 @@ def plain(value: Any, name: str) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise WidegramError(f"{name} is not an array of numbers: {reason}") from error
+        raise WidegramError(f"{name} is not an array of numbers: {reason(error)}") from error
 
 
 def real(value: Any, name: str) -> NDArray[Any]:

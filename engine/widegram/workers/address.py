@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.errors import WidegramError, shown
+from widegram.machine.budgets import budget
 
 _LOCAL = re.compile(r"local:(\d{1,4})")
 _FORMS = "tcp://HOST:PORT, a scheduler file, or local:N"
@@ -25,6 +26,10 @@ class Address:
     text: str
     scheduler: str = ""
     local: int = 0
+
+    def share_of(self, memory: str | int | None) -> str | int | None:
+        """The memory of each process, as an option: those of this machine share this one's."""
+        return budget(memory) // (self.local + 1) if self.local else memory
 
 
 def parse_address(given: Any) -> Address:

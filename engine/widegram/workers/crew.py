@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
-from widegram.errors import WidegramError, one_line
+from widegram.errors import WidegramError, one_line, reason
 from widegram.machine.log import logger
 from widegram.workers.builds import program
 from widegram.workers.claims import Claim, Claims
@@ -222,7 +222,7 @@ class Crew:
         except WidegramError as error:
             self._refuse(member, error)
         except Exception as error:  # A bug: unnoticed in its task, it would leave a run waiting.
-            text = one_line(f"{type(error).__name__}: {error}")
+            text = one_line(reason(error, named=True))
             self.fail(WidegramError(f"worker {member.name}: {text}"))
         finally:
             member.greeted.set()

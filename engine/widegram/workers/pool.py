@@ -14,7 +14,7 @@ from queue import Empty
 from typing import Any
 
 from widegram.closing import ClosedOnFailure, Closing
-from widegram.errors import WidegramError, one_line
+from widegram.errors import WidegramError, one_line, reason
 from widegram.machine import interrupts
 from widegram.machine.cores import usable_cores
 from widegram.workers.address import Address
@@ -170,7 +170,7 @@ class Workers(Closing):
 
     def _fail(self, error: BaseException) -> None:
         if not isinstance(error, WidegramError):
-            text = one_line(f"{type(error).__name__}: {error}")
+            text = one_line(reason(error, named=True))
             error = WidegramError(f"dask {self.address.text}: {text}")
         if not self._started.done():
             self._started.set_exception(error)

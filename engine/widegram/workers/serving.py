@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from widegram.data.formats import Table
-from widegram.errors import WidegramError, one_line
+from widegram.errors import WidegramError, one_line, reason
 from widegram.workers.builds import program
 from widegram.workers.session import Facts, Request
 
@@ -175,8 +175,8 @@ def answer(request: Request) -> Answer:
         return "failed", ("WidegramError", "out of memory; give a smaller --memory")
     except BaseException as error:  # Whatever it is: the client is told, the worker lives on.
         name = type(error).__name__
-        text = str(error) if isinstance(error, WidegramError) else f"{name}: {error}"
-        return "failed", (name, one_line(" ".join(text.split())))
+        text = reason(error, named=not isinstance(error, WidegramError))
+        return "failed", (name, one_line(text))
 
 
 def _facts(request: Request) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from widegram import errors
-from widegram.errors import WidegramError, one_line
+from widegram.errors import WidegramError, one_line, reason
 from widegram.workers.session import Lost, Request
 
 # Evaluated at the worker: only names of Python's own travel, so that a scheduler and a worker
@@ -151,5 +151,5 @@ class Line:
             return WidegramError(f"worker {self.address}: {what}")
         if isinstance(error, futures.CancelledError) or name in _LOST:
             return Lost(self.address)
-        text = one_line(" ".join(str(error).split()))
+        text = one_line(reason(error))
         return WidegramError(f"worker {self.address}: {name}: {text}")

@@ -126,6 +126,6 @@ def _saving_iterates(restart: RestartFile | None) -> Iterator[None]:
         return
     with (
         interrupts.keeping(restart.kept),
-        interrupts.finishing("the iteration in work", restart.step_seconds),
+        interrupts.finishing("the iteration in work", restart.clock.seconds_left),
     ):
         yield

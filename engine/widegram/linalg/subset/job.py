@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.linalg.budget import array_budget
+from widegram.linalg.budget import array_budget, stream_share
 from widegram.linalg.definite import relative_shift
 from widegram.linalg.evidence import log_evidence
 from widegram.linalg.settings import Resources
@@ -20,8 +20,10 @@ from widegram.linalg.solutionfile import write_solution
 from widegram.linalg.solvejob import (
     SolveJob,
     SolveResult,
+    about_targets,
     centred_targets,
     header_of,
+    path_tables,
     regularisers,
     verdict,
 )
@@ -85,7 +87,7 @@ def solve_by_centers(
     memory = array_budget(job.memory)
     end = End(job.depth, job.head)
     assert job.centers is not None
-    stream = max(memory // 8, 1 << 20)
+    stream = stream_share(memory)
     one_hot_less = shift_of(job.targets, job.target_shift)
     with open_centers(
         job.gram, job.centers, job.kernel, end,
@@ -222,10 +224,8 @@ def _tables(
     if all("nngp" in file.kernels for file in passes.gram_files):
         tables["nystrom/eigenvalues"] = passes.spectrum.values
         tables["nystrom/basis"] = passes.spectrum.basis
-    rows = [point.row(False) for point in points]
-    for name in ("diag_reg", "mse", "accuracy", "log_evidence"):
-        if (job.path or job.loo or job.evidence) and any(row[name] is not None for row in rows):
-            tables[f"path/{name}"] = np.array([row[name] for row in rows], dtype=float)
+    if job.path or job.loo or job.evidence:
+        tables |= path_tables([point.row(False) for point in points])
     return tables
 
 
@@ -251,12 +251,7 @@ def _result(
         diag_reg=best.diag_reg,
         shift=best.shift,
         seconds=0.0,
-        task=targets.task,
-        task_reason=targets.reason,
-        target_shift=None if targets.classes is None else targets.shift,
-        unit_diagonal=job.unit_diagonal,
-        normalize_y=job.normalize_y,
-        prior_scale=tuple(job.scale(solved.squares, targets).tolist()) if job.scaled else (),
+        **about_targets(job, targets, job.scale(solved.squares, targets)),
         loo_mse=best.judgement.mse,
         loo_accuracy=best.accuracy,
         log_evidence=best.log_evidence,

@@ -25,8 +25,8 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Coordinates c (M, k) of a solution with ``shift`` on the diagonal."""
+class Draft:
+    """A solution that a pass is to judge: coordinates c (M, k), with ``shift`` on the diagonal."""
 
     shift: float
     coordinates: Array
@@ -34,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a pass has found of a candidate.
+    """What a pass has found of a draft.
 
     * ``correction``: the step that its gradient asks for, (M, k)
     * ``residual``: the largest |gradient| / |Phi^T Y| of a column
@@ -54,10 +54,10 @@ class Judgement:
 
 
 class Judging:
-    """A pass that judges ``candidates``; a :class:`widegram.linalg.subset.streaming.PassSums`.
+    """A pass that judges ``drafts``; a :class:`widegram.linalg.subset.streaming.PassSums`.
 
     ``loo`` asks for leave-one-out errors, whose leverages take 2 n M^2 operations; without them
-    rows are multiplied by the solutions alone. ``fitted`` (n, k), of a single candidate, takes the
+    rows are multiplied by the solutions alone. ``fitted`` (n, k), of a single draft, takes the
     predictions of the rows.
     """
 
@@ -65,19 +65,19 @@ class Judging:
         self,
         spectrum: NormalSpectrum,
         targets: Array,
-        candidates: Sequence[Candidate],
+        drafts: Sequence[Draft],
         *,
         loo: bool,
         fitted: Array | None = None,
     ) -> None:
         self.what = "leave-one-out errors" if loo else "residuals"
         self._spectrum, self._targets = spectrum, targets
-        self._candidates, self._loo, self._fitted = candidates, loo, fitted
-        stacked = np.hstack([candidate.coordinates for candidate in candidates])
+        self._drafts, self._loo, self._fitted = drafts, loo, fitted
+        stacked = np.hstack([draft.coordinates for draft in drafts])
         self._columns = stacked if loo else spectrum.basis @ stacked
-        shifts = np.array([candidate.shift for candidate in candidates])
+        shifts = np.array([draft.shift for draft in drafts])
         self._weights = 1.0 / (spectrum.values[:, None] + shifts)
-        count = len(candidates)
+        count = len(drafts)
         self._gradient = np.zeros(stacked.shape)
         self._squares = np.zeros(stacked.shape[1])
         self._errors, self._hits, self._slack = np.zeros(count), np.zeros(count), np.ones(count)
@@ -89,7 +89,7 @@ class Judging:
         predicted = own @ self._columns
         if self._fitted is not None:
             self._fitted[rows] = predicted
-        left = np.tile(y, len(self._candidates)) - predicted
+        left = np.tile(y, len(self._drafts)) - predicted
         self._gradient += own.T @ left
         self._squares += np.einsum("ij,ij->j", left, left)
         if not self._loo:
@@ -97,7 +97,7 @@ class Judging:
         slack = 1.0 - np.square(own, out=own) @ self._weights
         self._slack = np.minimum(self._slack, slack.min(axis=0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            errors = left.reshape(len(y), len(self._candidates), -1) / slack[:, :, None]
+            errors = left.reshape(len(y), len(self._drafts), -1) / slack[:, :, None]
         self._errors += np.einsum("ipk,ipk->p", errors, errors)
         self._hits += [agreeing(y - errors[:, p], y).sum() for p in range(errors.shape[1])]
 
@@ -117,17 +117,17 @@ class Judging:
             array[...] = arrays[name]
 
     def judged(self) -> list[Judgement]:
-        """Of each candidate, once all rows are in."""
+        """Of each draft, once all rows are in."""
         outputs = self._targets.shape[1]
         gradient = self._gradient if self._loo else self._spectrum.basis.T @ self._gradient
         found = []
-        for index, candidate in enumerate(self._candidates):
+        for index, draft in enumerate(self._drafts):
             columns = slice(index * outputs, (index + 1) * outputs)
-            own = gradient[:, columns] - candidate.shift * candidate.coordinates
-            found.append(self._judgement(index, candidate, own, self._squares[columns]))
+            own = gradient[:, columns] - draft.shift * draft.coordinates
+            found.append(self._judgement(index, draft, own, self._squares[columns]))
         return found
 
-    def _judgement(self, index: int, found: Candidate, gradient: Array, left: Array) -> Judgement:
+    def _judgement(self, index: int, found: Draft, gradient: Array, left: Array) -> Judgement:
         values, moment = self._spectrum.values, self._spectrum.moment
         weights = self._weights[:, index, None]
         correction = gradient * weights

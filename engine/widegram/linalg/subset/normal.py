@@ -17,10 +17,11 @@ Array = NDArray[Any]
 
 
 class NormalEquations:
-    """Phi^T Phi (M, M) and Phi^T Y (M, k), Phi = K_nC L^-T; a :class:`..streaming.PassSums`.
+    """Phi^T Phi (M, M) and Phi^T Y (M, k), Phi = K_nC L^-T, float64.
 
-    Each block is whitened before it is squared: the square of K_nC would lose twice as many digits
-    to the condition of L.
+    They are what a pass adds up (:class:`~widegram.linalg.subset.streaming.PassSums`). Blocks are
+    whitened before they are squared: the square of K_nC would lose twice as many digits to the
+    condition of L.
     """
 
     what = "normal equations"

@@ -17,12 +17,13 @@ from widegram.gramfile import GramFile
 from widegram.linalg.arrayfile import ArrayFile
 from widegram.linalg.settings import Resources
 from widegram.linalg.subset.centers import CenterFiles
-from widegram.linalg.subset.judging import Candidate, Judgement, Judging
+from widegram.linalg.subset.judging import Draft, Judgement, Judging
 from widegram.linalg.subset.normal import NormalEquations, NormalSpectrum, decomposed
 from widegram.linalg.subset.streaming import PassSums, streamed
 from widegram.linalg.subset.sumsfile import SumsFile
 from widegram.linalg.subset.whitening import whitening
 from widegram.linalg.targets import Targets
+from widegram.linalg.workfile import NOTHING_SAVED
 from widegram.machine.progress import Progress
 
 Array = NDArray[Any]
@@ -37,7 +38,7 @@ class Solved:
 
     * ``shift``: what its regulariser adds to the diagonal
     * ``alpha``: the weights of the centers, (M, k); ``fitted``: what it predicts for the rows
-    * ``residual``, ``error``, ``squares``: as of :class:`..judging.Judgement`
+    * ``residual``, ``error``, ``squares``: as of :class:`~widegram.linalg.subset.judging.Judgement`
     * ``passes``: how often the rows were read for it
     """
 
@@ -95,7 +96,7 @@ class Passes:
         """What an interrupted run leaves."""
         saved = {ending: file.saved for ending, file in self._work.items() if file.saved}
         if not saved:
-            return "interrupted before anything was saved; run the same command again"
+            return NOTHING_SAVED
         if ".basis" in saved:
             rows = saved.get(".leverage", 0)
             what = f"the normal equations and {rows} of {self.n} rows of the pass after them are"
@@ -127,28 +128,28 @@ class Passes:
         sound = [s for s in dict.fromkeys(shifts) if math.isfinite(spectrum.condition(s))]
         if not sound:
             return {}
-        candidates = [Candidate(shift, spectrum.solve(shift)) for shift in sound]
-        judging = Judging(spectrum, self.targets, candidates, loo=loo)
+        drafts = [Draft(shift, spectrum.solve(shift)) for shift in sound]
+        judging = Judging(spectrum, self.targets, drafts, loo=loo)
         # The sums of one path are none of another's.
         digest = xxhash.xxh3_64_hexdigest(repr((sound, loo)).encode())
         file = self._work.get(".leverage")
         if file is not None:
             file.key = f"{file.key}/{digest}"
         self._pass(judging, file)
-        self._candidates = dict(zip(sound, candidates, strict=True))
+        self._drafts = dict(zip(sound, drafts, strict=True))
         self._judgements = dict(zip(sound, judging.judged(), strict=True))
         return self._judgements
 
     def refined(self, shift: float) -> Solved:
         """The solution with ``shift``, which has been judged, corrected until it moves no more."""
         spectrum = self.spectrum
-        coordinates = self._candidates[shift].coordinates
+        coordinates = self._drafts[shift].coordinates
         found, best, before = self._judgements[shift], None, self._read
         for _ in range(_STEPS):
             coordinates = coordinates + found.correction
             fitted = np.empty(self.targets.shape)
-            candidate = Candidate(shift, coordinates)
-            judging = Judging(spectrum, self.targets, [candidate], loo=False, fitted=fitted)
+            draft = Draft(shift, coordinates)
+            judging = Judging(spectrum, self.targets, [draft], loo=False, fitted=fitted)
             self._pass(judging, None)
             (found,) = judging.judged()
             improved = best is None or found.error < 0.5 * best[0].error

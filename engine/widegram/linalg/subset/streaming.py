@@ -56,7 +56,7 @@ def streamed(
         height = min(height, before)
     with ExitStack() as held:
         if file is not None:
-            held.enter_context(interrupts.finishing("the block in work", file.step_seconds))
+            held.enter_context(interrupts.finishing("the block in work", file.clock.seconds_left))
         for rows, block in blocks(operator, height, start):
             sums.add(rows, block)
             if progress:

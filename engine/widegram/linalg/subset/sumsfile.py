@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,10 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from widegram.durable import discard_leftover
-from widegram.durable.outputs import file_system_errors
 from widegram.durable.sealed import write_sealed
-from widegram.linalg.workfile import open_work_file
+from widegram.linalg.workfile import StepClock, open_work_file, remove_work_file
 from widegram.machine import interrupts
 
 Array = NDArray[Any]
@@ -26,19 +22,15 @@ class SumsFile:
     """The work file ``path``: arrays by name, and how many rows of the problem ``key`` are in them.
 
     Written whole or not at all, at most every ``seconds`` and a twentieth of the time. A file of
-    another problem is refused (see :func:`widegram.linalg.workfile.open_work_file`).
+    another problem is refused (see :func:`widegram.linalg.workfile.open_work_file`). ``clock``: of
+    blocks.
     """
 
     def __init__(self, path: Path, key: str, seconds: float) -> None:
         self.path = path
         self.saved = 0
         self.key, self._seconds = key, seconds
-        self._begun = self._last = time.monotonic()
-        self._slowest = 0.0
-
-    def step_seconds(self) -> float:
-        """Estimate of the time that the block in work still takes; infinite for the first."""
-        return max(self._slowest - (time.monotonic() - self._begun), 0.0) or math.inf
+        self._last, self.clock = time.monotonic(), StepClock()
 
     def load(
         self, names: tuple[str, ...], discard_other: bool
@@ -73,17 +65,13 @@ class SumsFile:
         self, rows: int, total: int, height: int, arrays: Callable[[], Mapping[str, Array]]
     ) -> bool:
         """After every block: save what is due, and the last; whether a stop is asked for."""
-        now = time.monotonic()
-        self._slowest, self._begun = max(self._slowest, now - self._begun), now
+        self.clock.end()
         stop = interrupts.requested()
-        if stop or rows == total or now - self._last >= self._seconds:
+        if stop or rows == total or time.monotonic() - self._last >= self._seconds:
             self.save(arrays(), rows, height)
-        self._begun = time.monotonic()
+            self.clock.begin()
         return stop
 
     def remove(self) -> None:
         """Remove the file, and what a kill left of one."""
-        with file_system_errors(self.path):
-            discard_leftover(self.path)
-            if os.path.lexists(self.path):
-                os.unlink(self.path)
+        remove_work_file(self.path)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.linalg.budget import array_budget
+from widegram.linalg.budget import array_budget, stream_share
 from widegram.linalg.gramsource import open_train
 from widegram.linalg.solution import MAX_ITERATIONS, OK
 from widegram.linalg.solutionfile import write_solution
-from widegram.linalg.solvejob import SolveJob, SolveResult, header_of
+from widegram.linalg.solvejob import SolveJob, SolveResult, at_an_end, header_of
 from widegram.linalg.svm.machines import (
     CACHE,
     Machines,
@@ -50,7 +50,7 @@ def solve_by_svm(job: SolveJob, started: float, progress: ProgressCallback | Non
     require_sklearn()
     path, folds = job.c_path or C_PATH, job.folds or FOLDS
     memory, end = array_budget(job.memory), End(job.depth, job.head)
-    stream = max(memory // 8, 1 << 20)
+    stream = stream_share(memory)
     with open_train(
         job.gram, job.kernel, end, memory=stream, unit=job.unit_diagonal, rows=job.rows
     ) as train:
@@ -154,10 +154,7 @@ def _result(
     path, shares, folds = validated
     message = f"C {c:g}, as asked"
     if shares:
-        message = f"C {c:g} has the best accuracy in {folds} folds"
-        for end, name in ((min(path), "smaller"), (max(path), "larger")):
-            if c == end:
-                message += f", at an end of the path: {name} ones may be better"
+        message = f"C {c:g} has the best accuracy in {folds} folds{at_an_end(path, c)}"
     if not machines.converged:
         message += (
             f"; a machine was stopped after {most_iterations(targets.n):,} iterations: what it "

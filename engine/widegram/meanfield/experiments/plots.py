@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from widegram.durable.pictures import save_figure
-from widegram.errors import WidegramError
+from widegram.durable.pictures import require_matplotlib, save_figure
 from widegram.meanfield.experiments.trainfile import read_maps
 
 if TYPE_CHECKING:
@@ -27,12 +26,9 @@ _INK, _PREDICTED = "#1f4e79", "#c0392b"
 
 def pyplot() -> Any:
     """matplotlib's figure factory without a display; raises WidegramError where it is missing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise WidegramError(
-            "plots need matplotlib; install it with: pip install 'widegram[plot]'"
-        ) from None
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure
 
 

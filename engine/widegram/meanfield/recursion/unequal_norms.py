@@ -165,13 +165,13 @@ class Pixels(LayerState):
         """The common q and the level of Theta: means over images and pixels."""
         return float(self.q_rows.mean()), float(self.t_rows.mean())
 
-    def _spread(self) -> float:
+    def _farthest(self) -> float:
         """The largest relative distance of any entry of K from the common q."""
         q, _ = self._base()
         return float(max(np.abs(a - q).max() for a in (self.k, self.q_rows, self.q_cols)) / q)
 
     def settled(self) -> Pixels | Linear:
-        return self._linearized() if self._spread() < CROSSOVER else self
+        return self._linearized() if self._farthest() < CROSSOVER else self
 
     def _linearized(self) -> Linear:
         """Pool, and subtract the common values."""
