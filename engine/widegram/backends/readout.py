@@ -46,7 +46,7 @@ class Readout:
         """Kernels (len(rows), len(cols)) by key, from values (outputs, rows, columns) by kernel;
         made in place.
 
-        Raises :class:`WidegramError` for what is not finite or not 0 and yet below the smallest
+        Raises WidegramError for what is not finite or not 0 and yet below the smallest
         normal number, unless that is small beside sqrt(K(x, x) K(x', x')).
         """
         found = {}
@@ -78,7 +78,7 @@ class Readout:
         return found
 
     def check_inputs(self, own: Own, rows: range, second: bool) -> None:
-        """Raise :class:`WidegramError` where an input's values are outside the range on their way
+        """Raise WidegramError where an input's values are outside the range on their way
         to the result."""
         wrong = np.flatnonzero(own.lost > HIDDEN[self.dtype])
         if not wrong.size:

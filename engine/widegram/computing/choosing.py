@@ -19,7 +19,7 @@ def make_evaluator(device: str, job: Job) -> Evaluator:
     gives it; several cards share the tiles. Device 'reference' is the dense float64 one.
 
     Where float32 cannot hold an activation's values at the variances of these inputs, the
-    evaluator computes in float64 and rounds its tiles. Raises :class:`WidegramError` where the
+    evaluator computes in float64 and rounds its tiles. Raises WidegramError where the
     backend cannot compute the network.
     """
     try:

@@ -100,9 +100,9 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
 
     A float32 run whose activations need more digits at these variances is computed in float64 and
     rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
-    arXiv:1912.02803). Raises :class:`WidegramError` for bad input, before anything is written;
-    :class:`Interrupted` after the first SIGINT or SIGTERM, once the tile in flight is saved;
-    :class:`WriteFailed` where the file system fails, or ``out`` was deleted, replaced or moved.
+    arXiv:1912.02803). Raises WidegramError for bad input, before anything is written;
+    Interrupted after the first SIGINT or SIGTERM, once the tile in flight is saved;
+    WriteFailed where the file system fails, or ``out`` was deleted, replaced or moved.
     """
     x1, x2 = patterned(x1, x2, pattern)
     job = make_job(network, x1, x2, get, dtype, depths, threads, memory, accept_series_error)

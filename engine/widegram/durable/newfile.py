@@ -25,10 +25,10 @@ def new_file(path: str | Path, *, overwrite: bool = False, ours: bool = False) -
     Its content is on the disk and was read back before the rename, and the rename is on the disk
     before the return. A ``path`` that is a symbolic link stays one: its target is replaced. If the
     block raises, the part is removed and ``path`` is as it was. ``ours`` says that the caller holds
-    the lock of the file that is overwritten. Raises :class:`WidegramError` for
+    the lock of the file that is overwritten. Raises WidegramError for
     what :func:`widegram.durable.outputs.check_target` refuses, for a second process that is
     creating the same file, and for one that is writing the file to be replaced;
-    :class:`WriteFailed` where the file system fails.
+    WriteFailed where the file system fails.
     """
     path = Path(path)
     target = Path(os.path.realpath(path))

@@ -13,7 +13,7 @@ def take_name(source: Path, target: Path) -> None:
     """Give the synced file ``source`` the name ``target``, in the same folder; on the disk before
     the return. A kill leaves the one file or the other under that name.
 
-    Raises :class:`WriteFailed` where the file system fails.
+    Raises WriteFailed where the file system fails.
     """
     with file_system_errors(target):
         calls.rename(source, target)

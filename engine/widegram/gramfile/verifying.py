@@ -142,7 +142,7 @@ def verify(
     ``evaluator(file)`` gives what recomputes a 16 x 16 block in each of ``sample`` finished tiles
     (chosen by ``seed``) and single entries by another method, or a sentence why nothing can; None
     skips that. ``progress`` counts tiles. Raises :class:`Damaged` if HDF5 cannot read
-    the file, :class:`WidegramError` if it is not a gram file, is missing, or is being written.
+    the file, WidegramError if it is not a gram file, is missing, or is being written.
     """
     try:
         with GramFile(path, shard=True) as file, hdf5_errors(file.path):

@@ -110,7 +110,7 @@ def load_cholesky(
     """Read ``operator`` (with its shift) once and factor it in place.
 
     A float32 factor is one of the equilibrated matrix and keeps the operator for its residuals.
-    Raises :class:`NotPositiveDefinite`, with advice that was tried by factoring again; without
+    Raises NotPositiveDefinite, with advice that was tried by factoring again; without
     ``advise`` a bare :class:`FailedPivot`.
     """
     found = _attempt(operator, np.dtype(dtype), progress)

@@ -21,7 +21,7 @@ from widegram.linalg.targets import Targets
 
 @dataclass(frozen=True, kw_only=True)
 class SolveJob:
-    """What :func:`solve_file` is asked for.
+    """What :func:`widegram.linalg.jobs.solve_file` is asked for.
 
     * ``gram``, ``kernel``, ``depth``, ``head``: the training matrix, one kernel of a Gram file;
       with ``centers``, the Gram file of centers, that of the training data and the centers

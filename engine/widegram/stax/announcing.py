@@ -23,7 +23,7 @@ def announce(
     """As of networks that end in vectors (:func:`widegram.plan.announced.say`), for layers on
     ``start``; ``patterns``: weights of the graphs, where values are some.
 
-    Raises :class:`WidegramError` where values may miss a tenth of their size.
+    Raises WidegramError where values may miss a tenth of their size.
     """
     received = 1.0
     if patterns is not None:
