@@ -25,14 +25,16 @@ Supplying = Callable[[Evaluator, Saver, Tiles, Meter], Supply]
 class GramResult(NamedTuple):
     """What one run did.
 
-    ``entries`` of each matrix settled in this run (mirror images included), its wall time in
-    ``seconds``, their quotient ``entries_per_second``, ``resumed_tiles`` found finished at the
-    start out of ``tiles``, the ``tile`` side, and whether the file is ``complete``.
-    ``copied_entries`` of each matrix were in the file that this one grew from, and are not among
-    ``entries``. ``damaged_tiles`` of an earlier run had lost their checksums and were computed
-    again.
-    ``series_error`` is the relative error of activations without a closed form (of E[phi^2] or
-    E[phi'^2], in one layer), None for networks without one.
+    * ``entries``: of each matrix, settled in this run, mirror images included
+    * ``seconds``: its wall time; ``entries_per_second``: their quotient
+    * ``resumed_tiles``: found finished at the start, out of ``tiles``
+    * ``tile``: the side of a tile
+    * ``complete``: whether the file is
+    * ``series_error``: the relative error of activations without a closed form (of E[phi^2] or
+      E[phi'^2], in one layer), None for networks without one
+    * ``damaged_tiles``: of an earlier run that had lost their checksums, and were computed again
+    * ``copied_entries``: of each matrix, that were in the file that this one grew from; they are
+      not among ``entries``
     """
 
     entries: int

@@ -80,23 +80,30 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     changed meanwhile, the tiles of this run are taken back. K(x, x) of every input of x1 stands in
     ``/diagonal/x1/...``, of a cross matrix that of x2 in ``/diagonal/x2/...``, float64.
 
-    ``network``: a file, JSON text, preset, dict or Network. ``x1``, ``x2``: floating point
-    (n, *input_shape), an array or ``'file.npy' | 'file.npz:key' | 'file.h5:path'``, or a list of
-    such for a network whose input is a list. ``get``: which of 'nngp' and 'ntk'.
-    ``tile``: side of the blocks written at once, None to choose.
-    ``threads``: None for all cores. ``memory``: byte budget such as '500MB', None for a quarter
-    of what is free. ``overwrite``: replace ``out`` whatever it is. ``progress``: called with a
-    :class:`~widegram.machine.progress.Progress`. ``accept_series_error``: the relative error of an
-    activation's Hermite series that is accepted, 1e-3 by default, and of all that is announced,
-    0.1 by default; more is refused. ``pattern``: of graphs, for Aggregate layers, that of x1 or a
-    pair for x1 and x2, arrays or files as these. ``dask``: the address of a Dask scheduler whose
-    workers compute the tiles, or 'local:N'; ``device``, ``threads`` and ``memory`` then hold for
-    each worker, and ``mixed_workers`` lets them differ in what decides the last bits. ``shard``:
-    'K/N' or (K, N) computes the K-th of N shares alone, into ``<out>.shard-K-of-N``;
-    :func:`widegram.join` makes the file of all. Their tiles are chosen without a look at this
-    machine. ``append``: ``out`` is a finished file of the first rows of x1 (and of x2); only what
-    is new of the whole matrix is computed, into ``<out>.append``, which becomes ``out`` when it is
-    complete, to the bits of a run of the whole.
+    * ``network``: a file, JSON text, preset, dict or Network
+    * ``x1``, ``x2``: floating point (n, *input_shape), an array or ``'file.npy' | 'file.npz:key' |
+      'file.h5:path'``, or a list of such for a network whose input is a list
+    * ``get``: which of 'nngp' and 'ntk'
+    * ``dtype``: 'float32' or 'float64', of the file
+    * ``device``: 'auto', 'cpu', 'cuda', or cards such as 'cuda:0,1'
+    * ``tile``: side of the blocks written at once, None to choose
+    * ``threads``: None for all cores
+    * ``memory``: byte budget such as '500MB', None for a quarter of what is free
+    * ``overwrite``: replace ``out`` whatever it is
+    * ``progress``: called with a :class:`~widegram.machine.progress.Progress`
+    * ``accept_series_error``: the relative error of an activation's Hermite series that is
+      accepted, 1e-3 by default, and of all that is announced, 0.1 by default; more is refused
+    * ``pattern``: of graphs, for Aggregate layers, that of x1 or a pair for x1 and x2, arrays or
+      files as these
+    * ``dask``: the address of a Dask scheduler whose workers compute the tiles, or 'local:N';
+      ``device``, ``threads`` and ``memory`` then hold for each worker, and ``mixed_workers`` lets
+      them differ in what decides the last bits
+    * ``shard``: 'K/N' or (K, N) computes the K-th of N shares alone, into
+      ``<out>.shard-K-of-N``; :func:`widegram.join` makes the file of all. Their tiles are chosen
+      without a look at this machine
+    * ``append``: ``out`` is a finished file of the first rows of x1 (and of x2); only what is new
+      of the whole matrix is computed, into ``<out>.append``, which becomes ``out`` when it is
+      complete, to the bits of a run of the whole
 
     A float32 run whose activations need more digits at these variances is computed in float64 and
     rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
@@ -192,6 +199,7 @@ def default_side(
 
 
 def nothing_to_do(header: Header) -> GramResult:
+    """The result of a run that finds its file complete."""
     done = len(header.layout.tiles())
     return GramResult(
         entries=0,

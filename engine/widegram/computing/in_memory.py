@@ -47,15 +47,16 @@ def kernel(
 ) -> np.ndarray | Kernels:
     """NNGP and NTK of an infinitely wide network, as arrays in memory.
 
-    ``x1`` (n1, *input_shape) and ``x2`` (n2, *input_shape) are floating point, or lists of such for
-    a network whose input is a list; without ``x2`` the
-    result is the symmetric matrix of x1 with itself. ``get='ntk'`` (or 'nngp') returns one array
-    (n1, n2) of ``dtype``, a sequence of names returns :class:`Kernels`. The kernels are
-    dimensionless and in the NTK parameterization of neural-tangents (Novak et al. 2020,
-    arXiv:1912.02803). ``device``, ``threads``, ``memory`` and ``accept_series_error`` and
-    ``pattern`` as in :func:`widegram.gram`, which writes matrices too large for memory to a file.
+    * ``x1``, ``x2``: floating point (n1, *input_shape) and (n2, *input_shape), or lists of such for
+      a network whose input is a list; without ``x2`` the result is the symmetric matrix of x1 with
+      itself
+    * ``get``: 'ntk' or 'nngp' returns one array (n1, n2) of ``dtype``, a sequence of names returns
+      :class:`Kernels`
+    * ``device``, ``threads``, ``memory``, ``accept_series_error``, ``pattern``: as in
+      :func:`widegram.gram`, which writes matrices too large for memory to a file
 
-    Raises :class:`widegram.errors.WidegramError` for bad input.
+    The kernels are dimensionless and in the NTK parameterization of neural-tangents (Novak et al.
+    2020, arXiv:1912.02803). Raises :class:`widegram.errors.WidegramError` for bad input.
     """
     x1, x2 = patterned(x1, x2, pattern)
     job = make_job(network, x1, x2, get, dtype, None, threads, memory, accept_series_error)

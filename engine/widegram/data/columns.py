@@ -222,7 +222,10 @@ def check_column(path: Path | str, name: str, names: Sequence[str]) -> None:
 
 
 def target_values(rows: TableRows, target: str) -> NDArray[Any]:
-    """A column as labels (n,): int64 for texts' places and whole numbers, else float64."""
+    """A column as labels (n,): int64 for texts' places and whole numbers, else float64.
+
+    Raises WidegramError for whole numbers beyond 2^53.
+    """
     at = rows.names.index(target)
     column = rows.columns[at]
     step = max(1, 2**20 // rows.x.shape[1])

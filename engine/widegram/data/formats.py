@@ -110,7 +110,10 @@ def open_table(spec: str | Path) -> Table:
 
 
 def list_arrays(path: Path) -> list[str]:
-    """Names of the arrays inside an .npz or HDF5 file."""
+    """Names of the arrays inside an .npz or HDF5 file.
+
+    Raises WidegramError for a file that cannot be read.
+    """
     try:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as archive:

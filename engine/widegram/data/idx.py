@@ -96,7 +96,11 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def open_idx(path: Path) -> RawData:
-    """A directory with ``train-images-idx3-ubyte(.gz)`` and its companions, or one image file."""
+    """A directory with ``train-images-idx3-ubyte(.gz)`` and its companions, or one image file.
+
+    Images (n, H, W) of the dtype of the file, labels (n,) int64. Raises WidegramError for
+    several data sets in one directory, missing labels, and as :func:`read_idx`.
+    """
     if path.is_file():
         return RawData(str(path), _split(path))
     found: dict[tuple[str, str], Path] = {}

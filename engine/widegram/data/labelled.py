@@ -49,7 +49,8 @@ def open_labelled(source: str, labels: str | None) -> RawData:
 
     Of a .mat file, whose arrays have two axes or more, a row or column of labels is (n,), and whole
     numbers are integers. Its inputs are along the last axis where that alone has as many as there
-    are labels, as in images (H, W, C, n).
+    are labels, as in images (H, W, C, n). Raises WidegramError for a file that is missing or
+    damaged, and where its arrays do not say which of them are inputs.
     """
     path, key = split_spec(source)
     existing_file(path)

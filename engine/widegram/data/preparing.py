@@ -164,7 +164,10 @@ def prepare(  # noqa: PLR0913  (an option each)
 
 
 def names(value: Any, name: str) -> tuple[str, ...]:
-    """Names of columns, each once."""
+    """Names of columns, each once.
+
+    Raises WidegramError for what is no list of texts.
+    """
     if isinstance(value, str) or not all(isinstance(each, str) for each in value):
         raise WidegramError(f"{name} is {shown(value)}; it must be a list of names of columns")
     return tuple(dict.fromkeys(value))

@@ -21,7 +21,8 @@ def open_raw(
 ) -> RawData:
     """The data set that ``source`` names, in whichever of the known formats it is.
 
-    ``options`` are of tables, and refused with anything else unless they are optional.
+    ``options`` are of tables, and refused with anything else unless they are optional. Raises
+    WidegramError for what is none of them, or damaged.
     """
     path, _ = split_spec(source)
     table = path.suffix.lower() in TABLES and not path.is_dir()

@@ -51,7 +51,10 @@ class Selection:
 
 
 def everything(split: Split) -> Selection:
-    """All rows of a split, checked."""
+    """All rows of a split, checked.
+
+    Raises WidegramError for one without rows, and for what is no numbers of the shape of inputs.
+    """
     _check_numbers(split.x)
     if not split.x.shape[0]:
         raise WidegramError(f"{split.x.name}: is empty")
@@ -65,7 +68,8 @@ def select(
     training rows not on how many there are.
 
     ``balanced``: of every class as many training rows as of any other, or all that it has; without
-    ``train`` as many as the smallest class has.
+    ``train`` as many as the smallest class has. Raises WidegramError for more rows than there are,
+    inputs of two shapes, labels that are no classes to balance, and as :func:`everything`.
     """
     for split in (raw.train, raw.test):
         if split is not None:

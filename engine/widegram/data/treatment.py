@@ -99,7 +99,7 @@ def learn(part: Selection, normalize: str, eps: float | None, block: int) -> Tre
     """The treatment that training inputs ask for; ``eps`` is that of ZCA.
 
     Inputs are read block by block of at most ``block`` bytes: three times for what is subtracted
-    and divided by, and once for ZCA.
+    and divided by, and once for ZCA. Raises WidegramError as :func:`~widegram.data.zca.learn_zca`.
     """
     part = part.ascending()
     x = part.split.x

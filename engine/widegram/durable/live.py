@@ -51,7 +51,10 @@ class LiveFile(Closing):
             raise in_use(self.path)
 
     def inspect(self, ask: Any) -> Any:
-        """``ask(file)``, given the file as h5py reads it now, and closed again."""
+        """``ask(file)``, given the file as h5py reads it now, and closed again.
+
+        Raises WidegramError where that is another file by now.
+        """
         with h5py.File(self.target, "r", locking=False) as file:
             if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(self._descriptor)):
                 raise WidegramError(f"{self.path}: was replaced by another file; run again")

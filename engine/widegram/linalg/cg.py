@@ -46,10 +46,11 @@ def conjugate_gradients(
     """Solve A x = b, b of shape (n, k), to max |b - A x| / |b| <= tol over the columns.
 
     ``product(x)`` is A x and ``precondition(r)`` approximates A^-1 r; both must be symmetric
-    positive definite. ``checkpoint(x, iterations)`` is called after every iteration. The
-    residual is recomputed from A at the end of each round; a round that reaches ``tol`` only in
-    its recurrence is followed by another from the true residual, and when that no longer helps
-    the status is "stagnated".
+    positive definite. ``checkpoint(x, iterations)`` is called after every iteration. The residual
+    is recomputed from A at the end of each round; a round that reaches ``tol`` only in its
+    recurrence is followed by another from the true residual, and when that no longer helps the
+    status is "stagnated". Raises WidegramError where A or the preconditioner turns out not to be
+    positive definite, and for numbers that are not finite.
     """
     started = time.perf_counter()
     b, exponents = unit_columns(np.asarray(b, dtype=np.float64))

@@ -147,7 +147,8 @@ def lanczos_density(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Density:
-    """Stochastic Lanczos quadrature with ``probes`` random vectors and ``steps`` passes."""
+    """Stochastic Lanczos quadrature with ``probes`` random vectors, drawn with ``seed``, and
+    ``steps`` passes over the matrix, at most n."""
     n = operator.shape[0]
     steps = min(steps, n)
     rng = np.random.default_rng(seed)

@@ -74,7 +74,10 @@ def full_eigen(
 
 
 def choose_driver(n: int, vectors: bool, memory: int) -> str:
-    """LAPACK's driver for what fits into ``memory`` bytes and into its 32-bit workspace sizes."""
+    """LAPACK's driver for what fits into ``memory`` bytes and into its 32-bit workspace sizes.
+
+    'evr' or 'evd'. Raises WidegramError where neither fits.
+    """
     square, rest = 8 * n * n, 8 * 100 * n
     if vectors and 3 * square + rest <= memory and divide_and_conquer_counts(n):
         return "evd"
@@ -118,11 +121,12 @@ def partial_eigen(
 ) -> Eigenpairs:
     """``k`` eigenpairs at the top (LA), bottom (SA) or half at both ends (BE), streamed.
 
-    Block Krylov with Rayleigh-Ritz and thick restart (Stathopoulos, Saad, Wu, SIAM J. Sci.
-    Comput. 19, 1998): each pass applies the operator once, to a block of the residuals of the
-    pairs that have not converged. A pair has converged at |K v - lambda v| <= tol |K|. Bottom
-    eigenvalues that crowd together converge slowly: ``converged`` and ``residuals`` tell. No pass
-    is spent on values for which ``meaningless(values)`` is True (an array of bool).
+    Block Krylov with Rayleigh-Ritz and thick restart (Stathopoulos, Saad, Wu, SIAM J. Sci. Comput.
+    19, 1998): each pass applies the operator once, to a block of the residuals of the pairs that
+    have not converged. A pair has converged at |K v - lambda v| <= tol |K|. Bottom eigenvalues that
+    crowd together converge slowly: ``converged`` and ``residuals`` tell. No pass is spent on values
+    for which ``meaningless(values)`` is True (an array of bool). Raises WidegramError for a k or an
+    end that there is not, and where k pairs do not fit into ``memory`` bytes.
     """
     n = operator.shape[0]
     if which not in WHICH or not 1 <= k <= n:

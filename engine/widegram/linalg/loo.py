@@ -88,9 +88,10 @@ def path_choice(
     """How a path of ``count`` regularisers is computed, and why.
 
     In memory by a Cholesky factorisation and the inverse of its factor for each, 2/3 n^3
-    operations, or for many by one tridiagonalisation with its basis, 8/3 n^3, of which half
-    move the whole matrix through memory for every column: about as long as eight of the others,
-    measured at n = 4,000. Beyond memory by a factorisation on the disk for each.
+    operations, or for many by one tridiagonalisation with its basis, 8/3 n^3, of which half move
+    the whole matrix through memory for every column: about as long as eight of the others, measured
+    at n = 4,000. Beyond memory by a factorisation on the disk for each. Raises WidegramError where
+    no factorisation has room.
     """
     choice = chosen(operator, k, replace(options, dtype=np.float64), resources)
     if not SOLVERS[choice.method].factors:
@@ -117,7 +118,7 @@ def regulariser_path(
     *,
     loo: bool = True,
 ) -> list[PathPoint]:
-    """Results for every shift in ``shifts`` (absolute), in that order.
+    """A point for every shift in ``shifts`` (absolute), in that order.
 
     By ``choice``, else as :func:`path_choice` says. ``operator`` is K without a shift. Without
     ``loo`` no leave-one-out errors.

@@ -130,7 +130,10 @@ class GramOperator:
             into[lo:hi] = part
 
     def matmat(self, x: Array, progress: ProgressCallback | None = None) -> Array:
-        """(source + shift I) @ x for x of shape (n2, k), in float64; the file is read once."""
+        """(source + shift I) @ x for x of shape (n2, k), in float64; the file is read once.
+
+        Raises WidegramError for x of another shape.
+        """
         x = np.asarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[0] != self.shape[1]:
             raise WidegramError(
@@ -162,7 +165,10 @@ class GramOperator:
         return np.asarray(self.matmat(np.asarray(x).reshape(-1, 1))[:, 0])
 
     def diagonal(self) -> Array:
-        """The diagonal, shift and scaling included, float64 of shape (n,)."""
+        """The diagonal, shift and scaling included, float64 of shape (n,).
+
+        Raises WidegramError naming the first entry that is not finite.
+        """
         n = min(self.shape)
         parts = []
         for lo in range(0, n, _DIAGONAL_BLOCK):
@@ -204,7 +210,10 @@ class GramOperator:
     def load(
         self, dtype: DTypeLike = np.float64, progress: ProgressCallback | None = None
     ) -> Array:
-        """The whole matrix as a new Fortran-ordered array that LAPACK may overwrite."""
+        """The whole matrix as a new Fortran-ordered array that LAPACK may overwrite.
+
+        Raises WidegramError where the matrix is not symmetric.
+        """
         n1, n2 = self.shape
         out = np.empty((n2, n1), dtype=dtype)
         if not self.symmetric:

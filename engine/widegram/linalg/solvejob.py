@@ -136,7 +136,10 @@ class SolveResult:
 
 
 def centred_targets(job: SolveJob, targets: Targets) -> tuple[Targets, np.ndarray]:
-    """(targets to solve for, what was taken off, (k,))."""
+    """(targets to solve for, what was taken off, (k,)).
+
+    Raises WidegramError for classes, which are not centred.
+    """
     if not job.normalize_y:
         return targets, np.zeros(targets.values.shape[1])
     if targets.classes is not None:

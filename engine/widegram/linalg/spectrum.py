@@ -55,7 +55,11 @@ class SpectrumOptions:
 def spectrum(
     operator: GramOperator, options: SpectrumOptions, resources: Resources
 ) -> Spectrum:
-    """Eigenvalues of the operator as asked, with the summary."""
+    """Eigenvalues of the operator as asked, with the summary.
+
+    Raises WidegramError for options that exclude each other, entries that are not finite, and what
+    does not fit in memory.
+    """
     started = time.perf_counter()
     if options.full and (options.k or options.density):
         raise WidegramError("--full gives every eigenvalue; leave out --k and --density")

@@ -61,7 +61,10 @@ def _require_axes(window: Shape, what: str, state: State, path: str) -> None:
 
 
 def behind_windows(window: Shape, layer: Convolution | Pool, state: State, path: str) -> Shape:
-    """The shape behind a convolution, or a pool, with these windows."""
+    """The shape behind a convolution, or a pool, with these windows.
+
+    Raises WidegramError where a window does not fit.
+    """
     what = "filter_shape" if isinstance(layer, Convolution) else "window_shape"
     _require_axes(window, what, state, path)
     try:
@@ -166,7 +169,10 @@ def check_norm(layer: LayerNorm, state: State, path: str) -> None:
 
 
 def indexed(layer: Index, state: State, path: str) -> State:
-    """Behind an Index: which axes are left, and how long they are."""
+    """Behind an Index: which axes are left, and how long they are.
+
+    Raises WidegramError for one that takes part of the batch or of the channels.
+    """
     batch, *entries, channels = expanded(layer.idx, len(state.shape) + 2, path)
     for name, entry in (("batch", batch), ("channels", channels)):
         if entry != ALL:

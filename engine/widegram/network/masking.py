@@ -70,7 +70,10 @@ _KNOWN = (
 
 
 def parse_mask(value: Any) -> Mask:
-    """A checked mask: a number, or 'nan', 'inf' or '-inf', which are none of JSON; None without."""
+    """A checked mask: a number, or 'nan', 'inf' or '-inf', which are none of JSON; None without.
+
+    Raises WidegramError for anything else.
+    """
     if value is None:
         return None
     if isinstance(value, str):
@@ -91,7 +94,10 @@ def parse_mask(value: Any) -> Mask:
 
 
 def parse_masks(value: Any, inputs: int) -> Masks:
-    """A checked mask; of several ``inputs`` one for each, of a list, or one that all have."""
+    """A checked mask; of several ``inputs`` one for each, of a list, or one that all have.
+
+    Raises WidegramError for anything else.
+    """
     if not isinstance(value, (list, tuple)):
         mask = parse_mask(value)
         return mask if mask is None or not inputs else (mask,) * inputs

@@ -42,7 +42,10 @@ _WIDTHS = {"out_dim", "out_chan", "channels", "width", "features"}
 
 
 def parse_input_shape(value: Any) -> tuple[int, ...]:
-    """Return a checked input shape: (D,) of vectors, (L, C) of sequences, (H, W, C) of images."""
+    """Return a checked input shape: (D,) of vectors, (L, C) of sequences, (H, W, C) of images.
+
+    Raises WidegramError for anything else.
+    """
     ok = isinstance(value, (list, tuple)) and all(checks.is_int(v) and v >= 1 for v in value)
     if not ok or len(value) not in (1, 2, 3):
         more = "; volumes [D, H, W, C] are not supported" if ok and len(value) == 4 else ""
@@ -62,7 +65,10 @@ def parse_input_shape(value: Any) -> tuple[int, ...]:
 
 
 def parse_augment(value: Any) -> tuple[str, ...]:
-    """Return checked names of flips, sorted; () where there are none."""
+    """Return checked names of flips, sorted; () where there are none.
+
+    Raises WidegramError for anything else.
+    """
     if not isinstance(value, (list, tuple)):
         raise WidegramError(f"augment: must be a list of {', '.join(FLIPS)}, found {shown(value)}")
     for name in value:

@@ -1,4 +1,7 @@
-"""Checks of what :mod:`widegram.predict` is given, so that no mistake reaches LAPACK."""
+"""Checks of what :mod:`widegram.predict` is given, so that no mistake reaches LAPACK.
+
+Each raises WidegramError, which names the argument, its shape and what is wanted.
+"""
 
 from __future__ import annotations
 

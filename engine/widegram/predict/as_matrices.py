@@ -21,7 +21,10 @@ Axes = int | tuple[int, ...]
 
 
 def matrix(kernel: Array, name: str = "the kernel") -> Array:
-    """A kernel of axes (n1, n2, Y, Y, ...) as a matrix (n1 Y .., n2 Y ..)."""
+    """A kernel of axes (n1, n2, Y, Y, ...) as a matrix (n1 Y .., n2 Y ..).
+
+    Raises WidegramError for axes that do not come in pairs.
+    """
     kernel = np.asarray(kernel)
     if kernel.ndim % 2 or kernel.ndim < 2 or kernel.size == 0:
         raise WidegramError(

@@ -47,7 +47,10 @@ def flow_coefficients(
     memory: int,
     progress: ProgressCallback | None = None,
 ) -> list[Array]:
-    """alpha_t of shape (n, k) for each time; ``top`` is lambda_max of K without its shift."""
+    """alpha_t of shape (n, k) for each time; ``top`` is lambda_max of K without its shift.
+
+    Raises WidegramError where ``top`` is not positive, so that times have no unit.
+    """
     if top <= 0.0:
         raise WidegramError(
             "the training matrix has no positive eigenvalue, so that time in units of the maximal "

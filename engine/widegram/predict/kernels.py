@@ -57,7 +57,10 @@ def has_kernel(kernel: Any, name: str) -> bool:
 
 
 def canonical(get: Get) -> tuple[str, ...]:
-    """``get`` as a tuple of lower-case names; None stands for both kernels."""
+    """``get`` as a tuple of lower-case names; None stands for both kernels.
+
+    Raises WidegramError for what is no name, and for names given twice.
+    """
     if get is None:
         return KERNELS
     try:

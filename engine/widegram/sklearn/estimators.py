@@ -127,9 +127,10 @@ class WidegramRegressor(NumberTargets, _KernelEstimator):
 
         True or 'predictive': that of new targets, with noise of the variance that the regulariser
         adds to the diagonal. 'latent': without the noise. What varies is what
-        :mod:`widegram.predict.variance` says, as in ``widegram predict --variance``: for 'nngp'
-        the posterior of the Bayesian network, for 'ntk' the ensemble of trained networks. Of
-        shape (n,), or (n, k) for several outputs with ``normalize_y``.
+        :mod:`widegram.predict.variance` says, as in ``widegram predict --variance``: for 'nngp' the
+        posterior of the Bayesian network, for 'ntk' the ensemble of trained networks. Of shape
+        (n,), or (n, k) for several outputs with ``normalize_y``. Raises WidegramError for another
+        ``return_std``.
         """
         mean, across = self._mean(X)
         mean = mean + self.y_mean_
@@ -171,7 +172,10 @@ class WidegramClassifier(ClassTargets, _KernelEstimator):
         return mean[:, 1] if self.classes_.size == 2 else mean
 
     def predict(self, X: Array) -> Array:
-        """Labels (n,)."""
+        """Labels (n,).
+
+        Raises WidegramError for another ``return_std``.
+        """
         scores = self.decision_function(X)
         place = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[place]

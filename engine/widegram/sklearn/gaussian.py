@@ -240,7 +240,8 @@ class GaussianProcessRegressor(NumberTargets, _GaussianProcess):
         with ``return_cov`` the covariance (m, m) or (m, m, k).
 
         True or 'predictive': of new targets, whose noise has the variance ``noise_``. 'latent':
-        without it. ``alpha`` is of training targets alone.
+        without it. ``alpha`` is of training targets alone. Raises WidegramError for other values of
+        these, and for both.
         """
         if return_std is not False and return_cov is not False:
             raise WidegramError("return_std and return_cov: one of them is returned; give one")
@@ -290,7 +291,10 @@ class GaussianProcessClassifier(ClassTargets, _GaussianProcess):
         return class_probabilities(mean, variance)
 
     def predict(self, X: Array) -> Array:
-        """Labels (m,)."""
+        """Labels (m,).
+
+        Raises WidegramError for other values of these, and for both.
+        """
         mean, _ = self._posterior(X, None, False)
         return self.classes_[mean.argmax(axis=1)]
 

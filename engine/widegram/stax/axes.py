@@ -50,7 +50,10 @@ class Entrance:
     rows: tuple[slice, ...] = ()
 
     def through(self, x: NDArray[Any]) -> NDArray[Any]:
-        """An input of the network, contiguous where it is not taken as it is."""
+        """An input of the network, contiguous where it is not taken as it is.
+
+        Raises WidegramError where it indexes the batch and leaves no input.
+        """
         if self.plain:
             return x
         x = x.transpose(self.order)
@@ -289,7 +292,10 @@ class _AxesThrough:
 
 def dotted(layer: DotGeneral, axes: Axes) -> tuple[DotGeneral, Axes]:
     """A DotGeneral of channels-last arrays, and what the axes are behind it: those that go side by
-    side first, then what is left of the left factor, then of the right one."""
+    side first, then what is left of the left factor, then of the right one.
+
+    Raises WidegramError for images whose axes are not in the order of the network's inputs.
+    """
     spatial = [axis for axis in axes if isinstance(axis, int)]
     if spatial != sorted(spatial):
         raise WidegramError(
@@ -326,7 +332,11 @@ def _along(item: FanInItem, axes: Axes) -> FanInItem:
 
 
 def aggregated(layer: Aggregate, axes: Axes, spatial: list[int]) -> Aggregate:
-    """An Aggregate of channels-last arrays."""
+    """An Aggregate of channels-last arrays.
+
+    Raises WidegramError for images whose axes are not in the order of the network's inputs, and for
+    an axis that is none of pixels or named twice.
+    """
     ndim, named = len(axes), spatial
     if layer.aggregate_axis is not None:
         over = [_axis(a, ndim, "stax.Aggregate aggregate_axis") for a in layer.aggregate_axis]

@@ -22,7 +22,10 @@ def parallel(*layers: Triple) -> Triple:
 
 
 def repeat(layer: Triple, n: int) -> Triple:
-    """``layer`` applied ``n`` times (n >= 0); the same as ``serial(*([layer] * n))``."""
+    """``layer`` applied ``n`` times (n >= 0); the same as ``serial(*([layer] * n))``.
+
+    Raises WidegramError for an n that is no such number.
+    """
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise WidegramError(f"stax.repeat: n must be an integer >= 0, found {n!r}")
     items = _items(layer, "repeat", 0)
@@ -32,7 +35,10 @@ def repeat(layer: Triple, n: int) -> Triple:
 
 
 def FanOut(num: int) -> Triple:
-    """One value becomes ``num`` equal ones, for the branches of ``parallel``."""
+    """One value becomes ``num`` equal ones, for the branches of ``parallel``.
+
+    Raises WidegramError for a ``num`` that is no number of 1 or more.
+    """
     if isinstance(num, bool) or not isinstance(num, int) or num < 1:
         raise WidegramError(f"stax.FanOut: num must be an integer >= 1, found {num!r}")
     return triple(FanOutItem(num))
@@ -53,7 +59,10 @@ def FanInProd() -> Triple:
 def FanInConcat(axis: int = -1) -> Triple:
     """The branches side by side along ``axis``: channels, of which each branch has as many as its
     widths say, or an axis of images, whose pixels count as independent. Behind channels, put a
-    Dense or Conv before an activation."""
+    Dense or Conv before an activation.
+
+    Raises WidegramError for an axis that is no integer; kernel_fn for one that values have not.
+    """
     if isinstance(axis, bool) or not isinstance(axis, int):
         raise WidegramError(f"stax.FanInConcat: axis must be an integer, found {shown(axis)}")
     return triple(FanInItem(kinds.FanInConcat, axis))

@@ -37,9 +37,13 @@ def Aggregate(
 ) -> Triple:
     """Sums over the vertices that send to each vertex, the pixels along ``aggregate_axis`` or all.
 
-    Which do, ``kernel_fn(x1, x2, get, pattern=(pattern1, pattern2))`` is told: 'DENSE', weights
-    (n, sizes, sizes) from each to each, which ``to_dense`` may decode; 'SPARSE', integers
-    (n, edges, axes, 2). Without patterns it does nothing.
+    Which do, ``kernel_fn(x1, x2, get, pattern=(pattern1, pattern2))`` is told. Without patterns it
+    does nothing. ``implementation``:
+
+    * 'DENSE': weights (n, sizes, sizes) from each to each, which ``to_dense`` may decode
+    * 'SPARSE': integers (n, edges, axes, 2)
+
+    Raises WidegramError for a ``to_dense`` that is no function, and as any layer.
     """
     places = axes_of("Aggregate", batch_axis, channel_axis)
     name = implementation.value if isinstance(implementation, Enum) else implementation

@@ -56,7 +56,10 @@ class Kernel(Record):
     mask2: Array | None = None
 
     def slice(self, n1_slice: slice, n2_slice: slice) -> Kernel:
-        """The kernel of some rows of x1 and some of x2."""
+        """The kernel of some rows of x1 and some of x2.
+
+        Raises WidegramError for anything but slices.
+        """
         for part in (n1_slice, n2_slice):
             if not isinstance(part, slice):
                 raise WidegramError(f"Kernel.slice: takes two slices, found {shown(part)}")
@@ -84,7 +87,10 @@ class Kernel(Record):
 
     def transpose(self, axes: Sequence[int] | None = None) -> Kernel:
         """The kernel of outputs whose spatial axes are permuted, as by ``numpy.transpose``; None
-        leaves them as they are."""
+        leaves them as they are.
+
+        Raises WidegramError for what is no order of them.
+        """
         self._require_order("transpose")
         spatial = len(self.shape1) - 2
         order = tuple(range(spatial)) if axes is None else tuple(axes)

@@ -1,7 +1,10 @@
 """Layers with random weights, pools and normalisations, with neural-tangents' signatures.
 
-The networks are infinitely wide: widths count in the 'standard' parameterization alone, where a
-layer's NTK depends on the channels of its input.
+Each returns ``(init_fn, apply_fn, kernel_fn)``, for inputs (n, D), (n, L, C) or (n, H, W, C), or
+with the axes that its arguments name. The networks are infinitely wide: widths count in the 'standard'
+parameterization alone, where a layer's NTK depends on the channels of its input (Sohl-Dickstein et
+al., arXiv:2001.07301). WidegramError, naming the function, is raised for a parameter that makes no
+sense, when it is called; for inputs that do not fit, by kernel_fn.
 """
 
 from __future__ import annotations
@@ -41,9 +44,11 @@ def Dense(
     b_rate: float = 1.0,
     b_grad: float | None = None,
 ) -> Triple:
-    """Matrix product on the channels; 'standard' reads ``out_dim`` and ``s``, 'ntk' does not.
+    """Matrix product on the channels: W_std / sqrt(C) W x + b_std b, W and b standard normal.
 
-    ``W_rate``, ``b_rate``, ``b_grad``: learning rates of its own, as in a network specification.
+    * ``out_dim``, ``s``: read in the 'standard' ``parameterization``, not in 'ntk'
+    * ``W_std``, ``b_std``: standard deviations; None for no bias
+    * ``W_rate``, ``b_rate``, ``b_grad``: learning rates of its own, as in a network specification
     """
     places = axes_of("Dense", batch_axis, channel_axis)
     rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}

@@ -12,7 +12,10 @@ from widegram.stax.kernel_fn import Triple, triple
 
 
 def make(name: str, **parameters: Any) -> Triple:
-    """The triple of one layer, its parameters checked as in a network specification."""
+    """The triple of one layer, its parameters checked as in a network specification.
+
+    Raises WidegramError, naming ``stax.`` and the layer, for a parameter that it has not.
+    """
     try:
         return triple(*parse_layers([{"layer": name, **parameters}]))
     except WidegramError as error:

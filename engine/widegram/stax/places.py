@@ -13,7 +13,10 @@ DEFAULT = AxisPlaces(0, -1)
 
 
 def axes_of(name: str, batch_axis: Any, channel_axis: Any) -> AxisPlaces:
-    """The places that two arguments name."""
+    """The places that two arguments name.
+
+    Raises WidegramError for what is no integer.
+    """
     for argument, axis in (("batch_axis", batch_axis), ("channel_axis", channel_axis)):
         if not isinstance(axis, int) or isinstance(axis, bool):
             raise WidegramError(f"stax.{name}: {argument} must be an integer, found {shown(axis)}")
@@ -33,7 +36,10 @@ def placed(made: Triple, places: AxisPlaces, always: bool = False) -> Triple:
 def dimensions(name: str, numbers: Any) -> tuple[AxisPlaces, tuple[int, ...] | None]:
     """The places that ``dimension_numbers`` of a convolution name, and of each axis that its
     filters move along, in the order of the inputs, which number of ``filter_shape`` is meant; None
-    where they stand in that order."""
+    where they stand in that order.
+
+    Raises WidegramError for texts that do not fit together.
+    """
     if numbers is None:
         return DEFAULT, None
     try:

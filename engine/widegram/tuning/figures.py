@@ -25,7 +25,7 @@ FIGURES = (
 
 
 class Criterion(NamedTuple):
-    """A figure, and what a lower loss means for it: ``sign`` 1 where lower is better, else -1."""
+    """A figure, and the ``sign`` that makes it a loss: 1 where lower is better, else -1."""
 
     figure: str
     sign: float

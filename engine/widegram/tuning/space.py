@@ -99,7 +99,10 @@ def drawn(texts: Sequence[str], samples: int, seed: int) -> list[str]:
 
 
 def parse_choices(text: str) -> NetworkChoices:
-    """The pieces of ``NAME:option={a,b},...``; ``{low..high}`` is an interval."""
+    """The pieces of ``NAME:option={a,b},...``; ``{low..high}`` is an interval.
+
+    Raises WidegramError for braces that do not match, hold nothing or no interval.
+    """
     rest = _BRACES.sub("", text)
     if "{" in rest or "}" in rest:
         raise WidegramError(f"network {shown(text)}: its braces do not match; write depth={{3,5}}")

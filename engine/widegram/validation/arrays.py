@@ -38,7 +38,10 @@ def plain(value: Any, name: str) -> NDArray[Any]:
 
 
 def real(value: Any, name: str) -> NDArray[Any]:
-    """:func:`plain` for real numbers: floating point, integers or booleans."""
+    """:func:`plain` for real numbers: floating point, integers or booleans.
+
+    Raises WidegramError for other dtypes.
+    """
     array = plain(value, name)
     if array.dtype.kind not in "fiub":
         raise WidegramError(f"{name} holds {array.dtype}; it must hold real numbers")
@@ -46,7 +49,10 @@ def real(value: Any, name: str) -> NDArray[Any]:
 
 
 def finite(value: Any, name: str) -> NDArray[Any]:
-    """:func:`real` for numbers that are neither NaN nor infinite, naming the first that is."""
+    """:func:`real` for numbers that are neither NaN nor infinite, naming the first that is.
+
+    Raises WidegramError as :func:`real` too.
+    """
     array = real(value, name)
     good = np.isfinite(array)
     if not good.all():
@@ -57,7 +63,10 @@ def finite(value: Any, name: str) -> NDArray[Any]:
 
 
 def number(value: Any, name: str, least: float = 0.0) -> float:
-    """A finite number of at least ``least``."""
+    """A finite number of at least ``least``.
+
+    Raises WidegramError for anything else.
+    """
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -68,7 +77,10 @@ def number(value: Any, name: str, least: float = 0.0) -> float:
 
 
 def integer(value: Any, name: str, least: int) -> int:
-    """A whole number of at least ``least``; booleans and fractions are none."""
+    """A whole number of at least ``least``; booleans and fractions are none.
+
+    Raises WidegramError for anything else.
+    """
     try:
         found = index(value)
     except TypeError:
@@ -81,7 +93,10 @@ def integer(value: Any, name: str, least: int) -> int:
 
 
 def file_path(value: Any, name: str) -> Path:
-    """A path given as text or as a path-like object."""
+    """A path given as text or as a path-like object.
+
+    Raises WidegramError for anything else.
+    """
     if isinstance(value, str | PathLike):
         found = fspath(value)
         if isinstance(found, str) and found and "\0" not in found:
@@ -103,7 +118,10 @@ def with_ending(path: Path, ending: str) -> Path:
 
 
 def choice(value: Any, name: str, known: Sequence[str]) -> str:
-    """One of the names ``known``."""
+    """One of the names ``known``.
+
+    Raises WidegramError for any other, naming them all.
+    """
     if not isinstance(value, str) or value not in known:
         raise WidegramError(f"{name} {shown(value)} is unknown; choose {', '.join(known)}")
     return value

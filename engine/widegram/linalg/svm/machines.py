@@ -54,7 +54,8 @@ def require_sklearn() -> None:
 
 
 def fitted(kernel: Array, labels: Array, c: float) -> Machines:
-    """The machines of a training matrix (n, n) and labels (n,), places 0 to k - 1 of classes."""
+    """The machines of a training matrix (n, n), float64, and labels (n,), places 0 to k - 1 of
+    classes, in units of the matrix; ``c`` is SVC's C."""
     model = _model(kernel, labels, c)
     k, counts = model.classes_.size, np.cumsum([0, *model.n_support_])
     alpha = np.zeros((len(labels), len(pairs(k))))

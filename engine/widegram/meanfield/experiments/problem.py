@@ -99,7 +99,10 @@ def digits_problem(seed: int = 0) -> Problem:
 
 
 def with_unit_pixels(problem: Problem) -> Problem:
-    """The same problem with :func:`unit_pixels` applied to its images."""
+    """The same problem with :func:`unit_pixels` applied to its images.
+
+    Raises WidegramError for inputs without pixels, and as that.
+    """
     if problem.x.ndim != 4:
         raise WidegramError(f"inputs of shape {problem.x.shape[1:]} have no pixels; give images")
     return replace(problem, x=unit_pixels(problem.x), x_test=unit_pixels(problem.x_test))
@@ -130,7 +133,8 @@ def unit_pixels(x: Array, window: int = 3) -> Array:
     channels, scaled to mean square 1.
 
     All pixels of all images then have one variance, which the theory of convolutional networks
-    assumes; a single channel scaled alone would keep nothing but its sign.
+    assumes; a single channel scaled alone would keep nothing but its sign. Raises WidegramError
+    where a neighbourhood is zero.
     """
     reach = range(-(window // 2), window - window // 2)
     stacked = _in_range(

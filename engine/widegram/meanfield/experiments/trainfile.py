@@ -122,7 +122,10 @@ class TrainFile(Closing):
         self._done[index] = 1
 
     def finish(self) -> None:
-        """Check every row once more, and write the complete file; nothing where it is."""
+        """Check every row once more, and write the complete file; nothing where it is.
+
+        Raises WidegramError where a row was damaged meanwhile.
+        """
         if self._live is None:
             return
         live = self._writable()

@@ -67,11 +67,17 @@ class LayerState(ABC):
         return self
 
     def plus(self, other: LayerState) -> LayerState:
-        """The sum of two branches."""
+        """The sum of two branches.
+
+        Raises WidegramError where the representation has none.
+        """
         raise WidegramError("sums of branches need inputs of one norm")
 
     def layer_normed(self, eps: float) -> LayerState:
-        """Everything over q + eps."""
+        """Everything over q + eps.
+
+        Raises WidegramError where the representation has none.
+        """
         raise WidegramError("LayerNorm needs inputs of one norm")
 
 
