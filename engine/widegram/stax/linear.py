@@ -1,7 +1,7 @@
 """Layers with random weights, pools and normalisations, with neural-tangents' signatures.
 
 Each returns ``(init_fn, apply_fn, kernel_fn)``, for inputs (n, D), (n, L, C) or (n, H, W, C), or
-with the axes that its arguments name. The networks are infinitely wide: widths count in the 'standard'
+with the axes that its arguments name. Networks are infinitely wide: widths count in the 'standard'
 parameterization alone, where a layer's NTK depends on the channels of its input (Sohl-Dickstein et
 al., arXiv:2001.07301). WidegramError, naming the function, is raised for a parameter that makes no
 sense, when it is called; for inputs that do not fit, by kernel_fn.
