@@ -55,6 +55,7 @@ def _common(seconds: float) -> Callable[[Command], Command]:
     return add
 
 
+_quick_option = click.option("--quick", is_flag=True, help="Tiny sizes, to try it out.")
 _plot_option = click.option(
     "--plot", type=PictureFile(), metavar="P.png", help="Draw the results (needs matplotlib)."
 )
@@ -149,7 +150,7 @@ def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, 
 
 
 @command.command("roof")
-@click.option("--quick", is_flag=True, help="Tiny sizes, to try it out.")
+@_quick_option
 @_common(300.0)
 def roof(quick: bool, **options: Any) -> None:
     """The arithmetic roof of this machine, and how much of it the engine reaches."""
@@ -162,7 +163,7 @@ def roof(quick: bool, **options: Any) -> None:
 
 
 @command.command("scaling")
-@click.option("--quick", is_flag=True, help="Tiny sizes, to try it out.")
+@_quick_option
 @_plot_option
 @_common(180.0)
 def scaling(quick: bool, plot: str | None, **options: Any) -> None:
@@ -180,7 +181,7 @@ def scaling(quick: bool, plot: str | None, **options: Any) -> None:
 
 
 @command.command("workers")
-@click.option("--quick", is_flag=True, help="Tiny sizes, to try it out.")
+@_quick_option
 @_common(600.0)
 def workers(quick: bool, **options: Any) -> None:
     """Workers of a Dask scheduler: the overhead of a tile, a crowd of them, two beside one."""

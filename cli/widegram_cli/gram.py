@@ -11,13 +11,13 @@ import click
 from widegram.validation.choices import DTYPES
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.options import (
-    Depths,
     Duration,
-    KernelNames,
     ShardNumber,
     check_option,
     dask_option,
+    depths_option,
     device_option,
+    get_option,
     grouped,
     inputs,
     json_option,
@@ -106,7 +106,7 @@ class Forecast:
     metavar="K.h5",
     help="The file to write or to resume.",
 )
-@click.option("--get", type=KernelNames(), default="nngp,ntk", show_default=True, help="Kernels.")
+@get_option
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -132,7 +132,7 @@ class Forecast:
 @click.option(
     "--deadline", type=Duration(), help="With --plan: how many shards or workers end in time."
 )
-@click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
+@depths_option
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")
 @threads_option
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows of --x.")

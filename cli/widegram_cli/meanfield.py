@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from widegram_cli.files import FileGroup, OutputFile, PictureFile
-from widegram_cli.meanfield_options import Written
+from widegram_cli.meanfield_options import Written, act_option
 from widegram_cli.meanfield_spectrum import spectrum_command
 from widegram_cli.meanfield_table import table_command
 from widegram_cli.meanfield_trainability import trainability_command
@@ -46,7 +46,7 @@ def point_command(act: str, w_var: float, b_var: float, as_json: bool) -> None:
 
 
 @command.command("phase")
-@click.option("--act", default="erf", show_default=True, help="Activation.")
+@act_option
 @click.option("--w-var", default="0:3:0.01", show_default=True, help="START:STOP:STEP or A,B,C.")
 @click.option("--b-var", default="0.01:0.25:0.001", show_default=True, help="The same for biases.")
 @click.option(

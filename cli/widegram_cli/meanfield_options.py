@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from widegram_cli.options import Command
+
 
 @dataclass(frozen=True)
 class Written:
@@ -44,6 +46,18 @@ class Computing:
     threads: int | None
     memory: int | None
     accept_series_error: float | None
+
+
+def act_option(command: Command) -> Command:
+    """``--act``: the activation of a family of networks."""
+    return click.option("--act", default="erf", show_default=True, help="Activation.")(command)
+
+
+def b_var_option(command: Command) -> Command:
+    """``--b-var``: the bias variance of a family of networks."""
+    return click.option(
+        "--b-var", type=float, default=0.18, show_default=True, help="Bias variance."
+    )(command)
 
 
 def one_blas_thread() -> None:

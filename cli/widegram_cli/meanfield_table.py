@@ -9,7 +9,7 @@ import click
 
 from widegram.validation.choices import FAMILIES
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.meanfield_options import numbers, one_blas_thread
+from widegram_cli.meanfield_options import act_option, b_var_option, numbers, one_blas_thread
 from widegram_cli.options import Depths, grouped, json_option, memory_option
 from widegram_cli.output import emit_json
 
@@ -29,8 +29,8 @@ class PhaseDepths:
 @click.command("table", cls=FileCommand)
 @click.option("--x", type=InputFile(), metavar="DATA",
               help="File of `data prepare` with images [default: digits].")
-@click.option("--act", default="erf", show_default=True, help="Activation.")
-@click.option("--b-var", type=float, default=0.18, show_default=True, help="Bias variance.")
+@act_option
+@b_var_option
 @click.option("--w-var", metavar="ORDERED,CHAOTIC", default="1.25,2.5", show_default=True,
               help="The critical one is solved for.")
 @click.option("--nets", default="fcn,cnn-f,cnn-p", show_default=True, help="Rows to measure.")

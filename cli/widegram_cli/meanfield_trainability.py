@@ -11,7 +11,14 @@ import click
 
 from widegram.validation.choices import FAMILIES
 from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
-from widegram_cli.meanfield_options import Computing, Written, numbers, one_blas_thread
+from widegram_cli.meanfield_options import (
+    Computing,
+    Written,
+    act_option,
+    b_var_option,
+    numbers,
+    one_blas_thread,
+)
 from widegram_cli.options import (
     Depths,
     dask_option,
@@ -81,14 +88,14 @@ class Axes:
     show_default=True,
     help="Family of networks.",
 )
-@click.option("--act", default="erf", show_default=True, help="Activation.")
+@act_option
 @click.option(
     "--w-var",
     default="0.5:3:0.0641025641025641",
     show_default=True,
     help="START:STOP:STEP or A,B,C.",
 )
-@click.option("--b-var", type=float, default=0.18, show_default=True, help="Bias variance.")
+@b_var_option
 @click.option("--depths", type=Depths(), required=True, help="Hidden layers: 1,2,5-10.")
 @click.option(
     "--times",

@@ -12,7 +12,13 @@ from widegram.errors import WidegramError
 from widegram.machine.budgets import format_size
 from widegram.validation.choices import DEVICES, DTYPES
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import Depths, KernelNames, Shape, inputs, json_option
+from widegram_cli.options import (
+    Shape,
+    depths_option,
+    get_option,
+    inputs,
+    json_option,
+)
 from widegram_cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
@@ -31,8 +37,8 @@ _DEFAULT_INPUT = (32, 32, 3)
     callback=inputs,
     help="Shape of one input: 32,32,3 or 784; once for each input of a list.",
 )
-@click.option("--get", type=KernelNames(), default="nngp,ntk", show_default=True, help="Kernels.")
-@click.option("--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10.")
+@get_option
+@depths_option
 @click.option("--source", is_flag=True, help="Print the kernels written for --device cuda.")
 @click.option("--device", type=click.Choice(DEVICES[1:]), default="cpu", help="With --source.")
 @click.option(

@@ -229,6 +229,27 @@ def memory_option(command: Command) -> Command:
     )(command)
 
 
+def get_option(command: Command) -> Command:
+    """``--get``: which kernels are computed."""
+    return click.option(
+        "--get", type=KernelNames(), default="nngp,ntk", show_default=True, help="Kernels."
+    )(command)
+
+
+def depths_option(command: Command) -> Command:
+    """``--depths``: where a sweep is read out."""
+    return click.option(
+        "--depths", type=Depths(), help="Repeats to read out at, such as 1,2,5-10."
+    )(command)
+
+
+def limit_option(command: Command) -> Command:
+    """``--limit``: of labels."""
+    return click.option(
+        "--limit", type=click.IntRange(min=1), help="Only the first N labels of --y."
+    )(command)
+
+
 def threads_option(command: Command) -> Command:
     """``--threads``: of the CPU."""
     return click.option(

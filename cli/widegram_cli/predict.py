@@ -15,6 +15,7 @@ from widegram_cli.options import (
     head_option,
     inputs,
     json_option,
+    limit_option,
     memory_option,
     overwrite_option,
     rows_option,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 )
 @depth_option
 @head_option
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
+@limit_option
 @click.option(
     "--time",
     "times",

@@ -25,6 +25,7 @@ from widegram_cli.options import (
     head_option,
     json_option,
     kernel_option,
+    limit_option,
     memory_option,
     overwrite_option,
     refuse_kernel_of,
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
     help="Scale the prior to the targets by evidence, for variances and probabilities.",
 )
 @rows_option("Only these rows and columns, and their labels")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N labels of --y.")
+@limit_option
 @click.option(
     "--diag-reg",
     type=float,

@@ -1,4 +1,4 @@
-"""Targets as all estimators take them, and which deviations their predictions may have."""
+"""Targets as all estimators take them, and which variances of predictions are asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from widegram.errors import WidegramError, shown
 from widegram.linalg.targets import encode
 
 Array = NDArray[Any]
-DEVIATIONS = ("predictive", "latent")
+VARIANCES = ("predictive", "latent")
 """Of new targets, with their noise, and without it."""
 
 
@@ -48,14 +48,14 @@ def regression_targets(estimator: BaseEstimator, X: Array, y: Array) -> tuple[Ar
     return X, encode(columns, task="regression").values, y.ndim == 1
 
 
-def deviation(given: Any, name: str) -> str | None:
-    """Which of :data:`DEVIATIONS` an argument ``name`` asks for: True is 'predictive', False none.
+def variance_kind(given: Any, name: str) -> str | None:
+    """Which of :data:`VARIANCES` an argument ``name`` asks for: True is 'predictive', False none.
 
     Raises WidegramError for anything else.
     """
     if isinstance(given, bool | np.bool_):
-        return DEVIATIONS[0] if given else None
-    if given not in DEVIATIONS:
+        return VARIANCES[0] if given else None
+    if given not in VARIANCES:
         raise WidegramError(f"{name}={shown(given)}: choose True, 'predictive', 'latent'")
     return str(given)
 

@@ -23,8 +23,8 @@ from widegram.predict.variance import ensemble_variances, explained
 from widegram.sklearn.estimator_targets import (
     ClassTargets,
     NumberTargets,
-    deviation,
     regression_targets,
+    variance_kind,
 )
 from widegram.sklearn.network_estimator import DEFAULT, NetworkEstimator
 
@@ -135,7 +135,7 @@ class WidegramRegressor(NumberTargets, _KernelEstimator):
         mean, across = self._mean(X)
         mean = mean + self.y_mean_
         mean = mean[:, 0] if self._flat else mean
-        kind = deviation(return_std, "return_std")
+        kind = variance_kind(return_std, "return_std")
         if kind is None:
             return mean
         variance = self._latent(np.asarray(X, dtype=np.float64), across)

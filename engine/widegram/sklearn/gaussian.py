@@ -25,8 +25,8 @@ from widegram.predict.variance import explained
 from widegram.sklearn.estimator_targets import (
     ClassTargets,
     NumberTargets,
-    deviation,
     regression_targets,
+    variance_kind,
 )
 from widegram.sklearn.evidence_search import (
     BestEvidence,
@@ -164,7 +164,7 @@ class _GaussianProcess(NetworkEstimator):
 
     def _posterior(self, X: Array, kind: str | None, joint: bool) -> tuple[Array, Array | None]:
         """(mean (m, k), variance (m,) or with ``joint`` covariance (m, m)), in units of the targets
-        that were fitted; ``kind`` as :func:`deviation` gives it."""
+        that were fitted; ``kind`` as :func:`variance_kind` gives it."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         across = self.scale_ * self._kernel(X, self.X_fit_, self.kernel)
@@ -246,7 +246,7 @@ class GaussianProcessRegressor(NumberTargets, _GaussianProcess):
         if return_std is not False and return_cov is not False:
             raise WidegramError("return_std and return_cov: one of them is returned; give one")
         joint = return_cov is not False
-        kind = deviation(*((return_cov, "return_cov") if joint else (return_std, "return_std")))
+        kind = variance_kind(*((return_cov, "return_cov") if joint else (return_std, "return_std")))
         mean, variance = self._posterior(X, kind, joint)
         mean = self.y_mean_ + self.y_scale_ * mean
         mean = mean[:, 0] if self._flat else mean

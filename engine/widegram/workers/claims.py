@@ -1,4 +1,4 @@
-"""Which worker does which part of the work: stretches of one order, and again what was lost."""
+"""Which worker does which part of the work: spans of one order, and again what was lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Claim:
 
 
 @dataclass
-class _Stretch:
+class _Span:
     low: int
     high: int
     owner: str = ""
@@ -34,7 +34,7 @@ class _Stretch:
 class Claims:
     """Items 0 to ``count`` - 1, of which neighbours share data, given out to workers.
 
-    Each worker goes through a stretch of its own, so that it meets the data again that it has; one
+    Each worker goes through a span of its own, so that it meets the data again that it has; one
     that has none left takes half of the longest. What a worker lost comes first; at the end a group
     that does not come back is given to a second worker, and the first answer counts.
     """
@@ -46,7 +46,7 @@ class Claims:
 
     def __post_init__(self) -> None:
         self.left = self.count
-        self._stretches = [_Stretch(0, self.count)]
+        self._spans = [_Span(0, self.count)]
         self._again: deque[int] = deque()
         self._done = bytearray(self.count)
         self._flying: list[Claim] = []
@@ -60,7 +60,7 @@ class Claims:
     @property
     def waiting(self) -> int:
         """Items that no worker has."""
-        return sum(map(len, self._stretches)) + len(self._again)
+        return sum(map(len, self._spans)) + len(self._again)
 
     def settle(self, workers: Sequence[str]) -> None:
         """Before anything is taken: these workers are there."""
@@ -112,27 +112,27 @@ class Claims:
 
     def stop(self) -> None:
         """Begin nothing more."""
-        self._stretches, self._stopped = [], True
+        self._spans, self._stopped = [], True
         self._again.clear()
 
     def leave(self, worker: str) -> None:
-        """A worker is gone: its stretch is anyone's."""
-        for stretch in self._stretches:
-            if stretch.owner == worker:
-                stretch.owner = ""
+        """A worker is gone: its span is anyone's."""
+        for span in self._spans:
+            if span.owner == worker:
+                span.owner = ""
 
     def _next(self, worker: str, most: int, now: float) -> list[int]:
-        self._stretches = [stretch for stretch in self._stretches if len(stretch)]
-        if not self._stretches:
+        self._spans = [span for span in self._spans if len(span)]
+        if not self._spans:
             return []
-        own = [s for s in self._stretches if s.owner == worker]
-        free = [s for s in self._stretches if not s.owner]
-        found = max(own or free or self._stretches, key=len)
+        own = [s for s in self._spans if s.owner == worker]
+        free = [s for s in self._spans if not s.owner]
+        found = max(own or free or self._spans, key=len)
         if found.owner not in (worker, ""):
             # The second half: the owner goes on where it is.
             middle = found.low + len(found) // 2
-            found.high, found = middle, _Stretch(middle, found.high)
-            self._stretches.append(found)
+            found.high, found = middle, _Span(middle, found.high)
+            self._spans.append(found)
         found.owner = worker
         low, found.low = found.low, min(found.low + most, found.high)
         return list(range(low, found.low))
