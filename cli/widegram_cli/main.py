@@ -12,11 +12,8 @@ from typing import Any, NoReturn
 import click
 
 from widegram.errors import WidegramError
-from widegram_cli import output, preferences
 from widegram_cli.failures import exit_code_of
 from widegram_cli.narrow import FittingContext
-from widegram_cli.options import bounded
-from widegram_cli.output import emit_json, emit_table
 
 # Where the group's context says that --version is to print JSON.
 _AS_JSON = "widegram_cli.as_json"
@@ -56,6 +53,10 @@ class CommandTable(click.Group):
         """Import the module of ``cmd_name``; None where the table has no such name."""
         if cmd_name not in COMMANDS:
             return None
+        # Help on all commands needs none of these.
+        from widegram_cli import preferences
+        from widegram_cli.options import bounded
+
         module = importlib.import_module(COMMANDS[cmd_name][0])
         command: click.Command = bounded(module.command)
         ctx.default_map = {cmd_name: preferences.defaults(command, cmd_name)}
@@ -98,6 +99,7 @@ def _versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
     from widegram_cli.machine import packages
+    from widegram_cli.output import emit_json, emit_table
 
     versions = packages()
     if ctx.meta.get(_AS_JSON):
@@ -126,6 +128,8 @@ def program(verbose: bool, quiet: bool) -> None:
     logger = logging.getLogger("widegram")
     logger.setLevel(level)
     if verbose:
+        from widegram_cli import preferences
+
         for name, setting in preferences.preferences().items():
             logger.debug("%s %s, from %s", name, setting.value, setting.source)
 
@@ -134,6 +138,8 @@ class _Lines(logging.Formatter):
     """A message as one line of the program's, with the time where nobody watches a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
+        from widegram_cli import output
+
         return output.line(record.getMessage())
 
 

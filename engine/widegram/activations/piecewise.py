@@ -8,16 +8,15 @@ was asked for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from widegram.activations.base import Array
 from widegram.errors import WidegramError
 
 _DEGREE = 16
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
-_TO_SERIES = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
 _CONVERGED = 4e-15
 # A piece this narrow is around a kink or a jump. Many bad ones at a time are the function's own
 # noise if it is as small as this; else the function changes too often.
@@ -78,7 +77,7 @@ class Pieces:
         self.series = table[order]
         widths = np.diff(self.edges)[:, None]
         self.slopes = np.zeros_like(self.series)
-        self.slopes[:, :-1] = chebyshev.chebder(self.series, axis=1) * 2 / widths
+        self.slopes[:, :-1] = np.polynomial.chebyshev.chebder(self.series, axis=1) * 2 / widths
         self.reach = reach
 
     def _resolved(self, lo: float, hi: float) -> tuple[Array, Array]:
@@ -93,7 +92,7 @@ class Pieces:
                 raise WidegramError(
                     f"{self.name} is no finite number at {where:.6g}; use smaller inputs or W_std"
                 )
-            series = values @ _TO_SERIES.T
+            series = values @ _to_series().T
             error = np.abs(series[:, -2:]).max(axis=1)
             local = np.maximum(np.abs(values).max(axis=1), 0.01 * self.size)
             bad = (error > _CONVERGED * local) & (width > _NARROW * max(1.0, abs(lo), abs(hi)))
@@ -109,3 +108,10 @@ class Pieces:
             width /= 2
             left = np.concatenate([left[bad], left[bad] + width])
         return np.concatenate(starts), np.concatenate(made)
+
+
+@cache
+def _to_series() -> Array:
+    """The matrix that makes Chebyshev coefficients of values at the nodes."""
+    made = np.linalg.inv(np.polynomial.chebyshev.chebvander(_NODES, _DEGREE))
+    return np.asarray(made, dtype=np.float64)

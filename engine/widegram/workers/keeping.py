@@ -23,7 +23,7 @@ class KeptClaims(Claims):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._stretches = []
+        self._spans = []
         self._unbegun = list(range(self.count))
 
     @property
