@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from widegram.closing import Closing
+from widegram.closing import ClosedOnFailure, Closing
 from widegram.durable.contents import text_of
 from widegram.durable.hdf5 import Unreadable, check_readable, hdf5_errors, open_file
 from widegram.durable.sealed import SealedFile
@@ -120,11 +120,8 @@ def open_run(paths: Iterable[str | Path]) -> Run:
             checks,
             held.pop_all(),
         )
-    try:
+    with ClosedOnFailure(run):
         _check_together(run)
-    except BaseException:
-        run.close()
-        raise
     return run
 
 
