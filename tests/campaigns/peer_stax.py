@@ -131,7 +131,7 @@ def _serve() -> None:
         try:
             found = random_examples.run(stax, [number], seed, evaluate)
             answer: dict[str, Any] = {"values": {name: v.tolist() for name, v in found.items()}}
-        except Exception as error:
+        except Exception as error:  # Whatever the peer refuses is its answer, and is told as one.
             text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
             answer = {"error": text[:300]}
         print(json.dumps(answer), flush=True)
