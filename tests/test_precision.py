@@ -293,19 +293,22 @@ def test_what_chaos_makes_of_roundings_is_said(caplog: pytest.LogCaptureFixture)
     assert 1e-10 < error < said < 1e5 * error
 
 
-def test_where_nothing_is_promised_a_network_is_refused_unless_accepted(
+def test_of_pairs_of_which_nothing_is_promised_that_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Roundings that 60 chaotic layers multiply until they are as large as values."""
+    """Roundings that 60 chaotic layers multiply until they are as large as values; pairs that are
+    far apart are right, so that the network is not refused."""
     body = [{"layer": "Dense", "W_std": 3.0}, {"layer": "Erf"}]
     layers = [{"layer": "Repeat", "times": 60, "body": body}, {"layer": "Dense"}]
     spec = {"input_shape": [5], "layers": layers}
     x = np.random.default_rng(0).standard_normal((2, 5))
-    with pytest.raises(WidegramError, match=r"nothing is promised .*--accept-series-error 1 "):
-        widegram.kernel(spec, x, accept_series_error=0.9)
-    widegram.kernel(spec, x, accept_series_error=1.0)
+    found = widegram.kernel(spec, x, get=("nngp", "ntk"), dtype="float64")
     (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert record.message.endswith("until nothing is promised of their values")
+    right = exact.digits(load_network(spec), exact.Inputs(x, x))
+    for kernel in ("nngp", "ntk"):
+        # the promise of float64
+        np.testing.assert_allclose(getattr(found, kernel), right[kernel], rtol=1e-10)
 
 
 def test_a_bias_makes_relative_errors_smaller(caplog: pytest.LogCaptureFixture) -> None:

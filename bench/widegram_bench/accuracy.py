@@ -183,13 +183,9 @@ def measure(depths: tuple[int, ...], angles: tuple[float, ...], image: bool) -> 
 
 
 def _engine(spec: dict[str, Any], x: np.ndarray, y: np.ndarray, dtype: str) -> dict[str, Any]:
-    """nngp and ntk of the pairs, and of x[0] with itself; also where nothing is promised, as of a
-    hundred chaotic layers."""
-    asked: dict[str, Any] = {
-        "dtype": dtype, "device": "cpu", "threads": 1, "accept_series_error": 1.0,
-    }  # fmt: skip
-    cross = widegram.kernel(spec, x, y, **asked)
-    own = widegram.kernel(spec, x[:1], **asked)
+    """nngp and ntk of the pairs, and of x[0] with itself."""
+    cross = widegram.kernel(spec, x, y, dtype=dtype, device="cpu", threads=1)
+    own = widegram.kernel(spec, x[:1], dtype=dtype, device="cpu", threads=1)
     return {
         kernel: [*np.diag(getattr(cross, kernel)).astype(float), float(getattr(own, kernel)[0, 0])]
         for kernel in BOTH

@@ -112,7 +112,7 @@ WHOLE = (
     Whole("map", "trainability", f"{_MAP} --data @digits.h5 --out o.h5"),
     Whole("prediction", "prediction", "predict @A.h5 --cross @C.h5 --out o.h5"),
     Whole("spectrum", "spectrum", "eig @K.h5 --k 3 --out o.h5"),
-    Whole("sweep", "spectrum", "meanfield spectrum --x @digits.h5 --depths 1,2 --train 20 "
+    Whole("sweep", "sweep", "meanfield spectrum --x @digits.h5 --depths 1,2 --train 20 "
           "--out o.h5"),
     Whole("phase", "phase", "meanfield phase --w-var 1,2 --b-var 0.1 --out o.h5"),
     Whole("matrix", "matrix", "export @K.h5 --kernel ntk --to o.h5"),

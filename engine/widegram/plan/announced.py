@@ -71,22 +71,13 @@ def say(
     if where and error > max(accept, ANNOUNCED_ACCEPTED):
         raise _too_large(f"{said} by", error)
     apart = max(_of(ntk, each.apart) for each in carried)
-    off = f"{_APART}: their values may be off by"
-    if apart > max(accept, ANNOUNCED_ACCEPTED):
-        raise _nothing_promised() if apart > _NOTHING else _too_large(off, apart)
+    # Nothing is refused: it concerns such pairs alone, and whether there are any is not known here.
     if apart > _NOTHING:
         logger.warning("%s, until nothing is promised of their values", _APART)
     elif apart > max(_PROMISED[dtype], 2 * error, 4 * left):
-        logger.warning("%s up to %.0e", off, apart)
+        logger.warning("%s: their values may be off by up to %.0e", _APART, apart)
     elif where:
         logger.warning("%s by up to %.0e", said, error)
-
-
-def _nothing_promised() -> WidegramError:
-    return WidegramError(
-        f"{_APART}, until nothing is promised of their values; use fewer layers or smaller "
-        "weights, or accept that: --accept-series-error 1 (accept_series_error=)"
-    )
 
 
 def _too_large(what: str, error: float) -> WidegramError:

@@ -45,6 +45,7 @@ KINDS = {
     "widegram-solution": FileKind("solution", "solve again"),
     "widegram-prediction": FileKind("prediction", "predict again"),
     "widegram-spectrum": FileKind("spectrum", "compute it again"),
+    "widegram-sweep": FileKind("sweep of spectra", "compute it again"),
     "widegram-phase": FileKind("phase diagram", "compute it again"),
     "widegram-trainability": FileKind("trainability map", "compute it again", damaged_in),
     "widegram-tuning": FileKind("table of networks", "tune again"),

@@ -14,7 +14,7 @@ from widegram.durable.sealed import NewSealed
 from widegram.meanfield.experiments.sweeps import SpectrumSweep
 from widegram.meanfield.recursion.deviations import Deviations
 
-FORMAT = "widegram-spectrum"
+FORMAT = "widegram-sweep"
 _KERNELS = ("nngp_deviation", "ntk_deviation")
 
 
