@@ -38,6 +38,17 @@ def test_small_probabilities_have_their_digits() -> None:
     np.testing.assert_allclose(found[:, 0], norm.cdf(-gaps / np.sqrt(2)), rtol=1e-12)
 
 
+def test_small_probabilities_beside_many_rivals() -> None:
+    """A class 20 behind 99 others: 1e-104, by a finer rule in logarithms."""
+    mean = np.zeros((1, 100))
+    mean[0, 0] = -20.0
+    z = np.linspace(-10, 40, 50_001)
+    logs = norm.logpdf(z) + 99 * norm.logcdf(z - 20.0)
+    wanted = np.log(np.trapezoid(np.exp(logs - logs.max()), z)) + logs.max()
+    found = class_probabilities(mean, np.ones(1))[0, 0]
+    assert np.log(found) == pytest.approx(wanted, abs=1e-9)  # roundings of a logarithm of -239
+
+
 def test_many_classes() -> None:
     """Of which one is ahead by 2: E Phi(z + 2)^999, by a finer rule in logarithms."""
     mean = np.zeros((1, 1000))

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import log_ndtr, ndtr
 
 Array = NDArray[Any]
 _STEP = 0.125  # the largest of a thousand normal numbers varies by 0.3
 _NODES = _STEP * np.arange(-80, 81)
 _BEHIND = 40.0  # exp(-40^2 / 2) is 0
+_HALVINGS = 12  # of 40, to a hundredth
 _ENTRIES = 1 << 18  # numbers of a block of (points, classes, classes)
 BINS = 15
 """Bins of equal width, as in Guo et al. 2017 (arXiv:1706.04599)."""
@@ -26,10 +27,10 @@ def class_probabilities(mean: Array, variance: Array) -> Array:
     ``variance`` (n,) for the outputs of a point.
 
     E over z of the product of Phi(z + (m_c - m_j) / s) over the other classes j, z standard normal,
-    by the trapezoidal rule, whose error falls faster than any power of its step. Of a class that is
-    behind it is laid around half of its gap to the first, where the integrand is: the log loss
-    needs the digits of small probabilities too. Without a variance the largest mean has all of it,
-    ties share it.
+    by the trapezoidal rule, whose error falls faster than any power of its step. It is laid around
+    the top of the integrand, which of a class that is behind is far from 0: the log loss needs the
+    digits of small probabilities too. Without a variance the largest mean has all of it, ties share
+    it.
     """
     n, k = mean.shape
     found = np.empty((n, k))
@@ -43,7 +44,7 @@ def class_probabilities(mean: Array, variance: Array) -> Array:
         rows = open_rows[lo : lo + step]
         scaled = mean[rows] / np.sqrt(variance[rows])[:, None]
         ahead = scaled[:, :, None] - scaled[:, None, :]  # [point, class, other class]
-        middle = np.clip(-ahead.min(axis=2) / 2, 0.0, _BEHIND)
+        middle = _top(ahead, others)
         ahead += middle[:, :, None]
         found[rows] = sum(
             np.exp(-0.5 * (node + middle) ** 2)
@@ -51,6 +52,19 @@ def class_probabilities(mean: Array, variance: Array) -> Array:
             for node in _NODES
         )
     return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def _top(ahead: Array, others: Array) -> Array:
+    """Where -z^2 / 2 + sum of log Phi(z + ahead), over ``others`` of the last axis, is largest,
+    from 0 to 40, to 0.01: its slope falls, so that halving finds where it is 0."""
+    low, high = np.zeros(ahead.shape[:2]), np.full(ahead.shape[:2], _BEHIND)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        z = np.maximum(middle[:, :, None] + ahead, -1e6)  # squares stay finite
+        slopes = np.exp(-0.5 * np.log(2 * np.pi) - z * z / 2 - log_ndtr(z))
+        rises = slopes.sum(axis=2, where=others) > middle
+        low, high = np.where(rises, middle, low), np.where(rises, high, middle)
+    return (low + high) / 2
 
 
 def log_loss(probabilities: Array, labels: Array) -> float:
