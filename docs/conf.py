@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from making import api, commands, contents, formulas, notebooks  # noqa: E402
+from making import api, commands, contents, formulas, messages, notebooks  # noqa: E402
 
 from widegram import __version__  # noqa: E402
 
@@ -51,6 +51,8 @@ def complete(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += commands.reference()
     elif page == "api":
         source[0] += api.reference()
+    elif page == "messages":
+        source[0] += messages.reference()
 
 
 def escaped(app: Sphinx, kind: str, name: str, *rest: Any) -> None:
