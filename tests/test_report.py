@@ -149,6 +149,19 @@ def test_rows_and_numbers(folder: Path, tmp_path: Path) -> None:
     refused("of all rows of the cross file", *report, "--overwrite", "--y", f"{data}:r")
 
 
+def test_machines(folder: Path, tmp_path: Path) -> None:
+    data, solution = f"{folder}/d.npz", tmp_path / "S.h5"
+    run_json("solve", folder / "K.h5", "--method", "svm", "--c-path", "1", "--folds", "2",
+             "--y", f"{data}:y", "--out", solution)  # fmt: skip
+    predicted = run_json("predict", solution, "--cross", folder / "C.h5", "--y", f"{data}:u",
+                         "--out", tmp_path / "P.h5")  # fmt: skip
+    found = run_json("report", folder / "K.h5", solution, tmp_path / "P.h5", "--y", f"{data}:u",
+                     "--out", tmp_path / "R.html")["predictions"]  # fmt: skip
+    assert found["test"]["accuracy"] == predicted["accuracy"]
+    assert found["train"]["accuracy"] == predicted["train_accuracy"]
+    assert found["train"]["mse"] is None
+
+
 def test_what_does_not_belong_is_refused(folder: Path, tmp_path: Path) -> None:
     data, out = f"{folder}/d.npz", ("--out", tmp_path / "r.html")
     gram = ("gram", "--dtype", "float64", "--x", f"{data}:x", "--limit", 20, "--out")

@@ -34,13 +34,14 @@ def judged(run: Run, labels: str | None) -> dict[str, Any] | None:
     classes = solution.array("classes") if "classes" in solution else None
     votes = "votes" in file  # of support vector machines
     mean = file.array("votes" if votes else "mean")
+    fitted = solution.array("fitted") if votes else file.array("train/mean")
     given = solution.array("targets") + solution.array("target_mean")
     found: dict[str, Any] = {
         "n_test": len(mean),
         "outputs": mean.shape[1],
         "classes": None if classes is None else [_name(one) for one in classes],
         "variance_of": file.attributes.get("variance_of"),
-        "train": _figures(file.array("train/mean"), given, classes, votes),
+        "train": _figures(fitted, given, classes, votes),
         "test": None,
     }
     if labels is None:
