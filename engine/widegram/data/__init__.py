@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from widegram.data.inputs import Source, open_source
+from widegram.machine.first_use import at_first_use
 
 if TYPE_CHECKING:
     from widegram.data.applying import Applied, apply
@@ -24,18 +24,14 @@ __all__ = [
 ]
 
 # What only computes kernels prepares no data.
-_HOMES = {
-    "Applied": "widegram.data.applying",
-    "Prepared": "widegram.data.preparing",
-    "Sampled": "widegram.data.sampling",
-    "apply": "widegram.data.applying",
-    "prepare": "widegram.data.preparing",
-    "sample": "widegram.data.sampling",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = at_first_use(
+    __name__,
+    {
+        "Applied": "applying",
+        "Prepared": "preparing",
+        "Sampled": "sampling",
+        "apply": "applying",
+        "prepare": "preparing",
+        "sample": "sampling",
+    },
+)

@@ -7,8 +7,9 @@ and ``b_var`` is b_std^2 throughout.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from widegram.machine.first_use import at_first_use
 
 if TYPE_CHECKING:
     from widegram.meanfield.experiments.asymptotics import table
@@ -31,21 +32,18 @@ __all__ = [
     "write_phase",
 ]
 
-_HOMES = {
-    "Grid": "experiments.grid",
-    "Problem": "experiments.problem",
-    "load_problem": "experiments.problem",
-    "phase_map": "experiments.phase",
-    "point": "theory.points",
-    "spectrum": "experiments.sweeps",
-    "table": "experiments.asymptotics",
-    "trainability": "experiments.training",
-    "write_phase": "experiments.phase",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: most of them need SciPy or Numba."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+# Most of them need SciPy or Numba.
+__getattr__ = at_first_use(
+    __name__,
+    {
+        "Grid": "experiments.grid",
+        "Problem": "experiments.problem",
+        "load_problem": "experiments.problem",
+        "phase_map": "experiments.phase",
+        "point": "theory.points",
+        "spectrum": "experiments.sweeps",
+        "table": "experiments.asymptotics",
+        "trainability": "experiments.training",
+        "write_phase": "experiments.phase",
+    },
+)
