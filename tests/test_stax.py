@@ -268,3 +268,9 @@ def test_arrays_are_no_integers_and_no_flags() -> None:
     refused("filter_shape must be", lambda: stax.Conv(1, (several, 2)))
     refused("normalize_edges must be", lambda: stax.AvgPool((2, 2), None, "SAME", several))
     refused("deg must be", lambda: stax.ElementwiseNumerical(np.tanh, several))
+    refused("mode", lambda: stax.Dropout(0.5, several))
+    refused("padding must be", lambda: stax.AvgPool((2, 2), None, several))
+    refused("batch_axis_out must be", lambda: stax.Flatten(0, several))
+    image = stax.serial(stax.Conv(1, (1, 1)))[2]
+    refused("diagonal_spatial must", lambda: image(np.ones((1, 2, 2, 1)), diagonal_spatial=several))
+    refused("x1 is empty", lambda: image(np.ones((0, 2, 2, 1))))

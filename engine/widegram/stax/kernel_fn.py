@@ -126,7 +126,7 @@ class KernelFn:
         Raises :class:`WidegramError` for bad inputs, networks without an exact kernel, and
         options of neural-tangents that have no meaning here.
         """
-        _refuse_options(diagonal_batch)
+        _refuse_options(diagonal_batch, diagonal_spatial)
         several = acts_on_several(self.items)
         mask = None if several else parse_mask(mask_constant)
         single = x2 is None and not isinstance(x1_or_kernel, Kernel)
@@ -319,6 +319,8 @@ def _array(x: Any, name: str, masked: bool) -> Array:
             f"kernel_fn: {name} has shape {array.shape}; it must be (n, D), (n, L, C) or "
             "(n, H, W, C)"
         )
+    if not array.size:
+        raise WidegramError(f"kernel_fn: {name} is empty, its shape is {array.shape}")
     narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     if narrow and masked:
         return array
@@ -355,7 +357,12 @@ def _named(names: tuple[str, ...]) -> Callable[..., Any]:
     return namedtuple("AnalyticKernel", names)
 
 
-def _refuse_options(diagonal_batch: bool | None) -> None:
+def _refuse_options(diagonal_batch: bool | None, diagonal_spatial: bool | None) -> None:
+    for name, value in (("batch", diagonal_batch), ("spatial", diagonal_spatial)):
+        if not (value is None or isinstance(value, bool | np.bool_)):
+            raise WidegramError(
+                f"kernel_fn: diagonal_{name} must be True, False or None, found {shown(value)}"
+            )
     if diagonal_batch is False:
         raise WidegramError(
             "kernel_fn: diagonal_batch=False is not supported: cov1 and cov2 are diagonals; "

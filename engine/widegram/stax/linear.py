@@ -21,6 +21,7 @@ from widegram.network.layers import EPSILON
 from widegram.stax.kernel_fn import Triple
 from widegram.stax.making import integers, make, number, trained
 from widegram.stax.places import axes_of, dimensions, ordered, placed
+from widegram.validation.arrays import choice
 
 
 class Padding(Enum):
@@ -196,7 +197,7 @@ def GlobalSumPool(batch_axis: int = 0, channel_axis: int = -1) -> Triple:
 def Flatten(batch_axis: int = 0, batch_axis_out: int = 0) -> Triple:
     """All pixels and channels as one vector; the output (batch, features), or (features, batch)."""
     places = replace(axes_of("Flatten", batch_axis, -1), channel=None)
-    if batch_axis_out not in (0, 1, -1, -2):
+    if np.ndim(batch_axis_out) or batch_axis_out not in (0, 1, -1, -2):
         raise WidegramError(
             f"stax.Flatten: batch_axis_out must be 0 or 1, found {shown(batch_axis_out)}"
         )
@@ -240,8 +241,7 @@ def Index(idx: Any, batch_axis: int = 0, channel_axis: int = -1) -> Triple:
 
 def Dropout(rate: float, mode: str = "train") -> Triple:
     """Dropout that keeps a unit with probability ``rate``; nothing in ``mode='test'``."""
-    if mode not in ("train", "test"):
-        raise WidegramError(f"stax.Dropout: mode must be 'train' or 'test', found {mode!r}")
+    choice(mode, "stax.Dropout: mode", ("train", "test"))
     made = make("Dropout", rate=number(rate))
     return made if mode == "train" else Identity()
 
@@ -279,6 +279,8 @@ def _pool(
 
 
 def _padding(padding: str | Padding) -> str:
+    if not isinstance(padding, str | Padding):
+        raise WidegramError(f"stax: padding must be a name, such as SAME, found {shown(padding)}")
     return padding.value if isinstance(padding, Padding) else padding
 
 
