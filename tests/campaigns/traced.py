@@ -18,6 +18,10 @@ from jax import core
 Arrays = list[np.ndarray]
 
 
+class _LeftToJax(Exception):
+    """An operation has parameters that NumPy's does not know."""
+
+
 def evaluate(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
     """What ``function`` makes of arrays, traced for their shapes."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arrays)
@@ -55,7 +59,7 @@ def _step(step: Any, given: Arrays) -> Any:
     if name in OPERATIONS:
         try:
             return [OPERATIONS[name](*given, **params)]
-        except NotImplementedError:
+        except _LeftToJax:
             pass
     found = step.primitive.bind(*map(jax.numpy.asarray, given), **params)
     return found if step.primitive.multiple_results else [found]
@@ -88,7 +92,7 @@ def _broadcast_in_dim(x: Any, *_: Any, shape: Any, broadcast_dimensions: Any, **
 
 def _pad(x: Any, value: Any, padding_config: Any) -> Any:
     if any(inner or lo < 0 or hi < 0 for lo, hi, inner in padding_config):
-        raise NotImplementedError
+        raise _LeftToJax
     return np.pad(x, [(lo, hi) for lo, hi, _ in padding_config], constant_values=value)
 
 
