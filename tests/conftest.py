@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 # Before NumPy is imported: the matrices of these tests are too small for threads to pay.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -11,6 +12,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from importlib.util import find_spec
 
 import pytest
+
+# Hundreds of processes are started below. Where Python is told to keep nothing that it compiles, as
+# in many containers, each would compile every module of the program, and of the tests, again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The tests for a card do without hypothesis, which such a machine need not have.
 if find_spec("hypothesis") is not None:
