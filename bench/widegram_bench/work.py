@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from widegram.activations import Formula
+from widegram.cpu.kernels.processors import host
 from widegram.cpu.kernels.vector_ops import VectorOps
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.network import Network
@@ -46,7 +47,7 @@ class _CountingOps(VectorOps):
 
     def __init__(self, dtype: str) -> None:
         self.counts: Counter[str] = Counter()
-        super().__init__(_CountingBuilder(self.counts), dtype)
+        super().__init__(_CountingBuilder(self.counts), dtype, host())
 
     def _intrinsic(self, name: str, *args: Any) -> None:
         self.counts[_NAMES.get(name, "other")] += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from widegram.cpu.kernels import object_code
+from widegram.cpu.kernels.processors import host
 from widegram.cpu.kernels.variants import Variant
 
 
@@ -20,7 +21,7 @@ def address(variant: Variant) -> int:
 
 
 def _emitted(variant: Variant) -> tuple[str, str]:
-    """LLVM IR of a variant and the name of its function."""
+    """LLVM IR of a variant for this machine and the name of its function."""
     from widegram.cpu.kernels.emitting import emitted
 
-    return emitted(variant)
+    return emitted(variant, host())

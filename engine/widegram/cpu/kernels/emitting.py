@@ -9,6 +9,7 @@ from widegram.cpu.kernels.inner_ir import InnerKernel
 from widegram.cpu.kernels.map_ir import MapKernel
 from widegram.cpu.kernels.move_ir import MoveKernel
 from widegram.cpu.kernels.packed_ir import PackedKernel
+from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.sum_ir import SumKernel
 from widegram.cpu.kernels.variants import Variant
 from widegram.cpu.kernels.window_ir import WindowKernel
@@ -19,15 +20,15 @@ _STACK = 64
 _MOVES = ("copy", "fill", "add", "multiply", "gather", "reduce", "cast", "count")
 
 
-def emitted(variant: Variant) -> tuple[str, str]:
-    """LLVM IR of a variant and the name of its function."""
+def emitted(variant: Variant, processor: Processor) -> tuple[str, str]:
+    """LLVM IR of a variant in the form for a processor, and the name of its function."""
     module = ir.Module("plane")
     kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
     function = ir.Function(module, kind, "plane")
     function.attributes.add("nounwind")
     function.attributes.alignstack = _STACK
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    _emitter(variant)(builder, variant, function.args).emit()
+    _emitter(variant)(builder, variant, processor, function.args).emit()
     builder.ret_void()
     return str(module), function.name
 

@@ -25,19 +25,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 
 from widegram.cpu.kernels import loops
 from widegram.cpu.kernels.plane_base import PlaneCode
+from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.vector_ops import INDEX
 
 KINDS = ("pack", "inner", "close", "turn")
 CHUNK = 256
 
 
-def together() -> tuple[int, int]:
+def together(processor: Processor) -> tuple[int, int]:
     """(x, blocks of x') whose sums are in registers at once; 32 registers of 64 bytes hold 28."""
-    return (8, 3) if binding.get_host_cpu_features().get("avx512f") else (4, 1)
+    return (8, 3) if processor.registers == (32, 64) else (4, 1)
 
 
 class InnerKernel(PlaneCode):
@@ -51,7 +52,7 @@ class InnerKernel(PlaneCode):
 
     def _inner(self) -> None:
         builder = self.builder
-        rows, blocks = together()
+        rows, blocks = together(self.ops.processor)
         step = ir.Constant(INDEX, rows)
         groups = builder.udiv(builder.add(self.rows, ir.Constant(INDEX, rows - 1)), step)
         many = builder.udiv(self.cols, ir.Constant(INDEX, blocks))
@@ -127,11 +128,6 @@ class InnerKernel(PlaneCode):
         total = loops.alloca_once(builder, doubles)
         part = loops.alloca_once(builder, doubles)
         builder.store(zero, total)
-        fma = loops.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(doubles, [doubles] * 3),
-            f"llvm.fma.v{ops.lanes}f64",
-        )
         gain = self._double(self.param(0), doubles)
         with self._chunks() as (begin, length):
             builder.store(zero, part)
@@ -140,9 +136,8 @@ class InnerKernel(PlaneCode):
                 value = self._gathered(starts, k)
                 ops.store(value, self.offset(self.k_out, k, lanes))
                 wide = self._double(value, doubles)
-                builder.store(builder.call(fma, [wide, wide, builder.load(part)]), part)
-            scaled = [builder.load(part), gain, builder.load(total)]
-            builder.store(builder.call(fma, scaled), total)
+                builder.store(ops.fma(wide, wide, builder.load(part)), part)
+            builder.store(ops.fma(builder.load(part), gain, builder.load(total)), total)
         pointer = builder.inttoptr(self.t_out, doubles.as_pointer())
         builder.store(builder.load(total), pointer, align=8)
 

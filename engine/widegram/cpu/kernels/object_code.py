@@ -18,9 +18,9 @@ from typing import Any
 import llvmlite
 from llvmlite import binding
 
+from widegram.cpu.kernels.processors import host, machine, optimised
 from widegram.machine import codecache, dtypes, log
 
-_OPTIMISE = 3
 PART = "code"
 # What compiled code may call: the C library that every process has.
 _ALLOWED = {"memset", "memcpy", "memmove"}
@@ -68,31 +68,15 @@ def source_digest() -> str:
 @lru_cache(maxsize=1)
 def _machine() -> str:
     """A digest of everything but its name that decides what a function's code is."""
-    parts = (
-        source_digest(), llvmlite.__version__,
-        binding.get_default_triple(), binding.get_host_cpu_name(), _features(),
-    )  # fmt: skip
+    here = host()
+    parts = source_digest(), llvmlite.__version__, here.triple, here.cpu, here.features
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
-
-
-def _features() -> str:
-    return binding.get_host_cpu_features().flatten()
-
-
-@cache
-def _target() -> Any:
-    """This machine, as LLVM sees it."""
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=_features(), opt=_OPTIMISE, jit=True
-    )
 
 
 @cache
 def _engine() -> Any:
     """Holds all code of the process."""
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), _target())
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine(host()))
 
 
 def _loaded(name: str, code: bytes) -> int:
@@ -103,21 +87,10 @@ def _loaded(name: str, code: bytes) -> int:
 
 
 def _compiled(name: str, text: str, entry: str) -> bytes:
-    """Object code of an IR module whose function ``entry`` becomes ``name``, all else internal."""
-    target = _target()
-    module = binding.parse_assembly(text)
-    module.triple, module.data_layout = target.triple, str(target.target_data)
-    function = module.get_function(entry)
-    for other in (*module.functions, *module.global_variables):
-        if not other.is_declaration:
-            other.linkage = "external" if other.name == entry else "internal"
-    function.name = name
-    passes = binding.create_pass_builder(
-        target, binding.create_pipeline_tuning_options(speed_level=_OPTIMISE)
-    )
-    passes.getModulePassManager().run(module, passes)
+    """Object code for this machine of an IR module whose function ``entry`` becomes ``name``."""
+    module = optimised(text, entry, name, host())
     called = {f.name for f in module.functions if f.is_declaration}
     unknown = {n for n in called if not n.startswith("llvm.")} - _ALLOWED
     if unknown:
         raise AssertionError(f"{name} calls {', '.join(sorted(unknown))}")
-    return bytes(target.emit_object(module))
+    return bytes(machine(host()).emit_object(module))

@@ -17,6 +17,7 @@ from typing import Any
 from llvmlite import ir
 
 from widegram.cpu.kernels.fields import Geometry
+from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.variants import Variant
 from widegram.cpu.kernels.vector_ops import INDEX, VectorOps
 
@@ -24,10 +25,12 @@ from widegram.cpu.kernels.vector_ops import INDEX, VectorOps
 class PlaneCode:
     """A kernel under construction: its arguments, and the pieces that all kinds need."""
 
-    def __init__(self, builder: ir.IRBuilder, variant: Variant, args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, builder: ir.IRBuilder, variant: Variant, processor: Processor, args: tuple[Any, ...]
+    ) -> None:
         self.builder = builder
         self.variant = variant
-        self.ops = VectorOps(builder, variant.dtype)
+        self.ops = VectorOps(builder, variant.dtype, processor)
         self._read(args)
 
     def _read(self, args: tuple[Any, ...]) -> None:

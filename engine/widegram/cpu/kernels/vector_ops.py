@@ -17,6 +17,7 @@ from llvmlite import ir
 from widegram.activations.mixture_sums import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
 from widegram.cpu.kernels import loops
+from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.variants import LANES
 from widegram.machine.dtypes import FLOOR, ITEMSIZE, SNAP
 
@@ -47,15 +48,15 @@ class Stream:
 
 
 class VectorOps:
-    """Operations on vectors, emitted through ``builder`` for one dtype ('float32', 'float64')."""
+    """Operations on vectors, emitted through ``builder`` for one dtype ('float32', 'float64') and
+    the instructions of a ``processor``."""
 
-    def __init__(self, builder: ir.IRBuilder, dtype: str) -> None:
+    def __init__(self, builder: ir.IRBuilder, dtype: str, processor: Processor) -> None:
         self.builder = builder
-        self.dtype = dtype
+        self.dtype, self.processor = dtype, processor
         self.lanes = LANES[dtype]
         self.scalar = ir.FloatType() if dtype == "float32" else ir.DoubleType()
         self.vector = ir.VectorType(self.scalar, self.lanes)
-        self.suffix = f"v{self.lanes}f{8 * ITEMSIZE[dtype]}"
 
     # memory -----------------------------------------------------------------------------------
 
@@ -115,7 +116,18 @@ class VectorOps:
         return self.const(FLOOR[self.dtype] ** 2)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a b + c, rounded once where the processor can."""
+        if not self.processor.fuses:
+            return self.add(self.mul(a, b), c)
         return self._intrinsic("fma", a, b, c)
+
+    def from_square(self, c: Any, least: float = 0.0) -> Any:
+        """1 - c^2 - ``least``; near |c| = 1 what rounding leaves of it is c's own."""
+        if not self.processor.fuses:
+            one = self.const(1.0)
+            rest = self.mul(self.sub(one, c), self.add(one, c))
+            return self.sub(rest, self.const(least))
+        return self.fma(self.sub(self.const(0.0), c), c, self.const(1.0 - least))
 
     def sqrt(self, a: Any) -> Any:
         return self._intrinsic("sqrt", a)
@@ -161,7 +173,7 @@ class VectorOps:
 
     def _sine(self, c: Any) -> Any:
         """sqrt(1 - c^2), 0 where c is within rounding of 1 or above."""
-        rest = self.fma(self.sub(self.const(0.0), c), c, self.const(1.0 - 2 * SNAP[self.dtype]))
+        rest = self.from_square(c, 2 * SNAP[self.dtype])
         return self.sqrt(self.maximum(rest, self.const(0.0)))
 
     def angle(self, c: Any) -> Any:
@@ -178,8 +190,7 @@ class VectorOps:
     def arcsine(self, z: Any) -> tuple[Any, Any]:
         """asin(z) / pi and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
         resolution = 2.0**-24 if self.dtype == "float32" else 2.0**-53
-        rest = self.fma(self.sub(self.const(0.0), z), z, self.const(1.0))
-        root = self.sqrt(self.maximum(rest, self.const(resolution)))
+        root = self.sqrt(self.maximum(self.from_square(z), self.const(resolution)))
         value = self.mul(z, self.polynomial(root, ARC[self.dtype]))
         return value, self.div(self.const(1.0), root)
 
@@ -207,10 +218,16 @@ class VectorOps:
         return [1 / math.factorial(k) for k in range(skip, degree + 1)]
 
     def _reduced(self, x: Any) -> tuple[Any, Any]:
-        """2^n and r = x - n ln(2) with |r| <= ln(2)/2, for 2^n within range."""
+        """2^n and r = x - n ln(2) with |r| <= ln(2)/2, for 2^n within range.
+
+        Beside ``shift`` a number has no fraction left, and its last bits are those of the integer:
+        no conversion, of which some processors have none for vectors of doubles.
+        """
         single = self.dtype == "float32"
         bits, bias, mantissa = (32, 127, 23) if single else (64, 1023, 52)
-        n = self._intrinsic("rint", self.mul(x, self.const(1.4426950408889634)))
+        shift = self.const(1.5 * 2.0**mantissa)
+        shifted = self.add(self.mul(x, self.const(1.4426950408889634)), shift)
+        n = self.sub(shifted, shift)
         high, low = (
             (0.693359375, -2.12194440e-4)
             if single
@@ -218,10 +235,10 @@ class VectorOps:
         )
         r = self.fma(n, self.const(-low), self.fma(n, self.const(-high), x))
         integers = ir.VectorType(ir.IntType(bits), self.lanes)
-        whole = self.builder.fptosi(n, integers)
-        shift = ir.Constant(integers, [bias] * self.lanes)
+        whole = self.builder.bitcast(shifted, integers)
         exponent = self.builder.shl(
-            self.builder.add(whole, shift), ir.Constant(integers, [mantissa] * self.lanes)
+            self.builder.add(whole, ir.Constant(integers, [bias] * self.lanes)),
+            ir.Constant(integers, [mantissa] * self.lanes),
         )
         return self.builder.bitcast(exponent, self.vector), r
 
@@ -275,7 +292,9 @@ class VectorOps:
         return builder.load(totals[0]), builder.load(totals[1])
 
     def _intrinsic(self, name: str, *args: Any) -> Any:
-        kind = ir.FunctionType(self.vector, [self.vector] * len(args))
+        vector = args[0].type
+        kind = ir.FunctionType(vector, [vector] * len(args))
+        suffix = f"v{vector.count}{vector.element.intrinsic_name}"
         module = self.builder.module
-        function = loops.get_or_insert_function(module, kind, f"llvm.{name}.{self.suffix}")
+        function = loops.get_or_insert_function(module, kind, f"llvm.{name}.{suffix}")
         return self.builder.call(function, args)
