@@ -2,6 +2,7 @@
 
     python finite_width.py                            fully connected, 16 points, some minutes
     python finite_width.py --net cnn-f --width 64     convolutions, flattened (cnn-p: pooled)
+    python finite_width.py --plot grid.png            draws the grid as well
 
 For each (w_var, depth): a network of finite width in the NTK parameterization, its output less its
 output at the start, is trained on the embedded digits by minibatches on the mean square error to
@@ -150,6 +151,29 @@ def accuracy(outputs, labels):
     return float(np.mean(outputs.argmax(axis=1) == labels))
 
 
+def picture(rows, title, path):
+    """Draw the accuracies of all points: training above, test below, the kernel's on the left."""
+    from matplotlib.figure import Figure
+
+    grid = sorted({row[0] for row in rows}), sorted({row[1] for row in rows})
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    figure.suptitle(title)
+    names = ("training, kernel", "training, network", "test, kernel", "test, network")
+    for column, (axis, name) in enumerate(zip(figure.subplots(2, 2).flat, names, strict=True), 2):
+        axis.set_title(name)
+        values = {(row[0], row[1]): row[column] for row in rows}
+        axis.imshow([[values[w, d] for w in grid[0]] for d in grid[1]], "inferno", vmin=0, vmax=1,
+                    origin="lower", aspect="auto")  # fmt: skip
+        for (w, d), value in values.items():
+            at = grid[0].index(w), grid[1].index(d)
+            axis.text(*at, f"{value:.3f}", ha="center", color="white" if value < 0.7 else "black")
+        axis.set_xticks(range(len(grid[0])), grid[0])
+        axis.set_yticks(range(len(grid[1])), grid[1])
+        axis.set_xlabel("w_var")
+        axis.set_ylabel("depth")
+    figure.savefig(path, dpi=80)
+
+
 def main(arguments=None):
     """Print a row for each point; return the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -162,16 +186,20 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, metavar="P.png", help="needs matplotlib")
     given = parser.parse_args(arguments)
     x, labels, x_test, labels_test = digits(given.train, given.test)
     y = (np.eye(10)[labels] - 0.1).astype(np.float32)
-    print(f"{given.net}, width {given.width}, {given.steps} steps of {given.batch} of {len(x)}")
+    title = f"{given.net}, width {given.width}, {given.steps} steps of {given.batch} of {len(x)}"
+    print(title)
     print("w_var  depth   train: kernel  network   test: kernel  network   rms difference")
     rows = []
     for depth in given.depths:
         for w_var in given.w_var:
             rows.append(point(given, depth, w_var, (x, y, labels), (x_test, labels_test)))
             print(LINE.format(*rows[-1]), flush=True)
+    if given.plot:
+        picture(rows, title, given.plot)
     return rows
 
 

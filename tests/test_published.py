@@ -187,8 +187,23 @@ class TestRunner:
 
     def test_disk_is_looked_at_first(self, shell: Shell) -> None:
         (skipped,) = compute(shell, None, row(disk=1e18))["skipped"]
-        assert "too little disk" in skipped["reason"]
+        assert not skipped["failed"]
+        assert "too little disk: 1000000000000000000 bytes" in skipped["reason"]
         assert not shell.ran
+
+    def test_what_lies_there_needs_no_more_disk(
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a row that goes on, or follows another of its group."""
+        wanted: list[int] = []
+        monkeypatch.setattr(runner, "check_disk", lambda path, needed: wanted.append(needed))
+        shell.at["widegram two"] = WidegramError("no luck")
+        compute(shell, tmp_path / "r.json", row(disk=1e7))
+        before = sum(file.stat().st_blocks for file in (tmp_path / "r.json.work" / "g").iterdir())
+        (tmp_path / "r.json.work" / "g" / "K.h5").write_bytes(bytes(10**6))
+        compute(shell, tmp_path / "r.json", row(disk=1e7))
+        # what a file system adds to a file of 1,000,000 bytes: blocks of 64 KiB at most
+        assert wanted == [10**7, pytest.approx(10**7 - 10**6 - 512 * before, abs=2**16)]
 
     def test_a_mean_waits_for_all_of_its_rows(self, shell: Shell) -> None:
         of = [row(name, group=name, published=None) for name in ("u-1", "u-2")]

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli_support import run
 from widegram.errors import WidegramError
 from widegram_bench.published import uci
 from widegram_bench.published.rowtable import rows
@@ -36,17 +35,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def grams(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """By the commands of the table."""
-    folder = tmp_path_factory.mktemp("grams")
-    np.save(folder / "x.npy", uci.inputs(uci.load(data, "toy")))
-    row = rows("quick", "uci-iris")[0]
-    found = []
-    for line in (line for line in row.commands if " gram " in line):
-        *words, out = line.replace("x.npy", str(folder / "x.npy")).split()[1:]
-        assert run(*words, folder / out).exit_code == 0
-        found.append(folder / out)
-    return found
+def kinds(data: Path) -> list[uci.FixedKernel]:
+    return list(uci.kernels(uci.load(data, "toy")))
 
 
 def recursion(x: np.ndarray, depth: int, fixed: int) -> np.ndarray:
@@ -65,21 +55,22 @@ def recursion(x: np.ndarray, depth: int, fixed: int) -> np.ndarray:
     return theta
 
 
-def test_kernels_are_the_papers(data: Path, grams: list[Path]) -> None:
-    found = uci.load(data, "toy")
-    kinds = uci.kernels(found, grams)
+def test_kernels_are_the_papers(data: Path, kinds: list[uci.FixedKernel]) -> None:
+    x = uci.load(data, "toy").x
     assert [(kind.depth, kind.fixed) for kind in kinds] == [
         (depth, fixed) for depth in range(1, 6) for fixed in range(depth)
     ]
     for kind in kinds:
         # arccos near 1 keeps half of the digits: sqrt(2.2e-16) = 1.5e-8 on the diagonal
-        wanted = recursion(found.x, kind.depth, kind.fixed)
+        wanted = recursion(x, kind.depth, kind.fixed)
         np.testing.assert_allclose(kind.matrix, wanted, atol=1e-7 * wanted.max())
 
 
-def test_choice_and_accuracy_are_those_of_a_search_by_hand(data: Path, grams: list[Path]) -> None:
+def test_choice_and_accuracy_are_those_of_a_search_by_hand(
+    data: Path, kinds: list[uci.FixedKernel]
+) -> None:
     found = uci.load(data, "toy")
-    kinds, split = uci.kernels(found, grams), found.rows
+    split = found.rows
 
     def score(kernel: np.ndarray, penalty: float, train: np.ndarray, test: np.ndarray) -> float:
         machine = SVC(kernel="precomputed", C=penalty)
@@ -104,9 +95,9 @@ def test_choice_and_accuracy_are_those_of_a_search_by_hand(data: Path, grams: li
     )  # fmt: skip
 
 
-def test_within_folds_no_test_label_is_looked_at(data: Path, grams: list[Path]) -> None:
+def test_within_folds_no_test_label_is_looked_at(data: Path, kinds: list[uci.FixedKernel]) -> None:
     found = uci.load(data, "toy")
-    kinds = uci.kernels(found, grams)[1:3]
+    kinds = kinds[1:3]
     choices = []
     for fold in range(4):
         y = found.y.copy()
@@ -122,14 +113,19 @@ def test_one_class_alone_is_predicted() -> None:
     assert uci.accuracy(np.eye(4), y, train, test, 1.0) == 0.5
 
 
-def test_the_commands(data: Path, grams: list[Path], tmp_path: Path, monkeypatch, capsys) -> None:
-    out = tmp_path / "x.npy"
-    monkeypatch.setattr(sys, "argv", ["uci", "inputs", str(data), "toy", "--out", str(out)])
-    uci.main()
-    assert json.loads(capsys.readouterr().out) == {"n": 60, "features": 3}
-    np.testing.assert_array_equal(np.load(out), uci.load(data, "toy").x * np.sqrt(3))
-    monkeypatch.setattr(sys, "argv", ["uci", "svm", str(data), "toy", *map(str, grams)])
-    uci.main()
-    assert 0.5 < json.loads(capsys.readouterr().out)["accuracy"] < 1.0
+def test_the_command(data: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """A line of the table, its set's name replaced; of fewer layers and C."""
+    (line,) = rows("quick", "uci-iris")[0].commands
+    words = line.format(uci=data).split()
+    assert words[:3] == ["python", "-m", "widegram_bench.published.uci"]
+    monkeypatch.setattr(uci, "LAYERS", 3)
+    monkeypatch.setattr(uci, "PENALTIES", (0.1, 1.0))
+    found = uci.load(data, "toy")
+    kinds = list(uci.kernels(found))
+    for more in ([], ["--within-folds"]):
+        monkeypatch.setattr(sys, "argv", ["uci", words[3], "toy", *more])
+        uci.main()
+        wanted = uci.judged(found, kinds, within_folds=bool(more))
+        assert json.loads(capsys.readouterr().out) == wanted
     with pytest.raises(WidegramError, match="has no data set 'iris'"):
         uci.load(data, "iris")

@@ -19,6 +19,7 @@ from widegram_bench.published.sources import DataPlace
 
 Result = dict[str, Any]
 RunOne = Callable[[str, Path], Result]
+_DISK_BLOCK = 512  # bytes, whatever the file system: POSIX
 _PROGRAMS = {"widegram": ["-m", "widegram_cli"], "python": []}
 
 
@@ -80,6 +81,12 @@ class Folder:
     def _clear(self, words: list[str]) -> None:
         if "--out" in words and "gram" not in words:
             (self._path / words[words.index("--out") + 1]).unlink(missing_ok=True)
+
+
+def held(folder: Path) -> int:
+    """Bytes of disk that the files of a folder take; 0 where there is none."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sum(file.lstat().st_blocks * _DISK_BLOCK for file in files)
 
 
 def _kept(path: Path) -> dict[str, Any]:

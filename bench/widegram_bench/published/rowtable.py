@@ -29,7 +29,7 @@ class PublishedRow:
     * ``needs``: names of sources and packages
     * ``commands``: lines for a shell, sources in braces; the last one's accuracy is ours
     * ``mean_of``: a pattern of the names of rows whose mean this row is; it has no commands then
-    * ``disk``: bytes that the row takes while it is computed
+    * ``disk``: bytes that the row's group takes while it is computed
     * ``why``: what explains a difference, empty where none is expected
     """
 

@@ -19,7 +19,7 @@ from widegram.durable.outputs import check_disk, check_target
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 from widegram_bench.published import errorbars, sources
-from widegram_bench.published.lines import Folder, RunOne, run_line
+from widegram_bench.published.lines import Folder, RunOne, held, run_line
 from widegram_bench.published.rowtable import PublishedRow
 
 _KEPT = ("name", "published", "commands")  # a finished row counts while these are the same
@@ -51,8 +51,8 @@ def run(
     * ``rows``: finished rows in the table's order, each with name, group, source, published, ours,
       difference, error, within, why, notes, commands, ran, data (digests), seconds,
       processor_seconds
-    * ``skipped``: [{name, reason, failed}] of rows whose data or packages are missing, and of those
-      that failed, which keep no others from being computed
+    * ``skipped``: [{name, reason, failed}] of rows whose data or packages are missing or for which
+      there is too little disk, and of those that failed, which keep no others from being computed
 
     After each row the file of results is written anew. Raises WidegramError where it is no such
     file.
@@ -63,7 +63,7 @@ def run(
         for number, row in enumerate(task.rows):
             if row.mean_of or results.has(row):
                 continue
-            reason = sources.missing(row.needs, found)
+            reason = sources.missing(row.needs, found) or _no_room(row, work)
             if reason:
                 say(f"{row.name}: skipped: {reason}")
                 results.skip(row, reason)
@@ -96,8 +96,6 @@ def _computed(
     lines += [line.format_map(places) for line in row.commands]
     begun = time.perf_counter(), _processor()
     folder = Folder(work / row.group, used, run_one)
-    if row.disk:
-        check_disk(work / row.group / "K.h5", int(row.disk))
     results = [folder.result(line) for line in lines]
     spent = {
         "seconds": time.perf_counter() - begun[0],
@@ -106,6 +104,15 @@ def _computed(
     notes = [source.note for source in used if source.note]
     digests = {need: found[need].digest for need in row.needs if need in found}
     return {"found": results[-1], "ran": lines, "notes": notes, "data": digests, **spent}
+
+
+def _no_room(row: PublishedRow, work: Path) -> str:
+    """What a row lacks of disk, beside what its group holds already; empty where it lacks none."""
+    try:
+        check_disk(work / "K.h5", int(row.disk) - held(work / row.group))
+    except WidegramError as error:
+        return str(error)
+    return ""
 
 
 def _processor() -> float:

@@ -1,33 +1,35 @@
 """Support vector machines on the kernels of a UCI data set, as in arXiv:1910.01663.
 
-    python -m widegram_bench.published.uci inputs uci90.npz iris --out x.npy
-    python -m widegram_bench.published.uci svm uci90.npz iris K0.h5 K1.h5 K2.h5 K3.h5
+    python -m widegram_bench.published.uci uci90.npz iris
 
 The file has of each data set NAME/x (n, D), NAME/y (n,) and rows: NAME/train and /valid, halves by
 which depth, fixed layers and C are chosen, and NAME/fold0_train ... /fold3_test, four folds whose
 mean test accuracy is the result. Those are the splits of Fernandez-Delgado et al. 2014 (JMLR 15),
 whose halves share rows with the test folds. ``--within-folds`` chooses for each fold by the rows of
 the two halves that it trains on, so that no test label is looked at. Prints one JSON object.
+
+Kernels are computed in memory one after the other, and those alone are kept that are best so far.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.durable import write_bytes
+import widegram
 from widegram.errors import WidegramError, shown
+from widegram.linalg.svm.machines import ITERATIONS
 
 FOLDS = 4
+LAYERS = 5  # with weights, at most
 PENALTIES = tuple(10.0**k for k in range(-2, 5))
 Array = NDArray[Any]
 
@@ -79,82 +81,86 @@ def inputs(data: DataSet) -> Array:
     return data.x * math.sqrt(data.x.shape[1])
 
 
-def kernels(data: DataSet, grams: Sequence[Path]) -> list[FixedKernel]:
-    """The kernels to choose from, by depth, then by fixed layers.
+def kernels(data: DataSet) -> Iterator[FixedKernel]:
+    """The kernels to choose from, float64, by depth, then by fixed layers.
 
-    File k of ``grams`` has its first k layers fixed and a depth sweep. All layers but the last one
-    fixed are the NNGP, in file 0; one layer alone is linear.
+    One layer alone is linear. All layers but the last one fixed are the NNGP, which the engine
+    gives beside the NTK of the same network.
     """
-    import h5py
-
-    found = [FixedKernel(1, 0, data.x @ data.x.T)]
-    for fixed, path in enumerate(grams):
-        with h5py.File(path, "r") as file:
-            for repeats, kinds in ((int(d), file["depth"][d]) for d in file["depth"]):
-                found.append(FixedKernel(fixed + repeats + 1, fixed, kinds["ntk"][:]))
-                if not fixed:
-                    found.append(FixedKernel(repeats + 1, repeats, kinds["nngp"][:]))
-    return sorted(found, key=lambda kernel: (kernel.depth, kernel.fixed))
+    yield FixedKernel(1, 0, data.x @ data.x.T)
+    x = inputs(data)
+    for hidden in range(1, LAYERS):
+        net = f"fcn:depth={hidden},w_var=1"
+        nngp, ntk = cast("tuple[Array, Array]", widegram.kernel(net, x))
+        yield FixedKernel(hidden + 1, 0, ntk)
+        for fixed in range(1, hidden):
+            ntk = cast("Array", widegram.kernel(f"{net},fixed_first={fixed}", x, get="ntk"))
+            yield FixedKernel(hidden + 1, fixed, ntk)
+        yield FixedKernel(hidden + 1, hidden, nngp)
 
 
 def accuracy(kernel: Array, y: Array, train: Array, test: Array, penalty: float) -> float:
-    """Share of right classes of ``test`` rows, by a machine trained on ``train`` rows."""
+    """Share of right classes of ``test`` rows, by a machine trained on ``train`` rows.
+
+    It is stopped where ``solve --method svm`` stops one, with a warning of scikit-learn's: the
+    linear kernel of few features has no end where classes overlap and C is large.
+    """
     from sklearn.svm import SVC
 
     if len(np.unique(y[train])) < 2:
         return float(np.mean(y[test] == y[train[0]]))
-    machine = SVC(kernel="precomputed", C=penalty, cache_size=1000)
+    machine = SVC(kernel="precomputed", C=penalty, cache_size=1000, max_iter=ITERATIONS)
     machine.fit(kernel[np.ix_(train, train)], y[train])
     return float(np.mean(machine.predict(kernel[np.ix_(test, train)]) == y[test]))
 
 
-def choose(kinds: Sequence[FixedKernel], y: Array, train: Array, valid: Array) -> Machine:
-    """The best kernel and C by ``valid`` rows; of equals the first, C ascending in each kernel."""
-    tried = (
-        Machine(kernel, penalty, accuracy(kernel.matrix, y, train, valid, penalty))
-        for kernel in kinds
-        for penalty in PENALTIES
-    )
-    return max(tried, key=lambda choice: choice.valid)
+def choose(
+    kinds: Iterable[FixedKernel], y: Array, splits: Sequence[tuple[Array, Array]]
+) -> list[Machine]:
+    """For each (train, valid) rows the best kernel and C by the latter; of equals the first, C
+    ascending in each kernel."""
+    best: list[Machine | None] = [None] * len(splits)
+    for kernel in kinds:
+        for number, (train, valid) in enumerate(splits):
+            for penalty in PENALTIES:
+                share = accuracy(kernel.matrix, y, train, valid, penalty)
+                kept = best[number]
+                if kept is None or share > kept.valid:
+                    best[number] = Machine(kernel, penalty, share)
+    return [machine for machine in best if machine is not None]
 
 
-def judged(data: DataSet, kinds: Sequence[FixedKernel], within_folds: bool) -> dict[str, Any]:
+def judged(data: DataSet, kinds: Iterable[FixedKernel], within_folds: bool) -> dict[str, Any]:
     """The mean accuracy of the folds, how many rows they test, and what was chosen."""
     halves = data.rows["train"], data.rows["valid"]
-    choices: list[Machine] = []
-    found, tested = [], 0
-    for fold in range(FOLDS):
-        train, test = (data.rows[f"fold{fold}_{part}"] for part in ("train", "test"))
-        if within_folds:
-            fit, valid = (half[np.isin(half, train)] for half in halves)
-            choices.append(choose(kinds, data.y, fit, valid))
-        elif not choices:
-            choices.append(choose(kinds, data.y, *halves))
-        best = choices[-1]
-        found.append(accuracy(best.kernel.matrix, data.y, train, test, best.penalty))
-        tested += len(test)
-    chosen = [choice.as_dict() for choice in choices]
-    return {"accuracy": float(np.mean(found)), "n_test": tested, "chosen": chosen}
+    folds = [
+        (data.rows[f"fold{fold}_train"], data.rows[f"fold{fold}_test"]) for fold in range(FOLDS)
+    ]
+    splits = [halves]
+    if within_folds:
+        fit, valid = halves
+        splits = [(fit[np.isin(fit, train)], valid[np.isin(valid, train)]) for train, _ in folds]
+    chosen = choose(kinds, data.y, splits)
+    found = [
+        accuracy(best.kernel.matrix, data.y, train, test, best.penalty)
+        for best, (train, test) in zip(chosen * (FOLDS // len(chosen)), folds, strict=True)
+    ]
+    return {
+        "accuracy": float(np.mean(found)),
+        "n_test": sum(len(test) for _, test in folds),
+        "chosen": [choice.as_dict() for choice in chosen],
+    }
 
 
 def main() -> None:
-    """Write inputs, or judge kernels."""
+    """Judge the kernels of one data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("inputs", "svm"))
     parser.add_argument("file", type=Path)
     parser.add_argument("set")
-    parser.add_argument("grams", type=Path, nargs="*", help="svm")
-    parser.add_argument("--out", type=Path, help="inputs: a .npy file")
-    parser.add_argument("--within-folds", action="store_true", help="svm: choose in each fold")
+    parser.add_argument("--within-folds", action="store_true", help="choose in each fold")
     given = parser.parse_args()
     data = load(given.file, given.set)
-    if given.what == "inputs":
-        file = io.BytesIO()
-        np.save(file, inputs(data))
-        write_bytes(given.out, file.getvalue(), overwrite=True)
-        print(json.dumps({"n": len(data.x), "features": data.x.shape[1]}))
-        return
-    print(json.dumps(judged(data, kernels(data, given.grams), given.within_folds)))
+    print(json.dumps(judged(data, kernels(data), given.within_folds)))
 
 
 if __name__ == "__main__":
