@@ -13,7 +13,8 @@ Kinds, with the arguments of :mod:`~widegram.cpu.kernels.plane_base`:
     pack   k_in: ``rows`` inputs, ``in_row`` numbers apart, ``rows`` at most ``lanes``; k_out: their
            block (the last is repeated); t_out: mean squares, ``lanes`` doubles
     inner  k_in, t_in: first block of x and of x'; K (rows, cols blocks) = gain <x, x'>, T = 0;
-           ``rows`` is rounded up to whole groups, so that k_out and t_out have room for them
+           ``rows`` is rounded up to whole groups of fewer x (:class:`Together`), so that k_out and
+           t_out have room for them
     close  appends (row, ``buffer`` + block, bits of lanes) to the int64 at t_out where
            |k| > fx fy, and adds to their number at k_out
     turn   the transpose of ``rows`` blocks of rows and ``cols`` blocks of columns, K and T
@@ -21,9 +22,10 @@ Kinds, with the arguments of :mod:`~widegram.cpu.kernels.plane_base`:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
@@ -34,11 +36,25 @@ from widegram.cpu.kernels.vector_ops import INDEX
 
 KINDS = ("pack", "inner", "close", "turn")
 CHUNK = 256
+_ONE = ir.Constant(INDEX, 1)
 
 
-def together(processor: Processor) -> tuple[int, int]:
-    """(x, blocks of x') whose sums are in registers at once; 32 registers of 64 bytes hold 28."""
-    return (8, 3) if processor.registers == (32, 64) else (4, 1)
+class Together(NamedTuple):
+    """What has its sums in registers at once: ``rows`` x with ``blocks`` blocks of x'; of rows that
+    are no multiple of that the last ones ``fewer`` at a time."""
+
+    rows: int
+    blocks: int
+    fewer: int
+
+
+# By number and bytes of the registers, of which sums and what they are made of take 28 or 15.
+_TOGETHER = {(32, 64): Together(8, 3, 8), (16, 32): Together(6, 1, 4)}
+
+
+def together(processor: Processor) -> Together:
+    """What suits the registers."""
+    return _TOGETHER.get(processor.registers, Together(4, 1, 4))
 
 
 class InnerKernel(PlaneCode):
@@ -52,60 +68,89 @@ class InnerKernel(PlaneCode):
 
     def _inner(self) -> None:
         builder = self.builder
-        rows, blocks = together(self.ops.processor)
-        step = ir.Constant(INDEX, rows)
-        groups = builder.udiv(builder.add(self.rows, ir.Constant(INDEX, rows - 1)), step)
-        many = builder.udiv(self.cols, ir.Constant(INDEX, blocks))
-        done = builder.mul(many, ir.Constant(INDEX, blocks))
-        with self._chunks() as (begin, length):
-            with (
-                loops.for_range(builder, groups) as group,
-                loops.for_range(builder, many) as col,
-            ):
-                row = builder.mul(group.index, step)
-                first = builder.mul(col.index, ir.Constant(INDEX, blocks))
-                self._products(row, rows, first, blocks, begin, length)
-            rest = builder.sub(self.cols, done)
-            with (
-                loops.for_range(builder, groups) as group,
-                loops.for_range(builder, rest) as col,
-            ):
-                row = builder.mul(group.index, step)
-                self._products(row, rows, builder.add(done, col.index), 1, begin, length)
+        shape = together(self.ops.processor)
+        least = ir.Constant(INDEX, shape.fewer)
+        whole = builder.mul(
+            builder.udiv(builder.add(self.rows, ir.Constant(INDEX, shape.fewer - 1)), least), least
+        )
+        few = self._left(whole, shape)
+        begin_few = builder.sub(whole, builder.mul(few, least))
+        many = builder.udiv(begin_few, ir.Constant(INDEX, shape.rows))
+        with self._chunks() as chunk:
+            with loops.for_range(builder, many) as group:
+                row = builder.mul(group.index, ir.Constant(INDEX, shape.rows))
+                self._group(row, shape.rows, shape, chunk)
+            if shape.fewer < shape.rows:
+                with loops.for_range(builder, few) as group:
+                    row = builder.add(begin_few, builder.mul(group.index, least))
+                    self._group(row, shape.fewer, shape, chunk)
         if self.variant.ntk:
             with (
-                loops.for_range(builder, builder.mul(groups, step)) as row,
+                loops.for_range(builder, whole) as row,
                 loops.for_range(builder, self.cols) as col,
             ):
                 at = self.pixel(self.t_out, row.index, self.out_row, col.index, self.out_col)
                 self.ops.store(self.ops.const(0.0), at)
 
+    def _left(self, whole: Any, shape: Together) -> Any:
+        """How many groups of fewer x the rows end with, so that what is before is whole groups."""
+        builder, found = self.builder, ir.Constant(INDEX, 0)
+        over = builder.urem(whole, ir.Constant(INDEX, shape.rows))
+        for count in range(1, shape.rows // math.gcd(shape.rows, shape.fewer)):
+            left = ir.Constant(INDEX, count * shape.fewer % shape.rows)
+            fits = builder.icmp_unsigned("==", over, left)
+            found = builder.select(fits, ir.Constant(INDEX, count), found)
+        return found
+
+    def _group(self, row: Any, rows: int, shape: Together, chunk: tuple[Any, Any]) -> None:
+        """Add a chunk of features to the products of some x with all x'."""
+        builder = self.builder
+        x = self._numbers(row, rows, chunk)
+        size = ir.Constant(INDEX, shape.blocks)
+        many = builder.udiv(self.cols, size)
+        done = builder.mul(many, size)
+        with loops.for_range(builder, many) as col:
+            self._products(x, row, builder.mul(col.index, size), shape.blocks, chunk)
+        if shape.blocks > 1:
+            with loops.for_range(builder, builder.sub(self.cols, done)) as col:
+                self._products(x, row, builder.add(done, col.index), 1, chunk)
+
+    def _numbers(self, row: Any, rows: int, chunk: tuple[Any, Any]) -> list[Any]:
+        """The address of the first number of a chunk of each of some x."""
+        builder, lanes = self.builder, ir.Constant(INDEX, self.ops.lanes)
+        size, skipped = builder.mul(self.count, lanes), builder.mul(chunk[0], lanes)
+        at: list[Any] = []
+        for n in range(rows):
+            if n and self.ops.lanes % rows == 0:  # all in one block
+                at.append(self.offset(at[0], ir.Constant(INDEX, n), _ONE))
+                continue
+            x = builder.add(row, ir.Constant(INDEX, n))
+            block = self.offset(self.k_in, builder.udiv(x, lanes), size)
+            at.append(self.offset(block, builder.add(skipped, builder.urem(x, lanes)), _ONE))
+        return at
+
     def _products(
-        self, row: Any, rows: int, col: Any, blocks: int, begin: Any, length: Any
+        self, x: list[Any], row: Any, col: Any, blocks: int, chunk: tuple[Any, Any]
     ) -> None:
-        """Add one chunk of features to the products of ``rows`` x with ``blocks`` blocks of x'."""
+        """Add one chunk of features to the products of some x with ``blocks`` blocks of x'."""
         builder, ops = self.builder, self.ops
-        lanes, one = ir.Constant(INDEX, ops.lanes), ir.Constant(INDEX, 1)
+        lanes, (begin, length) = ir.Constant(INDEX, ops.lanes), chunk
         size = builder.mul(self.count, lanes)
-        skipped = builder.mul(begin, lanes)
-        x_block = self.offset(self.k_in, builder.udiv(row, lanes), size)
-        x_first = self.offset(x_block, builder.add(skipped, builder.urem(row, lanes)), one)
-        y_first = self.offset(self.offset(self.t_in, col, size), skipped, one)
+        y_first = self.offset(self.offset(self.t_in, col, size), builder.mul(begin, lanes), _ONE)
         y_blocks = [self.offset(y_first, ir.Constant(INDEX, n), size) for n in range(blocks)]
-        sums = [[ops.variable(ops.const(0.0)) for _ in range(blocks)] for _ in range(rows)]
+        sums = [[ops.variable(ops.const(0.0)) for _ in range(blocks)] for _ in x]
         with loops.for_range(builder, length) as loop:
             ys = [ops.load(self.offset(y, loop.index, lanes)) for y in y_blocks]
-            x_at = self.offset(x_first, loop.index, lanes)
-            for n in range(rows):
-                x = ops.splat(self.offset(x_at, ir.Constant(INDEX, n), one))
-                for y, total in zip(ys, sums[n], strict=True):
-                    builder.store(ops.fma(x, y, builder.load(total)), total)
-        for n in range(rows):
+            for at, totals in zip(x, sums, strict=True):
+                number = ops.splat(self.offset(at, loop.index, lanes))
+                for y, total in zip(ys, totals, strict=True):
+                    builder.store(ops.fma(number, y, builder.load(total)), total)
+        for n, totals in enumerate(sums):
             line = self.offset(self.k_out, builder.add(row, ir.Constant(INDEX, n)), self.out_row)
-            for m in range(blocks):
+            for m, total in enumerate(totals):
                 to = self.offset(line, builder.add(col, ir.Constant(INDEX, m)), self.out_col)
                 before = self._unless_first(begin, ops.load(to), ops.const(0.0))
-                ops.store(ops.fma(builder.load(sums[n][m]), self.param(0), before), to)
+                ops.store(ops.fma(builder.load(total), self.param(0), before), to)
 
     def _unless_first(self, begin: Any, value: Any, zero: Any) -> Any:
         """``value``, or zero in the first chunk."""
