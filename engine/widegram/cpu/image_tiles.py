@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,22 @@ from widegram.backends.close_pairs import close_pairs
 from widegram.backends.equal import Pairs, equal_pairs
 from widegram.backends.evaluator import Advance
 from widegram.backends.self_runs import Own
-from widegram.cpu.images import ImageBlocks
+from widegram.cpu.images import ImageBlocks, LaneBlock, RowBlock
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
+from widegram.cpu.side_by_side import Division, PairBundles, Share, whole_blocks, with_pairs
+from widegram.cpu.tables import encode
 from widegram.cpu.team import Team
 from widegram.cpu.together import results
-from widegram.cpu.workspace import aligned
+from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.scaled_rows import ScaledRows
+from widegram.machine.dtypes import ITEMSIZE
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.plan import Plan
 from widegram.tiling import mirror_lower
+
+# Element-layers that pairs side by side must save before their tables are made.
+_WORTH = 4e6
 
 
 class ImageTiles:
@@ -39,6 +47,10 @@ class ImageTiles:
     ) -> None:  # fmt: skip
         self.plan, self.layout, self.dtype, self.team = plan, layout, dtype, team
         self.angle, self._planes = angle, memory // 4
+        self._pairs: PairBundles | None = None
+        numbers = layout.total + math.prod(inputs[0].shape[1:])
+        images = 2 * LANES[dtype] * (numbers + 1) * ITEMSIZE[dtype]
+        self._room = team.threads * images <= memory // 4
         # Where that takes no planes, what makes the factors makes the kernels too.
         whole = is_pointwise(plan, plan.itself(True))
         runners = self._runners(whole)
@@ -67,22 +79,20 @@ class ImageTiles:
         shape = len(self.plan.outputs), len(rows), len(lane_block.y) * lanes
         k = aligned(shape, self.dtype)
         t = aligned(shape, self.dtype) if self.plan.ntk else k
+        filled = _Filled(row_block, lane_block, k, t)
 
-        def bundles(block: int, which: NDArray[np.int64]) -> int:
-            out = slice(block * lanes, (block + 1) * lanes)
+        def run(share: Share) -> int:
             with self.team.workspace() as work:
-                work.run_bundles(
-                    row_block.x, row_block.factors, lane_block.y[block],
-                    lane_block.factors[block], k[:, :, out], t[:, :, out], which,
-                )  # fmt: skip
-            return len(which) * min(lanes, len(cols) - block * lanes)
+                if share.block is None:
+                    assert self._pairs is not None
+                    return filled.pairs(work, self._pairs, share.which)
+                work.use(self.team.tables, False)
+                full = min(lanes, len(cols) - share.block * lanes)
+                return full * filled.rows(work, share.block, share.which)
 
-        jobs = [
-            self.team.pool.submit(bundles, block, which)
-            for block, which in _jobs(
-                len(rows), len(lane_block.y), lanes, mirrored, self.team.threads
-            )
-        ]
+        division = self._division(len(rows), len(cols), mirrored)
+        shares = division.shares(lanes, self.team.threads)
+        jobs = [self.team.pool.submit(run, share) for share in shares]
         for done in results(jobs):
             if progress is not None:
                 progress(done)
@@ -94,6 +104,19 @@ class ImageTiles:
                 for one in value:
                     mirror_lower(one[:, : len(cols)])
         return k, t, pairs
+
+    def _division(self, rows: int, cols: int, mirrored: bool) -> Division:
+        """Which entries of a tile are computed how."""
+        lanes = LANES[self.dtype]
+        whole = whole_blocks(rows, cols, lanes, mirrored)
+        if not self._room:
+            return whole
+        parted = with_pairs(rows, cols, lanes, mirrored)
+        saved = whole.bundles(lanes) - parted.bundles(lanes)
+        if self._pairs is None and saved * lanes * self.plan.element_layers > _WORTH:
+            tables = encode(self.plan, self.plan.cross, self.layout, self.dtype, paired=True)
+            self._pairs = PairBundles(tables, len(self.plan.outputs), self.dtype)
+        return parted if self._pairs is not None and saved > 0 else whole
 
     def equal(self, rows: range, cols: range) -> Pairs:
         """(row, column) in the tile of equal inputs."""
@@ -115,17 +138,30 @@ class ImageTiles:
         )  # fmt: skip
 
 
-def _jobs(
-    n_rows: int, blocks: int, lanes: int, mirrored: bool, threads: int
-) -> list[tuple[int, NDArray[np.int64]]]:
-    """(lane block, rows) of roughly equal cost, a few for every thread, the largest first.
+@dataclass(frozen=True)
+class _Filled:
+    """A tile under way: its images, K and T (outputs, rows, columns), T that of K without NTK."""
 
-    A mirrored tile needs the rows up to the last column of each block only.
-    """
-    parts = max(1, -(-4 * threads // blocks))
-    jobs = []
-    for block in range(blocks):
-        count = min(n_rows, (block + 1) * lanes) if mirrored else n_rows
-        for which in np.array_split(np.arange(count, dtype=np.int64), min(parts, count)):
-            jobs.append((block, which))
-    return sorted(jobs, key=lambda job: -len(job[1]))
+    x: RowBlock
+    y: LaneBlock
+    k: NDArray[Any]
+    t: NDArray[Any]
+
+    def rows(self, work: Workspace, block: int, which: NDArray[np.int64]) -> int:
+        """Fill some rows of a block of lanes; their number."""
+        lanes = self.y.y.shape[-1]
+        out = slice(block * lanes, (block + 1) * lanes)
+        work.run_bundles(
+            self.x.x, self.x.factors, self.y.y[block], self.y.factors[block],
+            self.k[:, :, out], self.t[:, :, out], which,
+        )  # fmt: skip
+        return len(which)
+
+    def pairs(self, work: Workspace, bundles: PairBundles, some: Pairs) -> int:
+        """Fill some entries; their number."""
+        k, t = bundles.run(work, self.x, self.y, some)
+        i, j = some.T
+        self.k[:, i, j] = k
+        if self.t is not self.k:
+            self.t[:, i, j] = t
+        return len(some)

@@ -74,10 +74,7 @@ class _Runner:
             y_lanes, y_factors = self._lanes(1, y[index])
             out = aligned((2, kinds, 1, _LANES), _DTYPE)
             out[...] = 0.0
-            one = np.zeros(1, dtype=np.int64)
-            self.work.run_bundles(
-                x_lanes[None], x_factors[None], y_lanes, y_factors, out[0], out[1], one
-            )
+            self.work.run_pairs(x_lanes, x_factors, y_lanes, y_factors, out)
             hi = min(lo + _LANES, n)
             found[:, :, lo:hi] = out[:, :, 0, : hi - lo]
         found = np.ldexp(found, self._powers[:, None])

@@ -17,7 +17,8 @@ from widegram.machine.budgets import PROGRAM, format_size
 class Team:
     """``pool`` with a workspace for each of at most ``threads`` threads, in ``memory`` bytes.
 
-    ``threads``: how many there are. Raises :class:`WidegramError` where there is no room for one.
+    ``threads``: how many there are; ``tables``: those that the workspaces were made for. Raises
+    :class:`WidegramError` where there is no room for one.
     """
 
     def __init__(
@@ -30,7 +31,8 @@ class Team:
                 f"{format_size(size)}, a quarter of what is left for arrays is "
                 f"{format_size(memory)}; give at least --memory {format_size(PROGRAM + 4.1 * size)}"
             )
-        self.pool, self.threads = pool, min(threads, memory // max(size, 1))
+        self.tables, self.pool = tables, pool
+        self.threads = min(threads, memory // max(size, 1))
         self._free: SimpleQueue[Workspace] = SimpleQueue()
         for _ in range(self.threads):
             self._free.put(Workspace(tables, dtype))

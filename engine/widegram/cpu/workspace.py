@@ -34,7 +34,6 @@ class Workspace:
     """Scratch planes, stores and the context for one thread; not to be shared by threads."""
 
     def __init__(self, tables: Tables, dtype: str, paired: bool = False) -> None:
-        self.tables = tables
         self.scratch = aligned((max(tables.scratch, 1),), dtype)
         self.buffer = aligned((max(tables.buffer, 1),), dtype)
         self.sums = aligned((max(tables.sums, 8),), np.float64)
@@ -43,10 +42,21 @@ class Workspace:
         self.at = self.context.ctypes.data
         ctx = self.context
         ctx[At.SCRATCH] = self.scratch.ctypes.data
-        ctx[At.SUMS], ctx[At.N_SUMS] = self.sums.ctypes.data, tables.sums
+        ctx[At.SUMS] = self.sums.ctypes.data
         ctx[At.GEOMETRY] = self.geometry.ctypes.data
-        ctx[At.PARAMS] = tables.params.ctypes.data
         ctx[At.BUFFER] = self.buffer.ctypes.data
+        ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
+        ctx[At.LANES] = LANES[dtype]
+        ctx[At.HALT] = interrupts.halt_address()
+        self.use(tables, paired)
+
+    def use(self, tables: Tables, paired: bool) -> None:
+        """Run what ``tables`` say from now on, which need no more room than those that it was made
+        for. ``paired``: x differs per lane."""
+        self.tables, ctx = tables, self.context
+        ctx[At.PAIRED] = paired
+        ctx[At.N_SUMS] = tables.sums
+        ctx[At.PARAMS] = tables.params.ctypes.data
         ctx[At.PROGRAMS], ctx[At.N_PROGRAMS] = tables.programs.ctypes.data, len(tables.programs)
         ctx[At.STEPS], ctx[At.N_STEPS] = tables.steps.ctypes.data, len(tables.steps)
         ctx[At.DISPLACEMENTS] = tables.displacements.ctypes.data
@@ -59,10 +69,6 @@ class Workspace:
         )  # fmt: skip
         ctx[At.PACKED] = tables.packed.ctypes.data
         ctx[At.MAPS] = tables.maps.rows.ctypes.data
-        ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
-        ctx[At.LANES] = LANES[dtype]
-        ctx[At.PAIRED] = paired
-        ctx[At.HALT] = interrupts.halt_address()
 
     @staticmethod
     def bytes(tables: Tables, dtype: str) -> int:
@@ -92,6 +98,18 @@ class Workspace:
             out_k.strides[1],
         )  # fmt: skip
         interrupts.check()
+
+    def run_pairs(
+        self, x: NDArray[Any], x_factors: NDArray[Any], y: NDArray[Any], y_factors: NDArray[Any],
+        out: NDArray[Any],
+    ) -> None:  # fmt: skip
+        """All programs for as many pairs as there are lanes, where x differs per lane.
+
+        ``x``, ``y`` (..., lanes), ``x_factors``, ``y_factors`` (F, lanes); ``out`` (2, outputs, 1,
+        lanes): K, and T where that is carried.
+        """
+        first = np.zeros(1, dtype=np.int64)
+        self.run_bundles(x[None], x_factors[None], y, y_factors, out[0], out[1], first)
 
     def _link(self) -> None:
         """Enter the addresses of the parts of the driver that the tables need: others are neither
