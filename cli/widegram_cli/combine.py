@@ -8,7 +8,7 @@ import click
 
 from widegram.validation.choices import COMBINATIONS, DTYPES
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.gram import print_result
+from widegram_cli.gram import show_result
 from widegram_cli.options import (
     Floats,
     KernelNames,
@@ -19,8 +19,8 @@ from widegram_cli.options import (
     json_option,
     memory_option,
     overwrite_option,
+    profile_option,
 )
-from widegram_cli.output import emit_json
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Combining:
     memory: int | None
     overwrite: bool
     check: bool
+    profile: bool
 
 
 @click.command("combine", cls=FileCommand)
@@ -62,6 +63,7 @@ class Combining:
 @head_option
 @memory_option
 @overwrite_option
+@profile_option
 @json_option
 @grouped(Combining, "how")
 def command(
@@ -84,7 +86,4 @@ def command(
 
     with reporter() as progress:
         result = combine(files, out, end=End(depth, head), progress=progress, **asdict(how))
-    if as_json:
-        emit_json({**result._asdict(), "file": out})
-    else:
-        print_result(result, out)
+    show_result(result, out, as_json)

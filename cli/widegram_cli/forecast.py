@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from widegram.computing.forecast import GramForecast
     from widegram.linalg.solvejob import SolveJob
 
-_UNUSED = ("overwrite", "check", "dask", "mixed_workers", "append")
+_UNUSED = ("overwrite", "check", "dask", "mixed_workers", "append", "profile")
 
 
 def print_forecast(

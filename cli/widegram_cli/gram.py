@@ -24,6 +24,7 @@ from widegram_cli.options import (
     memory_option,
     mixed_option,
     overwrite_option,
+    profile_option,
     series_option,
     threads_option,
 )
@@ -52,6 +53,7 @@ class How:
     mixed_workers: bool
     shard: Shard | None
     append: bool
+    profile: bool
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ class Forecast:
 @mixed_option
 @memory_option
 @overwrite_option
+@profile_option
 @json_option
 @grouped(RowLimits, "limits")
 @grouped(Forecast, "forecast")
@@ -179,6 +182,8 @@ def command(
         raise click.UsageError("--deadline goes with --plan")
     if forecast.plan and how.append:
         raise click.UsageError("--plan is of whole runs, not of --append")
+    if forecast.plan and how.profile:
+        raise click.UsageError("--profile is of runs, and --plan begins none")
     if forecast.plan:
         from widegram_cli.forecast import print_forecast
 
@@ -195,14 +200,24 @@ def command(
             **vars(how),
         )
     file = out if how.shard is None else str(how.shard.file(Path(out)))
+    show_result(result, file, as_json)
+
+
+def show_result(result: GramResult, out: str, as_json: bool) -> None:
+    """Say what a run has added to the file ``out``; its profile only where it has one."""
+    parts = result.profile or ()
     if as_json:
-        emit_json({**result._asdict(), "file": file})
-    else:
-        print_result(result, file)
+        values = {**result._asdict(), "file": out, "profile": [p._asdict() for p in parts]}
+        emit_json({key: value for key, value in values.items() if key != "profile" or parts})
+        return
+    _print_result(result, out)
+    if parts:
+        from widegram_cli.profile import print_profile
+
+        print_profile(parts)
 
 
-def print_result(result: GramResult, out: str) -> None:
-    """Say what a run has added to the file ``out``."""
+def _print_result(result: GramResult, out: str) -> None:
     if result.entries == 0:
         click.echo(f"{out}: was complete already")
         return

@@ -334,6 +334,13 @@ def series_option(command: Command) -> Command:
     )(command)
 
 
+def profile_option(command: Command) -> Command:
+    """``--profile``: where the time of a run goes."""
+    return click.option(
+        "--profile", is_flag=True, help="Say where the time went: computing, waiting, writing."
+    )(command)
+
+
 def overwrite_option(command: Command) -> Command:
     """``--overwrite``: replace an existing output."""
     return click.option("--overwrite", is_flag=True, help="Replace an existing output file.")(

@@ -127,3 +127,16 @@ def mirror_lower(value: NDArray[Any]) -> None:
     """Copy what stands above the diagonal of a square array to below it; the diagonal becomes 0."""
     upper = np.triu(value, 1)
     np.add(upper, upper.T, out=value)
+
+
+def transposed(block: NDArray[Any]) -> NDArray[Any]:
+    """The transpose of a matrix as an array of its own.
+
+    A strip of rows at a time, whose numbers fill whole cache lines: of a row's length in powers of
+    two a copy at once would find none of the lines again that it has read.
+    """
+    found = np.empty(block.shape[::-1], block.dtype)
+    strip = _VECTOR_BYTES // block.itemsize
+    for lo in range(0, len(block), strip):
+        found[:, lo : lo + strip] = block[lo : lo + strip].T
+    return found

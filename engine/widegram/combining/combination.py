@@ -52,6 +52,7 @@ def combine(  # noqa: PLR0913 - public: by keyword, one for each option of the c
     overwrite: bool = False,
     check: bool = False,
     progress: ProgressCallback | None = None,
+    profile: bool = False,
 ) -> GramResult:
     """Write the weighted sum, or the product, of kernels of Gram files to the Gram file ``out``.
 
@@ -64,8 +65,8 @@ def combine(  # noqa: PLR0913 - public: by keyword, one for each option of the c
     ``get``: which of 'nngp' and 'ntk', by default those that all files have. ``end``: the depth of
     those files that are depth sweeps, the head of those that have heads; without it all files need
     the same depths and heads, and all of them are combined. ``dtype``: 'float32' or 'float64', by
-    default the widest of the files. ``tile``, ``memory``, ``overwrite``, ``check`` and
-    ``progress`` as for :func:`widegram.gram`.
+    default the widest of the files. ``tile``, ``memory``, ``overwrite``, ``check``,
+    ``progress`` and ``profile`` as for :func:`widegram.gram`.
 
     Raises :class:`WidegramError` for fewer than two files, one that is missing, damaged, unfinished
     or of other inputs than the first, for weights that are not positive, and for entries outside of
@@ -93,7 +94,7 @@ def combine(  # noqa: PLR0913 - public: by keyword, one for each option of the c
         damaged = rechecked(writer, check) if not new and (check or not writer.complete) else []
         if writer.complete:
             return nothing_to_do(wanted)
-        result = fill(writer, source, _DEVICE, bytes_, progress)
+        result = fill(writer, source, _DEVICE, bytes_, progress, profile=profile)
     return result._replace(damaged_tiles=len(damaged))
 
 

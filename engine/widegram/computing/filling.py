@@ -8,17 +8,22 @@ from typing import NamedTuple
 
 from widegram.backends.evaluator import Evaluator
 from widegram.computing.order import in_order
-from widegram.computing.saving import Saver, Stretches
+from widegram.computing.saving import BATCHES, Saver, Stretches
 from widegram.computing.supply import Found, LocalSupply, Supply, Tiles
 from widegram.errors import Interrupted, WidegramError
 from widegram.gramfile.diagonals import Stretch
 from widegram.gramfile.writing import GramWriter, TileResult
 from widegram.machine import interrupts
+from widegram.machine.clock import NO_CLOCK, Clock, Spent
 from widegram.machine.progress import Meter, ProgressCallback, StopRequest
 
 _BATCH_SECONDS = 5.0
 BATCH_TILES = 32
-BATCH_SHARE = 8
+BATCH_SHARE = 8 * BATCHES
+_PARTS = {
+    "computing": ("compute", "wait for workers", "diagonals", "wait for disk", "other"),
+    "writing": ("check", "mirror", "checksums", "write", "flush", "wait for tiles"),
+}
 Supplying = Callable[[Evaluator, Saver, Tiles, Meter], Supply]
 
 
@@ -35,6 +40,7 @@ class GramResult(NamedTuple):
     * ``damaged_tiles``: of an earlier run that had lost their checksums, and were computed again
     * ``copied_entries``: of each matrix, that were in the file that this one grew from; they are
       not among ``entries``
+    * ``profile``: where the seconds went, None unless it was asked for
     """
 
     entries: int
@@ -47,6 +53,7 @@ class GramResult(NamedTuple):
     series_error: float | None = None
     damaged_tiles: int = 0
     copied_entries: int = 0
+    profile: tuple[Spent, ...] | None = None
 
 
 def fill(
@@ -57,13 +64,15 @@ def fill(
     progress: ProgressCallback | None = None,
     recheck_data: Callable[[], None] | None = None,
     supplying: Supplying = LocalSupply,
+    profile: bool = False,
 ) -> GramResult:
     """Compute and store every pending tile of an open file on ``device``, the evaluator's.
 
-    A batch ends after five seconds, 32 tiles or an eighth of ``memory`` bytes. Raises
-    :class:`Interrupted` after a signal and what the evaluator raises, with every tile computed so
-    far stored. ``recheck_data`` raises where the inputs were changed meanwhile: then the tiles of
-    this run are taken back. ``supplying`` makes what the tiles come from.
+    A batch ends after five seconds, 32 tiles or a sixteenth of ``memory`` bytes, and is written
+    while the next one is computed. Raises :class:`Interrupted` after a signal and what the
+    evaluator raises, with every tile computed so far stored. ``recheck_data`` raises where the
+    inputs were changed meanwhile: then the tiles of this run are taken back. ``supplying`` makes
+    what the tiles come from. ``profile``: measure where the time goes.
     """
     grid, tiles = writer.grid, writer.layout.tiles()
     lacking = set(writer.pending())
@@ -71,9 +80,10 @@ def fill(
     lacking_stretches = writer.pending_stretches()
     total, missing = (sum(grid.entries(i, j) for i, j in some) for some in (tiles, pending))
     meter = Meter(total, total - missing, progress)
-    saver = Saver(writer, evaluator, device)
+    writer.clock = Clock() if profile else NO_CLOCK
     with (
         StopRequest() as stop,
+        Saver(writer, evaluator, device, writer.clock) as saver,
         interrupts.keeping(lambda: _kept(saver, tiles)),
         supplying(evaluator, saver, pending, meter) as supply,
         interrupts.finishing(supply.what, supply.seconds_left, supply.stoppable),
@@ -88,12 +98,15 @@ def fill(
             except BaseException:  # Whatever ends the run: finished tiles are saved first.
                 with suppress(Exception):  # The first error is the one to show.
                     _save(saver, supply.unasked(), batch, stretches)
+                    saver.wait()
                 raise
             saver.save(batch, stretches)
         _save(saver, supply.unasked(), [], {})
+        saver.wait()
         with suppress(interrupts.Stopped):
             while not (stop.requested or supply.cut) and (rest := writer.pending_stretches()):
                 saver.save([], saver.stretches(rest[:1]))
+                saver.wait()
     if writer.pending() or writer.pending_stretches():
         raise Interrupted(_kept(saver, tiles, supply.cut))
     _settle(writer, pending, lacking_stretches, recheck_data)
@@ -107,6 +120,7 @@ def fill(
         tile=grid.tile,
         complete=True,
         series_error=evaluator.series_error,
+        profile=writer.clock.parts(seconds, _PARTS) if profile else None,
     )
 
 

@@ -18,6 +18,7 @@ from widegram.computing.devices import device_for
 from widegram.computing.filling import BATCH_SHARE, BATCH_TILES
 from widegram.computing.gram import default_side, header_of
 from widegram.computing.job import make_job
+from widegram.computing.saving import BATCHES
 from widegram.computing.tile_queue import tiles_at_once
 from widegram.data import Source
 from widegram.data.patterns import patterned
@@ -184,10 +185,11 @@ def _peak(job: Job, evaluator: Evaluator, header: Header) -> int:
     no more than the run is allowed."""
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     tile = header.tile**2 * len(header.keys) * ITEMSIZE[header.dtype]
-    batch = min(len(header.layout.tiles()) * tile, BATCH_TILES * tile, job.memory // BATCH_SHARE)
+    batch = min(BATCH_TILES * tile, job.memory // BATCH_SHARE)
+    batches = min(len(header.layout.tiles()) * tile, BATCHES * batch)
     images = (header.n1 + (0 if header.symmetric else header.n2)) * evaluator.cost.image_bytes
     most = max(held, job.memory + PROGRAM)
-    return int(min(most, held + batch + 2 * tile + min(images, job.memory // 2)))
+    return int(min(most, held + batches + 2 * tile + min(images, job.memory // 2)))
 
 
 def _workers(grid: TileGrid, trial: _Trial, deadline: float) -> int | None:

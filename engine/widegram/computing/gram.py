@@ -65,6 +65,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     mixed_workers: bool = False,
     shard: str | tuple[int, int] | None = None,
     append: bool = False,
+    profile: bool = False,
 ) -> GramResult:
     """Write the kernel matrices of an infinitely wide network to the HDF5 file ``out``.
 
@@ -104,6 +105,8 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     * ``append``: ``out`` is a finished file of the first rows of x1 (and of x2); only what is new
       of the whole matrix is computed, into ``<out>.append``, which becomes ``out`` when it is
       complete, to the bits of a run of the whole
+    * ``profile``: measure where the seconds go, :attr:`GramResult.profile`; a run that finds its
+      file complete has none
 
     A float32 run whose activations need more digits at these variances is computed in float64 and
     rounded. Kernels are those of neural-tangents in the NTK parameterization (Novak et al. 2020,
@@ -124,7 +127,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     device = _device_of(path, overwrite, job.network, device, dask is not None)
     where = site(dask, device, memory, mixed_workers)
     if append:
-        return _appended(path, job, where, tile, progress)
+        return _appended(path, job, where, tile, progress, profile)
     new = overwrite or not path.exists()
     with ExitStack() as held:
         evaluator: Evaluator | None = None
@@ -145,14 +148,15 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
         evaluator = evaluator or held.enter_context(where.evaluator(job))
         result = fill(
             writer, evaluator, where.device, job.memory, progress, partial(_recheck_data, job),
-            where.supplying(),
+            where.supplying(), profile,
         )  # fmt: skip
     return result._replace(damaged_tiles=len(damaged))
 
 
 def _appended(
-    path: Path, job: Job, where: Site, tile: int | None, progress: ProgressCallback | None
-) -> GramResult:
+    path: Path, job: Job, where: Site, tile: int | None, progress: ProgressCallback | None,
+    profile: bool,
+) -> GramResult:  # fmt: skip
     """Grow the finished file ``path`` to the inputs of ``job``."""
     place = Path(os.path.realpath(path))
     grown = growing(place)
@@ -173,8 +177,9 @@ def _appended(
             damaged = [] if new else rechecked(writer, False)
             device = joined(old.file.header.device, where.device)
             result = fill(
-                writer, source, device, job.memory, progress, partial(_recheck_data, job)
-            )
+                writer, source, device, job.memory, progress, partial(_recheck_data, job),
+                profile=profile,
+            )  # fmt: skip
         old.check_place()
         take_name(grown, place)
     entries = result.entries - source.copied

@@ -118,7 +118,8 @@ class RemoteSupply(Supply):
             if interrupts.requested():
                 return None
             try:
-                done = self._pool.next()
+                with self._saver.clock.part("computing", "wait for workers"):
+                    done = self._pool.next()
             except SchedulerGone as error:
                 self.cut = str(error)
                 return None

@@ -74,10 +74,13 @@ class LocalSupply(Supply):
         i, j = self._coming.popleft()
         grid = self._saver.grid
         computed = len(grid.rows(i)) * len(grid.cols(j))
-        arrays = self._queue.next(self._meter.begin_tile(grid.entries(i, j), computed))
+        entries = grid.entries(i, j)
+        with self._saver.clock.part("computing", "compute", entries, "entries"):
+            arrays = self._queue.next(self._meter.begin_tile(entries, computed))
         self._unfinished.append(Found((i, j, arrays), {}))
-        stretches = self._saver.stretches(self._saver.beside((i, j), unsaved))
-        self._meter.end_tile(grid.entries(i, j))
+        with self._saver.clock.part("computing", "diagonals"):
+            stretches = self._saver.stretches(self._saver.beside((i, j), unsaved))
+        self._meter.end_tile(entries)
         return self._unfinished.pop()._replace(stretches=stretches)
 
     def unasked(self) -> list[Found]:

@@ -33,13 +33,16 @@ from widegram.plan.scales import degrees
 Packed = tuple[VectorInputs, VectorInputs]
 # Squares of float32 numbers are exact enough within this.
 _GOOD = 1e20
+# Tiles of vectors take milliseconds: with two at once no thread waits for another's last band.
+_VECTOR_TILES = 2
 
 
 class CpuEvaluator(PlannedEvaluator):
     """The CPU backend: planned planes, every tile shared by the job's threads.
 
     A quarter of the job's memory is for working memory, a quarter for the images of each data set.
-    Results are the same bits for any thread count and any tile.
+    Where there are several threads they share two tiles of vectors, else one tile. Results are the
+    same bits for any thread count and any tile.
 
     Raises:
         WidegramError: the budget does not hold one thread's planes, or an activation cannot be
@@ -75,6 +78,7 @@ class CpuEvaluator(PlannedEvaluator):
         self.tables = encode(plan, plan.cross, self.layout, job.dtype, paired=False)
         memory = job.memory // 4
         self._team = Team(self._pool, self.tables, job.dtype, threads, memory)
+        self.workers = _VECTOR_TILES if packed and self.threads > 1 else 0
         self._tiles = self._vectors(packed) if packed else ImageTiles(
             plan, self.layout, job.dtype, self._team, self.angle, memory, inputs, self.check
         )  # fmt: skip

@@ -19,7 +19,9 @@ from widegram.gramfile.renewing import renew
 from widegram.gramfile.reserved import Moved, Reserved
 from widegram.gramfile.verifying import TOLERANCES
 from widegram.machine import interrupts
+from widegram.machine.clock import NO_CLOCK, Clock
 from widegram.machine.log import logger
+from widegram.tiling import transposed
 from widegram.validation.finite import check_finite
 
 Tile = tuple[int, int]
@@ -30,6 +32,8 @@ _DEVICE_NOTE = "tiles come from {}: they differ by rounding, within {:g} of the 
 # What a resumed run reads to compare checksums, unless it is asked to read everything.
 _SAMPLE_BYTES = 1 << 28
 _SAMPLE_TILES = 1 << 13
+# The disk begins with so many bytes of a batch while the next ones are written.
+_BEGIN_BYTES = 1 << 24
 _NONE: Mapping[Stretch, Arrays] = {}
 
 
@@ -37,11 +41,13 @@ class GramWriter(Closing):
     """The one writer of a gram file; opened by :func:`open_for_resume`, closed by ``close``.
 
     It writes at known offsets and adds nothing to the file's metadata, which HDF5 only reads.
-    ``renewed``: the metadata had been changed or damaged, and was made again.
+    ``renewed``: the metadata had been changed or damaged, and was made again. ``clock``: tells
+    where the time of :meth:`write` goes.
     """
 
     def __init__(self, live: LiveFile, header: Header, reserved: Reserved, renewed: bool) -> None:
         self.renewed = renewed
+        self.clock: Clock = NO_CLOCK
         self.path = live.path
         self.header = header
         self.grid, self.layout = header.grid, header.layout
@@ -150,30 +156,43 @@ class GramWriter(Closing):
         :class:`WidegramError` for values that are not finite and :class:`WriteFailed` for write
         errors and for a file that has lost its name; the tiles marked before stay good.
         """
-        finished = []
+        finished, size, begun = [], 0, 0
         for i, j, arrays in batch:
-            for key in self.header.keys:
-                self._store(key, i, j, arrays[key])
+            size += sum(self._store(key, i, j, arrays[key]) for key in self.header.keys)
             finished.append((i, j))
+            if size - begun >= _BEGIN_BYTES:
+                begun = size
+                with self.clock.part("writing", "write", unit="bytes"):
+                    self._live.begin_sync()
         for stretch, arrays in stretches.items():
             self._diagonals.store(stretch, arrays)
-        self._live.sync()
-        self.untouched = False
-        self._flag(finished, list(stretches), 1)
+        with self.clock.part("writing", "flush", size, "bytes"):
+            self._live.sync()
+            self.untouched = False
+            self._flag(finished, list(stretches), 1)
         self.check_place()
 
     def check_place(self) -> None:
         """Raise :class:`WriteFailed` where the file was deleted, replaced or moved."""
         self._live.check_place()
 
-    def _store(self, key: str, i: int, j: int, block: np.ndarray) -> None:
-        self._check(key, i, j, block)
-        for tile in self.layout.both((i, j)):
-            stored = block if tile == (i, j) else np.ascontiguousarray(block.T)
+    def _store(self, key: str, i: int, j: int, block: np.ndarray) -> int:
+        """Write a tile of a dataset, and its mirror image; their bytes."""
+        with self.clock.part("writing", "check", block.nbytes, "bytes"):
+            self._check(key, i, j, block)
+        places = self.layout.both((i, j))
+        for tile in places:
+            stored = block
+            if tile != (i, j):
+                with self.clock.part("writing", "mirror", block.nbytes, "bytes"):
+                    stored = transposed(block)
             path, start = self.layout.place(key, tile)
-            self._live.write(path, stored, start)
-            digest = np.full((1, 1), checksum(stored), np.uint64)
+            with self.clock.part("writing", "write", block.nbytes, "bytes"):
+                self._live.write(path, stored, start)
+            with self.clock.part("writing", "checksums", block.nbytes, "bytes"):
+                digest = np.full((1, 1), checksum(stored), np.uint64)
             self._live.write(f"{CHECKSUMS}/{key}", digest, self.layout.at(tile))
+        return len(places) * block.nbytes
 
     def _check(self, key: str, i: int, j: int, block: np.ndarray) -> None:
         rows, cols = self.grid.rows(i), self.grid.cols(j)
