@@ -84,17 +84,21 @@ def test_prediction_is_descent() -> None:
     np.testing.assert_allclose(found[1], test, atol=1e-12)
 
 
-def test_wider_is_nearer(tmp_path: Path) -> None:
+def test_wider_is_nearer() -> None:
     """The difference falls as the width grows: by 4 where it goes as its inverse root."""
-    pytest.importorskip("matplotlib")
     narrow, wide = (
         finite_width.main(
             ["--width", str(width), "--w-var", "1.5", "--depths", "2", "--train", "32",
-             "--test", "50", "--steps", "20", "--batch", "32",
-             "--plot", str(tmp_path / f"{width}.png")]
+             "--test", "50", "--steps", "20", "--batch", "32"]
         )[0]
         for width in (64, 1024)
     )  # fmt: skip
     assert wide[-1] < narrow[-1] / 2
     assert wide[2] == pytest.approx(wide[3], abs=0.1)  # three of 32 images
-    assert (tmp_path / "1024.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [(w, depth, *np.linspace(0, 1, 4), 0.1) for w in (1.0, 2.5) for depth in (1, 10, 25)]
+    finite_width.picture(rows, "fcn", tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from widegram.errors import WidegramError
 from widegram_bench.published import uci
+from widegram_bench.published.modules import ended
 from widegram_bench.published.rowtable import rows
 
 SVC = pytest.importorskip("sklearn.svm").SVC
@@ -127,5 +127,21 @@ def test_the_command(data: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
         uci.main()
         wanted = uci.judged(found, kinds, within_folds=bool(more))
         assert json.loads(capsys.readouterr().out) == wanted
-    with pytest.raises(WidegramError, match="has no data set 'iris'"):
-        uci.load(data, "iris")
+
+
+def test_bad_input_is_one_line(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "text").write_text("x")
+    for file, said in (
+        (data, "has no data set 'iris'"),
+        (tmp_path / "none.npz", "cannot be read as .npz: FileNotFoundError"),
+        (tmp_path / "array.npy", "cannot be read as .npz"),
+        (tmp_path / "text", "cannot be read as .npz"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["uci", str(file), "iris"])
+        with pytest.raises(SystemExit) as stop:
+            ended(uci.main)
+        assert stop.value.code == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"error: {file}: {said}")
+        assert line.count("\n") == 1

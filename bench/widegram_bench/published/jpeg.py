@@ -18,13 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.durable import write_bytes
+from widegram_bench.published.modules import ended, opened
 
 
 def decoded(source: Path, part: str, limit: int | None) -> tuple[NDArray[np.uint8], NDArray]:
-    """(images (n, 32, 32, 3), labels (n,)) of 'train' or 'test', the first ``limit`` of them."""
+    """(images (n, 32, 32, 3), labels (n,)) of 'train' or 'test', the first ``limit`` of them.
+
+    Raises WidegramError for a file that lacks them.
+    """
     from PIL import Image
 
-    with np.load(source) as pack:
+    with opened(source) as pack:
         data, at, y = (pack[f"{name}_{part}"] for name in ("jpeg", "offsets", "y"))
     n = len(y) if limit is None else min(limit, len(y))
     images = np.empty((n, 32, 32, 3), np.uint8)
@@ -52,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 import widegram
 from widegram.errors import WidegramError, shown
 from widegram.linalg.svm.machines import ITERATIONS
+from widegram_bench.published.modules import ended, opened
 
 FOLDS = 4
 LAYERS = 5  # with weights, at most
@@ -67,8 +68,8 @@ class Machine:
 
 
 def load(path: Path, name: str) -> DataSet:
-    """One data set. Raises WidegramError where the file has none of that name."""
-    with np.load(path) as file:
+    """One data set. Raises WidegramError where there is no file, or none of that name in it."""
+    with opened(path) as file:
         own = {key.split("/", 1)[1]: key for key in file.files if key.startswith(f"{name}/")}
         if not own:
             raise WidegramError(f"{path}: has no data set {shown(name)}")
@@ -164,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)
