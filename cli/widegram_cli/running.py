@@ -8,6 +8,8 @@ is waited for; if it has not ended in time, or with a second one, the process is
 
 from __future__ import annotations
 
+import atexit
+import gc
 import math
 import os
 import signal
@@ -28,6 +30,7 @@ _STOP_SECONDS = 2.0  # Then for the command to notice and to tidy up.
 _SAVE_SECONDS = 60.0  # Finished work that is being written has this long.
 _SAME_SECONDS = 0.1  # `timeout` and shells send one signal to the process and to its group.
 _POLL_SECONDS = 0.1
+_SHORT_SECONDS = 1.0  # Until then most of what is made are modules, which stay: no garbage.
 _STACK = 16 << 20  # Threads have 2 MB where the main one has no limit: too little for LLVM.
 
 
@@ -105,8 +108,10 @@ def run(work: Callable[[], int], guard: Guard) -> int:
 
     threading.stack_size(_STACK)
     thread = threading.Thread(target=target, name="command", daemon=True)
+    began = time.monotonic()
     try:
         thread.start()
+        gc.disable()
     except RuntimeError:
         for number in _SIGNALS:
             signal.signal(number, lambda *_: leave(interrupts.report()))
@@ -115,6 +120,9 @@ def run(work: Callable[[], int], guard: Guard) -> int:
         threading.stack_size(0)
     while not ended.wait(_POLL_SECONDS):
         guard.tick()
+        if time.monotonic() - began > _SHORT_SECONDS:
+            gc.enable()
+    gc.enable()
     return codes[0] if codes else 1
 
 
@@ -128,5 +136,6 @@ def end(code: int) -> NoReturn:
         code = code or 2
     sys.stderr.flush()
     if code == 0:
-        sys.exit(0)
+        atexit._run_exitfuncs()
+    # Python would take all modules apart first, which takes as long as a small run.
     os._exit(code)

@@ -41,8 +41,9 @@ def equal_pairs(a: Digests, b: Digests) -> Pairs:
     return _equal(a, b)
 
 
-def _among(some: Digests, others: Digests) -> NDArray[np.bool_]:
-    """Whether each of ``some`` (n,) is one of ``others`` (m,)."""
+def _among(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each of ``some`` (n,) is one of ``others`` (m,): ``np.isin``, which imports a part
+    of NumPy that takes longer than a small matrix."""
     if not len(others):
         return np.zeros(len(some), np.bool_)
     ordered = np.sort(others)
@@ -66,5 +67,5 @@ def _equal(a: Digests, b: Digests) -> Pairs:
 
 def without(pairs: Pairs, others: Pairs, width: int) -> Pairs:
     """Those pairs that are not among ``others``; columns are below ``width``."""
-    taken = np.isin(pairs[:, 0] * width + pairs[:, 1], others[:, 0] * width + others[:, 1])
+    taken = _among(pairs[:, 0] * width + pairs[:, 1], others[:, 0] * width + others[:, 1])
     return pairs[~taken]

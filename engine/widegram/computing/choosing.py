@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from widegram.backends.augmented import Augmented
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.devices import cuda_numbers
@@ -37,6 +36,8 @@ def on_device(device: str, job: Job) -> Evaluator:
     Raises :class:`DoubleNeeded` where that takes float64.
     """
     if job.network.augment:
+        from widegram.backends.augmented import Augmented
+
         # The dense one takes no short cut that others may take.
         return Augmented(job, partial(on_device, device), both=device == "reference")
     numbers = cuda_numbers(device)

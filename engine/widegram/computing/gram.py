@@ -13,7 +13,6 @@ from typing import Any
 from widegram import __version__
 from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
-from widegram.computing.appending import GrowingEvaluator, growing, growing_header, opened_old
 from widegram.computing.devices import continues, device_for, joined, kind_of, resolve_device
 from widegram.computing.filling import GramResult, fill
 from widegram.computing.job import make_job, tile_side
@@ -158,6 +157,8 @@ def _appended(
     profile: bool,
 ) -> GramResult:  # fmt: skip
     """Grow the finished file ``path`` to the inputs of ``job``."""
+    from widegram.computing.appending import GrowingEvaluator, growing, growing_header, opened_old
+
     place = Path(os.path.realpath(path))
     grown = growing(place)
     with ExitStack() as held:

@@ -6,7 +6,6 @@ held in memory, and a compressed member of an .npz file is unpacked into an anon
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import shutil
@@ -68,6 +67,8 @@ def located(spec: str) -> str:
 
 def nearest(wanted: str, names: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` or the list of what there is, for the end of a message."""
+    import difflib
+
     names = list(names)
     # Beyond some hundred characters nothing is near, and the search would take long.
     close = difflib.get_close_matches(wanted[:300], names[:1000], n=1)

@@ -16,6 +16,7 @@ from widegram.errors import Damaged
 from widegram.gramfile.diagonals import Stretch, flags_path, values_path
 from widegram.gramfile.opinion import Opinion, TileComputer, second_opinion
 from widegram.gramfile.view import GramFile
+from widegram.gramfile.writing import TOLERANCES
 from widegram.machine import interrupts
 from widegram.machine.progress import ProgressCallback, counting
 from widegram.tiling import WHOLE, End
@@ -24,11 +25,6 @@ _BLOCK = 16
 _SHOWN = 8
 Keys = tuple[str, ...]
 Block = tuple[tuple[int, int], range, range]  # of a tile: rows, columns
-# Largest relative difference of a recomputed block. On the device that wrote the file images agree
-# to the bit; another block size lets the matrix product of vectors round differently, and another
-# device sums in another order (measured tolerances of the contract: 1e-10 and, near c = 1, 1e-4).
-TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
-
 
 Tiles = Callable[[list[tuple[range, range]], bool], Iterator[dict[str, np.ndarray]]]
 

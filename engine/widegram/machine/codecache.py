@@ -12,7 +12,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import socket
 import stat
 import tempfile
 import threading
@@ -160,7 +159,7 @@ def _written(folder: int, name: str, path: Path) -> bytes | None:
 
 
 def _write(folder: int, name: str, data: bytes) -> None:
-    maker = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    maker = f"{os.uname().nodename}-{os.getpid()}-{threading.get_ident()}"
     temporary = f"{_TEMPORARY}{maker}-{name}"[:250]
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(FileNotFoundError):
@@ -183,7 +182,7 @@ def _clean(folder: int) -> None:
     if (about.st_dev, about.st_ino) in _CLEANED:
         return
     _CLEANED.add((about.st_dev, about.st_ino))
-    ours = f"{_TEMPORARY}{socket.gethostname()}-"
+    ours = f"{_TEMPORARY}{os.uname().nodename}-"
     for name in os.listdir(folder):
         if not name.startswith(_TEMPORARY):
             continue

@@ -3,7 +3,6 @@ ValueError that says what is wrong."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -18,6 +17,8 @@ _LARGEST_AXIS = 64
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'X'?"`` or, with nothing near, the list of known names."""
+    import difflib
+
     table = {re.sub(r"[\s_-]", "", k).lower(): k for k in known}
     # Beyond a hundred characters nothing is near, and the search would take long.
     wanted = re.sub(r"[\s_-]", "", name[:100]).lower()

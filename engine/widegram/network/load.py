@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -115,6 +114,8 @@ def _read(path: Path) -> Any:
     text = read_text(path, "network", bounds.NETWORK_BYTES)
     if path.suffix.lower() != ".toml":
         return _parse_json(text, str(path))
+    import tomllib
+
     if _LONG_KEY.search(text):
         raise WidegramError(f"{path}: not a network: its tables are nested too deeply")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from operator import index
 from os import PathLike, fsencode, fspath
@@ -23,7 +24,8 @@ def plain(value: Any, name: str) -> NDArray[Any]:
     Raises :class:`WidegramError` for nested lists of unequal lengths and for a masked array that
     hides values: what lies under a mask is a marker of missing data, and no input.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    # Who has a masked array has imported its part of NumPy, which takes long.
+    if "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray):
         hidden = int(np.ma.getmaskarray(value).sum())
         if hidden:
             raise WidegramError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import stat
 from pathlib import Path
@@ -22,6 +21,8 @@ def existing_file(path: Path) -> Path:
     folder = path.parent
     if not folder.is_dir():
         raise WidegramError(f"{path}: no such file; its directory {folder} does not exist")
+    import difflib  # not before it is needed: every command comes by here
+
     close = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1)
     hint = f"; did you mean {str(folder / close[0])!r}?" if close else ""
     raise WidegramError(f"{path}: no such file{hint}")
