@@ -132,11 +132,10 @@ def mirror_lower(value: NDArray[Any]) -> None:
 def transposed(block: NDArray[Any]) -> NDArray[Any]:
     """The transpose of a matrix as an array of its own.
 
-    A strip of rows at a time, whose numbers fill whole cache lines: of a row's length in powers of
-    two a copy at once would find none of the lines again that it has read.
+    Rows are moved apart first: where their length is a power of two, the numbers of a column would
+    take each other's places in the cache.
     """
-    found = np.empty(block.shape[::-1], block.dtype)
-    strip = _VECTOR_BYTES // block.itemsize
-    for lo in range(0, len(block), strip):
-        found[:, lo : lo + strip] = block[lo : lo + strip].T
-    return found
+    rows, cols = block.shape
+    apart = np.empty((rows, cols + _VECTOR_BYTES // block.itemsize), block.dtype)[:, :cols]
+    apart[...] = block
+    return np.ascontiguousarray(apart.T)

@@ -68,8 +68,8 @@ def fill(
 ) -> GramResult:
     """Compute and store every pending tile of an open file on ``device``, the evaluator's.
 
-    A batch ends after five seconds, 32 tiles or a sixteenth of ``memory`` bytes, and is written
-    while the next one is computed. Raises :class:`Interrupted` after a signal and what the
+    A batch ends after five seconds, 32 tiles or a 24th of ``memory`` bytes, and is written while
+    the next ones are computed. Raises :class:`Interrupted` after a signal and what the
     evaluator raises, with every tile computed so far stored. ``recheck_data`` raises where the
     inputs were changed meanwhile: then the tiles of this run are taken back. ``supplying`` makes
     what the tiles come from. ``profile``: measure where the time goes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from widegram.backends.evaluator import Evaluator
@@ -15,8 +15,8 @@ from widegram.machine import interrupts
 from widegram.machine.clock import Clock
 
 Stretches = dict[Stretch, Arrays]
-# Batches in memory: one that is written while the next one is computed.
-BATCHES = 2
+# Batches in memory: one that is written, one that waits for it, one that is computed.
+BATCHES = 3
 
 
 class Saver(Closing):
@@ -38,35 +38,44 @@ class Saver(Closing):
         self._device = joined(writer.header.device, device) if begun else kind_of(device)
         self._name = evaluator.device_name
         self._thread = ThreadPoolExecutor(1, "saving")
-        self._saving: Future[None] | None = None
-        self._on_their_way: Mapping[Stretch, Arrays] = {}
+        self._saving: deque[tuple[Future[None], Stretches]] = deque()
+        self._failed = False
 
     def save(self, batch: list[TileResult], stretches: Stretches | None = None) -> None:
-        """Begin to write tiles and stretches of diagonals, once those before are on the disk; they
-        are finished when :meth:`wait` returns. Raises what that does."""
+        """Begin to write tiles and stretches of diagonals, once there is room for the next batch;
+        they are finished when :meth:`wait` returns. Raises what writing earlier ones did."""
         if not batch and not stretches:
             return
-        self.wait()
+        self._wait(BATCHES - 2)
         device = None if self._noted else self._device
-        self._noted, self._on_their_way = True, stretches or {}
-        self._saving = self._thread.submit(self._save, batch, self._on_their_way, device)
+        self._noted, given = True, stretches or {}
+        self._saving.append((self._thread.submit(self._save, batch, given, device), given))
 
     def wait(self) -> None:
         """Wait until all that was given to :meth:`save` is on the disk; raises what writing it
         did."""
-        if self._saving is not None:
+        self._wait(0)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most so many batches are on their way."""
+        while len(self._saving) > most:
             with self.clock.part("computing", "wait for disk"):
-                self._saving.result()
-            self._saving, self._on_their_way = None, {}
+                self._saving[0][0].result()
+            self._saving.popleft()
 
     def _save(
-        self, batch: list[TileResult], stretches: Mapping[Stretch, Arrays], device: str | None
+        self, batch: list[TileResult], stretches: Stretches, device: str | None
     ) -> None:
+        """Write a batch, unless one before it failed: that error ends the run."""
+        if self._failed:
+            return
+        self._failed = True
         with interrupts.saving():
             if device is not None:
                 self._writer.note_device(device, self._name)
             self._writer.write(batch, stretches)
         self.finished += len(batch)
+        self._failed = False
 
     def computed_by(self, device: str) -> None:
         """What is saved from now on may come from this kind of device too."""
@@ -77,7 +86,8 @@ class Saver(Closing):
     def beside(self, tile: tuple[int, int], unsaved: Stretches) -> list[Stretch]:
         """Stretches of the diagonals to compute with a tile, but for those that are ``unsaved``."""
         pending = self._writer.pending_stretches(tile)
-        return [s for s in pending if s not in unsaved and s not in self._on_their_way]
+        elsewhere = unsaved, *(given for _, given in self._saving)
+        return [s for s in pending if not any(s in some for some in elsewhere)]
 
     def stretches(self, wanted: list[Stretch]) -> Stretches:
         """Compute stretches of the diagonals."""
