@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +67,3 @@ def one_blas_thread() -> None:
     """
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-
-
-def numbers(text: str, option: str) -> tuple[float, ...]:
-    """Positive numbers separated by commas; a usage error naming ``option`` otherwise."""
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise click.UsageError(f"{option}: {text!r} is not a list of numbers") from None
-    if not all(0 < value < math.inf for value in values):
-        raise click.UsageError(f"{option}: every number must be positive and finite")
-    return values

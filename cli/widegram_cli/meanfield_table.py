@@ -9,8 +9,8 @@ import click
 
 from widegram.validation.choices import FAMILIES
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.meanfield_options import act_option, b_var_option, numbers, one_blas_thread
-from widegram_cli.options import Depths, grouped, json_option, memory_option
+from widegram_cli.meanfield_options import act_option, b_var_option, one_blas_thread
+from widegram_cli.options import Depths, Floats, grouped, json_option, memory_option
 from widegram_cli.output import emit_json
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class PhaseDepths:
               help="File of `data prepare` with images [default: digits].")
 @act_option
 @b_var_option
-@click.option("--w-var", metavar="ORDERED,CHAOTIC", default="1.25,2.5", show_default=True,
-              help="The critical one is solved for.")
+@click.option("--w-var", type=Floats(positive=True), metavar="ORDERED,CHAOTIC",
+              default="1.25,2.5", show_default=True, help="The critical one is solved for.")
 @click.option("--nets", default="fcn,cnn-f,cnn-p", show_default=True, help="Rows to measure.")
 @click.option("--ordered", type=Depths(), help="Depths in the ordered phase.")
 @click.option("--critical", type=Depths(), help="Depths at criticality.")
@@ -42,7 +42,7 @@ class PhaseDepths:
 @json_option
 @grouped(PhaseDepths, "phases")
 def table_command(
-    x: str | None, act: str, b_var: float, w_var: str, nets: str,
+    x: str | None, act: str, b_var: float, w_var: tuple[float, ...], nets: str,
     phases: PhaseDepths, images: int, memory: int | None, as_json: bool,
 ) -> None:
     """The paper's table of asymptotics, measured: predicted, measured, ratio.
@@ -59,15 +59,14 @@ def table_command(
     chosen = tuple(part.strip() for part in nets.split(","))
     if set(chosen) - set(FAMILIES):
         raise click.UsageError(f"--nets: {nets!r}; choose from {', '.join(FAMILIES)}")
-    w_vars = numbers(w_var, "--w-var")
-    if len(w_vars) != 2:
+    if len(w_var) != 2:
         raise click.UsageError("--w-var: give two numbers, the ordered and the chaotic w_var")
     given = {phase: depths for phase, depths in asdict(phases).items() if depths is not None}
     plan = TablePlan(images=images, **given)
     problem = digits_problem() if x is None else load_problem(x, images, plan.test_images)
     found: list[Entry] = []
     with reporter(parts=True) as progress:
-        found += table(problem, act, b_var, w_vars, chosen, plan, memory, progress)
+        found += table(problem, act, b_var, w_var, chosen, plan, memory, progress)
     if as_json:
         emit_json({"entries": [asdict(entry) for entry in found],
                    "good": sum(entry.good for entry in found), "total": len(found)})

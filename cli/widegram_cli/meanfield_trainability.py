@@ -16,11 +16,11 @@ from widegram_cli.meanfield_options import (
     Written,
     act_option,
     b_var_option,
-    numbers,
     one_blas_thread,
 )
 from widegram_cli.options import (
     Depths,
+    Floats,
     dask_option,
     grouped,
     json_option,
@@ -62,15 +62,15 @@ class Axes:
     w_var: str
     b_var: float
     depths: tuple[int, ...]
-    times: str
+    times: tuple[float, ...]
 
     def grid(self) -> Grid:
         """The points of the map."""
         from widegram.meanfield.experiments.ranges import parse_range
         from widegram.meanfield.experiments.training import Grid
 
-        w_var, times = parse_range(self.w_var, "w_var"), numbers(self.times, "--times")
-        return Grid(self.net, self.act, w_var, self.b_var, self.depths, times)
+        w_var = parse_range(self.w_var, "w_var")
+        return Grid(self.net, self.act, w_var, self.b_var, self.depths, self.times)
 
 
 @click.command("trainability", cls=FileCommand)
@@ -99,13 +99,20 @@ class Axes:
 @click.option("--depths", type=Depths(), required=True, help="Hidden layers: 1,2,5-10.")
 @click.option(
     "--times",
+    type=Floats(positive=True),
     default="1,8,64,512,4096",
     show_default=True,
     help="In units of the learning rate 2/lambda_max.",
 )
 @click.option("--train", type=click.IntRange(min=2), default=256, show_default=True)
 @click.option("--test", type=click.IntRange(min=1), help="Test images [default: all].")
-@click.option("--scale", default="8", show_default=True, help="c of the c xi lines: 6 or 6,8.")
+@click.option(
+    "--scale",
+    type=Floats(positive=True),
+    default="8",
+    show_default=True,
+    help="c of the c xi lines: 6 or 6,8.",
+)
 @threads_option
 @click.option(
     "--out",
@@ -129,7 +136,7 @@ class Axes:
 def trainability_command(
     images: Images,
     axes: Axes,
-    scale: str,
+    scale: tuple[float, ...],
     workers: Where,
     computing: Computing,
     written: Written,
@@ -144,7 +151,7 @@ def trainability_command(
     from widegram.meanfield.experiments.training import trainability
     from widegram_cli.reporting import reporter
 
-    multiples, grid = numbers(scale, "--scale"), axes.grid()
+    grid = axes.grid()
     out, plot, overwrite = written.out, written.plot, written.overwrite
     drawn = False
     if plot is not None:
@@ -169,7 +176,7 @@ def trainability_command(
         )
     seconds = time.perf_counter() - start
     if plot is not None and not drawn:
-        plot_trainability(out, plot, overwrite, multiples)
+        plot_trainability(out, plot, overwrite, scale)
     if written.as_json:
         emit_json(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,6 +15,7 @@ from widegram.errors import WidegramError, shown
 from widegram.machine.budgets import parse_size
 from widegram.validation import bounds
 from widegram.validation.choices import DEVICES, KERNELS
+from widegram.validation.kernel_names import in_order, listed
 from widegram_cli.files import InputFile
 
 _DIGITS = 20  # more than any count has
@@ -114,12 +116,12 @@ class KernelNames(click.ParamType):
         """The kernels asked for, in the order nngp, ntk."""
         if isinstance(value, tuple):
             return value
-        asked = [part.strip().lower() for part in value.split(",")]
+        asked = listed(value)
         for name in asked:
             if name not in KERNELS:
                 known = ", ".join(KERNELS)
                 self.fail(f"{name!r} is not a kernel; choose from {known}", param, ctx)
-        return tuple(name for name in KERNELS if name in asked)
+        return in_order(asked)
 
 
 class Duration(click.ParamType):
@@ -156,9 +158,13 @@ class ShardNumber(click.ParamType):
 
 
 class Floats(click.ParamType):
-    """Numbers separated by commas: ``1e-4,1e-3``, at most ``bounds.PATH``."""
+    """Numbers separated by commas: ``1e-4,1e-3``, at most ``bounds.PATH``; with ``positive`` each
+    above 0 and finite."""
 
     name = "R1,R2,..."
+
+    def __init__(self, positive: bool = False) -> None:
+        self._positive = positive
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -170,9 +176,12 @@ class Floats(click.ParamType):
         if len(parts) > bounds.PATH:
             self.fail(f"{len(parts):,} values, at most {bounds.PATH:,} are taken", param, ctx)
         try:
-            return tuple(float(part) for part in parts)
+            numbers = tuple(float(part) for part in parts)
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers such as 1e-4,1e-3", param, ctx)
+        if self._positive and not all(0 < number < math.inf for number in numbers):
+            self.fail(f"{value!r}: every number must be positive and finite", param, ctx)
+        return numbers
 
 
 Tolerance = click.FloatRange(min=0.0, min_open=True, max=1.0)

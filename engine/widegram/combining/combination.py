@@ -26,6 +26,7 @@ from widegram.machine.progress import ProgressCallback
 from widegram.tiling import WHOLE, End
 from widegram.validation.arrays import choice, file_path, integer
 from widegram.validation.choices import DTYPES, KERNELS
+from widegram.validation.kernel_names import in_order, listed
 
 _DEVICE = "cpu"  # adds and multiplies; what computed the kernels their own files say
 
@@ -178,7 +179,7 @@ def _check_same(first: _Chosen, other: _Chosen) -> None:
 def _kernels(chosen: Sequence[_Chosen], get: Sequence[str] | None) -> tuple[str, ...]:
     """The kernels to combine, of those that all files have."""
     there = [k for k in KERNELS if all(k in one.header.kernels for one in chosen)]
-    wanted = there if get is None else list(get)
+    wanted = there if get is None else listed(get)
     for kernel in wanted:
         for one in chosen:
             if kernel not in one.header.kernels:
@@ -189,7 +190,7 @@ def _kernels(chosen: Sequence[_Chosen], get: Sequence[str] | None) -> tuple[str,
                 f"{one.path} has {','.join(one.header.kernels)}" for one in chosen
             )
         )  # fmt: skip
-    return tuple(k for k in KERNELS if k in wanted)
+    return in_order(wanted)
 
 
 def _with_tile(path: Path, header: Header, tile: int | None, new: bool) -> Header:

@@ -20,6 +20,7 @@ from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.tiling import LARGEST_TILE, choose_tile
 from widegram.validation.arrays import integer
 from widegram.validation.choices import DTYPES, KERNELS
+from widegram.validation.kernel_names import in_order, listed
 
 
 def make_job(
@@ -94,13 +95,10 @@ def _dtype(dtype: Any) -> str:
 
 
 def _kernels(get: str | Sequence[str]) -> tuple[str, ...]:
-    try:
-        asked = [k.strip() for k in (get.split(",") if isinstance(get, str) else get)]
-    except (AttributeError, TypeError):
-        asked = []
+    asked = listed(get)
     if not asked or set(asked) - set(KERNELS):
         raise WidegramError(f"get {shown(get)} is not understood; give nngp, ntk or nngp,ntk")
-    return tuple(k for k in KERNELS if k in asked)
+    return in_order(asked)
 
 
 def _depths(network: Network, depths: Sequence[int] | None) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from widegram.gramfile.layout import Elsewhere, ShardLayout, TileLayout, Whole, 
 from widegram.gramfile.reserved import LENGTH, TABLE, reserve_texts
 from widegram.sharding import Shard
 from widegram.tiling import TileGrid, dataset_keys
-from widegram.validation.choices import KERNELS
+from widegram.validation.kernel_names import in_order
 
 FORMAT = "widegram-gram"
 SHARD_FORMAT = "widegram-shard"
@@ -256,7 +256,7 @@ def read_header(file: h5py.File, path: Any) -> Header:
     inside = sums[f"depth/{depths[0]}"] if depths else sums
     heads = tuple(sorted(inside["head"])) if "head" in inside else ()
     inside = inside[f"head/{heads[0]}"] if heads else inside
-    kernels = tuple(k for k in KERNELS if k in inside)
+    kernels = in_order(inside)
     shared = _shared(file)
     if not shared:
         n1, n2 = stored_dataset(file, dataset_keys(kernels, depths, heads)[0]).shape

@@ -13,10 +13,11 @@ from widegram.errors import WidegramError
 from widegram.predict import arguments
 from widegram.predict.as_matrices import Axes, Outputs, matrix, paired
 from widegram.predict.decomposition import Decomposition
-from widegram.predict.kernels import Get, canonical, packed
+from widegram.predict.kernels import canonical, packed
 from widegram.predict.posterior import Gaussian, ensemble_covariance, gp_inference
 from widegram.validation.arrays import number, plain
 from widegram.validation.choices import KERNELS
+from widegram.validation.kernel_names import Get, in_order
 
 Array = NDArray[Any]
 
@@ -164,7 +165,7 @@ def _needed(modes: tuple[str, ...], covariance: bool) -> tuple[str, ...]:
         if mode not in KERNELS:
             raise WidegramError(f"get={mode!r}: an ensemble is predicted for nngp and ntk")
     both = covariance and "ntk" in modes
-    return tuple(name for name in KERNELS if name in modes or (both and name == "nngp"))
+    return in_order((*modes, "nngp") if both else modes)
 
 
 def _merged(train: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from widegram.errors import WidegramError, shown
+from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
 from widegram.gramfile.checked import CheckedMatrix
 from widegram.linalg.gramsource import open_train
 from widegram.machine.budgets import free_memory
 from widegram.validation.arrays import plain
 from widegram.validation.choices import KERNELS
+from widegram.validation.kernel_names import Get, named
 
 Array = NDArray[Any]
-Get = str | tuple[str, ...] | None
 
 
 def kernel_of(kernel: Any, name: str, argument: str = "the kernel") -> Array:
@@ -57,21 +57,9 @@ def has_kernel(kernel: Any, name: str) -> bool:
 
 
 def canonical(get: Get) -> tuple[str, ...]:
-    """``get`` as a tuple of lower-case names; None stands for both kernels.
-
-    Raises WidegramError for what is no name, and for names given twice.
-    """
-    if get is None:
-        return KERNELS
-    try:
-        names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
-    except (AttributeError, TypeError):
-        raise WidegramError(f"get={shown(get)}: name 'nngp', 'ntk' or a tuple of both") from None
-    if not names or not all(names):
-        raise WidegramError("get is empty; name 'nngp', 'ntk' or both")
-    if len(set(names)) < len(names):
-        raise WidegramError(f"get names a kernel twice: {get}")
-    return names
+    """``get`` as a tuple of lower-case names; None stands for both kernels. Raises as
+    :func:`widegram.validation.kernel_names.named`."""
+    return KERNELS if get is None else named(get)
 
 
 def packed(get: Get, values: Mapping[str, Any]) -> Any:

@@ -13,9 +13,10 @@ from widegram.errors import WidegramError
 from widegram.predict import arguments
 from widegram.predict.as_matrices import Axes, Outputs, matrix, paired
 from widegram.predict.decomposition import Decomposition
-from widegram.predict.kernels import Get, canonical, has_kernel, packed
+from widegram.predict.kernels import canonical, has_kernel, packed
 from widegram.validation.arrays import number
 from widegram.validation.choices import KERNELS
+from widegram.validation.kernel_names import Get
 
 Array = NDArray[Any]
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.network import Network
+from widegram.stax.kernel import ARRAYS
 from widegram.stax.masked import source
 from widegram.stax.patterns import Patterns, sources
-from widegram.validation.choices import KERNELS
+from widegram.validation.kernel_names import in_order
 
 Array = NDArray[Any]
 # A batch of inputs, or a list of such.
@@ -26,10 +27,10 @@ def vectors(
 
     batches = (x1,) if x2 is None else (x1, x2)
     dtype = np.result_type(*(a for x in batches for a in (x if isinstance(x, list) else [x]))).name
-    found: dict[str, Any] = dict.fromkeys(("nngp", "ntk", "cov1", "cov2"))
+    found: dict[str, Any] = dict.fromkeys(ARRAYS)
     rows = source(network, x1), None if x2 is None else source(network, x2)
     first, second = sources(network, *rows, patterns)
-    wanted = [name for name in KERNELS if name in names]
+    wanted = in_order(names)
     if wanted:
         result = kernel(
             network, first, None if same else second, wanted, dtype, accept_series_error=accept

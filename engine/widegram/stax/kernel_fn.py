@@ -41,9 +41,9 @@ from widegram.stax.several import (
     layers_of_several,
 )
 from widegram.validation.arrays import real
+from widegram.validation.kernel_names import Get, named
 
 Array = NDArray[Any]
-Get = str | Sequence[str] | None
 
 class KernelFn:
     """The kernel of the layers it was made from; call it, or ask for its :meth:`network`."""
@@ -334,16 +334,7 @@ def _same(x1: Array, x2: Array) -> bool:
 
 
 def _names(get: Get) -> tuple[str, ...]:
-    if get is None:
-        return FIELDS
-    try:
-        names = tuple(name.lower() for name in ((get,) if isinstance(get, str) else get))
-    except (AttributeError, TypeError):
-        raise WidegramError(f"kernel_fn: get={shown(get)} is no name of a kernel") from None
-    if not names:
-        raise WidegramError("kernel_fn: get is empty; name 'nngp', 'ntk' or both")
-    if len(set(names)) < len(names):
-        raise WidegramError(f"kernel_fn: get names a field twice: {get}")
+    names = FIELDS if get is None else named(get, "kernel_fn: ")
     unknown = [name for name in names if name not in FIELDS]
     if unknown:
         raise WidegramError(
