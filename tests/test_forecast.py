@@ -13,12 +13,13 @@ import widegram
 from cli_support import refused, run, run_json
 from widegram.computing import forecast
 from widegram.errors import WidegramError
+from widegram.machine import budgets
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch)
-    monkeypatch.setattr(forecast, "TRIAL_SECONDS", 0.02)
+    monkeypatch.setattr(budgets, "TRIAL_SECONDS", 0.02)
 
 
 def known(monkeypatch: pytest.MonkeyPatch, pair: float = 0.01, compiling: float = 2.0) -> None:
@@ -97,9 +98,6 @@ def test_the_command_prints_it(tmp_path: Path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("method", ["cholesky", "cholesky-ooc", "cg"])
 def test_a_solve_is_planned(tmp_path: Path, monkeypatch, method: str) -> None:
-    from widegram.linalg import forecast as solving
-
-    monkeypatch.setattr(solving, "TRIAL_SECONDS", 0.02)
     monkeypatch.chdir(tmp_path)
     widegram.gram(fake.NETWORK, fake.inputs(70), "K.h5", tile=16)
     np.save("y.npy", np.zeros((70, 3)))

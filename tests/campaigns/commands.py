@@ -159,14 +159,14 @@ def chosen(only: str) -> list[Command]:
 
 def small_budgets() -> None:
     """Give this process budgets that these inputs exceed, and no patience between checkpoints."""
-    from widegram.computing import filling
+    from widegram.gramfile import batches
     from widegram.linalg import factorfile, outofcore, restart
     from widegram.linalg.subset import heights, sumsfile
 
     for module in [m for name, m in sys.modules.items() if name.startswith("widegram")]:
         if hasattr(module, "array_budget"):
             module.array_budget = lambda *given, **more: 1_000_000
-    filling._BATCH_SECONDS = 0.0
+    batches.BATCH_SECONDS = 0.0
     factorfile._SECONDS = 0.0
     outofcore._WIDTHS = (64, 32)
     begin = restart.RestartFile.__init__

@@ -11,15 +11,14 @@ from widegram.computing.order import in_order
 from widegram.computing.saving import BATCHES, Saver, Stretches
 from widegram.computing.supply import Found, LocalSupply, Supply, Tiles
 from widegram.errors import Interrupted, WidegramError
+from widegram.gramfile.batches import Batch
 from widegram.gramfile.diagonals import Stretch
 from widegram.gramfile.writing import GramWriter, TileResult
 from widegram.machine import interrupts
 from widegram.machine.clock import NO_CLOCK, Clock, Spent
 from widegram.machine.progress import Meter, ProgressCallback, StopRequest
 
-_BATCH_SECONDS = 5.0
 BATCH_TILES = 32
-BATCH_SHARE = 8 * BATCHES
 _PARTS = {
     "computing": ("compute", "wait for workers", "diagonals", "wait for disk", "other"),
     "writing": ("check", "mirror", "checksums", "write", "flush", "wait for tiles"),
@@ -89,18 +88,18 @@ def fill(
         interrupts.finishing(supply.what, supply.seconds_left, supply.stoppable),
     ):
         while supply.left and not (stop.requested or supply.cut):
-            batch: list[TileResult] = []
+            batch = Batch(meter, BATCH_TILES, memory // BATCHES)
             stretches: Stretches = {}
             try:
-                _compute(batch, stretches, supply, meter, stop, memory // BATCH_SHARE)
+                _compute(batch, stretches, supply, stop)
             except interrupts.Stopped:
                 pass  # The tile in work is lost, those before it are not.
             except BaseException:  # Whatever ends the run: finished tiles are saved first.
                 with suppress(Exception):  # The first error is the one to show.
-                    _save(saver, supply.unasked(), batch, stretches)
+                    _save(saver, supply.unasked(), batch.tiles, stretches)
                     saver.wait()
                 raise
-            saver.save(batch, stretches)
+            saver.save(batch.tiles, stretches)
         _save(saver, supply.unasked(), [], {})
         saver.wait()
         with suppress(interrupts.Stopped):
@@ -124,25 +123,16 @@ def fill(
     )
 
 
-def _compute(
-    batch: list[TileResult],
-    stretches: Stretches,
-    supply: Supply,
-    meter: Meter,
-    stop: StopRequest,
-    most_bytes: int,
-) -> None:
-    """Compute the next tiles into the empty ``batch``, at least one, until a limit or a stop, and
-    the ``stretches`` of diagonals that are cheapest beside them."""
-    size, end = 0, meter.seconds + _BATCH_SECONDS
+def _compute(batch: Batch, stretches: Stretches, supply: Supply, stop: StopRequest) -> None:
+    """Compute the next tiles into the empty ``batch``, at least one, until it is full or a stop,
+    and the ``stretches`` of diagonals that are cheapest beside them."""
     while supply.left and not stop.requested:
         found = supply.next(stretches)
         if found is None:
             return
-        batch.append(found.tile)
+        batch.add(found.tile)
         stretches.update(found.stretches)
-        size += sum(array.nbytes for array in found.tile[2].values())
-        if len(batch) == BATCH_TILES or size >= most_bytes or meter.seconds >= end:
+        if batch.full:
             break
 
 

@@ -15,7 +15,7 @@ from widegram.backends.evaluator import Evaluator
 from widegram.backends.job import Job
 from widegram.computing.choosing import make_evaluator
 from widegram.computing.devices import device_for
-from widegram.computing.filling import BATCH_SHARE, BATCH_TILES
+from widegram.computing.filling import BATCH_TILES
 from widegram.computing.gram import default_side, header_of
 from widegram.computing.job import make_job
 from widegram.computing.saving import BATCHES
@@ -24,9 +24,9 @@ from widegram.data import Source
 from widegram.data.patterns import patterned
 from widegram.durable.outputs import free_disk
 from widegram.errors import WidegramError
+from widegram.gramfile.batches import BATCH_SHARE
 from widegram.gramfile.header import Header
-from widegram.machine import interrupts
-from widegram.machine.budgets import PROGRAM
+from widegram.machine import budgets, interrupts
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.network import NetworkLike
 from widegram.sharding import cuts, parse_shard
@@ -34,7 +34,6 @@ from widegram.tiling import TileGrid
 from widegram.validation.arrays import file_path, integer
 from widegram.validation.choices import KERNELS
 
-TRIAL_SECONDS = 5.0
 _SMALL = 16  # side of the first blocks
 _MORE = 1.02  # step by which more workers are tried
 
@@ -88,7 +87,7 @@ def gram_forecast(  # noqa: PLR0913 - public: by keyword, one for each option of
 ) -> GramForecast:
     """What :func:`widegram.gram` with these arguments would take; no file is made.
 
-    Blocks of the matrix are computed for about five seconds (:data:`TRIAL_SECONDS`), of the size of
+    Blocks of the matrix are computed for about five seconds (``TRIAL_SECONDS``), of the size of
     a tile where one takes no longer. With ``deadline`` in seconds also how many shards or workers
     like this machine end in time. Raises :class:`WidegramError` as ``gram`` does.
     """
@@ -161,7 +160,7 @@ def _tried(evaluator: Evaluator, grid: TileGrid, begun: float) -> _Trial:
         halved = grid.symmetric and block[0] == block[1]
         done += len(block[0]) * len(block[1]) / (2 if halved else 1)
         spent, number = spent + took, number + 1
-        left = TRIAL_SECONDS - (time.perf_counter() - start)
+        left = budgets.TRIAL_SECONDS - (time.perf_counter() - start)
         if side < grid.tile and 4 * took < left:
             side, done, spent = min(2 * side, grid.tile), 0.0, 0.0
         elif left < took:
@@ -185,10 +184,10 @@ def _peak(job: Job, evaluator: Evaluator, header: Header) -> int:
     no more than the run is allowed."""
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     tile = header.tile**2 * len(header.keys) * ITEMSIZE[header.dtype]
-    batch = min(BATCH_TILES * tile, job.memory // BATCH_SHARE)
+    batch = min(BATCH_TILES * tile, job.memory // (BATCH_SHARE * BATCHES))
     batches = min(len(header.layout.tiles()) * tile, BATCHES * batch)
     images = (header.n1 + (0 if header.symmetric else header.n2)) * evaluator.cost.image_bytes
-    most = max(held, job.memory + PROGRAM)
+    most = max(held, job.memory + budgets.PROGRAM)
     return int(min(most, held + batches + 2 * tile + min(images, job.memory // 2)))
 
 

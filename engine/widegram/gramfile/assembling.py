@@ -13,25 +13,19 @@ import numpy as np
 from widegram.durable.outputs import check_disk, check_target
 from widegram.errors import Interrupted, WidegramError
 from widegram.gramfile import elsewhere
+from widegram.gramfile.batches import BATCH_SECONDS, Batch
 from widegram.gramfile.diagonals import Stretch, flags_path, sums_path, values_path
 from widegram.gramfile.header import CHECKSUMS, STATE, Header
 from widegram.gramfile.opening import create, new_gram, read
 from widegram.gramfile.shardfile import ShardFile
-from widegram.gramfile.writing import (
-    GramWriter,
-    TileResult,
-    opened,
-    refuse_other_run,
-)
+from widegram.gramfile.writing import GramWriter, opened, refuse_other_run
 from widegram.machine import interrupts
 from widegram.machine.budgets import kernel_budget
 from widegram.machine.progress import Meter, ProgressCallback, StopRequest, counting
 from widegram.sharding import Shard, shard_of
 from widegram.validation.arrays import file_path
 
-_BATCH_SECONDS = 5.0
 _BATCH_TILES = 256
-_BATCH_SHARE = 8
 _SHOWN = 5
 
 
@@ -182,11 +176,11 @@ def _filled(
         tiles, grid = len(writer.layout.tiles()), writer.grid
         missing = sum(grid.entries(*tile) for tile in pending)
         meter = Meter(grid.n1 * grid.n2, grid.n1 * grid.n2 - missing, progress)
-        copy = _Joiner(writer, pending, meter, memory // _BATCH_SHARE)
+        copy = _Joiner(writer, pending, meter, memory)
         with (
             StopRequest() as stop,
             interrupts.keeping(partial(_kept, path, copy, tiles)),
-            interrupts.finishing("the batch in work", lambda: _BATCH_SECONDS),
+            interrupts.finishing("the batch in work", lambda: BATCH_SECONDS),
         ):
             for known in shards:
                 if stop.requested:
@@ -216,14 +210,15 @@ def _kept(path: Path, copy: _Joiner, tiles: int) -> str:
 
 
 class _Joiner:
-    """Copies the ``pending`` tiles of a file out of one shard after another, in batches of at most
-    ``most`` bytes."""
+    """Copies the ``pending`` tiles of a file out of one shard after another, in batches of a
+    share of ``memory``."""
 
     def __init__(
-        self, writer: GramWriter, pending: set[tuple[int, int]], meter: Meter, most: int
+        self, writer: GramWriter, pending: set[tuple[int, int]], meter: Meter, memory: int
     ) -> None:
         self.pending, self.asked = pending, len(pending)
-        self._writer, self._meter, self._most = writer, meter, most
+        self._writer, self._meter = writer, meter
+        self._batch = Batch(meter, _BATCH_TILES, memory)
         self._stretches = set(writer.pending_stretches())
 
     def take(self, known: SeenShard, stop: StopRequest) -> None:
@@ -233,19 +228,14 @@ class _Joiner:
                 raise WidegramError(f"{known.path}: was changed meanwhile; run again")
             texts = shard.texts
             self._writer.note_device(shard.header.device, texts["device_name"])
-            batch: list[TileResult] = []
-            size, end = 0, self._meter.seconds + _BATCH_SECONDS
             for tile in (tile for tile in shard.layout.tiles() if tile in self.pending):
                 if stop.requested:
                     break
                 interrupts.check()
-                batch.append((*tile, self._tile(shard, tile)))
-                size += sum(array.nbytes for array in batch[-1][2].values())
-                late = self._meter.seconds >= end
-                if len(batch) == _BATCH_TILES or size >= self._most or late:
-                    self._write(batch)
-                    batch, size, end = [], 0, self._meter.seconds + _BATCH_SECONDS
-            self._write(batch)
+                self._batch.add((*tile, self._tile(shard, tile)))
+                if self._batch.full:
+                    self._write()
+            self._write()
             if not stop.requested:
                 own = [one for one in shard.header.places.stretches() if one in self._stretches]
                 self._own(shard, own)
@@ -263,11 +253,13 @@ class _Joiner:
         self._meter.end_tile(grid.entries(*tile))
         return found
 
-    def _write(self, batch: list[TileResult]) -> None:
-        if batch:
+    def _write(self) -> None:
+        tiles = self._batch.tiles
+        if tiles:
             with interrupts.saving():
-                self._writer.write(batch)
-            self.pending.difference_update((i, j) for i, j, _ in batch)
+                self._writer.write(tiles)
+            self.pending.difference_update((i, j) for i, j, _ in tiles)
+        self._batch.begin()
 
     def _own(self, shard: ShardFile, stretches: list[Stretch]) -> None:
         if stretches:

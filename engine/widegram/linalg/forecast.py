@@ -18,11 +18,10 @@ from widegram.linalg.settings import Resources
 from widegram.linalg.solvejob import SolveJob
 from widegram.linalg.solving import chosen
 from widegram.linalg.targets import load_targets
-from widegram.machine import interrupts
+from widegram.machine import budgets, interrupts
 from widegram.tiling import End
 from widegram.validation.choices import SVM
 
-TRIAL_SECONDS = 5.0
 _FIRST = 256  # rows of the first factorisation
 _READS = 4  # of the matrix: once to factor, and to refine
 _ONE_REDUCTION = 8  # regularisers; more are read off one tridiagonal matrix
@@ -118,7 +117,7 @@ def _speed(dtype: np.dtype[Any]) -> float:
         factor(matrix, overwrite_a=True)
         took = time.perf_counter() - moment
         # The next one takes eight times as long.
-        if time.perf_counter() - began + 10 * took > TRIAL_SECONDS / 2:
+        if time.perf_counter() - began + 10 * took > budgets.TRIAL_SECONDS / 2:
             return float(rows**3 / 3 / max(took, 1e-9))
         rows *= 2
 
@@ -131,6 +130,6 @@ def _reading(operator: GramOperator) -> float:
         interrupts.check()
         block = operator.block(slice(lo, min(n, lo + rows)), slice(0, n), operator.dtype)
         read += block.nbytes
-        if time.perf_counter() - began > TRIAL_SECONDS / 2:
+        if time.perf_counter() - began > budgets.TRIAL_SECONDS / 2:
             break
     return read / max(time.perf_counter() - began, 1e-9)

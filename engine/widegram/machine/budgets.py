@@ -1,4 +1,4 @@
-"""Byte budgets: parsing, printing, and how much memory is free."""
+"""Byte budgets: parsing, printing, and how much memory is free; the seconds of a trial."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ _SMALLEST = 16 * 10**6
 # What Python, NumPy, HDF5 and LLVM with its machine code hold beside all arrays, measured.
 PROGRAM = 135 * 10**6
 _LARGEST = 2.0**63
+TRIAL_SECONDS = 5.0
+"""What a forecast may compute for."""
 
 
 def parse_size(size: str | int) -> int:
