@@ -19,10 +19,10 @@ import mpmath as mp
 import numpy as np
 
 import widegram
+from widegram.validation.choices import DTYPES, KERNELS
 
 DEPTHS = (1, 3, 10, 30, 100)
 ANGLES = (0.0, 1e-4, 1e-3, 2e-3, 1e-2, 1e-1, 1.0)
-BOTH = ("nngp", "ntk")
 FEATURES = 32
 IMAGE = (6, 6, 3)
 PAIRS = 4
@@ -117,7 +117,7 @@ def inputs(angle: float, image: bool) -> tuple[np.ndarray, np.ndarray]:
 
 def recursion(setting: Subject, depth: int, x: np.ndarray, y: np.ndarray) -> dict[str, list[Any]]:
     """nngp and ntk of every pair, in many digits; the last pair is x[0] with itself."""
-    found: dict[str, list[Any]] = {kernel: [] for kernel in BOTH}
+    found: dict[str, list[Any]] = {kernel: [] for kernel in KERNELS}
     for a, b in [*zip(x, y, strict=True), (x[0], x[0])]:
         k, t = _recursion(setting, depth, [mp.mpf(v) for v in a], [mp.mpf(v) for v in b])
         found["nngp"].append(k)
@@ -171,12 +171,12 @@ def measure(depths: tuple[int, ...], angles: tuple[float, ...], image: bool) -> 
         exact = setting.dual is not None and not image
         for depth in depths:
             spec = spec_of(setting, depth, image)
-            found = {dtype: _engine(spec, x, y, dtype) for dtype in ("float64", "float32")}
+            found = {dtype: _engine(spec, x, y, dtype) for dtype in DTYPES}
             truth: dict[str, list[Any]] = {k: list(v) for k, v in found["float64"].items()}
             if exact:
                 with mp.workdps(DIGITS):
                     truth = recursion(setting, depth, x, y)
-            for dtype in ("float32", "float64") if exact else ("float32",):
+            for dtype in DTYPES if exact else ("float32",):
                 for n, angle in enumerate(angles):
                     part = slice(n * PAIRS, (n + 1) * PAIRS)
                     yield from _rows(setting, depth, angle, dtype, found[dtype], truth, part)
@@ -188,7 +188,7 @@ def _engine(spec: dict[str, Any], x: np.ndarray, y: np.ndarray, dtype: str) -> d
     own = widegram.kernel(spec, x[:1], dtype=dtype, device="cpu", threads=1)
     return {
         kernel: [*np.diag(getattr(cross, kernel)).astype(float), float(getattr(own, kernel)[0, 0])]
-        for kernel in BOTH
+        for kernel in KERNELS
     }
 
 
@@ -196,7 +196,7 @@ def _rows(
     setting: Subject, depth: int, angle: float, dtype: str, found: dict[str, Any],
     truth: dict[str, list[Any]], part: slice,
 ) -> Iterator[Finding]:  # fmt: skip
-    for kernel in BOTH:
+    for kernel in KERNELS:
         largest = max(abs(v) for v in truth[kernel])
         pairs = zip(found[kernel][part], truth[kernel][part], strict=True)
         error = max(float(abs(mp.mpf(f) - v) / largest) for f, v in pairs)
@@ -223,7 +223,7 @@ def report(vectors: list[Finding], images: list[Finding]) -> str:
     """All tables."""
     parts = []
     for title, rows in (("Fully connected", vectors), ("Convolutional, global pooling", images)):
-        for dtype in ("float32", "float64"):
+        for dtype in DTYPES:
             if not any(row.dtype == dtype for row in rows):
                 continue
             parts.append(f"## {title}, {dtype}\n\nBy the number of layers, at the worst angle:\n")

@@ -13,10 +13,10 @@ import numpy as np
 from widegram.machine.budgets import free_memory
 from widegram.machine.cores import usable_cores
 from widegram.plan.plan import build
+from widegram.validation.choices import DTYPES, KERNELS
 from widegram_bench.networks import Benchmark
 from widegram_bench.peer import run_own, run_peer
 
-DTYPES = ("float64", "float32")
 _PEER_SHARE = 0.7
 _COMPARED = 4
 _LEAST = 1.0
@@ -190,7 +190,7 @@ def _difference(own: Path, peer: Path) -> dict[str, float]:
     """Largest difference relative to the largest value, of each kernel."""
     found = {}
     with np.load(own) as ours, np.load(peer) as theirs:
-        for name in ("nngp", "ntk"):
+        for name in KERNELS:
             a, b = ours[name].astype(np.float64), theirs[name].astype(np.float64)
             found[name] = float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
     return found

@@ -15,11 +15,11 @@ from widegram.cpu.kernels.variants import LANES
 from widegram.data import open_source
 from widegram.machine.cores import usable_cores
 from widegram.network import Network
+from widegram.validation.choices import KERNELS
 from widegram_bench.timing import best, once
 
 _LARGEST = 512
 _MEMORY = 4 * 2**30
-KERNELS = ("nngp", "ntk")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from widegram.cpu.kernels.variants import LANES
 from widegram.machine.cores import usable_cores
 from widegram.network import Network
+from widegram.validation.choices import DTYPES
 from widegram_bench import ceilings, engine, roof
 from widegram_bench.networks import cnn, dense, preset
 from widegram_bench.timing import Share, Turns
@@ -17,7 +18,6 @@ from widegram_bench.work import least_work
 
 Say = Callable[[str], None]
 ACTIVATIONS = ("Relu", "Erf")
-DTYPES = ("float32", "float64")
 _PIECE = 0.06  # of a row's time: what one tile takes, so that many turns are taken
 
 

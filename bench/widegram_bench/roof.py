@@ -23,6 +23,7 @@ from widegram.cpu.workspace import aligned
 from widegram.machine.cores import usable_cores
 from widegram.plan.formulas import choose_formulas
 from widegram.plan.plan import build
+from widegram.validation.choices import KERNELS
 from widegram_bench.networks import cnn
 from widegram_bench.timing import Turns, once, together
 
@@ -54,7 +55,7 @@ class Roof:
 
 def formula(activation: str, dtype: str) -> Formula:
     """The formula that the engine applies to ``activation`` behind the first layer."""
-    plan = build(cnn(2, 4, activation), ("nngp", "ntk"), None, dtype)
+    plan = build(cnn(2, 4, activation), KERNELS, None, dtype)
     return list(choose_formulas(plan, 1.0, dtype).values())[-1]
 
 

@@ -14,6 +14,7 @@ from widegram.network import Network
 from widegram.plan.formulas import choose_formulas, factor_layout
 from widegram.plan.plan import build
 from widegram.plan.steps import Window
+from widegram.validation.choices import KERNELS
 
 _NAMES = {"fadd": "add", "fsub": "add", "fmul": "multiply", "fdiv": "divide", "fma": "fma",
           "sqrt": "square_root"}  # fmt: skip
@@ -71,7 +72,7 @@ def operations(formula: Formula, dtype: str, ntk: bool) -> Counter[str]:
 
 
 def least_work(
-    network: Network, dtype: str, get: tuple[str, ...] = ("nngp", "ntk")
+    network: Network, dtype: str, get: tuple[str, ...] = KERNELS
 ) -> dict[str, Any]:
     """What one entry costs at least.
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from widegram.errors import WidegramError
+from widegram.validation.choices import DTYPES
 from widegram_cli.bench_output import about, finish, print_table, say, title
 from widegram_cli.bench_published import published
 from widegram_cli.files import FileGroup, InputFile, OutputFile, PictureFile
@@ -251,7 +252,7 @@ def _kernel_table(rows: Sequence[dict[str, Any]], cold: float) -> None:
             [
                 row["label"],
                 *(f"{row['ratios'][name]:.3g}x" for name in header[1:6]),
-                *(f"{max(row['difference'][d].values()):.1e}" for d in ("float32", "float64")),
+                *(f"{max(row['difference'][d].values()):.1e}" for d in DTYPES),
             ]
             for row in beside
         ],

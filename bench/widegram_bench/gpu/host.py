@@ -16,6 +16,7 @@ from widegram.backends.job import Job
 from widegram.cuda.evaluator import CudaEvaluator
 from widegram.data import open_source
 from widegram.network import Network
+from widegram.validation.choices import DTYPES, KERNELS
 from widegram_bench.gpu.stand_in import StandIn
 from widegram_bench.networks import cnn, dense
 
@@ -31,7 +32,7 @@ def nanoseconds(network: Network, dtype: str, symmetric: bool) -> float:
         network=network,
         x1=open_source(x[:_TILE]),
         x2=x2,
-        kernels=("nngp", "ntk"),
+        kernels=KERNELS,
         depths=(),
         dtype=dtype,
         memory=1 << 32,
@@ -48,7 +49,7 @@ def nanoseconds(network: Network, dtype: str, symmetric: bool) -> float:
 def main() -> int:
     """Print a line for every network, precision and kind of tile."""
     for name, network in (("dense 10", dense(10)), ("cnn21-flatten", cnn(21, 32, pooled=False))):
-        for dtype in ("float32", "float64"):
+        for dtype in DTYPES:
             for symmetric in (False, True):
                 kind = "diagonal" if symmetric else "off the diagonal"
                 found = nanoseconds(network, dtype, symmetric)

@@ -16,11 +16,11 @@ from widegram.cuda.evaluator import CudaEvaluator
 from widegram.cuda.generated import WARP
 from widegram.cuda.source import source_of
 from widegram.data import open_source
+from widegram.validation.choices import KERNELS
 from widegram_bench.gpu.assembled import inspect, tool
 from widegram_bench.gpu.card import watched
 from widegram_bench.gpu.cases import Case
 
-KERNELS = ("nngp", "ntk")
 _MEMORY = 8 * 2**30
 _SMALLEST, _LARGEST = 16, 512
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from widegram.backends.job import Job
+from widegram.validation.choices import KERNELS
 from widegram_bench.child import finished
 from widegram_bench.gpu.assembled import tool
 
@@ -111,7 +112,6 @@ def main(number: int) -> None:
     from widegram.cuda.device import gpus
     from widegram.cuda.evaluator import CudaEvaluator
     from widegram.data import open_source
-    from widegram.validation.choices import KERNELS
     from widegram_bench.networks import cnn
 
     x = np.random.default_rng(0).standard_normal((2 * _PAIRS, 32, 32, 3)).astype(np.float32)

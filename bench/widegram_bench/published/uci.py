@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 import widegram
 from widegram.errors import WidegramError, shown
 from widegram.linalg.svm.machines import ITERATIONS
+from widegram.linalg.svm.svmjob import C_PATH
 from widegram_bench.published.modules import ended, opened
 
 FOLDS = 4
 LAYERS = 5  # with weights, at most
-PENALTIES = tuple(10.0**k for k in range(-2, 5))
 Array = NDArray[Any]
 
 
@@ -123,7 +123,7 @@ def choose(
     best: list[Machine | None] = [None] * len(splits)
     for kernel in kinds:
         for number, (train, valid) in enumerate(splits):
-            for penalty in PENALTIES:
+            for penalty in C_PATH:
                 share = accuracy(kernel.matrix, y, train, valid, penalty)
                 kept = best[number]
                 if kept is None or share > kept.valid:

@@ -23,6 +23,7 @@ from widegram.plan.precision import SERIES_ACCEPTED
 from widegram.plan.program import Program
 from widegram.plan.steps import Window
 from widegram.plan.stores import Stores
+from widegram.validation.choices import KERNELS
 
 # The forms of kernels of planes by dtype, in order of preference; 'block' holds every program. On
 # an H200 patches were 1.2 to 1.4 times as fast as strips in float32, and no faster in float64.
@@ -67,7 +68,7 @@ class KernelTexts:
 
 def source_of(
     network: Network,
-    get: Sequence[str] = ("nngp", "ntk"),
+    get: Sequence[str] = KERNELS,
     depths: Sequence[int] | None = None,
     dtype: str = "float32",
     largest: float = 1.0,

@@ -39,7 +39,7 @@ class Attend(EachMap):
     layer: GlobalSelfAttention = field(kw_only=True)
     input: float = field(kw_only=True)
     embedded: Matrix = field(kw_only=True)
-    shift: Matrix | None = field(default=None, kw_only=True)  # type: ignore[misc]
+    shift: Matrix | None = field(default=None, kw_only=True)  # type: ignore[misc]  # None of other maps
     shown: Flags | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     patterned: ClassVar[bool] = False
@@ -92,7 +92,7 @@ class RootAttend(EachMap):
     """
 
     values: bool = field(kw_only=True)
-    shift: Matrix = field(kw_only=True)  # type: ignore[misc]
+    shift: Matrix = field(kw_only=True)  # type: ignore[misc]  # None of other maps
     shown: Flags | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     patterned: ClassVar[bool] = False

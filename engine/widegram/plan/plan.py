@@ -23,6 +23,7 @@ from widegram.plan.operations import Input, Output
 from widegram.plan.program import Program, build_program
 from widegram.plan.scales import degrees, scaled
 from widegram.plan.steps import Point, Reducing, Step, Window
+from widegram.validation.choices import KERNELS
 
 # Of plans that are kept, together. What they make later, of an image with itself, is as much again.
 _KEPT_BYTES = 2**23
@@ -177,7 +178,7 @@ class Plan:
 
 def build(
     network: Network,
-    get: tuple[str, ...] = ("nngp", "ntk"),
+    get: tuple[str, ...] = KERNELS,
     depths: tuple[int, ...] | None = None,
     dtype: str = "float64",
     one_shape: bool = False,

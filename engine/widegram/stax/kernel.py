@@ -13,6 +13,7 @@ from widegram.errors import WidegramError, shown
 from widegram.records import Record
 from widegram.stax.kernel_dot import dot_general
 from widegram.validation.arrays import number
+from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
 
@@ -268,6 +269,6 @@ def check_mask(
     return found
 
 
-ARRAYS = ("nngp", "ntk", "cov1", "cov2")
+ARRAYS = (*KERNELS, "cov1", "cov2")
 MASKS = ("mask1", "mask2")
 FIELDS = tuple(field.name for field in fields(Kernel))

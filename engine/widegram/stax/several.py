@@ -23,6 +23,7 @@ from widegram.stax.axes import is_placed
 from widegram.stax.branches import FanInItem, Item, ParallelItem, close, is_identity
 from widegram.stax.decays import have_functions
 from widegram.stax.kernel import ARRAYS, Kernel
+from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
 # The kernel of a branch, given its items, its inputs or Kernel, and its mask constant.
@@ -184,7 +185,7 @@ def _arrays(
         elif along is None:
             found[name] = np.sum([s * a for s, a in zip(shares, arrays, strict=True)], axis=0)
         else:
-            lead = 2 if name in ("nngp", "ntk") else 1
+            lead = 2 if name in KERNELS else 1
             found[name] = _side_by_side(arrays, lead, along, kernels[0].diagonal_spatial)
     return found
 

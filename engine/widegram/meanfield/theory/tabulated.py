@@ -7,7 +7,7 @@ every point of a phase diagram.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class TabulatedMaps(LayerMaps):
     exact: LayerMaps | None = None
     lo: float = 0.0
     hi: float = 0.0
-    tables: dict[str, Any] | None = None
+    tables: dict[str, Any] = field(default_factory=dict)
 
     def power(self, q: ArrayLike) -> Array:
         """V(q)."""
@@ -50,7 +50,7 @@ class TabulatedMaps(LayerMaps):
     def _along_q(self, name: str, q: Array) -> Array:
         inside = (q >= self.lo) & (q <= self.hi)
         result = np.empty(q.shape)
-        result[inside] = chebyshev.chebval(self._unit(q[inside]), self.tables[name])  # type: ignore[index]
+        result[inside] = chebyshev.chebval(self._unit(q[inside]), self.tables[name])
         if not inside.all():
             result[~inside] = getattr(self.exact, name)(q[~inside])
         return result
@@ -62,7 +62,7 @@ class TabulatedMaps(LayerMaps):
         qi = q[inside]
         along_q = chebyshev.chebvander(self._unit(qi), _DEGREE)
         along_gap = chebyshev.chebvander(2 * delta[inside] / qi - 1, _DEGREE)
-        result[inside] = ((along_q @ self.tables[name]) * along_gap).sum(-1)  # type: ignore[index]
+        result[inside] = ((along_q @ self.tables[name]) * along_gap).sum(-1)
         if not inside.all():
             result[~inside] = getattr(self.exact, name)(q[~inside], delta[~inside])
         return result
