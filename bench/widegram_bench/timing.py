@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 
@@ -49,25 +50,19 @@ def together(runs: Sequence[Callable[[], object]]) -> float:
     The runs must not hold Python's lock, or they take turns.
     """
     barrier = threading.Barrier(len(runs) + 1)
-    failures: list[BaseException] = []
 
     def body(run: Callable[[], object]) -> None:
         barrier.wait()
-        try:
-            run()
-        except BaseException as error:  # Of a thread: it is raised again where they are joined.
-            failures.append(error)
+        run()
 
-    threads = [threading.Thread(target=body, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    barrier.wait()
-    start = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    elapsed = time.perf_counter() - start
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(len(runs)) as threads:
+        begun = [threads.submit(body, run) for run in runs]
+        barrier.wait()
+        start = time.perf_counter()
+        wait(begun)
+        elapsed = time.perf_counter() - start
+    for one in begun:
+        one.result()
     return elapsed
 
 

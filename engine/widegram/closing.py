@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, Self
 
@@ -32,20 +33,29 @@ class Closeable(Protocol):
         """Give up what is held."""
 
 
-class ClosedOnFailure:
-    """A ``with`` block that closes ``held`` where it fails, by an error or a stop, and not else.
+class OnFailure:
+    """A ``with`` block that calls ``undo``, one after another, where it fails, and not else.
 
-    For what is open while its owner is being made, when nobody else would close it. An error of
-    ``close()`` does not take the place of the block's.
+    Any error and any stop is a failure, and is passed on; an error of ``undo`` does not take its
+    place.
     """
 
-    def __init__(self, held: Closeable) -> None:
-        self._held = held
+    def __init__(self, *undo: Callable[[], object]) -> None:
+        self._undo = undo
 
     def __enter__(self) -> None:
-        """Nothing: it is open already."""
+        """Nothing: what may have to be undone is done already."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
-            with suppress(WidegramError):
-                self._held.close()
+            for undo in self._undo:
+                with suppress(OSError, WidegramError):
+                    undo()
+
+
+class ClosedOnFailure(OnFailure):
+    """The same for what is to be closed: for what is open while its owner is being made, when
+    nobody else would close it."""
+
+    def __init__(self, held: Closeable) -> None:
+        super().__init__(held.close)

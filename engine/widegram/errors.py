@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Bytes of a message in UTF-8. What exceeds it loses its middle: the place stands at the beginning
 # and the way out at the end.
@@ -75,6 +77,16 @@ class WidegramError(ValueError):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(one_line(message))
+
+
+@contextmanager
+def of_the_user(what: str) -> Iterator[None]:
+    """Errors of a function of the user's, which may raise anything, as a :class:`WidegramError`
+    that says ``what`` fails, and why."""
+    try:
+        yield
+    except Exception as error:
+        raise WidegramError(f"{what}: {reason(error, named=True)}") from None
 
 
 class WriteFailed(WidegramError):

@@ -14,7 +14,7 @@ import numpy as np
 
 from widegram.activations.base import Array
 from widegram.activations.piecewise import Pieces
-from widegram.errors import WidegramError, reason, shown
+from widegram.errors import WidegramError, of_the_user, shown
 
 # Where a function is asked for its fingerprint: its values there count to ten digits, so that the
 # last bits of another machine's arithmetic do not matter.
@@ -113,11 +113,8 @@ class _Called:
         return np.array(flat, dtype=np.float64).reshape(x.shape)
 
     def _try(self, x: Any) -> Any:
-        try:
-            with np.errstate(all="ignore"):
-                found = np.asarray(self.fn(x))
-        except Exception as error:  # The function is the user's: it may raise anything.
-            raise WidegramError(f"{self.what} fails: {reason(error, named=True)}") from None
+        with of_the_user(f"{self.what} fails"), np.errstate(all="ignore"):
+            found = np.asarray(self.fn(x))
         if found.dtype in (np.float16, np.float32):
             raise WidegramError(
                 f"{self.what} gives {found.dtype}, of too few digits; let it compute in float64 "

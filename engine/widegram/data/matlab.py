@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.closing import OnFailure
 from widegram.data.formats import Table, array_table, list_arrays, nearest
 from widegram.errors import WidegramError, reason, shown
 from widegram.machine import interrupts
@@ -103,14 +105,11 @@ def _apart(path: Path, work: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]
         child = os.fork()
         if child == 0:
             _work(work, out)
-        try:
+        kill, reap = partial(os.kill, child, signal.SIGKILL), partial(os.waitpid, child, 0)
+        with OnFailure(kill, reap):  # A stop too: the child must not outlive it.
             while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
                 interrupts.check()
                 time.sleep(_POLL)
-        except BaseException:  # A stop too: the child must not outlive it. It is passed on.
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            raise
         code = os.waitstatus_to_exitcode(ended[1])
         out.seek(0)
         if code != 0:

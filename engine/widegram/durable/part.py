@@ -6,11 +6,13 @@ import hashlib
 import io
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
+from widegram.closing import OnFailure
 from widegram.durable import calls
 from widegram.durable.locks import lock
 from widegram.durable.outputs import file_system_errors, is_own_plain
@@ -151,13 +153,8 @@ def _created(part: Path, path: Path) -> int:
         except FileExistsError:
             _remove_leftover(part, path)
             continue
-        try:
+        with OnFailure(partial(calls.unlink, part), partial(os.close, descriptor)):
             alone = lock(descriptor, path) and same_file(descriptor, part)
-        except BaseException:  # A stop too: the new file is nobody's yet. It is passed on.
-            with suppress(OSError):
-                calls.unlink(part)
-            os.close(descriptor)
-            raise
         if alone:
             return descriptor
         os.close(descriptor)

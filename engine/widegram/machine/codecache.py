@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from widegram.closing import OnFailure
 from widegram.errors import one_line
 from widegram.machine.log import logger
 
@@ -165,14 +166,10 @@ def _write(folder: int, name: str, data: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=folder)  # of an earlier process of this number
     descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
-    try:
+    with OnFailure(lambda: os.unlink(temporary, dir_fd=folder)):  # Half a file must not stay.
         with open(descriptor, "wb") as file:
             file.write(data)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:  # A stop too: half a file must not stay. It is passed on.
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=folder)
-        raise
 
 
 def _clean(folder: int) -> None:
@@ -209,11 +206,8 @@ def _make(path: Path) -> None:
 def _opened(path: Path) -> int:
     """A descriptor of a folder that only this user can have filled."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with OnFailure(lambda: os.close(descriptor)):
         _check(os.fstat(descriptor), path, stat.S_ISDIR, "folder")
-    except BaseException:  # A stop too: the descriptor is nobody's yet. It is passed on.
-        os.close(descriptor)
-        raise
     return descriptor
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
 
@@ -165,10 +165,8 @@ def wrote(path: object) -> None:
 def clean() -> None:
     """Do what :func:`cleaning` asks for, the last first; a failure there ends nothing."""
     for action in reversed(_state.cleaners):
-        try:
+        with suppress(Exception):  # Of anybody's action: the process ends, the next has its turn.
             action()
-        except Exception:  # Of anybody's action: the process ends, and the next one has its turn.
-            continue
 
 
 def report() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from widegram.errors import WidegramError, reason
+from widegram.errors import WidegramError, of_the_user
 from widegram.network.attention import distances
 from widegram.network.layers import GlobalSelfAttention, Layer, lists_inside, with_lists
 from widegram.network.shapes import follow
@@ -56,14 +56,11 @@ def _with_table(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> GlobalSel
     if not callable(function):
         return layer
     apart = distances(layer, shape)
-    try:
+    with of_the_user(
+        "stax.GlobalSelfAttention: pos_emb_decay_fn fails for an array of distances"
+    ):
         made = np.asarray(function(apart), dtype=np.float64)
         values = np.broadcast_to(made, apart.shape)
-    except Exception as error:  # The function is the user's: it may raise anything.
-        raise WidegramError(
-            "stax.GlobalSelfAttention: pos_emb_decay_fn fails for an array of distances: "
-            f"{reason(error, named=True)}"
-        ) from None
     if not np.isfinite(values).all():
         raise WidegramError(
             "stax.GlobalSelfAttention: pos_emb_decay_fn has no finite value at distance "

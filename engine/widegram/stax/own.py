@@ -8,7 +8,7 @@ import numpy as np
 
 from widegram import activations
 from widegram.activations.functions import Function, function
-from widegram.errors import WidegramError, reason, shown
+from widegram.errors import WidegramError, of_the_user, shown
 from widegram.stax.kernel_fn import Triple
 from widegram.stax.making import integer, make
 
@@ -49,12 +49,8 @@ def _compare(name: str, made: Function, given: Any, at: int) -> None:
     key = ("nngp_fn", "d_nngp_fn")[at]
     for k, q, q2 in _POINTS:
         wanted = float(formula.moments(*(np.array(v) for v in (q, k, q2)))[at])
-        try:
+        with of_the_user(f"stax.{name}: {key} fails"):
             found = float(given(k, q, q2))
-        except Exception as error:  # The function is the user's: it may raise anything.
-            raise WidegramError(
-                f"stax.{name}: {key} fails: {reason(error, named=True)}"
-            ) from None
         if not abs(found - wanted) <= _ALIKE * (1 + abs(wanted)):
             raise WidegramError(
                 f"stax.{name}: {key}({k}, {q}, {q2}) is {found:.6g}, but that of fn is "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
+from widegram.closing import OnFailure
 from widegram.errors import WidegramError, one_line, reason
 from widegram.machine.log import logger
 from widegram.workers.builds import program
@@ -320,13 +321,10 @@ class Crew:
             await self.room.take(size)
             held.append(size)
 
-        try:
+        with OnFailure(lambda: self.room.give(sum(held))):  # Of a cancelled task too.
             results, seconds, _ = await member.line.ask(
                 self._request("work", items=items), size, room
             )
-        except BaseException:  # A cancelled task too: its room is free again. It is passed on.
-            self.room.give(sum(held))
-            raise
         pace = seconds / len(group.items)
         self._pace = pace if not self._pace else 0.7 * self._pace + 0.3 * pace
         new = set(claims.finish(group, time.monotonic()))

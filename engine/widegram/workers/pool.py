@@ -7,8 +7,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Coroutine, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Future, wait
 from contextlib import AsyncExitStack, contextmanager, suppress
 from queue import Empty
 from typing import Any
@@ -147,16 +146,13 @@ class Workers(Closing):
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _wait(self, future: Future[Any]) -> Any:
-        while True:
-            interrupts.check()
-            try:
-                return future.result(_POLL_SECONDS)
-            except NotYet:
-                if future.done():
-                    raise
-            except BaseException:  # A stop too: nobody waits for it any more. It is passed on.
-                future.cancel()
-                raise
+        try:
+            while True:
+                interrupts.check()
+                if wait([future], _POLL_SECONDS).done:
+                    return future.result()
+        finally:
+            future.cancel()  # of a stop: nobody waits for it any more
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
