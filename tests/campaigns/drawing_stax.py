@@ -34,9 +34,14 @@ class StaxCase(NamedTuple):
 
 
 class Shaped(NamedTuple):
-    """``layout``: a letter for each axis, N, C and spatial ones; ``shape``: by letter;
-    ``gaussian``: an activation may follow; ``turned``: neural-tangents' covariances have their
-    spatial axes exchanged, which not all of its layers know; ``first``: no weights so far."""
+    """What is known behind the layers drawn so far.
+
+    * ``layout``: a letter for each axis, N, C and spatial ones; ``shape``: its length, by letter
+    * ``gaussian``: whether an activation may follow
+    * ``turned``: whether neural-tangents' covariances have their spatial axes exchanged, which not
+      all of its layers know
+    * ``first``: whether there have been no weights so far
+    """
 
     layout: str
     shape: dict[str, int]

@@ -51,11 +51,16 @@ Pair = tuple[Values, Values]
 
 
 class Noise(NamedTuple):
-    """Random roundings: ``eps`` of every layer's values; ``series``: what an activation without a
-    closed form leaves out; ``apart``: with the signs that move c from 1, else with random ones;
-    ``maps``: of the numbers that maps between pixels multiply by; ``alike``: whether equal values
-    are rounded alike, so that pools do not average that away (a zero image), or each for itself, as
-    in a program that makes them in other orders (pixels that coincide at a kink)."""
+    """Random roundings.
+
+    * ``eps``: of every layer's values
+    * ``series``: what an activation without a closed form leaves out
+    * ``apart``: whether that has the signs that move c from 1, else random ones
+    * ``maps``: of the numbers that maps between pixels multiply by
+    * ``alike``: whether equal values are rounded alike, so that pools do not average that away (a
+      zero image), or each for itself, as in a program that makes them in other orders (pixels that
+      coincide at a kink)
+    """
 
     rng: np.random.Generator
     eps: float

@@ -11,10 +11,14 @@ from widegram_bench.networks import cnn, dense, preset
 
 @dataclass(frozen=True)
 class Case:
-    """A network in one precision. ``target``: microseconds an entry on an H100, ``ratio``: times
-    faster than the peer, as the project's goals set them; None without a goal. ``batches``: sizes
-    of the peer's, the likely best first, because time may not reach for all; () without it.
-    ``depths``: of a sweep."""
+    """A network in one precision.
+
+    * ``target``, ``ratio``: goals of the project, None without: microseconds an entry on an H100,
+      and how many times faster than the peer
+    * ``batches``: sizes of the peer's batches, the likely best first, because time may not reach
+      for all; () without a peer
+    * ``depths``: of a sweep
+    """
 
     name: str
     network: Network

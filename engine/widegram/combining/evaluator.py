@@ -88,7 +88,7 @@ class CombinedEvaluator(Evaluator):
                 yield end.path(kernel), kernel, end
 
     def _end_of(self, n: int, end: End) -> End:
-        """Where a ingredient is read out for one end of the combined file."""
+        """Where an ingredient is read out for one end of the combined file."""
         own = self._recipe.ingredients[n].end
         depth = end.depth if own.depth is None else own.depth
         return End(depth, end.head if own.head is None else own.head)

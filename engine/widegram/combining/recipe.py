@@ -39,7 +39,8 @@ class Ingredient(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """Parts in one order, however they were named, and 'sum' or 'product' of their entries."""
+    """Ingredients, in one order however they were named, and whether their entries are added
+    ('sum') or multiplied ('product')."""
 
     op: str
     ingredients: tuple[Ingredient, ...]

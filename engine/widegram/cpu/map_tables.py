@@ -22,8 +22,12 @@ from widegram.plan.stores import Store, Stores
 
 @dataclass(frozen=True)
 class MapTables:
-    """``rows``, the columns of :class:`MapField`, ``number``, the row of each node; ``held``: the
-    arrays whose addresses stand in them."""
+    """The table of maps.
+
+    * ``rows``: one for each map, with the columns of :class:`MapField`
+    * ``number``: the row of each node
+    * ``held``: the arrays whose addresses stand in the rows
+    """
 
     rows: Ints
     number: Mapping[int, int]

@@ -55,11 +55,18 @@ FactorsAt = Callable[[int], tuple[PixelFactors, PixelFactors]]
 class RegisterForm(ABC):
     """Writes one program whose planes live in registers; a subclass says which pixels a thread has.
 
-    A subclass sets ``threads``: (x, y) of a block; ``planes``: on how many it works at once;
-    ``cells``: positions of a thread's pixels in a plane, less that of its first one; ``registers``:
-    the most a thread may use. Its text defines ``b``, ``tid``, ``row``, ``col``, and for every
-    displacement ``dy``, ``dx``, ``alive``, and ``first`` and ``j``, row and column of the first
-    pixel in x, ``p`` and ``q``, those in x'.
+    A subclass sets
+
+    * ``threads``: (x, y) of a thread block
+    * ``planes``: on how many a thread block works at once
+    * ``cells``: positions of a thread's pixels in a plane, less that of its first one
+    * ``registers``: the most that a thread may use
+
+    The text that it writes defines ``b``, ``tid``, ``row`` and ``col``, and for every displacement
+
+    * ``dy``, ``dx``: the displacement; ``alive``: whether it counts
+    * ``first``, ``j``: row and column of the first pixel in x
+    * ``p``, ``q``: row and column of that pixel's partner in x'
     """
 
     form: ClassVar[str]

@@ -62,14 +62,15 @@ class ArrayMatrix:
 
 class ArrayFile(Closing):
     """An array as a file of one kernel, :data:`widegram.validation.choices.OWN`, without depths and
-    heads.
+    heads. All of it is read once, for a fingerprint and to find what is no kernel.
 
-    All of it is read once, for a fingerprint and to find what is no kernel. ``fingerprints``: of
-    'x1' that of the array, of 'network' :data:`NETWORK`; of 'x2' the same as of x1 where it is the
-    array ``train`` (a fingerprint), else ``train``, since an array does not say what its columns
-    are. ``own``: K(x, x) of the rows, (n1,), where it is not symmetric. Raises
-    :class:`WidegramError` for a wrong dtype or shape, NaN and infinities, and where it is to be
-    symmetric and is not.
+    * ``train``: the fingerprint of the training matrix; without it the array has to be symmetric
+    * ``own``: K(x, x) of the rows, (n1,), of an array that is not symmetric
+    * ``fingerprints``: of 'network' :data:`NETWORK`; of 'x1' that of the array; of 'x2' ``train``,
+      since an array does not say what its columns are, without it the same as of 'x1'
+
+    Raises :class:`WidegramError` for a wrong dtype or shape, NaN, infinities, and a matrix that is
+    not symmetric and has to be.
     """
 
     def __init__(

@@ -24,8 +24,12 @@ Shapes = Shape | tuple[Shape, ...]
 
 @dataclass(frozen=True)
 class InputPart:
-    """Where an input of a list lies in its row: an image ``shape`` (h, w, C) from number ``begin``
-    on; ``spatial``: how many of its axes are (H, W)'s."""
+    """Where an input of a list lies in its row of numbers.
+
+    * ``shape``: (h, w, C), as an image, whatever the input is
+    * ``spatial``: its spatial axes: 2 of an image, 1 of a sequence, 0 of a vector
+    * ``begin``: its first number in the row
+    """
 
     shape: tuple[int, int, int]
     spatial: int

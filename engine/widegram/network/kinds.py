@@ -37,10 +37,12 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Parameter:
-    """How to check a value (a ValueError says what is wrong), and the default of a missing one.
+    """A parameter of a layer.
 
-    ``unwritten``: where it has its default it is not written, so that networks of before it keep
-    their fingerprints.
+    * ``check``: returns a value as it is kept; a ValueError says what is wrong with it
+    * ``default``: the value where none is given
+    * ``unwritten``: whether the default is left out of what is written, so that networks that are
+      older than the parameter keep their fingerprints
     """
 
     check: Callable[[Any], Any]
@@ -50,8 +52,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class LayerKind:
-    """One layer name: its class, the fields the name fixes, its parameters, and what settles them
-    once each is checked (a ValueError says what is wrong)."""
+    """What a layer's name stands for.
+
+    * ``make``: its class
+    * ``fixed``: fields that the name decides
+    * ``parameters``: by name
+    * ``settle``: changes or refuses parameters that are checked, each for itself, by one another; a
+      ValueError says what is wrong
+    """
 
     make: type
     fixed: Mapping[str, Any]

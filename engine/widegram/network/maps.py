@@ -36,9 +36,13 @@ _RELATIVE = 1e-9
 
 
 class Transposed(NamedTuple):
-    """Along one axis of a ConvTranspose: pixel i is set at ``first`` + stride i among ``out`` ones,
-    and a window of stride 1 follows that reads ``lo`` pixels before its own and keeps the shape.
-    Pixels outside are 0, on a torus those of the other side."""
+    """A ConvTranspose along one axis: pixels are set apart, then a window of stride 1 follows.
+
+    * ``out``: pixels behind it
+    * ``first``: where pixel 0 is set; pixel i is set at ``first`` + stride i. Pixels outside of the
+      image are left out, or on a torus go to its other side
+    * ``lo``: how many pixels before its own the window reads; it keeps the shape
+    """
 
     out: int
     first: int

@@ -13,10 +13,11 @@ Shape = tuple[int, ...]
 class State:
     """What is known between two layers.
 
-    ``shape``: (H, W) of an image, (L,) of a sequence, () of a vector. ``lost_at``: the path of what
-    made the values non-Gaussian, None where they are Gaussian. ``affine``: a Dense or Conv lies
-    behind. ``axes``: which axes of the inputs those of ``shape`` are. ``channels``: their number,
-    None where the layer ``unsaid_at`` does not say it.
+    * ``shape``: (H, W) of an image, (L,) of a sequence, () of a vector
+    * ``lost_at``: the path of what made the values non-Gaussian, None where they are Gaussian
+    * ``affine``: whether values have gone through a Dense or Conv
+    * ``axes``: which axes of the inputs those of ``shape`` are
+    * ``channels``: their number, None where the layer ``unsaid_at`` does not say it
     """
 
     shape: Shape

@@ -1,5 +1,8 @@
-"""Which branches have weights of their own: kernels of branches that meet are those of independent
-values, which values made by the same weights are not."""
+"""Which branches have weights of their own.
+
+Branches that meet are taken for independent. Two without weights of their own are not: both have
+their values from the same weights in front of them.
+"""
 
 from __future__ import annotations
 

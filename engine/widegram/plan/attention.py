@@ -31,9 +31,11 @@ class Kept(Copy):
 
 @dataclass(frozen=True)
 class Attend(EachMap):
-    """A map by the weights of ``layer``, of keys that are ``input`` times its source and what
-    ``embedded`` adds to that; K and T of its source plus ``shift`` are mapped, where there is one.
-    ``shown``: the pixels (n, h, w) that are visible, where it is known of which images.
+    """A map of its source, or of that plus ``shift``, by weights of attention.
+
+    * ``layer``: what makes the weights, of the keys' covariance
+    * ``input``, ``embedded``: that covariance is ``input`` times its source plus ``embedded``
+    * ``shown``: the pixels (n, h, w) that are visible, where it is known of which images
     """
 
     layer: GlobalSelfAttention = field(kw_only=True)
@@ -83,12 +85,14 @@ class Attend(EachMap):
 
 @dataclass(frozen=True)
 class RootAttend(EachMap):
-    """K <- s C and T <- t C + s E, with C and E its source's K and T plus ``shift``, s the sum over
-    all pairs of pixels of C V, t that of C W + V E; V and W are K and T of the values, its source's
-    or, where ``values``, C and E themselves.
+    """Attention by random weights: K <- s C and T <- t C + s E.
 
-    Each image's own numbers are 1 for visible pixels and 0 for masked ones, which nothing is added
-    to.
+    * C, E: K and T of the keys, its source's plus ``shift``
+    * V, W: K and T of the values, its source's or, where ``values``, C and E
+    * s, t: sums over all pairs of pixels, of C V, and of C W + V E
+
+    Each image's own numbers are 1 for visible pixels and 0 for masked ones, to which no shift is
+    added.
     """
 
     values: bool = field(kw_only=True)

@@ -23,8 +23,13 @@ from widegram.plan.stores import Store
 
 @dataclass(frozen=True)
 class Value:
-    """A plane: whose value it is, on an image of which shape, ``sigma`` base displacements (rows,
-    columns) to one of its own, and in which buffer (-1 before buffers are given out)."""
+    """A plane.
+
+    * ``node``: the one whose value it is
+    * ``shape``: of the image that it lives on
+    * ``sigma``: base displacements (rows, columns) to one of its own
+    * ``slot``: its buffer, -1 before buffers are given out
+    """
 
     node: int = field(compare=False)
     shape: Pair

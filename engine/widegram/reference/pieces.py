@@ -84,9 +84,13 @@ class InputStart:
 
 @dataclass(frozen=True)
 class Covariances:
-    """Kernels of two batches: None as ``ntk`` where it is not carried, as ``cov2`` and ``mask2``
-    where both are the same; masks None where nothing is masked, else (n, ..., 1) or of each
-    channel."""
+    """Kernels of two batches, which may be the same.
+
+    * ``nngp``, ``ntk``: of pairs; ``ntk`` None where it is not carried
+    * ``cov1``, ``cov2``: of each batch with itself; ``cov2`` None where both are the same
+    * ``mask1``, ``mask2``: (n, ..., 1) or (n, ..., channels); None where nothing is masked,
+      ``mask2`` also where both batches are the same
+    """
 
     nngp: Array
     ntk: Array | None

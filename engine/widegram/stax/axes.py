@@ -43,8 +43,11 @@ _DEFAULT = AxisPlaces(0, -1)
 
 @dataclass(frozen=True)
 class Entrance:
-    """How inputs become those of a network: ``order``, for ``transpose``; ``rows``, the slices of
-    the batch that are taken, one after the other."""
+    """How inputs become those of a network.
+
+    * ``order``: of their axes, as ``numpy.transpose`` takes it
+    * ``rows``: slices of the batch that are taken, one after the other
+    """
 
     order: tuple[int, ...]
     rows: tuple[slice, ...] = ()

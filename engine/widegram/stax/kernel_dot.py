@@ -60,9 +60,14 @@ def dot_general(
 
 @dataclass(frozen=True)
 class _DotAxes:
-    """The axes of a product: of outputs and of the array, those that are ``contracted`` and those
-    that go side by side, as pairs; ``made``: the axes of the product, those of outputs by their
-    number, those of the array by -1 - theirs; ``diagonal``: pairs of equal pixels alone are kept.
+    """The axes of a product of outputs and an array.
+
+    * ``contracted``, ``side``: pairs of axes, of outputs and of the array, that are summed over,
+      and that go side by side
+    * ``made``: the axes of the product: those of outputs by their number n, those of the array by
+      -1 - n
+    * ``batch``, ``channel``, ``axes``: of outputs: which axis those are, and how many there are
+    * ``diagonal``: whether pairs of equal pixels alone are kept
     """
 
     contracted: tuple[tuple[int, int], ...]

@@ -43,8 +43,14 @@ class Done:
 
 @dataclass(eq=False)
 class Member:
-    """A worker. ``first``: it was there when the run began; ``owing``: groups that it has and that
-    have not come back, ``calls``: methods that it is at."""
+    """A worker, and what it is at.
+
+    * ``first``: whether it was there when the run began
+    * ``facts``, ``described``: what it says of itself, and of the session that it has opened
+    * ``owing``: groups that it has and that have not come back
+    * ``calls``: methods that it is at
+    * ``has``: what was shared with it last
+    """
 
     line: Line
     first: bool

@@ -32,10 +32,11 @@ _SILENT = logging.CRITICAL + 1
 class Workers(Closing):
     """The workers at ``address``, each with ``session`` open; a block that uses them closes them.
 
-    ``memory``: bytes of results that may be here at once. ``mixed``: workers may differ in the last
-    bits of what they compute. ``threads``: of each process that ``local:N`` starts, None to share
-    the cores. Waits for the first worker that is ready: ``described`` is what it says of the
-    session, ``device`` its kind.
+    * ``memory``: bytes of results that may be here at once
+    * ``mixed``: whether workers may differ in the last bits of what they compute
+    * ``threads``: of each process that ``local:N`` starts, None to share the cores
+    * ``described``, ``device``: what the first worker that is ready says of the session, and the
+      kind of its device; making this waits for it
 
     Raises:
         WidegramError: nobody answers at the address within ten seconds, or a worker does not fit.

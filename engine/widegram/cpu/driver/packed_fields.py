@@ -8,10 +8,14 @@ from widegram.cpu.kernels.fields import Cell, PackedGeometry
 
 
 class CellField(IntEnum):
-    """Columns of the table of cells behind those that kernels read: the displacement of the first
-    rectangle, which of the four there are (bit 2 (row half) + column half), the first pixel of x'
-    (rows times width plus columns), the position among cells whose inputs are made at once, and
-    for the first of them their number."""
+    """Columns of the table of cells behind those that kernels read.
+
+    * ``DY``, ``DX``: the displacement of the first rectangle
+    * ``SEGMENTS``: which of the four rectangles there are, bit 2 (row half) + column half
+    * ``Y_AT``: the first pixel of x', row times width plus column
+    * ``BATCH``: the place among cells whose inputs are made at once
+    * ``COUNT``: of the first of those, how many they are
+    """
 
     DY = len(Cell)
     DX = len(Cell) + 1
@@ -22,11 +26,17 @@ class CellField(IntEnum):
 
 
 class PackedField(IntEnum):
-    """Columns of the table of packed steps behind the kernel's geometry: bytes from the scratch
-    (``IN_AT``, ``OUT_AT``, ``OTHER_AT`` of what is added, -1 without), from the factors or pixels
-    of x and x', bytes of x' per pixel, which shape the step works on; on a torus the first pixel of
-    the window's source (-1 where no halo is read), its halo and its shape; the rows by which a
-    result in place moves up."""
+    """Columns of the table of packed steps behind the kernel's geometry.
+
+    * ``IN_AT``, ``OUT_AT``, ``OTHER_AT``: bytes from the scratch to the source, the result, and
+      what is added (-1: nothing is)
+    * ``FX_AT``, ``FY_AT``: bytes to the factors, or pixels, of x and of x'
+    * ``FY_PIXEL``: bytes of x' per pixel
+    * ``LEVEL``: which shape the step works on
+    * ``HALO_AT``: on a torus the first pixel of the window's source, -1 where no halo is read
+    * ``HALO_LO_ROWS`` to ``HALO_HI_COLS``: its halo; ``HALO_ROWS``, ``HALO_COLS``: its shape
+    * ``CLIMBED``: rows by which a result in place moves up
+    """
 
     IN_AT = len(PackedGeometry)
     OTHER_AT = len(PackedGeometry) + 1

@@ -73,10 +73,17 @@ class Cell(Field):
 
 
 class MapField(Field):
-    """Columns of the table of maps: the kernel, where K and T of both stores begin, where an
-    image's own coefficients stand, the pixels of the output, whether the source has all pairs, and
-    addresses: A's entries row by row, and lists of stored pairs by their first pixel, of the source
-    and of the output (:mod:`widegram.plan.maps`), and what is added to the source, by place."""
+    """Columns of the table of maps (:mod:`widegram.plan.maps`).
+
+    * ``KERNEL``: the address of the plane kernel
+    * ``SOURCE``, ``T_SOURCE``, ``TARGET``, ``T_TARGET``: where K and T of both stores begin
+    * ``FACTOR``: where an image's own coefficients stand
+    * ``OUT``: pixels of the output; ``FULL``: whether the source has all pairs of pixels
+    * ``ROWS``, ``COLUMNS``, ``VALUES``: addresses of A's entries, row by row
+    * ``BEGIN``, ``SECOND``, ``PLACE``: addresses of lists of the source's pairs, by first pixel
+    * ``TO_BEGIN``, ``TO_SECOND``, ``TO_PLACE``: the same of the output's pairs
+    * ``SHIFT``: the address of what is added to the source, by place
+    """
 
     KERNEL = auto()
     SOURCE = auto()

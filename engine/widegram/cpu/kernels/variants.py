@@ -25,13 +25,16 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class Variant:
-    """One compiled kernel: ``kind`` as above, ``code`` of the activation ('none' without).
+    """One plane kernel, for one activation and one dtype.
 
-    ``paired``: x differs per lane, so that its factors are vectors like those of x'.
-    ``packed``: several displacements share a plane (:mod:`widegram.cpu.kernels.packed_ir`), with
-    GAPS of zeros between them or as neighbours on a torus (WRAPS). ``contribution``: T is that of
-    its parameters and gain t, not K + gain t. ``hides``: K and T are multiplied by the last factor
-    of both images.
+    * ``kind``: what it does to planes, such as a kind of window (:func:`kind_of_window`)
+    * ``code``: that of the activation, 'none' without
+    * ``ntk``: whether T is carried
+    * ``paired``: whether x differs per lane, so that its factors are vectors like those of x'
+    * ``packed``: how several displacements share a plane, 0 where they do not
+      (:mod:`widegram.cpu.kernels.packed_ir`): with GAPS of zeros, or WRAPS as on a torus
+    * ``contribution``: whether T is that of its parameters and gain t, not K + gain t
+    * ``hides``: whether K and T are multiplied by the last factor of both images
     """
 
     kind: str

@@ -41,8 +41,8 @@ class Judgement:
     * ``error``: how far predictions of the rows are off: the largest |Phi U correction| /
       |Phi U c| of a column
     * ``squares``: y^T (Q + shift I)^-1 y of each column, (k,)
-    * ``mse``: leave-one-out, infinite where leverages are too near 1 to tell; None unless asked
-      for; ``hits``: rows that are then classified rightly
+    * ``mse``: leave-one-out, infinite where leverages are too near 1 to tell; None unless asked for
+    * ``hits``: rows that are classified rightly when they are left out
     """
 
     correction: Array

@@ -54,8 +54,11 @@ class Solved:
 class Passes:
     """The state of a solution under way, and its work files beside the output.
 
-    ``.normal`` has the normal equations so far, ``.basis`` their eigenvectors, ``.leverage`` the
-    sums of the second pass. ``height`` is the rows of a block.
+    A block has ``height`` rows. The work files end in
+
+    * ``.normal``: the normal equations so far
+    * ``.basis``: their eigenvectors
+    * ``.leverage``: the sums of the second pass
     """
 
     def __init__(
