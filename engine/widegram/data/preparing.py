@@ -132,10 +132,9 @@ def prepare(  # noqa: PLR0913  (an option each)
         table = encoding.learn(raw.table, target, options.dropped, chosen, block)
         parts, found = encoding.encoded(table, raw.table, parts, accept_unseen, block)
         notes += found
-    chosen = parts["train"]
     if eps is not None:
-        check_zca_room(int(np.prod(chosen.shape[1:])), memory, learning=True)
-    treated = treatment.learn(chosen, normalize, eps, block)
+        check_zca_room(int(np.prod(parts["train"].shape[1:])), memory, learning=True)
+    treated = treatment.learn(parts["train"], normalize, eps, block)
     kept = treated.datasets()
     how = {"source": raw.name, "seed": seed, "balanced": balanced}
     how |= treated.summary() | treated.statistics()
@@ -144,19 +143,30 @@ def prepare(  # noqa: PLR0913  (an option each)
         how["columns"] = table.described()
     check_room_for(path, parts, sum(array.nbytes for array in kept.values()))
     write(path, parts, treated, kept, how, overwrite, block)
-    zca_made, test_part = treated.zca, parts.get("test")
+    return _prepared(path, raw.name, parts, treated, table, notes)
+
+
+def _prepared(
+    out: Path,
+    source: str,
+    parts: Mapping[str, Selection],
+    treated: Treatment,
+    table: Encoding | None,
+    notes: Sequence[str],
+) -> Prepared:
+    train, test = parts["train"], parts.get("test")
     return Prepared(
-        out=str(path),
-        source=raw.name,
-        train_shape=chosen.shape,
-        test_shape=test_part.shape if test_part else None,
-        labels=chosen.split.y is not None,
-        normalize=normalize,
-        zca=eps,
-        zca_regulariser=zca_made.regulariser if zca_made else None,
+        out=str(out),
+        source=source,
+        train_shape=train.shape,
+        test_shape=test.shape if test else None,
+        labels=train.split.y is not None,
+        normalize=treated.normalize,
+        zca=treated.zca.eps if treated.zca else None,
+        zca_regulariser=treated.zca.regulariser if treated.zca else None,
         mean=tuple(treated.scaling.mean.tolist()),
         std=tuple(treated.scaling.std.tolist()),
-        classes=_counts(chosen, table),
+        classes=_counts(train, table),
         columns=None if table is None else table.described(),
         treatment=treated.described(),
         note="; ".join(notes),

@@ -103,17 +103,9 @@ def encode(
     values = np.asarray(values)
     digest = xxhash.xxh3_128(f"{values.shape}{values.dtype.str}".encode())
     digest.update(np.ascontiguousarray(values).tobytes())
-    if values.ndim not in (1, 2) or 0 in values.shape:
-        raise WidegramError(f"{name}: has shape {values.shape}; labels are (n,) or (n, k)")
-    usual = {"f": "regression", "i": "classification"}
-    usual |= {"u": "classification", "b": "classification"}
-    if values.dtype.kind not in usual:
-        raise WidegramError(
-            f"{name}: {values.dtype} of shape {values.shape}; expected integer classes (n,) or "
-            "floating-point targets (n, k)"
-        )
-    taken = usual[values.dtype.kind] if task == "auto" else task
-    if taken != usual[values.dtype.kind]:
+    usual = _usual_task(values, name)
+    taken = usual if task == "auto" else task
+    if taken != usual:
         digest.update(taken.encode())
     reason = "as asked" if task == taken else _reason(values, name)
     if taken == "regression":
@@ -132,13 +124,7 @@ def encode(
     known = _classes(labels, among, name) if classes is None else np.asarray(classes)
     if among is not None:
         digest.update(known.tobytes())
-    place = np.minimum(np.searchsorted(known, labels), known.size - 1)
-    if (known[place] != labels).any():
-        row = int(np.flatnonzero(known[place] != labels)[0])
-        raise WidegramError(
-            f"{name}: row {row} has class {labels[row]}, which is not among the training classes "
-            f"{known.tolist()[:12]}"
-        )
+    place = _places(labels, known, name)
     if classes is None and np.unique(labels).size < 2:
         what = "holds" if among is None else "the rows that are chosen hold"
         raise WidegramError(f"{name}: {what} the single class {labels[0]}; two or more are needed")
@@ -150,6 +136,30 @@ def encode(
     one_hot = np.full((labels.size, known.size), -less)
     one_hot[np.arange(labels.size), place] += 1.0
     return Targets(one_hot, known, digest.hexdigest(), reason, less)
+
+
+def _usual_task(values: Array, name: str) -> str:
+    """What labels of that dtype are taken for; refuses what is none."""
+    if values.ndim not in (1, 2) or 0 in values.shape:
+        raise WidegramError(f"{name}: has shape {values.shape}; labels are (n,) or (n, k)")
+    if values.dtype.kind not in "fiub":
+        raise WidegramError(
+            f"{name}: {values.dtype} of shape {values.shape}; expected integer classes (n,) or "
+            "floating-point targets (n, k)"
+        )
+    return "regression" if values.dtype.kind == "f" else "classification"
+
+
+def _places(labels: Array, known: Array, name: str) -> Array:
+    """Where labels (n,) stand among the ``known`` classes, which ascend."""
+    place = np.minimum(np.searchsorted(known, labels), known.size - 1)
+    if (known[place] != labels).any():
+        row = int(np.flatnonzero(known[place] != labels)[0])
+        raise WidegramError(
+            f"{name}: row {row} has class {labels[row]}, which is not among the training classes "
+            f"{known.tolist()[:12]}"
+        )
+    return np.asarray(place)
 
 
 def _classes(labels: Array, among: Array | None, name: str) -> Array:

@@ -51,62 +51,77 @@ def gp_inference(
     parts, and shapes that do not fit, naming the argument.
     """
     y = arguments.targets(y_train)
-    outputs = Outputs(y, trace_axes)
-    diag_reg = number(diag_reg, "diag_reg")
+    regulariser = number(diag_reg, "diag_reg"), diag_reg_absolute_scale
+    return _Posterior(k_train_train, y, Outputs(y, trace_axes), regulariser).predict_fn
 
-    @cache
-    def training(name: str) -> tuple[Decomposition, np.dtype[Any]]:
-        array = arguments.training_kernel(k_train_train, name, outputs, y)
-        found = Decomposition(matrix(array), diag_reg, diag_reg_absolute_scale, y.size)
-        return found, array.dtype
 
-    @cache
-    def weights(name: str) -> Array:
-        return training(name)[0].solve(outputs.fold(y))
+class _Posterior:
+    """What :func:`gp_inference` keeps: the decomposition of each training kernel, and its solution,
+    made when they are first needed."""
 
-    def on_training_set(name: str, covariance: bool) -> Any:
-        array = arguments.training_kernel(k_train_train, name, outputs, y)
-        mean = y.astype(array.dtype)
-        return Gaussian(mean, np.zeros_like(array)) if covariance else mean
+    def __init__(
+        self, kernel: Any, y: Array, outputs: Outputs, regulariser: tuple[float, bool]
+    ) -> None:
+        self._kernel, self._y, self._outputs = kernel, y, outputs
+        self._regulariser = regulariser
+        self._decomposition = cache(self._decomposed)
+        self._weights = cache(self._solved)
 
-    def on_test_set(mode: str, k_td: Any, k_tt: Any) -> Any:
-        name = "ntk" if mode == "ntkgp" else mode
-        found, dtype = training(name)
-        array = arguments.cross_kernel(k_td, name, found.n)
-        shape = array.shape[::2]
-        mean = outputs.unfold(matrix(array).astype(np.float64) @ weights(name), shape)
-        if k_tt is None:
-            return mean.astype(dtype)
-        if mode == "ntk":
-            _require_both(k_train_train, k_td)
-            prior = arguments.training_kernel(k_train_train, "nngp", outputs, y)
-            cov = ensemble_covariance(
-                found.solve,
-                matrix(prior).astype(np.float64),
-                matrix(array),
-                matrix(arguments.cross_kernel(k_td, "nngp", found.n)),
-                matrix(arguments.test_kernel(k_tt, "nngp", array)),
-            )
-        else:
-            across = matrix(array).astype(np.float64)
-            prior = matrix(arguments.test_kernel(k_tt, name, array))
-            cov = prior - across @ found.solve(across.T)
-        return Gaussian(mean.astype(dtype), paired(cov, shape).astype(dtype))
-
-    def predict_fn(get: Get = None, k_test_train: Any = None, k_test_test: Any = None) -> Any:
+    def predict_fn(
+        self, get: Get = None, k_test_train: Any = None, k_test_test: Any = None
+    ) -> Any:
         """Predictions in the modes ``get``; see :func:`gp_inference`."""
         found = {}
         for mode in canonical(get):
             if mode not in (*KERNELS, "ntkgp"):
                 raise WidegramError(f"get={mode!r}: choose from nngp, ntk, ntkgp")
             if k_test_train is None:
-                name = "ntk" if mode == "ntkgp" else mode
-                found[mode] = on_training_set(name, k_test_test is not None)
+                found[mode] = self._on_training_set(mode, k_test_test is not None)
             else:
-                found[mode] = on_test_set(mode, k_test_train, k_test_test)
+                found[mode] = self._on_test_set(mode, k_test_train, k_test_test)
         return packed(get, found)
 
-    return predict_fn
+    def _training(self, name: str) -> Array:
+        return arguments.training_kernel(self._kernel, name, self._outputs, self._y)
+
+    def _decomposed(self, name: str) -> tuple[Decomposition, np.dtype[Any]]:
+        array = self._training(name)
+        return Decomposition(matrix(array), *self._regulariser, self._y.size), array.dtype
+
+    def _solved(self, name: str) -> Array:
+        return self._decomposition(name)[0].solve(self._outputs.fold(self._y))
+
+    def _on_training_set(self, mode: str, covariance: bool) -> Any:
+        array = self._training(_kernel_of(mode))
+        mean = self._y.astype(array.dtype)
+        return Gaussian(mean, np.zeros_like(array)) if covariance else mean
+
+    def _on_test_set(self, mode: str, k_td: Any, k_tt: Any) -> Any:
+        name = _kernel_of(mode)
+        found, dtype = self._decomposition(name)
+        array = arguments.cross_kernel(k_td, name, found.n)
+        shape = array.shape[::2]
+        across = matrix(array).astype(np.float64)
+        mean = self._outputs.unfold(across @ self._weights(name), shape).astype(dtype)
+        if k_tt is None:
+            return mean
+        if mode == "ntk":
+            _require_both(self._kernel, k_td)
+            covariance = ensemble_covariance(
+                found.solve,
+                matrix(self._training("nngp")).astype(np.float64),
+                matrix(array),
+                matrix(arguments.cross_kernel(k_td, "nngp", found.n)),
+                matrix(arguments.test_kernel(k_tt, "nngp", array)),
+            )
+        else:
+            prior = matrix(arguments.test_kernel(k_tt, name, array))
+            covariance = prior - across @ found.solve(across.T)
+        return Gaussian(mean, paired(covariance, shape).astype(dtype))
+
+
+def _kernel_of(mode: str) -> str:
+    return "ntk" if mode == "ntkgp" else mode
 
 
 def ensemble_covariance(
