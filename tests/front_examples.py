@@ -2,7 +2,7 @@
 
 :func:`run` takes the ``stax`` module, of neural-tangents or of widegram: the code between is the
 same. Imports NumPy alone, so that neural-tangents' environment can run it too
-(``golden_front/generate.py``).
+(``golden_values.py``).
 """
 
 from __future__ import annotations

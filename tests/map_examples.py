@@ -2,7 +2,7 @@
 
 :func:`run` takes the ``stax`` module, of neural-tangents or of widegram: the code between is the
 same. Imports NumPy alone, so that neural-tangents' environment can run it too
-(``golden_maps/generate.py``). Images are square where neural-tangents' layers do not know that a
+(``golden_values.py``). Images are square where neural-tangents' layers do not know that a
 convolution before them has exchanged rows and columns of its covariances.
 """
 

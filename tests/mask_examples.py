@@ -2,7 +2,7 @@
 
 :func:`run` takes the ``stax`` module, of neural-tangents or of widegram: the code between is the
 same. Imports NumPy alone, so that neural-tangents' environment can run it too
-(``golden_masks/generate.py``).
+(``golden_values.py``).
 """
 
 from __future__ import annotations
@@ -253,6 +253,7 @@ FAMILIES = {
     "activations": activations, "vectors": vectors, "maps": maps, "joins": joins,
     "attention": attention, "graphs": graphs,
 }  # fmt: skip
+MORE = ("kernels",)  # of Kernels, not of networks
 
 
 def run(stax: Any, families: Any = FAMILIES, dtype: Any = np.float64) -> Values:
