@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import widegram
 from widegram.data.chosen_rows import RowsLike
 from widegram.data.distinct import check_distinct
 from widegram.durable.outputs import check_target
-from widegram.durable.sealed import write_sealed
 from widegram.errors import WidegramError
 from widegram.linalg.budget import array_budget, stream_share
 from widegram.linalg.gramsource import GramKernel, open_cross, open_train
 from widegram.linalg.normalise import in_units
 from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solutionfile import StoredSolution, read_solution
-from widegram.linalg.svm.votes import pairs, votes
+from widegram.linalg.svm.votes import votes
 from widegram.linalg.targets import Targets, load_targets
 from widegram.machine.progress import ProgressCallback
 from widegram.predict.calibration import class_probabilities
@@ -30,12 +28,13 @@ from widegram.predict.center_variance import variances_by_centers
 from widegram.predict.csvfile import read_ids, write_csv
 from widegram.predict.diagonal import given_diagonal, is_held, own_diagonal
 from widegram.predict.flow import flow_coefficients
-from widegram.predict.merit import Predictions, PredictResult, judged, time_name
+from widegram.predict.merit import Predictions, PredictResult, judged
+from widegram.predict.predictionfile import write_predictions
 from widegram.predict.rates import largest_eigenvalue
-from widegram.predict.variance import KINDS, variances, work_place
+from widegram.predict.variance import variances, work_place
+from widegram.tiling import End
 
 Array = NDArray[Any]
-FORMAT = "widegram-prediction"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,21 +85,10 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
     file, labels that do not match, an output that exists.
     """
     started = time.perf_counter()
-    outputs = [path for path in (job.out, job.csv) if path is not None]
-    for path in outputs:
-        check_target(path, job.overwrite)
-    inputs = (job.cross, job.gram, job.test_gram, job.y, job.x_test, job.rows, job.ids)
-    check_distinct(outputs, (job.solution, *inputs, job.diagonal))
-    for moment in job.times:
-        if not moment >= 0:
-            raise WidegramError(f"time {moment:g}: times are not negative")
+    _check(job)
     solution = read_solution(job.solution)
     header = solution.header
-    for name, asked in (("depth", job.depth), ("head", job.head)):
-        found_there = getattr(header.end, name)
-        if asked is not None and asked != found_there:
-            known = f"no {name}" if found_there is None else f"{name} {found_there}"
-            raise WidegramError(f"{job.solution}: is the solution of {known}, not of {asked}")
+    _check_end(job, header.end)
     place = _cross_place(job, solution)
     computes = job.variance and not is_held(place, "nngp", job.test_gram, job.x_test)
     memory = array_budget(job.memory, kernels=computes)
@@ -129,7 +117,7 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
         result = judged(found, solution, targets)
         _put_in_order(found, solution, cross)
         if job.out is not None:
-            _write(job.out, found, solution, cross, job.overwrite)
+            write_predictions(job.out, found, solution, cross, job.overwrite)
         if job.csv is not None:
             write_csv(job.csv, found, solution, cross, targets, ids, overwrite=job.overwrite)
     return replace(
@@ -139,6 +127,27 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
         csv=None if job.csv is None else str(job.csv),
         seconds=time.perf_counter() - started,
     )
+
+
+def _check(job: PredictJob) -> None:
+    """Refuse files that may not be written, and times that are none."""
+    outputs = [path for path in (job.out, job.csv) if path is not None]
+    for path in outputs:
+        check_target(path, job.overwrite)
+    inputs = (job.cross, job.gram, job.test_gram, job.y, job.x_test, job.rows, job.ids)
+    check_distinct(outputs, (job.solution, *inputs, job.diagonal))
+    for moment in job.times:
+        if not moment >= 0:
+            raise WidegramError(f"time {moment:g}: times are not negative")
+
+
+def _check_end(job: PredictJob, there: End) -> None:
+    """Refuse a depth or head that is not the one of which the solution is."""
+    for name, asked in (("depth", job.depth), ("head", job.head)):
+        found = getattr(there, name)
+        if asked is not None and asked != found:
+            known = f"no {name}" if found is None else f"{name} {found}"
+            raise WidegramError(f"{job.solution}: is the solution of {known}, not of {asked}")
 
 
 def _cross_place(job: PredictJob, solution: StoredSolution) -> Path:
@@ -253,8 +262,8 @@ def _predictions(
     means = [mean + solution.mean for mean in means]
     train_means = [mean + solution.mean for mean in train_means]
     found = Predictions(means[0], train_means[0], latent, variance)
-    pairs = list(zip(means, train_means, strict=True))
-    at = dict(zip((math.inf, *finite), pairs, strict=True))
+    both = zip(means, train_means, strict=True)
+    at = dict(zip((math.inf, *finite), both, strict=True))
     found.at_time.update((moment, at[moment]) for moment in job.times)
     return found
 
@@ -330,60 +339,3 @@ def _training_matrix(job: PredictJob, solution: StoredSolution, memory: int) -> 
                 f"{path}: is not the training matrix of {solution.path} (its {name} differs)"
             )
     return train
-
-
-def _of_centers(solution: StoredSolution) -> dict[str, str]:
-    found = solution.header.centers_fingerprint
-    return {"centers_fingerprint": found} if found else {}
-
-
-def _of_rows(solution: StoredSolution, cross: GramKernel) -> dict[str, str]:
-    """Which rows of the training and of the test data these are, where they are some."""
-    named = {"rows_fingerprint": solution.rows, "test_rows_fingerprint": cross.part.rows}
-    return {name: rows.fingerprint for name, rows in named.items() if rows is not None}
-
-
-def _write(
-    path: Path,
-    found: Predictions,
-    solution: StoredSolution,
-    cross: GramKernel,
-    overwrite: bool,
-) -> None:
-    datasets = {"mean": found.mean, "train/mean": found.train_mean}
-    if found.decision is not None:
-        datasets = {"decision": found.decision, "votes": found.mean}
-        datasets["pairs"] = pairs(found.mean.shape[1])
-    if found.variance is not None and found.latent is not None:
-        datasets["variance"], datasets["variance_latent"] = found.variance, found.latent
-    if found.probability is not None:
-        datasets["probability"] = found.probability
-    if solution.classes is not None:
-        datasets["classes"] = solution.classes
-        datasets["predicted"] = solution.classes[found.mean.argmax(axis=1)]
-    for moment, (mean, train_mean) in found.at_time.items():
-        datasets[f"time/{time_name(moment)}/mean"] = mean
-        datasets[f"time/{time_name(moment)}/train/mean"] = train_mean
-    for name, rows in (("rows", cross.part.rows), ("train/rows", solution.rows)):
-        if rows is not None:
-            datasets[name] = rows.numbers
-    attributes = {
-        "format": FORMAT,
-        "format_version": 1,
-        "program_version": widegram.__version__,
-        "kernel": solution.header.kernel,
-        "task": solution.header.task,
-        "depth": solution.header.depth,
-        **({"head": solution.header.head} if solution.header.head else {}),
-        "diag_reg": solution.header.diag_reg,
-        "shift": solution.header.shift,
-        "network_fingerprint": solution.header.network_fingerprint,
-        "x1_fingerprint": solution.header.x1_fingerprint,
-        "y_fingerprint": solution.header.y_fingerprint,
-        **_of_centers(solution),
-        **_of_rows(solution, cross),
-        "test_fingerprint": cross.fingerprints["x1"],
-    }
-    if found.variance is not None:
-        attributes["variance_of"] = KINDS[solution.header.kernel]
-    write_sealed(path, datasets, attributes, overwrite=overwrite)

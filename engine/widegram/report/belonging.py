@@ -17,7 +17,7 @@ from widegram.gramfile import GramFile
 from widegram.gramfile.header import FORMAT as GRAM
 from widegram.linalg.solutionfile import FORMAT as SOLUTION
 from widegram.linalg.spectrumfile import FORMAT as SPECTRUM
-from widegram.predict.predicting import FORMAT as PREDICTION
+from widegram.predict.predictionfile import FORMAT as PREDICTION
 from widegram.tiling import End
 from widegram.verifying.file_kinds import KINDS, SealReport
 from widegram.verifying.verify import verify
