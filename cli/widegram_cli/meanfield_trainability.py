@@ -177,21 +177,27 @@ def trainability_command(
     seconds = time.perf_counter() - start
     if plot is not None and not drawn:
         plot_trainability(out, plot, overwrite, scale)
-    if written.as_json:
+    _say(out, grid, resumed, seconds, written.as_json)
+
+
+def _say(out: str, grid: Grid, resumed: int, seconds: float, as_json: bool) -> None:
+    """Print what was done: a line, or one JSON object."""
+    rows = len(grid.w_var)
+    if as_json:
         emit_json(
             {
                 "file": out,
-                "points": len(grid.w_var) * len(grid.depths),
-                "rows": len(grid.w_var),
+                "points": rows * len(grid.depths),
+                "rows": rows,
                 "resumed_rows": resumed,
                 "seconds": seconds,
                 "complete": True,
             }
         )
-    elif resumed == len(grid.w_var):
+    elif resumed == rows:
         click.echo(f"{out}: was complete already")
     else:
         click.echo(
-            f"{out}: complete; {len(grid.w_var)} x {len(grid.depths)} points in "
-            f"{human_time(seconds)}" + (f", {resumed} rows resumed" if resumed else "")
+            f"{out}: complete; {rows} x {len(grid.depths)} points in {human_time(seconds)}"
+            + (f", {resumed} rows resumed" if resumed else "")
         )
