@@ -71,7 +71,19 @@ def measure(
     )
     for name in ("pairs", "depth", "pixels"):
         say(f"cost against {name}: exponent {found[name]['exponent']:.3f}")
-    rows = []
+    found["threads"] = by_threads = _by_threads(sizes, dtype, counts, clock)
+    speed_up = by_threads["speed_up"]
+    say(
+        f"{threads} threads: engine {speed_up['engine']:.2f}x, roof {speed_up['roof']:.2f}x, "
+        f"{by_threads['efficiency']:.1%} as well"
+    )
+    return found
+
+
+def _by_threads(
+    sizes: ScalingSizes, dtype: str, counts: Sequence[int], clock: Share
+) -> dict[str, Any]:
+    """The engine and the roof on each number of threads, all in turns."""
     network = cnn(10, sizes.thread_side)
     spinners = [roof.Spinner("Relu", dtype, threads=n) for n in counts]
     with ExitStack() as held:
@@ -81,21 +93,15 @@ def measure(
         ]
         runs = [tile.run for tile in tiles] + [spinner.every for spinner in spinners]
         times = Turns(*runs).take(2 * len(counts) * clock.next())
-    for n, t, s, spent, spin in zip(
-        counts, tiles, spinners, times, times[len(counts) :], strict=False
-    ):
-        rows.append({"threads": n, "engine": t.speed(spent).rate, "roof": n * s.work / spin})
+    rows = [
+        {"threads": n, "engine": tile.speed(spent).rate, "roof": n * spinner.work / spin}
+        for n, tile, spinner, spent, spin in zip(
+            counts, tiles, spinners, times, times[len(counts) :], strict=False
+        )
+    ]
     speed_up = {name: rows[-1][name] / rows[0][name] for name in ("engine", "roof")}
-    found["threads"] = {
-        "rows": rows,
-        "speed_up": speed_up,
-        "efficiency": speed_up["engine"] / speed_up["roof"],
-    }
-    say(
-        f"{threads} threads: engine {speed_up['engine']:.2f}x, roof {speed_up['roof']:.2f}x, "
-        f"{found['threads']['efficiency']:.1%} as well"
-    )
-    return found
+    efficiency = speed_up["engine"] / speed_up["roof"]
+    return {"rows": rows, "speed_up": speed_up, "efficiency": efficiency}
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> float:
