@@ -85,7 +85,7 @@ def of_the_user(what: str) -> Iterator[None]:
     that says ``what`` fails, and why."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # The function is the user's: it may raise anything.
         raise WidegramError(f"{what}: {reason(error, named=True)}") from None
 
 
