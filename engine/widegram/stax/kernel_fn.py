@@ -133,25 +133,14 @@ class KernelFn:
         patterns = patterns_of(self.items, pattern, single)
         names = _names(get)
         if several:
-            check_lists(self.items, x1_or_kernel, x2)
-            apart = diagonal_spatial or patterns
-            planned = None if apart else self._planned(x1_or_kernel, mask_constant)
-            if planned is not None:
-                found = self._engine(planned, x1_or_kernel, x2, names, accept_series_error)
-            else:
-                if patterns and x2 is None and not np.array_equal(*patterns):
-                    x2 = x1_or_kernel
-                found = self._of_several(
-                    x1_or_kernel, x2, mask_constant, pattern=pattern,
-                    diagonal_spatial=diagonal_spatial, accept_series_error=accept_series_error,
-                )  # fmt: skip
+            found = self._of_lists(
+                x1_or_kernel, x2, names, mask_constant, patterns, pattern=pattern,
+                diagonal_spatial=diagonal_spatial, accept_series_error=accept_series_error,
+            )  # fmt: skip
         elif isinstance(x1_or_kernel, Kernel):
             if x2 is not None:
                 raise WidegramError("kernel_fn: takes a Kernel alone, without x2")
-            items, kernel, after = going_on(self.items, x1_or_kernel)
-            layers = close(items) if patterns else without_aggregates(close(items))
-            found = go_on(layers, kernel, diagonal_spatial, accept_series_error, patterns)
-            found = with_axes(found, after)
+            found = self._behind(x1_or_kernel, diagonal_spatial, accept_series_error, patterns)
             if found.ntk is None and "ntk" in names and get is not None:
                 raise WidegramError("kernel_fn: the Kernel it is given was made without ntk")
         else:
@@ -210,6 +199,33 @@ class KernelFn:
         end, diagonal = piece.end, kept_diagonal(piece, diagonal)
         shapes = (ended(end, x1.shape), ended(end, (x1 if x2 is None else x2).shape))
         return with_axes(described(end, arrays, same, diagonal, shapes), after)
+
+    def _behind(
+        self,
+        given: Kernel,
+        diagonal: bool | None,
+        accept: float | None,
+        patterns: Patterns | None,
+    ) -> Kernel:
+        """The Kernel behind these layers, from the arrays of the one in front of them."""
+        items, kernel, after = going_on(self.items, given)
+        layers = close(items) if patterns else without_aggregates(close(items))
+        return with_axes(go_on(layers, kernel, diagonal, accept, patterns), after)
+
+    def _of_lists(
+        self, x1: Any, x2: Any, names: tuple[str, ...], mask: Any, patterns: Patterns | None,
+        **options: Any,
+    ) -> Kernel:  # fmt: skip
+        """The Kernel of a list of inputs for each of x1 and x2, by the engine where it can;
+        ``options``: others of :meth:`__call__`."""
+        check_lists(self.items, x1, x2)
+        if not options["diagonal_spatial"] and not patterns:
+            planned = self._planned(x1, mask)
+            if planned is not None:
+                return self._engine(planned, x1, x2, names, options["accept_series_error"])
+        if patterns and x2 is None and not np.array_equal(*patterns):
+            x2 = x1
+        return self._of_several(x1, x2, mask, **options)
 
     def _planned(self, x1: Sequence[Any], mask: Any) -> tuple[Network, Ending] | None:
         """The network that takes a list of inputs and what it ends with, where the engine computes
