@@ -19,39 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError, shown
+from widegram.network import layers as kinds
 from widegram.network import maps
 from widegram.network.contribution import channels_behind
 from widegram.network.geometry import centres
 from widegram.network.joined import spatial_axis
 from widegram.network.kinds import layer_name
-from widegram.network.layers import (
-    Activation,
-    Aggregate,
-    Conv,
-    ConvLocal,
-    Convolution,
-    ConvTranspose,
-    Dense,
-    DotGeneral,
-    Dropout,
-    FanIn,
-    FanInConcat,
-    FanInProd,
-    FanInSum,
-    Flatten,
-    GlobalPool,
-    GlobalSelfAttention,
-    ImageResize,
-    Index,
-    Layer,
-    LayerNorm,
-    Pool,
-    Readouts,
-    Repeat,
-    Residual,
-    lists_inside,
-    named_lists,
-)
 from widegram.network.selection import chosen, expanded
 
 Mask = float | str | None
@@ -63,9 +36,10 @@ Masked = NDArray[np.bool_]
 _NAMES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # What a masked network may have.
 _KNOWN = (
-    Conv, ConvLocal, ConvTranspose, ImageResize, DotGeneral, Dense, Activation, Pool, GlobalPool,
-    Flatten, LayerNorm, Dropout, Index, Aggregate, GlobalSelfAttention, Residual, FanInSum,
-    FanInProd, FanInConcat, Repeat, Readouts,
+    kinds.Conv, kinds.ConvLocal, kinds.ConvTranspose, kinds.ImageResize, kinds.DotGeneral,
+    kinds.Dense, kinds.Activation, kinds.Pool, kinds.GlobalPool, kinds.Flatten, kinds.LayerNorm,
+    kinds.Dropout, kinds.Index, kinds.Aggregate, kinds.GlobalSelfAttention, kinds.Residual,
+    kinds.FanInSum, kinds.FanInProd, kinds.FanInConcat, kinds.Repeat, kinds.Readouts,
 )  # fmt: skip
 
 
@@ -124,7 +98,7 @@ def constants(mask: Masks) -> float | tuple[float | None, ...]:
 
 
 def check_masked(
-    layers: tuple[Layer, ...], channels: Sequence[int], shapes: Mapping[str, tuple[int, ...]]
+    layers: tuple[kinds.Layer, ...], channels: Sequence[int], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Raise WidegramError for a layer that has no meaning, or none that is known, on values of
     which single ``channels``, of each input, may be masked; ``shapes``: spatial ones behind layers,
@@ -133,24 +107,24 @@ def check_masked(
         _check(layers, "layers", channels[0] > 1, shapes)
         return
     path = f"layers[0] {layer_name(layers[0])}"
-    parts = zip(named_lists(layers[0]), channels, strict=True)
+    parts = zip(kinds.named_lists(layers[0]), channels, strict=True)
     ends = [_check(part, f"{path}.{name}", c > 1, shapes) for (name, part), c in parts]
     raw = _raw_behind(layers[0], path, ends, shapes)
     _check(layers[1:], "layers", raw, shapes, 1)
 
 
 def _raw_behind(
-    layer: Layer, path: str, ends: Sequence[bool], shapes: Mapping[str, tuple[int, ...]]
+    layer: kinds.Layer, path: str, ends: Sequence[bool], shapes: Mapping[str, tuple[int, ...]]
 ) -> bool:
     """Whether of a composition that makes something of what its lists end with."""
-    if any(ends) or not isinstance(layer, FanInConcat):
+    if any(ends) or not isinstance(layer, kinds.FanInConcat):
         return any(ends)
     shape = shapes.get(path)
     return shape is None or spatial_axis(layer.axis, len(shape)) is None
 
 
 def _check(
-    layers: tuple[Layer, ...], where: str, raw: bool, shapes: Mapping[str, tuple[int, ...]],
+    layers: tuple[kinds.Layer, ...], where: str, raw: bool, shapes: Mapping[str, tuple[int, ...]],
     first: int = 0,
 ) -> bool:  # fmt: skip
     """``raw``: the values are inputs of several channels, or channels of several branches, of which
@@ -160,16 +134,24 @@ def _check(
         if not isinstance(layer, _KNOWN):
             raise WidegramError(f"{path}: is not supported with 'mask'; leave one of them out")
         match layer:
-            case Activation(name="Identity"):
+            case kinds.Activation(name="Identity"):
                 pass
-            case Pool() | GlobalPool() | LayerNorm() | Activation() | Aggregate() if raw:
+            case (
+                kinds.Pool()
+                | kinds.GlobalPool()
+                | kinds.LayerNorm()
+                | kinds.Activation()
+                | kinds.Aggregate()
+            ) if raw:
                 raise _channels_masked(path)
-            case GlobalSelfAttention() if raw and layer.pos_emb_type != "NONE":
+            case kinds.GlobalSelfAttention() if raw and layer.pos_emb_type != "NONE":
                 raise _channels_masked(path)
-            case Convolution() | Dense() | Flatten() | GlobalSelfAttention():
+            case (
+                kinds.Convolution() | kinds.Dense() | kinds.Flatten() | kinds.GlobalSelfAttention()
+            ):
                 raw = False
             case _:
-                lists = named_lists(layer)
+                lists = kinds.named_lists(layer)
                 ends = [_check(part, f"{path}.{name}", raw, shapes) for name, part in lists]
                 raw = _raw_behind(layer, path, ends, shapes) if ends else raw
     return raw
@@ -183,7 +165,7 @@ def _channels_masked(path: str) -> WidegramError:
 
 
 def behind(
-    layer: Layer, masked: Masked, axes: Sequence[int], channels: int | None = None
+    layer: kinds.Layer, masked: Masked, axes: Sequence[int], channels: int | None = None
 ) -> Masked:
     """The masks behind one layer that is no composition.
 
@@ -192,30 +174,28 @@ def behind(
     width, which Flatten puts side by side, None where that is not known.
     """
     match layer:
-        case ConvTranspose():
+        case kinds.ConvTranspose():
             return _transposed(_all(masked, -1), layer, axes)
-        case Convolution(filter_shape=window):
+        case kinds.Convolution(filter_shape=window):
             return _middles(_all(masked, -1), layer, window, axes)
-        case Dense() | GlobalSelfAttention():
+        case kinds.Dense() | kinds.GlobalSelfAttention():
             return _all(masked, -1)
-        case Pool(window_shape=window):
+        case kinds.Pool(window_shape=window):
             return _middles(masked, layer, window, axes)
-        case ImageResize():
+        case kinds.ImageResize():
             sizes = zip(axes, maps.resized(layer, _sizes(masked, axes), "ImageResize"), strict=True)
             for axis, out in sizes:
-                matrix = maps.resizing(
-                    masked.shape[1 + axis], out, layer.method, layer.antialias
-                )
+                matrix = maps.resizing(masked.shape[1 + axis], out, layer.method, layer.antialias)
                 masked = ~_along(1 + axis, maps.reads(matrix), ~masked)
             return masked
-        case DotGeneral():
+        case kinds.DotGeneral():
             return _dotted(masked, layer, axes)
-        case GlobalPool():
+        case kinds.GlobalPool():
             return _all(masked, (1, 2))
-        case Flatten():
+        case kinds.Flatten():
             shape = (*masked.shape[:3], masked.shape[3] if channels is None else channels)
             return np.broadcast_to(masked, shape).reshape(len(masked), 1, 1, -1)
-        case Index(idx=idx):
+        case kinds.Index(idx=idx):
             _, *entries, _ = expanded(idx, len(axes) + 2, "Index")
             for axis, entry in zip(axes, entries, strict=True):
                 taken = chosen(entry, masked.shape[1 + axis], "Index")
@@ -230,11 +210,11 @@ def _all(masked: Masked, axis: int | tuple[int, ...]) -> Masked:
 
 
 def joined_masks(
-    layer: Residual | FanIn, ends: Sequence[Masked], axes: Sequence[int],
+    layer: kinds.Residual | kinds.FanIn, ends: Sequence[Masked], axes: Sequence[int],
     widths: Sequence[int | None],
 ) -> Masked:  # fmt: skip
     """The masks where branches meet, given those that they end with, and their channels."""
-    if not isinstance(layer, FanInConcat):
+    if not isinstance(layer, kinds.FanInConcat):
         return reduce(np.logical_and, ends)
     along = spatial_axis(layer.axis, len(axes))
     if along is not None:
@@ -248,15 +228,15 @@ def joined_masks(
     return np.concatenate(wide, axis=-1)
 
 
-def _concatenates_channels(layer: Layer, axes: Sequence[int]) -> bool:
-    return isinstance(layer, FanInConcat) and spatial_axis(layer.axis, len(axes)) is None
+def _concatenates_channels(layer: kinds.Layer, axes: Sequence[int]) -> bool:
+    return isinstance(layer, kinds.FanInConcat) and spatial_axis(layer.axis, len(axes)) is None
 
 
 # Masks, and the axes and channels of what has them.
 Ends = tuple[Masked, tuple[int, ...], int | None]
 
 
-def joined_ends(layer: Residual | FanIn, ends: Sequence[Ends]) -> Ends:
+def joined_ends(layer: kinds.Residual | kinds.FanIn, ends: Sequence[Ends]) -> Ends:
     """The masks where branches meet, and the axes and channels there, given those that they end
     with."""
     axes, widths = ends[0][1], [end[2] for end in ends]
@@ -268,28 +248,29 @@ def joined_ends(layer: Residual | FanIn, ends: Sequence[Ends]) -> Ends:
 
 
 def behind_all(
-    layers: Sequence[Layer], masked: Masked, axes: tuple[int, ...], channels: int | None
+    layers: Sequence[kinds.Layer], masked: Masked, axes: tuple[int, ...], channels: int | None
 ) -> Ends:
     """The masks behind some layers, and their axes and channels, given those before them."""
     for layer in layers:
         match layer:
-            case Residual() | FanIn():
+            case kinds.Residual() | kinds.FanIn():
                 ends = [
-                    behind_all(branch, masked, axes, channels) for branch in lists_inside(layer)
+                    behind_all(branch, masked, axes, channels)
+                    for branch in kinds.lists_inside(layer)
                 ]
                 masked, axes, channels = joined_ends(layer, ends)
-            case Repeat(times=times, body=body):
+            case kinds.Repeat(times=times, body=body):
                 masked, axes, channels = behind_all(body * times, masked, axes, channels)
             case _:
                 before, pixels = masked, masked.shape[1] * masked.shape[2]
                 masked = behind(layer, masked, axes, channels)
                 channels = channels_behind(layer, channels, pixels)
-                if isinstance(layer, GlobalPool | Flatten):
+                if isinstance(layer, kinds.GlobalPool | kinds.Flatten):
                     axes = ()
-                if isinstance(layer, DotGeneral) and maps.scalar(layer) is None:
+                if isinstance(layer, kinds.DotGeneral) and maps.scalar(layer) is None:
                     shape = _sizes(before, axes)
                     axes = axes[: len(maps.dotted(layer, shape, "DotGeneral"))]
-                if isinstance(layer, Index):
+                if isinstance(layer, kinds.Index):
                     _, *entries, _ = expanded(layer.idx, len(axes) + 2, "Index")
                     kept = zip(axes, entries, strict=True)
                     axes = tuple(axis for axis, entry in kept if not isinstance(entry, int))
@@ -306,7 +287,7 @@ def _along(axis: int, support: NDArray[np.bool_], flags: Masked) -> Masked:
     return np.asarray(np.moveaxis(found, 0, axis) > 0)
 
 
-def _transposed(masked: Masked, layer: ConvTranspose, axes: Sequence[int]) -> Masked:
+def _transposed(masked: Masked, layer: kinds.ConvTranspose, axes: Sequence[int]) -> Masked:
     """A pixel is masked where any is that reaches it."""
     for axis, window, stride in zip(axes, layer.filter_shape, layer.strides, strict=True):
         size = masked.shape[1 + axis]
@@ -314,7 +295,7 @@ def _transposed(masked: Masked, layer: ConvTranspose, axes: Sequence[int]) -> Ma
     return masked
 
 
-def _dotted(masked: Masked, layer: DotGeneral, axes: Sequence[int]) -> Masked:
+def _dotted(masked: Masked, layer: kinds.DotGeneral, axes: Sequence[int]) -> Masked:
     """A pixel is visible where any is that it reads."""
     factor = maps.scalar(layer)
     if factor is not None:
@@ -327,7 +308,10 @@ def _dotted(masked: Masked, layer: DotGeneral, axes: Sequence[int]) -> Masked:
 
 
 def _middles(
-    masked: Masked, layer: Convolution | Pool, window: tuple[int, ...], axes: Sequence[int]
+    masked: Masked,
+    layer: kinds.Convolution | kinds.Pool,
+    window: tuple[int, ...],
+    axes: Sequence[int],
 ) -> Masked:
     """Masks in the middle of windows."""
     taken = [slice(None)] * masked.ndim

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from widegram.errors import WidegramError
+from widegram.network import layers as kinds
 from widegram.network import maps
 from widegram.network.contribution import channels_behind
 from widegram.network.fitting import (
@@ -30,27 +31,6 @@ from widegram.network.fitting import (
 )
 from widegram.network.joined import joined
 from widegram.network.kinds import layer_name
-from widegram.network.layers import (
-    Activation,
-    Aggregate,
-    Convolution,
-    ConvTranspose,
-    Dense,
-    DotGeneral,
-    Dropout,
-    FanIn,
-    Flatten,
-    GlobalPool,
-    GlobalSelfAttention,
-    ImageResize,
-    Index,
-    Layer,
-    LayerNorm,
-    Pool,
-    Readouts,
-    Repeat,
-    Residual,
-)
 from widegram.network.state import Shape, State, require_gaussian, shown
 from widegram.network.weights import have_weights
 
@@ -58,7 +38,7 @@ LayerShapes = tuple[str, Shape, Shape]
 
 
 def infer(
-    input_shape: Shape, layers: tuple[Layer, ...], inputs: tuple[Shape, ...] = ()
+    input_shape: Shape, layers: tuple[kinds.Layer, ...], inputs: tuple[Shape, ...] = ()
 ) -> list[LayerShapes]:
     """Return (path, spatial shape before, spatial shape after) of every layer, depth first.
 
@@ -97,7 +77,7 @@ class Ending:
     rows: tuple[LayerShapes, ...]
 
 
-def follow_list(inputs: tuple[Shape, ...], layers: tuple[Layer, ...]) -> Ending:
+def follow_list(inputs: tuple[Shape, ...], layers: tuple[kinds.Layer, ...]) -> Ending:
     """Return what layers end with of which the first takes a list of inputs; raises as
     :func:`infer`, but the output may be an image."""
     rows: list[LayerShapes] = []
@@ -111,7 +91,7 @@ def _ending(state: State, shapes: Iterable[Shape], rows: list[LayerShapes]) -> E
 
 
 def follow(
-    input_shape: Shape, layers: tuple[Layer, ...], raw: bool = True, gaussian: bool = False
+    input_shape: Shape, layers: tuple[kinds.Layer, ...], raw: bool = True, gaussian: bool = False
 ) -> Ending:
     """Return what layers of one input end with; raises as :func:`infer`, but the output may be an
     image.
@@ -134,9 +114,9 @@ def _first(input_shape: Shape) -> State:
     return State(shape, "the raw input", False, tuple(range(len(shape))), input_shape[-1])
 
 
-def _of_inputs(layer: Layer, inputs: tuple[Shape, ...], rows: list[LayerShapes]) -> State:
+def _of_inputs(layer: kinds.Layer, inputs: tuple[Shape, ...], rows: list[LayerShapes]) -> State:
     """Behind the first layer of a network of several inputs."""
-    assert isinstance(layer, FanIn)
+    assert isinstance(layer, kinds.FanIn)
     path, inner = f"layers[0] {layer_name(layer)}", list[LayerShapes]()
     ends = [
         _sequence(branch, _first(shape), f"{path}.branches[{n}]", "", inner)
@@ -148,7 +128,7 @@ def _of_inputs(layer: Layer, inputs: tuple[Shape, ...], rows: list[LayerShapes])
 
 
 def _sequence(
-    layers: tuple[Layer, ...], state: State, where: str, note: str, rows: list[LayerShapes],
+    layers: tuple[kinds.Layer, ...], state: State, where: str, note: str, rows: list[LayerShapes],
     first: int = 0,
 ) -> State:  # fmt: skip
     """``first``: the number of the first layer in its list."""
@@ -161,79 +141,81 @@ def _sequence(
     return state
 
 
-def _layer(layer: Layer, state: State, path: str, note: str, rows: list[LayerShapes]) -> State:
+def _layer(
+    layer: kinds.Layer, state: State, path: str, note: str, rows: list[LayerShapes]
+) -> State:
     match layer:
-        case ConvTranspose():
+        case kinds.ConvTranspose():
             return _affine(layer, state, behind_transposed(layer, state, path + note), path, note)
-        case Convolution():
+        case kinds.Convolution():
             shape = behind_windows(layer.filter_shape, layer, state, path + note)
             return _affine(layer, state, shape, path, note)
-        case Dense():
+        case kinds.Dense():
             return _affine(layer, state, state.shape, path, note)
-        case Activation(name="Identity"):
+        case kinds.Activation(name="Identity"):
             return state
-        case Activation():
+        case kinds.Activation():
             require_gaussian(state, path, note, "its input")
             return replace(state, lost_at=path)
-        case Pool():
+        case kinds.Pool():
             shape = behind_windows(layer.window_shape, layer, state, path + note)
             return replace(state, shape=shape)
-        case GlobalPool():
+        case kinds.GlobalPool():
             require_image(state, path + note)
             check_pooled(state.shape, path + note)
             return replace(state, shape=(), axes=())
-        case Flatten():
+        case kinds.Flatten():
             channels = channels_behind(layer, state.channels, math.prod(state.shape))
             return replace(state, shape=(), axes=(), lost_at=path, channels=channels)
-        case LayerNorm():
+        case kinds.LayerNorm():
             require_gaussian(state, path, note, "its input")
             check_norm(layer, state, path + note)
             return state
-        case Dropout():
+        case kinds.Dropout():
             if not state.affine:
                 raise WidegramError(
                     f"{path}{note}: Dropout cannot act on the raw input; "
                     "put a Dense or Conv layer before it"
                 )
             return replace(state, lost_at=path)
-        case Index():
+        case kinds.Index():
             return indexed(layer, state, path + note)
-        case ImageResize():
+        case kinds.ImageResize():
             shape = maps.resized(layer, state.shape, path + note)
             check_size(shape, path + note)
             return replace(state, shape=shape)
-        case Aggregate():
+        case kinds.Aggregate():
             check_aggregate(layer, state, path + note)
             return state
-        case GlobalSelfAttention():
+        case kinds.GlobalSelfAttention():
             check_attention(layer, state, path + note)
             return State(state.shape, None, True, state.axes, layer.width, path)
-        case DotGeneral():
+        case kinds.DotGeneral():
             if maps.scalar(layer) is not None:
                 return state
             shape = maps.dotted(layer, state.shape, path + note)
             return replace(state, shape=shape, axes=state.axes[: len(shape)])
-        case Residual() | FanIn() | Repeat() | Readouts():
+        case kinds.Residual() | kinds.FanIn() | kinds.Repeat() | kinds.Readouts():
             return _branched(layer, state, path, note, rows)
 
 
 def _branched(
-    layer: Residual | FanIn | Repeat | Readouts, state: State, path: str, note: str,
-    rows: list[LayerShapes],
+    layer: kinds.Residual | kinds.FanIn | kinds.Repeat | kinds.Readouts, state: State, path: str,
+    note: str, rows: list[LayerShapes],
 ) -> State:  # fmt: skip
     """Behind a layer that is made of lists of layers."""
     match layer:
-        case Residual():
+        case kinds.Residual():
             return _residual(layer, state, path, note, rows)
-        case FanIn(branches=branches):
+        case kinds.FanIn(branches=branches):
             ends = [
                 _sequence(branch, state, f"{path}.branches[{n}]", note, rows)
                 for n, branch in enumerate(branches)
             ]
             return joined(layer, ends, path + note)
-        case Repeat():
+        case kinds.Repeat():
             return _repeat(layer, state, path, note, rows)
-        case Readouts(heads):
+        case kinds.Readouts(heads):
             ends = [
                 _sequence(head, state, f"{path}.heads.{name}", note, rows) for name, head in heads
             ]
@@ -247,19 +229,17 @@ def _branched(
 
 
 def _affine(
-    layer: Convolution | Dense, state: State, shape: Shape, path: str, note: str
+    layer: kinds.Convolution | kinds.Dense, state: State, shape: Shape, path: str, note: str
 ) -> State:
     if layer.parameterization == "standard" and state.channels is None:
         raise WidegramError(
             f"{path}{note}: parameterization 'standard' depends on the channels of its input; add "
             f"'width' to {state.unsaid_at}"
         )
-    return State(
-        shape, None, True, state.axes, channels_behind(layer, state.channels, 1), path
-    )
+    return State(shape, None, True, state.axes, channels_behind(layer, state.channels, 1), path)
 
 
-def normalized_axes(layer: LayerNorm, spatial_ndim: int) -> tuple[int, ...]:
+def normalized_axes(layer: kinds.LayerNorm, spatial_ndim: int) -> tuple[int, ...]:
     """Return the sorted spatial axes (0 is height) a LayerNorm averages the variance over."""
     ndim = spatial_ndim + 2
     axes = {axis % ndim for axis in layer.axis if -ndim <= axis < ndim}
@@ -267,7 +247,7 @@ def normalized_axes(layer: LayerNorm, spatial_ndim: int) -> tuple[int, ...]:
 
 
 def _residual(
-    layer: Residual, state: State, path: str, note: str, rows: list[LayerShapes]
+    layer: kinds.Residual, state: State, path: str, note: str, rows: list[LayerShapes]
 ) -> State:
     branch = _sequence(layer.branch, state, f"{path}.branch", note, rows)
     shortcut = _sequence(layer.shortcut, state, f"{path}.shortcut", note, rows)
@@ -297,7 +277,9 @@ def _residual(
     return replace(branch, channels=max(known, default=None))
 
 
-def _repeat(layer: Repeat, state: State, path: str, note: str, rows: list[LayerShapes]) -> State:
+def _repeat(
+    layer: kinds.Repeat, state: State, path: str, note: str, rows: list[LayerShapes]
+) -> State:
     for k in range(layer.times):
         again = f" (repetition {k + 1})" if k else ""
         after = _sequence(layer.body, state, f"{path}.body", note + again, rows if k == 0 else [])

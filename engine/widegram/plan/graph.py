@@ -16,36 +16,13 @@ from itertools import zip_longest
 from widegram import activations
 from widegram.errors import WidegramError
 from widegram.machine.remembering import remembered
+from widegram.network import layers as kinds
 from widegram.network.contribution import (
     bias_variance,
     channels_behind,
 )
 from widegram.network.geometry import inside, padding
 from widegram.network.inputs import InputPart, parts_of
-from widegram.network.layers import (
-    Activation,
-    Aggregate,
-    Convolution,
-    ConvTranspose,
-    Dense,
-    DotGeneral,
-    Dropout,
-    FanIn,
-    FanInConcat,
-    Flatten,
-    GlobalPool,
-    GlobalSelfAttention,
-    ImageResize,
-    Index,
-    Layer,
-    LayerNorm,
-    Padding,
-    Pool,
-    Readouts,
-    Repeat,
-    Residual,
-    lists_inside,
-)
 from widegram.network.model import Network
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
@@ -92,7 +69,7 @@ class _Builder(Building):
         them; where that leads, and how many layers that was."""
         if network.inputs:
             layer = network.layers[0]
-            assert isinstance(layer, FanIn)
+            assert isinstance(layer, kinds.FanIn)
             self.where = "layers[0]"
             starts = [self._part(n, part) for n, part in enumerate(parts_of(network.inputs))]
             ends = [
@@ -116,14 +93,20 @@ class _Builder(Building):
         self.channels[at] = channels
         return at
 
-    def sequence(self, layers: Iterable[Layer], at: int, part: str = "", first: int = 0) -> int:
+    def sequence(
+        self, layers: Iterable[kinds.Layer], at: int, part: str = "", first: int = 0
+    ) -> int:
         """Add layers, the first being number ``first`` of its list, which is a ``part`` of the
         layer that is under construction."""
         outer, layers = self.where, tuple(layers)
-        local: Pool | None = None
+        local: kinds.Pool | None = None
         for n, (layer, after) in enumerate(zip_longest(layers, layers[1:]), first):
             self.where = f"{outer}{part}[{n}]"
-            if isinstance(layer, Pool) and isinstance(after, Flatten) and self._is_local(layer):
+            if (
+                isinstance(layer, kinds.Pool)
+                and isinstance(after, kinds.Flatten)
+                and self._is_local(layer)
+            ):
                 local = layer
             elif local is not None:
                 at, local = self._local(local, at), None
@@ -132,88 +115,90 @@ class _Builder(Building):
         self.where = outer
         return at
 
-    def layer(self, layer: Layer, at: int) -> int:
+    def layer(self, layer: kinds.Layer, at: int) -> int:
         """Add a layer, and say how many channels it has."""
         end = self._layer(layer, at)
-        if not isinstance(layer, Residual | FanIn | Repeat):
+        if not isinstance(layer, kinds.Residual | kinds.FanIn | kinds.Repeat):
             pixels = math.prod(self.nodes[at].shape)
             self.channels[end] = channels_behind(layer, self.channels[at], pixels)
         return end
 
-    def _layer(self, layer: Layer, at: int) -> int:
+    def _layer(self, layer: kinds.Layer, at: int) -> int:
         h, w = self.nodes[at].shape
         sign = self.nonnegative[at]
         match layer:
-            case ConvTranspose():
+            case kinds.ConvTranspose():
                 return graph_maps.transposed(layer, at, self)
-            case Convolution():
+            case kinds.Convolution():
                 return self._conv(layer, at)
-            case Dense(W_std):
+            case kinds.Dense(W_std):
                 gain, bias = self.rounded(W_std**2), self.rounded(bias_variance(layer))
                 own = self.contribution(layer, at)
                 op = Affine((1, 1), (1, 1), (0, 0), False, (0, 0), gain, bias, own)
                 return self.add(op, (at,), (h, w), sign)
-            case Activation(name, params):
+            case kinds.Activation(name, params):
                 formula = activations.get(name, dict(params)).rounded(self.dtype)
                 if formula.code == "identity":
                     return at
                 result = formula.nonnegative(sign)
                 act = Act(formula, sign, f"{self.where} {name}")
                 return self.add(act, (at,), (h, w), result)
-            case LayerNorm(eps=eps):
+            case kinds.LayerNorm(eps=eps):
                 known = self.axes[at]
                 over = normalized_axes(layer, len(known)) if h * w > 1 else ()
                 make = Norm if self.hidden is None else VisibleNorm
                 norm = make(tuple(known[a] for a in over), eps)
                 return self.add(norm, (at,), (h, w), sign)
-            case Dropout(rate):
+            case kinds.Dropout(rate):
                 return self.add(Keep(rate), (at,), (h, w), sign)
-            case Pool():
+            case kinds.Pool():
                 return self._pool(layer, at)
-            case Index():
+            case kinds.Index():
                 return self._index(layer, at)
-            case ImageResize():
+            case kinds.ImageResize():
                 return graph_maps.resized(layer, at, self)
-            case DotGeneral():
+            case kinds.DotGeneral():
                 return graph_maps.dotted(layer, at, self)
-            case Aggregate():
+            case kinds.Aggregate():
                 return graph_maps.aggregated(layer, at, self)
-            case GlobalSelfAttention():
+            case kinds.GlobalSelfAttention():
                 return graph_maps.attended(layer, at, self)
-            case GlobalPool(kind):
+            case kinds.GlobalPool(kind):
                 scale = 1.0 / (h * w) ** 2 if kind == "avg" else 1.0
                 if self.hidden is not None and kind == "avg":
                     at = self.shown(at, mean=True)
                 return self.add(Reduce(False, scale), (at,), (1, 1), sign, ())
-            case Flatten():
+            case kinds.Flatten():
                 return self._flatten(at)
-            case Residual() | FanIn() | Repeat() | Readouts():
+            case kinds.Residual() | kinds.FanIn() | kinds.Repeat() | kinds.Readouts():
                 return self._branched(layer, at)
 
-    def _branched(self, layer: Residual | FanIn | Repeat | Readouts, at: int) -> int:
+    def _branched(
+        self, layer: kinds.Residual | kinds.FanIn | kinds.Repeat | kinds.Readouts, at: int
+    ) -> int:
         match layer:
-            case Residual(branch, shortcut):
+            case kinds.Residual(branch, shortcut):
                 left = self.sequence(branch, at, ".branch")
                 right = self.sequence(shortcut, at, ".shortcut")
                 both = self.nonnegative[left] and self.nonnegative[right]
                 return self.add(Add(), (left, right), self.nodes[left].shape, both)
-            case FanIn(branches):
+            case kinds.FanIn(branches):
                 ends = [self.sequence(b, at, f".branches[{n}]") for n, b in enumerate(branches)]
                 return join(layer, ends, self)
-            case Repeat(times, body):
+            case kinds.Repeat(times, body):
                 for _ in range(times):
                     at = self.sequence(body, at, ".body")
                 return at
-            case Readouts():
+            case kinds.Readouts():
                 raise TypeError("Readouts have several ends; see _Builder.end")
 
     def end(
-        self, layers: tuple[Layer, ...], at: int, first: int = 0, depth: int | None = None
+        self, layers: tuple[kinds.Layer, ...], at: int, first: int = 0, depth: int | None = None
     ) -> None:
         """Add the last layers of a network, the first being its number ``first``, and where its
         kernels are read out."""
         last = layers[-1] if layers else None
-        if not isinstance(last, Readouts):
+        if not isinstance(last, kinds.Readouts):
             at = self.sequence(layers, at, first=first)
             self.add(Output(End(depth)), (at,), (1, 1), False)
             return
@@ -223,7 +208,7 @@ class _Builder(Building):
             end = self.sequence(head, at, f"[{number}] Readouts.heads.{name}")
             self.add(Output(End(depth, name)), (end,), (1, 1), False)
 
-    def _conv(self, layer: Convolution, at: int) -> int:
+    def _conv(self, layer: kinds.Convolution, at: int) -> int:
         (a, b), strides = (self.pair(n, at) for n in (layer.filter_shape, layer.strides))
         shape, lo, hi = self._windows((a, b), strides, layer.padding, at)
         circular = layer.padding == "CIRCULAR" and a * b > 1
@@ -232,7 +217,7 @@ class _Builder(Building):
         op = CONVOLUTIONS[type(layer)]((a, b), strides, lo, circular, hi, gain, bias, own)
         return self.add(op, (at,), shape, self.nonnegative[at])
 
-    def _pool(self, layer: Pool, at: int) -> int:
+    def _pool(self, layer: kinds.Pool, at: int) -> int:
         (a, b), strides = (self.pair(n, at) for n in (layer.window_shape, layer.strides))
         shape, lo, _ = self._windows((a, b), strides, layer.padding, at)
         scale = 1.0 / (a * b) ** 2 if layer.kind == "avg" else 1.0
@@ -258,24 +243,24 @@ class _Builder(Building):
             return self.add(counted, (at,), one, sign, ())
         return self.add(Reduce(True, 1.0 / (h * w)), (at,), (1, 1), sign, ())
 
-    def _is_local(self, pool: Pool) -> bool:
+    def _is_local(self, pool: kinds.Pool) -> bool:
         """Whether a pool is made in one with the Flatten behind it."""
         if self.hidden is not None:  # what it pools is masked before Flatten
             return False
         plain = pool.padding == "SAME" and not pool.normalize_edges
         return min(pool.window_shape) >= self.large and plain and pool.strides == (1, 1)
 
-    def _local(self, layer: Pool, at: int) -> int:
+    def _local(self, layer: kinds.Pool, at: int) -> int:
         """A pool of stride 1 and Flatten behind it, in one."""
         a, b = self.pair(layer.window_shape, at)
         shape, lo, _ = self._windows((a, b), (1, 1), layer.padding, at)
         scale = (1.0 / (a * b) ** 2 if layer.kind == "avg" else 1.0) / (shape[0] * shape[1])
         op = Counted(True, scale, (a, b), lo, shape)
         end = self.add(op, (at,), (1, 1), self.nonnegative[at], ())
-        self.channels[end] = channels_behind(Flatten(), self.channels[at], math.prod(shape))
+        self.channels[end] = channels_behind(kinds.Flatten(), self.channels[at], math.prod(shape))
         return end
 
-    def _index(self, layer: Index, at: int) -> int:
+    def _index(self, layer: kinds.Index, at: int) -> int:
         known, shape = self.axes[at], self.nodes[at].shape
         _, *entries, _ = expanded(layer.idx, len(known) + 2, self.where)
         taken = [range(n) for n in shape]
@@ -289,7 +274,7 @@ class _Builder(Building):
         return self.add(op, (at,), (len(rows), len(cols)), self.nonnegative[at], left)
 
     def _windows(
-        self, window: Pair, strides: Pair, mode: Padding, at: int
+        self, window: Pair, strides: Pair, mode: kinds.Padding, at: int
     ) -> tuple[Pair, Pair, Pair]:
         """The shape behind windows, and the padding before and after."""
         sizes = zip(self.nodes[at].shape, window, strides, strict=True)
@@ -310,9 +295,9 @@ def is_vector(network: Network) -> bool:
     if len(network.input_shape) == 1:
         return True
     first = network.layers[0]
-    while isinstance(first, Repeat):
+    while isinstance(first, kinds.Repeat):
         first = first.body[0]
-    return isinstance(first, Flatten)
+    return isinstance(first, kinds.Flatten)
 
 
 def piece_graph(piece: Network, received: float = 1.0) -> tuple[Node, ...]:
@@ -330,11 +315,11 @@ def _builder(network: Network, dtype: str, received: float) -> _Builder:
     return _Builder(dtype, hidden=hidden, received=received, numbered=numbered)
 
 
-def _is_numbered(layers: Iterable[Layer]) -> bool:
+def _is_numbered(layers: Iterable[kinds.Layer]) -> bool:
     """Whether a FanInConcat counts its axis from the first."""
     return any(
-        (isinstance(layer, FanInConcat) and layer.axis != -1)
-        or any(map(_is_numbered, lists_inside(layer)))
+        (isinstance(layer, kinds.FanInConcat) and layer.axis != -1)
+        or any(map(_is_numbered, kinds.lists_inside(layer)))
         for layer in layers
     )  # fmt: skip
 

@@ -19,34 +19,10 @@ import numpy as np
 
 from widegram import activations
 from widegram.network import Network, attention, maps
+from widegram.network import layers as kinds
 from widegram.network.contribution import bias_variance, channels_behind, contribution
 from widegram.network.inputs import parts_of
 from widegram.network.joined import spatial_axis
-from widegram.network.layers import (
-    Activation,
-    Aggregate,
-    Conv,
-    ConvLocal,
-    Convolution,
-    ConvTranspose,
-    Dense,
-    DotGeneral,
-    Dropout,
-    FanIn,
-    FanInConcat,
-    FanInProd,
-    Flatten,
-    GlobalPool,
-    GlobalSelfAttention,
-    ImageResize,
-    Index,
-    Layer,
-    LayerNorm,
-    Pool,
-    Readouts,
-    Repeat,
-    Residual,
-)
 from widegram.network.masking import behind, joined_masks
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
@@ -85,11 +61,9 @@ class Forward(ABC):
         if isinstance(pair, Pair):
             return self.sequence(network.layers, pair)
         first = network.layers[0]
-        assert isinstance(first, FanIn)
+        assert isinstance(first, kinds.FanIn)
         ends, channels = [], []
-        for part, layers, start in zip(
-            parts_of(network.inputs), first.branches, pair, strict=True
-        ):
+        for part, layers, start in zip(parts_of(network.inputs), first.branches, pair, strict=True):
             self.axes, self.channels = part.axes, part.shape[-1]
             ends.append(self.sequence(layers, start))
             channels.append(self.channels)
@@ -97,71 +71,71 @@ class Forward(ABC):
         joined = self.met(first, ends, channels)
         return self.sequence(network.layers[1:], joined)
 
-    def sequence(self, layers: tuple[Layer, ...], pair: Pair) -> Pair:
+    def sequence(self, layers: tuple[kinds.Layer, ...], pair: Pair) -> Pair:
         for layer in layers:
             pair = self.layer(layer, pair)
         return pair
 
-    def layer(self, layer: Layer, pair: Pair) -> Pair:
-        if pair.masked is None or isinstance(layer, Residual | FanIn | Repeat):
+    def layer(self, layer: kinds.Layer, pair: Pair) -> Pair:
+        if pair.masked is None or isinstance(layer, kinds.Residual | kinds.FanIn | kinds.Repeat):
             return self.through(layer, pair)
         first, second = (behind(layer, m, self.axes, self.channels) for m in pair.masked)
         return self.through(layer, pair).under((first, second))
 
-    def through(self, layer: Layer, pair: Pair) -> Pair:
+    def through(self, layer: kinds.Layer, pair: Pair) -> Pair:
         """What one layer makes, whatever is masked behind it."""
         match layer:
-            case Conv():
+            case kinds.Conv():
                 return self.affine(layer, pair.map(lambda a: window_means(a, layer, self.axes)))
-            case ConvTranspose():
+            case kinds.ConvTranspose():
                 mean = pair.map(lambda a: transposed(a, layer, self.axes))
                 return self.affine(layer, mean)
-            case ConvLocal():
+            case kinds.ConvLocal():
                 mean = pair.map(lambda a: window_means(a, layer, self.axes))
                 return self.affine(layer, mean).map(between_equal_pixels)
-            case Dense():
+            case kinds.Dense():
                 return self.affine(layer, pair)
-            case Activation():
+            case kinds.Activation():
                 formula = activations.get(layer.name, dict(layer.params))
                 return self.activation(formula.or_zero(), pair)
-            case Pool():
+            case kinds.Pool():
                 return pair.map(lambda a: pool_windows(a, layer, self.axes))
-            case Index():
+            case kinds.Index():
                 return self.index(layer, pair)
-            case ImageResize():
+            case kinds.ImageResize():
                 return pair.map(lambda a: resized(a, layer, self.axes))
-            case DotGeneral():
+            case kinds.DotGeneral():
                 return self.dotted(layer, pair)
-            case Aggregate():
+            case kinds.Aggregate():
                 return self.aggregated(layer, pair)
-            case GlobalSelfAttention():
+            case kinds.GlobalSelfAttention():
                 return self.attention(layer, pair)
-            case GlobalPool():
+            case kinds.GlobalPool():
                 self.axes = ()
                 pooled = pair.map(lambda a: over_all_pixels(a, layer.kind))
                 return mean_of_visible(pooled, pair) if layer.kind == "avg" else pooled
-            case Flatten():
+            case kinds.Flatten():
                 self.axes = ()
                 pixels = pair.k.shape[1] * pair.k.shape[2]
                 self.channels = channels_behind(layer, self.channels, pixels)
                 return pair.map(mean_of_equal_pixels)
-            case LayerNorm():
+            case kinds.LayerNorm():
                 over = (self.axes[a] for a in normalized_axes(layer, len(self.axes)))
                 return self.layer_norm(tuple(over), layer.eps, pair)
-            case Dropout():
+            case kinds.Dropout():
                 return self.dropout(layer.rate, pair)
-            case Residual():
+            case kinds.Residual():
                 return self.residual(layer, pair)
-            case FanIn():
+            case kinds.FanIn():
                 return self.fan_in(layer, pair)
-            case Repeat():
+            case kinds.Repeat():
                 for _ in range(layer.times):
                     pair = self.sequence(layer.body, pair)
                 return pair
-            case Readouts():
+            case kinds.Readouts():
                 raise TypeError("Readouts have several ends: run one of Network.ending")
 
-    def affine(self, layer: Convolution | Dense, mean: Pair) -> Pair:
+    def affine(self, layer: kinds.Convolution | kinds.Dense, mean: Pair) -> Pair:
         """K <- W_std^2 A[K] + b_std^2, T <- w A[K] + b + W_std^2 A[T], given A[K] and A[T]."""
         k = layer.W_std**2 * mean.k + bias_variance(layer)
         own = contribution(layer, self.channels)
@@ -169,7 +143,7 @@ class Forward(ABC):
         self.channels = channels_behind(layer, self.channels, 1)
         return Pair(k, t + layer.W_std**2 * mean.t)
 
-    def index(self, layer: Index, pair: Pair) -> Pair:
+    def index(self, layer: kinds.Index, pair: Pair) -> Pair:
         """Both images' pixels that an Index takes."""
         _, *entries, _ = expanded(layer.idx, len(self.axes) + 2, "Index")
         taken = [slice(None), slice(None)]
@@ -181,7 +155,7 @@ class Forward(ABC):
         rows, cols = taken
         return pair.map(lambda a: a[:, rows, cols, rows, cols])
 
-    def dotted(self, layer: DotGeneral, pair: Pair) -> Pair:
+    def dotted(self, layer: kinds.DotGeneral, pair: Pair) -> Pair:
         """The product with an array, of both images."""
         factor = maps.scalar(layer)
         if factor is not None:
@@ -193,7 +167,7 @@ class Forward(ABC):
         sizes = dict(zip(self.axes, made, strict=True))
         return pair.map(lambda a: map_pixels(a, matrix, matrix, (sizes.get(0, 1), sizes.get(1, 1))))
 
-    def attention(self, layer: GlobalSelfAttention, pair: Pair) -> Pair:
+    def attention(self, layer: kinds.GlobalSelfAttention, pair: Pair) -> Pair:
         """K <- (OV)^2 G K G'^T + b^2, T <- the same of T and the contributions of values, outputs
         and biases, with the weights G of each image; of random weights (QK OV)^2 C sum(C V) + b^2,
         with C the covariances of keys and V those of values."""
@@ -221,10 +195,10 @@ class Forward(ABC):
         return Pair(gain * mapped.k + bias, gain * mapped.t + added)
 
     @abstractmethod
-    def weights_of(self, layer: GlobalSelfAttention, keys: Pair) -> tuple[Array, Array]:
+    def weights_of(self, layer: kinds.GlobalSelfAttention, keys: Pair) -> tuple[Array, Array]:
         """Weights (B, pixels, pixels) of both images of every pair, of their keys."""
 
-    def aggregated(self, layer: Aggregate, pair: Pair) -> Pair:
+    def aggregated(self, layer: kinds.Aggregate, pair: Pair) -> Pair:
         """Sums over what sends to each vertex, by the pattern of each image."""
         if self.patterns is None:
             return pair
@@ -233,18 +207,16 @@ class Forward(ABC):
         found = pair.map(lambda a: aggregated(a, first, along))
         return found.map(lambda a: turned(aggregated(turned(a), second, along)))
 
-    def residual(self, layer: Residual, pair: Pair) -> Pair:
+    def residual(self, layer: kinds.Residual, pair: Pair) -> Pair:
         ends, _ = self.branches((layer.branch, layer.shortcut), pair)
         branch, shortcut = ends
         return Pair(branch.k + shortcut.k, branch.t + shortcut.t, masked_in_all(ends))
 
-    def fan_in(self, layer: FanIn, pair: Pair) -> Pair:
+    def fan_in(self, layer: kinds.FanIn, pair: Pair) -> Pair:
         """What branches make together, as if they were independent."""
         return self.met(layer, *self.branches(layer.branches, pair))
 
-    def met(
-        self, layer: FanIn, ends: Sequence[Pair], channels: Sequence[int | None]
-    ) -> Pair:
+    def met(self, layer: kinds.FanIn, ends: Sequence[Pair], channels: Sequence[int | None]) -> Pair:
         """What branches with those ends, and so many channels, make together."""
         joined = self.joined(layer, ends, channels)
         masks = [end.masked for end in ends if end.masked is not None]
@@ -256,12 +228,12 @@ class Forward(ABC):
         return replace(joined, masked=(first, second))
 
     def joined(
-        self, layer: FanIn, ends: Sequence[Pair], channels: Sequence[int | None]
+        self, layer: kinds.FanIn, ends: Sequence[Pair], channels: Sequence[int | None]
     ) -> Pair:
         """K and T of what branches make together."""
-        if isinstance(layer, FanInProd):
+        if isinstance(layer, kinds.FanInProd):
             return _product(ends)
-        if isinstance(layer, FanInConcat):
+        if isinstance(layer, kinds.FanInConcat):
             along = spatial_axis(layer.axis, len(self.axes))
             if along is not None:
                 return _side_by_side(ends, self.axes[along])
@@ -273,7 +245,7 @@ class Forward(ABC):
         return Pair(k, t)
 
     def branches(
-        self, lists: Sequence[tuple[Layer, ...]], pair: Pair
+        self, lists: Sequence[tuple[kinds.Layer, ...]], pair: Pair
     ) -> tuple[list[Pair], list[int | None]]:
         """Behind each of several branches, and their channels; those known are that of the end."""
         axes, before = self.axes, self.channels

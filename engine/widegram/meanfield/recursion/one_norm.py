@@ -17,20 +17,10 @@ from widegram.meanfield.recursion.walker import (
     walk,
 )
 from widegram.meanfield.theory.one_layer import Array
-from widegram.network import (
-    Activation,
-    Conv,
-    Dense,
-    Flatten,
-    GlobalPool,
-    Layer,
-    LayerNorm,
-    Network,
-    Repeat,
-    Residual,
-)
+from widegram.network import Network
+from widegram.network import layers as kinds
 
-_POINTWISE = (Dense, Activation, LayerNorm, Residual, Repeat)
+_POINTWISE = (kinds.Dense, kinds.Activation, kinds.LayerNorm, kinds.Residual, kinds.Repeat)
 # Below this share of q a delta is computed again by differences.
 _NEAR = 1e-3
 # Norms may differ by the rounding of a normalisation in float32.
@@ -105,7 +95,7 @@ def _common(norms: Array, what: str, need: str) -> float:
 def is_convolutional(network: Network) -> bool:
     """Whether images reach a convolution or a pool as images."""
     prefix, _, _, _ = network.sweep()
-    flat = bool(prefix) and isinstance(prefix[0], Flatten)
+    flat = bool(prefix) and isinstance(prefix[0], kinds.Flatten)
     return len(network.input_shape) == 3 and not flat
 
 
@@ -118,22 +108,26 @@ def refusal(network: Network) -> str | None:
     if is_convolutional(network):
         return _refusal_of_images((*prefix, *body), suffix)
     found = refusal_of_sequences(network)
-    return found or _unknown((*prefix, *body, *suffix), (*_POINTWISE, Flatten))
+    return found or _unknown((*prefix, *body, *suffix), (*_POINTWISE, kinds.Flatten))
 
 
-def _refusal_of_images(layers: Sequence[Layer], suffix: Sequence[Layer]) -> str | None:
+def _refusal_of_images(layers: Sequence[kinds.Layer], suffix: Sequence[kinds.Layer]) -> str | None:
     for layer in all_layers(layers):
-        if isinstance(layer, Conv) and (layer.padding != "CIRCULAR" or layer.strides != (1, 1)):
+        if isinstance(layer, kinds.Conv) and (
+            layer.padding != "CIRCULAR" or layer.strides != (1, 1)
+        ):
             return "only CIRCULAR padding with stride 1 leaves all pixels alike"
-        if isinstance(layer, LayerNorm) and layer.axis not in ((-1,), (3,)):
+        if isinstance(layer, kinds.LayerNorm) and layer.axis not in ((-1,), (3,)):
             return "LayerNorm over pixels has no recursion in deviations"
     for layer in suffix:
-        if isinstance(layer, GlobalPool) and layer.kind != "avg":
+        if isinstance(layer, kinds.GlobalPool) and layer.kind != "avg":
             return "GlobalSumPool has no fixed point"
-    return _unknown(layers, (*_POINTWISE, Conv)) or _unknown(suffix, (Dense, Flatten, GlobalPool))
+    return _unknown(layers, (*_POINTWISE, kinds.Conv)) or _unknown(
+        suffix, (kinds.Dense, kinds.Flatten, kinds.GlobalPool)
+    )
 
 
-def _unknown(layers: Sequence[Layer], known: tuple[type, ...]) -> str | None:
+def _unknown(layers: Sequence[kinds.Layer], known: tuple[type, ...]) -> str | None:
     for layer in all_layers(layers):
         if not isinstance(layer, known):
             return f"{type(layer).__name__} has no recursion in deviations at this place"

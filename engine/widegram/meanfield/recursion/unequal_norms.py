@@ -37,15 +37,8 @@ from widegram.meanfield.recursion.scaled import LogScaled
 from widegram.meanfield.recursion.slope_series import Slopes
 from widegram.meanfield.recursion.walker import refusal_of_sequences, trained_apart, walk
 from widegram.meanfield.theory.one_layer import Array, layer_maps
-from widegram.network import (
-    Activation,
-    Conv,
-    Dense,
-    Flatten,
-    GlobalPool,
-    Layer,
-    Network,
-)
+from widegram.network import Network
+from widegram.network import layers as kinds
 
 CROSSOVER = 1e-8
 _LIVE_ARRAYS = 7
@@ -56,25 +49,25 @@ def refusal(network: Network) -> str | None:
     prefix, body, _, suffix = network.sweep()
     if (
         len(network.input_shape) == 3
-        and any(isinstance(layer, Flatten | GlobalPool) for layer in (*prefix, *body))
-        and any(isinstance(layer, Conv) for layer in (*prefix, *body))
+        and any(isinstance(layer, kinds.Flatten | kinds.GlobalPool) for layer in (*prefix, *body))
+        and any(isinstance(layer, kinds.Conv) for layer in (*prefix, *body))
     ):
         return "the network pools before its last convolution"
     reason = trained_apart(network) or refusal_of_sequences(network)
     if reason is not None:
         return reason
     for layer in (*prefix, *body, *suffix):
-        if isinstance(layer, Conv):
+        if isinstance(layer, kinds.Conv):
             if layer.padding != "CIRCULAR" or layer.strides != (1, 1):
                 return "only CIRCULAR padding with stride 1 has a constant fixed point"
-        elif isinstance(layer, GlobalPool):
+        elif isinstance(layer, kinds.GlobalPool):
             if layer.kind != "avg":
                 return "GlobalSumPool has no fixed point"
-        elif isinstance(layer, Activation):
+        elif isinstance(layer, kinds.Activation):
             maps = layer_maps(layer)
             if maps.is_kinked():
                 return f"{layer.name} has a kink: there is no linearisation at c = 1"
-        elif not isinstance(layer, Dense | Flatten):
+        elif not isinstance(layer, kinds.Dense | kinds.Flatten):
             return f"{type(layer).__name__} has no recursion in deviations"
     return None
 
@@ -96,13 +89,13 @@ def sweep(
     if reason is not None:
         raise WidegramError(reason)
     prefix, _, _, suffix = network.sweep()
-    flat = bool(prefix) and isinstance(prefix[0], Flatten)
+    flat = bool(prefix) and isinstance(prefix[0], kinds.Flatten)
     start = Pixels.of(_images(rows, flat), _images(x, flat), _pools(suffix), memory)
     yield from walk(network, start, depths)
 
 
-def _pools(suffix: Sequence[Layer]) -> bool:
-    return any(isinstance(layer, GlobalPool) for layer in suffix)
+def _pools(suffix: Sequence[kinds.Layer]) -> bool:
+    return any(isinstance(layer, kinds.GlobalPool) for layer in suffix)
 
 
 def _images(x: Array, flat: bool) -> Array:

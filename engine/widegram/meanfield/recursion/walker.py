@@ -12,21 +12,10 @@ from widegram.errors import WidegramError
 from widegram.meanfield.recursion.deviations import Deviations, LayerState
 from widegram.meanfield.recursion.slope_series import Slopes
 from widegram.meanfield.theory.one_layer import layer_maps
-from widegram.network import (
-    Activation,
-    Conv,
-    Dense,
-    Flatten,
-    GlobalPool,
-    Layer,
-    LayerNorm,
-    Network,
-    Repeat,
-    Residual,
-)
+from widegram.network import Network
+from widegram.network import layers as kinds
 from widegram.network.contribution import bias_variance, trained_by
 from widegram.network.kinds import layer_name
-from widegram.network.layers import Convolution, lists_inside
 
 
 def walk(
@@ -50,40 +39,40 @@ class Walker:
     """Applies layers to a state; keeps the slopes of every activation it has met."""
 
     def __init__(self) -> None:
-        self._slopes: dict[Activation, Slopes] = {}
+        self._slopes: dict[kinds.Activation, Slopes] = {}
 
-    def run(self, layers: Sequence[Layer], state: LayerState) -> LayerState:
+    def run(self, layers: Sequence[kinds.Layer], state: LayerState) -> LayerState:
         """Behind ``layers``, one after the other."""
         for layer in layers:
             state = self._apply(layer, state)
         return state
 
-    def kinked(self, layer: Layer) -> bool:
+    def kinked(self, layer: kinds.Layer) -> bool:
         """Whether this is an activation whose derivative jumps."""
-        return isinstance(layer, Activation) and self._slopes_of(layer).kinked
+        return isinstance(layer, kinds.Activation) and self._slopes_of(layer).kinked
 
-    def _apply(self, layer: Layer, state: LayerState) -> LayerState:
+    def _apply(self, layer: kinds.Layer, state: LayerState) -> LayerState:
         match layer:
-            case Conv():
+            case kinds.Conv():
                 rows, cols = layer.filter_shape
                 return state.affine(layer.W_std**2, bias_variance(layer), (rows, cols))
-            case Dense():
+            case kinds.Dense():
                 return state.affine(layer.W_std**2, bias_variance(layer), (1, 1))
-            case Activation():
+            case kinds.Activation():
                 return state.activate(self._slopes_of(layer))
-            case Flatten() | GlobalPool():
+            case kinds.Flatten() | kinds.GlobalPool():
                 return state.pooled()
-            case LayerNorm(eps=eps):
+            case kinds.LayerNorm(eps=eps):
                 return state.layer_normed(eps)
-            case Residual():
+            case kinds.Residual():
                 return self.run(layer.branch, state).plus(self.run(layer.shortcut, state))
-            case Repeat():
+            case kinds.Repeat():
                 for _ in range(layer.times):
                     state = self.run(layer.body, state)
                 return state
         raise WidegramError(f"{type(layer).__name__} has no recursion in deviations")
 
-    def _slopes_of(self, layer: Activation) -> Slopes:
+    def _slopes_of(self, layer: kinds.Activation) -> Slopes:
         if layer not in self._slopes:
             maps = layer_maps(layer)
             slopes = Slopes(maps)
@@ -100,7 +89,7 @@ def trained_apart(network: Network) -> str | None:
     """Which layer has a T of its own, not the theory's K + W_std^2 A[T], and why; None where none
     has."""
     for layer in all_layers(network.layers):
-        parameter = trained_by(layer) if isinstance(layer, Convolution | Dense) else ""
+        parameter = trained_by(layer) if isinstance(layer, kinds.Convolution | kinds.Dense) else ""
         if parameter:
             return f"{layer_name(layer)} with {parameter!r} has no mean field theory"
     return None
@@ -109,14 +98,14 @@ def trained_apart(network: Network) -> str | None:
 def refusal_of_sequences(network: Network) -> str | None:
     """The reason why no recursion here runs the network, where its inputs are sequences."""
     prefix = network.sweep()[0]
-    if len(network.input_shape) != 2 or (prefix and isinstance(prefix[0], Flatten)):
+    if len(network.input_shape) != 2 or (prefix and isinstance(prefix[0], kinds.Flatten)):
         return None
     return "sequences have no recursion in deviations; write them as images (L, 1, C)"
 
 
-def all_layers(layers: Sequence[Layer]) -> Iterator[Layer]:
+def all_layers(layers: Sequence[kinds.Layer]) -> Iterator[kinds.Layer]:
     """Every layer, those inside of compositions too."""
     for layer in layers:
         yield layer
-        for inner in lists_inside(layer):
+        for inner in kinds.lists_inside(layer):
             yield from all_layers(inner)
