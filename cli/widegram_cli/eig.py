@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram.validation.choices import WHICH
+from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
-from widegram_cli.options import (
-    Tolerance,
-    depth_option,
-    head_option,
-    json_option,
-    kernel_option,
-    memory_option,
-    overwrite_option,
-    refuse_kernel_of,
-    rows_option,
-)
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -30,10 +20,10 @@ if TYPE_CHECKING:
 
 @click.command("eig", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="K.h5")
-@kernel_option
-@depth_option
-@head_option
-@rows_option("Only these rows and columns")
+@shared.kernel_option
+@shared.depth_option
+@shared.head_option
+@shared.rows_option("Only these rows and columns")
 @click.option("--full", is_flag=True, help="Every eigenvalue, by LAPACK.")
 @click.option("--vectors", is_flag=True, help="With --full: eigenvectors too.")
 @click.option("--k", type=click.IntRange(min=1), help="This many eigenpairs, streaming the file.")
@@ -47,16 +37,18 @@ if TYPE_CHECKING:
 @click.option("--density", is_flag=True, help="Numbers of eigenvalues by decade, streaming.")
 @click.option("--probes", type=click.IntRange(min=2), default=16, show_default=True)
 @click.option("--steps", type=click.IntRange(min=4), default=80, show_default=True)
-@click.option("--tol", type=Tolerance, default=1e-8, show_default=True, help="Residual over norm.")
+@click.option(
+    "--tol", type=shared.Tolerance, default=1e-8, show_default=True, help="Residual over norm."
+)
 @click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--plot", type=PictureFile(), metavar="P.png", help="Draw the spectrum.")
 @click.option(
     "--out", type=OutputFile(), metavar="E.h5", help="Write /eigenvalues, /eigenvectors, /density."
 )
-@memory_option
-@overwrite_option
-@json_option
+@shared.memory_option
+@shared.overwrite_option
+@shared.json_option
 def command(
     file: str,
     kernel: str,
@@ -79,7 +71,7 @@ def command(
     """
     if options["vectors"] and not options["full"]:
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
-    refuse_kernel_of(file)
+    shared.refuse_kernel_of(file)
     from widegram.durable.outputs import check_target
     from widegram.linalg.budget import array_budget, stream_share
     from widegram.linalg.gramsource import open_train

@@ -9,25 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from widegram.validation.choices import DTYPES
+from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import (
-    Duration,
-    ShardNumber,
-    check_option,
-    dask_option,
-    depths_option,
-    device_option,
-    get_option,
-    grouped,
-    inputs,
-    json_option,
-    memory_option,
-    mixed_option,
-    overwrite_option,
-    profile_option,
-    series_option,
-    threads_option,
-)
 from widegram_cli.output import emit_json, human_rate, human_time
 
 if TYPE_CHECKING:
@@ -83,7 +66,7 @@ class Forecast:
     "--x",
     type=InputFile(),
     multiple=True,
-    callback=inputs,
+    callback=shared.inputs,
     required=True,
     metavar="DATA",
     help="Inputs: .npy, .npz:key or .h5:path; one --x for each input of a list.",
@@ -92,7 +75,7 @@ class Forecast:
     "--x2",
     type=InputFile(),
     multiple=True,
-    callback=inputs,
+    callback=shared.inputs,
     metavar="DATA",
     help="Inputs of the columns [default: those of --x].",
 )
@@ -108,7 +91,7 @@ class Forecast:
     metavar="K.h5",
     help="The file to write or to resume.",
 )
-@get_option
+@shared.get_option
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -116,10 +99,10 @@ class Forecast:
     show_default=True,
     help="Precision of computation and file.",
 )
-@device_option
+@shared.device_option
 @click.option(
     "--shard",
-    type=ShardNumber(),
+    type=shared.ShardNumber(),
     metavar="K/N",
     help="Only the K-th of N shares, into K.h5.shard-K-of-N; `widegram join K.h5` joins them.",
 )
@@ -132,24 +115,26 @@ class Forecast:
     "--plan", is_flag=True, help="Say what the run would take, from a trial; make no file."
 )
 @click.option(
-    "--deadline", type=Duration(), help="With --plan: how many shards or workers end in time."
+    "--deadline",
+    type=shared.Duration(),
+    help="With --plan: how many shards or workers end in time.",
 )
-@depths_option
+@shared.depths_option
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")
-@threads_option
+@shared.threads_option
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows of --x.")
 @click.option("--limit2", type=click.IntRange(min=1), help="Only the first N rows of --x2.")
-@check_option
-@series_option
-@dask_option
-@mixed_option
-@memory_option
-@overwrite_option
-@profile_option
-@json_option
-@grouped(RowLimits, "limits")
-@grouped(Forecast, "forecast")
-@grouped(How, "how")
+@shared.check_option
+@shared.series_option
+@shared.dask_option
+@shared.mixed_option
+@shared.memory_option
+@shared.overwrite_option
+@shared.profile_option
+@shared.json_option
+@shared.grouped(RowLimits, "limits")
+@shared.grouped(Forecast, "forecast")
+@shared.grouped(How, "how")
 def command(
     net: str,
     x: str | tuple[str, ...],

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram.machine.budgets import format_size
+from widegram_cli import options as shared
 from widegram_cli.datafile import is_prepared, print_contents
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import depth_option, head_option, json_option
 from widegram_cli.output import emit_json, emit_table
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @click.command("info", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="K.h5")
-@depth_option
-@head_option
-@json_option
+@shared.depth_option
+@shared.head_option
+@shared.json_option
 def command(file: str, depth: int | None, head: str | None, as_json: bool) -> None:
     """Say what K.h5 holds, where it came from, and how much of it is done.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from widegram.validation.choices import FAMILIES
+from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
 from widegram_cli.meanfield_options import (
     Computing,
@@ -17,18 +18,6 @@ from widegram_cli.meanfield_options import (
     act_option,
     b_var_option,
     one_blas_thread,
-)
-from widegram_cli.options import (
-    Depths,
-    Floats,
-    dask_option,
-    grouped,
-    json_option,
-    memory_option,
-    mixed_option,
-    overwrite_option,
-    series_option,
-    threads_option,
 )
 from widegram_cli.output import emit_json, human_time
 
@@ -96,10 +85,10 @@ class Axes:
     help="START:STOP:STEP or A,B,C.",
 )
 @b_var_option
-@click.option("--depths", type=Depths(), required=True, help="Hidden layers: 1,2,5-10.")
+@click.option("--depths", type=shared.Depths(), required=True, help="Hidden layers: 1,2,5-10.")
 @click.option(
     "--times",
-    type=Floats(positive=True),
+    type=shared.Floats(positive=True),
     default="1,8,64,512,4096",
     show_default=True,
     help="In units of the learning rate 2/lambda_max.",
@@ -108,12 +97,12 @@ class Axes:
 @click.option("--test", type=click.IntRange(min=1), help="Test images [default: all].")
 @click.option(
     "--scale",
-    type=Floats(positive=True),
+    type=shared.Floats(positive=True),
     default="8",
     show_default=True,
     help="c of the c xi lines: 6 or 6,8.",
 )
-@threads_option
+@shared.threads_option
 @click.option(
     "--out",
     type=OutputFile(),
@@ -122,17 +111,17 @@ class Axes:
     help="The file to write or to resume.",
 )
 @click.option("--plot", type=PictureFile(), metavar="T.png", help="Draw the maps.")
-@series_option
-@dask_option
-@mixed_option
-@memory_option
-@overwrite_option
-@json_option
-@grouped(Images, "images")
-@grouped(Axes, "axes")
-@grouped(Where, "workers")
-@grouped(Computing, "computing")
-@grouped(Written, "written")
+@shared.series_option
+@shared.dask_option
+@shared.mixed_option
+@shared.memory_option
+@shared.overwrite_option
+@shared.json_option
+@shared.grouped(Images, "images")
+@shared.grouped(Axes, "axes")
+@shared.grouped(Where, "workers")
+@shared.grouped(Computing, "computing")
+@shared.grouped(Written, "written")
 def trainability_command(
     images: Images,
     axes: Axes,

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram.validation.choices import FACTORISATIONS
+from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import (
-    Floats,
-    depth_option,
-    head_option,
-    inputs,
-    json_option,
-    limit_option,
-    memory_option,
-    overwrite_option,
-    rows_option,
-)
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -34,20 +24,20 @@ if TYPE_CHECKING:
     metavar="Kc.h5",
     help="kernel(test, train) [default: the matrix that was solved with, with --rows].",
 )
-@rows_option("Only these rows of Kc.h5, and their labels")
+@shared.rows_option("Only these rows of Kc.h5, and their labels")
 @click.option(
     "--y",
     type=InputFile(),
     metavar="DATA",
     help="Labels of the test points, for accuracy and MSE.",
 )
-@depth_option
-@head_option
-@limit_option
+@shared.depth_option
+@shared.head_option
+@shared.limit_option
 @click.option(
     "--time",
     "times",
-    type=Floats(),
+    type=shared.Floats(),
     help="Gradient flow at these times, in units of the maximal learning rate; inf: the solution.",
 )
 @click.option("--variance", is_flag=True, help="Variance of new targets, with and without noise.")
@@ -55,7 +45,7 @@ if TYPE_CHECKING:
     "--x-test",
     type=InputFile(),
     multiple=True,
-    callback=inputs,
+    callback=shared.inputs,
     metavar="DATA",
     help="--variance: the test points, where Kc.h5 has no /diagonal [default: as --cross]; one "
     "--x-test for each input of a list.",
@@ -98,9 +88,9 @@ if TYPE_CHECKING:
 @click.option(
     "--ids", type=InputFile(), metavar="DATA", help="--csv: numbers or names of the rows of Kc.h5."
 )
-@memory_option
-@overwrite_option
-@json_option
+@shared.memory_option
+@shared.overwrite_option
+@shared.json_option
 def command(
     file: str,
     cross: str | None,

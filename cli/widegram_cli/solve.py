@@ -16,23 +16,8 @@ from widegram.validation.choices import (
     TARGETS,
     TASKS,
 )
+from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import (
-    Floats,
-    Tolerance,
-    dask_option,
-    depth_option,
-    head_option,
-    json_option,
-    kernel_option,
-    limit_option,
-    memory_option,
-    overwrite_option,
-    refuse_kernel_of,
-    rows_option,
-    taken,
-    unit_option,
-)
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -41,9 +26,9 @@ if TYPE_CHECKING:
 
 @click.command("solve", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="K.h5")
-@kernel_option
-@depth_option
-@head_option
+@shared.kernel_option
+@shared.depth_option
+@shared.head_option
 @click.option(
     "--y",
     type=InputFile(),
@@ -64,7 +49,7 @@ if TYPE_CHECKING:
     help="Classes: one-hot less 1 / classes, or as it is [default: centered].",
 )
 @click.option("--target-shift", type=float, help="Classes: one-hot less this number.")
-@unit_option
+@shared.unit_option
 @click.option(
     "--normalize-y",
     is_flag=True,
@@ -75,8 +60,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Scale the prior to the targets by evidence, for variances and probabilities.",
 )
-@rows_option("Only these rows and columns, and their labels")
-@limit_option
+@shared.rows_option("Only these rows and columns, and their labels")
+@shared.limit_option
 @click.option(
     "--diag-reg",
     type=float,
@@ -88,7 +73,7 @@ if TYPE_CHECKING:
 @click.option(
     "--diag-reg-path",
     "path",
-    type=Floats(),
+    type=shared.Floats(),
     help="Choose the best of these by leave-one-out error, or with --evidence by that.",
 )
 @click.option("--loo", is_flag=True, help="Report leave-one-out error and accuracy.")
@@ -113,7 +98,7 @@ if TYPE_CHECKING:
     help="Precision of a factorisation [default: float64 where it fits].",
 )
 @click.option(
-    "--tol", type=Tolerance, default=1e-8, show_default=True, help="cg: relative residual."
+    "--tol", type=shared.Tolerance, default=1e-8, show_default=True, help="cg: relative residual."
 )
 @click.option("--max-iter", type=click.IntRange(min=1), default=1000, show_default=True, help="cg.")
 @click.option(
@@ -125,7 +110,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--c-path",
-    type=Floats(),
+    type=shared.Floats(),
     help="svm: C, or several of which cross-validation takes the best [default: 0.01 to 1e4].",
 )
 @click.option("--folds", type=click.IntRange(min=2), help="svm: of cross-validation [default: 5].")
@@ -141,10 +126,10 @@ if TYPE_CHECKING:
 @click.option(
     "--plan", is_flag=True, help="Say what solving would take, from a trial; make no file."
 )
-@dask_option
-@memory_option
-@overwrite_option
-@json_option
+@shared.dask_option
+@shared.memory_option
+@shared.overwrite_option
+@shared.json_option
 def command(
     file: str,
     out: str,
@@ -179,13 +164,13 @@ def command(
     if (given["method"] == NYSTROM) != (centers is not None):
         raise click.UsageError("--method nystrom and --centers go together")
     given["c_path"] = given["c_path"] or ()
-    refuse_kernel_of(file)
+    shared.refuse_kernel_of(file)
     from widegram.linalg.jobs import solve_file
     from widegram.linalg.settings import SolveOptions
     from widegram.linalg.solvejob import SolveJob
     from widegram_cli.reporting import reporter
 
-    options = taken(SolveOptions, given)
+    options = shared.taken(SolveOptions, given)
     job = SolveJob(
         gram=Path(file),
         out=Path(out),

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import (
-    dask_option,
-    depth_option,
-    head_option,
-    inputs,
-    json_option,
-    memory_option,
-    mixed_option,
-    threads_option,
-)
 from widegram_cli.output import emit_json
 
 if TYPE_CHECKING:
@@ -29,7 +20,7 @@ if TYPE_CHECKING:
     "--x",
     type=InputFile(),
     multiple=True,
-    callback=inputs,
+    callback=shared.inputs,
     metavar="DATA",
     help="The inputs, where they have moved; one --x for each input of a list.",
 )
@@ -37,7 +28,7 @@ if TYPE_CHECKING:
     "--x2",
     type=InputFile(),
     multiple=True,
-    callback=inputs,
+    callback=shared.inputs,
     metavar="DATA",
     help="The inputs of the columns, where they have moved.",
 )
@@ -54,13 +45,13 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these.")
 @click.option("--repair", is_flag=True, help="Compute damaged tiles again, from the same inputs.")
-@depth_option
-@head_option
-@threads_option
-@dask_option
-@mixed_option
-@memory_option
-@json_option
+@shared.depth_option
+@shared.head_option
+@shared.threads_option
+@shared.dask_option
+@shared.mixed_option
+@shared.memory_option
+@shared.json_option
 def command(  # noqa: PLR0913  (an option each)
     file: str,
     x: str | tuple[str, ...] | None,
