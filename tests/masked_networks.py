@@ -11,8 +11,6 @@ from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, RELU, residual
 from widegram.network import Network, load_network
 
 BOTH = ("nngp", "ntk")
-# relative to the largest entry: the promise of each dtype (docs/accuracy.md)
-PROMISED = {"float64": 1e-10, "float32": 1e-5}
 ERF = {"layer": "Erf", "c": 0.3}
 BIASED = {**CONV, "W_std": 1.3, "b_std": 0.2}
 GSP = {"layer": "GlobalSumPool"}

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 import drawn_layers
 import strategies
-from cuda_support import assert_equal
-from jobs import cpu_and_reference
+from agreement import PROMISED, cpu_agrees
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, RELU, load, residual
 from test_cpu_properties import kernels, scale, settings_of
-from test_maps import PROMISED
 from vocabulary import CONTINUOUS
 from widegram import WidegramError, gram, kernel, reference, stax, verify
 from widegram.cuda.source import source_of
@@ -57,9 +55,7 @@ CASES: dict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", PROMISED)
 def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
-    shape, layers = CASES[name]
-    for found, wanted in cpu_and_reference(load(shape, *layers), dtype):
-        assert_equal(found, wanted, PROMISED[dtype])
+    cpu_agrees(*CASES[name], dtype)
 
 
 @given(data=st.data())

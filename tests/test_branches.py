@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import branch_examples
-from cuda_support import assert_equal, both
-from jobs import cpu_and_reference
+from agreement import PROMISED, cpu_agrees, generated_agrees
+from cuda_support import both
 from network_specs import CONV, DENSE, DROPOUT, FLATTEN, GAP, NORM, POOL, RELU, load, residual
 from widegram import WidegramError, kernel, load_network, stax
 from widegram.network import Residual, weights
@@ -121,20 +121,14 @@ def test_cuda_refuses_images_side_by_side(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*CASES, *SPACES])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PROMISED)
 def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
-    shape, layers = (CASES | SPACES)[name]
-    for found, wanted in cpu_and_reference(load(shape, *layers), dtype):
-        # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
-        assert_equal(found, wanted, {"float64": 1e-10, "float32": 1e-5}[dtype])
+    cpu_agrees(*(CASES | SPACES)[name], dtype)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_generated_kernels_and_reference_agree(name: str) -> None:
-    shape, layers = CASES[name]
-    _, found, wanted = both({"input_shape": list(shape), "layers": layers})
-    # some roundings of float64 per layer and pixel
-    assert_equal(found, wanted, 1e-13)
+    generated_agrees(*CASES[name])
 
 
 @pytest.mark.parametrize("family", branch_examples.FAMILIES)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cuda_support import assert_equal, both
-from jobs import cpu_and_reference, job
+from agreement import PROMISED, cpu_agrees, generated_agrees
+from jobs import job
 from network_specs import DENSE, FLATTEN, GAP, RELU, load, residual
 from widegram import reference, stax
 from widegram.plan import build
@@ -67,20 +67,14 @@ CASES: dict[str, tuple[tuple[int, int, int], list[dict]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PROMISED)
 def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
-    shape, layers = CASES[name]
-    for found, wanted in cpu_and_reference(load(shape, *layers), dtype):
-        # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
-        assert_equal(found, wanted, {"float64": 1e-10, "float32": 1e-5}[dtype])
+    cpu_agrees(*CASES[name], dtype)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_generated_kernels_and_reference_agree(name: str) -> None:
-    shape, layers = CASES[name]
-    _, found, wanted = both({"input_shape": list(shape), "layers": layers})
-    # some roundings of float64 per layer and pixel
-    assert_equal(found, wanted, 1e-13)
+    generated_agrees(*CASES[name])
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

@@ -4,7 +4,6 @@ neural-tangents, the reference, and on every backend."""
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 
 import front_examples
+from agreement import PROMISED, cpu_agrees, generated_agrees
 from cli_support import run
-from cuda_support import assert_equal, both
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, POOL, RELU, load, residual
 from widegram import kernel, reference, stax
-from widegram.backends.job import Job
-from widegram.cpu import CpuEvaluator
-from widegram.data import open_source
 from widegram.errors import WidegramError
 from widegram.meanfield.recursion import one_norm, unequal_norms
 from widegram.network import Network, load_network
@@ -95,35 +91,15 @@ CASES: dict[str, Case] = {
 }
 
 
-def evaluated(case: Case, dtype: str, symmetric: bool) -> tuple[dict, dict]:
-    """A tile by the CPU, and by the reference."""
-    shape, layers = case
-    rng = np.random.default_rng(3)
-    x1, x2 = (open_source(rng.standard_normal((n, *shape))) for n in (3, 2))
-    job = Job(
-        network=load(shape, *layers), x1=x1, x2=None if symmetric else x2, kernels=("nngp", "ntk")
-    )
-    tile = range(3), range(3 if symmetric else 2), symmetric
-    with CpuEvaluator(replace(job, dtype=dtype)) as evaluator:
-        found = evaluator.tile(*tile)
-    return found, reference.ReferenceEvaluator(job).tile(*tile)
-
-
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PROMISED)
 def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
-    # relative to the largest entry: the promise of each dtype (docs/accuracy.md)
-    tolerance = {"float64": 1e-10, "float32": 1e-5}[dtype]
-    for symmetric in (False, True):
-        assert_equal(*evaluated(CASES[name], dtype, symmetric), tolerance)
+    cpu_agrees(*CASES[name], dtype)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_generated_kernels_and_reference_agree(name: str) -> None:
-    shape, layers = CASES[name]
-    _, found, wanted = both({"input_shape": list(shape), "layers": layers})
-    # some roundings of float64 per layer and pixel
-    assert_equal(found, wanted, 1e-13)
+    generated_agrees(*CASES[name])
 
 
 @pytest.mark.parametrize("family", front_examples.FAMILIES)

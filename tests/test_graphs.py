@@ -16,12 +16,13 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import strategies
+from agreement import PROMISED
 from cli_support import run
 from cuda_support import assert_equal
 from jobs import job
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, POOL, RELU, load, residual
 from test_cpu_properties import scale, settings_of
-from test_maps import PROMISED, resize
+from test_maps import resize
 from vocabulary import MAPPED
 from widegram import GramFile, WidegramError, gram, kernel, open_source, stax, verify
 from widegram.cpu import CpuEvaluator

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cuda_support import assert_equal, both
+from agreement import generated_agrees
+from cuda_support import assert_equal
 from network_specs import DENSE, FLATTEN, GAP, RELU, load
 from widegram import reference
 from widegram.backends.job import Job
@@ -68,10 +69,7 @@ def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_generated_kernels_and_reference_agree(name: str) -> None:
-    shape, layers = CASES[name]
-    _, found, wanted = both({"input_shape": list(shape), "layers": layers})
-    # some roundings of float64 per layer and pixel
-    assert_equal(found, wanted, 1e-13)
+    generated_agrees(*CASES[name])
 
 
 @pytest.mark.parametrize("reach", REACHES)

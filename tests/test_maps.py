@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import map_examples
 import strategies
+from agreement import PROMISED, cpu_agrees
 from cuda_support import assert_equal
-from jobs import cpu_and_reference, job
+from jobs import job
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, POOL, RELU, load, residual
 from test_cpu_properties import kernels, scale, settings_of
 from vocabulary import MAPPED
@@ -28,8 +29,6 @@ from widegram.plan.masks import displacements
 
 GOLDEN = np.load(Path(__file__).parent / "golden_maps" / "values.npz")
 ERF = {"layer": "Erf"}
-# The promises of each dtype, relative to the largest entry (docs/accuracy.md).
-PROMISED = {"float64": 1e-10, "float32": 1e-5}
 
 
 def transpose(window: Any, strides: Any, padding: str = "SAME", **more: Any) -> dict[str, Any]:
@@ -82,9 +81,7 @@ CASES: dict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", PROMISED)
 def test_cpu_and_reference_agree(name: str, dtype: str) -> None:
-    shape, layers = CASES[name]
-    for found, wanted in cpu_and_reference(load(shape, *layers), dtype):
-        assert_equal(found, wanted, PROMISED[dtype])
+    cpu_agrees(*CASES[name], dtype)
 
 
 @pytest.mark.parametrize("family", map_examples.FAMILIES)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import mask_examples
+from agreement import PROMISED
 from cuda_support import assert_equal
-from masked_networks import BIASED, BOTH, CASES, ERF, PROMISED, masked, tiles
+from masked_networks import BIASED, BOTH, CASES, ERF, masked, tiles
 from network_specs import DENSE, GAP, RELU
 from virtual_card.devices import Emulated
 from widegram import reference, stax

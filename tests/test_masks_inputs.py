@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from masked_networks import BOTH, CASES, PROMISED, masked
+from agreement import PROMISED
+from masked_networks import BOTH, CASES, masked
 from network_specs import DENSE, RELU, load
 from test_cpu_properties import kernels
 from widegram import kernel, reference

@@ -15,33 +15,10 @@ from campaigns.exact_attention import attention
 from widegram import activations
 from widegram.activations.hermite import OWN_SUMS, Series
 from widegram.network import Network, maps
+from widegram.network import layers as kinds
 from widegram.network.contribution import trained_by
 from widegram.network.inputs import InputPart, parts_of
 from widegram.network.joined import spatial_axis
-from widegram.network.layers import (
-    Activation,
-    Aggregate,
-    ConvLocal,
-    Convolution,
-    ConvTranspose,
-    Dense,
-    DotGeneral,
-    Dropout,
-    FanIn,
-    FanInConcat,
-    FanInProd,
-    Flatten,
-    GlobalPool,
-    GlobalSelfAttention,
-    ImageResize,
-    Index,
-    Layer,
-    LayerNorm,
-    Pool,
-    Repeat,
-    Residual,
-    lists_inside,
-)
 from widegram.network.masking import behind, joined_masks
 from widegram.network.selection import chosen, expanded
 from widegram.network.shapes import normalized_axes
@@ -123,7 +100,7 @@ class Run:
     def of_several(self, network: Network, x: Values, y: Values) -> Pair:
         """Each input of lists, rows (pairs, 1, 1, numbers), through its branch, joined."""
         layer, masks, ends = network.layers[0], self.masks, []
-        assert isinstance(layer, FanIn)
+        assert isinstance(layer, kinds.FanIn)
         for part, branch in zip(parts_of(network.inputs), layer.branches, strict=True):
 
             def images(rows: Any, part: InputPart = part) -> Any:
@@ -153,9 +130,9 @@ class Run:
             return made
         return made * (1 + self.noise.maps * self.noise.rng.uniform(-1, 1, made.shape))
 
-    def sequence(self, layers: tuple[Layer, ...], k: Values, t: Values) -> Pair:
+    def sequence(self, layers: tuple[kinds.Layer, ...], k: Values, t: Values) -> Pair:
         for layer in layers:
-            if self.masks is None or isinstance(layer, Residual | FanIn | Repeat):
+            if self.masks is None or isinstance(layer, kinds.Residual | kinds.FanIn | kinds.Repeat):
                 k, t = self.layer(layer, k, t)
                 continue
             after = [behind(layer, m, self.axes, self.channels) for m in self.masks]
@@ -171,27 +148,27 @@ class Run:
         first, second = (~m.all(axis=-1) for m in self.masks)
         return first, second
 
-    def layer(self, layer: Layer, k: Values, t: Values) -> Pair:
+    def layer(self, layer: kinds.Layer, k: Values, t: Values) -> Pair:
         match layer:
-            case Convolution() | Dense():
+            case kinds.Convolution() | kinds.Dense():
                 return self.affine(layer, k, t)
-            case Index():
+            case kinds.Index():
                 return self.index(layer, k, t)
-            case Activation(name=name, params=params):
+            case kinds.Activation(name=name, params=params):
                 q, q2 = self.known_variances(k)
                 q, q2 = q[:, :, :, None, None], q2[:, None, None, :, :]
                 value, slope = moments(self.a, name, dict(params), q, k, q2)
                 more = self.left_out(name, dict(params), q, q2)
                 return self.rounded(value + more[0]), self.rounded(t * (slope + more[1]))
-            case LayerNorm():
+            case kinds.LayerNorm():
                 axes = tuple(self.axes[n] for n in normalized_axes(layer, len(self.axes)))
                 scale = self.norm(axes, self.a.number(layer.eps), k)
                 return self.rounded(k / scale), self.rounded(t / scale)
-            case Pool():
+            case kinds.Pool():
                 return self.both(lambda v: pixels.pool(v, layer, self.axes), k, t)
-            case GlobalPool(kind=kind):
+            case kinds.GlobalPool(kind=kind):
                 return self.global_pool(kind, k, t)
-            case Flatten():
+            case kinds.Flatten():
                 self.axes = ()
                 n = pixels.same(k)[0].size
                 self.channels = None if self.channels is None else self.channels * n
@@ -200,13 +177,18 @@ class Run:
                     lambda v: pixels.same(v).sum(axis=(1, 2))[:, None, None, None, None] / count,
                     k, t,
                 )  # fmt: skip
-            case Dropout(rate=rate):
+            case kinds.Dropout(rate=rate):
                 return self.dropout(self.a.number(rate), k, t)
-            case ImageResize() | DotGeneral() | Aggregate() | GlobalSelfAttention():
+            case (
+                kinds.ImageResize()
+                | kinds.DotGeneral()
+                | kinds.Aggregate()
+                | kinds.GlobalSelfAttention()
+            ):
                 return self.mapped(layer, k, t)
-            case Residual() | FanIn():
+            case kinds.Residual() | kinds.FanIn():
                 return self.joined(layer, k, t)
-            case Repeat(times=times, body=body):
+            case kinds.Repeat(times=times, body=body):
                 for _ in range(times):
                     k, t = self.sequence(body, k, t)
                 return k, t
@@ -231,12 +213,12 @@ class Run:
         u = max(self.noise.series, own) * signs
         return tuple(s * np.sqrt(a * b) for s, a, b in zip(u, first, second, strict=True))
 
-    def affine(self, layer: Convolution | Dense, k: Values, t: Values) -> Pair:
+    def affine(self, layer: kinds.Convolution | kinds.Dense, k: Values, t: Values) -> Pair:
         """K <- W_std^2 A[K] + b_std^2, T <- the layer's own + W_std^2 A[T] (arXiv:2001.07301)."""
         number, taps = self.a.number, 1
-        if isinstance(layer, Convolution):
+        if isinstance(layer, kinds.Convolution):
             taps = math.prod(layer.filter_shape)
-            mean = pixels.spread_out if isinstance(layer, ConvTranspose) else pixels.conv
+            mean = pixels.spread_out if isinstance(layer, kinds.ConvTranspose) else pixels.conv
             k, t = mean(k, layer, self.axes), mean(t, layer, self.axes)
         gain, bias = (number(v or 0.0) ** 2 for v in (layer.W_std, layer.b_std))
         own = value = self.rounded(gain * k + bias)
@@ -250,14 +232,14 @@ class Run:
             biases = biases if layer.b_grad is None else number(layer.b_grad)
             own = number(layer.W_rate) * weights * k + biases
         self.channels = layer.width
-        if layer.width is not None and not isinstance(layer, ConvLocal):
+        if layer.width is not None and not isinstance(layer, kinds.ConvLocal):
             self.channels = layer.width * layer.s[1]
         t = self.rounded(own + gain * t)
-        if isinstance(layer, ConvLocal):  # other filters, other biases at other places
+        if isinstance(layer, kinds.ConvLocal):  # other filters, other biases at other places
             value, t = pixels.at_same(value), pixels.at_same(t)
         return value, t
 
-    def index(self, layer: Index, k: Values, t: Values) -> Pair:
+    def index(self, layer: kinds.Index, k: Values, t: Values) -> Pair:
         _, *entries, _ = expanded(layer.idx, len(self.axes) + 2, "Index")
         taken = [slice(None), slice(None)]
         for axis, entry in zip(self.axes, entries, strict=True):
@@ -284,29 +266,29 @@ class Run:
             part /= rate
         return k, t
 
-    def mapped(self, layer: Layer, k: Values, t: Values) -> Pair:
+    def mapped(self, layer: kinds.Layer, k: Values, t: Values) -> Pair:
         """Layers that map pixels to others: A K A'^T."""
         shape = k.shape[1], k.shape[2]
         match layer:
-            case ImageResize():
+            case kinds.ImageResize():
                 sizes = tuple(shape[axis] for axis in self.axes)
                 for axis, out in zip(self.axes, maps.resized(layer, sizes, ""), strict=True):
                     one = maps.resizing(k.shape[1 + axis], out, layer.method, layer.antialias)
                     first, second = self.matrix(one), self.matrix(one)
                     k, t = (pixels.along(v, first, second, axis) for v in (k, t))
                 return self.rounded(k), self.rounded(t)
-            case Aggregate():
+            case kinds.Aggregate():
                 assert self.weights is not None
                 over = [self.axes[n] for n in layer.axes(len(self.axes))]
                 first, second = (
                     self.matrix(pixels.between_all(w, shape, over)) for w in self.weights
                 )
-            case GlobalSelfAttention():
+            case kinds.GlobalSelfAttention():
                 return attention(self, layer, k, t)
-            case DotGeneral() if maps.scalar(layer) is not None:
+            case kinds.DotGeneral() if maps.scalar(layer) is not None:
                 square = self.a.number(maps.scalar(layer)) ** 2
                 return square * k, square * t
-            case DotGeneral():
+            case kinds.DotGeneral():
                 sizes = tuple(shape[axis] for axis in self.axes)
                 made = maps.dotted(layer, sizes, "")
                 one = maps.dotting(layer, sizes, "")
@@ -318,14 +300,14 @@ class Run:
                 raise AssertionError(layer)
         return self.both(lambda v: pixels.mapped(v, first, second, shape), k, t)
 
-    def joined(self, layer: Residual | FanIn, k: Values, t: Values) -> Pair:
+    def joined(self, layer: kinds.Residual | kinds.FanIn, k: Values, t: Values) -> Pair:
         before, ends = (self.axes, self.channels, self.masks), []
-        for branch in lists_inside(layer):
+        for branch in kinds.lists_inside(layer):
             self.axes, self.channels, self.masks = before
             ends.append(End(*self.sequence(branch, k, t), self.channels, self.masks))
         return self.met(layer, ends)
 
-    def met(self, layer: Residual | FanIn, ends: Sequence[End]) -> Pair:
+    def met(self, layer: kinds.Residual | kinds.FanIn, ends: Sequence[End]) -> Pair:
         """What branches with those ends make together."""
         channels = [end.channels for end in ends]
         self.channels = next((known for known in channels if known), None)
@@ -334,16 +316,16 @@ class Run:
             first, second = (joined_masks(layer, side, self.axes, channels) for side in sides)
             self.masks = first, second
         pairs = [(end.k, end.t) for end in ends]
-        if isinstance(layer, FanInProd):
+        if isinstance(layer, kinds.FanInProd):
             k, t = reduce(_product, pairs)
             return self.rounded(k), self.rounded(t)
-        if isinstance(layer, FanInConcat):
+        if isinstance(layer, kinds.FanInConcat):
             return self.concatenated(layer, pairs, channels)
         k, t = (sum(parts) for parts in zip(*pairs, strict=True))
         return self.rounded(k), self.rounded(t)
 
     def concatenated(
-        self, layer: FanInConcat, ends: Sequence[Pair], channels: Sequence[int | None]
+        self, layer: kinds.FanInConcat, ends: Sequence[Pair], channels: Sequence[int | None]
     ) -> Pair:
         along = spatial_axis(layer.axis, len(self.axes))
         if along is not None:
