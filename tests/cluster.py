@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -70,6 +70,27 @@ def cluster(workers: int) -> Iterator[Cluster]:
             yield made
         finally:
             made.close()
+
+
+@contextmanager
+def disturbed(
+    processes: LocalProcesses, events: int, seconds: float, seed: int
+) -> Iterator[tuple[Callable[[object], None], list[str]]]:
+    """:func:`disturb` in a thread, from the first call of the callback on, which a run tells of its
+    progress; and what has happened, once the block has ended."""
+    begun, happened = threading.Event(), list[str]()
+
+    def work() -> None:
+        begun.wait()
+        happened.extend(disturb(processes, events, seconds, seed))
+
+    chaos = threading.Thread(target=work)
+    chaos.start()
+    try:
+        yield lambda _: begun.set(), happened
+    finally:
+        begun.set()
+        chaos.join()
 
 
 def disturb(processes: LocalProcesses, events: int, seconds: float, seed: int) -> list[str]:

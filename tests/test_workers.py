@@ -19,7 +19,7 @@ import fake_evaluator
 import fake_served
 import widegram
 from cli_support import refused
-from cluster import Cluster, cluster, disturb
+from cluster import Cluster, cluster, disturbed
 from widegram.errors import Interrupted, WidegramError
 from widegram.machine.progress import Progress
 from widegram.meanfield.experiments.problem import load_problem
@@ -229,21 +229,10 @@ def sleepy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("sleepy")
 def test_kills_stops_and_joins_change_no_bit(tmp_path: Path) -> None:
     alone, shared = tmp_path / "a.h5", tmp_path / "b.h5"
-    x, begun = inputs(104, 6), threading.Event()
+    x = inputs(104, 6)
     widegram.gram(VECTORS, x, alone, tile=8)
-    with cluster(3) as made:
-        events: list[str] = []
-
-        def work() -> None:
-            begun.wait()
-            events.extend(disturb(made.processes, 5, 0.2, seed=1))
-
-        chaos = threading.Thread(target=work)
-        chaos.start()
-        widegram.gram(
-            VECTORS, x, shared, tile=8, dask=made.address, progress=lambda _: begun.set()
-        )
-        chaos.join()
+    with cluster(3) as made, disturbed(made.processes, 5, 0.2, seed=1) as (begin, events):
+        widegram.gram(VECTORS, x, shared, tile=8, dask=made.address, progress=begin)
     assert len(events) == 5
     same(alone, shared)
     assert widegram.verify(shared, sample=0).ok

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 import fake_evaluator
 import fake_served
 import widegram
-from cluster import cluster, disturb
+from cluster import cluster, disturbed
 from herd import Chaos, Herd
 from test_workers import inputs, same
 
@@ -50,19 +49,8 @@ def test_kills_change_no_bit_of_a_real_network(tmp_path: Path) -> None:
     np.save(x, inputs(300, 12, 12, 1))
     alone, shared = tmp_path / "a.h5", tmp_path / "b.h5"
     widegram.gram(NETWORK, x, alone, tile=16)
-    begun, events = threading.Event(), list[str]()
-    with cluster(3) as made:
-
-        def work() -> None:
-            begun.wait()
-            events.extend(disturb(made.processes, 20, 1.0, seed=3))
-
-        chaos = threading.Thread(target=work)
-        chaos.start()
-        widegram.gram(
-            NETWORK, x, shared, tile=16, dask=made.address, progress=lambda _: begun.set()
-        )
-        chaos.join()
+    with cluster(3) as made, disturbed(made.processes, 20, 1.0, seed=3) as (begin, _):
+        widegram.gram(NETWORK, x, shared, tile=16, dask=made.address, progress=begin)
     same(alone, shared)
     report = widegram.verify(shared)
     assert report.ok

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import random
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,18 @@ def laid(runner: Runner, names: tuple[str, ...]) -> None:
 def chosen(only: str) -> list[Command]:
     """The commands whose name has ``only`` in it."""
     return [command for command in COMMANDS if only in command.name]
+
+
+def shared_out(
+    runner: Runner, folder: Path, options: argparse.Namespace
+) -> Iterator[tuple[Command, int]]:
+    """Commands, with their inputs made, and how many of ``options.count`` cases each has."""
+    some = chosen(options.only)
+    make_inputs(runner, folder, some)
+    for index, command in enumerate(some):
+        share = options.count // len(some) + (index < options.count % len(some))
+        if share:
+            yield command, share
 
 
 def small_budgets() -> None:

@@ -25,14 +25,10 @@ _BY_SIGNAL = -9
 def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
     """At least ``options.count`` kills, spread over the commands."""
     generator = random.Random(options.seed)
-    chosen = commands.chosen(options.only)
-    commands.make_inputs(runner, folder, chosen)
     counts: collections.Counter[str] = collections.Counter()
     bad: list[str] = []
-    for index, command in enumerate(chosen):
-        share = options.count // len(chosen) + (index < options.count % len(chosen))
-        if share:
-            _command(runner, command, share, generator, counts, bad)
+    for command, share in commands.shared_out(runner, folder, options):
+        _command(runner, command, share, generator, counts, bad)
     return harness.report("kills", dict(counts), bad, options.json)
 
 
