@@ -62,23 +62,10 @@ class Forecast:
     required=True,
     help="Network: a .json or .toml file, JSON text, a preset.",
 )
-@click.option(
-    "--x",
-    type=InputFile(),
-    multiple=True,
-    callback=shared.inputs,
-    required=True,
-    metavar="DATA",
-    help="Inputs: .npy, .npz:key or .h5:path; one --x for each input of a list.",
+@shared.data_option(
+    "--x", "Inputs: .npy, .npz:key or .h5:path; one --x for each input of a list.", required=True
 )
-@click.option(
-    "--x2",
-    type=InputFile(),
-    multiple=True,
-    callback=shared.inputs,
-    metavar="DATA",
-    help="Inputs of the columns [default: those of --x].",
-)
+@shared.data_option("--x2", "Inputs of the columns [default: those of --x].")
 @click.option(
     "--pattern", type=InputFile(), metavar="DATA",
     help="Edges of each graph of --x, for Aggregate layers: weights (n, nodes, nodes).",

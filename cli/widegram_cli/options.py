@@ -238,6 +238,16 @@ def memory_option(command: Command) -> Command:
     )(command)
 
 
+def data_option(
+    name: str, help: str, *, required: bool = False
+) -> Callable[[Command], Command]:
+    """An option that names inputs: given once, or once for each input of a list."""
+    return click.option(
+        name, type=InputFile(), multiple=True, callback=inputs, required=required,
+        metavar="DATA", help=help,
+    )  # fmt: skip
+
+
 def get_option(command: Command) -> Command:
     """``--get``: which kernels are computed."""
     return click.option(

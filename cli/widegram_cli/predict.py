@@ -41,13 +41,9 @@ if TYPE_CHECKING:
     help="Gradient flow at these times, in units of the maximal learning rate; inf: the solution.",
 )
 @click.option("--variance", is_flag=True, help="Variance of new targets, with and without noise.")
-@click.option(
+@shared.data_option(
     "--x-test",
-    type=InputFile(),
-    multiple=True,
-    callback=shared.inputs,
-    metavar="DATA",
-    help="--variance: the test points, where Kc.h5 has no /diagonal [default: as --cross]; one "
+    "--variance: the test points, where Kc.h5 has no /diagonal [default: as --cross]; one "
     "--x-test for each input of a list.",
 )
 @click.option(

@@ -16,22 +16,10 @@ if TYPE_CHECKING:
 
 @click.command("verify", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="FILE")
-@click.option(
-    "--x",
-    type=InputFile(),
-    multiple=True,
-    callback=shared.inputs,
-    metavar="DATA",
-    help="The inputs, where they have moved; one --x for each input of a list.",
+@shared.data_option(
+    "--x", "The inputs, where they have moved; one --x for each input of a list."
 )
-@click.option(
-    "--x2",
-    type=InputFile(),
-    multiple=True,
-    callback=shared.inputs,
-    metavar="DATA",
-    help="The inputs of the columns, where they have moved.",
-)
+@shared.data_option("--x2", "The inputs of the columns, where they have moved.")
 @click.option(
     "--pattern", type=InputFile(), metavar="DATA", help="The patterns of --x, of graphs."
 )

@@ -80,9 +80,9 @@ class Formula(ABC):
         return error, error
 
     @property
-    @abstractmethod
     def constants(self) -> tuple[float, ...]:
-        """Numbers that depend on the activation's parameters alone."""
+        """Numbers that depend on the activation's parameters alone; most have none."""
+        return ()
 
     @abstractmethod
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:

@@ -67,10 +67,6 @@ class Gelu(Formula):
         # of ReLU, where rounding of c = 1 is a root of a rounding of the angle.
         return min(eps * max(1.0, self.sharpness * q) ** 0.5, eps**0.5)
 
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return np.stack([1 / np.sqrt(1 + q), q + 0.0])
 
@@ -108,10 +104,6 @@ class Gaussian(Formula):
 
     code = "gaussian"
     sharpness = 1.0
-
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return (1 / np.sqrt(1 + 2 * q))[None]
@@ -158,10 +150,6 @@ class ScaledGaussian(Formula):
             return super().spoilt(eps, q)
         rest = 1 - 4 * self.b * q
         return eps / rest if rest > 0 else np.inf
-
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         """sqrt(|b|) f and |a| f with f = 1 / sqrt(1 - 2 b q)."""

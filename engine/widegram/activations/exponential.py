@@ -136,10 +136,6 @@ class Gabor(Formula):
     # Powers of D up to the fifth of its root.
     sharpness = 4.0
 
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return (1 / np.sqrt(1 + 2 * q))[None]
 

@@ -63,10 +63,6 @@ class Series(Approximate):
         return f"Hermite series of {self.degree} terms{checked}"
 
     @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
-    @property
     def n_factors(self) -> int:  # type: ignore[override]  # a constant of most formulas
         """1 / s, then a_0 .. a_degree."""
         return self.degree + 2

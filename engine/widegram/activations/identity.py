@@ -15,10 +15,6 @@ class Identity(Formula):
     homogeneity = 1
     n_factors = 0
 
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return np.empty((0, *np.shape(q)))
 

@@ -36,10 +36,6 @@ class Mixture(Approximate):
     code = "mixture"
 
     @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
-    @property
     def n_factors(self) -> int:  # type: ignore[override]  # a constant of most formulas
         """Two, then five for every width."""
         return 2 + BLOCKS * self.terms.t.size

@@ -33,10 +33,6 @@ class Polynomial(Formula):
     code = "polynomial"
 
     @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
-    @property
     def n_factors(self) -> int:  # type: ignore[override]  # a constant of most formulas
         """1 / s, then every a_l."""
         return len(self.terms) + 1

@@ -109,10 +109,6 @@ class Relu(Homogeneous):
     code = "relu"
     prescale = 0.5
 
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return std(0.5 * q, floor)[None]
 
@@ -159,10 +155,6 @@ class Sign(Formula):
     def near_one(self, error: float) -> tuple[float, float]:
         behind = 2 / np.pi * float(np.sqrt(2 * error))
         return behind, behind
-
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return np.where(q > 0, 1.0 / std(q, floor), 0.0)[None]

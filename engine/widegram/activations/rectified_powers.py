@@ -65,10 +65,6 @@ class _Powers(Formula):
     def near_one(self, error: float) -> tuple[float, float]:
         return self.degree * error, self.degree * error
 
-    @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         """s, and the roots of what multiplies J_n / pi and J_(n-1) / pi."""
         s, n = std(q, floor), self.degree

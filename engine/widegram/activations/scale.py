@@ -21,10 +21,6 @@ class Scale(Formula):
     code = "scale"
 
     @property
-    def constants(self) -> tuple[float, ...]:
-        return ()
-
-    @property
     def _epsilon(self) -> float:
         return float(np.ldexp(self.eps, 2 * self.exponent))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from widegram.activations.base import Array
 from widegram.errors import shown
 from widegram.validation import bounds
+from widegram.validation.arrays import loaded
 
 Rows = tuple[tuple[float, float], ...]
 LEAST, MOST = 3, 512
@@ -41,12 +41,7 @@ def table(value: Any) -> Rows:
 
 
 def _read(name: str) -> Any:
-    try:
-        if not Path(name).is_file():
-            raise ValueError
-        found = np.load(name, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise ValueError(f"{shown(name)} cannot be read as a .npy file of numbers") from None
+    found = loaded(name)
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.size > 2 * MOST:
         shape = getattr(found, "shape", "an archive")
         raise ValueError(f"{shown(name)} must hold an array of shape (n, 2), found {shape}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from string import ascii_letters
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from widegram.errors import WidegramError, shown
 from widegram.network.layers import DimensionNumbers, DotGeneral, ImageResize, Padding
 from widegram.validation import bounds
+from widegram.validation.arrays import loaded
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -279,12 +279,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _read(name: str) -> Any:
-    try:
-        if not Path(name).is_file():
-            raise ValueError
-        found = np.load(name, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise ValueError(f"{shown(name)} cannot be read as a .npy file of numbers") from None
+    found = loaded(name)
     if not isinstance(found, np.ndarray) or found.size > NUMBERS or found.dtype.kind not in "biuf":
         shape = getattr(found, "shape", "an archive")
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,21 +47,22 @@ class Carried(NamedTuple):
     @classmethod
     def of_sum(cls, below: Sequence[Carried]) -> Carried:
         """Of a sum at most the largest error of its parts; of one value its own."""
-        return cls(
-            below[0].top,
-            Errors(max(b.left.k for b in below), max(b.left.t for b in below)),
-            Errors(max(b.apart.k for b in below), max(b.apart.t for b in below)),
-            max(b.near for b in below),
-        )
+        return cls._of_all(max, below)
 
     @classmethod
     def of_product(cls, below: Sequence[Carried]) -> Carried:
         """Of a product those of all its factors."""
+        return cls._of_all(sum, below)
+
+    @classmethod
+    def _of_all(
+        cls, together: Callable[[Iterable[float]], float], below: Sequence[Carried]
+    ) -> Carried:
         return cls(
             below[0].top,
-            Errors(sum(b.left.k for b in below), sum(b.left.t for b in below)),
-            Errors(sum(b.apart.k for b in below), sum(b.apart.t for b in below)),
-            sum(b.near for b in below),
+            Errors(together(b.left.k for b in below), together(b.left.t for b in below)),
+            Errors(together(b.apart.k for b in below), together(b.apart.t for b in below)),
+            together(b.near for b in below),
         )
 
     def beside(self, share: float) -> Carried:

@@ -39,6 +39,16 @@ def plain(value: Any, name: str) -> NDArray[Any]:
         raise WidegramError(f"{name} is not an array of numbers: {reason(error)}") from error
 
 
+def loaded(name: str) -> Any:
+    """What a .npy file holds, mapped; a ValueError says what is wrong."""
+    try:
+        if not Path(name).is_file():
+            raise ValueError
+        return np.load(name, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise ValueError(f"{shown(name)} cannot be read as a .npy file of numbers") from None
+
+
 def real(value: Any, name: str) -> NDArray[Any]:
     """:func:`plain` for real numbers: floating point, integers or booleans.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from widegram.durable.outputs import check_target
 from widegram.durable.sealed import SEAL, SealedFile, write_sealed
 from widegram.errors import WidegramError
 from widegram.machine.log import logger
-from widegram.meanfield.experiments.grid import MapRow
+from widegram.meanfield.experiments.grid import Grid, MapRow
 from widegram.meanfield.theory.fixedpoint import FixedPoints
 from widegram.meanfield.theory.one_layer import Array
 
@@ -36,23 +36,24 @@ _AXES = ("w_var", "depths", "times", "xi_1", "xi_star")
 class MapHeader:
     """Everything that decides the values."""
 
-    net: str
-    act: str
-    w_var: Array
-    b_var: float
-    depths: tuple[int, ...]
-    times: tuple[float, ...]
+    grid: Grid
     data_fingerprint: str
     n_train: int
     n_test: int
 
     def plain(self) -> dict[str, Any]:
         """JSON-ready, for comparison with a file's."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {
-            "w_var": self.w_var.tolist(),
-            "depths": list(self.depths),
-            "times": list(self.times),
+        grid = self.grid
+        return {
+            "net": grid.net,
+            "act": grid.act,
+            "w_var": grid.w_var.tolist(),
+            "b_var": grid.b_var,
+            "depths": list(grid.depths),
+            "times": list(grid.times),
+            "data_fingerprint": self.data_fingerprint,
+            "n_train": self.n_train,
+            "n_test": self.n_test,
         }
 
 
@@ -72,7 +73,7 @@ class TrainFile(Closing):
             _create(path, header, scales, overwrite)
         else:
             _refuse_other_run(path, header)
-        self._rows = len(header.w_var)
+        self._rows = len(header.grid.w_var)
         self._live: LiveFile | None = None
         self._done: Array = np.ones(self._rows, np.uint8)
 
@@ -194,12 +195,13 @@ def read_maps(path: str | Path) -> dict[str, Array]:
 
 
 def _create(path: Path, header: MapHeader, scales: FixedPoints, overwrite: bool) -> None:
-    rows = len(header.w_var)
-    shape = (rows, len(header.depths), len(header.times))
+    rows = len(header.grid.w_var)
+    shape = (rows, len(header.grid.depths), len(header.grid.times))
     maps = {**dict.fromkeys(_MAPS, shape), **dict.fromkeys(_DEPTH_MAPS, shape[:2])}
     fills = {name: Fill(size, "<f8", empty=np.nan) for name, size in maps.items()}
     fills[_ROWS], fills[_CHECKSUMS] = Fill((rows,), np.uint8), Fill((rows,), np.uint64)
-    axes = (header.w_var, header.depths, header.times, scales.xi_1, scales.xi_star)
+    grid = header.grid
+    axes = (grid.w_var, grid.depths, grid.times, scales.xi_1, scales.xi_star)
     run = {"complete": False, "run": json.dumps(header.plain())}
     attributes = {"format": FORMAT, "format_version": 1, **run}
     whole = dict(zip(_AXES, axes, strict=True))

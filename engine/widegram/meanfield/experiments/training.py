@@ -51,12 +51,7 @@ def trainability(
     rows = _rows(problem, grid, options, dask, mixed_workers)
     scales = fixed_points(LayerMaps.of(grid.act), grid.w_var, grid.b_var)
     header = MapHeader(
-        net=grid.net,
-        act=grid.act,
-        w_var=grid.w_var,
-        b_var=grid.b_var,
-        depths=grid.depths,
-        times=grid.times,
+        grid=grid,
         data_fingerprint=problem.fingerprint,
         n_train=len(problem.x),
         n_test=len(problem.x_test),
