@@ -31,6 +31,14 @@ def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -
     monkeypatch.setattr(fake.FakeEvaluator, "tile", failing)
 
 
+def _failed(out: Path, call: int, error: BaseException, device: str = "cpu") -> None:
+    """A run that ends with an error at the call of that number."""
+    with pytest.MonkeyPatch.context() as patch:
+        _fail_at(patch, call, error)
+        with pytest.raises(type(error)):
+            _run(out, device)
+
+
 def _full_disk(self: GramWriter, *batch: object) -> None:
     raise OSError("no space left on device")
 
@@ -149,14 +157,8 @@ def test_a_device_is_named_right_before_it_finishes_a_tile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "K.h5"
-    with monkeypatch.context() as patch:
-        _fail_at(patch, 4, ERRORS[0])
-        with pytest.raises(WidegramError):
-            _run(out, "cuda")
-    with monkeypatch.context() as patch:
-        _fail_at(patch, 0, ERRORS[1])
-        with pytest.raises(RuntimeError):
-            _run(out)
+    _failed(out, 4, ERRORS[0], "cuda")
+    _failed(out, 0, ERRORS[1])
     assert _attribute(out) == "cuda"
     with monkeypatch.context() as patch:
         patch.setattr(GramWriter, "write", _full_disk)
@@ -166,14 +168,9 @@ def test_a_device_is_named_right_before_it_finishes_a_tile(
     assert _run(out).resumed_tiles == 4
 
 
-def test_a_device_that_finished_nothing_is_not_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_finished_nothing_is_not_named(tmp_path: Path) -> None:
     out = tmp_path / "K.h5"
-    with monkeypatch.context() as patch:
-        _fail_at(patch, 0, ERRORS[0])
-        with pytest.raises(WidegramError):
-            _run(out, "cuda")
+    _failed(out, 0, ERRORS[0], "cuda")
     assert _run(out).resumed_tiles == 0
     assert _attribute(out) == "cpu"
 
