@@ -9,8 +9,8 @@ import click
 
 from widegram.errors import WidegramError
 from widegram_cli.bench_output import about, emit, print_table, say
-from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import json_option
+from widegram_cli.files import FileCommand, InputFile
+from widegram_cli.options import json_option, out_option
 
 
 @click.command("published", cls=FileCommand)
@@ -31,11 +31,10 @@ from widegram_cli.options import json_option
     help="Minutes, or hours.",
 )
 @click.option("--rows", "only", default="*", metavar="PATTERN", help="Only these: 'mnist-*'.")
-@click.option(
-    "--out",
-    type=OutputFile(),
-    metavar="R.json",
-    help="Keep finished rows in this file; run again, the same command goes on.",
+@out_option(
+    "R.json",
+    "Keep finished rows in this file; run again, the same command goes on.",
+    required=False,
 )
 @json_option
 def published(data: tuple[str, ...], suite: str, only: str, out: str | None, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from widegram.validation.choices import COMBINATIONS, DTYPES
-from widegram_cli.files import FileCommand, InputFile, OutputFile
+from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.gram import show_result
 from widegram_cli.options import (
     Floats,
@@ -18,6 +18,7 @@ from widegram_cli.options import (
     head_option,
     json_option,
     memory_option,
+    out_option,
     overwrite_option,
     profile_option,
 )
@@ -48,13 +49,7 @@ class Combining:
     show_default=True,
     help="What is done with entries.",
 )
-@click.option(
-    "--out",
-    type=OutputFile(),
-    required=True,
-    metavar="C.h5",
-    help="The file to write or to resume.",
-)
+@out_option("C.h5", "The file to write or to resume.")
 @click.option("--get", type=KernelNames(), help="Kernels [default: those that all files have].")
 @click.option("--dtype", type=click.Choice(DTYPES), help="[default: the widest of the files]")
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: the first's].")

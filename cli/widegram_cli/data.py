@@ -10,8 +10,8 @@ import click
 
 from widegram.validation.choices import NORMALIZATIONS
 from widegram_cli.datafile import print_contents, shape_text
-from widegram_cli.files import FileGroup, InputFile, OutputFile
-from widegram_cli.options import Command, json_option, memory_option, overwrite_option
+from widegram_cli.files import FileGroup, InputFile
+from widegram_cli.options import Command, json_option, memory_option, out_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table
 
 _MOST_CLASSES = 20
@@ -53,13 +53,7 @@ def command() -> None:
 
 @command.command("prepare")
 @click.argument("source", type=InputFile())
-@click.option(
-    "--out",
-    type=OutputFile(),
-    required=True,
-    metavar="DATA.h5",
-    help="The HDF5 file to write.",
-)
+@out_option("DATA.h5", "The HDF5 file to write.")
 @click.option("--train", type=click.IntRange(min=1), help="Training inputs to draw [default: all].")
 @click.option("--test", type=click.IntRange(min=0), help="Test inputs to draw [default: all].")
 @click.option(
@@ -126,13 +120,7 @@ def prepare_command(source: str, out: str, as_json: bool, **options: Any) -> Non
 @command.command("apply")
 @click.argument("statistics", type=InputFile(), metavar="STATS.h5")
 @click.argument("source", type=InputFile(), metavar="NEW")
-@click.option(
-    "--out",
-    type=OutputFile(),
-    required=True,
-    metavar="D.h5",
-    help="The HDF5 file to write.",
-)
+@out_option("D.h5", "The HDF5 file to write.")
 @unseen_option
 @labels_option
 @memory_option
@@ -183,13 +171,7 @@ def _counted(classes: Mapping[Any, int]) -> str:
 @command.command("sample")
 @click.argument("data", type=InputFile())
 @click.option("--n", type=click.IntRange(min=1), required=True, help="Rows to draw.")
-@click.option(
-    "--out",
-    type=OutputFile(),
-    required=True,
-    metavar="C.h5",
-    help="The HDF5 file to write.",
-)
+@out_option("C.h5", "The HDF5 file to write.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of it.")
 @click.option(
     "--labels",

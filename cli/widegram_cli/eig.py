@@ -11,7 +11,7 @@ import click
 
 from widegram.validation.choices import WHICH
 from widegram_cli import options as shared
-from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
+from widegram_cli.files import FileCommand, InputFile, PictureFile
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 @click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--plot", type=PictureFile(), metavar="P.png", help="Draw the spectrum.")
-@click.option(
-    "--out", type=OutputFile(), metavar="E.h5", help="Write /eigenvalues, /eigenvectors, /density."
-)
+@shared.out_option("E.h5", "Write /eigenvalues, /eigenvectors, /density.", required=False)
 @shared.memory_option
 @shared.overwrite_option
 @shared.json_option

@@ -10,7 +10,7 @@ import click
 
 from widegram.validation.choices import DTYPES
 from widegram_cli import options as shared
-from widegram_cli.files import FileCommand, InputFile, OutputFile
+from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.output import emit_json, human_rate, human_time
 
 if TYPE_CHECKING:
@@ -71,13 +71,7 @@ class Forecast:
     help="Edges of each graph of --x, for Aggregate layers: weights (n, nodes, nodes).",
 )  # fmt: skip
 @click.option("--pattern2", type=InputFile(), metavar="DATA", help="The same of --x2.")
-@click.option(
-    "--out",
-    type=OutputFile(),
-    required=True,
-    metavar="K.h5",
-    help="The file to write or to resume.",
-)
+@shared.out_option("K.h5", "The file to write or to resume.")
 @shared.get_option
 @click.option(
     "--dtype",

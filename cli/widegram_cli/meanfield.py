@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from widegram_cli.files import FileGroup, OutputFile, PictureFile
+from widegram_cli.files import FileGroup, PictureFile
 from widegram_cli.meanfield_options import Written, act_option
 from widegram_cli.meanfield_spectrum import spectrum_command
 from widegram_cli.meanfield_table import table_command
 from widegram_cli.meanfield_trainability import trainability_command
-from widegram_cli.options import grouped, json_option, memory_option, overwrite_option
+from widegram_cli.options import grouped, json_option, memory_option, out_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table, human_time
 
 
@@ -49,9 +49,7 @@ def point_command(act: str, w_var: float, b_var: float, as_json: bool) -> None:
 @act_option
 @click.option("--w-var", default="0:3:0.01", show_default=True, help="START:STOP:STEP or A,B,C.")
 @click.option("--b-var", default="0.01:0.25:0.001", show_default=True, help="The same for biases.")
-@click.option(
-    "--out", type=OutputFile(), required=True, metavar="phase.h5", help="The file to write."
-)
+@out_option("phase.h5", "The file to write.")
 @click.option(
     "--plot",
     type=PictureFile(),

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from widegram.validation.choices import FAMILIES, SWEEP_METHODS
-from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
+from widegram_cli.files import FileCommand, InputFile, PictureFile
 from widegram_cli.meanfield_options import Computing, Written, one_blas_thread
 from widegram_cli.options import (
     Depths,
     grouped,
     json_option,
     memory_option,
+    out_option,
     overwrite_option,
     series_option,
     threads_option,
@@ -121,7 +122,7 @@ class Inputs:
     help="Give every pixel its neighbourhood as channels, scaled to mean square 1.",
 )
 @threads_option
-@click.option("--out", type=OutputFile(), required=True, metavar="S.h5", help="The file to write.")
+@out_option("S.h5", "The file to write.")
 @click.option(
     "--plot",
     type=PictureFile(),

@@ -11,7 +11,7 @@ import click
 
 from widegram.validation.choices import FAMILIES
 from widegram_cli import options as shared
-from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
+from widegram_cli.files import FileCommand, InputFile, PictureFile
 from widegram_cli.meanfield_options import (
     Computing,
     Written,
@@ -103,13 +103,7 @@ class Axes:
     help="c of the c xi lines: 6 or 6,8.",
 )
 @shared.threads_option
-@click.option(
-    "--out",
-    type=OutputFile(),
-    required=True,
-    metavar="T.h5",
-    help="The file to write or to resume.",
-)
+@shared.out_option("T.h5", "The file to write or to resume.")
 @click.option("--plot", type=PictureFile(), metavar="T.png", help="Draw the maps.")
 @shared.series_option
 @shared.dask_option

@@ -16,7 +16,7 @@ from widegram.machine.budgets import parse_size
 from widegram.validation import bounds
 from widegram.validation.choices import DEVICES, KERNELS
 from widegram.validation.kernel_names import in_order, listed
-from widegram_cli.files import InputFile
+from widegram_cli.files import InputFile, OutputFile
 
 _DIGITS = 20  # more than any count has
 _LARGEST = 2**63 - 1
@@ -246,6 +246,15 @@ def data_option(
         name, type=InputFile(), multiple=True, callback=inputs, required=required,
         metavar="DATA", help=help,
     )  # fmt: skip
+
+
+def out_option(
+    metavar: str, help: str, *, required: bool = True
+) -> Callable[[Command], Command]:
+    """``--out``: the file that a command writes."""
+    return click.option(
+        "--out", type=OutputFile(), required=required, metavar=metavar, help=help
+    )
 
 
 def get_option(command: Command) -> Command:

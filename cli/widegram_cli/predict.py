@@ -68,12 +68,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="--variance: factorisation.",
 )
-@click.option(
-    "--out",
-    type=OutputFile(),
-    metavar="P.h5",
-    help="Write /mean, /variance, /variance_latent, /probability, /time/<t>/mean; of method svm "
+@shared.out_option(
+    "P.h5",
+    "Write /mean, /variance, /variance_latent, /probability, /time/<t>/mean; of method svm "
     "/decision, /votes, /pairs.",
+    required=False,
 )
 @click.option(
     "--csv",

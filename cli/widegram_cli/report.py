@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from widegram.errors import WidegramError
-from widegram_cli.files import FileCommand, InputFile, OutputFile
-from widegram_cli.options import json_option, overwrite_option
+from widegram_cli.files import FileCommand, InputFile
+from widegram_cli.options import json_option, out_option, overwrite_option
 from widegram_cli.output import emit_json, emit_table
 
 _LOG_BYTES = 1 << 26
@@ -25,9 +25,7 @@ _LOG_BYTES = 1 << 26
     metavar="LOG",
     help="What the commands printed with --json, an object a line: the report takes their times.",
 )
-@click.option(
-    "--out", type=OutputFile(), required=True, metavar="R.html", help="The page to write."
-)
+@out_option("R.html", "The page to write.")
 @overwrite_option
 @json_option
 def command(

@@ -17,7 +17,7 @@ from widegram.validation.choices import (
     TASKS,
 )
 from widegram_cli import options as shared
-from widegram_cli.files import FileCommand, InputFile, OutputFile
+from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.output import emit_json, emit_table, human_time
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="cg: random probes; svm: folds.",
 )
-@click.option("--out", type=OutputFile(), required=True, metavar="A.h5", help="The solution file.")
+@shared.out_option("A.h5", "The solution file.")
 @click.option(
     "--plan", is_flag=True, help="Say what solving would take, from a trial; make no file."
 )

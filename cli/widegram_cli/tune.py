@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram.validation.choices import CRITERIA, DTYPES, TARGETS, TASKS
-from widegram_cli.files import FileCommand, InputFile, OutputFile, PictureFile
+from widegram_cli.files import FileCommand, InputFile, PictureFile
 from widegram_cli.options import (
     Floats,
     dask_option,
@@ -17,6 +17,7 @@ from widegram_cli.options import (
     json_option,
     kernel_option,
     memory_option,
+    out_option,
     overwrite_option,
     series_option,
     threads_option,
@@ -53,10 +54,7 @@ _COLUMNS = {
     "--y", type=InputFile(), required=True, metavar="DATA",
     help="Their labels: integer classes (n,) or float targets (n, k).",
 )  # fmt: skip
-@click.option(
-    "--out", type=OutputFile(), required=True, metavar="TABLE.h5",
-    help="The table to write or to go on with; the best network lies beside it.",
-)  # fmt: skip
+@out_option("TABLE.h5", "The table to write or to go on with; the best network lies beside it.")
 @kernel_option
 @click.option(
     "--criterion",
