@@ -8,8 +8,8 @@ import click
 import numpy as np
 import pytest
 
-from widegram_cli.options import Depths, KernelNames, Shape, Size
 from widegram_cli.output import emit_json, emit_table, human_time
+from widegram_cli.value_types import Depths, KernelNames, Shape, Size
 
 
 def test_sizes_are_bytes():

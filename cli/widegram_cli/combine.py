@@ -10,8 +10,6 @@ from widegram.validation.choices import COMBINATIONS, DTYPES
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.gram import show_result
 from widegram_cli.options import (
-    Floats,
-    KernelNames,
     check_option,
     depth_option,
     grouped,
@@ -22,6 +20,7 @@ from widegram_cli.options import (
     overwrite_option,
     profile_option,
 )
+from widegram_cli.value_types import Floats, KernelNames
 
 
 @dataclass(frozen=True)

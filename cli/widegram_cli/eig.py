@@ -13,6 +13,7 @@ from widegram.validation.choices import WHICH
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, PictureFile
 from widegram_cli.output import emit_json, emit_table, human_time
+from widegram_cli.value_types import Tolerance
 
 if TYPE_CHECKING:
     from widegram.linalg.summary import Spectrum
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--probes", type=click.IntRange(min=2), default=16, show_default=True)
 @click.option("--steps", type=click.IntRange(min=4), default=80, show_default=True)
 @click.option(
-    "--tol", type=shared.Tolerance, default=1e-8, show_default=True, help="Residual over norm."
+    "--tol", type=Tolerance, default=1e-8, show_default=True, help="Residual over norm."
 )
 @click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)

@@ -12,6 +12,7 @@ from widegram.validation.choices import DTYPES
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.output import emit_json, human_rate, human_time
+from widegram_cli.value_types import Duration, ShardNumber
 
 if TYPE_CHECKING:
     from widegram.computing.gram import GramResult
@@ -83,7 +84,7 @@ class Forecast:
 @shared.device_option
 @click.option(
     "--shard",
-    type=shared.ShardNumber(),
+    type=ShardNumber(),
     metavar="K/N",
     help="Only the K-th of N shares, into K.h5.shard-K-of-N; `widegram join K.h5` joins them.",
 )
@@ -97,7 +98,7 @@ class Forecast:
 )
 @click.option(
     "--deadline",
-    type=shared.Duration(),
+    type=Duration(),
     help="With --plan: how many shards or workers end in time.",
 )
 @shared.depths_option

@@ -55,7 +55,7 @@ class CommandTable(click.Group):
             return None
         # Help on all commands needs none of these.
         from widegram_cli import preferences
-        from widegram_cli.options import bounded
+        from widegram_cli.value_types import bounded
 
         module = importlib.import_module(COMMANDS[cmd_name][0])
         command: click.Command = bounded(module.command)

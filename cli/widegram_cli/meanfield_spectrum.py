@@ -12,7 +12,6 @@ from widegram.validation.choices import FAMILIES, SWEEP_METHODS
 from widegram_cli.files import FileCommand, InputFile, PictureFile
 from widegram_cli.meanfield_options import Computing, Written, one_blas_thread
 from widegram_cli.options import (
-    Depths,
     grouped,
     json_option,
     memory_option,
@@ -22,6 +21,7 @@ from widegram_cli.options import (
     threads_option,
 )
 from widegram_cli.output import emit_json, human_time
+from widegram_cli.value_types import Depths
 
 if TYPE_CHECKING:
     from widegram.meanfield.experiments.problem import Problem

@@ -10,8 +10,9 @@ import click
 from widegram.validation.choices import FAMILIES
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.meanfield_options import act_option, b_var_option, one_blas_thread
-from widegram_cli.options import Depths, Floats, grouped, json_option, memory_option
+from widegram_cli.options import grouped, json_option, memory_option
 from widegram_cli.output import emit_json
+from widegram_cli.value_types import Depths, Floats
 
 if TYPE_CHECKING:
     from widegram.meanfield.experiments.asymptotics import Entry

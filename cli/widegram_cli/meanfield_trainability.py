@@ -20,6 +20,7 @@ from widegram_cli.meanfield_options import (
     one_blas_thread,
 )
 from widegram_cli.output import emit_json, human_time
+from widegram_cli.value_types import Depths, Floats
 
 if TYPE_CHECKING:
     from widegram.meanfield.experiments.training import Grid
@@ -85,10 +86,10 @@ class Axes:
     help="START:STOP:STEP or A,B,C.",
 )
 @b_var_option
-@click.option("--depths", type=shared.Depths(), required=True, help="Hidden layers: 1,2,5-10.")
+@click.option("--depths", type=Depths(), required=True, help="Hidden layers: 1,2,5-10.")
 @click.option(
     "--times",
-    type=shared.Floats(positive=True),
+    type=Floats(positive=True),
     default="1,8,64,512,4096",
     show_default=True,
     help="In units of the learning rate 2/lambda_max.",
@@ -97,7 +98,7 @@ class Axes:
 @click.option("--test", type=click.IntRange(min=1), help="Test images [default: all].")
 @click.option(
     "--scale",
-    type=shared.Floats(positive=True),
+    type=Floats(positive=True),
     default="8",
     show_default=True,
     help="c of the c xi lines: 6 or 6,8.",

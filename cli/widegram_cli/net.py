@@ -12,14 +12,9 @@ from widegram.errors import WidegramError
 from widegram.machine.budgets import format_size
 from widegram.validation.choices import DEVICES, DTYPES
 from widegram_cli.files import FileCommand, InputFile
-from widegram_cli.options import (
-    Shape,
-    depths_option,
-    get_option,
-    inputs,
-    json_option,
-)
+from widegram_cli.options import depths_option, get_option, inputs, json_option
 from widegram_cli.output import emit_json, emit_table
+from widegram_cli.value_types import Shape
 
 if TYPE_CHECKING:
     from widegram.network import Network

@@ -11,6 +11,7 @@ from widegram.validation.choices import FACTORISATIONS
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.output import emit_json, emit_table, human_time
+from widegram_cli.value_types import Floats
 
 if TYPE_CHECKING:
     from widegram.predict.merit import PredictResult
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--time",
     "times",
-    type=shared.Floats(),
+    type=Floats(),
     help="Gradient flow at these times, in units of the maximal learning rate; inf: the solution.",
 )
 @click.option("--variance", is_flag=True, help="Variance of new targets, with and without noise.")

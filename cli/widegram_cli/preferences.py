@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import click
 
 from widegram.errors import WidegramError, shown
-from widegram_cli.options import Size
+from widegram_cli.value_types import Size
 
 FILE = "widegram.toml"
 PREFIX = "WIDEGRAM_"

@@ -19,6 +19,7 @@ from widegram.validation.choices import (
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.output import emit_json, emit_table, human_time
+from widegram_cli.value_types import Floats, Tolerance
 
 if TYPE_CHECKING:
     from widegram.linalg.solvejob import SolveResult
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
 @click.option(
     "--diag-reg-path",
     "path",
-    type=shared.Floats(),
+    type=Floats(),
     help="Choose the best of these by leave-one-out error, or with --evidence by that.",
 )
 @click.option("--loo", is_flag=True, help="Report leave-one-out error and accuracy.")
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
     help="Precision of a factorisation [default: float64 where it fits].",
 )
 @click.option(
-    "--tol", type=shared.Tolerance, default=1e-8, show_default=True, help="cg: relative residual."
+    "--tol", type=Tolerance, default=1e-8, show_default=True, help="cg: relative residual."
 )
 @click.option("--max-iter", type=click.IntRange(min=1), default=1000, show_default=True, help="cg.")
 @click.option(
@@ -110,7 +111,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--c-path",
-    type=shared.Floats(),
+    type=Floats(),
     help="svm: C, or several of which cross-validation takes the best [default: 0.01 to 1e4].",
 )
 @click.option("--folds", type=click.IntRange(min=2), help="svm: of cross-validation [default: 5].")

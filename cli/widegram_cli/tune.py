@@ -11,7 +11,6 @@ import click
 from widegram.validation.choices import CRITERIA, DTYPES, TARGETS, TASKS
 from widegram_cli.files import FileCommand, InputFile, PictureFile
 from widegram_cli.options import (
-    Floats,
     dask_option,
     device_option,
     json_option,
@@ -23,6 +22,7 @@ from widegram_cli.options import (
     threads_option,
 )
 from widegram_cli.output import emit_json, human_time
+from widegram_cli.value_types import Floats
 
 if TYPE_CHECKING:
     from widegram.tuning.search import TuneResult
