@@ -134,7 +134,7 @@ class _Trial(NamedTuple):
     took: float
 
     def seconds(self, grid: TileGrid, entries: int) -> float:
-        """Of computing some entries, and their share of the diagonals."""
+        """The time that some entries take, with their share of the diagonals."""
         whole = grid.n1 * grid.n2
         inputs = grid.n1 if grid.symmetric else grid.n1 + grid.n2
         pairs = entries / 2 if grid.symmetric else entries

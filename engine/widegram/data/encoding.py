@@ -75,7 +75,7 @@ class Encoding:
 
     @property
     def categories(self) -> list[str]:
-        """Names of those of texts."""
+        """The names of the columns of texts."""
         return [column.name for column in self.known if column.levels is not None]
 
     def described(self) -> str:

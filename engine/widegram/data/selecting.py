@@ -31,7 +31,7 @@ class Selection:
 
     @property
     def labels(self) -> NDArray[Any] | None:
-        """Those of the rows, None where there are none."""
+        """The labels of the rows, None where there are none."""
         return None if self.split.y is None else self.split.y[self.indices]
 
     def blocks(self, block: int) -> Iterator[NDArray[np.float64]]:

@@ -69,7 +69,7 @@ class Treatment:
         return {f"{GROUP}/{name}": value for name, value in found.items()}
 
     def statistics(self) -> dict[str, Any]:
-        """And of its root's attributes; mean and std are of raw inputs."""
+        """What a file keeps of it as attributes of its root; mean and std are of raw inputs."""
         found: dict[str, Any] = {
             "input_shape": np.array(self.shape),
             "statistics_rows": self.rows,

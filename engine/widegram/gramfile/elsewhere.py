@@ -109,7 +109,7 @@ class Shards(Closing):
             into[...] = data[top : top + len(rows), left : left + len(cols)]
 
     def layouts(self) -> list[ShardLayout]:
-        """Of each shard."""
+        """The layout of each shard."""
         total = len(self._files)
         return [ShardLayout(self.header.grid, Shard(k, total)) for k in range(1, total + 1)]
 
@@ -210,7 +210,7 @@ class Assembled:
         return (spans[0], spans[1]), (single[0], single[1])
 
     def _fill(self, into: Array, rows: range, cols: range) -> None:
-        """Unit steps."""
+        """Put a block, whose slices have steps of 1, into an array."""
         if not rows or not cols:
             return
         top, bottom, left, right = self._edges.T

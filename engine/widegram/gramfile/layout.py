@@ -53,7 +53,7 @@ class TileLayout(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
-        """Of flags and of checksums."""
+        """The shape of flags and of checksums."""
 
     @abstractmethod
     def tiles(self) -> list[Tile]:

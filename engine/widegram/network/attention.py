@@ -42,8 +42,10 @@ class Embedded(NamedTuple):
 
 
 def mixture(layer: GlobalSelfAttention, channels: int | None) -> Embedded:
-    """Of a layer behind so many channels, which count where ``n_chan_pos_emb`` does; else
-    concatenated embeddings have as many."""
+    """What is in the sum that a layer sees behind so many ``channels``.
+
+    They count where ``n_chan_pos_emb`` is given; else concatenated embeddings have as many.
+    """
     if layer.pos_emb_type == "NONE":
         return Embedded(1.0, 0.0)
     own = embedded = 1.0
@@ -66,7 +68,7 @@ def embeddings(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> Array:
 
 
 def distances(layer: GlobalSelfAttention, shape: tuple[int, ...]) -> Array:
-    """Those that pixels of an image of that shape have, each once."""
+    """The distances between pixels of an image of that shape, each once."""
     apart = np.indices(shape).reshape(len(shape), -1).astype(np.float64)
     return np.unique((apart**layer.pos_emb_p_norm).sum(axis=0))
 

@@ -10,7 +10,7 @@ from widegram.network.model import Network
 
 
 def layers_of(network: Network) -> list[dict[str, Any]]:
-    """Of each layer its path (``layer``), its ``parameters``, and its shapes ``in`` and ``out``."""
+    """The path (``layer``), ``parameters``, and shapes ``in`` and ``out`` of every layer."""
     canonical = network.canonical()
     rows: list[dict[str, Any]] = [
         {

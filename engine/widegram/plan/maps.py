@@ -243,8 +243,11 @@ class EachMap(Operation):
 
 
 def pairs(planes: Ints, shape: Pair) -> Pairs:
-    """``planes``: by displacement where each plane begins, in pixels, -1 where there is none, as
-    :class:`~widegram.plan.stores.Stores` has them."""
+    """The pixel pairs of a stored value.
+
+    ``planes`` says by displacement where each plane begins, in pixels, -1 where there is none, as
+    :class:`~widegram.plan.stores.Stores` has them.
+    """
     h, w = shape
     first, second, place = [], [], []
     for y, x in displacements(planes >= 0):

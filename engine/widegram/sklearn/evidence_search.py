@@ -168,8 +168,11 @@ def _found(
 
 
 def _likelihood(kernel: Array, y: Array, alpha: Array | float) -> Likelihood:
-    """By the eigenvalues of the kernel, once, where all rows have one ``alpha``; else by a
-    factorisation each time."""
+    """The evidence as a function of scale and noise, with its slope; None where there is none.
+
+    By the eigenvalues of the kernel, once, where all rows have one ``alpha``; else by a
+    factorisation each time.
+    """
     return _dense(kernel, y, alpha) if np.ndim(alpha) else _spectral(kernel, y, float(alpha))
 
 

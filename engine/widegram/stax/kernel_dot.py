@@ -171,7 +171,7 @@ class _DotAxes:
         return self._product(first, a, second, 2)
 
     def own(self, other: Array, a: Array) -> Array:
-        """Those of each product with itself."""
+        """Covariances of each product with itself."""
         return self._product(other, a, other, 1)
 
     def mask(self, mask: Array, other: Array) -> Array:

@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 @jit
 def rectangle(slot: int, dy: int, dx: int) -> Rectangle:
-    """That of a value at segment displacement (dy, dx)."""
+    """The rectangle of a value at segment displacement (dy, dx)."""
     sy, sx = peek(slot, SlotField.SIGMA_ROWS), peek(slot, SlotField.SIGMA_COLS)
     if dy % sy != 0 or dx % sx != 0:
         return Rectangle(0, 0, 0, 0)

@@ -117,7 +117,7 @@ class Judging:
             array[...] = arrays[name]
 
     def judged(self) -> list[Judgement]:
-        """Of each draft, once all rows are in."""
+        """What was found of each draft, once all rows are in."""
         outputs = self._targets.shape[1]
         gradient = self._gradient if self._loo else self._spectrum.basis.T @ self._gradient
         found = []

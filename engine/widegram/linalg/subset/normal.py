@@ -67,7 +67,7 @@ class NormalSpectrum:
         return np.asarray(self.moment / (self.values + shift)[:, None])
 
     def condition(self, shift: float) -> float:
-        """Of the normal equations with ``shift`` on their diagonal; infinite where they are
+        """The condition of the equations with ``shift`` on their diagonal; infinite where they are
         singular to rounding."""
         low, high = float(self.values[0] + shift), float(self.values[-1] + shift)
         noise = self.values.size * float(np.finfo(np.float64).eps) * high
