@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,28 @@ from widegram_cli.output import emit_json
 
 if TYPE_CHECKING:
     from widegram import gramfile
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Where the inputs are, if they have moved, and their patterns, of graphs."""
+
+    x: str | tuple[str, ...] | None
+    x2: str | tuple[str, ...] | None
+    pattern: str | None
+    pattern2: str | None
+
+    def opened(self) -> list[Any]:
+        """The inputs, None for those that have not moved."""
+        from widegram.data.patterns import patterned
+        from widegram.data.several import open_inputs
+
+        if (self.pattern and not self.x) or (self.pattern2 and not self.x2):
+            raise click.UsageError("--pattern and --pattern2 go with --x and --x2")
+        return [
+            of if of is None else patterned(open_inputs(of), None, edges)[0]
+            for of, edges in ((self.x, self.pattern), (self.x2, self.pattern2))
+        ]
 
 
 @click.command("verify", cls=FileCommand)
@@ -40,19 +63,9 @@ if TYPE_CHECKING:
 @shared.mixed_option
 @shared.memory_option
 @shared.json_option
-def command(  # noqa: PLR0913  (an option each)
-    file: str,
-    x: str | tuple[str, ...] | None,
-    x2: str | tuple[str, ...] | None,
-    pattern: str | None,
-    pattern2: str | None,
-    sample: int,
-    seed: int,
-    repair: bool,
-    as_json: bool,
-    depth: int | None,
-    head: str | None,
-    **options: Any,
+@shared.grouped(Moved, "moved")
+def command(
+    file: str, moved: Moved, as_json: bool, depth: int | None, head: str | None, **options: Any
 ) -> None:
     """Check FILE for damage; ends with exit code 3 and one line where there is any.
 
@@ -64,31 +77,14 @@ def command(  # noqa: PLR0913  (an option each)
     A file that is not complete is checked as far as it goes. With --depth or --head the datasets
     that are read out there are checked, and no others.
     """
-    from widegram.data.patterns import patterned
-    from widegram.data.several import open_inputs
     from widegram.gramfile import VerifyReport
     from widegram.tiling import End
     from widegram.verifying.verify import verify
     from widegram_cli.reporting import reporter
 
-    first, second = (
-        of if of is None else patterned(open_inputs(of), None, edges)[0]
-        for of, edges in ((x, pattern), (x2, pattern2))
-    )
-    if (pattern and not x) or (pattern2 and not x2):
-        raise click.UsageError("--pattern and --pattern2 go with --x and --x2")
+    inputs = moved.opened()
     with reporter() as progress:
-        report = verify(
-            file,
-            first,
-            second,
-            sample=sample,
-            seed=seed,
-            repair=repair,
-            end=End(depth, head),
-            **options,
-            progress=progress,
-        )
+        report = verify(file, *inputs, end=End(depth, head), **options, progress=progress)
     if as_json:
         kind = {"kind": "gram"} if isinstance(report, VerifyReport) else {}
         emit_json(kind | report.as_dict())
