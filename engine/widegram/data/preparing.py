@@ -64,7 +64,7 @@ class Prepared:
     note: str
 
 
-def prepare(  # noqa: PLR0913  (an option each)
+def prepare(  # noqa: PLR0913 - public: by keyword, one for each option of the command
     source: str | Path,
     out: str | Path,
     *,
