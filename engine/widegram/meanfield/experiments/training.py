@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from time import perf_counter
 
 from widegram.errors import Interrupted, WidegramError
 from widegram.machine import interrupts
@@ -57,32 +58,36 @@ def trainability(
         n_test=len(problem.x_test),
     )
     with TrainFile(Path(out), header, scales, overwrite) as file:
-        pending = file.pending()
-        before = len(grid.w_var) - len(pending)
+        before = len(grid.w_var) - len(file.pending())
         meter = _Meter(len(grid.w_var), before, len(grid.depths), progress)
-
-        def kept(why: str = "interrupted") -> str:
-            return (
-                f"{out}: {why}, {meter.done} of {len(grid.w_var)} rows are saved; run the "
-                "same command again to resume"
-            )
-
-        with (
-            StopRequest(),
-            interrupts.keeping(kept),
-            interrupts.finishing("the row in work", lambda: meter.row_seconds),
-        ):
-            try:
-                for index, row, workers in rows(pending):
-                    with interrupts.saving():
-                        file.write(index, row)
-                    meter.row(workers)
-            except SchedulerGone as gone:
-                raise Interrupted(kept(str(gone))) from gone
-            if file.pending():
-                raise Interrupted(kept())
+        _fill(file, rows, meter)
         file.finish()
     return before
+
+
+def _fill(file: TrainFile, rows: Callable[[list[int]], Rows], meter: _Meter) -> None:
+    """Store the rows that are missing; raises Interrupted where they do not all come."""
+
+    def kept(why: str = "interrupted") -> str:
+        return (
+            f"{file.path}: {why}, {meter.done} of {meter.rows} rows are saved; run the same "
+            "command again to resume"
+        )
+
+    with (
+        StopRequest(),
+        interrupts.keeping(kept),
+        interrupts.finishing("the row in work", lambda: meter.row_seconds),
+    ):
+        try:
+            for index, row, workers in rows(file.pending()):
+                with interrupts.saving():
+                    file.write(index, row)
+                meter.row(workers)
+        except SchedulerGone as gone:
+            raise Interrupted(kept(str(gone))) from gone
+        if file.pending():
+            raise Interrupted(kept())
 
 
 def _rows(
@@ -117,15 +122,13 @@ def _check(problem: Problem, grid: Grid, memory: str | int | None) -> None:
 
 
 class _Meter:
-    """Reports grid points; a row is ``depths`` of them."""
+    """Reports grid points; each of the ``rows`` is ``depths`` of them."""
 
     def __init__(
         self, rows: int, done: int, depths: int, progress: Callable[[Progress], None] | None
     ) -> None:
-        from time import perf_counter
-
-        self._clock, self._start = perf_counter, perf_counter()
-        self._rows, self._done, self._before, self._depths = rows, done, done, depths
+        self._start = perf_counter()
+        self.rows, self._done, self._before, self._depths = rows, done, done, depths
         self._progress = progress
         self._begun, self._slowest = self._start, 0.0
 
@@ -137,20 +140,20 @@ class _Meter:
     @property
     def row_seconds(self) -> float:
         """Estimate of the time that the row in work still takes; infinite before one is done."""
-        return max(self._slowest - (self._clock() - self._begun), 0.0) if self._slowest else inf
+        return max(self._slowest - (perf_counter() - self._begun), 0.0) if self._slowest else inf
 
     def row(self, workers: int) -> None:
         """One row more is stored; that many ``workers`` share the work."""
         self._done += 1
-        self._slowest = max(self._slowest, self._clock() - self._begun)
-        self._begun = self._clock()
+        self._slowest = max(self._slowest, perf_counter() - self._begun)
+        self._begun = perf_counter()
         if self._progress is not None:
-            seconds = self._clock() - self._start
+            seconds = perf_counter() - self._start
             rate = (self._done - self._before) * self._depths / seconds
             self._progress(
                 Progress(
                     self._done * self._depths,
-                    self._rows * self._depths,
+                    self.rows * self._depths,
                     rate=rate,
                     seconds=seconds,
                     workers=workers,
