@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 _HALT = array("q", [0])
 
@@ -90,23 +91,23 @@ def check() -> None:
 
 
 @contextmanager
-def keeping(describe: Callable[[], str]) -> Iterator[None]:
+def _among(known: list[Any], one: Any) -> Iterator[None]:
+    """Inside, ``one`` is among those that are known."""
+    known.append(one)
+    try:
+        yield
+    finally:
+        known.remove(one)
+
+
+def keeping(describe: Callable[[], str]) -> AbstractContextManager[None]:
     """Inside, a stop leaves what ``describe()`` says: one line, with how to go on."""
-    _state.kept.append(describe)
-    try:
-        yield
-    finally:
-        _state.kept.remove(describe)
+    return _among(_state.kept, describe)
 
 
-@contextmanager
-def cleaning(clean: Callable[[], None]) -> Iterator[None]:
+def cleaning(clean: Callable[[], None]) -> AbstractContextManager[None]:
     """Inside, leaving the process by force calls ``clean()`` first."""
-    _state.cleaners.append(clean)
-    try:
-        yield
-    finally:
-        _state.cleaners.remove(clean)
+    return _among(_state.cleaners, clean)
 
 
 @contextmanager
@@ -133,17 +134,11 @@ class Work:
     stoppable: bool
 
 
-@contextmanager
 def finishing(
     what: str, seconds: Callable[[], float] = lambda: inf, stoppable: bool = True
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Inside, a stop may wait for ``what``, where it takes few seconds: see :class:`Work`."""
-    work = Work(what, seconds, stoppable)
-    _state.works.append(work)
-    try:
-        yield
-    finally:
-        _state.works.remove(work)
+    return _among(_state.works, Work(what, seconds, stoppable))
 
 
 def in_work() -> Work | None:
