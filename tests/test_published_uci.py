@@ -119,7 +119,7 @@ def test_the_command(data: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     words = line.format(uci=data).split()
     assert words[:3] == ["python", "-m", "widegram_bench.published.uci"]
     monkeypatch.setattr(uci, "LAYERS", 3)
-    monkeypatch.setattr(uci, "PENALTIES", (0.1, 1.0))
+    monkeypatch.setattr(uci, "C_PATH", (0.1, 1.0))
     found = uci.load(data, "toy")
     kinds = list(uci.kernels(found))
     for more in ([], ["--within-folds"]):
