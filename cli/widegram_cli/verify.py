@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MovedInputs:
     """Where the inputs are, if they have moved, and their patterns, of graphs."""
 
     x: str | tuple[str, ...] | None
@@ -63,9 +63,9 @@ class Moved:
 @shared.mixed_option
 @shared.memory_option
 @shared.json_option
-@shared.grouped(Moved, "moved")
+@shared.grouped(MovedInputs, "moved")
 def command(
-    file: str, moved: Moved, as_json: bool, depth: int | None, head: str | None, **options: Any
+    file: str, moved: MovedInputs, as_json: bool, depth: int | None, head: str | None, **options: Any
 ) -> None:
     """Check FILE for damage; ends with exit code 3 and one line where there is any.
 
