@@ -212,13 +212,13 @@ class TestTiming:
             timing.together([lambda: None, lambda: 1 / 0])
 
     def test_share_divides_what_is_left(self) -> None:
-        share = timing.Share(100.0, 4)
+        share = timing.TimeBudget(100.0, 4)
         assert share.next() == pytest.approx(25, abs=1)
         assert share.next() == pytest.approx(100 / 3, abs=1)
         with share.apart():
             share.end -= 50  # what is taken off while it is prepared stays off
         assert share.next() == pytest.approx(25, abs=1)
-        late = timing.Share(-1.0, 1)
+        late = timing.TimeBudget(-1.0, 1)
         assert [late.next(), late.next()] == [0.05, 0.05]
 
 

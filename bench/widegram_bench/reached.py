@@ -13,7 +13,7 @@ from widegram.network import Network
 from widegram.validation.choices import DTYPES
 from widegram_bench import ceilings, engine, roof
 from widegram_bench.networks import cnn, dense, preset
-from widegram_bench.timing import Share, Turns
+from widegram_bench.timing import TimeBudget, Turns
 from widegram_bench.work import least_work
 
 Say = Callable[[str], None]
@@ -59,7 +59,7 @@ def measure(
     parts = len(ACTIVATIONS) * len(DTYPES) * (1 + len(sizes.sides)) + len(DTYPES) * (
         len(sizes.flat_sides) + len(sizes.dense_depths) + len(sizes.presets)
     )
-    run = _Measuring(sizes, threads or usable_cores(), Share(seconds, parts + 1), say)
+    run = _Measuring(sizes, threads or usable_cores(), TimeBudget(seconds, parts + 1), say)
     found: dict[str, Any] = {"threads": run.threads, "roof": [], "pooled": [], "work": []}
     for activation in ACTIVATIONS:
         for dtype in DTYPES:
@@ -90,7 +90,7 @@ class _Measuring:
     """Rows of one measurement; ``rates``: element-layers a second of all threads, by activation and
     dtype."""
 
-    def __init__(self, sizes: RoofSizes, threads: int, clock: Share, say: Say) -> None:
+    def __init__(self, sizes: RoofSizes, threads: int, clock: TimeBudget, say: Say) -> None:
         self.sizes, self.threads, self.clock, self.say = sizes, threads, clock, say
         self.rates: dict[tuple[str, str], float] = {}
         self.left_out: list[tuple[str, float]] = []

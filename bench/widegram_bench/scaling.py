@@ -12,7 +12,7 @@ import numpy as np
 from widegram.machine.cores import usable_cores
 from widegram_bench import engine, roof
 from widegram_bench.networks import cnn
-from widegram_bench.timing import Share, Turns
+from widegram_bench.timing import TimeBudget, Turns
 
 Say = Callable[[str], None]
 
@@ -52,7 +52,7 @@ def measure(
     threads = threads or usable_cores()
     counts = sorted({*(2**k for k in range(threads.bit_length())), threads})
     parts = len(sizes.pairs) + len(sizes.depths) + len(sizes.sides) + 2 * len(counts)
-    clock = Share(seconds, parts)
+    clock = TimeBudget(seconds, parts)
 
     def tile(network: Any, entries: tuple[int, int], n: int = threads) -> engine.Speed:
         return engine.measure(network, dtype, clock.next(), threads=n, entries=entries)
@@ -81,7 +81,7 @@ def measure(
 
 
 def _by_threads(
-    sizes: ScalingSizes, dtype: str, counts: Sequence[int], clock: Share
+    sizes: ScalingSizes, dtype: str, counts: Sequence[int], clock: TimeBudget
 ) -> dict[str, Any]:
     """The engine and the roof on each number of threads, all in turns."""
     network = cnn(10, sizes.thread_side)

@@ -66,7 +66,7 @@ def together(runs: Sequence[Callable[[], object]]) -> float:
     return elapsed
 
 
-class Share:
+class TimeBudget:
     """Divides what is left of a budget among the measurements to come.
 
     ``prepared``: the seconds so far that were spent beside it (:meth:`apart`).

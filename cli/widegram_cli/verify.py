@@ -65,7 +65,12 @@ class MovedInputs:
 @shared.json_option
 @shared.grouped(MovedInputs, "moved")
 def command(
-    file: str, moved: MovedInputs, as_json: bool, depth: int | None, head: str | None, **options: Any
+    file: str,
+    moved: MovedInputs,
+    as_json: bool,
+    depth: int | None,
+    head: str | None,
+    **options: Any,
 ) -> None:
     """Check FILE for damage; ends with exit code 3 and one line where there is any.
 
