@@ -101,7 +101,7 @@ def kernels(data: DataSet) -> Iterator[FixedKernel]:
 
 
 def accuracy(kernel: Array, y: Array, train: Array, test: Array, penalty: float) -> float:
-    """TimeBudget of right classes of ``test`` rows, by a machine trained on ``train`` rows.
+    """Share of right classes of ``test`` rows, by a machine trained on ``train`` rows.
 
     It is stopped where ``solve --method svm`` stops one, with a warning of scikit-learn's: the
     linear kernel of few features has no end where classes overlap and C is large.
