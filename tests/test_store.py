@@ -20,7 +20,7 @@ from widegram.durable import calls, new_file
 from widegram.durable.contents import checksum
 from widegram.durable.part import part_name
 from widegram.errors import WidegramError
-from widegram.gramfile import GramFile, TileGrid, create, open_for_resume
+from widegram.gramfile import GramFile, TileGrid, create, open_for_resume, writing
 
 
 @pytest.fixture
@@ -313,3 +313,25 @@ def test_missing_file_names_the_nearest(out: Path) -> None:
     create(out, fake.header())
     with pytest.raises(WidegramError, match=r"K1\.h5: no such file; did you mean '.*K\.h5'\?"):
         GramFile(out.with_name("K1.h5"))
+
+
+@pytest.mark.parametrize("free", [0, 1 << 40])
+def test_what_memory_cannot_hold_is_dropped_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    """Each tile and mirror image once it is on the disk, and no flag or checksum."""
+    path, header = tmp_path / "K.h5", fake.header(1024, 512)
+    create(path, header)
+    dropped: list[tuple[int, int]] = []
+    synced: list[int] = []
+    sync, forget = calls.sync_data, calls.forget
+    monkeypatch.setattr(writing, "free_memory", lambda: free)
+    monkeypatch.setattr(calls, "sync_data", lambda fd: synced.append(len(dropped)) or sync(fd))
+    monkeypatch.setattr(
+        calls, "forget", lambda fd, *span: dropped.append(span) or forget(fd, *span)
+    )
+    with open_for_resume(path, header) as writer:
+        block = np.ones((512, 512), np.float32)
+        writer.write([(0, 1, {"nngp": block, "ntk": block})])
+    assert [size for size, _ in dropped] == ([] if free else [block.nbytes] * 4)
+    assert synced[0] == 0

@@ -74,9 +74,9 @@ def read_into(descriptor: int, into: memoryview, offset: int) -> int:
     return done
 
 
-def forget(descriptor: int) -> None:
-    """Drop a synced file's pages from memory, so that reading it asks the disk."""
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+def forget(descriptor: int, size: int = 0, offset: int = 0) -> None:
+    """Drop pages of a synced file from memory, by default all: reading them then asks the disk."""
+    os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
 
 
 def allocate(descriptor: int, size: int) -> None:

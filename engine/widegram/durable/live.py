@@ -20,6 +20,8 @@ from widegram.durable.skeleton import Start, find_extents
 from widegram.durable.trailer import check_bearable
 from widegram.errors import WidegramError, WriteFailed
 
+_WORTH = 1 << 16  # bytes that are forgotten by a call of their own
+
 
 class LiveFile(Closing):
     """An existing HDF5 file, opened and locked for writing at the places of its datasets.
@@ -119,6 +121,13 @@ class LiveFile(Closing):
         """Bring what was written to the disk."""
         with file_system_errors(self.path):
             calls.sync_data(self._descriptor)
+
+    def forget(self, name: str, start: Start, shape: tuple[int, ...]) -> None:
+        """Drop what a block at ``start`` has of whole pages from memory; it is on the disk."""
+        with file_system_errors(self.path):
+            for offset, size, _ in self.extents[name].spans(start, shape):
+                if size >= _WORTH:
+                    calls.forget(self._descriptor, size, offset)
 
     def stat(self) -> os.stat_result:
         """What the system says of the file, whatever its name is now."""

@@ -18,6 +18,7 @@ from widegram.gramfile.header import CHECKSUMS, STATE, Header, read_header
 from widegram.gramfile.renewing import renew
 from widegram.gramfile.reserved import Moved, Reserved
 from widegram.machine import interrupts
+from widegram.machine.budgets import free_memory
 from widegram.machine.clock import NO_CLOCK, Clock
 from widegram.machine.log import logger
 from widegram.tiling import transposed
@@ -51,6 +52,8 @@ class GramWriter(Closing):
     def __init__(self, live: LiveFile, header: Header, reserved: Reserved, renewed: bool) -> None:
         self.renewed = renewed
         self.clock: Clock = NO_CLOCK
+        # A file that memory cannot hold would take it, page by page, from everybody else.
+        self._passing = live.size() > free_memory() // 2
         self.path = live.path
         self.header = header
         self.grid, self.layout = header.grid, header.layout
@@ -171,9 +174,18 @@ class GramWriter(Closing):
             self._diagonals.store(stretch, arrays)
         with self.clock.part("writing", "flush", size, "bytes"):
             self._live.sync()
+            if self._passing:
+                self._forget(finished)
             self.untouched = False
             self._flag(finished, list(stretches), 1)
         self.check_place()
+
+    def _forget(self, tiles: Iterable[Tile]) -> None:
+        """Drop tiles, and mirror images, that are on the disk from memory."""
+        for place in (place for tile in tiles for place in self.layout.both(tile)):
+            shape = len(self.grid.rows(place[0])), len(self.grid.cols(place[1]))
+            for key in self.header.keys:
+                self._live.forget(*self.layout.place(key, place), shape)
 
     def check_place(self) -> None:
         """Raise :class:`WriteFailed` where the file was deleted, replaced or moved."""
