@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ _BLOCK = 1 << 20
 _BLOCKS = 64
 _FEATURES = 784
 _NETWORK = "fcn:depth=5"
+_MATRICES = 2 * 4  # bytes of an entry of both, in float32
 
 
 def disk_rate(folder: Path, size: int) -> float:
@@ -49,11 +51,10 @@ def disk_rate(folder: Path, size: int) -> float:
 
 
 def measured(x: Path, n: int, folder: Path, memory: str, raw: int) -> dict[str, Any]:
-    """One row: rates in bytes of matrices per second, the command's own JSON, its peak memory."""
-    before = disk_rate(folder, raw)
+    """One row: rates in bytes of matrices per second, before and after the run; the command's own
+    JSON, its peak memory."""
     out = folder / "K.h5"
-    plan = widegram.gram_forecast(_NETWORK, _first(x, n), out, memory=memory)
-    size = 2 * 4 * plan.entries
+    disk, computing = [disk_rate(folder, raw)], [_computing(x, n, out, memory)]
     command = [
         sys.executable, "-m", "widegram_cli", "gram", "--net", _NETWORK, "--x", str(x),
         "--limit", str(n), "--out", str(out), "--memory", memory, "--profile", "--json",
@@ -66,29 +67,29 @@ def measured(x: Path, n: int, folder: Path, memory: str, raw: int) -> dict[str, 
     if status:
         raise WidegramError(f"gram ended with {os.waitstatus_to_exitcode(status)}")
     out.unlink()
-    after = disk_rate(folder, raw)
-    computing = plan.entries_per_second * 2 * 4
-    disk = min(before, after), max(before, after)
+    computing.append(_computing(x, n, out, memory))
+    disk.append(disk_rate(folder, raw))
+    rate = _MATRICES * n * n / wall
     return {
         "n": n,
         "network": _NETWORK,
         "memory": memory,
-        "bytes": size,
+        "bytes": _MATRICES * n * n,
         "wall_seconds": wall,
-        "bytes_per_second": size / wall,
-        "disk_before": before,
-        "disk_after": after,
+        "bytes_per_second": rate,
+        "disk": disk,
         "computing": computing,
-        "share_of_disk": [size / wall / rate for rate in disk],
-        "share_of_computing": size / wall / computing,
+        "share": rate / min(statistics.mean(disk), statistics.mean(computing)),
         "peak_memory": used.ru_maxrss * 1024,
         "processor_seconds": used.ru_utime + used.ru_stime,
         "gram": json.loads(printed),
     }
 
 
-def _first(x: Path, n: int) -> Any:
-    return np.load(x, mmap_mode="r")[:n]
+def _computing(x: Path, n: int, out: Path, memory: str) -> float:
+    """Bytes per second that the processor fills, from a trial."""
+    plan = widegram.gram_forecast(_NETWORK, np.load(x, mmap_mode="r")[:n], out, memory=memory)
+    return plan.entries_per_second * _MATRICES
 
 
 def main() -> None:
@@ -119,9 +120,10 @@ def main() -> None:
 
 
 def _print(row: dict[str, Any]) -> None:
-    rates = ("bytes_per_second", "disk_before", "disk_after", "computing")
-    shown = ", ".join(f"{name} {format_size(row[name])}/s" for name in rates)
-    print(f"n = {row['n']}: {row['wall_seconds']:.1f} s, {shown}", flush=True)
+    rates = ("disk", "computing")
+    shown = ", ".join(f"{k} {' and '.join(format_size(r) for r in row[k])}/s" for k in rates)
+    rate = f"{format_size(row['bytes_per_second'])}/s, {row['share']:.0%} of the lower"
+    print(f"n = {row['n']}: {row['wall_seconds']:.1f} s, {rate}; {shown}", flush=True)
     for part in row["gram"]["profile"]:
         print(f"  {part['thread']} {part['part']}: {part['seconds']:.2f} s, {part['share']:.0%}")
 
