@@ -1,8 +1,8 @@
-"""Random networks of finite width in either parameterization, with their parameter gradients.
+"""Random networks of finite width in either parameterization, with products of their gradients.
 
 Plain NumPy. A layer takes h (images, H, W, channels) and returns its output with a function that
-turns the output's gradient into the input's and records the gradients of its own parameters, times
-the roots of their learning rates, one row per image. A vector is a 1 x 1 image.
+turns the output's gradient into the input's and records the products of the gradients of its own
+parameters, times their learning rates, for every pair of images. A vector is a 1 x 1 image.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Sample:
     ) -> None:  # fmt: skip
         self.rng, self.width = np.random.default_rng(seed), width
         self.visible = visible
-        self.gradients: list[Array] = []
+        self.products: list[Array] = []
         *body, last = layers
         h, self._back = self._sequence(body, x)
         self._readout = self._affine(last, h, outputs)
@@ -63,7 +63,15 @@ class Sample:
         gradient = np.zeros_like(self._readout[0])
         gradient[..., 0] = 1.0
         self._back(self._readout[1](gradient))
-        return np.sum([g @ g.T for g in self.gradients], axis=0)
+        return np.sum(self.products, axis=0)
+
+    def _record(self, a: Array, g: Array) -> None:
+        """Add the products of the gradients sum_p a_p g_p^T of a matrix between ``a`` (n, pixels,
+        c) and what has the gradient ``g`` (n, pixels, o), without writing the matrices down."""
+        n, pixels = a.shape[:2]
+        a, g = (b.reshape(n * pixels, -1) for b in (a, g))
+        both = (a @ a.T) * (g @ g.T)
+        self.products.append(both.reshape(n, pixels, n, pixels).sum(axis=(1, 3)))
 
     def _sequence(self, layers: Sequence[Layer], h: Array) -> tuple[Array, Backward]:
         steps = []
@@ -143,15 +151,12 @@ class Sample:
             weights = scores
         joined = np.moveaxis(weights @ v, 1, 2).reshape(n, pixels, -1)
 
-        def record(a: Array, g: Array) -> Array:
-            """Add the gradients of matrices between ``a`` and what has the gradient ``g``."""
-            both = np.einsum("npc,nhpm->nhcm", a, g, optimize=True)
-            self.gradients.append(both.reshape(n, -1))
-            return both
+        def record(a: Array, g: Array) -> None:
+            self._record(a, np.moveaxis(g, 1, 2))
 
         def back(g: Array) -> Array:
             g = g.reshape(n, pixels, -1)
-            self.gradients.append(b_std * g.sum(axis=1))
+            self._record(np.full((n, 1, 1), b_std), g.sum(axis=1)[:, None])
             record(gain * joined, g[:, None])
             gh = np.moveaxis((gain * g @ out.T).reshape(n, pixels, heads, heads), 2, 1)
             gv = np.swapaxes(weights, 2, 3) @ gh
@@ -212,9 +217,9 @@ class Sample:
             rated = rated[0], np.sqrt(layer.b_grad)
 
         def back(g: Array) -> Array:
-            per_image = rated[0] * np.einsum("nhwi,nhwo->nio", flat, g, optimize=True)
-            self.gradients.append(per_image.reshape(len(h), -1))
-            self.gradients.append(rated[1] * g.sum(axis=(1, 2)))
+            n, width = len(h), g.shape[-1]
+            self._record(rated[0] * flat.reshape(n, -1, fan_in), g.reshape(n, -1, width))
+            self._record(np.full((n, 1, 1), rated[1]), g.sum(axis=(1, 2))[:, None])
             return patches_back((gain * g @ weights.T).reshape(shape))
 
         return gain * flat @ weights + b_std * bias, back

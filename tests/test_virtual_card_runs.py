@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import widegram
-from virtual_card.card import VirtualCard, build, lacking
+from virtual_card.card import VirtualCard, lacking, virtual_card
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=f"no {lacking()}")
 
@@ -19,8 +20,9 @@ X = np.random.default_rng(1).standard_normal((20, 6)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def card(tmp_path_factory: pytest.TempPathFactory) -> VirtualCard:
-    return build(tmp_path_factory.mktemp("driver"))
+def card(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualCard]:
+    with virtual_card(tmp_path_factory.mktemp("driver")) as made:
+        yield made
 
 
 @pytest.fixture
