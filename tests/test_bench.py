@@ -240,6 +240,22 @@ class TestCommand:
         assert {row["bound"] for row in found["flat"] + found["dense"]} <= {"compute", "memory"}
         assert len(found["dense"]) == 4
 
+    def test_forms_of_the_roof(self, tmp_path: Path) -> None:
+        out = tmp_path / "forms.json"
+        result = run("bench", "roof", "--forms", "--quick", "--seconds", SECONDS, "--out", out)
+        assert result.exit_code == 0, result.stderr
+        assert "in use" in result.stdout
+        rows = json.loads(out.read_text())["forms"]
+        here = [row for row in rows if not row["off"]]
+        assert len(here) == 2
+        assert all(row["rate"] > 0 for row in rows)
+        for off in {row["off"] for row in rows}:
+            beside = [row for row in rows if row["off"] == off]
+            assert sum(row["chosen"] for row in beside) == 1
+            (best,) = (row for row in beside if row["best"])
+            assert best["rate"] == max(row["rate"] for row in beside)
+        refused("one thread: leave out", "bench", "roof", "--forms", "--threads", 2)
+
     def test_scaling(self, tmp_path: Path) -> None:
         out, plot = tmp_path / "s.json", tmp_path / "s.png"
         drawn = ("--plot", plot) if find_spec("matplotlib") else ()

@@ -18,6 +18,8 @@ from widegram.cpu.driver import lowered  # noqa: F401 - the compiled form of cal
 from widegram.cpu.driver.memory import call_plane
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import Cell, PackedGeometry
+from widegram.cpu.kernels.forms import Form
+from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.variants import GAPS, LANES, N_PARAMS, Variant
 from widegram.cpu.workspace import aligned
 from widegram.machine.cores import usable_cores
@@ -115,12 +117,22 @@ class Spinner:
 
 
 class RoofRows:
-    """Buffers of one thread, filled with correlations between 0 and 0.9."""
+    """Buffers of one thread, filled with correlations between 0 and 0.9; the kernel is in the form
+    that the engine takes, unless one is given."""
 
-    def __init__(self, formula: Formula, kind: str, ntk: bool, dtype: str) -> None:
+    def __init__(
+        self,
+        formula: Formula,
+        kind: str,
+        ntk: bool,
+        dtype: str,
+        form: Form | None = None,
+        processor: Processor | None = None,
+    ) -> None:
         lanes = LANES[dtype]
         self.elements = _ROWS * COLUMNS * lanes
-        self.address = compiled.address(Variant(kind, formula.code, ntk, False, dtype, packed=GAPS))
+        variant = Variant(kind, formula.code, ntk, False, dtype, packed=GAPS)
+        self.address = compiled.address(variant, form, processor)
         rng = np.random.default_rng(0)
         factors = formula.factors(np.ones(COLUMNS))
         count = len(factors)

@@ -151,16 +151,36 @@ def _card_kernels(device: str, suite: str, plot: str | None, options: dict[str, 
 
 
 @command.command("roof")
+@click.option(
+    "--forms",
+    is_flag=True,
+    help="All forms of the kernels in place of it: the fastest here, and the one in use.",
+)
 @_quick_option
 @_common(300.0)
-def roof(quick: bool, **options: Any) -> None:
+def roof(forms: bool, quick: bool, **options: Any) -> None:
     """The arithmetic roof of this machine, and how much of it the engine reaches."""
     from widegram_bench import reached
 
     _check(options, None)
+    if forms:
+        _roof_forms(quick, options)
+        return
     sizes = reached.QUICK if quick else reached.RoofSizes()
     found = reached.measure(options["seconds"], sizes, options["threads"], say)
     finish(about("roof", seconds=options["seconds"]) | found, options, lambda: _roof_table(found))
+
+
+def _roof_forms(quick: bool, options: dict[str, Any]) -> None:
+    """Every form on one thread."""
+    from widegram_bench import roof_forms
+
+    if options["threads"] not in (None, 1):
+        raise click.UsageError("--forms measures on one thread: leave out --threads")
+    sizes = roof_forms.QUICK if quick else roof_forms.FormSizes()
+    rows = roof_forms.measure(options["seconds"], sizes, say)
+    found = about("roof", seconds=options["seconds"]) | {"forms": rows}
+    finish(found, options, lambda: _forms_table(rows))
 
 
 @command.command("scaling")
@@ -295,6 +315,17 @@ def _roof_table(found: dict[str, Any]) -> None:
     if found["left_out"]:
         names = ", ".join(row["row"] for row in found["left_out"])
         click.echo(f"left out, for one turn takes longer than their part of --seconds: {names}")
+
+
+def _forms_table(rows: Sequence[dict[str, Any]]) -> None:
+    groups: dict[str, list[list[str]]] = {}
+    for r in rows:
+        name = " ".join(r[key] for key in ("activation", "dtype", "kind", "off")).strip()
+        marks = ["*" * r["best"], "*" * r["chosen"]]
+        groups.setdefault(name, []).append([r["form"], f"{r['rate']:.3g}", *marks])
+    for name, group in groups.items():
+        print_table([name, "element-layers/s", "fastest", "in use"], group)
+        click.echo("")
 
 
 def _scaling_table(found: dict[str, Any]) -> None:

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from functools import cache
 
-from widegram.cpu.kernels import object_code
-from widegram.cpu.kernels.processors import host
+from widegram.cpu.kernels import forms, object_code
+from widegram.cpu.kernels.forms import Form
+from widegram.cpu.kernels.processors import Processor, host
 from widegram.cpu.kernels.variants import Variant
 
 
 @cache
-def address(variant: Variant) -> int:
-    """The address of a compiled kernel, which the first call compiles or reads from disk."""
-    name = f"plane_{variant.text().replace('|', '_')}"
-    return object_code.address(name, lambda: _emitted(variant))
+def address(variant: Variant, form: Form | None = None, processor: Processor | None = None) -> int:
+    """The address of a compiled kernel, which the first call compiles or reads from disk.
+
+    ``form``: that for the processor unless it is given; ``processor``: this machine's, or one that
+    this machine can be taken for.
+    """
+    processor = processor or host()
+    form = form or forms.chosen(variant, processor)
+    name = f"plane_{variant.text().replace('|', '_')}_{form.text()}"
+    return object_code.address(name, lambda: _emitted(variant, processor, form), processor)
 
 
-def _emitted(variant: Variant) -> tuple[str, str]:
-    """LLVM IR of a variant for this machine and the name of its function."""
+def _emitted(variant: Variant, processor: Processor, form: Form) -> tuple[str, str]:
+    """LLVM IR of a variant and the name of its function."""
     from widegram.cpu.kernels.emitting import emitted
 
-    return emitted(variant, host())
+    return emitted(variant, processor, form)

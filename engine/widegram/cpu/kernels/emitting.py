@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from widegram.cpu.kernels import inner_ir, map_ir, sum_ir
+from widegram.cpu.kernels import forms, inner_ir, map_ir, sum_ir
+from widegram.cpu.kernels.forms import Form
 from widegram.cpu.kernels.inner_ir import InnerKernel
 from widegram.cpu.kernels.map_ir import MapKernel
 from widegram.cpu.kernels.move_ir import MoveKernel
@@ -12,6 +13,7 @@ from widegram.cpu.kernels.packed_ir import PackedKernel
 from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.sum_ir import SumKernel
 from widegram.cpu.kernels.variants import Variant
+from widegram.cpu.kernels.vector_ops import INDEX
 from widegram.cpu.kernels.window_ir import WindowKernel
 
 # What does not fit the registers lies on the stack. Where the caller left that at an odd multiple
@@ -20,15 +22,27 @@ _STACK = 64
 _MOVES = ("copy", "fill", "add", "multiply", "gather", "reduce", "cast", "count")
 
 
-def emitted(variant: Variant, processor: Processor) -> tuple[str, str]:
-    """LLVM IR of a variant in the form for a processor, and the name of its function."""
+def emitted(variant: Variant, processor: Processor, form: Form | None = None) -> tuple[str, str]:
+    """LLVM IR of a variant in a form, that for a processor unless it is given, and the name of its
+    function."""
     module = ir.Module("plane")
     kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
     function = ir.Function(module, kind, "plane")
     function.attributes.add("nounwind")
     function.attributes.alignstack = _STACK
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    _emitter(variant)(builder, variant, processor, function.args).emit()
+    form = form or forms.chosen(variant, processor)
+    emitter = _emitter(variant)
+    kernel = emitter(builder, variant, processor, form, function.args)
+    if form.narrow is None:
+        kernel.emit()
+    else:
+        wide = builder.icmp_signed(">=", kernel.across, ir.Constant(INDEX, forms.WIDE))
+        with builder.if_else(wide) as (then, otherwise):
+            with then:
+                kernel.emit()
+            with otherwise:
+                emitter(builder, variant, processor, form.narrow, function.args).emit()
     builder.ret_void()
     return str(module), function.name
 

@@ -18,7 +18,7 @@ from typing import Any
 import llvmlite
 from llvmlite import binding
 
-from widegram.cpu.kernels.processors import host, machine, optimised
+from widegram.cpu.kernels.processors import Processor, host, machine, optimised
 from widegram.machine import codecache, dtypes, log
 
 PART = "code"
@@ -33,27 +33,33 @@ def announced() -> AbstractContextManager[None]:
     kept = codecache.problem(PART) is None
     return log.announced(
         "compiling the CPU backend for this machine (once; some 10 seconds)" if kept else "",
-        first=lambda: codecache.claim(PART, f"announced-{_machine()}"),
+        first=lambda: codecache.claim(PART, f"announced-{_machine(host())}"),
     )
 
 
-def address(name: str, make: Callable[[], tuple[str, str]]) -> int:
+def address(
+    name: str, make: Callable[[], tuple[str, str]], processor: Processor | None = None
+) -> int:
     """The address of the function ``name``; equal names are equal functions.
 
     ``make``: LLVM IR and the name that the function has there; called where no code is kept.
+    ``processor``: this machine's, or one that this machine can be taken for.
     A folder that cannot be used is no error: the code then lasts as long as the process.
     """
+    processor = processor or host()
+    if processor != host():  # beside the same function for this machine
+        name = f"{name}_{_machine(processor)}"
     with _lock:
-        file = f"{name}-{_machine()}.o"
+        file = f"{name}-{_machine(processor)}.o"
         code = codecache.read(PART, file)
         if code is None:
-            code = _compiled(name, *make())
+            code = _compiled(name, *make(), processor)
             codecache.keep(PART, file, code)
         return _loaded(name, code)
 
 
 @lru_cache(maxsize=1)
-def source_digest() -> str:
+def source_machine() -> str:
     """Changes whenever code that shapes compiled functions does."""
     floors = Path(__file__).parent, Path(__file__).parents[1] / "driver"
     shaping = *floors, Path(__file__).parents[2] / "activations"
@@ -65,11 +71,11 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _machine() -> str:
+@cache
+def _machine(processor: Processor) -> str:
     """A digest of everything but its name that decides what a function's code is."""
-    here = host()
-    parts = source_digest(), llvmlite.__version__, here.triple, here.cpu, here.features
+    of = processor
+    parts = source_machine(), llvmlite.__version__, of.triple, of.cpu, of.features
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
 
@@ -86,11 +92,11 @@ def _loaded(name: str, code: bytes) -> int:
     return int(engine.get_function_address(name))
 
 
-def _compiled(name: str, text: str, entry: str) -> bytes:
-    """Object code for this machine of an IR module whose function ``entry`` becomes ``name``."""
-    module = optimised(text, entry, name, host())
+def _compiled(name: str, text: str, entry: str, processor: Processor) -> bytes:
+    """Object code for a processor of an IR module whose function ``entry`` becomes ``name``."""
+    module = optimised(text, entry, name, processor)
     called = {f.name for f in module.functions if f.is_declaration}
     unknown = {n for n in called if not n.startswith("llvm.")} - _ALLOWED
     if unknown:
         raise AssertionError(f"{name} calls {', '.join(sorted(unknown))}")
-    return bytes(machine(host()).emit_object(module))
+    return bytes(machine(processor).emit_object(module))

@@ -19,7 +19,7 @@ The arguments of a packed kernel, addresses as 64-bit integers:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -52,6 +52,11 @@ class PackedKernel(WindowKernel):
         self.count = value["count"]
         self.height, self.width = value["height"], value["width"]
         self.gap_rows, self.gap_cols = value["gap_rows"], value["gap_cols"]
+
+    @property
+    def across(self) -> Any:
+        """How many pixels a row has, an LLVM integer."""
+        return self.width
 
     def emit(self) -> None:
         """Emit the loops over rows and pixels."""
@@ -142,17 +147,18 @@ class PackedKernel(WindowKernel):
         """Only ``tap`` and ``box`` have strides."""
         return self.builder.mul(index, stride) if self.kind in _STRIDED else index
 
-    def _write(self, run: Run, index: Any, k: Any, t: Any) -> None:
+    def _write(self, run: Run, index: Any, values: Sequence[Any]) -> None:
         if self.variant.kind.endswith(PLUS):
             t_other = self.builder.add(self.fx, self.builder.sub(self.t_out, self.k_out))
-            first, second = (
+            others = [
                 self._at(self.pixel(base, run.row, self.out_row, run.col, self.out_col), index,
                          self.out_col)
                 for base in (self.fx, t_other)
-            )  # fmt: skip
-            k = self.ops.add(k, first)
-            t = None if t is None else self.ops.add(t, second)
-        super()._write(run, index, k, t)
+            ]  # fmt: skip
+            values = [
+                self.ops.add(value, other) for value, other in zip(values, others, strict=False)
+            ]
+        super()._write(run, index, values)
 
     def _vertical_left(self, field: Any, n: int, size: int) -> Any:
         """Only zeros stand left of a rectangle with gaps, for a window of 3 one pixel."""

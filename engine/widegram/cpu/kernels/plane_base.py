@@ -17,6 +17,7 @@ from typing import Any
 from llvmlite import ir
 
 from widegram.cpu.kernels.fields import Geometry
+from widegram.cpu.kernels.forms import Form
 from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.variants import Variant
 from widegram.cpu.kernels.vector_ops import INDEX, VectorOps
@@ -26,11 +27,16 @@ class PlaneCode:
     """A kernel under construction: its arguments, and the pieces that all kinds need."""
 
     def __init__(
-        self, builder: ir.IRBuilder, variant: Variant, processor: Processor, args: tuple[Any, ...]
+        self,
+        builder: ir.IRBuilder,
+        variant: Variant,
+        processor: Processor,
+        form: Form,
+        args: tuple[Any, ...],
     ) -> None:
-        self.builder = builder
+        self.builder: Any = builder
         self.variant = variant
-        self.ops = VectorOps(builder, variant.dtype, processor)
+        self.ops = VectorOps(builder, variant.dtype, processor, form)
         self._read(args)
 
     def _read(self, args: tuple[Any, ...]) -> None:
@@ -56,6 +62,11 @@ class PlaneCode:
             self.buffer,
             self.count,
         ) = (self.integer(geometry, n) for n in range(len(Geometry)))
+
+    @property
+    def across(self) -> Any:
+        """How many pixels a row has, an LLVM integer."""
+        return self.cols
 
     @property
     def fields(self) -> int:

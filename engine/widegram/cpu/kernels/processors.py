@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -56,6 +56,12 @@ def host() -> Processor:
     return Processor(triple, binding.get_host_cpu_name(), features.flatten())
 
 
+def without(processor: Processor, feature: str) -> Processor:
+    """The same with a feature, and what needs it, not used."""
+    words = [w for w in processor.features.split(",") if not w[1:].startswith(feature[:6])]
+    return replace(processor, features=",".join([*words, f"-{feature}"]))
+
+
 @cache
 def machine(processor: Processor) -> Any:
     """LLVM's target machine, for code that runs in the process that makes it."""
@@ -71,8 +77,7 @@ def machine(processor: Processor) -> Any:
 
 
 def optimised(text: str, entry: str, name: str, processor: Processor) -> Any:
-    """An IR module for a processor, whose function ``entry`` becomes ``name``, all else internal.
-    """
+    """An IR module for a processor; its function ``entry`` becomes ``name``, all else internal."""
     target = machine(processor)
     module = binding.parse_assembly(text)
     module.triple, module.data_layout = target.triple, str(target.target_data)

@@ -8,7 +8,8 @@ machine has. Flags: 'contract' alone (a fused multiply-add where it likes); neve
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,13 @@ from llvmlite import ir
 from widegram.activations.mixture_sums import BLOCKS, join, pair_sums
 from widegram.activations.polynomials import ARC
 from widegram.cpu.kernels import loops
+from widegram.cpu.kernels.forms import PLAIN, Form
 from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.variants import LANES
 from widegram.machine.dtypes import FLOOR, ITEMSIZE, SNAP
 
 INDEX = ir.IntType(64)
-WAYS = {"float32": 2, "float64": 2}
+_HELD = 64  # numbers in a kernel of a form that holds them, at most
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,33 @@ class Stream:
 
 class VectorOps:
     """Operations on vectors, emitted through ``builder`` for one dtype ('float32', 'float64') and
-    the instructions of a ``processor``."""
+    the instructions of a ``processor``, in a ``form``.
 
-    def __init__(self, builder: ir.IRBuilder, dtype: str, processor: Processor) -> None:
+    ``lanes`` of a pixel; vectors are ``width`` of them, in bytes ``size``. ``shift``: the bytes
+    from a pixel's address to the slice that is read and written.
+    """
+
+    def __init__(self, builder: Any, dtype: str, processor: Processor, form: Form = PLAIN) -> None:
         self.builder = builder
-        self.dtype, self.processor = dtype, processor
+        self.dtype, self.processor, self.form = dtype, processor, form
         self.lanes = LANES[dtype]
+        self.width = self.lanes // form.slices
+        self.size = ITEMSIZE[dtype] * self.width
         self.scalar = ir.FloatType() if dtype == "float32" else ir.DoubleType()
-        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.vector = ir.VectorType(self.scalar, self.width)
+        self.shift: Any = None
+        self._held: dict[float, int] = {}
+
+    @contextmanager
+    def each_slice(self) -> Iterator[None]:
+        """A loop over the slices of a pixel's lanes: inside, one of them is read and written."""
+        if self.form.slices == 1:
+            yield
+            return
+        with loops.for_range(self.builder, ir.Constant(INDEX, self.form.slices)) as loop:
+            self.shift = self.builder.mul(loop.index, ir.Constant(INDEX, self.size))
+            yield
+            self.shift = None
 
     # memory -----------------------------------------------------------------------------------
 
@@ -68,14 +89,17 @@ class VectorOps:
         return size
 
     def load(self, address: Any) -> Any:
-        """The vector at an address (aligned to the vector)."""
-        pointer = self.builder.inttoptr(address, self.vector.as_pointer())
-        return self.builder.load(pointer, align=ITEMSIZE[self.dtype] * self.lanes)
+        """The vector at a pixel's address (aligned to the pixel)."""
+        return self.builder.load(self._pointer(address), align=self.size)
 
     def store(self, value: Any, address: Any) -> None:
         """Write a vector."""
-        pointer = self.builder.inttoptr(address, self.vector.as_pointer())
-        self.builder.store(value, pointer, align=ITEMSIZE[self.dtype] * self.lanes)
+        self.builder.store(value, self._pointer(address), align=self.size)
+
+    def _pointer(self, address: Any) -> Any:
+        if self.shift is not None:
+            address = self.builder.add(address, self.shift)
+        return self.builder.inttoptr(address, self.vector.as_pointer())
 
     def splat(self, address: Any) -> Any:
         """The number at an address, in all lanes."""
@@ -84,7 +108,7 @@ class VectorOps:
         undefined = ir.Constant(self.vector, ir.Undefined)
         zero = ir.Constant(ir.IntType(32), 0)
         one = self.builder.insert_element(undefined, value, zero)
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
         return self.builder.shuffle_vector(one, undefined, mask)
 
     def variable(self, value: Any | None = None) -> Any:
@@ -97,7 +121,48 @@ class VectorOps:
     # arithmetic -------------------------------------------------------------------------------
 
     def const(self, value: float) -> Any:
-        return ir.Constant(self.vector, [value] * self.lanes)
+        """A number in all lanes."""
+        constant = ir.Constant(self.vector, [value] * self.width)
+        if not self.form.held or value == 0.0:
+            return constant
+        if not self._held:
+            self._table, self._base = self._made_table()
+        if value not in self._held:
+            self._held[value] = len(self._held)
+            with self.builder.goto_entry_block():
+                at = ir.Constant(INDEX, 0), ir.Constant(INDEX, self._held[value])
+                self.builder.store(constant, self.builder.gep(self._table, at), align=self.size)
+        assert len(self._held) <= _HELD
+        place = ir.Constant(INDEX, self.size * self._held[value])
+        pointer = self.builder.inttoptr(
+            self.builder.add(self._base, place), self.vector.as_pointer()
+        )
+        return self.builder.load(pointer, align=self.size)
+
+    def _made_table(self) -> tuple[Any, Any]:
+        """Room on the stack for the numbers that are held, and its address. LLVM is told nothing of
+        that: for all it knows a plane may be written there, so that it reads a number where one is
+        used, as part of an instruction, and keeps none in a register."""
+        byte, line = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(INDEX, [INDEX, byte, byte, line])
+        hide = loops.get_or_insert_function(self.builder.module, kind, "llvm.annotation.i64.p0")
+        with self.builder.goto_entry_block():
+            table = self.builder.alloca(ir.ArrayType(self.vector, _HELD))
+            table.align = 64
+            nothing = ir.Constant(byte, None)
+            args = [self.builder.ptrtoint(table, INDEX), nothing, nothing, ir.Constant(line, 0)]
+            return table, self.builder.call(hide, args)
+
+    def barrier(self) -> None:
+        """LLVM moves no instruction from one side to the other. Nothing is written for it."""
+        module = self.builder.module
+        kind = ir.FunctionType(ir.VoidType(), [ir.MetaDataType()])
+        label = loops.get_or_insert_function(module, kind, "llvm.codeview.annotation")
+        self.builder.call(label, [module.add_metadata([ir.MetaDataString(module, "here")])])
+
+    def neg(self, a: Any) -> Any:
+        """-a, which costs nothing as a factor of a multiply-add."""
+        return self.builder.fneg(a)
 
     def add(self, a: Any, b: Any) -> Any:
         return self.builder.fadd(a, b)
@@ -127,7 +192,7 @@ class VectorOps:
             one = self.const(1.0)
             rest = self.mul(self.sub(one, c), self.add(one, c))
             return self.sub(rest, self.const(least))
-        return self.fma(self.sub(self.const(0.0), c), c, self.const(1.0 - least))
+        return self.fma(self.neg(c), c, self.const(1.0 - least))
 
     def sqrt(self, a: Any) -> Any:
         return self._intrinsic("sqrt", a)
@@ -150,10 +215,10 @@ class VectorOps:
     def polynomial(self, x: Any, coefficients: Sequence[float]) -> Any:
         """A polynomial, coefficients from the constant term up.
 
-        Every WAYS-th term forms a Horner scheme in x^WAYS of its own: a pixel's work is one chain
-        of dependent operations, and this shortens its longest link.
+        Every n-th term forms a Horner scheme in x^n of its own, n the form's ``chains``: a pixel's
+        work is one chain of dependent operations, and this shortens its longest link.
         """
-        ways = WAYS[self.dtype]
+        ways = self.form.chains
         powers = [x]
         while len(powers) < ways.bit_length():
             powers.append(self.mul(powers[-1], powers[-1]))
@@ -185,7 +250,7 @@ class VectorOps:
         sine = self._sine(c)
         angle = self.mul(sine, self.polynomial(c, ARC[self.dtype]))
         scaled = self.mul(sine, self.const(1 / math.pi))
-        return angle, self.fma(self.sub(self.const(0.0), c), angle, scaled)
+        return angle, self.fma(self.neg(c), angle, scaled)
 
     def arcsine(self, z: Any) -> tuple[Any, Any]:
         """asin(z) / pi and 1 / sqrt(1 - z^2); 1 - |z| is held above its resolution."""
@@ -234,11 +299,11 @@ class VectorOps:
             else (6.93147180369123816490e-01, 1.90821492927058770002e-10)
         )
         r = self.fma(n, self.const(-low), self.fma(n, self.const(-high), x))
-        integers = ir.VectorType(ir.IntType(bits), self.lanes)
+        integers = ir.VectorType(ir.IntType(bits), self.width)
         whole = self.builder.bitcast(shifted, integers)
         exponent = self.builder.shl(
-            self.builder.add(whole, ir.Constant(integers, [bias] * self.lanes)),
-            ir.Constant(integers, [mantissa] * self.lanes),
+            self.builder.add(whole, ir.Constant(integers, [bias] * self.width)),
+            ir.Constant(integers, [mantissa] * self.width),
         )
         return self.builder.bitcast(exponent, self.vector), r
 
@@ -292,6 +357,10 @@ class VectorOps:
         return builder.load(totals[0]), builder.load(totals[1])
 
     def _intrinsic(self, name: str, *args: Any) -> Any:
+        return self.intrinsic(name, *args)
+
+    def intrinsic(self, name: str, *args: Any) -> Any:
+        """A function of LLVM's own."""
         vector = args[0].type
         kind = ir.FunctionType(vector, [vector] * len(args))
         suffix = f"v{vector.count}{vector.element.intrinsic_name}"

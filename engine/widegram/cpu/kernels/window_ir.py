@@ -8,7 +8,8 @@ window and stride, separable through a row buffer), ``large`` (any window, strid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +18,14 @@ from llvmlite import ir
 from widegram.activations import FORMULAS
 from widegram.cpu.kernels import loops
 from widegram.cpu.kernels.large_ir import Field, LargeSums
+from widegram.cpu.kernels.pipelined import Pipeline
 from widegram.cpu.kernels.plane_base import PlaneCode
+from widegram.cpu.kernels.recording import PIXEL, Recorder
 from widegram.cpu.kernels.variants import N_PARAMS, PLUS, SQUARES
 from widegram.cpu.kernels.vector_ops import INDEX, Stream
 
 _UNROLLED = (1, 2, 3, 4)
+Read = Callable[[Any], Any]  # a field at a pixel of a run
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class WindowKernel(PlaneCode):
             return
         rows = self._carried_row if self.kind in SQUARES else getattr(self, f"_{self.kind}_row")
         for run in self._runs():
-            rows(run)
+            with self.ops.each_slice():
+                rows(run)
 
     @property
     def kind(self) -> str:
@@ -69,45 +74,40 @@ class WindowKernel(PlaneCode):
     # rows of each kind ------------------------------------------------------------------------
 
     def _point_row(self, run: Run) -> None:
-        k_in, t_in = self._start(run)
-        with loops.for_range(self.builder, run.cols) as col:
-            k = self._prescaled(self._at(k_in, col.index, self.in_col))
-            t = None
-            if self.variant.ntk:
-                t = self._prescaled(self._at(t_in, col.index, self.in_col))
-            self._finish(run, col.index, k, t)
+        self._pixels(run, self._reads(run, self.in_col), self._prescaled)
 
     def _tap_row(self, run: Run) -> None:
-        k_in, t_in = self._start(run)
         step = self.builder.mul(self.in_col, self.stride_cols)
-        with loops.for_range(self.builder, run.cols) as col:
-            k = self._at(k_in, col.index, step)
-            t = self._at(t_in, col.index, step) if self.variant.ntk else None
-            self._finish(run, col.index, *self._affine(k, t))
+        self._pixels(run, self._reads(run, step), self._affine)
+
+    def _reads(self, run: Run, step: Any) -> list[Read]:
+        """Each field, one number of a pixel's window read."""
+        return [
+            lambda index, start=start: self._at(start, index, step)  # type: ignore[misc]  # a default of a lambda
+            for start in self._starts(run)
+        ]
 
     def _constant_row(self, run: Run) -> None:
-        zero = self.ops.const(0.0)
-        with loops.for_range(self.builder, run.cols) as col:
-            self._finish(run, col.index, *self._affine(zero, zero if self.variant.ntk else None))
+        self._pixels(run, [lambda index: self.ops.const(0.0)] * self.fields, self._affine)
 
     def _carried_row(self, run: Run) -> None:
         """A square window, one vertical sum made and the others kept in registers."""
         size = SQUARES[self.kind]
-        fields = self._start(run)[: self.fields]
-        kept = [
-            [self.ops.variable(self._vertical_left(field, n, size)) for n in range(size - 1)]
-            for field in fields
-        ]
-        with loops.for_range(self.builder, run.cols) as col:
-            sums: list[Any] = []
-            ahead = self.builder.add(col.index, ir.Constant(INDEX, size - 1))
-            for field, variables in zip(fields, kept, strict=True):
-                values = [self.builder.load(v) for v in variables]
-                values.append(self._vertical(field, ahead, size))
-                sums.append(self._total(values))
-                for variable, value in zip(variables, values[1:], strict=True):
-                    self.builder.store(value, variable)
-            self._finish(run, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
+        self._pixels(run, [self._carried(at, size) for at in self._starts(run)], self._affine)
+
+    def _carried(self, start: Any, size: int) -> Read:
+        """The windows of one field, read from left to right."""
+        kept = [self.ops.variable(self._vertical_left(start, n, size)) for n in range(size - 1)]
+
+        def window(index: Any) -> Any:
+            values = [self.builder.load(v) for v in kept]
+            ahead = self.builder.add(index, ir.Constant(INDEX, size - 1))
+            values.append(self._vertical(start, ahead, size))
+            for variable, value in zip(kept, values[1:], strict=True):
+                self.builder.store(value, variable)
+            return self._total(values)
+
+        return window
 
     def _total(self, values: list[Any]) -> Any:
         """The outermost two first, the middle last: a window turned round gives the same bits."""
@@ -118,27 +118,28 @@ class WindowKernel(PlaneCode):
 
     def _box_row(self, run: Run) -> None:
         builder = self.builder
-        starts = self._start(run)
-        fields = starts[: self.fields]
+        starts = self._starts(run)
         one = ir.Constant(INDEX, 1)
         span = builder.add(
             builder.mul(builder.sub(run.cols, one), self.stride_cols), self.window_cols
         )
         lanes = ir.Constant(INDEX, self.ops.lanes)
         half = self.ops.bytes(span, lanes)
-        buffers = [self.buffer, builder.add(self.buffer, half)][: len(fields)]
+        buffers = [self.buffer, builder.add(self.buffer, half)][: len(starts)]
         with loops.for_range(builder, span) as col:
-            for field, buffer in zip(fields, buffers, strict=True):
-                first = self.offset(field, col.index, self.in_col)
+            for start, buffer in zip(starts, buffers, strict=True):
+                first = self.offset(start, col.index, self.in_col)
                 total = self._sum(first, self.window_rows, self.in_row)
                 self.ops.store(total, self.offset(buffer, col.index, lanes))
-        with loops.for_range(builder, run.cols) as col:
-            begin = builder.mul(col.index, self.stride_cols)
-            sums = [
-                self._sum(self.offset(buffer, begin, lanes), self.window_cols, lanes)
-                for buffer in buffers
-            ]
-            self._finish(run, col.index, *self._affine(sums[0], sums[1] if len(sums) > 1 else None))
+
+        def window(buffer: Any) -> Read:
+            def read(index: Any) -> Any:
+                begin = builder.mul(index, self.stride_cols)
+                return self._sum(self.offset(buffer, begin, lanes), self.window_cols, lanes)
+
+            return read
+
+        self._pixels(run, [window(buffer) for buffer in buffers], self._affine)
 
     def _input_row(self, run: Run) -> None:
         """K = <x, x'> over ``count`` channels, T = 0; x is scaled by 1 / C beforehand."""
@@ -149,7 +150,7 @@ class WindowKernel(PlaneCode):
                 x_at = self.offset(x_row, loop.index, self._lanes_of_x(count))
                 y_at = self.offset(y_row, loop.index, self._lanes_of_y(count))
                 (total,) = self._products([x_at], y_at, count, channels)
-                self._write(run, loop.index, total, self.ops.const(0.0))
+                self._write(run, loop.index, [total, self.ops.const(0.0)][: self.fields])
 
     def _channels(self) -> Iterator[tuple[int, Any]]:
         """(channels, or 0 for any number; their number as an LLVM integer), each in a branch of its
@@ -203,15 +204,15 @@ class WindowKernel(PlaneCode):
             window = self.window_rows, self.window_cols
             sums = LargeSums(self.ops, rows, run.cols, *window, self.in_row)
             fields, scratch = [], self.buffer
-            for start in self._start(run)[: self.fields]:
+            for start in self._starts(run):
                 fields.append(Field(start, scratch))
                 scratch = self.builder.add(scratch, self.ops.bytes(sums.scratch()))
 
             def finish(row: Any, col: Any, found: list[Any], run: Run = run) -> None:
-                t = found[1] if len(found) > 1 else None
-                self._finish(run.down(self.builder, row), col, *self._affine(found[0], t))
+                self._finish(run.down(self.builder, row), col, self._affine(found))
 
-            sums.emit(fields, finish)
+            with self.ops.each_slice():
+                sums.emit(fields, finish)
 
     # pieces -----------------------------------------------------------------------------------
 
@@ -229,47 +230,82 @@ class WindowKernel(PlaneCode):
                 first = self.builder.mul(row, self.stride_rows)
             yield Run(self.cols, row, zero, first, zero, row, zero, row, zero)
 
-    def _finish(self, run: Run, index: Any, k: Any, t: Any) -> None:
-        """Activation at one pixel, then both stores."""
-        if self.variant.code != "none":
-            formula = FORMULAS[self.variant.code]
-            fx = self._factors(
-                self.fx, run.x_row, self.fx_row, run.x_col, index, self.fx_col, self.fx_plane, True
-            )
-            fy = self._factors(
-                self.fy, run.y_row, self.fy_row, run.y_col, index, self.fy_col, self.fy_plane, False
-            )
-            both = None
-            if self.variant.hides:
-                last = self.builder.sub(self.count, ir.Constant(INDEX, 1))
-                both = self.ops.mul(fx.at(last), fy.at(last))
-                fx, fy = replace(fx, count=last), replace(fy, count=last)
-            k, slope = formula.dual(self.ops, k, fx, fy, self.constants)
-            if t is not None:
-                t = self.ops.const(0.0) if slope is None else self.ops.mul(t, slope)
-            if both is not None:
-                k, t = self.ops.mul(k, both), None if t is None else self.ops.mul(t, both)
-        self._write(run, index, k, t)
+    def _pixels(
+        self, run: Run, fields: list[Read], begin: Callable[[Sequence[Any]], Sequence[Any]]
+    ) -> None:
+        """A row: each field is read at a pixel; ``begin``: the arguments of the activation."""
 
-    def _write(self, run: Run, index: Any, k: Any, t: Any) -> None:
-        for base, value in ((self.k_out, k), (self.t_out, t))[: self.fields]:
+        def alone(index: Any) -> None:
+            self._finish(run, index, begin([read(index) for read in fields]))
+
+        def write(pixel: Any, values: Sequence[Any]) -> None:
+            self._write(run, pixel, values)
+
+        if not self.ops.form.cuts:
+            with loops.for_range(self.builder, run.cols) as col:
+                alone(col.index)
+            return
+        with self._recording() as recorder:
+            values = []
+            # K is what the chain begins with, T what it ends with.
+            for read, section in zip(fields, (0, len(self.ops.form.cuts)), strict=False):
+                with recorder.in_section(section):
+                    values.append(read(PIXEL))
+            outputs = self._activated(run, PIXEL, begin(values))
+        Pipeline(recorder, outputs).emit(run.cols, write, alone)
+
+    @contextmanager
+    def _recording(self) -> Iterator[Recorder]:
+        """Operations inside are recorded, not written."""
+        ops, builder = self.ops, self.builder
+        recorder = Recorder(ops)
+        self.ops, self.builder = recorder, recorder.builder
+        try:
+            yield recorder
+        finally:
+            self.ops, self.builder = ops, builder
+
+    def _finish(self, run: Run, index: Any, values: Sequence[Any]) -> None:
+        """Activation at one pixel, then the stores."""
+        self._write(run, index, self._activated(run, index, values))
+
+    def _activated(self, run: Run, index: Any, values: Sequence[Any]) -> Sequence[Any]:
+        """K, and T where it is carried, behind the activation."""
+        if self.variant.code == "none":
+            return values
+        formula, ops, both = FORMULAS[self.variant.code], self.ops, None
+        fx, fy = self._factors_of_x(run, index), self._factors_of_y(run, index)
+        if self.variant.hides:
+            last = self.builder.sub(self.count, ir.Constant(INDEX, 1))
+            both = ops.mul(fx.at(last), fy.at(last))
+            fx, fy = replace(fx, count=last), replace(fy, count=last)
+        k, slope = formula.dual(ops, values[0], fx, fy, self.constants)
+        made = [k]
+        if self.variant.ntk:
+            made.append(ops.const(0.0) if slope is None else ops.mul(values[1], slope))
+        return made if both is None else [ops.mul(value, both) for value in made]
+
+    def _write(self, run: Run, index: Any, values: Sequence[Any]) -> None:
+        for base, value in zip((self.k_out, self.t_out), values, strict=False):
             first = self.pixel(base, run.row, self.out_row, run.col, self.out_col)
             self.ops.store(value, self.offset(first, index, self.out_col))
 
-    def _prescaled(self, value: Any) -> Any:
-        """A plane as the formula takes it; windows have this in their gain."""
+    def _prescaled(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Fields as the formula takes them; windows have this in their gain."""
         scale = FORMULAS[self.variant.code].prescale
-        return value if scale == 1.0 else self.ops.mul(self.ops.const(scale), value)
+        if scale == 1.0:
+            return values
+        return [self.ops.mul(self.ops.const(scale), value) for value in values]
 
-    def _affine(self, k: Any, t: Any) -> tuple[Any, Any]:
+    def _affine(self, sums: Sequence[Any]) -> list[Any]:
         """K = gain k + bias, T = K + gain t, or the contribution w k + b and gain t."""
-        made = self.ops.fma(self.gain, k, self.bias)
-        if t is None:
-            return made, None
-        own = made
-        if self.variant.contribution:
-            own = self.ops.fma(self.weights, k, self.biases)
-        return made, self.ops.fma(self.gain, t, own)
+        made = [self.ops.fma(self.gain, sums[0], self.bias)]
+        if self.variant.ntk:
+            own = made[0]
+            if self.variant.contribution:
+                own = self.ops.fma(self.weights, sums[0], self.biases)
+            made.append(self.ops.fma(self.gain, sums[1], own))
+        return made
 
     def _constants(self) -> None:
         values = [self.param(n) for n in range(N_PARAMS)]
@@ -280,14 +316,15 @@ class WindowKernel(PlaneCode):
         count = 0 if code == "none" else FORMULAS[code].n_constants
         self.constants = values[2 : 2 + count]
 
-    def _factors(
-        self, base: Any, row: Any, row_step: Any, first: Any, index: Any, col_step: Any, plane: Any,
-        is_x: bool,
-    ) -> Stream:  # fmt: skip
-        start = self.pixel(base, row, row_step, first, col_step)
-        broadcast = is_x and not self.variant.paired
-        at = self.offset(start, index, col_step)
-        return Stream(self.ops, at, plane, self.count, broadcast)
+    def _factors_of_x(self, run: Run, index: Any) -> Stream:
+        start = self.pixel(self.fx, run.x_row, self.fx_row, run.x_col, self.fx_col)
+        at = self.offset(start, index, self.fx_col)
+        return Stream(self.ops, at, self.fx_plane, self.count, not self.variant.paired)
+
+    def _factors_of_y(self, run: Run, index: Any) -> Stream:
+        start = self.pixel(self.fy, run.y_row, self.fy_row, run.y_col, self.fy_col)
+        at = self.offset(start, index, self.fy_col)
+        return Stream(self.ops, at, self.fy_plane, self.count, False)
 
     def _vertical_left(self, field: Any, n: int, size: int) -> Any:
         """Sum of ``size`` rows at pixel n of the first window."""
@@ -310,13 +347,12 @@ class WindowKernel(PlaneCode):
             self.builder.store(self.ops.add(self.builder.load(total), value), total)
         return self.builder.load(total)
 
-    def _start(self, run: Run) -> tuple[Any, Any]:
-        """Addresses of the first input pixel of a run."""
-        k, t = (
+    def _starts(self, run: Run) -> list[Any]:
+        """Addresses of the first input pixel of a run, of each field."""
+        return [
             self.pixel(base, run.in_row, self.in_row, run.in_col, self.in_col)
-            for base in (self.k_in, self.t_in)
-        )
-        return k, t
+            for base in (self.k_in, self.t_in)[: self.fields]
+        ]
 
     def _at(self, base: Any, n: Any, step: Any) -> Any:
         return self.ops.load(self.offset(base, n, step))

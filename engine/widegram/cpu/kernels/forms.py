@@ -1,0 +1,84 @@
+"""The forms that plane kernels are written in, by the registers of a processor.
+
+All forms with the same ``chains`` give the same bits: they differ in the order in which pixels and
+lanes are taken, not in what is computed of one. ``bench/NOTES.md`` has the measurements behind the
+table; ``widegram bench roof --forms`` makes them again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from widegram.cpu.kernels.processors import Processor
+from widegram.cpu.kernels.variants import PLUS, SQUARES, Variant
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a row is walked.
+
+    * ``slices``: a pixel's lanes are cut into so many; a row is walked once for each
+    * ``cuts``: cycles from the beginning of a pixel's chain of operations at which it is cut, so
+      that pixels overlap (:mod:`widegram.cpu.kernels.pipelined`)
+    * ``held``: numbers in the code lie in memory, one vector each, and are operands there
+    * ``chains``: Horner schemes side by side that a polynomial is divided into
+    * ``narrow``: the form where images are narrower than WIDE, None: the same
+    """
+
+    slices: int = 1
+    cuts: tuple[int, ...] = ()
+    held: bool = False
+    chains: int = 2
+    narrow: Form | None = None
+
+    def text(self) -> str:
+        """A key of its own for every form."""
+        parts = [f"slices{self.slices}", *(f"cut{cycles}" for cycles in self.cuts)]
+        parts += ["held"] * self.held + [f"chains{self.chains}"]
+        return "_".join([*parts, *(["or", self.narrow.text()] if self.narrow else [])])
+
+
+PLAIN = Form()
+WIDE = 16  # pixels; packed rows come in two runs, so that theirs are half as long
+_HALVES, _QUARTERS, _WHOLE = Form(2), Form(4), Form(1, (21,), held=True)
+# Kinds whose pixels are read without loops, and codes that are straight-line code.
+_READ_AT_ONCE = ("tap", *SQUARES)
+_RECTIFIED = ("relu", "relu_nonnegative", "abrelu")
+_STRAIGHT = (*_RECTIFIED, *(f"{code}_or_zero" for code in _RECTIFIED), "erf")
+_MOST_CARRIED = 3  # the sums of larger windows take all 16 registers
+# By registers and the bytes of one, dtype, code ('' for all others) of what pixels can overlap in;
+# everything else is plain.
+_TABLE = {
+    ((16, 32), "float32", ""): Form(2, (21, 36), held=True, narrow=_WHOLE),
+    ((16, 32), "float64", ""): _WHOLE,
+    ((16, 32), "float64", "erf"): Form(1, (25,), held=True),
+    # Not measured: as many values find room in registers as with (16, 32).
+    ((32, 16), "float32", ""): _HALVES,
+    ((32, 16), "float64", ""): _HALVES,
+    ((16, 16), "float32", ""): _QUARTERS,
+    ((16, 16), "float64", ""): _QUARTERS,
+}
+
+
+def chosen(variant: Variant, processor: Processor) -> Form:
+    """The form of a kernel on a processor."""
+    small = SQUARES.get(variant.kind.removesuffix(PLUS), 1) <= _MOST_CARRIED
+    if not (_straight(variant) and small):
+        return PLAIN
+    rows = ((processor.registers, variant.dtype, code) for code in (variant.code, ""))
+    return next((_TABLE[row] for row in rows if row in _TABLE), PLAIN)
+
+
+def known(variant: Variant) -> list[Form]:
+    """All forms that a kernel can be written in and that were of use somewhere."""
+    found = [PLAIN, Form(chains=1), _HALVES, Form(2, held=True), _QUARTERS]
+    if _straight(variant):
+        found += [Form(1, cuts, held=True) for cuts in ((21,), (25,))]
+        found += [Form(2, cuts, held=True) for cuts in ((21,), (36,), (21, 36), (24, 44))]
+        found.append(Form(2, (21, 36), held=True, chains=1))
+    return found
+
+
+def _straight(variant: Variant) -> bool:
+    """Whether a pixel can be cut into sections: its code has no loops."""
+    return variant.kind.removesuffix(PLUS) in _READ_AT_ONCE and variant.code in _STRAIGHT
