@@ -107,11 +107,13 @@ def test_no_loop_of_what_moves_works_lane_by_lane(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.parametrize("code", ["none", *CODES])
-def test_no_loop_of_any_activation_works_lane_by_lane(name: str, code: str) -> None:
-    for variant in arithmetic(code):
-        check(variant, PROCESSORS[name])
+def test_no_loop_of_any_activation_works_lane_by_lane(code: str) -> None:
+    """All of one processor, of the others each a share of its own."""
+    variants = list(arithmetic(code))
+    for n, processor in enumerate(PROCESSORS.values()):
+        for variant in variants[n :: 16 if n else 1]:
+            check(variant, processor)
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
