@@ -25,6 +25,7 @@ from widegram.plan.steps import (
     Step,
     Storing,
     Sum,
+    Value,
     Window,
 )
 from widegram.plan.stores import Store, Stores
@@ -45,14 +46,10 @@ class StepRows:
         self.rows: list[list[int]] = []
         self.params: list[float] = []
 
-    def address(
-        self, kind: str, code: str, packed: int = 0, contribution: bool = False, hides: bool = False
-    ) -> int:
+    def address(self, kind: str, code: str, packed: int = 0, **flags: bool) -> int:
+        """That of a kernel; ``flags``: the last ones of its :class:`Variant`."""
         ntk = self.plan.ntk
-        variant = Variant(
-            kind, code, ntk, self.paired, self.dtype, packed, contribution and ntk, hides
-        )
-        return compiled.address(variant)
+        return compiled.address(Variant(kind, code, ntk, self.paired, self.dtype, packed, **flags))
 
     def moves(self, stores: Stores) -> Ints:
         """Addresses of the kernels that move planes, 0 of those that no step of this schedule
@@ -144,6 +141,9 @@ class StepRows:
         row[StepField.LO_ROWS], row[StepField.LO_COLS] = windowed.lo
         row[StepField.CIRCULAR] = int(windowed.circular)
 
+    def _is_input(self, value: Value) -> bool:
+        return isinstance(self.plan.nodes[value.node].operation, Input)
+
     def _kernel(self, step: Step, code: str, packed: int) -> int:
         match step:
             case MakeInput() if self.plan.vector and not self.paired:
@@ -155,6 +155,13 @@ class StepRows:
             case Point(hides=hides):
                 return self.address(step.kind, code, packed, hides=hides)
             case Window(affine=affine, hides=hides):
-                kind = kind_of_window(affine.window, affine.strides, len(step.inputs))
-                return self.address(kind, code, packed, affine.contribution is not None, hides)
+                kind, ntk = (
+                    kind_of_window(affine.window, affine.strides, len(step.inputs)),
+                    self.plan.ntk,
+                )
+                contribution = bool(ntk and affine.contribution)
+                fresh = bool(ntk and step.inputs and self._is_input(step.inputs[0]))
+                return self.address(
+                    kind, code, packed, contribution=contribution, hides=hides, fresh=fresh
+                )
         return 0

@@ -35,6 +35,7 @@ class Variant:
       (:mod:`widegram.cpu.kernels.packed_ir`): with GAPS of zeros, or WRAPS as on a torus
     * ``contribution``: whether T is that of its parameters and gain t, not K + gain t
     * ``hides``: whether K and T are multiplied by the last factor of both images
+    * ``fresh``: whether T of what it reads first is 0, and not read
     """
 
     kind: str
@@ -45,11 +46,12 @@ class Variant:
     packed: int = 0
     contribution: bool = False
     hides: bool = False
+    fresh: bool = False
 
     def text(self) -> str:
         """A key of its own for every variant."""
         flags = f"{self.ntk:d}|{self.paired:d}|{self.packed:d}"
-        more = "|contribution" * self.contribution + "|hides" * self.hides
+        more = "|contribution" * self.contribution + "|hides" * self.hides + "|fresh" * self.fresh
         return f"{self.kind}|{self.code}|{flags}|{self.dtype}{more}"
 
 

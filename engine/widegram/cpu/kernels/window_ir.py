@@ -298,13 +298,15 @@ class WindowKernel(PlaneCode):
         return [self.ops.mul(self.ops.const(scale), value) for value in values]
 
     def _affine(self, sums: Sequence[Any]) -> list[Any]:
-        """K = gain k + bias, T = K + gain t, or the contribution w k + b and gain t."""
+        """K = gain k + bias, T = K + gain t, or the contribution w k + b and gain t; t is 0 where
+        it is not read."""
         made = [self.ops.fma(self.gain, sums[0], self.bias)]
         if self.variant.ntk:
             own = made[0]
             if self.variant.contribution:
                 own = self.ops.fma(self.weights, sums[0], self.biases)
-            made.append(self.ops.fma(self.gain, sums[1], own))
+            t = self.ops.const(0.0) if self.variant.fresh else sums[1]
+            made.append(self.ops.fma(self.gain, t, own))
         return made
 
     def _constants(self) -> None:
@@ -348,10 +350,11 @@ class WindowKernel(PlaneCode):
         return self.builder.load(total)
 
     def _starts(self, run: Run) -> list[Any]:
-        """Addresses of the first input pixel of a run, of each field."""
+        """Addresses of the first input pixel of a run, of each field that is read."""
+        bases = self.k_in, self.t_in
         return [
             self.pixel(base, run.in_row, self.in_row, run.in_col, self.in_col)
-            for base in (self.k_in, self.t_in)[: self.fields]
+            for base in bases[: 1 if self.variant.fresh else self.fields]
         ]
 
     def _at(self, base: Any, n: Any, step: Any) -> Any:
