@@ -113,15 +113,11 @@ class PlannedEvaluator(Evaluator):
             close, equal = (found[found[:, 0] < found[:, 1]] for found in (close, equal))
         self._double(close, rows, cols, raw, mirrored)
         self._repeat(equal, rows, raw, mirrored)
-        own = self.own_kernels(rows) if mirrored else {}
+        own = self.own_kernels(rows) if mirrored else None
         whole = {"nngp": raw.k[:, :, : len(cols)], "ntk": raw.t[:, :, : len(cols)]}
-        found = self.readout.kernels(whole, rows, cols)
-        for key, n, kernel in self.plan.keys:
-            if mirrored:
-                np.fill_diagonal(found[key], own[kernel][n])
-            # One tile's arrays may be handed on as they are, but not a part of a wider one.
-            found[key] = np.ascontiguousarray(found[key])
-        return found
+        found = self.readout.kernels(whole, rows, cols, own)
+        # One tile's arrays may be handed on as they are, but not a part of a wider one.
+        return {key: np.ascontiguousarray(value) for key, value in found.items()}
 
     def _double(
         self, pairs: Pairs, rows: range, cols: range, raw: RawTile, mirrored: bool

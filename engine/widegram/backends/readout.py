@@ -41,10 +41,12 @@ class Readout:
         self.least, self.most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
 
     def kernels(
-        self, values: dict[str, NDArray[Any]], rows: range, cols: range
-    ) -> dict[str, NDArray[Any]]:
+        self, values: dict[str, NDArray[Any]], rows: range, cols: range,
+        own: dict[str, Array] | None = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
         """Kernels (len(rows), len(cols)) by key, from values (outputs, rows, columns) by kernel;
-        made in place.
+        made in place. ``own``: the diagonals, kernels (outputs, n) by name, of a tile of inputs
+        with themselves.
 
         Raises WidegramError for what is not finite or not 0 and yet below the smallest
         normal number, unless that is small beside sqrt(K(x, x) K(x', x')).
@@ -52,7 +54,10 @@ class Readout:
         found = {}
         for key, n, kernel in self.plan.keys:
             value = values[kernel][n]
-            small = self._undo(value, n, rows, cols)
+            raw = self._undo(value, n, rows, cols)
+            if own is not None:
+                np.fill_diagonal(value, own[kernel][n])
+            small = self._small(raw, value)
             check_finite(key, value, rows.start, cols.start, self.dtype)
             if small is not None:
                 self._check_small(key, n, kernel, small, rows, cols)
@@ -94,17 +99,19 @@ class Readout:
             return np.zeros(len(rows), dtype=np.int64)
         return -self.degrees[n] * inputs.powers[rows.start : rows.stop]
 
-    def _undo(
-        self, value: NDArray[Any], n: int, rows: range, cols: range
-    ) -> NDArray[np.bool_] | None:
-        """Divide by the powers of two, in place. Where entries become too small, or None."""
+    def _undo(self, value: NDArray[Any], n: int, rows: range, cols: range) -> NDArray[Any]:
+        """Divide by the powers of two, in place; what it was before, if only whether it was 0."""
         first = self._powers(n, rows, False) - 2 * self.plan.exponents[n]
         second = self._powers(n, cols, True)
-        raw = value
-        if first.any() or second.any():
-            raw = value.copy()
-            with np.errstate(all="ignore"):
-                np.ldexp(raw, (first[:, None] + second).astype(np.int32), out=value)
+        if not first.any() and not second.any():
+            return value
+        raw = value.copy()
+        with np.errstate(all="ignore"):
+            np.ldexp(raw, (first[:, None] + second).astype(np.int32), out=value)
+        return raw
+
+    def _small(self, raw: NDArray[Any], value: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Where entries became too small, or None."""
         if value.min() >= self.least:
             return None
         small = (raw != 0) & (np.abs(value) < self.least)

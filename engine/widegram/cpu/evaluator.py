@@ -95,7 +95,7 @@ class CpuEvaluator(PlannedEvaluator):
         k, t, close = self._tiles.tile(rows, cols, mirrored, progress)
         equal = np.empty((0, 2), dtype=np.int64)
         if self.exact:
-            equal = self._tiles.equal(rows, cols)
+            equal = self._tiles.equal(rows, cols, mirrored)
         return self.finished(RawTile(k, t, equal, close), rows, cols, mirrored)
 
     def columns_kept(self, tile: int, rows: int) -> int:

@@ -118,10 +118,11 @@ class ImageTiles:
             self._pairs = PairBundles(tables, len(self.plan.outputs), self.dtype)
         return parted if self._pairs is not None and saved > 0 else whole
 
-    def equal(self, rows: range, cols: range) -> Pairs:
-        """(row, column) in the tile of equal inputs."""
+    def equal(self, rows: range, cols: range, mirrored: bool) -> Pairs:
+        """(row, column) in the tile of equal inputs, of a mirrored one above its diagonal."""
         row_block = self.stores[0].rows(rows.start, rows.stop)
-        return equal_pairs(row_block.digests, self.stores[1].lanes(cols.start, cols.stop).digests)
+        lane_block = self.stores[1].lanes(cols.start, cols.stop)
+        return equal_pairs(row_block.digests, lane_block.digests, mirrored)
 
     def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> Own:
         """Runs of images of x1, or of x2, with themselves."""

@@ -76,11 +76,11 @@ class VectorTiles:
         pairs = pairs[pairs[:, 1] < len(cols)]
         return k, t, pairs[np.lexsort(pairs.T[::-1])]
 
-    def equal(self, rows: range, cols: range) -> Pairs:
-        """(row, column) in the tile of equal inputs."""
+    def equal(self, rows: range, cols: range, mirrored: bool) -> Pairs:
+        """(row, column) in the tile of equal inputs, of a mirrored one above its diagonal."""
         first, second = self.stores
         return equal_pairs(
-            first.digests[rows.start : rows.stop], second.digests[cols.start : cols.stop]
+            first.digests[rows.start : rows.stop], second.digests[cols.start : cols.stop], mirrored
         )
 
     def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> Own:

@@ -119,18 +119,18 @@ class VectorInputs:
             if self.source.marked:
                 masked[begin - lo : end - lo] = is_masked(x).all(axis=1)
                 part = kept(part.copy(), x)
-            self.digests[begin:end] = digests(part, self.source.marked)
             to = slice((begin - lo) // self.lanes, -(-(end - lo) // self.lanes))
             squares_to = squares[begin - lo : end - lo]
-            jobs.append(self.pool.submit(self._pack_rows, part, lanes[to], squares_to))
+            jobs.append(self.pool.submit(self._pack_rows, part, begin, lanes[to], squares_to))
         for job in jobs:
             job.result()
         squares[masked] = -0.0
         return lanes
 
     def _pack_rows(
-        self, x: NDArray[Any], lanes: NDArray[Any], squares: NDArray[np.float64]
+        self, x: NDArray[Any], begin: int, lanes: NDArray[Any], squares: NDArray[np.float64]
     ) -> None:
+        self.digests[begin : begin + len(x)] = digests(x, self.source.marked)
         geometry = np.zeros(len(Geometry), dtype=np.int64)
         geometry[Geometry.IN_ROW] = geometry[Geometry.COUNT] = self.features
         gain = np.array([1.0 / self.features, *[0.0] * 7], dtype=self.dtype)
