@@ -17,7 +17,7 @@ from typing import Any
 from llvmlite import ir
 
 from widegram.cpu.kernels import loops
-from widegram.cpu.kernels.recording import Leaf, Node, Recorder
+from widegram.cpu.kernels.recording import Leaf, Recorded, Recorder
 from widegram.cpu.kernels.sections import UNITS, ordered, place
 from widegram.cpu.kernels.vector_ops import INDEX
 
@@ -73,7 +73,7 @@ class Pipeline:
         def value(arg: Any, section: int) -> Any:
             if isinstance(arg, Leaf):
                 return arg.emit(pixels[section])
-            if not isinstance(arg, Node):
+            if not isinstance(arg, Recorded):
                 return arg
             if arg.address:
                 if (arg, section) not in now:
@@ -82,7 +82,7 @@ class Pipeline:
             behind = section - (arg.section or 0)
             return before[arg][behind - 1] if behind else now[arg]
 
-        def made(node: Node, section: int) -> Any:
+        def made(node: Recorded, section: int) -> Any:
             return node.emit(*(value(arg, section) for arg in node.args))
 
         for node in self.order:

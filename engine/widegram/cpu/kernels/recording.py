@@ -30,7 +30,7 @@ PIXEL = Leaf(lambda pixel: pixel)
 
 
 @dataclass(eq=False)
-class Node:
+class Recorded:
     """One operation: ``emit(values of args)``.
 
     * ``after``: nodes that must come before, although they give it no value
@@ -44,7 +44,7 @@ class Node:
     emit: Callable[..., Any]
     args: tuple[Any, ...]
     section: int | None = None
-    after: tuple[Node, ...] = ()
+    after: tuple[Recorded, ...] = ()
     variables: list[Any] = field(default_factory=list)
     cycles: int = field(init=False)
     start: int = field(init=False)
@@ -58,19 +58,19 @@ class Node:
         self.address = self.name in _ADDRESSES and all(node.address for node in self.nodes)
 
     @property
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[Recorded]:
         """The arguments that are operations on this pixel."""
-        return [arg for arg in self.args if isinstance(arg, Node)]
+        return [arg for arg in self.args if isinstance(arg, Recorded)]
 
 
-class _Builder:
+class _KeepingBuilder:
     """In the place of an IR builder: what depends on the pixel is kept, all else written at once.
 
     ``section``: where to place what is kept, None where it does not matter.
     """
 
     def __init__(self, builder: ir.IRBuilder) -> None:
-        self.real, self.nodes = builder, list[Node]()
+        self.real, self.nodes = builder, list[Recorded]()
         self.section: int | None = None
 
     @property
@@ -82,19 +82,19 @@ class _Builder:
         real = getattr(self.real, name)
 
         def call(*args: Any, **options: Any) -> Any:
-            of_pixel = any(isinstance(arg, (Leaf, Node)) for arg in args)
+            of_pixel = any(isinstance(arg, (Leaf, Recorded)) for arg in args)
             if not of_pixel and not _is_variable(name, args):
                 return real(*args, **options)
             return self.keep(name, lambda *values: real(*values, **options), args)
 
         return call
 
-    def keep(self, name: str, emit: Callable[..., Any], args: tuple[Any, ...]) -> Node:
+    def keep(self, name: str, emit: Callable[..., Any], args: tuple[Any, ...]) -> Recorded:
         """A new operation. Of a variable, what was read before is read before it is written."""
-        after: list[Node] = []
+        after: list[Recorded] = []
         if name == "store":
             after = [n for n in self.nodes if n.name == "load" and n.args[0] is args[1]]
-        node = Node(name, emit, args, self.section, tuple(after))
+        node = Recorded(name, emit, args, self.section, tuple(after))
         self.nodes.append(node)
         return node
 
@@ -107,12 +107,12 @@ class Recorder(VectorOps):
     """Operations of ``ops``, kept in the order in which they are asked for."""
 
     def __init__(self, ops: VectorOps) -> None:
-        self.recorded = _Builder(ops.builder)
+        self.recorded = _KeepingBuilder(ops.builder)
         super().__init__(self.recorded, ops.dtype, ops.processor, ops.form)
         self.real, self.shift = ops, ops.shift
 
     @property
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[Recorded]:
         """All that was kept."""
         return self.recorded.nodes
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from widegram.cpu.kernels.recording import Node
+from widegram.cpu.kernels.recording import Recorded
 
 # What a cycle has room for: instructions of a unit, and of all units. Others take no unit.
 UNITS = {"load": "load", "fadd": "add", "fsub": "add", "fmul": "multiply", "fma": "multiply",
@@ -15,7 +15,9 @@ _ROOM = {"load": 2, "add": 2, "multiply": 2, "divide": 1}
 _WIDTH = 4
 
 
-def place(nodes: Sequence[Node], outputs: Sequence[Any], cuts: tuple[int, ...]) -> dict[Node, int]:
+def place(
+    nodes: Sequence[Recorded], outputs: Sequence[Any], cuts: tuple[int, ...]
+) -> dict[Recorded, int]:
     """Give every node its section; the last section in which each is used.
 
     A node stands where it can begin, and later where that costs neither time nor a register: what
@@ -25,9 +27,9 @@ def place(nodes: Sequence[Node], outputs: Sequence[Any], cuts: tuple[int, ...]) 
     for node in nodes:
         first = bisect_right(cuts, node.start) if node.section is None else node.section
         node.section = max([first, *(_section(n) for n in node.nodes if not n.address)])
-    users: dict[Node, list[int]] = {node: [] for node in nodes}
+    users: dict[Recorded, list[int]] = {node: [] for node in nodes}
     for value in outputs:
-        if isinstance(value, Node):
+        if isinstance(value, Recorded):
             users[value].append(last)
     whole = max(node.start + node.cycles for node in nodes)
     behind = dict.fromkeys(nodes, 0)
@@ -44,7 +46,7 @@ def place(nodes: Sequence[Node], outputs: Sequence[Any], cuts: tuple[int, ...]) 
     return {node: max(users[node], default=_section(node)) for node in nodes}
 
 
-def ordered(nodes: Sequence[Node]) -> list[Node]:
+def ordered(nodes: Sequence[Recorded]) -> list[Recorded]:
     """The order of a turn, all sections of which begin at once: what has the longest chain behind
     it in its section comes first, as far as there are units for it."""
     behind = dict.fromkeys(nodes, 0)
@@ -55,8 +57,8 @@ def ordered(nodes: Sequence[Node]) -> list[Node]:
     left = sorted(
         (node for node in nodes if not node.address), key=lambda n: (-behind[n], n.section)
     )
-    ready: dict[Node, int] = {}
-    order: list[Node] = []
+    ready: dict[Recorded, int] = {}
+    order: list[Recorded] = []
     now = 0
     while left:
         room, width = dict(_ROOM), _WIDTH
@@ -76,11 +78,11 @@ def ordered(nodes: Sequence[Node]) -> list[Node]:
     return order
 
 
-def _before(node: Node) -> list[Node]:
+def _before(node: Recorded) -> list[Recorded]:
     """What comes before a node in the same section."""
     return [n for n in (*node.nodes, *node.after) if n.section == node.section]
 
 
-def _section(node: Node) -> int:
+def _section(node: Recorded) -> int:
     assert node.section is not None
     return node.section
