@@ -72,9 +72,14 @@ def test_the_bits_of_one_process(
     widegram.gram(network, x, alone, x2, tile=8, threads=1, **options)
     seen: list[Progress] = []
     result = widegram.gram(
-        network, x, shared, x2, tile=8, dask=two.address, progress=seen.append, **options
-    )
+        network, x, shared, x2, tile=8, dask=two.address, progress=seen.append,
+        profile=True, **options,
+    )  # fmt: skip
     assert result.complete
+    assert result.profile is not None
+    parts = {one.part for one in result.profile if one.thread == "computing"}
+    assert "wait for workers" in parts
+    assert "compute" not in parts
     same(alone, shared)
     assert max(p.workers for p in seen) == 2
     again = widegram.gram(network, x, shared, x2, tile=8, dask=two.address, **options)

@@ -118,7 +118,9 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     path = file_path(out, "out")
     share = None if shard is None else parse_shard(shard)
     if append and (overwrite or dask is not None or share is not None):
-        raise WidegramError("append goes neither with overwrite nor with dask nor with a shard")
+        raise WidegramError(
+            "append goes neither with overwrite nor with dask nor with a shard; leave these out"
+        )
     path = path if share is None else share.file(path)
     patterns = pattern if isinstance(pattern, tuple) else (pattern,)
     check_distinct([path], [network, x1, x2, *patterns])
