@@ -217,7 +217,7 @@ def multiply(rows=1, wait=True, meet=lambda: None):
         card.get(out, found, stream)
         if wait:
             card.wait(stream)
-        print(f"{found[0]}\n", end="")  # at once: threads share the line
+        print(f"{found[0]}\\n", end="")  # at once: threads share the line
 
 card, kernel = gpus(())[0], product_kernel("float64")
 with card.entered():
