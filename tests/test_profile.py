@@ -128,3 +128,23 @@ def test_diagonals_that_are_being_written_are_not_computed_again(
     x, y = fake.inputs(N), fake.inputs(N, 1)
     widegram.gram(fake.NETWORK, x, tmp_path / "K.h5", y, tile=TILE)
     assert len(asked) == 2 * 5  # stretches of 16 of 70 rows, and of as many columns
+
+
+def test_a_resumed_run_measures_what_it_does(
+    made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compute, x, out = fake.FakeEvaluator.tile, fake.inputs(N), tmp_path / "K.h5"
+
+    def failing(self, *args):
+        if len(self.calls) == 6:
+            raise widegram.WidegramError("no more")
+        return compute(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake.FakeEvaluator, "tile", failing)
+        with pytest.raises(widegram.WidegramError, match="no more"):
+            widegram.gram(fake.NETWORK, x, out, tile=TILE)
+    found = widegram.gram(fake.NETWORK, x, out, tile=TILE, profile=True)
+    assert found.resumed_tiles > 0
+    assert 0 < found.entries < N * N
+    assert by_name(found.profile, "computing")["compute"].amount == found.entries
