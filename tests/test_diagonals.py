@@ -62,14 +62,14 @@ def test_every_input_has_its_own_kernel(
             *_, kernel = key.split("/")
             end = End(int(key.split("/")[1])) if depths else End()
             for second, n in ((False, 11), (True, 11 if symmetric else 7)):
-                found = file.own(kernel, end, second)
+                found = file.diagonal(kernel, end, second)
                 assert found is not None
                 assert found.dtype == np.float64
                 wanted = dense.diagonal(range(n), second)[key]
                 np.testing.assert_allclose(found, wanted, rtol=close)
             if symmetric:
                 own = np.diag(file.raw(key)[...])
-                np.testing.assert_array_equal(own, file.own(kernel, end).astype(dtype))
+                np.testing.assert_array_equal(own, file.diagonal(kernel, end).astype(dtype))
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def intact(out: Path) -> None:
     assert widegram.verify(out).ok
     with GramFile(out) as file:
         assert file.complete
-        np.testing.assert_array_equal(file.own("ntk"), 2 * expected(N))
-        np.testing.assert_array_equal(file.own("nngp", second=True), expected(TILE))
+        np.testing.assert_array_equal(file.diagonal("ntk"), 2 * expected(N))
+        np.testing.assert_array_equal(file.diagonal("nngp", second=True), expected(TILE))
 
 
 def places(out: Path, name: str) -> int:
@@ -125,7 +125,7 @@ def test_damage_is_found_refused_and_mended(kind: str, out: Path) -> None:
         report.raise_if_damaged()
     kernel, second = "nngp" if "nngp" in name else "ntk", "x2" in name
     with GramFile(out) as file, pytest.raises(WidegramError, match=r"is damaged: .*--repair"):
-        file.own(kernel, second=second)
+        file.diagonal(kernel, second=second)
     damaged = out.read_bytes()
     assert widegram.verify(out, repair=True).repaired == (message,)
     intact(out)
@@ -162,7 +162,7 @@ def test_an_unfinished_file_goes_on_to_the_same_bits(out: Path) -> None:
             with pytest.raises(RuntimeError, match="stretches are missing"):
                 writer.finish()
         with GramFile(out) as file, pytest.raises(WidegramError, match="is missing"):
-            file.own("ntk", second=side == "x2")
+            file.diagonal("ntk", second=side == "x2")
         assert gram(out).complete
         assert out.read_bytes() == good
 
@@ -176,7 +176,7 @@ def test_a_file_without_places_for_them_is_finished_and_read(out: Path) -> None:
     assert widegram.verify(out).ok
     with GramFile(out) as file:
         assert not file.header.diagonals
-        assert file.own("ntk") is None
+        assert file.diagonal("ntk") is None
     assert "diagonals      none (older file)" in " ".join(run("info", out).output.split("  "))
     assert "diagonal" not in h5py.File(out)
 
@@ -208,7 +208,7 @@ def test_what_leaves_the_range_beside_a_matrix_that_does_not(tmp_path: Path) -> 
     widegram.gram(net, x, tmp_path / "K.h5", y * 1e-170, dtype="float64")
     assert widegram.verify(tmp_path / "K.h5", x, y * 1e-170).ok
     with GramFile(tmp_path / "K.h5") as file:
-        assert file.own("ntk") is None
+        assert file.diagonal("ntk") is None
         assert np.isnan(file.raw("diagonal/x1/ntk")[...]).tolist() == [False, True, False]
 
 
@@ -253,7 +253,7 @@ def test_predict_computes_what_an_older_cross_file_lacks(
 ) -> None:
     job = solved(tmp_path)
     held = variance(job, tmp_path / "1.h5")
-    monkeypatch.setattr(GramFile, "has_own", lambda self, kernel: False)
+    monkeypatch.setattr(GramFile, "has_diagonal", lambda self, kernel: False)
     np.testing.assert_allclose(variance(job, tmp_path / "2.h5"), held, rtol=1e-9)  # as above
     (tmp_path / "t.npy").unlink()
     with pytest.raises(WidegramError, match="pass the test points as --x-test DATA"):

@@ -24,7 +24,7 @@ from widegram.errors import WidegramError
 from widegram.gramfile import GramFile
 from widegram.linalg.gramsource import Columns, open_cross
 from widegram.network import Network, load_network
-from widegram.predict.diagonal import own_diagonal
+from widegram.predict.diagonal import prior_diagonal
 from widegram.reference import ReferenceEvaluator
 from widegram.sklearn import WidegramRegressor
 from widegram.tiling import End
@@ -121,7 +121,7 @@ def prepared(where: str, x: np.ndarray, folder: Path) -> Any:
         columns = Columns(prints["network"], prints["x2"])
         with open_cross(folder / "K.h5", "nngp", End(), memory=2**24, columns=columns) as cross:
             data = str(folder / "x.npy")
-            return own_diagonal(cross, "nngp", test_gram=None, x_test=data, memory=2**24)
+            return prior_diagonal(cross, test_gram=None, x_test=data, memory=2**24)
 
     return run
 

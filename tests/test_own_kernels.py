@@ -149,7 +149,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
         ("pass --diagonal DATA or --test-gram FILE", *cross, "--variance"),
         ("row 0 holds -1; K.x, x. is 0 or more", *cross, "--variance", "--diagonal",
          tmp_path / "d.npy"),
-        ("has 9 rows, and their own kernel has shape", *cross, "--variance", "--diagonal",
+        (r"has 9 rows, and K\(x, x\) of them has shape", *cross, "--variance", "--diagonal",
          tmp_path / "ones.npy"),
         ("is not of the network and test points", *cross, "--variance", "--test-gram", k),
         ("--diagonal serve --variance", *cross, "--diagonal", folder / "d.npy"),

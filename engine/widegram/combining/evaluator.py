@@ -55,7 +55,7 @@ class CombinedEvaluator(Evaluator):
         found: dict[str, Array] = {}
         for key, kernel, end in self._datasets():
             own = [
-                file.own(kernel, self._end_of(n, end), second)
+                file.diagonal(kernel, self._end_of(n, end), second)
                 for n, file in enumerate(self._files)
             ]
             # What one file does not hold the combination cannot.

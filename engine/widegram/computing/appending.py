@@ -54,16 +54,16 @@ class Old(Closing):
                 for end in ends(found.depths, found.heads)
                 for kernel in found.kernels
             }
-            self._own: dict[tuple[str, bool], Array] = {}
+            self._diagonals: dict[tuple[str, bool], Array] = {}
 
     def diagonal(self, key: str, rows: range, second: bool) -> Array | None:
         """K(x, x) of its inputs as they are stored, NaN for one out of range; None where it has no
         places for them."""
         if not self.file.header.diagonals:
             return None
-        if (key, second) not in self._own:
-            self._own[key, second] = self.file.stored_own(key, second)
-        return self._own[key, second][rows.start : rows.stop]
+        if (key, second) not in self._diagonals:
+            self._diagonals[key, second] = self.file.stored_diagonal(key, second)
+        return self._diagonals[key, second][rows.start : rows.stop]
 
     def is_all_of(self, wanted: Header) -> bool:
         """Whether it has all inputs already."""

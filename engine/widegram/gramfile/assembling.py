@@ -237,8 +237,8 @@ class _Joiner:
                     self._write()
             self._write()
             if not stop.requested:
-                own = [one for one in shard.header.places.stretches() if one in self._stretches]
-                self._own(shard, own)
+                here = [one for one in shard.header.places.stretches() if one in self._stretches]
+                self._diagonals(shard, here)
 
     def _tile(self, shard: ShardFile, tile: tuple[int, int]) -> dict[str, np.ndarray]:
         """A tile of every matrix; its mirror images are compared with their checksums too."""
@@ -261,10 +261,10 @@ class _Joiner:
             self.pending.difference_update((i, j) for i, j, _ in tiles)
         self._batch.begin()
 
-    def _own(self, shard: ShardFile, stretches: list[Stretch]) -> None:
+    def _diagonals(self, shard: ShardFile, stretches: list[Stretch]) -> None:
         if stretches:
             with interrupts.saving():
-                self._writer.write([], {one: shard.own(one) for one in stretches})
+                self._writer.write([], {one: shard.diagonal(one) for one in stretches})
 
 
 def _seen_through(
@@ -305,7 +305,7 @@ def _seen_through(
             with ShardFile(known.path) as shard:
                 for stretch in shard.header.places.stretches():
                     number, span = stretch.number, stretch.span(whole.grid)
-                    for key, values in shard.own(stretch).items():
+                    for key, values in shard.diagonal(stretch).items():
                         new.write(values_path(stretch.side, key), values, span.start)
                         stored = shard.raw(sums_path(stretch.side, key))
                         at = shard.header.places.at(stretch)

@@ -108,9 +108,9 @@ class Header:
         state = (8 * len(self.keys) + 1) * int(np.prod(self.layout.shape))
         down, across = self.layout.stretches()
         inputs = (len(down) + len(across)) * self.tile
-        own = (inputs + len(down) + len(across)) * 8 + len(down) + len(across) + 2**11
-        own = len(self.keys) * own if self.diagonals else 0
-        return len(self.keys) * data + state + own + len(self.network) + 2**17
+        diagonals = (inputs + len(down) + len(across)) * 8 + len(down) + len(across) + 2**11
+        diagonals = len(self.keys) * diagonals if self.diagonals else 0
+        return len(self.keys) * data + state + diagonals + len(self.network) + 2**17
 
     def checksum(self) -> int:
         """xxh3-64 of everything in it but the device, which may change, and what is no part of the

@@ -24,11 +24,11 @@ def renew(live: LiveFile, header: Header) -> None:
     """
     names = [STATE, *(f"{CHECKSUMS}/{key}" for key in header.keys)]
     names += [one.path for key in header.keys for one in header.layout.stored(key)]
-    own = [name for name, _, _ in header.places.datasets()]
-    if missing := [name for name in (*names, *own) if name not in live.extents]:
+    diagonals = [name for name, _, _ in header.places.datasets()]
+    if missing := [name for name in (*names, *diagonals) if name not in live.extents]:
         raise ValueError(f"dataset {missing[0]} is stored in another way than by this program")
     with new_gram(live.target, header, live.inspect(_texts), overwrite=True, ours=True) as new:
-        for name in own:
+        for name in diagonals:
             new.write(name, live.read(name))
         for name in names:
             extent = live.extents[name]

@@ -113,7 +113,7 @@ class ShardFile(Closing):
                 for key in self.header.keys:
                     self.tile(key, one)
 
-    def own(self, stretch: Stretch) -> dict[str, Array]:
+    def diagonal(self, stretch: Stretch) -> dict[str, Array]:
         """K(x, x) of a stretch of inputs, by dataset."""
         span = self.header.places.inputs(stretch)
         return {

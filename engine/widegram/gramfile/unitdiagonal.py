@@ -16,13 +16,13 @@ Array = NDArray[Any]
 _SCALED_ENTRIES = 1 << 18  # computed in float64 at a time, before they are rounded
 
 
-class Owned(Protocol):
+class HasDiagonal(Protocol):
     """A file of kernels that may hold K(x, x) of its inputs, such as a Gram file."""
 
     path: Path
     symmetric: bool
 
-    def own(self, kernel: str, end: End = WHOLE, second: bool = False) -> Array | None:
+    def diagonal(self, kernel: str, end: End = WHOLE, second: bool = False) -> Array | None:
         """K(x, x) of every input of x1, or of x2, (n,) float64; None where it does not hold it."""
 
 
@@ -35,7 +35,7 @@ class Scales(NamedTuple):
     kernel: str
 
 
-def unit_scales(file: Owned, kernel: str, end: End) -> Scales:
+def unit_scales(file: HasDiagonal, kernel: str, end: End) -> Scales:
     """The scales of one kernel of a file.
 
     Raises WidegramError for a cross file that does not hold K(x, x), and for an input whose kernel
@@ -47,21 +47,21 @@ def unit_scales(file: Owned, kernel: str, end: End) -> Scales:
     return Scales(down, _scale(file, kernel, end, second=True), "")
 
 
-def _scale(file: Owned, kernel: str, end: End, second: bool) -> Array:
-    own = file.own(kernel, end, second)
+def _scale(file: HasDiagonal, kernel: str, end: End, second: bool) -> Array:
+    values = file.diagonal(kernel, end, second)
     side = "x2" if second else "x1"
-    if own is None:
+    if values is None:
         raise WidegramError(
             f"{file.path}: a unit diagonal needs K(x, x) of every input of {side}, which it does "
             "not hold; compute it again"
         )
-    if not (own > 0).all():
-        row = int(np.flatnonzero(~(own > 0))[0])
+    if not (values > 0).all():
+        row = int(np.flatnonzero(~(values > 0))[0])
         raise WidegramError(
-            f"{file.path}: row {row} of {side} has K(x, x) = {own[row]:g}, which no scale makes 1; "
-            "leave the input out, or give the network biases"
+            f"{file.path}: row {row} of {side} has K(x, x) = {values[row]:g}, which no scale makes "
+            "1; leave the input out, or give the network biases"
         )
-    scale: Array = 1.0 / np.sqrt(own)
+    scale: Array = 1.0 / np.sqrt(values)
     return scale
 
 

@@ -258,7 +258,7 @@ def _recompute(
                 damage.append(Damage(where, tile))
         entries += len(rows) * len(cols)
         for stretch, span in _stretches(file, tile, rows, cols):
-            difference = _own_difference(file, keys, computers.own, stretch, span)
+            difference = _diagonal_difference(file, keys, computers.own, stretch, span)
             worst = max(worst, difference)
             if not difference <= TOLERANCES[file.header.dtype]:
                 where = f"{stretch.text(keys[0], file.header.grid)}: differs from the recomputed "
@@ -285,7 +285,7 @@ def _stretches(
             yield stretch, span
 
 
-def _own_difference(
+def _diagonal_difference(
     file: GramFile, keys: Keys, computer: InputComputer, stretch: Stretch, span: range
 ) -> float:
     """The largest relative difference of K(x, x) of some inputs; 0 where the file says of one that

@@ -105,25 +105,25 @@ class GramFile(Closing):
         sums: np.ndarray = self.raw(f"{CHECKSUMS}/{key}")[...]
         return sums
 
-    def has_own(self, kernel: str) -> bool:
+    def has_diagonal(self, kernel: str) -> bool:
         """Whether there is a place for K(x, x) of every input; older files have none."""
         return self.header.diagonals and kernel in self.kernels
 
-    def own(self, kernel: str, end: End = WHOLE, second: bool = False) -> np.ndarray | None:
+    def diagonal(self, kernel: str, end: End = WHOLE, second: bool = False) -> np.ndarray | None:
         """K(x, x) of every input of x1, or of x2, (n,) float64; None where the file does not hold
         it: one is outside of the range, or it has no place for them.
 
         Raises :class:`WidegramError` for a depth or head that there is not, and for damage.
         """
         self.check_end(*end)
-        if not self.has_own(kernel):
+        if not self.has_diagonal(kernel):
             return None
-        values = self.stored_own(end.path(kernel), second)
+        values = self.stored_diagonal(end.path(kernel), second)
         return None if np.isnan(values).any() else values
 
-    def stored_own(self, key: str, second: bool) -> np.ndarray:
-        """As :meth:`own` of the dataset ``key``, of a file that has places for it, with NaN for
-        what is outside of the range."""
+    def stored_diagonal(self, key: str, second: bool) -> np.ndarray:
+        """As :meth:`diagonal` of the dataset ``key``, of a file that has places for it; NaN where
+        a number is outside of the range."""
         side = "x2" if second and not self.symmetric else "x1"
         places = self.header.places._replace(keys=(key,), sides=(side,))
         with hdf5_errors(self.path):

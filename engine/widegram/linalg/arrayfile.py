@@ -65,7 +65,7 @@ class ArrayFile(Closing):
     heads. All of it is read once, for a fingerprint and to find what is no kernel.
 
     * ``train``: the fingerprint of the training matrix; without it the array has to be symmetric
-    * ``own``: K(x, x) of the rows, (n1,), of an array that is not symmetric
+    * ``diagonal``: K(x, x) of the rows, (n1,), of an array that is not symmetric
     * ``fingerprints``: of 'network' :data:`NETWORK`; of 'x1' that of the array; of 'x2' ``train``,
       since an array does not say what its columns are, without it the same as of 'x1'
 
@@ -74,7 +74,7 @@ class ArrayFile(Closing):
     """
 
     def __init__(
-        self, path: str | Path, *, train: str | None = None, own: Array | None = None
+        self, path: str | Path, *, train: str | None = None, diagonal: Array | None = None
     ) -> None:
         self.path = Path(path)
         self.matrix = ArrayMatrix(self.path)
@@ -91,15 +91,15 @@ class ArrayFile(Closing):
         self.network = {"array": str(self.path.resolve())}
         self.kernels = (OWN,)
         self.attributes: dict[str, Any] = {}
-        self._own = own
+        self._held = diagonal
         if self.symmetric:
-            self._own = self._diagonal()
+            self._held = self._of_matrix()
 
-    def own(self, kernel: str, end: End = WHOLE, second: bool = False) -> Array | None:
+    def diagonal(self, kernel: str, end: End = WHOLE, second: bool = False) -> Array | None:
         """K(x, x) of every row, float64 (n1,); None where nothing says it."""
-        return self._own
+        return self._held
 
-    def _diagonal(self) -> Array:
+    def _of_matrix(self) -> Array:
         parts = [
             np.diagonal(self.matrix[lo : lo + _SIDE, lo : lo + _SIDE])
             for lo in range(0, self.n1, _SIDE)
@@ -140,7 +140,7 @@ class ArrayFile(Closing):
         return block
 
     def _tolerance(self) -> float:
-        return _ASYMMETRY[self.dtype.name] * float(np.max(np.abs(self._diagonal())))
+        return _ASYMMETRY[self.dtype.name] * float(np.max(np.abs(self._of_matrix())))
 
     def _compare(
         self, block: Array, mirrored: Array, rows: slice, cols: slice, most: float

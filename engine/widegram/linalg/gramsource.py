@@ -93,10 +93,10 @@ class GramKernel(Closing):
         memory = self.operator.memory
         return _operator(self.file, kernel, self.end, memory, self.scales, self.part)
 
-    def own(self, kernel: str) -> Array | None:
+    def diagonal(self, kernel: str) -> Array | None:
         """K(x, x) of every row of :attr:`operator`, as it is in the file, float64; None where that
         does not hold it."""
-        values = self.file.own(kernel, self.end)
+        values = self.file.diagonal(kernel, self.end)
         return values if values is None else _of(values, self.part.rows)
 
     def down(self) -> Array | None:
@@ -162,14 +162,14 @@ def open_cross(
     columns: Columns,
     unit: bool = False,
     rows: RowsLike | None = None,
-    own: Array | None = None,
+    diagonal: Array | None = None,
 ) -> GramKernel:
     """The matrix kernel(test, train) that belongs to the training inputs ``columns``, or ``rows``
     of it, scaled to ``unit`` diagonals of both sides or as it is.
 
-    The symmetric matrix of the training data serves too: its rows are then test points. ``own`` is
-    K(x, x) of all rows of an array. Raises WidegramError where it comes from another network or
-    training set, or is transposed.
+    The symmetric matrix of the training data serves too: its rows are then test points.
+    ``diagonal`` is K(x, x) of all rows of an array. Raises WidegramError where it comes from
+    another network or training set, or is transposed.
     """
     if columns.network == NETWORK and not is_array(path):
         raise WidegramError(
@@ -177,7 +177,9 @@ def open_cross(
             ".npy file"
         )
     file: GramFile | ArrayFile = (
-        _cross_array(path, columns, unit, own) if is_array(path) else _opened(path, kernel, end)
+        _cross_array(path, columns, unit, diagonal)
+        if is_array(path)
+        else _opened(path, kernel, end)
     )
     with ClosedOnFailure(file):
         problem = _of_others(file, columns)
@@ -211,7 +213,7 @@ def _of_others(file: GramFile | ArrayFile, columns: Columns) -> str:
 
 
 def _cross_array(
-    path: str | Path, columns: Columns, unit: bool, own: Array | None
+    path: str | Path, columns: Columns, unit: bool, diagonal: Array | None
 ) -> ArrayFile:
     """An array as kernel(test, train)."""
     if columns.network != NETWORK:
@@ -219,15 +221,15 @@ def _cross_array(
             f"{path}: is an array, which does not say of what, and the solution is of a Gram file; "
             "give the Gram file of the cross matrix"
         )
-    file = ArrayFile(path, train=columns.x1, own=own)
+    file = ArrayFile(path, train=columns.x1, diagonal=diagonal)
     if unit and file.fingerprints["x1"] != columns.x1:
         raise WidegramError(
             f"{path}: is an array beside a solution with --unit-diagonal; scale your arrays "
             "yourself, and solve without it"
         )
-    if own is not None and own.shape != (file.n1,):
+    if diagonal is not None and diagonal.shape != (file.n1,):
         raise WidegramError(
-            f"{path}: has {file.n1} rows, and their own kernel has shape {own.shape}"
+            f"{path}: has {file.n1} rows, and K(x, x) of them has shape {diagonal.shape}"
         )
     return file
 

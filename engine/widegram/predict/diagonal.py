@@ -1,4 +1,4 @@
-"""The diagonal of the test points' own kernel, for predictive variances."""
+"""The prior of test points, the diagonal of their NNGP, for predictive variances."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from widegram.tiling import End
 Array = NDArray[Any]
 # Of inputs, or of each of a list.
 Location = str | tuple[str, ...]
+PRIOR = "nngp"  # Networks before training are drawn from it, whatever the solution is of.
 
 
-def is_held(cross: Path, kernel: str, test_gram: Path | None, x_test: Location | None) -> bool:
-    """Whether :func:`own_diagonal` reads numbers and computes none."""
+def is_held(cross: Path, test_gram: Path | None, x_test: Location | None) -> bool:
+    """Whether :func:`prior_diagonal` reads numbers and computes none."""
     if test_gram is not None or x_test is not None:
         return test_gram is not None
     if is_array(cross):
         return True
     with GramFile(cross) as file:
-        return file.has_own(kernel)
+        return file.has_diagonal(PRIOR)
 
 
 def given_diagonal(spec: str) -> Array:
@@ -53,10 +54,10 @@ def given_diagonal(spec: str) -> Array:
     return values
 
 
-def own_diagonal(
-    cross: GramKernel, kernel: str, *, test_gram: Path | None, x_test: Location | None, memory: int
+def prior_diagonal(
+    cross: GramKernel, *, test_gram: Path | None, x_test: Location | None, memory: int
 ) -> Array:
-    """k(x, x) of the test points, the rows that are taken of the cross file, float64 (n_test,).
+    """K(x, x), of the NNGP, of the rows that are taken of the cross file, float64 (n_test,).
 
     From ``test_gram`` (the matrix of all rows of the cross file with themselves), else computed
     from the data ``x_test``, else from the cross file, else computed from the data that it names.
@@ -64,10 +65,10 @@ def own_diagonal(
     """
     rows = cross.part.rows
     if test_gram is not None:
-        found = _diagonal_of(test_gram, cross, kernel, memory)
+        found = _diagonal_of(test_gram, cross, memory)
         return found if rows is None else found[rows.ascending]
     if x_test is None:
-        held = cross.own(kernel)
+        held = cross.diagonal(PRIOR)
         if held is not None:
             return held
     if isinstance(cross.file, ArrayFile):
@@ -81,27 +82,27 @@ def own_diagonal(
             "variances need the kernel of each test point with itself: pass --x-test DATA or "
             "--test-gram FILE"
         )
-    found = _computed(cross, kernel, location)
+    found = _computed(cross, location)
     return found if rows is None else found[rows.ascending]
 
 
-def _diagonal_of(test_gram: Path, cross: GramKernel, kernel: str, memory: int) -> Array:
+def _diagonal_of(test_gram: Path, cross: GramKernel, memory: int) -> Array:
     """The diagonal of the matrix of the cross file's inputs with themselves."""
-    with open_train(test_gram, kernel, cross.end, memory=memory) as own:
-        same = own.fingerprints["network"] == cross.fingerprints["network"]
-        if isinstance(own.file, ArrayFile):
-            same &= own.file.n1 == cross.file.n1
+    with open_train(test_gram, PRIOR, cross.end, memory=memory) as square:
+        same = square.fingerprints["network"] == cross.fingerprints["network"]
+        if isinstance(square.file, ArrayFile):
+            same &= square.file.n1 == cross.file.n1
         else:
-            same &= own.fingerprints["x1"] == cross.fingerprints["x1"]
+            same &= square.fingerprints["x1"] == cross.fingerprints["x1"]
         if not same:
             raise WidegramError(
                 f"{test_gram}: is not of the network and test points of {cross.path}"
             )
-        held = own.own(kernel)
-        return own.operator.diagonal() if held is None else held
+        held = square.diagonal(PRIOR)
+        return square.operator.diagonal() if held is None else held
 
 
-def _computed(cross: GramKernel, kernel: str, location: Location) -> Array:
+def _computed(cross: GramKernel, location: Location) -> Array:
     if is_combined(cross.file.network):
         raise WidegramError(
             f"{cross.path}: is a combination, and does not hold K(x, x) of all its rows; pass the "
@@ -120,5 +121,5 @@ def _computed(cross: GramKernel, kernel: str, location: Location) -> Array:
         raise WidegramError(f"{source.name}: is not the test data of {cross.path}")
     network = whole.ending(() if depth is None else (depth,))[End(depth, head)]
     # What a series leaves out was accepted when the cross file was made.
-    job = make_job(network, source, None, (kernel,), "float64", None, None, None, math.inf)
-    return diagonal(job)[kernel]
+    job = make_job(network, source, None, (PRIOR,), "float64", None, None, None, math.inf)
+    return diagonal(job)[PRIOR]

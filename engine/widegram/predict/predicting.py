@@ -26,7 +26,7 @@ from widegram.machine.progress import ProgressCallback
 from widegram.predict.calibration import class_probabilities
 from widegram.predict.center_variance import variances_by_centers
 from widegram.predict.csvfile import read_ids, write_csv
-from widegram.predict.diagonal import given_diagonal, is_held, own_diagonal
+from widegram.predict.diagonal import given_diagonal, is_held, prior_diagonal
 from widegram.predict.flow import flow_coefficients
 from widegram.predict.merit import Predictions, PredictResult, judged
 from widegram.predict.predictionfile import write_predictions
@@ -90,7 +90,7 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
     header = solution.header
     _check_end(job, header.end)
     place = _cross_place(job, solution)
-    computes = job.variance and not is_held(place, "nngp", job.test_gram, job.x_test)
+    computes = job.variance and not is_held(place, job.test_gram, job.x_test)
     memory = array_budget(job.memory, kernels=computes)
     stream = stream_share(memory)
     with open_cross(
@@ -101,7 +101,7 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
         columns=solution.columns,
         unit=header.unit_diagonal,
         rows=job.rows,
-        own=None if job.diagonal is None else given_diagonal(job.diagonal),
+        diagonal=None if job.diagonal is None else given_diagonal(job.diagonal),
     ) as cross:
         solution = solution.as_read()
         targets = _targets(job, solution, cross)
@@ -309,8 +309,8 @@ def _variance(
 
 def _prior(job: PredictJob, cross: GramKernel, memory: int) -> Array:
     """The NNGP of each test point with itself, in the units of the cross file, (n_test,)."""
-    prior = own_diagonal(
-        cross, "nngp", test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8
+    prior = prior_diagonal(
+        cross, test_gram=job.test_gram, x_test=job.x_test, memory=memory // 8
     )
     down = cross.down()
     return prior if down is None else prior * down**2

@@ -144,7 +144,7 @@ class WidegramRegressor(NumberTargets, _KernelEstimator):
 
     def _latent(self, X: Array, across: Array) -> Array:
         """Latent variances (n,) in units of the prior, not below 0."""
-        variance = self._own(X, "nngp")
+        variance = self._diagonal(X, "nngp")
         if self.kernel == "ntk":
             other = self._kernel(X, self.X_fit_, "nngp")
             square = self._kernel(self.X_fit_, None, "nngp")
@@ -172,10 +172,7 @@ class WidegramClassifier(ClassTargets, _KernelEstimator):
         return mean[:, 1] if self.classes_.size == 2 else mean
 
     def predict(self, X: Array) -> Array:
-        """Labels (n,).
-
-        Raises WidegramError for another ``return_std``.
-        """
+        """Labels (n,): the class of the largest output."""
         scores = self.decision_function(X)
         place = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[place]

@@ -173,7 +173,7 @@ class _GaussianProcess(NetworkEstimator):
             return mean, None
         noise = 0.0 if kind == "latent" else self.noise_
         if not joint:
-            own = self.scale_ * self._own(X, self.kernel)
+            own = self.scale_ * self._diagonal(X, self.kernel)
             return mean, np.maximum(own - explained(self._factor, across), 0.0) + noise
         half = self._factor.half(across.T)
         found = self.scale_ * self._kernel(X, None, self.kernel) - half.T @ half
@@ -291,10 +291,7 @@ class GaussianProcessClassifier(ClassTargets, _GaussianProcess):
         return class_probabilities(mean, variance)
 
     def predict(self, X: Array) -> Array:
-        """Labels (m,).
-
-        Raises WidegramError for other values of these, and for both.
-        """
+        """Labels (m,): the class of the largest mean."""
         mean, _ = self._posterior(X, None, False)
         return self.classes_[mean.argmax(axis=1)]
 

@@ -85,7 +85,7 @@ class NetworkEstimator(BaseEstimator):
         name = f"{kernel} {self.accept_series_error}"
         return MEMORY.get(network, X, other, name, compute, room)
 
-    def _own(self, X: Array, kernel: str, network: Network | None = None) -> Array:
+    def _diagonal(self, X: Array, kernel: str, network: Network | None = None) -> Array:
         """K(x, x) of every row of X, float64 (n,)."""
         network = network or self.network_
         job = make_job(

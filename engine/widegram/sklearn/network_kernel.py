@@ -86,7 +86,7 @@ class NetworkKernel(NetworkEstimator, Kernel):
     def diag(self, X: Array) -> Array:
         """K(x, x), (n,)."""
         X = self._rows(X)
-        return self._own(X, self.kernel, self._network(X, self._options()))
+        return self._diagonal(X, self.kernel, self._network(X, self._options()))
 
     def is_stationary(self) -> bool:
         """No: it depends on the inputs themselves."""

@@ -143,19 +143,19 @@ def _shifts(job: SolveJob, files: CenterFiles, regs: Sequence[float]) -> list[fl
     """What the regularisers add to the diagonal, by the mean of K(x, x) of the rows."""
     cross = files.cross
     known = job.absolute or job.unit_diagonal
-    own = np.ones(1) if known else cross.own(job.kernel)
-    if own is None:
+    held = np.ones(1) if known else cross.diagonal(job.kernel)
+    if held is None:
         raise WidegramError(
             f"{cross.path}: does not hold K(x, x) of its rows (an older version wrote it, or one "
             "is out of range), which diag_reg is relative to; compute it again, or pass --absolute"
         )
-    trace = float(np.sum(own))
+    trace = float(np.sum(held))
     if not job.absolute and trace <= 0:
         raise WidegramError(
             f"{cross.path}: K(x, x) of its rows is zero, so that a regulariser relative to it adds "
             "nothing; pass --absolute"
         )
-    shifts = [relative_shift(trace, own.size, reg, job.absolute) for reg in regs]
+    shifts = [relative_shift(trace, held.size, reg, job.absolute) for reg in regs]
     if (job.evidence or job.scaled) and min(shifts) == 0:
         raise WidegramError(
             "without a regulariser the approximate prior is singular, and has neither an evidence "
