@@ -296,6 +296,61 @@ def test_types_of_parquet() -> None:
     np.testing.assert_array_equal(made, [[1, 1.5, 1, 1, 0], [0, 2.5, 2, 0, 1]])
 
 
+def test_truth_values_are_numbers_in_every_kind_of_file() -> None:
+    pytest.importorskip("pyarrow")
+    truths = AGE > 50
+    columns = {"height": HEIGHT, "old": truths, "half": truths, "label": LABEL.tolist()}
+    parquet("t.parquet", columns)
+    for name, spelt in (("t.csv", str), ("lower.csv", lambda truth: str(truth).lower())):
+        words = [spelt(bool(truth)) for truth in truths]
+        half = ["maybe", *words[1:]] if name == "t.csv" else words
+        rows = zip(HEIGHT, words, half, LABEL, strict=True)
+        lines = ["height,old,half,label", *(",".join(map(str, row)) for row in rows)]
+        Path(name).write_text("\n".join(lines))
+    for target in ("label", "old"):
+        for name in ("t.parquet", "lower.csv"):
+            widegram.prepare(name, f"{name}.h5", target=target, seed=1, overwrite=True)
+        apply("t.parquet.h5", "lower.csv", "n.h5", overwrite=True)
+        with h5py.File("t.parquet.h5") as one, h5py.File("lower.csv.h5") as two:
+            for name in ("train/x", "train/y", "test/x", "test/y", "statistics/table"):
+                np.testing.assert_array_equal(one[name], two[name])
+            with h5py.File("n.h5") as new:
+                for name in "xy":
+                    index = one["train/index"][...]
+                    np.testing.assert_array_equal(new[name][...][index], one[f"train/{name}"])
+    # Beside another text, and with --category, they are texts.
+    made = widegram.prepare("t.csv", "m.h5", target="label", category=["old"], test=0)
+    assert made.columns == (
+        "columns of numbers: 1, categories one-hot (old: 2, half: 3), target label (no, yes)"
+    )
+    apply("m.h5", "t.csv", "n.h5", overwrite=True)
+    refused("column 'half' holds texts, the training data had numbers", "data", "apply",
+            "lower.csv.h5", "t.csv", "--out", "x.h5")  # fmt: skip
+
+
+def test_new_data_are_told_what_helps_them() -> None:
+    """`data apply` has no --drop."""
+    pytest.importorskip("pyarrow")
+    parquet("t.parquet", {"a": np.arange(9.0), "b": np.arange(9)[::-1]})
+    prepare, applied = ("data", "prepare"), ("data", "apply", "d.h5")
+    assert run(*prepare, "t.parquet", "--out", "d.h5", "--test", 0).exit_code == 0
+    parquet("index.parquet", {"a": [1.0], "b": [2], "__index_level_0__": [7]})
+    parquet("null.parquet", {"a": [1.0], "b": [None]})
+    cases = (
+        ("index.parquet", "write the table with index=False", ", or leave it out with --drop"),
+        ("null.parquet", "mend the table", ", or leave the column out with --drop"),
+    )
+    for name, remedy, drop in cases:
+        assert drop in refused(remedy, *prepare, name, "--out", "x.h5")
+        assert "--drop" not in refused(remedy, *applied, name, "--out", "x.h5")
+
+
+def test_a_target_that_is_not_there_is_said_before_the_rows_are_read() -> None:
+    Path("t.csv").write_text("a,b\n" + "".join(f"{k},\n" for k in range(3)))
+    refused("has no column 'bb'; did you mean 'b'?", "data", "prepare", "t.csv", "--out", "d.h5",
+            "--target", "bb")  # fmt: skip
+
+
 def test_bad_parquet() -> None:
     pyarrow = pytest.importorskip("pyarrow")
     time = pyarrow.array([0, 1], pyarrow.timestamp("ms"))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from widegram.data import treatment
+from widegram.data.columns import TableOptions
 from widegram.data.distinct import check_distinct
 from widegram.data.encoding import Encoding, encoded
 from widegram.data.preparing import FORMAT, TABLE, block_bytes, check_room_for, write
 from widegram.data.raw_files import open_raw
 from widegram.data.selecting import Selection, everything
-from widegram.data.table_files import TableOptions
 from widegram.data.treatment import Treatment
 from widegram.errors import WidegramError
 from widegram.validation.arrays import file_path
@@ -106,9 +106,9 @@ def apply(
 def _options(table: Encoding | None) -> TableOptions:
     """Columns as the training data had them; they may be missing, which is said later."""
     if table is None:
-        return TableOptions(optional=True)
+        return TableOptions(new=True)
     target = None if table.target is None else table.target.name
-    return TableOptions(target, tuple(table.categories), table.dropped, optional=True)
+    return TableOptions(target, tuple(table.categories), table.dropped, new=True)
 
 
 def _check_shape(part: Selection, treated: Treatment, learnt: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,38 @@ _MISSING = frozenset(
      "null", "None")
 )  # fmt: skip
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_TRUTHS = {"false": 0.0, "true": 1.0}  # in any case of letters
 _OF_INTEGERS = frozenset("0123456789+- \n")
 _BETWEEN = "\n"
 MOST_EXACT = 2**53  # whole numbers beyond it are not all in float64
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What is asked of a table.
+
+    * ``target``: the column of labels
+    * ``categories``: columns whose numbers stand for categories
+    * ``dropped``: columns left out
+    * ``new``: whether it is new data, of which ``target``, ``categories`` and ``dropped`` may be
+      missing, and nothing else can be left out
+    """
+
+    target: str | None = None
+    categories: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    new: bool = False
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a column that is refused, for the end of a message."""
+        return "mend the table" + ("" if self.new else ", or leave the column out with --drop")
+
+    @property
+    def named(self) -> list[str]:
+        """The columns that have to be there."""
+        target = [] if self.target is None else [self.target]
+        return [] if self.new else [*target, *self.categories, *self.dropped]
 
 
 @dataclass(frozen=True)
@@ -63,30 +92,17 @@ class TableRows:
 class Collector:
     """Columns that come as blocks of rows, kept in an anonymous file.
 
-    * ``path``: of the table; ``names``: of its columns
-    * ``categories``: columns whose numbers are texts too; ``dropped``: columns left out
-    * ``optional``: whether these may be missing
-
-    Raises :class:`WidegramError` for columns without a name or with the same one, and for
-    ``categories`` and ``dropped`` that are none.
+    ``path`` is that of the table, ``names`` are those of its columns. Raises :class:`WidegramError`
+    for columns without a name or with the same one, and for ``options`` that name none.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        names: Sequence[str],
-        categories: Collection[str] = (),
-        dropped: Collection[str] = (),
-        optional: bool = False,
-    ) -> None:
-        self._path, self._categories = path, categories
-        _check_names(path, names, [] if optional else [*categories, *dropped])
-        self.kept = [at for at, name in enumerate(names) if name not in dropped]
+    def __init__(self, path: Path, names: Sequence[str], options: TableOptions) -> None:
+        self._path, self._options = path, options
+        _check_names(path, names, options.named)
+        self.kept = [at for at, name in enumerate(names) if name not in options.dropped]
         self._names = [names[at] for at in self.kept]
-        self._words: list[dict[str, int] | None] = [
-            {} if name in categories else None for name in self._names
-        ]
-        self._decided = [name in categories for name in self._names]
+        self._decided = [name in options.categories for name in self._names]
+        self._words: list[dict[str, int] | None] = [{} if of else None for of in self._decided]
         self._whole = [True] * len(self._names)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (lives with the table)
         self._rows = 0
@@ -100,7 +116,7 @@ class Collector:
         block = np.empty((rows, len(columns)))
         for at, values in enumerate(columns):
             texts = isinstance(values, list)
-            if not texts and self._names[at] in self._categories:
+            if not texts and self._names[at] in self._options.categories:
                 values, texts = [str(value) for value in values.tolist()], True
             block[:, at] = (
                 self._texts(at, values, place) if texts else self._numbers(at, values, place)
@@ -113,18 +129,30 @@ class Collector:
         if not self._rows:
             raise WidegramError(f"{self._path}: has a header and no rows")
         shape = (self._rows, len(self._names))
-        file = self._file
+        file, truths = self._file, self._truths()
 
         def rows(lo: int, hi: int) -> NDArray[np.float64]:
             if not shape[1]:
                 return np.empty((hi - lo, 0))
-            return np.array(np.memmap(file, np.float64, "r", 0, shape)[lo:hi])
+            block = np.array(np.memmap(file, np.float64, "r", 0, shape)[lo:hi])
+            for at, numbers in truths.items():
+                block[:, at] = numbers[block[:, at].astype(np.int64)]
+            return block
 
         columns = tuple(
             TableColumn(name, None if words is None else tuple(words), words is None and whole)
             for name, words, whole in zip(self._names, self._words, self._whole, strict=True)
         )
         return TableRows(Table(str(self._path), shape, np.dtype(np.float64), rows), columns)
+
+    def _truths(self) -> dict[int, NDArray[np.float64]]:
+        """Columns of truth values, which are numbers from here on, by what each word stands for."""
+        found = {}
+        for at, words in enumerate(self._words):
+            values = [_TRUTHS.get(word.lower()) for word in words or ()]
+            if values and None not in values and self._names[at] not in self._options.categories:
+                found[at], self._words[at] = np.array(values, np.float64), None
+        return found
 
     def _keep(self, block: NDArray[np.float64]) -> None:
         # With h5py, which takes long: what only computes does without.
@@ -138,8 +166,7 @@ class Collector:
         """The error of a value of kept column ``at``."""
         column = shown(self._names[at])
         return WidegramError(
-            f"{self._path}: {where} {what} in column {column}; mend the table, or leave the "
-            f"column out with --drop"
+            f"{self._path}: {where} {what} in column {column}; {self._options.remedy}"
         )
 
     def _texts(self, at: int, texts: list[str], place: Callable[[int], str]) -> Any:
@@ -155,7 +182,7 @@ class Collector:
             word = text.strip()
             if word in _MISSING:
                 raise self.refuse(at, place(k), f"has no value ({word!r})")
-            number = self._names[at] not in self._categories and NUMBER.fullmatch(word)
+            number = self._names[at] not in self._options.categories and NUMBER.fullmatch(word)
             if number:
                 raise self.refuse(
                     at, place(k), f"holds the number {word}, and texts stand before it,"

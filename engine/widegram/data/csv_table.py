@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from widegram.data.columns import NUMBER, Collector, TableRows
+from widegram.data.columns import NUMBER, Collector, TableOptions, TableRows
 from widegram.errors import WidegramError, shown
 from widegram.machine import interrupts
 
@@ -19,13 +19,10 @@ _FIELDS = 2**16  # of a block of rows
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_csv(
-    path: Path, categories: Collection[str], dropped: Collection[str], optional: bool
-) -> TableRows:
+def read_csv(path: Path, options: TableOptions) -> TableRows:
     """The rows of a file, read once.
 
-    ``categories``, ``dropped``, ``optional`` as :class:`~widegram.data.columns.Collector` takes
-    them. Raises :class:`WidegramError` for what is no such table: no UTF-8, no header, rows of
+    Raises :class:`WidegramError` for what is no such table: no UTF-8, no header, rows of
     several lengths, quotes that do not end.
     """
     with open(path, "rb") as raw:
@@ -39,7 +36,7 @@ def read_csv(
         )
         try:
             names = _header(path, next(reader, []), delimiter)
-            collector = Collector(path, names, categories, dropped, optional)
+            collector = Collector(path, names, options)
             for rows, first, lines in _blocks(reader, path, len(names)):
                 interrupts.check()
                 columns = list(zip(*rows, strict=True))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from widegram.data.columns import Collector, TableRows
+from widegram.data.columns import Collector, TableOptions, TableRows
 from widegram.errors import WidegramError, reason, shown
 from widegram.machine import interrupts
 
@@ -17,13 +16,10 @@ _NUMBERS = 2**16  # of a block of rows
 _INDEX = "__index_level_"
 
 
-def read_parquet(
-    path: Path, categories: Collection[str], dropped: Collection[str], optional: bool
-) -> TableRows:
+def read_parquet(path: Path, options: TableOptions) -> TableRows:
     """The rows of a file, read once, a batch at a time.
 
-    ``categories``, ``dropped``, ``optional`` as :class:`~widegram.data.columns.Collector` takes
-    them. Integers, floats, decimals and booleans are numbers, texts (plain or dictionaries)
+    Integers, floats, decimals and booleans are numbers, texts (plain or dictionaries)
     categories. Raises :class:`WidegramError` for columns of other types, for nulls, damage and a
     missing pyarrow.
     """
@@ -37,8 +33,8 @@ def read_parquet(
     try:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)
-            collector = Collector(path, names, categories, dropped, optional)
-            _check_index(path, [names[at] for at in collector.kept])
+            collector = Collector(path, names, options)
+            _check_index(path, [names[at] for at in collector.kept], options.new)
             first = 0
             for batch in file.iter_batches(max(1, _NUMBERS // max(len(names), 1))):
                 interrupts.check()
@@ -57,12 +53,13 @@ def read_parquet(
         raise WidegramError(f"{path}: is no Parquet file, or damaged: {reason(error)}") from error
 
 
-def _check_index(path: Path, names: list[str]) -> None:
+def _check_index(path: Path, names: list[str], new: bool) -> None:
     for name in names:
         if name.startswith(_INDEX):
+            drop = "" if new else f", or leave it out with --drop {name}"
             raise WidegramError(
-                f"{path}: its column {shown(name)} is the index of a pandas table; leave it out "
-                f"with --drop {name}"
+                f"{path}: its column {shown(name)} is the index of a pandas table; write the table "
+                f"with index=False{drop}"
             )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from widegram.data import encoding, treatment
+from widegram.data.columns import TableOptions
 from widegram.data.distinct import check_distinct
 from widegram.data.encoding import Encoding
 from widegram.data.raw_files import open_raw
 from widegram.data.selecting import Selection, select
-from widegram.data.table_files import TableOptions
 from widegram.data.treatment import Treatment
 from widegram.data.zca import check_eps, check_zca_room
 from widegram.errors import WidegramError, shown

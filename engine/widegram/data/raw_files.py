@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from widegram.data.cifar import has_cifar, open_cifar
+from widegram.data.columns import TableOptions
 from widegram.data.digits import open_digits
 from widegram.data.formats import split_spec
 from widegram.data.idx import has_idx, is_idx, open_idx
 from widegram.data.labelled import SUFFIXES, open_labelled
 from widegram.data.raw import RawData
 from widegram.data.table_files import SUFFIXES as TABLES
-from widegram.data.table_files import TableOptions, open_table_file
+from widegram.data.table_files import open_table_file
 from widegram.errors import WidegramError
 from widegram.validation.reading import existing_file
 
@@ -21,12 +22,12 @@ def open_raw(
 ) -> RawData:
     """The data set that ``source`` names, in whichever of the known formats it is.
 
-    ``options`` are of tables, and refused with anything else unless they are optional. Raises
+    ``options`` are of tables, and refused with anything else unless they are of new data. Raises
     WidegramError for what is none of them, or damaged.
     """
     path, _ = split_spec(source)
     table = path.suffix.lower() in TABLES and not path.is_dir()
-    if not table and not options.optional and options != _NO_OPTIONS:
+    if not table and not options.new and options != _NO_OPTIONS:
         raise WidegramError(
             f"{source}: is no table ({', '.join(TABLES)}), and has no columns to name with "
             "--target, --category or --drop"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from widegram.data.columns import check_column, target_values
+from widegram.data.columns import TableOptions, target_values
 from widegram.data.csv_table import SUFFIXES as _CSV
 from widegram.data.csv_table import read_csv
 from widegram.data.parquet_table import SUFFIXES as _PARQUET
@@ -15,22 +14,6 @@ from widegram.errors import WidegramError, shown
 from widegram.validation.reading import existing_file
 
 SUFFIXES = (*_CSV, *_PARQUET)
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """What is asked of a table.
-
-    * ``target``: the column of labels
-    * ``categories``: columns whose numbers stand for categories
-    * ``dropped``: columns left out
-    * ``optional``: whether ``target``, ``categories`` and ``dropped`` may be missing from it
-    """
-
-    target: str | None = None
-    categories: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    optional: bool = False
 
 
 def open_table_file(path: Path, options: TableOptions) -> RawData:
@@ -44,9 +27,7 @@ def open_table_file(path: Path, options: TableOptions) -> RawData:
     if target is not None and target in options.dropped:
         raise WidegramError(f"the column {shown(target)} is the target, it cannot be dropped")
     read = read_parquet if path.suffix.lower() in _PARQUET else read_csv
-    rows = read(path, options.categories, options.dropped, options.optional)
-    if target is not None and not options.optional:
-        check_column(path, target, rows.names)
+    rows = read(path, options)
     labelled = target is not None and target in rows.names
     y = target_values(rows, target) if target is not None and labelled else None
     note = "" if labelled else "there are no labels; name their column with --target"
