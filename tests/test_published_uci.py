@@ -110,7 +110,7 @@ def test_within_folds_no_test_label_is_looked_at(data: Path, kinds: list[uci.Fix
 def test_one_class_alone_is_predicted() -> None:
     y = np.array([1, 1, 0, 1])
     train, test = np.array([0, 1]), np.array([2, 3])
-    assert uci.accuracy(np.eye(4), y, train, test, 1.0) == 0.5
+    assert uci.accuracies(np.eye(4), y, train, test, [1.0, 10.0]) == [0.5, 0.5]
 
 
 def test_the_command(data: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

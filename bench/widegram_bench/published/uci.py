@@ -100,8 +100,11 @@ def kernels(data: DataSet) -> Iterator[FixedKernel]:
         yield FixedKernel(hidden + 1, hidden, nngp)
 
 
-def accuracy(kernel: Array, y: Array, train: Array, test: Array, penalty: float) -> float:
-    """Share of right classes of ``test`` rows, by a machine trained on ``train`` rows.
+def accuracies(
+    kernel: Array, y: Array, train: Array, test: Array, path: Sequence[float]
+) -> list[float]:
+    """For each C of ``path`` the share of right classes of ``test`` rows, by a machine trained on
+    ``train`` rows.
 
     It is stopped where ``solve --method svm`` stops one, with a warning of scikit-learn's: the
     linear kernel of few features has no end where classes overlap and C is large.
@@ -109,10 +112,14 @@ def accuracy(kernel: Array, y: Array, train: Array, test: Array, penalty: float)
     from sklearn.svm import SVC
 
     if len(np.unique(y[train])) < 2:
-        return float(np.mean(y[test] == y[train[0]]))
-    machine = SVC(kernel="precomputed", C=penalty, cache_size=1000, max_iter=ITERATIONS)
-    machine.fit(kernel[np.ix_(train, train)], y[train])
-    return float(np.mean(machine.predict(kernel[np.ix_(test, train)]) == y[test]))
+        return [float(np.mean(y[test] == y[train[0]]))] * len(path)
+    inner, across = kernel[np.ix_(train, train)], kernel[np.ix_(test, train)]
+    found = []
+    for penalty in path:
+        machine = SVC(kernel="precomputed", C=penalty, cache_size=1000, max_iter=ITERATIONS)
+        machine.fit(inner, y[train])
+        found.append(float(np.mean(machine.predict(across) == y[test])))
+    return found
 
 
 def choose(
@@ -123,8 +130,8 @@ def choose(
     best: list[Machine | None] = [None] * len(splits)
     for kernel in kinds:
         for number, (train, valid) in enumerate(splits):
-            for penalty in C_PATH:
-                share = accuracy(kernel.matrix, y, train, valid, penalty)
+            shares = accuracies(kernel.matrix, y, train, valid, C_PATH)
+            for penalty, share in zip(C_PATH, shares, strict=True):
                 kept = best[number]
                 if kept is None or share > kept.valid:
                     best[number] = Machine(kernel, penalty, share)
@@ -143,7 +150,7 @@ def judged(data: DataSet, kinds: Iterable[FixedKernel], within_folds: bool) -> d
         splits = [(fit[np.isin(fit, train)], valid[np.isin(valid, train)]) for train, _ in folds]
     chosen = choose(kinds, data.y, splits)
     found = [
-        accuracy(best.kernel.matrix, data.y, train, test, best.penalty)
+        accuracies(best.kernel.matrix, data.y, train, test, [best.penalty])[0]
         for best, (train, test) in zip(chosen * (FOLDS // len(chosen)), folds, strict=True)
     ]
     return {
