@@ -40,13 +40,22 @@ def test_every_block_says_what_it_is(page: str) -> None:
     assert {example.mark for example in examples(text)} <= set(MARKS), page
 
 
+def anchors(path: Path) -> set[str]:
+    """What a link may name behind #: the headings of a page, as GitHub and MyST write them."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     path = PAGES[page]
     text = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(), flags=re.DOTALL)
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+    for link, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
         if not link.startswith(("http://", "https://")):
-            assert (path.parent / link).exists(), f"{page}: {link}"
+            target = path.parent / link if link else path
+            assert target.exists(), f"{page}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page}: {link}#{anchor}"
 
 
 def test_every_command_is_in_the_table() -> None:

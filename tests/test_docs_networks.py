@@ -54,6 +54,21 @@ def test_every_preset_and_activation_is_listed() -> None:
         assert re.search(rf"`{name}[`(]", ACTIVATIONS), name
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_option_of_a_preset_has_its_default(name: str) -> None:
+    presets = NETWORKS.split("## Presets")[1]
+    own = row(presets, name)
+    inherited = row(presets, "cnn-f") if "as `cnn-f`" in own else ""
+    places = (own, inherited, presets.split("option of all")[1])
+    for option, default in PRESETS[name].options.items():
+        said = next((text for text in places if re.search(rf"`{option}`[ ,:]", text)), "")
+        assert said, option
+        if default not in ("", "ntk") and not isinstance(default, type):
+            found = re.search(rf"`{option}`(?:, `\w+`)* \(([^)]*)\)", said)
+            assert found, option
+            assert found[1] == str(default).removesuffix(".0"), option
+
+
 PARAMS: dict[str, dict[str, Any]] = {
     "LeakyRelu": {"alpha": 0.2}, "ABRelu": {"a": -0.4, "b": 1.3}, "Rbf": {"gamma": 0.3},
     "Erf": {"a": -0.8, "b": 1.7, "c": 0.4}, "Sin": {"a": 1.3, "b": 0.6, "c": -0.9},
