@@ -115,6 +115,21 @@ def test_too_narrow_dtype_is_refused(monkeypatch: pytest.MonkeyPatch, gram: Path
     assert not gram.with_name("out.npy.part").exists()
 
 
+@pytest.mark.parametrize(("left", "refused"), [(1e-9, True), (0.0, False)])
+def test_a_row_of_which_nothing_is_left_is_refused(gram: Path, left: float, refused: bool) -> None:
+    with h5py.File(gram, "r+") as file:
+        file["ntk"][30] = left
+        file["state/checksums/ntk"][1, 0] = checksum(file["ntk"][16:32, 0:16])
+    target = gram.with_name("out.npy")
+    if refused:
+        with pytest.raises(WidegramError, match="row 30 does not fit into float16"):
+            widegram.export(gram, "ntk", target, dtype="float16", rows="20:40")
+    else:
+        widegram.export(gram, "ntk", target, dtype="float16", rows="20:40")
+        assert (load(target)[10] == 0).all()
+    assert target.exists() is not refused
+
+
 def test_too_little_disk_is_refused(monkeypatch: pytest.MonkeyPatch, gram: Path) -> None:
     tiny = SimpleNamespace(f_blocks=1, f_bavail=1, f_frsize=512)
     monkeypatch.setattr(os, "statvfs", lambda _: tiny)

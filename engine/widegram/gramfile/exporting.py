@@ -58,7 +58,8 @@ def export(  # noqa: PLR0913 - public: by keyword, one for each option of the co
     ``columns`` are by default ``rows``. Row panels of an eighth of ``memory`` are read at once.
     ``progress`` counts rows. The target appears only when whole. Raises
     :class:`WidegramError` for an incomplete gram file, an unknown kernel, depth, head or format, a
-    target that exists (without ``overwrite``), too little disk, and values beyond ``dtype``.
+    target that exists (without ``overwrite``), too little disk, values beyond ``dtype``, and a row
+    of which nothing is left in it.
     """
     target = file_path(to, "to")
     suffix = target.suffix.lower()
@@ -144,14 +145,26 @@ def _panels(
     for lo in range(0, n1, height):
         interrupts.check()
         panel = part.panel(matrix, lo, min(n1, lo + height))
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             block = np.ascontiguousarray(panel, dtype)
-        if not np.isfinite(block).all():
-            row = lo + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+        lost = _lost(panel, block)
+        if lost.any():
+            row = lo + int(np.flatnonzero(lost)[0])
+            row = row if part.rows is None else int(part.rows.numbers[row])
             raise WidegramError(
                 f"{file.path}: row {row} does not fit into {dtype.name}; export a wider dtype"
             )
         yield lo, block
+
+
+def _lost(panel: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Which rows (n,) of a panel another dtype cannot hold: a number of them is too large, or all
+    but zeros are too small for its full precision."""
+    large = ~np.isfinite(block).all(axis=1)
+    if block.dtype.itemsize >= panel.dtype.itemsize:
+        return large
+    largest = np.maximum(panel.max(axis=1), -panel.min(axis=1))
+    return large | ((largest > 0) & (largest < np.finfo(block.dtype).tiny))
 
 
 @contextmanager
