@@ -111,6 +111,29 @@ def test_damaged_idx(tmp_path: Path, out: Path, damage, message: str) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full(30, 1.5, "f4"), r"labels-idx1-ubyte: row 0 holds 1\.5, no whole number"),
+        (np.full(30, np.nan, "f8"), "row 0 holds nan, no whole number"),
+    ],
+)
+def test_idx_labels_that_are_not_whole(tmp_path: Path, out: Path, labels, message: str) -> None:
+    source = write_mnist(tmp_path / "mnist")
+    (source / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    with pytest.raises(WidegramError, match=message):
+        widegram.prepare(source, out)
+    assert not out.exists()
+
+
+def test_labels_beyond_64_bits(tmp_path: Path, out: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((3, 2)) * [[1], [2], [3]])
+    np.save(tmp_path / "y.npy", np.array([1, 2, 2**64 - 1], np.uint64))
+    with pytest.raises(WidegramError, match=r"row 2 holds 1\.84467e\+19, no whole number"):
+        widegram.prepare(tmp_path / "x.npy", out)
+    assert not out.exists()
+
+
 def test_incomplete_idx_directories(tmp_path: Path, out: Path) -> None:
     source = write_mnist(tmp_path / "mnist")
     (source / "train-labels-idx1-ubyte").unlink()

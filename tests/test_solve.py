@@ -240,6 +240,8 @@ def test_encoding() -> None:
     assert whole.fingerprint != encode(np.array([3.0, 1.0, 3.0])).fingerprint
     with pytest.raises(WidegramError, match=r"row 1 holds 1\.5, no whole number"):
         encode(np.array([3.0, 1.5]), task="classification")
+    with pytest.raises(WidegramError, match=r"row 1 holds 1\.84467e\+19, no whole number"):
+        encode(np.array([3, 2**64 - 1], dtype=np.uint64))
     with pytest.raises(WidegramError, match="no task 'guess'"):
         encode(np.array([3.0, 1.5]), task="guess")
     np.testing.assert_array_equal(

@@ -21,6 +21,7 @@ import numpy as np
 from widegram.data.formats import array_table
 from widegram.data.raw import RawData, Split
 from widegram.errors import WidegramError
+from widegram.validation.arrays import as_int64
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IMAGES = re.compile(
@@ -141,5 +142,5 @@ def _labels(images: Path) -> np.ndarray | None:
             labels = read_idx(path)
             if labels.ndim != 1:
                 raise WidegramError(f"{path}: labels of rank {labels.ndim}, rank 1 expected")
-            return labels.astype(np.int64)
+            return as_int64(labels, str(path))
     raise WidegramError(f"{images}: its labels {images.with_name(plain)} (or .gz) are missing")

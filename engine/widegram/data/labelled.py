@@ -19,6 +19,7 @@ from widegram.data.formats import (
 )
 from widegram.data.raw import RawData, Split
 from widegram.errors import WidegramError
+from widegram.validation.arrays import as_int64
 from widegram.validation.reading import existing_file
 
 SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES, matlab.SUFFIX)
@@ -126,7 +127,8 @@ def _values(spec: str) -> np.ndarray:
     values = table.rows(0, table.shape[0])
     if split_spec(spec)[0].suffix.lower() == matlab.SUFFIX:
         values = _of_matlab(values)
-    values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+    floating = values.dtype.kind == "f"
+    values = values.astype(np.float64) if floating else as_int64(values, table.name)
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 

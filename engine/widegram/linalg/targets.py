@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from widegram.data.chosen_rows import ChosenRows
 from widegram.data.formats import open_table
 from widegram.errors import WidegramError
-from widegram.validation.arrays import choice
+from widegram.validation.arrays import as_int64, choice
 from widegram.validation.choices import TARGETS, TASKS
 
 Array = NDArray[Any]
@@ -120,7 +120,7 @@ def encode(
             f"{name}: {values.dtype} of shape {values.shape}; expected integer classes (n,), or "
             "for numbers task regression"
         )
-    labels = _whole(values.reshape(-1), name)
+    labels = as_int64(values.reshape(-1), name)
     known = _classes(labels, among, name) if classes is None else np.asarray(classes)
     if among is not None:
         digest.update(known.tobytes())
@@ -164,7 +164,7 @@ def _places(labels: Array, known: Array, name: str) -> Array:
 
 def _classes(labels: Array, among: Array | None, name: str) -> Array:
     """All classes, ascending."""
-    return np.unique(labels if among is None else _whole(among.reshape(-1), name))
+    return np.unique(labels if among is None else as_int64(among.reshape(-1), name))
 
 
 def shift_of(encoding: str | None, shift: float | None) -> float | None:
@@ -213,19 +213,6 @@ def _reason(values: Array, name: str) -> str:
     return f"{name} holds integers, {distinct} different ones in {values.size} rows" + (
         hint if many else ""
     )
-
-
-def _whole(labels: Array, name: str) -> Array:
-    """Labels as int64, refused where they are no whole numbers."""
-    if labels.dtype.kind == "f":
-        wrong = ~np.isfinite(labels) | (labels != np.rint(labels)) | (np.abs(labels) >= 2.0**53)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise WidegramError(
-                f"{name}: row {row} holds {labels[row]:g}, no whole number; classes are whole "
-                "numbers, for others the task is regression"
-            )
-    return np.asarray(labels.astype(np.int64))
 
 
 def _regression(values: Array, name: str) -> Array:

@@ -74,6 +74,27 @@ def finite(value: Any, name: str) -> NDArray[Any]:
     return array
 
 
+def as_int64(values: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Labels (n,) or (n, k), integers, booleans or floating-point numbers that are whole.
+
+    Raises :class:`WidegramError` naming the first row with a fraction, NaN, or a number that int64
+    or, of floating-point ones, their own digits cannot hold.
+    """
+    wrong = np.zeros(values.shape, bool)
+    if values.dtype.kind == "u":
+        wrong = values > np.uint64(np.iinfo(np.int64).max)
+    elif values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(values) < 2.0**53) | (values != np.rint(values))
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0])
+        raise WidegramError(
+            f"{name}: row {at[0]} holds {values[at]:g}, no whole number; classes are whole numbers "
+            "of 64 bits, for others the task is regression"
+        )
+    return values.astype(np.int64)
+
+
 def number(value: Any, name: str, least: float = 0.0) -> float:
     """A finite number of at least ``least``.
 
