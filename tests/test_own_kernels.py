@@ -153,6 +153,10 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
          tmp_path / "ones.npy"),
         ("is not of the network and test points", *cross, "--variance", "--test-gram", k),
         ("--diagonal serve --variance", *cross, "--diagonal", folder / "d.npy"),
+        ("--diagonal and --test-gram say", *cross, "--variance", "--test-gram", k, "--diagonal",
+         folder / "d.npy"),
+        ("says K.x, x. of its rows itself", "predict", a, "--rows", ":9", "--variance",
+         "--diagonal", tmp_path / "ones.npy"),
         ("is truncated, 5 bytes are missing", "eig", tmp_path / "cut.npy"),
         ("is an array; a Gram file is needed", "solve", k, *y, *out, "--method", "nystrom",
          "--centers", tmp_path / "K.h5"),
@@ -162,6 +166,8 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
     run_json("solve", tmp_path / "K.h5", *y, *out)
     refused("is an array, which does not say of what", "predict", tmp_path / "B.h5", "--cross",
             folder / "C.npy")  # fmt: skip
+    refused("says K.x, x. of its rows itself", "predict", tmp_path / "B.h5", "--cross",
+            tmp_path / "C.h5", "--variance", "--diagonal", folder / "d.npy")  # fmt: skip
     np.save(tmp_path / "other.npy", K + np.eye(N))
     refused("is not the training matrix", *cross, "--variance", "--diagonal", folder / "d.npy",
             "--gram", tmp_path / "other.npy")  # fmt: skip

@@ -169,7 +169,8 @@ def open_cross(
 
     The symmetric matrix of the training data serves too: its rows are then test points.
     ``diagonal`` is K(x, x) of all rows of an array. Raises WidegramError where it comes from
-    another network or training set, or is transposed.
+    another network or training set, or is transposed, and for a ``diagonal`` of what says that
+    itself.
     """
     if columns.network == NETWORK and not is_array(path):
         raise WidegramError(
@@ -182,6 +183,11 @@ def open_cross(
         else _opened(path, kernel, end)
     )
     with ClosedOnFailure(file):
+        if diagonal is not None and (file.symmetric or not is_array(path)):
+            raise WidegramError(
+                f"{path}: says K(x, x) of its rows itself; --diagonal is of an array of other rows "
+                "than the training data, leave it out"
+            )
         problem = _of_others(file, columns)
         if problem:
             place = "TRAIN" if columns.what == "training data" else "CENTERS"

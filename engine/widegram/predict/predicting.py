@@ -130,12 +130,16 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
 
 
 def _check(job: PredictJob) -> None:
-    """Refuse files that may not be written, and times that are none."""
+    """Refuse files that may not be written, two origins of one number, and times that are none."""
     outputs = [path for path in (job.out, job.csv) if path is not None]
     for path in outputs:
         check_target(path, job.overwrite)
     inputs = (job.cross, job.gram, job.test_gram, job.y, job.x_test, job.rows, job.ids)
     check_distinct(outputs, (job.solution, *inputs, job.diagonal))
+    known = {"--diagonal": job.diagonal, "--test-gram": job.test_gram, "--x-test": job.x_test}
+    given = [name for name, value in known.items() if value is not None]
+    if len(given) > 1:
+        raise WidegramError(f"{' and '.join(given)} say K(x, x) of the test points; give one")
     for moment in job.times:
         if not moment >= 0:
             raise WidegramError(f"time {moment:g}: times are not negative")
