@@ -305,3 +305,9 @@ def test_round_up(value, expected) -> None:
 def test_negative_regularisers_are_refused(bad) -> None:
     with pytest.raises(WidegramError, match="zero or positive"):
         absolute_regulariser(as_operator(np.eye(3)), bad, absolute=True)
+
+
+def test_a_regulariser_beyond_float64_is_refused() -> None:
+    with pytest.raises(WidegramError, match=r"diag_reg 1e\+308: times the trace .* smaller"):
+        absolute_regulariser(as_operator(10 * np.eye(3)), 1e308, absolute=False)
+    assert absolute_regulariser(as_operator(10 * np.eye(3)), 1e308, absolute=True) == 1e308

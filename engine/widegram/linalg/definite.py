@@ -89,11 +89,16 @@ def relative_shift(trace: float, n: int, diag_reg: float, absolute: bool) -> flo
     """What is added to the diagonal: ``diag_reg``, times trace / n unless ``absolute``.
 
     The meaning of neural-tangents' ``diag_reg`` and ``diag_reg_absolute_scale``. Raises
-    WidegramError for a negative value or one that is not finite.
+    WidegramError for a negative value, and where either is not finite.
     """
     if not np.isfinite(diag_reg) or diag_reg < 0:
         raise WidegramError(f"diag_reg is {diag_reg:g}; a regulariser is zero or positive")
-    return diag_reg if absolute else diag_reg * trace / n
+    shift = diag_reg if absolute else diag_reg * trace / n
+    if not np.isfinite(shift):
+        raise WidegramError(
+            f"diag_reg {diag_reg:g}: times the trace it is beyond float64; give a smaller one"
+        )
+    return shift
 
 
 def not_definite(
