@@ -280,6 +280,8 @@ class TestCommand:
             "{}",
             "no json",
             '{"benchmark": "published", "rows": [{"name": "a"}]}',
+            '{"benchmark": "published", "rows": [{"name": "a", "published": 1, "commands": []}]}',
+            "[" * 20_000,
             "\udc80",
         ):
             other.write_bytes(text.encode(errors="surrogateescape"))

@@ -170,6 +170,7 @@ def test_what_does_not_belong_is_refused(folder: Path, tmp_path: Path) -> None:
     run_json("eig", folder / "K.h5", "--kernel", "ntk", "--out", tmp_path / "ntk.h5")
     run_json("solve", folder / "K.h5", "--kernel", "nngp", "--y", f"{data}:y", "--diag-reg", 0.3,
              "--out", tmp_path / "a.h5")  # fmt: skip
+    (tmp_path / "deep.log").write_text("[" * 20_000)
     k, a, p, e = files(folder)
     for message, *given in (
         ("its network differs", tmp_path / "net.h5", a),
@@ -185,6 +186,7 @@ def test_what_does_not_belong_is_refused(folder: Path, tmp_path: Path) -> None:
         ("labels serve a prediction", k, a, "--y", f"{data}:u"),
         ("holds 60 labels, .*P.h5 has 30 rows", k, a, p, "--y", f"{data}:y"),
         ("line 1 is no JSON", k, "--times", __file__),
+        ("line 1 is no JSON", k, "--times", tmp_path / "deep.log"),
     ):
         refused(message, "report", *given, *out)
     assert not (tmp_path / "r.html").exists()

@@ -83,7 +83,7 @@ def _records(path: str) -> list[dict[str, Any]]:
     for number, line in enumerate(read_text(Path(path), "log", _LOG_BYTES).splitlines(), 1):
         try:
             record = json.loads(line) if line.strip() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # nested too deeply
             raise WidegramError(f"{path}: line {number} is no JSON: {error}") from None
         if not isinstance(record, dict):
             raise WidegramError(f"{path}: line {number} is no JSON object, as --json prints")

@@ -94,6 +94,6 @@ def _kept(path: Path) -> dict[str, Any]:
     no such file."""
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -23,6 +23,7 @@ from widegram_bench.published.lines import Folder, RunOne, held, run_line
 from widegram_bench.published.rowtable import PublishedRow
 
 _KEPT = ("name", "published", "commands")  # a finished row counts while these are the same
+_NUMBERS = ("published", "ours", "difference", "error")  # None where there is none
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,19 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         found = json.loads(path.read_text("utf-8"))
         rows = {row["name"]: row for row in found["rows"]}
-        if found["benchmark"] != "published" or any(
-            key not in row for row in rows.values() for key in _KEPT
-        ):
+        if found["benchmark"] != "published" or not all(map(_is_row, rows.values())):
             raise ValueError
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # nested too deeply
         raise WidegramError(
             f"{path}: holds no results of `bench published`; choose another name"
         ) from None
     return rows
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether it has what is read of a finished row."""
+    return (
+        {*_KEPT, *_NUMBERS, "within", "why"} <= row.keys()
+        and all(isinstance(row[name], float | int | None) for name in _NUMBERS)
+        and isinstance(row.get("data", {}), dict)
+    )
