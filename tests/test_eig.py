@@ -223,7 +223,7 @@ def test_refusals() -> None:
     with pytest.raises(WidegramError, match="1 <= k <= 20"):
         partial_eigen(operator, 21, memory=GB)
     for which in ("LA", "SA", "BE"):  # half of 21 at each end is no more than 20
-        with pytest.raises(WidegramError, match="--k 21: there are 20 rows"):
+        with pytest.raises(WidegramError, match="--k 21: give 1 <= k <= 20"):
             spectrum(operator, SpectrumOptions(k=21, which=which), Resources(GB))
     with pytest.raises(WidegramError, match="give more --memory, or take --k or --density"):
         choose_driver(10_000, vectors=False, memory=10**8)

@@ -64,7 +64,7 @@ def spectrum(
     if options.full and (options.k or options.density):
         raise WidegramError("--full gives every eigenvalue; leave out --k and --density")
     if options.k is not None and options.k > operator.shape[0]:
-        raise WidegramError(f"--k {options.k}: there are {operator.shape[0]} rows; give no more")
+        raise WidegramError(f"--k {options.k}: give 1 <= k <= {operator.shape[0]}, the rows")
     operator, unit = replace(operator, memory=resources.memory // 8).in_units()
     full, why = _wants_full(operator.shape[0], options, resources.memory)
     compute = _from_full if full else _from_parts
