@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from linalg_support import write_gram
 from widegram.data.chosen_rows import ChosenRows, open_rows
+from widegram.data.read_together import read_together
 from widegram.errors import WidegramError
 from widegram.gramfile import chosen, export
 from widegram.gramfile.chosen import ChosenMatrix
@@ -103,6 +105,18 @@ def test_orders_are_inverse_and_fingerprints_differ(numbers: np.ndarray) -> None
     assert rows.fingerprint != ChosenRows(numbers, N + 1).fingerprint
     if numbers.size > 1:
         assert rows.fingerprint != ChosenRows(numbers[::-1].copy(), N).fingerprint
+
+
+@given(CHOICES, st.integers(0, 4), st.integers(1, N))
+def test_reads_leave_out_few_and_span_few(numbers: np.ndarray, gap: int, longest: int) -> None:
+    numbers = np.sort(numbers)
+    reads = [numbers[places] for places in read_together(numbers, gap, longest)]
+    np.testing.assert_array_equal(np.concatenate(reads), numbers)
+    for read in reads:
+        assert read[-1] - read[0] < longest
+        assert (np.diff(read) <= gap + 1).all()
+    for before, after in itertools.pairwise(reads):  # no two of them fit into one
+        assert after[0] - before[-1] > gap + 1 or after[0] - before[0] >= longest
 
 
 @given(CHOICES, CHOICES, st.data())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from widegram.data.distinct import check_distinct
 from widegram.data.inputs import Source, open_source
 from widegram.data.labelled import open_labelled
 from widegram.data.preparing import MARK, OVERHEAD, block_bytes
+from widegram.data.read_together import read_together
 from widegram.data.selecting import in_turns
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
@@ -124,23 +124,9 @@ def _write(
 
     rest = {"index": index} if y is None else {"index": index, "y": y}
     with new_sealed(target, describe, overwrite=overwrite) as new:
-        for run in _runs(index, step):
+        for places in read_together(index, _GAP, step):
             interrupts.check()
+            run = index[places]
             lo = int(run[0])
             new.append("x", source.read(lo, int(run[-1]) + 1)[run - lo])
         new.finish(rest, MARK | attributes)
-
-
-def _runs(index: Array, step: int) -> Iterator[Array]:
-    """Ascending rows in groups that lie close together, over at most ``step`` rows."""
-    start = 0
-    while start < index.size:
-        end = start + 1
-        while (
-            end < index.size
-            and index[end] - index[end - 1] <= _GAP
-            and index[end] - index[start] < step
-        ):
-            end += 1
-        yield index[start:end]
-        start = end

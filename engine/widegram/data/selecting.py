@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from widegram.data.formats import Table
 from widegram.data.raw import RawData, Split
+from widegram.data.read_together import read_together
 from widegram.errors import WidegramError
 from widegram.machine import interrupts
 
@@ -158,13 +159,10 @@ def take(table: Table, indices: NDArray[Any], window: int) -> NDArray[np.float64
     order = np.argsort(indices, kind="stable")
     wanted = indices[order]
     rows = np.empty((len(indices), *table.shape[1:]))
-    done = 0
-    while done < len(wanted):
-        lo = int(wanted[done])
-        end = int(np.searchsorted(wanted, lo + window))
-        run = table.rows(lo, int(wanted[end - 1]) + 1)
-        rows[order[done:end]] = run[wanted[done:end] - lo]
-        done = end
+    for places in read_together(wanted, window, window):
+        lo = int(wanted[places][0])
+        run = table.rows(lo, int(wanted[places][-1]) + 1)
+        rows[order[places]] = run[wanted[places] - lo]
     bad = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
     if len(bad):
         raise WidegramError(f"{table.name}: row {indices[bad[0]]} holds NaN or an infinite value")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from widegram.data.read_together import read_together
 
 Array = NDArray[Any]
 Numbers = NDArray[np.int64]
@@ -28,13 +28,6 @@ class StoredMatrix(Protocol):
 
     def read_direct(self, into: Array, place: Any) -> None:
         """The block at ``place`` into an array of its shape and any float dtype."""
-
-
-class _Cut(NamedTuple):
-    """Numbers ``first`` to ``last`` of those that are asked for, which lie close together."""
-
-    first: int
-    last: int
 
 
 class ChosenMatrix:
@@ -78,16 +71,15 @@ class ChosenMatrix:
             return
         entry = self.dtype.itemsize
         widest = _BUFFER // entry
-        for across in _runs(cols, _COLUMN_GAP, widest):
-            columns = cols[across.first : across.last]
+        for across in read_together(cols, _COLUMN_GAP, widest):
+            columns = cols[across]
             span = _span(columns)
             row_bytes = entry * (span.stop - span.start)
             highest = max(1, _BUFFER // row_bytes)
-            for down in _runs(rows, max(1, _GAP // row_bytes), highest):
-                chosen = rows[down.first : down.last]
+            for down in read_together(rows, max(1, _GAP // row_bytes), highest):
+                chosen = rows[down]
                 block = self._matrix[_span(chosen), span]
-                place = np.s_[down.first : down.last, across.first : across.last]
-                into[place] = block[np.ix_(chosen - chosen[0], columns - columns[0])]
+                into[down, across] = block[np.ix_(chosen - chosen[0], columns - columns[0])]
 
 
 def _whole(numbers: Numbers) -> bool:
@@ -98,14 +90,3 @@ def _whole(numbers: Numbers) -> bool:
 def _span(numbers: Numbers) -> slice:
     """From the first to the last of ascending numbers."""
     return slice(int(numbers[0]), int(numbers[-1]) + 1)
-
-
-def _runs(numbers: Numbers, gap: int, longest: int) -> Iterator[_Cut]:
-    """Ascending numbers cut where more than ``gap`` are left out, or they would span more than
-    ``longest``."""
-    edges = [0, *(np.flatnonzero(np.diff(numbers) > gap + 1) + 1).tolist(), numbers.size]
-    for first, stop in pairwise(edges):
-        while first < stop:
-            last = min(stop, int(np.searchsorted(numbers, numbers[first] + longest)))
-            yield _Cut(first, last)
-            first = last
