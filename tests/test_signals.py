@@ -163,8 +163,15 @@ def test_an_ignored_hangup_stays_ignored() -> None:
     assert ended(process) == (0, [])
 
 
-def test_exit_codes_pass_through() -> None:
-    assert ended(start(guarded("code = 3"))) == (3, [])
+@pytest.mark.parametrize(("code", "said"), [(0, ["bye"]), (3, [])])
+def test_exit_codes_pass_through(code: int, said: list[str]) -> None:
+    """What was registered for the end of Python runs where all went well."""
+    body = f"""
+    import atexit
+    atexit.register(print, "bye", file=sys.stderr, flush=True)
+    code = {code}
+    """
+    assert ended(start(guarded(body))) == (code, said)
 
 
 def test_a_signal_that_comes_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,8 @@ def end(code: int) -> NoReturn:
         code = code or 2
     sys.stderr.flush()
     if code == 0:
+        # No public function does this and no more: a handler that leaves would cut off those that
+        # were registered before it, and Python's own way out takes libraries apart, any of which
+        # may wait or fail once all is done.
         atexit._run_exitfuncs()
-    # Python would take all modules apart first, which takes as long as a small run.
     os._exit(code)
