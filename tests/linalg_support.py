@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from widegram.gramfile import GramFile, Header, create, open_for_resume
+from widegram.gramfile import Header, create, open_for_resume
 
 NETWORK = json.dumps({"input_shape": [4], "layers": [{"layer": "Dense", "W_std": 1, "b_std": 0}]})
 
@@ -73,11 +73,6 @@ def write_gram(
         if complete:
             writer.finish()
     return path
-
-
-def open_gram(path: Path) -> GramFile:
-    """The file, opened."""
-    return GramFile(path)
 
 
 def _status(field: str) -> int:

@@ -56,11 +56,8 @@ def datasets(path: Path) -> dict[str, bytes]:
     return found
 
 
-def flip(path: Path, dataset: str, row: int = 0, column: int = 0) -> None:
-    """Change one bit of a dataset's number, and the file's time with it."""
+def flip(path: Path, dataset: str) -> None:
+    """Change one bit of a dataset's first number, and the file's time with it."""
     with h5py.File(path) as file:
-        data = file[dataset]
-        chunk = data.chunks
-        place = (row // chunk[0] * chunk[0], column // chunk[1] * chunk[1])
-        offset = data.id.get_chunk_info_by_coord(place).byte_offset
+        offset = file[dataset].id.get_chunk_info_by_coord((0, 0)).byte_offset
     fake.damage(path, offset)

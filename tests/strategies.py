@@ -49,7 +49,7 @@ def networks(
 
 
 @st.composite
-def sweeps(draw: st.DrawFn, vocabulary: Vocabulary = EVERYTHING) -> Network:
+def sweeps(draw: st.DrawFn, vocabulary: Vocabulary) -> Network:
     """A network with exactly one Repeat at its top level."""
     shape = draw(shapes(None, 5))
     first, state = draw(affine_layers(State(shape[:-1], False, False), vocabulary, True))
@@ -92,7 +92,7 @@ def masked(draw: st.DrawFn, networks: st.SearchStrategy[Network]) -> Network:
 
 
 @st.composite
-def masked_inputs(draw: st.DrawFn, network: Network, most: int = 6) -> np.ndarray:
+def masked_inputs(draw: st.DrawFn, network: Network, most: int) -> np.ndarray:
     """Inputs of a network with a mask: some pixels masked, or all behind a length, or all; single
     numbers, or none."""
     x = draw(inputs(network, most, special=False))

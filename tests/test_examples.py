@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ast
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from widegram_cli.main import program
+from cli_support import run_json
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # script, package that it needs, whether it solves exactly what `widegram solve` does
@@ -25,12 +23,6 @@ SCRIPTS = [
     ("torch_solve.py", "torch", True),
     ("cntk_gap.py", "numpy", False),
 ]
-
-
-def run(*arguments: object) -> dict:
-    result = CliRunner().invoke(program, [*map(str, arguments), "--json"])
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
 
 
 def accuracy_of(script: str, *arguments: object) -> float:
@@ -54,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ours(folder: Path) -> dict[str, float]:
     found = {}
     for kernel in ("nngp", "ntk"):
-        run(
+        run_json(
             "solve",
             folder / "K.h5",
             "--kernel",
@@ -66,7 +58,7 @@ def ours(folder: Path) -> dict[str, float]:
             "--out",
             folder / f"{kernel}.h5",
         )
-        found[kernel] = run(
+        found[kernel] = run_json(
             "predict",
             folder / f"{kernel}.h5",
             "--cross",

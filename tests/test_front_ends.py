@@ -49,8 +49,8 @@ def conv1(size: int, padding: str = "SAME", stride: int = 1, **more: Any) -> dic
     }  # fmt: skip
 
 
-def pool1(size: int, stride: int = 1, **more: Any) -> dict[str, Any]:
-    return {"layer": "AvgPool", "window_shape": [size], "strides": [stride], **more}
+def pool1(size: int, **more: Any) -> dict[str, Any]:
+    return {"layer": "AvgPool", "window_shape": [size], "strides": [2], **more}
 
 
 
@@ -72,11 +72,11 @@ CASES: dict[str, Case] = {
     "index, of the input": ((5, 6, 3), [index(":", "1:4", "2:"), CONV, RELU, FLATTEN]),
     "sequence": ((9, 2), [conv1(3), RELU, conv1(4, "CIRCULAR"), normed(0.1, [1, 2]), ERF,
                  conv1(3, "VALID", 2), RELU, GAP, DENSE]),
-    "sequence, pools": ((10, 1), [conv1(3), RELU, pool1(2, 2), conv1(3, layer="ConvLocal"), RELU,
-                        conv1(2), pool1(3, 2, padding="SAME", normalize_edges=True), RELU,
+    "sequence, pools": ((10, 1), [conv1(3), RELU, pool1(2), conv1(3, layer="ConvLocal"), RELU,
+                        conv1(2), pool1(3, padding="SAME", normalize_edges=True), RELU,
                         conv1(1), FLATTEN, DENSE, normed(1e-12, 1), RELU, DENSE]),
     "sequence, branches": ((8, 3), [conv1(1), residual(RELU, conv1(3, stride=2),
-                           shortcut=[pool1(2, 2)]), RELU, GAP]),
+                           shortcut=[pool1(2)]), RELU, GAP]),
     "sequence of one": ((1, 4), [conv1(3), RELU, conv1(1, "CIRCULAR"), RELU, GAP]),
     "sequence, flattened": ((4, 3), [FLATTEN, DENSE, RELU, DENSE]),
     "edges": ((4, 5, 2), [CONV, RELU, edges(3, 2), CONV, ERF, edges(2, 3, (2, 2)), CONV, GAP]),

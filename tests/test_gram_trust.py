@@ -52,12 +52,12 @@ def at(share: float, act: Callable[[], object]) -> Callable[[Progress], None]:
     return progress
 
 
-def unfinish(out: Path, upto: int = 3) -> None:
-    """Leave the tiles of the first ``upto`` rows and columns finished."""
+def unfinish(out: Path) -> None:
+    """Leave the tiles of the first three rows and columns finished."""
     with h5py.File(out, "r+") as file:
-        file["state/tiles"][upto:] = 0
-        file["state/tiles"][:, upto:] = 0
-        file["state/checksums/ntk"][upto:] = 0
+        file["state/tiles"][3:] = 0
+        file["state/tiles"][:, 3:] = 0
+        file["state/checksums/ntk"][3:] = 0
         file.attrs.modify("complete", np.bool_(False))
 
 

@@ -33,11 +33,12 @@ def distances(seed, rows, cols):
     return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
 
 
-def small_problem(seed=0, m=6, n=5, shape=(4, 4, 1), classes=3):
-    rng = np.random.default_rng(seed)
-    labels, labels_test = np.arange(m) % classes, np.arange(n) % classes
-    x, x_test = (unit_mean_square(rng.normal(size=(k, *shape))) for k in (m, n))
-    return Problem(x, np.eye(classes)[labels] - 1 / classes, labels, x_test, labels_test, "")
+def small_problem(shape=(4, 4, 1)):
+    """Six training and five test inputs of three classes."""
+    rng = np.random.default_rng(0)
+    labels, labels_test = np.arange(6) % 3, np.arange(5) % 3
+    x, x_test = (unit_mean_square(rng.normal(size=(k, *shape))) for k in (6, 5))
+    return Problem(x, np.eye(3)[labels] - 1 / 3, labels, x_test, labels_test, "")
 
 
 @pytest.mark.parametrize("scale", [0.0, -10.0, -40.0, -900.0])

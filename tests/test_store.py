@@ -28,16 +28,16 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "K.h5"
 
 
-def fill_some(out: Path, count: int, n: int = 70) -> None:
-    """Create a file and finish its first ``count`` tiles."""
-    header = fake.header(n)
+def fill_some(out: Path) -> None:
+    """Create a file and finish its first three tiles."""
+    header = fake.header(70)
     create(out, header)
     evaluator = fake.FakeEvaluator(header.keys, "float32")
     with open_for_resume(out, header) as writer:
         grid = writer.grid
         writer.write(
             (i, j, evaluator.tile(grid.rows(i), grid.cols(j), True))
-            for i, j in writer.pending()[:count]
+            for i, j in writer.pending()[:3]
         )
 
 
@@ -111,7 +111,7 @@ def test_root_attributes(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
 
 
 def test_state_and_checksums_say_what_is_finished(out: Path) -> None:
-    fill_some(out, 3)
+    fill_some(out)
     with h5py.File(out) as file:
         state = file["state/tiles"][...]
         assert np.argwhere(state).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [2, 0]]
@@ -121,7 +121,7 @@ def test_state_and_checksums_say_what_is_finished(out: Path) -> None:
 
 
 def test_tile_without_its_mirrors_flag_is_computed_again(out: Path) -> None:
-    fill_some(out, 3)
+    fill_some(out)
     with h5py.File(out, "r+") as file:
         file["state/tiles"][2, 0] = 0
     with open_for_resume(out, fake.header()) as writer:
@@ -129,7 +129,7 @@ def test_tile_without_its_mirrors_flag_is_computed_again(out: Path) -> None:
 
 
 def test_unfinished_file_cannot_be_marked_complete(out: Path) -> None:
-    fill_some(out, 3)
+    fill_some(out)
     with open_for_resume(out, fake.header()) as writer, pytest.raises(RuntimeError):
         writer.finish()
 
@@ -138,7 +138,7 @@ HOLD = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=
 
 
 def test_second_writer_is_refused(out: Path) -> None:
-    fill_some(out, 3)
+    fill_some(out)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(out)],
         stdin=subprocess.PIPE,
@@ -203,7 +203,7 @@ def test_disk_that_fills_up_while_allocating(monkeypatch: pytest.MonkeyPatch, ou
 
 
 def test_write_error_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    fill_some(out, 3)
+    fill_some(out)
 
     def broken(_: int) -> None:
         raise OSError(errno.EIO, "Input/output error")

@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 # Kdot jumps or has an infinite slope at |c| = 1 (Sign: K too): rounding of K enters as its root.
 KINKED = ("Relu", "LeakyRelu", "ABRelu", "Abs", "Sign")
-# Series of functions with a kink converge slowly: what a truncation leaves out is about its
-# degree^-2, at any precision.
-ROUGH = ("Elu", "Softsign")
 CLOSED = (
     "Erf", "Gelu", "Gaussian", "Sin", "Cos", "Rbf", "Sigmoid_like", "Identity", "Gabor",
     "ExpNormalized",

@@ -42,9 +42,9 @@ _PANEL = 512
 _REGULARISER = 1e-3
 
 
-def write_matrix(path: Path, n: int, seed: int = 0) -> None:
+def write_matrix(path: Path, n: int) -> None:
     """Dataset /k (n, n): q (sin t + (pi - t) cos t) / pi of random unit vectors at angles t."""
-    x = np.random.default_rng(seed).standard_normal((n, _INPUTS))
+    x = np.random.default_rng(0).standard_normal((n, _INPUTS))
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     chunk = (min(n, _PANEL), min(n, _PANEL))
     with new_hdf5(path, lambda file: reserve(file, "k", (n, n), "<f8", chunk)) as new:

@@ -27,14 +27,7 @@ class Benchmark:
     batches: tuple[int, ...]
 
 
-def cnn(
-    depth: int,
-    size: int,
-    act: str = "Relu",
-    pooled: bool = True,
-    padding: str = "SAME",
-    filter_size: int = 3,
-) -> Network:
+def cnn(depth: int, size: int, act: str = "Relu", pooled: bool = True) -> Network:
     """``depth`` layers of 3 x 3 Conv and an activation on (size, size, 3), then the readout.
 
     W_std is 1, b_std 0, as in the README of neural-tangents.
@@ -43,7 +36,7 @@ def cnn(
         {
             "input_shape": [size, size, 3],
             "layers": [
-                {"layer": "Conv", "filter_shape": [filter_size] * 2, "padding": padding},
+                {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME"},
                 {"layer": "Flatten"},
             ],
         }

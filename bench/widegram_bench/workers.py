@@ -32,6 +32,8 @@ from widegram.workers.session import Session
 from widegram_bench.worker_stub import KIND
 
 _PROCESSES = 4
+_PATIENCE = 100.0  # seconds in which a crowd has to come
+_ROUNDS = 4  # tiles of each of its workers
 NETWORKS = {
     "cnn-p": ("cnn-p:depth=5", (16, 16, 3)),
     "cnn-f": ("cnn-f:depth=5", (16, 16, 3)),
@@ -49,27 +51,25 @@ def tile_overhead(tasks: int = 400, size: int = 0) -> dict[str, float]:
     return {"tasks": tasks, "bytes": size, "ms": 1e3 * seconds / tasks}
 
 
-def many_workers(
-    count: int, seconds: float, rounds: int = 4, patience: float = 100.0
-) -> dict[str, float]:
+def many_workers(count: int, seconds: float) -> dict[str, float]:
     """Tiles a second that a scheduler passes with ``count`` workers whose tiles take ``seconds``,
-    or with as many as have come after ``patience`` seconds; they are threads of a few processes of
-    this machine, which share its cores with it."""
+    or with as many as have come in time; they are threads of a few processes of this machine,
+    which share its cores with it."""
     with _scheduler() as address:
         each = -(-count // _PROCESSES)
         running = [_stubs(address, each) for _ in range(_PROCESSES)]
         try:
             with _workers(Address(address, address), seconds, 1024) as workers:
-                end = time.monotonic() + patience
+                end = time.monotonic() + _PATIENCE
                 while workers.count < each * _PROCESSES and time.monotonic() < end:
                     time.sleep(0.2)
                 there = workers.count
-                spent = _drain(workers, rounds * there, 1024)
+                spent = _drain(workers, _ROUNDS * there, 1024)
         finally:
             for process in running:
                 process.kill()
                 process.wait()
-    tiles = rounds * there
+    tiles = _ROUNDS * there
     return {
         "workers": there,
         "seconds_per_tile": seconds,

@@ -90,11 +90,9 @@ def filter_value(x: Array, rate: float) -> Array:
     return np.where(small, rate, -np.expm1(-rate * safe) / safe)
 
 
-def chebyshev_coefficients(
-    function: Callable[[Array], Array], bound: float, tol: float = _TOL
-) -> Array | None:
-    """Coefficients of ``function`` on [0, bound], cut where the rest is below ``tol`` of the first;
-    None where that takes more than half of 2^17.
+def chebyshev_coefficients(function: Callable[[Array], Array], bound: float) -> Array | None:
+    """Coefficients of ``function`` on [0, bound], cut where the rest is negligible beside the
+    largest; None where that takes more than half of 2^17.
 
     From its values at Chebyshev nodes, doubled until the last coefficients are negligible.
     """
@@ -105,7 +103,7 @@ def chebyshev_coefficients(
         found = dct(values, type=2) / count
         found[0] /= 2.0
         scale = np.abs(found).max()
-        large = np.flatnonzero(np.abs(found) > tol * scale)
+        large = np.flatnonzero(np.abs(found) > _TOL * scale)
         if scale == 0.0 or large[-1] < count // 2:
             return np.asarray(found[: large[-1] + 1 if large.size else 1])
         if count >= _MOST_DEGREE:

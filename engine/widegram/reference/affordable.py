@@ -25,10 +25,10 @@ _SERIES = 10
 
 
 def affordable_entries(
-    network: Network, depths: Sequence[int] = (), memory: int = 2**30, work: float = WORK
+    network: Network, depths: Sequence[int] = (), memory: int = 2**30
 ) -> int:
-    """How many entries the reference computes within ``work``, at most 16; 0: the images are too
-    large for it, by that or because the tensors of one pair exceed half of ``memory`` bytes.
+    """How many entries the reference computes within :data:`WORK`, at most 16; 0: the images are
+    too large for it, by that or because the tensors of one pair exceed half of ``memory`` bytes.
 
     ``depths``: those of a sweep, each of which is computed on its own, as are heads.
     """
@@ -37,7 +37,7 @@ def affordable_entries(
         return 0
     turned = len(turns(network.augment)) ** 2
     cost = _RUNS * turned * sum(_work(each) for each in network.ending(tuple(depths)).values())
-    return min(MOST, int(work // cost))
+    return min(MOST, int(WORK // cost))
 
 
 def _work(network: Network) -> float:

@@ -39,10 +39,6 @@ def fma(a, b, c):
     return _fused(a, b, c)
 
 
-def fma_flushed(a: Array, b: Array, c: Array) -> Array:
-    return flush(fma(flush(a), flush(b), flush(c)))
-
-
 def saturate(a: Array) -> Array:
     """Clamped to [0, 1]; NaN and -0 give +0."""
     return np.where(a > 0, np.minimum(a, a.dtype.type(1)), a.dtype.type(0))

@@ -90,11 +90,11 @@ def load_inputs(data: str, train: int, test: int, normalize: bool = True) -> Pro
     return Problem(x, np.empty((len(x), 0)), labels, none, labels, "")
 
 
-def digits_problem(seed: int = 0) -> Problem:
+def digits_problem() -> Problem:
     """The embedded 8 x 8 digits, standardized, images scaled to mean square 1."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "digits.h5"
-        prepare("digits", path, seed=seed)
+        prepare("digits", path)
         return load_problem(str(path), None, None)
 
 
