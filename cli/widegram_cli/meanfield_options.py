@@ -28,7 +28,7 @@ class Written:
         self.check_plot()
 
     def check_plot(self) -> None:
-        """The same for the picture alone."""
+        """Refuse a picture that cannot be written before anything is computed."""
         if self.plot is None:
             return
         from widegram.durable.outputs import check_target

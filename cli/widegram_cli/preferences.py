@@ -46,7 +46,7 @@ class SetOption(NamedTuple):
 
 
 def preferences() -> dict[str, SetOption]:
-    """Those that are set, by the option's name.
+    """The options that are set, by name.
 
     Raises:
         WidegramError: a file that cannot be read, an unknown name or a value of the wrong kind;

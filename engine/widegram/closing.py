@@ -54,7 +54,7 @@ class OnFailure:
 
 
 class ClosedOnFailure(OnFailure):
-    """The same for what is to be closed: for what is open while its owner is being made, when
+    """Closes ``held`` where its block fails: what is open while its owner is being made, when
     nobody else would close it."""
 
     def __init__(self, held: Closeable) -> None:

@@ -59,7 +59,7 @@ class AgendaPart:
 
     @property
     def share(self) -> float:
-        """Of its limit, for measuring."""
+        """The share of its limit that is for measuring."""
         return _TIMES[self.kind][2]
 
     @property

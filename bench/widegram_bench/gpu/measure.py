@@ -69,7 +69,7 @@ def job_of(case: Case) -> Job:
 
 
 def _images(case: Case) -> np.ndarray:
-    """Those of both sides, one after the other."""
+    """The images of both sides, one after the other."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((2 * _LARGEST, *case.network.input_shape)).astype(case.dtype)
 

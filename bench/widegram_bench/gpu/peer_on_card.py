@@ -133,7 +133,7 @@ def package(folder: Path) -> Path:
 
 
 def version(sources: Path) -> str | None:
-    """Of the package in this folder, by the metadata beside it; None without any."""
+    """The version of the package in this folder, by the metadata beside it; None without any."""
     found = importlib.metadata.distributions(name="neural-tangents", path=[str(sources.parent)])
     return next((package.version for package in found), None)
 

@@ -59,7 +59,7 @@ def _found(path: Path) -> DataPlace:
 
 
 def _digest(path: Path) -> str:
-    """Of a file, or of the names and content of a folder's files."""
+    """The digest of a file, or of the names and content of a folder's files."""
     digest = xxhash.xxh3_64()
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.is_file():

@@ -62,7 +62,7 @@ class Machine:
     valid: float
 
     def as_dict(self) -> dict[str, float]:
-        """Of the kernel its depth and fixed layers."""
+        """The kernel's depth and fixed layers, C and the accuracy, by name."""
         own = {"C": self.penalty, "valid": self.valid}
         return {"depth": self.kernel.depth, "fixed": self.kernel.fixed, **own}
 

@@ -25,7 +25,7 @@ from widegram.machine.dtypes import FLOOR
 
 
 class Homogeneous(Formula):
-    """Of degree 1; the first factor is a standard deviation."""
+    """A formula of degree 1, whose first factor is a standard deviation."""
 
     homogeneity = 1
 

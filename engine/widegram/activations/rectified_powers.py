@@ -53,7 +53,7 @@ def polynomials(n: int) -> tuple[Coefficients, Coefficients, Coefficients]:
 
 
 class _Powers(Formula):
-    """Of one degree >= 2: backends compile each of them for itself."""
+    """The rectified monomial of one degree >= 2: backends compile each of them for itself."""
 
     degree: ClassVar[int]
     n_factors = 3

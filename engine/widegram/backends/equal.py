@@ -58,7 +58,7 @@ def _among(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _equal(a: Digests, b: Digests) -> Pairs:
-    """The same by all bits."""
+    """(row, column), shape (pairs, 2), of equal digests, by all of their bits."""
     kinds = np.dtype([("low", np.uint64), ("high", np.uint64)])
     both = np.ascontiguousarray(np.concatenate([a, b])).view(kinds).ravel()
     numbers = np.unique(both, return_inverse=True)[1].ravel()
@@ -72,6 +72,6 @@ def _equal(a: Digests, b: Digests) -> Pairs:
 
 
 def without(pairs: Pairs, others: Pairs, width: int) -> Pairs:
-    """Those pairs that are not among ``others``; columns are below ``width``."""
+    """The ``pairs`` (n, 2) that are not among ``others``; columns are below ``width``."""
     taken = _among(pairs[:, 0] * width + pairs[:, 1], others[:, 0] * width + others[:, 1])
     return pairs[~taken]

@@ -17,7 +17,7 @@ KEPT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Own:
-    """Of n inputs.
+    """What the runs of n inputs with themselves gave.
 
     * ``factors`` (n, F + 1), in the runner's dtype: those of the activations; one spare number
       keeps the address of no factors valid.
@@ -54,10 +54,10 @@ class KeptOwn:
         self._kept: ByteCache[tuple[bool, int, int], Own] = ByteCache(KEPT_BYTES)
 
     def keep(self, rows: range, second: bool, own: Own) -> None:
-        """What inputs ``rows`` of x1, or of x2, gave, but for their factors."""
+        """Keep what inputs ``rows`` of x1, or of x2, gave, but for their factors."""
         slim = replace(own, factors=np.empty((len(rows), 0)))
         self._kept.keep((second, rows.start, rows.stop), slim)
 
     def find(self, rows: range, second: bool) -> Own | None:
-        """The same, None where it is not kept."""
+        """What inputs ``rows`` gave, None where it is not kept."""
         return self._kept.find((second, rows.start, rows.stop))

@@ -114,7 +114,8 @@ class CombinedEvaluator(Evaluator):
         return total
 
     def _rounded(self, value: Array) -> NDArray[np.floating]:
-        """In the file's dtype; refuses what that cannot hold, at either end of its range."""
+        """``value`` in the file's dtype; refuses what that cannot hold, at either end of its
+        range."""
         with np.errstate(over="ignore", under="ignore"):
             stored = value.astype(self.dtype)
         if not np.isfinite(stored).all() or _lost(stored, value != 0):

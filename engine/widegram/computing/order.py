@@ -13,8 +13,9 @@ def in_order(grid: TileGrid, evaluator: Evaluator) -> list[tuple[int, int]]:
 
     Its columns come in panels of as many as it keeps, and all rows pass by each of them, down and
     up in turn, so that an image is made once for a panel and not once for a row. Tiles of one
-    chunk of the file follow one another, where their images are kept. All in one panel of chunks
-    as small as tiles, or nothing known of the evaluator: row by row.
+    chunk of the file follow one another, where their images are kept. Tiles go row by
+    row where one panel of chunks as small as tiles holds all columns, and where nothing is known
+    of the evaluator.
 
     The order may be another one whenever a run goes on: nothing depends on it.
     """

@@ -85,7 +85,7 @@ class CpuEvaluator(PlannedEvaluator):
 
     @property
     def threads(self) -> int:
-        """Those that share a tile."""
+        """How many threads share a tile."""
         return self._team.threads
 
     def tile(
@@ -132,8 +132,8 @@ class CpuEvaluator(PlannedEvaluator):
 
 
 def _variances_of(inputs: tuple[ScaledRows, ScaledRows], packed: Packed | None) -> InputVariances:
-    """That of all inputs; of vectors from the squares that packing has made, where those of the
-    dtype are good."""
+    """The variances in all inputs; of vectors from the squares that packing has made, where those
+    of the dtype are good."""
     if packed is not None:
         found = InputVariances.of(np.concatenate([v.squares for v in packed]))
         if 1 / _GOOD < found.largest < _GOOD:

@@ -51,8 +51,8 @@ def map_tables(
     nodes: Sequence[Node], made: Sequence[int], stores: Stores, offsets: Mapping[int, int],
     variant: Variant,
 ) -> MapTables:  # fmt: skip
-    """Those of the maps ``made``, nodes in the order in which they run; ``offsets`` of an image's
-    own coefficients, by node; ``variant`` of their kernels, but for the kind."""
+    """The tables of the maps ``made``, nodes in the order in which they run; ``offsets`` of an
+    image's own coefficients, by node; ``variant`` of their kernels, but for the kind."""
     rows: list[list[int]] = []
     held: list[NDArray[Any]] = []
     number: dict[int, int] = {}

@@ -100,7 +100,7 @@ class SelfKernelRunner:
         self.own_k, self.own_t = (aligned((int(self.own[-1]), _LANES), _DTYPE) for _ in range(2))
 
     def another(self) -> SelfKernelRunner:
-        """The same for another thread: tables are shared, working memory is not."""
+        """This runner for another thread: tables are shared, working memory is not."""
         made = copy(self)
         if not made.pointwise:
             made._allocate()
@@ -124,7 +124,7 @@ class SelfKernelRunner:
 
     @np.errstate(all="ignore")  # What leaves the range is counted as lost.
     def of_squares(self, squares: Array) -> Own:
-        """The same of vectors given by their mean squares (n,), masked where the vectors are."""
+        """Run vectors given by their mean squares (n,), which are masked where the vectors are."""
         own = self.empty(len(squares))
         for lo in range(0, len(squares), _SQUARES):
             part = squares[lo : lo + _SQUARES].reshape(-1, 1, 1)

@@ -47,7 +47,7 @@ class StepRows:
         self.params: list[float] = []
 
     def address(self, kind: str, code: str, packed: int = 0, **flags: bool) -> int:
-        """That of a kernel; ``flags``: the last ones of its :class:`Variant`."""
+        """The address of a kernel; ``flags``: the last fields of its :class:`Variant`."""
         ntk = self.plan.ntk
         return compiled.address(Variant(kind, code, ntk, self.paired, self.dtype, packed, **flags))
 

@@ -179,7 +179,7 @@ def learn(
 def encoded(
     encoding: Encoding, rows: TableRows, parts: Mapping[str, Selection], accept: bool, block: int
 ) -> tuple[dict[str, Selection], list[str]]:
-    """The same rows of the encoded table, and lines about texts that no training row holds.
+    """Rows ``parts`` of the encoded table, and lines about texts that no training row holds.
 
     Raises :class:`WidegramError` for such texts unless they are to be accepted, and for labels of
     that kind in any case.

@@ -90,7 +90,7 @@ class PatternedSource(Source):
         return weights
 
     def _digest(self) -> str:
-        """That of the inputs, and behind a hyphen that of their patterns."""
+        """The digest of the inputs, and behind a hyphen that of their patterns."""
         digest = xxhash.xxh3_128(f"{self.patterns.shape}".encode())
         for lo in range(0, len(self), _BLOCK):
             interrupts.check()
@@ -140,7 +140,8 @@ def patterned(x1: Inputs, x2: Inputs | None, pattern: Any) -> tuple[Inputs, Inpu
 
 
 def places(place: str) -> tuple[str, ...]:
-    """Those of the data at a :attr:`~widegram.data.inputs.Source.place`: inputs, and patterns."""
+    """The places of inputs and of their patterns in a
+    :attr:`~widegram.data.inputs.Source.place`."""
     return tuple(each for part in place.split(JOINED) for each in part.split(_JOINED))
 
 

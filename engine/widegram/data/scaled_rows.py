@@ -62,8 +62,8 @@ class ScaledRows:
         return kept(made, x) if self.marked else made
 
     def whole(self, lo: int, hi: int) -> NDArray[Any]:
-        """The same, with their patterns as more channels: float64 weights, pixel by pixel, and
-        zeros behind them (:func:`split`)."""
+        """Inputs lo to hi - 1, with their patterns as more channels: float64 weights, pixel by
+        pixel, and zeros behind them (:func:`split`)."""
         x = self.read(lo, hi)
         if self.pattern is None:
             return x
@@ -120,7 +120,7 @@ class InputVariances:
 
     @staticmethod
     def of(squares: NDArray[np.float64]) -> InputVariances:
-        """Of some mean squares."""
+        """The variances of some mean squares."""
         return InputVariances(float(squares.max()), bool((squares == 0).any()))
 
 

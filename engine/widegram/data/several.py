@@ -66,7 +66,7 @@ class ListSource(Source):
         return ListSource(found, marked=True)
 
     def fingerprint(self) -> str:
-        """Those of the parts, with spaces between them."""
+        """The fingerprints of the parts, with spaces between them."""
         return " ".join(part.fingerprint() for part in self.parts)
 
     def check_unchanged(self) -> None:

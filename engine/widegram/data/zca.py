@@ -64,8 +64,8 @@ def check_eps(eps: Any) -> float:
 
 
 def zca_block(features: int) -> int:
-    """Of rows of which the covariance is taken at once, in float64: by their number of features
-    alone, so that --memory changes no bit."""
+    """Bytes of rows, in float64, of which the covariance is taken at once: their number of
+    ``features`` alone decides, so that --memory changes no bit."""
     return 8 * max(2**17, 128 * features)
 
 

@@ -90,12 +90,12 @@ class DiagonalPlaces(NamedTuple):
         return range(span.start - first, span.stop - first)
 
     def stretches(self) -> list[Stretch]:
-        """All of them."""
+        """The stretches of all sides."""
         return [Stretch(side, k) for side in self.sides for k in self.span(side)]
 
     def beside(self, row: int, column: int) -> list[Stretch]:
-        """Those that are cheapest while a tile is computed: of a symmetric matrix the tile's own
-        diagonal, of others what has the tile's inputs."""
+        """The stretches that are cheapest while a tile is computed: of a symmetric matrix the
+        tile's own diagonal, of others what has the tile's inputs."""
         if self.grid.symmetric and row != column:
             return []
         numbers = zip(self.sides, (row, column), strict=False)

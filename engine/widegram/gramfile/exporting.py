@@ -99,7 +99,7 @@ class _Exported(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of what is written."""
+        """The shape of what is written."""
         n1, n2 = self.whole
         rows, columns = self.rows, self.columns
         return n1 if rows is None else len(rows), n2 if columns is None else len(columns)
@@ -116,7 +116,7 @@ class _Exported(NamedTuple):
         return block if columns is None else columns.as_given(block.T).T
 
     def named(self) -> dict[str, ChosenRows]:
-        """Those rows and columns that are chosen, by name."""
+        """The rows and the columns that are chosen, by name."""
         both = {"rows": self.rows, "columns": self.columns}
         return {name: one for name, one in both.items() if one is not None}
 

@@ -123,7 +123,7 @@ class Header:
         return int(xxhash.xxh3_64_intdigest(json.dumps(values, sort_keys=True).encode()))
 
     def differences(self, other: Header) -> list[str]:
-        """In words, what the run ``other`` asks for that this file is not."""
+        """What the run ``other`` asks for that this file is not, in words."""
         found = []
         if (self.shard, self.elsewhere) != (other.shard, other.elsewhere):
             found.append(f"it is {self.kind()}, not {other.kind()}")
@@ -209,7 +209,7 @@ _ATTRIBUTES: dict[str, type] = {
 
 
 def _of_networks(mine: str, theirs: str) -> str:
-    """In words, that canonical networks differ, and how where it is by masks, flips or heads."""
+    """A sentence that canonical networks differ, and how where it is by masks, flips or heads."""
     one, two = json.loads(mine), json.loads(theirs)
     found = [
         f"its {name} is {_named(one.get(name))}, not {_named(two.get(name))}"

@@ -65,7 +65,7 @@ class TileLayout(ABC):
 
     @abstractmethod
     def unfinished(self, flags: Flags) -> list[Tile]:
-        """Those of :meth:`tiles` that are not flagged, or their mirror images are not."""
+        """The :meth:`tiles` that are not flagged, or whose mirror images are not."""
 
     @abstractmethod
     def on_grid(self, flags: NDArray[Any]) -> NDArray[Any]:

@@ -267,7 +267,7 @@ def _recompute(
 
 
 def _difference(file: GramFile, wanted: np.ndarray, found: np.ndarray) -> float:
-    """The largest, relative to the largest value."""
+    """The largest difference of two blocks, relative to the largest value."""
     wanted, found = wanted.astype(np.float64), found.astype(np.float64)
     scale = max(np.abs(wanted).max(), np.finfo(file.header.dtype).tiny)
     return float(np.abs(wanted - found).max() / scale)

@@ -51,7 +51,7 @@ def array_budget(memory: str | int | None, kernels: bool = False) -> int:
 
 
 def stream_share(arrays: int) -> int:
-    """Of so many bytes of arrays those for blocks of a matrix that are read: an eighth."""
+    """Bytes for blocks of a matrix that are read, of so many for arrays: an eighth."""
     return max(arrays // 8, 1 << 20)
 
 

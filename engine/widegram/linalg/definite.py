@@ -66,7 +66,7 @@ class NotPositiveDefinite(FailedPivot):
         self._problem = problem
 
     def made_absolute(self, mean_diagonal: float) -> NotPositiveDefinite:
-        """The same error with its advice in the matrix's own units."""
+        """This error with its advice in the matrix's own units."""
         if self.advice is None or self.advice.absolute:
             return self
         advice = Advice(round_up(self.advice.diag_reg * mean_diagonal), absolute=True)

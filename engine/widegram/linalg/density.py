@@ -44,7 +44,7 @@ class Density:
     unit: float = 1.0
 
     def times(self, unit: float) -> Density:
-        """That of the matrix times ``unit``."""
+        """The density of the matrix times ``unit``."""
         return replace(self, unit=self.unit * unit)
 
     def counts(self, edges: Array, rounding: float = 0.0) -> tuple[Array, Array, Array]:

@@ -260,7 +260,7 @@ class OutOfCoreCholesky:
             del self._writes[column]
 
     def _shape(self, column: int, from_row: int | None = None) -> tuple[int, int]:
-        """Of a block column from its diagonal, or from a row of the matrix, on."""
+        """The shape of a block column from its diagonal, or from a row of the matrix, on."""
         lo, hi = self._span(column)
         return self.n - (lo if from_row is None else from_row), hi - lo
 

@@ -33,7 +33,7 @@ class Factor(Protocol):
 
     @property
     def method(self) -> str:
-        """Its name in :data:`widegram.validation.choices.METHODS`."""
+        """The name of the solver in :data:`widegram.validation.choices.METHODS`."""
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -120,7 +120,7 @@ class StoredSolution:
         return Columns(header.network_fingerprint, header.x1_fingerprint, self.rows)
 
     def as_read(self) -> StoredSolution:
-        """The same with its rows in the order in which a Gram file is read."""
+        """The solution with its rows in the order in which a Gram file is read."""
         rows = self.rows
         if rows is None:
             return self

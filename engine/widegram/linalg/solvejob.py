@@ -152,7 +152,7 @@ def centred_targets(job: SolveJob, targets: Targets) -> tuple[Targets, np.ndarra
 
 
 def regularisers(job: SolveJob) -> tuple[float, ...]:
-    """Those of the path, or the one; WidegramError where both are given."""
+    """The regularisers of the path, or the only one; WidegramError where both are given."""
     if job.path and job.diag_reg:
         raise WidegramError(
             "diag_reg and diag_reg_path both name regularisers; give one of them, "

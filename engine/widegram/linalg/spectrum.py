@@ -277,7 +277,7 @@ def _lowest(
 
 
 def _asked(high: Eigenpairs, low: Eigenpairs, options: SpectrumOptions) -> Eigenpairs:
-    """Of both ends what --which asks for, ascending."""
+    """The pairs that --which asks for, of both ends, ascending."""
     if options.which == "LA" or options.k is None or (options.which == "BE" and options.k < 2):
         return high
     if options.which == "SA":

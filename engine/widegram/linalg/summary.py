@@ -32,7 +32,7 @@ class Range:
         return max(self.high - self.value, self.value - self.low)
 
     def times(self, unit: float) -> Range:
-        """In other units."""
+        """The range in other units."""
         return Range(self.value * unit, self.low * unit, self.high * unit)
 
 

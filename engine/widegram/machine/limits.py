@@ -58,7 +58,8 @@ def group_folders(controller: str, root: Path = ROOT) -> tuple[Path, ...]:
 
 @lru_cache(maxsize=8)  # every computation asks, and hardly ever is the answer another one
 def _folders(controller: str, root: Path, own: str, mounts: str) -> tuple[Path, ...]:
-    """The same, of what the system says of this process's groups and of what is mounted."""
+    """The folders of :func:`group_folders`, from what the system says of this process's groups and
+    of what is mounted."""
     groups = _own_groups(own)
     folders: list[Path] = []
     for kind, options, mounted, place in _group_mounts(mounts):

@@ -102,7 +102,7 @@ class Meter:
         return max(self._slowest - passed, 0.0) if self._slowest else float("inf")
 
     def tell(self, workers: int) -> None:
-        """That many share the work, which goes on."""
+        """Tell the callback that so many ``workers`` share the work, which goes on."""
         self._workers = workers
         self._tell()
 

@@ -94,7 +94,7 @@ def window(value: Any) -> tuple[int, ...]:
 
 
 def strides(value: Any) -> tuple[int, ...] | None:
-    """Those of a window, or None."""
+    """The strides of a window, or None."""
     return None if value is None else window(value)
 
 

@@ -169,7 +169,7 @@ def check_norm(layer: LayerNorm, state: State, path: str) -> None:
 
 
 def indexed(layer: Index, state: State, path: str) -> State:
-    """Behind an Index: which axes are left, and how long they are.
+    """The state behind an Index: which axes are left, and how long they are.
 
     Raises WidegramError for one that takes part of the batch or of the channels.
     """

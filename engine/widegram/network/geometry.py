@@ -39,8 +39,8 @@ def centres(size: int, window: int, stride: int, mode: Padding) -> slice:
 
 
 def inside(size: int, window: int, stride: int) -> list[int]:
-    """Of every output position along an axis, how many inputs of its window padding SAME did not
-    add."""
+    """How many inputs of its window padding SAME did not add, for every output position along an
+    axis."""
     out, lo, _ = padding(size, window, stride, "SAME")
     first = (stride * p - lo for p in range(out))
     return [min(at + window, size) - max(at, 0) for at in first]

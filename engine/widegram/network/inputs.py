@@ -37,17 +37,17 @@ class InputPart:
 
     @property
     def size(self) -> int:
-        """Its numbers."""
+        """How many numbers the input has."""
         return math.prod(self.shape)
 
     @property
     def numbers(self) -> slice:
-        """Its place in a row."""
+        """The place of its numbers in a row."""
         return slice(self.begin, self.begin + self.size)
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """Those of (h, w) that it has for layers."""
+        """The axes of (h, w), 0 and 1, that it has for layers."""
         return (0, 1)[2 - self.spatial :]
 
 

@@ -13,7 +13,7 @@ from widegram.validation import bounds
 
 
 def joined(layer: FanIn, ends: Sequence[State], path: str) -> State:
-    """Behind the branches that end with ``ends``.
+    """The state behind the branches that end with ``ends``.
 
     Raises:
         WidegramError: they do not fit together, or what joins them has no exact kernel.

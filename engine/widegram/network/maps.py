@@ -319,7 +319,7 @@ def implementation(value: Any) -> str:
 
 
 def one_array(given: dict[str, Any]) -> None:
-    """Of lhs and rhs at most one, and axes only where there is an array."""
+    """Refuse both of lhs and rhs, and axes where there is no array."""
     if given["lhs"] is not None and given["rhs"] is not None:
         raise ValueError("takes lhs or rhs, not both: the other one is its input")
     if given["lhs"] is None and given["rhs"] is None and any(map(any, given["dimension_numbers"])):

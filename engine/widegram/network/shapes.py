@@ -115,7 +115,7 @@ def _first(input_shape: Shape) -> State:
 
 
 def _of_inputs(layer: kinds.Layer, inputs: tuple[Shape, ...], rows: list[LayerShapes]) -> State:
-    """Behind the first layer of a network of several inputs."""
+    """The state behind the first layer of a network of several inputs."""
     assert isinstance(layer, kinds.FanIn)
     path, inner = f"layers[0] {layer_name(layer)}", list[LayerShapes]()
     ends = [
@@ -203,7 +203,7 @@ def _branched(
     layer: kinds.Residual | kinds.FanIn | kinds.Repeat | kinds.Readouts, state: State, path: str,
     note: str, rows: list[LayerShapes],
 ) -> State:  # fmt: skip
-    """Behind a layer that is made of lists of layers."""
+    """The state behind a layer that is made of lists of layers."""
     match layer:
         case kinds.Residual():
             return _residual(layer, state, path, note, rows)

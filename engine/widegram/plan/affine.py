@@ -164,8 +164,8 @@ class Affine(Windowed):
         return graph.add(made, sources, shape, exponent, made.gain * sums + made.bias)
 
     def _taken(self, power: int, to: int) -> Affine:
-        """The same with what multiplies its source times 2^``power``, and what is added to that
-        times 2^``to``."""
+        """This operation with what multiplies its source times 2^``power``, and what is added to
+        that times 2^``to``."""
         own = self.contribution
         if own is not None:
             own = Contribution(_scaled(own.weights, power), float(np.ldexp(own.biases, to)))

@@ -144,7 +144,7 @@ class RootAttend(EachMap):
         return np.full((1, *shape), self.bound([float(q.max())], shape, None))
 
     def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
-        """Of images all of whose pixels are alike, without embeddings."""
+        """The value of images all of whose pixels are alike, without embeddings."""
         (one,) = below
         pairs = float(self.size**2)
         own = 3 * pairs * one.q**2 * one.own

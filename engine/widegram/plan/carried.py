@@ -46,12 +46,12 @@ class Carried(NamedTuple):
 
     @classmethod
     def of_sum(cls, below: Sequence[Carried]) -> Carried:
-        """Of a sum at most the largest error of its parts; of one value its own."""
+        """What a sum carries: at most the largest error of its parts; of one value its own."""
         return cls._of_all(max, below)
 
     @classmethod
     def of_product(cls, below: Sequence[Carried]) -> Carried:
-        """Of a product those of all its factors."""
+        """What a product carries: the errors of all its factors."""
         return cls._of_all(sum, below)
 
     @classmethod
@@ -71,7 +71,7 @@ class Carried(NamedTuple):
         return self._replace(apart=self.apart._replace(k=share * self.apart.k))
 
     def behind(self, formula: Formula) -> Carried:
-        """Behind an activation, at variances up to ``top``.
+        """What is carried behind an activation, at variances up to ``top``.
 
         * What its sum leaves out it adds to K and to Kdot. An error of K is one of c, with which
           Kdot changes (:func:`_turned`).

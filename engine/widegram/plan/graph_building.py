@@ -81,7 +81,7 @@ class Building:
         return math.ldexp(float(np.dtype(self.dtype).type(fraction)), power)
 
     def rounded_all(self, values: Array) -> Array:
-        """The same of an array."""
+        """As :meth:`rounded`, of the numbers of an array."""
         fractions, powers = np.frexp(values)
         return np.ldexp(fractions.astype(self.dtype).astype(np.float64), powers)
 

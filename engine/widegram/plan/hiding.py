@@ -80,7 +80,7 @@ class Hide(Operation):
         return True
 
     def at_angles(self, below: Sequence[Angles], source: Pair, formula: Formula | None) -> Angles:
-        """Of pixels that are visible."""
+        """The value of pixels that are visible."""
         return below[0]
 
     def describe(self) -> str:
@@ -140,7 +140,7 @@ class Hidden:
         self.behind: dict[int, int] = {}
 
     def needed(self, operation: Operation, inputs: Sequence[int]) -> tuple[int, ...]:
-        """Those of its inputs that have to be 0 at masked pixels and may not be."""
+        """The inputs of an operation that have to be 0 at masked pixels and may not be."""
         mixed = operation.mixes([self.places[j] for j in inputs])
         return tuple(j for j in inputs if mixed and not self.zero[j])
 

@@ -63,8 +63,8 @@ class Entries:
 
 
 def entries(matrices: Sequence[Matrix]) -> Entries:
-    """Those of a matrix between all pixels, or of the Kronecker product of one between rows and
-    one between columns."""
+    """The entries of a matrix between all pixels, or of the Kronecker product of one between rows
+    and one between columns."""
     parts = [np.nonzero(m.values) for m in matrices]
     row, column = parts[0]
     values = matrices[0].values[row, column]

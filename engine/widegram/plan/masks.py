@@ -30,7 +30,7 @@ def centre(shape: Pair) -> Mask:
 
 
 def marked(d: Ints, shape: Pair) -> Mask:
-    """Those of the displacements d (n, 2) that an image of this shape has."""
+    """The displacements of d (n, 2) that an image of this shape has."""
     mask = empty(shape)
     index = d + (np.array(shape) - 1)
     inside = np.all((index >= 0) & (index < mask.shape), axis=1)

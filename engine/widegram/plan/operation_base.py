@@ -53,7 +53,7 @@ class Exponents(Protocol):
         of those that are ``free`` if they do."""
 
     def within(self, size: float, degree: int, *free: int) -> int:
-        """The same for variances of which a power of ``degree`` is made."""
+        """As :meth:`chosen`, for variances of which a power of ``degree`` is made."""
 
     def wants_truth(self, i: int) -> bool:
         """Whether all readers of node ``i`` of the graph as it was need its true variance."""
@@ -175,7 +175,7 @@ class Operation(ABC):
         return below
 
     def degree_of(self, below: Sequence[int]) -> int | None:
-        """The same of several sources, which as a rule must have one d."""
+        """As :meth:`degree`, of several sources, which as a rule must have one d."""
         return None if len(set(below)) > 1 else self.degree(below[0])
 
     @property

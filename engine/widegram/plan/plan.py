@@ -84,14 +84,14 @@ class Plan:
 
     @cached_property
     def exponents(self) -> tuple[int, ...]:
-        """Of every output: its kernels come times 4^exponent."""
+        """The exponent of every output, whose kernels come times 4^exponent."""
         operations = (self.nodes[i].operation for i in self.outputs)
         return tuple(o.exponent for o in operations if isinstance(o, Output))
 
     @cached_property
     def degrees(self) -> tuple[int, ...] | None:
-        """Of every output: d, with K(a x, b y) = (a b)^d K(x, y); None where not every operation of
-        the network is homogeneous."""
+        """The degree d of every output, with K(a x, b y) = (a b)^d K(x, y); None where not every
+        operation of the network is homogeneous."""
         found = degrees(self.nodes)
         return None if found is None else tuple(found[i] for i in self.outputs)
 
@@ -119,7 +119,7 @@ class Plan:
 
     @cached_property
     def _itself(self) -> dict[bool, Schedule]:
-        """Those that were asked for: several runners ask for the same."""
+        """The schedules that were asked for: several runners ask for the same."""
         return {}
 
     @cached_property

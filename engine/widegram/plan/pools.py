@@ -74,7 +74,8 @@ class Take(Gather):
 
 @dataclass(frozen=True)
 class Reduce(Operation):
-    """To a single number: over all pixel pairs, or over equal pixels (``diagonal``, Flatten)."""
+    """The sum to a single number: over all pixel pairs, or over equal pixels (``diagonal``,
+    Flatten)."""
 
     stored: ClassVar[bool] = True
     reduced: ClassVar[bool] = True
@@ -104,7 +105,7 @@ class Reduce(Operation):
         return places[0], "any"
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
-        """That of sources of which no other displacement counts."""
+        """The value where no other displacement of the source counts."""
         ((k, t),) = sources
         total = self.scale * k.sum(axis=(1, 2), keepdims=True)
         return total, self.scale * t.sum(axis=(1, 2), keepdims=True)

@@ -62,7 +62,8 @@ def check(where: str, formula: Formula, top: float, dtype: str, accept: float) -
 
 
 def _shrink(formula: Formula, top: float, most: float) -> float:
-    """By what inputs must be divided for ``spoilt`` to be at most ``most`` roundings."""
+    """The number by which inputs must be divided for ``spoilt`` to be at most ``most``
+    roundings."""
     factor = 1.0
     while formula.spoilt(1.0, top / factor**2) > most:
         factor *= 1.25

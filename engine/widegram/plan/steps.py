@@ -42,7 +42,7 @@ class Value:
         return self.shape, self.sigma
 
     def at(self, slot: int) -> Value:
-        """The same in a buffer."""
+        """This value in a buffer."""
         return Value(self.node, self.shape, self.sigma, slot)
 
 
@@ -183,7 +183,7 @@ class Reducing(Storing):
 
 @dataclass(frozen=True)
 class Counting(Reducing):
-    """The same of pairs of pixels as often as ``counted`` says."""
+    """A reduction in which pairs of pixels count as often as ``counted`` says."""
 
     kind: ClassVar[str] = "count"
     counted: Counted = field(kw_only=True)

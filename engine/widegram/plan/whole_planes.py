@@ -43,7 +43,7 @@ def alike(space: Space, steps: Sequence[Step]) -> bool:
 
 
 def whole(space: Space, steps: Sequence[Step]) -> tuple[Space, Sequence[Step]]:
-    """The same with strided convolutions as whole ones.
+    """``space`` and ``steps`` with strided convolutions as whole ones.
 
     Where what a strided convolution makes is stored as it is and not read here, the convolution is
     made at every pixel, and the store gets every so many rows and columns of it: all planes then

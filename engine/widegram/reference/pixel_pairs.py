@@ -101,12 +101,12 @@ def map_pixels(a: Array, first: Array, second: Array, shape: tuple[int, int]) ->
 
 
 def turned(a: Array) -> Array:
-    """The same with the two images exchanged."""
+    """``a`` with the two images exchanged."""
     return a.transpose(0, 3, 4, 1, 2)
 
 
 def aggregated(a: Array, weights: Array, along: list[int]) -> Array:
-    """Of the first image, sums over vertices that send, along its axes ``along``."""
+    """Sums over the vertices of the first image that send, along its axes ``along``."""
     axes = [1 + axis for axis in along]
     first = np.moveaxis(a, axes, range(1, 1 + len(axes)))
     flat = first.reshape(len(a), weights.shape[1], -1)

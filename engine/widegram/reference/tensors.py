@@ -247,7 +247,8 @@ class Forward(ABC):
     def branches(
         self, lists: Sequence[tuple[kinds.Layer, ...]], pair: Pair
     ) -> tuple[list[Pair], list[int | None]]:
-        """Behind each of several branches, and their channels; those known are that of the end."""
+        """The pair behind each of several branches, and their channels; those known are that of the
+        end."""
         axes, before = self.axes, self.channels
         ends, channels = [], []
         for layers in lists:

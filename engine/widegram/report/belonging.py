@@ -57,7 +57,7 @@ class Run(Closing):
 
     @property
     def files(self) -> dict[str, GramFile | SealedFile]:
-        """Those that there are, by what they are."""
+        """The files that were given, by what they are."""
         every = {
             "gram file": self.gram,
             "solution": self.solution,

@@ -134,7 +134,7 @@ def _path(file: SealedFile) -> list[dict[str, Any]]:
 
 
 def own_times(records: Sequence[Mapping[str, Any]], run: Run) -> dict[str, Any]:
-    """Of what commands printed, the last record of each file of the run that took any time.
+    """The last record, of what commands printed, of each file of the run that took any time.
 
     Raises :class:`WidegramError` where none is of a file of the run.
     """

@@ -57,7 +57,7 @@ class NetworkKernel(NetworkEstimator, Kernel):
 
     @property
     def hyperparameters(self) -> list[Hyperparameter]:
-        """Those options that have a value."""
+        """The options that have a value."""
         return [
             Hyperparameter(name, "numeric", getattr(self, f"{name}_bounds"))
             for name in ("b_var", "w_var")

@@ -100,8 +100,8 @@ def arranged(
 def going_on(
     items: tuple[Item, ...], kernel: Kernel
 ) -> tuple[tuple[Item, ...], Kernel, Axes | None]:
-    """The same for layers that go on from a Kernel: items, the Kernel of outputs (batch, ...,
-    channels), and the axes of what they make.
+    """As :func:`arranged`, for layers that go on from a Kernel: items, the Kernel of outputs
+    (batch, ..., channels), and the axes of what they make.
 
     Raises:
         WidegramError: a layer does not fit, or takes part of the batch.
@@ -167,7 +167,7 @@ def layers_of(items: Sequence[Item]) -> Iterator[Layer]:
 
 
 def every_layer(items: Sequence[Item]) -> Iterator[Layer | Placed]:
-    """The same, placed ones as they are."""
+    """As :func:`layers_of`, placed ones as they are."""
     for item in items:
         if isinstance(item, ParallelItem):
             for part in item.branches:

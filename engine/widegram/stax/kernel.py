@@ -82,7 +82,7 @@ class Kernel(Record):
         )
 
     def reverse(self) -> Kernel:
-        """The same with its spatial axes in reverse order: (n1, n2, W, W, H, H)."""
+        """The kernel with its spatial axes in reverse order: (n1, n2, W, W, H, H)."""
         order = range(len(self.shape1) - 2)[::-1]
         return self._permuted(order).replace(is_reversed=not self.is_reversed)
 
@@ -110,7 +110,7 @@ class Kernel(Record):
         return self._permuted(order).replace(**shapes, **masks)
 
     def mask(self, mask1: Any, mask2: Any) -> Kernel:
-        """The same with zeros where an output of either batch is masked: ``mask1`` and ``mask2``
+        """The kernel with zeros where an output of either batch is masked: ``mask1`` and ``mask2``
         are boolean, (n, 1) or (n, H, W, 1); None masks nothing, ``mask2`` as ``mask1`` where x2 was
         not given."""
         self._require_order("mask")

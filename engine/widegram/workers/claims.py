@@ -85,7 +85,7 @@ class Claims:
         return self._late(worker, now)
 
     def finish(self, group: Claim, now: float) -> list[int]:
-        """A group has come back: its items that nobody has brought before."""
+        """The items of a group that has come back which nobody has brought before."""
         self._drop(group)
         new = [item for item in group.items if not self._done[item]]
         for item in new:
@@ -95,8 +95,10 @@ class Claims:
         return new
 
     def give_back(self, group: Claim) -> bool:
-        """A group is lost: what no other worker has of it is to be done again. Whether it was; one
-        that has come back is not."""
+        """Give what no other worker has of a lost group to be done again.
+
+        False, and nothing to be done, for a group that has come back.
+        """
         if group not in self._flying:
             return False
         self._drop(group)
@@ -116,7 +118,7 @@ class Claims:
         self._again.clear()
 
     def leave(self, worker: str) -> None:
-        """A worker is gone: its span is anyone's."""
+        """Make the span of a worker that is gone anyone's."""
         for span in self._spans:
             if span.owner == worker:
                 span.owner = ""

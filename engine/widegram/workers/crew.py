@@ -64,7 +64,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its address."""
+        """The address of the worker."""
         return self.line.address
 
 
@@ -259,7 +259,7 @@ class Crew:
             )
 
     def _admit_all(self) -> None:
-        """Those that are there at the beginning must fit one another."""
+        """Admit the workers that are there at the beginning, once they fit one another."""
         known = [member for member in self._members.values() if member.facts.bits]
         if known:
             self._pattern = known[0]

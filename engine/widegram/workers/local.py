@@ -97,7 +97,7 @@ def _give_up(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """That of this process, with this program to be found."""
+    """The variables of this process, with this program to be found."""
     home = str(Path(widegram.__file__).parents[1])
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
     return os.environ | dict.fromkeys(_LIBRARIES, "1") | {"PYTHONPATH": path}

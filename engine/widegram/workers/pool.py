@@ -71,7 +71,7 @@ class Workers(Closing):
 
     @property
     def crew(self) -> Crew:
-        """Its workers, for their own loop alone but where a number is read."""
+        """The workers of the scheduler, for their own loop alone but where a number is read."""
         assert self._crew is not None
         return self._crew
 

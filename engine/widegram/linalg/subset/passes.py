@@ -92,7 +92,7 @@ class Passes:
 
     @property
     def gram_files(self) -> tuple[GramFile | ArrayFile, GramFile | ArrayFile]:
-        """Those of rows and centers, and of the centers."""
+        """The files of rows and centers, and of the centers alone."""
         return self._files.cross.file, self._files.centers.file
 
     def kept(self) -> str:

@@ -124,7 +124,7 @@ def _predicted(kernel: Array, labels: Array, across: Array, c: float) -> Array:
 
 
 def most_iterations(n: int) -> int:
-    """Those that a machine of ``n`` rows may take."""
+    """How many iterations a machine of ``n`` rows may take."""
     return max(ITERATIONS, ITERATIONS_OF_A_ROW * n)
 
 

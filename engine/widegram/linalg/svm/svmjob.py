@@ -132,7 +132,7 @@ def _check_classes(job: SolveJob, targets: Targets) -> None:
 
 
 def _check_memory(n: int, k: int, folds: int, memory: int) -> None:
-    """The matrix, what LIBSVM keeps, and of a fold the training and the held-out part."""
+    """Refuse what does not fit: the matrix, what LIBSVM keeps, the two parts of a fold."""
     share = (folds - 1) / folds if folds else 0.0
     machines = 8 * n * len(pairs(k)) * 2
     needed = int(8 * n * n * (1 + share)) + min(CACHE * 10**6, 4 * n * n) + machines

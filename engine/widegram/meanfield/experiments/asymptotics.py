@@ -91,7 +91,7 @@ class TablePlan:
     pooled_test_images: int = 10
 
     def depths(self, phase: str, growth: float) -> tuple[int, ...]:
-        """Those of one phase; ``growth`` per layer of Theta's diagonal in the last two."""
+        """The depths of one phase; ``growth``: per layer, of Theta's diagonal, in the last two."""
         if phase in (ORDERED, CRITICAL):
             return self.ordered if phase == ORDERED else self.critical
         if self.chaotic:

@@ -48,7 +48,7 @@ class Measures:
 
 
 def dense_spectrum(theta: Array) -> Measures:
-    """Of a matrix (m, m), symmetric, m >= 2, by LAPACK in float64."""
+    """The measures of a symmetric matrix (m, m), m >= 2, by LAPACK in float64."""
     values = np.linalg.eigvalsh(theta)
     m = len(theta)
     diagonal = np.diag(theta)
@@ -75,7 +75,7 @@ def dense_spectrum(theta: Array) -> Measures:
 
 
 def deviation_spectrum(level: float, drop: LogScaled) -> Measures:
-    """Of level 1 1^T - drop, ``drop`` symmetric of shape (m, m).
+    """The measures of level 1 1^T - drop, ``drop`` symmetric of shape (m, m).
 
     Six digits and more of every eigenvalue at any scale of ``drop``.
     """

@@ -192,7 +192,7 @@ class Deviations(LayerState):
         return self
 
     def rows(self, chosen: slice) -> Deviations:
-        """Those of some rows of the matrices."""
+        """The deviations of some rows of the matrices."""
         return self._mapped(lambda value: value[chosen])
 
     def _mapped(self, function: Callable[[Array], Array]) -> Deviations:

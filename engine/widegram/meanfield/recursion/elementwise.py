@@ -55,7 +55,7 @@ class LayerTable:
         return self.tail <= TOLERANCE
 
     def run(self, delta: Array, drop: Array, w: float, own: float) -> None:
-        """In place, 1-d arrays.
+        """Take ``delta`` and ``drop`` (n,) through the layer, in place.
 
         delta <- w delta M, D <- w ((slope - fall) D + level fall) + own delta, where ``own`` is 1
         if the Dense of variance w belongs to the step and 0 for the activation alone.

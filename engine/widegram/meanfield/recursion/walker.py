@@ -42,7 +42,7 @@ class Walker:
         self._slopes: dict[kinds.Activation, Slopes] = {}
 
     def run(self, layers: Sequence[kinds.Layer], state: LayerState) -> LayerState:
-        """Behind ``layers``, one after the other."""
+        """The state behind ``layers``, one after the other."""
         for layer in layers:
             state = self._apply(layer, state)
         return state
