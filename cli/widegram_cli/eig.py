@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,34 +70,20 @@ def command(
     if options["vectors"] and not options["full"]:
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
     shared.refuse_kernel_of(file)
-    from widegram.durable.outputs import check_target
-    from widegram.linalg.budget import array_budget, stream_share
-    from widegram.linalg.gramsource import open_train
-    from widegram.linalg.settings import Resources
-    from widegram.linalg.spectrum import SpectrumOptions, spectrum
-    from widegram.linalg.spectrumfile import write_spectrum
-    from widegram.tiling import End
+    from widegram.linalg.calls import eig
     from widegram_cli.reporting import reporter
 
-    for target in (out, plot):
-        if target is not None:
-            check_target(Path(target), overwrite)
     if plot is not None:
+        from widegram.durable.outputs import check_target
         from widegram.durable.pictures import require_matplotlib
 
+        check_target(Path(plot), overwrite)
         require_matplotlib()
-    budget = array_budget(memory)
-    with (
-        open_train(
-            file, kernel, End(depth, head), memory=stream_share(budget), rows=rows
-        ) as train,
-        reporter(parts=True) as progress,
-    ):
-        work = _work_place(Path(file), kernel, out)
-        resources = Resources(budget, work=work, key=train.key(), progress=progress)
-        found = spectrum(train.operator, SpectrumOptions(**options), resources)
-        if out is not None:
-            write_spectrum(Path(out), found, train, overwrite=overwrite)
+    with reporter(parts=True) as progress:
+        found = eig(
+            file, kernel, depth=depth, head=head, rows=rows, out=out, memory=memory,
+            overwrite=overwrite, progress=progress, **options,
+        )  # fmt: skip
     if plot is not None:
         from widegram.linalg.spectrumplot import plot_spectrum
 
@@ -107,12 +92,6 @@ def command(
         emit_json({**found.as_dict(), "file": out, "plot": plot})
     else:
         _print(found)
-
-
-def _work_place(file: Path, kernel: str, out: str | None) -> Path | None:
-    """Where a factor on the disk goes: beside --out, else beside the Gram file; None: nowhere."""
-    place = file.with_name(f"{file.name}.{kernel}") if out is None else Path(out)
-    return place if os.access(place.parent, os.W_OK) else None
 
 
 def _lambda_min(found: Spectrum, floor: str) -> str:

@@ -14,7 +14,9 @@ import widegram
 MODULES = {
     "widegram": "The same as the commands, as functions",
     "widegram.stax": "Networks with neural-tangents' functions",
-    "widegram.predict": "Predictions, with neural-tangents' functions",
+    "widegram.predict": "Predictions, with neural-tangents' functions. Called, the module does "
+    'what the command does: ``widegram.predict("A.h5", "Kc.h5", y="d.h5:test/y")``, with the '
+    "fields of ``PredictJob`` as keywords",
     "widegram.linalg": "Solvers, factorisations and spectra",
     "widegram.gramfile": "Reading and writing Gram files",
     "widegram.meanfield": "Mean field theory",

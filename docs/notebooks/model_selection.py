@@ -14,7 +14,6 @@ from sklearn.datasets import load_diabetes
 
 import widegram
 from widegram.sklearn import GaussianProcessRegressor
-from widegram.tuning.search import Search
 
 x, y = load_diabetes(return_X_y=True)
 order = np.random.default_rng(0).permutation(len(x))[:300]
@@ -37,7 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
         f"{folder}/table.npz:x",
         f"{folder}/table.npz:y",
         f"{folder}/tuned.h5",
-        Search(criterion="loo", diag_regs=(1e-2, 1e-1, 1.0, 10.0), dtype="float64"),
+        widegram.Search(criterion="loo", diag_regs=(1e-2, 1e-1, 1.0, 10.0), dtype="float64"),
     )
 for row in result.rows:
     print(f"{row['net']:38} diag_reg {row['diag_reg']:<6g} leave-one-out mse {row['loo_mse']:.4f}")

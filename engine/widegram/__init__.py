@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from widegram.errors import WidegramError
     from widegram.gramfile import GramFile, VerifyReport, export
     from widegram.gramfile.assembling import JoinResult, join
+    from widegram.linalg.calls import eig, solve
     from widegram.network import load_network
     from widegram.stax import Kernel
     from widegram.stax.batching import batch
-    from widegram.tuning import tune
+    from widegram.tuning import Search, tune
     from widegram.verifying.verify import verify
 
 __all__ = [
@@ -30,11 +31,13 @@ __all__ = [
     "JoinResult",
     "Kernel",
     "Kernels",
+    "Search",
     "VerifyReport",
     "WidegramError",
     "__version__",
     "batch",
     "combine",
+    "eig",
     "export",
     "gram",
     "gram_forecast",
@@ -45,6 +48,7 @@ __all__ = [
     "open_source",
     "predict",
     "prepare",
+    "solve",
     "stax",
     "tune",
     "verify",
@@ -57,10 +61,12 @@ _HOMES = {
     "JoinResult": "widegram.gramfile.assembling",
     "Kernel": "widegram.stax",
     "Kernels": "widegram.computing.in_memory",
+    "Search": "widegram.tuning",
     "VerifyReport": "widegram.gramfile",
     "WidegramError": "widegram.errors",
     "batch": "widegram.stax.batching",
     "combine": "widegram.combining",
+    "eig": "widegram.linalg.calls",
     "export": "widegram.gramfile",
     "gram": "widegram.computing.gram",
     "gram_forecast": "widegram.computing.forecast",
@@ -69,6 +75,7 @@ _HOMES = {
     "load_network": "widegram.network",
     "open_source": "widegram.data",
     "prepare": "widegram.data",
+    "solve": "widegram.linalg.calls",
     "tune": "widegram.tuning",
     "verify": "widegram.verifying.verify",
 }

@@ -18,6 +18,8 @@ from widegram.linalg.lowest import MARGIN, lowest_eigen
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.settings import Resources
 from widegram.linalg.summary import Range, Spectrum, resolution
+from widegram.validation.arrays import choice, integer, number
+from widegram.validation.choices import WHICH
 
 Array = NDArray[Any]
 _FULL_MOST = 12_000
@@ -38,6 +40,8 @@ class SpectrumOptions:
     * none of these three: all eigenvalues where that fits and is quick, else density and ends
     * ``tol``, ``max_passes``: when an eigenpair has converged, and when no more is tried
     * ``seed``: of random vectors
+
+    Raises WidegramError for an unknown end, and for numbers that are none or too small.
     """
 
     full: bool = False
@@ -50,6 +54,13 @@ class SpectrumOptions:
     tol: float = 1e-8
     max_passes: int = 300
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        choice(self.which, "which", WHICH)
+        for name, least in (("probes", 2), ("steps", 4), ("max_passes", 1)):
+            integer(getattr(self, name), name, least)
+        if not 0 < number(self.tol, "tol") <= 1:
+            raise WidegramError(f"tol is {self.tol:g}; it must be above 0 and at most 1")
 
 
 def spectrum(

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from widegram.tuning.search import tune
+from widegram.tuning.search import Search, tune
 
-__all__ = ["tune"]
+__all__ = ["Search", "tune"]
