@@ -200,7 +200,7 @@ def _built(
     if entry.image and axes != 2 and not (axes == 1 and values["input"]):
         # (H, W) may be images without an axis of channels: sequences are asked for.
         said = "; reshape images to ({0}, {1}, 1), or add input={0}x{1} for sequences (L, C)"
-        said = said.format(*shape) if axes == 1 else ""
+        said = said.format(*shape) if axes == 1 else "; preset fcn takes vectors"
         raise WidegramError(
             f"preset {name} needs images (H, W, C), the input has shape {shape}{said}"
         )
