@@ -40,3 +40,21 @@ def test_as_one_runner(name: str, memory: int) -> None:
             found = pool.run(x)
             for field in ("factors", "nngp", "ntk"):
                 np.testing.assert_array_equal(getattr(found, field), getattr(wanted, field))
+
+
+def test_factors_that_need_no_planes_come_with_kernels_too() -> None:
+    layers = [CONV, {"layer": "Relu"}, CONV, {"layer": "Erf"}, {"layer": "GlobalAvgPool"}]
+    network = load_network({"input_shape": [8, 6, 2], "layers": layers})
+    plan = build(network, ("nngp", "ntk"), None, "float64")
+    layout = factor_layout(plan, choose_formulas(plan, 1.0, "float64"))
+    alone, whole = (SelfKernelRunner(plan, layout, outputs, "float32") for outputs in (False, True))
+    assert alone.pointwise
+    assert not whole.pointwise
+    x = np.random.default_rng(1).standard_normal((13, 8, 6, 2))
+    np.testing.assert_array_equal(alone.run(x).factors, whole.run(x).factors)
+    blocks = [whole.run(x[n : n + 1]) for n in range(13)]
+    for field in ("factors", "nngp", "ntk"):
+        single = np.concatenate([getattr(one, field).reshape(-1, 1) for one in blocks], axis=1)
+        together = getattr(whole.run(x), field)
+        together = together.T if field == "factors" else together
+        np.testing.assert_array_equal(single, together)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from jobs import job
 from widegram import reference
-from widegram.cpu import CpuEvaluator
+from widegram.backends import readout
+from widegram.cpu import CpuEvaluator, vector_tiles
 from widegram.cpu.driver.fields import REGION
 from widegram.cpu.kernels.inner_ir import CHUNK
 from widegram.data import open_source
@@ -130,3 +133,31 @@ def test_one_kernel_and_progress() -> None:
     # products may be contracted differently where T is not carried
     both = whole(x, y)["nngp"][3:]
     np.testing.assert_allclose(found["nngp"], both, rtol=0, atol=1e-13 * np.abs(both).max())
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("n", [INPUTS, INPUTS - 3, 1])
+def test_bounds_hold_all_values(n: int, symmetric: bool) -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.standard_normal((2, n, FEATURES))
+    made = evaluator(x, None if symmetric else y)
+    *values, _, bounds = made._tiles.tile(range(n), range(n), symmetric, None)
+    wanted = ~np.eye(n, dtype=bool) if symmetric else np.ones((n, n), dtype=bool)
+    for number, value in enumerate(values):
+        some = value[0, :, :n][wanted]
+        low, high = bounds[:, number, 0]
+        if not symmetric:
+            assert (low, high) == (some.min(), some.max())
+        assert (some >= low).all()
+        assert (some <= high).all()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_values_within_bounds_are_not_looked_at_again(known: bool) -> None:
+    x = np.random.default_rng(7).standard_normal((40, 9))
+    network = load_network("fcn:depth=2", (9,))  # all kernels of ReLU are positive
+    unknown = mock.patch.object(vector_tiles, "_bounds", return_value=np.full((2, 2, 1), np.nan))
+    look = mock.patch.object(readout, "check_finite")
+    with nullcontext() if known else unknown, look as looked, CpuEvaluator(job(network, x)) as made:
+        made.tile(range(40), range(40), True)
+    assert looked.called is not known

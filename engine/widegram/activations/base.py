@@ -43,6 +43,7 @@ class Formula(ABC):
     * ``prescale``: what k and T are multiplied by before :meth:`dual`, a power of two; behind a
       convolution it is part of the gain and costs nothing
     * ``homogeneity``: d where phi(a x) = a^d phi(x) for all a > 0, else None
+    * ``commutes``: whether :meth:`dual` is the same bits with the two images exchanged
     * ``tail``: what a sum leaves out, relative to E[phi^2] and E[phi'^2]; 0 of a closed form
     """
 
@@ -52,6 +53,7 @@ class Formula(ABC):
     n_constants: ClassVar[int] = 0
     homogeneity: ClassVar[int | None] = None
     tail: float = 0.0
+    commutes: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

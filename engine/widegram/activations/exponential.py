@@ -135,6 +135,7 @@ class Gabor(Formula):
 
     # Powers of D up to the fifth of its root.
     sharpness = 4.0
+    commutes = False  # 1 + q + q' rounds one of the two
 
     def factors(self, q: Array, floor: float = FLOOR["float64"]) -> Array:
         return (1 / np.sqrt(1 + 2 * q))[None]

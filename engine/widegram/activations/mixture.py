@@ -34,6 +34,7 @@ class Mixture(Approximate):
 
     terms: Terms = NOTHING
     code = "mixture"
+    commutes = False  # it sums over the widths of one image first
 
     @property
     def n_factors(self) -> int:  # type: ignore[override]  # a constant of most formulas

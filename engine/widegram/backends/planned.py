@@ -21,6 +21,7 @@ from widegram.plan.angles import NEAREST
 from widegram.plan.announced import announce
 from widegram.plan.formulas import series_error
 from widegram.plan.plan import Plan
+from widegram.validation.choices import KERNELS
 
 Array = NDArray[np.float64]
 Numbers = range | NDArray[np.int64]
@@ -36,12 +37,15 @@ class RawTile(NamedTuple):
       ``k`` where no NTK is wanted. A mirrored tile is symmetric but for its diagonal.
     * ``equal``, ``close``: (pairs, 2), places in the tile of inputs that are equal, and of nearly
       parallel ones.
+    * ``bounds``: lower and upper ones, (2, 2, outputs), of all entries of K and of T but those on
+      the diagonal of a mirrored tile, where they are known; NaN where an entry is.
     """
 
     k: NDArray[Any]
     t: NDArray[Any]
     equal: Pairs
     close: Pairs
+    bounds: Array | None = None
 
 
 class PlannedEvaluator(Evaluator):
@@ -115,7 +119,10 @@ class PlannedEvaluator(Evaluator):
         self._repeat(equal, rows, raw, mirrored)
         own = self.own_kernels(rows) if mirrored else None
         whole = {"nngp": raw.k[:, :, : len(cols)], "ntk": raw.t[:, :, : len(cols)]}
-        found = self.readout.kernels(whole, rows, cols, own)
+        bounds = None
+        if raw.bounds is not None and not len(close) and not len(equal):
+            bounds = {kernel: raw.bounds[:, n] for n, kernel in enumerate(KERNELS)}
+        found = self.readout.kernels(whole, rows, cols, own, bounds)
         # One tile's arrays may be handed on as they are, but not a part of a wider one.
         return {key: np.ascontiguousarray(value) for key, value in found.items()}
 

@@ -42,11 +42,12 @@ class Readout:
 
     def kernels(
         self, values: dict[str, NDArray[Any]], rows: range, cols: range,
-        own: dict[str, Array] | None = None,
+        own: dict[str, Array] | None = None, bounds: dict[str, Array] | None = None,
     ) -> dict[str, NDArray[Any]]:  # fmt: skip
         """Kernels (len(rows), len(cols)) by key, from values (outputs, rows, columns) by kernel;
-        made in place. ``own``: the diagonals, kernels (outputs, n) by name, of a tile of inputs
-        with themselves.
+        made in place. ``own``: the diagonals, kernels (outputs, n) by name, as :meth:`own` gives
+        them, of a tile of inputs with themselves. ``bounds``: of all other values, lower and upper
+        ones (2, outputs) by kernel, where they are known.
 
         Raises WidegramError for what is not finite or not 0 and yet below the smallest
         normal number, unless that is small beside sqrt(K(x, x) K(x', x')).
@@ -57,6 +58,9 @@ class Readout:
             raw = self._undo(value, n, rows, cols)
             if own is not None:
                 np.fill_diagonal(value, own[kernel][n])
+            if bounds is not None and raw is value and self._holds(bounds[kernel][:, n]):
+                found[key] = value
+                continue
             small = self._small(raw, value)
             check_finite(key, value, rows.start, cols.start, self.dtype)
             if small is not None:
@@ -109,6 +113,10 @@ class Readout:
         with np.errstate(all="ignore"):
             np.ldexp(raw, (first[:, None] + second).astype(np.int32), out=value)
         return raw
+
+    def _holds(self, bounds: Array) -> bool:
+        """Whether the dtype holds all that is within (2,) bounds."""
+        return bool(bounds[0] >= self.least and bounds[1] <= self.most)
 
     def _small(self, raw: NDArray[Any], value: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Where entries became too small, or None."""

@@ -92,11 +92,11 @@ class CpuEvaluator(PlannedEvaluator):
         self, rows: range, cols: range, symmetric: bool, progress: Advance | None = None
     ) -> Tile:
         mirrored = symmetric and rows == cols
-        k, t, close = self._tiles.tile(rows, cols, mirrored, progress)
+        k, t, close, bounds = self._tiles.tile(rows, cols, mirrored, progress)
         equal = np.empty((0, 2), dtype=np.int64)
         if self.exact:
             equal = self._tiles.equal(rows, cols, mirrored)
-        return self.finished(RawTile(k, t, equal, close), rows, cols, mirrored)
+        return self.finished(RawTile(k, t, equal, close, bounds), rows, cols, mirrored)
 
     def columns_kept(self, tile: int, rows: int) -> int:
         stores = self._tiles.stores

@@ -55,6 +55,7 @@ class ImageTiles:
         whole = is_pointwise(plan, plan.itself(True))
         runners = self._runners(whole)
         self._whole = runners if whole else None
+        self._pointwise = runners.first.pointwise
 
         def blocks(second: bool) -> ImageBlocks:
             def seen(own: Own, rows: range) -> None:
@@ -67,13 +68,15 @@ class ImageTiles:
 
     def tile(
         self, rows: range, cols: range, mirrored: bool, progress: Advance | None
-    ) -> tuple[NDArray[Any], NDArray[Any], Pairs]:
+    ) -> tuple[NDArray[Any], NDArray[Any], Pairs, None]:
         """K and T, (outputs, rows, cols rounded up to whole blocks), T that of K without NTK; and
-        (row, column) of nearly parallel pairs.
+        (row, column) of nearly parallel pairs. Bounds of the values are not known.
 
         ``mirrored``: rows and columns are the same inputs; one half is computed and mirrored.
         """
-        row_block = self.stores[0].rows(rows.start, rows.stop)
+        # Factors that need no planes come with the kernels, which a mirrored tile needs too.
+        itself = self._runs_whole().run if mirrored and self._pointwise else None
+        row_block = self.stores[0].rows(rows.start, rows.stop, itself)
         lane_block = self.stores[1].lanes(cols.start, cols.stop)
         lanes = LANES[self.dtype]
         shape = len(self.plan.outputs), len(rows), len(lane_block.y) * lanes
@@ -103,7 +106,7 @@ class ImageTiles:
             for value in (k,) if t is k else (k, t):
                 for one in value:
                     mirror_lower(one[:, : len(cols)])
-        return k, t, pairs
+        return k, t, pairs, None
 
     def _division(self, rows: int, cols: int, mirrored: bool) -> Division:
         """Which entries of a tile are computed how."""
@@ -126,11 +129,15 @@ class ImageTiles:
 
     def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> Own:
         """Runs of images of x1, or of x2, with themselves."""
-        self._whole = self._whole or self._runners(True)
-        blocks = self.stores[second]
+        whole, blocks = self._runs_whole(), self.stores[second]
         if isinstance(numbers, range):
-            return self._whole.run(blocks.read(numbers.start, numbers.stop))
-        return self._whole.run(np.concatenate([blocks.read(n, n + 1) for n in numbers]))
+            return whole.run(blocks.read(numbers.start, numbers.stop))
+        return whole.run(np.concatenate([blocks.read(n, n + 1) for n in numbers]))
+
+    def _runs_whole(self) -> SelfKernelPool:
+        """What makes the kernels of images with themselves."""
+        self._whole = self._whole or self._runners(True)
+        return self._whole
 
     def _runners(self, outputs: bool) -> SelfKernelPool:
         return SelfKernelPool(

@@ -19,6 +19,8 @@ from widegram.data.scaled_rows import ScaledRows, split
 from widegram.machine.byte_cache import ByteCache
 from widegram.plan.plan import Plan
 
+Runs = Callable[[NDArray[np.float64]], Own]
+
 
 @dataclass(frozen=True)
 class RowBlock:
@@ -59,21 +61,22 @@ class ImageBlocks:
     """
 
     def __init__(
-        self, source: ScaledRows, plan: Plan, itself: Callable[[NDArray[np.float64]], Own],
-        dtype: str, memory: int, check: Callable[[Own, range], None],
+        self, source: ScaledRows, plan: Plan, itself: Runs, dtype: str, memory: int,
+        check: Callable[[Own, range], None],
     ) -> None:  # fmt: skip
         self.source, self.itself, self.check = source, itself, check
         self.dtype, self.memory = dtype, memory
         self.channels, self.divisor = plan.channels, plan.divisor
         self._kept: ByteCache[tuple[str, int, int], RowBlock | LaneBlock] = ByteCache(memory)
 
-    def rows(self, lo: int, hi: int) -> RowBlock:
-        """Images [lo, hi) in row layout."""
+    def rows(self, lo: int, hi: int, itself: Runs | None = None) -> RowBlock:
+        """Images [lo, hi) in row layout; ``itself``: what else runs images with themselves, and
+        gives the same factors."""
         found = self._kept.find(("rows", lo, hi))
         if isinstance(found, RowBlock):
             return found
         x = self.read(lo, hi)
-        factors = self._factors(x, lo, hi)
+        factors = self._factors(x, lo, hi, itself or self.itself)
         images, _ = split(x, self.channels)
         scaled = aligned(images.shape, self.dtype)
         scaled[...] = images / self.divisor
@@ -86,9 +89,13 @@ class ImageBlocks:
         found = self._kept.find(("lanes", lo, hi))
         if isinstance(found, LaneBlock):
             return found
-        kept = self._kept.find(("rows", lo, hi))
+        rows = self._kept.find(("rows", lo, hi))
         x = self.read(lo, hi)
-        own = kept.factors if isinstance(kept, RowBlock) else self._factors(x, lo, hi)
+        if isinstance(rows, RowBlock):
+            own, sketch, known = rows.factors, rows.sketch, rows.digests
+        else:
+            own = self._factors(x, lo, hi, self.itself)
+            sketch, known = self._sketch(x), digests(x, self.source.marked)
         lanes = LANES[self.dtype]
         blocks = -(-(hi - lo) // lanes)
         index = np.minimum(np.arange(blocks * lanes), hi - lo - 1).reshape(blocks, lanes)
@@ -98,15 +105,17 @@ class ImageBlocks:
         for b in range(blocks):
             y[b] = np.moveaxis(images[index[b]], 0, -1)
             factors[b] = own[index[b]].T
-        made = LaneBlock(y, factors, self._sketch(x), digests(x, self.source.marked))
+        made = LaneBlock(y, factors, sketch, known)
         self._kept.keep(("lanes", lo, hi), made)
         return made
 
     def _sketch(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return sketches(x, self.source.parts)
 
-    def _factors(self, x: NDArray[np.float64], lo: int, hi: int) -> NDArray[Any]:
-        own = self.itself(x)
+    def _factors(
+        self, x: NDArray[np.float64], lo: int, hi: int, itself: Runs
+    ) -> NDArray[Any]:
+        own = itself(x)
         self.check(own, range(lo, hi))
         return own.factors
 

@@ -17,7 +17,7 @@ from widegram.plan.cells import fold
 from widegram.plan.masks import Ints, Pair
 from widegram.plan.operations import Affine
 from widegram.plan.program import Program
-from widegram.plan.steps import MakeInput, Making, Point, Step, Value, Window
+from widegram.plan.steps import MakeInput, Making, Point, Reducing, Step, Value, Window
 
 # Kernels that have read all they need of a row before they write one.
 _CLIMBING = {(1, 1), *((n, n) for n in SQUARES.values())}
@@ -29,7 +29,8 @@ class Packing:
     WRAPS, without gaps; ``levels``: the shapes of values, finest first;
     ``cells`` (n, levels, CELL_COLUMNS), the first is d = 0; ``active`` (n, steps): the rectangles
     (bits as in SEGMENTS) that each step is wanted for. ``drift``: the rows by which each value
-    stands higher than the first in its buffer, where values are written in place."""
+    stands higher than the first in its buffer, where values are written in place. ``twins``: the
+    cells that another one makes (:mod:`widegram.cpu.twins`)."""
 
     mode: int
     gap: Pair
@@ -38,6 +39,7 @@ class Packing:
     cells: Ints
     active: NDArray[np.uint8]
     drift: dict[int, int] = field(default_factory=dict)
+    twins: int = 0
 
     @property
     def climb(self) -> int:
@@ -148,15 +150,11 @@ def batch_inputs(program: Program, packing: Packing) -> int:
             return 0
     cells, wanted = packing.cells, packing.active[:, made[0]] != 0
     cells[:, :, CellField.COUNT] = 1
-    same = [CellField.DY, Cell.ROWS]
+    steps = np.diff(cells[:, 0, [CellField.DY, Cell.ROWS, CellField.DX]], axis=0)
+    goes_on = ((steps == [0, 0, 1]).all(axis=1) & wanted[1:] & wanted[:-1]).tolist()
     found, n = 0, 0
     while n + BATCH <= len(cells):
-        some = cells[n : n + BATCH, 0]
-        if (
-            np.all(some[:, same] == some[0, same])
-            and np.all(np.diff(some[:, CellField.DX]) == 1)
-            and wanted[n : n + BATCH].all()
-        ):
+        if all(goes_on[n : n + BATCH - 1]):
             cells[n : n + BATCH, :, CellField.BATCH] = np.arange(BATCH)[:, None]
             cells[n, :, CellField.COUNT] = found = BATCH
             n += BATCH
@@ -180,7 +178,8 @@ class Layout:
     """What the tables of packed steps are made of: ``lanes``, bytes of a number ``item``, numbers
     of x per pixel of a factor ``unit`` (``lanes`` where x differs per lane); ``inputs``: of each
     node that is an input, its channels and its first number; the offset of each slot and the
-    distance to its T, in numbers; where inputs are made."""
+    distance to its T, in numbers; where inputs are made; bytes from the sums to what cells keep for
+    their twins (:meth:`PackedSteps.kept`)."""
 
     lanes: int
     item: int
@@ -188,6 +187,7 @@ class Layout:
     inputs: Mapping[int, tuple[int, int]]
     slots: tuple[tuple[int, int], ...]
     ahead: Ahead | None = None
+    kept: int = 0
 
 
 class PackedSteps:
@@ -200,6 +200,20 @@ class PackedSteps:
         """One row per step, for each position among inputs that are made at once."""
         positions, steps = range(BATCH if self.layout.ahead else 1), range(len(self.program.steps))
         return [self._row(n, batch) for batch in positions for n in steps]
+
+    @property
+    def kept(self) -> int:
+        """Bytes of what all cells keep for their twins."""
+        return self._kept_before(len(self.program.steps))
+
+    def _kept_before(self, n: int) -> int:
+        """Those of the first n steps."""
+        steps = [step for step in self.program.steps[:n] if isinstance(step, Reducing)]
+        return sum((1 + self.packing.twins) * self._row_sums(step) for step in steps)
+
+    def _row_sums(self, step: Step) -> int:
+        """Bytes of the row sums, of K and of T, of one plane that a step sums up."""
+        return 2 * step.inputs[0].shape[0] * self.layout.lanes * self.layout.item
 
     def _place(self, value: Value, batch: int) -> tuple[int, int, int]:
         """First pixel, row stride and distance to T of a value, in numbers."""
@@ -238,6 +252,9 @@ class PackedSteps:
         if step.out is not None:
             first, named["out_row"], named["t_out"] = self._place(step.out, batch)
             out[PackedField.OUT_AT] = first * item
+        if self.packing.twins and isinstance(step, Reducing):
+            out[PackedField.ROWS_AT] = layout.kept + self._kept_before(n)
+            out[PackedField.ROWS_SIZE] = self._row_sums(step)
         if isinstance(step, Window):
             named["window_rows"], named["window_cols"] = step.affine.window
             named["stride_rows"], named["stride_cols"] = step.affine.strides

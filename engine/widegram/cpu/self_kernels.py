@@ -61,6 +61,16 @@ class _Run:
     outside: Outside
     visible: dict[int, Flags] | None
 
+    def part(self, at: slice) -> _Run:
+        """Some of the images, on their own from here on but for the factors."""
+        visible = self.visible
+        return _Run(
+            [one[at] for one in self.squares], self.patterns[at],
+            {i: (k[at], t[at]) for i, (k, t) in self.values.items()},
+            self.factors[at], self.outside.part(at),
+            None if visible is None else {i: flags[at] for i, flags in visible.items()},
+        )  # fmt: skip
+
 
 def is_pointwise(plan: Plan, schedule: Schedule) -> bool:
     """Whether images with themselves need no planes, but numbers at each pixel."""
@@ -84,16 +94,26 @@ class SelfKernelRunner:
         self.schedule = plan.itself(outputs)
         self.needed = [bool(mask.any()) for mask in self.schedule.masks]
         self.pointwise = is_pointwise(plan, self.schedule)
-        # Images that are run together.
-        self.step = _LANES
-        if self.pointwise:
-            pixels = max(math.prod(node.shape) for node in plan.nodes if not node.inputs)
-            self.step = max(1, min(_SQUARES, _PIXELS // pixels))
+        # Images that are run together, but for what needs planes.
+        self.each = 1 if self.pointwise else _LANES
+        pixels = max(math.prod(node.shape) for node in plan.nodes if not node.inputs)
+        self.step = max(1, min(_SQUARES, _PIXELS // pixels) // self.each) * self.each
+        self.ahead = self._without_planes()
         if not self.pointwise:
             self.tables = encode(plan, self.schedule, layout, _DTYPE, paired=True)
             sizes = [node.shape[0] * node.shape[1] for node in plan.nodes]
             self.own = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             self._allocate()
+
+    def _without_planes(self) -> list[bool]:
+        """Of each node whether its values at d = 0 follow from such values alone."""
+        found: list[bool] = []
+        for node in self.plan.nodes:
+            made = node.operation
+            stored = made.accumulates or made.at_once or isinstance(made, Reduce | Attend)
+            alone = self.pointwise or not stored
+            found.append(alone and all(found[j] for j in node.inputs))
+        return found
 
     def _allocate(self) -> None:
         self.work = Workspace(self.tables, _DTYPE, paired=True)
@@ -167,25 +187,37 @@ class SelfKernelRunner:
         """Run at most ``step`` images; their results are ``lo`` onwards."""
         count = len(x)
         x, patterns = split(x, self.plan.channels)
-        lanes_x = None
-        if not self.pointwise:
-            if count < _LANES:
-                x, patterns = (
-                    np.concatenate([a, np.repeat(a[-1:], _LANES - count, axis=0)])
-                    for a in (x, patterns)
-                )
-            lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
-            lanes_x[...] = np.moveaxis(x / np.sqrt(self.plan.divisor), 0, -1)
-            self.work.clear()
+        if lacking := -count % self.each:
+            x, patterns = (
+                np.concatenate([a, np.repeat(a[-1:], lacking, axis=0)]) for a in (x, patterns)
+            )
         inputs = self._inputs(x)
         squares = [np.einsum("nhwc,nhwc->nhw", each, each) / each.shape[-1] for each in inputs]
         run = self._begin(squares, inputs, patterns)
+        for program in self.schedule.programs:
+            for i in program.group.members:
+                if self.ahead[i]:
+                    self._node(i, run)
+        if self.pointwise:
+            self._keep(own, lo, count, run)
+            return
+        for begin in range(0, count, _LANES):
+            at = slice(begin, begin + _LANES)
+            block = run.part(at)
+            self._block(x[at], block)
+            self._keep(own, lo + begin, min(_LANES, count - begin), block)
+
+    def _block(self, x: Array, run: _Run) -> None:
+        """The planes of as many images as there are lanes, and the values that follow from them."""
+        lanes_x = aligned((*x.shape[1:], _LANES), _DTYPE)
+        lanes_x[...] = np.moveaxis(x / np.sqrt(self.plan.divisor), 0, -1)
+        self.work.clear()
         for n, program in enumerate(self.schedule.programs):
             for i in program.group.members:
-                self._node(i, run)
-            if lanes_x is not None and len(program.steps):
+                if not self.ahead[i]:
+                    self._node(i, run)
+            if len(program.steps):
                 self._planes(n, program, lanes_x, run)
-        self._keep(own, lo, count, run)
 
     def _keep(self, own: Own, lo: int, count: int, run: _Run) -> None:
         """Results of one block."""
@@ -309,7 +341,10 @@ class SelfKernelPool:
 
     def run(self, x: Array) -> Own:
         """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""
-        own, step = self.first.empty(len(x)), self.first.step
+        own, first = self.first.empty(len(x)), self.first
+        step = first.step
+        if not first.pointwise:  # every thread has some
+            step = min(step, first.each * -(-len(x) // (first.each * self.count)))
         jobs = [
             self.pool.submit(self._part, x[lo : lo + step], own, lo)
             for lo in range(0, len(x), step)

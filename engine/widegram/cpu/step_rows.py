@@ -51,9 +51,9 @@ class StepRows:
         ntk = self.plan.ntk
         return compiled.address(Variant(kind, code, ntk, self.paired, self.dtype, packed, **flags))
 
-    def moves(self, stores: Stores) -> Ints:
+    def moves(self, stores: Stores, twins: bool) -> Ints:
         """Addresses of the kernels that move planes, 0 of those that no step of this schedule
-        needs: others are not compiled."""
+        needs: others are not compiled. ``twins``: whether cells make what others sum up."""
         kinds = {Kind(row[StepField.KIND]) for row in self.rows}
         reduces = any(store.reduced for store in stores.of.values())
         needed = {
@@ -63,6 +63,7 @@ class StepRows:
             Move.REDUCE: reduces,
             Move.CAST: reduces,
             Move.COUNT: Kind.COUNT in kinds,
+            Move.ROW_SUMS: twins,
         }
         found = np.zeros(len(Move), dtype=np.int64)
         for move in Move:

@@ -41,6 +41,7 @@ from widegram.cpu.packing import (
     pack,
 )
 from widegram.cpu.step_rows import StepRows
+from widegram.cpu.twins import with_twins
 from widegram.machine.dtypes import ITEMSIZE
 from widegram.plan.buffers import Slot
 from widegram.plan.formulas import FactorLayout
@@ -51,6 +52,7 @@ from widegram.plan.program import Program
 from widegram.plan.steps import (
     MakeInput,
     Places,
+    Reducing,
     resolved,
 )
 from widegram.plan.stores import Store, Stores, lay_out
@@ -58,12 +60,15 @@ from widegram.plan.stores import Store, Stores, lay_out
 # Planes of several displacements at once may take this much of a core's second-level cache.
 PLANES_BYTES = 768 * 1024
 MOST_TOGETHER = 2
+# What cells keep for their twins is read once: it may lie in memory.
+KEPT_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Tables:
     """Arrays for the driver. ``scratch``: numbers of plane buffers and stores one thread needs;
-    the stores that must start from zero lie at [``clear``[0], ``clear``[1]). ``sums``: doubles.
+    the stores that must start from zero lie at [``clear``[0], ``clear``[1]). ``sums``: doubles,
+    and behind them ``kept`` bytes of what planes leave for their twins.
     ``of``: the store of each node that is kept."""
 
     programs: Ints
@@ -78,6 +83,7 @@ class Tables:
     scratch: int
     clear: tuple[int, int]
     sums: int
+    kept: int
     buffer: int
     cells: Ints
     cell_active: NDArray[np.uint8]
@@ -110,6 +116,7 @@ class _Encoder:
         self.cells: list[Ints] = []
         self.cell_active: list[NDArray[np.uint8]] = []
         self.packed: list[list[int]] = []
+        self.kept = 0
 
     def run(self) -> Tables:
         programs: list[list[int]] = []
@@ -157,9 +164,9 @@ class _Encoder:
         return Tables(
             _ints(programs, ProgramField), _ints(self.steps.rows, StepField),
             np.concatenate(shifts), np.concatenate(active), _ints(slots, SlotField),
-            _ints(rows, StoreField), self.stores.index, self.steps.moves(self.stores),
-            self.steps.constants(),
-            most, self.clear, self.stores.sums, self._buffer(),
+            _ints(rows, StoreField), self.stores.index,
+            self.steps.moves(self.stores, self.kept > 0), self.steps.constants(),
+            most, self.clear, self.stores.sums, self.kept, self._buffer(),
             np.concatenate([*self.cells, np.zeros((1, CELL_COLUMNS), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
             np.array([*self.packed, [0] * PACKED_COLUMNS], dtype=np.int64),
@@ -201,6 +208,8 @@ class _Encoder:
         packing = pack(fused)
         if packing is None:
             return program, None
+        if self.schedule is not self.plan.cross:
+            packing = self._twins(fused, packing)
         if self._plane_bytes(fused, packing) <= PLANES_BYTES:
             return fused, packing
         smaller = fused.in_place()
@@ -208,6 +217,12 @@ class _Encoder:
         if packing is not None and self._plane_bytes(smaller, packing) <= PLANES_BYTES:
             return smaller, packing
         return program, None
+
+    def _twins(self, program: Program, packing: Packing) -> Packing:
+        """Packed planes of images with themselves, half of them where the others follow."""
+        rows = sum(step.inputs[0].shape[0] for step in program.steps if isinstance(step, Reducing))
+        size = 2 * rows * self.lanes * ITEMSIZE[self.dtype]
+        return with_twins(program, packing, KEPT_BYTES // size) if rows else packing
 
     def _plane_bytes(self, program: Program, packing: Packing | None) -> int:
         """Bytes of all buffers of a program, for one displacement or packed plane."""
@@ -256,9 +271,11 @@ class _Encoder:
         layout = Layout(
             self.lanes, ITEMSIZE[self.dtype], self.lanes if self.paired else 1,
             {s.node: self.steps.input(s) for s in program.steps if isinstance(s, MakeInput)},
-            places, ahead,
+            places, ahead, 8 * self.stores.sums,
         )  # fmt: skip
-        self.packed += PackedSteps(program, packing, layout).rows()
+        steps = PackedSteps(program, packing, layout)
+        self.kept = max(self.kept, steps.kept if packing.twins else 0)
+        self.packed += steps.rows()
 
     def _slot(self, slot: Slot, planes: int, at: int, level: int) -> tuple[list[int], int]:
         height = slot.shape[0] + slot.lo[0] + slot.hi[0]

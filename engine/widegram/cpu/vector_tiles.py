@@ -27,6 +27,7 @@ from widegram.plan.plan import Plan
 from widegram.tiling import mirror_lower
 
 Band = tuple[int, int, int]  # rows from, to; first column
+Bounds = NDArray[np.float64]
 _BANDS = 8
 
 
@@ -48,9 +49,10 @@ class VectorTiles:
 
     def tile(
         self, rows: range, cols: range, mirrored: bool, progress: Advance | None
-    ) -> tuple[NDArray[Any], NDArray[Any], Pairs]:
-        """K and T, (outputs, rows, cols rounded up to whole blocks), T that of K without NTK; and
-        (row, column) of nearly parallel pairs.
+    ) -> tuple[NDArray[Any], NDArray[Any], Pairs, Bounds]:
+        """K and T, (outputs, rows, cols rounded up to whole blocks), T that of K without NTK;
+        (row, column) of nearly parallel pairs; and the bounds of
+        :class:`~widegram.backends.planned.RawTile`.
 
         ``mirrored``: rows and columns are the same inputs; one half is computed and mirrored.
         """
@@ -61,20 +63,23 @@ class VectorTiles:
         k = aligned(shape, self.dtype)
         t = aligned(shape, self.dtype) if self.plan.ntk else k
 
-        def band(at: Band) -> tuple[int, Pairs]:
+        def band(at: Band) -> tuple[int, Pairs, Bounds]:
             r0, r1, first = at
             pairs = self._band(x, y, at, k, t, mirrored)
-            return (r1 - r0) * (len(cols) - first), pairs
+            made = [value[:, r0:r1, first : len(cols)] for value in (k, t)]
+            return (r1 - r0) * (len(cols) - first), pairs, _bounds(made)
 
-        found = [np.empty((0, 2), dtype=np.int64)]
+        found, bounds = [np.empty((0, 2), dtype=np.int64)], []
         jobs = [self.team.pool.submit(band, at) for at in self._bands(len(rows), mirrored)]
-        for done, pairs in results(jobs):
+        for done, pairs, ends in results(jobs):
             found.append(pairs)
+            bounds.append(ends)
             if progress is not None:
                 progress(done)
         pairs = np.concatenate(found)
         pairs = pairs[pairs[:, 1] < len(cols)]
-        return k, t, pairs[np.lexsort(pairs.T[::-1])]
+        ends = np.stack([np.min(bounds, axis=0)[0], np.max(bounds, axis=0)[1]])
+        return k, t, pairs[np.lexsort(pairs.T[::-1])], ends
 
     def equal(self, rows: range, cols: range, mirrored: bool) -> Pairs:
         """(row, column) in the tile of equal inputs, of a mirrored one above its diagonal."""
@@ -129,6 +134,7 @@ class VectorTiles:
             # A program may not be symmetric in its two inputs to the last bit.
             for square in value[:, r0:r1, r0:r1]:
                 mirror_lower(square)
+                np.fill_diagonal(square, 1.0)  # which is within all bounds
             if not whole:
                 end = value.shape[1]
                 value[:, r1:end, r0:r1] = value[:, r0:r1, r1:end].transpose(0, 2, 1)
@@ -139,3 +145,9 @@ class VectorTiles:
         entry = found[1 : 1 + 3 * found[0]].reshape(-1, 3)
         n, lane = np.nonzero(entry[:, 2, None] >> np.arange(self.lanes) & 1)
         return np.stack([r0 + entry[n, 0], c0 + entry[n, 1] * self.lanes + lane], axis=1)
+
+
+def _bounds(made: list[NDArray[Any]]) -> Bounds:
+    """The smallest and the largest number (2, n, outputs) of n arrays (outputs, rows, columns)."""
+    ends = [[find(value, axis=(1, 2)) for value in made] for find in (np.min, np.max)]
+    return np.array(ends, dtype=np.float64)

@@ -36,7 +36,7 @@ class Workspace:
     def __init__(self, tables: Tables, dtype: str, paired: bool = False) -> None:
         self.scratch = aligned((max(tables.scratch, 1),), dtype)
         self.buffer = aligned((max(tables.buffer, 1),), dtype)
-        self.sums = aligned((max(tables.sums, 8),), np.float64)
+        self.sums = aligned((max(tables.sums + tables.kept // 8, 8),), np.float64)
         self.geometry = np.zeros(len(Geometry), dtype=np.int64)
         self.context = np.zeros(CONTEXT, dtype=np.int64)
         self.at = self.context.ctypes.data
@@ -48,11 +48,17 @@ class Workspace:
         ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
         ctx[At.LANES] = LANES[dtype]
         ctx[At.HALT] = interrupts.halt_address()
-        self.use(tables, paired)
+        self._linked: Tables | None = None
+        self._enter(tables, paired)
 
     def use(self, tables: Tables, paired: bool) -> None:
         """Run what ``tables`` say from now on, which need no more room than those that it was made
         for. ``paired``: x differs per lane."""
+        if tables is not self.tables:
+            self._enter(tables, paired)
+
+    def _enter(self, tables: Tables, paired: bool) -> None:
+        """Enter addresses of tables into the context."""
         self.tables, ctx = tables, self.context
         ctx[At.PAIRED] = paired
         ctx[At.N_SUMS] = tables.sums
@@ -73,7 +79,7 @@ class Workspace:
     @staticmethod
     def bytes(tables: Tables, dtype: str) -> int:
         """Memory of one workspace."""
-        return (tables.scratch + tables.buffer) * ITEMSIZE[dtype] + 8 * tables.sums
+        return (tables.scratch + tables.buffer) * ITEMSIZE[dtype] + 8 * tables.sums + tables.kept
 
     def run_bundles(
         self, x: NDArray[Any], x_factors: NDArray[Any], y: NDArray[Any], y_factors: NDArray[Any],
@@ -114,6 +120,8 @@ class Workspace:
     def _link(self) -> None:
         """Enter the addresses of the parts of the driver that the tables need: others are neither
         compiled nor loaded."""
+        if self._linked is self.tables:
+            return
         kinds = self.tables.steps[:, StepField.KIND]
         packed = self.tables.programs[:, ProgramField.N_CELLS] > 0
         parts = {
@@ -127,6 +135,7 @@ class Workspace:
         for (at, part), needed in parts.items():
             if needed:
                 self.context[at] = address(part)
+        self._linked = self.tables
 
     def run_map(self, node: int, factors: NDArray[Any]) -> None:
         """The map that makes a node's value of stored ones, of images with themselves."""

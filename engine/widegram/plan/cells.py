@@ -45,7 +45,8 @@ def fold(program: Program, period: Pair) -> Cells:
     """A program's displacements modulo ``period``."""
     halves = (program.displacements < 0).astype(np.int64)
     keys = program.displacements % np.array(period)
-    base, where = np.unique(keys, axis=0, return_inverse=True)
+    numbers, where = np.unique(keys @ np.array([period[1], 1]), return_inverse=True)
+    base = np.stack(np.divmod(numbers, period[1]), axis=1)
     bits = 1 << (2 * halves[:, 0] + halves[:, 1])
     there = np.zeros(len(base), dtype=np.int64)
     np.bitwise_or.at(there, where.ravel(), bits)

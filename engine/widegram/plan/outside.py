@@ -9,6 +9,7 @@ what that value contributes to the next ones, at d = 0.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,12 @@ class Outside:
         if known or any(part.any() for part in (*k, *t)):
             carried = node.operation.carries_lost(seen) if known else none
             self.lost[i] = _marked(carried[0], *k), _marked(carried[1], *t)
+
+    def part(self, at: slice) -> Outside:
+        """Some of the images, on their own from here on."""
+        made = copy(self)
+        made.lost = {i: (k[at], t[at]) for i, (k, t) in self.lost.items()}
+        return made
 
     def worst(self, count: int) -> Array:
         """The largest part (count,) lost at any node so far."""

@@ -40,6 +40,7 @@ class Move(Field):
     REDUCE = auto()
     CAST = auto()
     COUNT = auto()
+    ROW_SUMS = auto()
 
 
 class StepField(Field):

@@ -17,7 +17,7 @@ from widegram.cpu.driver.fields import (
     StepField,
 )
 from widegram.cpu.driver.jit import jit
-from widegram.cpu.driver.memory import call_plane, peek, peek_byte
+from widegram.cpu.driver.memory import call_plane, peek, peek_byte, poke
 from widegram.cpu.driver.packed_fields import CELL_ROW, PACKED_ROW, CellField, PackedField
 from widegram.cpu.driver.planes import (
     Place,
@@ -28,8 +28,9 @@ from widegram.cpu.driver.planes import (
     hand_over,
     moved,
     output,
+    set_shape,
 )
-from widegram.cpu.kernels.fields import Cell, PackedGeometry
+from widegram.cpu.kernels.fields import Cell, Geometry, PackedGeometry
 
 
 @jit
@@ -149,6 +150,48 @@ def _reduce(step: int, packed: int, cell: int, ctx: int) -> None:
     if peek(cell, Cell.SECOND_COLS):
         cols += peek(cell, Cell.SECOND_COLS) + peek(packed, PackedGeometry.GAP_COLS)
     hand_over(ctx, At.KEEP, step, Rectangle(rows, cols, 0, 0), _read(packed, ctx))
+    if peek(cell, CellField.MAKES):
+        _for_twin(packed, cell, ctx)
+
+
+@jit
+def _row_sums(packed: int, number: int, ctx: int) -> Place:
+    """Where row sums that are kept stand."""
+    size = peek(packed, PackedField.ROWS_SIZE)
+    at = peek(ctx, At.SUMS) + peek(packed, PackedField.ROWS_AT) + number * size
+    return Place(at, at + size // 2, peek(ctx, At.LANES))
+
+
+@jit
+def _for_twin(packed: int, cell: int, ctx: int) -> None:
+    """Row sums of the plane at -d: this one's with its halves exchanged along both axes."""
+    geo, lanes, item = peek(ctx, At.GEOMETRY), peek(ctx, At.LANES), peek(ctx, At.ITEMSIZE)
+    plane, kept = _read(packed, ctx), _row_sums(packed, peek(cell, CellField.MAKES), ctx)
+    upper, rows = peek(cell, Cell.FIRST_ROWS), peek(cell, Cell.ROWS)
+    left, right = peek(cell, Cell.FIRST_COLS), peek(cell, Cell.SECOND_COLS)
+    below = moved(plane, (upper + peek(packed, PackedGeometry.GAP_ROWS)) * plane.row, item)
+    aside = (left + peek(packed, PackedGeometry.GAP_COLS)) * lanes
+    for half in range(2):
+        first, count = (plane, upper) if half else (below, rows - upper)
+        to = moved(kept, (rows - upper) * half * lanes, item)
+        begin = moved(first, aside, item)
+        set_shape(ctx, count, right)
+        poke(geo, Geometry.IN_ROW, plane.row)
+        poke(geo, Geometry.OUT_ROW, lanes)
+        poke(geo, Geometry.COUNT, left)
+        kernel = peek(peek(ctx, At.MOVES), Move.ROW_SUMS)
+        call_plane(kernel, geo, 0, begin.k, begin.t, to.k, to.t, first.k, first.t)
+
+
+@jit
+def _by_twin(steps: int, own: int, active: int, number: int, count: int, ctx: int) -> None:
+    """The sums of a plane, row by row, from what its twin kept."""
+    for s in range(count):
+        step, packed = steps + s * STEP_ROW, own + s * PACKED_ROW
+        if peek_byte(active, s) and peek(step, StepField.KIND) == Kind.REDUCE:
+            rows = peek(packed, PackedGeometry.HEIGHT)
+            kept = _row_sums(packed, number, ctx)
+            hand_over(ctx, At.KEEP, step, Rectangle(rows, 1, 0, 0), kept)
 
 
 @jit
@@ -258,6 +301,10 @@ def run_packed(program: int, ctx: int, first: int) -> None:
         if peek(halt, 0):
             return
         cell = cells + m * peek(program, ProgramField.LEVELS) * CELL_ROW
+        made = peek(cell, CellField.MADE)
+        if made:
+            _by_twin(steps, rows, active + m * count, made, count, ctx)
+            continue
         if not wraps:
             _clear_gaps(program, cell, ctx)
         own = rows + peek(cell, CellField.BATCH) * count * PACKED_ROW

@@ -15,6 +15,8 @@ class CellField(IntEnum):
     * ``Y_AT``: the first pixel of x', row times width plus column
     * ``BATCH``: the place among cells whose inputs are made at once
     * ``COUNT``: of the first of those, how many they are
+    * ``MAKES``, ``MADE``: of an image with itself, whose plane at -d is that at d, the number of
+      the row sums that it makes for its twin, or that its twin made for it; 0 of none
     """
 
     DY = len(Cell)
@@ -23,6 +25,8 @@ class CellField(IntEnum):
     Y_AT = len(Cell) + 3
     BATCH = len(Cell) + 4
     COUNT = len(Cell) + 5
+    MAKES = len(Cell) + 6
+    MADE = len(Cell) + 7
 
 
 class PackedField(IntEnum):
@@ -36,6 +40,8 @@ class PackedField(IntEnum):
     * ``HALO_AT``: on a torus the first pixel of the window's source, -1 where no halo is read
     * ``HALO_LO_ROWS`` to ``HALO_HI_COLS``: its halo; ``HALO_ROWS``, ``HALO_COLS``: its shape
     * ``CLIMBED``: rows by which a result in place moves up
+    * ``ROWS_AT``, ``ROWS_SIZE``: bytes from the sums to row sums number 0, and from there to the
+      next; half-way are those of T
     """
 
     IN_AT = len(PackedGeometry)
@@ -53,6 +59,8 @@ class PackedField(IntEnum):
     HALO_ROWS = len(PackedGeometry) + 12
     HALO_COLS = len(PackedGeometry) + 13
     CLIMBED = len(PackedGeometry) + 14
+    ROWS_AT = len(PackedGeometry) + 15
+    ROWS_SIZE = len(PackedGeometry) + 16
 
 
 # Columns in all, and bytes of a row.

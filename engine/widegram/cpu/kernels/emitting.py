@@ -19,7 +19,7 @@ from widegram.cpu.kernels.window_ir import WindowKernel
 # What does not fit the registers lies on the stack. Where the caller left that at an odd multiple
 # of 16 bytes, vectors would straddle cache lines: 2 times the time of a plane with AVX2.
 _STACK = 64
-_MOVES = ("copy", "fill", "add", "multiply", "gather", "reduce", "cast", "count")
+_MOVES = ("copy", "fill", "add", "multiply", "gather", "reduce", "row_sums", "cast", "count")
 
 
 def emitted(variant: Variant, processor: Processor, form: Form | None = None) -> tuple[str, str]:

@@ -5,8 +5,9 @@ Kinds: ``copy``; ``fill`` (zeros); ``add`` (k_out = k_in + the plane at fx, t_ou
 ``gather`` (out += gain times the sum over a window whose taps are ``fx_row`` and ``fx_col`` apart,
 windows ``in_row`` and ``in_col``); ``reduce`` (adds the sum of
 a plane to double-precision sums at k_out, t_out); ``count`` (the same of pixels times the number of
-their row at fx and that of their column at fy); ``cast`` (writes gain times such sums as a plane of
-one pixel).
+their row at fx and that of their column at fy); ``row_sums`` (the sum of each row, of ``cols``
+pixels and then of the ``count`` at fx, fy, as ``reduce`` makes it of one run); ``cast`` (writes
+gain times such sums as a plane of one pixel).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class MoveKernel(PlaneCode):
                 self._cast(source, target)
         elif self.variant.kind in ("reduce", "count"):
             self._reduce()
+        elif self.variant.kind == "row_sums":
+            self._row_sums()
         elif self.variant.kind == "gather":
             self._gather()
         elif self.variant.kind == "multiply":
@@ -160,6 +163,20 @@ class MoveKernel(PlaneCode):
                     pointer = self._double_pointer(target, n)
                     before = self.builder.load(pointer, align=64)
                     self.builder.store(self.builder.fadd(before, part), pointer, align=64)
+
+    def _row_sums(self) -> None:
+        """Sum each row of two runs of pixels in the plane's dtype."""
+        with loops.for_range(self.builder, self.rows) as row:
+            for source, target, other in self.planes:
+                total = self.ops.variable()
+                self.builder.store(self.ops.const(0.0), total)
+                for first, count in ((source, self.cols), (other, self.count)):
+                    start = self.offset(first, row.index, self.in_row)
+                    with loops.for_range(self.builder, count) as col:
+                        value = self.ops.load(self.offset(start, col.index, self.in_col))
+                        self.builder.store(self.ops.add(self.builder.load(total), value), total)
+                out = self.offset(target, row.index, self.out_row)
+                self.ops.store(self.builder.load(total), out)
 
     def _number(self, table: Any, n: Any) -> Any:
         """The n-th number of a table, in all lanes."""
