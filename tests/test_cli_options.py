@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import click
 import numpy as np
 import pytest
 
+from widegram_cli.main import program
 from widegram_cli.output import emit_json, emit_table, human_time
 from widegram_cli.value_types import Depths, KernelNames, Shape, Size
 
@@ -61,6 +63,27 @@ def test_bad_shapes(text):
 )
 def test_kernels(text, kernels):
     assert KernelNames().convert(text, None, None) == kernels
+
+
+def ranges(command: click.Command, name: str) -> Iterator[tuple[str, click.Parameter]]:
+    """Every option of a command, and of those below it, that takes a range of numbers."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.FloatRange):
+            yield f"{name} {parameter.opts[-1]}", parameter
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            assert found is not None
+            yield from ranges(found, f"{name} {inner}".strip())
+
+
+def test_no_range_of_numbers_has_nan():
+    found = dict(ranges(program, ""))
+    assert {"solve --tol", "eig --tol", "tune --holdout", "bench roof --seconds"} <= found.keys()
+    for parameter in found.values():
+        with pytest.raises(click.BadParameter, match="nan is not in the range"):
+            parameter.type.convert("NaN", parameter, None)
 
 
 def test_json_holds_numpy_values_and_no_nan(capsys):

@@ -307,6 +307,18 @@ def test_negative_regularisers_are_refused(bad) -> None:
         absolute_regulariser(as_operator(np.eye(3)), bad, absolute=True)
 
 
+@pytest.mark.parametrize("tol", [np.nan, -1.0, np.inf])
+def test_a_tolerance_that_is_no_share_is_refused(tol: float) -> None:
+    with pytest.raises(WidegramError, match="give a number from 0 to 1"):
+        conjugate_gradients(lambda x: 2.0 * x, np.ones((3, 1)), tol=tol)
+
+
+@pytest.mark.parametrize("bad", ["x", None, [1.0]])
+def test_a_regulariser_that_is_no_number_is_refused(bad: object) -> None:
+    with pytest.raises(WidegramError, match="a regulariser is a number"):
+        absolute_regulariser(as_operator(np.eye(3)), bad, absolute=True)  # type: ignore[arg-type]
+
+
 def test_a_regulariser_beyond_float64_is_refused() -> None:
     with pytest.raises(WidegramError, match=r"diag_reg 1e\+308: times the trace .* smaller"):
         absolute_regulariser(as_operator(10 * np.eye(3)), 1e308, absolute=False)

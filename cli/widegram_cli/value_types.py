@@ -33,6 +33,16 @@ class _Bounded(click.IntRange):
         return "" if self.min == -_LARGEST else f"x{'>' if self.min_open else '>='}{self.min}"
 
 
+class _Ordered(click.FloatRange):
+    """Numbers in a range, which NaN is not, though no bound is above or below it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{found} is not in the range {self._describe_range()}.", param, ctx)
+        return found
+
+
 class Size(click.ParamType):
     """A byte budget: ``500MB``, ``2GiB``, ``1.5G``, ``100000000``."""
 
@@ -175,13 +185,16 @@ Tolerance = click.FloatRange(min=0.0, min_open=True, max=1.0)
 
 
 def bounded(command: click.Command) -> click.Command:
-    """``command`` with every integer option held to 64 bits, as files and arrays keep them."""
+    """``command`` with every integer option held to 64 bits, as files and arrays keep them, and
+    ranges of numbers without NaN."""
     for parameter in command.params:
         kind = parameter.type
         if kind is click.INT:
             parameter.type = _Bounded(min=-_LARGEST, max=_LARGEST)
         elif isinstance(kind, click.IntRange) and kind.max is None:
             parameter.type = _Bounded(kind.min, _LARGEST, kind.min_open)
+        elif isinstance(kind, click.FloatRange):
+            parameter.type = _Ordered(kind.min, kind.max, kind.min_open, kind.max_open)
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             bounded(inner)

@@ -50,9 +50,11 @@ def conjugate_gradients(
     is recomputed from A at the end of each round; a round that reaches ``tol`` only in its
     recurrence is followed by another from the true residual, and when that no longer helps the
     status is "stagnated". Raises WidegramError where A or the preconditioner turns out not to be
-    positive definite, and for numbers that are not finite.
+    positive definite, for numbers that are not finite, and for a ``tol`` that is no share.
     """
     started = time.perf_counter()
+    if not 0.0 <= tol <= 1.0:  # nor NaN, of which nothing is above
+        raise WidegramError(f"tol is {tol:g}; give a number from 0 to 1")
     b, exponents = unit_columns(np.asarray(b, dtype=np.float64))
     norms = np.linalg.norm(b, axis=0)
     scale = np.where(norms > 0, norms, 1.0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.linalg.operator import GramOperator
 
 Array = NDArray[Any]
@@ -91,6 +91,10 @@ def relative_shift(trace: float, n: int, diag_reg: float, absolute: bool) -> flo
     The meaning of neural-tangents' ``diag_reg`` and ``diag_reg_absolute_scale``. Raises
     WidegramError for a negative value, and where either is not finite.
     """
+    try:
+        diag_reg = float(diag_reg)
+    except (TypeError, ValueError):
+        raise WidegramError(f"diag_reg is {shown(diag_reg)}; a regulariser is a number") from None
     if not np.isfinite(diag_reg) or diag_reg < 0:
         raise WidegramError(f"diag_reg is {diag_reg:g}; a regulariser is zero or positive")
     shift = diag_reg if absolute else diag_reg * trace / n
