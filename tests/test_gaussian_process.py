@@ -36,6 +36,53 @@ def test_scikit_learn_checks(estimator: BaseEstimator, check) -> None:
     check(estimator)
 
 
+@pytest.mark.parametrize("alpha", [0.5, np.full(10, 0.5)])
+@pytest.mark.parametrize(
+    ("x", "scale"),
+    # A kernel that is zero, a prior that is, and one that is next to nothing.
+    [(np.zeros((10, 3)), "evidence"), (X[:10], 0.0), (X[:10], 1e-300)],
+)
+def test_what_no_prior_explains_is_noise(x: np.ndarray, scale: float | str, alpha) -> None:
+    y = np.arange(10.0)
+    found = GaussianProcessRegressor("fcn:depth=1", scale=scale, alpha=alpha).fit(x, y)
+    square = np.mean(y**2)
+    assert found.noise_ == pytest.approx(square - 0.5, rel=1e-4)
+    best = multivariate_normal(np.zeros(10), square * np.eye(10)).logpdf(y)
+    assert found.log_marginal_likelihood() == pytest.approx(best, rel=1e-8)
+    mean, std = found.predict(x[:2], return_std=True)
+    np.testing.assert_allclose(mean, 0.0, atol=1e-12)
+    np.testing.assert_allclose(std, np.sqrt(square - 0.5), rtol=1e-4)
+
+
+def test_a_prior_that_is_given_stays() -> None:
+    found = GaussianProcessRegressor(scale=0.0).fit(X[:5], np.zeros(5))
+    assert (found.scale_, found.noise_) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"cache_size": float("inf")}, {"cache_size": "x"}, {"cache_size": None},
+        {"input_shape": "abc"}, {"input_shape": 3}, {"accept_series_error": "x"},
+        {"bounds": {"w_var": "ab"}}, {"bounds": {3: (1, 2)}}, {"bounds": {"w_var": [[1, 2]]}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_parameters_that_are_none(given: dict) -> None:
+    with pytest.raises(WidegramError, match=next(iter(given))):
+        GaussianProcessRegressor("fcn:depth=1", **given).fit(X, Y)
+
+
+def test_arguments_that_are_none() -> None:
+    found = GaussianProcessRegressor("fcn:depth=1", scale=1.0, noise=0.1).fit(X, Y)
+    with pytest.raises(WidegramError, match="return_std=array"):
+        found.predict(TEST, return_std=np.array([1, 2]))
+    with pytest.raises(WidegramError, match="theta holds <U1"):
+        found.log_marginal_likelihood(["a", "b"])
+    for theta in ([800.0, 0.0], [np.inf, 0.0], [0.0, 800.0]):
+        assert found.log_marginal_likelihood(theta) == -np.inf
+
+
 @pytest.mark.parametrize("kernel", ["nngp", "ntk"])
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("outputs", [1, 2])

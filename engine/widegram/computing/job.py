@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,10 @@ def make_job(
     dtype = _dtype(dtype)
     threads = None if threads is None else integer(threads, "threads", 1)
     accept = SERIES_ACCEPTED if accept_series_error is None else accept_series_error
-    if not accept >= 0:
-        raise WidegramError(f"accept_series_error {accept}: give a relative error, such as 0.01")
+    if not isinstance(accept, Real) or not accept >= 0:
+        raise WidegramError(
+            f"accept_series_error {shown(accept)}: give a relative error, such as 0.01"
+        )
     kernels = _kernels(get)
     first = open_inputs(x1)
     second = None if x2 is None else open_inputs(x2)

@@ -55,7 +55,7 @@ def variance_kind(given: Any, name: str) -> str | None:
     """
     if isinstance(given, bool | np.bool_):
         return VARIANCES[0] if given else None
-    if given not in VARIANCES:
+    if not isinstance(given, str) or given not in VARIANCES:
         raise WidegramError(f"{name}={shown(given)}: choose True, 'predictive', 'latent'")
     return str(given)
 

@@ -77,9 +77,14 @@ def covariance(kernel: Array, scale: float, noise: Array | float) -> Array:
 
 
 def evidence_at(kernel: Array, y: Array, scale: float, noise: Array | float) -> float:
-    """The log evidence of targets y (n, k); minus infinity where C is not positive definite."""
+    """The log evidence of targets y (n, k); minus infinity where C is not positive definite, or
+    float64 cannot hold it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        matrix = covariance(kernel, scale, noise)
+    if not np.isfinite(matrix).all():
+        return -np.inf
     try:
-        factor = cho_factor(covariance(kernel, scale, noise), lower=True, check_finite=False)
+        factor = cho_factor(matrix, lower=True, check_finite=False)
     except LinAlgError:
         return -np.inf
     squares = np.einsum("ij,ij->j", y, cho_solve(factor, y, check_finite=False))
@@ -88,18 +93,22 @@ def evidence_at(kernel: Array, y: Array, scale: float, noise: Array | float) -> 
 
 def best_levels(kernel: Array, y: Array, alpha: Array | float, given: Levels) -> BestEvidence:
     """The scale and the noise of highest evidence, those that are ``given`` as they are."""
-    own = float(np.mean(np.diagonal(kernel)))
+    # Of a kernel that is zero any scale is the best one.
+    own = float(np.mean(np.diagonal(kernel))) or 1.0
     square = float(np.mean(y**2))
-    if square == 0.0 or own <= 0.0:
-        return _found(kernel, y, alpha, given.scale or 1.0, given.noise or 0.0)
+    if square == 0.0 or (given.scale is not None and given.noise is not None):
+        known = (default if v is None else v for v, default in zip(given, (1.0, 0.0), strict=True))
+        return _found(kernel, y, alpha, *known)
     unit = square / own
-    if given.scale is not None and given.noise is not None:
-        return _found(kernel, y, alpha, given.scale, given.noise)
+    # Beside targets that are far larger than a given prior noise has their size.
+    small = given.scale is not None and RATIO[1] * given.scale * own < square
 
     def levels(theta: Array) -> tuple[float, float]:
         parts = list(np.exp(theta))
         scale = parts.pop(0) if given.scale is None else given.scale
-        return scale, scale * own * parts[0] if given.noise is None else given.noise
+        if given.noise is not None:
+            return scale, given.noise
+        return scale, (square if small else scale * own) * parts[0]
 
     likelihood = _likelihood(kernel, y, alpha)
 

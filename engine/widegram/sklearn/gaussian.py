@@ -8,6 +8,7 @@ given. They need scikit-learn 1.6 or newer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Self
 
 import numpy as np
@@ -37,7 +38,7 @@ from widegram.sklearn.evidence_search import (
     evidence_at,
 )
 from widegram.sklearn.network_estimator import DEFAULT, NetworkEstimator
-from widegram.validation.arrays import finite, integer, number
+from widegram.validation.arrays import finite, integer, number, real
 
 Array = NDArray[Any]
 EVIDENCE = "evidence"
@@ -95,13 +96,13 @@ class _GaussianProcess(NetworkEstimator):
         check_is_fitted(self)
         if theta is None:
             return self.log_marginal_likelihood_value_
-        values = np.asarray(theta, dtype=float)
-        names = list(self.hyperparameters_)
+        values, names = real(theta, "theta").astype(float), list(self.hyperparameters_)
         if values.shape != (len(names),) or np.isnan(values).any():
             raise WidegramError(
                 f"theta of shape {values.shape}: give the logarithms of {', '.join(names)}"
             )
-        scale, noise, *options = np.exp(values).tolist()
+        with np.errstate(over="ignore"):
+            scale, noise, *options = np.exp(values).tolist()
         network = self._network(dict(zip(names[2:], options, strict=True)))
         square = self._kernel(self.X_fit_, None, self.kernel, network)
         return evidence_at(square, self._targets, scale, self._alpha + noise)
@@ -152,8 +153,8 @@ class _GaussianProcess(NetworkEstimator):
                 f"{type(self.network).__name__}"
             )
         for name, pair in found.items():
-            low, high = np.asarray(pair, dtype=float).reshape(-1)[[0, -1]]
-            if np.shape(pair) != (2,) or not 0 < low < high < np.inf:
+            ends = real(pair, f"bounds of {name}")
+            if not isinstance(name, str) or ends.shape != (2,) or not 0 < ends[0] < ends[1] < inf:
                 raise WidegramError(f"bounds of {name}: {pair} is no pair 0 < low < high")
         return found
 

@@ -15,11 +15,11 @@ from sklearn.base import BaseEstimator
 import widegram
 from widegram.computing.in_memory import diagonal
 from widegram.computing.job import make_job
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.network import Network, NetworkLike, load_network
 from widegram.network.inputs import is_list
 from widegram.sklearn.kernel_memory import KernelMemory
-from widegram.validation.arrays import choice
+from widegram.validation.arrays import choice, number
 from widegram.validation.choices import KERNELS
 
 Array = NDArray[Any]
@@ -51,11 +51,16 @@ class NetworkEstimator(BaseEstimator):
                 "input_shape: is that of a list of inputs, and estimators take one array X; use "
                 "widegram.kernel or widegram.gram"
             )
-        shape = (X.shape[1],) if self.input_shape is None else tuple(self.input_shape)
-        if int(np.prod(shape)) != X.shape[1]:
+        try:
+            shape = (X.shape[1],) if self.input_shape is None else tuple(self.input_shape)
+            size = int(np.prod(shape))
+        except (TypeError, ValueError):
             raise WidegramError(
-                f"input_shape={shape} holds {int(np.prod(shape))} numbers, X has {X.shape[1]} "
-                "columns"
+                f"input_shape={shown(self.input_shape)}: give (H, W, C), (L, C) or (D,)"
+            ) from None
+        if size != X.shape[1]:
+            raise WidegramError(
+                f"input_shape={shape} holds {size} numbers, X has {X.shape[1]} columns"
             )
         return shape
 
@@ -80,7 +85,7 @@ class NetworkEstimator(BaseEstimator):
             )  # fmt: skip
             return np.asarray(found)
 
-        room = int(self.cache_size * 1e6)
+        room = int(min(number(self.cache_size, "cache_size"), 1e12) * 1e6)
         # What one estimator accepts is not what another gets.
         name = f"{kernel} {self.accept_series_error}"
         return MEMORY.get(network, X, other, name, compute, room)
