@@ -29,7 +29,8 @@ class MovedInputs:
         from widegram.data.patterns import patterned
         from widegram.data.several import open_inputs
 
-        if (self.pattern and not self.x) or (self.pattern2 and not self.x2):
+        pairs = (self.pattern, self.x), (self.pattern2, self.x2)
+        if any(edges is not None and of is None for edges, of in pairs):
             raise click.UsageError("--pattern and --pattern2 go with --x and --x2")
         return [
             of if of is None else patterned(open_inputs(of), None, edges)[0]

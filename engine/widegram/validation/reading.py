@@ -21,6 +21,8 @@ def existing_file(path: Path) -> Path:
     folder = path.parent
     if not folder.is_dir():
         raise WidegramError(f"{path}: no such file; its directory {folder} does not exist")
+    if os.path.lexists(path):
+        raise WidegramError(f"{path}: is no regular file, or a link to none")
     import difflib  # not before it is needed: every command comes by here
 
     close = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1)
