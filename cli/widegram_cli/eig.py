@@ -70,7 +70,7 @@ def command(
     if options["vectors"] and not options["full"]:
         raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
     shared.refuse_kernel_of(file)
-    from widegram.linalg.calls import eig
+    from widegram.linalg.from_files import eig
     from widegram_cli.reporting import reporter
 
     if plot is not None:

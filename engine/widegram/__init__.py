@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from widegram.errors import WidegramError
     from widegram.gramfile import GramFile, VerifyReport, export
     from widegram.gramfile.assembling import JoinResult, join
-    from widegram.linalg.calls import eig, solve
+    from widegram.linalg.from_files import eig, solve
     from widegram.network import load_network
     from widegram.stax import Kernel
     from widegram.stax.batching import batch
@@ -66,7 +66,7 @@ _HOMES = {
     "WidegramError": "widegram.errors",
     "batch": "widegram.stax.batching",
     "combine": "widegram.combining",
-    "eig": "widegram.linalg.calls",
+    "eig": "widegram.linalg.from_files",
     "export": "widegram.gramfile",
     "gram": "widegram.computing.gram",
     "gram_forecast": "widegram.computing.forecast",
@@ -75,7 +75,7 @@ _HOMES = {
     "load_network": "widegram.network",
     "open_source": "widegram.data",
     "prepare": "widegram.data",
-    "solve": "widegram.linalg.calls",
+    "solve": "widegram.linalg.from_files",
     "tune": "widegram.tuning",
     "verify": "widegram.verifying.verify",
 }

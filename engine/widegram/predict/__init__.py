@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from widegram.predict.any_loss import ODEState, gradient_descent
-from widegram.predict.calls import Called
+from widegram.predict.called import Called
 from widegram.predict.descent import gradient_descent_mse
 from widegram.predict.ensemble import gradient_descent_mse_ensemble
 from widegram.predict.merit import PredictResult
