@@ -131,6 +131,20 @@ def test_what_others_can_write_is_refused(folder: Path) -> None:
     assert "others can write it" in _error("info", "k.h5")
 
 
+def test_the_file_that_was_looked_at_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one may have its name a moment later."""
+    Path(preferences.FILE).write_text("threads = 1\n")
+    trusted = preferences._trusted
+
+    def swap(path: Path, found: os.stat_result) -> None:
+        trusted(path, found)
+        Path("other").write_text("threads = 2\n")
+        os.replace("other", path)
+
+    monkeypatch.setattr(preferences, "_trusted", swap)
+    assert preferences.preferences()["threads"].value == "1"
+
+
 def test_verbose_says_where_settings_come_from_and_quiet_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

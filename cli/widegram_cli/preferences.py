@@ -92,8 +92,9 @@ def _in_file() -> Iterator[tuple[str, Any, str]]:
     import tomllib
 
     try:
-        _trusted(path, path.stat())
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        with open(path, "rb", opener=_without_waiting) as file:
+            _trusted(path, os.fstat(file.fileno()))  # what is open, whatever has its name by now
+            table = tomllib.loads(file.read(_LARGEST_FILE).decode("utf-8-sig"))
     except OSError as error:
         raise WidegramError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, too many digits, too deep
@@ -104,6 +105,11 @@ def _in_file() -> Iterator[tuple[str, Any, str]]:
                 f"{path}: unknown setting {shown(name)}; there are {', '.join(KINDS)}"
             )
         yield name, value, str(path)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A descriptor of a file; a named pipe is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _trusted(path: Path, found: os.stat_result) -> None:
