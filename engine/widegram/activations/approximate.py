@@ -28,12 +28,17 @@ def nodes(deep: bool = False) -> tuple[Array, Array]:
     |z| <= 13 leaves out a mass of 1e-38.
     """
     near = [0.0] + [2.0**-k for k in range(44 if deep else 14, 0, -2)]
-    edges = np.array(near + [0.5 * k for k in range(1, 27)][1:])
-    x, w = np.polynomial.legendre.leggauss(24)
+    z, weight = normal_panels(np.array(near + [0.5 * k for k in range(1, 27)][1:]), 24)
+    return np.concatenate([-z[::-1], z]), np.concatenate([weight[::-1], weight])
+
+
+def normal_panels(edges: Array, order: int) -> tuple[Array, Array]:
+    """Nodes and weights, (panels order,), for the integral of f(z) times the density of N(0, 1)
+    from the first of ``edges`` to the last: Gauss-Legendre of that order between neighbours."""
+    x, w = np.polynomial.legendre.leggauss(order)
     lo, hi = edges[:-1, None], edges[1:, None]
     z = (0.5 * (hi + lo) + 0.5 * (hi - lo) * x).ravel()
-    weight = (0.5 * (hi - lo) * w).ravel() * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
-    return np.concatenate([-z[::-1], z]), np.concatenate([weight[::-1], weight])
+    return z, (0.5 * (hi - lo) * w).ravel() * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
 
 
 def weighted(rows: Array, function: Function, s: Array, deep: bool = False) -> Array:

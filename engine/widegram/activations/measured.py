@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from widegram.activations.approximate import Function, nodes
+from widegram.activations.approximate import Function, nodes, normal_panels
 from widegram.activations.base import Array
 
 # Variances, over the largest, that are looked at.
@@ -21,12 +21,7 @@ _SPREAD = (1.0, 0.3, 0.1, 1e-2, 1e-4)
 @lru_cache(maxsize=1)
 def _others() -> tuple[Array, Array]:
     """Another quadrature: panels that begin elsewhere, of another order."""
-    edges = np.linspace(-13.1, 13.0, 66)
-    x, w = np.polynomial.legendre.leggauss(18)
-    lo, hi = edges[:-1, None], edges[1:, None]
-    z = (0.5 * (hi + lo) + 0.5 * (hi - lo) * x).ravel()
-    weight = (0.5 * (hi - lo) * w).ravel() * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
-    return z, weight
+    return normal_panels(np.linspace(-13.1, 13.0, 66), 18)
 
 
 def measured_error(phi: Function, slope: Function, largest: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -121,15 +122,13 @@ def _larger(a: Pair, b: Pair) -> Pair:
 def fused_sums(steps: Sequence[Step]) -> dict[int, Step]:
     """The steps that are left, by their number, where each sum that is the only reader of a plain
     window is made in one step with it: the window's second input."""
-    made = {step.out.node: n for n, step in enumerate(steps) if isinstance(step, Making)}
-    makers = [step.out.node for step in steps if isinstance(step, Making)]
-    readers = [value.node for step in steps for value in step.inputs]
+    made, lone = _makers(steps)
     left = dict(enumerate(steps))
     for n, step in enumerate(steps):
         for value, other in (step.inputs[::-1], step.inputs) if isinstance(step, Sum) else ():
             window = steps[made[value.node]]
             plain = isinstance(window, Window) and window.formula is None
-            if not plain or max(readers.count(value.node), makers.count(value.node)) > 1:
+            if not plain or value.node not in lone:
                 continue
             left[n] = replace(window, node=step.node, out=step.out, inputs=(*window.inputs, other))
             del left[made[value.node]]
@@ -137,13 +136,20 @@ def fused_sums(steps: Sequence[Step]) -> dict[int, Step]:
     return left
 
 
+def _makers(steps: Sequence[Step]) -> tuple[dict[int, int], set[int]]:
+    """The number of the last step that makes each node; the nodes that one step makes and one
+    reads."""
+    made = {step.out.node: n for n, step in enumerate(steps) if isinstance(step, Making)}
+    makers = Counter(step.out.node for step in steps if isinstance(step, Making))
+    readers = Counter(value.node for step in steps for value in step.inputs)
+    return made, {node for node in made if makers[node] == readers[node] == 1}
+
+
 def fused_hides(steps: Sequence[Step]) -> dict[int, Step]:
     """The steps that are left, by their number, where hiding masked pixels is one with the
     activation before it, whose only reader it is and behind whose factors its own stands; ``steps``
     are resolved."""
-    made = {step.out.node: n for n, step in enumerate(steps) if isinstance(step, Making)}
-    makers = [step.out.node for step in steps if isinstance(step, Making)]
-    readers = [value.node for step in steps for value in step.inputs]
+    made, lone = _makers(steps)
     left = dict(enumerate(steps))
     for n, step in enumerate(steps):
         if not isinstance(step, Point) or not isinstance(step.formula, Shown):
@@ -153,8 +159,7 @@ def fused_hides(steps: Sequence[Step]) -> dict[int, Step]:
         if not isinstance(maker, Window | Point) or maker.formula is None or maker.hides:
             continue
         numbers = maker.formula.n_factors * value.shape[0] * value.shape[1]
-        alone = max(readers.count(value.node), makers.count(value.node)) == 1
-        if alone and maker.at + numbers == step.at:
+        if value.node in lone and maker.at + numbers == step.at:
             left[n] = replace(maker, node=step.node, out=step.out, hides=True)
             del left[made[value.node]]
     return left
