@@ -77,7 +77,8 @@ class LiveFile(Closing):
         return found
 
     def read_into(self, into: NDArray[Any], name: str, start: Start = None) -> None:
-        """Fill ``into``, of the dataset's dtype, with the block of its shape at ``start``."""
+        """Fill ``into`` with the block of its shape at ``start``; TypeError for another dtype than
+        the dataset's."""
         extent = self.extents[name]
         if into.dtype != extent.dtype:
             raise TypeError(f"{name} holds {extent.dtype}, not {into.dtype}")

@@ -123,7 +123,7 @@ class Skeleton:
         return bytes(found)
 
     def replaced(self, offset: int, content: bytes) -> Skeleton:
-        """The skeleton with other bytes at ``offset``, inside of one segment."""
+        """The skeleton with other bytes at ``offset``; ValueError unless one segment holds them."""
         segments = list(self.segments)
         number = bisect_right([start for start, _ in segments], offset) - 1
         start, data = segments[number]

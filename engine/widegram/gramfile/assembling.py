@@ -222,7 +222,7 @@ class _Joiner:
         self._stretches = set(writer.pending_stretches())
 
     def take(self, known: SeenShard, stop: StopRequest) -> None:
-        """Copy what one shard has, until a stop."""
+        """Copy what one shard has, until a stop; WidegramError where it was changed meanwhile."""
         with ShardFile(known.path) as shard:
             if shard.digest() != known.digest:
                 raise WidegramError(f"{known.path}: was changed meanwhile; run again")

@@ -166,7 +166,10 @@ class Diagonals:
         return list(dict.fromkeys(stretch for stretch, _ in self.places.damage(self._live.read)))
 
     def store(self, stretch: Stretch, arrays: Mapping[str, NDArray[np.float64]]) -> None:
-        """Write the values of a stretch, (inputs,) by dataset; on the disk after a sync."""
+        """Write the values of a stretch, (inputs,) by dataset; on the disk after a sync.
+
+        Raises TypeError for values of another shape.
+        """
         span, at = self.places.inputs(stretch), self.places.at(stretch)
         for key in self.places.keys:
             values = np.ascontiguousarray(arrays[key], DTYPE)

@@ -216,7 +216,7 @@ class GramWriter(Closing):
         check_finite(key, block, rows.start, cols.start)
 
     def finish(self) -> None:
-        """Mark the file as complete; every tile and stretch must be finished."""
+        """Mark the file as complete; RuntimeError while a tile or a stretch is missing."""
         if self.pending() or self.pending_stretches():
             raise RuntimeError("tiles or stretches are missing")
         self.check_place()

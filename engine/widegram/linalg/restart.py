@@ -61,7 +61,8 @@ class RestartFile:
         self._saved = iterations
 
     def counting_from(self, before: int) -> Checkpoint:
-        """What the solver calls after each iteration."""
+        """What the solver calls after each iteration; raises
+        :class:`widegram.machine.interrupts.Stopped` where a stop is asked for."""
 
         def checkpoint(x: Array, iterations: int) -> None:
             due = interrupts.requested() or time.monotonic() - self._last >= self._seconds

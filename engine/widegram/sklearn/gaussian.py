@@ -91,7 +91,7 @@ class _GaussianProcess(NetworkEstimator):
         """The log evidence of the training data, added up over outputs.
 
         ``theta``: logarithms of hyperparameters, as ``hyperparameters_`` has them; None are those
-        of the fit.
+        of the fit. Raises WidegramError for more or fewer, and for NaN.
         """
         check_is_fitted(self)
         if theta is None:

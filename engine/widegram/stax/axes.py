@@ -192,7 +192,8 @@ class _AxesThrough:
         self.inside = 0
 
     def sequence(self, items: Sequence[Item], axes: Axes) -> tuple[tuple[Item, ...], Axes]:
-        """Items for channels-last arrays, and what the axes are behind them."""
+        """Items for channels-last arrays, and what the axes are behind them; raises WidegramError
+        as :func:`arranged`."""
         found: list[Item] = []
         branches: list[Axes] | None = None
         for item in items:

@@ -80,7 +80,8 @@ class _DotAxes:
 
     @classmethod
     def of(cls, kernel: Kernel, other: int, is_lhs: bool, numbers: Any) -> _DotAxes:
-        """The axes that ``dimension_numbers`` name, for an array of so many axes."""
+        """The axes that ``dimension_numbers`` name, for an array of ``other`` axes; raises
+        WidegramError for what they are not."""
         axes = len(kernel.shape1)
         try:
             pairs = [[tuple(int(n) for n in part) for part in both] for both in numbers]
