@@ -48,9 +48,8 @@ class SetOption(NamedTuple):
 def preferences() -> dict[str, SetOption]:
     """The options that are set, by name.
 
-    Raises:
-        WidegramError: a file that cannot be read, an unknown name or a value of the wrong kind;
-            the message names the file or the variable.
+    Raises WidegramError, naming the file or the variable, for a file that cannot be read, an
+    unknown name and a value of the wrong kind.
     """
     found = {name: SetOption(value, source) for name, value, source in _in_file()}
     for name in KINDS:

@@ -25,9 +25,8 @@ DEFAULTS: dict[str, Mapping[str, object]] = {name: row.params for name, row in T
 def get(name: str, params: Mapping[str, Any] | None = None) -> Formula:
     """The dual activation ``name`` with its parameters (missing ones take their defaults).
 
-    Raises:
-        WidegramError: unknown name or parameter, a required parameter that is missing, a value
-            that is no number or out of range.
+    Raises WidegramError for an unknown name or parameter, a required parameter that is missing, and
+    a value that is no number or out of range.
     """
     if name not in TABLE:
         raise WidegramError(f"unknown activation {name!r}; known: {', '.join(sorted(TABLE))}")

@@ -52,9 +52,8 @@ def function(
     """The function ``fn`` of a number or of an array, with its derivative ``df``, else that of its
     Chebyshev series; ``layer`` and ``names`` of both for messages.
 
-    Raises:
-        WidegramError: no function, or one that fails, computes in float32 or gives something else
-            than numbers.
+    Raises WidegramError for what is no function, and for one that fails, computes in float32 or
+    gives something else than numbers.
     """
     digest = hashlib.sha256()
     given = (fn,) if df is None else (fn, df)

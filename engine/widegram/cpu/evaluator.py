@@ -44,10 +44,8 @@ class CpuEvaluator(PlannedEvaluator):
     Where there are several threads they share two tiles of vectors, else one tile. Results are the
     same bits for any thread count and any tile.
 
-    Raises:
-        WidegramError: the budget does not hold one thread's planes, or an activation cannot be
-            computed at the inputs' variances.
-        DoubleNeeded: it can be in float64.
+    Raises WidegramError where the budget does not hold one thread's planes, or an activation cannot
+    be computed at the inputs' variances; :class:`DoubleNeeded` where it can be in float64.
     """
 
     stoppable = True

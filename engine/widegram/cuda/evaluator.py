@@ -47,8 +47,7 @@ class CudaEvaluator(PlannedEvaluator):
     Factors of images, the diagonal and, in float32, pairs of nearly parallel inputs come from the
     CPU in float64. :meth:`tile` may be called from ``workers`` threads at once.
 
-    Raises:
-        WidegramError: a device's memory does not hold what one pair needs.
+    Raises WidegramError where a device's memory does not hold what one pair needs.
     """
 
     def __init__(

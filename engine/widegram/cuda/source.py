@@ -84,9 +84,8 @@ def source_of(
 
     Behind strided convolutions planes are stored where that lets the others stay in registers.
 
-    Raises:
-        WidegramError: a layer makes all its planes at once, or takes several inputs, for which
-            there are no kernels.
+    Raises WidegramError for a layer that makes all its planes at once, or takes several inputs, for
+    which there are no kernels.
     """
 
     if network.inputs:

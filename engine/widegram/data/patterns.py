@@ -157,8 +157,8 @@ def reopened(place: str, rows: int | None = None) -> Source:
 def check_pattern(source: Source, pattern: Pattern | None) -> None:
     """Refuse inputs whose patterns are not those that a network takes.
 
-    Raises:
-        WidegramError: there are none, there are some and it takes none, or their shape is wrong.
+    Raises WidegramError where there are none, where there are some and it takes none, and for a
+    wrong shape.
     """
     table = source.patterns if isinstance(source, PatternedSource) else None
     if pattern is None and table is not None:

@@ -78,9 +78,8 @@ def open_inputs(given: Inputs, limit: int | None = None) -> Source:
     """Open the inputs of a network: as :func:`~widegram.data.inputs.open_source`, or a list of such
     as one.
 
-    Raises:
-        WidegramError: as that does; data sets of one list that differ in their numbers of rows, or
-            a list of fewer than two.
+    Raises WidegramError as that does, for data sets of one list that differ in their numbers of
+    rows, and for a list of fewer than two.
     """
     if not is_list(given):
         return open_source(given, limit)  # type: ignore[arg-type]  # no list: see above

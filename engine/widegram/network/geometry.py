@@ -12,8 +12,7 @@ def padding(size: int, window: int, stride: int, mode: Padding) -> tuple[int, in
     Output position p reads the inputs s p + t - lo for t in 0..window-1. SAME puts the smaller
     half of its padding in front; CIRCULAR has SAME's widths, filled by wrapping around.
 
-    Raises:
-        WidegramError: the window exceeds the axis and ``mode`` is VALID.
+    Raises WidegramError where the window exceeds the axis and ``mode`` is VALID.
     """
     if mode == "VALID":
         if window > size:

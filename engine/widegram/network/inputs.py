@@ -70,8 +70,7 @@ def is_list(shape: Any) -> bool:
 def parse_shapes(value: Any) -> Any:
     """Return a checked input shape, or for ``[[H, W, C], [D], ...]`` that of each input of a list.
 
-    Raises:
-        WidegramError: what is no shape, or a list of one.
+    Raises WidegramError for what is no shape, and for a list of one.
     """
     if not is_list(value):
         return parse_input_shape(value)
@@ -101,8 +100,7 @@ def check_first(layers: Sequence[Layer], inputs: Sequence[Shape]) -> None:
     """Refuse layers that do not begin with a branch for each input, or have one of several inputs
     elsewhere.
 
-    Raises:
-        WidegramError: names the layer.
+    Raises WidegramError that names the layer.
     """
     first = layers[0]
     if inputs and not (isinstance(first, FanIn) and first.parallel):

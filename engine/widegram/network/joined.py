@@ -15,8 +15,7 @@ from widegram.validation import bounds
 def joined(layer: FanIn, ends: Sequence[State], path: str) -> State:
     """The state behind the branches that end with ``ends``.
 
-    Raises:
-        WidegramError: they do not fit together, or what joins them has no exact kernel.
+    Raises WidegramError where they do not fit together, or what joins them has no exact kernel.
     """
     if isinstance(layer, FanInConcat):
         return _concatenated(layer, ends, path)

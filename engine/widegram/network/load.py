@@ -44,18 +44,16 @@ def load_network(
 ) -> Network:
     """Return the network that ``net`` describes.
 
-    Args:
-        net: a ``.json`` or ``.toml`` file, JSON text, a specification as a dict, a preset such as
-            ``"fcn:depth=3,act=erf"``, a Network, a ``kernel_fn`` of :mod:`widegram.stax`, or the
-            triple ``(init_fn, apply_fn, kernel_fn)`` that holds one.
-        input_shape: shape of one input of the data, (D,), (L, C) or (H, W, C), or of each of a
-            list: presets and specifications without an ``input_shape`` take theirs from it, any
-            other network must agree with it.
-        given_by: what ``input_shape`` comes from, for messages.
+    * ``net``: a ``.json`` or ``.toml`` file, JSON text, a specification as a dict, a preset such as
+      ``"fcn:depth=3,act=erf"``, a Network, a ``kernel_fn`` of :mod:`widegram.stax`, or the triple
+      ``(init_fn, apply_fn, kernel_fn)`` that holds one
+    * ``input_shape``: shape of one input of the data, (D,), (L, C) or (H, W, C), or of each of a
+      list: presets and specifications without an ``input_shape`` take theirs from it, any other
+      network must agree with it
+    * ``given_by``: what ``input_shape`` comes from, for messages
 
-    Raises:
-        WidegramError: unreadable or malformed source, an invalid network (names the layer), no
-            input shape, or one other than the data's.
+    Raises WidegramError for an unreadable or malformed source, an invalid network, naming the
+    layer, without an input shape, and for one other than the data's.
     """
     if input_shape is not None:
         input_shape = parse_shapes(input_shape)

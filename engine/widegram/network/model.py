@@ -38,9 +38,8 @@ class Network:
     Construction checks every layer and fills in the defaults of activations, so that two equal
     networks compare and hash as equal.
 
-    Raises:
-        WidegramError: a bad parameter, layers that do not fit, or no exact kernel (names the
-            layer and what to do).
+    Raises WidegramError, which names the layer and what to do, for a bad parameter, layers that do
+    not fit, and where there is no exact kernel.
     """
 
     input_shape: tuple[int, ...]
@@ -133,8 +132,7 @@ class Network:
     def at_head(self, name: str) -> Network:
         """Return the network that ends with one head of its Readouts.
 
-        Raises:
-            WidegramError: there is no such head.
+        Raises WidegramError where there is no such head.
         """
         last = self.layers[-1]
         heads = dict(last.heads) if isinstance(last, Readouts) else {}
@@ -158,8 +156,7 @@ class Network:
     def sweep(self) -> tuple[tuple[Layer, ...], tuple[Layer, ...], int, tuple[Layer, ...]]:
         """Return (prefix, body, times, suffix) around the one top-level Repeat.
 
-        Raises:
-            WidegramError: there is not exactly one.
+        Raises WidegramError unless there is exactly one.
         """
         at = [i for i, layer in enumerate(self.layers) if isinstance(layer, Repeat)]
         if len(at) != 1:
@@ -175,8 +172,8 @@ class Network:
     def at_depth(self, depth: int) -> Network:
         """Return the network whose one top-level Repeat runs ``depth`` times (>= 1).
 
-        Raises:
-            WidegramError: no such Repeat, or the network does not fit at this depth.
+        Raises WidegramError without such a Repeat, and where the network does not fit at this
+        depth.
         """
         prefix, body, _, suffix = self.sweep()
         try:

@@ -39,8 +39,7 @@ class Pattern(NamedTuple):
 def pattern_of(network: Network) -> Pattern | None:
     """The pattern that a network takes, None without Aggregate layers.
 
-    Raises:
-        WidegramError: two of them take different ones.
+    Raises WidegramError where two of them take different ones.
     """
     layers = list(_aggregates(network.layers))
     if not layers:

@@ -161,8 +161,8 @@ def preset(text: str, input_shape: tuple[int, ...] | None = None) -> Network:
 
     ``input_shape`` comes from the data, or from the option ``input=32x32x3`` where there is none.
 
-    Raises:
-        WidegramError: unknown name or option (with the nearest), a bad value, no input shape.
+    Raises WidegramError for an unknown name or option, naming the nearest, for a bad value, and
+    without an input shape.
     """
     return build(text, input_shape)
 

@@ -46,9 +46,8 @@ def infer(
     listed as its first repetition sees it. ``inputs``: the shapes of each of several inputs, which
     the branches of the first layer take; the largest stands for all before it.
 
-    Raises:
-        WidegramError: a layer does not fit its input, or the kernel has no exact form; the
-            message names the layer and what to change.
+    Raises WidegramError, which names the layer and what to change, where a layer does not fit its
+    input, or the kernel has no exact form.
     """
     rows: list[LayerShapes] = []
     if inputs:

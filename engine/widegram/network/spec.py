@@ -84,9 +84,8 @@ def parse_layers(spec: Any, where: str = "layers", depth: int = 0) -> tuple[Laye
 
     ``depth`` counts the compositions around the list.
 
-    Raises:
-        WidegramError: unknown name, unknown, missing or bad parameter, more layers or compositions
-            than :mod:`widegram.validation.bounds` allows; names the layer's path.
+    Raises WidegramError, which names the layer's path, for an unknown name, an unknown, missing or
+    bad parameter, and more layers or compositions than :mod:`widegram.validation.bounds` allows.
     """
     if not isinstance(spec, (list, tuple)):
         raise WidegramError(f"{where}: must be a list of layers, found {shown(spec)}")

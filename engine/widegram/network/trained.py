@@ -21,8 +21,8 @@ from widegram.network.layers import (
 def check(values: Mapping[str, Any], path: str) -> None:
     """Refuse checked parameters of a layer that contradict each other.
 
-    Raises:
-        WidegramError: 'standard' without ``width``, or ``b_grad`` together with ``b_rate``.
+    Raises WidegramError for 'standard' without ``width``, and for ``b_grad`` together with
+    ``b_rate``.
     """
     if values.get("b_grad") is not None and values["b_rate"] != 1:
         raise WidegramError(

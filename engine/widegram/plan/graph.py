@@ -331,8 +331,7 @@ def build_graph(
     """The nodes of ``network``, with one Output per depth of a sweep and head of Readouts,
     constants for ``dtype``; ``received`` as of :class:`widegram.data.scaled_rows.InputVariances`.
 
-    Raises:
-        WidegramError: ``depths`` without exactly one top-level Repeat, or ``augment``.
+    Raises WidegramError for ``depths`` without exactly one top-level Repeat, and for ``augment``.
     """
     if network.augment:
         raise WidegramError("augment: a plan is of the plain network; evaluators take the means")

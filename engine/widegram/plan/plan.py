@@ -192,8 +192,7 @@ def build(
     largest variance of an input pixel, of which a homogeneous network does not depend;
     ``received``: the largest sum of absolute weights of the edges to a vertex of a pattern.
 
-    Raises:
-        WidegramError: ``depths`` without exactly one top-level Repeat.
+    Raises WidegramError for ``depths`` without exactly one top-level Repeat.
     """
     depths = None if depths is None else tuple(depths)
     of = network, depths, dtype, received

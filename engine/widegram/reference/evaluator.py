@@ -51,8 +51,8 @@ class ReferenceEvaluator(Evaluator):
     images with a layer whose largest variance is between 0 and this, or is not finite, are NaN:
     this method does not scale, and would be wrong there.
 
-    Raises:
-        WidegramError: inputs of another shape than the network's, or depths that it cannot have.
+    Raises WidegramError for inputs of another shape than the network's, and for depths that it
+    cannot have.
     """
 
     def __init__(self, job: Job, least: float = 0.0) -> None:
@@ -191,16 +191,11 @@ def _blocks(n: int, network: Network) -> Iterator[slice]:
 def kernel(network: Network, x1: Any, x2: Any = None) -> DenseKernels:
     """Return the exact NNGP and NTK matrices of a network, densely, in float64.
 
-    Args:
-        network: the network.
-        x1: inputs (n1, D), (n1, L, C) or (n1, H, W, C), or a list of such.
-        x2: the same with n2 rows; None for x1 with itself.
+    * ``x1``: inputs (n1, D), (n1, L, C) or (n1, H, W, C), or a list of such
+    * ``x2``: the same with n2 rows; None for x1 with itself
 
-    Returns:
-        Matrices (n1, n2), in the units of neural-tangents (NTK parameterization).
-
-    Raises:
-        WidegramError: inputs of another shape than the network's.
+    The matrices, (n1, n2), are in the units of neural-tangents (NTK parameterization). Raises
+    WidegramError for inputs of another shape than the network's.
     """
     first, second = open_inputs(x1), None if x2 is None else open_inputs(x2)
     job = Job(

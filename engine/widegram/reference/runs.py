@@ -31,16 +31,11 @@ def images(x: NDArray[Any]) -> Array:
 def self_kernels(
     network: Network, x: Array, patterns: Array | None = None
 ) -> tuple[Array, Array, list[Array]]:
-    """Run the network on every image with itself.
+    """Run the network on every image of ``x`` (B, H, W, C) with itself.
 
-    Args:
-        network: the network.
-        x: images (B, H, W, C).
-        patterns: weights (B, vertices, vertices) for Aggregate layers.
-
-    Returns:
-        ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in the
-        order in which they are met, the variances (B, H, W) of its input.
+    Returns ``(nngp, ntk, variances)``: two arrays (B,), and for every activation and LayerNorm, in
+    the order in which they are met, the variances (B, H, W) of its input. ``patterns``: weights
+    (B, vertices, vertices) for Aggregate layers.
     """
     pair, variances = self_pairs(network, _begin(network, x, x), patterns)
     return pair.k.reshape(len(x)), pair.t.reshape(len(x)), variances
@@ -61,16 +56,11 @@ def cross_kernels(
 ) -> tuple[Array, Array]:  # fmt: skip
     """Run the network on B pairs (x1[b], x2[b]) of different images, treated as independent.
 
-    Args:
-        network: the network.
-        x1: images (B, H, W, C).
-        x2: images (B, H, W, C).
-        q1: the variances of ``x1`` as :func:`self_kernels` gives them.
-        q2: those of ``x2``.
-        patterns: those of both, for Aggregate layers.
+    Returns ``(nngp, ntk)``, arrays (B,).
 
-    Returns:
-        ``(nngp, ntk)``, arrays (B,).
+    * ``x1``, ``x2``: images (B, H, W, C)
+    * ``q1``, ``q2``: their variances as :func:`self_kernels` gives them
+    * ``patterns``: those of both, for Aggregate layers
     """
     pair = cross_pairs(network, _begin(network, x1, x2), q1, q2, patterns)
     return pair.k.reshape(len(x1)), pair.t.reshape(len(x1))

@@ -78,8 +78,7 @@ def arranged(
     """Items without placed ones for inputs (batch, ..., channels), how arrays of ``ndim`` axes
     become such, and the axes of the outputs, None for (batch, ..., channels).
 
-    Raises:
-        WidegramError: a layer has its batch or channels on another axis than its input.
+    Raises WidegramError where a layer has its batch or channels on another axis than its input.
     """
     first = _first(items)
     if first is None:
@@ -103,8 +102,7 @@ def going_on(
     """As :func:`arranged`, for layers that go on from a Kernel: items, the Kernel of outputs
     (batch, ..., channels), and the axes of what they make.
 
-    Raises:
-        WidegramError: a layer does not fit, or takes part of the batch.
+    Raises WidegramError where a layer does not fit, or takes part of the batch.
     """
     ndim = len(kernel.shape1)
     axes = kernel.batch_axis, kernel.channel_axis
@@ -130,8 +128,7 @@ def with_axes(kernel: Kernel, axes: Axes | None) -> Kernel:
     """The Kernel of outputs whose ``axes`` these are, given that of (batch, ..., channels); or the
     other way round, of vectors.
 
-    Raises:
-        WidegramError: an output that is an image, with other axes.
+    Raises WidegramError for an output that is an image, with other axes.
     """
     if axes is None or axes == ("N", *sorted(a for a in axes if isinstance(a, int)), "C"):
         return kernel

@@ -67,8 +67,7 @@ Item = Layer | FanOutItem | ParallelItem | FanInItem | Placed
 def close(items: Sequence[Item]) -> tuple[Layer, ...]:
     """The layers of a sequence from one value to one value.
 
-    Raises:
-        WidegramError: FanOut, parallel and what joins branches do not fit together.
+    Raises WidegramError where FanOut, parallel and what joins branches do not fit together.
     """
     layers: list[Layer] = []
     branches: list[tuple[Item, ...]] | None = None

@@ -21,8 +21,7 @@ def tabulated(
     inputs of ``shape`` have there; ``raw`` and ``gaussian`` as of
     :class:`~widegram.network.piece.Piece`.
 
-    Raises:
-        WidegramError: a function fails, or gives no number for a distance.
+    Raises WidegramError where a function fails, or gives no number for a distance.
     """
     if not have_functions(layers):
         return layers

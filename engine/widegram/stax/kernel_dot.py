@@ -27,9 +27,8 @@ def dot_general(
     """The Kernel of ``jax.lax.dot_general`` of outputs and arrays of one shape, ``other1`` of x1's
     and ``other2`` of x2's, which stand on the left where ``is_lhs``.
 
-    Raises:
-        WidegramError: one of two arrays is missing, axes do not fit, or pairs of outputs are
-            needed that the Kernel has not.
+    Raises WidegramError where one of two arrays is missing, axes do not fit, or pairs of outputs
+    are needed that the Kernel has not.
     """
     if other1 is None and other2 is None:
         return kernel

@@ -26,8 +26,7 @@ def patterns_of(items: Sequence[Item], given: Any, single: bool) -> Patterns | N
     """The arrays of ``pattern=(pattern1, pattern2)``, decoded; None without any. ``single``: there
     is one batch of inputs, whose pattern may be given once, or twice.
 
-    Raises:
-        WidegramError: no pair of arrays, or one of them is missing.
+    Raises WidegramError for what is no pair of arrays, and where one of them is missing.
     """
     if given is None or (isinstance(given, (tuple, list)) and all(p is None for p in given)):
         return None

@@ -42,9 +42,8 @@ def kernel_of_several(
     list of as many, or None), in float64, and the items behind it. ``mask``: the mask constant of
     all inputs, or a list with that of each.
 
-    Raises:
-        WidegramError: lists of another length than the branches, inputs of different numbers of
-            rows, branches that do not fit together.
+    Raises WidegramError for lists of another length than the branches, inputs of different numbers
+    of rows, and branches that do not fit together.
     """
     branches, join, rest = _parts(items)
     check_lists(items, x1, x2)
@@ -94,8 +93,7 @@ def layers_of_several(items: Sequence[Item]) -> tuple[Layer, ...] | None:
     """The layers of a network as data whose input is a list, None where some take inputs with other
     axes than that has, or have functions of Python's, or the list has one input, or lists in it.
 
-    Raises:
-        WidegramError: several inputs that nothing joins.
+    Raises WidegramError for several inputs that nothing joins.
     """
     branches, join, rest = _parts(items)
     if any(map(is_placed, (*branches, rest))) or len(branches) == 1:

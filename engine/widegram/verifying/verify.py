@@ -79,10 +79,9 @@ def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the co
     The report lists the damage; its ``raise_if_damaged()`` raises
     :class:`widegram.errors.Damaged`.
 
-    Raises:
-        Damaged: HDF5 cannot read the file.
-        WidegramError: it is missing, no file of this program, being written, or to be repaired
-            while its data cannot be had; or ``x1`` or ``x2`` is no data.
+    Raises :class:`widegram.errors.Damaged` where HDF5 cannot read the file; WidegramError where it
+    is missing, no file of this program, being written, or to be repaired while its data cannot be
+    had, and where ``x1`` or ``x2`` is no data.
     """
     path = file_path(path, "path")
     if is_sealed(path):

@@ -38,8 +38,8 @@ class Workers(Closing):
     * ``described``, ``device``: what the first worker that is ready says of the session, and the
       kind of its device; making this waits for it
 
-    Raises:
-        WidegramError: nobody answers at the address within ten seconds, or a worker does not fit.
+    Raises WidegramError where nobody answers at the address within ten seconds, or a worker does
+    not fit.
     """
 
     def __init__(

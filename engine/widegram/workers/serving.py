@@ -55,9 +55,8 @@ class Served(ABC):
     def open(cls, request: Request, parcels: Mapping[str, list[Table]]) -> Served:
         """Everything that its work needs. ``parcels``: data that was sent, by name.
 
-        Raises:
-            Unseen: data is not to be seen here, and was not sent.
-            WidegramError: it is other data than the client's, or cannot be computed with.
+        Raises :class:`Unseen` for data that is not to be seen here, and was not sent; WidegramError
+        where it is other data than the client's, or cannot be computed with.
         """
 
     @abstractmethod

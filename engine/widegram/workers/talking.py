@@ -58,10 +58,9 @@ class Line:
         """The answer to a request, of about ``size`` bytes; ``before`` is waited for before it is
         fetched.
 
-        Raises:
-            Lost: the worker has left, or does not hand over what it has.
-            Absent, Closed: see there.
-            WidegramError: it failed; also where it has not this program.
+        Raises :class:`Lost` where the worker has left, or does not hand over what it has;
+        :class:`Absent` and :class:`Closed` as they say; WidegramError where the work failed, and
+        for a worker without this program.
         """
         from distributed import wait
 
