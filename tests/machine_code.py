@@ -67,7 +67,7 @@ _LOOKS = {
 @contextmanager
 def running_as(processor: Processor) -> Iterator[None]:
     """Inside, kernels are made for a processor whose code this one runs."""
-    caches = compiled.address.cache_clear, object_code._machine.cache_clear
+    caches = compiled.written.cache_clear, object_code._machine.cache_clear
     with pytest.MonkeyPatch.context() as patch:
         for module in (compiled, object_code):
             patch.setattr(module, "host", lambda: processor)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from unittest import mock
 
 import numpy as np
 import pytest
 
 import widegram
+from jobs import job
 from machine_code import CODES, PROCESSORS
+from widegram.cpu import CpuEvaluator
+from widegram.cpu.driver.fields import REGION
 from widegram.cpu.kernels import compiled, forms
 from widegram.cpu.kernels.forms import PLAIN, Form
 from widegram.cpu.kernels.variants import GAPS, SQUARES, Variant
 
 # Sections that rows of 1 to 5 pixels are too short for, that overlap, or that have a middle part.
-FORMS = (Form(4, held=True, narrow=Form(1, (21,), held=True)), Form(2, (21, 36), held=True))
+FORMS = (Form(4, held=True), Form(2, (21, 36), held=True), Form(waits=2), Form(waits=3))
 CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.3, "b_std": 0.1}
 CIRCULAR = CONV | {"padding": "CIRCULAR"}
 SMALL = CONV | {"filter_shape": [2, 2], "padding": "VALID"}
+BIG, EVEN = (CONV | {"filter_shape": [n, n]} for n in (5, 4))
 DENSE = {"layer": "Dense", "W_std": 1.2, "b_std": 0.2}
 RELU, GAP = {"layer": "Relu"}, {"layer": "GlobalAvgPool"}
 BRANCHED = {"layer": "Residual", "branch": [RELU, CONV], "shortcut": []}
@@ -28,6 +31,7 @@ NETWORKS = {
     "zeros": ([5, 4, 2], [CONV, RELU, CONV, {"layer": "LeakyRelu", "alpha": 0.1}, GAP]),
     "torus": ([3, 3, 1], [CIRCULAR, RELU, CIRCULAR, {"layer": "Erf"}, GAP]),
     "not packed": ([4, 5, 1], [SMALL, RELU, CONV, BRANCHED, GAP]),
+    "squares": ([3, 6, 1], [BIG, RELU, EVEN, RELU, GAP]),
     "wide": ([2, 17, 1], [CONV, RELU, CONV, RELU, GAP]),
     "vectors": ([3], [DENSE, RELU, DENSE, {"layer": "Erf"}]),
 }
@@ -37,17 +41,15 @@ NETWORKS = {
 def written_in(form: Form) -> Iterator[None]:
     """Inside, what can be cut into sections is in that form."""
 
-    def chosen(variant: Variant, processor: object) -> Form:
+    def chosen(variant: Variant, processor: object, width: int) -> Form:
         return form if forms._straight(variant) else PLAIN
 
     with mock.patch.object(forms, "chosen", chosen):
-        compiled.address.cache_clear()
         yield
-    compiled.address.cache_clear()
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), list(zip(NETWORKS, ["float32", "float64"] * 3, strict=False))
+    ("name", "dtype"), list(zip(NETWORKS, ["float32", "float64"] * 4, strict=False))
 )
 def test_all_forms_give_the_same_bits(name: str, dtype: str) -> None:
     shape, layers = NETWORKS[name]
@@ -70,18 +72,18 @@ def test_all_forms_give_the_same_bits(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_every_kernel_has_a_form(name: str) -> None:
     processor = PROCESSORS[name]
-    count, size = processor.registers
     for code in CODES:
         for dtype in ("float32", "float64"):
             for kind in ("tap", "box", "large", *SQUARES):
                 variant = Variant(kind, code, True, False, dtype, packed=GAPS)
-                form = forms.chosen(variant, processor)
-                assert replace(form, narrow=None) in forms.known(variant)
-                # Of widths that are measured elsewhere nothing changes.
-                assert form == PLAIN or (count, size) != (32, 64)
-                assert form.chains == PLAIN.chains
-                # Loops within a pixel cannot be cut.
-                assert not form.cuts or (code in forms._STRAIGHT and kind not in ("box", "large"))
+                for width in (0, 8, 12, 16, forms.WIDE):
+                    form = forms.chosen(variant, processor, width)
+                    assert form in forms.known(variant)
+                    assert form.chains == PLAIN.chains
+                    # Loops within a pixel cannot be cut.
+                    straight = code in forms._STRAIGHT and kind not in ("box", "large")
+                    assert not form.behind or straight
+                assert form == forms.chosen(variant, processor, 1000)
 
 
 def test_every_form_has_a_key_of_its_own() -> None:
@@ -89,3 +91,28 @@ def test_every_form_has_a_key_of_its_own() -> None:
     assert len({form.text() for form in known}) == len(set(known))
     variant = Variant("tap", "relu", False, False, "float32")
     assert compiled.address(variant, Form(2)) != compiled.address(variant, PLAIN)
+
+
+def test_the_form_is_that_for_the_width_of_an_image() -> None:
+    """Where a network has a kernel at several widths, each is written for its own; vectors stand
+    in rows of as many pixels as a region has blocks."""
+    pool = {"layer": "AvgPool", "window_shape": [2, 2], "strides": [2, 2]}
+    images = [CONV, RELU, CONV, RELU, pool, CONV, RELU, GAP]
+    for shape, layers, kind, widths in (
+        ([4, 6, 1], images, "box3", [6, 6, 3]),
+        ([3], NETWORKS["vectors"][1], "tap", [REGION[1]] * 2),
+    ):
+        x = np.random.default_rng(1).normal(size=(3, *shape))
+        of = job({"input_shape": shape, "layers": layers}, x, dtype="float32")
+        with mock.patch.object(compiled, "address", wraps=compiled.address) as address:
+            CpuEvaluator(of).close()
+        asked = [(call.args[0], call.kwargs.get("width")) for call in address.call_args_list]
+        assert [w for v, w in asked if v.kind == kind and v.dtype == "float32"] == widths
+
+
+def test_a_form_for_rows_that_are_wide_enough() -> None:
+    variant, processor = Variant("box3", "relu", True, False, "float32"), PROCESSORS["x86-64-v3"]
+    least = {6: Form(2), 3: Form(4), 0: PLAIN}
+    with mock.patch.dict(forms._TABLE, {(processor.registers, "float32", ""): least}):
+        found = [forms.chosen(variant, processor, width) for width in (0, 2, 3, 5, 6, 7)]
+    assert found == [PLAIN, PLAIN, Form(4), Form(4), Form(2), Form(2)]

@@ -7,7 +7,7 @@ would lack there switched off: those rows have the clock of this machine, not of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -106,7 +106,7 @@ def _spins(activation: str, dtype: str, kind: str, most: int | None) -> Sequence
     found = []
     for off, processor in processors().items():
         chosen = forms.chosen(variant, processor)
-        others = (f for f in forms.known(variant) if f != replace(chosen, narrow=None))
+        others = (f for f in forms.known(variant) if f != chosen)
         for form in [chosen, *others][:most]:
             rows = RoofRows(made, kind, True, dtype, form, processor)
             rows.spin(1)

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.counts import counts
-from widegram.cpu.driver.fields import Ints, Kind, Move, StepField
+from widegram.cpu.driver.fields import REGION, Ints, Kind, Move, StepField
 from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.forms import WIDE
 from widegram.cpu.kernels.variants import N_PARAMS, Variant, kind_of_window
 from widegram.plan.operations import Input, Windowed
 from widegram.plan.plan import Plan
@@ -46,10 +47,13 @@ class StepRows:
         self.rows: list[list[int]] = []
         self.params: list[float] = []
 
-    def address(self, kind: str, code: str, packed: int = 0, **flags: bool) -> int:
-        """The address of a kernel; ``flags``: the last fields of its :class:`Variant`."""
-        ntk = self.plan.ntk
-        return compiled.address(Variant(kind, code, ntk, self.paired, self.dtype, packed, **flags))
+    def address(
+        self, kind: str, code: str, packed: int = 0, width: int = WIDE, **flags: bool
+    ) -> int:
+        """The address of a kernel for rows of ``width`` pixels; ``flags``: the last fields of its
+        :class:`Variant`."""
+        variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed, **flags)
+        return compiled.address(variant, width=width)
 
     def moves(self, stores: Stores, twins: bool) -> Ints:
         """Addresses of the kernels that move planes, 0 of those that no step of this schedule
@@ -163,6 +167,11 @@ class StepRows:
                 contribution = bool(ntk and affine.contribution)
                 fresh = bool(ntk and step.inputs and self._is_input(step.inputs[0]))
                 return self.address(
-                    kind, code, packed, contribution=contribution, hides=hides, fresh=fresh
-                )
+                    kind, code, packed, self._across(step),
+                    contribution=contribution, hides=hides, fresh=fresh,
+                )  # fmt: skip
         return 0
+
+    def _across(self, step: Window) -> int:
+        """The pixels of a row of a step's plane."""
+        return REGION[1] if self.plan.vector and not self.paired else step.out.shape[1]

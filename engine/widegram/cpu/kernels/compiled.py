@@ -14,15 +14,24 @@ from widegram.cpu.kernels.processors import Processor, host
 from widegram.cpu.kernels.variants import Variant
 
 
-@cache
-def address(variant: Variant, form: Form | None = None, processor: Processor | None = None) -> int:
+def address(
+    variant: Variant,
+    form: Form | None = None,
+    processor: Processor | None = None,
+    width: int = forms.WIDE,
+) -> int:
     """The address of a compiled kernel, which the first call compiles or reads from disk.
 
-    ``form``: that for the processor unless it is given; ``processor``: this machine's, or one that
-    this machine can be taken for.
+    ``form``: that for the processor and rows of ``width`` pixels unless it is given; ``processor``:
+    this machine's, or one that this machine can be taken for.
     """
     processor = processor or host()
-    form = form or forms.chosen(variant, processor)
+    return written(variant, form or forms.chosen(variant, processor, width), processor)
+
+
+@cache
+def written(variant: Variant, form: Form, processor: Processor) -> int:
+    """The address of a kernel in a form."""
     name = f"plane_{variant.text().replace('|', '_')}_{form.text()}"
     return object_code.address(name, lambda: _emitted(variant, processor, form), processor)
 

@@ -13,7 +13,6 @@ from widegram.cpu.kernels.packed_ir import PackedKernel
 from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.sum_ir import SumKernel
 from widegram.cpu.kernels.variants import Variant
-from widegram.cpu.kernels.vector_ops import INDEX
 from widegram.cpu.kernels.window_ir import WindowKernel
 
 # What does not fit the registers lies on the stack. Where the caller left that at an odd multiple
@@ -32,17 +31,7 @@ def emitted(variant: Variant, processor: Processor, form: Form | None = None) ->
     function.attributes.alignstack = _STACK
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     form = form or forms.chosen(variant, processor)
-    emitter = _emitter(variant)
-    kernel = emitter(builder, variant, processor, form, function.args)
-    if form.narrow is None:
-        kernel.emit()
-    else:
-        wide = builder.icmp_signed(">=", kernel.across, ir.Constant(INDEX, forms.WIDE))
-        with builder.if_else(wide) as (then, otherwise):
-            with then:
-                kernel.emit()
-            with otherwise:
-                emitter(builder, variant, processor, form.narrow, function.args).emit()
+    _emitter(variant)(builder, variant, processor, form, function.args).emit()
     builder.ret_void()
     return str(module), function.name
 

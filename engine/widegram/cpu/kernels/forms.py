@@ -20,53 +20,69 @@ class Form:
     * ``slices``: a pixel's lanes are cut into so many; a row is walked once for each
     * ``cuts``: cycles from the beginning of a pixel's chain of operations at which it is cut, so
       that pixels overlap (:mod:`widegram.cpu.kernels.pipelined`)
+    * ``waits``: so many cuts at one place, behind the beginning of the first division or root: its
+      result is used so many pixels later
     * ``held``: numbers in the code lie in memory, one vector each, and are operands there
     * ``chains``: Horner schemes side by side that a polynomial is divided into
-    * ``narrow``: the form where images are narrower than WIDE, None: the same
     """
 
     slices: int = 1
     cuts: tuple[int, ...] = ()
+    waits: int = 0
     held: bool = False
     chains: int = 2
-    narrow: Form | None = None
+
+    @property
+    def behind(self) -> int:
+        """How many pixels are begun before one is finished."""
+        return len(self.cuts) + self.waits
 
     def text(self) -> str:
         """A key of its own for every form."""
         parts = [f"slices{self.slices}", *(f"cut{cycles}" for cycles in self.cuts)]
-        parts += ["held"] * self.held + [f"chains{self.chains}"]
-        return "_".join([*parts, *(["or", self.narrow.text()] if self.narrow else [])])
+        parts += [f"waits{self.waits}"] * (self.waits > 0) + ["held"] * self.held
+        return "_".join([*parts, f"chains{self.chains}"])
 
 
 PLAIN = Form()
-WIDE = 16  # pixels; packed rows come in two runs, so that theirs are half as long
+WIDE = 32  # pixels of a row from which on forms no longer depend on their number
 _HALVES, _QUARTERS, _WHOLE = Form(2), Form(4), Form(1, (21,), held=True)
+_TWO, _THREE = Form(waits=2), Form(waits=3)
 # Kinds whose pixels are read without loops, and codes that are straight-line code.
 _READ_AT_ONCE = ("tap", *SQUARES)
 _RECTIFIED = ("relu", "relu_nonnegative", "abrelu")
 _STRAIGHT = (*_RECTIFIED, *(f"{code}_or_zero" for code in _RECTIFIED), "erf")
-_MOST_CARRIED = 3  # the sums of larger windows take all 16 registers
-# By registers and the bytes of one, dtype, code ('' for all others) of what pixels can overlap in;
-# everything else is plain.
+# The largest square windows whose pixels overlap, by registers and dtype, elsewhere 3: the sums of
+# larger ones take all 16 registers, or overlapping gains nothing.
+_MOST_CARRIED = {((32, 64), "float64"): 8}
+# By registers and the bytes of one, dtype, code ('' for all others) of what pixels can overlap in:
+# forms by the pixels that a row has at least (packed rows come in two runs, so that theirs are half
+# as long). Everything else is plain.
 _TABLE = {
-    ((16, 32), "float32", ""): Form(2, (21, 36), held=True, narrow=_WHOLE),
-    ((16, 32), "float64", ""): _WHOLE,
-    ((16, 32), "float64", "erf"): Form(1, (25,), held=True),
+    ((16, 32), "float32", ""): {16: Form(2, (21, 36), held=True), 0: _WHOLE},
+    ((16, 32), "float64", ""): {0: _WHOLE},
+    ((16, 32), "float64", "erf"): {0: Form(1, (25,), held=True)},
+    ((32, 64), "float32", ""): {12: _THREE, 0: PLAIN},
+    ((32, 64), "float32", "erf"): {16: _TWO, 0: PLAIN},
+    ((32, 64), "float64", ""): {0: _THREE},
+    ((32, 64), "float64", "erf"): {8: _TWO, 0: PLAIN},
     # Not measured: as many values find room in registers as with (16, 32).
-    ((32, 16), "float32", ""): _HALVES,
-    ((32, 16), "float64", ""): _HALVES,
-    ((16, 16), "float32", ""): _QUARTERS,
-    ((16, 16), "float64", ""): _QUARTERS,
+    ((32, 16), "float32", ""): {0: _HALVES},
+    ((32, 16), "float64", ""): {0: _HALVES},
+    ((16, 16), "float32", ""): {0: _QUARTERS},
+    ((16, 16), "float64", ""): {0: _QUARTERS},
 }
 
 
-def chosen(variant: Variant, processor: Processor) -> Form:
-    """The form of a kernel on a processor."""
-    small = SQUARES.get(variant.kind.removesuffix(PLUS), 1) <= _MOST_CARRIED
+def chosen(variant: Variant, processor: Processor, width: int = WIDE) -> Form:
+    """The form of a kernel on a processor, for rows of ``width`` pixels."""
+    most = _MOST_CARRIED.get((processor.registers, variant.dtype), 3)
+    small = SQUARES.get(variant.kind.removesuffix(PLUS), 1) <= most
     if not (_straight(variant) and small):
         return PLAIN
     rows = ((processor.registers, variant.dtype, code) for code in (variant.code, ""))
-    return next((_TABLE[row] for row in rows if row in _TABLE), PLAIN)
+    widths = next((_TABLE[row] for row in rows if row in _TABLE), {0: PLAIN})
+    return next(form for least, form in widths.items() if width >= least)
 
 
 def known(variant: Variant) -> list[Form]:
@@ -76,6 +92,7 @@ def known(variant: Variant) -> list[Form]:
         found += [Form(1, cuts, held=True) for cuts in ((21,), (25,))]
         found += [Form(2, cuts, held=True) for cuts in ((21,), (36,), (21, 36), (24, 44))]
         found.append(Form(2, (21, 36), held=True, chains=1))
+        found += [Form(waits=1), _TWO, _THREE, Form(waits=4)]
     return found
 
 

@@ -53,11 +53,6 @@ class PackedKernel(WindowKernel):
         self.height, self.width = value["height"], value["width"]
         self.gap_rows, self.gap_cols = value["gap_rows"], value["gap_cols"]
 
-    @property
-    def across(self) -> Any:
-        """How many pixels a row has, an LLVM integer."""
-        return self.width
-
     def emit(self) -> None:
         """Emit the loops over rows and pixels."""
         if self.kind != "inputs":

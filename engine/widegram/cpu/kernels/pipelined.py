@@ -18,7 +18,7 @@ from llvmlite import ir
 
 from widegram.cpu.kernels import loops
 from widegram.cpu.kernels.recording import Leaf, Recorded, Recorder
-from widegram.cpu.kernels.sections import UNITS, ordered, place
+from widegram.cpu.kernels.sections import UNITS, ordered, place, waiting
 from widegram.cpu.kernels.vector_ops import INDEX
 
 
@@ -26,8 +26,9 @@ class Pipeline:
     """A recorded pixel with the values that it ends with, ``outputs``."""
 
     def __init__(self, recorder: Recorder, outputs: Sequence[Any]) -> None:
-        self.ops, self.outputs, cuts = recorder.real, outputs, recorder.form.cuts
-        self.builder, self.last = self.ops.builder, len(cuts)
+        self.ops, self.outputs, form = recorder.real, outputs, recorder.form
+        self.builder, self.last = self.ops.builder, form.behind
+        cuts = sorted([*form.cuts, *waiting(recorder.nodes, form.waits)])
         until = place(recorder.nodes, outputs, cuts)
         self.order = ordered(recorder.nodes)
         for node in self.order:

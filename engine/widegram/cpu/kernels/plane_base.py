@@ -64,11 +64,6 @@ class PlaneCode:
         ) = (self.integer(geometry, n) for n in range(len(Geometry)))
 
     @property
-    def across(self) -> Any:
-        """How many pixels a row has, an LLVM integer."""
-        return self.cols
-
-    @property
     def fields(self) -> int:
         """1, or 2 where T is carried."""
         return 1 + self.variant.ntk

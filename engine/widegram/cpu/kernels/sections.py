@@ -15,8 +15,14 @@ _ROOM = {"load": 2, "add": 2, "multiply": 2, "divide": 1}
 _WIDTH = 4
 
 
+def waiting(nodes: Sequence[Recorded], turns: int) -> list[int]:
+    """So many cuts behind the beginning of the first division or root."""
+    slow = [node.start for node in nodes if UNITS.get(node.name) == "divide"]
+    return [min(slow) + 1] * turns if turns else []
+
+
 def place(
-    nodes: Sequence[Recorded], outputs: Sequence[Any], cuts: tuple[int, ...]
+    nodes: Sequence[Recorded], outputs: Sequence[Any], cuts: Sequence[int]
 ) -> dict[Recorded, int]:
     """Give every node its section; the last section in which each is used.
 

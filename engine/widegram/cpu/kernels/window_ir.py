@@ -241,14 +241,14 @@ class WindowKernel(PlaneCode):
         def write(pixel: Any, values: Sequence[Any]) -> None:
             self._write(run, pixel, values)
 
-        if not self.ops.form.cuts:
+        if not self.ops.form.behind:
             with loops.for_range(self.builder, run.cols) as col:
                 alone(col.index)
             return
         with self._recording() as recorder:
             values = []
             # K is what the chain begins with, T what it ends with.
-            for read, section in zip(fields, (0, len(self.ops.form.cuts)), strict=False):
+            for read, section in zip(fields, (0, self.ops.form.behind), strict=False):
                 with recorder.in_section(section):
                     values.append(read(PIXEL))
             outputs = self._activated(run, PIXEL, begin(values))
