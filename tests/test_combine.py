@@ -213,6 +213,12 @@ def test_refused(
     assert not (tmp_path / "out.h5").exists()
 
 
+@pytest.mark.parametrize("files", [3, None, "K0.h5", Path("K0.h5")])
+def test_what_is_no_list_of_files(files: Any, tmp_path: Path) -> None:
+    with pytest.raises(WidegramError, match="needs two or more"):
+        widegram.combine(files, tmp_path / "out.h5")
+
+
 def test_other_inputs_are_refused(folder: Path, tmp_path: Path) -> None:
     widegram.gram(NETWORKS[0], X + 1, tmp_path / "other.h5")
     with pytest.raises(WidegramError, match="they are of other inputs x"):

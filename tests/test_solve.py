@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import h5py
@@ -242,6 +243,9 @@ def test_encoding() -> None:
         encode(np.array([3.0, 1.5]), task="classification")
     with pytest.raises(WidegramError, match=r"row 1 holds 1\.84467e\+19, no whole number"):
         encode(np.array([3, 2**64 - 1], dtype=np.uint64))
+    for shift, said in ((math.nan, "nan"), ("x", "'x'"), (1001.0, "1001")):
+        with pytest.raises(WidegramError, match=f"target_shift {said}.*: give a number from -1000"):
+            encode(np.array([1, 2]), shift=shift)  # type: ignore[arg-type]
     with pytest.raises(WidegramError, match="no task 'guess'"):
         encode(np.array([3.0, 1.5]), task="guess")
     np.testing.assert_array_equal(

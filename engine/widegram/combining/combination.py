@@ -75,7 +75,7 @@ def combine(  # noqa: PLR0913 - public: by keyword, one for each option of the c
     """
     path = file_path(out, "out")
     op = check_op(op)
-    if isinstance(files, str | Path) or len(files) < 2:
+    if isinstance(files, str) or not isinstance(files, Sequence) or len(files) < 2:
         raise WidegramError("combine needs two or more Gram files")
     shares = check_weights(weights, len(files), op)
     check_distinct([path], files)

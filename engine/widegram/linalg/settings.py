@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import DTypeLike
 
+from widegram.errors import WidegramError, shown
 from widegram.machine.progress import ProgressCallback
 from widegram.validation.arrays import with_ending
+from widegram.validation.choices import DTYPES
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class SolveOptions:
     * ``preconditioner``, ``rank``: of conjugate gradients; rank None is chosen from the memory
     * ``seed``: of random probes, and of the folds of method 'svm'
     * ``checkpoint_seconds``: between two iterates that are kept on the disk
+
+    Raises WidegramError for another dtype.
     """
 
     method: str = "auto"
@@ -31,6 +36,14 @@ class SolveOptions:
     rank: int | None = None
     seed: int = 0
     checkpoint_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        try:
+            known = self.dtype is None or np.dtype(self.dtype).name in DTYPES
+        except TypeError:
+            known = False
+        if not known:
+            raise WidegramError(f"dtype {shown(self.dtype)}: a factor is float32 or float64")
 
 
 @dataclass(frozen=True)

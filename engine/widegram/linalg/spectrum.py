@@ -74,7 +74,7 @@ def spectrum(
     started = time.perf_counter()
     if options.full and (options.k or options.density):
         raise WidegramError("--full gives every eigenvalue; leave out --k and --density")
-    if options.k is not None and options.k > operator.shape[0]:
+    if options.k is not None and not 1 <= options.k <= operator.shape[0]:
         raise WidegramError(f"--k {options.k}: give 1 <= k <= {operator.shape[0]}, the rows")
     operator, unit = replace(operator, memory=resources.memory // 8).in_units()
     full, why = _wants_full(operator.shape[0], options, resources.memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from widegram.data.chosen_rows import ChosenRows
 from widegram.data.formats import open_table
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.validation.arrays import as_int64, choice
 from widegram.validation.choices import TARGETS, TASKS
 
@@ -129,8 +130,8 @@ def encode(
         what = "holds" if among is None else "the rows that are chosen hold"
         raise WidegramError(f"{name}: {what} the single class {labels[0]}; two or more are needed")
     less = 1.0 / known.size if shift is None else shift
-    if not abs(less) <= _LARGEST_SHIFT:
-        raise WidegramError(f"target_shift {less:g}: give a number from -1000 to 1000")
+    if not isinstance(less, Real) or not abs(less) <= _LARGEST_SHIFT:
+        raise WidegramError(f"target_shift {shown(less)}: give a number from -1000 to 1000")
     if shift is not None and shift != 1.0 / known.size:
         digest.update(f"shift {shift!r}".encode())
     one_hot = np.full((labels.size, known.size), -less)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from widegram.data import Source, open_source
 from widegram.data.distinct import check_distinct
 from widegram.durable import write_bytes
 from widegram.durable.outputs import check_target, is_own_plain
-from widegram.errors import Interrupted, WidegramError, WriteFailed
+from widegram.errors import Interrupted, WidegramError, WriteFailed, shown
 from widegram.gramfile import GramFile
 from widegram.linalg.budget import array_budget, stream_share
 from widegram.linalg.gramsource import open_train
@@ -187,10 +188,19 @@ def _check(search: Search) -> None:
     choice(search.dtype, "dtype", DTYPES)
     resolve_device(search.device)
     integer(search.seed, "seed", 0)
-    if not search.diag_regs or not all(0 <= reg < np.inf for reg in search.diag_regs):
+    if not isinstance(search.samples, int | None):
+        raise WidegramError(f"samples {shown(search.samples)}: give a whole number")
+    if not _are_regularisers(search.diag_regs):
         raise WidegramError(f"diag_regs {search.diag_regs}: give numbers that are not negative")
-    if not 0 < search.holdout < 1:
-        raise WidegramError(f"holdout {search.holdout:g}: give a share between 0 and 1")
+    if not isinstance(search.holdout, Real) or not 0 < search.holdout < 1:
+        raise WidegramError(f"holdout {shown(search.holdout)}: give a share between 0 and 1")
+
+
+def _are_regularisers(given: Any) -> bool:
+    try:
+        return len(given) > 0 and all(0 <= reg < np.inf for reg in given)
+    except TypeError:
+        return False
 
 
 def _check_work(work: Path, source: Source) -> None:

@@ -48,7 +48,7 @@ def solve_by_svm(job: SolveJob, started: float, progress: ProgressCallback | Non
     """
     _check(job)
     require_sklearn()
-    path, folds = job.c_path or C_PATH, job.folds or FOLDS
+    path, folds = job.c_path or C_PATH, FOLDS if job.folds is None else job.folds
     memory, end = array_budget(job.memory), End(job.depth, job.head)
     stream = stream_share(memory)
     with open_train(
