@@ -44,7 +44,7 @@ class Augmented(Evaluator):
         self._inner = self._evaluator(job)
         # Of x1, and of x2, with themselves; where the job has both made when a diagonal is wanted.
         self._itself: dict[bool, Evaluator] = {} if job.x2 is not None else {False: self._inner}
-        self._kept: ByteCache[tuple[int, int], _Own] = ByteCache(KEPT_BYTES)
+        self._kept: ByteCache[tuple[int, int], _TileDiagonal] = ByteCache(KEPT_BYTES)
         inner = self._inner
         self.keys, self.dtype = inner.keys, inner.dtype
         self.workers, self.stoppable = inner.workers, inner.stoppable
@@ -78,7 +78,7 @@ class Augmented(Evaluator):
                 found[key][lo:hi, left:] = value
         if same:
             own = {key: value.diagonal().astype(np.float64) for key, value in found.items()}
-            self._kept.keep((rows.start, rows.stop), _Own(own))
+            self._kept.keep((rows.start, rows.stop), _TileDiagonal(own))
             for key, value in found.items():
                 mirror_lower(value)
                 np.fill_diagonal(value, own[key])
@@ -140,7 +140,7 @@ class Augmented(Evaluator):
             evaluator.close()
 
 
-class _Own(NamedTuple):
+class _TileDiagonal(NamedTuple):
     """The diagonal of a tile, float64, by key."""
 
     values: dict[str, NDArray[np.float64]]

@@ -15,7 +15,7 @@ from widegram.backends.equal import Pairs, is_exact, without
 from widegram.backends.evaluator import Evaluator, Tile
 from widegram.backends.job import Job
 from widegram.backends.readout import Readout
-from widegram.backends.self_runs import KeptOwn, Own
+from widegram.backends.self_runs import KeptRuns, SelfRuns
 from widegram.data.scaled_rows import ScaledRows
 from widegram.plan.angles import NEAREST
 from widegram.plan.announced import announce
@@ -74,10 +74,10 @@ class PlannedEvaluator(Evaluator):
         self.series_error = series_error(formulas)
         announce(plan, formulas, largest, job.dtype, job.accept)
         self.readout = Readout(plan, job.dtype, inputs, self.self_kernels)
-        self._pair_values, self._kept = pair_values, KeptOwn()
+        self._pair_values, self._kept = pair_values, KeptRuns()
 
     @abstractmethod
-    def self_kernels(self, numbers: Numbers, second: bool) -> Own:
+    def self_kernels(self, numbers: Numbers, second: bool) -> SelfRuns:
         """Runs of inputs of x1, or of x2, with themselves."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class PlannedEvaluator(Evaluator):
     def round_to(self, dtype: str) -> None:
         self.readout.round_to(dtype)
 
-    def check(self, own: Own, rows: range, second: bool) -> None:
+    def check(self, own: SelfRuns, rows: range, second: bool) -> None:
         """Refuse images of which something that matters is outside the range on the way: ``own``,
         made for their factors, says of each whether anything is."""
         if own.whole:

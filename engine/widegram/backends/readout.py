@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.data.scaled_rows import ScaledRows
 from widegram.plan.plan import Plan
 from widegram.validation.finite import check_finite, overflow, underflow
@@ -29,7 +29,7 @@ class Readout:
 
     def __init__(
         self, plan: Plan, dtype: str, inputs: tuple[ScaledRows, ScaledRows],
-        diagonal: Callable[[range, bool], Own],
+        diagonal: Callable[[range, bool], SelfRuns],
     ) -> None:  # fmt: skip
         self.plan, self.inputs, self.diagonal = plan, inputs, diagonal
         self.round_to(dtype)
@@ -69,8 +69,8 @@ class Readout:
         return found
 
     def own(self, own: dict[str, Array], rows: range, second: bool = False) -> dict[str, Array]:
-        """Kernels (outputs, n) of inputs with themselves, float64, from :attr:`Own.kernels`; raises
-        as :meth:`kernels`."""
+        """Kernels (outputs, n) of inputs with themselves, float64, from :attr:`SelfRuns.kernels`;
+        raises as :meth:`kernels`."""
         found = {name: value.copy() for name, value in own.items()}
         for key, n, kernel in self.plan.keys:
             value, raw = found[kernel][n], own[kernel][n]
@@ -86,7 +86,7 @@ class Readout:
                     raise error(key, f"row {row}, column {row}", self.dtype)
         return found
 
-    def check_inputs(self, own: Own, rows: range, second: bool) -> None:
+    def check_inputs(self, own: SelfRuns, rows: range, second: bool) -> None:
         """Raise WidegramError where an input's values are outside the range on their way
         to the result."""
         wrong = np.flatnonzero(own.lost > HIDDEN[self.dtype])

@@ -16,7 +16,7 @@ KEPT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Own:
+class SelfRuns:
     """What the runs of n inputs with themselves gave.
 
     * ``factors`` (n, F + 1), in the runner's dtype: those of the activations; one spare number
@@ -46,18 +46,18 @@ class Own:
         return int(self.factors.nbytes + self.nngp.nbytes + self.ntk.nbytes + self.lost.nbytes)
 
 
-class KeptOwn:
+class KeptRuns:
     """Runs that were made for tiles and gave the kernels too: what is asked for their diagonal
     next need not be computed again. Threads may share it."""
 
     def __init__(self) -> None:
-        self._kept: ByteCache[tuple[bool, int, int], Own] = ByteCache(KEPT_BYTES)
+        self._kept: ByteCache[tuple[bool, int, int], SelfRuns] = ByteCache(KEPT_BYTES)
 
-    def keep(self, rows: range, second: bool, own: Own) -> None:
+    def keep(self, rows: range, second: bool, own: SelfRuns) -> None:
         """Keep what inputs ``rows`` of x1, or of x2, gave, but for their factors."""
         slim = replace(own, factors=np.empty((len(rows), 0)))
         self._kept.keep((second, rows.start, rows.stop), slim)
 
-    def find(self, rows: range, second: bool) -> Own | None:
+    def find(self, rows: range, second: bool) -> SelfRuns | None:
         """What inputs ``rows`` gave, None where it is not kept."""
         return self._kept.find((second, rows.start, rows.stop))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from widegram.backends.evaluator import Advance, Cost, Tile
 from widegram.backends.job import Job
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.closing import ClosedOnFailure
 from widegram.cpu.image_tiles import ImageTiles
 from widegram.cpu.pairs import PairRunner
@@ -103,7 +103,7 @@ class CpuEvaluator(PlannedEvaluator):
             return second - 2 * rows - 1
         return second if first > rows else 0
 
-    def self_kernels(self, numbers: Numbers, second: bool) -> Own:
+    def self_kernels(self, numbers: Numbers, second: bool) -> SelfRuns:
         return self._tiles.self_kernels(numbers, second)
 
     def some(self, numbers: list[int], second: bool) -> NDArray[np.float64]:

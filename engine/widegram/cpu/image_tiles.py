@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from widegram.backends.close_pairs import close_pairs
 from widegram.backends.equal import Pairs, equal_pairs
 from widegram.backends.evaluator import Advance
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.images import ImageBlocks, LaneBlock, RowBlock
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
@@ -43,7 +43,7 @@ class ImageTiles:
 
     def __init__(
         self, plan: Plan, layout: FactorLayout, dtype: str, team: Team, angle: float, memory: int,
-        inputs: tuple[ScaledRows, ScaledRows], check: Callable[[Own, range, bool], None],
+        inputs: tuple[ScaledRows, ScaledRows], check: Callable[[SelfRuns, range, bool], None],
     ) -> None:  # fmt: skip
         self.plan, self.layout, self.dtype, self.team = plan, layout, dtype, team
         self.angle, self._planes = angle, memory // 4
@@ -58,7 +58,7 @@ class ImageTiles:
         self._pointwise = runners.first.pointwise
 
         def blocks(second: bool) -> ImageBlocks:
-            def seen(own: Own, rows: range) -> None:
+            def seen(own: SelfRuns, rows: range) -> None:
                 check(own, rows, second)
 
             return ImageBlocks(inputs[second], plan, runners.run, dtype, memory, seen)
@@ -127,7 +127,7 @@ class ImageTiles:
         lane_block = self.stores[1].lanes(cols.start, cols.stop)
         return equal_pairs(row_block.digests, lane_block.digests, mirrored)
 
-    def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> Own:
+    def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> SelfRuns:
         """Runs of images of x1, or of x2, with themselves."""
         whole, blocks = self._runs_whole(), self.stores[second]
         if isinstance(numbers, range):

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from widegram.backends.close_pairs import sketches
 from widegram.backends.equal import Digests, digests
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.workspace import aligned
 from widegram.data.scaled_rows import ScaledRows, split
 from widegram.machine.byte_cache import ByteCache
 from widegram.plan.plan import Plan
 
-Runs = Callable[[NDArray[np.float64]], Own]
+Runs = Callable[[NDArray[np.float64]], SelfRuns]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ImageBlocks:
 
     def __init__(
         self, source: ScaledRows, plan: Plan, itself: Runs, dtype: str, memory: int,
-        check: Callable[[Own, range], None],
+        check: Callable[[SelfRuns, range], None],
     ) -> None:  # fmt: skip
         self.source, self.itself, self.check = source, itself, check
         self.dtype, self.memory = dtype, memory

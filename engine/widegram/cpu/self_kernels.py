@@ -18,7 +18,7 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.map_tables import planes_of
 from widegram.cpu.tables import encode
@@ -134,7 +134,7 @@ class SelfKernelRunner:
         planes = Workspace.bytes(self.tables, _DTYPE)
         return planes + self.own_k.nbytes + self.own_t.nbytes
 
-    def run(self, x: Array) -> Own:
+    def run(self, x: Array) -> SelfRuns:
         """Run images ``x`` (n, h, w, C), float64, with their patterns as
         :meth:`~widegram.data.scaled_rows.ScaledRows.whole` has them; vectors are (n, 1, 1, D)."""
         own = self.empty(len(x))
@@ -143,7 +143,7 @@ class SelfKernelRunner:
         return own
 
     @np.errstate(all="ignore")  # What leaves the range is counted as lost.
-    def of_squares(self, squares: Array) -> Own:
+    def of_squares(self, squares: Array) -> SelfRuns:
         """Run vectors given by their mean squares (n,), which are masked where the vectors are."""
         own = self.empty(len(squares))
         for lo in range(0, len(squares), _SQUARES):
@@ -174,16 +174,16 @@ class SelfKernelRunner:
             return [x]
         return [x[:, part.numbers].reshape(len(x), *part.shape) for part in self.plan.parts]
 
-    def empty(self, n: int) -> Own:
+    def empty(self, n: int) -> SelfRuns:
         """Room for the results of n images."""
         kinds = len(self.plan.outputs)
         factors = aligned((n, self.layout.total + 1), self.dtype)
         factors[:, -1] = 0
         values = np.zeros((kinds, n)), np.zeros((kinds, n))
-        return Own(factors, *values, np.zeros(n), whole=self.outputs)
+        return SelfRuns(factors, *values, np.zeros(n), whole=self.outputs)
 
     @np.errstate(all="ignore")
-    def fill(self, x: Array, own: Own, lo: int) -> None:
+    def fill(self, x: Array, own: SelfRuns, lo: int) -> None:
         """Run at most ``step`` images; their results are ``lo`` onwards."""
         count = len(x)
         x, patterns = split(x, self.plan.channels)
@@ -219,7 +219,7 @@ class SelfKernelRunner:
             if len(program.steps):
                 self._planes(n, program, lanes_x, run)
 
-    def _keep(self, own: Own, lo: int, count: int, run: _Run) -> None:
+    def _keep(self, own: SelfRuns, lo: int, count: int, run: _Run) -> None:
         """Results of one block."""
         own.factors[lo : lo + count, :-1] = run.factors[:count]
         if not self.outputs:
@@ -339,7 +339,7 @@ class SelfKernelPool:
         for runner in (first, *(first.another() for _ in range(self.count - 1))):
             self._free.put(runner)
 
-    def run(self, x: Array) -> Own:
+    def run(self, x: Array) -> SelfRuns:
         """Run images ``x`` (n, h, w, C), float64; vectors are (n, 1, 1, D)."""
         own, first = self.first.empty(len(x)), self.first
         step = first.step
@@ -353,7 +353,7 @@ class SelfKernelPool:
             pass
         return own
 
-    def _part(self, x: Array, own: Own, lo: int) -> None:
+    def _part(self, x: Array, own: SelfRuns, lo: int) -> None:
         runner = self._free.get()
         try:
             runner.fill(x, own, lo)

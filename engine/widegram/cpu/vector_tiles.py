@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from widegram.backends.close_pairs import least_cosine
 from widegram.backends.equal import Pairs, equal_pairs
 from widegram.backends.evaluator import Advance
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.driver.context import At
 from widegram.cpu.driver.entries import entry
 from widegram.cpu.driver.fields import REGION, VectorField
@@ -88,7 +88,7 @@ class VectorTiles:
             first.digests[rows.start : rows.stop], second.digests[cols.start : cols.stop], mirrored
         )
 
-    def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> Own:
+    def self_kernels(self, numbers: range | NDArray[np.int64], second: bool) -> SelfRuns:
         """Runs of vectors of x1, or of x2, with themselves."""
         return self.runner.of_squares(self.stores[second].exact_squares(numbers))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.equal import digests
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.kernels import compiled
 from widegram.cpu.kernels.fields import Geometry
 from widegram.cpu.kernels.variants import LANES, Variant
@@ -56,7 +56,7 @@ class VectorInputs:
     def __init__(
         self, source: ScaledRows, dtype: str, memory: int, pool: ThreadPoolExecutor
     ) -> None:
-        self.check: Callable[[Own, range], None] = lambda own, rows: None
+        self.check: Callable[[SelfRuns, range], None] = lambda own, rows: None
         self.source, self.dtype, self.memory, self.pool = source, dtype, memory, pool
         self.n, self.features = source.shape[0], int(np.prod(source.shape[1:]))
         self.lanes = LANES[dtype]
@@ -73,7 +73,7 @@ class VectorInputs:
                 self._packed(lo, hi, self.squares[lo:hi])
 
     def block(
-        self, lo: int, hi: int, itself: Callable[[NDArray[np.float64]], Own], cosine: float
+        self, lo: int, hi: int, itself: Callable[[NDArray[np.float64]], SelfRuns], cosine: float
     ) -> Packed:
         """Inputs lo to hi - 1 with the factors that ``itself`` gives their mean squares; inputs of
         a larger ``cosine`` are nearly parallel."""

@@ -15,7 +15,7 @@ from widegram.backends.equal import equal_pairs
 from widegram.backends.evaluator import Advance, Cost, Tile
 from widegram.backends.job import Job
 from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.closing import ClosedOnFailure
 from widegram.cpu.pairs import PairRunner
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
@@ -165,7 +165,7 @@ class CudaEvaluator(PlannedEvaluator):
         raw = RawTile(values[:, 0], values[:, -1], equal, close)
         return self.finished(raw, rows, cols, mirrored)
 
-    def self_kernels(self, numbers: Numbers, second: bool) -> Own:
+    def self_kernels(self, numbers: Numbers, second: bool) -> SelfRuns:
         images = self.images2 if second else self.images1
         self._whole = self._whole or self._runners(True)
         if isinstance(numbers, range):

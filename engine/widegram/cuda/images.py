@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from widegram.backends.close_pairs import sketch
 from widegram.backends.equal import Digests, digests
-from widegram.backends.self_runs import Own
+from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.self_kernels import SelfKernelPool
 from widegram.cuda.device import Device
 from widegram.cuda.factors import gathered, rows
@@ -61,7 +61,7 @@ class HostImages:
 
     def __init__(
         self, source: ScaledRows, runners: SelfKernelPool, gather: NDArray[np.int64], vector: bool,
-        dtype: str, memory: int, check: Callable[[Own, range], None],
+        dtype: str, memory: int, check: Callable[[SelfRuns, range], None],
     ) -> None:  # fmt: skip
         self.check = check
         self.source, self.runners, self.gather, self.vector = source, runners, gather, vector
