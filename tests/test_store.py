@@ -251,7 +251,7 @@ def test_other_hdf5_file_is_refused(monkeypatch: pytest.MonkeyPatch, out: Path) 
     fake.install(monkeypatch)
     with h5py.File(out, "w") as file:
         file["x"] = [1.0]
-    with pytest.raises(WidegramError, match="is an HDF5 file, but not a widegram gram file"):
+    with pytest.raises(WidegramError, match="but not a widegram gram file; `widegram data info`"):
         widegram.gram(fake.NETWORK, fake.inputs(20), out)
 
 

@@ -244,7 +244,10 @@ def read_header(file: h5py.File, path: Any) -> Header:
     """
     attributes = file.attrs
     if text_of(attributes.get("format")) not in (FORMAT, SHARD_FORMAT):
-        raise WidegramError(f"{path}: is an HDF5 file, but not a widegram gram file")
+        raise WidegramError(
+            f"{path}: is an HDF5 file, but not a widegram gram file; `widegram data info` lists "
+            "what it holds"
+        )
     version = typed(attributes.get("format_version", 0), int)
     if version != FORMAT_VERSION:
         raise WidegramError(
