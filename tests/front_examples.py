@@ -1,7 +1,7 @@
 """Networks whose inputs, layers or axes are not those of channels-last images, for any ``stax``.
 
 :func:`run` takes the ``stax`` module, of neural-tangents or of widegram: the code between is the
-same. Imports NumPy alone, so that neural-tangents' environment can run it too
+same. Imports NumPy alone, and what does, so that neural-tangents' environment can run it too
 (``golden_values.py``).
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from map_examples import inputs
 
 Values = dict[str, np.ndarray]
 # By name: the network, and the shapes of x1 and x2.
@@ -138,12 +140,6 @@ def index(stax: Any) -> Networks:
 
 
 FAMILIES = {"norms": norms, "edges": edges, "sequences": sequences, "axes": axes, "index": index}
-
-
-def inputs(name: str, which: int, shape: tuple[int, ...]) -> np.ndarray:
-    """x1 (``which`` 0) or x2 of a network, of ``shape``."""
-    seed = sum(name.encode()) + 1000 * which
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def run(stax: Any, families: Any = FAMILIES) -> Values:

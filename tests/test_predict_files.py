@@ -68,22 +68,17 @@ def arrays(place: Path) -> tuple[widegram.Kernels, widegram.Kernels, widegram.Ke
         return (*kernels, file["targets"][:])
 
 
+def predicted(folder: Path, kernel: str, out: Path, *more: object) -> dict:
+    """What the command says of the test points, whose labels it is given."""
+    solution, cross, labels = folder / f"{kernel}.h5", folder / "c.h5", f"{folder}/d.npz:u"
+    return run("predict", solution, "--cross", cross, "--y", labels, "--out", out, *more)
+
+
 @pytest.mark.parametrize("kernel", ["nngp", "ntk"])
 @pytest.mark.parametrize("extra", [[], ["--memory", "16MB", "--method", "cholesky-ooc"]])
 def test_mean_and_variance(folder, kernel, extra, tmp_path) -> None:
     out = tmp_path / "p.h5"
-    found = run(
-        "predict",
-        folder / f"{kernel}.h5",
-        "--cross",
-        folder / "c.h5",
-        "--y",
-        f"{folder}/d.npz:u",
-        "--variance",
-        "--out",
-        out,
-        *extra,
-    )
+    found = predicted(folder, kernel, out, "--variance", *extra)
     dd, td, tt, y = arrays(folder)
     expected = gp_inference(dd, y, 1e-2)(kernel, td, tt)
     with h5py.File(out) as file:
@@ -136,18 +131,7 @@ def test_infinite_time_is_the_solution(folder, tmp_path) -> None:
 @pytest.mark.parametrize("kernel", ["nngp", "ntk"])
 def test_finite_times(folder, kernel, tmp_path) -> None:
     out = tmp_path / "p.h5"
-    found = run(
-        "predict",
-        folder / f"{kernel}.h5",
-        "--cross",
-        folder / "c.h5",
-        "--y",
-        f"{folder}/d.npz:u",
-        "--time",
-        ",".join(map(str, TIMES)),
-        "--out",
-        out,
-    )
+    found = predicted(folder, kernel, out, "--time", ",".join(map(str, TIMES)))
     dd, td, _, y = arrays(folder)
     square, across = getattr(dd, kernel), getattr(td, kernel)
     rate = max_learning_rate(square, y.size)

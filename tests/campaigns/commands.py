@@ -7,14 +7,16 @@ import hashlib
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from campaigns.harness import Runner
+from campaigns import harness
+from campaigns.harness import Ended, Runner
 
 # Differ between two runs of one command that do the same.
 _TIMES = {"seconds", "seal"}
@@ -158,16 +160,42 @@ def chosen(only: str) -> list[Command]:
     return [command for command in COMMANDS if only in command.name]
 
 
-def shared_out(
-    runner: Runner, folder: Path, options: argparse.Namespace
-) -> Iterator[tuple[Command, int]]:
-    """Commands, with their inputs made, and how many of ``options.count`` cases each has."""
+class Spread(NamedTuple):
+    """The share of a campaign that one command has: ``count`` cases.
+
+    * ``plain``, ``expected``: how the command ends undisturbed, and the content of its outputs
+    * ``counts``, ``bad``: of the whole campaign, what happened and what was wrong
+    """
+
+    command: Command
+    count: int
+    plain: Ended
+    expected: dict[str, dict[str, Any]]
+    generator: random.Random
+    counts: Counter[str]
+    bad: list[str]
+
+
+def spread(
+    name: str, disturb: Callable[[Runner, Spread], None], runner: Runner, folder: Path,
+    options: argparse.Namespace, **more: int,
+) -> int:  # fmt: skip
+    """Give each command, with its inputs made, its share of ``options.count`` cases, and report."""
+    generator, counts, bad = random.Random(options.seed), Counter[str](), list[str]()
     some = chosen(options.only)
     make_inputs(runner, folder, some)
     for index, command in enumerate(some):
-        share = options.count // len(some) + (index < options.count % len(some))
-        if share:
-            yield command, share
+        count = options.count // len(some) + (index < options.count % len(some))
+        if not count:
+            continue
+        begin(runner, command)
+        plain = runner.run(command.words, prepare=command.prepare)
+        if plain.code:
+            bad.append(f"{command.name}: undisturbed: {plain.code}: {plain.line}")
+            continue
+        expected = whole(runner, command)
+        disturb(runner, Spread(command, count, plain, expected, generator, counts, bad))
+    return harness.report(name, {**more, **counts}, bad, options.json)
 
 
 def small_budgets() -> None:

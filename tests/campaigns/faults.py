@@ -10,14 +10,13 @@ import argparse
 import collections
 import errno
 import json
-import random
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from campaigns import commands, harness
-from campaigns.commands import Command
+from campaigns.commands import Command, Spread
 from campaigns.harness import ALL, FAIL, SYNC, WRITE, Fault, Runner
 
 _ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -27,29 +26,12 @@ _OLD = b"an older file" * 100  # in place of an output, where --overwrite is giv
 
 def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
     """``options.count`` faults, spread over the commands."""
-    generator = random.Random(options.seed)
-    counts: collections.Counter[str] = collections.Counter()
-    bad: list[str] = []
-    for command, share in commands.shared_out(runner, folder, options):
-        _command(runner, command, share, generator, counts, bad)
-    return harness.report("faults", {"faults": options.count, **counts}, bad, options.json)
+    return commands.spread("faults", _command, runner, folder, options, faults=options.count)
 
 
-def _command(
-    runner: Runner,
-    command: Command,
-    count: int,
-    generator: random.Random,
-    counts: collections.Counter[str],
-    bad: list[str],
-) -> None:
-    commands.begin(runner, command)
-    plain = runner.run(command.words, prepare=command.prepare)
-    if plain.code:
-        bad.append(f"{command.name}: without a fault: {plain.code}: {plain.line}")
-        return
-    expected = commands.whole(runner, command)
-    for _ in range(count):
+def _command(runner: Runner, case: Spread) -> None:
+    command, generator, plain = case.command, case.generator, case.plain
+    for _ in range(case.count):
         mask = generator.choice((ALL, ALL, ALL, WRITE, SYNC))
         most = plain.operations if mask == ALL else max(1, plain.operations // 3)
         at = generator.choice((generator.randint(1, most), generator.randint(1, min(most, 12))))
@@ -63,8 +45,8 @@ def _command(
             words.append("--overwrite")
             for name in command.outs:
                 (runner.folder / name).write_bytes(_OLD)
-        for problem in _problems(runner, command, words, fault, expected, counts):
-            bad.append(f"{' '.join(words)} {fault}: {problem}")
+        for problem in _problems(runner, command, words, fault, case.expected, case.counts):
+            case.bad.append(f"{' '.join(words)} {fault}: {problem}")
 
 
 def _problems(

@@ -7,7 +7,6 @@ leaves nothing beside its outputs.
 from __future__ import annotations
 
 import argparse
-import collections
 import random
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from campaigns import commands, harness
-from campaigns.commands import Command
+from campaigns.commands import Command, Spread
 from campaigns.faults import again, wrong_file
 from campaigns.harness import KILL, KILL_HALF_WAY, Ended, Fault, Runner
 
@@ -24,40 +23,23 @@ _BY_SIGNAL = -9
 
 def campaign(runner: Runner, folder: Path, options: argparse.Namespace) -> int:
     """At least ``options.count`` kills, spread over the commands."""
-    generator = random.Random(options.seed)
-    counts: collections.Counter[str] = collections.Counter()
-    bad: list[str] = []
-    for command, share in commands.shared_out(runner, folder, options):
-        _command(runner, command, share, generator, counts, bad)
-    return harness.report("kills", dict(counts), bad, options.json)
+    return commands.spread("kills", _command, runner, folder, options)
 
 
-def _command(
-    runner: Runner,
-    command: Command,
-    count: int,
-    generator: random.Random,
-    counts: collections.Counter[str],
-    bad: list[str],
-) -> None:
-    commands.begin(runner, command)
-    plain = runner.run(command.words, prepare=command.prepare)
-    if plain.code:
-        bad.append(f"{command.name}: without a kill: {plain.code}: {plain.line}")
-        return
-    expected, before = commands.whole(runner, command), counts["kills"]
-    while counts["kills"] < before + count:
+def _command(runner: Runner, case: Spread) -> None:
+    command, expected, counts = case.command, case.expected, case.counts
+    before = counts["kills"]
+    while counts["kills"] < before + case.count:
         commands.begin(runner, command)
         counts["cases"] += 1
         # Killed once, or again and again before it is left to end.
-        for _ in range(generator.choice((1, 1, 2, 3))):
-            how, ended = _killed(runner, command, plain, generator)
+        for _ in range(case.generator.choice((1, 1, 2, 3))):
+            how, ended = _killed(runner, command, case.plain, case.generator)
             counts["kills"] += ended.code == _BY_SIGNAL
             problems = _problems(runner, command, ended, expected)
-            bad += [f"{command.name} {how}: {problem}" for problem in problems]
-        bad += [
-            f"{command.name} {how}: {p}" for p in again(runner, command, command.words, expected)
-        ]
+            case.bad.extend(f"{command.name} {how}: {problem}" for problem in problems)
+        problems = again(runner, command, command.words, expected)
+        case.bad.extend(f"{command.name} {how}: {problem}" for problem in problems)
 
 
 def _killed(

@@ -52,9 +52,8 @@ def Dense(
     * ``W_rate``, ``b_rate``, ``b_grad``: learning rates of its own, as in a network specification
     """
     places = axes_of("Dense", batch_axis, channel_axis)
-    rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
-    made = make("Dense", **trained(out_dim, W_std, b_std, parameterization, s), **rates)
-    return placed(made, places)
+    weights = trained(out_dim, W_std, b_std, parameterization, s, W_rate, b_rate, b_grad)
+    return placed(make("Dense", **weights), places)
 
 
 def Conv(  # noqa: PLR0913  (neural-tangents', and learning rates)
@@ -77,8 +76,7 @@ def Conv(  # noqa: PLR0913  (neural-tangents', and learning rates)
     ``dimension_numbers`` are the axes of inputs, filters and outputs, such as
     ``('NCHW', 'OIHW', 'NCHW')``; without them inputs are (batch, ..., channels).
     """
-    rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
-    weights = trained(out_chan, W_std, b_std, parameterization, s) | rates
+    weights = trained(out_chan, W_std, b_std, parameterization, s, W_rate, b_rate, b_grad)
     return _conv("Conv", filter_shape, strides, padding, dimension_numbers, weights)
 
 
@@ -98,8 +96,7 @@ def ConvLocal(  # noqa: PLR0913  (neural-tangents', and learning rates)
     b_grad: float | None = None,
 ) -> Triple:
     """Convolution with filters and biases of its own at every location; as :func:`Conv`."""
-    rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
-    weights = trained(out_chan, W_std, b_std, parameterization, s) | rates
+    weights = trained(out_chan, W_std, b_std, parameterization, s, W_rate, b_rate, b_grad)
     return _conv("ConvLocal", filter_shape, strides, padding, dimension_numbers, weights)
 
 
@@ -119,8 +116,7 @@ def ConvTranspose(  # noqa: PLR0913  (neural-tangents', and learning rates)
     b_grad: float | None = None,
 ) -> Triple:
     """Transposed convolution, which makes images ``strides`` times as large; as :func:`Conv`."""
-    rates = {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
-    weights = trained(out_chan, W_std, b_std, parameterization, s) | rates
+    weights = trained(out_chan, W_std, b_std, parameterization, s, W_rate, b_rate, b_grad)
     return _conv("ConvTranspose", filter_shape, strides, padding, dimension_numbers, weights)
 
 

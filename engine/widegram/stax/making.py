@@ -52,11 +52,13 @@ def integers(value: Sequence[int] | Any) -> Any:
 
 
 def trained(
-    out: Any, W_std: Any, b_std: Any, parameterization: Any, s: Any
-) -> dict[str, Any]:
+    out: Any, W_std: Any, b_std: Any, parameterization: Any, s: Any, W_rate: Any, b_rate: Any,
+    b_grad: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Parameters of a layer with weights and ``out`` channels; what 'ntk' ignores may be anything:
     a layer of the standard parameterization behind says so where it misses a width."""
     given = {"W_std": number(W_std), "b_std": number(b_std), "parameterization": parameterization}
+    given |= {"W_rate": W_rate, "b_rate": b_rate, "b_grad": b_grad}
     if str(parameterization).lower() == "standard":
         return {**given, "width": integer(out), "s": integers(s)}
     return {**given, "width": width_of(out)}
