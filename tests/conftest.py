@@ -29,6 +29,7 @@ if find_spec("hypothesis") is not None:
 
 # Until everything is imported (see below): nothing of that is garbage.
 gc.disable()
+_OBJECTS = 10_000  # new ones until garbage is looked for; Python's 700 cost more than they free
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,4 +42,5 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """Modules and tests stay for good: nothing of them is looked at again for garbage."""
     gc.freeze()
+    gc.set_threshold(_OBJECTS)
     gc.enable()

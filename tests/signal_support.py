@@ -10,7 +10,10 @@ import textwrap
 import time
 from pathlib import Path
 
+from widegram_cli import running
+
 HANG_SECONDS = 120
+SHORT_SECONDS = 0.6  # for a process to stop, where it will not
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -19,10 +22,11 @@ def cli(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "widegram_cli", *map(str, arguments)]
 
 
-def guarded(body: str) -> list[str]:
+def guarded(body: str, stop: float = running._STOP_SECONDS) -> list[str]:
     """The command line of a process that runs ``body`` as a command does: under a guard.
 
-    The body prints "ready" once a signal may come; its value of ``code`` is the exit code.
+    The body prints "ready" once a signal may come; its value of ``code`` is the exit code. It has
+    ``stop`` seconds to notice that it is to stop.
     """
     script = f"""
 import sys, time
@@ -39,6 +43,7 @@ def program():
     except BaseException as error:  # as in main.py
         return exit_code_of(error)
 streams.secure()
+running._STOP_SECONDS = {stop}
 guard = running.Guard()
 guard.listen()
 running.end(running.run(program, guard))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_support import HANG_SECONDS, ended, guarded, start
+from signal_support import HANG_SECONDS, SHORT_SECONDS, ended, guarded, start
 from widegram_bench.child import finished, started
 
 # A child with one of its own, both of which would sleep on; it notes their numbers.
@@ -54,7 +54,7 @@ def test_signals_end_children_and_theirs(tmp_path: Path, number: signal.Signals)
     process = start(guarded(f"""
         from widegram_bench.child import finished
         finished([sys.executable, "-c", {SLEEPERS!r}, {str(note)!r}])
-    """))  # fmt: skip
+    """, SHORT_SECONDS))  # fmt: skip
     children = noted(note)
     assert all(map(runs, children))
     process.send_signal(number)
@@ -81,7 +81,7 @@ def test_output_and_time(tmp_path: Path) -> None:
     note = tmp_path / "numbers"
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         finished([sys.executable, "-c", "print('early', flush=True)\n" + SLEEPERS, str(note)],
-                 timeout=3)  # fmt: skip
+                 timeout=1)  # fmt: skip
     assert caught.value.stdout in ("early\n", "")  # "" where Python took longer to start
     if note.exists():
         wait_until(lambda: not any(map(runs, noted(note))))

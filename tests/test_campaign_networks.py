@@ -202,7 +202,7 @@ def test_a_peer_that_does_not_end_is_left_in_time(tmp_path, monkeypatch) -> None
     interpreter.write_text(f"#!{sys.executable}\n{script}")
     interpreter.chmod(0o700)
     monkeypatch.setenv("WIDEGRAM_PEER_PYTHON", str(interpreter))
-    figures = compare(3, SEED, 2.0, lambda line: None)
+    figures = compare(3, SEED, 1.0, lambda line: None)
     # 0 where Python took longer to start
     assert figures["refused_by_either"] in (0, 1)
     assert figures["networks"] == 0

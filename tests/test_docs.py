@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from doc_examples import MARKS, PAGES, examples, run_page
+from widegram.machine import budgets
 from widegram.validation.choices import COMBINATIONS, CRITERIA, TARGETS
 from widegram_cli.main import COMMANDS
 
@@ -18,6 +19,8 @@ APART = {"README.md", "data.md"}
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in APART])
 def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # A plan is as right as its trial is long, which is nothing to a page.
+    monkeypatch.setattr(budgets, "TRIAL_SECONDS", 0.2)
     run_page(PAGES[page])
 
 

@@ -37,7 +37,7 @@ def digits_off(found, exact):
 
 
 def check_fcn(w, b, depths, dps):
-    x = unit_inputs(0, 4, 6)
+    x = unit_inputs(0, 3, 6)
     with mp.workdps(dps):
         exact = erf_ntk(x, w, b, depths)
         network = load_network(f"fcn:act=erf,w_var={w!r},b_var={b!r}", (6,))

@@ -213,10 +213,11 @@ def test_kernels_of_expressions_and_tables(tmp_path: Path) -> None:
 
 def test_a_file_of_an_expression_is_computed_again(tmp_path: Path) -> None:
     out = tmp_path / "K.h5"
-    widegram.gram(custom(expression="x*tanh(x)"), X, out)
+    x = X[:3]
+    widegram.gram(custom(expression="x*tanh(x)"), x, out)
     with pytest.raises(WidegramError, match="it was made from another network"):
-        widegram.gram(custom(expression="x*tanh(x)*1.001"), X, out)
-    report = verify(out, X)
+        widegram.gram(custom(expression="x*tanh(x)*1.001"), x, out)
+    report = verify(out, x)
     assert not report.damaged_tiles
     assert not report.note
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cli_support import run_json
-from signal_support import SIGNALS, cli, ended, guarded, litter, start
+from signal_support import SHORT_SECONDS, SIGNALS, cli, ended, guarded, litter, start
 from widegram.machine import interrupts
 from widegram_cli import running
 
@@ -38,13 +38,15 @@ def ready(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("body", [ENDLESS, DEAF], ids=["checks", "deaf"])
 def test_a_signal_ends_with_130_and_says_what_is_left(body: str, number: signal.Signals) -> None:
-    process = start(guarded(body))
+    # One of them as it is, the others have less time.
+    stop = running._STOP_SECONDS if number == signal.SIGINT else SHORT_SECONDS
+    process = start(guarded(body, stop))
     ready(process)
     process.send_signal(number)
     code, lines = ended(process)
     assert code == 130
     assert lines == [
-        "widegram: interrupted: stopping, at most 2 s; once more to end at once",
+        f"widegram: interrupted: stopping, at most {stop:.0f} s; once more to end at once",
         "widegram: error: interrupted; nothing was written, run the same command again",
     ]
 
@@ -65,7 +67,8 @@ def test_a_second_signal_ends_what_would_go_on() -> None:
     process.send_signal(signal.SIGTERM)
     first = process.stderr.readline()
     assert "finishing the tile in work, about 10000 s; once more to end at once" in first
-    time.sleep(0.5)  # More than parts two signals from one signal that came twice.
+    # More than parts two signals from one signal that came twice.
+    time.sleep(3 * running._SAME_SECONDS)
     process.send_signal(signal.SIGINT)
     code, lines = ended(process)
     assert code == 130
@@ -85,7 +88,7 @@ def test_what_is_short_is_finished(seconds: str, said: str, tmp_path: Path) -> N
                     print("ready", flush=True)
                     while not interrupts.requested():
                         time.sleep(0.01)
-                    time.sleep(0.5)
+                    time.sleep(0.1)
                     interrupts.check()
                     open({str(tmp_path / "row")!r}, "w")
                     raise interrupts.Stopped("8 rows are saved")
@@ -110,11 +113,12 @@ def test_leaving_waits_for_finished_work_that_is_being_written(tmp_path: Path) -
                 print("ready", flush=True)
                 while not interrupts.requested():
                     time.sleep(0.01)
-                time.sleep(4)  # longer than a stop may take otherwise
+                time.sleep(1)  # longer than a stop may take otherwise
                 open({str(tmp_path / "saved")!r}, "w")
             while True:
                 time.sleep(1000)
-            """
+            """,
+            stop=0.2,
         )
     )
     ready(process)
@@ -135,7 +139,8 @@ def test_leaving_removes_parts_and_names_what_was_written(tmp_path: Path) -> Non
                 part.write(0, b"begun")
                 print("ready", flush=True)
                 time.sleep(1000)
-            """
+            """,
+            SHORT_SECONDS,
         )
     )
     ready(process)
@@ -153,7 +158,7 @@ def test_an_ignored_hangup_stays_ignored() -> None:
         guarded(
             """
             print("ready", flush=True)
-            time.sleep(0.5)
+            time.sleep(0.2)
             """
         ),
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does

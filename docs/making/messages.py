@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import widegram
@@ -30,6 +31,7 @@ def template(node: ast.expr) -> str:
     return GAP
 
 
+@cache
 def messages() -> dict[str, list[str]]:
     """Messages in alphabetical order, by the part of the program that raises them."""
     found: dict[str, set[str]] = {}
