@@ -241,7 +241,7 @@ class _Encoder:
 
     def _ahead(self, program: Program, packing: Packing | None, at: int) -> Ahead | None:
         """Where the inputs of several cells are made at once, if they fit beside the planes."""
-        if packing is None or self.paired:
+        if packing is None or self.schedule is not self.plan.cross:
             return None
         made = [step.out for step in program.steps if isinstance(step, MakeInput)]
         if not made:
