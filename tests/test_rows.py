@@ -181,3 +181,11 @@ def test_exports_are_numpys(stored_file: tuple[Path, np.ndarray], tmp_path: Path
     np.testing.assert_array_equal(np.load(tmp_path / "K.npy"), matrix[:, columns])
     with pytest.raises(WidegramError, match="there is no row 23"):
         export(path, "ntk", tmp_path / "none.npy", rows=np.array([23]))
+
+
+def test_rows_in_a_group_of_a_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "r.h5", "w") as file:
+        file["folds/first"] = np.array([4, 0], ">i4")
+    found = open_rows(f"{tmp_path}/r.h5:folds/first", 5, "it")
+    assert found is not None
+    assert found.numbers.tolist() == [4, 0]

@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from widegram.data.formats import open_table
+from widegram.data.formats import open_table, split_spec
 from widegram.errors import WidegramError, shown
 from widegram.validation.arrays import plain
 
@@ -107,7 +107,7 @@ def _ranges(given: str, of: int, name: str) -> Numbers:
 def _listed(given: RowsLike, of: int, name: str) -> tuple[Numbers, str]:
     """The numbers in a file or array, and what to call them."""
     if isinstance(given, str | Path):
-        if isinstance(given, str) and "." not in Path(given).name:
+        if isinstance(given, str) and "." not in split_spec(given)[0].name:
             raise WidegramError(
                 f"rows {shown(given)}: give a range such as 0:100, ranges such as 0:40,80:200, or "
                 "a file of row numbers or flags (file.npy, file.npz:key, file.h5:path)"
