@@ -282,3 +282,33 @@ def test_no_warning_of_numpy_reaches_the_user(kind, arguments, tmp_path) -> None
         assert len(result.stderr.splitlines()) <= 1
         if result.exit_code == 0 and json.loads(result.stdout)["status"] == "ok":
             assert json.loads(result.stdout)["residual"] <= ACCEPTED
+
+
+class _Counting:
+    """A matrix that counts the calls that read it."""
+
+    def __init__(self, matrix):
+        self.matrix, self.shape, self.dtype, self.reads = matrix, matrix.shape, matrix.dtype, 0
+
+    def __getitem__(self, place):
+        return self.matrix[place]
+
+    def read_direct(self, into, place):
+        self.reads += 1
+        into[...] = self.matrix[place]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scaled_blocks_are_read_at_once(dtype):
+    """A file reads a tile whole for each piece of it: a matrix that is equilibrated on its way into
+    a factor in float32 is not read by a few rows at a time."""
+    rng = np.random.default_rng(3)
+    factors = rng.standard_normal((700, 700))
+    kernel = (factors @ factors.T).astype(dtype)
+    source = _Counting(kernel)
+    operator, scaling = GramOperator(source).equilibrated()
+    source.reads = 0
+    loaded = operator.load(np.float32)
+    assert source.reads == 1
+    wanted = (kernel.astype(np.float64) * scaling[:, None] * scaling).astype(np.float32)
+    np.testing.assert_array_equal(loaded, wanted)

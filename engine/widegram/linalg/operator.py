@@ -120,13 +120,23 @@ class GramOperator:
             read_into(self.source, into, rows, cols)
             self._add_shift(into, rows.start, cols.start)
             return
-        height = max(1, _SCALED_ENTRIES // max(into.shape[1], 1))
+        # A tile of the file is read whole for each piece of it: a block at once, where it may
+        # lie in ``into`` as it is.
+        at_once = np.can_cast(self.source.dtype, into.dtype)
+        if at_once:
+            read_into(self.source, into, rows, cols)
+        entries = _SCALED_ENTRIES if at_once else max(_SCALED_ENTRIES, self.memory // 32)
+        height = max(1, entries // max(into.shape[1], 1))
         for lo in range(0, into.shape[0], height):
             hi = min(into.shape[0], lo + height)
+            down = slice(rows.start + lo, rows.start + hi)
             part = np.empty((hi - lo, into.shape[1]))
-            read_into(self.source, part, slice(rows.start + lo, rows.start + hi), cols)
-            self._add_shift(part, rows.start + lo, cols.start)
-            self._scale(part, slice(rows.start + lo, rows.start + hi), cols)
+            if at_once:
+                part[...] = into[lo:hi]
+            else:
+                read_into(self.source, part, down, cols)
+            self._add_shift(part, down.start, cols.start)
+            self._scale(part, down, cols)
             into[lo:hi] = part
 
     def matmat(self, x: Array, progress: ProgressCallback | None = None) -> Array:
