@@ -7,6 +7,7 @@ import pytest
 
 from linalg_support import with_spectrum
 from widegram import WidegramError
+from widegram.linalg import lapack
 from widegram.linalg.cg import conjugate_gradients
 from widegram.linalg.choose import choose
 from widegram.linalg.definite import NotPositiveDefinite, round_up
@@ -323,3 +324,22 @@ def test_a_regulariser_beyond_float64_is_refused() -> None:
     with pytest.raises(WidegramError, match=r"diag_reg 1e\+308: times the trace .* smaller"):
         absolute_regulariser(as_operator(10 * np.eye(3)), 1e308, absolute=False)
     assert absolute_regulariser(as_operator(10 * np.eye(3)), 1e308, absolute=True) == 1e308
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [40, 41, 80, 100])
+def test_matrices_beyond_lapack_are_factored_by_panels(n, dtype, monkeypatch) -> None:
+    """What LAPACK's potrf cannot take (2^31 entries), by panels: here of 40 rows."""
+    monkeypatch.setattr(lapack, "_POTRF_ROWS", 39)
+    monkeypatch.setattr(lapack, "_PANEL", 40)
+    root = np.random.default_rng(n).standard_normal((n, n + 5))
+    matrix = root @ root.T
+    held = np.asfortranarray(matrix, dtype=dtype)
+    assert lapack.potrf(held) == 0
+    # A factor is off by n eps of its largest entries at most (backward stability of Cholesky).
+    eps = n * np.finfo(dtype).eps * float(np.abs(matrix).max())
+    np.testing.assert_allclose(np.tril(held) @ np.tril(held).T, matrix, rtol=0, atol=eps)
+    np.testing.assert_array_equal(np.triu(held, 1), np.triu(matrix.astype(dtype), 1))
+    bad = np.asfortranarray(np.eye(n), dtype=dtype)
+    bad[n - 1, n - 1] = -1.0
+    assert lapack.potrf(bad) == n

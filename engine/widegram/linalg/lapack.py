@@ -15,15 +15,32 @@ from scipy.linalg import cython_blas, cython_lapack
 
 from widegram.errors import WidegramError
 from widegram.linalg.blas import call
+from widegram.machine import interrupts
 
 Array = NDArray[Any]
+# OpenBLAS' potrf ends the process where a matrix has more than 2^31 entries (0.3.31, 47,000 rows);
+# its products, and the solutions by its factors, do not.
+_POTRF_ROWS = 1 << 15
+_PANEL = 4096
 
 
 def potrf(matrix: Array) -> int:
     """The lower triangle of ``matrix`` becomes L, A = L L^T; 0, or the number (from 1) of the first
     row whose pivot is not positive."""
     n = matrix.shape[0]
-    return _call("potrf", matrix, b"L", n, matrix, _leading(matrix))
+    if n <= _POTRF_ROWS:
+        return _call("potrf", matrix, b"L", n, matrix, _leading(matrix))
+    for lo in range(0, n, _PANEL):
+        interrupts.check()
+        hi = min(n, lo + _PANEL)
+        square, below, rest = matrix[lo:hi, lo:hi], matrix[hi:, lo:hi], matrix[hi:, hi:]
+        info = _call("potrf", matrix, b"L", hi - lo, square, _leading(square))
+        if info:
+            return lo + info
+        if hi < n:
+            _trsm(below, square)
+            syrk(rest, below, -1.0)
+    return 0
 
 
 def potrs(factor: Array, b: Array) -> None:
@@ -48,11 +65,11 @@ def trtri(factor: Array) -> None:
     _call("trtri", factor, b"L", b"N", len(factor), factor, _leading(factor))
 
 
-def syrk(matrix: Array, b: Array) -> None:
-    """The lower triangle of ``matrix`` (n, n) += b b^T for b (n, k)."""
+def syrk(matrix: Array, b: Array, alpha: float = 1.0) -> None:
+    """The lower triangle of ``matrix`` (n, n) += alpha b b^T for b (n, k)."""
     n, k = b.shape
     call(
-        cython_blas, "syrk", matrix, b"L", b"N", n, k, 1.0, b, _leading(b), 1.0, matrix,
+        cython_blas, "syrk", matrix, b"L", b"N", n, k, alpha, b, _leading(b), 1.0, matrix,
         _leading(matrix),
     )  # fmt: skip
 
@@ -104,6 +121,15 @@ def eigen(matrix: Array, vectors: bool, driver: str) -> tuple[Array, Array | Non
         values, basis, _leading(basis), support, whole=True,
     )  # fmt: skip
     return values, basis if vectors else None
+
+
+def _trsm(b: Array, factor: Array) -> None:
+    """b (m, w) <- b L^-T with the lower triangle L of ``factor`` (w, w)."""
+    m, w = b.shape
+    call(
+        cython_blas, "trsm", b, b"R", b"L", b"T", b"N", m, w, 1.0, factor, _leading(factor), b,
+        _leading(b),
+    )  # fmt: skip
 
 
 def _with_workspace(name: str, like: Array, *arguments: Any, whole: bool = False) -> None:
