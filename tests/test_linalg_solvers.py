@@ -329,9 +329,9 @@ def test_a_regulariser_beyond_float64_is_refused() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [40, 41, 80, 100])
 def test_matrices_beyond_lapack_are_factored_by_panels(n, dtype, monkeypatch) -> None:
-    """What LAPACK's potrf cannot take (2^31 entries), by panels: here of 40 rows."""
-    monkeypatch.setattr(lapack, "_POTRF_ROWS", 39)
-    monkeypatch.setattr(lapack, "_PANEL", 40)
+    """Matrices too wide for the buffers of OpenBLAS: here beyond 30 rows, by panels of 20."""
+    monkeypatch.setattr(lapack, "_WIDEST", 30)
+    monkeypatch.setattr(lapack, "_PANEL", 20)
     root = np.random.default_rng(n).standard_normal((n, n + 5))
     matrix = root @ root.T
     held = np.asfortranarray(matrix, dtype=dtype)

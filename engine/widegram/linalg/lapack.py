@@ -18,9 +18,9 @@ from widegram.linalg.blas import call
 from widegram.machine import interrupts
 
 Array = NDArray[Any]
-# OpenBLAS' potrf ends the process where a matrix has more than 2^31 entries (0.3.31, 47,000 rows);
-# its products, and the solutions by its factors, do not.
-_POTRF_ROWS = 1 << 15
+# OpenBLAS' syrk, of which its potrf is made, ends the process where threads are few and a matrix
+# wide: its buffers overflow (0.3.31, two threads, 47,000 rows of float32). Wider ones go by blocks.
+_WIDEST = 1 << 14
 _PANEL = 4096
 
 
@@ -28,7 +28,7 @@ def potrf(matrix: Array) -> int:
     """The lower triangle of ``matrix`` becomes L, A = L L^T; 0, or the number (from 1) of the first
     row whose pivot is not positive."""
     n = matrix.shape[0]
-    if n <= _POTRF_ROWS:
+    if n <= _WIDEST:
         return _call("potrf", matrix, b"L", n, matrix, _leading(matrix))
     for lo in range(0, n, _PANEL):
         interrupts.check()
@@ -68,10 +68,19 @@ def trtri(factor: Array) -> None:
 def syrk(matrix: Array, b: Array, alpha: float = 1.0) -> None:
     """The lower triangle of ``matrix`` (n, n) += alpha b b^T for b (n, k)."""
     n, k = b.shape
-    call(
-        cython_blas, "syrk", matrix, b"L", b"N", n, k, alpha, b, _leading(b), 1.0, matrix,
-        _leading(matrix),
-    )  # fmt: skip
+    for lo in range(0, n, _WIDEST):
+        hi = min(n, lo + _WIDEST)
+        square, left = matrix[lo:hi, lo:hi], b[lo:hi]
+        call(
+            cython_blas, "syrk", matrix, b"L", b"N", hi - lo, k, alpha, left, _leading(left), 1.0,
+            square, _leading(square),
+        )  # fmt: skip
+        if hi < n:
+            below, rows = matrix[hi:, lo:hi], b[hi:]
+            call(
+                cython_blas, "gemm", matrix, b"N", b"T", n - hi, hi - lo, k, alpha, rows,
+                _leading(rows), left, _leading(left), 1.0, below, _leading(below),
+            )  # fmt: skip
 
 
 def symm(matrix: Array, b: Array) -> Array:
