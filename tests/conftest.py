@@ -22,7 +22,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if find_spec("hypothesis") is not None:
     from hypothesis import settings
 
-    # Reproducible on every machine: fixed examples, and no deadline: compilation counts as time.
+    # No random seed, and no deadline: compilation counts as time. Examples are the same wherever
+    # the same modules are loaded, whose constants Hypothesis draws too.
     settings.register_profile("widegram", derandomize=True, deadline=None)
     settings.load_profile("widegram")
 
