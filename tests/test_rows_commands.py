@@ -215,7 +215,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     arguments = ("solve", tmp_path / "K.h5", "--y", f"{tmp_path}/d.npz:y", "--rows",
                  f"{tmp_path}/d.npz:rows", "--method", "cg", "--diag-reg", 0.1, "--memory",
                  "20MB", "--out", tmp_path / "A.h5")  # fmt: skip
-    # What is imported, and what threads of BLAS keep from their first products on, is no part of it.
+    # What is imported, and what BLAS keeps from its first products on, is no part of it.
     run_json(*(tmp_path / "first.h5" if word == tmp_path / "A.h5" else word for word in arguments))
     with peak_memory_below(40 * 10**6):
         assert run_json(*arguments)["status"] == "ok"
