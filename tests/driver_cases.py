@@ -105,6 +105,7 @@ def cases() -> Iterator[tuple[str, Case]]:
 
 def digests() -> dict[str, str]:
     """A digest of the matrices of each case: symmetric ones, and with one other input."""
+    from fresh_tables import fresh_tables
     from widegram.backends.job import Job
     from widegram.cpu import CpuEvaluator, tables
     from widegram.data import open_source
@@ -123,6 +124,7 @@ def digests() -> dict[str, str]:
             )  # fmt: skip
             cols = range(case.count if other is None else 1)
             with (
+                fresh_tables(),
                 mock.patch.object(tables, "PLANES_BYTES", case.planes),
                 CpuEvaluator(job) as evaluator,
             ):

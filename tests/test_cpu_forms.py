@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import widegram
+from fresh_tables import fresh_tables
 from jobs import job
 from machine_code import CODES, PROCESSORS
 from widegram.cpu import CpuEvaluator
@@ -44,7 +45,7 @@ def written_in(form: Form) -> Iterator[None]:
     def chosen(variant: Variant, processor: object, width: int) -> Form:
         return form if forms._straight(variant) else PLAIN
 
-    with mock.patch.object(forms, "chosen", chosen):
+    with fresh_tables(), mock.patch.object(forms, "chosen", chosen):
         yield
 
 
@@ -104,8 +105,9 @@ def test_the_form_is_that_for_the_width_of_an_image() -> None:
     ):
         x = np.random.default_rng(1).normal(size=(3, *shape))
         of = job({"input_shape": shape, "layers": layers}, x, dtype="float32")
-        with mock.patch.object(compiled, "address", wraps=compiled.address) as address:
-            CpuEvaluator(of).close()
+        spy = mock.patch.object(compiled, "address", wraps=compiled.address)
+        with fresh_tables(), spy as address, CpuEvaluator(of) as evaluator:
+            evaluator.tile(range(3), range(3), False)
         asked = [(call.args[0], call.kwargs.get("width")) for call in address.call_args_list]
         assert [w for v, w in asked if v.kind == kind and v.dtype == "float32"] == widths
 

@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from fresh_tables import fresh_tables
 from jobs import job
 from network_specs import FLATTEN, GAP, RELU, load, residual
 from widegram.cpu import CpuEvaluator
@@ -40,7 +41,7 @@ def kernels(layers: list[dict[str, Any]]) -> tuple[dict[str, np.ndarray], list[V
     x, y = (rng.standard_normal((n, 6, 6, 2)) for n in (2, 9))
     of = job(load((6, 6, 2), *layers), x, y)
     spy = mock.patch.object(compiled, "address", wraps=compiled.address)
-    with spy as address, CpuEvaluator(of) as evaluator:
+    with fresh_tables(), spy as address, CpuEvaluator(of) as evaluator:
         found = evaluator.tile(range(2), range(9), False)
     return found, [call.args[0] for call in address.call_args_list]
 
@@ -64,6 +65,9 @@ def test_later_layers_read_t() -> None:
 def test_without_t_nothing_differs() -> None:
     network = load((6, 6, 2), *CASES["box3"])
     x = np.random.default_rng(5).standard_normal((2, 6, 6, 2))
-    with mock.patch.object(compiled, "address", wraps=compiled.address) as address:
-        CpuEvaluator(job(network, x, kernels=("nngp",))).close()
+    spy = mock.patch.object(compiled, "address", wraps=compiled.address)
+    of = job(network, x, kernels=("nngp",))
+    with fresh_tables(), spy as address, CpuEvaluator(of) as evaluator:
+        evaluator.tile(range(2), range(2), False)
+    assert address.call_args_list
     assert not any(call.args[0].fresh for call in address.call_args_list)

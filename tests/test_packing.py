@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fresh_tables import fresh_tables
 from jobs import job
 from widegram import reference
 from widegram.cpu import CpuEvaluator, tables
@@ -98,7 +99,7 @@ def test_packing_changes_only_the_order_of_sums(
         return evaluator.tile(range(5), range(5), True)
 
     packed = kernels()
-    with pytest.MonkeyPatch.context() as patch:
+    with fresh_tables(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "pack", lambda program: None)
         plain = kernels()
     # The global pool sums whole packed planes: rounding of sums of at most 64 rows of a plane.
@@ -143,7 +144,7 @@ def test_values_written_in_place_are_the_same_bits(filter_size: int, residual: b
     climb, plain = made()
     assert climb == 0
     for budget in range(2**17, 0, -2048):
-        with pytest.MonkeyPatch.context() as patch:
+        with fresh_tables(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(tables, "PLANES_BYTES", budget)
             climb, climbing = made()
             if climb:

@@ -126,6 +126,8 @@ def share_within(angle: float, x1: ScaledRows, x2: ScaledRows) -> float:
 
 def _sketches(x: ScaledRows) -> Array:
     n = x.shape[0]
-    rows = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int))
+    if n <= _SAMPLE:
+        return sketches(x.read(0, n).astype(np.float64), x.parts)
+    rows = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(int))
     some = np.concatenate([x.read(row, row + 1).astype(np.float64) for row in rows])
     return sketches(some, x.parts)

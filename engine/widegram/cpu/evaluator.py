@@ -15,9 +15,9 @@ from widegram.backends.planned import Numbers, PlannedEvaluator, RawTile
 from widegram.backends.self_runs import SelfRuns
 from widegram.closing import ClosedOnFailure
 from widegram.cpu.image_tiles import ImageTiles
+from widegram.cpu.kept_tables import tables_of
 from widegram.cpu.pairs import PairRunner
 from widegram.cpu.self_kernels import SelfKernelRunner
-from widegram.cpu.tables import encode
 from widegram.cpu.team import Team
 from widegram.cpu.vector_tiles import VectorTiles
 from widegram.cpu.vectors import VectorInputs
@@ -73,7 +73,7 @@ class CpuEvaluator(PlannedEvaluator):
         self.layout = factor_layout(plan, formulas)
         numbers = self.layout.total + math.prod(job.x1.shape[1:])
         self.cost = Cost(float(plan.element_layers), numbers * ITEMSIZE[job.dtype])
-        self.tables = encode(plan, plan.cross, self.layout, job.dtype, paired=False)
+        self.tables = tables_of(plan, plan.cross, self.layout, job.dtype, paired=False)
         memory = job.memory // 4
         self._team = Team(self._pool, self.tables, job.dtype, threads, memory)
         self.workers = _VECTOR_TILES if packed and self.threads > 1 else 0

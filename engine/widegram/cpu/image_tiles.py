@@ -15,10 +15,10 @@ from widegram.backends.equal import Pairs, equal_pairs
 from widegram.backends.evaluator import Advance
 from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.images import ImageBlocks, LaneBlock, RowBlock
+from widegram.cpu.kept_tables import tables_of
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
 from widegram.cpu.side_by_side import Division, PairBundles, Share, whole_blocks, with_pairs
-from widegram.cpu.tables import encode
 from widegram.cpu.team import Team
 from widegram.cpu.together import results
 from widegram.cpu.workspace import Workspace, aligned
@@ -29,7 +29,7 @@ from widegram.plan.plan import Plan
 from widegram.tiling import mirror_lower
 
 # Element-layers that pairs side by side must save before their tables are made.
-_WORTH = 4e6
+_WORTH = 1e6
 
 
 class ImageTiles:
@@ -117,7 +117,7 @@ class ImageTiles:
         parted = with_pairs(rows, cols, lanes, mirrored)
         saved = whole.bundles(lanes) - parted.bundles(lanes)
         if self._pairs is None and saved * lanes * self.plan.element_layers > _WORTH:
-            tables = encode(self.plan, self.plan.cross, self.layout, self.dtype, paired=True)
+            tables = tables_of(self.plan, self.plan.cross, self.layout, self.dtype, paired=True)
             self._pairs = PairBundles(tables, len(self.plan.outputs), self.dtype)
         return parted if self._pairs is not None and saved > 0 else whole
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.driver.fields import Ints
-from widegram.cpu.kernels import compiled
+from widegram.cpu.kernel_numbers import KernelNumbers
 from widegram.cpu.kernels.fields import MapField
 from widegram.cpu.kernels.variants import Variant
 from widegram.plan.graph_building import Node
@@ -24,7 +24,7 @@ from widegram.plan.stores import Store, Stores
 class MapTables:
     """The table of maps.
 
-    * ``rows``: one for each map, with the columns of :class:`MapField`
+    * ``rows``: one for each map, with the columns of :class:`MapField`, kernels by number
     * ``number``: the row of each node
     * ``held``: the arrays whose addresses stand in the rows
     """
@@ -49,10 +49,11 @@ def made_behind(nodes: Sequence[Node], stores: Stores, program: Program) -> list
 
 def map_tables(
     nodes: Sequence[Node], made: Sequence[int], stores: Stores, offsets: Mapping[int, int],
-    variant: Variant,
+    variant: Variant, kernels: KernelNumbers,
 ) -> MapTables:  # fmt: skip
     """The tables of the maps ``made``, nodes in the order in which they run; ``offsets`` of an
-    image's own coefficients, by node; ``variant`` of their kernels, but for the kind."""
+    image's own coefficients, by node; ``variant`` of their kernels, but for the kind; ``kernels``
+    numbers them."""
     rows: list[list[int]] = []
     held: list[NDArray[Any]] = []
     number: dict[int, int] = {}
@@ -61,7 +62,7 @@ def map_tables(
         assert isinstance(operation, Map | EachMap)
         number[i] = len(rows)
         shift = operation.shift
-        kernel = compiled.address(replace(variant, kind=operation.kind))
+        kernel = kernels.number(replace(variant, kind=operation.kind))
         ends = (stores.of[j], nodes[j].shape), (stores.of[i], nodes[i].shape)
         source_pairs, target_pairs = (
             pairs(planes_of(store, shape, stores.index), shape) for store, shape in ends

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.job import Job
+from widegram.cpu.kept_tables import tables_of
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelRunner
-from widegram.cpu.tables import encode
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import kept
 from widegram.data.scaled_rows import InputVariances, split
@@ -58,7 +58,7 @@ class _Runner:
         self._input = self.plan.input_exponent - like.input_exponent
         powers = zip(like.exponents, self.plan.exponents, strict=True)
         self._powers = np.array([2 * (wanted - made) for wanted, made in powers])
-        self.tables = encode(self.plan, self.plan.cross, self.layout, _DTYPE, paired=True)
+        self.tables = tables_of(self.plan, self.plan.cross, self.layout, _DTYPE, paired=True)
         self.runner = SelfKernelRunner(self.plan, self.layout, False, _DTYPE)
         self.work = Workspace(self.tables, _DTYPE, paired=True)
 
@@ -74,7 +74,9 @@ class _Runner:
             y_lanes, y_factors = self._lanes(1, y[index])
             out = aligned((2, kinds, 1, _LANES), _DTYPE)
             out[...] = 0.0
-            self.work.run_pairs(x_lanes, x_factors, y_lanes, y_factors, out)
+            self.work.run_pairs(
+                x_lanes[None], x_factors[None], y_lanes[None], y_factors[None], out
+            )
             hi = min(lo + _LANES, n)
             found[:, :, lo:hi] = out[:, :, 0, : hi - lo]
         found = np.ldexp(found, self._powers[:, None])

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.backends.self_runs import SelfRuns
+from widegram.cpu.kept_tables import tables_of
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.map_tables import planes_of
-from widegram.cpu.tables import encode
 from widegram.cpu.together import results
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import is_masked
@@ -100,7 +100,7 @@ class SelfKernelRunner:
         self.step = max(1, min(_SQUARES, _PIXELS // pixels) // self.each) * self.each
         self.ahead = self._without_planes()
         if not self.pointwise:
-            self.tables = encode(plan, self.schedule, layout, _DTYPE, paired=True)
+            self.tables = tables_of(plan, self.schedule, layout, _DTYPE, paired=True)
             sizes = [node.shape[0] * node.shape[1] for node in plan.nodes]
             self.own = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             self._allocate()

@@ -21,6 +21,8 @@ from widegram.cpu.workspace import Workspace, aligned
 
 # What a bundle of pairs takes over one with a single x, whose factors need no load of their own.
 PAIR_COST = 1.15
+# Bytes of images that bundles of one call take, if several fit: a part of a core's own cache.
+_GATHERED = 512 * 1024
 
 
 class Share(NamedTuple):
@@ -103,23 +105,28 @@ class PairBundles:
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """K and T, (outputs, n), of pairs (n, 2) of a row and a column."""
         lanes, n = LANES[self.dtype], len(pairs)
-        out = aligned((2, self.outputs, 1, lanes), self.dtype)
         found = np.empty((2, self.outputs, n), dtype=self.dtype)
         work.use(self.tables, True)
-        for lo in range(0, n, lanes):
-            hi = min(lo + lanes, n)
-            i, j = pairs[np.minimum(np.arange(lo, lo + lanes), n - 1)].T
+        bundle = 2 * lanes * (x.x[0].nbytes + x.factors[0].nbytes)
+        step = lanes * max(1, _GATHERED // bundle)
+        for lo in range(0, n, step):
+            hi = min(lo + step, n)
+            bundles = -(-(hi - lo) // lanes)
+            out = aligned((2, self.outputs, bundles, lanes), self.dtype)
+            i, j = pairs[np.minimum(np.arange(lo, lo + bundles * lanes), n - 1)].T
             block, lane = np.divmod(j, lanes)
             work.run_pairs(
                 self._side_by_side(x.x[i]), self._side_by_side(x.factors[i]),
                 self._side_by_side(y.y[block, ..., lane]),
                 self._side_by_side(y.factors[block, :, lane]), out,
             )  # fmt: skip
-            found[:, :, lo:hi] = out[:, :, 0, : hi - lo]
+            found[:, :, lo:hi] = out.reshape(2, self.outputs, -1)[:, :, : hi - lo]
         return found[0], found[1]
 
     def _side_by_side(self, images: NDArray[Any]) -> NDArray[Any]:
-        """Numbers (lanes, ...) of images, the lane last."""
-        made = aligned((*images.shape[1:], len(images)), self.dtype)
-        made[...] = np.moveaxis(images, 0, -1)
+        """Numbers (bundles lanes, ...) of images as (bundles, ..., lanes)."""
+        lanes = LANES[self.dtype]
+        bundles = images.reshape(-1, lanes, *images.shape[1:])
+        made = aligned((len(bundles), *images.shape[1:], lanes), self.dtype)
+        made[...] = np.moveaxis(bundles, 1, -1)
         return made

@@ -1,4 +1,4 @@
-"""Steps of programs as rows of integers, with addresses of their kernels, and constants."""
+"""Steps of programs as rows of integers, with numbers of their kernels, and constants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from widegram.cpu.counts import counts
 from widegram.cpu.driver.fields import REGION, Ints, Kind, Move, StepField
-from widegram.cpu.kernels import compiled
+from widegram.cpu.kernel_numbers import KernelNumbers
 from widegram.cpu.kernels.forms import WIDE
 from widegram.cpu.kernels.variants import N_PARAMS, Variant, kind_of_window
 from widegram.plan.operations import Input, Windowed
@@ -35,29 +35,31 @@ from widegram.plan.stores import Store, Stores
 class StepRows:
     """The table of steps of all programs of a schedule, as it grows.
 
-    ``rows``: one of StepField's columns for each step. ``params``: the constants of all kernels,
-    which a row points to.
+    ``kernels``: numbers those that rows name. ``rows``: one of StepField's columns for each step.
+    ``params``: the constants of all kernels, which a row points to.
     """
 
     def __init__(
-        self, plan: Plan, dtype: str, paired: bool, fields: int, of: dict[int, Store]
-    ) -> None:
+        self, plan: Plan, dtype: str, paired: bool, fields: int, of: dict[int, Store],
+        kernels: KernelNumbers,
+    ) -> None:  # fmt: skip
         self.plan, self.dtype, self.paired, self.fields = plan, dtype, paired, fields
+        self.kernels = kernels
         self.number = {node: n for n, node in enumerate(of)}
         self.rows: list[list[int]] = []
         self.params: list[float] = []
 
-    def address(
+    def number_of(
         self, kind: str, code: str, packed: int = 0, width: int = WIDE, **flags: bool
     ) -> int:
-        """The address of a kernel for rows of ``width`` pixels; ``flags``: the last fields of its
+        """The number of a kernel for rows of ``width`` pixels; ``flags``: the last fields of its
         :class:`Variant`."""
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed, **flags)
-        return compiled.address(variant, width=width)
+        return self.kernels.number(variant, width)
 
     def moves(self, stores: Stores, twins: bool) -> Ints:
-        """Addresses of the kernels that move planes, 0 of those that no step of this schedule
-        needs: others are not compiled. ``twins``: whether cells make what others sum up."""
+        """Numbers of the kernels that move planes, 0 of those that no step of this schedule
+        needs. ``twins``: whether cells make what others sum up."""
         kinds = {Kind(row[StepField.KIND]) for row in self.rows}
         reduces = any(store.reduced for store in stores.of.values())
         needed = {
@@ -76,8 +78,8 @@ class StepRows:
         return found
 
     def _move(self, kind: str) -> int:
-        """The address of a kernel that moves planes: the same whether x differs per lane or not."""
-        return compiled.address(Variant(kind, "none", self.plan.ntk, False, self.dtype))
+        """The number of a kernel that moves planes: the same whether x differs per lane or not."""
+        return self.kernels.number(Variant(kind, "none", self.plan.ntk, False, self.dtype))
 
     @np.errstate(over="ignore")  # Constants are out of range where variances are: refused as such.
     def constants(self) -> NDArray[Any]:
@@ -152,13 +154,13 @@ class StepRows:
     def _kernel(self, step: Step, code: str, packed: int) -> int:
         match step:
             case MakeInput() if self.plan.vector and not self.paired:
-                return self.address("inner", code)
+                return self.number_of("inner", code)
             case Sum() | Product():
                 return self._move(step.kind)
             case MakeInput():
-                return self.address(step.kind, code, packed)
+                return self.number_of(step.kind, code, packed)
             case Point(hides=hides):
-                return self.address(step.kind, code, packed, hides=hides)
+                return self.number_of(step.kind, code, packed, hides=hides)
             case Window(affine=affine, hides=hides):
                 kind, ntk = (
                     kind_of_window(affine.window, affine.strides, len(step.inputs)),
@@ -166,7 +168,7 @@ class StepRows:
                 )
                 contribution = bool(ntk and affine.contribution)
                 fresh = bool(ntk and step.inputs and self._is_input(step.inputs[0]))
-                return self.address(
+                return self.number_of(
                     kind, code, packed, self._across(step),
                     contribution=contribution, hides=hides, fresh=fresh,
                 )  # fmt: skip

@@ -1,14 +1,17 @@
 """A schedule as arrays of integers: what the compiled driver reads.
 
 The columns of each table are in :mod:`widegram.cpu.driver.fields`; addresses of kernels and offsets
-into the buffers of one thread are filled in here, so that the driver only adds and calls.
+into the buffers of one thread are filled in here, so that the driver only adds and calls. Kernels
+have numbers until the tables are first run: what never is, such as planes of pairs where variances
+alone are asked for, compiles none.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +25,8 @@ from widegram.cpu.driver.fields import (
     StoreField,
 )
 from widegram.cpu.driver.packed_fields import CELL_COLUMNS, PACKED_COLUMNS
-from widegram.cpu.kernels.fields import Field
+from widegram.cpu.kernel_numbers import KernelNumbers
+from widegram.cpu.kernels.fields import Field, MapField
 from widegram.cpu.kernels.variants import (
     BATCH,
     LANES,
@@ -64,9 +68,19 @@ MOST_TOGETHER = 2
 KEPT_BYTES = 32 * 1024 * 1024
 
 
+class Linked(NamedTuple):
+    """The tables that name kernels, with their addresses."""
+
+    programs: Ints
+    steps: Ints
+    moves: Ints
+    maps: Ints
+
+
 @dataclass(frozen=True)
 class Tables:
-    """Arrays for the driver. ``scratch``: numbers of plane buffers and stores one thread needs;
+    """Arrays for the driver, those of :class:`Linked` with the numbers of ``kernels``.
+    ``scratch``: numbers of plane buffers and stores one thread needs;
     the stores that must start from zero lie at [``clear``[0], ``clear``[1]). ``sums``: doubles,
     and behind them ``kept`` bytes of what planes leave for their twins.
     ``of``: the store of each node that is kept."""
@@ -90,12 +104,27 @@ class Tables:
     packed: Ints
     of: dict[int, Store]
     maps: MapTables
+    kernels: KernelNumbers
+
+    @cached_property
+    def linked(self) -> Linked:
+        """With addresses of kernels, of which those are compiled that were never used before."""
+        address = self.kernels.addresses()
+        programs, steps, maps = (
+            table.copy() for table in (self.programs, self.steps, self.maps.rows)
+        )
+        for table, column in (
+            (programs, ProgramField.INPUTS_KERNEL), (steps, StepField.KERNEL),
+            (maps, MapField.KERNEL),
+        ):  # fmt: skip
+            table[:, column] = address[table[:, column]]
+        return Linked(programs, steps, address[self.moves], maps)
 
 
 def encode(
     plan: Plan, schedule: Schedule, layout: FactorLayout, dtype: str, paired: bool
 ) -> Tables:
-    """The tables of a schedule for one dtype; compiles kernels that were never used before."""
+    """The tables of a schedule for one dtype."""
     return _Encoder(plan, schedule, layout, dtype, paired).run()
 
 
@@ -109,10 +138,13 @@ class _Encoder:
         self.stores, self.clear = self._stores()
         of = self.stores.of
         self.places = Places(layout.formulas, layout.offsets, of, plan.outputs, self.fields)
+        self.kernels = KernelNumbers()
         variant = Variant("map", "none", bool(plan.ntk), paired, dtype)
         made = [i for p in schedule.programs for i in made_behind(plan.nodes, self.stores, p)]
-        self.maps = map_tables(plan.nodes, made, self.stores, layout.offsets, variant)
-        self.steps = StepRows(plan, dtype, paired, self.fields, of)
+        self.maps = map_tables(
+            plan.nodes, made, self.stores, layout.offsets, variant, self.kernels
+        )
+        self.steps = StepRows(plan, dtype, paired, self.fields, of, self.kernels)
         self.cells: list[Ints] = []
         self.cell_active: list[NDArray[np.uint8]] = []
         self.packed: list[list[int]] = []
@@ -170,7 +202,7 @@ class _Encoder:
             np.concatenate([*self.cells, np.zeros((1, CELL_COLUMNS), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
             np.array([*self.packed, [0] * PACKED_COLUMNS], dtype=np.int64),
-            self.stores.of, self.maps,
+            self.stores.of, self.maps, self.kernels,
         )  # fmt: skip
 
     def _stores(self) -> tuple[Stores, tuple[int, int]]:
@@ -255,7 +287,7 @@ class _Encoder:
     def _inputs(self, ahead: Ahead | None, mode: int) -> tuple[int, int, int]:
         if ahead is None:
             return 0, 0, 0
-        return 1, ahead.plane, self.steps.address("inputs", "none", mode)
+        return 1, ahead.plane, self.steps.number_of("inputs", "none", mode)
 
     def _packed_steps(
         self, program: Program, packing: Packing | None, slots: list[list[int]],

@@ -112,6 +112,7 @@ class VectorTiles:
         whole = mirrored and (r1 - r0) % self.lanes == 0 and k.shape[1] == k.shape[2]
         turned = [v[:, c0:, r0:].ctypes.data if whole else 0 for v in (k, t)]
         with self.team.workspace() as work:
+            work.link()
             ctx = work.context
             ctx[At.X] = x.lanes[r0 // self.lanes :].ctypes.data
             ctx[At.Y] = y.lanes[first:].ctypes.data

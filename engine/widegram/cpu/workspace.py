@@ -16,9 +16,10 @@ from widegram.machine import interrupts
 from widegram.machine.dtypes import ITEMSIZE
 
 if TYPE_CHECKING:
-    from widegram.cpu.tables import Tables
+    from widegram.cpu.tables import Linked, Tables
 
 ALIGNMENT = 64
+Arrays = tuple[NDArray[Any], NDArray[Any]]
 _KEPT = (Kind.COPY, Kind.POOL, Kind.REDUCE, Kind.COUNT)
 
 
@@ -48,7 +49,8 @@ class Workspace:
         ctx[At.ITEMSIZE] = ITEMSIZE[dtype]
         ctx[At.LANES] = LANES[dtype]
         ctx[At.HALT] = interrupts.halt_address()
-        self._linked: Tables | None = None
+        self._linked: Linked | None = None
+        self._parted: Tables | None = None
         self._enter(tables, paired)
 
     def use(self, tables: Tables, paired: bool) -> None:
@@ -58,23 +60,21 @@ class Workspace:
             self._enter(tables, paired)
 
     def _enter(self, tables: Tables, paired: bool) -> None:
-        """Enter addresses of tables into the context."""
+        """Enter addresses of tables into the context, but of those that name kernels."""
         self.tables, ctx = tables, self.context
         ctx[At.PAIRED] = paired
         ctx[At.N_SUMS] = tables.sums
         ctx[At.PARAMS] = tables.params.ctypes.data
-        ctx[At.PROGRAMS], ctx[At.N_PROGRAMS] = tables.programs.ctypes.data, len(tables.programs)
-        ctx[At.STEPS], ctx[At.N_STEPS] = tables.steps.ctypes.data, len(tables.steps)
+        ctx[At.N_PROGRAMS], ctx[At.N_STEPS] = len(tables.programs), len(tables.steps)
         ctx[At.DISPLACEMENTS] = tables.displacements.ctypes.data
         ctx[At.ACTIVE] = tables.active.ctypes.data
         ctx[At.SLOTS], ctx[At.STORES] = tables.slots.ctypes.data, tables.stores.ctypes.data
-        ctx[At.INDEX], ctx[At.MOVES] = tables.index.ctypes.data, tables.moves.ctypes.data
+        ctx[At.INDEX] = tables.index.ctypes.data
         ctx[At.CLEAR_BEGIN], ctx[At.CLEAR_END] = tables.clear
         ctx[At.CELLS], ctx[At.CELL_ACTIVE] = (
             tables.cells.ctypes.data, tables.cell_active.ctypes.data,
         )  # fmt: skip
         ctx[At.PACKED] = tables.packed.ctypes.data
-        ctx[At.MAPS] = tables.maps.rows.ctypes.data
 
     @staticmethod
     def bytes(tables: Tables, dtype: str) -> int:
@@ -92,35 +92,50 @@ class Workspace:
         ``lanes`` columns. Raises :class:`widegram.machine.interrupts.Stopped` where a stop cut it
         short.
         """
-        ctx = self.context
-        ctx[At.X], ctx[At.X_FACTORS] = x.ctypes.data, x_factors.ctypes.data
-        ctx[At.Y], ctx[At.Y_FACTORS] = y.ctypes.data, y_factors.ctypes.data
-        ctx[At.OUT_K], ctx[At.OUT_T] = out_k.ctypes.data, out_t.ctypes.data
-        ctx[At.OUT_STRIDE] = out_k.strides[0] // out_k.itemsize
-        ctx[At.ITSELF] = 0
-        self._link()
-        entry("run_bundles")(
-            self.at, which.ctypes.data, len(which), x.strides[0], x_factors.strides[0],
-            out_k.strides[1],
-        )  # fmt: skip
-        interrupts.check()
+        self._run((x, x_factors), (y, y_factors), (0, 0), (out_k, out_t), which)
 
     def run_pairs(
         self, x: NDArray[Any], x_factors: NDArray[Any], y: NDArray[Any], y_factors: NDArray[Any],
         out: NDArray[Any],
     ) -> None:  # fmt: skip
-        """All programs for as many pairs as there are lanes, where x differs per lane.
+        """All programs for n times as many pairs as there are lanes, where x differs per lane.
 
-        ``x``, ``y`` (..., lanes), ``x_factors``, ``y_factors`` (F, lanes); ``out`` (2, outputs, 1,
-        lanes): K, and T where that is carried.
+        ``x``, ``y`` (n, ..., lanes), ``x_factors``, ``y_factors`` (n, F, lanes); ``out`` (2,
+        outputs, n, lanes): K, and T where that is carried. Raises as :meth:`run_bundles`.
         """
-        first = np.zeros(1, dtype=np.int64)
-        self.run_bundles(x[None], x_factors[None], y, y_factors, out[0], out[1], first)
+        steps, which = (y.strides[0], y_factors.strides[0]), np.arange(len(x), dtype=np.int64)
+        self._run((x, x_factors), (y, y_factors), steps, (out[0], out[1]), which)
 
-    def _link(self) -> None:
-        """Enter the addresses of the parts of the driver that the tables need: others are neither
-        compiled nor loaded."""
-        if self._linked is self.tables:
+    def _run(
+        self, x: Arrays, y: Arrays, y_steps: tuple[int, int], out: Arrays, which: Ints
+    ) -> None:
+        """All programs for some x, and those x' that stand so many bytes apart."""
+        ctx = self.context
+        ctx[At.X], ctx[At.X_FACTORS] = (array.ctypes.data for array in x)
+        ctx[At.Y], ctx[At.Y_FACTORS] = (array.ctypes.data for array in y)
+        ctx[At.OUT_K], ctx[At.OUT_T] = (array.ctypes.data for array in out)
+        ctx[At.OUT_STRIDE] = out[0].strides[0] // out[0].itemsize
+        ctx[At.ITSELF] = 0
+        self._link_all()
+        x_steps = (array.strides[0] for array in x)
+        entry("run_bundles")(
+            self.at, which.ctypes.data, len(which), *x_steps, *y_steps, out[0].strides[1]
+        )
+        interrupts.check()
+
+    def link(self) -> None:
+        """Enter the addresses of kernels: of tables that do not run none is compiled."""
+        linked, ctx = self.tables.linked, self.context
+        if self._linked is not linked:
+            ctx[At.PROGRAMS], ctx[At.STEPS] = linked.programs.ctypes.data, linked.steps.ctypes.data
+            ctx[At.MOVES], ctx[At.MAPS] = linked.moves.ctypes.data, linked.maps.ctypes.data
+            self._linked = linked
+
+    def _link_all(self) -> None:
+        """Enter the addresses of kernels and of the parts of the driver that the tables need:
+        others are neither compiled nor loaded."""
+        self.link()
+        if self._parted is self.tables:
             return
         kinds = self.tables.steps[:, StepField.KIND]
         packed = self.tables.programs[:, ProgramField.N_CELLS] > 0
@@ -135,16 +150,18 @@ class Workspace:
         for (at, part), needed in parts.items():
             if needed:
                 self.context[at] = address(part)
-        self._linked = self.tables
+        self._parted = self.tables
 
     def run_map(self, node: int, factors: NDArray[Any]) -> None:
         """The map that makes a node's value of stored ones, of images with themselves."""
+        self.link()
         ctx = self.context
         ctx[At.X_FACTORS] = ctx[At.Y_FACTORS] = factors.ctypes.data
         entry("run_maps")(self.tables.maps.number[node], 1, self.at)
 
     def clear(self) -> None:
         """Zero the stores that accumulate."""
+        self.link()
         entry("clear")(self.at)
 
     def run_itself(
@@ -161,6 +178,6 @@ class Workspace:
         ctx[At.X_FACTORS] = ctx[At.Y_FACTORS] = factors.ctypes.data
         ctx[At.OWN_K], ctx[At.OWN_T] = own_k.ctypes.data, own_t.ctypes.data
         ctx[At.OWN], ctx[At.ITSELF] = own.ctypes.data, 1
-        self._link()
+        self._link_all()
         entry("run_program")(n, self.at)
         interrupts.check()

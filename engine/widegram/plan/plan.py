@@ -196,11 +196,22 @@ def build(
     """
     depths = None if depths is None else tuple(depths)
     of = network, depths, dtype, received
+    if _is_left(*of):
+        return _ordinary(*of, tuple(get), one_shape)
     graph = build_graph(*of)
     made = scaled(graph, dtype, largest)
     if made is graph:
         return _ordinary(*of, tuple(get), one_shape)
     return _planned(network, made, tuple(get), one_shape)
+
+
+@remembered(_KEPT_BYTES)
+def _is_left(
+    network: Network, depths: tuple[int, ...] | None, dtype: str, received: float
+) -> bool:
+    """Whether the graph is left as it is whatever the inputs, each of which has its own power."""
+    graph = build_graph(network, depths, dtype, received)
+    return degrees(graph) is not None and scaled(graph, dtype, 1.0) is graph
 
 
 @remembered(_KEPT_BYTES)  # a second kernel of a network of small images is mostly its plan

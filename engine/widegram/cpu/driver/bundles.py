@@ -72,13 +72,16 @@ def clear(ctx: int) -> None:
 
 @jit
 def run_bundles(
-    ctx: int, which: int, count: int, x_step: int, factor_step: int, out_row: int
-) -> None:
+    ctx: int, which: int, count: int, x_step: int, x_factors_step: int, y_step: int,
+    y_factors_step: int, out_row: int,
+) -> None:  # fmt: skip
     """Every program for each of the ``count`` x of ``which`` against the x' of the context.
 
-    ``x_step``, ``factor_step``: bytes per image; ``out_row``: bytes per row of the outputs.
+    Bytes from each to the next: of x and its factors, of x' and theirs, 0 where all meet the same,
+    and of rows of the outputs.
     """
-    x, factors = peek(ctx, At.X), peek(ctx, At.X_FACTORS)
+    x, x_factors = peek(ctx, At.X), peek(ctx, At.X_FACTORS)
+    y, y_factors = peek(ctx, At.Y), peek(ctx, At.Y_FACTORS)
     k, t = peek(ctx, At.OUT_K), peek(ctx, At.OUT_T)
     halt = peek(ctx, At.HALT)
     for n in range(count):
@@ -86,7 +89,9 @@ def run_bundles(
             return
         image = peek(which, n)
         poke(ctx, At.X, x + image * x_step)
-        poke(ctx, At.X_FACTORS, factors + image * factor_step)
+        poke(ctx, At.X_FACTORS, x_factors + image * x_factors_step)
+        poke(ctx, At.Y, y + image * y_step)
+        poke(ctx, At.Y_FACTORS, y_factors + image * y_factors_step)
         poke(ctx, At.OUT_K, k + image * out_row)
         poke(ctx, At.OUT_T, t + image * out_row)
         clear(ctx)

@@ -18,7 +18,7 @@ from widegram.cpu.kernels import object_code
 
 # The module of each part and the number of its arguments, 64-bit integers.
 _PARTS = {
-    "run_bundles": ("bundles", 6),
+    "run_bundles": ("bundles", 8),
     "run_program": ("bundles", 2),
     "clear": ("bundles", 1),
     "run_plain": ("plain", 3),

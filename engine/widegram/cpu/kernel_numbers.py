@@ -1,0 +1,26 @@
+"""The plane kernels that tables name, by number: addresses are looked up where they first run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from widegram.cpu.driver.fields import Ints
+from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.forms import WIDE
+from widegram.cpu.kernels.variants import Variant
+
+
+class KernelNumbers:
+    """Kernels from 1 on, in the order in which they were first named; 0 is none."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Variant, int], int] = {}
+
+    def number(self, variant: Variant, width: int = WIDE) -> int:
+        """The number of a kernel for rows of ``width`` pixels."""
+        return self._known.setdefault((variant, width), len(self._known) + 1)
+
+    def addresses(self) -> Ints:
+        """Addresses by number; compiles those that no network used before."""
+        found = [compiled.address(variant, width=width) for variant, width in self._known]
+        return np.array([0, *found], dtype=np.int64)
