@@ -25,9 +25,9 @@ NETWORKS = EVERYTHING._replace(maps=True)
 
 
 def computed(rows: int, cols: int, lanes: int, division: Division) -> np.ndarray:
-    """How often each entry is computed, by the shares of three threads."""
+    """How often each entry is computed, by shares."""
     found = np.zeros((rows, -(-cols // lanes) * lanes), dtype=int)
-    for share in division.shares(lanes, 3):
+    for share in division.shares(lanes, 12):
         if share.block is None:
             assert share.bundles == -(-len(share.which) // lanes)
             np.add.at(found, tuple(share.which.T), 1)

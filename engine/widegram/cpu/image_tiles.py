@@ -30,6 +30,8 @@ from widegram.tiling import mirror_lower
 
 # Element-layers that pairs side by side must save before their tables are made.
 _WORTH = 1e6
+# Element-layers below which sharing them out takes as long.
+_SHARE = 4e6
 
 
 class ImageTiles:
@@ -94,8 +96,7 @@ class ImageTiles:
                 return full * filled.rows(work, share.block, share.which)
 
         division = self._division(len(rows), len(cols), mirrored)
-        shares = division.shares(lanes, self.team.threads)
-        jobs = [self.team.pool.submit(run, share) for share in shares]
+        jobs = [self.team.pool.submit(run, share) for share in self._shares(division)]
         for done in results(jobs):
             if progress is not None:
                 progress(done)
@@ -120,6 +121,13 @@ class ImageTiles:
             tables = tables_of(self.plan, self.plan.cross, self.layout, self.dtype, paired=True)
             self._pairs = PairBundles(tables, len(self.plan.outputs), self.dtype)
         return parted if self._pairs is not None and saved > 0 else whole
+
+    def _shares(self, division: Division) -> list[Share]:
+        """A few parts for every thread, fewer of what takes no time."""
+        lanes = LANES[self.dtype]
+        work = division.bundles(lanes) * lanes * self.plan.element_layers
+        parts = min(4 * self.team.threads, 1 + int(work / _SHARE))
+        return division.shares(lanes, parts)
 
     def equal(self, rows: range, cols: range, mirrored: bool) -> Pairs:
         """(row, column) in the tile of equal inputs, of a mirrored one above its diagonal."""

@@ -48,15 +48,15 @@ class Division(NamedTuple):
         """Bundles in all."""
         return sum(self.rows) + -(-len(self.pairs) // lanes)
 
-    def shares(self, lanes: int, threads: int) -> list[Share]:
-        """Parts of roughly equal cost, a few for every thread, the largest first."""
-        parts = max(1, -(-4 * threads // max(len(self.rows), 1)))
+    def shares(self, lanes: int, parts: int) -> list[Share]:
+        """About so many parts of roughly equal cost, and as many of pairs, the largest first."""
+        each = max(1, -(-parts // max(len(self.rows), 1)))
         found = [
             Share(len(which), block, which)
             for block, count in enumerate(self.rows)
-            for which in _cut(np.arange(count), 1, parts)
+            for which in _cut(np.arange(count), 1, each)
         ]
-        for some in _cut(self.pairs, lanes, 4 * threads):
+        for some in _cut(self.pairs, lanes, parts):
             found.append(Share(-(-len(some) // lanes), None, some))
         return sorted(found, key=lambda share: -share.bundles)
 
@@ -128,5 +128,5 @@ class PairBundles:
         lanes = LANES[self.dtype]
         bundles = images.reshape(-1, lanes, *images.shape[1:])
         made = aligned((len(bundles), *images.shape[1:], lanes), self.dtype)
-        made[...] = np.moveaxis(bundles, 1, -1)
+        made[...] = bundles.transpose(0, *range(2, bundles.ndim), 1)
         return made

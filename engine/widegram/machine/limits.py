@@ -111,7 +111,6 @@ def _unescaped(field: str) -> str:
 
 def _group_memory(root: Path) -> Iterator[Limit]:
     for folder in group_folders("memory", root):
-        cache = _field(folder / "memory.stat", "inactive_file")
         for limit, usage in (
             ("memory.max", "memory.current"),
             ("memory.high", "memory.current"),
@@ -120,11 +119,11 @@ def _group_memory(root: Path) -> Iterator[Limit]:
             allowed = _number(folder / limit)
             if allowed is not None and allowed < _UNLIMITED:
                 used = _number(folder / usage) or 0
+                cache = _field(folder / "memory.stat", "inactive_file")
                 yield Limit(allowed - max(used - cache, 0), f"control group, {folder / limit}")
 
 
 def _slurm_memory(root: Path, environment: Mapping[str, str]) -> Iterator[Limit]:
-    used = _field(root / "proc/self/status", "VmRSS:") * 1024
     for name, counts in (
         ("SLURM_MEM_PER_NODE", ()),
         ("SLURM_MEM_PER_CPU", ("SLURM_CPUS_ON_NODE", "SLURM_CPUS_PER_TASK")),
@@ -134,6 +133,7 @@ def _slurm_memory(root: Path, environment: Mapping[str, str]) -> Iterator[Limit]
         if not share:  # 0 stands for all of the node's memory
             continue
         times = next((int(n) for key in counts if (n := environment.get(key, "")).isdecimal()), 1)
+        used = _field(root / "proc/self/status", "VmRSS:") * 1024
         yield Limit(share * max(times, 1) - used, name)
 
 

@@ -73,8 +73,12 @@ class Windowed(Operation):
             max(0, sy * (h - 1) + a - lo[0] - q.shape[1]),
             max(0, sx * (w - 1) + b - lo[1] - q.shape[2]),
         )
-        pads = [(0, 0), (lo[0], hi[0]), (lo[1], hi[1])]
-        padded = np.pad(q, pads, mode="wrap") if self.circular else np.pad(q, pads)
+        if self.circular:
+            padded = np.pad(q, [(0, 0), (lo[0], hi[0]), (lo[1], hi[1])], mode="wrap")
+        else:
+            rows, cols = q.shape[1:]
+            padded = np.zeros((len(q), lo[0] + rows + hi[0], lo[1] + cols + hi[1]))
+            padded[:, lo[0] : lo[0] + rows, lo[1] : lo[1] + cols] = q
         total = np.zeros((len(q), h, w))
         for u in range(a):
             for v in range(b):
@@ -115,9 +119,9 @@ class Affine(Windowed):
 
     def at_zero(self, sources: Sequence[Centre], shape: Pair, formula: Formula | None) -> Centre:
         ((k, t),) = sources
-        sums = self.sums(k, shape)
+        sums, of_t = self.sums(np.concatenate([k, t]), shape).reshape(2, len(k), *shape)
         value = self.gain * sums + self.bias
-        return value, self.own(sums, value) + self.gain * self.sums(t, shape)
+        return value, self.own(sums, value) + self.gain * of_t
 
     def own(self, sums: Array, value: Array) -> Array:
         """The part of T that its own parameters make; ``sums`` of K over windows, ``value`` of K
