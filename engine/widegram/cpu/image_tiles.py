@@ -20,7 +20,7 @@ from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
 from widegram.cpu.side_by_side import Division, PairBundles, Share, whole_blocks, with_pairs
 from widegram.cpu.team import Team
-from widegram.cpu.together import results
+from widegram.cpu.together import LITTLE, results
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.scaled_rows import ScaledRows
 from widegram.machine.dtypes import ITEMSIZE
@@ -30,8 +30,6 @@ from widegram.tiling import mirror_lower
 
 # Element-layers that pairs side by side must save before their tables are made.
 _WORTH = 1e6
-# Element-layers below which sharing them out takes as long.
-_SHARE = 4e6
 
 
 class ImageTiles:
@@ -96,8 +94,10 @@ class ImageTiles:
                 return full * filled.rows(work, share.block, share.which)
 
         division = self._division(len(rows), len(cols), mirrored)
-        jobs = [self.team.pool.submit(run, share) for share in self._shares(division)]
-        for done in results(jobs):
+        work = division.bundles(lanes) * lanes * self.plan.element_layers
+        # A few for every thread, fewer of what takes no time.
+        shares = division.shares(lanes, min(4 * self.team.threads, 1 + int(work / LITTLE)))
+        for done in results(self.team.pool, run, shares, here=work < LITTLE):
             if progress is not None:
                 progress(done)
         pairs = np.empty((0, 2), dtype=np.int64)
@@ -121,13 +121,6 @@ class ImageTiles:
             tables = tables_of(self.plan, self.plan.cross, self.layout, self.dtype, paired=True)
             self._pairs = PairBundles(tables, len(self.plan.outputs), self.dtype)
         return parted if self._pairs is not None and saved > 0 else whole
-
-    def _shares(self, division: Division) -> list[Share]:
-        """A few parts for every thread, fewer of what takes no time."""
-        lanes = LANES[self.dtype]
-        work = division.bundles(lanes) * lanes * self.plan.element_layers
-        parts = min(4 * self.team.threads, 1 + int(work / _SHARE))
-        return division.shares(lanes, parts)
 
     def equal(self, rows: range, cols: range, mirrored: bool) -> Pairs:
         """(row, column) in the tile of equal inputs, of a mirrored one above its diagonal."""

@@ -22,7 +22,7 @@ from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.kept_tables import tables_of
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.map_tables import planes_of
-from widegram.cpu.together import results
+from widegram.cpu.together import LITTLE, results
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import is_masked
 from widegram.data.scaled_rows import split
@@ -44,6 +44,8 @@ _DTYPE = "float64"
 _LANES = LANES[_DTYPE]
 _PIXELS = 1 << 15
 _SQUARES = 1024
+# What a number takes in float64 over one of a pair in float32.
+_COST = 4.0
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,13 @@ class SelfKernelRunner:
         self.schedule = plan.itself(outputs)
         self.needed = [bool(mask.any()) for mask in self.schedule.masks]
         self.pointwise = is_pointwise(plan, self.schedule)
+        pixels = [math.prod(node.shape) for node in plan.nodes]
+        # Element-layers of a pair in float32 that take as long as an image.
+        self.cost = _COST * (4 * sum(pixels) if self.pointwise else plan.element_layers)
         # Images that are run together, but for what needs planes.
         self.each = 1 if self.pointwise else _LANES
-        pixels = max(math.prod(node.shape) for node in plan.nodes if not node.inputs)
-        self.step = max(1, min(_SQUARES, _PIXELS // pixels) // self.each) * self.each
+        largest = max(n for n, node in zip(pixels, plan.nodes, strict=True) if not node.inputs)
+        self.step = max(1, min(_SQUARES, _PIXELS // largest) // self.each) * self.each
         self.ahead = self._without_planes()
         if not self.pointwise:
             self.tables = tables_of(plan, self.schedule, layout, _DTYPE, paired=True)
@@ -345,17 +350,15 @@ class SelfKernelPool:
         step = first.step
         if not first.pointwise:  # every thread has some
             step = min(step, first.each * -(-len(x) // (first.each * self.count)))
-        jobs = [
-            self.pool.submit(self._part, x[lo : lo + step], own, lo)
-            for lo in range(0, len(x), step)
-        ]
-        for _ in results(jobs):
+        starts = range(0, len(x), step)
+
+        def part(lo: int) -> None:
+            runner = self._free.get()
+            try:
+                runner.fill(x[lo : lo + step], own, lo)
+            finally:
+                self._free.put(runner)
+
+        for _ in results(self.pool, part, starts, here=len(x) * first.cost < LITTLE):
             pass
         return own
-
-    def _part(self, x: Array, own: SelfRuns, lo: int) -> None:
-        runner = self._free.get()
-        try:
-            runner.fill(x, own, lo)
-        finally:
-            self._free.put(runner)

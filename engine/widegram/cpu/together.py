@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, as_completed, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from typing import TypeVar
 
 from widegram.machine import interrupts
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+# Element-layers of float32 in about a millisecond: threads would have to be started for them.
+LITTLE = 4e6
 
 
-def results(jobs: Sequence[Future[Result]]) -> Iterator[Result]:
-    """The results as they come. After an error no job runs on; Ctrl-C ends them early."""
+def results(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item],
+    here: bool = False,
+) -> Iterator[Result]:  # fmt: skip
+    """What ``work`` makes of the items, as it comes. After an error none runs on; Ctrl-C ends them
+    early. ``here``: one after the other without the threads of ``pool``, where Ctrl-C waits for the
+    one that runs."""
+    if here:
+        yield from map(work, items)
+        return
+    jobs = [pool.submit(work, item) for item in items]
     try:
         for job in as_completed(jobs):
             yield job.result()

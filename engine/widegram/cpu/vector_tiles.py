@@ -70,8 +70,8 @@ class VectorTiles:
             return (r1 - r0) * (len(cols) - first), pairs, _bounds(made)
 
         found, bounds = [np.empty((0, 2), dtype=np.int64)], []
-        jobs = [self.team.pool.submit(band, at) for at in self._bands(len(rows), mirrored)]
-        for done, pairs, ends in results(jobs):
+        bands = self._bands(len(rows), mirrored)
+        for done, pairs, ends in results(self.team.pool, band, bands):
             found.append(pairs)
             bounds.append(ends)
             if progress is not None:
