@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import widegram
 from cli_support import run_json
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -111,10 +114,50 @@ def test_uncertainty(tmp_path: Path) -> None:
     assert float(best[3]) < float(plain[3])
 
 
-@pytest.mark.slow
-def test_gpytorch_kernel() -> None:
+@pytest.fixture(scope="module")
+def by_gpytorch() -> dict[str, Any]:
+    """The names of examples/gpytorch_kernel.py after it has run."""
     pytest.importorskip("gpytorch")
-    assert accuracy_of("gpytorch_kernel.py") > 0.9
+    return runpy.run_path(str(EXAMPLES / "gpytorch_kernel.py"))
+
+
+@pytest.mark.slow
+def test_gpytorch_kernel(by_gpytorch) -> None:
+    """Its posterior is that of a direct solution, its evidence that of our own regressor."""
+    from widegram.sklearn import GaussianProcessRegressor
+
+    x, y = by_gpytorch["x"].numpy(), by_gpytorch["y"].numpy()
+    model, found = by_gpytorch["model"], by_gpytorch["found"]
+    scale, mean = model.covar_module.outputscale.item(), model.mean_module.constant.item()
+    noise = by_gpytorch["likelihood"].noise.item()
+    k, cross = (scale * widegram.kernel("fcn:depth=2", rows, x[:300], "nngp")
+                for rows in (x[:300], x[300:600]))  # fmt: skip
+    solved = np.linalg.solve(k + noise * np.eye(300), np.c_[y[:300] - mean, cross.T])
+    own = scale * np.diag(widegram.kernel("fcn:depth=2", x[300:600], get="nngp")) + noise
+    variance = own - np.einsum("ij,ji->i", cross, solved[:, 1:])
+    # Rounding of float64 times the condition of k, some 1e6: 1e-10 and below.
+    np.testing.assert_allclose(found.mean.numpy(), mean + cross @ solved[:, 0], atol=1e-9)
+    np.testing.assert_allclose(found.variance.numpy(), variance, atol=1e-9)
+    ours = GaussianProcessRegressor("fcn:depth=2", alpha=1e-4).fit(x[:300], y[:300] - mean)
+    # Where the search stops: its gradient is below 1e-7.
+    assert ours.log_marginal_likelihood() / 300 == pytest.approx(by_gpytorch["best"], abs=1e-5)
+    assert ((found.mean.numpy() > 0) == (y[300:600] > 0)).mean() > 0.95
+
+
+@pytest.mark.slow
+def test_gpytorch_kernel_of_batches(by_gpytorch) -> None:
+    """Batches broadcast, the diagonal is the matrix's; derivatives by inputs are refused."""
+    kernel, x = by_gpytorch["NetworkKernel"]("fcn:depth=2"), by_gpytorch["x"]
+    rows, cols = x[:140].reshape(2, 70, 64), x[140:210]
+    found = kernel(rows, cols).to_dense().numpy()
+    for batch in (0, 1):
+        wanted = widegram.kernel("fcn:depth=2", rows[batch].numpy(), cols.numpy(), "nngp")
+        np.testing.assert_array_equal(found[batch], wanted)
+    np.testing.assert_array_equal(
+        kernel(rows, cols, diag=True).numpy(), np.diagonal(found, axis1=1, axis2=2)
+    )
+    with pytest.raises(NotImplementedError, match="no derivative by the inputs"):
+        kernel(cols.clone().requires_grad_()).to_dense()
 
 
 def test_every_script_is_listed_and_tested() -> None:
