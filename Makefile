@@ -2,7 +2,7 @@
 #   make demo    the main job on the embedded digits, start to finish
 #   make test    the test suite          make test-slow   the long tests too
 #   make bench   the roof of this machine, the time per entry
-#   make lint    ruff and mypy           make paper       the pictures of docs/paper.md (CIFAR10=DIR: one more)
+#   make lint    ruff and mypy           make paper       the pictures of docs/paper.md (CIFAR10=DIR: two more)
 #   make docs    the documentation: build/docs/index.html; a warning is an error
 #   make pictures  the pictures of docs/networks.md and docs/activations.md
 #   make gpu     on a machine with a card: tests, times and profile of the CUDA backend, 8 minutes
