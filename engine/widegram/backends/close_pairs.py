@@ -105,12 +105,14 @@ def nearest_computed(
     angle = nearest_held(plan, formulas, largest)
     if angle == NEAREST:
         return angle
-    share = 1.0 if np.isinf(angle) else share_within(angle, x1, x2)
-    if share > _SHARE and share * x1.shape[0] * x2.shape[0] > _FEW_PAIRS:
-        raise DoubleNeeded(
-            f"float32 does not hold the kernels of inputs less than {angle:.1g} apart in this "
-            f"network, as {share:.0%} of the pairs are; use float64"
-        )
+    pairs = x1.shape[0] * x2.shape[0]
+    if pairs > _FEW_PAIRS:
+        share = 1.0 if np.isinf(angle) else share_within(angle, x1, x2)
+        if share > _SHARE and share * pairs > _FEW_PAIRS:
+            raise DoubleNeeded(
+                f"float32 does not hold the kernels of inputs less than {angle:.1g} apart in this "
+                f"network, as {share:.0%} of the pairs are; use float64"
+            )
     return min(angle, FARTHEST)
 
 
@@ -126,8 +128,6 @@ def share_within(angle: float, x1: ScaledRows, x2: ScaledRows) -> float:
 
 def _sketches(x: ScaledRows) -> Array:
     n = x.shape[0]
-    if n <= _SAMPLE:
-        return sketches(x.read(0, n).astype(np.float64), x.parts)
-    rows = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(int))
+    rows = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int))
     some = np.concatenate([x.read(row, row + 1).astype(np.float64) for row in rows])
     return sketches(some, x.parts)

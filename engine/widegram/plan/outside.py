@@ -46,7 +46,7 @@ class Outside:
         k = self._here(node.operation, seen)
         t = self._here_of_t(node.operation, seen) if self.apart else k
         known = any(j in self.lost for j in node.inputs)
-        if known or any(part.any() for part in (*k, *t)):
+        if known or any(part.any() for part in (k if t is k else (*k, *t))):
             carried = node.operation.carries_lost(seen) if known else none
             self.lost[i] = _marked(carried[0], *k), _marked(carried[1], *t)
 
