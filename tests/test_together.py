@@ -12,8 +12,8 @@ import pytest
 
 from jobs import job
 from network_specs import CONV, FLATTEN, GAP, RELU, load
-from widegram.cpu import CpuEvaluator, image_tiles, self_kernels
-from widegram.cpu.together import results
+from widegram.cpu import CpuEvaluator, together
+from widegram.cpu.together import ALONE, LITTLE, is_little, results
 
 
 @pytest.fixture
@@ -31,6 +31,12 @@ def test_where_work_is_done(pool: ThreadPoolExecutor, here: bool) -> None:
         list(results(pool, lambda n: 1 // n, range(2), here))
 
 
+def test_one_thread_has_no_other_to_wait_for() -> None:
+    for work in (LITTLE - 1, LITTLE, ALONE - 1, ALONE):
+        assert is_little(work, 2) == (work < LITTLE)
+        assert is_little(work, 1) == (work < ALONE)
+
+
 @pytest.mark.parametrize("end", [GAP, FLATTEN])
 def test_a_small_matrix_starts_no_thread(end: dict) -> None:
     x = np.random.default_rng(0).standard_normal((5, 6, 6, 2))
@@ -42,7 +48,7 @@ def test_a_small_matrix_starts_no_thread(end: dict) -> None:
             return found, len(evaluator._pool._threads)
 
     small, none = made()
-    with mock.patch.multiple(image_tiles, LITTLE=1), mock.patch.multiple(self_kernels, LITTLE=1):
+    with mock.patch.multiple(together, LITTLE=1):
         shared, some = made()
     assert (none, bool(some)) == (0, True)
     for key, value in small.items():

@@ -20,7 +20,7 @@ from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.self_kernels import SelfKernelPool, is_pointwise
 from widegram.cpu.side_by_side import Division, PairBundles, Share, whole_blocks, with_pairs
 from widegram.cpu.team import Team
-from widegram.cpu.together import LITTLE, results
+from widegram.cpu.together import LITTLE, is_little, results
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.scaled_rows import ScaledRows
 from widegram.machine.dtypes import ITEMSIZE
@@ -97,7 +97,8 @@ class ImageTiles:
         work = division.bundles(lanes) * lanes * self.plan.element_layers
         # A few for every thread, fewer of what takes no time.
         shares = division.shares(lanes, min(4 * self.team.threads, 1 + int(work / LITTLE)))
-        for done in results(self.team.pool, run, shares, here=work < LITTLE):
+        here = is_little(work, self.team.threads)
+        for done in results(self.team.pool, run, shares, here):
             if progress is not None:
                 progress(done)
         pairs = np.empty((0, 2), dtype=np.int64)

@@ -22,7 +22,7 @@ from widegram.backends.self_runs import SelfRuns
 from widegram.cpu.kept_tables import tables_of
 from widegram.cpu.kernels.variants import LANES
 from widegram.cpu.map_tables import planes_of
-from widegram.cpu.together import LITTLE, results
+from widegram.cpu.together import is_little, results
 from widegram.cpu.workspace import Workspace, aligned
 from widegram.data.masked import is_masked
 from widegram.data.scaled_rows import split
@@ -359,6 +359,7 @@ class SelfKernelPool:
             finally:
                 self._free.put(runner)
 
-        for _ in results(self.pool, part, starts, here=len(x) * first.cost < LITTLE):
+        here = is_little(len(x) * first.cost, self.count)
+        for _ in results(self.pool, part, starts, here):
             pass
         return own

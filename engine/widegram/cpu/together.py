@@ -10,8 +10,15 @@ from widegram.machine import interrupts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Element-layers of float32 in about a millisecond: threads would have to be started for them.
+# Element-layers of float32 that take about a millisecond, which a thread needs to begin; 25 of
+# them, for which Ctrl-C may wait, where there is but one.
 LITTLE = 4e6
+ALONE = 1e8
+
+
+def is_little(work: float, threads: int) -> bool:
+    """Whether so many element-layers of float32 are not worth handing to threads."""
+    return work < (LITTLE if threads > 1 else ALONE)
 
 
 def results(
