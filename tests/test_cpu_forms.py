@@ -19,8 +19,10 @@ from widegram.cpu.kernels import compiled, forms
 from widegram.cpu.kernels.forms import PLAIN, Form
 from widegram.cpu.kernels.variants import GAPS, SQUARES, Variant
 
-# Sections that rows of 1 to 5 pixels are too short for, that overlap, or that have a middle part.
-FORMS = (Form(4, held=True), Form(2, (21, 36), held=True), Form(waits=2), Form(waits=3))
+# Sections that rows of 1 to 5 pixels are too short for, that overlap, or that have a middle part;
+# bunches that are full and others.
+FORMS = (Form(4, held=True), Form(2, (21, 36), held=True), Form(waits=2), Form(waits=3),
+         Form(waits=1, bunch=2), Form(2, (21, 36), bunch=3))  # fmt: skip
 CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.3, "b_std": 0.1}
 CIRCULAR = CONV | {"padding": "CIRCULAR"}
 SMALL = CONV | {"filter_shape": [2, 2], "padding": "VALID"}

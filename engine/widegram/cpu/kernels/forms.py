@@ -22,6 +22,8 @@ class Form:
       that pixels overlap (:mod:`widegram.cpu.kernels.pipelined`)
     * ``waits``: so many cuts at one place, behind the beginning of the first division or root: its
       result is used so many pixels later
+    * ``bunch``: so many pixels, where sections do not overlap turn by turn: each goes over a bunch
+      of pixels, and what a later one needs stands in memory (:mod:`widegram.cpu.kernels.bunches`)
     * ``held``: numbers in the code lie in memory, one vector each, and are operands there
     * ``chains``: Horner schemes side by side that a polynomial is divided into
     """
@@ -29,6 +31,7 @@ class Form:
     slices: int = 1
     cuts: tuple[int, ...] = ()
     waits: int = 0
+    bunch: int = 0
     held: bool = False
     chains: int = 2
 
@@ -41,13 +44,14 @@ class Form:
         """A key of its own for every form."""
         parts = [f"slices{self.slices}", *(f"cut{cycles}" for cycles in self.cuts)]
         parts += [f"waits{self.waits}"] * (self.waits > 0) + ["held"] * self.held
+        parts += [f"bunch{self.bunch}"] * (self.bunch > 0)
         return "_".join([*parts, f"chains{self.chains}"])
 
 
 PLAIN = Form()
 WIDE = 32  # pixels of a row from which on forms no longer depend on their number
 _HALVES, _QUARTERS, _WHOLE = Form(2), Form(4), Form(1, (21,), held=True)
-_TWO, _THREE = Form(waits=2), Form(waits=3)
+_TWO, _THREE, _BUNCHES = Form(waits=2), Form(waits=3), Form(waits=1, bunch=8)
 # Kinds whose pixels are read without loops, and codes that are straight-line code.
 _READ_AT_ONCE = ("tap", *SQUARES)
 _RECTIFIED = ("relu", "relu_nonnegative", "abrelu")
@@ -59,9 +63,9 @@ _MOST_CARRIED = {((32, 64), "float64"): 8}
 # forms by the pixels that a row has at least (packed rows come in two runs, so that theirs are half
 # as long). Everything else is plain.
 _TABLE = {
-    ((16, 32), "float32", ""): {16: Form(2, (21, 36), held=True), 0: _WHOLE},
-    ((16, 32), "float64", ""): {0: _WHOLE},
-    ((16, 32), "float64", "erf"): {0: Form(1, (25,), held=True)},
+    ((16, 32), "float32", ""): {8: _BUNCHES, 0: _WHOLE},
+    ((16, 32), "float32", "erf"): {0: _BUNCHES},
+    ((16, 32), "float64", ""): {0: _BUNCHES},
     ((32, 64), "float32", ""): {12: _THREE, 0: PLAIN},
     ((32, 64), "float32", "erf"): {16: _TWO, 0: PLAIN},
     ((32, 64), "float64", ""): {0: _THREE},
@@ -93,6 +97,7 @@ def known(variant: Variant) -> list[Form]:
         found += [Form(2, cuts, held=True) for cuts in ((21,), (36,), (21, 36), (24, 44))]
         found.append(Form(2, (21, 36), held=True, chains=1))
         found += [Form(waits=1), _TWO, _THREE, Form(waits=4)]
+        found += [Form(waits=1, bunch=pixels) for pixels in (4, 8, 16, 32)]
     return found
 
 

@@ -18,7 +18,7 @@ from llvmlite import ir
 
 from widegram.cpu.kernels import loops
 from widegram.cpu.kernels.recording import Leaf, Recorded, Recorder
-from widegram.cpu.kernels.sections import UNITS, ordered, place, waiting
+from widegram.cpu.kernels.sections import UNITS, cuts, ordered, place
 from widegram.cpu.kernels.vector_ops import INDEX
 
 
@@ -28,8 +28,7 @@ class Pipeline:
     def __init__(self, recorder: Recorder, outputs: Sequence[Any]) -> None:
         self.ops, self.outputs, form = recorder.real, outputs, recorder.form
         self.builder, self.last = self.ops.builder, form.behind
-        cuts = sorted([*form.cuts, *waiting(recorder.nodes, form.waits)])
-        until = place(recorder.nodes, outputs, cuts)
+        until = place(recorder.nodes, outputs, cuts(recorder.nodes, form))
         self.order = ordered(recorder.nodes)
         for node in self.order:
             distance = until[node] - (node.section or 0)

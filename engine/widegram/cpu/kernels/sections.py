@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from widegram.cpu.kernels.forms import Form
 from widegram.cpu.kernels.recording import Recorded
 
 # What a cycle has room for: instructions of a unit, and of all units. Others take no unit.
@@ -15,10 +16,11 @@ _ROOM = {"load": 2, "add": 2, "multiply": 2, "divide": 1}
 _WIDTH = 4
 
 
-def waiting(nodes: Sequence[Recorded], turns: int) -> list[int]:
-    """So many cuts behind the beginning of the first division or root."""
+def cuts(nodes: Sequence[Recorded], form: Form) -> list[int]:
+    """Where a form cuts the chain of a pixel, in cycles; waits are behind the beginning of its
+    first division or root."""
     slow = [node.start for node in nodes if UNITS.get(node.name) == "divide"]
-    return [min(slow) + 1] * turns if turns else []
+    return sorted([*form.cuts, *([min(slow) + 1] * form.waits if form.waits else [])])
 
 
 def place(

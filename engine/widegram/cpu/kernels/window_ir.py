@@ -17,6 +17,7 @@ from llvmlite import ir
 
 from widegram.activations import FORMULAS
 from widegram.cpu.kernels import loops
+from widegram.cpu.kernels.bunches import Bunches
 from widegram.cpu.kernels.large_ir import Field, LargeSums
 from widegram.cpu.kernels.pipelined import Pipeline
 from widegram.cpu.kernels.plane_base import PlaneCode
@@ -252,7 +253,10 @@ class WindowKernel(PlaneCode):
                 with recorder.in_section(section):
                     values.append(read(PIXEL))
             outputs = self._activated(run, PIXEL, begin(values))
-        Pipeline(recorder, outputs).emit(run.cols, write, alone)
+        if self.ops.form.bunch:
+            Bunches(recorder, outputs).emit(run.cols, write)
+        else:
+            Pipeline(recorder, outputs).emit(run.cols, write, alone)
 
     @contextmanager
     def _recording(self) -> Iterator[Recorder]:
