@@ -262,6 +262,8 @@ def test_pipelines_searches_and_pickles() -> None:
         ("bounds of w_var: .* is no pair 0 < low < high", {"bounds": {"w_var": (2, 1)}}),
         ("bounds of w_var: 3 is no pair", {"bounds": {"w_var": 3}}),
         ("bounds: give a dict", {"bounds": [1, 2]}),
+        ("bounds of w_var: network 'fcn:w_var=1' gives w_var, too; leave it out there, or its bou",
+         {"network": "fcn:w_var=1", "bounds": {"b_var": (1, 2), "w_var": (1, 2)}}),
         ("alpha", {"alpha": "a"}),
         ("unknown option", {"bounds": {"wvar": (1, 2)}}),
         ("bounds: are of options of a preset", {"network": {"layers": [{"layer": "Dense"}]},

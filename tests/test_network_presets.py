@@ -172,7 +172,8 @@ def test_options_as_values_build_what_the_text_builds(text, act, more, same):
 
 
 @pytest.mark.parametrize(("text", "act", "more", "match"), [
-    ("fcn:w_var=1", None, {"w_var": 1.0}, "'w_var' is given twice"),
+    ("fcn:w_var=1", None, {"w_var": 1.0},
+     "'w_var' is given twice, in 'fcn:w_var=1' and beside it; leave one of them out"),
     ("fcn:act=erf", "relu", {}, "'act' is given twice"),
     ("fcn", "bogus", {}, "unknown activation 'bogus'"),
     ("fcn", "leakyrelu:alpha", {}, "expected option=value, found 'alpha'"),

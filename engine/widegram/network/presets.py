@@ -11,7 +11,7 @@ and ``fixed_last`` are how many layers with weights are not trained at either en
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,10 +180,22 @@ def build(
         raise WidegramError(
             f"unknown network {name!r}{nearest(name, PRESETS)} (or give a .json or .toml file)"
         )
-    options = [*_split(rest, name), *((key, repr(value)) for key, value in more.items())]
+    given = _unique(_split(rest, name), name)
+    beside = [(key, repr(value)) for key, value in more.items()]
     if act is not None:
-        options += _split("act=" + act.replace(":", ",", 1), name)
-    return _built(PRESETS[name], name, input_shape, _unique(options, name))
+        beside += _split("act=" + act.replace(":", ",", 1), name)
+    for key in sorted(given.keys() & _unique(beside, name)):
+        raise WidegramError(
+            f"preset {name}: option {key!r} is given twice, in {shown(text)} and beside it; leave "
+            "one of them out"
+        )
+    return _built(PRESETS[name], name, input_shape, given | dict(beside))
+
+
+def options_of(text: str) -> frozenset[str]:
+    """Names of the options that the text of a preset gives; none of what is no preset."""
+    name, _, rest = text.strip().partition(":")
+    return frozenset(key for key, _ in _split(rest, name)) if name in PRESETS else frozenset()
 
 
 def _built(
@@ -230,7 +242,7 @@ def _split(text: str, name: str) -> Iterator[tuple[str, str]]:
         yield key, value
 
 
-def _unique(options: list[tuple[str, str]], name: str) -> dict[str, str]:
+def _unique(options: Iterable[tuple[str, str]], name: str) -> dict[str, str]:
     given: dict[str, str] = {}
     for key, value in options:
         if key in given:

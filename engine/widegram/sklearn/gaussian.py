@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from widegram.errors import WidegramError
+from widegram.errors import WidegramError, shown
 from widegram.linalg.incore import load_cholesky
 from widegram.linalg.operator import as_operator
 from widegram.network import Network, NetworkLike
-from widegram.network.presets import build
+from widegram.network.presets import build, options_of
 from widegram.predict.calibration import class_probabilities
 from widegram.predict.variance import explained
 from widegram.sklearn.estimator_targets import (
@@ -156,6 +156,11 @@ class _GaussianProcess(NetworkEstimator):
             ends = real(pair, f"bounds of {name}")
             if not isinstance(name, str) or ends.shape != (2,) or not 0 < ends[0] < ends[1] < inf:
                 raise WidegramError(f"bounds of {name}: {pair} is no pair 0 < low < high")
+            if name in options_of(str(self.network)):
+                raise WidegramError(
+                    f"bounds of {name}: network {shown(self.network)} gives {name}, too; leave it "
+                    "out there, or its bounds"
+                )
         return found
 
     def _network(self, options: Mapping[str, float]) -> Network:
