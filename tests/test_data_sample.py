@@ -93,3 +93,7 @@ def test_refusals(folder) -> None:
     assert not out.exists()
     run("data", "sample", data, "--n", 1, "--out", out)
     refused("exists", "data", "sample", data, "--n", 1, "--out", out)
+    np.save(folder / "nan.npy", np.where(np.arange(ROWS) == 7, np.nan, 1.0))
+    message = r"nan\.npy: row 7 holds NaN .*; leave out rows that have no label"
+    refused(message, "data", "sample", data, "--n",
+            1, "--labels", folder / "nan.npy", "--out", folder / "other.h5")  # fmt: skip

@@ -151,7 +151,7 @@ def test_rows_and_numbers(folder: Path, tmp_path: Path) -> None:
 
 def test_machines(folder: Path, tmp_path: Path) -> None:
     data, solution = f"{folder}/d.npz", tmp_path / "S.h5"
-    run_json("solve", folder / "K.h5", "--method", "svm", "--c-path", "1", "--folds", "2",
+    run_json("solve", folder / "K.h5", "--method", "svm", "--c-path", "1",
              "--y", f"{data}:y", "--out", solution)  # fmt: skip
     predicted = run_json("predict", solution, "--cross", folder / "C.h5", "--y", f"{data}:u",
                          "--out", tmp_path / "P.h5")  # fmt: skip

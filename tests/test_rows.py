@@ -177,6 +177,10 @@ def test_exports_are_numpys(stored_file: tuple[Path, np.ndarray], tmp_path: Path
             np.testing.assert_array_equal(file["ntk"], matrix[np.ix_(rows, wanted)])
             assert file["rows"][...].tolist() == rows.tolist()
             assert file["columns"][...].tolist() == wanted.tolist()
+    with pytest.raises(WidegramError, match=r"columns '1': give a range .* of column numbers"):
+        export(path, "ntk", tmp_path / "K.npy", columns="1")
+    with pytest.raises(WidegramError, match=r"columns: there is no column 99; .* columns, from 0"):
+        export(path, "ntk", tmp_path / "K.npy", columns=np.array([99]))
     export(path, "ntk", tmp_path / "K.npy", columns=columns)
     np.testing.assert_array_equal(np.load(tmp_path / "K.npy"), matrix[:, columns])
     with pytest.raises(WidegramError, match="there is no row 23"):

@@ -219,3 +219,14 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     run_json(*(tmp_path / "first.h5" if word == tmp_path / "A.h5" else word for word in arguments))
     with peak_memory_below(40 * 10**6):
         assert run_json(*arguments)["status"] == "ok"
+
+
+def test_rows_without_a_cross_file_are_the_solution_s(folder: Path, tmp_path: Path) -> None:
+    """Not those of a matrix of other inputs that is named in place of it."""
+    a, out = tmp_path / "a.h5", tmp_path / "p.h5"
+    labels = ("--y", f"{folder}/d.npz:y_train", "--diag-reg", 0.1)
+    run_json("solve", folder / "part.h5", *labels, "--out", a)
+    other = ("predict", a, "--rows", "0:3", "--gram", folder / "cross.h5", "--out", out)
+    refused(r"cross\.h5: is not the training matrix of .*a\.h5 .its x1 differs.; .*--cross", *other)
+    assert not out.exists()
+    assert run_json(*other[:5], folder / "part.h5", "--out", out)["n_test"] == 3

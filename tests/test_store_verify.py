@@ -228,6 +228,15 @@ def test_data_that_moved_or_changed_is_noted(out: Path) -> None:
     assert (again.dense_entries, again.dense_note) == (0, again.note)
 
 
+def test_data_that_is_named_must_be_the_file_s(out: Path) -> None:
+    other = out.with_name("other.npy")
+    np.save(other, fake.inputs(70, 3))
+    with pytest.raises(WidegramError, match=r"other\.npy is not the x1 that the file was"):
+        widegram.verify(out, x1=other)
+    with pytest.raises(WidegramError, match="the matrix is symmetric, of x1 alone; leave x2 out"):
+        widegram.verify(out, x2=other)
+
+
 def test_inputs_in_memory_must_be_given_again(made, tmp_path: Path) -> None:
     x1, x2 = fake.inputs(20), fake.inputs(9, 1)
     widegram.gram(fake.NETWORK, x1, tmp_path / "K.h5", x2)

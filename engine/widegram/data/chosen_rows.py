@@ -58,75 +58,83 @@ class ChosenRows:
         return digest.hexdigest()
 
 
-def open_rows(given: RowsLike | None, of: int, name: str) -> ChosenRows | None:
+def open_rows(
+    given: RowsLike | None, of: int, name: str, kind: str = "row"
+) -> ChosenRows | None:
     """Read which of ``of`` rows are meant; None without ``given``.
 
     ``'a:b'`` are the rows from a to b, b not among them, either left out where it is an end;
     several with commas between them. ``file.npy``, ``file.npz:key``, ``file.h5:path`` and arrays
-    hold the numbers (m,) in any order, or flags (``of``,). ``name`` is what has the rows, for
-    messages. Raises WidegramError for rows that there are not, one that is given twice, none at
-    all, and what is neither numbers nor flags.
+    hold the numbers (m,) in any order, or flags (``of``,). ``name`` is what has the rows, and
+    ``kind`` what they are, for messages: 'row' or 'column'. Raises WidegramError for rows that
+    there are not, one that is given twice, none at all, and what is neither numbers nor flags.
     """
     if given is None:
         return None
     if isinstance(given, str) and _RANGES.fullmatch(given):
-        numbers, what = _ranges(given, of, name), f"rows {shown(given)}"
+        numbers, what = _ranges(given, of, name, kind), f"{kind}s {shown(given)}"
     else:
-        numbers, what = _listed(given, of, name)
+        numbers, what = _listed(given, of, name, kind)
     if not numbers.size:
         raise WidegramError(f"{what}: none is chosen; choose one or more")
     wrong = (numbers < 0) | (numbers >= of)
     if wrong.any():
         raise WidegramError(
-            f"{what}: there is no row {numbers[wrong][0]}; {name} has {of} rows, from 0 to {of - 1}"
+            f"{what}: there is no {kind} {numbers[wrong][0]}; {name} has {of} {kind}s, from 0 to "
+            f"{of - 1}"
         )
     values, counts = np.unique(numbers, return_counts=True)
     if values.size < numbers.size:
         raise WidegramError(
-            f"{what}: row {values[counts > 1][0]} is chosen more than once; choose each once"
+            f"{what}: {kind} {values[counts > 1][0]} is chosen more than once; choose each once"
         )
     return ChosenRows(numbers, of)
 
 
-def _ranges(given: str, of: int, name: str) -> Numbers:
+def _ranges(given: str, of: int, name: str, kind: str) -> Numbers:
     found = []
     for part in given.split(","):
         first, last = (text.strip() for text in part.split(":"))
         if max(len(first), len(last)) > _DIGITS:
-            raise WidegramError(f"rows {shown(given)}: {name} has {of} rows")
+            raise WidegramError(f"{kind}s {shown(given)}: {name} has {of} {kind}s")
         start, stop = int(first or 0), int(last or of)
         if start >= stop or stop > of:
             raise WidegramError(
-                f"rows {shown(given)}: {part.strip()} is no range of rows; {name} has {of}, and "
-                f"ranges go from 0 to {of}, as 0:{of}"
+                f"{kind}s {shown(given)}: {part.strip()} is no range of {kind}s; {name} has {of}, "
+                f"and ranges go from 0 to {of}, as 0:{of}"
             )
         found.append(np.arange(start, stop, dtype=np.int64))
     return np.concatenate(found)
 
 
-def _listed(given: RowsLike, of: int, name: str) -> tuple[Numbers, str]:
+def _listed(given: RowsLike, of: int, name: str, kind: str) -> tuple[Numbers, str]:
     """The numbers in a file or array, and what to call them."""
     if isinstance(given, str | Path):
         if isinstance(given, str) and "." not in split_spec(given)[0].name:
             raise WidegramError(
-                f"rows {shown(given)}: give a range such as 0:100, ranges such as 0:40,80:200, or "
-                "a file of row numbers or flags (file.npy, file.npz:key, file.h5:path)"
+                f"{kind}s {shown(given)}: give a range such as 0:100, ranges such as 0:40,80:200, "
+                f"or a file of {kind} numbers or flags (file.npy, file.npz:key, file.h5:path)"
             )
         table = open_table(given)
-        what = f"rows {table.name}"
+        what = f"{kind}s {table.name}"
         if len(table.shape) != 1:
-            raise WidegramError(f"{what}: has shape {table.shape}; row numbers or flags are (m,)")
+            raise _not_one_axis(what, table.shape, kind)
         values = np.asarray(table.rows(0, table.shape[0]))
     else:
-        what, values = "rows", plain(given, "rows")
+        what, values = f"{kind}s", plain(given, f"{kind}s")
         if values.ndim != 1:
-            raise WidegramError(f"{what}: has shape {values.shape}; row numbers or flags are (m,)")
+            raise _not_one_axis(what, values.shape, kind)
     if values.dtype.kind == "b":
         if values.size != of:
-            raise WidegramError(f"{what}: holds {values.size} flags, {name} has {of} rows")
+            raise WidegramError(f"{what}: holds {values.size} flags, {name} has {of} {kind}s")
         return np.flatnonzero(values).astype(np.int64), what
     if values.dtype.kind not in "iu":
-        raise WidegramError(f"{what}: holds {values.dtype}; row numbers are integers, flags bool")
+        kinds = f"{kind} numbers are integers, flags bool"
+        raise WidegramError(f"{what}: holds {values.dtype}; {kinds}")
     if values.size and values.max() > np.iinfo(np.int64).max:
-        raise WidegramError(f"{what}: there is no row {values.max()}; {name} has {of} rows")
+        raise WidegramError(f"{what}: there is no {kind} {values.max()}; {name} has {of} {kind}s")
     return values.astype(np.int64), what
+
+
+def _not_one_axis(what: str, shape: tuple[int, ...], kind: str) -> WidegramError:
+    return WidegramError(f"{what}: has shape {shape}; {kind} numbers or flags are (m,)")

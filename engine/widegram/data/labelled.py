@@ -129,6 +129,13 @@ def _values(spec: str) -> np.ndarray:
         values = _of_matlab(values)
     floating = values.dtype.kind == "f"
     values = values.astype(np.float64) if floating else as_int64(values, table.name)
+    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise WidegramError(
+            f"{table.name}: row {row} holds NaN or an infinite value; leave out rows that have no "
+            "label"
+        )
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 

@@ -43,6 +43,8 @@ def is_own_plain(path: Path) -> bool:
 def check_target(path: Path, overwrite: bool) -> None:
     """Refuse a target that is a directory, has no parent, exists (unless to be overwritten), or
     whose folder takes no files: now, and not when all is computed."""
+    if "\0" in str(path):
+        raise WidegramError(f"{path}: a file's name has no null character; choose another name")
     if path.is_dir():
         raise WidegramError(f"{path}: is a directory; give the name of a file in it")
     folder = path.parent

@@ -123,9 +123,10 @@ class _Exported(NamedTuple):
 
 def _part(file: GramFile, rows: RowsLike | None, columns: RowsLike | None) -> _Exported:
     """What is asked for of a file."""
-    columns = rows if file.symmetric and columns is None else columns
     name = str(file.path)
-    down, across = open_rows(rows, file.n1, name), open_rows(columns, file.n2, name)
+    down = open_rows(rows, file.n1, name)
+    both = file.symmetric and columns is None
+    across = down if both else open_rows(columns, file.n2, name, "column")
     return _Exported((file.n1, file.n2), down, across)
 
 

@@ -103,6 +103,8 @@ def predict_file(job: PredictJob, progress: ProgressCallback | None = None) -> P
         rows=job.rows,
         diagonal=None if job.diagonal is None else given_diagonal(job.diagonal),
     ) as cross:
+        if job.cross is None:
+            _check_own(solution, cross)
         solution = solution.as_read()
         targets = _targets(job, solution, cross)
         if cross.operator.shape[1] != solution.alpha.shape[0]:
@@ -169,6 +171,15 @@ def _cross_place(job: PredictJob, solution: StoredSolution) -> Path:
             f"{place}: the matrix of the solution is not there; pass --cross FILE, or --gram FILE"
         )
     return place
+
+
+def _check_own(solution: StoredSolution, cross: GramKernel) -> None:
+    """Refuse a matrix of other rows than the solution's, where no cross file is named."""
+    if cross.fingerprints["x1"] != solution.header.x1_fingerprint:
+        raise WidegramError(
+            f"{cross.path}: is not the training matrix of {solution.path} (its x1 differs); for "
+            "other test points pass --cross"
+        )
 
 
 def _trained_on(solution: StoredSolution, cross: GramKernel) -> int:
@@ -239,6 +250,11 @@ def _predictions(
             raise WidegramError(
                 f"{job.solution}: is a solution by centers, which has no training matrix: finite "
                 "times and --gram are for solutions of kernel(train, train)"
+            )
+        if job.variance and job.method != "auto":
+            raise WidegramError(
+                f"{job.solution}: is a solution by centers, whose variances need no factorisation "
+                f"of rows; leave out method {job.method} (--method)"
             )
         if job.variance:
             prior = _prior(job, cross, memory)

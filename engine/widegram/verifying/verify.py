@@ -44,6 +44,10 @@ _ANOTHER_METHOD = "it is a combination; verify the files of its ingredients"
 _FUNCTION = "its network has a function of Python's, which no file holds"
 
 
+class _OtherData(WidegramError):
+    """Data that was named and is not what a file was made from."""
+
+
 def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the command
     path: str | Path,
     x1: Given = None,
@@ -66,7 +70,7 @@ def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the co
     it.
 
     * ``x1``, ``x2``: the data, which else is looked for where it was when the file was made; where
-      it is gone or has changed the report's ``note`` says so
+      that is gone or has changed the report's ``note`` says so
     * ``seed``: of the sample
     * ``repair``: damaged tiles are computed again and written, and the file is checked once more;
       the report's ``repaired`` says what was mended
@@ -81,12 +85,17 @@ def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the co
 
     Raises :class:`widegram.errors.Damaged` where HDF5 cannot read the file; WidegramError where it
     is missing, no file of this program, being written, or to be repaired while its data cannot be
-    had, and where ``x1`` or ``x2`` is no data.
+    had, and where ``x1`` or ``x2`` is no data, or not the file's.
     """
     path = file_path(path, "path")
     if is_sealed(path):
         if end != WHOLE:
             raise WidegramError(f"{path}: is no gram file, it has no depths and no heads")
+        if x1 is not None or x2 is not None:
+            raise WidegramError(
+                f"{path}: is no gram file, nothing of it is computed again; leave x1 and x2 (--x, "
+                "--x2) out"
+            )
         return verify_sealed(path)
     means = _Means(threads, memory, dask, mixed_workers)
     if dask is not None:
@@ -215,6 +224,11 @@ def _computers(
     none."""
     header = file.header
     if is_combined(file.network):
+        if x1 is not None or x2 is not None:
+            raise WidegramError(
+                f"{file.path}: is a combination, of files that name their inputs; leave x1 and x2 "
+                "(--x, --x2) out"
+            )
         try:
             own: Evaluator = held.enter_context(_combined(file.path, header))
             return Computers(own, partial(in_turn, own), dense_note=_ANOTHER_METHOD)
@@ -226,6 +240,8 @@ def _computers(
     memory = kernel_budget(means.memory)
     try:
         first, second = _sources(header, network.mask, x1, x2)
+    except _OtherData:  # What was asked for by name is no note.
+        raise
     except WidegramError as error:
         return f"no tiles were recomputed: {error}"
     job = Job(
@@ -277,6 +293,8 @@ def _sources(
     """The data that the file was made from, compared with its fingerprints."""
     first = _source(x1, header.x1_location, header.n1, header.x1_fingerprint, "x1", mask)
     if header.symmetric:
+        if x2 is not None:
+            raise _OtherData("x2 (--x2): the matrix is symmetric, of x1 alone; leave x2 out")
         return first, None
     return first, _source(x2, header.x2_location, header.n2, header.x2_fingerprint, "x2", mask)
 
@@ -294,10 +312,11 @@ def _source(
     source = reopened(location, rows) if given is None else open_inputs(given, rows)
     source = source if mask is None else source.masked(constants(mask))
     found = source.fingerprint()
+    refusal = WidegramError if given is None else _OtherData
     if same_but_patterns(found, fingerprint):
-        raise WidegramError(
+        raise refusal(
             f"{source.name} has not the patterns that {name} had when the file was made"
         )
     if found != fingerprint:
-        raise WidegramError(f"{source.name} is not the {name} that the file was made from")
+        raise refusal(f"{source.name} is not the {name} that the file was made from")
     return source

@@ -118,6 +118,11 @@ def _check(job: SolveJob) -> None:
         raise WidegramError(f"method {SVM} is for classes, and the task asked for is regression")
     if len(job.c_path) > bounds.PATH or not all(0 < c < math.inf for c in job.c_path):
         raise WidegramError(f"c_path {job.c_path}: give numbers above 0, at most {bounds.PATH:,}")
+    if len(job.c_path) == 1 and job.folds is not None:
+        raise WidegramError(
+            f"folds {job.folds} (--folds): there is nothing to validate, c_path (--c-path) has one "
+            "C; leave folds out, or give several"
+        )
 
 
 def _check_classes(job: SolveJob, targets: Targets) -> None:
