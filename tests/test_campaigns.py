@@ -112,3 +112,10 @@ def test_fifteen_hundred_bad_inputs() -> None:
     found = run("badinput", "--count", 1600)
     assert found["cases"] >= 1500
     assert found["refused"] >= 1000
+
+
+@pytest.mark.slow
+def test_every_option_with_every_kind_of_bad_value() -> None:
+    found = run("walk")
+    assert found["values"] + found["files"] >= 5000
+    assert found["alone"] >= 500

@@ -132,7 +132,7 @@ def test_bad_network(net: str, message: str):
     [
         (["--net", "myrtle5", "--depths", "1"], r"exactly one Repeat at the top level"),
         (["--depths", "2,4"], r"depths '4': the network repeats its block 3 times"),
-        (["--limit2", "3"], r"--limit2 limits the rows of --x2, which is not given"),
+        (["--limit2", "3"], r"--limit2 serves --x2, which is not given"),
         (["--x2", "other.npy"], r"other\.npy: its rows have shape \(4, 4, 1\)"),
         (["--device", "cuda"], r"CUDA is not available here.*--device cpu"),
         (["--out", "."], r"\.: is a directory"),

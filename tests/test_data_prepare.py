@@ -163,6 +163,17 @@ def test_digits_are_embedded(out: Path) -> None:
     assert images[0, 0, :, 0].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
 
 
+def test_a_seed_of_no_draw_is_named(tmp_path: Path, out: Path) -> None:
+    source = write_cifar_binary(tmp_path / "cifar")
+    for given, note in (
+        ({"seed": 3}, "all rows are taken: seed 3 is unused"), ({}, ""),
+        ({"seed": 3, "test": 2}, ""), ({"seed": 3, "balanced": True}, ""),
+    ):  # fmt: skip
+        made = widegram.prepare(source, out, overwrite=True, **given)
+        assert note in made.note
+        assert ("unused" in made.note) is bool(note)
+
+
 @pytest.mark.parametrize("block", [10**9, 900])
 def test_standardize_uses_the_training_rows_alone(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, block: int

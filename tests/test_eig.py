@@ -371,7 +371,7 @@ def test_command_refusals(gram, tmp_path) -> None:
         (["--depth", "2"], "no depth 2"),
         (["--k", "91"], "1 <= k <= 90"),
         (["--full", "--k", "2"], "leave out"),
-        (["--vectors"], "goes with --full"),
+        (["--vectors"], "--vectors serves --full"),
     ):
         result = CliRunner().invoke(program, ["eig", str(gram), *map(str, arguments)])
         assert result.exit_code == 2

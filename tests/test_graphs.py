@@ -279,9 +279,9 @@ def test_the_command_line(folder: Path) -> None:
     assert run("verify", out, "--x", x, "--pattern", pattern).exit_code == 0
     for wrong, message in (
         ((*graph, "--out", folder / "A.h5"), "need a pattern for each input"),
-        ((*graph, "--pattern2", pattern, "--out", folder / "A.h5"), "--pattern2 is of --x2"),
+        ((*graph, "--pattern2", pattern, "--out", folder / "A.h5"), "--pattern2 serves --x2"),
         ((*graph, "--x2", x, "--pattern", pattern, "--out", folder / "A.h5"), "a pair, of x1"),
-        (("verify", out, "--pattern", pattern), "go with --x and --x2"),
+        (("verify", out, "--pattern", pattern), "--pattern serves --x"),
     ):
         done = run(*wrong)
         assert done.exit_code == 2

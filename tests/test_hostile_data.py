@@ -320,7 +320,8 @@ def test_verify_refuses_inputs_that_are_not_there():
     assert run("gram", "--net", "fcn", "--x", "x.npy", "--out", "K.h5").exit_code == 0
     for sample in (0, 1):
         refused(r"y\.npy: no such file", "verify", "K.h5", "--x", "y.npy", "--sample", sample)
-    refused("--pattern and --pattern2 go with --x", "verify", "K.h5", "--pattern", "")
+    refused("'--pattern': nothing is named", "verify", "K.h5", "--pattern", "")
+    refused("--pattern serves --x", "verify", "K.h5", "--pattern", "x.npy")
 
 
 def test_what_is_there_and_no_file_is_not_called_missing():

@@ -70,6 +70,18 @@ def test_spectrum_beyond_float64(tmp_path, data):
         assert file["depth/400/ntk_deviation"].attrs["log_scale"] <= 0
 
 
+def test_spectrum_takes_as_many_inputs_as_are_asked_for(tmp_path, data):
+    words = ["meanfield", "spectrum", "--x", data, "--depths", "1,2", "--out", tmp_path / "s.h5"]
+    none = run_json(*words, "--train", 6, "--test", 0)
+    assert none["accuracy"] == [None, None]
+    assert none["m"] == 6
+    refused("--train 61: .* has 60 train inputs", *words, "--train", 61, "--overwrite")
+    np.save(tmp_path / "x.npy", np.ones((9, 4)) + np.eye(9, 4))
+    words[3] = tmp_path / "x.npy"
+    refused("--test 3: .* has 0 test inputs", *words, "--train", 6, "--test", 3, "--overwrite")
+    assert run_json(*words, "--overwrite")["m"] == 9
+
+
 def test_spectrum_of_images(tmp_path, data):
     found = run_json("meanfield", "spectrum", "--net", "cnn-f:act=erf,w_var=2.5,b_var=0.18",
                      "--x", data, "--unit-pixels", "--depths", "1,30", "--train", 6, "--test", 5,

@@ -322,7 +322,7 @@ def test_refusals(easy) -> None:
     check("does not hold K", k, c, "--diag-reg", 1)
     check("zero or positive", k, c, "--diag-reg", -1, "--absolute")
     check("above 0", k, c, "--absolute", "--evidence")
-    check("leave out --factor-dtype", k, c, "--factor-dtype", "float32")
+    check("--factor-dtype serves --method auto", k, c, "--factor-dtype", "float32")
     check("not positive definite", k, gram("13.h5", -square, True, x1="centers"), "--absolute")
     for only in (["--method", "nystrom"], ["--centers", c]):
         message = "--method nystrom and --centers go together"

@@ -152,7 +152,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
         (r"has 9 rows, and K\(x, x\) of them has shape", *cross, "--variance", "--diagonal",
          tmp_path / "ones.npy"),
         ("is not of the network and test points", *cross, "--variance", "--test-gram", k),
-        ("--diagonal serve --variance", *cross, "--diagonal", folder / "d.npy"),
+        ("--diagonal serves --variance", *cross, "--diagonal", folder / "d.npy"),
         ("--diagonal and --test-gram say", *cross, "--variance", "--test-gram", k, "--diagonal",
          folder / "d.npy"),
         ("says K.x, x. of its rows itself", "predict", a, "--rows", ":9", "--variance",

@@ -148,13 +148,14 @@ def test_two_classes_and_one_c(folder: Path) -> None:
         ("--diag-reg-path and --absolute", ("--diag-reg-path", "1,2", "--absolute")),
         ("--targets: method", ("--targets", "one-hot")),
         ("--target-shift: method", ("--target-shift", 0.1)),
-        ("--factor-dtype: method", ("--factor-dtype", "float32")),
+        ("--factor-dtype serves --method auto", ("--factor-dtype", "float32")),
         ("--normalize-y: method", ("--normalize-y",)),
         ("--scale-prior: method", ("--scale-prior",)),
         ("for classes, and the task asked for", ("--task", "regression")),
         ("give numbers above 0", ("--c-path", "1,0")),
         ("give numbers above 0", ("--c-path", "nan")),
         ("not a list of numbers", ("--c-path", "many")),
+        (r"folds 3 \(--folds\): there is nothing to validate", ("--c-path", 1, "--folds", 3)),
         ("a number from 2 to 15, the rows", ("--folds", 40)),
         ("folds", ("--folds", 1)),
         ("--plan knows no iterations", ("--plan",)),
@@ -169,8 +170,8 @@ def test_refusals(folder: Path, message: str, extra: tuple[object, ...]) -> None
 def test_other_refusals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused("svm is for classes, and these are taken for numbers", *command(folder, y="numbers"))
     files = [folder / "k.h5", "--y", folder / "y.npy", "--kernel", "nngp", "--out", folder / "b.h5"]
-    refused("--c-path is of --method svm", "solve", *files, "--c-path", "1")
-    refused("--folds is of --method svm", "solve", *files, "--folds", "3", "--method", "cg")
+    refused("--c-path serves --method svm", "solve", *files, "--c-path", "1")
+    refused("--folds serves --method svm", "solve", *files, "--folds", "3", "--method", "cg")
     run_json(*command(folder, "--c-path", 1))
     predict = ["predict", folder / "a.h5", "--cross", folder / "c.h5"]
     refused("which have no variances", *predict, "--variance")

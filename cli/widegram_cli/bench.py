@@ -13,7 +13,7 @@ from widegram.validation.choices import DTYPES
 from widegram_cli.bench_output import about, finish, print_table, say, title
 from widegram_cli.bench_published import published
 from widegram_cli.files import FileGroup, InputFile, OutputFile, PictureFile
-from widegram_cli.options import json_option, overwrite_option, threads_option
+from widegram_cli.options import json_option, overwrite_of, threads_option
 from widegram_cli.output import human_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,8 +27,9 @@ def command() -> None:
 command.add_command(published)
 
 
-def _common(seconds: float) -> Callable[[Command], Command]:
-    """Options of every benchmark; ``seconds`` is the default budget."""
+def _common(seconds: float, *outputs: str) -> Callable[[Command], Command]:
+    """Options of every benchmark; ``seconds`` is the default budget, ``outputs`` what it may write
+    beside --out."""
 
     def add(function: Command) -> Command:
         options = (
@@ -46,7 +47,7 @@ def _common(seconds: float) -> Callable[[Command], Command]:
                 metavar="R.json",
                 help="Write the raw results to this file.",
             ),
-            overwrite_option,
+            overwrite_of("--out", *outputs),
             json_option,
         )
         for option in reversed(options):
@@ -79,7 +80,7 @@ _plot_option = click.option(
 )
 @click.option("--device", default="cpu", metavar="cpu|cuda|cuda:1", help="Where to compute.")
 @_plot_option
-@_common(900.0)
+@_common(900.0, "--plot")
 def kernels(
     peer: str | None,
     peer_python: str | None,
@@ -186,7 +187,7 @@ def _roof_forms(quick: bool, options: dict[str, Any]) -> None:
 @command.command("scaling")
 @_quick_option
 @_plot_option
-@_common(180.0)
+@_common(180.0, "--plot")
 def scaling(quick: bool, plot: str | None, **options: Any) -> None:
     """Cost against pairs, depth and pixels, with fitted exponents; speed against threads."""
     from widegram_bench import plots

@@ -12,11 +12,13 @@ from widegram.validation.choices import WHICH
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, PictureFile
 from widegram_cli.output import emit_json, emit_table, human_time
+from widegram_cli.serving import Serving, note_unused
 from widegram_cli.value_types import Tolerance
 
 if TYPE_CHECKING:
     from widegram.linalg.summary import Spectrum
 
+_LAPACK = ("--full",)  # has nothing to draw, and does not iterate
 
 @click.command("eig", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="K.h5")
@@ -25,27 +27,42 @@ if TYPE_CHECKING:
 @shared.head_option
 @shared.rows_option("Only these rows and columns")
 @click.option("--full", is_flag=True, help="Every eigenvalue, by LAPACK.")
-@click.option("--vectors", is_flag=True, help="With --full: eigenvectors too.")
+@click.option(
+    "--vectors", cls=Serving, serves=("--full",), is_flag=True,
+    help="With --full: eigenvectors too; --k gives them by itself.",
+)  # fmt: skip
 @click.option("--k", type=click.IntRange(min=1), help="This many eigenpairs, streaming the file.")
 @click.option(
     "--which",
+    cls=Serving,
+    serves=("--k",),
     type=click.Choice(WHICH),
     default="LA",
     show_default=True,
     help="With --k: the largest, the smallest, or half from both ends.",
 )
 @click.option("--density", is_flag=True, help="Numbers of eigenvalues by decade, streaming.")
-@click.option("--probes", type=click.IntRange(min=2), default=16, show_default=True)
-@click.option("--steps", type=click.IntRange(min=4), default=80, show_default=True)
 @click.option(
-    "--tol", type=Tolerance, default=1e-8, show_default=True, help="Residual over norm."
+    "--probes", cls=Serving, idle=_LAPACK, type=click.IntRange(min=2), default=16, show_default=True
 )
-@click.option("--max-passes", type=click.IntRange(min=1), default=300, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--steps", cls=Serving, idle=_LAPACK, type=click.IntRange(min=4), default=80, show_default=True
+)
+@click.option(
+    "--tol", cls=Serving, idle=_LAPACK, type=Tolerance, default=1e-8, show_default=True,
+    help="Residual over norm.",
+)  # fmt: skip
+@click.option(
+    "--max-passes", cls=Serving, idle=_LAPACK, type=click.IntRange(min=1), default=300,
+    show_default=True,
+)  # fmt: skip
+@click.option(
+    "--seed", cls=Serving, idle=_LAPACK, type=click.IntRange(min=0), default=0, show_default=True
+)
 @click.option("--plot", type=PictureFile(), metavar="P.png", help="Draw the spectrum.")
 @shared.out_option("E.h5", "Write /eigenvalues, /eigenvectors, /density.", required=False)
 @shared.memory_option
-@shared.overwrite_option
+@shared.overwrite_of("--out", "--plot")
 @shared.json_option
 def command(
     file: str,
@@ -67,8 +84,6 @@ def command(
     density. The smallest eigenvalues of a matrix larger than memory come from a factor on the
     disk, beside --out or K.h5 (.factor): after a kill the same command continues it.
     """
-    if options["vectors"] and not options["full"]:
-        raise click.UsageError("--vectors goes with --full; --k gives eigenvectors by itself")
     shared.refuse_kernel_of(file)
     from widegram.linalg.from_files import eig
     from widegram_cli.reporting import reporter
@@ -88,6 +103,9 @@ def command(
         from widegram.linalg.spectrumplot import plot_spectrum
 
         plot_spectrum(Path(plot), found, f"{file}, {kernel}", overwrite=overwrite)
+    if found.density is None and options["k"] is None:
+        context = click.get_current_context()
+        note_unused(context, f"every eigenvalue was computed, {found.why}", full=True)
     if as_json:
         emit_json({**found.as_dict(), "file": out, "plot": plot})
     else:

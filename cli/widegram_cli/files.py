@@ -7,26 +7,29 @@ from typing import Any
 import click
 
 from widegram_cli.narrow import FittingContext
+from widegram_cli.serving import check_serving
 
 
-class InputFile(click.ParamType):
+class _Named(click.ParamType):
+    """A text that is not empty: an empty path would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text as it is; the command looks into it, or checks that it can be written."""
+        if not str(value).strip():
+            self.fail("nothing is named; give a name", param, ctx)
+        return value
+
+
+class InputFile(_Named):
     """Something to read: a path, ``file:key``, a directory, or a network given as text."""
 
     name = "input"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The text as it is; the command looks into it."""
-        return value
 
-
-class OutputFile(click.ParamType):
+class OutputFile(_Named):
     """A file to write."""
 
     name = "output"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The text as it is; the command checks that it can be written."""
-        return value
 
 
 class PictureFile(OutputFile):
@@ -39,6 +42,7 @@ class PictureFile(OutputFile):
         from widegram.durable.pictures import check_ending
         from widegram.errors import WidegramError
 
+        super().convert(value, param, ctx)
         try:
             check_ending(value)
         except WidegramError as error:
@@ -47,14 +51,16 @@ class PictureFile(OutputFile):
 
 
 class FileCommand(click.Command):
-    """A command that refuses, before it runs, an output that is one of its inputs."""
+    """A command that refuses, before it runs, an option that has nothing to serve, and an output
+    that is one of its inputs."""
 
     context_class = FittingContext
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Compare the files that the parameters name, then run."""
+        """Check options and the files that the parameters name, then run."""
         from widegram.data.distinct import check_distinct
 
+        check_serving(ctx)
         named = [(param.type, ctx.params.get(param.name or "")) for param in self.params]
         outputs = [value for kind, value in named if isinstance(kind, OutputFile)]
         if any(value is not None for value in outputs):

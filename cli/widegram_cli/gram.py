@@ -12,6 +12,7 @@ from widegram.validation.choices import DTYPES
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.output import emit_json, human_rate, human_time
+from widegram_cli.serving import Serving
 from widegram_cli.value_types import Duration, ShardNumber
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ class Forecast:
     "--pattern", type=InputFile(), metavar="DATA",
     help="Edges of each graph of --x, for Aggregate layers: weights (n, nodes, nodes).",
 )  # fmt: skip
-@click.option("--pattern2", type=InputFile(), metavar="DATA", help="The same of --x2.")
+@click.option(
+    "--pattern2", cls=Serving, serves=("--x2",), type=InputFile(), metavar="DATA",
+    help="The same of --x2.",
+)  # fmt: skip
 @shared.out_option("K.h5", "The file to write or to resume.")
 @shared.get_option
 @click.option(
@@ -98,6 +102,8 @@ class Forecast:
 )
 @click.option(
     "--deadline",
+    cls=Serving,
+    serves=("--plan",),
     type=Duration(),
     help="With --plan: how many shards or workers end in time.",
 )
@@ -105,7 +111,10 @@ class Forecast:
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile [default: chosen].")
 @shared.threads_option
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows of --x.")
-@click.option("--limit2", type=click.IntRange(min=1), help="Only the first N rows of --x2.")
+@click.option(
+    "--limit2", cls=Serving, serves=("--x2",), type=click.IntRange(min=1),
+    help="Only the first N rows of --x2.",
+)  # fmt: skip
 @shared.check_option
 @shared.series_option
 @shared.dask_option
@@ -134,19 +143,15 @@ def command(
     Run again, the same command resumes an unfinished file, and computes again what has lost its
     checksum. Ctrl-C finishes the batch in flight and leaves a file that can be resumed.
     """
-    if limits.limit2 is not None and x2 is None:
-        raise click.UsageError("--limit2 limits the rows of --x2, which is not given")
     from widegram import gram
     from widegram.data.several import open_inputs
     from widegram_cli.reporting import reporter
 
     rows = open_inputs(x, limits.limit)
     columns = None if x2 is None else open_inputs(x2, limits.limit2)
-    if pattern2 is not None and (x2 is None or pattern is None):
+    if pattern2 is not None and pattern is None:
         raise click.UsageError("--pattern2 is of --x2, and goes with --pattern")
     edges = pattern if pattern2 is None else (pattern, pattern2)
-    if forecast.deadline is not None and not forecast.plan:
-        raise click.UsageError("--deadline goes with --plan")
     if forecast.plan and how.append:
         raise click.UsageError("--plan is of whole runs, not of --append")
     if forecast.plan and how.profile:

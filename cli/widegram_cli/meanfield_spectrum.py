@@ -21,6 +21,7 @@ from widegram_cli.options import (
     threads_option,
 )
 from widegram_cli.output import emit_json, human_time
+from widegram_cli.serving import Serving, is_given
 from widegram_cli.value_types import Depths
 
 if TYPE_CHECKING:
@@ -73,6 +74,14 @@ class Inputs:
         from widegram.meanfield.experiments.problem import load_inputs, with_unit_pixels
 
         problem = load_inputs(self.x, self.train, self.test, normalize=not self.raw)
+        train, test = ("train", self.train, problem.x), ("test", self.test, problem.x_test)
+        for name, asked, rows in (train, test):
+            found = len(rows)
+            if asked > found and is_given(click.get_current_context(), name):
+                raise click.UsageError(
+                    f"--{name} {asked}: {self.x} has {found} {name} inputs; give fewer, or leave "
+                    "that out"
+                )
         return with_unit_pixels(problem) if self.unit_pixels else problem
 
 
@@ -112,6 +121,8 @@ class Inputs:
 )
 @click.option(
     "--against-float64",
+    cls=Serving,
+    serves=("--plot",),
     is_flag=True,
     help="With --plot: draw what kernels stored in float64 give, too.",
 )

@@ -20,6 +20,7 @@ from widegram_cli.meanfield_options import (
     one_blas_thread,
 )
 from widegram_cli.output import emit_json, human_time
+from widegram_cli.serving import Serving
 from widegram_cli.value_types import Depths, Floats
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class Axes:
 @click.option("--test", type=click.IntRange(min=1), help="Test images [default: all].")
 @click.option(
     "--scale",
+    cls=Serving,
+    serves=("--plot",),
     type=Floats(positive=True),
     default="8",
     show_default=True,

@@ -14,6 +14,7 @@ from widegram.validation.choices import DEVICES, DTYPES
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.options import depths_option, get_option, inputs, json_option
 from widegram_cli.output import emit_json, emit_table
+from widegram_cli.serving import Serving
 from widegram_cli.value_types import Shape
 
 if TYPE_CHECKING:
@@ -35,9 +36,14 @@ _DEFAULT_INPUT = (32, 32, 3)
 @get_option
 @depths_option
 @click.option("--source", is_flag=True, help="Print the kernels written for --device cuda.")
-@click.option("--device", type=click.Choice(DEVICES[1:]), default="cpu", help="With --source.")
+@click.option(
+    "--device", cls=Serving, serves=("--source",), type=click.Choice(DEVICES[1:]), default="cpu",
+    help="With --source.",
+)  # fmt: skip
 @click.option(
     "--dtype",
+    cls=Serving,
+    serves=("--source",),
     type=click.Choice(DTYPES),
     default="float32",
     show_default=True,

@@ -11,6 +11,7 @@ import click
 
 from widegram.validation.choices import DEVICES, KERNELS
 from widegram_cli.files import InputFile, OutputFile
+from widegram_cli.serving import Serving, is_given
 from widegram_cli.value_types import Depths, KernelNames, Size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -61,12 +62,13 @@ def memory_option(command: Command) -> Command:
 
 
 def data_option(
-    name: str, help: str, *, required: bool = False
+    name: str, help: str, *, required: bool = False, serves: tuple[str, ...] = ()
 ) -> Callable[[Command], Command]:
-    """An option that names inputs: given once, or once for each input of a list."""
+    """An option that names inputs: given once, or once for each input of a list; what it ``serves``
+    as in :class:`Serving`."""
     return click.option(
-        name, type=InputFile(), multiple=True, callback=inputs, required=required,
-        metavar="DATA", help=help,
+        name, cls=Serving, serves=serves, type=InputFile(), multiple=True, callback=inputs,
+        required=required, metavar="DATA", help=help,
     )  # fmt: skip
 
 
@@ -96,8 +98,9 @@ def depths_option(command: Command) -> Command:
 def limit_option(command: Command) -> Command:
     """``--limit``: of labels."""
     return click.option(
-        "--limit", type=click.IntRange(min=1), help="Only the first N labels of --y."
-    )(command)
+        "--limit", cls=Serving, serves=("--y",), type=click.IntRange(min=1),
+        help="Only the first N labels of --y.",
+    )(command)  # fmt: skip
 
 
 def threads_option(command: Command) -> Command:
@@ -167,8 +170,7 @@ def refuse_kernel_of(file: str) -> None:
     """Refuse ``--kernel`` beside an array, which is one kernel."""
     from widegram.linalg.arrayfile import is_array
 
-    source = click.get_current_context().get_parameter_source("kernel")
-    if is_array(file) and source is click.core.ParameterSource.COMMANDLINE:
+    if is_array(file) and is_given(click.get_current_context(), "kernel"):
         raise click.UsageError(f"{file} is an array of one kernel; leave --kernel out")
 
 
@@ -198,6 +200,13 @@ def overwrite_option(command: Command) -> Command:
     )
 
 
+def overwrite_of(*outputs: str) -> Callable[[Command], Command]:
+    """``--overwrite`` of a command that need not write any of these."""
+    return click.option(
+        "--overwrite", cls=Serving, serves=outputs, is_flag=True, help="Replace existing outputs."
+    )
+
+
 def dask_option(command: Command) -> Command:
     """``--dask``: workers of a scheduler, which share the work."""
     return click.option(
@@ -213,6 +222,8 @@ def mixed_option(command: Command) -> Command:
     """``--mixed-workers``: those of a scheduler may differ."""
     return click.option(
         "--mixed-workers",
+        cls=Serving,
+        serves=("--dask",),
         is_flag=True,
         help="Take workers of several kinds together (CPU and GPU, unlike processors), whose last "
         "bits differ.",

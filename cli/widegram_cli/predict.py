@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from widegram.validation.choices import FACTORISATIONS
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile, OutputFile
 from widegram_cli.output import emit_json, emit_table, human_time
+from widegram_cli.serving import Serving
 from widegram_cli.value_types import Floats
 
 if TYPE_CHECKING:
@@ -46,12 +48,16 @@ if TYPE_CHECKING:
     "--x-test",
     "--variance: the test points, where Kc.h5 has no /diagonal [default: as --cross]; one "
     "--x-test for each input of a list.",
+    serves=("--variance",),
 )
 @click.option(
-    "--test-gram", type=InputFile(), metavar="Kt.h5", help="--variance: kernel(test, test)."
-)
+    "--test-gram", cls=Serving, serves=("--variance",), type=InputFile(), metavar="Kt.h5",
+    help="--variance: kernel(test, test).",
+)  # fmt: skip
 @click.option(
     "--diagonal",
+    cls=Serving,
+    serves=("--variance",),
     type=InputFile(),
     metavar="DATA",
     help="--variance: K(x, x) of the rows of an array Kc.npy.",
@@ -67,6 +73,8 @@ if TYPE_CHECKING:
     type=click.Choice(FACTORISATIONS),
     default="auto",
     show_default=True,
+    cls=Serving,
+    serves=("--variance",),
     help="--variance: factorisation.",
 )
 @shared.out_option(
@@ -82,10 +90,11 @@ if TYPE_CHECKING:
     help="Write a line for each test point: predictions, probabilities, variances, labels.",
 )
 @click.option(
-    "--ids", type=InputFile(), metavar="DATA", help="--csv: numbers or names of the rows of Kc.h5."
-)
+    "--ids", cls=Serving, serves=("--csv",), type=InputFile(), metavar="DATA",
+    help="--csv: numbers or names of the rows of Kc.h5.",
+)  # fmt: skip
 @shared.memory_option
-@shared.overwrite_option
+@shared.overwrite_of("--out", "--csv")
 @shared.json_option
 def command(
     file: str,
@@ -107,15 +116,11 @@ def command(
     posterior, for an NTK solution that of an ensemble of trained networks; /variance includes the
     noise, as large as what the regulariser added to the diagonal, /variance_latent leaves it out.
     """
-    serving = (test_gram, options["x_test"], options["diagonal"])
-    if not options["variance"] and any(one is not None for one in serving):
+    flows = any(math.isfinite(moment) for moment in times or ())
+    if gram is not None and cross is not None and not options["variance"] and not flows:
         raise click.UsageError(
-            "--test-gram, --x-test and --diagonal serve --variance, which is not given"
+            "--gram beside --cross serves --variance or finite --time, neither of which is given"
         )
-    if options["ids"] is not None and csv is None:
-        raise click.UsageError("--ids serves --csv, which is not given")
-    if gram is not None and cross is not None and not options["variance"] and not times:
-        raise click.UsageError("--gram serves --variance and --time, neither of which is given")
     from widegram.predict.predicting import PredictJob, predict_file
     from widegram_cli.reporting import reporter
 

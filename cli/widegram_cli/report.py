@@ -53,7 +53,7 @@ def command(
     check_target(Path(out), overwrite)
     require_matplotlib("report")
     with open_run(files) as run:
-        known = None if times is None else own_times(_records(times), run)
+        known = None if times is None else own_times(_records(times), run, times)
         found = findings(run, y, known)
         text = page(run.gram.path.name, __version__, found, drawings(run.spectrum, found))
     write_bytes(out, text.encode(errors="replace"), overwrite=overwrite)

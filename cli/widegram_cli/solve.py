@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from widegram.validation.choices import (
+    CG,
     DTYPES,
+    FACTORISATIONS,
     NYSTROM,
     PRECONDITIONERS,
     SOLVE_METHODS,
@@ -19,11 +21,16 @@ from widegram.validation.choices import (
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.output import emit_json, emit_table, human_time
+from widegram_cli.serving import Serving, is_given, note_unused
 from widegram_cli.value_types import Floats, Tolerance
 
 if TYPE_CHECKING:
     from widegram.linalg.solvejob import SolveResult
 
+# What options count beside; whether they count with `auto` is said when the method is known.
+_CG = (f"--method {CG}", "--method auto")
+_SVM = (f"--method {SVM}",)
+_FACTORS = tuple(f"--method {name}" for name in FACTORISATIONS)
 
 @click.command("solve", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="K.h5")
@@ -70,7 +77,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="Added to the diagonal, times trace / n.",
 )
-@click.option("--absolute", is_flag=True, help="--diag-reg is added as it is.")
+@click.option(
+    "--absolute", cls=Serving, serves=("--diag-reg", "--diag-reg-path", "--centers"), is_flag=True,
+    help="--diag-reg is added as it is.",
+)  # fmt: skip
 @click.option(
     "--diag-reg-path",
     "path",
@@ -95,15 +105,23 @@ if TYPE_CHECKING:
 @click.option(
     "--factor-dtype",
     "dtype",
+    cls=Serving,
+    serves=_FACTORS,
     type=click.Choice(DTYPES),
     help="Precision of a factorisation [default: float64 where it fits].",
 )
 @click.option(
-    "--tol", type=Tolerance, default=1e-8, show_default=True, help="cg: relative residual."
-)
-@click.option("--max-iter", type=click.IntRange(min=1), default=1000, show_default=True, help="cg.")
+    "--tol", cls=Serving, serves=_CG, type=Tolerance, default=1e-8, show_default=True,
+    help="cg: relative residual.",
+)  # fmt: skip
+@click.option(
+    "--max-iter", cls=Serving, serves=_CG, type=click.IntRange(min=1), default=1000,
+    show_default=True, help="cg.",
+)  # fmt: skip
 @click.option(
     "--preconditioner",
+    cls=Serving,
+    serves=_CG,
     type=click.Choice(PRECONDITIONERS),
     default="nystrom",
     show_default=True,
@@ -111,13 +129,24 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--c-path",
+    cls=Serving,
+    serves=_SVM,
     type=Floats(),
     help="svm: C, or several of which cross-validation takes the best [default: 0.01 to 1e4].",
 )
-@click.option("--folds", type=click.IntRange(min=2), help="svm: of cross-validation [default: 5].")
-@click.option("--rank", type=click.IntRange(min=0), help="cg: rank of the preconditioner.")
+@click.option(
+    "--folds", cls=Serving, serves=_SVM, type=click.IntRange(min=2),
+    help="svm: of cross-validation [default: 5].",
+)  # fmt: skip
+@click.option(
+    "--rank", cls=Serving, serves=_CG, idle=("--preconditioner none",), type=click.IntRange(min=0),
+    help="cg: rank of the preconditioner.",
+)  # fmt: skip
 @click.option(
     "--seed",
+    cls=Serving,
+    serves=(*_CG, *_SVM),
+    idle=tuple(f"--preconditioner {name}" for name in PRECONDITIONERS[1:]),
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
@@ -157,14 +186,16 @@ def command(
     whatever the regularisers: the kernel is then k(x, C) K(C, C)^-1 k(C, x'). `predict` takes
     kernel(test, centers).
     """
-    source = click.get_current_context().get_parameter_source("diag_reg")
-    if path and source is click.core.ParameterSource.COMMANDLINE:
+    context = click.get_current_context()
+    if path and is_given(context, "diag_reg"):
         raise click.UsageError(
             "--diag-reg and --diag-reg-path both name regularisers; give one of them"
         )
     if (given["method"] == NYSTROM) != (centers is not None):
         raise click.UsageError("--method nystrom and --centers go together")
     given["c_path"] = given["c_path"] or ()
+    if len(given["c_path"]) == 1 and is_given(context, "seed"):
+        raise click.UsageError("--seed draws folds, and one C in --c-path needs none")
     shared.refuse_kernel_of(file)
     from widegram.linalg.jobs import solve_file
     from widegram.linalg.settings import SolveOptions
@@ -187,6 +218,7 @@ def command(
         return
     with reporter(parts=True) as progress:
         result = solve_file(job, progress)
+    note_unused(context, f"solved by {result.method}", method=result.method)
     if as_json:
         emit_json(result.as_dict())
     else:

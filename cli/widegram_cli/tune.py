@@ -22,6 +22,7 @@ from widegram_cli.options import (
     threads_option,
 )
 from widegram_cli.output import emit_json, human_time
+from widegram_cli.serving import Serving
 from widegram_cli.value_types import Floats
 
 if TYPE_CHECKING:
@@ -73,12 +74,13 @@ _COLUMNS = {
     help="Draw so many networks; {0.5..2} is an interval to draw from.",
 )  # fmt: skip
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True,
-    help="Of what is drawn or held out.",
+    "--seed", cls=Serving, serves=("--samples", "--criterion holdout"),
+    type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn or held out.",
 )  # fmt: skip
 @click.option(
-    "--holdout", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2,
-    show_default=True, help="Criterion holdout: share of rows kept from training.",
+    "--holdout", cls=Serving, serves=("--criterion holdout",),
+    type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
+    help="Criterion holdout: share of rows kept from training.",
 )  # fmt: skip
 @click.option("--task", type=click.Choice(TASKS), default="auto", show_default=True)
 @click.option("--targets", type=click.Choice(TARGETS), help="Classes: as for solve.")

@@ -161,7 +161,7 @@ class Floats(click.ParamType):
     name = "R1,R2,..."
 
     def __init__(self, positive: bool = False) -> None:
-        self._positive = positive
+        self.positive = positive
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -176,7 +176,7 @@ class Floats(click.ParamType):
             numbers = tuple(float(part) for part in parts)
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers such as 1e-4,1e-3", param, ctx)
-        if self._positive and not all(0 < number < math.inf for number in numbers):
+        if self.positive and not all(0 < number < math.inf for number in numbers):
             self.fail(f"{value!r}: every number must be positive and finite", param, ctx)
         return numbers
 

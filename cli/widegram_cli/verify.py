@@ -10,10 +10,13 @@ import click
 from widegram_cli import options as shared
 from widegram_cli.files import FileCommand, InputFile
 from widegram_cli.output import emit_json
+from widegram_cli.serving import Serving, is_given
 
 if TYPE_CHECKING:
     from widegram import gramfile
+    from widegram.verifying.file_kinds import SealReport
 
+_COMPUTING = ("sample", "seed", "repair", "threads", "dask", "mixed_workers")
 
 @dataclass(frozen=True)
 class MovedInputs:
@@ -29,9 +32,6 @@ class MovedInputs:
         from widegram.data.patterns import patterned
         from widegram.data.several import open_inputs
 
-        pairs = (self.pattern, self.x), (self.pattern2, self.x2)
-        if any(edges is not None and of is None for edges, of in pairs):
-            raise click.UsageError("--pattern and --pattern2 go with --x and --x2")
         return [
             of if of is None else patterned(open_inputs(of), None, edges)[0]
             for of, edges in ((self.x, self.pattern), (self.x2, self.pattern2))
@@ -45,9 +45,13 @@ class MovedInputs:
 )
 @shared.data_option("--x2", "The inputs of the columns, where they have moved.")
 @click.option(
-    "--pattern", type=InputFile(), metavar="DATA", help="The patterns of --x, of graphs."
-)
-@click.option("--pattern2", type=InputFile(), metavar="DATA", help="Those of --x2.")
+    "--pattern", cls=Serving, serves=("--x",), type=InputFile(), metavar="DATA",
+    help="The patterns of --x, of graphs.",
+)  # fmt: skip
+@click.option(
+    "--pattern2", cls=Serving, serves=("--x2",), type=InputFile(), metavar="DATA",
+    help="Those of --x2.",
+)  # fmt: skip
 @click.option(
     "--sample",
     type=click.IntRange(min=0),
@@ -55,7 +59,10 @@ class MovedInputs:
     show_default=True,
     help="Tiles of which a block is computed again; 0 compares checksums alone.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these.")
+@click.option(
+    "--seed", cls=Serving, idle=("--sample 0",), type=click.IntRange(min=0), default=0,
+    show_default=True, help="Of these.",
+)  # fmt: skip
 @click.option("--repair", is_flag=True, help="Compute damaged tiles again, from the same inputs.")
 @shared.depth_option
 @shared.head_option
@@ -94,6 +101,8 @@ def command(
     if as_json:
         kind = {"kind": "gram"} if isinstance(report, VerifyReport) else {}
         emit_json(kind | report.as_dict())
+    if not isinstance(report, VerifyReport):
+        _note_unused(report)
     report.raise_if_damaged()
     if as_json:
         return
@@ -103,6 +112,19 @@ def command(
     state = "" if report.complete else ", unfinished"
     counted = f"{report.checked} datasets have their checksums"
     click.echo(f"{file}: no damage; {report.kind}{state}, {counted}")
+
+
+def _note_unused(report: SealReport) -> None:
+    """Say which options did not count for what is no gram file."""
+    context = click.get_current_context()
+    given = [one for one in context.command.params if is_given(context, one.name)]
+    unused = [one.opts[0] for one in given if one.name in _COMPUTING]
+    if unused:
+        click.echo(
+            f"widegram: note: {report.file}: {report.kind}, of which nothing is computed again; "
+            f"unused: {', '.join(unused)}",
+            err=True,
+        )
 
 
 def _tell(file: str, report: gramfile.VerifyReport) -> None:

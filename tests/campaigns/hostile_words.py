@@ -17,7 +17,7 @@ _LONG = "9" * 5000
 _TEXTS = ("", " ", "x", "x" * 5000, "nan", "\x1b[2J", "é", "日本", "-", "--", "{}", "[1]", "a\nb",
           "\udcff", "%s%n", "$(id)", "1,,2", ",", "null")  # fmt: skip
 # Values that no option of the kind may take, and odd ones that some may.
-_NEVER = {
+NEVER = {
     "int": ("", "x", "1.5", "nan", "9" * 30, _LONG, "-" + "9" * 30, "1e3", "0x10", "1 2"),
     "float": ("", "x", "nan", "1,2", "--", "0x1p3", "1e", "٠x"),
     "size": ("", "x", "0", "-1", "nan", "inf", "1e30", "5 apples", "16MB;", "1" + "0" * 400 + "GB"),
@@ -38,13 +38,19 @@ _NEVER = {
     "rows": ("", "::", "1", "5:1", "0:0", "-1:3", "0:1,0:1", "0:" + "9" * 30, "a:b", "0:1;2:3",
              "missing.npy", "pipe.npy", "folder", "empty.npy", f"{BASE}/v.npy", f"{BASE}/K.h5:ntk",
              "0:1," * 3000, "\udcff.npy", "0:1000000"),
-    "grid": ("", "fcn:depth={}", "fcn:depth={", "fcn:depth={1", "fcn:depth=1}", "fcn:{depth}={1}",
+    "grid": ("", "fcn:depth={}", "fcn:depth={", "fcn:depth={1", "fcn:depth=1}",
              "fcn:depth={1..1e9}", "fcn:depth={{1,2}}", "fcn:depth={x}", "fcn:depth={1,nan}",
              "fcn:w_var={1..inf}", "fcn:w_var={2..1}", "fcn:act={relu,nope}", "pipe", "folder"),
     "duration": ("", "x", "0s", "-1h", "1", "h", "1 year", "9" * 30 + "h", "nan", "infs", "1h30"),
+    "shard": ("", "x", "0/3", "4/3", "1/0", "1", "-1/3", "1/3/3", "1.5/3", "1/" + "9" * 30),
+    "device": ("", "gpu", "cuda:x", "cuda:-1", "cpu:0", "tpu"),
+    "act": ("", "nope", "erf:a", "erf:q=1", "erf:a=nan", "leakyrelu:alpha=x"),
+    "range": ("", "x", "1:", "1:2", "0:1:0", "1:0:1", "nan", "inf", "-1", "1,,2", "0:inf:1"),
+    "head": ("nope", "x" * 5000), "kernel": ("", "rbf", "ntk,nngp"),
+    "dtype": ("", "int8", "complex64", "float128x"), "column": ("", "nope"),
     "text": (),
 }  # fmt: skip
-_NEVER["floats above 0"] = (*_NEVER["floats"], "0", "-1", "nan", "inf", "1e400")
+NEVER["floats above 0"] = (*NEVER["floats"], "0", "-1", "nan", "inf", "1e400")
 _ODD = {
     "int": ("0", "-1", "1", "2", "１", "1_0", " 3 ", "99999999", "2147483648", "+1"),
     "float": ("inf", "-inf", "1e400", "-1", "0", "1e-400", "1e308", "1e-300", "1_0"),
@@ -63,15 +69,17 @@ _ODD = {
     "address": ("tcp://127.0.0.1:1",),
     "rows": (":", "0:3", " 0:2 , 3:4", ":2", "2:0", f"{BASE}/digits.h5:train/y",
              f"{BASE}/C.h5:ntk"),
-    "grid": ("fcn", "fcn:depth={1}", "fcn:depth={1,1}", "fcn:depth={1..2}", "fcn:w_var={0,1}",
+    "grid": ("fcn", "fcn:{depth}={1}", "fcn:depth={1}", "fcn:depth={1,1}", "fcn:depth={1..2}",
+             "fcn:w_var={0,1}",
              "fcn:depth={1,2},w_var={1,1.5,2}", '{"input_shape":[64],"layers":[]}'),
     "duration": ("1s", "1e3s", "0.000001s", "999999999d", "１h"),
     "floats above 0": ("1", "1,1", "1e308", "1e-320", "1e-308,1e308"),
+    "shard": ("1/3", "1/1", " 1/3", "1/100"),
     "text": (*_TEXTS, "cpu", "cuda", "cuda:99", "cuda:" + "9" * 50, "auto", "cuda:0,0", "float16",
              "O", "relu", "erf:a=inf", "leaky_relu", "rbf:gamma=-1", "tanh", "0:1", "0:1:0",
              "1:0:1", "0:inf:1", "0:1e9:1e-9", "-1", "0", "1e308", "inf", "1,2", "1e400",
-             "fcn", "cnn-p", "a=1,a=2", "1/3", "0/3", "4/3", "1/0", "1/" + "9" * 30, "1/100",
-             "fcn:depth={1,2}", "fcn:depth={1}", "fcn:depth={1..2}", "fcn:depth={", "fcn:w_var={}"),
+             "fcn", "cnn-p", "a=1,a=2", "fcn:depth={1,2}", "fcn:depth={1}", "fcn:depth={1..2}",
+             "fcn:depth={", "fcn:w_var={}"),
 }  # fmt: skip
 
 _IN = f"{BASE}/"
@@ -131,9 +139,15 @@ MORE = (
     ("data apply", f"{_IN}TABLE.h5 {_IN}table.csv --out o.h5"),
     ("join", "J.h5 --virtual"),
 )  # fmt: skip
+_TEXT_KINDS = {
+    "device": "device", "act": "act", "w_var": "range", "b_var": "range", "head": "head",
+    "kernel": "kernel", "dtype": "dtype", "target": "column", "category": "column",
+    "drop": "column", "only": "column",
+}  # fmt: skip
+_ODD |= dict.fromkeys(_TEXT_KINDS.values(), _ODD["text"])
 # Kinds of options by their names, where types do not tell.
 _NAMED = {"dask": "address", "rows": "rows", "columns": "rows", "nets": "grid",
-          "deadline": "duration", "c_path": "floats above 0"}  # fmt: skip
+          "deadline": "duration", "c_path": "floats above 0", "shard": "shard"}  # fmt: skip
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
@@ -152,7 +166,10 @@ def kind_of(parameter: click.Parameter) -> str:
     if parameter.name in _NAMED:
         return _NAMED[parameter.name]
     kind: Any = parameter.type
-    name = type(kind).__name__.removesuffix("File").lower()
+    name = type(kind).__name__.removesuffix("File").removesuffix("Names").lower()
+    name = "kernels" if name == "kernel" else name
+    if getattr(kind, "positive", False):
+        return "floats above 0"
     if name in ("picture", "input", "output", "size", "depths", "shape", "kernels", "floats"):
         return name
     if isinstance(kind, click.Choice):
@@ -161,7 +178,7 @@ def kind_of(parameter: click.Parameter) -> str:
         return "int"
     if isinstance(kind, click.types.FloatParamType | click.FloatRange):
         return "float"
-    return "text"
+    return _TEXT_KINDS.get(parameter.name or "", "text")
 
 
 def option_cases(rng: random.Random) -> list[Case]:
@@ -175,7 +192,7 @@ def option_cases(rng: random.Random) -> list[Case]:
         lines = [LINES.get(name, ""), *(line for other, line in MORE if other == name)]
         for line in lines:
             for parameter in command.params:
-                found = list(_hostile(name, line.split(), parameter))
+                found = list(_hostile(name, command, line.split(), parameter))
                 rng.shuffle(found)
                 first += found[:1]
                 rest += found[1:]
@@ -184,18 +201,20 @@ def option_cases(rng: random.Random) -> list[Case]:
     return first + rest
 
 
-def _hostile(name: str, line: list[str], parameter: click.Parameter) -> Iterator[Case]:
+def _hostile(
+    name: str, command: click.Command, line: list[str], parameter: click.Parameter
+) -> Iterator[Case]:
     """The call with each hostile value of a parameter."""
     if getattr(parameter, "is_flag", False):
         return
     kind = kind_of(parameter)
     # A benchmark that is not refused runs for minutes.
     odd = () if name.startswith("bench") else _ODD[kind]
-    for value in (*_NEVER[kind], *odd):
+    for value in (*NEVER[kind], *odd):
         label = f"{name} {parameter.opts[-1]} {value[:30]!r}"
-        codes = (2,) if value in _NEVER[kind] else (0, 2)
+        codes = (2,) if value in NEVER[kind] else (0, 2)
         codes = (*codes, 3) if name == "verify" else codes
-        words = _with(line, parameter, value)
+        words = replaced(command, line, parameter, value)
         yield Case("options", label, (*name.split(), *words), codes, _beside(words))
 
 
@@ -212,14 +231,21 @@ def _beside(words: Sequence[str]) -> Callable[[Path], None] | None:
     return put
 
 
-def _with(line: list[str], parameter: click.Parameter, value: str) -> tuple[str, ...]:
+def replaced(
+    command: click.Command, line: list[str], parameter: click.Parameter, value: str
+) -> list[str]:
+    """A call with another value of an option, or of an argument, which stand first."""
     option = parameter.opts[-1]
-    if not option.startswith("-"):
-        return (*line[1:], "--", value)
-    if option in line:
-        at = line.index(option)
-        line = line[:at] + line[at + 2 :]
-    return (*line, f"{option}={value}")
+    if option.startswith("-"):
+        if option in line:
+            at = line.index(option)
+            line = line[:at] + line[at + 2 :]
+        return [*line, f"{option}={value}"]
+    own = [one for one in command.params if isinstance(one, click.Argument)]
+    count = next((at for at, word in enumerate(line) if word.startswith("-")), len(line))
+    given = line[:count]
+    given[own.index(parameter)] = value
+    return [*line[count:], "--", *given]
 
 
 def shuffled_words(rng: random.Random) -> Case:

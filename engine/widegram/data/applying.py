@@ -9,7 +9,14 @@ from widegram.data import treatment
 from widegram.data.columns import TableOptions
 from widegram.data.distinct import check_distinct
 from widegram.data.encoding import Encoding, encoded
-from widegram.data.preparing import FORMAT, TABLE, block_bytes, check_room_for, write
+from widegram.data.preparing import (
+    FORMAT,
+    TABLE,
+    block_bytes,
+    check_room_for,
+    refuse_unseen,
+    write,
+)
 from widegram.data.raw_files import open_raw
 from widegram.data.selecting import Selection, everything
 from widegram.data.treatment import Treatment
@@ -77,6 +84,7 @@ def apply(
         treated = treatment.stored(file, memory)
         table = Encoding.from_bytes(file.array(TABLE)) if TABLE in file else None
     raw = open_raw(source, labels, _options(table))
+    refuse_unseen(accept_unseen and raw.table is None, source)
     if (raw.table is None) is not (table is None):
         kind = "a table" if raw.table is None else "no table"
         raise WidegramError(f"{source}: {learnt} was learnt from {kind}, give the same kind")

@@ -14,7 +14,7 @@ from widegram.data.columns import TableOptions
 from widegram.data.distinct import check_distinct
 from widegram.data.encoding import Encoding
 from widegram.data.raw_files import open_raw
-from widegram.data.selecting import Selection, select
+from widegram.data.selecting import Selection, is_drawn, select
 from widegram.data.treatment import Treatment
 from widegram.data.zca import check_eps, check_zca_room
 from widegram.errors import WidegramError, shown
@@ -95,7 +95,7 @@ def prepare(  # noqa: PLR0913 - public: by keyword, one for each option of the c
       where the source has no test split, holds out a fifth at random
     * ``balanced``: as many training rows of every class as of any other, as far as it has so many;
       without ``train`` as many as the smallest class has
-    * ``seed``: of the draws
+    * ``seed``: of the draws; where nothing is drawn, one other than 0 is noted
     * ``normalize``: 'standardize' and 'channel' subtract the mean and divide by the standard
       deviation, of the chosen training rows, of each channel of images or feature of vectors,
       'global' those of all numbers; 'unit-norm' divides every input by its Euclidean norm,
@@ -124,10 +124,13 @@ def prepare(  # noqa: PLR0913 - public: by keyword, one for each option of the c
     check_target(path, overwrite)
     check_distinct([path], [source, labels])
     raw = open_raw(source, labels, options)
+    refuse_unseen(accept_unseen and raw.table is None, source)
     chosen, held_out = select(raw, train, test, seed, balanced)
     parts = {"train": chosen} | ({"test": held_out} if held_out else {})
     block = block_bytes(memory)
     table, notes = None, [raw.note] if raw.note else []
+    if seed and not is_drawn(raw, train, test, balanced):
+        notes.append(f"{raw.name} has its own split, and all rows are taken: seed {seed} is unused")
     if raw.table is not None:
         table = encoding.learn(raw.table, target, options.dropped, chosen, block)
         parts, found = encoding.encoded(table, raw.table, parts, accept_unseen, block)
@@ -171,6 +174,12 @@ def _prepared(
         treatment=treated.described(),
         note="; ".join(notes),
     )
+
+
+def refuse_unseen(asked: bool, source: str) -> None:
+    """Raise WidegramError where categories of what is no table are to be accepted."""
+    if asked:
+        raise WidegramError(f"{source}: is no table; accept_unseen (--accept-unseen) is of tables")
 
 
 def names(value: Any, name: str) -> tuple[str, ...]:

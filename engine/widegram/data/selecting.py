@@ -99,6 +99,11 @@ def select(
     return chosen, Selection(raw.train, order[:test]) if test else None
 
 
+def is_drawn(raw: RawData, train: int | None, test: int | None, balanced: bool) -> bool:
+    """Whether :func:`select` draws rows, so that a seed counts."""
+    return raw.test is None or train is not None or test is not None or balanced
+
+
 def _drawn(split: Split, count: int | None, seed: list[int], balanced: bool = False) -> Selection:
     total = split.x.shape[0]
     if count is not None and count > total:

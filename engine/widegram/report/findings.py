@@ -133,10 +133,12 @@ def _path(file: SealedFile) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def own_times(records: Sequence[Mapping[str, Any]], run: Run) -> dict[str, Any]:
+def own_times(
+    records: Sequence[Mapping[str, Any]], run: Run, log: str
+) -> dict[str, Any]:
     """The last record, of what commands printed, of each file of the run that took any time.
 
-    Raises :class:`WidegramError` where none is of a file of the run.
+    ``log`` is what holds them. Raises :class:`WidegramError` where none is of a file of the run.
     """
     found: dict[str, Any] = {}
     for kind, file in run.files.items():
@@ -147,8 +149,8 @@ def own_times(records: Sequence[Mapping[str, Any]], run: Run) -> dict[str, Any]:
                 found[kind] = record
     if not found:
         raise WidegramError(
-            f"none of {len(records)} records is of a file of this report; give what its commands "
-            "printed with --json"
+            f"{log}: none of {len(records)} records is of a file of this report; give what its "
+            "commands printed with --json"
         )
     return found
 

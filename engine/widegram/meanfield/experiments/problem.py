@@ -15,6 +15,8 @@ from widegram.errors import WidegramError
 from widegram.linalg.targets import load_targets
 from widegram.meanfield.theory.one_layer import Array
 
+_NO_LABELS = np.empty(0, np.int64)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -80,14 +82,17 @@ def load_inputs(data: str, train: int, test: int, normalize: bool = True) -> Pro
     path, key = split_spec(data)
     if key is None and path.suffix.lower() in HDF5_SUFFIXES:
         sizes = [len(open_source(f"{data}:{part}/x")) for part in ("train", "test")]
-        return load_problem(data, min(train, sizes[0]), max(min(test, sizes[1]), 1), normalize)
+        found = load_problem(data, min(train, sizes[0]), max(min(test, sizes[1]), 1), normalize)
+        if test:
+            return found
+        alone = replace(found, x_test=found.x_test[:0], labels_test=_NO_LABELS, place=None)
+        return replace(alone, fingerprint=digest_of(alone))
     source = open_source(data)
     x = np.asarray(source.read(0, min(train, len(source))), np.float64)
     if normalize:
         x = unit_mean_square(x)
     none = np.empty((0, *x.shape[1:]))
-    labels = np.empty(0, np.int64)
-    return Problem(x, np.empty((len(x), 0)), labels, none, labels, "")
+    return Problem(x, np.empty((len(x), 0)), _NO_LABELS, none, _NO_LABELS, "")
 
 
 def digits_problem() -> Problem:
