@@ -13,12 +13,16 @@ from click.testing import CliRunner
 import widegram
 from linalg_support import peak_memory_below, write_gram
 from widegram.errors import WidegramError
+from widegram.linalg.gramsource import Columns, open_cross, open_train
 from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.outofcore import OutOfCoreCholesky
+from widegram.linalg.settings import Resources, SolveOptions
+from widegram.linalg.solving import chosen
 from widegram.predict import gp_inference, gradient_descent_mse, max_learning_rate
 from widegram.predict.flow import chebyshev_coefficients, filter_value, flow_coefficients
 from widegram.predict.merit import negative_log_likelihood, time_name
-from widegram.predict.variance import block_rows
+from widegram.predict.variance import block_rows, variances
+from widegram.tiling import WHOLE
 from widegram_cli.main import program
 
 N, M = 90, 31
@@ -365,3 +369,26 @@ def test_a_zero_matrix_and_no_noise_are_predicted_or_refused(tmp_path) -> None:
     assert len(result.stderr.splitlines()) == 1
     with np.errstate(all="raise"):
         assert negative_log_likelihood(np.zeros((1, 1)), np.zeros(1), np.ones((1, 1))) == np.inf
+
+
+def test_variances_come_from_a_factor_in_float64_where_only_one_in_float32_fits(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    x, t = np.sort(rng.uniform(0, 42, 700)), rng.uniform(0, 42, 5)
+    k, across = (np.exp(-0.5 * (a[:, None] - x) ** 2) for a in (x, t))
+    np.save(tmp_path / "k.npy", k)
+    np.save(tmp_path / "c.npy", across)
+    noise, memory = 1e-5, 4_400_000
+    single = chosen(as_operator(k), 5, SolveOptions(), Resources(memory))
+    assert single.dtype == np.float32
+    with open_train(tmp_path / "k.npy", "nngp", memory=10**6) as train:
+        columns = Columns(train.fingerprints["network"], train.fingerprints["x1"])
+        with open_cross(
+            tmp_path / "c.npy", "nngp", WHOLE, memory=10**6, columns=columns
+        ) as cross:
+            resources = Resources(memory, work=tmp_path / "p.h5")
+            found = variances(train, cross, noise, np.ones(5), SolveOptions(), resources)
+    exact = 1 - np.einsum("ij,ji->i", across, np.linalg.solve(k + noise * np.eye(700), across.T))
+    # Rounding of float64 times the condition number, 20 / 1e-5; in float32 they are 2e-7 off.
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-9)

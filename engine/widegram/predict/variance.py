@@ -13,6 +13,7 @@ what the regulariser adds to the diagonal.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def variances(
     ``prior`` is the NNGP of each test point with itself. Raises WidegramError where a file has no
     /nngp and kernel 'ntk' needs it. A factor on the disk is read twice for each block at most.
     """
+    options = replace(options, dtype=np.float64)  # differences, which nothing refines
     n, n_test = train.operator.shape[0], cross.operator.shape[0]
     operator = train.operator.shifted(shift)
     memory = resources.memory
