@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import mpmath
 import numpy as np
 import pytest
 
@@ -255,6 +258,33 @@ def test_a_path_passes_over_singular_points(memory, count, tmp_path) -> None:
     points = regulariser_path(operator, B, shifts, SolveOptions(), resources)
     assert [point.resolved for point in points] == [False] * (count - 1) + [True]
     assert best_point(points) is points[-1]
+
+
+@pytest.mark.parametrize("method", ["tridiagonal", "cholesky"])
+def test_leave_one_out_numbers_are_right_or_not_resolved(method) -> None:
+    x = np.linspace(0, 3, 24)
+    matrix = np.exp(-0.5 * (x[:, None] - x) ** 2)
+    y = np.sin(x)[:, None]
+    shifts = np.geomspace(1e-15, 1e-9, 13).tolist()
+    operator, resources = as_operator(matrix), Resources(GB)
+    choice = replace(path_choice(operator, 1, 13, SolveOptions(), resources), method=method)
+    points = regulariser_path(operator, y, shifts, SolveOptions(), resources, choice)
+    for point in points:
+        if point.resolved:
+            exact = _exact_leave_one_out(matrix, y, point.shift)
+            # What counts as resolved: twice its limit, as errors are squared.
+            assert point.mse == pytest.approx(exact, rel=2e-3)
+    # Their residuals are all below 1e-8.
+    assert not any(point.resolved for point in points if point.shift < 1e-14)
+    assert all(point.resolved for point in points if point.shift > 1e-11)
+
+
+def _exact_leave_one_out(matrix: np.ndarray, y: np.ndarray, shift: float) -> float:
+    with mpmath.workdps(50):
+        inverse = (mpmath.matrix(matrix.tolist()) + shift * mpmath.eye(len(y))) ** -1
+        alpha = inverse * mpmath.matrix(y.tolist())
+        errors = [alpha[i] / inverse[i, i] for i in range(len(y))]
+        return float(mpmath.fsum(error**2 for error in errors) / len(y))
 
 
 def test_leave_one_out_of_a_diagonal_matrix_predicts_zero() -> None:

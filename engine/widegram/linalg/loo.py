@@ -30,6 +30,7 @@ from widegram.validation.choices import SOLVERS
 
 Array = NDArray[Any]
 _FACTORISATIONS = 8  # that take as long as one tridiagonalisation
+_RESOLVED = 1e-3  # the largest relative error of numbers that still mean something
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class PathPoint:
     * ``mse``, ``accuracy``, ``log_density``: leave-one-out, see :class:`LeftOut`; None where they
       were not asked for
     * ``logdet``: log det (K + shift I), NaN where it is not positive definite
+    * ``inflation``: the largest A_ii (A^-1)_ii of A = K + shift I, by which the rounding of A may
+      grow in leave-one-out numbers; 0 without them
     """
 
     shift: float
@@ -50,12 +53,15 @@ class PathPoint:
     residual: float
     logdet: float
     log_density: float | None = None
+    inflation: float = 0.0
 
     @property
     def resolved(self) -> bool:
-        """Whether the numbers mean anything: finite, with a small residual."""
+        """Whether the numbers mean anything: finite, with a small residual and little rounding."""
         figure = self.logdet if self.mse is None else self.mse
-        return bool(np.isfinite(figure) and self.residual < 1e-3)
+        rounding = self.inflation * float(np.finfo(np.float64).eps)
+        small = rounding < _RESOLVED and self.residual < _RESOLVED
+        return bool(np.isfinite(figure) and small)
 
 
 class LeftOut(NamedTuple):
@@ -172,6 +178,7 @@ def _path_by_tridiagonal(
     reduced = Tridiagonal(operator.load(np.float64, progress), progress)
     sound = [shift for shift in shifts if reduced.definite(shift)]
     diagonals = dict(zip(sound, reduced.inverse_diagonals(sound).T, strict=True)) if loo else {}
+    own = operator.diagonal() if loo else None
     points = []
     for shift in shifts:
         if shift not in sound:
@@ -184,17 +191,15 @@ def _path_by_tridiagonal(
         except NotFinite:
             points.append(_unresolved(shift, y))
             continue
-        left = leave_one_out(alpha, diagonals[shift], y) if loo else None
-        points.append(_point(shift, alpha, left, residual, reduced.logdet(shift)))
+        plain = PathPoint(shift, alpha, None, None, residual, reduced.logdet(shift))
+        points.append(plain if own is None else _judged(plain, y, own + shift, diagonals[shift]))
     return points
 
 
-def _point(
-    shift: float, alpha: Array, left: LeftOut | None, residual: float, logdet: float
-) -> PathPoint:
-    if left is None:
-        return PathPoint(shift, alpha, None, None, residual, logdet)
-    return PathPoint(shift, alpha, left.mse, left.accuracy, residual, logdet, left.log_density)
+def _judged(point: PathPoint, y: Array, diagonal: Array, inverse_diagonal: Array) -> PathPoint:
+    """The point with its leave-one-out numbers, from the diagonals (n,) of A and of A^-1."""
+    left = leave_one_out(point.alpha, inverse_diagonal, y)
+    return replace(point, **left._asdict(), inflation=float(np.max(diagonal * inverse_diagonal)))
 
 
 def _unresolved(shift: float, y: Array) -> PathPoint:
@@ -218,5 +223,6 @@ def _point_by_factor(
     with factored(operator, k, choice, resources, advise=advise) as factor:
         solution = factor.solve(y)
         inverse = factor.inverse_diagonal() if loo else None
-    left = None if inverse is None else leave_one_out(solution.x, inverse, y)
-    return _point(shift, solution.x, left, solution.residual, solution.details["logdet"])
+    logdet = solution.details["logdet"]
+    point = PathPoint(shift, solution.x, None, None, solution.residual, logdet)
+    return point if inverse is None else _judged(point, y, operator.diagonal(), inverse)
