@@ -128,3 +128,23 @@ def test_outputs_are_kept(folder: Path) -> None:
 def test_paths_become_what_the_records_have() -> None:
     (job,) = by_name("solve", {"gram": "k.h5", "y": Path("y.npy"), "rows": [1, 2]}, SolveJob)
     assert job == {"gram": Path("k.h5"), "y": "y.npy", "rows": [1, 2]}
+
+
+def test_texts_of_numpy_are_texts(folder: Path, tmp_path: Path) -> None:
+    kernel = np.array(["ntk"])[0]
+    widegram.eig(folder / "k.h5", kernel, full=True, out=tmp_path / "e.h5")
+    with h5py.File(tmp_path / "e.h5") as file:
+        assert file.attrs["kernel"] == "ntk"
+    search = widegram.Search(kernel=kernel, dtype=np.array(["float64"])[0])
+    x = np.random.default_rng(5).standard_normal((30, 4))
+    made = widegram.tune("fcn:depth=1", x, f"{folder}/d.npz:y", tmp_path / "t.h5", search)
+    assert made.kernel == "ntk"
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float32")])
+def test_a_factor_in_float32_gives_no_leave_one_out_however_it_is_asked(
+    folder: Path, tmp_path: Path, dtype: Any
+) -> None:
+    asked = {"diag_reg": 0.1, "loo": True, "dtype": dtype}
+    with pytest.raises(WidegramError, match="a factorisation in float64"):
+        widegram.solve(folder / "k.h5", f"{folder}/d.npz:y", tmp_path / "a.h5", **asked)

@@ -122,7 +122,7 @@ class NewSealed:
             for name, digest in sums.items():
                 file[name].attrs.update((of or {}).get(name, {}))
                 file[name].attrs[CHECKSUM] = np.uint64(digest)
-            file.attrs.update(attributes)
+            file.attrs.update({name: _plain(value) for name, value in attributes.items()})
             seal(file)
 
         bare = build(describe)
@@ -285,6 +285,11 @@ def sealed_datasets(file: h5py.File) -> list[str]:
         for name, item in _items(file)
         if isinstance(item, h5py.Dataset) and CHECKSUM in item.attrs
     )
+
+
+def _plain(value: Any) -> Any:
+    """An attribute's value; of a text NumPy's type, which HDF5 does not store, is taken off."""
+    return str(value) if isinstance(value, str) else value
 
 
 def _nothing(file: h5py.File) -> None:

@@ -126,7 +126,9 @@ def _plain(
 def _by_factorisations(
     job: SolveJob, train: GramKernel, targets: Targets, resources: Resources
 ) -> tuple[SolveResult, np.ndarray]:
-    if job.options.method not in FACTORISATIONS or job.options.dtype == "float32":
+    dtype = job.options.dtype
+    single = dtype is not None and np.dtype(dtype) == np.float32
+    if job.options.method not in FACTORISATIONS or single:
         raise WidegramError(
             "leave-one-out errors and evidence need a factorisation in float64; take --method "
             "auto, cholesky or cholesky-ooc, without --factor-dtype"
