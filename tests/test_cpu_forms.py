@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -14,15 +15,18 @@ from fresh_tables import fresh_tables
 from jobs import job
 from machine_code import CODES, PROCESSORS
 from widegram.cpu import CpuEvaluator
+from widegram.cpu.charts import chart
 from widegram.cpu.driver.fields import REGION
 from widegram.cpu.kernels import compiled, forms
+from widegram.cpu.kernels.fields import Chart
 from widegram.cpu.kernels.forms import PLAIN, Form
 from widegram.cpu.kernels.variants import GAPS, SQUARES, Variant
 
 # Sections that rows of 1 to 5 pixels are too short for, that overlap, or that have a middle part;
 # bunches that are full and others.
 FORMS = (Form(4, held=True), Form(2, (21, 36), held=True), Form(waits=2), Form(waits=3),
-         Form(waits=1, bunch=2), Form(2, (21, 36), bunch=3))  # fmt: skip
+         Form(waits=1, bunch=2), Form(2, (21, 36), bunch=3), Form(charted=True),
+         Form(2, waits=2, charted=True), Form(waits=1, bunch=4, charted=True))  # fmt: skip
 CONV = {"layer": "Conv", "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.3, "b_std": 0.1}
 CIRCULAR = CONV | {"padding": "CIRCULAR"}
 SMALL = CONV | {"filter_shape": [2, 2], "padding": "VALID"}
@@ -42,10 +46,11 @@ NETWORKS = {
 
 @contextmanager
 def written_in(form: Form) -> Iterator[None]:
-    """Inside, what can be cut into sections is in that form."""
+    """Inside, what can be cut into sections is in that form, with charts where planes are small."""
 
-    def chosen(variant: Variant, processor: object, width: int) -> Form:
-        return form if forms._straight(variant) else PLAIN
+    def chosen(variant: Variant, processor: object, width: int, small: bool) -> Form:
+        made = replace(form, charted=form.charted and small)
+        return made if forms._straight(variant) else PLAIN
 
     with fresh_tables(), mock.patch.object(forms, "chosen", chosen):
         yield
@@ -82,11 +87,51 @@ def test_every_kernel_has_a_form(name: str) -> None:
                 for width in (0, 8, 12, 16, forms.WIDE):
                     form = forms.chosen(variant, processor, width)
                     assert form in forms.known(variant)
+                    of_small = forms.chosen(variant, processor, width, True)
+                    assert replace(of_small, charted=False) in forms.known(variant)
                     assert form.chains == PLAIN.chains
                     # Loops within a pixel cannot be cut.
                     straight = code in forms._STRAIGHT and kind not in ("box", "large")
                     assert not form.behind or straight
                 assert form == forms.chosen(variant, processor, 1000)
+
+
+def test_small_planes_have_charts() -> None:
+    """A kernel that reads planes of another shape, or more pixels than a chart has, has none."""
+    valid = CONV | {"padding": "VALID"}
+    odd = [CIRCULAR, RELU, valid, RELU, CIRCULAR, GAP]
+    for shape, layers, small in (
+        ([5, 6, 1], [CONV, RELU, CONV, RELU, GAP], [True, True]),
+        ([2, 80, 1], [CONV, RELU, CONV, RELU, GAP], [False, False]),
+        ([6, 5, 1], odd, [True, False, False]),
+    ):
+        x = np.random.default_rng(1).normal(size=(3, *shape))
+        of = job({"input_shape": shape, "layers": layers}, x, dtype="float32")
+        spy = mock.patch.object(compiled, "address", wraps=compiled.address)
+        with fresh_tables(), spy as address, CpuEvaluator(of) as evaluator:
+            evaluator.tile(range(3), range(3), False)
+        asked = [(call.args[0], call.kwargs.get("small")) for call in address.call_args_list]
+        found = [s for v, s in asked if v.kind == "box3" and v.dtype == "float32"]
+        assert sorted(found) == sorted(small)
+
+
+@pytest.mark.parametrize("gap", [(1, 1), (0, 0)])
+def test_a_chart(gap: tuple[int, int]) -> None:
+    h, w, pitch = 3, 4, 7
+    table = chart((h, w), gap, pitch)
+    for dy, dx, second in np.ndindex(h, w, 2):
+        pixels, begins = [], []
+        for row in range(h):
+            for col in range(w if second else w - dx):
+                down, right = int(row >= h - dy), int(col >= w - dx)
+                plane = (row + down * gap[0]) * pitch + col + right * gap[1]
+                y = (row + dy - h * down) * w + col + dx - w * right
+                pixels.append((plane, row * w + col, y - dy * w - dx))
+                begins.append(col == 0 or (bool(gap[1]) and dx > 0 and col == w - dx))
+        found = table[dy, dx, second, : len(pixels)]
+        assert list(Chart) == [Chart.PLANE, Chart.X, Chart.Y, Chart.BEGINS]
+        assert found[:, :3].tolist() == [list(p) for p in pixels]
+        assert (found[:, Chart.BEGINS] != 0).tolist() == begins
 
 
 def test_every_form_has_a_key_of_its_own() -> None:
@@ -119,4 +164,9 @@ def test_a_form_for_rows_that_are_wide_enough() -> None:
     least = {6: Form(2), 3: Form(4), 0: PLAIN}
     with mock.patch.dict(forms._TABLE, {(processor.registers, "float32", ""): least}):
         found = [forms.chosen(variant, processor, width) for width in (0, 2, 3, 5, 6, 7)]
+        small = {(processor.registers, "float32", ""): {3: Form(8), 0: Form(2)}}
+        with mock.patch.dict(forms._SMALL, small):
+            of_small = [forms.chosen(variant, processor, width, True) for width in (2, 3)]
+            assert forms.chosen(variant, processor, 3) == Form(4)
     assert found == [PLAIN, PLAIN, Form(4), Form(4), Form(2), Form(2)]
+    assert of_small == [Form(2), Form(8)]

@@ -9,6 +9,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cpu.charts import chart, has_chart
 from widegram.cpu.driver.packed_fields import CELL_COLUMNS, CellField, PackedField
 from widegram.cpu.kernels.fields import Cell, PackedGeometry
 from widegram.cpu.kernels.variants import BATCH, GAPS, SQUARES, WRAPS
@@ -263,6 +264,9 @@ class PackedSteps:
             if self.packing.drift:
                 out[PackedField.CLIMBED] = step.affine.lo[0] if _replaces(step) else 0
             out[PackedField.IN_AT] -= before * item
+            if has_chart(step):
+                pitch = named["out_row"] // lanes
+                named["chart"] = chart((h, w), self.packing.gap, pitch).ctypes.data
         for name in ("t_in", "t_out"):
             named[name] = named.get(name, 0) * item
         out[PackedField.FX_AT], out[PackedField.FY_AT] = at * unit * item, at * lanes * item

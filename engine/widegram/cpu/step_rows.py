@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.cpu.charts import has_chart
 from widegram.cpu.counts import counts
 from widegram.cpu.driver.fields import REGION, Ints, Kind, Move, StepField
 from widegram.cpu.kernel_numbers import KernelNumbers
@@ -50,12 +51,13 @@ class StepRows:
         self.params: list[float] = []
 
     def number_of(
-        self, kind: str, code: str, packed: int = 0, width: int = WIDE, **flags: bool
-    ) -> int:
-        """The number of a kernel for rows of ``width`` pixels; ``flags``: the last fields of its
-        :class:`Variant`."""
+        self, kind: str, code: str, packed: int = 0, width: int = WIDE, small: bool = False,
+        **flags: bool,
+    ) -> int:  # fmt: skip
+        """The number of a kernel for rows of ``width`` pixels, of ``small`` planes where they have
+        charts; ``flags``: the last fields of its :class:`Variant`."""
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed, **flags)
-        return self.kernels.number(variant, width)
+        return self.kernels.number(variant, width, small)
 
     def moves(self, stores: Stores, twins: bool) -> Ints:
         """Numbers of the kernels that move planes, 0 of those that no step of this schedule
@@ -169,7 +171,7 @@ class StepRows:
                 contribution = bool(ntk and affine.contribution)
                 fresh = bool(ntk and step.inputs and self._is_input(step.inputs[0]))
                 return self.number_of(
-                    kind, code, packed, self._across(step),
+                    kind, code, packed, self._across(step), bool(packed and has_chart(step)),
                     contribution=contribution, hides=hides, fresh=fresh,
                 )  # fmt: skip
         return 0

@@ -29,14 +29,21 @@ class Bunches:
         kept = (node for node in self.nodes if until[node] > (node.section or 0))
         self.kept = {node: number for number, node in enumerate(kept)}
 
-    def emit(self, cols: Any, write: Callable[[Any, Sequence[Any]], None]) -> None:
-        """A row of ``cols`` pixels: ``write(pixel, outputs)``."""
+    def emit(
+        self,
+        cols: Any,
+        write: Callable[[Any, Sequence[Any]], None],
+        before: Callable[[int, Any], None],
+    ) -> None:
+        """A row of ``cols`` pixels: ``write(pixel, outputs)``; ``before(section, pixel)`` comes
+        before a pixel's section."""
         builder, room = self.builder, self._room()
         with loops.blocks(builder, cols, ir.Constant(INDEX, self.form.bunch)) as (first, count):
             for section in range(self.last + 1):
                 with loops.for_range(builder, count) as loop:
                     inside = builder.mul(loop.index, ir.Constant(INDEX, self.ops.size))
                     pixel = builder.add(first, loop.index)
+                    before(section, pixel)
                     self._section(section, pixel, builder.add(room, inside), write)
 
     def _room(self) -> Any:

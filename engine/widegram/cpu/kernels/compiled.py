@@ -19,14 +19,15 @@ def address(
     form: Form | None = None,
     processor: Processor | None = None,
     width: int = forms.WIDE,
+    small: bool = False,
 ) -> int:
     """The address of a compiled kernel, which the first call compiles or reads from disk.
 
-    ``form``: that for the processor and rows of ``width`` pixels unless it is given; ``processor``:
-    this machine's, or one that this machine can be taken for.
+    ``form``: that for the processor and rows of ``width`` pixels unless it is given, in planes
+    ``small`` enough for charts; ``processor``: this machine's, or one that it can be taken for.
     """
     processor = processor or host()
-    return written(variant, form or forms.chosen(variant, processor, width), processor)
+    return written(variant, form or forms.chosen(variant, processor, width, small), processor)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from widegram.cpu.kernels import forms, inner_ir, map_ir, sum_ir
+from widegram.cpu.kernels.chart_ir import ChartKernel
 from widegram.cpu.kernels.forms import Form
 from widegram.cpu.kernels.inner_ir import InnerKernel
 from widegram.cpu.kernels.map_ir import MapKernel
@@ -31,13 +32,13 @@ def emitted(variant: Variant, processor: Processor, form: Form | None = None) ->
     function.attributes.alignstack = _STACK
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     form = form or forms.chosen(variant, processor)
-    _emitter(variant)(builder, variant, processor, form, function.args).emit()
+    _emitter(variant, form)(builder, variant, processor, form, function.args).emit()
     builder.ret_void()
     return str(module), function.name
 
 
 def _emitter(
-    variant: Variant,
+    variant: Variant, form: Form
 ) -> type[InnerKernel | MapKernel | SumKernel | MoveKernel | WindowKernel]:
     """What writes a kernel."""
     if variant.kind in inner_ir.KINDS:
@@ -48,4 +49,6 @@ def _emitter(
         return SumKernel
     if variant.kind in _MOVES:
         return MoveKernel
-    return PackedKernel if variant.packed else WindowKernel
+    if variant.packed:
+        return ChartKernel if form.charted else PackedKernel
+    return WindowKernel

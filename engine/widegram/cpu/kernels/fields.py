@@ -39,7 +39,7 @@ class Geometry(Field):
 
 class PackedGeometry(Field):
     """The first argument of a packed kernel; strides in numbers, the same for all planes of a
-    step."""
+    step. ``CHART``: the address of the table of pixels, 0 without."""
 
     T_IN = auto()
     T_OUT = auto()
@@ -60,6 +60,17 @@ class PackedGeometry(Field):
     WIDTH = auto()
     GAP_ROWS = auto()
     GAP_COLS = auto()
+    CHART = auto()
+
+
+class Chart(Field):
+    """A pixel of a packed plane in a table of 32-bit integers: its place in the plane, of x and of
+    x' (from the first pixels that the kernel is given, in pixels); whether a run begins there."""
+
+    PLANE = auto()
+    X = auto()
+    Y = auto()
+    BEGINS = auto()
 
 
 class Cell(Field):

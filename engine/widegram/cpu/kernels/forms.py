@@ -7,7 +7,7 @@ table; ``widegram bench roof --forms`` makes them again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.variants import PLUS, SQUARES, Variant
@@ -24,6 +24,8 @@ class Form:
       result is used so many pixels later
     * ``bunch``: so many pixels, where sections do not overlap turn by turn: each goes over a bunch
       of pixels, and what a later one needs stands in memory (:mod:`widegram.cpu.kernels.bunches`)
+    * ``charted``: a small packed plane has a chart of its pixels, and all its rows are walked as
+      one (:mod:`widegram.cpu.kernels.chart_ir`)
     * ``held``: numbers in the code lie in memory, one vector each, and are operands there
     * ``chains``: Horner schemes side by side that a polynomial is divided into
     """
@@ -32,6 +34,7 @@ class Form:
     cuts: tuple[int, ...] = ()
     waits: int = 0
     bunch: int = 0
+    charted: bool = False
     held: bool = False
     chains: int = 2
 
@@ -45,6 +48,7 @@ class Form:
         parts = [f"slices{self.slices}", *(f"cut{cycles}" for cycles in self.cuts)]
         parts += [f"waits{self.waits}"] * (self.waits > 0) + ["held"] * self.held
         parts += [f"bunch{self.bunch}"] * (self.bunch > 0)
+        parts += ["chart"] * self.charted
         return "_".join([*parts, f"chains{self.chains}"])
 
 
@@ -52,6 +56,7 @@ PLAIN = Form()
 WIDE = 32  # pixels of a row from which on forms no longer depend on their number
 _HALVES, _QUARTERS, _WHOLE = Form(2), Form(4), Form(1, (21,), held=True)
 _TWO, _THREE, _BUNCHES = Form(waits=2), Form(waits=3), Form(waits=1, bunch=8)
+_CHARTED, _TWO_CHARTED = replace(_BUNCHES, charted=True), replace(_TWO, charted=True)
 # Kinds whose pixels are read without loops, and codes that are straight-line code.
 _READ_AT_ONCE = ("tap", *SQUARES)
 _RECTIFIED = ("relu", "relu_nonnegative", "abrelu")
@@ -77,20 +82,36 @@ _TABLE = {
     ((16, 16), "float64", ""): {0: _QUARTERS},
 }
 
+# The same of small planes, where that differs.
+_SMALL = {
+    ((16, 32), "float32", ""): {0: _CHARTED},
+    ((16, 32), "float32", "erf"): {0: _CHARTED},
+    ((16, 32), "float64", ""): {0: _CHARTED},
+    ((32, 64), "float32", ""): {12: _THREE, 0: _TWO_CHARTED},
+    ((32, 64), "float32", "erf"): {12: PLAIN, 0: Form(waits=1, charted=True)},
+    ((32, 64), "float64", ""): {12: _THREE, 0: _TWO_CHARTED},
+    ((32, 64), "float64", "erf"): {12: _TWO, 0: _TWO_CHARTED},
+}
 
-def chosen(variant: Variant, processor: Processor, width: int = WIDE) -> Form:
-    """The form of a kernel on a processor, for rows of ``width`` pixels."""
+
+def chosen(
+    variant: Variant, processor: Processor, width: int = WIDE, small: bool = False
+) -> Form:
+    """The form of a kernel on a processor, for rows of ``width`` pixels; ``small``: whether
+    its planes have charts."""
     most = _MOST_CARRIED.get((processor.registers, variant.dtype), 3)
-    small = SQUARES.get(variant.kind.removesuffix(PLUS), 1) <= most
-    if not (_straight(variant) and small):
+    carried = SQUARES.get(variant.kind.removesuffix(PLUS), 1) <= most
+    if not (_straight(variant) and carried):
         return PLAIN
-    rows = ((processor.registers, variant.dtype, code) for code in (variant.code, ""))
-    widths = next((_TABLE[row] for row in rows if row in _TABLE), {0: PLAIN})
+    rows = [(processor.registers, variant.dtype, code) for code in (variant.code, "")]
+    table = _TABLE | _SMALL if small else _TABLE
+    widths = next((table[row] for row in rows if row in table), {0: PLAIN})
     return next(form for least, form in widths.items() if width >= least)
 
 
 def known(variant: Variant) -> list[Form]:
-    """All forms that a kernel can be written in and that were of use somewhere."""
+    """All forms that a kernel can be written in and that were of use somewhere; of small planes
+    those with a chart too."""
     found = [PLAIN, Form(chains=1), _HALVES, Form(2, held=True), _QUARTERS]
     if _straight(variant):
         found += [Form(1, cuts, held=True) for cuts in ((21,), (25,))]

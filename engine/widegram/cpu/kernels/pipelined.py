@@ -40,33 +40,31 @@ class Pipeline:
         cols: Any,
         write: Callable[[Any, Sequence[Any]], None],
         alone: Callable[[Any], None],
+        before: Callable[[int, Any], None],
     ) -> None:
         """A row of ``cols`` pixels: ``write(pixel, outputs)``; ``alone(pixel)`` is all of a pixel,
-        in rows too short to overlap."""
+        in rows too short to overlap; ``before(section, pixel)`` comes before a pixel's section."""
+        self.write, self.before = write, before
         builder, last = self.builder, ir.Constant(INDEX, self.last)
         with builder.if_else(builder.icmp_signed(">=", cols, last)) as (then, otherwise):
             with then:
                 for n in range(self.last):
-                    self._turn(range(n + 1), ir.Constant(INDEX, n), write)
+                    self._turn(range(n + 1), ir.Constant(INDEX, n))
                 with loops.for_range(builder, builder.sub(cols, last)) as loop:
                     every = range(self.last + 1)
-                    self._turn(every, builder.add(loop.index, last), write, barriers=True)
+                    self._turn(every, builder.add(loop.index, last), barriers=True)
                 for n in range(self.last):
                     ahead = builder.add(cols, ir.Constant(INDEX, n))
-                    self._turn(range(n + 1, self.last + 1), ahead, write)
+                    self._turn(range(n + 1, self.last + 1), ahead)
             with otherwise, loops.for_range(builder, cols) as loop:
                 alone(loop.index)
 
-    def _turn(
-        self,
-        sections: range,
-        ahead: Any,
-        write: Callable[[Any, Sequence[Any]], None],
-        barriers: bool = False,
-    ) -> None:
+    def _turn(self, sections: range, ahead: Any, barriers: bool = False) -> None:
         """Some sections, the first of pixel ``ahead``, each other of the pixel before it."""
         builder = self.builder
         pixels = {n: builder.sub(ahead, ir.Constant(INDEX, n)) for n in sections}
+        for n, pixel in pixels.items():
+            self.before(n, pixel)
         before = {node: [builder.load(v) for v in node.variables] for node in self.carried}
         now: dict[Any, Any] = {}
 
@@ -92,7 +90,7 @@ class Pipeline:
                 if barriers and node.name in UNITS:
                     self.ops.barrier()
         if self.last in sections:
-            write(pixels[self.last], [value(output, self.last) for output in self.outputs])
+            self.write(pixels[self.last], [value(output, self.last) for output in self.outputs])
         for node in self.carried:
             newest = [now.get(node), *before[node]]
             for found, variable in zip(newest, node.variables, strict=False):

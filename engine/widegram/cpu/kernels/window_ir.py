@@ -65,6 +65,7 @@ class WindowKernel(PlaneCode):
         rows = self._carried_row if self.kind in SQUARES else getattr(self, f"_{self.kind}_row")
         for run in self._runs():
             with self.ops.each_slice():
+                self.kept: list[tuple[Any, list[Any]]] = []
                 rows(run)
 
     @property
@@ -84,7 +85,7 @@ class WindowKernel(PlaneCode):
     def _reads(self, run: Run, step: Any) -> list[Read]:
         """Each field, one number of a pixel's window read."""
         return [
-            lambda index, start=start: self._at(start, index, step)  # type: ignore[misc]  # a default of a lambda
+            lambda index, start=start: self._at(start, self._in(index), step)  # type: ignore[misc]  # a default of a lambda
             for start in self._starts(run)
         ]
 
@@ -98,17 +99,34 @@ class WindowKernel(PlaneCode):
 
     def _carried(self, start: Any, size: int) -> Read:
         """The windows of one field, read from left to right."""
-        kept = [self.ops.variable(self._vertical_left(start, n, size)) for n in range(size - 1)]
+        kept = [self.ops.variable() for _ in range(size - 1)]
+        self.kept.append((start, kept))
+        self._read_left(len(self.kept) - 1)
 
         def window(index: Any) -> Any:
             values = [self.builder.load(v) for v in kept]
-            ahead = self.builder.add(index, ir.Constant(INDEX, size - 1))
+            ahead = self.builder.add(self._in(index), ir.Constant(INDEX, size - 1))
             values.append(self._vertical(start, ahead, size))
             for variable, value in zip(kept, values[1:], strict=True):
                 self.builder.store(value, variable)
             return self._total(values)
 
         return window
+
+    def _read_left(self, number: int, at: Any = None) -> None:
+        """What windows of field ``number`` keep of what stands left of a run's first pixel, which
+        is pixel ``at``."""
+        for start, kept in self.kept[number : number + 1]:
+            begin = start if at is None else self.offset(start, at, self.in_col)
+            for n, variable in enumerate(kept):
+                self.builder.store(self._vertical_left(begin, n, len(kept) + 1), variable)
+
+    def _in(self, index: Any) -> Any:
+        """How far the source of pixel ``index`` of a run is from that of the first."""
+        return index
+
+    def _begin(self, number: int, index: Any) -> None:
+        """What comes before field ``number`` of a pixel is read."""
 
     def _total(self, values: list[Any]) -> Any:
         """The outermost two first, the middle last: a window turned round gives the same bits."""
@@ -237,6 +255,8 @@ class WindowKernel(PlaneCode):
         """A row: each field is read at a pixel; ``begin``: the arguments of the activation."""
 
         def alone(index: Any) -> None:
+            for number in range(len(fields)):
+                self._begin(number, index)
             self._finish(run, index, begin([read(index) for read in fields]))
 
         def write(pixel: Any, values: Sequence[Any]) -> None:
@@ -249,14 +269,20 @@ class WindowKernel(PlaneCode):
         with self._recording() as recorder:
             values = []
             # K is what the chain begins with, T what it ends with.
-            for read, section in zip(fields, (0, self.ops.form.behind), strict=False):
+            sections = (0, self.ops.form.behind)[: len(fields)]
+            for read, section in zip(fields, sections, strict=True):
                 with recorder.in_section(section):
                     values.append(read(PIXEL))
             outputs = self._activated(run, PIXEL, begin(values))
+
+        def before(section: int, pixel: Any) -> None:
+            if section in sections:
+                self._begin(sections.index(section), pixel)
+
         if self.ops.form.bunch:
-            Bunches(recorder, outputs).emit(run.cols, write)
+            Bunches(recorder, outputs).emit(run.cols, write, before)
         else:
-            Pipeline(recorder, outputs).emit(run.cols, write, alone)
+            Pipeline(recorder, outputs).emit(run.cols, write, alone, before)
 
     @contextmanager
     def _recording(self) -> Iterator[Recorder]:
