@@ -89,6 +89,7 @@ def test_every_kernel_has_a_form(name: str) -> None:
                     assert form in forms.known(variant)
                     of_small = forms.chosen(variant, processor, width, True)
                     assert replace(of_small, charted=False) in forms.known(variant)
+                    assert not (of_small.charted and SQUARES.get(kind, 1) > forms._MOST_CHARTED)
                     assert form.chains == PLAIN.chains
                     # Loops within a pixel cannot be cut.
                     straight = code in forms._STRAIGHT and kind not in ("box", "large")

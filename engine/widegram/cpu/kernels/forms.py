@@ -62,8 +62,10 @@ _READ_AT_ONCE = ("tap", *SQUARES)
 _RECTIFIED = ("relu", "relu_nonnegative", "abrelu")
 _STRAIGHT = (*_RECTIFIED, *(f"{code}_or_zero" for code in _RECTIFIED), "erf")
 # The largest square windows whose pixels overlap, by registers and dtype, elsewhere 3: the sums of
-# larger ones take all 16 registers, or overlapping gains nothing.
-_MOST_CARRIED = {((32, 64), "float64"): 8}
+# larger ones take all registers, or overlapping gains nothing; the largest that take charts, since
+# sums are read anew where runs begin.
+_MOST_CARRIED = {((16, 32), "float32"): 8, ((16, 32), "float64"): 8, ((32, 64), "float64"): 8}
+_MOST_CHARTED = 5
 # By registers and the bytes of one, dtype, code ('' for all others) of what pixels can overlap in:
 # forms by the pixels that a row has at least (packed rows come in two runs, so that theirs are half
 # as long). Everything else is plain.
@@ -100,11 +102,11 @@ def chosen(
     """The form of a kernel on a processor, for rows of ``width`` pixels; ``small``: whether
     its planes have charts."""
     most = _MOST_CARRIED.get((processor.registers, variant.dtype), 3)
-    carried = SQUARES.get(variant.kind.removesuffix(PLUS), 1) <= most
-    if not (_straight(variant) and carried):
+    size = SQUARES.get(variant.kind.removesuffix(PLUS), 1)
+    if not (_straight(variant) and size <= most):
         return PLAIN
     rows = [(processor.registers, variant.dtype, code) for code in (variant.code, "")]
-    table = _TABLE | _SMALL if small else _TABLE
+    table = _TABLE | _SMALL if small and size <= _MOST_CHARTED else _TABLE
     widths = next((table[row] for row in rows if row in table), {0: PLAIN})
     return next(form for least, form in widths.items() if width >= least)
 
