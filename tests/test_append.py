@@ -97,6 +97,8 @@ def test_it_stops_goes_on_and_ends(made: list, tmp_path: Path) -> None:
     assert content(path) == content(tmp_path / "whole.h5")
     again = widegram.gram(fake.NETWORK, x, path, append=True)
     assert (again.entries, again.complete) == (0, True)
+    with pytest.raises(WidegramError, match=r"K\.h5: has all of these rows, .*leave append out"):
+        widegram.gram(fake.NETWORK, x, path, append=True, check=True)
 
 
 def test_a_link_in_the_place_of_the_growing_file_is_refused(made: list, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_the_command_prints_it(tmp_path: Path, monkeypatch) -> None:
     text = run(*words, "--plan", "--deadline", "8h").stdout
     assert "workers  1 like this machine end within 8 h 00 min" in text
     assert os.listdir() == ["x.npy"]
+    refused("--check is of a file", *words, "--plan", "--check")
     refused("--deadline serves --plan", *words, "--deadline", "8h")
     refused("'8' is not a time such as", *words, "--plan", "--deadline", "8")
     refused("give it without --dask", *words, "--plan", "--dask", "local:2")

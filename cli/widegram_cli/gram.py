@@ -154,6 +154,8 @@ def command(
     edges = pattern if pattern2 is None else (pattern, pattern2)
     if forecast.plan and how.append:
         raise click.UsageError("--plan is of whole runs, not of --append")
+    if forecast.plan and how.check:
+        raise click.UsageError("--check is of a file with tiles, and --plan opens none")
     if forecast.plan and how.profile:
         raise click.UsageError("--profile is of runs, and --plan begins none")
     if forecast.plan:

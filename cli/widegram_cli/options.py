@@ -125,6 +125,8 @@ def check_option(command: Command) -> Command:
     """``--check``: of a file that is gone on with."""
     return click.option(
         "--check",
+        cls=Serving,
+        idle=("--overwrite",),
         is_flag=True,
         help="Compare all finished tiles with their checksums, not a sample.",
     )(command)

@@ -115,8 +115,10 @@ def is_named(line: str, parameter: click.Parameter, value: str) -> bool:
     names = {*parameter.opts, str(parameter.name), parameter.human_readable_name}
     names |= {name.replace("_", " ") for name in names}
     shown = value.strip()[:12].encode("unicode_escape", "surrogatepass").decode()
-    shorter = re.split("[:{]", shown)[0]  # of a network its preset
-    return any(name in line for name in names) or (bool(shorter) and shorter in line)
+    parts = re.split("[:={]", shown)  # of a network or an activation
+    quoted = any(f"'{part}'" in line for part in parts)
+    named = any(len(part) > 2 and part.lower() in line.lower() for part in (shown, *parts))
+    return quoted or named or any(name in line for name in names)
 
 
 def values(walk: Walk) -> None:

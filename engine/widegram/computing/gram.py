@@ -128,7 +128,7 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
     device = _device_of(path, overwrite, job.network, device, dask is not None)
     where = site(dask, device, memory, mixed_workers)
     if append:
-        return _appended(path, job, where, tile, progress, profile)
+        return _appended(path, job, where, tile, progress, profile=profile, check=check)
     new = overwrite or not path.exists()
     with ExitStack() as held:
         evaluator: Evaluator | None = None
@@ -155,8 +155,8 @@ def gram(  # noqa: PLR0913 - public: by keyword, one for each option of the comm
 
 
 def _appended(
-    path: Path, job: Job, where: Site, tile: int | None, progress: ProgressCallback | None,
-    profile: bool,
+    path: Path, job: Job, where: Site, tile: int | None, progress: ProgressCallback | None, *,
+    profile: bool, check: bool,
 ) -> GramResult:  # fmt: skip
     """Grow the finished file ``path`` to the inputs of ``job``."""
     from widegram.computing.appending import GrowingEvaluator, growing, growing_header, opened_old
@@ -169,6 +169,11 @@ def _appended(
         header = header_of(job, where.device, side, None)
         old = held.enter_context(opened_old(place, header, where.device, job))
         if old.is_all_of(header):
+            if check:
+                raise WidegramError(
+                    f"{path}: has all of these rows, and append (--append) reads none; for check "
+                    "(--check) leave append out"
+                )
             return nothing_to_do(old.file.header)
         new = not os.path.lexists(grown)
         if new:
@@ -177,7 +182,7 @@ def _appended(
             header = growing_header(grown, header, tile)
         source = held.enter_context(GrowingEvaluator(evaluator, old))
         with opened(grown, header, new) as writer:
-            damaged = [] if new else rechecked(writer, False)
+            damaged = [] if new else rechecked(writer, check)
             device = joined(old.file.header.device, where.device)
             result = fill(
                 writer, source, device, job.memory, progress, partial(_recheck_data, job),
