@@ -82,6 +82,9 @@ def images() -> Iterator[tuple[str, Case]]:
         yield name, Case(shape, [three, block, GAP, DENSE, RELU, DENSE])
         yield f"{name}, pooled", Case(shape, [three, p, block, GAP])
     yield "one image, a row wide", Case((1, 6, 1), [conv((1, 3)), RELU, GAP], (), USUAL, "float32")
+    for padding in ("SAME", "CIRCULAR"):  # too many pixels for a chart
+        handed = [conv((3, 3), padding), RELU, pool((2, 2), (2, 2), "VALID"), three, GAP]
+        yield f"rows handed on {padding}", Case((2, 74, 1), handed)
     deep = {"layer": "Repeat", "times": 3, "body": [RELU, three]}
     yield "depths", Case(shape, [three, deep, GAP], (1, 3))
     yield "depths, dense", Case(shape, [three, deep, FLATTEN, DENSE], (1, 3))

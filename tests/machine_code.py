@@ -24,7 +24,7 @@ PROCESSORS = {
     "x86-64-v2": Processor(INTEL, "x86-64-v2", "+sse4.1"),
 }
 WINDOWS = ("constant", "tap", *SQUARES, "box", "large")
-MOVES = ("copy", "fill", "add", "multiply", "gather", "reduce", "cast", "count")
+MOVES = ("copy", "fill", "add", "multiply", "gather", "pool", "reduce", "cast", "count")
 # Images with themselves, and nearly parallel ones, are computed in float64, one pair to a lane.
 NUMBERS = (("float32", False), ("float64", False), ("float64", True))
 # A plan has no step for the identity.

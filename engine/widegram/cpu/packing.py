@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from widegram.cpu.charts import chart, has_chart
 from widegram.cpu.driver.packed_fields import CELL_COLUMNS, CellField, PackedField
+from widegram.cpu.handing import Handed, handed_on
 from widegram.cpu.kernels.fields import Cell, PackedGeometry
 from widegram.cpu.kernels.variants import BATCH, GAPS, SQUARES, WRAPS
 from widegram.plan.buffers import Slot
@@ -77,15 +78,16 @@ def climb(program: Program, packing: Packing) -> Packing | None:
     """Packing for a program that writes in place; None where a window cannot.
 
     Row i of a window's result needs rows i - lo ... of its source, and takes the place of row
-    i - lo: each window moves its plane up by lo rows.
+    i - lo: each window moves its plane up by lo rows. What is handed on takes no place.
     """
+    handed = {program.steps[n].inputs[0].node for n in handed_on(program)}
     drift: dict[int, int] = {}
     now: dict[int, int] = {}
     for step in program.steps:
         if not isinstance(step, Making):
             continue
         slot = step.out.slot
-        if _replaces(step):
+        if _replaces(step) and step.out.node not in handed:
             if step.affine.window not in _CLIMBING or step.affine.strides != (1, 1):
                 return None
             now[slot] += step.affine.lo[0]
@@ -180,7 +182,8 @@ class Layout:
     of x per pixel of a factor ``unit`` (``lanes`` where x differs per lane); ``inputs``: of each
     node that is an input, its channels and its first number; the offset of each slot and the
     distance to its T, in numbers; where inputs are made; bytes from the sums to what cells keep for
-    their twins (:meth:`PackedSteps.kept`)."""
+    their twins (:meth:`PackedSteps.kept`); the rows that go to a pool, by the node whose they
+    are."""
 
     lanes: int
     item: int
@@ -189,6 +192,7 @@ class Layout:
     slots: tuple[tuple[int, int], ...]
     ahead: Ahead | None = None
     kept: int = 0
+    handed: Mapping[int, Handed] = field(default_factory=dict)
 
 
 class PackedSteps:
@@ -218,7 +222,9 @@ class PackedSteps:
 
     def _place(self, value: Value, batch: int) -> tuple[int, int, int]:
         """First pixel, row stride and distance to T of a value, in numbers."""
-        ahead = self.layout.ahead
+        ahead, handed = self.layout.ahead, self.layout.handed.get(value.node)
+        if handed is not None:
+            return handed.at, handed.row, handed.t
         slot = self.packing.slot(self.program.slots[value.slot])
         row = (slot.shape[1] + slot.lo[1] + slot.hi[1]) * self.layout.lanes
         at, t = self.layout.slots[value.slot]
@@ -261,12 +267,15 @@ class PackedSteps:
             named["stride_rows"], named["stride_cols"] = step.affine.strides
             before = step.affine.lo[0] * named.get("in_row", 0) + step.affine.lo[1] * lanes
             self._halo(step, out)
-            if self.packing.drift:
+            if self.packing.drift and step.node not in layout.handed:
                 out[PackedField.CLIMBED] = step.affine.lo[0] if _replaces(step) else 0
             out[PackedField.IN_AT] -= before * item
             if has_chart(step):
                 pitch = named["out_row"] // lanes
                 named["chart"] = chart((h, w), self.packing.gap, pitch).ctypes.data
+        for value in (step.out, *step.inputs):
+            if value is not None and value.node in layout.handed:
+                out[PackedField.HANDED] = layout.handed[value.node].windows
         for name in ("t_in", "t_out"):
             named[name] = named.get(name, 0) * item
         out[PackedField.FX_AT], out[PackedField.FY_AT] = at * unit * item, at * lanes * item

@@ -59,9 +59,10 @@ class StepRows:
         variant = Variant(kind, code, self.plan.ntk, self.paired, self.dtype, packed, **flags)
         return self.kernels.number(variant, width, small)
 
-    def moves(self, stores: Stores, twins: bool) -> Ints:
+    def moves(self, stores: Stores, twins: bool, hands: bool) -> Ints:
         """Numbers of the kernels that move planes, 0 of those that no step of this schedule
-        needs. ``twins``: whether cells make what others sum up."""
+        needs. ``twins``: whether cells make what others sum up; ``hands``: whether rows go to pools
+        some at a time."""
         kinds = {Kind(row[StepField.KIND]) for row in self.rows}
         reduces = any(store.reduced for store in stores.of.values())
         needed = {
@@ -72,6 +73,7 @@ class StepRows:
             Move.CAST: reduces,
             Move.COUNT: Kind.COUNT in kinds,
             Move.ROW_SUMS: twins,
+            Move.POOL: hands,
         }
         found = np.zeros(len(Move), dtype=np.int64)
         for move in Move:

@@ -25,6 +25,7 @@ from widegram.cpu.driver.fields import (
     StoreField,
 )
 from widegram.cpu.driver.packed_fields import CELL_COLUMNS, PACKED_COLUMNS
+from widegram.cpu.handing import Handed, handed_rows
 from widegram.cpu.kernel_numbers import KernelNumbers
 from widegram.cpu.kernels.fields import Field, MapField
 from widegram.cpu.kernels.variants import (
@@ -149,6 +150,7 @@ class _Encoder:
         self.cell_active: list[NDArray[np.uint8]] = []
         self.packed: list[list[int]] = []
         self.kept = 0
+        self.hands = False
 
     def run(self) -> Tables:
         programs: list[list[int]] = []
@@ -171,6 +173,7 @@ class _Encoder:
             mode = packing.mode if packing else 0
             ahead = self._ahead(program, packing, at)
             at = ahead.at + (BATCH + 1) * ahead.plane if ahead else at
+            handed, at = self._handed(program, packing, at)
             most = max(most, at)
             programs.append(
                 [
@@ -182,7 +185,7 @@ class _Encoder:
                     *self.maps.of(made_behind(self.plan.nodes, self.stores, program)),
                 ]
             )  # fmt: skip
-            self._packed_steps(program, packing, slots[first_slot:], ahead)
+            self._packed_steps(program, packing, slots[first_slot:], ahead, handed)
             for step in program.steps:
                 self.steps.add(step, first_slot, mode)
             shifts.append(program.displacements)
@@ -197,7 +200,7 @@ class _Encoder:
             _ints(programs, ProgramField), _ints(self.steps.rows, StepField),
             np.concatenate(shifts), np.concatenate(active), _ints(slots, SlotField),
             _ints(rows, StoreField), self.stores.index,
-            self.steps.moves(self.stores, self.kept > 0), self.steps.constants(),
+            self.steps.moves(self.stores, self.kept > 0, self.hands), self.steps.constants(),
             most, self.clear, self.stores.sums, self.kept, self._buffer(),
             np.concatenate([*self.cells, np.zeros((1, CELL_COLUMNS), np.int64)]),
             np.concatenate([*self.cell_active, np.zeros(1, np.uint8)]),
@@ -289,9 +292,19 @@ class _Encoder:
             return 0, 0, 0
         return 1, ahead.plane, self.steps.number_of("inputs", "none", mode)
 
+    def _handed(
+        self, program: Program, packing: Packing | None, at: int
+    ) -> tuple[dict[int, Handed], int]:
+        """The rows that pools take some at a time, from ``at`` on, and where they end."""
+        if packing is None:
+            return {}, at
+        found, end = handed_rows(program, packing.gap, at, self.lanes, ITEMSIZE[self.dtype])
+        self.hands |= bool(found)
+        return found, end
+
     def _packed_steps(
         self, program: Program, packing: Packing | None, slots: list[list[int]],
-        ahead: Ahead | None,
+        ahead: Ahead | None, handed: dict[int, Handed],
     ) -> None:  # fmt: skip
         """Append rows of the table of packed steps."""
         if packing is None:
@@ -303,7 +316,7 @@ class _Encoder:
         layout = Layout(
             self.lanes, ITEMSIZE[self.dtype], self.lanes if self.paired else 1,
             {s.node: self.steps.input(s) for s in program.steps if isinstance(s, MakeInput)},
-            places, ahead, 8 * self.stores.sums,
+            places, ahead, 8 * self.stores.sums, handed,
         )  # fmt: skip
         steps = PackedSteps(program, packing, layout)
         self.kept = max(self.kept, steps.kept if packing.twins else 0)

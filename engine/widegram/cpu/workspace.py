@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from widegram.cpu.driver.context import CONTEXT, At
 from widegram.cpu.driver.entries import address, entry
 from widegram.cpu.driver.fields import Ints, Kind, ProgramField, StepField
-from widegram.cpu.kernels.fields import Geometry
+from widegram.cpu.kernels.fields import POOL_FEEDS, Cell, Geometry, PoolFeed
 from widegram.cpu.kernels.variants import LANES
 from widegram.machine import interrupts
 from widegram.machine.dtypes import ITEMSIZE
@@ -40,11 +40,15 @@ class Workspace:
         self.buffer = aligned((max(tables.buffer, 1),), dtype)
         self.sums = aligned((max(tables.sums + tables.kept // 8, 8),), np.float64)
         self.geometry = np.zeros(len(Geometry), dtype=np.int64)
+        self.some = np.zeros(len(Cell), dtype=np.int64)
+        self.feeds = np.zeros((POOL_FEEDS, len(PoolFeed)), dtype=np.int64)
         self.context = np.zeros(CONTEXT, dtype=np.int64)
         self.at = self.context.ctypes.data
         ctx = self.context
         ctx[At.SCRATCH] = self.scratch.ctypes.data
         ctx[At.SUMS] = self.sums.ctypes.data
+        ctx[At.POOL_FEEDS] = self.feeds.ctypes.data
+        ctx[At.SOME] = self.some.ctypes.data
         ctx[At.GEOMETRY] = self.geometry.ctypes.data
         ctx[At.BUFFER] = self.buffer.ctypes.data
         ctx[At.ITEMSIZE] = ITEMSIZE[dtype]

@@ -122,7 +122,7 @@ def _larger(a: Pair, b: Pair) -> Pair:
 def fused_sums(steps: Sequence[Step]) -> dict[int, Step]:
     """The steps that are left, by their number, where each sum that is the only reader of a plain
     window is made in one step with it: the window's second input."""
-    made, lone = _makers(steps)
+    made, lone = makers(steps)
     left = dict(enumerate(steps))
     for n, step in enumerate(steps):
         for value, other in (step.inputs[::-1], step.inputs) if isinstance(step, Sum) else ():
@@ -136,7 +136,7 @@ def fused_sums(steps: Sequence[Step]) -> dict[int, Step]:
     return left
 
 
-def _makers(steps: Sequence[Step]) -> tuple[dict[int, int], set[int]]:
+def makers(steps: Sequence[Step]) -> tuple[dict[int, int], set[int]]:
     """The number of the last step that makes each node; the nodes that one step makes and one
     reads."""
     made = {step.out.node: n for n, step in enumerate(steps) if isinstance(step, Making)}
@@ -149,7 +149,7 @@ def fused_hides(steps: Sequence[Step]) -> dict[int, Step]:
     """The steps that are left, by their number, where hiding masked pixels is one with the
     activation before it, whose only reader it is and behind whose factors its own stands; ``steps``
     are resolved."""
-    made, lone = _makers(steps)
+    made, lone = makers(steps)
     left = dict(enumerate(steps))
     for n, step in enumerate(steps):
         if not isinstance(step, Point) or not isinstance(step.formula, Shown):

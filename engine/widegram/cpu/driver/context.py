@@ -10,6 +10,9 @@ from widegram.cpu.kernels.fields import Field
 class At(Field):
     """Positions in the context of a thread: addresses, and strides in numbers.
 
+    ``POOL_FEEDS``: a table of what a plane feeds to pooled ones; ``SOME``: the cell of some rows of
+    a packed plane.
+
     From ``RUN_PLAIN`` on: parts of the driver, 0 where a network needs none; then the rectangle of
     a plane that stores work on, its shape and displacement, its row stride and its first pixel.
     """
@@ -51,6 +54,8 @@ class At(Field):
     PACKED = auto()
     MAPS = auto()
     HALT = auto()
+    POOL_FEEDS = auto()
+    SOME = auto()
     RUN_PLAIN = auto()
     RUN_PACKED = auto()
     LOAD = auto()

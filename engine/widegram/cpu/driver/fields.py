@@ -41,6 +41,7 @@ class Move(Field):
     CAST = auto()
     COUNT = auto()
     ROW_SUMS = auto()
+    POOL = auto()
 
 
 class StepField(Field):

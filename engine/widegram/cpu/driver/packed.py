@@ -30,6 +30,7 @@ from widegram.cpu.driver.planes import (
     output,
     set_shape,
 )
+from widegram.cpu.driver.pool_feeds import pool_feeds
 from widegram.cpu.kernels.fields import Cell, Geometry, PackedGeometry
 
 
@@ -80,16 +81,22 @@ def _clear_gaps(program: int, cell: int, ctx: int) -> None:
 
 
 @jit
-def _kernel(step: int, packed: int, cell: int, ctx: int, x_at: int, y_base: int) -> None:
-    """Call a step's kernel with the factors or pixels of x at an address, and of x'."""
-    params = peek(ctx, At.PARAMS) + peek(step, StepField.PARAMS) * peek(ctx, At.ITEMSIZE)
-    y_at = peek(packed, PackedField.FY_AT)
+def _kernel(
+    step: int, packed: int, cell: int, some: int, row: int, ctx: int, x_at: int, y_base: int
+) -> None:
+    """Call a step's kernel with the factors or pixels of x at an address, and of x'; ``some``: the
+    cell, or that of its rows from ``row`` on."""
+    item = peek(ctx, At.ITEMSIZE)
+    params = peek(ctx, At.PARAMS) + peek(step, StepField.PARAMS) * item
+    y_at = peek(packed, PackedField.FY_AT) + row * peek(packed, PackedGeometry.FY_ROW) * item
     y_at += peek(cell, CellField.Y_AT) * peek(packed, PackedField.FY_PIXEL)
-    k_in, k_out = peek(packed, PackedField.IN_AT), peek(packed, PackedField.OUT_AT)
+    x_at += row * peek(packed, PackedGeometry.FX_ROW) * item
+    down = row * peek(packed, PackedGeometry.STRIDE_ROWS) * peek(packed, PackedGeometry.IN_ROW)
+    k_in = peek(packed, PackedField.IN_AT) + down * item
     scratch = peek(ctx, At.SCRATCH)
     call_plane(
-        peek(step, StepField.KERNEL), packed, cell, params, scratch + k_in, scratch + k_out, x_at,
-        y_base + y_at, peek(ctx, At.BUFFER),
+        peek(step, StepField.KERNEL), packed, some, params, scratch + k_in,
+        scratch + peek(packed, PackedField.OUT_AT), x_at, y_base + y_at, peek(ctx, At.BUFFER),
     )  # fmt: skip
 
 
@@ -99,14 +106,14 @@ def _compute(step: int, packed: int, cell: int, ctx: int) -> None:
     x_at = peek(ctx, At.X_FACTORS) + peek(packed, PackedField.FX_AT)
     if peek(packed, PackedField.OTHER_AT) >= 0:
         x_at = peek(ctx, At.SCRATCH) + peek(packed, PackedField.OTHER_AT)
-    _kernel(step, packed, cell, ctx, x_at, peek(ctx, At.Y_FACTORS))
+    _kernel(step, packed, cell, cell, 0, ctx, x_at, peek(ctx, At.Y_FACTORS))
 
 
 @jit
 def _input(step: int, packed: int, cell: int, ctx: int) -> None:
     """The inputs of one cell."""
     x_at = peek(ctx, At.X) + peek(packed, PackedField.FX_AT)
-    _kernel(step, packed, cell, ctx, x_at, peek(ctx, At.Y))
+    _kernel(step, packed, cell, cell, 0, ctx, x_at, peek(ctx, At.Y))
 
 
 @jit
@@ -260,11 +267,41 @@ def _ahead(step: int, packed: int, cell: int, program: int, ctx: int) -> None:
 
 
 @jit
+def _hand_on(step: int, packed: int, cell: int, wanted: int, ctx: int) -> None:
+    """A pool and the step before it, some rows of windows at a time, which stay in a core's first
+    cache. Row i of a packed plane is row i of x, in all of its rectangles."""
+    maker, made = step - STEP_ROW, packed - PACKED_ROW
+    if peek(made, PackedField.HALO_AT) >= 0:
+        _wrap(made, ctx)
+    count = pool_feeds(step, packed, cell, wanted, ctx)
+    x_at = peek(ctx, At.X_FACTORS) + peek(made, PackedField.FX_AT)
+    params = peek(ctx, At.PARAMS) + peek(step, StepField.PARAMS) * peek(ctx, At.ITEMSIZE)
+    some, stride = peek(ctx, At.SOME), peek(step, StepField.STRIDE_ROWS)
+    poke(some, Cell.FIRST_COLS, peek(cell, Cell.FIRST_COLS))
+    poke(some, Cell.SECOND_COLS, peek(cell, Cell.SECOND_COLS))
+    source, each = _read(packed, ctx), peek(packed, PackedField.HANDED)
+    windows = peek(packed, PackedGeometry.HEIGHT) // max(stride, 1)
+    for first in range(0, windows, max(each, 1)):
+        end, row = min(first + each, windows), stride * first
+        poke(some, Cell.FIRST_ROWS, peek(cell, Cell.FIRST_ROWS) - row)
+        poke(some, Cell.ROWS, min(peek(cell, Cell.ROWS), stride * end) - row)
+        _kernel(maker, made, cell, some, row, ctx, x_at, peek(ctx, At.Y_FACTORS))
+        top = moved(source, -row * source.row, peek(ctx, At.ITEMSIZE))
+        call_plane(
+            peek(peek(ctx, At.MOVES), Move.POOL), peek(ctx, At.POOL_FEEDS), params, count, first,
+            end, top.k, 0, 0,
+        )  # fmt: skip
+
+
+@jit
 def _step(step: int, packed: int, cell: int, wanted: int, program: int, ctx: int) -> None:
-    """One step of one cell."""
+    """One step of one cell; what hands rows on waits for the pool that takes them."""
     kind = peek(step, StepField.KIND)
     own = cell + peek(packed, PackedField.LEVEL) * CELL_ROW
-    if kind == Kind.WINDOW or kind == Kind.POINT:
+    if peek(packed, PackedField.HANDED):
+        if kind == Kind.POOL:
+            _hand_on(step, packed, own, wanted, ctx)
+    elif kind == Kind.WINDOW or kind == Kind.POINT:
         if peek(packed, PackedField.HALO_AT) >= 0:
             _wrap(packed, ctx)
         _compute(step, packed, own, ctx)

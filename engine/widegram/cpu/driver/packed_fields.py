@@ -40,6 +40,8 @@ class PackedField(IntEnum):
     * ``HALO_AT``: on a torus the first pixel of the window's source, -1 where no halo is read
     * ``HALO_LO_ROWS`` to ``HALO_HI_COLS``: its halo; ``HALO_ROWS``, ``HALO_COLS``: its shape
     * ``CLIMBED``: rows by which a result in place moves up
+    * ``HANDED``: of a pool and of the step before it, whose result goes to the pool by some rows at
+      a time, so many rows of windows; 0 of any other step
     * ``ROWS_AT``, ``ROWS_SIZE``: bytes from the sums to row sums number 0, and from there to the
       next; half-way are those of T
     """
@@ -61,6 +63,7 @@ class PackedField(IntEnum):
     CLIMBED = len(PackedGeometry) + 14
     ROWS_AT = len(PackedGeometry) + 15
     ROWS_SIZE = len(PackedGeometry) + 16
+    HANDED = len(PackedGeometry) + 17
 
 
 # Columns in all, and bytes of a row.

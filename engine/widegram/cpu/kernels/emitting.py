@@ -11,6 +11,7 @@ from widegram.cpu.kernels.inner_ir import InnerKernel
 from widegram.cpu.kernels.map_ir import MapKernel
 from widegram.cpu.kernels.move_ir import MoveKernel
 from widegram.cpu.kernels.packed_ir import PackedKernel
+from widegram.cpu.kernels.pool_ir import PoolKernel
 from widegram.cpu.kernels.processors import Processor
 from widegram.cpu.kernels.sum_ir import SumKernel
 from widegram.cpu.kernels.variants import Variant
@@ -39,8 +40,10 @@ def emitted(variant: Variant, processor: Processor, form: Form | None = None) ->
 
 def _emitter(
     variant: Variant, form: Form
-) -> type[InnerKernel | MapKernel | SumKernel | MoveKernel | WindowKernel]:
+) -> type[InnerKernel | MapKernel | SumKernel | MoveKernel | PoolKernel | WindowKernel]:
     """What writes a kernel."""
+    if variant.kind == "pool":
+        return PoolKernel
     if variant.kind in inner_ir.KINDS:
         return InnerKernel
     if variant.kind in map_ir.KINDS:

@@ -83,6 +83,49 @@ class Cell(Field):
     SECOND_COLS = auto()
 
 
+class PoolFeed(Field):
+    """Taps of a pool's windows that go to pooled planes of one displacement modulo the image
+    (:mod:`widegram.cpu.driver.pool_feeds`); strides and gaps in numbers of pixels or of rows.
+
+    * ``ROW``, ``COL``: the first tap; ``TAP_ROWS``, ``TAP_COLS``: how many there are
+    * ``BORDER_ROWS``, ``BORDER_COLS``: from that window on they go to the lower, or right, planes
+    * ``STRIDE_ROWS``, ``STRIDE_COLS``: pixels from one window to the next
+    * ``IN_ROW``, ``LEFT_ROW``, ``RIGHT_ROW``: numbers from one row to the next
+    * ``GAP_ROWS``, ``GAP_COLS``: the gap in the packed plane
+    * ``T_IN``, ``T_OUT``: bytes from K to T
+    * ``UPPER_LEFT`` to ``LOWER_RIGHT``: the addresses of K at the window (0, 0); ``UPPER_BEGIN``,
+      ``UPPER_END`` and the same of the lower ones: the windows of a row whose plane there is
+    """
+
+    ROW = auto()
+    COL = auto()
+    TAP_ROWS = auto()
+    TAP_COLS = auto()
+    BORDER_ROWS = auto()
+    BORDER_COLS = auto()
+    STRIDE_ROWS = auto()
+    STRIDE_COLS = auto()
+    IN_ROW = auto()
+    LEFT_ROW = auto()
+    RIGHT_ROW = auto()
+    GAP_ROWS = auto()
+    GAP_COLS = auto()
+    T_IN = auto()
+    T_OUT = auto()
+    UPPER_LEFT = auto()
+    UPPER_RIGHT = auto()
+    UPPER_BEGIN = auto()
+    UPPER_END = auto()
+    LOWER_LEFT = auto()
+    LOWER_RIGHT = auto()
+    LOWER_BEGIN = auto()
+    LOWER_END = auto()
+
+
+POOL_ROW = 8 * len(PoolFeed)
+POOL_FEEDS = 4  # at most: two along each axis
+
+
 class MapField(Field):
     """Columns of the table of maps (:mod:`widegram.plan.maps`).
 

@@ -16,6 +16,7 @@ PLUS = "+"  # ends the names of kinds that add a plane to their result
 SQUARES = {f"box{n}": n for n in range(2, 9)}
 # Windows of this many rows or columns are summed at a cost that does not depend on their size.
 LARGE = 5
+LARGE_KIND = "large"
 # Beside the rows of a large window: the beginning of the next block, and the row itself.
 ROWS_OF_SCRATCH = 2
 # Cells whose inputs the kind ``inputs`` makes at once, side by side in the table of cells; their
@@ -65,4 +66,4 @@ def kind_of_window(window: tuple[int, int], strides: tuple[int, int], sources: i
         return "tap" + plus
     if strides == (1, 1) and window[0] == window[1] <= max(SQUARES.values()):
         return f"box{window[0]}{plus}"
-    return ("large" if strides == (1, 1) and max(window) >= LARGE else "box") + plus
+    return (LARGE_KIND if strides == (1, 1) and max(window) >= LARGE else "box") + plus
