@@ -90,12 +90,15 @@ CASES = [
     ("eig K.h5 --plot", ["K.h5", "x.npy"]),
     ("solve K.h5 --y y.npy --diag-reg 1e-3 --out", ["K.h5", "y.npy", "x.npy"]),
     (
-        "predict A.h5 --cross C.h5 --y yt.npy --x-test t.npy --gram K.h5 --out",
+        "predict A.h5 --cross C.h5 --y yt.npy --variance --x-test t.npy --gram K.h5 --out",
         ["A.h5", "C.h5", "yt.npy", "t.npy", "K.h5"],
     ),
     ("predict A.h5 --cross C.h5 --out", ["A.h5", "C.h5", "K.h5", "x.npy", "t.npy"]),
     ("predict A.h5 --cross C.h5 --rows r.npy --ids yt.npy --csv", ["A.h5", "r.npy", "yt.npy"]),
-    ("predict A.h5 --cross C.h5 --diagonal yt.npy --out P.csv --csv", ["yt.npy", "P.csv"]),
+    (
+        "predict A.h5 --cross C.h5 --variance --diagonal yt.npy --out P.csv --csv",
+        ["yt.npy", "P.csv"],
+    ),
     ("gram --net fcn:depth=1 --x x.npy --pattern t.npy --append --out", ["x.npy", "t.npy"]),
     ("combine K.h5 K.h5 --out", ["K.h5", "x.npy"]),
     ("solve K.h5 --rows r.npy --y y.npy --out", ["r.npy"]),

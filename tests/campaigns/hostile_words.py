@@ -208,8 +208,8 @@ def _hostile(
     if getattr(parameter, "is_flag", False):
         return
     kind = kind_of(parameter)
-    # A benchmark that is not refused runs for minutes.
-    odd = () if name.startswith("bench") else _ODD[kind]
+    # A benchmark or a demo that is not refused runs for long.
+    odd = () if name.startswith(("bench", "demo")) else _ODD[kind]
     for value in (*NEVER[kind], *odd):
         label = f"{name} {parameter.opts[-1]} {value[:30]!r}"
         codes = (2,) if value in NEVER[kind] else (0, 2)
@@ -243,8 +243,8 @@ def replaced(
         return [*line, f"{option}={value}"]
     own = [one for one in command.params if isinstance(one, click.Argument)]
     count = next((at for at, word in enumerate(line) if word.startswith("-")), len(line))
-    given = line[:count]
-    given[own.index(parameter)] = value
+    given, at = line[:count], own.index(parameter)
+    given[at : at + 1] = [value]  # One that may be left out is added.
     return [*line[count:], "--", *given]
 
 
