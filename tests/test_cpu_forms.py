@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_every_kernel_has_a_form(name: str) -> None:
                 assert form == forms.chosen(variant, processor, 1000)
 
 
+def asked(shape: list[int], layers: list[Any], kind: str, word: str) -> list[Any]:
+    """The argument ``word`` of every float32 kernel of a kind that a tile of a network asks for."""
+    x = np.random.default_rng(1).normal(size=(3, *shape))
+    of = job({"input_shape": shape, "layers": layers}, x, dtype="float32")
+    spy = mock.patch.object(compiled, "address", wraps=compiled.address)
+    with fresh_tables(), spy as address, CpuEvaluator(of) as evaluator:
+        evaluator.tile(range(3), range(3), False)
+    calls = [(call.args[0], call.kwargs.get(word)) for call in address.call_args_list]
+    return [value for variant, value in calls if (variant.kind, variant.dtype) == (kind, "float32")]
+
+
 def test_small_planes_have_charts() -> None:
     """A kernel that reads planes of another shape, or more pixels than a chart has, has none."""
     valid = CONV | {"padding": "VALID"}
@@ -106,14 +118,7 @@ def test_small_planes_have_charts() -> None:
         ([2, 80, 1], [CONV, RELU, CONV, RELU, GAP], [False, False]),
         ([6, 5, 1], odd, [True, False, False]),
     ):
-        x = np.random.default_rng(1).normal(size=(3, *shape))
-        of = job({"input_shape": shape, "layers": layers}, x, dtype="float32")
-        spy = mock.patch.object(compiled, "address", wraps=compiled.address)
-        with fresh_tables(), spy as address, CpuEvaluator(of) as evaluator:
-            evaluator.tile(range(3), range(3), False)
-        asked = [(call.args[0], call.kwargs.get("small")) for call in address.call_args_list]
-        found = [s for v, s in asked if v.kind == "box3" and v.dtype == "float32"]
-        assert sorted(found) == sorted(small)
+        assert sorted(asked(shape, layers, "box3", "small")) == sorted(small)
 
 
 @pytest.mark.parametrize("gap", [(1, 1), (0, 0)])
@@ -151,13 +156,7 @@ def test_the_form_is_that_for_the_width_of_an_image() -> None:
         ([4, 6, 1], images, "box3", [6, 6, 3]),
         ([3], NETWORKS["vectors"][1], "tap", [REGION[1]] * 2),
     ):
-        x = np.random.default_rng(1).normal(size=(3, *shape))
-        of = job({"input_shape": shape, "layers": layers}, x, dtype="float32")
-        spy = mock.patch.object(compiled, "address", wraps=compiled.address)
-        with fresh_tables(), spy as address, CpuEvaluator(of) as evaluator:
-            evaluator.tile(range(3), range(3), False)
-        asked = [(call.args[0], call.kwargs.get("width")) for call in address.call_args_list]
-        assert [w for v, w in asked if v.kind == kind and v.dtype == "float32"] == widths
+        assert asked(shape, layers, kind, "width") == widths
 
 
 def test_a_form_for_rows_that_are_wide_enough() -> None:

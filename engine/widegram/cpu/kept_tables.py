@@ -47,4 +47,3 @@ def tables_of(
     if found.nbytes <= _KEPT_BYTES:
         _kept.keep(of, found)
     return made
-
