@@ -11,6 +11,11 @@ from scipy.stats import multivariate_normal
 
 from cli_support import refused, run, run_json
 from linalg_support import with_spectrum, write_gram
+from widegram.errors import WidegramError
+from widegram.linalg.evidence import Moved, moved, resolved_evidence, spread_of
+from widegram.linalg.loo import PathPoint, regulariser_path
+from widegram.linalg.operator import as_operator
+from widegram.linalg.settings import Resources, SolveOptions
 from widegram.predict.calibration import class_probabilities
 
 N = 90
@@ -140,3 +145,141 @@ def test_it_needs_a_factorisation(folder) -> None:
     files = [folder / "k.h5", "--y", folder / "y.npy", "--kernel", "nngp", "--out", folder / "a.h5"]
     refused("need a factorisation", "solve", *files, "--evidence", "--method", "cg")
     refused("in float64", "solve", *files, "--evidence", "--factor-dtype", "float32")
+
+
+def factor_of(matrix: np.ndarray) -> np.ndarray:
+    """L of L L^T = matrix in long double, column by column."""
+    found = np.zeros(matrix.shape, dtype=np.longdouble)
+    exact = matrix.astype(np.longdouble)
+    for j in range(len(matrix)):
+        found[j:, j] = exact[j:, j] - found[j:, :j] @ found[j, :j]
+        found[j:, j] /= np.sqrt(found[j, j])
+    return found
+
+
+def half_of(factor: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """L^-1 b in long double."""
+    x = b.astype(np.longdouble)
+    for i in range(len(factor)):
+        x[i] = (x[i] - factor[i, :i] @ x[:i]) / factor[i, i]
+    return x
+
+
+def exact_evidence(matrix: np.ndarray, targets: np.ndarray) -> float:
+    factor = factor_of(matrix)
+    squares = float((half_of(factor, targets) ** 2).sum())
+    logdet = 2.0 * float(np.log(np.diagonal(factor)).sum())
+    return -0.5 * (squares + targets.shape[1] * (logdet + len(matrix) * np.log(2 * np.pi)))
+
+
+def path(matrix: np.ndarray, targets: np.ndarray, count: int, loo: bool) -> PathPoint:
+    """The point of no regulariser, of which there are so many."""
+    resources = Resources(10**9)
+    return regulariser_path(
+        as_operator(matrix), targets, [0.0] * count, SolveOptions(), resources, loo=loo,
+        evidence=True,
+    )[0]  # fmt: skip
+
+
+def near_singular(condition: float, kind: str, n: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """A covariance (n, n), and two draws from it (n, 2)."""
+    x = np.linspace(0, 4, n)
+    unit = np.ones(n)
+    if kind == "even":
+        matrix = with_spectrum(np.geomspace(1 / condition, 1, n))
+    elif kind == "one":
+        matrix = with_spectrum(np.r_[1 / condition, np.geomspace(0.1, 1, n - 1)])
+    else:
+        matrix = np.exp(-((x[:, None] - x) ** 2) / 2) + np.eye(n) / condition
+    if kind == "sizes":  # of inputs, which differ
+        unit = np.geomspace(1e-3, 1e3, n)[::-1]
+    values, vectors = np.linalg.eigh(matrix)
+    normal = np.random.default_rng(3).standard_normal((n, 2))
+    drawn = vectors @ (np.sqrt(np.maximum(values, 0))[:, None] * normal)
+    return unit[:, None] * matrix * unit, unit[:, None] * drawn
+
+
+@pytest.mark.parametrize("kind", ["even", "one", "smooth", "sizes"])
+@pytest.mark.parametrize(("count", "loo"), [(1, False), (1, True), (9, False)])
+def test_what_rounding_may_move_is_not_told(kind: str, count: int, loo: bool) -> None:
+    """Against long double; each kind is told at a condition of 1e6 and no more at some larger."""
+    told = []
+    for condition in 10.0 ** np.arange(6, 18):
+        matrix, targets = near_singular(condition, kind)
+        try:
+            point = path(matrix, targets, count, loo)
+        except WidegramError:
+            break
+        squares = np.einsum("ij,ij->j", targets, point.alpha)
+        found = None
+        if point.resolved:
+            assert point.rounding is not None
+            found = resolved_evidence(squares, point.logdet, 30, point.rounding)
+        told.append(found is not None)
+        if found is not None:
+            # A thousandth, and of the estimate, which is no bound, a factor of four.
+            wanted = exact_evidence(matrix, targets)
+            assert abs(found - wanted) < 4e-3 * max(60.0, abs(wanted)), (condition, found)
+    assert told[0] or (kind, count) == ("sizes", 9)
+    assert not all(told)
+    assert sorted(told, reverse=True) == told
+
+
+def test_the_spread_is_that_of_the_inverse() -> None:
+    inverse = np.linalg.inv(MATRIX)
+    factor = np.linalg.cholesky(MATRIX)
+    wanted = float(np.diagonal(MATRIX) @ np.diagonal(inverse))
+    found = [
+        spread_of(lambda b: np.linalg.solve(factor, b), np.diagonal(MATRIX), columns)
+        for columns in (16, 16, 5)
+    ]
+    # Sixteen random vectors.
+    assert found[0] == pytest.approx(wanted, rel=0.5)
+    assert found[1] == found[0]
+    assert found[2] == pytest.approx(found[0], rel=1e-9)  # the same ones
+
+
+def test_a_share_of_large_evidences_and_of_small_ones() -> None:
+    squares, none = np.full(2, 10.0), np.zeros(2)
+    assert resolved_evidence(squares, 1.0, 9, Moved(0.017, none)) is not None
+    assert resolved_evidence(squares, 1.0, 9, Moved(0.1, none)) is None
+    assert resolved_evidence(squares, 1.0, 9, Moved(0.0, np.full(2, 0.1))) is None
+    assert resolved_evidence(1e6 * squares, 1.0, 9, Moved(0.1, none)) is not None
+    scale = np.full(2, 10.0)
+    assert resolved_evidence(squares, 1.0, 9, Moved(0.0, np.full(2, 0.1)), scale) is not None
+    assert resolved_evidence(squares, 1.0, 9, Moved(np.inf, none)) is None
+    assert resolved_evidence(squares, 1.0, 9, moved(np.ones(3), np.nan, np.ones((3, 2)))) is None
+
+
+def test_solve_refuses_and_marks_what_rounding_decides(folder) -> None:
+    matrix, targets = near_singular(1e16, "one", 90)
+    write_gram(folder / "s.h5", {"nngp": matrix})
+    np.save(folder / "y.npy", targets)
+    files = [folder / "s.h5", "--y", folder / "y.npy", "--kernel", "nngp", "--out", folder / "a.h5"]
+    refused("give larger ones", "solve", *files, "--evidence")
+    found = run_json("solve", *files, "--evidence", "--absolute", "--diag-reg-path", "1e-17,1e-3")
+    assert [row["resolved"] for row in found["path"]] == [False, True]
+    assert found["path"][0]["log_evidence"] is None
+    assert found["diag_reg"] == 1e-3
+    text = run("solve", *files, "--evidence", "--absolute", "--diag-reg-path", "1e-17,1e-3",
+               "--overwrite").stdout  # fmt: skip
+    assert "no figure  (too ill-conditioned to mean anything)" in text
+
+
+def test_sizes_that_differ_are_too_much_for_one_reduction() -> None:
+    """A tridiagonalisation rounds all rows as the largest: leave-one-out errors say so too."""
+    matrix, sizes = near_singular(1e8, "sizes")[0], np.geomspace(1e-3, 1e3, 30)[::-1]
+    targets = (sizes * np.sin(np.arange(30)))[:, None]
+    inverse = np.linalg.inv(matrix / np.outer(sizes, sizes)) / np.outer(sizes, sizes)
+    wanted = float(np.mean((inverse @ targets / np.diagonal(inverse)[:, None]) ** 2))
+    one, many = path(matrix, targets, 1, True), path(matrix, targets, 9, True)
+    assert one.resolved
+    assert one.mse == pytest.approx(wanted, rel=1e-5)  # condition 1e9 of the scaled matrix
+    assert not many.resolved
+
+
+def test_a_path_without_a_definite_matrix(folder) -> None:
+    write_gram(folder / "s.h5", {"nngp": -MATRIX})
+    regs = ",".join(["0.01"] * 9)
+    refused("give larger ones", "solve", folder / "s.h5", "--y", folder / "y.npy", "--kernel",
+            "nngp", "--absolute", "--diag-reg-path", regs, "--out", folder / "a.h5")  # fmt: skip

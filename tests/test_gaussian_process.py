@@ -135,6 +135,16 @@ def test_likelihood_is_that_of_scipy() -> None:
     assert list(model.hyperparameters_) == ["scale", "noise"]
 
 
+def test_a_likelihood_that_rounding_decides_is_none() -> None:
+    """Rows that are one but for 1e-8, whose condition is 1e16: rounding moved it by some tenths
+    of each."""
+    close = X[0] + 1e-8 * np.random.default_rng(5).standard_normal((20, X.shape[1]))
+    smooth = GaussianProcessRegressor("fcn:depth=1,act=erf", scale=1.0, alpha=0.0)
+    sure = smooth.set_params(noise=1e-3).fit(close, np.arange(20.0))
+    assert np.isfinite(sure.log_marginal_likelihood_value_)
+    assert sure.log_marginal_likelihood(np.log([1.0, 3e-16])) == -np.inf
+
+
 @pytest.mark.parametrize("alpha", [1e-10, ALPHA])
 def test_scale_and_noise_have_the_highest_evidence(alpha) -> None:
     model = GaussianProcessRegressor(NET, alpha=alpha).fit(X, Y)

@@ -19,7 +19,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import widegram
 from widegram import WidegramError
-from widegram.sklearn import WidegramClassifier, WidegramRegressor
+from widegram.linalg.normalise import centred
+from widegram.sklearn import GaussianProcessRegressor, WidegramClassifier, WidegramRegressor
 from widegram.sklearn.kernel_memory import KernelMemory
 from widegram_cli.main import program
 
@@ -225,3 +226,27 @@ def test_lists_of_inputs_are_refused() -> None:
     network["input_shape"] = [[2], [2]]
     with pytest.raises(WidegramError, match=r"expects \[\[2\], \[2\]\], an estimator"):
         WidegramRegressor(network).fit(X, y)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, -7.7, 1e6 + 0.1])
+@pytest.mark.parametrize("model", [WidegramRegressor, GaussianProcessRegressor])
+def test_a_constant_target_has_the_scale_of_none(value: float, model: type) -> None:
+    """Whatever its rounded mean leaves: the mean of 13 times 0.1 is not 0.1."""
+    x = np.random.default_rng(4).standard_normal((25, 3))
+    for n in (10, 13, 23, 25):
+        fitted = model(kernel="nngp", normalize_y=True).fit(x[:n], np.full(n, value))
+        mean, spread = fitted.predict(x[:4] + 5, return_std=True)
+        assert fitted.y_scale_.tolist() == [1.0]
+        assert mean.tolist() == [value] * 4
+        assert spread.min() > 0.1
+    centered, means = centred(np.full((13, 2), value))
+    assert not centered.any()
+    assert means.tolist() == [value] * 2
+
+
+def test_outputs_of_one_scale_have_a_deviation_each() -> None:
+    x, y = np.random.default_rng(4).standard_normal((25, 3)), np.arange(25.0)
+    for second in (y, 2 * y, 7 - y):
+        fitted = WidegramRegressor(normalize_y=True).fit(x, np.stack([y, second], axis=1))
+        mean, spread = fitted.predict(x[:4] + 1, return_std=True)
+        assert spread.shape == mean.shape == (4, 2)

@@ -20,8 +20,9 @@ from widegram.errors import WidegramError
 Array = NDArray[Any]
 # Normalizations that subtract a mean and divide by a standard deviation.
 CENTRED = ("standardize", "channel", "global")
-# Values within two units of rounding (of float32 or float64) of the largest one are one value.
-_ROUNDINGS = 2
+ROUNDINGS = 2
+"""Values within so many units of rounding (of float32 or float64) of the largest are one value."""
+
 _SINGLE = np.finfo(np.float32)
 
 
@@ -59,9 +60,8 @@ def measure(blocks: Callable[[], Iterable[Array]], channels: int, dtype: np.dtyp
         count += len(flat)
     largest = np.maximum(abs(low), abs(high))
     exact = dtype.kind != "f" or dtype.itemsize < 4
-    rounding = 0.0 if exact else _ROUNDINGS * float(np.finfo(_narrow(dtype)).eps)
-    # Halves, because the difference of the largest numbers of both signs is none.
-    constant = high / 2 - low / 2 <= rounding * (largest / 2)
+    rounding = 0.0 if exact else ROUNDINGS * float(np.finfo(_narrow(dtype)).eps)
+    constant = is_constant(low, high, rounding)
     exponent = np.where(constant, 0, np.frexp(largest)[1])
     mean, squares, rest = np.zeros(channels), np.zeros(channels), np.zeros(channels)
     for rows in blocks():
@@ -74,8 +74,21 @@ def measure(blocks: Callable[[], Iterable[Array]], channels: int, dtype: np.dtyp
     # The deviations' own mean, which rounding leaves, is no part of the variance.
     variance = np.maximum(squares - rest**2, 0.0)
     constant |= variance == 0
-    mean = np.where(constant & (exponent == 0), low + (high / 2 - low / 2), mean)
+    mean = np.where(constant & (exponent == 0), middle(low, high), mean)
     return Scaling(exponent, mean, np.where(constant, 1.0, np.sqrt(variance)))
+
+
+def is_constant(low: Array, high: Array, rounding: float) -> Array:
+    """Whether columns with values from ``low`` to ``high`` (k,) hold one value each, ``rounding``
+    times the largest one aside."""
+    largest = np.maximum(abs(low), abs(high))
+    # Halves, because the difference of the largest numbers of both signs is none.
+    return np.asarray(high / 2 - low / 2 <= rounding * (largest / 2))
+
+
+def middle(low: Array, high: Array) -> Array:
+    """The numbers half-way, those themselves where both are one."""
+    return np.asarray(low + (high / 2 - low / 2))
 
 
 def _narrow(dtype: np.dtype[Any]) -> type:

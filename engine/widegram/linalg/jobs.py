@@ -13,7 +13,7 @@ from widegram.durable.outputs import check_target
 from widegram.errors import WidegramError
 from widegram.linalg.budget import array_budget, stream_share
 from widegram.linalg.definite import NotPositiveDefinite
-from widegram.linalg.evidence import log_evidence
+from widegram.linalg.evidence import resolved_evidence
 from widegram.linalg.gramsource import GramKernel, open_train
 from widegram.linalg.loo import PathPoint, best_point, path_choice, regulariser_path
 from widegram.linalg.panels import at_workers, check_shared, memory_here
@@ -146,6 +146,7 @@ def _by_factorisations(
         resources,
         choice,
         loo=job.loo or not job.evidence,
+        evidence=job.evidence,
     )
     evidence = [_evidence(job, point, targets) for point in points]
     losses = [None if found is None else -found for found in evidence] if job.evidence else None
@@ -153,7 +154,7 @@ def _by_factorisations(
     index = next(i for i, point in enumerate(points) if point is best)
     status = status_of(best.residual)
     rows = tuple(
-        _row(reg, point, found, point is best)
+        _row(reg, point, found, point is best, found is not None or not job.evidence)
         for reg, point, found in zip(regs, points, evidence, strict=True)
     )
     result = SolveResult(
@@ -178,21 +179,24 @@ def _by_factorisations(
 
 
 def _evidence(job: SolveJob, point: PathPoint, targets: Targets) -> float | None:
-    """The log marginal likelihood of a point where it is asked for and the point is resolved."""
-    if not (job.evidence and point.resolved):
+    """The log marginal likelihood of a point where it is asked for, and resolved."""
+    if point.rounding is None or not point.resolved:
         return None
     squares = np.einsum("ij,ij->j", targets.values, point.alpha)
-    return log_evidence(squares, point.logdet, targets.n, job.scale(squares, targets))
+    scale = job.scale(squares, targets)
+    return resolved_evidence(squares, point.logdet, targets.n, point.rounding, scale)
 
 
-def _row(reg: float, point: PathPoint, evidence: float | None, best: bool) -> dict[str, Any]:
+def _row(
+    reg: float, point: PathPoint, evidence: float | None, best: bool, known: bool
+) -> dict[str, Any]:
     return {
         "diag_reg": reg,
         "mse": point.mse,
         "accuracy": point.accuracy,
         "log_evidence": evidence,
         "residual": point.residual,
-        "resolved": point.resolved,
+        "resolved": point.resolved and known,
         "best": best,
     }
 

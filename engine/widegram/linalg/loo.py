@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.linalg.definite import FailedPivot
-from widegram.linalg.methods.method import Choice
+from widegram.linalg.evidence import Moved, moved, spread_of
+from widegram.linalg.methods.method import VECTORS, Choice
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import refined
 from widegram.linalg.settings import Resources, SolveOptions
@@ -43,7 +44,9 @@ class PathPoint:
       were not asked for
     * ``logdet``: log det (K + shift I), NaN where it is not positive definite
     * ``inflation``: the largest A_ii (A^-1)_ii of A = K + shift I, by which the rounding of A may
-      grow in leave-one-out numbers; 0 without them
+      grow in leave-one-out numbers; 0 without them. After a tridiagonalisation, which rounds all
+      rows as the largest, with lambda_max in place of A_ii
+    * ``rounding``: that of an evidence; None where it was not asked for
     """
 
     shift: float
@@ -54,6 +57,7 @@ class PathPoint:
     logdet: float
     log_density: float | None = None
     inflation: float = 0.0
+    rounding: Moved | None = None
 
     @property
     def resolved(self) -> bool:
@@ -123,18 +127,21 @@ def regulariser_path(
     choice: Choice | None = None,
     *,
     loo: bool = True,
+    evidence: bool = False,
 ) -> list[PathPoint]:
     """A point for every shift in ``shifts`` (absolute), in that order.
 
     By ``choice``, else as :func:`path_choice` says. ``operator`` is K without a shift. Without
-    ``loo`` no leave-one-out errors.
+    ``loo`` no leave-one-out errors; with ``evidence`` the rounding of one.
     """
     choice = choice or path_choice(operator, y.shape[1], len(shifts), options, resources)
     if choice.method == "tridiagonal":
         return _path_by_tridiagonal(
-            replace(operator, memory=choice.stream), y, shifts, loo, resources.progress
+            replace(operator, memory=choice.stream), y, shifts, (loo, evidence), resources.progress
         )
-    point = partial(_point_by_factor, operator, y, options=options, resources=resources, loo=loo)
+    point = partial(
+        _point_by_factor, operator, y, options=options, resources=resources, asked=(loo, evidence)
+    )
     if len(shifts) == 1:
         return [point(shifts[0], advise=True)]
     points = []
@@ -172,13 +179,15 @@ def _path_by_tridiagonal(
     operator: GramOperator,
     y: Array,
     shifts: Sequence[float],
-    loo: bool,
+    asked: tuple[bool, bool],
     progress: ProgressCallback | None,
 ) -> list[PathPoint]:
     reduced = Tridiagonal(operator.load(np.float64, progress), progress)
     sound = [shift for shift in shifts if reduced.definite(shift)]
-    diagonals = dict(zip(sound, reduced.inverse_diagonals(sound).T, strict=True)) if loo else {}
-    own = operator.diagonal() if loo else None
+    wanted = any(asked) and bool(sound)
+    columns = reduced.inverse_diagonals(sound).T if wanted else [None] * len(sound)
+    inverses = dict(zip(sound, columns, strict=True))
+    own, rounded = operator.diagonal(), np.full(len(y), reduced.top)
     points = []
     for shift in shifts:
         if shift not in sound:
@@ -191,15 +200,27 @@ def _path_by_tridiagonal(
         except NotFinite:
             points.append(_unresolved(shift, y))
             continue
-        plain = PathPoint(shift, alpha, None, None, residual, reduced.logdet(shift))
-        points.append(plain if own is None else _judged(plain, y, own + shift, diagonals[shift]))
+        point = PathPoint(shift, alpha, None, None, residual, reduced.logdet(shift))
+        inverse = inverses[shift]
+        if inverse is not None and asked[0]:
+            point = _judged(point, y, rounded + shift, inverse)
+        if inverse is not None and asked[1]:
+            point = _rounded(point, y, own + shift, float((rounded + shift) @ inverse))
+        points.append(point)
     return points
 
 
 def _judged(point: PathPoint, y: Array, diagonal: Array, inverse_diagonal: Array) -> PathPoint:
-    """The point with its leave-one-out numbers, from the diagonals (n,) of A and of A^-1."""
+    """The point with its leave-one-out numbers, from the diagonal (n,) of A^-1, and the size
+    (n,) of what was rounded in each row, A's own diagonal."""
     left = leave_one_out(point.alpha, inverse_diagonal, y)
     return replace(point, **left._asdict(), inflation=float(np.max(diagonal * inverse_diagonal)))
+
+
+def _rounded(point: PathPoint, y: Array, diagonal: Array, spread: float) -> PathPoint:
+    """The point with the rounding of an evidence; ``diagonal`` (n,) is that of A."""
+    norms = np.linalg.norm(y, axis=0) * np.linalg.norm(point.alpha, axis=0)
+    return replace(point, rounding=moved(diagonal, spread, point.alpha, point.residual * norms))
 
 
 def _unresolved(shift: float, y: Array) -> PathPoint:
@@ -213,16 +234,23 @@ def _point_by_factor(
     *,
     options: SolveOptions,
     resources: Resources,
-    loo: bool,
+    asked: tuple[bool, bool],
     advise: bool,
 ) -> PathPoint:
     options = replace(options, dtype=np.float64)  # the inverse's diagonal is not refined
     resources = replace(resources, work=resources.work_file(f".{shift:.6g}"))
     operator, k = operator.shifted(shift), y.shape[1]
     choice = chosen(operator, k, options, resources)
+    (loo, evidence), diagonal, inverse, spread = asked, operator.diagonal(), None, 0.0
     with factored(operator, k, choice, resources, advise=advise) as factor:
         solution = factor.solve(y)
-        inverse = factor.inverse_diagonal() if loo else None
+        if evidence and not loo:
+            # In the room of right-hand sides, of which three blocks are held here.
+            spread = spread_of(factor.half, diagonal, max(1, VECTORS * k // 3))
+        if loo:
+            inverse = factor.inverse_diagonal()
+            spread = float(diagonal @ inverse)
     logdet = solution.details["logdet"]
     point = PathPoint(shift, solution.x, None, None, solution.residual, logdet)
-    return point if inverse is None else _judged(point, y, operator.diagonal(), inverse)
+    point = point if inverse is None else _judged(point, y, diagonal, inverse)
+    return _rounded(point, y, diagonal, spread) if evidence else point

@@ -14,13 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from widegram.data.statistics import ROUNDINGS, is_constant, middle
+
 Array = NDArray[Any]
 
 
 def centred(targets: Array) -> tuple[Array, Array]:
-    """(targets less their column means, the means (k,)), float64."""
-    mean = np.mean(targets, axis=0)
-    return targets - mean, mean
+    """(targets less their column means, the means (k,)), float64.
+
+    Of a column that is constant but for rounding, zeros and its value: what a rounded mean leaves
+    of it is noise, which has no scale.
+    """
+    low, high = targets.min(axis=0), targets.max(axis=0)
+    constant = is_constant(low, high, ROUNDINGS * float(np.finfo(np.float64).eps))
+    mean = np.where(constant, middle(low, high), np.mean(targets, axis=0))
+    return np.where(constant, 0.0, targets - mean), mean
 
 
 def prior_scale(targets: Array, alpha: Array, common: bool = False) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigvalsh_tridiagonal
 from scipy.linalg.lapack import dpttrf, dpttrs
 
 from widegram.linalg import lapack
@@ -34,6 +35,15 @@ class Tridiagonal:
         self._basis = matrix
         if progress:
             progress(Progress(2, 2, what="tridiagonalisation"))
+
+    @property
+    def top(self) -> float:
+        """The largest eigenvalue of K."""
+        last = self._diagonal.size - 1
+        found = eigvalsh_tridiagonal(
+            self._diagonal, self._below, select="i", select_range=(last, last)
+        )
+        return float(found[0])
 
     def definite(self, shift: float) -> bool:
         """Whether K + shift I is positive definite."""

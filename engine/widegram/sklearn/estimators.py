@@ -140,7 +140,10 @@ class WidegramRegressor(NumberTargets, _KernelEstimator):
             return mean
         variance = self._latent(np.asarray(X, dtype=np.float64), across)
         latent, predictive = in_units(variance, self.shift_, self.y_scale_)
-        return mean, np.sqrt(latent if kind == "latent" else predictive)
+        found = np.sqrt(latent if kind == "latent" else predictive)
+        if self.normalize_y and self.y_scale_.size > 1 and found.ndim == 1:  # scales are equal
+            found = np.repeat(found[:, None], self.y_scale_.size, axis=1)
+        return mean, found
 
     def _latent(self, X: Array, across: Array) -> Array:
         """Latent variances (n,) in units of the prior, not below 0."""

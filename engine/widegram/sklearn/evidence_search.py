@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
-from widegram.linalg.evidence import log_evidence
+from widegram.linalg.evidence import log_evidence, moved, resolved_evidence, spread_of
 from widegram.machine import interrupts
 
 Array = NDArray[Any]
@@ -77,18 +78,23 @@ def covariance(kernel: Array, scale: float, noise: Array | float) -> Array:
 
 
 def evidence_at(kernel: Array, y: Array, scale: float, noise: Array | float) -> float:
-    """The log evidence of targets y (n, k); minus infinity where C is not positive definite, or
-    float64 cannot hold it."""
+    """The log evidence of targets y (n, k); minus infinity where C is not positive definite, so
+    near to singular that rounding decides it, or float64 cannot hold it."""
     with np.errstate(over="ignore", invalid="ignore"):
         matrix = covariance(kernel, scale, noise)
     if not np.isfinite(matrix).all():
         return -np.inf
+    diagonal = np.diagonal(matrix)
     try:
-        factor = cho_factor(matrix, lower=True, check_finite=False)
+        factor, lower = cho_factor(matrix, lower=True, check_finite=False)
     except LinAlgError:
         return -np.inf
-    squares = np.einsum("ij,ij->j", y, cho_solve(factor, y, check_finite=False))
-    return log_evidence(squares, 2.0 * float(np.log(np.diagonal(factor[0])).sum()), len(y))
+    a = cho_solve((factor, lower), y, check_finite=False)
+    half = partial(solve_triangular, factor, lower=True, check_finite=False)
+    rounding = moved(diagonal, spread_of(half, diagonal), a)
+    logdet = 2.0 * float(np.log(np.diagonal(factor)).sum())
+    found = resolved_evidence(np.einsum("ij,ij->j", y, a), logdet, len(y), rounding)
+    return -np.inf if found is None else found
 
 
 def best_levels(kernel: Array, y: Array, alpha: Array | float, given: Levels) -> BestEvidence:

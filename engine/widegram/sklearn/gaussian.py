@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from widegram.errors import WidegramError, shown
 from widegram.linalg.incore import load_cholesky
+from widegram.linalg.normalise import centred
 from widegram.linalg.operator import as_operator
 from widegram.network import Network, NetworkLike
 from widegram.network.presets import build, options_of
@@ -91,7 +92,8 @@ class _GaussianProcess(NetworkEstimator):
         """The log evidence of the training data, added up over outputs.
 
         ``theta``: logarithms of hyperparameters, as ``hyperparameters_`` has them; None are those
-        of the fit. Raises WidegramError for more or fewer, and for NaN.
+        of the fit. Minus infinity where the covariance is not positive definite, or so near to
+        singular that rounding decides. Raises WidegramError for more or fewer, and for NaN.
         """
         check_is_fitted(self)
         if theta is None:
@@ -234,9 +236,10 @@ class GaussianProcessRegressor(NumberTargets, _GaussianProcess):
         self.y_mean_ = np.zeros(targets.shape[1])
         self.y_scale_ = np.ones(targets.shape[1])
         if self.normalize_y:
-            self.y_mean_, std = targets.mean(axis=0), targets.std(axis=0)
-            self.y_scale_ = np.where(std > 0, std, 1.0)
-        self._fit(X, (targets - self.y_mean_) / self.y_scale_)
+            std = targets.std(axis=0)
+            targets, self.y_mean_ = centred(targets)
+            self.y_scale_ = np.where(targets.any(axis=0) & (std > 0), std, 1.0)
+        self._fit(X, targets / self.y_scale_)
         return self
 
     def predict(

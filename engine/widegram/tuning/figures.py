@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
-from widegram.linalg.evidence import log_evidence
+from widegram.linalg.evidence import resolved_evidence
 from widegram.linalg.loo import PathPoint, regulariser_path
 from widegram.linalg.operator import GramOperator, as_operator
 from widegram.linalg.settings import Resources, SolveOptions
@@ -60,11 +60,14 @@ def judge(
     """Every figure of :data:`FIGURES` for every regulariser, each (r,) float64.
 
     ``held``: the rows that a hold-out keeps from training, None for no hold-out, which needs the
-    matrix in memory. Regularisers with which the matrix is not definite have NaN.
+    matrix in memory. Regularisers with which the matrix is not definite have NaN, and a
+    figure that rounding decides is NaN.
     """
     figures = {name: np.full(len(regularisers.values), np.nan) for name in FIGURES}
     shifts = regularisers.shifts(operator)
-    points = regulariser_path(operator, targets.values, shifts, SolveOptions(), resources)
+    points = regulariser_path(
+        operator, targets.values, shifts, SolveOptions(), resources, evidence=True
+    )
     for at, point in enumerate(points):
         if point.resolved:
             for name, value in _left_out(point, targets).items():
@@ -100,11 +103,14 @@ def held_rows(targets: Targets, share: float, seed: int) -> Array:
 
 def _left_out(point: PathPoint, targets: Targets) -> dict[str, float | None]:
     squares = np.einsum("ij,ij->j", targets.values, point.alpha)
+    assert point.rounding is not None
     return {
         "loo_mse": point.mse,
         "loo_accuracy": point.accuracy,
         "log_density": point.log_density,
-        "log_evidence": log_evidence(squares, point.logdet, targets.n),
+        "log_evidence": resolved_evidence(
+            squares, point.logdet, targets.n, point.rounding
+        ),
     }
 
 
