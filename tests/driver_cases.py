@@ -110,7 +110,7 @@ def digests() -> dict[str, str]:
     """A digest of the matrices of each case: symmetric ones, and with one other input."""
     from fresh_tables import fresh_tables
     from widegram.backends.job import Job
-    from widegram.cpu import CpuEvaluator, tables
+    from widegram.cpu import CpuEvaluator, in_cache
     from widegram.data import open_source
     from widegram.network import load_network
 
@@ -128,7 +128,7 @@ def digests() -> dict[str, str]:
             cols = range(case.count if other is None else 1)
             with (
                 fresh_tables(),
-                mock.patch.object(tables, "PLANES_BYTES", case.planes),
+                mock.patch.object(in_cache, "PLANES_BYTES", case.planes),
                 CpuEvaluator(job) as evaluator,
             ):
                 matrices = evaluator.tile(range(case.count), cols, other is None)

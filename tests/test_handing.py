@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fresh_tables import fresh_tables
 from jobs import job
 from widegram import reference
-from widegram.cpu import CpuEvaluator, charts, handing, tables
+from widegram.cpu import CpuEvaluator, charts, handing, in_cache, tables
 from widegram.cpu.driver.packed_fields import PackedField
 from widegram.data import open_source
 from widegram.network import load_network
@@ -100,7 +100,7 @@ def test_other_pools_read_planes(name: str) -> None:
 
 
 def test_only_packed_planes_hand_rows_on() -> None:
-    with mock.patch.object(tables, "PLANES_BYTES", 0):
+    with mock.patch.object(in_cache, "PLANES_BYTES", 0):
         assert _handed(_tables(HANDED["window"])) == 0
 
 
@@ -163,7 +163,7 @@ def test_bits_at_every_displacement(
 def test_planes_in_place_hand_rows_on() -> None:
     layers = [C, residual(RELU, C), RELU, C, RELU, pool(), C, RELU, GAP]
     shape = (4, 4, 1)
-    with mock.patch.object(tables, "PLANES_BYTES", 17920):
+    with mock.patch.object(in_cache, "PLANES_BYTES", 17920):
         found = _tables(layers, shape)
         assert _handed(found) > 0
         _check(layers, shape, "float64", False, 0)

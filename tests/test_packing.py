@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fresh_tables import fresh_tables
 from jobs import job
 from widegram import reference
-from widegram.cpu import CpuEvaluator, tables
+from widegram.cpu import CpuEvaluator, in_cache, tables
 from widegram.cpu.driver.fields import ProgramField, SlotField
 from widegram.cpu.driver.packed_fields import CellField
 from widegram.cpu.packing import BATCH, batch_inputs, pack
@@ -100,7 +100,7 @@ def test_packing_changes_only_the_order_of_sums(
 
     packed = kernels()
     with fresh_tables(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "pack", lambda program: None)
+        patch.setattr(in_cache, "pack", lambda program: None)
         plain = kernels()
     # The global pool sums whole packed planes: rounding of sums of at most 64 rows of a plane.
     tolerance = {"float32": 2e-6, "float64": 1e-14}[dtype]
@@ -145,7 +145,7 @@ def test_values_written_in_place_are_the_same_bits(filter_size: int, residual: b
     assert climb == 0
     for budget in range(2**17, 0, -2048):
         with fresh_tables(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tables, "PLANES_BYTES", budget)
+            patch.setattr(in_cache, "PLANES_BYTES", budget)
             climb, climbing = made()
             if climb:
                 found = climbing.tile(range(9), range(9), True)

@@ -16,7 +16,7 @@ from jobs import job
 from network_specs import CONV, DENSE, DROPOUT, GAP, RELU, load, residual
 from vocabulary import EVERYTHING, GROWING
 from widegram.activations import FORMULAS
-from widegram.cpu import CpuEvaluator, tables
+from widegram.cpu import CpuEvaluator, in_cache
 from widegram.cpu.driver.packed_fields import CellField
 from widegram.cpu.self_kernels import SelfKernelPool
 from widegram.errors import WidegramError
@@ -30,7 +30,7 @@ POOL = {"layer": "AvgPool", "window_shape": [2, 2], "strides": [2, 2]}
 
 def own(network: Network, x: np.ndarray, twins: bool, depths: tuple[int, ...] = ()) -> dict:
     """K(x, x) of every input, with planes made by twins or without."""
-    off = mock.patch.object(tables, "with_twins", lambda program, packing, most: packing)
+    off = mock.patch.object(in_cache, "with_twins", lambda program, packing, most: packing)
     of, made = job(network, x, depths=depths), nullcontext() if twins else off
     with fresh_tables(), made, CpuEvaluator(of) as found:
         return found.diagonal(range(len(x)))
@@ -78,7 +78,7 @@ def test_cells_that_twins_make(layers: tuple[dict, ...], made: int) -> None:
 
 
 def test_planes_of_too_many_bytes_have_no_twins() -> None:
-    with fresh_tables(), mock.patch.object(tables, "KEPT_BYTES", 1000):
+    with fresh_tables(), mock.patch.object(in_cache, "KEPT_BYTES", 1000):
         assert not cells(CONV, RELU, GAP)[:, CellField.MAKES].any()
 
 
