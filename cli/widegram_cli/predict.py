@@ -115,6 +115,7 @@ def command(
     The training points are predicted too. --variance: for an NNGP solution that of the Bayesian
     posterior, for an NTK solution that of an ensemble of trained networks; /variance includes the
     noise, as large as what the regulariser added to the diagonal, /variance_latent leaves it out.
+    How many of those are so small that rounding decides them is said.
     """
     flows = any(math.isfinite(moment) for moment in times or ())
     if gram is not None and cross is not None and not options["variance"] and not flows:
@@ -163,6 +164,8 @@ def _print(result: PredictResult) -> None:
     ):
         if value is not None:
             rows.append((name, f"{value:.6g}"))
+    if result.undecided:
+        rows.append(("  decided by rounding", f"{result.undecided} of {result.n_test}"))
     if result.variance_of is not None:
         rows.append(("variance of", result.variance_of))
     if result.solution_status != "ok":

@@ -34,6 +34,8 @@ class PredictResult:
       infinite time
     * ``mean_variance``: of new targets, noise included; ``mean_variance_latent``: without it;
       ``variance_of``: of what
+    * ``undecided``: how many variances without noise are so small that rounding decides them
+      (:mod:`widegram.predict.undecided`); None of a solution by centers, where nothing says
     * ``solution_status``: not 'ok' where the solver stopped early
     * ``trained_on``: how many of the test points are rows that the solution was trained on
     * ``out``, ``csv``: the files that were written, None without
@@ -56,6 +58,7 @@ class PredictResult:
     task: str
     solution_status: str
     trained_on: int = 0
+    undecided: int | None = None
     out: str | None = None
     csv: str | None = None
     seconds: float = 0.0
@@ -73,6 +76,7 @@ class Predictions:
     * ``mean``, ``train_mean``; of machines the votes of every class
     * ``decision``: values of machines for every pair of classes, (n_test, p), None of others
     * ``latent``, ``variance``: without and with noise, None where they were not asked for
+    * ``undecided``: how many of ``latent`` rounding decides, None where nothing says
     * ``probability``: of every class, of a classification with variance
     * ``at_time``: (mean, train_mean) at finite times and infinity
     """
@@ -81,6 +85,7 @@ class Predictions:
     train_mean: Array
     latent: Array | None = None
     variance: Array | None = None
+    undecided: int | None = None
     probability: Array | None = None
     decision: Array | None = None
     at_time: dict[float, tuple[Array, Array]] = field(default_factory=dict)
@@ -145,6 +150,7 @@ def judged(
         variance_of=None if found.variance is None else KINDS[solution.header.kernel],
         task=solution.header.task,
         solution_status=solution.header.status,
+        undecided=found.undecided,
     )
 
 

@@ -31,7 +31,7 @@ from widegram.predict.flow import flow_coefficients
 from widegram.predict.merit import Predictions, PredictResult, judged
 from widegram.predict.predictionfile import write_predictions
 from widegram.predict.rates import largest_eigenvalue
-from widegram.predict.variance import variances, work_place
+from widegram.predict.variance import Latent, variances, work_place
 from widegram.tiling import End
 
 Array = NDArray[Any]
@@ -243,7 +243,7 @@ def _predictions(
         return _decided(job, solution, solution.intercept, cross, progress)
     shift, alpha = solution.header.shift, solution.alpha
     blocks, train_means = [alpha], [solution.fitted]
-    latent, variance = None, None
+    latent, variance, lost = None, None, None
     finite = tuple(moment for moment in job.times if math.isfinite(moment))
     if solution.header.centers_fingerprint:
         if finite or (job.gram is not None and job.cross is not None):
@@ -276,12 +276,13 @@ def _predictions(
                 images = train.operator.matmat(np.hstack(flows), progress)
                 train_means += np.split(images, len(flows), axis=1)
             if job.variance:
-                found_for_prior = _variance(job, cross, train, shift, memory, progress)
+                found_for_prior, lost = _variance(job, cross, train, shift, memory, progress)
                 latent, variance = in_units(found_for_prior, shift, solution.scale)
     means = np.split(cross.operator.matmat(np.hstack(blocks), progress), len(blocks), axis=1)
     means = [mean + solution.mean for mean in means]
     train_means = [mean + solution.mean for mean in train_means]
     found = Predictions(means[0], train_means[0], latent, variance)
+    found.undecided = None if lost is None else int(lost.sum())
     both = zip(means, train_means, strict=True)
     at = dict(zip((math.inf, *finite), both, strict=True))
     found.at_time.update((moment, at[moment]) for moment in job.times)
@@ -315,7 +316,7 @@ def _variance(
     shift: float,
     memory: int,
     progress: ProgressCallback | None,
-) -> Array:
+) -> Latent:
     prior = _prior(job, cross, memory)
     resources = Resources(
         memory=memory,

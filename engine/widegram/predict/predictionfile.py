@@ -59,6 +59,8 @@ def write_predictions(
     }
     if found.variance is not None:
         attributes["variance_of"] = KINDS[solution.header.kernel]
+    if found.undecided is not None:
+        attributes["undecided"] = found.undecided
     write_sealed(path, datasets, attributes, overwrite=overwrite)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from widegram.linalg.settings import Resources, SolveOptions
 from widegram.linalg.solving import chosen, factored
 from widegram.machine import interrupts
 from widegram.machine.progress import Progress
+from widegram.predict.undecided import ensemble_moves, posterior_moves, undecided
 from widegram.validation.choices import OWN
 
 Array = NDArray[Any]
@@ -40,6 +41,14 @@ KINDS = {
 _HELD = 6  # n x block arrays at once: rows read, their transpose, solutions, products
 
 
+class Latent(NamedTuple):
+    """Latent variances (n_test,), not below 0, and which of them rounding decides, bool (n_test,):
+    what :mod:`widegram.predict.undecided` says."""
+
+    values: Array
+    undecided: Array
+
+
 def variances(
     train: GramKernel,
     cross: GramKernel,
@@ -47,11 +56,12 @@ def variances(
     prior: Array,
     options: SolveOptions,
     resources: Resources,
-) -> Array:
-    """Latent variance of each test point's outputs, (n_test,), not below 0.
+) -> Latent:
+    """Latent variances of each test point's outputs.
 
     ``prior`` is the NNGP of each test point with itself. Raises WidegramError where a file has no
-    /nngp and kernel 'ntk' needs it. A factor on the disk is read twice for each block at most.
+    /nngp and kernel 'ntk' needs it. A factor on the disk is read twice for each block at most,
+    and up to sixteen times more where rounding may decide some of it.
     """
     options = replace(options, dtype=np.float64)  # differences, which nothing refines
     n, n_test = train.operator.shape[0], cross.operator.shape[0]
@@ -63,22 +73,27 @@ def variances(
     ensemble = train.kernel == "ntk"
     if ensemble:
         check_ensemble(train, cross)
-    out = np.empty(n_test)
+    out, lost = np.empty(n_test), np.empty(n_test, dtype=bool)
+    dtype = min((train.operator.dtype, cross.operator.dtype), key=lambda found: found.itemsize)
     # What a block holds is not there while the factor is made: one right-hand side.
     with factored(operator, 1, choice, resources) as factor:
+        root = np.sqrt(operator.diagonal())
         for lo in range(0, out.size, block):
             interrupts.check()
             rows = slice(lo, min(out.size, lo + block))
             across = _rows(cross.operator, rows)
             if ensemble:
-                other = _rows(cross.other("nngp"), rows)
-                spread = ensemble_variances(factor, train.other("nngp").matmat, across, other)
-                out[rows] = prior[rows] + spread
+                other, nngp = _rows(cross.other("nngp"), rows), train.other("nngp")
+                out[rows] = prior[rows] + ensemble_variances(factor, nngp.matmat, across, other)
+                both = root, np.sqrt(nngp.diagonal())
+                moves = ensemble_moves(factor, nngp.matmat, (across, other), prior[rows], both)
             else:
                 out[rows] = prior[rows] - explained(factor, across)
+                moves = posterior_moves(factor, across, prior[rows], root)
+            lost[rows] = undecided(out[rows], prior[rows], dtype, moves)
             if resources.progress:
                 resources.progress(Progress(rows.stop, out.size, what="variance"))
-    return np.maximum(out, 0.0)
+    return Latent(np.maximum(out, 0.0), lost)
 
 
 def check_ensemble(*sources: GramKernel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -58,6 +59,17 @@ def variance_kind(given: Any, name: str) -> str | None:
     if not isinstance(given, str) or given not in VARIANCES:
         raise WidegramError(f"{name}={shown(given)}: choose True, 'predictive', 'latent'")
     return str(given)
+
+
+def warn_of_undecided(lost: Array) -> None:
+    """Say how many variances rounding decides, of ``lost`` (m,) bool, with a UserWarning."""
+    if lost.any():
+        warnings.warn(
+            f"{int(lost.sum())} of {lost.size} variances are so small that rounding decides them; "
+            "take a larger regulariser or noise",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _one_hot(y: Array) -> tuple[Array, Array]:

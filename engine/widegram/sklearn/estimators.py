@@ -19,12 +19,14 @@ from widegram.linalg.operator import as_operator
 from widegram.linalg.refine import Factor
 from widegram.linalg.solving import absolute_regulariser
 from widegram.network import NetworkLike
+from widegram.predict.undecided import ensemble_moves, posterior_moves, undecided
 from widegram.predict.variance import ensemble_variances, explained
 from widegram.sklearn.estimator_targets import (
     ClassTargets,
     NumberTargets,
     regression_targets,
     variance_kind,
+    warn_of_undecided,
 )
 from widegram.sklearn.network_estimator import DEFAULT, NetworkEstimator
 
@@ -129,8 +131,8 @@ class WidegramRegressor(NumberTargets, _KernelEstimator):
         adds to the diagonal. 'latent': without the noise. What varies is what
         :mod:`widegram.predict.variance` says, as in ``widegram predict --variance``: for 'nngp' the
         posterior of the Bayesian network, for 'ntk' the ensemble of trained networks. Of shape
-        (n,), or (n, k) for several outputs with ``normalize_y``. Raises WidegramError for another
-        ``return_std``.
+        (n,), or (n, k) for several outputs with ``normalize_y``. Warns of deviations that rounding
+        decides. Raises WidegramError for another ``return_std``.
         """
         mean, across = self._mean(X)
         mean = mean + self.y_mean_
@@ -138,27 +140,36 @@ class WidegramRegressor(NumberTargets, _KernelEstimator):
         kind = variance_kind(return_std, "return_std")
         if kind is None:
             return mean
-        variance = self._latent(np.asarray(X, dtype=np.float64), across)
+        noise = 0.0 if kind == "latent" else self.shift_
+        variance = self._latent(np.asarray(X, dtype=np.float64), across, noise)
         latent, predictive = in_units(variance, self.shift_, self.y_scale_)
         found = np.sqrt(latent if kind == "latent" else predictive)
         if self.normalize_y and self.y_scale_.size > 1 and found.ndim == 1:  # scales are equal
             found = np.repeat(found[:, None], self.y_scale_.size, axis=1)
         return mean, found
 
-    def _latent(self, X: Array, across: Array) -> Array:
-        """Latent variances (n,) in units of the prior, not below 0."""
-        variance = self._diagonal(X, "nngp")
+    def _latent(self, X: Array, across: Array, noise: float) -> Array:
+        """Latent variances (n,) in units of the prior, not below 0; warns of those that rounding
+        decides even with the ``noise`` that is added."""
+        prior = self._diagonal(X, "nngp")
+        variance, lost = prior.copy(), np.empty(len(X), dtype=bool)
+        root = np.sqrt(self._diagonal(self.X_fit_, self.kernel) + self.shift_)
         if self.kernel == "ntk":
             other = self._kernel(X, self.X_fit_, "nngp")
             square = self._kernel(self.X_fit_, None, "nngp")
+            both = root, np.sqrt(np.diagonal(square))
         for lo in range(0, len(X), _ROWS):
             rows = slice(lo, lo + _ROWS)
+            own = prior[rows]
             if self.kernel == "nngp":
                 variance[rows] -= explained(self._factor, across[rows])
+                moves = posterior_moves(self._factor, across[rows], own, root)
             else:
-                variance[rows] += ensemble_variances(
-                    self._factor, square.__matmul__, across[rows], other[rows]
-                )
+                kernels = across[rows], other[rows]
+                variance[rows] += ensemble_variances(self._factor, square.__matmul__, *kernels)
+                moves = ensemble_moves(self._factor, square.__matmul__, kernels, own, both)
+            lost[rows] = undecided(variance[rows] + noise, own, np.float64, moves)
+        warn_of_undecided(lost)
         return np.maximum(variance, 0.0)
 
 

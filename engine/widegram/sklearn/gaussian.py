@@ -23,12 +23,14 @@ from widegram.linalg.operator import as_operator
 from widegram.network import Network, NetworkLike
 from widegram.network.presets import build, options_of
 from widegram.predict.calibration import class_probabilities
+from widegram.predict.undecided import posterior_moves, undecided
 from widegram.predict.variance import explained
 from widegram.sklearn.estimator_targets import (
     ClassTargets,
     NumberTargets,
     regression_targets,
     variance_kind,
+    warn_of_undecided,
 )
 from widegram.sklearn.evidence_search import (
     BestEvidence,
@@ -180,14 +182,25 @@ class _GaussianProcess(NetworkEstimator):
         if kind is None:
             return mean, None
         noise = 0.0 if kind == "latent" else self.noise_
+        own = self.scale_ * self._diagonal(X, self.kernel)
         if not joint:
-            own = self.scale_ * self._diagonal(X, self.kernel)
-            return mean, np.maximum(own - explained(self._factor, across), 0.0) + noise
+            variance = own - explained(self._factor, across)
+            self._warn(variance + noise, own, across)
+            return mean, np.maximum(variance, 0.0) + noise
         half = self._factor.half(across.T)
         found = self.scale_ * self._kernel(X, None, self.kernel) - half.T @ half
+        self._warn(np.diagonal(found) + noise, own, across)
         found = (found + found.T) / 2
         found[np.diag_indices(len(X))] += noise
         return mean, found
+
+
+    def _warn(self, variance: Array, prior: Array, across: Array) -> None:
+        """Warn of variances (m,) that rounding decides."""
+        diagonal = self.scale_ * self._diagonal(self.X_fit_, self.kernel)
+        root = np.sqrt(diagonal + self._alpha + self.noise_)
+        moves = posterior_moves(self._factor, across, prior, root)
+        warn_of_undecided(undecided(variance, prior, np.float64, moves))
 
 
 class GaussianProcessRegressor(NumberTargets, _GaussianProcess):
@@ -249,8 +262,8 @@ class GaussianProcessRegressor(NumberTargets, _GaussianProcess):
         with ``return_cov`` the covariance (m, m) or (m, m, k).
 
         True or 'predictive': of new targets, whose noise has the variance ``noise_``. 'latent':
-        without it. ``alpha`` is of training targets alone. Raises WidegramError for other values of
-        these, and for both.
+        without it. ``alpha`` is of training targets alone. Warns of variances that rounding
+        decides. Raises WidegramError for other values of these, and for both.
         """
         if return_std is not False and return_cov is not False:
             raise WidegramError("return_std and return_cov: one of them is returned; give one")
