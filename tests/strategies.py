@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from drawn_blocks import residuals, stacks
@@ -11,6 +12,13 @@ from vocabulary import EVERYTHING, Vocabulary
 from widegram.errors import WidegramError
 from widegram.network import Network, load_network
 from widegram.network.masking import constant
+
+
+def settings_of(examples: int) -> settings:
+    """So many examples, however slow: large networks take their time. No database of failures: a
+    test run leaves nothing behind and depends on nothing."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(max_examples=examples, database=None, suppress_health_check=slow)
 
 
 @st.composite

@@ -14,7 +14,8 @@ import drawn_layers
 import strategies
 from agreement import PROMISED, cpu_agrees
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, RELU, load, residual
-from test_cpu_properties import kernels, scale, settings_of
+from strategies import settings_of
+from test_cpu_properties import kernels, scale
 from vocabulary import CONTINUOUS
 from widegram import WidegramError, gram, kernel, reference, stax, verify
 from widegram.cuda.source import source_of

@@ -7,11 +7,12 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import strategies
 from jobs import job
+from strategies import settings_of
 from vocabulary import CONTINUOUS, HOMOGENEOUS, KINKED, SMOOTH, Vocabulary
 from widegram import reference
 from widegram.backends.evaluator import Evaluator
@@ -32,17 +33,6 @@ SCALING = Vocabulary(
     activations=(*HOMOGENEOUS, "Identity"), layer_norm=False, bias=False,
     joins=("FanInSum", "FanInConcat"),
 )
-
-# No database of failures: a test run leaves nothing behind and depends on nothing.
-QUIET = {
-    "database": None,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
-}
-
-
-def settings_of(examples: int) -> settings:
-    return settings(max_examples=examples, **QUIET)
-
 
 def evaluator(
     network: Network,

@@ -21,7 +21,8 @@ from cli_support import run
 from cuda_support import assert_equal
 from jobs import job
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, POOL, RELU, load, residual
-from test_cpu_properties import scale, settings_of
+from strategies import settings_of
+from test_cpu_properties import scale
 from test_maps import resize
 from vocabulary import MAPPED
 from widegram import GramFile, WidegramError, gram, kernel, open_source, stax, verify

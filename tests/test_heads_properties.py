@@ -9,7 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import strategies
-from test_cpu_properties import BOTH, kernels, names, scale, settings_of
+from strategies import settings_of
+from test_cpu_properties import BOTH, kernels, names, scale
 from vocabulary import CONTINUOUS, KINKED
 from widegram.network import Network, load_network
 from widegram.tiling import End

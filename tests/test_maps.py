@@ -16,7 +16,8 @@ from agreement import PROMISED, cpu_agrees
 from cuda_support import assert_equal
 from jobs import job
 from network_specs import CONV, DENSE, FLATTEN, GAP, NORM, POOL, RELU, load, residual
-from test_cpu_properties import kernels, scale, settings_of
+from strategies import settings_of
+from test_cpu_properties import kernels, scale
 from vocabulary import MAPPED
 from widegram import WidegramError, reference, stax
 from widegram.computing.devices import device_for

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
 from masked_networks import BOTH
+from strategies import settings_of
 from test_cpu_properties import check_against_reference, kernels
 from vocabulary import Vocabulary
 
-QUIET = {
-    "database": None,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
-}
 SMOOTH = Vocabulary(
     activations=("Erf", "Gelu", "Sin", "Cos", "Rbf", "Identity"), joins=("FanInSum",)
 )
@@ -32,13 +29,13 @@ def draw(data: st.DataObject, vocabulary: Vocabulary) -> tuple[Any, ...]:
 
 
 @given(st.data())
-@settings(max_examples=25, **QUIET)
+@settings_of(25)
 def test_random_networks_agree_with_the_reference(data: st.DataObject) -> None:
     check_against_reference(*draw(data, data.draw(st.sampled_from([SMOOTH, KINKED, MAPPED]))))
 
 
 @given(st.data())
-@settings(max_examples=10, **QUIET)
+@settings_of(10)
 def test_random_networks_give_the_same_bits_in_any_tile(data: st.DataObject) -> None:
     network, x, _ = draw(data, KINKED)
     dtype = data.draw(st.sampled_from(["float64", "float32"]))

@@ -7,12 +7,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
 from jobs import job
 from network_specs import CONV, GAP, RELU, load
+from strategies import settings_of
 from vocabulary import EVERYTHING
 from widegram.cpu import CpuEvaluator, image_tiles
 from widegram.cpu.side_by_side import Division, whole_blocks, with_pairs
@@ -92,20 +93,16 @@ def random_networks(data: st.DataObject) -> None:
         check(network, x, y, data.draw(st.sampled_from(["float32", "float64"])))
 
 
-QUIET = {
-    "database": None,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
-}
 
 
 @given(st.data())
-@settings(max_examples=6, **QUIET)
+@settings_of(6)
 def test_bits_of_random_networks(data: st.DataObject) -> None:
     random_networks(data)
 
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=300, **QUIET)
+@settings_of(300)
 def test_bits_of_many_random_networks(data: st.DataObject) -> None:
     random_networks(data)

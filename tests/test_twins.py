@@ -7,13 +7,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
 from fresh_tables import fresh_tables
 from jobs import job
 from network_specs import CONV, DENSE, DROPOUT, GAP, RELU, load, residual
+from strategies import settings_of
 from vocabulary import EVERYTHING, GROWING
 from widegram.activations import FORMULAS
 from widegram.cpu import CpuEvaluator, in_cache
@@ -124,20 +125,16 @@ def random_networks(data: st.DataObject) -> None:
         check(network, x)
 
 
-QUIET = {
-    "database": None,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
-}
 
 
 @given(st.data())
-@settings(max_examples=6, **QUIET)
+@settings_of(6)
 def test_bits_of_random_networks(data: st.DataObject) -> None:
     random_networks(data)
 
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=300, **QUIET)
+@settings_of(300)
 def test_bits_of_many_random_networks(data: st.DataObject) -> None:
     random_networks(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,7 @@ def sample(
     step = max(1, block_bytes(memory) // row_bytes)
     attributes = {"source": source.name, "seed": seed, "balanced": balanced}
     _write(target, source, index, taken, step, attributes, overwrite)
-    classes: dict[int, int] = {}
-    if balanced and taken is not None:
-        for label in taken.tolist():
-            classes[label] = classes.get(label, 0) + 1
+    classes = Counter(taken.tolist()) if balanced and taken is not None else {}
     return Sampled(
         out=str(target),
         source=source.name,

@@ -181,7 +181,7 @@ class SealedFile(Closing):
             return name in self._file and CHECKSUM in self._file[name].attrs
 
     def array(self, name: str) -> Array:
-        """A whole dataset, its checksum compared."""
+        """A whole dataset; :class:`Broken` where its checksum is not the one that was written."""
         with self._trusting():
             dataset = stored_dataset(self._file, name)
             found: Array = dataset[()]

@@ -38,7 +38,8 @@ class GramOperator:
     * ``shift``: what is added to the diagonal
     * ``memory``: bytes of the blocks in flight, two as read and one converted
     * ``name``: of the matrix, for messages
-    * ``scaling``: the diagonal of S, (n,), of a symmetric matrix; None is the identity
+    * ``scaling``: the diagonal of S, (n,), of a symmetric matrix; None is the identity. Powers of
+      two, which round nothing, so that rows may be scaled before columns
     """
 
     source: Any

@@ -116,26 +116,16 @@ def encode(
                 f"taken for numbers ({reason}); for classes take --task classification"
             )
         return Targets(_regression(values, name), None, digest.hexdigest(), reason)
-    if values.ndim == 2 and values.shape[1] != 1:
-        raise WidegramError(
-            f"{name}: {values.dtype} of shape {values.shape}; expected integer classes (n,), or "
-            "for numbers task regression"
-        )
-    labels = as_int64(values.reshape(-1), name)
-    known = _classes(labels, among, name) if classes is None else np.asarray(classes)
+    place, known = _placed(values, classes, among, name)
     if among is not None:
         digest.update(known.tobytes())
-    place = _places(labels, known, name)
-    if classes is None and np.unique(labels).size < 2:
-        what = "holds" if among is None else "the rows that are chosen hold"
-        raise WidegramError(f"{name}: {what} the single class {labels[0]}; two or more are needed")
     less = 1.0 / known.size if shift is None else shift
     if not isinstance(less, Real) or not abs(less) <= _LARGEST_SHIFT:
         raise WidegramError(f"target_shift {shown(less)}: give a number from -1000 to 1000")
     if shift is not None and shift != 1.0 / known.size:
         digest.update(f"shift {shift!r}".encode())
-    one_hot = np.full((labels.size, known.size), -less)
-    one_hot[np.arange(labels.size), place] += 1.0
+    one_hot = np.full((place.size, known.size), -less)
+    one_hot[np.arange(place.size), place] += 1.0
     return Targets(one_hot, known, digest.hexdigest(), reason, less)
 
 
@@ -149,6 +139,25 @@ def _usual_task(values: Array, name: str) -> str:
             "floating-point targets (n, k)"
         )
     return "regression" if values.dtype.kind == "f" else "classification"
+
+
+def _placed(
+    values: Array, classes: Array | None, among: Array | None, name: str
+) -> tuple[Array, Array]:
+    """Where each label stands among the classes, (n,), and these, ascending; all as :func:`encode`
+    takes them."""
+    if values.ndim == 2 and values.shape[1] != 1:
+        raise WidegramError(
+            f"{name}: {values.dtype} of shape {values.shape}; expected integer classes (n,), or "
+            "for numbers task regression"
+        )
+    labels = as_int64(values.reshape(-1), name)
+    known = _classes(labels, among, name) if classes is None else np.asarray(classes)
+    place = _places(labels, known, name)
+    if classes is None and np.unique(labels).size < 2:
+        what = "holds" if among is None else "the rows that are chosen hold"
+        raise WidegramError(f"{name}: {what} the single class {labels[0]}; two or more are needed")
+    return place, known
 
 
 def _places(labels: Array, known: Array, name: str) -> Array:

@@ -57,37 +57,39 @@ def load_network(
     """
     if input_shape is not None:
         input_shape = parse_shapes(input_shape)
-    if isinstance(net, tuple) and len(net) == 3:
-        net = net[2]
-    if isinstance(net, Network):
-        network = net
-    elif isinstance(net, MakesNetwork):
-        if input_shape is None:
-            raise WidegramError("a kernel_fn has no input shape of its own; give input_shape")
-        network = net.network(input_shape)
-    elif isinstance(net, Mapping):
-        network = _from_spec(net, input_shape)
-    elif isinstance(net, Path):
-        network = _from_spec(_read(net), input_shape, f"{net}: ")
-    elif not isinstance(net, str):
-        raise WidegramError(
-            f"a network is a file, JSON text, a dict or a preset, found {shown(net)}"
-        )
-    elif net.lstrip(_BYTE_ORDER_MARK).lstrip().startswith("{"):
-        spec = _parse_json(net.lstrip(_BYTE_ORDER_MARK), "network")
-        network = _from_spec(spec, input_shape)
-    elif net.split(":")[0].strip() in PRESETS:
-        network = _preset(net, input_shape)
-    elif _looks_like_path(net):
-        network = _from_spec(_read(Path(net)), input_shape, f"{net}: ")
-    else:
-        network = _preset(net, input_shape)
+    network = _described(net, input_shape)
     if input_shape is not None and network.expects != input_shape:
         raise WidegramError(
             f"input_shape: the network expects {in_words(network.expects)}, "
             f"{given_by} has {in_words(input_shape)}"
         )
     return network
+
+
+def _described(net: NetworkLike, input_shape: Shapes | None) -> Network:
+    """The network that ``net`` describes, for inputs of that shape where it has none."""
+    if isinstance(net, tuple) and len(net) == 3:
+        net = net[2]
+    if isinstance(net, Network):
+        return net
+    if isinstance(net, MakesNetwork):
+        if input_shape is None:
+            raise WidegramError("a kernel_fn has no input shape of its own; give input_shape")
+        return net.network(input_shape)
+    if isinstance(net, Mapping):
+        return _from_spec(net, input_shape)
+    if isinstance(net, Path):
+        return _from_spec(_read(net), input_shape, f"{net}: ")
+    if not isinstance(net, str):
+        raise WidegramError(
+            f"a network is a file, JSON text, a dict or a preset, found {shown(net)}"
+        )
+    text = net.lstrip(_BYTE_ORDER_MARK)
+    if text.lstrip().startswith("{"):
+        return _from_spec(_parse_json(text, "network"), input_shape)
+    if net.split(":")[0].strip() not in PRESETS and _looks_like_path(net):
+        return _from_spec(_read(Path(net)), input_shape, f"{net}: ")
+    return _preset(net, input_shape)
 
 
 def _preset(name: str, input_shape: Shapes | None) -> Network:

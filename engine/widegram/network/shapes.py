@@ -55,12 +55,17 @@ def infer(
         state = _sequence(layers[1:], state, "layers", "", rows, 1)
     else:
         state = _sequence(layers, _first(input_shape), "layers", "", rows)
-    if state.shape:
-        raise WidegramError(
-            f"network: the output is still {named(state.shape)} of {shown(state.shape)} pixels; "
-            "add Flatten or GlobalAvgPool"
-        )
+    _require_vector(state, "network")
     return rows
+
+
+def _require_vector(end: State, path: str) -> None:
+    """Refuse an image, or a sequence, where a kernel is read off."""
+    if end.shape:
+        raise WidegramError(
+            f"{path}: the output is still {named(end.shape)} of {shown(end.shape)} pixels; add "
+            "Flatten or GlobalAvgPool"
+        )
 
 
 @dataclass(frozen=True)
@@ -219,11 +224,7 @@ def _branched(
                 _sequence(head, state, f"{path}.heads.{name}", note, rows) for name, head in heads
             ]
             for (name, _), end in zip(heads, ends, strict=True):
-                if end.shape:
-                    raise WidegramError(
-                        f"{path}.heads.{name}: the output is still {named(end.shape)} of "
-                        f"{shown(end.shape)} pixels; add Flatten or GlobalAvgPool"
-                    )
+                _require_vector(end, f"{path}.heads.{name}")
             return ends[0]
 
 

@@ -23,7 +23,9 @@ _ASYMMETRY = 1e-4
 
 
 def training_kernel(kernel: Any, name: str, outputs: Outputs, y: Array) -> Array:
-    """The kernel ``name`` of ``k_train_train``: symmetric, finite, a row for each output."""
+    """The kernel ``name`` of ``k_train_train``, in the shape that it is given in: as a matrix
+    (n, n), finite and symmetric to 1e-4 of its largest entry, n training points with the outputs
+    that ``y`` has besides."""
     argument = "k_train_train"
     array = finite(kernel_of(kernel, name, argument), argument)
     square = matrix(array, argument)
@@ -56,7 +58,8 @@ def _check_symmetric(square: Array, argument: str) -> None:
 
 
 def cross_kernel(kernel: Any, name: str, columns: int) -> Array:
-    """The kernel ``name`` of ``k_test_train``: ``columns`` columns as a matrix, finite."""
+    """The kernel ``name`` of ``k_test_train``, in the shape that it is given in: as a matrix
+    (m, ``columns``), finite."""
     argument = "k_test_train"
     array = finite(kernel_of(kernel, name, argument), argument)
     across = matrix(array, argument)
@@ -70,7 +73,8 @@ def cross_kernel(kernel: Any, name: str, columns: int) -> Array:
 
 
 def test_kernel(kernel: Any, name: str, cross: Array) -> Array:
-    """The kernel ``name`` of ``k_test_test``, square, with the rows of ``cross``, finite."""
+    """The kernel ``name`` of ``k_test_test``, in the shape that it is given in: as a matrix (m, m),
+    finite, m the rows of ``cross``."""
     argument = "k_test_test"
     array = finite(kernel_of(kernel, name, argument), argument)
     shape, rows = matrix(array, argument).shape, matrix(cross, "k_test_train").shape[0]
@@ -83,7 +87,7 @@ def test_kernel(kernel: Any, name: str, cross: Array) -> Array:
 
 
 def targets(y: Any) -> Array:
-    """``y_train`` as an array of finite numbers."""
+    """``y_train`` as an array (n, ...) of finite numbers, one at least."""
     array = finite(y, "y_train")
     if array.ndim == 0 or array.size == 0:
         raise WidegramError(f"y_train has shape {array.shape}; it must hold rows of targets")

@@ -191,7 +191,10 @@ def GlobalSumPool(batch_axis: int = 0, channel_axis: int = -1) -> Triple:
 
 
 def Flatten(batch_axis: int = 0, batch_axis_out: int = 0) -> Triple:
-    """All pixels and channels as one vector; the output (batch, features), or (features, batch)."""
+    """All pixels and channels as one vector; the output (batch, features), or (features, batch).
+
+    Raises WidegramError for a ``batch_axis_out`` that is neither.
+    """
     places = replace(axes_of("Flatten", batch_axis, -1), channel=None)
     if np.ndim(batch_axis_out) or batch_axis_out not in (0, 1, -1, -2):
         raise WidegramError(

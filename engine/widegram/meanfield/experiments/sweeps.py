@@ -89,17 +89,8 @@ def spectrum(
     than two inputs, or a ``method`` that cannot run the network (saying why).
     ``accept_series_error`` as in :func:`widegram.gram`, where the engine computes the kernels.
     """
-    if network.heads or network.augment or network.mask is not None:
-        raise WidegramError(
-            "a mean field sweep is of a plain network, with neither Readouts nor augment nor mask; "
-            "take one head of it (at_head), without the others"
-        )
     wanted = sorted(set(depths))
-    if not wanted or wanted[0] < 1:
-        raise WidegramError("depths: give at least one, each 1 or more")
-    if len(problem.x) < 2:
-        raise WidegramError("a spectrum needs at least two inputs")
-    _require_squares(problem)
+    _check(network, problem, wanted)
     network = network.at_depth(wanted[-1])
     setting = describe(network)
     chosen = _choose(network, problem, method, setting)
@@ -124,6 +115,20 @@ def spectrum(
         setting=setting,
         predicted=predicted,
     )
+
+
+def _check(network: Network, problem: Problem, depths: Sequence[int]) -> None:
+    """Refuse what has no spectrum at these depths, which ascend."""
+    if network.heads or network.augment or network.mask is not None:
+        raise WidegramError(
+            "a mean field sweep is of a plain network, with neither Readouts nor augment nor mask; "
+            "take one head of it (at_head), without the others"
+        )
+    if not depths or depths[0] < 1:
+        raise WidegramError("depths: give at least one, each 1 or more")
+    if len(problem.x) < 2:
+        raise WidegramError("a spectrum needs at least two inputs")
+    _require_squares(problem)
 
 
 def _require_squares(problem: Problem) -> None:
