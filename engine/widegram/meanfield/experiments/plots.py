@@ -90,34 +90,11 @@ def plot_spectrum(
     """
     figure = pyplot()(figsize=(11, 6.5), layout="constrained")
     for axis, (name, title) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
-        log_values = log10_of(result, name)
         if plain is not None:
-            axis.plot(
-                plain.depths,
-                log10_of(plain, name),
-                "s-",
-                color="#999999",
-                markersize=3,
-                label="float64 kernel",
-            )
-        axis.plot(result.depths, log_values, "o-", color=_INK, markersize=3, label="measured")
-        law = result.predicted.get(name)
-        known = np.flatnonzero(np.isfinite(log_values))
-        if law is not None and known.size:
-            line = law.law(result.layers.astype(float)) / np.log(10)
-            if not law.constant:
-                line = line + log_values[known[-1]] - line[known[-1]]
-            kind = "" if law.constant else " (rate)"
-            axis.plot(
-                result.depths,
-                line,
-                "--",
-                color=_PREDICTED,
-                label=law.text.replace("*", r"$^*$") + kind,
-            )
+            grey = {"color": "#999999", "markersize": 3, "label": "float64 kernel"}
+            axis.plot(plain.depths, log10_of(plain, name), "s-", **grey)
+        _draw_measured(axis, result, name)
         axis.set(title=title, xlabel="depth", ylabel=r"$\log_{10}$")
-        if known.size:
-            axis.legend(fontsize=8)
     setting = result.setting
     about = (
         ""
@@ -129,6 +106,23 @@ def plot_spectrum(
     )
     figure.suptitle(f"{about}{result.m} inputs, by {result.method}")
     _save(figure, out, overwrite)
+
+
+def _draw_measured(axis: Any, result: SpectrumSweep, name: str) -> None:
+    """A measure and its law, with a legend where there is a number."""
+    log_values = log10_of(result, name)
+    axis.plot(result.depths, log_values, "o-", color=_INK, markersize=3, label="measured")
+    known = np.flatnonzero(np.isfinite(log_values))
+    if not known.size:
+        return
+    law = result.predicted.get(name)
+    if law is not None:
+        line = law.law(result.layers.astype(float)) / np.log(10)
+        if not law.constant:
+            line = line + log_values[known[-1]] - line[known[-1]]
+        label = law.text.replace("*", r"$^*$") + ("" if law.constant else " (rate)")
+        axis.plot(result.depths, line, "--", color=_PREDICTED, label=label)
+    axis.legend(fontsize=8)
 
 
 def log10_of(result: SpectrumSweep, name: str) -> Array:
