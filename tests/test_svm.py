@@ -69,6 +69,14 @@ def test_every_pair_of_classes_has_a_machine() -> None:
     # Classes 0 and 2 win twice each: the first of them is predicted.
     assert votes(np.array([[1.0, -1.0, 1.0]]), 3).tolist() == [[1.0, 1.0, 1.0]]
     assert votes(np.array([[-0.5], [2.0]]), 2).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    # Rows that are one have decision values of exactly 0, and LIBSVM predicts the later class.
+    for k in (2, 3):
+        labels, ones = np.arange(2 * k) % k, np.ones((2 * k, 2 * k))
+        machines = fitted(ones, labels, 1.0)
+        decision = ones @ machines.alpha + machines.intercept
+        assert not decision.any()
+        theirs = SVC(kernel="precomputed").fit(ones, labels)
+        assert votes(decision, k).argmax(axis=1).tolist() == theirs.predict(ones).tolist()
 
 
 def test_cross_validation_by_hand() -> None:

@@ -26,9 +26,11 @@ def pairs(k: int) -> Array:
 
 
 def votes(decision: Array, k: int) -> Array:
-    """The votes of every class, float64 (n, k), from decision values (n, p)."""
+    """The votes of every class, float64 (n, k), from decision values (n, p); of a value of 0 for
+    the later class, as in LIBSVM."""
     found = np.zeros((len(decision), k))
     for column, (first, second) in zip(decision.T, pairs(k), strict=True):
-        found[:, first] += column > 0
-        found[:, second] += column <= 0
+        wins = column >= 0 if first > second else column > 0
+        found[:, first] += wins
+        found[:, second] += ~wins
     return found
