@@ -246,16 +246,7 @@ def _predictions(
     latent, variance, lost = None, None, None
     finite = tuple(moment for moment in job.times if math.isfinite(moment))
     if solution.header.centers_fingerprint:
-        if finite or (job.gram is not None and job.cross is not None):
-            raise WidegramError(
-                f"{job.solution}: is a solution by centers, which has no training matrix: finite "
-                "times and --gram are for solutions of kernel(train, train)"
-            )
-        if job.variance and job.method != "auto":
-            raise WidegramError(
-                f"{job.solution}: is a solution by centers, whose variances need no factorisation "
-                f"of rows; leave out method {job.method} (--method)"
-            )
+        _check_centers(job, finite)
         if job.variance:
             prior = _prior(job, cross, memory)
             found_for_prior = variances_by_centers(solution, cross, prior, memory, progress)
@@ -287,6 +278,20 @@ def _predictions(
     at = dict(zip((math.inf, *finite), both, strict=True))
     found.at_time.update((moment, at[moment]) for moment in job.times)
     return found
+
+
+def _check_centers(job: PredictJob, finite: tuple[float, ...]) -> None:
+    """Refuse what a solution by centers has no use for; ``finite``: the finite times asked for."""
+    if finite or (job.gram is not None and job.cross is not None):
+        raise WidegramError(
+            f"{job.solution}: is a solution by centers, which has no training matrix: finite "
+            "times and --gram are for solutions of kernel(train, train)"
+        )
+    if job.variance and job.method != "auto":
+        raise WidegramError(
+            f"{job.solution}: is a solution by centers, whose variances need no factorisation "
+            f"of rows; leave out method {job.method} (--method)"
+        )
 
 
 def _decided(
