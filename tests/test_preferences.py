@@ -87,6 +87,42 @@ def test_commands_take_the_settings_that_they_have_options_for(folder: Path) -> 
     assert not any(_defaults(name) for name in ("net", "doctor"))
 
 
+_GRAM = ("gram", "--net", "fcn:depth=1", "--x", "x.npy", "--device", "cpu", "--out", "k.h5")
+_NO_WORKERS = 'dask = "local:0"\n'  # refused wherever it is used
+
+
+def test_an_option_may_serve_what_a_setting_gives(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save("x.npy", np.eye(4, 3))
+    alone = "--mixed-workers serves --dask, which is not given"
+    assert alone in _error(*_GRAM, "--mixed-workers")
+    Path(preferences.FILE).write_text(_NO_WORKERS)
+    assert "give local:N" in _error(*_GRAM, "--mixed-workers")
+    assert alone in _error(*_GRAM, "--plan", "--mixed-workers")
+    Path(preferences.FILE).unlink()
+    monkeypatch.setenv("WIDEGRAM_DASK", "local:0")
+    assert "give local:N" in _error(*_GRAM, "--mixed-workers")
+
+
+def test_a_setting_that_serves_nothing_is_left_out(folder: Path) -> None:
+    def done(*arguments: str) -> None:
+        found = CliRunner().invoke(program, arguments)
+        assert found.exit_code == 0, found.stderr
+
+    np.save("x.npy", np.eye(4, 3))
+    done(*_GRAM, "--limit", "3")
+    Path(preferences.FILE).write_text(_NO_WORKERS)
+    used: list[tuple[str, ...]] = [(*_GRAM[:-1], "new.h5"), ("verify", "k.h5")]
+    used.append(("verify", "k.h5", "--sample", "0", "--repair"))
+    for words in used:
+        assert "give local:N" in _error(*words)
+    for words in ((*_GRAM, "--append"), (*_GRAM, "--plan"), ("verify", "k.h5", "--sample", "0")):
+        done(*words)
+        what = "--sample 0" if words[0] == "verify" else words[-1]
+        assert f"--dask has no effect with {what}" in _error(*words, "--dask", "local:1")
+
+
 def test_every_setting_is_an_option(folder: Path) -> None:
     names = {name for command in COMMANDS for name in _names(command)}
     assert set(preferences.KINDS) <= names

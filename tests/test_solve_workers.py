@@ -154,7 +154,7 @@ def test_another_matrix_at_the_same_place_is_refused(
         (["--method", "cholesky"], "share the products of method cg alone; give --method cg"),
         (["--loo"], "need a factorisation, workers share the products of method cg"),
         (["--diag-reg-path", "1e-3,1e-2"], "need a factorisation.*or give one --diag-reg"),
-        (["--plan"], "--plan measures this machine; give it without --dask"),
+        (["--plan"], "--dask has no effect with --plan; leave one of them out"),
     ],
 )
 def test_what_workers_have_no_part_in_is_refused(

@@ -29,7 +29,6 @@ def print_forecast(
     """Say what a run would take, as a table or one JSON object."""
     from widegram import gram_forecast
 
-    _refuse_workers(how.dask)
     given = {name: value for name, value in vars(how).items() if name not in _UNUSED}
     found = gram_forecast(net, rows, out, columns, pattern=pattern, deadline=deadline, **given)
     if as_json:
@@ -67,7 +66,6 @@ def print_solve_forecast(job: SolveJob, as_json: bool) -> None:
     """Say what solving would take, as a table or one JSON object."""
     from widegram.linalg.forecast import solve_forecast
 
-    _refuse_workers(job.dask)
     found = solve_forecast(job)
     if as_json:
         emit_json({**found._asdict(), "file": str(job.out)})
@@ -90,8 +88,3 @@ def print_solve_forecast(job: SolveJob, as_json: bool) -> None:
     )
     if found.disk > found.free_disk:
         click.echo("too little disk: free some, or choose another place for --out")
-
-
-def _refuse_workers(dask: str | None) -> None:
-    if dask is not None:
-        raise click.UsageError("--plan measures this machine; give it without --dask")

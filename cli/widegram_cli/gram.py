@@ -117,7 +117,7 @@ class Forecast:
 )  # fmt: skip
 @shared.check_option
 @shared.series_option
-@shared.dask_option
+@shared.dask_option("--append", "--plan")
 @shared.mixed_option
 @shared.memory_option
 @shared.overwrite_option

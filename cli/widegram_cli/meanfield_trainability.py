@@ -110,7 +110,7 @@ class Axes:
 @shared.out_option("T.h5", "The file to write or to resume.")
 @click.option("--plot", type=PictureFile(), metavar="T.png", help="Draw the maps.")
 @shared.series_option
-@shared.dask_option
+@shared.dask_option()
 @shared.mixed_option
 @shared.memory_option
 @shared.overwrite_option

@@ -62,13 +62,13 @@ def memory_option(command: Command) -> Command:
 
 
 def data_option(
-    name: str, help: str, *, required: bool = False, serves: tuple[str, ...] = ()
+    name: str, help: str, *, required: bool = False, **beside: tuple[str, ...]
 ) -> Callable[[Command], Command]:
-    """An option that names inputs: given once, or once for each input of a list; what it ``serves``
-    as in :class:`Serving`."""
+    """An option that names inputs: given once, or once for each input of a list; what it counts
+    ``beside`` as in :class:`Serving`."""
     return click.option(
-        name, cls=Serving, serves=serves, type=InputFile(), multiple=True, callback=inputs,
-        required=required, metavar="DATA", help=help,
+        name, cls=Serving, type=InputFile(), multiple=True, callback=inputs, required=required,
+        metavar="DATA", help=help, **beside,
     )  # fmt: skip
 
 
@@ -209,15 +209,21 @@ def overwrite_of(*outputs: str) -> Callable[[Command], Command]:
     )
 
 
-def dask_option(command: Command) -> Command:
-    """``--dask``: workers of a scheduler, which share the work."""
+def dask_option(
+    *idle: str, unless: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
+    """``--dask``: workers of a scheduler, which share the work; ``idle`` and ``unless`` as in
+    :class:`Serving`."""
     return click.option(
         "--dask",
+        cls=Serving,
+        idle=idle,
+        unless=unless,
         type=InputFile(),
         metavar="ADDRESS",
         help="Let Dask's workers compute: tcp://HOST:PORT of a scheduler, a scheduler file, or "
         "local:N for N processes here.",
-    )(command)
+    )
 
 
 def mixed_option(command: Command) -> Command:

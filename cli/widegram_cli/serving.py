@@ -1,4 +1,8 @@
-"""Options that count only beside others: given without them they are refused, never ignored."""
+"""Options that count only beside others: given without them they are refused, never ignored.
+
+What settings give (:mod:`widegram_cli.preferences`) is another matter: it is there to be served,
+and where it does not count itself it is left out, for nobody asked for it in that command.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ class Serving(click.Option):
     * ``serves``: what it counts beside, one of them is enough: ``"--y"``, or with a value
       ``"--method cg"``
     * ``idle``: what it does not count beside: ``"--full"``, ``"--sample 0"``
+    * ``unless``: with any of these it counts beside those too
     """
 
     def __init__(
@@ -23,15 +28,16 @@ class Serving(click.Option):
         *names: Any,
         serves: tuple[str, ...] = (),
         idle: tuple[str, ...] = (),
+        unless: tuple[str, ...] = (),
         **more: Any,
     ) -> None:
         super().__init__(*names, **more)
-        self.serves, self.idle = serves, idle
+        self.serves, self.idle, self.unless = serves, idle, unless
 
     def problem(self, context: click.Context, values: Mapping[str, Any]) -> str | None:
         """Why it does not count beside these values of a command's parameters; None if it does."""
         there = [word for word in self.idle if _is_there(word, context, values)]
-        if there:
+        if there and not any(_is_there(word, context, values) for word in self.unless):
             return f"{self.opts[0]} has no effect with {there[0]}; leave one of them out"
         if not self.serves or any(_is_there(word, context, values) for word in self.serves):
             return None
@@ -40,7 +46,11 @@ class Serving(click.Option):
 
 
 def check_serving(context: click.Context) -> None:
-    """Refuse options of a command line that do not count beside the others."""
+    """Refuse options of a command line that do not count beside the others; leave out what settings
+    give and does not."""
+    for option in _from(context, click.core.ParameterSource.DEFAULT_MAP):
+        if option.problem(context, context.params) is not None:
+            context.params[option.name or ""] = None  # of settings --dask alone is one
     for option in _given(context):
         problem = option.problem(context, context.params)
         if problem is not None:
@@ -64,8 +74,12 @@ def is_given(context: click.Context, name: str | None) -> bool:
 
 
 def _given(context: click.Context) -> list[Serving]:
+    return _from(context, click.core.ParameterSource.COMMANDLINE)
+
+
+def _from(context: click.Context, source: click.core.ParameterSource) -> list[Serving]:
     options = [one for one in context.command.params if isinstance(one, Serving)]
-    return [one for one in options if is_given(context, one.name)]
+    return [one for one in options if context.get_parameter_source(one.name or "") is source]
 
 
 def _is_there(word: str, context: click.Context, values: Mapping[str, Any]) -> bool:

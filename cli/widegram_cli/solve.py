@@ -156,7 +156,7 @@ _FACTORS = tuple(f"--method {name}" for name in FACTORISATIONS)
 @click.option(
     "--plan", is_flag=True, help="Say what solving would take, from a trial; make no file."
 )
-@shared.dask_option
+@shared.dask_option("--plan")
 @shared.memory_option
 @shared.overwrite_option
 @shared.json_option

@@ -90,7 +90,7 @@ _COLUMNS = {
 @device_option
 @threads_option
 @click.option("--plot", type=PictureFile(), metavar="FILE", help="Draw the criterion over depth.")
-@dask_option
+@dask_option()
 @series_option
 @memory_option
 @overwrite_option

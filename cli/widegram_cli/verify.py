@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from widegram.verifying.file_kinds import SealReport
 
 _COMPUTING = ("sample", "seed", "repair", "threads", "dask", "mixed_workers")
+# Of options that count only where something is computed again.
+_IDLE, _UNLESS = ("--sample 0",), ("--repair",)
 
 @dataclass(frozen=True)
 class MovedInputs:
@@ -41,9 +43,12 @@ class MovedInputs:
 @click.command("verify", cls=FileCommand)
 @click.argument("file", type=InputFile(), metavar="FILE")
 @shared.data_option(
-    "--x", "The inputs, where they have moved; one --x for each input of a list."
+    "--x", "The inputs, where they have moved; one --x for each input of a list.",
+    idle=_IDLE, unless=_UNLESS,
+)  # fmt: skip
+@shared.data_option(
+    "--x2", "The inputs of the columns, where they have moved.", idle=_IDLE, unless=_UNLESS
 )
-@shared.data_option("--x2", "The inputs of the columns, where they have moved.")
 @click.option(
     "--pattern", cls=Serving, serves=("--x",), type=InputFile(), metavar="DATA",
     help="The patterns of --x, of graphs.",
@@ -67,7 +72,7 @@ class MovedInputs:
 @shared.depth_option
 @shared.head_option
 @shared.threads_option
-@shared.dask_option
+@shared.dask_option(*_IDLE, unless=_UNLESS)
 @shared.mixed_option
 @shared.memory_option
 @shared.json_option
