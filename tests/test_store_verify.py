@@ -332,6 +332,18 @@ def changed_bytes(one: bytes, other: bytes) -> set[int]:
     return set(np.flatnonzero(pairs[0] != pairs[1]).tolist())
 
 
+def test_data_that_nothing_is_compared_with_is_refused(out: Path) -> None:
+    """It was passed over, whatever it was, and the file found in order."""
+    assert widegram.verify(out, fake.inputs(70)).ok
+    for words in ((fake.inputs(70), None), (None, fake.inputs(70))):
+        with pytest.raises(WidegramError, match="nothing is computed again of sample 0, and x1"):
+            widegram.verify(out, *words, sample=0)
+    with pytest.raises(WidegramError, match="sample"):
+        widegram.verify(out, sample=-1)
+    with pytest.raises(WidegramError, match="symmetric, of x1 alone"):
+        widegram.verify(out, None, fake.inputs(70))
+
+
 def test_repair_computes_damaged_tiles_alone(made, out: Path) -> None:
     DAMAGE["data"](out)
     DAMAGE["diagonal"](out)

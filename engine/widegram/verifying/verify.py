@@ -35,7 +35,7 @@ from widegram.network.load import has_function
 from widegram.network.masking import Masks, constants
 from widegram.reference.affordable import affordable_entries
 from widegram.tiling import WHOLE, End
-from widegram.validation.arrays import file_path
+from widegram.validation.arrays import file_path, integer
 from widegram.verifying.file_kinds import SealReport, is_sealed, verify_sealed
 
 Given = Inputs | None
@@ -67,7 +67,7 @@ def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the co
 
     The checksums and the symmetry of all finished tiles are compared. Blocks of ``sample`` tiles
     are computed again, and single entries by the dense reference where images are small enough for
-    it.
+    it; ``sample`` 0 computes nothing.
 
     * ``x1``, ``x2``: the data, which else is looked for where it was when the file was made; where
       that is gone or has changed the report's ``note`` says so
@@ -85,9 +85,10 @@ def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the co
 
     Raises :class:`widegram.errors.Damaged` where HDF5 cannot read the file; WidegramError where it
     is missing, no file of this program, being written, or to be repaired while its data cannot be
-    had, and where ``x1`` or ``x2`` is no data, or not the file's.
+    had, and where ``x1`` or ``x2`` is no data, or not the file's, or given where
+    nothing is computed.
     """
-    path = file_path(path, "path")
+    path, sample = file_path(path, "path"), integer(sample, "sample", 0)
     if is_sealed(path):
         if end != WHOLE:
             raise WidegramError(f"{path}: is no gram file, it has no depths and no heads")
@@ -97,6 +98,11 @@ def verify(  # noqa: PLR0913 - public: by keyword, one for each option of the co
                 "--x2) out"
             )
         return verify_sealed(path)
+    if not sample and not repair and (x1 is not None or x2 is not None):
+        raise WidegramError(
+            f"{path}: nothing is computed again of sample 0, and x1 and x2 (--x, --x2) are not "
+            "compared; leave them out, or give a larger sample"
+        )
     means = _Means(threads, memory, dask, mixed_workers)
     if dask is not None:
         from widegram.workers.address import parse_address
