@@ -13,8 +13,11 @@ from fresh_tables import fresh_tables
 from jobs import job
 from network_specs import CONV, GAP, RELU, load
 from widegram.cpu import CpuEvaluator, kept_tables
+from widegram.cpu.charts import chart
 from widegram.cpu.kept_tables import tables_of
 from widegram.cpu.kernels import compiled
+from widegram.cpu.kernels.fields import PackedGeometry
+from widegram.machine import budgets
 from widegram.machine.remembering import held_bytes
 from widegram.plan import plan as plans
 from widegram.plan.formulas import FactorLayout, choose_formulas, factor_layout
@@ -73,10 +76,27 @@ def test_they_keep_no_plan_alive_and_few_bytes() -> None:
             plan, layout = planned(side)
             tables_of(plan, plan.cross, layout, "float64", True)
         assert 0 < kept_tables._kept.nbytes <= 3 * size
-    with mock.patch.object(kept_tables, "_KEPT_BYTES", size // 100):
+    with mock.patch.object(kept_tables, "KEPT_TABLES", size // 100):
         plan, layout = planned(6)
         made = [tables_of(plan, plan.cross, layout, "float32", True) for _ in range(2)]
     assert made[0] is not made[1]
+
+
+def test_charts_are_few_bytes_and_stay_where_their_addresses_are() -> None:
+    plan, layout = planned(5)
+    tables = tables_of(plan, plan.cross, layout, "float32", False)
+    column = [field.name for field in PackedGeometry].index("CHART")
+    addresses = {int(address) for address in tables.packed[:, column]} - {0}
+    assert addresses
+    for pitch in range(15, 25):
+        for side in range(9, 13):
+            chart((side, side), (1, 1), pitch)
+            assert 0 < chart.kept.nbytes <= budgets.KEPT_CHARTS
+    assert addresses == {found.ctypes.data for found in tables.charts}
+    newest = chart((12, 12), (1, 1), 24)
+    assert chart((12, 12), (1, 1), 24) is newest
+    assert budgets.kernel_budget(10**9) == 10**9 - budgets.PROGRAM
+    assert budgets.PROGRAM > 10**8 + budgets.KEPT_TABLES + budgets.KEPT_CHARTS
 
 
 def test_a_second_matrix_makes_none() -> None:

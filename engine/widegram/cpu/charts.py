@@ -4,12 +4,13 @@ row (:mod:`widegram.cpu.kernels.chart_ir`)."""
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from widegram.cpu.kernels.fields import Chart
+from widegram.machine.budgets import KEPT_CHARTS
+from widegram.machine.remembering import remembered
 from widegram.plan.masks import Pair
 from widegram.plan.steps import Window
 
@@ -25,11 +26,14 @@ def has_chart(step: Window) -> bool:
     return step.inputs[0].shape == step.out.shape and math.prod(step.out.shape) <= _MOST
 
 
-@cache
+@remembered(KEPT_CHARTS)
 def chart(shape: Pair, gap: Pair, pitch: int) -> NDArray[np.int32]:
     """The chart, (h, w, 2, h w, columns of Chart), of the cells at displacements (0 .. h - 1,
     0 .. w - 1) without and with their second columns, pixels row by row; those behind a cell's last
-    one mean nothing. ``gap`` between rectangles, ``pitch``: pixels from one row to the next."""
+    one mean nothing. ``gap`` between rectangles, ``pitch``: pixels from one row to the next.
+
+    What has its address keeps it, for it may be forgotten here.
+    """
     h, w = shape
     dy, dx, second, pixel = np.ix_(range(h), range(w), range(2), range(h * w))
     cols = np.where(second, w, w - dx)

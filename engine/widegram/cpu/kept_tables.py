@@ -6,13 +6,11 @@ from typing import NamedTuple
 from weakref import ref
 
 from widegram.cpu.tables import Tables, encode
+from widegram.machine.budgets import KEPT_TABLES
 from widegram.machine.byte_cache import ByteCache
 from widegram.machine.remembering import held_bytes
 from widegram.plan.formulas import FactorLayout
 from widegram.plan.plan import Plan, Schedule
-
-# Of all tables that are kept, together.
-_KEPT_BYTES = 2**23
 
 
 class _Kept(NamedTuple):
@@ -24,7 +22,7 @@ class _Kept(NamedTuple):
     nbytes: int
 
 
-_kept: ByteCache[object, _Kept] = ByteCache(_KEPT_BYTES)
+_kept: ByteCache[object, _Kept] = ByteCache(KEPT_TABLES)
 
 
 def tables_of(
@@ -44,6 +42,6 @@ def tables_of(
         return known.tables
     made = encode(plan, schedule, layout, dtype, paired)
     found = _Kept(ref(plan), ref(schedule), made, held_bytes(made))
-    if found.nbytes <= _KEPT_BYTES:
+    if found.nbytes <= KEPT_TABLES:
         _kept.keep(of, found)
     return made

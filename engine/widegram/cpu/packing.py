@@ -196,10 +196,12 @@ class Layout:
 
 
 class PackedSteps:
-    """Makes the table of packed steps of one program."""
+    """Makes the table of packed steps of one program. ``charts``: those that the rows which were
+    made have the addresses of."""
 
     def __init__(self, program: Program, packing: Packing, layout: Layout) -> None:
         self.program, self.packing, self.layout = program, packing, layout
+        self.charts: list[NDArray[np.int32]] = []
 
     def rows(self) -> list[list[int]]:
         """One row per step, for each position among inputs that are made at once."""
@@ -272,7 +274,8 @@ class PackedSteps:
             out[PackedField.IN_AT] -= before * item
             if has_chart(step):
                 pitch = named["out_row"] // lanes
-                named["chart"] = chart((h, w), self.packing.gap, pitch).ctypes.data
+                self.charts.append(chart((h, w), self.packing.gap, pitch))
+                named["chart"] = self.charts[-1].ctypes.data
         for value in (step.out, *step.inputs):
             if value is not None and value.node in layout.handed:
                 out[PackedField.HANDED] = layout.handed[value.node].windows

@@ -66,7 +66,8 @@ class Tables:
     ``scratch``: numbers of plane buffers and stores one thread needs;
     the stores that must start from zero lie at [``clear``[0], ``clear``[1]). ``sums``: doubles,
     and behind them ``kept`` bytes of what planes leave for their twins.
-    ``of``: the store of each node that is kept."""
+    ``of``: the store of each node that is kept. ``charts``: those that ``packed`` has the
+    addresses of."""
 
     programs: Ints
     steps: Ints
@@ -88,6 +89,7 @@ class Tables:
     of: dict[int, Store]
     maps: MapTables
     kernels: KernelNumbers
+    charts: tuple[NDArray[np.int32], ...]
 
     @cached_property
     def linked(self) -> Linked:
@@ -139,6 +141,7 @@ class _Encoder:
         self.cells: list[Ints] = []
         self.cell_active: list[NDArray[np.uint8]] = []
         self.packed: list[list[int]] = []
+        self.charts: list[NDArray[np.int32]] = []
         self.scratch = self.stores.size
         self.kept = 0
         self.hands = False
@@ -172,6 +175,7 @@ class _Encoder:
             of=self.stores.of,
             maps=self.maps,
             kernels=self.kernels,
+            charts=tuple(self.charts),
         )
 
     def _add(self, program: Program) -> None:
@@ -262,6 +266,7 @@ class _Encoder:
         steps = PackedSteps(program, packing, layout)
         self.kept = max(self.kept, steps.kept if packing.twins else 0)
         self.packed += steps.rows()
+        self.charts += steps.charts
         return at
 
 

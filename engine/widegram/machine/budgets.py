@@ -19,8 +19,10 @@ _UNITS = {
 }  # fmt: skip
 _FALLBACK_FREE = 4 * 2**30
 _SMALLEST = 16 * 10**6
-# What Python, NumPy, HDF5 and LLVM with its machine code hold beside all arrays, measured.
-PROGRAM = 135 * 10**6
+# What the CPU's engine keeps at most from one matrix to the next: tables of plans, charts.
+KEPT_TABLES, KEPT_CHARTS = 2**23, 2**22
+# With what Python, NumPy, HDF5 and LLVM with its machine code hold beside all arrays, measured.
+PROGRAM = 135 * 10**6 + KEPT_TABLES + KEPT_CHARTS
 _LARGEST = 2.0**63
 TRIAL_SECONDS = 5.0
 """What a forecast may compute for."""
@@ -78,8 +80,9 @@ def _machine_free(root: Path) -> int:
 def kernel_budget(memory: str | int | None) -> int:
     """Bytes for what computes kernels, given what the whole process may use.
 
-    None is a quarter of what is free. The interpreter and its libraries are taken off, down to
-    16 MB: a limit under what they need cannot be kept by anything done here.
+    None is a quarter of what is free. The interpreter, its libraries and what stays between
+    matrices are taken off, down to 16 MB: a limit under what they need cannot be kept by anything
+    done here.
     """
     return max(budget(memory) - PROGRAM, _SMALLEST)
 
