@@ -182,7 +182,7 @@ def test_from_the_shell(tmp_path: Path) -> None:
     refused("first 30 rows of .* are not the inputs x", *gram[:4], _shifted(tmp_path), *gram[5:],
             "--append")  # fmt: skip
     refused("--plan is of whole runs", *gram, "--append", "--plan")
-    refused("append goes neither with overwrite nor with dask", *gram, "--append", "--dask",
+    refused("--dask has no effect with --append", *gram, "--append", "--dask",
             "local:2")  # fmt: skip
 
 

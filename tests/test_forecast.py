@@ -94,7 +94,7 @@ def test_the_command_prints_it(tmp_path: Path, monkeypatch) -> None:
     refused("--check is of a file", *words, "--plan", "--check")
     refused("--deadline serves --plan", *words, "--deadline", "8h")
     refused("'8' is not a time such as", *words, "--plan", "--deadline", "8")
-    refused("give it without --dask", *words, "--plan", "--dask", "local:2")
+    refused("--dask has no effect with --plan", *words, "--plan", "--dask", "local:2")
 
 
 @pytest.mark.parametrize("method", ["cholesky", "cholesky-ooc", "cg"])
