@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from cli_support import refused, run, run_json
 from linalg_support import with_spectrum, write_gram
 from widegram.errors import WidegramError
-from widegram.linalg.evidence import Moved, moved, resolved_evidence, spread_of
+from widegram.linalg.evidence import Rounding, moved, resolved_evidence, spread_of
 from widegram.linalg.loo import PathPoint, regulariser_path
 from widegram.linalg.operator import as_operator
 from widegram.linalg.settings import Resources, SolveOptions
@@ -241,13 +241,13 @@ def test_the_spread_is_that_of_the_inverse() -> None:
 
 def test_a_share_of_large_evidences_and_of_small_ones() -> None:
     squares, none = np.full(2, 10.0), np.zeros(2)
-    assert resolved_evidence(squares, 1.0, 9, Moved(0.017, none)) is not None
-    assert resolved_evidence(squares, 1.0, 9, Moved(0.1, none)) is None
-    assert resolved_evidence(squares, 1.0, 9, Moved(0.0, np.full(2, 0.1))) is None
-    assert resolved_evidence(1e6 * squares, 1.0, 9, Moved(0.1, none)) is not None
+    assert resolved_evidence(squares, 1.0, 9, Rounding(0.017, none)) is not None
+    assert resolved_evidence(squares, 1.0, 9, Rounding(0.1, none)) is None
+    assert resolved_evidence(squares, 1.0, 9, Rounding(0.0, np.full(2, 0.1))) is None
+    assert resolved_evidence(1e6 * squares, 1.0, 9, Rounding(0.1, none)) is not None
     scale = np.full(2, 10.0)
-    assert resolved_evidence(squares, 1.0, 9, Moved(0.0, np.full(2, 0.1)), scale) is not None
-    assert resolved_evidence(squares, 1.0, 9, Moved(np.inf, none)) is None
+    assert resolved_evidence(squares, 1.0, 9, Rounding(0.0, np.full(2, 0.1)), scale) is not None
+    assert resolved_evidence(squares, 1.0, 9, Rounding(np.inf, none)) is None
     assert resolved_evidence(squares, 1.0, 9, moved(np.ones(3), np.nan, np.ones((3, 2)))) is None
 
 

@@ -318,8 +318,8 @@ def test_pictures_of_unknown_formats_are_refused_first(command: tuple[str, ...])
 def test_verify_refuses_inputs_that_are_not_there():
     np.save("x.npy", GOOD)
     assert run("gram", "--net", "fcn", "--x", "x.npy", "--out", "K.h5").exit_code == 0
-    for sample in (0, 1):
-        refused(r"y\.npy: no such file", "verify", "K.h5", "--x", "y.npy", "--sample", sample)
+    refused(r"y\.npy: no such file", "verify", "K.h5", "--x", "y.npy", "--sample", 1)
+    refused("--x has no effect with --sample 0", "verify", "K.h5", "--x", "y.npy", "--sample", 0)
     refused("'--pattern': nothing is named", "verify", "K.h5", "--pattern", "")
     refused("--pattern serves --x", "verify", "K.h5", "--pattern", "x.npy")
 

@@ -30,7 +30,7 @@ _PROBES = 16  # their mean square is within a factor of three of the sum, but fo
 _EPS = float(np.finfo(np.float64).eps)
 
 
-class Moved(NamedTuple):
+class Rounding(NamedTuple):
     """What rounding may move log det A by, and each y^T A^-1 y, (k,)."""
 
     logdet: float
@@ -38,10 +38,10 @@ class Moved(NamedTuple):
 
 
 @checked_later
-def moved(diagonal: Array, spread: float, alpha: Array, missed: Array | float = 0.0) -> Moved:
+def moved(diagonal: Array, spread: float, alpha: Array, missed: Array | float = 0.0) -> Rounding:
     """The rounding of an evidence from A's ``diagonal`` (n,), ``spread`` = sum of A_ii (A^-1)_ii,
     and alpha (n, k), whose residuals change y^T A^-1 y by ``missed`` (k,)."""
-    return Moved(_EPS * spread, _EPS * np.einsum("i,ij,ij->j", diagonal, alpha, alpha) + missed)
+    return Rounding(_EPS * spread, _EPS * np.einsum("i,ij,ij->j", diagonal, alpha, alpha) + missed)
 
 
 @checked_later
@@ -71,7 +71,7 @@ def log_evidence(squares: Array, logdet: float, n: int, scale: Array | None = No
 
 @checked_later
 def resolved_evidence(
-    squares: Array, logdet: float, n: int, rounding: Moved, scale: Array | None = None
+    squares: Array, logdet: float, n: int, rounding: Rounding, scale: Array | None = None
 ) -> float | None:
     """:func:`log_evidence`; None where ``rounding`` may move it by more than :data:`SHARE`."""
     found = log_evidence(squares, logdet, n, scale)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from widegram.errors import WidegramError
 from widegram.linalg.definite import FailedPivot
-from widegram.linalg.evidence import Moved, moved, spread_of
+from widegram.linalg.evidence import Rounding, moved, spread_of
 from widegram.linalg.methods.method import VECTORS, Choice
 from widegram.linalg.operator import GramOperator
 from widegram.linalg.refine import refined
@@ -57,7 +57,7 @@ class PathPoint:
     logdet: float
     log_density: float | None = None
     inflation: float = 0.0
-    rounding: Moved | None = None
+    rounding: Rounding | None = None
 
     @property
     def resolved(self) -> bool:

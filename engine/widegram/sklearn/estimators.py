@@ -58,14 +58,16 @@ class _KernelEstimator(NetworkEstimator):
     def _fit(self, X: Array, targets: Array) -> None:
         """Set ``X_fit_`` (n, D), ``network_``, ``dual_coef_`` (n, k) and ``shift_``."""
         self._load(X)
-        self._factor, self.shift_ = self._factored()
+        self._factor, self.shift_, self._root = self._factored()
         self.dual_coef_ = self._factor.solve(targets).x
 
-    def _factored(self) -> tuple[Factor, float]:
+    def _factored(self) -> tuple[Factor, float, Array]:
+        """(the factor, what was added to the diagonal, the roots of the sum (n,))."""
         square = self._kernel(self.X_fit_, None, self.kernel)
         operator = as_operator(square, name="the training kernel")
         shift = absolute_regulariser(operator, self.diag_reg, self.diag_reg_absolute_scale)
-        return load_cholesky(operator.shifted(shift)), shift
+        root = np.sqrt(np.diagonal(square) + shift)
+        return load_cholesky(operator.shifted(shift)), shift, root
 
     def _mean(self, X: Array) -> tuple[Array, Array]:
         check_is_fitted(self)
@@ -153,17 +155,16 @@ class WidegramRegressor(NumberTargets, _KernelEstimator):
         decides even with the ``noise`` that is added."""
         prior = self._diagonal(X, "nngp")
         variance, lost = prior.copy(), np.empty(len(X), dtype=bool)
-        root = np.sqrt(self._diagonal(self.X_fit_, self.kernel) + self.shift_)
         if self.kernel == "ntk":
             other = self._kernel(X, self.X_fit_, "nngp")
             square = self._kernel(self.X_fit_, None, "nngp")
-            both = root, np.sqrt(np.diagonal(square))
+            both = self._root, np.sqrt(np.diagonal(square))
         for lo in range(0, len(X), _ROWS):
             rows = slice(lo, lo + _ROWS)
             own = prior[rows]
             if self.kernel == "nngp":
                 variance[rows] -= explained(self._factor, across[rows])
-                moves = posterior_moves(self._factor, across[rows], own, root)
+                moves = posterior_moves(self._factor, across[rows], own, self._root)
             else:
                 kernels = across[rows], other[rows]
                 variance[rows] += ensemble_variances(self._factor, square.__matmul__, *kernels)

@@ -135,6 +135,7 @@ class _GaussianProcess(NetworkEstimator):
         self.network_ = self._network(found.options)
         square = self._kernel(X, None, self.kernel)
         matrix = covariance(square, self.scale_, self._alpha + self.noise_)
+        self._root = np.sqrt(np.diagonal(matrix))
         self._factor = load_cholesky(as_operator(matrix, name="the covariance"))
         self.dual_coef_ = self._factor.solve(targets).x
 
@@ -194,12 +195,9 @@ class _GaussianProcess(NetworkEstimator):
         found[np.diag_indices(len(X))] += noise
         return mean, found
 
-
     def _warn(self, variance: Array, prior: Array, across: Array) -> None:
         """Warn of variances (m,) that rounding decides."""
-        diagonal = self.scale_ * self._diagonal(self.X_fit_, self.kernel)
-        root = np.sqrt(diagonal + self._alpha + self.noise_)
-        moves = posterior_moves(self._factor, across, prior, root)
+        moves = posterior_moves(self._factor, across, prior, self._root)
         warn_of_undecided(undecided(variance, prior, np.float64, moves))
 
 
