@@ -262,6 +262,19 @@ def test_a_file_is_of_its_pattern(folder: Path) -> None:
     assert again.entries_recomputed == 9
 
 
+def test_a_file_grows_with_its_patterns(tmp_path: Path) -> None:
+    """The first of more patterns are the same patterns: the file grows; others are refused."""
+    out = tmp_path / "K.h5"
+    gram(NETWORK, X[:2], out, pattern=W[:2])
+    with pytest.raises(WidegramError, match="are not the patterns"):
+        gram(NETWORK, X, out, pattern=W + 1, append=True)
+    gram(NETWORK, X, out, pattern=W, append=True)
+    gram(NETWORK, X, tmp_path / "whole.h5", pattern=W)
+    with GramFile(out) as grown, GramFile(tmp_path / "whole.h5") as whole:
+        np.testing.assert_array_equal(grown.dataset("ntk")[...], whole.dataset("ntk")[...])
+        assert grown.fingerprints == whole.fingerprints
+
+
 def test_an_output_is_no_pattern(folder: Path) -> None:
     with pytest.raises(WidegramError, match="is an input of this command"):
         gram(NETWORK, folder / "x.npy", folder / "edges.npy", pattern=folder / "edges.npy",
